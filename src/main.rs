@@ -1,0 +1,3 @@
+//! The `mail-failover` binary.
+
+fn main() {}

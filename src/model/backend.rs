@@ -1,0 +1,104 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One way out for mail, checked and with its references resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Where it is.
+    pub destination: Destination,
+    /// How TLS is spoken.
+    pub tls: Tls,
+    /// Planned maintenance: no new mail here, and no alarm about it.
+    pub suspended: bool,
+    /// At least one, names unique.
+    pub probes: Vec<Probe>,
+}
+
+/// Where a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A host name or address outside (or an address inside).
+    Host(SmtpHost),
+    /// An MTA behind a Service of this cluster.
+    Service(ServicePort),
+}
+
+/// Host and port of an SMTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpHost {
+    /// A DNS name or an IPv4/IPv6 address, without brackets.
+    pub host: Arc<str>,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A Service in this cluster with what is known of it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The name under which clients in the cluster reach it: `relay-a.shop.svc.cluster.local`.
+    pub dns_name: Arc<str>,
+    /// The Service's own port.
+    pub port: u16,
+    /// Its ready endpoints, sorted, without duplicates; follows the Service's `EndpointSlices`.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// How TLS is spoken with a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Whether and when.
+    pub mode: TlsMode,
+    /// The name the certificate must carry (and SNI sends).
+    pub server_name: Arc<str>,
+    /// Who may have signed it.
+    pub trust: TrustAnchors,
+}
+
+/// Whether and when TLS is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsMode {
+    /// Never.
+    None,
+    /// STARTTLS when offered; the certificate is not verified.
+    Opportunistic,
+    /// STARTTLS required, certificate verified (RFC 3207).
+    StartTls,
+    /// TLS from the first byte, certificate verified (RFC 8314).
+    Implicit,
+}
+
+/// Who may have signed a backend's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TrustAnchors {
+    /// Mozilla's root programme, compiled in.
+    WellKnown,
+    /// These PEM certificates and no others.
+    Pem(Arc<[u8]>),
+}
+
+/// How one aspect of a backend is observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Unique within the backend.
+    pub name: Arc<str>,
+    /// From start to start.
+    pub interval: Duration,
+    /// For a whole round at one address. May exceed the interval; rounds then overlap.
+    pub timeout: Duration,
+    /// How far the dialogue goes.
+    pub depth: Depth,
+}
+
+/// How far a probe's SMTP dialogue goes; each depth includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Depth {
+    /// The TCP connection.
+    Connect,
+    /// The 220 greeting (after the handshake, with implicit TLS).
+    Banner,
+    /// EHLO.
+    Ehlo,
+    /// STARTTLS, handshake and EHLO again; the same as `Ehlo` with implicit TLS.
+    StartTls,
+}

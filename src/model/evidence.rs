@@ -1,0 +1,213 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{ProbeKey, Timestamp};
+
+/// What one observation says about a backend: the closed set of reasons shared by conditions, Events and metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EvidenceClass {
+    /// The backend did what was asked.
+    Ok,
+    /// The backend is alive and asks for less (RFC 3463 x.7.0 with 454/421/450 "rate", "throttl", "too many"): neither success nor failure.
+    Throttled,
+    /// A daily or monthly allowance is used up (`451 Maximum credits exceeded`, `454 4.7.0 … Daily message quota exceeded`, 552 5.2.2 of the account).
+    QuotaExhausted,
+    /// The backend does not accept our credentials or demands some (535, 534, 530 5.7.0).
+    AuthenticationRefused,
+    /// The backend refuses us for our reputation or a block list (5.7.1 with "block", "listed", "reputation", …).
+    Reputation,
+    /// Another 4xx reply: the service itself is not available now.
+    Temporary,
+    /// Another 5xx reply to something that concerns the backend and no recipient.
+    Permanent,
+    /// A reply about one recipient, mailbox or message: says nothing about the backend.
+    RecipientLevel,
+    /// The TCP connection was refused, or the host or network answered that it is unreachable.
+    ConnectionRefused,
+    /// The connection was closed or reset before the dialogue was over.
+    ConnectionLost,
+    /// No (complete) answer within the deadline.
+    NoAnswer,
+    /// Bytes that are no SMTP reply, or more of them than a reply may have.
+    ProtocolError,
+    /// STARTTLS is not offered or refused, or the handshake failed for a reason other than the certificate.
+    TlsFailed,
+    /// The certificate is expired, for another name, or not signed by a trusted authority.
+    CertificateInvalid,
+    /// DNS answered that the host does not exist or has no address.
+    Unresolvable,
+    /// The in-cluster Service has no ready endpoint.
+    NoEndpoints,
+    /// The observation itself failed on our side (no free socket, DNS resolver silent, no route for the address family): no evidence at all.
+    Inconclusive,
+}
+
+/// How an observation counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Counts towards recovery.
+    Success,
+    /// Counts towards failure.
+    Failure,
+    /// Counts neither way.
+    Neutral,
+}
+
+impl EvidenceClass {
+    /// Every class, in a fixed order.
+    pub const ALL: [Self; 17] = [
+        Self::Ok,
+        Self::Throttled,
+        Self::QuotaExhausted,
+        Self::AuthenticationRefused,
+        Self::Reputation,
+        Self::Temporary,
+        Self::Permanent,
+        Self::RecipientLevel,
+        Self::ConnectionRefused,
+        Self::ConnectionLost,
+        Self::NoAnswer,
+        Self::ProtocolError,
+        Self::TlsFailed,
+        Self::CertificateInvalid,
+        Self::Unresolvable,
+        Self::NoEndpoints,
+        Self::Inconclusive,
+    ];
+
+    /// How this class counts. Throttling and recipient-level replies come from a living backend that we must not punish.
+    pub fn effect(self) -> Effect {
+        match self {
+            Self::Ok => Effect::Success,
+            Self::Throttled | Self::RecipientLevel | Self::Inconclusive => Effect::Neutral,
+            Self::QuotaExhausted
+            | Self::AuthenticationRefused
+            | Self::Reputation
+            | Self::Temporary
+            | Self::Permanent
+            | Self::ConnectionRefused
+            | Self::ConnectionLost
+            | Self::NoAnswer
+            | Self::ProtocolError
+            | Self::TlsFailed
+            | Self::CertificateInvalid
+            | Self::Unresolvable
+            | Self::NoEndpoints => Effect::Failure,
+        }
+    }
+
+    /// The CamelCase name used in conditions, Events and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "Ok",
+            Self::Throttled => "Throttled",
+            Self::QuotaExhausted => "QuotaExhausted",
+            Self::AuthenticationRefused => "AuthenticationRefused",
+            Self::Reputation => "Reputation",
+            Self::Temporary => "Temporary",
+            Self::Permanent => "Permanent",
+            Self::RecipientLevel => "RecipientLevel",
+            Self::ConnectionRefused => "ConnectionRefused",
+            Self::ConnectionLost => "ConnectionLost",
+            Self::NoAnswer => "NoAnswer",
+            Self::ProtocolError => "ProtocolError",
+            Self::TlsFailed => "TlsFailed",
+            Self::CertificateInvalid => "CertificateInvalid",
+            Self::Unresolvable => "Unresolvable",
+            Self::NoEndpoints => "NoEndpoints",
+            Self::Inconclusive => "Inconclusive",
+        }
+    }
+}
+
+/// A step of the dialogue, in the order in which they happen (RFC 5321, RFC 3207).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Looking up the host's addresses.
+    Resolve,
+    /// The TCP connection.
+    Connect,
+    /// The TLS handshake of implicit TLS, before the banner.
+    ImplicitTls,
+    /// The 220 greeting.
+    Banner,
+    /// EHLO and its extensions.
+    Ehlo,
+    /// STARTTLS and its handshake.
+    StartTls,
+    /// EHLO again, inside TLS.
+    EhloAfterStartTls,
+}
+
+impl Stage {
+    /// The name used in messages and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "Resolve",
+            Self::Connect => "Connect",
+            Self::ImplicitTls => "ImplicitTLS",
+            Self::Banner => "Banner",
+            Self::Ehlo => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::EhloAfterStartTls => "EHLO after STARTTLS",
+        }
+    }
+}
+
+/// The result of one dialogue with one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it says about the backend.
+    pub class: EvidenceClass,
+    /// The last stage that was tried.
+    pub stage: Stage,
+    /// One line for people, at most 256 characters, printable, free of secrets: `EHLO: 421 4.3.2 shutting down`.
+    pub message: String,
+    /// When the served certificate expires; `None` when none was seen.
+    pub certificate_not_after: Option<Timestamp>,
+    /// How long the dialogue took.
+    pub elapsed: Duration,
+}
+
+/// What the name service said in this round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The destination is given by address or by in-cluster endpoints: nothing was looked up.
+    NotNeeded,
+    /// These addresses, sorted, without duplicates.
+    Addresses(Vec<SocketAddr>),
+    /// An authoritative "no such name" or "no address".
+    Negative(String),
+    /// No usable answer (timeout, SERVFAIL): the last known addresses stay in use.
+    Unanswered(String),
+}
+
+/// The outcome at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressOutcome {
+    /// Where.
+    pub address: SocketAddr,
+    /// What.
+    pub outcome: Outcome,
+}
+
+/// One round of one probe: every address of the destination, tried at once.
+#[derive(Clone, Debug)]
+pub struct ProbeReport {
+    /// Which probe of which backend.
+    pub key: ProbeKey,
+    /// The revision of the target (see `probe::Target::revision`) that was probed; a report about an older revision is dropped.
+    pub revision: u64,
+    /// Rounds of a probe may overlap; the later started one carries the newer truth.
+    pub sequence: u64,
+    /// When the round began.
+    pub started_at: Timestamp,
+    /// When it was over.
+    pub finished_at: Timestamp,
+    /// What the name service said.
+    pub resolution: Resolution,
+    /// Per address; empty when there was none to try.
+    pub addresses: Vec<AddressOutcome>,
+    /// The round's verdict: success if any address succeeded, else the most telling failure.
+    pub outcome: Outcome,
+}

@@ -1,0 +1,19 @@
+//! Validated domain types: what the engine decides about and the outputs render.
+//!
+//! Whatever is in here has been parsed and checked once (see `crate::resolve`); nothing downstream looks at a raw spec.
+//! Architecture invariant: this module never imports serde, kube, tokio, a clock or a source of randomness
+//! (`tests/architecture.rs` checks it).
+
+mod backend;
+mod evidence;
+mod key;
+mod policy;
+mod route;
+mod time;
+
+pub use backend::{Backend, Depth, Destination, Probe, ServicePort, SmtpHost, Tls, TlsMode, TrustAnchors};
+pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
+pub use key::{ObjectKey, ProbeKey};
+pub use policy::{Failback, FailbackMode, Hold, Policy, Thresholds, WhenNoneHealthy};
+pub use route::{ConfigMapFormat, ConfigMapOutput, Route, ServiceOutput, ServiceOutputPort};
+pub use time::Timestamp;
