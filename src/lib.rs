@@ -1,8 +1,12 @@
 //! mail-failover-operator: moves outgoing mail to a standby when a sending backend fails.
 
+pub mod api;
 pub mod clock;
+pub mod controller;
+pub mod engine;
 pub mod leader;
 pub mod model;
+pub mod output;
 pub mod probe;
 pub mod telemetry;
 pub mod watch;

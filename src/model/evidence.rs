@@ -96,6 +96,11 @@ impl EvidenceClass {
         }
     }
 
+    /// The class of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == name)
+    }
+
     /// The CamelCase name used in conditions, Events and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {

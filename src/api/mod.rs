@@ -1,0 +1,58 @@
+//! The three custom resources of `mailfailover.io/v1alpha1`: their schema, their CEL rules and their documentation
+//! (`kubectl explain` prints the doc comments below, so they are written for users).
+//!
+//! This module only says what may be written down. It never interprets a spec (`crate::resolve` does) and holds no defaults
+//! (`crate::model` does).
+
+mod crds;
+mod failover_policy;
+mod mail_route;
+mod sending_backend;
+mod status;
+
+pub use crds::{crds, crds_yaml};
+pub use failover_policy::{
+    FailbackMode, FailbackSpec, FailoverPolicy, FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, HoldSpec,
+    RecoverySpec, WhenNoneHealthy,
+};
+pub use mail_route::{
+    ActiveBackend, BackendReference, ConfigMapFormat, ConfigMapOutput, HoldStatus, MailRoute, MailRouteSpec,
+    MailRouteStatus, OutputSpec, PolicyReference, RouteBackendStatus, RouteState, ServiceOutput, ServiceOutputPort,
+    Strategy, TransitionKind, TransitionStatus,
+};
+pub use sending_backend::{
+    CaReference, Health, ProbeDepth, ProbeSpec, ProbeStatus, SendingBackend, SendingBackendSpec, SendingBackendStatus,
+    ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec,
+};
+pub use status::PendingEvent;
+
+/// The API group.
+pub const GROUP: &str = "mailfailover.io";
+/// The API version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Schema of a Go-style duration: `200ms`, `10s`, `1h30m`.
+fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 20,
+        "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+    })
+}
+
+/// Schema of a status condition list as kstatus and `kubectl wait` read it: a map keyed by `type`.
+fn conditions_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let condition = generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>();
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": condition,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+/// Schema of a time with microseconds.
+fn micro_time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
+}

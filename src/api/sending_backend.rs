@@ -1,0 +1,290 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::Duration;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::PendingEvent;
+
+/// One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster.
+///
+/// The operator probes it from every replica and says in `status` whether mail can leave through it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "mailfailover.io",
+    version = "v1alpha1",
+    kind = "SendingBackend",
+    plural = "sendingbackends",
+    namespaced,
+    status = "SendingBackendStatus",
+    derive = "PartialEq",
+    shortname = "sb",
+    category = "mailfailover",
+    doc = "One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster. The operator probes it from every replica and says in `status` whether mail can leave through it.",
+    cel,
+    printcolumn(name = "Health", type_ = "string", json_path = ".status.health", description = "Healthy, Unhealthy or Unknown"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Why"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.since", description = "Since when"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Accepted and observed"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended", description = "In planned maintenance"),
+    printcolumn(name = "Certificate", type_ = "string", json_path = ".status.certificateNotAfter", priority = 1, description = "When the served certificate expires"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "What was seen last"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.smtp) != has(self.service)").message("exactly one of spec.smtp and spec.service must be set"),
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'StartTLS' || (has(self.smtp) && has(self.smtp.tls) && self.smtp.tls.mode != 'None') || (has(self.service) && has(self.service.tls) && self.service.tls.mode != 'None'))").message("spec.probes[].smtp.depth StartTLS needs a tls.mode other than None: there is no TLS to probe"),
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, self.probes.exists_one(q, q.name == p.name))").message("spec.probes[].name must be unique")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SendingBackendSpec {
+    /// An SMTP server outside this cluster, or any address. Exactly one of `smtp` and `service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp: Option<SmtpServer>,
+
+    /// An MTA behind a Service in the same namespace; its ready endpoints are followed. Exactly one of `smtp` and `service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceReference>,
+
+    /// How the backend is observed. Every probe must succeed for the backend to be Healthy; one failing probe makes it
+    /// Unhealthy. Default: one probe named `smtp` every 10s with a timeout of 5s, as deep as `tls` allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub probes: Option<Vec<ProbeSpec>>,
+
+    /// Planned maintenance: no new mail is sent here, and its failures raise no alarm. A route whose active backend is
+    /// suspended moves at once to the next healthy one. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+}
+
+/// An SMTP server by host and port.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("isIP(self.host) || (!self.host.contains(':') && !self.host.matches('^[0-9.]+$'))").message("spec.smtp.host must be a DNS name or an IP address, without scheme, brackets or port"),
+    validation = Rule::new("!isIP(self.host) || (!ip(self.host).isLoopback() && !ip(self.host).isUnspecified() && !ip(self.host).isLinkLocalUnicast() && !ip(self.host).isLinkLocalMulticast())").message("spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SmtpServer {
+    /// DNS name or IP address, without scheme, brackets or port: `email-smtp.eu-west-1.amazonaws.com`, `192.0.2.7`, `2001:db8::7`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9_:]([A-Za-z0-9_.:-]*[A-Za-z0-9_:])?$"))]
+    pub host: String,
+
+    /// TCP port: 25 for relays, 587 for submission, 465 for submission with implicit TLS.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+
+    /// How TLS is spoken. Default: `mode: None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+}
+
+/// An MTA behind a Service of this cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceReference {
+    /// Name of the Service, in the same namespace.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// Port of the Service, by name or number.
+    pub port: IntOrString,
+
+    /// How TLS is spoken. Default: `mode: None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+}
+
+/// How TLS is spoken with a backend.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.caRef) || self.mode in ['StartTLS', 'Implicit']").message("tls.caRef has an effect with mode StartTLS or Implicit only: None and Opportunistic verify nothing"),
+    validation = Rule::new("!has(self.serverName) || self.mode != 'None'").message("tls.serverName has no effect with mode None")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsSpec {
+    /// `None`: never. `Opportunistic`: STARTTLS when offered, the certificate is not verified. `StartTLS`: STARTTLS
+    /// required and verified (RFC 3207). `Implicit`: TLS from the first byte, verified (RFC 8314, port 465).
+    pub mode: TlsMode,
+
+    /// The name the certificate must carry. Default: the host, or `<service>.<namespace>.svc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9_:]([A-Za-z0-9_.:-]*[A-Za-z0-9_:])?$"))]
+    pub server_name: Option<String>,
+
+    /// Where the certificates of a private authority are. Default: the public authorities of Mozilla's programme.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_ref: Option<CaReference>,
+}
+
+/// Whether and when TLS is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsMode {
+    /// Never.
+    None,
+    /// STARTTLS when offered, not verified.
+    Opportunistic,
+    /// STARTTLS required, verified.
+    #[serde(rename = "StartTLS")]
+    StartTls,
+    /// TLS from the first byte, verified.
+    Implicit,
+}
+
+/// PEM certificates in a ConfigMap or a Secret of the same namespace. Exactly one of `configMap` and `secret`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.configMap) != has(self.secret)").message("exactly one of tls.caRef.configMap and tls.caRef.secret must be set"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CaReference {
+    /// Name of a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub config_map: Option<String>,
+
+    /// Name of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: Option<String>,
+
+    /// Key of the PEM text. Default: `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: Option<String>,
+}
+
+/// How one aspect of a backend is observed.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.interval) || (duration(self.interval) >= duration('100ms') && duration(self.interval) <= duration('24h'))").message("spec.probes[].interval must be between 100ms and 24h"),
+    validation = Rule::new("!has(self.timeout) || (duration(self.timeout) >= duration('50ms') && duration(self.timeout) <= duration('5m'))").message("spec.probes[].timeout must be between 50ms and 5m"),
+    validation = Rule::new("duration(has(self.timeout) ? self.timeout : '5s') <= duration(has(self.interval) ? self.interval : '10s') * 10.0").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeSpec {
+    /// Unique within the backend.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// From start to start; every probe is shifted by up to 5 % so that they do not march in step. Providers count
+    /// connections: intervals below a second are for relays of one's own. Default: 10s. From 100ms to 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub interval: Option<Duration>,
+
+    /// For the whole dialogue with one address; the stage that ran out of it is named. When it exceeds the interval,
+    /// rounds overlap. Default: 5s. From 50ms to 5m, and at most ten times the interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub timeout: Option<Duration>,
+
+    /// The SMTP dialogue (RFC 5321).
+    pub smtp: SmtpProbe,
+}
+
+/// An SMTP dialogue that ends before any mail is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SmtpProbe {
+    /// How far the dialogue goes; each depth includes those before it. `Connect`: the TCP connection. `Banner`: the 220
+    /// greeting. `Ehlo`: EHLO. `StartTLS`: the TLS handshake with the certificate's name and expiry verified, and EHLO again.
+    /// Default: `StartTLS`, or `Ehlo` where `tls.mode` is None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<ProbeDepth>,
+}
+
+/// How far a probe's dialogue goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProbeDepth {
+    /// The TCP connection.
+    Connect,
+    /// The 220 greeting.
+    Banner,
+    /// EHLO.
+    Ehlo,
+    /// The TLS handshake and EHLO again.
+    #[serde(rename = "StartTLS")]
+    StartTls,
+}
+
+/// What the operator knows of a backend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SendingBackendStatus {
+    /// The `metadata.generation` this status speaks of; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Whether mail can leave this way: Healthy, Unhealthy, or Unknown while there is not enough evidence. Judged with the
+    /// thresholds of the routes that use this backend (the documented defaults when none does); where their verdicts differ, the worst is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+
+    /// Since when `health` is what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: Option<MicroTime>,
+
+    /// Why, as one word of a closed set: Ok, ConnectionRefused, NoAnswer, CertificateInvalid, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+
+    /// What was seen when `health` changed, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// When the certificate that the backend serves expires; of several, the earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub certificate_not_after: Option<MicroTime>,
+
+    /// Each probe's verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub probes: Vec<ProbeStatus>,
+
+    /// Events that are decided but not published yet; empty when nothing is outstanding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub pending_events: Vec<PendingEvent>,
+
+    /// `Ready`: accepted, references resolved, being observed; a dead backend is Ready, so that an outage fails no deployment.
+    /// `Healthy`: mail can leave this way. `Stalled`: present and True only while the spec cannot be used as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::conditions_schema")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The verdict about a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Health {
+    /// Mail can leave this way.
+    Healthy,
+    /// Mail cannot leave this way.
+    Unhealthy,
+    /// Not enough evidence.
+    Unknown,
+}
+
+/// The verdict of one probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeStatus {
+    /// `spec.probes[].name`.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// The verdict.
+    pub health: Health,
+    /// Since when.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: MicroTime,
+    /// Why, of the same closed set as `status.reason`.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// What was seen when the verdict changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}

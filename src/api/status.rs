@@ -1,0 +1,34 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An Event that is decided and written down, but not published yet.
+///
+/// It stands in `status` so that a crash between the write it reports and its publication neither loses nor doubles it:
+/// its name is fixed here, and publishing it a second time finds it there already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingEvent {
+    /// Name of the Event.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Normal or Warning.
+    #[schemars(length(max = 16))]
+    pub r#type: String,
+    /// Why, as one CamelCase word.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// What the operator did, as one CamelCase word.
+    #[schemars(length(max = 128))]
+    pub action: String,
+    /// What happened, for people.
+    #[schemars(length(max = 1024))]
+    pub note: String,
+    /// The SendingBackend concerned, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub backend: Option<String>,
+    /// When it was decided.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub at: MicroTime,
+}

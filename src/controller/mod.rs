@@ -1,0 +1,3 @@
+//! Controller.
+
+pub mod resolve;

@@ -1,0 +1,123 @@
+//! A `ConfigMap` with the active backend rendered for the program that reads it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::{Owner, Target, metadata};
+use crate::model::{ConfigMapFormat, ConfigMapOutput, Destination, TlsMode};
+
+pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Target<'_>) -> ConfigMap {
+    let data = match output.format {
+        ConfigMapFormat::Postfix => postfix(target),
+        ConfigMapFormat::Env => env(target),
+    };
+    ConfigMap {
+        metadata: metadata(owner, output.name.to_string(), &[], Some(target.name)),
+        data: Some(data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ..ConfigMap::default()
+    }
+}
+
+fn host_and_port<'a>(target: &'a Target<'_>) -> (&'a str, u16) {
+    match &target.backend.destination {
+        Destination::Host(host) => (&host.host, host.port),
+        Destination::Service(service) => (&service.dns_name, service.port),
+    }
+}
+
+/// Postfix's `[host]:port`: the brackets turn MX look-ups off, and are needed for addresses; an IPv6 address has its own prefix
+/// (transport(5), postconf(5) `relayhost`).
+fn next_hop(target: &Target<'_>) -> String {
+    let (host, port) = host_and_port(target);
+    if host.contains(':') { format!("[ipv6:{host}]:{port}") } else { format!("[{host}]:{port}") }
+}
+
+/// `transport` (transport(5)), `tls_policy` (`smtp_tls_policy_maps`, keyed by the next hop as written) and `relayhost`.
+fn postfix(target: &Target<'_>) -> BTreeMap<&'static str, String> {
+    let next_hop = next_hop(target);
+    let server_name = &target.backend.tls.server_name;
+    // `secure` verifies the chain and the name, as our own probe does; `may` is Postfix's word for opportunistic. Implicit TLS is
+    // the transport's business: Debian's master.cf and ours name it `smtps`, a smtp(8) with smtp_tls_wrappermode=yes.
+    let (transport, policy) = match target.backend.tls.mode {
+        TlsMode::None => ("smtp", "none".to_owned()),
+        TlsMode::Opportunistic => ("smtp", "may".to_owned()),
+        TlsMode::StartTls => ("smtp", format!("secure match={server_name}")),
+        TlsMode::Implicit => ("smtps", format!("secure match={server_name}")),
+    };
+    [
+        ("transport", format!("* {transport}:{next_hop}\n")),
+        ("tls_policy", format!("{next_hop} {policy}\n")),
+        ("relayhost", format!("{next_hop}\n")),
+    ]
+    .into()
+}
+
+fn env(target: &Target<'_>) -> BTreeMap<&'static str, String> {
+    let (host, port) = host_and_port(target);
+    let tls = match target.backend.tls.mode {
+        TlsMode::None => "none",
+        TlsMode::Opportunistic => "opportunistic",
+        TlsMode::StartTls => "starttls",
+        TlsMode::Implicit => "implicit",
+    };
+    [
+        ("SENDING_BACKEND", target.name.to_owned()),
+        ("SMTP_HOST", host.to_owned()),
+        ("SMTP_PORT", port.to_string()),
+        ("SMTP_TLS", tls.to_owned()),
+        ("SMTP_TLS_SERVER_NAME", target.backend.tls.server_name.to_string()),
+    ]
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Backend, SmtpHost, Tls, TrustAnchors};
+
+    fn rendered(host: &str, mode: TlsMode, render: fn(&Target<'_>) -> BTreeMap<&'static str, String>) -> Vec<String> {
+        let backend = Backend {
+            destination: Destination::Host(SmtpHost { host: host.into(), port: 587 }),
+            tls: Tls { mode, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
+            suspended: false,
+            probes: vec![],
+        };
+        let target = Target { name: "relay", backend: &backend, addresses: None };
+        render(&target).into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    #[test]
+    fn postfix_tables_name_the_next_hop_in_brackets_and_verify_where_the_probe_does() {
+        assert_eq!(
+            rendered("relay.example", TlsMode::StartTls, postfix),
+            [
+                "relayhost=[relay.example]:587\n",
+                "tls_policy=[relay.example]:587 secure match=relay.example\n",
+                "transport=* smtp:[relay.example]:587\n"
+            ]
+        );
+        assert_eq!(
+            rendered("2001:db8::1", TlsMode::Implicit, postfix),
+            [
+                "relayhost=[ipv6:2001:db8::1]:587\n",
+                "tls_policy=[ipv6:2001:db8::1]:587 secure match=relay.example\n",
+                "transport=* smtps:[ipv6:2001:db8::1]:587\n"
+            ]
+        );
+    }
+
+    #[test]
+    fn environment_variables_name_host_port_and_tls() {
+        assert_eq!(
+            rendered("192.0.2.1", TlsMode::None, env),
+            [
+                "SENDING_BACKEND=relay",
+                "SMTP_HOST=192.0.2.1",
+                "SMTP_PORT=587",
+                "SMTP_TLS=none",
+                "SMTP_TLS_SERVER_NAME=relay.example"
+            ]
+        );
+    }
+}

@@ -1,0 +1,383 @@
+//! From what is there to what is desired, in the fewest writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{OutputObject, Owner, SERVICE_NAME_LABEL, route_uid};
+use crate::model::ObjectKey;
+
+/// What kind of object an output is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutputKind {
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 `EndpointSlice`.
+    EndpointSlice,
+    /// v1 `ConfigMap`.
+    ConfigMap,
+}
+
+impl OutputKind {
+    /// The Kubernetes kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::ConfigMap => "ConfigMap",
+        }
+    }
+}
+
+/// Kind and key of an object.
+pub type OutputKey = (OutputKind, ObjectKey);
+
+/// An object, desired or observed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// A Service.
+    Service(Box<Service>),
+    /// An `EndpointSlice`.
+    EndpointSlice(Box<EndpointSlice>),
+    /// A `ConfigMap`.
+    ConfigMap(Box<ConfigMap>),
+}
+
+impl Output {
+    /// Its metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Service(service) => service.metadata(),
+            Self::EndpointSlice(slice) => slice.metadata(),
+            Self::ConfigMap(config_map) => config_map.metadata(),
+        }
+    }
+
+    /// Its metadata, to be changed.
+    pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Service(service) => &mut service.metadata,
+            Self::EndpointSlice(slice) => &mut slice.metadata,
+            Self::ConfigMap(config_map) => &mut config_map.metadata,
+        }
+    }
+
+    /// Its kind and key.
+    pub fn key(&self) -> OutputKey {
+        let kind = match self {
+            Self::Service(_) => OutputKind::Service,
+            Self::EndpointSlice(_) => OutputKind::EndpointSlice,
+            Self::ConfigMap(_) => OutputKind::ConfigMap,
+        };
+        let metadata = self.metadata();
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        (kind, ObjectKey::new(namespace, metadata.name.as_deref().unwrap_or_default()))
+    }
+
+    /// Whether `observed` has everything that `self` wants. What others have added is theirs, except a selector: with one, another
+    /// controller would lead the Service elsewhere.
+    fn is_satisfied_by(&self, observed: &Self) -> bool {
+        let metadata = has_metadata(self.metadata(), observed.metadata());
+        metadata
+            && match (self, observed) {
+                (Self::Service(want), Self::Service(have)) => {
+                    let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
+                    let have_ports = ports(have);
+                    !has_selector(have)
+                        && ports(want).iter().all(|want| {
+                            have_ports.iter().any(|have| {
+                                (&want.name, want.port, &want.protocol, &want.target_port)
+                                    == (&have.name, have.port, &have.protocol, &have.target_port)
+                            })
+                        })
+                }
+                (Self::EndpointSlice(want), Self::EndpointSlice(have)) => {
+                    want.address_type == have.address_type
+                        && want.ports == have.ports
+                        && want.endpoints.len() == have.endpoints.len()
+                        && want.endpoints.iter().zip(&have.endpoints).all(|(want, have)| {
+                            let ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
+                                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)
+                            };
+                            want.addresses == have.addresses && ready(want) == ready(have)
+                        })
+                }
+                (Self::ConfigMap(want), Self::ConfigMap(have)) => has_entries(want.data.as_ref(), have.data.as_ref()),
+                (Self::Service(_) | Self::EndpointSlice(_) | Self::ConfigMap(_), _) => false,
+            }
+    }
+}
+
+fn has_selector(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| !selector.is_empty())
+}
+
+fn has_metadata(want: &ObjectMeta, have: &ObjectMeta) -> bool {
+    let owners = want.owner_references.iter().flatten();
+    has_entries(want.labels.as_ref(), have.labels.as_ref())
+        && has_entries(want.annotations.as_ref(), have.annotations.as_ref())
+        && owners.into_iter().all(|owner| have.owner_references.iter().flatten().any(|have| have.uid == owner.uid))
+}
+
+fn has_entries(want: Option<&BTreeMap<String, String>>, have: Option<&BTreeMap<String, String>>) -> bool {
+    want.into_iter().flatten().all(|(key, value)| have.is_some_and(|have| have.get(key) == Some(value)))
+}
+
+/// The objects the operator made, as the API server last showed them.
+#[derive(Debug, Default)]
+pub struct Observed {
+    objects: BTreeMap<OutputKey, Arc<Output>>,
+}
+
+impl Observed {
+    /// Takes note of an object unless a newer version is known already: the echo of a write may be older than its answer. Returns
+    /// the uid of the route that should look at it. Objects that no route controls are not kept.
+    pub fn note(&mut self, object: Output) -> Option<String> {
+        let key = object.key();
+        let known = self.objects.get(&key);
+        if route_uid(object.metadata()).is_none() {
+            return self.forget(&key);
+        }
+        if known.is_some_and(|known| is_newer(known.metadata(), object.metadata())) {
+            return None;
+        }
+        let owner = route_uid(object.metadata()).map(str::to_owned);
+        self.objects.insert(key, Arc::new(object));
+        owner
+    }
+
+    /// Forgets an object that is gone. Returns the uid of the route that owned it.
+    pub fn forget(&mut self, key: &OutputKey) -> Option<String> {
+        let object = self.objects.remove(key)?;
+        route_uid(object.metadata()).map(str::to_owned)
+    }
+
+    /// The object of that key.
+    pub fn get(&self, key: &OutputKey) -> Option<&Arc<Output>> {
+        self.objects.get(key)
+    }
+
+    /// What a route owns, by kind.
+    fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a Arc<Output>> {
+        let kinds = [OutputKind::Service, OutputKind::EndpointSlice, OutputKind::ConfigMap];
+        let namespace = owner.key.namespace.clone();
+        kinds.into_iter().flat_map(move |kind| {
+            let first = (kind, ObjectKey { namespace: namespace.clone(), name: "".into() });
+            let namespace = namespace.clone();
+            let range = self.objects.range(first..).take_while(move |((k, key), _)| *k == kind && key.namespace == namespace);
+            range.map(|(_, object)| object).filter(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
+        })
+    }
+}
+
+/// Resource versions are compared as numbers, which KEP-5504 makes part of the API and etcd has always made true.
+fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
+    let version = |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+    known.uid == incoming.uid && version(known) > version(incoming)
+}
+
+/// One write to the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// It does not exist: create it, which fails if somebody else has meanwhile.
+    Create(Output),
+    /// It is ours and differs: server-side apply, on the condition that it is still the version that was seen.
+    Apply(Output),
+    /// It is our Service and has grown a selector: take that away.
+    ClearSelector(OutputKey, String),
+    /// It is ours and no longer wanted: delete it, on the condition that it is still the version that was seen.
+    Delete(OutputKey, Box<ObjectMeta>),
+}
+
+impl Write {
+    /// What is written.
+    pub fn key(&self) -> OutputKey {
+        match self {
+            Self::Create(output) | Self::Apply(output) => output.key(),
+            Self::ClearSelector(key, _) | Self::Delete(key, _) => key.clone(),
+        }
+    }
+}
+
+/// What a route's outputs should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// The objects whose content is known.
+    pub objects: Vec<Output>,
+    /// Every object the route wants, whether or not its content is known; what it owns beyond them is deleted.
+    pub claims: Vec<OutputKey>,
+    /// Whether `objects` has every `EndpointSlice` there should be. While the active backend's addresses are unknown the slices stay.
+    pub endpoints_known: bool,
+}
+
+/// The writes that are possible now; when they are done the rest follows in a next round (endpoints need their Service first).
+/// `refused` keys are left alone.
+pub fn writes(
+    owner: &Owner,
+    desired: Desired,
+    observed: &Observed,
+    is_refused: impl Fn(&OutputKey) -> bool,
+) -> Vec<Write> {
+    let Desired { objects, claims, endpoints_known } = desired;
+    let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|output| (output.key(), output)).collect();
+    let is_ours = |key: &OutputKey| {
+        observed.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
+    };
+    let mut writes = vec![];
+    for object in observed.owned_by(owner) {
+        let key = object.key();
+        let version = object.metadata().resource_version.clone();
+        if let Some(want) = wanted.remove(&key) {
+            if is_refused(&key) || want.is_satisfied_by(object) {
+                continue;
+            }
+            match &**object {
+                Output::Service(service) if has_selector(service) => {
+                    writes.push(Write::ClearSelector(key, version.unwrap_or_default()));
+                }
+                Output::Service(_) | Output::EndpointSlice(_) | Output::ConfigMap(_) => {
+                    writes.push(Write::Apply(with_version(want, version)));
+                }
+            }
+        } else if is_obsolete(&key, object, &claims, endpoints_known) && object.metadata().deletion_timestamp.is_none() {
+            writes.push(Write::Delete(key, Box::new(object.metadata().clone())));
+        }
+    }
+    for (key, want) in wanted {
+        let service = service_of(&want).map(|name| (OutputKind::Service, key.1.sibling(name)));
+        if service.is_none_or(|service| is_ours(&service)) && !is_refused(&key) {
+            writes.push(Write::Create(want));
+        }
+    }
+    // New endpoints first, then what takes old ones away: between the two a Service has too many rather than none.
+    writes.sort_by_key(|write| matches!(write, Write::Delete(..)));
+    writes
+}
+
+/// Whether an object of ours that is not among the desired ones should go.
+fn is_obsolete(key: &OutputKey, object: &Output, claims: &[OutputKey], endpoints_known: bool) -> bool {
+    match service_of(object) {
+        Some(service) => endpoints_known || !claims.contains(&(OutputKind::Service, key.1.sibling(service))),
+        None => !claims.contains(key),
+    }
+}
+
+fn with_version(mut output: Output, version: Option<String>) -> Output {
+    output.metadata_mut().resource_version = version;
+    output
+}
+
+/// The Service that a slice belongs to.
+fn service_of(output: &Output) -> Option<&str> {
+    match output {
+        Output::EndpointSlice(slice) => {
+            slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL)).map(String::as_str)
+        }
+        Output::Service(_) | Output::ConfigMap(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::metadata;
+
+    fn owner(uid: &str) -> Owner {
+        Owner { key: ObjectKey::new("shop", "orders"), uid: uid.to_owned() }
+    }
+
+    fn config_map(uid: &str, value: &str, version: Option<&str>) -> Output {
+        let mut metadata = metadata(&owner(uid), "postfix".to_owned(), &[], None);
+        metadata.resource_version = version.map(str::to_owned);
+        let data = [("transport".to_owned(), value.to_owned())].into();
+        Output::ConfigMap(Box::new(ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }))
+    }
+
+    fn slice(name: &str, version: Option<&str>) -> Output {
+        let mut metadata = metadata(&owner("u"), name.to_owned(), &[(SERVICE_NAME_LABEL, "mail")], None);
+        metadata.resource_version = version.map(str::to_owned);
+        Output::EndpointSlice(Box::new(EndpointSlice { metadata, address_type: "IPv4".to_owned(), ..EndpointSlice::default() }))
+    }
+
+    fn service(version: Option<&str>, selector: Option<&str>) -> Output {
+        let mut service = Service { metadata: metadata(&owner("u"), "mail".to_owned(), &[], None), ..Service::default() };
+        service.metadata.resource_version = version.map(str::to_owned);
+        let spec = service.spec.get_or_insert_default();
+        spec.selector = selector.map(|value| [("app".to_owned(), value.to_owned())].into());
+        Output::Service(Box::new(service))
+    }
+
+    fn planned(objects: Vec<Output>, claims: &[Output], endpoints_known: bool, observed: Vec<Output>) -> Vec<Write> {
+        let mut store = Observed::default();
+        for object in observed {
+            store.note(object);
+        }
+        let claims = claims.iter().map(Output::key).collect();
+        writes(&owner("u"), Desired { objects, claims, endpoints_known }, &store, |_| false)
+    }
+
+    #[test]
+    fn what_is_as_desired_is_not_written() {
+        let want = config_map("u", "a", None);
+        let writes = planned(vec![want.clone()], &[want], true, vec![config_map("u", "a", Some("7"))]);
+        assert_eq!(writes, vec![]);
+    }
+
+    #[test]
+    fn what_differs_is_applied_to_the_version_that_was_seen() {
+        let want = config_map("u", "a", None);
+        let writes = planned(vec![want.clone()], &[want], true, vec![config_map("u", "b", Some("7"))]);
+        assert_eq!(writes, vec![Write::Apply(config_map("u", "a", Some("7")))]);
+    }
+
+    #[test]
+    fn an_object_of_another_route_is_not_applied_but_met_by_a_create_that_must_fail() {
+        let want = config_map("u", "a", None);
+        let writes = planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![config_map("other", "b", Some("7"))]);
+        assert_eq!(writes, vec![Write::Create(want)]);
+    }
+
+    #[test]
+    fn endpoints_wait_for_their_service() {
+        let (service, slice) = (service(None, None), slice("mail-ipv4", None));
+        let claims = std::slice::from_ref(&service);
+        assert_eq!(planned(vec![service.clone(), slice.clone()], claims, true, vec![]), vec![Write::Create(service.clone())]);
+        let there = self::service(Some("3"), None);
+        assert_eq!(planned(vec![service.clone(), slice.clone()], claims, true, vec![there]), vec![Write::Create(slice)]);
+    }
+
+    #[test]
+    fn a_selector_that_somebody_added_is_taken_away() {
+        let want = service(None, None);
+        let writes = planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![service(Some("3"), Some("mta"))]);
+        assert_eq!(writes, vec![Write::ClearSelector(want.key(), "3".to_owned())]);
+    }
+
+    #[test]
+    fn slices_stay_while_addresses_are_unknown_and_go_when_their_family_has_none() {
+        let service = service(Some("3"), None);
+        let observed = || vec![service.clone(), slice("mail-ipv6", Some("4"))];
+        let claims = std::slice::from_ref(&service);
+        assert_eq!(planned(vec![], claims, false, observed()), vec![]);
+        let gone = planned(vec![], claims, true, observed());
+        assert!(matches!(&gone[..], [Write::Delete((OutputKind::EndpointSlice, _), _)]), "{gone:?}");
+    }
+
+    #[test]
+    fn outputs_that_left_the_spec_are_deleted() {
+        let gone = planned(vec![], &[], false, vec![service(Some("3"), None), slice("mail-ipv4", Some("4"))]);
+        assert_eq!(gone.len(), 2);
+    }
+
+    #[test]
+    fn an_echo_older_than_the_answer_to_our_write_is_ignored() {
+        let mut observed = Observed::default();
+        observed.note(config_map("u", "new", Some("10")));
+        observed.note(config_map("u", "old", Some("9")));
+        let key = config_map("u", "", None).key();
+        assert_eq!(**observed.get(&key).unwrap(), config_map("u", "new", Some("10")));
+    }
+}

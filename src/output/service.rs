@@ -1,0 +1,134 @@
+//! A selector-less Service and the `EndpointSlices` that lead it to the active backend.
+
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Owner, SERVICE_NAME_LABEL, Target, metadata};
+use crate::model::ServiceOutput;
+
+/// Says to every other controller whose slices these are (the well-known label of discovery.k8s.io).
+const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+const SLICE_MANAGED_BY: &str = "mailfailover.io";
+/// The API server takes at most 1000 endpoints in a slice; kube-proxy is spared beyond 100.
+const MAX_ENDPOINTS: usize = 100;
+
+pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
+    let ports = output.ports.iter().map(|port| ServicePort {
+        name: Some(port.name.to_string()),
+        port: i32::from(port.port),
+        // Without a selector the slices' own ports count; the API server fills this in, so we say it to see no drift.
+        target_port: Some(IntOrString::Int(i32::from(port.port))),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    });
+    Service {
+        metadata: metadata(owner, output.name.to_string(), &[], None),
+        spec: Some(ServiceSpec {
+            ports: Some(ports.collect()),
+            ip_family_policy: Some("PreferDualStack".to_owned()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// One slice per address family that has addresses.
+pub(super) fn endpoint_slices(
+    owner: &Owner,
+    output: &ServiceOutput,
+    target: &Target<'_>,
+    addresses: &[(SocketAddr, bool)],
+) -> Vec<EndpointSlice> {
+    // When no address works, each is as good as any other: an empty Service would only hide the reason.
+    let any_works = addresses.iter().any(|(_, works)| *works);
+    let family = |name: &str, address_type: &str, of_family: fn(&IpAddr) -> bool| {
+        let members: Vec<_> = addresses.iter().filter(|(address, _)| of_family(&address.ip()) && is_routable(address.ip())).collect();
+        let port = members.first()?.0.port();
+        let endpoints = members.iter().take(MAX_ENDPOINTS).map(|(address, works)| Endpoint {
+            addresses: vec![address.ip().to_string()],
+            conditions: Some(EndpointConditions { ready: Some(*works || !any_works), ..EndpointConditions::default() }),
+            ..Endpoint::default()
+        });
+        Some(EndpointSlice {
+            metadata: metadata(
+                owner,
+                format!("{}-{name}", output.name),
+                &[(SERVICE_NAME_LABEL, &output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)],
+                Some(target.name),
+            ),
+            address_type: address_type.to_owned(),
+            endpoints: endpoints.collect(),
+            ports: Some(output.ports.iter().map(|output| endpoint_port(&output.name, port)).collect()),
+        })
+    };
+    [family("ipv4", "IPv4", IpAddr::is_ipv4), family("ipv6", "IPv6", IpAddr::is_ipv6)].into_iter().flatten().collect()
+}
+
+fn endpoint_port(name: &str, port: u16) -> EndpointPort {
+    EndpointPort {
+        name: Some(name.to_owned()),
+        port: Some(i32::from(port)),
+        protocol: Some("TCP".to_owned()),
+        ..EndpointPort::default()
+    }
+}
+
+/// What the API server accepts as an endpoint.
+pub(crate) fn is_routable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast()),
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{
+        Backend, Depth, Destination, ObjectKey, Probe, ServiceOutputPort, SmtpHost, Tls, TlsMode, TrustAnchors,
+    };
+
+    fn slices(addresses: &[(&str, bool)]) -> Vec<EndpointSlice> {
+        let owner = Owner { key: ObjectKey::new("shop", "orders"), uid: "u".to_owned() };
+        let output = ServiceOutput { name: "mail".into(), ports: vec![ServiceOutputPort { name: "smtp".into(), port: 25 }] };
+        let host: Arc<str> = "relay.example".into();
+        let backend = Backend {
+            destination: Destination::Host(SmtpHost { host: host.clone(), port: 587 }),
+            tls: Tls { mode: TlsMode::None, server_name: host, trust: TrustAnchors::WellKnown },
+            suspended: false,
+            probes: vec![Probe { name: "smtp".into(), interval: Duration::ZERO, timeout: Duration::ZERO, depth: Depth::Ehlo }],
+        };
+        let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();
+        let target = Target { name: "relay", backend: &backend, addresses: Some(addresses.clone()) };
+        endpoint_slices(&owner, &output, &target, &addresses)
+    }
+
+    fn ready(slice: &EndpointSlice) -> Vec<(&str, bool)> {
+        slice.endpoints.iter().map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().unwrap().ready.unwrap())).collect()
+    }
+
+    #[test]
+    fn each_family_has_its_slice_with_the_backends_port() {
+        let slices = slices(&[("192.0.2.1:587", true), ("[2001:db8::1]:587", true)]);
+        assert_eq!(slices.iter().map(|s| s.address_type.as_str()).collect::<Vec<_>>(), ["IPv4", "IPv6"]);
+        assert_eq!(slices[0].ports.as_ref().unwrap()[0].port, Some(587));
+        assert_eq!(ready(&slices[1]), [("2001:db8::1", true)]);
+    }
+
+    #[test]
+    fn a_failing_address_is_not_ready_unless_all_fail() {
+        assert_eq!(ready(&slices(&[("192.0.2.1:587", true), ("192.0.2.2:587", false)])[0]), [("192.0.2.1", true), ("192.0.2.2", false)]);
+        assert_eq!(ready(&slices(&[("192.0.2.1:587", false), ("192.0.2.2:587", false)])[0]), [("192.0.2.1", true), ("192.0.2.2", true)]);
+    }
+
+    #[test]
+    fn addresses_that_the_api_server_refuses_are_left_out() {
+        assert_eq!(slices(&[("127.0.0.1:25", true), ("[fe80::1]:25", true), ("169.254.0.1:25", true)]), vec![]);
+    }
+}
