@@ -18,9 +18,24 @@ use serde::{Deserialize, Serialize};
     category = "mailfailover",
     doc = "When and how mail routes switch. Every field has a default that is safe for mail one does not own; a route without a policyRef uses the defaults.",
     cel,
-    printcolumn(name = "Failures", type_ = "integer", json_path = ".spec.failure.consecutive", description = "Failures in a row that make a backend Unhealthy"),
-    printcolumn(name = "Failback", type_ = "string", json_path = ".spec.failback.mode", description = "Who decides on a failback"),
-    printcolumn(name = "Routes", type_ = "integer", json_path = ".status.routeCount", description = "Routes that use this policy"),
+    printcolumn(
+        name = "Failures",
+        type_ = "integer",
+        json_path = ".spec.failure.consecutive",
+        description = "Failures in a row that make a backend Unhealthy"
+    ),
+    printcolumn(
+        name = "Failback",
+        type_ = "string",
+        json_path = ".spec.failback.mode",
+        description = "Who decides on a failback"
+    ),
+    printcolumn(
+        name = "Routes",
+        type_ = "integer",
+        json_path = ".status.routeCount",
+        description = "Routes that use this policy"
+    ),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

@@ -20,11 +20,36 @@ use super::{Health, PendingEvent};
     doc = "One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there. Which backend carries the mail now stands in `status`, never in `spec`, so that no GitOps tool reverts an incident response.",
     cel,
     printcolumn(name = "Strategy", type_ = "string", json_path = ".status.strategy"),
-    printcolumn(name = "Active", type_ = "string", json_path = ".status.active[*].backend", description = "Where the mail goes now"),
-    printcolumn(name = "Healthy", type_ = "string", json_path = ".status.healthyBackends", description = "Healthy backends of all"),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "Preferred, FailedOver, Holding, NoneHealthy or Unknown"),
-    printcolumn(name = "Since", type_ = "date", json_path = ".status.since", description = "Since when the active backend carries the mail"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Mail can leave"),
+    printcolumn(
+        name = "Active",
+        type_ = "string",
+        json_path = ".status.active[*].backend",
+        description = "Where the mail goes now"
+    ),
+    printcolumn(
+        name = "Healthy",
+        type_ = "string",
+        json_path = ".status.healthyBackends",
+        description = "Healthy backends of all"
+    ),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.state",
+        description = "Preferred, FailedOver, Holding, NoneHealthy or Unknown"
+    ),
+    printcolumn(
+        name = "Since",
+        type_ = "date",
+        json_path = ".status.since",
+        description = "Since when the active backend carries the mail"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Mail can leave"
+    ),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

@@ -23,13 +23,40 @@ use super::PendingEvent;
     category = "mailfailover",
     doc = "One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster. The operator probes it from every replica and says in `status` whether mail can leave through it.",
     cel,
-    printcolumn(name = "Health", type_ = "string", json_path = ".status.health", description = "Healthy, Unhealthy or Unknown"),
+    printcolumn(
+        name = "Health",
+        type_ = "string",
+        json_path = ".status.health",
+        description = "Healthy, Unhealthy or Unknown"
+    ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Why"),
     printcolumn(name = "Since", type_ = "date", json_path = ".status.since", description = "Since when"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Accepted and observed"),
-    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended", description = "In planned maintenance"),
-    printcolumn(name = "Certificate", type_ = "string", json_path = ".status.certificateNotAfter", priority = 1, description = "When the served certificate expires"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "What was seen last"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Accepted and observed"
+    ),
+    printcolumn(
+        name = "Suspended",
+        type_ = "boolean",
+        json_path = ".spec.suspended",
+        description = "In planned maintenance"
+    ),
+    printcolumn(
+        name = "Certificate",
+        type_ = "string",
+        json_path = ".status.certificateNotAfter",
+        priority = 1,
+        description = "When the served certificate expires"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1,
+        description = "What was seen last"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(

@@ -132,11 +132,7 @@ pub fn ca_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<CaKey> 
 ///
 /// # Errors
 /// [`Unresolved`] when something it refers to is missing, malformed or not read yet.
-pub fn backend(
-    key: &ObjectKey,
-    spec: &api::SendingBackendSpec,
-    lookup: &impl Lookup,
-) -> Result<Backend, Unresolved> {
+pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lookup) -> Result<Backend, Unresolved> {
     let api::SendingBackendSpec { smtp, service, probes, suspended } = spec;
     let (destination, tls_spec, default_name, field) = match (smtp, service) {
         (Some(smtp), _) => {
@@ -152,12 +148,18 @@ pub fn backend(
                     ServiceProblem::NotFound => Rejection::new(
                         "ServiceNotFound",
                         "spec.service.name",
-                        &format!("Service {name} does not exist in namespace {}; create it or correct the name", key.namespace),
+                        &format!(
+                            "Service {name} does not exist in namespace {}; create it or correct the name",
+                            key.namespace
+                        ),
                     ),
                     ServiceProblem::PortNotFound => Rejection::new(
                         "ServicePortNotFound",
                         "spec.service.port",
-                        &format!("Service {name} has no TCP port {}; use one of its spec.ports by name or number", port_text(port)),
+                        &format!(
+                            "Service {name} has no TCP port {}; use one of its spec.ports by name or number",
+                            port_text(port)
+                        ),
                     ),
                 })
             })?;
@@ -209,7 +211,9 @@ fn ca_unresolved(ca: &CaKey, field: &str, problem: CaProblem) -> Unresolved {
     let place = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
     let (reason, message) = match problem {
         CaProblem::Pending => return Unresolved::Pending,
-        CaProblem::NotFound => ("CANotFound", format!("{place} does not exist in namespace {}; create it", ca.object.namespace)),
+        CaProblem::NotFound => {
+            ("CANotFound", format!("{place} does not exist in namespace {}; create it", ca.object.namespace))
+        }
         CaProblem::Malformed(why) => ("CAMalformed", format!("{place} holds no usable PEM certificates: {why}")),
         CaProblem::Unreadable(why) => ("CAUnreadable", format!("{place} cannot be read: {why}")),
     };
@@ -256,11 +260,9 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Policy {
     let default = Policy::default();
     let failures = failure.as_ref().and_then(|api::FailureSpec { consecutive }| *consecutive);
     let successes = recovery.as_ref().and_then(|api::RecoverySpec { consecutive }| *consecutive);
-    let (cooldown, minimum_stay) = hold
-        .as_ref()
-        .map_or((None, None), |api::HoldSpec { cooldown, minimum_stay }| (*cooldown, *minimum_stay));
-    let (mode, after) =
-        failback.as_ref().map_or((None, None), |api::FailbackSpec { mode, after }| (*mode, *after));
+    let (cooldown, minimum_stay) =
+        hold.as_ref().map_or((None, None), |api::HoldSpec { cooldown, minimum_stay }| (*cooldown, *minimum_stay));
+    let (mode, after) = failback.as_ref().map_or((None, None), |api::FailbackSpec { mode, after }| (*mode, *after));
     Policy {
         thresholds: Thresholds {
             failure: count(failures, default.thresholds.failure),

@@ -185,7 +185,9 @@ pub struct Decision {
 /// Decides where the mail of an active-passive route goes. `candidates` are in order of preference; `policy` is `None` when it
 /// cannot be used and no earlier good version is known: then nothing moves.
 pub fn decide(now: Timestamp, policy: Option<&Policy>, candidates: &[Candidate], memory: &Memory) -> Decision {
-    let Some(policy) = policy else { return stay(memory, State::Holding, Some((HoldReason::ConfigurationRejected, None))) };
+    let Some(policy) = policy else {
+        return stay(memory, State::Holding, Some((HoldReason::ConfigurationRejected, None)));
+    };
     let Some(active) = &memory.active else { return first_choice(now, candidates, memory) };
     let position = candidates.iter().position(|candidate| candidate.name == *active);
     match departure(position.map(|position| &candidates[position])) {
@@ -201,7 +203,9 @@ fn departure(active: Option<&Candidate>) -> Option<(TransitionReason, Option<Tim
     let Some(active) = active else { return Some((TransitionReason::RemovedFromRoute, None)) };
     match (active.standing, active.health) {
         (Standing::Suspended, _) => Some((TransitionReason::Suspended, None)),
-        (Standing::InService, Health::Unhealthy) => Some((TransitionReason::Failed(active.class), active.first_failure_at)),
+        (Standing::InService, Health::Unhealthy) => {
+            Some((TransitionReason::Failed(active.class), active.first_failure_at))
+        }
         (Standing::InService, Health::Healthy | Health::Unknown) | (Standing::Unusable, _) => None,
     }
 }
@@ -263,7 +267,11 @@ fn leave(
 /// The active backend can stay: is there a better one that may be returned to?
 fn remain(now: Timestamp, policy: &Policy, candidates: &[Candidate], memory: &Memory, position: usize) -> Decision {
     let active = &candidates[position];
-    let state = if active.standing == Standing::Unusable { State::Holding } else { standing_at(candidates, active, memory.state) };
+    let state = if active.standing == Standing::Unusable {
+        State::Holding
+    } else {
+        standing_at(candidates, active, memory.state)
+    };
     let unusable = (state == State::Holding).then_some((HoldReason::ConfigurationRejected, None));
     let better = || candidates[..position].iter().enumerate().filter(|(_, candidate)| candidate.is_eligible());
     let ready_at = |candidate: &Candidate| {
@@ -294,7 +302,8 @@ fn remain(now: Timestamp, policy: &Policy, candidates: &[Candidate], memory: &Me
 /// The hold that keeps the route where it is longest when nothing forces it to move.
 fn comfort_hold(policy: &Policy, memory: &Memory) -> (HoldReason, Timestamp) {
     let minimum_stay = (HoldReason::MinimumStay, memory.since + policy.hold.minimum_stay);
-    let cooldown = memory.last_transition.as_ref().map(|last| (HoldReason::Cooldown, last.decided_at + policy.hold.cooldown));
+    let cooldown =
+        memory.last_transition.as_ref().map(|last| (HoldReason::Cooldown, last.decided_at + policy.hold.cooldown));
     match cooldown {
         Some(cooldown) if cooldown.1 >= minimum_stay.1 => cooldown,
         Some(_) | None => minimum_stay,

@@ -70,7 +70,10 @@ impl Judgement {
 
     /// The same verdict, before any observation of a new series: for thresholds that have just been changed.
     pub fn carried_over(&self) -> Self {
-        Self { first_failure_at: self.first_failure_at, ..Self::restored(self.health, self.since, self.class, self.message.clone()) }
+        Self {
+            first_failure_at: self.first_failure_at,
+            ..Self::restored(self.health, self.since, self.class, self.message.clone())
+        }
     }
 
     /// Whether any observation of this process was taken into account.

@@ -54,12 +54,14 @@ pub fn desired(owner: &Owner, route: &Route, target: Option<&Target<'_>>) -> Des
     let key = |kind, name: &Arc<str>| (kind, owner.key.sibling(name.clone()));
     let services = route.services.iter().map(|output| key(OutputKind::Service, &output.name));
     let config_maps = route.config_maps.iter().map(|output| key(OutputKind::ConfigMap, &output.name));
-    let mut desired = Desired { objects: vec![], claims: services.chain(config_maps).collect(), endpoints_known: false };
+    let mut desired =
+        Desired { objects: vec![], claims: services.chain(config_maps).collect(), endpoints_known: false };
     let Some(target) = target else { return desired };
     desired.endpoints_known = target.addresses.is_some();
     for output in &route.services {
         desired.objects.push(Output::Service(Box::new(service::service(owner, output))));
-        let slices = target.addresses.iter().flat_map(|addresses| service::endpoint_slices(owner, output, target, addresses));
+        let slices =
+            target.addresses.iter().flat_map(|addresses| service::endpoint_slices(owner, output, target, addresses));
         desired.objects.extend(slices.map(|slice| Output::EndpointSlice(Box::new(slice))));
     }
     for output in &route.config_maps {

@@ -84,7 +84,9 @@ impl Output {
         metadata
             && match (self, observed) {
                 (Self::Service(want), Self::Service(have)) => {
-                    let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
+                    let ports = |service: &Service| {
+                        service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default()
+                    };
                     let have_ports = ports(have);
                     !has_selector(have)
                         && ports(want).iter().all(|want| {
@@ -167,7 +169,8 @@ impl Observed {
         kinds.into_iter().flat_map(move |kind| {
             let first = (kind, ObjectKey { namespace: namespace.clone(), name: "".into() });
             let namespace = namespace.clone();
-            let range = self.objects.range(first..).take_while(move |((k, key), _)| *k == kind && key.namespace == namespace);
+            let range =
+                self.objects.range(first..).take_while(move |((k, key), _)| *k == kind && key.namespace == namespace);
             range.map(|(_, object)| object).filter(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
         })
     }
@@ -175,7 +178,8 @@ impl Observed {
 
 /// Resource versions are compared as numbers, which KEP-5504 makes part of the API and etcd has always made true.
 fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
-    let version = |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+    let version =
+        |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
     known.uid == incoming.uid && version(known) > version(incoming)
 }
 
@@ -242,7 +246,8 @@ pub fn writes(
                     writes.push(Write::Apply(with_version(want, version)));
                 }
             }
-        } else if is_obsolete(&key, object, &claims, endpoints_known) && object.metadata().deletion_timestamp.is_none() {
+        } else if is_obsolete(&key, object, &claims, endpoints_known) && object.metadata().deletion_timestamp.is_none()
+        {
             writes.push(Write::Delete(key, Box::new(object.metadata().clone())));
         }
     }
@@ -299,11 +304,16 @@ mod tests {
     fn slice(name: &str, version: Option<&str>) -> Output {
         let mut metadata = metadata(&owner("u"), name.to_owned(), &[(SERVICE_NAME_LABEL, "mail")], None);
         metadata.resource_version = version.map(str::to_owned);
-        Output::EndpointSlice(Box::new(EndpointSlice { metadata, address_type: "IPv4".to_owned(), ..EndpointSlice::default() }))
+        Output::EndpointSlice(Box::new(EndpointSlice {
+            metadata,
+            address_type: "IPv4".to_owned(),
+            ..EndpointSlice::default()
+        }))
     }
 
     fn service(version: Option<&str>, selector: Option<&str>) -> Output {
-        let mut service = Service { metadata: metadata(&owner("u"), "mail".to_owned(), &[], None), ..Service::default() };
+        let mut service =
+            Service { metadata: metadata(&owner("u"), "mail".to_owned(), &[], None), ..Service::default() };
         service.metadata.resource_version = version.map(str::to_owned);
         let spec = service.spec.get_or_insert_default();
         spec.selector = selector.map(|value| [("app".to_owned(), value.to_owned())].into());
@@ -336,7 +346,8 @@ mod tests {
     #[test]
     fn an_object_of_another_route_is_not_applied_but_met_by_a_create_that_must_fail() {
         let want = config_map("u", "a", None);
-        let writes = planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![config_map("other", "b", Some("7"))]);
+        let writes =
+            planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![config_map("other", "b", Some("7"))]);
         assert_eq!(writes, vec![Write::Create(want)]);
     }
 
@@ -344,15 +355,22 @@ mod tests {
     fn endpoints_wait_for_their_service() {
         let (service, slice) = (service(None, None), slice("mail-ipv4", None));
         let claims = std::slice::from_ref(&service);
-        assert_eq!(planned(vec![service.clone(), slice.clone()], claims, true, vec![]), vec![Write::Create(service.clone())]);
+        assert_eq!(
+            planned(vec![service.clone(), slice.clone()], claims, true, vec![]),
+            vec![Write::Create(service.clone())]
+        );
         let there = self::service(Some("3"), None);
-        assert_eq!(planned(vec![service.clone(), slice.clone()], claims, true, vec![there]), vec![Write::Create(slice)]);
+        assert_eq!(
+            planned(vec![service.clone(), slice.clone()], claims, true, vec![there]),
+            vec![Write::Create(slice)]
+        );
     }
 
     #[test]
     fn a_selector_that_somebody_added_is_taken_away() {
         let want = service(None, None);
-        let writes = planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![service(Some("3"), Some("mta"))]);
+        let writes =
+            planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![service(Some("3"), Some("mta"))]);
         assert_eq!(writes, vec![Write::ClearSelector(want.key(), "3".to_owned())]);
     }
 

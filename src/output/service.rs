@@ -45,7 +45,8 @@ pub(super) fn endpoint_slices(
     // When no address works, each is as good as any other: an empty Service would only hide the reason.
     let any_works = addresses.iter().any(|(_, works)| *works);
     let family = |name: &str, address_type: &str, of_family: fn(&IpAddr) -> bool| {
-        let members: Vec<_> = addresses.iter().filter(|(address, _)| of_family(&address.ip()) && is_routable(address.ip())).collect();
+        let members: Vec<_> =
+            addresses.iter().filter(|(address, _)| of_family(&address.ip()) && is_routable(address.ip())).collect();
         let port = members.first()?.0.port();
         let endpoints = members.iter().take(MAX_ENDPOINTS).map(|(address, works)| Endpoint {
             addresses: vec![address.ip().to_string()],
@@ -96,13 +97,19 @@ mod tests {
 
     fn slices(addresses: &[(&str, bool)]) -> Vec<EndpointSlice> {
         let owner = Owner { key: ObjectKey::new("shop", "orders"), uid: "u".to_owned() };
-        let output = ServiceOutput { name: "mail".into(), ports: vec![ServiceOutputPort { name: "smtp".into(), port: 25 }] };
+        let output =
+            ServiceOutput { name: "mail".into(), ports: vec![ServiceOutputPort { name: "smtp".into(), port: 25 }] };
         let host: Arc<str> = "relay.example".into();
         let backend = Backend {
             destination: Destination::Host(SmtpHost { host: host.clone(), port: 587 }),
             tls: Tls { mode: TlsMode::None, server_name: host, trust: TrustAnchors::WellKnown },
             suspended: false,
-            probes: vec![Probe { name: "smtp".into(), interval: Duration::ZERO, timeout: Duration::ZERO, depth: Depth::Ehlo }],
+            probes: vec![Probe {
+                name: "smtp".into(),
+                interval: Duration::ZERO,
+                timeout: Duration::ZERO,
+                depth: Depth::Ehlo,
+            }],
         };
         let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();
         let target = Target { name: "relay", backend: &backend, addresses: Some(addresses.clone()) };
@@ -110,7 +117,11 @@ mod tests {
     }
 
     fn ready(slice: &EndpointSlice) -> Vec<(&str, bool)> {
-        slice.endpoints.iter().map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().unwrap().ready.unwrap())).collect()
+        slice
+            .endpoints
+            .iter()
+            .map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().unwrap().ready.unwrap()))
+            .collect()
     }
 
     #[test]
@@ -123,8 +134,14 @@ mod tests {
 
     #[test]
     fn a_failing_address_is_not_ready_unless_all_fail() {
-        assert_eq!(ready(&slices(&[("192.0.2.1:587", true), ("192.0.2.2:587", false)])[0]), [("192.0.2.1", true), ("192.0.2.2", false)]);
-        assert_eq!(ready(&slices(&[("192.0.2.1:587", false), ("192.0.2.2:587", false)])[0]), [("192.0.2.1", true), ("192.0.2.2", true)]);
+        assert_eq!(
+            ready(&slices(&[("192.0.2.1:587", true), ("192.0.2.2:587", false)])[0]),
+            [("192.0.2.1", true), ("192.0.2.2", false)]
+        );
+        assert_eq!(
+            ready(&slices(&[("192.0.2.1:587", false), ("192.0.2.2:587", false)])[0]),
+            [("192.0.2.1", true), ("192.0.2.2", true)]
+        );
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! What reaches the controller.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::resolve::{CaKey, CaProblem};
+use super::step::Done;
+use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
+use crate::model::{ObjectKey, ProbeReport};
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A `SendingBackend` changed.
+    Backend(Change<SendingBackend>),
+    /// A `FailoverPolicy` changed.
+    Policy(Change<FailoverPolicy>),
+    /// A `MailRoute` changed.
+    Route(Change<MailRoute>),
+    /// A Service changed.
+    Service(Change<Service>),
+    /// An `EndpointSlice` changed.
+    EndpointSlice(Change<EndpointSlice>),
+    /// A `ConfigMap` of ours changed.
+    ConfigMap(Change<ConfigMap>),
+    /// A watch has listed everything there is, for the first time.
+    Synced(Source),
+    /// A probe's round is over.
+    Report(Box<ProbeReport>),
+    /// A CA's certificates were read.
+    Ca(CaKey, Result<Arc<[u8]>, CaProblem>),
+    /// This replica became the leader, or is no longer.
+    Leading(bool),
+    /// A step is over.
+    Done(Box<Done>),
+}
+
+/// A change of an object.
+#[derive(Debug)]
+pub enum Change<K> {
+    /// It is new or changed.
+    Applied(Box<K>),
+    /// It is new or changed and cannot be read: written by a newer version, perhaps.
+    Unreadable(Unreadable),
+    /// It is gone.
+    Deleted(ObjectKey),
+}
+
+/// An object that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which.
+    pub key: ObjectKey,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Its `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// Why, with the path of the field.
+    pub error: String,
+}
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// `SendingBackends`.
+    Backends,
+    /// `FailoverPolicies`.
+    Policies,
+    /// `MailRoutes`.
+    Routes,
+    /// Services.
+    Services,
+    /// `EndpointSlices`.
+    EndpointSlices,
+    /// `ConfigMaps` of ours.
+    ConfigMaps,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Backends, Self::Policies, Self::Routes, Self::Services, Self::EndpointSlices, Self::ConfigMaps];
+
+    /// The watched kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backends => "SendingBackend",
+            Self::Policies => "FailoverPolicy",
+            Self::Routes => "MailRoute",
+            Self::Services => "Service",
+            Self::EndpointSlices => "EndpointSlice",
+            Self::ConfigMaps => "ConfigMap",
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What all three statuses have in common: conditions, and writing no more than what changed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::events::truncated;
+use super::resolve::Rejection;
+use super::time::time;
+use crate::model::Timestamp;
+
+/// A bound on messages in status, in bytes.
+pub(super) const MAX_MESSAGE: usize = 1024;
+
+/// The conditions of one object, built from those it has.
+pub(super) struct Conditions<'a> {
+    existing: &'a [Condition],
+    built: Vec<Condition>,
+    generation: i64,
+    now: Timestamp,
+}
+
+impl<'a> Conditions<'a> {
+    pub(super) fn new(existing: &'a [Condition], generation: i64, now: Timestamp) -> Self {
+        Self { existing, built: vec![], generation, now }
+    }
+
+    /// Adds a condition; its transition time moves only when its status does.
+    pub(super) fn set(&mut self, type_: &str, status: Option<bool>, reason: &str, message: &str) {
+        let status = status.map_or("Unknown", |status| if status { "True" } else { "False" });
+        let earlier = self.existing.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+        self.built.push(Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: truncated(message, MAX_MESSAGE),
+            observed_generation: Some(self.generation),
+            last_transition_time: earlier
+                .map_or_else(|| time(self.now), |earlier| earlier.last_transition_time.clone()),
+        });
+    }
+
+    /// Adds `Stalled`, which kstatus reads as "will not progress by itself", while there is something to reject.
+    pub(super) fn set_stalled(&mut self, rejections: &[Rejection]) {
+        if let Some(first) = rejections.first() {
+            self.set("Stalled", Some(true), first.reason, &joined(rejections));
+        }
+    }
+
+    pub(super) fn build(mut self) -> Vec<Condition> {
+        self.built.sort_by(|a, b| a.type_.cmp(&b.type_));
+        self.built
+    }
+}
+
+/// Whether a condition is True.
+pub(super) fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+/// All rejections in one message.
+pub(super) fn joined(rejections: &[Rejection]) -> String {
+    let messages: Vec<_> = rejections.iter().map(|rejection| rejection.message.as_str()).collect();
+    truncated(&messages.join("; "), MAX_MESSAGE)
+}
+
+/// The JSON merge patch (RFC 7386) that turns one status into another; `None` when they are equal.
+pub(super) fn patch<S: Serialize>(from: &S, to: &S) -> Option<Value> {
+    let (Ok(from), Ok(to)) = (serde_json::to_value(from), serde_json::to_value(to)) else { return None };
+    let difference = difference(&from, &to)?;
+    Some(Value::Object(Map::from_iter([("status".to_owned(), difference)])))
+}
+
+fn difference(from: &Value, to: &Value) -> Option<Value> {
+    if from == to {
+        return None;
+    }
+    let (Value::Object(from), Value::Object(to)) = (from, to) else { return Some(to.clone()) };
+    let removed = from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = to.iter().filter_map(|(key, to)| {
+        let difference = match from.get(key) {
+            Some(from) => difference(from, to),
+            None => Some(to.clone()),
+        };
+        difference.map(|difference| (key.clone(), difference))
+    });
+    Some(Value::Object(removed.chain(changed).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_patch_holds_what_changed_and_nothing_else() {
+        let from = json!({"a": 1, "b": {"c": 1, "d": 2}, "gone": true, "list": [1]});
+        let to = json!({"a": 1, "b": {"c": 1, "d": 3}, "list": [1, 2]});
+        assert_eq!(patch(&from, &to), Some(json!({"status": {"b": {"d": 3}, "gone": null, "list": [1, 2]}})));
+        assert_eq!(patch(&to, &to), None);
+    }
+
+    #[test]
+    fn the_transition_time_of_a_condition_moves_only_with_its_status() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let mut first = Conditions::new(&[], 1, at(10));
+        first.set("Ready", Some(true), "A", "");
+        let existing = first.build();
+        let mut second = Conditions::new(&existing, 2, at(20));
+        second.set("Ready", Some(true), "B", "");
+        assert_eq!(second.build()[0].last_transition_time, time(at(10)));
+        let mut third = Conditions::new(&existing, 3, at(30));
+        third.set("Ready", Some(false), "C", "");
+        assert_eq!(third.build()[0].last_transition_time, time(at(30)));
+    }
+}

@@ -1,0 +1,134 @@
+//! What the controller wants done, and what came of it.
+
+use k8s_openapi::api::events::v1::Event;
+use serde_json::Value;
+
+use super::input::Input;
+use crate::model::ObjectKey;
+use crate::output::{Output, OutputKey, Write};
+
+/// A custom resource that has a status to write.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject {
+    /// Its kind; in this order subjects are evaluated, so that what a route refers to is looked at before the route.
+    pub kind: SubjectKind,
+    /// Its namespace and name.
+    pub key: ObjectKey,
+}
+
+/// The kinds of custom resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubjectKind {
+    /// `FailoverPolicy`.
+    Policy,
+    /// `SendingBackend`.
+    Backend,
+    /// `MailRoute`.
+    Route,
+}
+
+impl SubjectKind {
+    /// The Kubernetes kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "FailoverPolicy",
+            Self::Backend => "SendingBackend",
+            Self::Route => "MailRoute",
+        }
+    }
+}
+
+/// One step for one subject.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Read the subject afresh: a new leader's watch may lag behind its predecessor's last write.
+    Confirm,
+    /// Merge this into the status, on the condition that the object is still this version.
+    WriteStatus {
+        /// The version.
+        resource_version: String,
+        /// `{"status": …}`.
+        patch: Value,
+    },
+    /// Write these outputs, in this order.
+    WriteOutputs {
+        /// The uid of the route that owns them.
+        owner_uid: String,
+        /// The writes.
+        writes: Vec<Write>,
+    },
+    /// Publish these Events; one that exists already has been published before.
+    PublishEvents(Vec<Event>),
+}
+
+impl Step {
+    /// The name used in metric labels and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Confirm => "Confirm",
+            Self::WriteStatus { .. } => "WriteStatus",
+            Self::WriteOutputs { .. } => "WriteOutputs",
+            Self::PublishEvents(_) => "PublishEvents",
+        }
+    }
+}
+
+/// A step is over.
+#[derive(Debug)]
+pub struct Done {
+    /// Whose.
+    pub subject: Subject,
+    /// What came of it.
+    pub result: Result<StepResult, StepError>,
+}
+
+/// What came of a step.
+#[derive(Debug)]
+pub enum StepResult {
+    /// The subject as it is now: for [`Step::Confirm`], and when somebody else had written before us.
+    Fresh(Box<Input>),
+    /// The status is written; the object has this version and generation now.
+    StatusWritten {
+        /// `metadata.resourceVersion`.
+        resource_version: String,
+    },
+    /// What became of each output, up to the first error.
+    OutputsWritten {
+        /// In the order of the writes.
+        outcomes: Vec<(OutputKey, WriteOutcome)>,
+        /// Why the rest was not written.
+        error: Option<StepError>,
+    },
+    /// The Events are published.
+    EventsPublished,
+}
+
+/// What became of one output.
+#[derive(Clone, Debug)]
+pub enum WriteOutcome {
+    /// It is now as given: written, or found changed by somebody else.
+    Observed(Output),
+    /// It does not exist (any more).
+    Gone,
+    /// It belongs to somebody else, or the API server does not accept it.
+    Refused {
+        /// One CamelCase word.
+        reason: &'static str,
+        /// What and why, for people.
+        message: String,
+    },
+}
+
+/// Why a step failed. Whatever was not done is worked out again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// This replica is not the leader any more.
+    #[error("the leader's claim is lost")]
+    ClaimLost,
+    /// The subject does not exist any more.
+    #[error("the object is gone")]
+    Gone,
+    /// The API server refused or did not answer.
+    #[error("{0}")]
+    Api(String),
+}
