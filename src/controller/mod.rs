@@ -32,3 +32,5 @@ pub mod step;
 mod status;
 mod time;
 pub mod world;
+#[cfg(test)]
+mod world_tests;
