@@ -185,7 +185,7 @@ pub struct CaReference {
 #[x_kube(
     validation = Rule::new("!has(self.interval) || (duration(self.interval) >= duration('100ms') && duration(self.interval) <= duration('24h'))").message("spec.probes[].interval must be between 100ms and 24h"),
     validation = Rule::new("!has(self.timeout) || (duration(self.timeout) >= duration('50ms') && duration(self.timeout) <= duration('5m'))").message("spec.probes[].timeout must be between 50ms and 5m"),
-    validation = Rule::new("duration(has(self.timeout) ? self.timeout : '5s') <= duration(has(self.interval) ? self.interval : '10s') * 10.0").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
+    validation = Rule::new("duration(has(self.timeout) ? self.timeout : '5s').getMilliseconds() <= duration(has(self.interval) ? self.interval : '10s').getMilliseconds() * 10").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProbeSpec {

@@ -1,1 +1,21 @@
-//! A control plane.
+//! A real Kubernetes control plane for tests, the demo and the benches: etcd, kube-apiserver and, where it is needed,
+//! kube-controller-manager; without nodes, without root.
+//!
+//! What belongs where: [`binaries`] finds or builds the programs, [`namespace`] keeps them apart from the machine,
+//! [`ControlPlane`] runs them, [`Cluster`] is what tests see: a control plane of our own or a cluster that exists already.
+//!
+//! This module knows nothing of mail and nothing of test runners.
+
+pub mod binaries;
+mod certificates;
+mod cluster;
+mod crds;
+pub mod namespace;
+mod programs;
+mod server;
+
+pub use binaries::Binaries;
+pub use cluster::{Cluster, EXISTING};
+pub use crds::{install_crds, said};
+pub use programs::{Product, Program};
+pub use server::{ControlPlane, Options};

@@ -1,0 +1,272 @@
+//! A user, network, mount and process namespace of our own.
+//!
+//! The API server refuses loopback addresses in `EndpointSlices`, so servers, senders and the operator of a suite meet at the
+//! documentation addresses (RFC 5737, RFC 3849) in a network that has no way out. Every address of these ranges can be bound
+//! and connected to; every port is free; suites that run at the same time do not see each other.
+//!
+//! The program starts itself again inside, through util-linux' `unshare`, as process 1 of the process namespace: when it ends, in
+//! whatever way, the kernel ends every process that it started. The process outside only waits, passes signals on and removes what
+//! was left in the temporary folder.
+//!
+//! ```text
+//! program (outside) ── unshare ── program (inside, process 1) ── etcd, kube-apiserver, operators, …
+//!         └────── a pipe: its end inside reads "closed" when the process outside is gone ──┘
+//! ```
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::binaries::on_path;
+
+/// Marks a process that is inside already; its value says what the namespace isolates.
+const INSIDE: &str = "MAIL_FAILOVER_NAMESPACE";
+
+/// The name server that `/etc/resolv.conf` names inside. Nothing answers there until a test listens at port 53.
+pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
+
+/// The ranges that lead to ourselves inside.
+const RANGES: [&str; 3] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"];
+const RANGE_V6: &str = "2001:db8::/32";
+
+/// What is kept apart from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Processes and network: for a control plane of our own.
+    Network,
+    /// Processes only, the network is the machine's: for a cluster that exists already.
+    Processes,
+}
+
+impl Isolation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Processes => "processes",
+        }
+    }
+}
+
+/// What [`enter`] did.
+#[derive(Debug)]
+pub enum Entry {
+    /// This is the process inside: go on.
+    Inside,
+    /// This is the process outside; the one inside has ended: leave with this code.
+    Finished(ExitCode),
+    /// This machine allows no namespace. Why, and how to allow it.
+    Forbidden(String),
+}
+
+/// Starts this program again, with the same arguments, in namespaces of its own; returns in both processes.
+///
+/// Call it first thing in `main`, before any thread or runtime exists.
+///
+/// # Errors
+/// When a namespace is allowed, but cannot be prepared.
+pub fn enter(isolation: Isolation) -> Result<Entry> {
+    if env::var_os(INSIDE).is_some_and(|value| value == OsStr::new(isolation.as_str())) {
+        end_with_the_process_outside();
+        if isolation == Isolation::Network {
+            prepare_network()?;
+        }
+        return Ok(Entry::Inside);
+    }
+    let Some(unshare) = on_path("unshare") else {
+        return Ok(Entry::Forbidden("`unshare` is not installed; it comes with util-linux".to_owned()));
+    };
+    if isolation == Isolation::Network && on_path("ip").is_none() {
+        return Ok(Entry::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
+    }
+    match allowed_flags(&unshare, isolation)? {
+        Ok(flags) => run_inside(&unshare, &flags, isolation).map(Entry::Finished),
+        Err(why) => Ok(Entry::Forbidden(why)),
+    }
+}
+
+/// The most isolating flags that this machine allows, or why it allows none.
+fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'static str>, String>> {
+    let mut common = vec!["--mount", "--pid", "--fork", "--kill-child"];
+    match isolation {
+        Isolation::Network => common.push("--net"),
+        Isolation::Processes => {}
+    }
+    // A container may forbid a fresh /proc, or user namespaces while its root may make the others.
+    let attempts: [&[&str]; 4] =
+        [&["--user", "--map-root-user", "--mount-proc"], &["--user", "--map-root-user"], &["--mount-proc"], &[]];
+    let mut refusals = Vec::new();
+    for attempt in attempts {
+        let flags: Vec<&str> = attempt.iter().chain(&common).copied().collect();
+        let output = Command::new(unshare)
+            .args(&flags)
+            .args(["--", "true"])
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", unshare.display()))?;
+        if output.status.success() {
+            return Ok(Ok(flags));
+        }
+        refusals.push(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    refusals.dedup();
+    Ok(Err(format!(
+        "this machine allows no namespace of one's own ({}). To allow it, depending on the machine: \
+         `sysctl kernel.unprivileged_userns_clone=1`, `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, \
+         `sysctl user.max_user_namespaces=10000`; in a container, `--privileged` or `--security-opt seccomp=unconfined`",
+        refusals.join("; ")
+    )))
+}
+
+/// The process outside, from here to its end.
+fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<ExitCode> {
+    let program = env::current_exe().context("the path of this program")?;
+    let scratch =
+        tempfile::Builder::new().prefix("mail-failover-").tempdir().context("cannot make a temporary folder")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (status, interrupted) = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let mut child = tokio::process::Command::new(unshare)
+            .args(flags)
+            .arg("--")
+            .arg(program)
+            .args(env::args_os().skip(1))
+            .env(INSIDE, isolation.as_str())
+            // Whatever is written inside lies in here, so that it can be removed in one piece.
+            .env("TMPDIR", scratch.path())
+            .stdin(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", unshare.display()))?;
+        // Taken out, for else waiting for the child would close it.
+        let _pipe = child.stdin.take();
+        tokio::select! {
+            status = child.wait() => anyhow::Ok((status?, None)),
+            number = signals.next() => {
+                // The kernel kills the process inside with its parent (--kill-child), and with it every other one.
+                child.kill().await?;
+                Ok((child.wait().await?, Some(number)))
+            }
+        }
+    })?;
+    if let Some(number) = interrupted {
+        remove(scratch);
+        return Ok(ExitCode::from(128 + number));
+    }
+    if status.success() && !keep() {
+        remove(scratch);
+    } else {
+        eprintln!("What was written is kept in {}", scratch.keep().display());
+    }
+    Ok(code_of(status))
+}
+
+/// Whether `E2E_KEEP` asks to keep what was written, also after a success.
+pub fn keep() -> bool {
+    env::var_os("E2E_KEEP").is_some_and(|value| !value.is_empty() && value != OsStr::new("0"))
+}
+
+fn code_of(status: ExitStatus) -> ExitCode {
+    // Without a code a signal ended it; unshare passes that on by ending the same way.
+    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(101))
+}
+
+/// Removes a folder. Processes that were just killed may still be writing to it.
+fn remove(folder: TempDir) {
+    let path = folder.keep();
+    for _ in 0..100 {
+        match fs::remove_dir_all(&path) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+    eprintln!("{} could not be removed", path.display());
+}
+
+/// The signals that end a program by custom.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The number of the first that comes.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+            _ = self.hang_up.recv() => 1,
+        }
+    }
+}
+
+/// Ends this process when the one outside is gone, however it went: its end of the pipe closes.
+fn end_with_the_process_outside() {
+    std::thread::spawn(|| {
+        let mut pipe = std::io::stdin().lock();
+        let mut bytes = [0; 64];
+        while pipe.read(&mut bytes).is_ok_and(|length| length > 0) {}
+        std::process::exit(130);
+    });
+}
+
+/// Brings the network inside up.
+fn prepare_network() -> Result<()> {
+    let ip = on_path("ip").context("`ip` is not installed; it comes with iproute2")?;
+    run(&ip, &["link", "set", "lo", "up"])?;
+    for range in RANGES {
+        // A local route makes every address of the range ours, at the price of one entry.
+        run(&ip, &["route", "add", "local", range, "dev", "lo"])?;
+    }
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        run(&ip, &["-6", "route", "add", "local", RANGE_V6, "dev", "lo"])?;
+        // IPv4 takes a local route for leave to bind; IPv6 wants the address on an interface, or this.
+        fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").context("cannot allow to bind to 2001:db8::/32")?;
+    }
+    name_server()
+}
+
+/// Makes `/etc/resolv.conf` name [`NAME_SERVER`], for processes inside only.
+fn name_server() -> Result<()> {
+    let system = Path::new("/etc/resolv.conf");
+    if !system.exists() {
+        return Ok(());
+    }
+    let ours: PathBuf = env::temp_dir().join("resolv.conf");
+    fs::write(&ours, format!("nameserver {NAME_SERVER}\noptions timeout:1 attempts:2\n"))
+        .with_context(|| format!("cannot write {}", ours.display()))?;
+    let mount = on_path("mount").context("`mount` is not installed; it comes with util-linux")?;
+    run(&mount, &["--bind".as_ref(), ours.as_os_str(), system.as_os_str()])
+}
+
+fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if !output.status.success() {
+        let words = arguments.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
+        bail!("{} {words}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,356 @@
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kube::Client;
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::certificates::{Authority, Identity, TokenKeys};
+use super::cluster::client;
+use super::{Binaries, Program, namespace};
+use crate::eventually::eventually;
+use crate::process::{Process, tail};
+
+/// How long a program may take until it answers. A busy machine needs ten times what an idle one does.
+const START: Duration = Duration::from_secs(90);
+/// How long one question may take.
+const QUESTION: Duration = Duration::from_secs(2);
+/// Lines of a log that an error shows.
+const TAIL: usize = 15;
+/// The address by which the cluster would know the API server; nothing in here connects to it.
+const ADVERTISED: &str = "192.0.2.1";
+/// Addresses of Services. Both families, so that IPv6 slices are real.
+const SERVICE_ADDRESSES: &str = "10.96.0.0/16,fd00:10:96::/112";
+
+/// What a control plane consists of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Also run kube-controller-manager: garbage collection, `EndpointSlices` of selector Services, Jobs, deletion of namespaces.
+    pub controller_manager: bool,
+}
+
+impl Options {
+    /// The programs that it takes, kubectl included.
+    pub fn programs(self) -> Vec<Program> {
+        let mut programs = vec![Program::Etcd, Program::KubeApiServer, Program::Kubectl];
+        if self.controller_manager {
+            programs.push(Program::KubeControllerManager);
+        }
+        programs
+    }
+}
+
+/// A running control plane. Dropping it ends its programs and removes its folder.
+pub struct ControlPlane {
+    // Dropped in this order: an API server whose etcd is gone first would hang for minutes.
+    controller_manager: Option<Process>,
+    api_server: Mutex<Option<Process>>,
+    _etcd: Process,
+    launch: Launch,
+    client: Client,
+    kubeconfig: PathBuf,
+    authority: Authority,
+    folder: Option<TempDir>,
+    took: Duration,
+}
+
+/// What starts the API server, once and again.
+#[derive(Debug)]
+struct Launch {
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    port: u16,
+}
+
+impl ControlPlane {
+    /// Starts a control plane and waits until it is ready.
+    ///
+    /// # Errors
+    /// When a program is missing, ends, or is not ready in time; the end of its log is in the message.
+    pub async fn start(binaries: &Binaries, options: Options) -> Result<Self> {
+        let begun = Instant::now();
+        let folder = tempfile::Builder::new().prefix("control-plane-").tempdir().context("no temporary folder")?;
+        match Self::start_in(folder.path(), binaries, options).await {
+            Ok(mut control_plane) => {
+                control_plane.took = begun.elapsed();
+                control_plane.folder = Some(folder);
+                Ok(control_plane)
+            }
+            Err(error) => Err(error.context(format!("no control plane; its logs: {}", folder.keep().display()))),
+        }
+    }
+
+    async fn start_in(folder: &Path, binaries: &Binaries, options: Options) -> Result<Self> {
+        let [etcd_port, peer_port, port, manager_port] = free_ports()?;
+        let etcd_url = format!("http://127.0.0.1:{etcd_port}");
+        let authority = Authority::new(folder)?;
+        let token_keys = TokenKeys::new(folder)?;
+        let etcd = start_etcd(binaries.path(Program::Etcd)?, folder, &etcd_url, peer_port)?;
+
+        let launch = Launch {
+            program: binaries.path(Program::KubeApiServer)?.to_owned(),
+            arguments: api_server_arguments(&authority, &token_keys, &etcd_url, port, options)?,
+            log: folder.join("kube-apiserver.log"),
+            port,
+        };
+        let kubeconfig = folder.join("admin.kubeconfig");
+        write_kubeconfig(&kubeconfig, &authority, port, &authority.client("admin", &["system:masters"])?)?;
+        let client = client(&kubeconfig).await?;
+        let mut control_plane = Self {
+            controller_manager: None,
+            api_server: Mutex::new(None),
+            _etcd: etcd,
+            launch,
+            client,
+            kubeconfig,
+            authority,
+            folder: None,
+            took: Duration::ZERO,
+        };
+        control_plane.start_api_server().await?;
+        if options.controller_manager {
+            let program = binaries.path(Program::KubeControllerManager)?;
+            let process = start_controller_manager(program, folder, &control_plane, &token_keys, manager_port)?;
+            control_plane.controller_manager = Some(process);
+        }
+        Ok(control_plane)
+    }
+
+    /// A client with every right.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// A kubeconfig with every right.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Writes a kubeconfig for a user in these groups, to see what RBAC allows them. A service account's user is
+    /// `system:serviceaccount:<namespace>:<name>`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
+        let path = self.kubeconfig.with_file_name(format!("{}.kubeconfig", user.replace([':', '/'], "-")));
+        write_kubeconfig(&path, &self.authority, self.launch.port, &self.authority.client(user, groups)?)?;
+        Ok(path)
+    }
+
+    /// The TCP port of the API server, on 127.0.0.1; it stays the same over a restart.
+    pub fn port(&self) -> u16 {
+        self.launch.port
+    }
+
+    /// How long the start took.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Ends the API server at once (SIGKILL), as a power cut would. Connections are reset, new ones refused; the data stay.
+    pub fn stop_api_server(&self) {
+        let process = self.api_server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(process);
+    }
+
+    /// Starts the API server at the same port with the same data, and waits until it is ready. One that runs is left alone.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready in time; the end of its log is in the message.
+    pub async fn start_api_server(&self) -> Result<()> {
+        {
+            let mut running = self.api_server.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.as_ref().is_none_or(|process| process.ended().is_some()) {
+                let mut command = Command::new(&self.launch.program);
+                command.args(&self.launch.arguments);
+                *running = Some(Process::start("kube-apiserver", &mut command, &self.launch.log)?);
+            }
+        }
+        let ready = eventually(START, "the API server to be ready", async || {
+            if let Some(status) = self.api_server_ended() {
+                // Not worth waiting any longer, so not an error of the look.
+                return Ok(Some(Err(status)));
+            }
+            let request = hyper::Request::get("/readyz").body(Vec::new())?;
+            timeout(QUESTION, self.client.request_text(request)).await??;
+            Ok(Some(Ok(())))
+        })
+        .await;
+        match ready {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => bail!("the API server ended ({status}):\n{}", tail(&self.launch.log, TAIL)),
+            Err(error) => Err(error.context(tail(&self.launch.log, TAIL))),
+        }
+    }
+
+    /// Freezes the API server (SIGSTOP): connections stay open and nothing is answered.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn pause_api_server(&self) -> Result<()> {
+        self.signal_api_server(Signal::STOP)
+    }
+
+    /// Thaws the API server (SIGCONT).
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn resume_api_server(&self) -> Result<()> {
+        self.signal_api_server(Signal::CONT)
+    }
+
+    /// Where the logs are.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(TempDir::path)
+    }
+
+    /// Keeps the folder when this is dropped: a test failed, and somebody will want the logs.
+    pub fn keep_folder(&mut self) {
+        if let Some(folder) = &mut self.folder {
+            folder.disable_cleanup(true);
+        }
+    }
+
+    fn api_server_ended(&self) -> Option<std::process::ExitStatus> {
+        self.api_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Process::ended)
+    }
+
+    fn signal_api_server(&self, signal: Signal) -> Result<()> {
+        let running = self.api_server.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().context("the API server is stopped")?.signal(signal)
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if namespace::keep() || std::thread::panicking() {
+            self.keep_folder();
+            if let Some(folder) = self.folder() {
+                eprintln!("The control plane's logs are kept in {}", folder.display());
+            }
+        }
+    }
+}
+
+fn start_etcd(program: &Path, folder: &Path, url: &str, peer_port: u16) -> Result<Process> {
+    let peer = format!("http://127.0.0.1:{peer_port}");
+    let mut command = Command::new(program);
+    command
+        .arg("--data-dir")
+        .arg(folder.join("etcd"))
+        .args(["--listen-client-urls", url, "--advertise-client-urls", url])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        // Nothing here outlives the machine.
+        .args(["--unsafe-no-fsync", "--log-level", "warn"]);
+    Process::start("etcd", &mut command, &folder.join("etcd.log"))
+}
+
+fn api_server_arguments(
+    authority: &Authority,
+    token_keys: &TokenKeys,
+    etcd_url: &str,
+    port: u16,
+    options: Options,
+) -> Result<Vec<String>> {
+    let server = authority
+        .server("kube-apiserver", &["127.0.0.1", "localhost", ADVERTISED, "10.96.0.1", "kubernetes.default.svc"])?;
+    let ca = authority.certificate();
+    let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
+    let mut arguments = vec![
+        format!("--etcd-servers={etcd_url}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--advertise-address={ADVERTISED}"),
+        "--endpoint-reconciler-type=none".to_owned(),
+        format!("--service-cluster-ip-range={SERVICE_ADDRESSES}"),
+        "--authorization-mode=RBAC".to_owned(),
+        "--anonymous-auth=false".to_owned(),
+        flag("client-ca-file", &ca),
+        flag("tls-cert-file", &server.certificate),
+        flag("tls-private-key-file", &server.key),
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
+        flag("service-account-key-file", &token_keys.public),
+        flag("service-account-signing-key-file", &token_keys.private),
+    ];
+    if !options.controller_manager {
+        // Nobody makes the service accounts that this plugin would demand of every Pod.
+        arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
+    }
+    Ok(arguments)
+}
+
+fn start_controller_manager(
+    program: &Path,
+    folder: &Path,
+    control_plane: &ControlPlane,
+    token_keys: &TokenKeys,
+    port: u16,
+) -> Result<Process> {
+    let mut command = Command::new(program);
+    command
+        .arg("--kubeconfig")
+        .arg(control_plane.kubeconfig())
+        .arg("--service-account-private-key-file")
+        .arg(&token_keys.private)
+        .arg("--root-ca-file")
+        .arg(control_plane.authority.certificate())
+        .args(["--use-service-account-credentials", "--leader-elect=false", "--bind-address=127.0.0.1"])
+        .args([format!("--secure-port={port}"), format!("--service-cluster-ip-range={SERVICE_ADDRESSES}")])
+        // It finds a certificate of its own for its metrics, which nobody reads; here it may write it.
+        .arg("--cert-dir")
+        .arg(folder.join("kube-controller-manager"));
+    Process::start("kube-controller-manager", &mut command, &folder.join("kube-controller-manager.log"))
+}
+
+fn write_kubeconfig(path: &Path, authority: &Authority, port: u16, identity: &Identity) -> Result<()> {
+    // JSON is YAML.
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "e2e", "cluster": {
+            "server": format!("https://127.0.0.1:{port}"),
+            "certificate-authority": authority.certificate(),
+        }}],
+        "users": [{ "name": "e2e", "user": {
+            "client-certificate": identity.certificate,
+            "client-key": identity.key,
+        }}],
+        "contexts": [{ "name": "e2e", "context": { "cluster": "e2e", "user": "e2e" }}],
+        "current-context": "e2e",
+    });
+    fs::write(path, serde_json::to_vec_pretty(&kubeconfig)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Ports that nobody uses now. Held until all are known, so that they differ.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let listeners: Vec<TcpListener> =
+        (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ_from_each_other() {
+        let ports: [u16; 4] = free_ports().expect("ports");
+        let mut unique = ports.to_vec();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), ports.len(), "{ports:?}");
+    }
+}

@@ -1,0 +1,268 @@
+//! What one trial has to itself on a cluster that it shares.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::control_plane::{Cluster, ControlPlane};
+use crate::operator::{self, Operator};
+use crate::process::tail;
+
+/// How long one kubectl command may take.
+const KUBECTL: Duration = Duration::from_secs(30);
+/// Lines of each operator's log that a failure shows.
+const TAIL: usize = 30;
+
+/// A Kubernetes namespace, addresses and a folder of a trial's own.
+pub struct Stage {
+    cluster: Arc<Cluster>,
+    kubectl: PathBuf,
+    namespace: String,
+    folder: TempDir,
+    operator_logs: Mutex<Vec<PathBuf>>,
+}
+
+impl Stage {
+    /// Sets a stage for the trial with this name.
+    ///
+    /// # Errors
+    /// When the namespace cannot be made.
+    pub(crate) async fn set(cluster: Arc<Cluster>, kubectl: &Path, trial: &str) -> Result<Self> {
+        let namespace = namespace_for(trial);
+        let metadata = ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() };
+        Api::<Namespace>::all(cluster.client())
+            .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
+            .await
+            .with_context(|| format!("cannot make the namespace {namespace}"))?;
+        let folder =
+            tempfile::Builder::new().prefix(&format!("{namespace}-")).tempdir().context("no temporary folder")?;
+        Ok(Self { cluster, kubectl: kubectl.to_owned(), namespace, folder, operator_logs: Mutex::default() })
+    }
+
+    /// Takes the stage down. On a cluster of somebody else nothing is left behind; on ours nothing would delete the namespace.
+    pub(crate) async fn strike(&self, failed: bool) {
+        match &*self.cluster {
+            Cluster::Own(_) => {}
+            Cluster::Existing { .. } if failed => eprintln!("the namespace {} is kept", self.namespace),
+            Cluster::Existing { .. } => {
+                let api: Api<Namespace> = Api::all(self.cluster.client());
+                if let Err(error) = api.delete(&self.namespace, &DeleteParams::default()).await {
+                    eprintln!("the namespace {} could not be deleted: {error}", self.namespace);
+                }
+            }
+        }
+    }
+
+    /// What a person needs who looks into a failure.
+    pub(crate) fn describe_failure(&mut self) -> String {
+        self.folder.disable_cleanup(true);
+        let logs = self.operator_logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = format!("namespace {}, files in {}", self.namespace, self.folder.path().display());
+        for log in logs.iter() {
+            text.push_str(&format!("\n--- the end of {} ---\n{}", log.display(), tail(log, TAIL)));
+        }
+        text
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A client with every right.
+    pub fn client(&self) -> Client {
+        self.cluster.client()
+    }
+
+    /// A kubeconfig with every right.
+    pub fn kubeconfig(&self) -> &Path {
+        self.cluster.kubeconfig()
+    }
+
+    /// The trial's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// A folder for the trial's files. It is kept when the trial fails.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The power to stop, pause and restart the API server. The trial must have asked for it:
+    /// [`Trial::stops_api_server`](crate::suite::Trial::stops_api_server).
+    ///
+    /// # Errors
+    /// When the cluster is somebody else's.
+    pub fn control(&self) -> Result<&ControlPlane> {
+        self.cluster.control().context("the cluster is not ours to stop")
+    }
+
+    /// An IPv4 address that no other trial of this suite uses (until 500 were taken), with all its ports.
+    pub fn ipv4(&self) -> IpAddr {
+        static TAKEN: AtomicU32 = AtomicU32::new(0);
+        // 198.51.100.1 to .250, then 203.0.113.1 to .250. 192.0.2.0/24 is left to tests that write an address down.
+        let number = TAKEN.fetch_add(1, Ordering::Relaxed) % 500;
+        let host = u8::try_from(number % 250 + 1).unwrap_or(u8::MAX);
+        let address = if number < 250 { Ipv4Addr::new(198, 51, 100, host) } else { Ipv4Addr::new(203, 0, 113, host) };
+        address.into()
+    }
+
+    /// An IPv6 address that no other trial of this suite uses, with all its ports.
+    pub fn ipv6(&self) -> IpAddr {
+        static TAKEN: AtomicU32 = AtomicU32::new(0);
+        let [high, low] = [16, 0].map(|shift| (TAKEN.load(Ordering::Relaxed) >> shift) & 0xffff);
+        TAKEN.fetch_add(1, Ordering::Relaxed);
+        let word = |value: u32| u16::try_from(value).unwrap_or(0);
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, word(high), word(low)).into()
+    }
+
+    /// Starts an operator with this identity, its lease in the trial's namespace; more arguments as given.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_operator(&self, identity: &str, arguments: &[&str]) -> Result<Operator> {
+        let mut options = self.operator_options(identity)?;
+        options.arguments = arguments.iter().map(Into::into).collect();
+        self.start_operator_with(&options)
+    }
+
+    /// What [`Self::start_operator`] starts with, to be changed.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn operator_options(&self, identity: &str) -> Result<operator::Options> {
+        Ok(operator::Options {
+            kubeconfig: self.kubeconfig().to_owned(),
+            lease_namespace: self.namespace.clone(),
+            identity: identity.to_owned(),
+            listen: free_address()?,
+            log: self.folder.path().join(format!("{identity}.log")),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        })
+    }
+
+    /// Starts an operator; a failure of the trial shows its log.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_operator_with(&self, options: &operator::Options) -> Result<Operator> {
+        let operator = Operator::start(options)?;
+        let mut logs = self.operator_logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !logs.contains(&options.log) {
+            logs.push(options.log.clone());
+        }
+        Ok(operator)
+    }
+
+    /// Runs kubectl in the trial's namespace and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; the message is what it said.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_with_input(arguments, "").await
+    }
+
+    /// Applies YAML as a user would.
+    ///
+    /// # Errors
+    /// When the API server refuses it; the message is what the user reads.
+    pub async fn apply(&self, yaml: &str) -> Result<String> {
+        self.kubectl_with_input(&["apply", "-f", "-"], yaml).await
+    }
+
+    /// Runs kubectl in the trial's namespace with this on standard input.
+    ///
+    /// # Errors
+    /// When it fails; the message is what it said.
+    pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        use tokio::io::AsyncWriteExt;
+
+        let what = || format!("kubectl {}", arguments.join(" "));
+        let mut child = Command::new(&self.kubectl)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(["--namespace", &self.namespace])
+            .arg("--cache-dir")
+            .arg(self.folder.path().join("kubectl"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.kubectl.display()))?;
+        let mut pipe = child.stdin.take().context("kubectl has a standard input")?;
+        let run = async {
+            // One that does not read its input ends before all is written; what it says then counts.
+            let _ = pipe.write_all(input.as_bytes()).await;
+            drop(pipe);
+            child.wait_with_output().await
+        };
+        let output = timeout(KUBECTL, run)
+            .await
+            .with_context(|| format!("{} took longer than {KUBECTL:?}", what()))?
+            .with_context(what)?;
+        if !output.status.success() {
+            bail!("{}: {}", what(), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+/// A loopback address with a port that nobody uses now.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// The trial's name as a DNS label (RFC 1123), and something that no earlier run has used.
+fn namespace_for(trial: &str) -> String {
+    const LONGEST: usize = 50;
+    let mut label = String::new();
+    for letter in trial.chars() {
+        if label.len() == LONGEST {
+            break;
+        }
+        if letter.is_ascii_alphanumeric() {
+            label.push(letter.to_ascii_lowercase());
+        } else if !label.is_empty() && !label.ends_with('-') {
+            label.push('-');
+        }
+    }
+    let label = label.trim_end_matches('-');
+    let unique: String = std::iter::repeat_with(|| char::from(fastrand::u8(b'a'..=b'z'))).take(6).collect();
+    format!("{}-{unique}", if label.is_empty() { "trial" } else { label })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_named_after_its_trial() {
+        let cases = [
+            ("A route fails over, and back", "a-route-fails-over-and-back"),
+            ("…", "trial"),
+            (&"x".repeat(80), &"x".repeat(50)),
+        ];
+        for (trial, expected) in cases {
+            let name = namespace_for(trial);
+            let (label, unique) = name.rsplit_once('-').expect("two parts");
+            assert_eq!(label, expected, "{trial}");
+            assert_eq!(unique.len(), 6);
+            assert!(name.len() <= 63);
+        }
+    }
+}

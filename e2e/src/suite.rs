@@ -1,0 +1,260 @@
+//! A suite: a test program of its own that starts one control plane and runs its trials against it.
+//!
+//! `cargo test` finds it as any other test: filters, `--exact`, `--skip`, `--list` and `--test-threads` work. Nothing is started
+//! for `--list`, nor when the filters leave no trial.
+//!
+//! | variable | effect |
+//! |---|---|
+//! | `E2E_KUBECONFIG` | the cluster to use instead of a control plane of our own |
+//! | `E2E_KEEP=1` | keep the logs also after a success |
+//! | `E2E_REQUIRE_ALL=1` | a trial that would be skipped fails: for machines that are meant to run all |
+
+use std::env;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures::FutureExt;
+use libtest_mimic::{Arguments, Completion, Failed};
+use tokio::runtime::Runtime;
+use tokio::sync::{OnceCell, RwLock};
+
+use crate::control_plane::namespace::{self, Entry, Isolation};
+use crate::control_plane::{self, Binaries, Cluster, EXISTING, Program, install_crds};
+use crate::operator;
+use crate::stage::Stage;
+
+/// What a suite needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Run kube-controller-manager, too.
+    pub controller_manager: bool,
+    /// The trials start operators.
+    pub operator: bool,
+    /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
+    pub parallel: usize,
+    /// How long a trial may take.
+    pub deadline: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { controller_manager: false, operator: false, parallel: 8, deadline: Duration::from_secs(120) }
+    }
+}
+
+type Body = Box<dyn FnOnce(Arc<Stage>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
+
+/// One behaviour, shown to hold.
+pub struct Trial {
+    name: String,
+    body: Body,
+    alone: bool,
+    needs: Vec<Need>,
+}
+
+/// What a trial cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// To stop, pause and restart the API server.
+    ApiServerControl,
+    /// Addresses that lead to us and that `EndpointSlices` may hold.
+    OwnNetwork,
+}
+
+/// A trial named by the sentence that it shows to hold.
+pub fn trial<F>(sentence: impl Into<String>, body: F) -> Trial
+where
+    F: AsyncFnOnce(Arc<Stage>) -> Result<()> + Send + 'static,
+{
+    Trial {
+        name: sentence.into(),
+        body: Box::new(move |stage| Box::pin(async move { body(stage).await })),
+        alone: false,
+        needs: Vec::new(),
+    }
+}
+
+impl Trial {
+    /// No other trial runs at the same time.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// It stops or pauses the API server: runs alone, and not on a cluster of somebody else.
+    #[must_use]
+    pub fn stops_api_server(mut self) -> Self {
+        self.needs.push(Need::ApiServerControl);
+        self.alone()
+    }
+
+    /// Its servers listen on addresses of the stage: not on a cluster of somebody else, whose network is not ours.
+    #[must_use]
+    pub fn listens(mut self) -> Self {
+        self.needs.push(Need::OwnNetwork);
+        self
+    }
+}
+
+/// Runs a suite as the arguments of this program say. Call it first thing in `main`.
+pub fn run(suite: &str, options: Options, trials: Vec<Trial>) -> ExitCode {
+    match try_run(suite, options, trials) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("the suite {suite} cannot run: {error:#}");
+            ExitCode::from(101)
+        }
+    }
+}
+
+fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode> {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(options.parallel);
+    let named = |trial: &Trial| libtest_mimic::Trial::test(trial.name.clone(), || Ok(()));
+    let chosen = trials.iter().any(|trial| !arguments.is_filtered_out(&named(trial)));
+    if arguments.list || !chosen {
+        let listed = trials.iter().map(named).collect();
+        return Ok(libtest_mimic::run(&arguments, listed).exit_code());
+    }
+
+    // What takes a network happens before there is none.
+    let binaries = Binaries::locate(&programs(options))?;
+    if options.operator {
+        operator::build()?;
+    }
+    let isolation = if Cluster::existing().is_some() { Isolation::Processes } else { Isolation::Network };
+    let entry = namespace::enter(isolation)?;
+    let skip_all = match (entry, isolation) {
+        (Entry::Finished(code), _) => return Ok(code),
+        (Entry::Inside, _) => None,
+        // Without it processes may outlive a suite that is killed; otherwise nothing is amiss.
+        (Entry::Forbidden(_), Isolation::Processes) => None,
+        (Entry::Forbidden(why), Isolation::Network) => {
+            eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
+            Some(why)
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let suite =
+        Arc::new(Suite { runtime, options, binaries, cluster: OnceCell::new(), turn: RwLock::new(()), skip_all });
+    let runnable = trials.into_iter().map(|trial| suite.runnable(trial)).collect();
+    let conclusion = libtest_mimic::run(&arguments, runnable);
+    Ok(suite.finish(conclusion.has_failed(), conclusion.exit_code()))
+}
+
+fn programs(options: Options) -> Vec<Program> {
+    if Cluster::existing().is_some() {
+        return vec![Program::Kubectl];
+    }
+    control_plane::Options { controller_manager: options.controller_manager }.programs()
+}
+
+/// What the trials of a suite share.
+struct Suite {
+    runtime: Runtime,
+    options: Options,
+    binaries: Binaries,
+    /// Started by the first trial that comes; a failure is kept, for every trial to report.
+    cluster: OnceCell<Result<Arc<Cluster>, String>>,
+    /// Trials share it; one that must be alone takes it for itself.
+    turn: RwLock<()>,
+    skip_all: Option<String>,
+}
+
+impl Suite {
+    fn runnable(self: &Arc<Self>, trial: Trial) -> libtest_mimic::Trial {
+        let suite = Arc::clone(self);
+        libtest_mimic::Trial::ignorable_test(trial.name.clone(), move || {
+            if let Some(reason) = suite.skip_reason(&trial.needs) {
+                return skipped(&reason);
+            }
+            // On this thread and not on the runtime's, so that a trial may hold what is not `Send`.
+            suite.runtime.block_on(suite.perform(trial)).map(|()| Completion::Completed).map_err(Failed::from)
+        })
+    }
+
+    fn skip_reason(&self, needs: &[Need]) -> Option<String> {
+        if self.skip_all.is_some() {
+            return self.skip_all.clone();
+        }
+        // Known before the cluster is started: a suite of which all is skipped starts nothing.
+        Cluster::existing()?;
+        needs.first().map(|need| match need {
+            Need::ApiServerControl => format!("{EXISTING} names a cluster whose API server is not ours to stop"),
+            Need::OwnNetwork => {
+                format!("{EXISTING} names a cluster whose network does not lead to this machine's servers")
+            }
+        })
+    }
+
+    async fn perform(&self, trial: Trial) -> Result<(), String> {
+        let (_shared, _alone) =
+            if trial.alone { (None, Some(self.turn.write().await)) } else { (Some(self.turn.read().await), None) };
+        let cluster = self.cluster.get_or_init(|| async { self.start().await.map_err(|error| format!("{error:#}")) });
+        let cluster = Arc::clone(cluster.await.as_ref().map_err(Clone::clone)?);
+        let kubectl = self.binaries.path(Program::Kubectl).map_err(|error| format!("{error:#}"))?;
+        let stage = Stage::set(cluster, kubectl, &trial.name).await.map_err(|error| format!("{error:#}"))?;
+        let stage = Arc::new(stage);
+
+        let deadline = self.options.deadline;
+        let body = tokio::time::timeout(deadline, (trial.body)(Arc::clone(&stage)));
+        let result = match AssertUnwindSafe(body).catch_unwind().await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(anyhow!("the trial took longer than {deadline:?}")),
+            Err(panic) => Err(anyhow!("the trial panicked: {}", panic_text(&*panic))),
+        };
+        stage.strike(result.is_err()).await;
+        result.map_err(|error| match Arc::into_inner(stage) {
+            Some(mut stage) => format!("{error:#}\n{}", stage.describe_failure()),
+            None => format!("{error:#}\n(a task of the trial still holds its stage)"),
+        })
+    }
+
+    async fn start(&self) -> Result<Arc<Cluster>> {
+        let options = control_plane::Options { controller_manager: self.options.controller_manager };
+        let cluster = Cluster::obtain(&self.binaries, options).await?;
+        let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
+        let how = match cluster.control() {
+            Some(own) => format!("{}, ready after {:.1} s", self.binaries.origin(), own.took().as_secs_f64()),
+            None => format!("of {EXISTING}"),
+        };
+        eprintln!("Kubernetes {version} ({how})");
+        install_crds(&cluster.client()).await?;
+        Ok(Arc::new(cluster))
+    }
+
+    /// Ends the control plane.
+    fn finish(self: Arc<Self>, failed: bool, code: ExitCode) -> ExitCode {
+        let Some(suite) = Arc::into_inner(self) else { return code };
+        let Self { runtime, cluster, .. } = suite;
+        if let Some(Ok(Some(Cluster::Own(mut own)))) = cluster.into_inner().map(|started| started.map(Arc::into_inner))
+        {
+            if failed {
+                own.keep_folder();
+            }
+            // Within the runtime: the client's connections belong to it.
+            let _inside = runtime.enter();
+            drop(own);
+        }
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        code
+    }
+}
+
+fn skipped(reason: &str) -> Result<Completion, Failed> {
+    let required = env::var_os("E2E_REQUIRE_ALL").is_some_and(|value| !value.is_empty() && value != "0");
+    if required {
+        return Err(format!("may not be skipped (E2E_REQUIRE_ALL), but: {reason}").into());
+    }
+    Ok(Completion::ignored_with(reason))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
