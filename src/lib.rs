@@ -4,6 +4,7 @@ pub mod api;
 pub mod clock;
 pub mod controller;
 pub mod engine;
+pub mod kubernetes;
 pub mod leader;
 pub mod model;
 pub mod output;
