@@ -1,6 +1,8 @@
 //! mail-failover-operator: moves outgoing mail to a standby when a sending backend fails.
 
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod engine;

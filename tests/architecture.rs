@@ -38,8 +38,22 @@ fn offences(folder: &str, forbidden: &[&str]) -> Vec<String> {
 #[test]
 fn model_and_engine_are_pure() {
     let impure = [
-        "kube", "k8s_openapi", "tokio", "serde", "futures", "async ", "Instant", "SystemTime", "fastrand", "rand::", "std::fs",
-        "std::net::Tcp", "std::io", "std::thread", "std::env", "tracing",
+        "kube",
+        "k8s_openapi",
+        "tokio",
+        "serde",
+        "futures",
+        "async ",
+        "Instant",
+        "SystemTime",
+        "fastrand",
+        "rand::",
+        "std::fs",
+        "std::net::Tcp",
+        "std::io",
+        "std::thread",
+        "std::env",
+        "tracing",
     ];
     for folder in ["src/model", "src/engine"] {
         assert_eq!(offences(folder, &impure), Vec::<String>::new());
@@ -48,7 +62,10 @@ fn model_and_engine_are_pure() {
 
 #[test]
 fn outputs_only_say_what_should_be() {
-    assert_eq!(offences("src/output", &["kube::", "tokio", "async ", "Instant", "SystemTime", "fastrand"]), Vec::<String>::new());
+    assert_eq!(
+        offences("src/output", &["kube::", "tokio", "async ", "Instant", "SystemTime", "fastrand"]),
+        Vec::<String>::new()
+    );
 }
 
 #[test]

@@ -13,7 +13,8 @@ fn the_committed_definitions_are_what_the_code_generates() {
         let committed = fs::read_to_string(folder.join(name)).unwrap_or_default();
         assert!(committed == *yaml, "crds/{name} differs from the code; run `make crds` and commit the result");
     }
-    let mut committed: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut committed: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     committed.sort();
     let mut names: Vec<_> = generated.into_iter().map(|(name, _)| name).collect();
     names.sort();

@@ -23,6 +23,7 @@ use super::input::{Change, Input, Unreadable};
 use super::metrics::Metrics;
 use super::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
+use crate::kubernetes::describe;
 use crate::leader::Leadership;
 use crate::model::ObjectKey;
 use crate::output::{FIELD_MANAGER, Output, OutputKey, OutputKind, Write, route_uid};
@@ -35,15 +36,15 @@ const STATUS_MANAGER: &str = "mail-failover-status";
 /// Carries out steps.
 #[derive(Clone, Debug)]
 pub struct Applier {
-    client: ClientOfCalls,
+    client: CallClient,
     leadership: Leadership,
     metrics: Metrics,
 }
 
 #[derive(Clone)]
-struct ClientOfCalls(Client);
+struct CallClient(Client);
 
-impl Debug for ClientOfCalls {
+impl Debug for CallClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Client")
     }
@@ -52,7 +53,7 @@ impl Debug for ClientOfCalls {
 impl Applier {
     /// An applier that writes while this replica leads.
     pub fn new(client: Client, leadership: Leadership, metrics: Metrics) -> Self {
-        Self { client: ClientOfCalls(client), leadership, metrics }
+        Self { client: CallClient(client), leadership, metrics }
     }
 
     /// Carries out a step.
@@ -72,7 +73,9 @@ impl Applier {
             Ok(StepResult::OutputsWritten { error: Some(error), .. }) | Err(error) => {
                 tracing::warn!(kind = subject.kind.as_str(), key = %subject.key, step = name, %error, millis, "step failed");
             }
-            Ok(_) => tracing::debug!(kind = subject.kind.as_str(), key = %subject.key, step = name, outcome, millis, "step done"),
+            Ok(_) => {
+                tracing::debug!(kind = subject.kind.as_str(), key = %subject.key, step = name, outcome, millis, "step done")
+            }
         }
         Done { id, subject, result }
     }
@@ -104,8 +107,7 @@ impl Applier {
     /// A call that changes something: under the claim, and over before the claim is.
     async fn write<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, StepError> {
         let claim = self.leadership.claim().ok_or(StepError::ClaimLost)?;
-        let left = claim.check().map_err(|_| StepError::ClaimLost)?;
-        within(left.min(DEADLINE), call).await
+        claim.guard(within(DEADLINE, call)).await.map_err(|_| StepError::ClaimLost)?
     }
 
     async fn fresh(&self, subject: &Subject) -> Result<StepResult, StepError> {
@@ -169,16 +171,24 @@ impl Applier {
     async fn write_output(&self, owner_uid: &str, write: Write) -> Result<WriteOutcome, StepError> {
         let key = write.key();
         match (key.0, write) {
-            (OutputKind::Service, Write::Create(Output::Service(object))) => self.create(owner_uid, &key, *object, wrap_service).await,
-            (OutputKind::Service, Write::Apply(Output::Service(object))) => self.apply(&key, *object, wrap_service).await,
+            (OutputKind::Service, Write::Create(Output::Service(object))) => {
+                self.create(owner_uid, &key, *object, wrap_service).await
+            }
+            (OutputKind::Service, Write::Apply(Output::Service(object))) => {
+                self.apply(&key, *object, wrap_service).await
+            }
             (OutputKind::EndpointSlice, Write::Create(Output::EndpointSlice(object))) => {
                 self.create(owner_uid, &key, *object, wrap_slice).await
             }
-            (OutputKind::EndpointSlice, Write::Apply(Output::EndpointSlice(object))) => self.apply(&key, *object, wrap_slice).await,
+            (OutputKind::EndpointSlice, Write::Apply(Output::EndpointSlice(object))) => {
+                self.apply(&key, *object, wrap_slice).await
+            }
             (OutputKind::ConfigMap, Write::Create(Output::ConfigMap(object))) => {
                 self.create(owner_uid, &key, *object, wrap_config_map).await
             }
-            (OutputKind::ConfigMap, Write::Apply(Output::ConfigMap(object))) => self.apply(&key, *object, wrap_config_map).await,
+            (OutputKind::ConfigMap, Write::Apply(Output::ConfigMap(object))) => {
+                self.apply(&key, *object, wrap_config_map).await
+            }
             (OutputKind::Service, Write::ClearSelector(_, version)) => {
                 let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "selector": null } });
                 let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -186,11 +196,15 @@ impl Applier {
                 let written = self.write(api.patch(&key.1.name, &params, &Patch::Merge(patch))).await?;
                 self.outcome(&key, &api, written, wrap_service).await
             }
-            (OutputKind::Service, Write::Delete(_, metadata)) => self.delete::<Service>(&key, &metadata, wrap_service).await,
+            (OutputKind::Service, Write::Delete(_, metadata)) => {
+                self.delete::<Service>(&key, &metadata, wrap_service).await
+            }
             (OutputKind::EndpointSlice, Write::Delete(_, metadata)) => {
                 self.delete::<EndpointSlice>(&key, &metadata, wrap_slice).await
             }
-            (OutputKind::ConfigMap, Write::Delete(_, metadata)) => self.delete::<ConfigMap>(&key, &metadata, wrap_config_map).await,
+            (OutputKind::ConfigMap, Write::Delete(_, metadata)) => {
+                self.delete::<ConfigMap>(&key, &metadata, wrap_config_map).await
+            }
             (OutputKind::Service | OutputKind::EndpointSlice | OutputKind::ConfigMap, _) => {
                 Err(StepError::Api(format!("{} {} cannot be written that way", key.0.as_str(), key.1)))
             }
@@ -205,7 +219,13 @@ impl Applier {
     }
 
     /// Creates by POST, which server-side apply cannot express: it must fail when the object exists already.
-    async fn create<K>(&self, owner_uid: &str, key: &OutputKey, object: K, wrap: fn(K) -> Output) -> Result<WriteOutcome, StepError>
+    async fn create<K>(
+        &self,
+        owner_uid: &str,
+        key: &OutputKey,
+        object: K,
+        wrap: fn(K) -> Output,
+    ) -> Result<WriteOutcome, StepError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
     {
@@ -296,7 +316,10 @@ impl Applier {
             Ok(object) => Ok(WriteOutcome::Observed(wrap(object))),
             Err(error) => match code(&error) {
                 // Somebody else wrote meanwhile: it is looked at again as it is now.
-                Some(409) => Ok(self.get(api, key).await?.map_or(WriteOutcome::Gone, |there| WriteOutcome::Observed(wrap(there)))),
+                Some(409) => Ok(self
+                    .get(api, key)
+                    .await?
+                    .map_or(WriteOutcome::Gone, |there| WriteOutcome::Observed(wrap(there)))),
                 Some(404) => Ok(WriteOutcome::Gone),
                 Some(400 | 403 | 422) => Ok(WriteOutcome::Refused {
                     reason: "OutputInvalid",
@@ -317,7 +340,8 @@ impl Applier {
     /// Publishes an Event under its fixed name; one that exists has been published before. One that the API server will never take
     /// (the namespace is on its way out) is given up.
     async fn publish(&self, event: Event) -> Result<(), StepError> {
-        let api: Api<Event> = Api::namespaced(self.client.0.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
+        let api: Api<Event> =
+            Api::namespaced(self.client.0.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
         match self.write(api.create(&PostParams::default(), &event)).await? {
             Ok(_) => Ok(()),
             Err(error) => match code(&error) {
@@ -352,7 +376,8 @@ fn typed<K: Serialize>(object: &K) -> Result<Value, StepError> {
 fn already_there<K: Resource>(key: &OutputKey, there: &K) -> WriteOutcome {
     let (kind, name) = (key.0.as_str(), &key.1.name);
     let owner = there.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let whose = owner.map_or_else(|| "nobody's that we know".to_owned(), |owner| format!("{} {}'s", owner.kind, owner.name));
+    let whose =
+        owner.map_or_else(|| "nobody's that we know".to_owned(), |owner| format!("{} {}'s", owner.kind, owner.name));
     let field = match key.0 {
         OutputKind::Service | OutputKind::EndpointSlice => "spec.outputs[].service.name",
         OutputKind::ConfigMap => "spec.outputs[].configMap.name",
@@ -382,7 +407,7 @@ fn code(error: &kube::Error) -> Option<u16> {
 }
 
 fn text(error: &kube::Error) -> String {
-    status(error).map_or_else(|| error.to_string(), |status| status.message.clone())
+    status(error).map_or_else(|| describe(error), |status| status.message.clone())
 }
 
 fn api_error(error: &kube::Error) -> StepError {

@@ -12,9 +12,11 @@ use super::resolve::{self, Lookup, Rejection, Unresolved};
 use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined, patch};
 use super::step::{Step, Subject};
 use super::time::{micro_time, timestamp};
-use crate::api::{self, SendingBackend, SendingBackendStatus};
+use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
 use crate::engine::{Evidence, Health, Verdict};
-use crate::model::{Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp};
+use crate::model::{
+    Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
+};
 use crate::probe::Target;
 
 /// A certificate that was not served again for so long gives way to one that expires later: providers serve several.
@@ -152,7 +154,9 @@ impl BackendEntry {
                 self.resolved = Some(addresses.clone());
                 true
             }
-            Resolution::Addresses(_) | Resolution::NotNeeded | Resolution::Negative(_) | Resolution::Unanswered(_) => false,
+            Resolution::Addresses(_) | Resolution::NotNeeded | Resolution::Negative(_) | Resolution::Unanswered(_) => {
+                false
+            }
         }
     }
 
@@ -280,8 +284,11 @@ impl BackendEntry {
             events::push(&mut pending_events, events::pending(subject, telling, now, None, &note));
         }
 
+        let (r#type, host) = self.place();
         SendingBackendStatus {
             observed_generation: Some(generation),
+            r#type,
+            host,
             health: Some(api_health(verdict.map_or(Health::Unknown, |verdict| verdict.health))),
             since: verdict.map(|verdict| micro_time(verdict.since)).or_else(|| before.since.clone()),
             reason: Some(verdict.map_or(EvidenceClass::Inconclusive, |verdict| verdict.class).as_str().to_owned()),
@@ -290,6 +297,20 @@ impl BackendEntry {
             probes: worst.iter().flat_map(|(_, probes)| probes.iter()).map(probe_status).collect(),
             pending_events,
             conditions: conditions.build(),
+        }
+    }
+
+    /// What it is and where, for people.
+    fn place(&self) -> (Option<BackendType>, Option<String>) {
+        let Some(usable) = &self.usable else { return (None, None) };
+        match &usable.destination {
+            Destination::Host(host) if host.host.contains(':') => {
+                (Some(BackendType::Smtp), Some(format!("[{}]:{}", host.host, host.port)))
+            }
+            Destination::Host(host) => (Some(BackendType::Smtp), Some(format!("{}:{}", host.host, host.port))),
+            Destination::Service(service) => {
+                (Some(BackendType::Service), Some(format!("{}:{}", service.dns_name, service.port)))
+            }
         }
     }
 
@@ -315,7 +336,8 @@ impl BackendEntry {
             }
         }
         if let Some(rejection) = self.rejection() {
-            let known = !is_true(&before.conditions, "Ready") && condition_message(&before.conditions, "Ready") == rejection.message;
+            let known = !is_true(&before.conditions, "Ready")
+                && condition_message(&before.conditions, "Ready") == rejection.message;
             if !known {
                 tellings.push((Telling::ConfigurationRejected, rejection.message.clone()));
             }

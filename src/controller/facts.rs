@@ -66,9 +66,10 @@ impl Facts {
         let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL))?;
         let service = key.sibling(service.as_str());
         // Absent means unknown, which discovery.k8s.io/v1 tells consumers to take for ready.
-        let ready = slice.endpoints.iter().filter(|endpoint| {
-            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
-        });
+        let ready = slice
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
         let addresses = ready.filter_map(|endpoint| endpoint.addresses.first()?.parse().ok()).collect();
         let ports = slice.ports.iter().flatten().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
         let named = ports.filter_map(|port| {
@@ -121,7 +122,8 @@ impl Lookup for Facts {
         let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
         let of_slice = |slice: &Slice| {
             let number = slice.ports.get(&port.name.clone().filter(|name| !name.is_empty())).copied();
-            let addresses = number.map(|number| slice.addresses.iter().map(move |address| SocketAddr::new(*address, number)).collect());
+            let addresses = number
+                .map(|number| slice.addresses.iter().map(move |address| SocketAddr::new(*address, number)).collect());
             addresses.unwrap_or_else(Vec::new)
         };
         let mut endpoints: Vec<_> = slices.flat_map(of_slice).collect();
@@ -155,7 +157,8 @@ mod tests {
         let mut facts = Facts::new("cluster.local");
         let key = ObjectKey::new("shop", "relay");
         assert_eq!(endpoints(&facts, IntOrString::Int(25)), Err(ServiceProblem::NotFound));
-        let service = json!({"spec": {"ports": [{"name": "smtp", "port": 25}, {"name": "dns", "port": 53, "protocol": "UDP"}]}});
+        let service =
+            json!({"spec": {"ports": [{"name": "smtp", "port": 25}, {"name": "dns", "port": 53, "protocol": "UDP"}]}});
         assert!(facts.note_service(&key, &serde_json::from_value(service).unwrap()));
         let ready = json!({
             "metadata": {"labels": {"kubernetes.io/service-name": "relay"}}, "addressType": "IPv4",

@@ -92,14 +92,26 @@ impl Metrics {
             transitions,
             actuation,
         } = metrics.clone();
-        registry.register("mail_failover_controller_waiting_objects", "Objects that wait to be looked at", waiting_subjects);
+        registry.register(
+            "mail_failover_controller_waiting_objects",
+            "Objects that wait to be looked at",
+            waiting_subjects,
+        );
         registry.register(
             "mail_failover_controller_step_limit_reached",
             "How often the bound on steps under way made an object wait",
             step_limit_reached,
         );
-        registry.register("mail_failover_controller_input_queue", "Inputs that wait to be taken into account", input_queue);
-        registry.register("mail_failover_controller_steps", "Steps carried out, by kind of object, step and result", steps);
+        registry.register(
+            "mail_failover_controller_input_queue",
+            "Inputs that wait to be taken into account",
+            input_queue,
+        );
+        registry.register(
+            "mail_failover_controller_steps",
+            "Steps carried out, by kind of object, step and result",
+            steps,
+        );
         registry.register(
             "mail_failover_controller_step_duration_seconds",
             "How long steps took, by step",

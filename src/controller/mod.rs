@@ -14,8 +14,8 @@
 //! here reads a clock except through the `now` it is given.
 
 pub mod applier;
-mod backoff;
 mod backend;
+mod backoff;
 pub mod ca;
 mod events;
 mod facts;
@@ -28,8 +28,8 @@ pub mod resolve;
 mod route;
 mod route_status;
 pub mod run;
-pub mod step;
 mod status;
+pub mod step;
 mod time;
 pub mod world;
 #[cfg(test)]

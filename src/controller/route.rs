@@ -127,7 +127,12 @@ impl RouteEntry {
     }
 
     /// Outputs were written, up to the first error.
-    pub(super) fn outputs_written(&mut self, outcomes: &[(OutputKey, WriteOutcome)], error: Option<String>, now: Timestamp) {
+    pub(super) fn outputs_written(
+        &mut self,
+        outcomes: &[(OutputKey, WriteOutcome)],
+        error: Option<String>,
+        now: Timestamp,
+    ) {
         for (key, outcome) in outcomes {
             match outcome {
                 WriteOutcome::Observed(_) | WriteOutcome::Gone => {
@@ -168,11 +173,13 @@ impl RouteEntry {
         }
         let Some(object) = self.object.as_ref().and_then(Known::readable) else { return Next::default() };
         if !self.is_observed {
-            let Some(route) = &self.usable else { return self.next_status(subject, around, None, Applied::Waiting, vec![]) };
+            let Some(route) = &self.usable else {
+                return self.next_status(subject, around, None, Applied::Waiting, vec![]);
+            };
             let keys = route.backends.iter().map(|name| subject.key.sibling(name.clone()));
-            let unheard = keys.filter_map(|key| around.backends.get(&key)).any(|backend| {
-                backend.is_pending() || (backend.usable.is_some() && !backend.evidence.is_observed())
-            });
+            let unheard = keys
+                .filter_map(|key| around.backends.get(&key))
+                .any(|backend| backend.is_pending() || (backend.usable.is_some() && !backend.evidence.is_observed()));
             if unheard {
                 return Next::default();
             }
@@ -224,8 +231,10 @@ impl RouteEntry {
         let outstanding: Vec<_> =
             before.pending_events.iter().filter(|event| !self.published.contains(&event.name)).collect();
         if !outstanding.is_empty() && !matches!(applied, Applied::Failing(_)) {
-            let events =
-                outstanding.into_iter().map(|event| events::event(subject, &owner.uid, around.instance, event)).collect();
+            let events = outstanding
+                .into_iter()
+                .map(|event| events::event(subject, &owner.uid, around.instance, event))
+                .collect();
             return Next { step: Some((Step::PublishEvents(events), None)), wake_at };
         }
         let next = self.next_status(subject, around, Some(&decision), applied, candidates);
@@ -255,7 +264,9 @@ impl RouteEntry {
         let standing = self.refused.iter().filter(|(_, refusal)| refusal.until > around.now);
         let refused: BTreeMap<_, _> = standing.map(|(key, refusal)| (key.clone(), refusal.rejection.clone())).collect();
         let mut refusals: Vec<_> = rivals.iter().map(|(key, rival)| claimed(key, rival)).collect();
-        refusals.extend(refused.iter().filter(|(key, _)| !rivals.contains_key(key)).map(|(_, rejection)| rejection.clone()));
+        refusals.extend(
+            refused.iter().filter(|(key, _)| !rivals.contains_key(key)).map(|(_, rejection)| rejection.clone()),
+        );
         let is_refused = |key: &OutputKey| rivals.contains_key(key) || refused.contains_key(key);
         (writes(owner, desired, around.observed, is_refused), refusals, is_known)
     }
@@ -334,6 +345,7 @@ fn claimed(key: &OutputKey, rival: &ObjectKey) -> Rejection {
         OutputKind::Service | OutputKind::EndpointSlice => ("spec.outputs[].service.name", "Service"),
         OutputKind::ConfigMap => ("spec.outputs[].configMap.name", "ConfigMap"),
     };
-    let message = format!("{kind} {} belongs to MailRoute {}, which had it first; choose another name", key.1.name, rival.name);
+    let message =
+        format!("{kind} {} belongs to MailRoute {}, which had it first; choose another name", key.1.name, rival.name);
     Rejection::new("OutputClaimed", field, &message)
 }

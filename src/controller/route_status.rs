@@ -55,7 +55,11 @@ impl Drafting<'_> {
         let mut status = MailRouteStatus {
             observed_generation: Some(self.generation),
             strategy: Some(api::Strategy::ActivePassive),
-            active: memory.active.iter().map(|name| api::ActiveBackend { backend: name.to_string(), percent: 100 }).collect(),
+            active: memory
+                .active
+                .iter()
+                .map(|name| api::ActiveBackend { backend: name.to_string(), percent: 100 })
+                .collect(),
             since: memory.active.is_some().then(|| micro_time(memory.since)),
             state: Some(api_state(memory.state)),
             message: None,
@@ -104,8 +108,12 @@ impl Drafting<'_> {
         let mut conditions = Conditions::new(existing, self.generation, self.now);
 
         let (outputs, outputs_reason, outputs_message) = match applied {
-            Applied::Applied => (Some(true), "Applied", format!("every output leads to {}", active.unwrap_or_default())),
-            Applied::Refused(refusals) => (Some(false), refusals.first().map_or("Refused", |r| r.reason), joined(refusals)),
+            Applied::Applied => {
+                (Some(true), "Applied", format!("every output leads to {}", active.unwrap_or_default()))
+            }
+            Applied::Refused(refusals) => {
+                (Some(false), refusals.first().map_or("Refused", |r| r.reason), joined(refusals))
+            }
             Applied::Failing(error) => (Some(false), "WriteFailed", error.clone()),
             Applied::Waiting if is_true(existing, "OutputsApplied") => {
                 (Some(true), "Applied", condition_message(existing, "OutputsApplied").to_owned())
@@ -119,7 +127,9 @@ impl Drafting<'_> {
             (None, Some(RouteState::NoneHealthy), _) => {
                 conditions.set("Ready", Some(false), "NoneHealthy", "no backend can deliver");
             }
-            (None, _, None) => conditions.set("Ready", Some(false), "AwaitingEvidence", "waiting for verdicts on the backends"),
+            (None, _, None) => {
+                conditions.set("Ready", Some(false), "AwaitingEvidence", "waiting for verdicts on the backends")
+            }
             (None, _, Some(active)) => match outputs {
                 Some(true) => conditions.set("Ready", Some(true), "Delivering", &format!("mail leaves by {active}")),
                 Some(false) => conditions.set("Ready", Some(false), outputs_reason, &outputs_message),
@@ -135,13 +145,20 @@ impl Drafting<'_> {
             (Some(active), Some(preferred)) => {
                 let reason = status.last_transition.as_ref().filter(|last| last.to == active);
                 let reason = reason.map_or("PreferredNotHealthy", |last| last.reason.as_str());
-                conditions.set("FailedOver", Some(true), reason, &format!("mail leaves by {active} instead of {preferred}"));
+                conditions.set(
+                    "FailedOver",
+                    Some(true),
+                    reason,
+                    &format!("mail leaves by {active} instead of {preferred}"),
+                );
             }
             (_, _) => conditions.set("FailedOver", None, "AwaitingEvidence", "no backend is chosen yet"),
         }
 
         let standby = candidates.iter().find(|candidate| {
-            Some(&*candidate.name) != active && candidate.standing == Standing::InService && candidate.health == Health::Healthy
+            Some(&*candidate.name) != active
+                && candidate.standing == Standing::InService
+                && candidate.health == Health::Healthy
         });
         match standby {
             Some(standby) => {
@@ -155,7 +172,12 @@ impl Drafting<'_> {
         conditions.build()
     }
 
-    fn pending_events(&self, decision: Option<&Decision>, applied: &Applied, status: &MailRouteStatus) -> Vec<PendingEvent> {
+    fn pending_events(
+        &self,
+        decision: Option<&Decision>,
+        applied: &Applied,
+        status: &MailRouteStatus,
+    ) -> Vec<PendingEvent> {
         let published = |event: &&PendingEvent| !self.published.contains(&event.name);
         let mut pending: Vec<_> = self.before.pending_events.iter().filter(published).cloned().collect();
         for announcement in decision.iter().flat_map(|decision| &decision.announcements) {
@@ -199,7 +221,9 @@ impl Drafting<'_> {
         let left = self.backends.get(&self.subject.key.sibling(transition.from.clone()));
         let verdict = left.and_then(|entry| entry.evidence.verdict(self.thresholds));
         let seen = match (transition.reason, verdict) {
-            (TransitionReason::Failed(_), Some(verdict)) if !verdict.message.is_empty() => format!(" ({})", verdict.message),
+            (TransitionReason::Failed(_), Some(verdict)) if !verdict.message.is_empty() => {
+                format!(" ({})", verdict.message)
+            }
             (_, _) => String::new(),
         };
         let after = match (transition.reason, transition.first_evidence_at) {
@@ -215,7 +239,8 @@ impl Drafting<'_> {
     }
 
     fn none_healthy_note(&self, status: &MailRouteStatus) -> String {
-        let verdicts: Vec<_> = status.backends.iter().map(|backend| format!("{}: {}", backend.name, backend.reason)).collect();
+        let verdicts: Vec<_> =
+            status.backends.iter().map(|backend| format!("{}: {}", backend.name, backend.reason)).collect();
         let stays = match status.active.first() {
             Some(active) => format!("mail stays with {}", active.backend),
             None => "mail has nowhere to go".to_owned(),
@@ -248,7 +273,9 @@ impl Drafting<'_> {
                 Some(hold) if hold == HoldReason::NoneHealthy.as_str() => {
                     format!("mail leaves by {active} although it is suspended: nobody else is healthy")
                 }
-                Some(_) | None => format!("mail leaves by {active}; nothing moves while the configuration cannot be used"),
+                Some(_) | None => {
+                    format!("mail leaves by {active}; nothing moves while the configuration cannot be used")
+                }
             },
             State::Unknown => "waiting for verdicts on the backends".to_owned(),
         }

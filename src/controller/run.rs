@@ -53,7 +53,8 @@ pub struct Connections {
 /// # Errors
 /// When a step panicked: nobody would know any more what it has done.
 pub async fn run(mut world: World, connections: Connections, shutdown: CancellationToken) -> Result<(), JoinError> {
-    let Connections { mut inputs, mut reports, mut leading, applier, prober, ca_reader, heartbeat, clock, metrics } = connections;
+    let Connections { mut inputs, mut reports, mut leading, applier, prober, ca_reader, heartbeat, clock, metrics } =
+        connections;
     let mut steps: JoinSet<Done> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut term = *leading.borrow_and_update();

@@ -19,7 +19,9 @@ use super::resolve::{CaKey, Rejection, ca_key};
 use super::route::{Next, RouteEntry, Surroundings};
 use super::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
 use super::time::timestamp;
-use crate::api::{FailoverPolicy, FailoverPolicyStatus, MailRoute, MailRouteStatus, SendingBackend, SendingBackendStatus};
+use crate::api::{
+    FailoverPolicy, FailoverPolicyStatus, MailRoute, MailRouteStatus, SendingBackend, SendingBackendStatus,
+};
 use crate::model::{EvidenceClass, ObjectKey, Policy, ProbeReport, Thresholds, Timestamp};
 use crate::output::{Observed, Output, OutputKey};
 
@@ -181,7 +183,9 @@ impl World {
         let limit = if kind == SubjectKind::Route { MAX_STEPS } else { MAX_STEPS_OF_OTHERS };
         let first = Subject { kind, key: ObjectKey::new("", "") };
         let mut from = Bound::Included(first);
-        while let Some(subject) = self.dirty.range((from, Bound::Unbounded)).next().filter(|next| next.kind == kind).cloned() {
+        while let Some(subject) =
+            self.dirty.range((from, Bound::Unbounded)).next().filter(|next| next.kind == kind).cloned()
+        {
             if self.under_way.len() >= limit {
                 self.metrics.step_limit_reached.inc();
                 return;
@@ -295,9 +299,8 @@ impl World {
             return;
         }
         let mut users = self.references.users(&Reference::Backend(key.clone()));
-        let carries_mail = users.any(|user| {
-            self.routes.get(&user.key).is_some_and(|route| route.active() == Some(&*key.name))
-        });
+        let carries_mail =
+            users.any(|user| self.routes.get(&user.key).is_some_and(|route| route.active() == Some(&*key.name)));
         if !carries_mail && let Some(entry) = self.backends.remove(key) {
             self.pending.probes.extend(entry.all_probes_gone(key));
         }
@@ -577,13 +580,20 @@ impl World {
             let backend = status.and_then(|status| status.backends.iter().find(|backend| *backend.name == *key.name));
             if let Some((backend, since)) = backend.and_then(|backend| Some((backend, backend.since.as_ref()?))) {
                 let health = backend::engine_health(backend.health);
-                verdicts.push((entry.thresholds(), health, timestamp(since), EvidenceClass::from_name(&backend.reason)));
+                verdicts.push((
+                    entry.thresholds(),
+                    health,
+                    timestamp(since),
+                    EvidenceClass::from_name(&backend.reason),
+                ));
             }
         }
         let Some(entry) = self.backends.get_mut(key) else { return };
         let status = entry.object.as_ref().and_then(Known::readable).and_then(|object| object.status.clone());
         let own = status.as_ref().and_then(backend::persisted_verdict);
-        if verdicts.is_empty() && let Some((health, since, class)) = own {
+        if verdicts.is_empty()
+            && let Some((health, since, class)) = own
+        {
             verdicts.push((Thresholds::default(), health, since, Some(class)));
         }
         for (thresholds, health, since, class) in verdicts {
@@ -688,7 +698,8 @@ impl World {
             }
             Some(Written::Route(status)) => {
                 if let Some(entry) = self.routes.get_mut(&subject.key) {
-                    let before = entry.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
+                    let before =
+                        entry.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
                     self.metrics.route_written(&subject.key, before, &status);
                     let left = entry.active().map(str::to_owned);
                     entry.status_written(resource_version, status);
@@ -745,7 +756,12 @@ impl World {
                 let rejection = unreadable_rejection(unreadable);
                 let mut event = events::pending(subject, Telling::ConfigurationRejected, now, None, &rejection.message);
                 event.name = format!("{}.{}.{}.unreadable", subject.key.name, unreadable.uid, unreadable.generation);
-                Some(Step::PublishEvents(vec![events::event(subject, &unreadable.uid, &self.settings.instance, &event)]))
+                Some(Step::PublishEvents(vec![events::event(
+                    subject,
+                    &unreadable.uid,
+                    &self.settings.instance,
+                    &event,
+                )]))
             }
             Some(_) | None => {
                 self.told.insert(subject.clone(), what("written"));

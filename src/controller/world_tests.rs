@@ -83,7 +83,9 @@ impl Store {
 
     fn events(&self) -> Vec<String> {
         let events = self.objects.iter().filter(|((kind, _), _)| *kind == "Event");
-        let mut events: Vec<_> = events.map(|(_, event)| (event["eventTime"].to_string(), event["reason"].as_str().unwrap().to_owned())).collect();
+        let mut events: Vec<_> = events
+            .map(|(_, event)| (event["eventTime"].to_string(), event["reason"].as_str().unwrap().to_owned()))
+            .collect();
         events.sort();
         events.into_iter().map(|(_, reason)| reason).collect()
     }
@@ -381,7 +383,10 @@ impl Stage {
                 started_at: self.now,
                 finished_at: self.now,
                 resolution: Resolution::NotNeeded,
-                addresses: addresses.into_iter().map(|address| AddressOutcome { address, outcome: outcome.clone() }).collect(),
+                addresses: addresses
+                    .into_iter()
+                    .map(|address| AddressOutcome { address, outcome: outcome.clone() })
+                    .collect(),
                 outcome,
             });
         }
@@ -403,21 +408,30 @@ impl Stage {
 
 fn backend(name: &str, address: &str) -> (&'static str, Value) {
     let spec = json!({"smtp": {"host": address, "port": 25}, "probes": [{"name": "smtp", "interval": "1s", "timeout": "500ms", "smtp": {}}]});
-    ("SendingBackend", json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": {"name": name}, "spec": spec}))
+    (
+        "SendingBackend",
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": {"name": name}, "spec": spec}),
+    )
 }
 
 fn policy() -> (&'static str, Value) {
     let spec = json!({
         "failure": {"consecutive": 3}, "recovery": {"consecutive": 3},
         "hold": {"cooldown": "20s", "minimumStay": "5s"}, "failback": {"after": "30s"}});
-    ("FailoverPolicy", json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy", "metadata": {"name": "fast"}, "spec": spec}))
+    (
+        "FailoverPolicy",
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy", "metadata": {"name": "fast"}, "spec": spec}),
+    )
 }
 
 fn route() -> (&'static str, Value) {
     let spec = json!({
         "policyRef": {"name": "fast"}, "backends": [{"name": "primary"}, {"name": "standby"}],
         "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}]});
-    ("MailRoute", json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": {"name": "orders"}, "spec": spec}))
+    (
+        "MailRoute",
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": {"name": "orders"}, "spec": spec}),
+    )
 }
 
 fn quickstart() -> Vec<(&'static str, Value)> {
@@ -428,12 +442,18 @@ fn quickstart() -> Vec<(&'static str, Value)> {
 fn a_dead_primary_is_left_and_returned_to_when_it_has_soaked() {
     let mut stage = Stage::with(&quickstart());
     stage.run(5.0);
-    assert_eq!((stage.active(), stage.store.leads_to("mail-ipv4")), ("primary".to_owned(), vec!["192.0.2.1".to_owned()]));
+    assert_eq!(
+        (stage.active(), stage.store.leads_to("mail-ipv4")),
+        ("primary".to_owned(), vec!["192.0.2.1".to_owned()])
+    );
     assert_eq!(stage.condition("Ready"), ("True".to_owned(), "Delivering".to_owned()));
     stage.answer("primary", EvidenceClass::ConnectionRefused);
     stage.run(4.0);
     let status = stage.store.route("orders");
-    assert_eq!((stage.active(), stage.store.leads_to("mail-ipv4")), ("standby".to_owned(), vec!["192.0.2.2".to_owned()]));
+    assert_eq!(
+        (stage.active(), stage.store.leads_to("mail-ipv4")),
+        ("standby".to_owned(), vec!["192.0.2.2".to_owned()])
+    );
     assert_eq!(status.state, Some(RouteState::FailedOver));
     assert_eq!(status.healthy_backends.as_deref(), Some("1/2"));
     assert!(status.last_transition.unwrap().applied_at.is_some());
@@ -562,13 +582,20 @@ fn a_policy_or_backend_that_vanishes_or_turns_unreadable_leaves_the_last_good_de
             stage.run(60.0);
             assert_eq!(stage.store.leads_to("mail-ipv4"), ["192.0.2.2"], "{what:?} deleted: {is_deleted}");
             let raw = &stage.store.objects[&("MailRoute", "orders".to_owned())];
-            assert_eq!(raw["status"]["since"], serde_json::to_value(since.unwrap()).unwrap(), "{what:?} deleted: {is_deleted}");
+            assert_eq!(
+                raw["status"]["since"],
+                serde_json::to_value(since.unwrap()).unwrap(),
+                "{what:?} deleted: {is_deleted}"
+            );
             if is_deleted {
                 assert_eq!(stage.condition("Ready").0, "False", "{what:?}");
             } else {
                 let changed = &stage.store.objects[&(what.0, what.1.to_owned())];
                 let conditions = changed["status"]["conditions"].as_array().unwrap();
-                assert!(conditions.iter().any(|c| c["type"] == "Stalled" && c["status"] == "True"), "{what:?} {changed}");
+                assert!(
+                    conditions.iter().any(|c| c["type"] == "Stalled" && c["status"] == "True"),
+                    "{what:?} {changed}"
+                );
                 assert!(stage.store.events().contains(&"ConfigurationRejected".to_owned()), "{what:?}");
             }
             let writes = stage.store.writes;
@@ -595,7 +622,13 @@ fn a_deleted_backend_that_carries_the_mail_is_still_left_when_it_dies() {
 #[test]
 fn an_output_that_somebody_else_has_is_left_alone_and_said_so() {
     let mut objects = quickstart();
-    objects.insert(0, ("Service", json!({"metadata": {"name": "mail"}, "spec": {"ports": [{"port": 25}], "selector": {"app": "mine"}}})));
+    objects.insert(
+        0,
+        (
+            "Service",
+            json!({"metadata": {"name": "mail"}, "spec": {"ports": [{"port": 25}], "selector": {"app": "mine"}}}),
+        ),
+    );
     let mut stage = Stage::with(&objects);
     stage.run(10.0);
     let service: Service = stage.store.get("Service", "mail").unwrap();
@@ -633,7 +666,11 @@ fn of_two_routes_that_claim_one_target_the_older_keeps_it() {
         stage.delete(id.0, id.1);
     }
     stage.run(10.0);
-    assert_eq!(stage.store.leads_to("mail-ipv4"), ["192.0.2.1"], "the garbage collector has passed, and the newer takes over");
+    assert_eq!(
+        stage.store.leads_to("mail-ipv4"),
+        ["192.0.2.1"],
+        "the garbage collector has passed, and the newer takes over"
+    );
 }
 
 #[test]
@@ -671,7 +708,10 @@ fn a_backend_behind_a_service_follows_its_ready_endpoints() {
     stage.store.create("EndpointSlice", slice(true));
     stage.answer("primary", EvidenceClass::Ok);
     stage.run(60.0);
-    assert_eq!((stage.active(), stage.store.leads_to("mail-ipv4")), ("primary".to_owned(), vec!["203.0.113.7".to_owned()]));
+    assert_eq!(
+        (stage.active(), stage.store.leads_to("mail-ipv4")),
+        ("primary".to_owned(), vec!["203.0.113.7".to_owned()])
+    );
 }
 
 #[test]

@@ -130,7 +130,11 @@ fn manual_failback_says_that_the_way_back_is_open_and_stays() {
     assert_eq!(decide(599, "a+ b+").hold, Some((HoldReason::Cooldown, Some(at(600)))));
     let open = decide(600, "a+ b+");
     assert_eq!((open.memory.active.as_deref(), open.hold), (Some("b"), Some((HoldReason::ManualFailback, None))));
-    assert_eq!(decide(600, "a+ b-").memory.active.as_deref(), Some("a"), "a dead active backend is left in either mode");
+    assert_eq!(
+        decide(600, "a+ b-").memory.active.as_deref(),
+        Some("a"),
+        "a dead active backend is left in either mode"
+    );
 }
 
 #[test]
