@@ -13,6 +13,7 @@
 //! Architecture invariants: a route has at most one step under way; a step that fails is not repeated but worked out again; nothing in
 //! here reads a clock except through the `now` it is given.
 
+pub mod ca;
 mod events;
 pub mod input;
 mod references;
