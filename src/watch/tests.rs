@@ -24,8 +24,11 @@ enum Answer {
     Silence,
 }
 
+/// When each request came, and for what.
+type Requests = Arc<Mutex<Vec<(Instant, String)>>>;
+
 /// Answers requests in this order; each must be a list or a watch as scripted. What comes after the script is never answered.
-fn scripted(script: Vec<Answer>) -> (Client, Arc<Mutex<Vec<(Instant, String)>>>) {
+fn scripted(script: Vec<Answer>) -> (Client, Requests) {
     let script = Arc::new(Mutex::new(VecDeque::from(script)));
     let requests = Arc::new(Mutex::new(vec![]));
     let log = requests.clone();
@@ -63,10 +66,23 @@ fn scripted(script: Vec<Answer>) -> (Client, Arc<Mutex<Vec<(Instant, String)>>>)
     (Client::new(service, "default"), requests)
 }
 
+/// An input of the watch of `ConfigMaps` in one word: `name`, `name?` when it is unreadable, `-name` when it is gone, or `synced`.
+pub(super) fn word(input: &Input) -> String {
+    if let Input::Synced(Source::ConfigMaps) = input {
+        return "synced".to_owned();
+    }
+    let Input::ConfigMap(change) = input else { panic!("{input:?} is not expected") };
+    match change {
+        Change::Applied(object) => object.metadata.name.clone().unwrap_or_default(),
+        Change::Unreadable(unreadable) => format!("{}?", unreadable.key.name),
+        Change::Deleted(key) => format!("-{}", key.name),
+    }
+}
+
 struct Running {
     inputs: mpsc::Receiver<Input>,
     readiness: Readiness,
-    requests: Arc<Mutex<Vec<(Instant, String)>>>,
+    requests: Requests,
     registry: Registry,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -94,13 +110,7 @@ impl Running {
         let mut words = vec![];
         for _ in 0..count {
             let input = tokio::time::timeout(Duration::from_mins(5), self.inputs.recv()).await;
-            words.push(match input.expect("in time").expect("the watch lives") {
-                Input::ConfigMap(Change::Applied(object)) => object.metadata.name.unwrap_or_default(),
-                Input::ConfigMap(Change::Unreadable(unreadable)) => format!("{}?", unreadable.key.name),
-                Input::ConfigMap(Change::Deleted(key)) => format!("-{}", key.name),
-                Input::Synced(source) => format!("synced {}", source.as_str()),
-                other => panic!("{other:?} is not expected"),
-            });
+            words.push(word(&input.expect("in time").expect("the watch lives")));
         }
         words.join(" ")
     }
@@ -144,7 +154,7 @@ async fn a_new_list_reports_what_has_vanished_meanwhile() {
         Answer::List(vec![object("b", 2), object("d", 103)]),
         Answer::Watch(vec![event("DELETED", &object("d", 104))], false),
     ]);
-    assert_eq!(watch.told(3).await, "a b synced ConfigMap");
+    assert_eq!(watch.told(3).await, "a b synced");
     assert!(watch.readiness.missing().is_empty());
     assert_eq!(watch.told(1).await, "c");
     let mut rest: Vec<_> = watch.told(4).await.split(' ').map(str::to_owned).collect();
@@ -168,7 +178,7 @@ async fn a_watch_that_is_refused_because_its_version_is_gone_lists_anew() {
         Answer::List(vec![object("b", 103)]),
         Answer::Watch(vec![], false),
     ]);
-    assert_eq!(watch.told(4).await, "a synced ConfigMap b -a");
+    assert_eq!(watch.told(4).await, "a synced b -a");
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +189,7 @@ async fn a_malformed_object_stalls_nothing() {
         Answer::List(vec![object("a", 1), malformed.clone(), object("c", 3)]),
         Answer::Watch(vec![event("MODIFIED", &malformed), event("ADDED", &object("d", 101))], false),
     ]);
-    assert_eq!(watch.told(4).await, "a bad? c synced ConfigMap");
+    assert_eq!(watch.told(4).await, "a bad? c synced");
     assert_eq!(watch.told(1).await, "d");
 }
 
@@ -194,7 +204,7 @@ async fn failures_are_told_and_waited_out_with_a_growing_pause() {
     assert_eq!(missing.len(), 1);
     let (what, why) = &missing[0];
     assert!(*what == "ConfigMap" && why.contains("403") && why.contains("grant list and watch"), "{what}: {why}");
-    assert_eq!(watch.told(2).await, "a synced ConfigMap");
+    assert_eq!(watch.told(2).await, "a synced");
     watch.assert_metric(r#"mail_failover_watch_errors_total{kind="ConfigMap",problem="list"} 9"#);
     let at = watch.requested_at();
     let pauses: Vec<_> = at.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).take(9).collect();
@@ -211,7 +221,7 @@ async fn a_silent_watch_is_resumed_within_a_minute_without_a_new_list() {
         Answer::Watch(vec![event("ADDED", &object("b", 101))], false),
         Answer::Silence,
     ]);
-    assert_eq!(watch.told(3).await, "a synced ConfigMap b");
+    assert_eq!(watch.told(3).await, "a synced b");
     let at = watch.requested_at();
     assert!(at[2].saturating_sub(at[1]) <= Duration::from_mins(1), "{at:?}");
     watch.assert_metric(r#"mail_failover_watch_lists_total{kind="ConfigMap"} 1"#);
@@ -225,7 +235,7 @@ async fn a_full_queue_makes_the_watch_wait_and_is_counted() {
     ]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     watch.assert_metric(r#"mail_failover_watch_input_waits_total{kind="ConfigMap"} 1"#);
-    assert_eq!(watch.told(4).await, "a b c synced ConfigMap");
+    assert_eq!(watch.told(4).await, "a b c synced");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,8 @@ pub(super) fn check(text: &[u8]) -> Result<usize, String> {
             Error::MissingSectionEnd { .. } => format!("section {position} has no END line"),
             Error::IllegalSectionStart { .. } => format!("section {position} has a malformed BEGIN line"),
             Error::Base64Decode(_) => format!("section {position} is not base64"),
-            _ => format!("section {position} is no PEM"),
+            Error::SectionTooLarge => format!("section {position} is too large"),
+            Error::Io(_) | Error::NoItemsFound | _ => format!("section {position} is no PEM"),
         })?;
         match parse_x509_certificate(&certificate) {
             Ok(([], _)) => {}

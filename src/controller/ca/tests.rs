@@ -61,10 +61,9 @@ impl Running {
 
     async fn next(&mut self) -> (CaKey, Result<Arc<[u8]>, CaProblem>) {
         let input = tokio::time::timeout(60 * SECOND, self.inputs.recv()).await;
-        match input.expect("in time").expect("the task lives") {
-            Input::Ca(key, answer) => (key, answer),
-            other => panic!("{other:?} is not expected"),
-        }
+        let input = input.expect("in time").expect("the task lives");
+        let Input::Ca(key, answer) = input else { panic!("{input:?} is not expected") };
+        (key, answer)
     }
 
     async fn assert_quiet(&mut self, duration: Duration) {
