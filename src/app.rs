@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArguments;
@@ -116,8 +116,16 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         end.clone(),
     )?;
     let (ca_reader, ca_reading) =
-        ca::start(call_client.clone(), inputs.clone(), ca::Metrics::new(&mut registry), end.clone());
-    let watching = watch::start(&watch_client, &inputs, &readiness, &watch::Metrics::new(&mut registry), &end);
+        ca::spawn(call_client.clone(), inputs.clone(), ca::Metrics::new(&mut registry), end.clone());
+    let watching = watch::spawn(
+        &watch_client,
+        &watch::Context {
+            inputs,
+            readiness: readiness.clone(),
+            metrics: watch::Metrics::new(&mut registry),
+            shutdown: end.clone(),
+        },
+    );
     let metrics = controller_metrics::Metrics::new(&mut registry);
     let world_settings = WorldSettings { instance: identity.clone(), cluster_domain: arguments.cluster_domain };
     let connections = Connections {
@@ -144,7 +152,7 @@ struct Parts {
     election: JoinHandle<()>,
     probing: JoinHandle<()>,
     ca_reading: JoinHandle<()>,
-    watching: Vec<JoinHandle<()>>,
+    watching: JoinSet<()>,
     serving: JoinHandle<()>,
 }
 
@@ -156,8 +164,7 @@ impl Parts {
         release: &CancellationToken,
         end: &CancellationToken,
     ) -> Result<(), AppError> {
-        let Self { mut controlling, mut election, mut probing, mut ca_reading, watching, mut serving } = self;
-        let mut any_watch = futures::future::select_all(watching);
+        let Self { mut controlling, mut election, mut probing, mut ca_reading, mut watching, mut serving } = self;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let ended = tokio::select! {
             _ = terminate.recv() => None,
@@ -166,7 +173,7 @@ impl Parts {
             _ = &mut election => Some("the leader election"),
             _ = &mut probing => Some("the prober"),
             _ = &mut ca_reading => Some("the reader of certificates"),
-            _ = &mut any_watch => Some("a watch"),
+            _ = watching.join_next() => Some("a watch"),
             _ = &mut serving => Some("the telemetry server"),
         };
         tracing::info!(cause = ended.unwrap_or("a signal"), "the operator ends");

@@ -39,7 +39,7 @@ pub struct Connections {
     /// Who probes.
     pub prober: Prober,
     /// Who reads certificates.
-    pub ca_reader: ca::Reader,
+    pub ca_reader: ca::CaReader,
     /// Whom to tell that the loop turns.
     pub heartbeat: Heartbeat,
     /// What time it is.

@@ -7,24 +7,27 @@ use std::error::Error as _;
 /// kube's own text holds a dump of the status object and hides the cause of a failed connection. What could not be deserialised is
 /// not quoted: it may be a Secret.
 pub fn describe(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.message.is_empty() => format!("{} {}", status.code, status.reason),
-        kube::Error::Api(status) => format!("{} ({} {})", status.message.trim(), status.code, status.reason),
-        kube::Error::SerdeError(_) => "the API server's answer is not the object that was asked for".to_owned(),
-        other => {
-            // The outermost text is kube's name for the layer, the innermost is what happened.
-            let mut source = other.source();
-            let mut message = source.map_or_else(|| other.to_string(), ToString::to_string);
-            while let Some(deeper) = source.and_then(|source| source.source()) {
-                let text = deeper.to_string();
-                if !message.contains(&text) {
-                    message = format!("{message}: {text}");
-                }
-                source = Some(deeper);
-            }
-            message
-        }
+    if let kube::Error::Api(status) = error {
+        let status = status.as_ref();
+        return match status.message.trim() {
+            "" => format!("{} {}", status.code, status.reason),
+            message => format!("{message} ({} {})", status.code, status.reason),
+        };
     }
+    if let kube::Error::SerdeError(_) = error {
+        return "the API server's answer is not the object that was asked for".to_owned();
+    }
+    // The outermost text is kube's name for the layer, the innermost is what happened.
+    let mut source = error.source();
+    let mut message = source.map_or_else(|| error.to_string(), ToString::to_string);
+    while let Some(deeper) = source.and_then(|source| source.source()) {
+        let text = deeper.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = Some(deeper);
+    }
+    message
 }
 
 #[cfg(test)]

@@ -141,8 +141,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn held(term: u64, deadline: Duration) -> Option<lease::Held> {
-        Some(lease::Held { term, transitions: 0, deadline })
+    fn held(term: u64, deadline: Duration) -> lease::Held {
+        lease::Held { term, transitions: 0, deadline }
     }
 
     #[tokio::test(start_paused = true)]
@@ -161,11 +161,11 @@ mod tests {
     async fn a_claim_of_an_earlier_term_is_never_valid_again() {
         let origin = Instant::now();
         let (publisher, leadership) = channel();
-        publisher.publish(origin, held(1, SECOND));
+        publisher.publish(origin, Some(held(1, SECOND)));
         let first = leadership.claim().expect("it leads");
         publisher.publish(origin, None);
         assert_eq!(first.check(), Err(ClaimLost));
-        publisher.publish(origin, held(2, 10 * SECOND));
+        publisher.publish(origin, Some(held(2, 10 * SECOND)));
         assert_eq!(first.check(), Err(ClaimLost));
         assert!(leadership.claim().is_some());
     }
@@ -174,11 +174,11 @@ mod tests {
     async fn a_renewal_that_is_published_after_the_deadline_comes_too_late() {
         let origin = Instant::now();
         let (publisher, leadership) = channel();
-        assert!(publisher.publish(origin, held(1, SECOND)));
+        assert!(publisher.publish(origin, Some(held(1, SECOND))));
         let claim = leadership.claim().expect("it leads");
-        assert!(publisher.publish(origin, held(1, 2 * SECOND)));
+        assert!(publisher.publish(origin, Some(held(1, 2 * SECOND))));
         tokio::time::advance(2 * SECOND).await;
-        assert!(!publisher.publish(origin, held(1, 9 * SECOND)));
+        assert!(!publisher.publish(origin, Some(held(1, 9 * SECOND))));
         assert_eq!(claim.check(), Err(ClaimLost));
         assert_eq!(*leadership.subscribe().borrow(), None);
     }
@@ -187,11 +187,11 @@ mod tests {
     async fn a_guarded_write_goes_on_while_the_claim_is_renewed_and_no_longer() {
         let origin = Instant::now();
         let (publisher, leadership) = channel();
-        publisher.publish(origin, held(1, SECOND));
+        publisher.publish(origin, Some(held(1, SECOND)));
         let claim = leadership.claim().expect("it leads");
         let renewal = async {
             tokio::time::sleep(SECOND / 2).await;
-            publisher.publish(origin, held(1, 3 * SECOND));
+            publisher.publish(origin, Some(held(1, 3 * SECOND)));
         };
         let (written, ()) = tokio::join!(claim.guard(tokio::time::sleep(2 * SECOND)), renewal);
         assert_eq!(written, Ok(()));

@@ -118,13 +118,12 @@ impl Election {
             };
             self.publish();
             match then {
-                Ok(Then::Now) => {}
                 Ok(Then::Later) => {
                     self.succeeded();
                     return begun + jittered(self.settings.retry_period, 0.1);
                 }
-                // Somebody else was first, or has changed something about the lease: look what.
-                Err(Failure::Conflict) => {}
+                // A conflict: somebody else was first, or has changed something about the lease. Look what.
+                Ok(Then::Now) | Err(Failure::Conflict) => {}
                 Err(Failure::Timeout(after)) => return self.failed(&format!("no answer within {after:?}")),
                 Err(Failure::Api(error)) => return self.failed(&describe(&error)),
             }

@@ -1,6 +1,7 @@
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_nanos(1);
 const TIMING: Timing = Timing { lease_duration: Duration::from_secs(15), renew_deadline: Duration::from_secs(10) };
 
 fn machine() -> Machine {
@@ -18,8 +19,8 @@ fn record(holder: &str, version: u64) -> Record {
     }
 }
 
-fn over(version: u64) -> Option<(String, String)> {
-    Some(("uid".to_owned(), version.to_string()))
+fn over(version: u64) -> (String, String) {
+    ("uid".to_owned(), version.to_string())
 }
 
 fn take(over: Option<(String, String)>, transitions: i32) -> Write {
@@ -45,9 +46,9 @@ fn nothing_is_written_before_the_lease_was_looked_at() {
 fn what_nobody_holds_is_taken_at_once() {
     for (seen, want) in [
         (None, take(None, 0)),
-        (Some(record("", 7)), take(over(7), 4)),
+        (Some(record("", 7)), take(Some(over(7)), 4)),
         // A write of ours that we had no answer to, or an earlier claim that has lapsed.
-        (Some(record("us", 7)), take(over(7), 4)),
+        (Some(record("us", 7)), take(Some(over(7)), 4)),
     ] {
         let mut machine = machine();
         assert_eq!(machine.read(SECOND, seen.clone()), Then::Now, "{seen:?}");
@@ -61,28 +62,25 @@ fn a_record_that_does_not_change_is_taken_after_the_lease_duration_and_not_befor
     for now in [1, 3, 9, 15] {
         assert_eq!(machine.read(now * SECOND, Some(record("them", 7))), Then::Later, "{now}");
     }
-    let nearly = 16 * SECOND - Duration::from_nanos(1);
-    assert_eq!(machine.call(nearly), Call::Read);
-    assert_eq!(machine.call(16 * SECOND), Call::Write(take(over(7), 4)));
+    assert_eq!(machine.call((16 * SECOND).saturating_sub(MOMENT)), Call::Read);
+    assert_eq!(machine.call(16 * SECOND), Call::Write(take(Some(over(7)), 4)));
 }
 
 #[test]
 fn any_change_of_the_record_starts_the_wait_again() {
-    let changes: [(&str, fn(&mut Record)); 5] = [
-        ("resourceVersion", |record| record.resource_version = "8".to_owned()),
-        ("renewTime", |record| record.renewed = Some(8)),
-        ("holder", |record| record.holder = "others".to_owned()),
-        ("transitions", |record| record.transitions = 4),
-        ("uid", |record| record.uid = "another".to_owned()),
-    ];
-    for (what, change) in changes {
+    let before = || record("them", 7);
+    for changed in [
+        Record { resource_version: "8".to_owned(), ..before() },
+        Record { renewed: Some(8), ..before() },
+        Record { holder: "others".to_owned(), ..before() },
+        Record { transitions: 4, ..before() },
+        Record { uid: "another".to_owned(), ..before() },
+    ] {
         let mut machine = machine();
-        machine.read(SECOND, Some(record("them", 7)));
-        let mut changed = record("them", 7);
-        change(&mut changed);
-        machine.read(10 * SECOND, Some(changed));
-        assert_eq!(machine.call(24 * SECOND), Call::Read, "{what}");
-        assert!(matches!(machine.call(25 * SECOND), Call::Write(_)), "{what}");
+        machine.read(SECOND, Some(before()));
+        machine.read(10 * SECOND, Some(changed.clone()));
+        assert_eq!(machine.call(24 * SECOND), Call::Read, "{changed:?}");
+        assert!(matches!(machine.call(25 * SECOND), Call::Write(_)), "{changed:?}");
     }
 }
 
@@ -91,7 +89,7 @@ fn a_holder_that_counts_on_a_longer_lease_is_given_that_time_within_reason() {
     for (duration, patience) in [(0, 15), (5, 15), (60, 60), (1_000_000, 300)] {
         let mut machine = machine();
         machine.read(Duration::ZERO, Some(Record { duration: duration * SECOND, ..record("them", 7) }));
-        assert_eq!(machine.call(patience * SECOND - Duration::from_nanos(1)), Call::Read, "{duration}");
+        assert_eq!(machine.call((patience * SECOND).saturating_sub(MOMENT)), Call::Read, "{duration}");
         assert!(matches!(machine.call(patience * SECOND), Call::Write(_)), "{duration}");
     }
 }
@@ -126,7 +124,7 @@ fn the_claim_counts_from_when_the_write_was_sent() {
     let mut machine = leader(20 * SECOND);
     assert_eq!(machine.held(22 * SECOND).map(|held| held.deadline), Some(30 * SECOND));
     let Call::Write(renewal) = machine.call(22 * SECOND) else { panic!("a holder renews") };
-    assert_eq!(renewal, Write { over: over(1), holder: "us".to_owned(), transitions: 0, takes: false });
+    assert_eq!(renewal, Write { over: Some(over(1)), holder: "us".to_owned(), transitions: 0, takes: false });
     machine.written(22 * SECOND, 29 * SECOND, &renewal, record("us", 2));
     assert_eq!(machine.held(29 * SECOND).map(|held| held.deadline), Some(32 * SECOND));
     assert_eq!(machine.held(32 * SECOND), None);
@@ -172,7 +170,7 @@ fn an_annotation_on_the_lease_does_not_cost_the_claim() {
 fn vacating_ends_the_claim_before_the_write_is_sent() {
     let mut machine = leader(Duration::ZERO);
     let write = machine.vacate().expect("the lease is its own");
-    assert_eq!(write, Write { over: over(1), holder: String::new(), transitions: 3, takes: false });
+    assert_eq!(write, Write { over: Some(over(1)), holder: String::new(), transitions: 3, takes: false });
     assert_eq!(machine.held(SECOND), None);
     machine.written(SECOND, SECOND, &write, record("", 2));
     assert_eq!(machine.vacate(), None);

@@ -185,7 +185,7 @@ mod tests {
         let mut registry = crate::telemetry::registry();
         let server = Server::bind(([127, 0, 0, 1], 0).into(), &mut registry).await.expect("a free port");
         let address = server.local_addr().expect("an address");
-        let state = State { heartbeat: Heartbeat::new(Duration::from_secs(60)), readiness: Readiness::default() };
+        let state = State { heartbeat: Heartbeat::new(Duration::from_mins(1)), readiness: Readiness::default() };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.serve(registry, state.clone(), shutdown.clone()));
         Running { address, state, shutdown, task }
