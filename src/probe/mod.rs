@@ -66,7 +66,7 @@ pub struct Target {
 pub struct Settings {
     /// Dialogues under way, over all targets. Each holds a socket; a hanging backend holds one for its timeout.
     pub concurrency: usize,
-    /// DNS servers; empty: those of `/etc/resolv.conf`, with its search list and options.
+    /// DNS servers; empty: those of `/etc/resolv.conf`, with its search list and options. `/etc/hosts` comes first either way.
     pub dns_servers: Vec<SocketAddr>,
     /// What we call ourselves in EHLO; a domain or an address literal (RFC 5321 §4.1.1.1).
     pub ehlo_name: String,

@@ -268,11 +268,12 @@ fn answer(name: &Name, result: Result<Lookup, NetError>) -> Answer {
                 addresses.filter(|address| !address.is_unspecified() && !address.is_multicast()).collect();
             if usable.is_empty() { Answer::None(format!("{name} has no address")) } else { Answer::Addresses(usable) }
         }
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
-            ResponseCode::NXDomain => Answer::None(format!("{name} does not exist")),
-            ResponseCode::NoError => Answer::None(format!("{name} has no address")),
-            code => Answer::Unanswered(format!("{name}: {code}")),
-        },
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NXDomain => {
+            Answer::None(format!("{name} does not exist"))
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NoError => {
+            Answer::None(format!("{name} has no address"))
+        }
         Err(error) => Answer::Unanswered(format!("{name}: {error}")),
     }
 }

@@ -231,3 +231,12 @@ fn every_address_has_its_turn() {
         assert_eq!(tried, many);
     }
 }
+
+#[tokio::test]
+async fn a_round_is_small_while_it_waits() {
+    let rounds = Rounds::new(&settings(), Clock::system(), Metrics::new(&mut Registry::default())).unwrap();
+    let prepared = rounds.prepare(target(service(vec![])));
+    let known = Mutex::default();
+    let round = rounds.run(&prepared, 1, &known);
+    assert!(size_of_val(&round) < 4096, "{} octets", size_of_val(&round));
+}

@@ -111,16 +111,16 @@ fn gaps(starts: &[Start]) -> Vec<Duration> {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_targets_start_once_an_interval_each_and_drift_apart() {
-    const TARGETS: usize = 10_000;
-    const ROUNDS: u32 = 12;
+    const TARGETS: u16 = 10_000;
+    const ROUNDS: u16 = 12;
     let interval = 10 * SECOND;
-    let mut running = start(Duration::from_millis(20), TARGETS);
+    let mut running = start(Duration::from_millis(20), TARGETS.into());
     let began = Instant::now();
     for number in 0..TARGETS {
-        running.prober.set(target(number, 1, interval));
+        running.prober.set(target(number.into(), 1, interval));
     }
     let mut by_key: HashMap<ProbeKey, Vec<Start>> = HashMap::new();
-    let until = sleep(interval * ROUNDS);
+    let until = sleep(interval * ROUNDS.into());
     tokio::pin!(until);
     loop {
         tokio::select! {
@@ -129,21 +129,21 @@ async fn ten_thousand_targets_start_once_an_interval_each_and_drift_apart() {
             Some(_) = running.reports.recv() => {}
         }
     }
-    assert_eq!(by_key.len(), TARGETS);
-    let mut last_cycle = [0_u32; 10];
+    assert_eq!(by_key.len(), usize::from(TARGETS));
+    let mut last_cycle = [0_u16; 10];
     for starts in by_key.values() {
         // Promptly, but not all at once: within a tenth of the interval.
         assert!(starts[0].at - began <= interval / 10 + Duration::from_millis(2));
         for gap in gaps(starts) {
             assert!(gap >= interval * 95 / 100 && gap <= interval * 105 / 100, "{gap:?}");
         }
-        assert!(starts.len() as u32 >= ROUNDS - 1);
+        assert!(starts.len() >= usize::from(ROUNDS) - 1);
         assert!(starts.iter().map(|start| start.sequence).eq(1..=starts.len() as u64));
         let last = starts.last().unwrap().at - began;
-        last_cycle[(last.as_secs() % 10) as usize] += 1;
+        last_cycle[usize::try_from(last.as_secs() % 10).unwrap()] += 1;
     }
     // After two minutes they no longer come in one tenth of the interval.
-    assert!(last_cycle.iter().all(|starts| *starts < TARGETS as u32 / 3), "{last_cycle:?}");
+    assert!(last_cycle.iter().all(|starts| *starts < TARGETS / 3), "{last_cycle:?}");
     assert_eq!(running.metric("targets"), TARGETS.to_string());
     assert_eq!(running.metric("skipped_rounds_total"), "0");
 }

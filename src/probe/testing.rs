@@ -59,9 +59,7 @@ async fn play(mut stream: TcpStream, steps: Vec<Step>) {
     for (at, step) in steps.iter().enumerate() {
         match step {
             Reset => {
-                // With unread input or zero linger a close is a reset.
-                #[allow(deprecated)]
-                stream.set_linger(Some(Duration::ZERO)).unwrap();
+                stream.set_zero_linger().unwrap();
                 return;
             }
             Tls(config) => {
@@ -108,7 +106,7 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, step: &Step) -> 
             line.starts_with(start.as_bytes())
         }
         Hang => {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             false
         }
         Reset | Tls(_) => false,
