@@ -242,3 +242,20 @@ fn a_host_with_thousands_of_addresses_is_cut() {
     };
     assert_eq!(addresses.len(), MAX_RESOLVED);
 }
+
+#[tokio::test]
+async fn a_silent_name_server_holds_up_a_round_only_briefly() {
+    let name = "mx.example.com.";
+    let zone = zone(&[(name, RecordType::A, Does::Answer(vec![V4]))]);
+    let (server, _) = name_server(&zone).await;
+    let mut known = Known::default();
+    assert_eq!(look_up(&resolver(server, &[], 1), "mx.example.com", &mut known).await, at(&[V4]));
+    zone.lock().unwrap().insert((name, RecordType::A), Does::Silence);
+    zone.lock().unwrap().insert((name, RecordType::AAAA), Does::Silence);
+    let fresh = resolver(server, &[], 1);
+    let began = std::time::Instant::now();
+    let resolution = fresh.resolve("mx.example.com", 25, &mut known, Duration::from_millis(200)).await;
+    assert_eq!(resolution, Resolution::Unanswered("mx.example.com: no answer from DNS within 200ms".to_owned()));
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(known.addresses, [V4]);
+}
