@@ -97,6 +97,7 @@ impl TlsSetups {
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
+        // rustls would not resume with another verifier anyhow, and each handshake has its own; this also keeps no tickets.
         config.resumption = Resumption::disabled();
         Ok(TlsSetup { config, verifier, verifies: *key != TrustKey::Anyone })
     }
