@@ -4,7 +4,7 @@
 //! texts of providers and servers where the codes alone would mislead. This module never decides what follows from a class.
 
 use super::reply::EnhancedCode;
-use crate::model::{EvidenceClass, Stage};
+use crate::model::EvidenceClass;
 
 /// What a reply answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,15 +26,6 @@ pub enum Answered {
 }
 
 impl Answered {
-    /// What is asked at a stage of a probe; before the greeting nothing is.
-    pub fn at(stage: Stage) -> Self {
-        match stage {
-            Stage::Resolve | Stage::Connect | Stage::ImplicitTls | Stage::Banner => Self::Connection,
-            Stage::Ehlo | Stage::EhloAfterStartTls => Self::Hello,
-            Stage::StartTls => Self::StartTls,
-        }
-    }
-
     /// Whether a reply at this point can be about a recipient or a message rather than about the backend.
     fn concerns_a_message(self) -> bool {
         match self {
@@ -71,6 +62,8 @@ const RULES: &[Rule] = &[
             "inbox is out of storage",
             "user unknown",
             "no such user",
+            // Domino: 550 … User not listed in public Name & Address Book
+            "not listed in",
             "mailbox unavailable",
             "greylist",
             "graylist",
@@ -203,8 +196,12 @@ pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, t
         _ => return EvidenceClass::ProtocolError,
     }
     let text = text.to_ascii_lowercase();
+    // A mailbox can be blocked or listed, too; its enhanced code says that it is the mailbox.
+    let is_mailbox =
+        enhanced.is_some() && answered.concerns_a_message() && is_about_recipient_or_message(answered, code, enhanced);
     let fits = |rule: &&Rule| {
         rule.codes.contains(&code)
+            && !(is_mailbox && rule.class == EvidenceClass::Reputation)
             && (!rule.about_message || answered.concerns_a_message())
             && rule.says.iter().any(|phrase| text.contains(phrase))
     };

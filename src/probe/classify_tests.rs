@@ -228,6 +228,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
     ),
     ("Microsoft", Recipient, "550 5.4.1 Recipient address rejected: Access denied.", Permanent),
     ("Microsoft", Data, "554 5.2.2 mailbox full", RecipientLevel),
+    ("Domino", Recipient, "550 ann@example.com... User not listed in public Name & Address Book", RecipientLevel),
+    ("any", Recipient, "550 5.2.1 The mailbox has been blocked", RecipientLevel),
     // Gateways
     (
         "IronPort",

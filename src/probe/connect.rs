@@ -9,6 +9,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use crate::model::EvidenceClass;
 
 /// The class of a failed `connect(2)`, and a few words.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "non-exhaustive upstream; whatever else there is, is not the network's answer"
+)]
 pub fn classify_connect(error: &Error, address: SocketAddr) -> (EvidenceClass, String) {
     match error.kind() {
         ErrorKind::ConnectionRefused => (EvidenceClass::ConnectionRefused, "connection refused".to_owned()),
@@ -32,6 +36,10 @@ pub fn classify_connect(error: &Error, address: SocketAddr) -> (EvidenceClass, S
 }
 
 /// The class of a failed read or write on an established connection.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "non-exhaustive upstream; whatever else there is, is not the network's answer"
+)]
 pub fn classify_io(error: &Error) -> (EvidenceClass, String) {
     match error.kind() {
         ErrorKind::UnexpectedEof => (EvidenceClass::ConnectionLost, "connection closed".to_owned()),

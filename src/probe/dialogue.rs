@@ -239,11 +239,9 @@ fn expect(reply: &Reply, answered: Answered, code: u16) -> Result<(), Failure> {
     if reply.code == code {
         return Ok(());
     }
-    let class = match classify(answered, reply.code, reply.enhanced(), &reply.text) {
-        // Another 2yz or a 3yz than this command can have is no answer to it.
-        EvidenceClass::Ok => EvidenceClass::ProtocolError,
-        class => class,
-    };
+    let class = classify(answered, reply.code, reply.enhanced(), &reply.text);
+    // Another 2yz or a 3yz than this command can have is no answer to it.
+    let class = if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class };
     Err(Failure::reply(class, reply))
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use x509_parser::time::ASN1Time;
+
 use crate::model::{Stage, Timestamp};
 
 /// The bound of [`crate::model::Outcome::message`].
@@ -32,9 +34,8 @@ pub fn bounded(text: &str, max: usize) -> String {
 
 /// A day as people write it (ISO 8601), UTC.
 pub fn date(at: Timestamp) -> String {
-    use k8s_openapi::jiff;
-    let day = jiff::Timestamp::from_microsecond(at.as_micros()).unwrap_or(jiff::Timestamp::MAX);
-    day.strftime("%Y-%m-%d").to_string()
+    let day = ASN1Time::from_timestamp(at.as_micros().div_euclid(1_000_000));
+    day.map_or_else(|_| "a day beyond the calendar".to_owned(), |day| day.to_datetime().date().to_string())
 }
 
 /// `1.5s`, `200ms`.

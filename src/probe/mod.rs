@@ -66,14 +66,15 @@ pub struct Target {
 pub struct Settings {
     /// Dialogues under way, over all targets. Each holds a socket; a hanging backend holds one for its timeout.
     pub concurrency: usize,
-    /// DNS servers; empty: those of `/etc/resolv.conf`, with its search list and options.
+    /// DNS servers; empty: those of `/etc/resolv.conf`, with its search list and options. `/etc/hosts` comes first either way.
     pub dns_servers: Vec<SocketAddr>,
     /// What we call ourselves in EHLO; a domain or an address literal (RFC 5321 §4.1.1.1).
     pub ehlo_name: String,
 }
 
 impl Default for Settings {
-    /// 8192 dialogues: 10,000 backends every 10 s that all hang for the default timeout of 5 s need 5,000.
+    /// 8192 dialogues: 10,000 backends every 10 s that all hang for the default timeout of 5 s hold 5,000 sockets. Until they have
+    /// drifted apart, in the first minutes, some of them wait. The process needs as many file descriptors, and 2,000 for DNS.
     fn default() -> Self {
         Self { concurrency: 8192, dns_servers: vec![], ehlo_name: "localhost.localdomain".to_owned() }
     }

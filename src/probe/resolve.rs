@@ -24,8 +24,10 @@ use super::message::bounded;
 use super::metrics::{LookupResult, Metrics};
 use crate::model::Resolution;
 
-/// For a whole look-up, search list included; the time after which RFC 8767 §5 lets a stale answer serve is 1.8 s.
+/// For a whole look-up, search list included, while last known addresses can serve; RFC 8767 §5 lets stale answers serve after 1.8 s.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+/// The same while none can, and the round would be in vain: as long as resolv.conf(5) waits for one server.
+const FIRST_LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 /// For one question to one server, so that a second try fits into the deadline.
 const QUESTION_DEADLINE: Duration = Duration::from_millis(900);
 /// A record with TTL 0 is asked for once a second at most.
@@ -122,12 +124,17 @@ impl Resolver {
         Ok(Self { dns: builder.build()?, search, ndots, permits: Semaphore::new(MAX_LOOKUPS), metrics })
     }
 
-    /// Looks a host up, within the deadline and at most [`LOOKUP_DEADLINE`]; an address is its own answer.
-    pub async fn resolve(&self, host: &str, port: u16, known: &mut Known, deadline: Duration) -> Resolution {
+    /// Looks a host up; an address is its own answer. A silent DNS holds a round up for no longer than a dialogue may last, and at
+    /// most [`LOOKUP_DEADLINE`], as long as there are last known addresses.
+    pub async fn resolve(&self, host: &str, port: u16, known: &mut Known, dialogue_timeout: Duration) -> Resolution {
         if host.parse::<IpAddr>().is_ok() {
             return Resolution::NotNeeded;
         }
-        let (resolution, result) = self.look_up(host, port, known, deadline.min(LOOKUP_DEADLINE)).await;
+        let deadline = match known.addresses.as_slice() {
+            [] => FIRST_LOOKUP_DEADLINE,
+            [..] => dialogue_timeout.min(LOOKUP_DEADLINE),
+        };
+        let (resolution, result) = self.look_up(host, port, known, deadline).await;
         self.metrics.lookup(result);
         resolution
     }
@@ -268,11 +275,12 @@ fn answer(name: &Name, result: Result<Lookup, NetError>) -> Answer {
                 addresses.filter(|address| !address.is_unspecified() && !address.is_multicast()).collect();
             if usable.is_empty() { Answer::None(format!("{name} has no address")) } else { Answer::Addresses(usable) }
         }
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
-            ResponseCode::NXDomain => Answer::None(format!("{name} does not exist")),
-            ResponseCode::NoError => Answer::None(format!("{name} has no address")),
-            code => Answer::Unanswered(format!("{name}: {code}")),
-        },
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NXDomain => {
+            Answer::None(format!("{name} does not exist"))
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NoError => {
+            Answer::None(format!("{name} has no address"))
+        }
         Err(error) => Answer::Unanswered(format!("{name}: {error}")),
     }
 }

@@ -80,14 +80,13 @@ impl Rounds {
 
     async fn dialogue(&self, plan: &Plan, address: SocketAddr) -> AddressOutcome {
         // The permit comes first: to wait for our own bound is not the backend's silence.
-        let permit = match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => Ok(permit),
-            Err(_) => {
-                self.metrics.permit_waits.inc();
-                self.permits.clone().acquire_owned().await
-            }
-        };
-        let Ok(permit) = permit else {
+        let mut permit = self.permits.clone().try_acquire_owned().ok();
+        if permit.is_none() {
+            self.metrics.permit_waits.inc();
+            permit = self.permits.clone().acquire_owned().await.ok();
+        }
+        let Some(permit) = permit else {
+            // Nobody closes the semaphore.
             return AddressOutcome {
                 address,
                 outcome: outcome(EvidenceClass::Inconclusive, Stage::Connect, "stopping"),

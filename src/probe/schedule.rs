@@ -30,6 +30,10 @@ use crate::model::{ProbeKey, ProbeReport};
 
 /// Of one probe: the schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;
+/// Far below what the schema allows, 100 ms.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// What the schema allows.
+const MAX_INTERVAL: Duration = Duration::from_hours(24);
 /// New targets start within a tenth of their interval, and within this.
 const FIRST_SPREAD: Duration = Duration::from_secs(2);
 /// Each target under schedule widens the spread of new ones by this: 5,000 starts a second.
@@ -70,7 +74,7 @@ struct Changes {
 }
 
 impl Prober {
-    /// Starts the prober. It runs until `shutdown`; then it starts nothing more, and rounds under way end without a report.
+    /// Starts the prober on the current tokio runtime. It runs until `shutdown`; then it starts nothing more, and rounds under way end without a report.
     ///
     /// # Errors
     /// When the DNS configuration or the name for EHLO cannot be used.
@@ -165,7 +169,6 @@ impl<R: Runner> Scheduler<R> {
         loop {
             let has_timers = !self.timers.is_empty();
             tokio::select! {
-                biased;
                 () = shutdown.cancelled() => return,
                 () = self.changes.notify.notified() => self.take_changes(),
                 expired = poll_fn(|context| self.timers.poll_expired(context)), if has_timers => {
@@ -195,7 +198,7 @@ impl<R: Runner> Scheduler<R> {
         let now = Instant::now();
         let Some(entry) = self.entries.get_mut(&key) else {
             let crowd = SPREAD_PER_TARGET.saturating_mul(u32::try_from(targets).unwrap_or(u32::MAX));
-            let due = now + random_below((target.interval / 10).min(FIRST_SPREAD).min(crowd));
+            let due = now + random_below((interval(&target) / 10).min(FIRST_SPREAD).min(crowd));
             let entry = Entry {
                 prepared: Arc::new(self.runner.prepare(target)),
                 shared: Arc::default(),
@@ -219,19 +222,21 @@ impl<R: Runner> Scheduler<R> {
             Known::default()
         };
         entry.shared = Arc::new(Shared { known: Mutex::new(known), ..Shared::default() });
-        let promptly = now + random_below((target.interval / 10).min(CHANGED_SPREAD));
+        let promptly = now + random_below((interval(&target) / 10).min(CHANGED_SPREAD));
         entry.due = match entry.last_start {
-            Some(last_start) => promptly.max(last_start + target.interval / 2),
+            Some(last_start) => promptly.max(last_start + interval(&target) / 2),
             None => promptly.min(entry.due),
         };
-        self.timers.reset_at(&entry.timer, entry.due);
+        // `reset_at` would panic if the timer were gone.
+        self.timers.try_remove(&entry.timer);
+        entry.timer = self.timers.insert_at(key, entry.due);
         entry.prepared = Arc::new(self.runner.prepare(target));
     }
 
     fn remove(&mut self, key: &ProbeKey) {
         if let Some(entry) = self.entries.remove(key) {
             entry.shared.is_stale.store(true, Ordering::Relaxed);
-            self.timers.remove(&entry.timer);
+            self.timers.try_remove(&entry.timer);
             self.sequence_floor = self.sequence_floor.max(entry.sequence);
         }
     }
@@ -240,7 +245,7 @@ impl<R: Runner> Scheduler<R> {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let now = Instant::now();
         self.metrics.start_lag(now.saturating_duration_since(entry.due));
-        let interval = R::target(&entry.prepared).interval;
+        let interval = interval(R::target(&entry.prepared));
         // From the actual start: two rounds are never closer than an interval less 5 %, even when this one is late.
         entry.due = now + interval.mul_f64(1.0 + SHIFT * (entry.drift + shift()));
         entry.timer = self.timers.insert_at(key, entry.due);
@@ -270,6 +275,11 @@ impl<R: Runner> Scheduler<R> {
             }
         });
     }
+}
+
+/// The interval that is kept, whatever a target says: an interval of nothing would be a loop, one of centuries no instant.
+fn interval(target: &Target) -> Duration {
+    target.interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
 }
 
 /// From -1 to 1.

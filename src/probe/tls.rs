@@ -97,6 +97,7 @@ impl TlsSetups {
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
+        // rustls would not resume with another verifier anyhow, and each handshake has its own; this also keeps no tickets.
         config.resumption = Resumption::disabled();
         Ok(TlsSetup { config, verifier, verifies: *key != TrustKey::Anyone })
     }
@@ -149,6 +150,7 @@ impl TlsFailure {
     }
 
     /// From what tokio-rustls returns.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
     pub fn of(error: &io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let (class, what) = match inner {
@@ -178,6 +180,7 @@ impl TlsFailure {
 }
 
 /// What is wrong with a certificate.
+#[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
 fn certificate(error: &CertificateError) -> String {
     let day = |at: &UnixTime| date(timestamp(i64::try_from(at.as_secs()).unwrap_or(i64::MAX)));
     match error {
@@ -200,7 +203,7 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "certificate is not meant for servers".to_owned()
         }
-        // Non-exhaustive upstream; among what is left is a CA's certificate served as a server's.
+        // Among what is left is a CA's certificate served as a server's.
         _ => bounded(&format!("certificate refused: {error}"), 200),
     }
 }
