@@ -65,7 +65,7 @@ pub struct RunArguments {
     pub lease_retry_period: Duration,
 
     /// SMTP dialogues under way at a time, over all backends; more wait.
-    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u16).range(1..))]
     pub probe_concurrency: u16,
 
     /// How probes introduce themselves in EHLO; the host's name by default.
