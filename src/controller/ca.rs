@@ -6,7 +6,7 @@
 //! way and about [`READS_PER_SECOND`] begun in a second; with more than 600 CAs each is read less often.
 //!
 //! An [`Input::Ca`] is sent when the answer is another than before, never else. While the API server fails, the last good answer
-//! stands. What a Secret holds appears in no error, log or metric.
+//! stands. What a Secret holds appears in no error, log or metric, and of it only certificates leave this module.
 
 mod metrics;
 mod pem;
@@ -149,9 +149,7 @@ async fn fetch(client: Client, key: &CaKey) -> Outcome {
     };
     match data {
         Ok(None) => Outcome::Answer(Err(CaProblem::NotFound)),
-        Ok(Some(bytes)) => {
-            Outcome::Answer(pem::check(&bytes).map(|_count| Arc::from(bytes)).map_err(CaProblem::Malformed))
-        }
+        Ok(Some(bytes)) => Outcome::Answer(pem::certificates(&bytes).map(Arc::from).map_err(CaProblem::Malformed)),
         Err(error) => {
             let denied = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
             Outcome::Failed { error: describe(&error), denied }
