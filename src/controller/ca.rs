@@ -2,11 +2,11 @@
 //!
 //! By name and from time to time, not by watch: a watch would need the permission to list every Secret of the cluster, and would hold
 //! them all in memory. Each is read at once when it comes into use and about every 30 s after that, every 5 s while it is missing or
-//! malformed (somebody is waiting for it), and with a backoff when the API server fails. There are at most [`CONCURRENT`] reads under
-//! way and about [`READS_PER_SECOND`] begun in a second; with more than 600 CAs each is read less often.
+//! malformed (somebody is waiting for it), and with a backoff when the API server fails. There are at most `CONCURRENT` reads under
+//! way and about `READS_PER_SECOND` begun in a second; with more than 600 CAs each is read less often.
 //!
 //! An [`Input::Ca`] is sent when the answer is another than before, never else. While the API server fails, the last good answer
-//! stands. What a Secret holds appears in no error, log or metric.
+//! stands. What a Secret holds appears in no error, log or metric, and of it only certificates leave this module.
 
 mod metrics;
 mod pem;
@@ -149,9 +149,7 @@ async fn fetch(client: Client, key: &CaKey) -> Outcome {
     };
     match data {
         Ok(None) => Outcome::Answer(Err(CaProblem::NotFound)),
-        Ok(Some(bytes)) => {
-            Outcome::Answer(pem::check(&bytes).map(|_count| Arc::from(bytes)).map_err(CaProblem::Malformed))
-        }
+        Ok(Some(bytes)) => Outcome::Answer(pem::certificates(&bytes).map(Arc::from).map_err(CaProblem::Malformed)),
         Err(error) => {
             let denied = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
             Outcome::Failed { error: describe(&error), denied }

@@ -63,36 +63,57 @@ where
             method: if watch { "WATCH" } else { method(request.method()) },
             resource: resource(request.uri().path()).to_owned(),
         };
-        let metrics = self.metrics.clone();
-        let sent = Instant::now();
         let allowed = if watch { WATCH_OPEN_DEADLINE } else { CALL_DEADLINE };
-        let answer = timeout_at(sent + allowed, self.inner.call(request));
+        let mut pending = Pending { metrics: self.metrics.clone(), labels, sent: Instant::now(), answered: false };
+        let answer = timeout_at(pending.sent + allowed, self.inner.call(request));
         Box::pin(async move {
-            let answer = answer.await;
-            let after = sent.elapsed();
-            match answer {
+            match answer.await {
                 Ok(Ok(response)) => {
-                    metrics.answered(&labels, response.status().as_str().to_owned(), after);
+                    pending.answered(response.status().as_str());
                     // An error's body is short and comes at once, for a watch as well.
                     let limit = if watch && response.status().is_success() {
-                        metrics.watch_contact(&labels, unix_seconds());
+                        pending.metrics.watch_contact(&pending.labels, unix_seconds());
                         Limit::Watch
                     } else {
-                        Limit::Call(Box::pin(sleep_until(sent + allowed)), allowed)
+                        Limit::Call(Box::pin(sleep_until(pending.sent + allowed)), allowed)
                     };
+                    let (labels, metrics) = (pending.labels.clone(), pending.metrics.clone());
                     Ok(response.map(|inner| DeadlineBody { inner, limit, labels, metrics }))
                 }
                 Ok(Err(error)) => {
-                    metrics.answered(&labels, "error".to_owned(), after);
+                    pending.answered("error");
                     Err(error)
                 }
                 Err(_elapsed) => {
-                    metrics.answered(&labels, "timeout".to_owned(), after);
-                    metrics.deadline_exceeded(&labels);
+                    pending.answered("timeout");
+                    pending.metrics.deadline_exceeded(&pending.labels);
                     Err(DeadlineExceeded(allowed).into())
                 }
             }
         })
+    }
+}
+
+/// A request without an answer yet. One that its caller gives up is counted, too: it may have been sent.
+struct Pending {
+    metrics: Metrics,
+    labels: metrics::Request,
+    sent: Instant,
+    answered: bool,
+}
+
+impl Pending {
+    fn answered(&mut self, code: &str) {
+        self.answered = true;
+        self.metrics.answered(&self.labels, code.to_owned(), self.sent.elapsed());
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.answered("cancelled");
+        }
     }
 }
 
@@ -229,6 +250,16 @@ mod tests {
         let labels = r#"client="call",method="GET",resource="configmaps""#;
         assert_counted(&registry, &format!("mail_failover_api_requests_total{{{labels},code=\"timeout\"}} 1"));
         assert_counted(&registry, &format!("mail_failover_api_deadlines_total{{{labels}}} 1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_its_caller_gives_up_is_counted() {
+        let mut registry = Registry::default();
+        let client = client_of(std::future::pending, &mut registry);
+        let configmaps = Api::<ConfigMap>::namespaced(client, "mail");
+        tokio::time::timeout(Duration::from_secs(1), configmaps.get("x")).await.expect_err("nobody answers");
+        let labels = r#"client="call",method="GET",resource="configmaps",code="cancelled""#;
+        assert_counted(&registry, &format!("mail_failover_api_requests_total{{{labels}}} 1"));
     }
 
     #[tokio::test(start_paused = true)]

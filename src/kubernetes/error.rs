@@ -8,11 +8,14 @@ use std::error::Error as _;
 /// not quoted: it may be a Secret.
 pub fn describe(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
-        let status = status.as_ref();
-        return match status.message.trim() {
-            "" => format!("{} {}", status.code, status.reason),
-            message => format!("{message} ({} {})", status.code, status.reason),
+        let (code, message) = (status.code, status.message.trim());
+        // Reasons are single words; kube puts a sentence there when the answer was no Status object.
+        let kind = match status.reason.as_str() {
+            "" => code.to_string(),
+            reason if reason.contains(' ') => code.to_string(),
+            reason => format!("{code} {reason}"),
         };
+        return if message.is_empty() { kind } else { format!("{message} ({kind})") };
     }
     if let kube::Error::SerdeError(_) = error {
         return "the API server's answer is not the object that was asked for".to_owned();
@@ -38,9 +41,16 @@ mod tests {
 
     #[test]
     fn an_answer_is_given_as_the_api_server_worded_it() {
-        let status = Status::failure("leases.coordination.k8s.io \"x\" is forbidden", "Forbidden").with_code(403);
-        let error = kube::Error::Api(Box::new(status));
-        assert_eq!(describe(&error), "leases.coordination.k8s.io \"x\" is forbidden (403 Forbidden)");
+        let forbidden = "leases.coordination.k8s.io \"x\" is forbidden";
+        for (code, reason, message, want) in [
+            (403, "Forbidden", forbidden, "leases.coordination.k8s.io \"x\" is forbidden (403 Forbidden)"),
+            (404, "Failed to parse error data", "404 page not found\n", "404 page not found (404)"),
+            (409, "Conflict", "", "409 Conflict"),
+            (502, "", "", "502"),
+        ] {
+            let status = Status::failure(message, reason).with_code(code);
+            assert_eq!(describe(&kube::Error::Api(Box::new(status))), want);
+        }
     }
 
     #[test]

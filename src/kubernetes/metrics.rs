@@ -51,7 +51,7 @@ impl Metrics {
         };
         registry.register(
             "mail_failover_api_requests",
-            "Requests to the API server; code is the HTTP status, or timeout, or error when there was no answer",
+            "Requests to the API server; code is the HTTP status or, without an answer, timeout, error, or cancelled by the caller",
             metrics.requests.clone(),
         );
         registry.register(

@@ -49,6 +49,7 @@ pub fn start(
         leads: false,
         tried: false,
         failing: false,
+        leaving: false,
         settings,
         metrics,
     };
@@ -69,6 +70,7 @@ struct Election {
     /// Whether the lease may be ours, whatever we know of it.
     tried: bool,
     failing: bool,
+    leaving: bool,
     metrics: Metrics,
 }
 
@@ -267,6 +269,8 @@ impl Election {
             let identity = &self.settings.identity;
             if leads {
                 tracing::info!(identity, transitions, "this replica leads");
+            } else if self.leaving {
+                tracing::info!(identity, "this replica gives the leadership back");
             } else {
                 tracing::warn!(identity, "this replica does not lead any more; it is a candidate again");
             }
@@ -275,6 +279,7 @@ impl Election {
 
     /// Gives the leadership back. If the API server cannot be reached, the others take over after a lease duration.
     async fn vacate(mut self) {
+        self.leaving = true;
         self.machine.forfeit();
         self.publish();
         if !self.tried {
@@ -282,7 +287,7 @@ impl Election {
         }
         let allowed = self.settings.renew_deadline / 2;
         match timeout(allowed, self.try_to_vacate()).await {
-            Ok(Ok(())) => tracing::info!(lease = self.settings.name, "the lease is not ours (any more)"),
+            Ok(Ok(())) => tracing::debug!(lease = self.settings.name, "the lease is not ours (any more)"),
             Ok(Err(error)) => tracing::warn!(lease = self.settings.name, error, "the lease could not be vacated"),
             Err(_elapsed) => tracing::warn!(lease = self.settings.name, "the lease could not be vacated in time"),
         }

@@ -41,6 +41,7 @@ pub(super) fn strip_metadata(metadata: &mut ObjectMeta) {
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove(LAST_APPLIED);
     }
+    metadata.annotations = metadata.annotations.take().filter(|annotations| !annotations.is_empty());
 }
 
 impl Watched for SendingBackend {

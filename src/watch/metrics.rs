@@ -46,7 +46,7 @@ impl Metrics {
         );
         registry.register(
             "mail_failover_watch_lists",
-            "How often all objects of the kind were listed; more than once means that a watch could not be resumed",
+            "How often a list of all objects of the kind was begun; after the first complete one: a watch could not be resumed",
             metrics.lists.clone(),
         );
         registry.register("mail_failover_watch_objects", "Objects known", metrics.objects.clone());

@@ -4,7 +4,7 @@
 //! comes back slowly after an outage holds no other up. An object that cannot be read is reported as such and stalls nothing.
 //!
 //! A watch lists what there is, in pages, and follows it from there. The API server is asked to end each watch after
-//! [`WATCH_SECONDS`], and kube's `watcher` gives one up that brings nothing for 5 s longer than that, not even its end: so long does a
+//! `WATCH_SECONDS`, and kube's `watcher` gives one up that brings nothing for 5 s longer than that, not even its end: so long does a
 //! frozen API server or a vanished connection go unnoticed at most. `mail_failover_api_watch_contact_timestamp_seconds` shows it.
 //! Streaming lists (KEP-3157) are not used: kube does not fall back to a list where they are turned off.
 //!

@@ -6,9 +6,32 @@ use x509_parser::parse_x509_certificate;
 
 /// An object of Kubernetes holds no more.
 const LARGEST: usize = 1024 * 1024;
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+const END: &[u8] = b"-----END CERTIFICATE-----";
 
-/// How many certificates these are; the error is a phrase for people, which quotes nothing of the text.
-pub(super) fn check(text: &[u8]) -> Result<usize, String> {
+/// The certificates in a text, as PEM again, and nothing else: a private key that lies beside them goes no further.
+///
+/// # Errors
+/// What is wrong, as a phrase for people which quotes nothing of the text.
+pub(super) fn certificates(text: &[u8]) -> Result<Vec<u8>, String> {
+    check(text)?;
+    let mut kept = vec![];
+    let mut inside = false;
+    for line in text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii_end) {
+        inside |= line == BEGIN;
+        if inside && !line.is_empty() {
+            kept.extend_from_slice(line);
+            kept.push(b'\n');
+        }
+        inside &= line != END;
+    }
+    // The parser may be more generous about those lines than this.
+    check(&kept)?;
+    Ok(kept)
+}
+
+/// How many certificates these are.
+fn check(text: &[u8]) -> Result<usize, String> {
     if text.len() > LARGEST {
         return Err(format!("it has {} bytes, and {LARGEST} are the most", text.len()));
     }
@@ -49,17 +72,23 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_counted_and_whatever_else_is_there_is_ignored() {
+    fn certificates_are_kept_and_whatever_else_is_there_is_not() {
         let (one, key) = (certificate(), key());
         for (text, want) in [
             (one.clone(), 1),
             (format!("{one}{one}{one}"), 3),
             (format!("# Our own CA\n{one}\nissued in 2026\n{one}"), 2),
-            (format!("{key}{one}"), 1),
+            (format!("{key}{one}{key}"), 1),
             (one.replace('\n', "\r\n"), 1),
+            (one.replace('\n', "  \n"), 1),
             (one.trim_end().to_owned(), 1),
         ] {
-            assert_eq!(check(text.as_bytes()), Ok(want), "{text}");
+            let kept = certificates(text.as_bytes()).map(String::from_utf8);
+            assert_eq!(
+                kept.map(|kept| kept.map(|kept| kept.replace("\n\n", "\n"))),
+                Ok(Ok(one.repeat(want))),
+                "{text}"
+            );
         }
     }
 
@@ -78,7 +107,7 @@ mod tests {
             ("-----BEGIN hunter2\n".to_owned(), "section 1 has a malformed BEGIN line"),
             (" ".repeat(LARGEST + 1), "it has 1048577 bytes, and 1048576 are the most"),
         ] {
-            assert_eq!(check(text.as_bytes()), Err(want.to_owned()), "{text:.80}");
+            assert_eq!(certificates(text.as_bytes()), Err(want.to_owned()), "{text:.80}");
         }
     }
 
@@ -87,7 +116,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
             let rubbish: Vec<u8> = (0..random.usize(..500)).map(|_| random.u8(..)).collect();
-            check(&rubbish).expect_err("no certificate");
+            certificates(&rubbish).expect_err("no certificate");
         }
     }
 }
