@@ -69,6 +69,7 @@ impl Judgement {
     }
 
     /// The same verdict, before any observation of a new series: for thresholds that have just been changed.
+    #[must_use]
     pub fn carried_over(&self) -> Self {
         Self {
             first_failure_at: self.first_failure_at,
