@@ -261,6 +261,7 @@ async fn attempts(shared: &Shared, message: usize) {
     for number in 1.. {
         let endpoint = fastrand::choice(options.endpoints.borrow().iter().copied());
         let started = Instant::now();
+        lock(&shared.journal).begin_attempt(message, started);
         let (outcome, farewell) = match endpoint {
             Some(endpoint) => client::send(&outgoing, endpoint).await,
             None => (Outcome::NoEndpoint, None),
