@@ -175,9 +175,8 @@ async fn a_stopped_server_is_gone() {
     let server = server("s").await;
     let address = server.address();
     let mut raw = greeted(&server).await;
-    drop(server);
+    server.stop().await;
     assert_eq!(raw.reply().await, Seen::Reset);
-    // The port is free again: for somebody without SO_REUSEADDR tricks too.
     let again = SmtpServer::start(Options::new("again", address)).await.expect("the same address");
     assert_eq!(again.address(), address);
 }

@@ -3,6 +3,7 @@
 
 mod dialogue;
 mod dns;
+mod endpoints;
 mod faults;
 mod raw;
 mod sender;

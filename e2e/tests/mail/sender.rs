@@ -53,8 +53,9 @@ async fn messages_accepted_without_reply_are_sent_again_and_counted_as_duplicate
     let options = SenderOptions {
         connect_timeout: WITHIN,
         attempt_timeout: WITHIN,
-        retry_after: millis(100),
+        retry_after: Duration::from_secs(1),
         interval: millis(1),
+        max_concurrent: 600,
         ..options(fixed(vec![server.address()]))
     };
     let sender = Sender::start(options);

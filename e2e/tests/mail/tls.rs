@@ -138,8 +138,9 @@ async fn a_sender_that_requires_tls_fails_where_tls_fails() {
     let valid = authority.issue(&[NAME], Validity::Valid).expect("an identity");
     let expired = authority.issue(&[NAME], Validity::Expired).expect("an identity");
     let server = SmtpServer::start(Options::new("s", V4).start_tls(valid.clone())).await.expect("a server");
-    let options = SenderOptions::new(Duration::from_millis(10), fixed(vec![server.address()]));
-    let options = SenderOptions { attempt_timeout: Duration::from_millis(200), ..options };
+    // Handshakes cost time: so few that a busy machine keeps up with them.
+    let options = SenderOptions::new(Duration::from_millis(50), fixed(vec![server.address()]));
+    let options = SenderOptions { retry_after: Duration::from_millis(100), max_concurrent: 8, ..options };
     let config = authority.client_config().expect("a configuration");
     let sender = Sender::start(options.start_tls(config, NAME).expect("a name"));
     let within = Duration::from_secs(10);
@@ -171,5 +172,5 @@ async fn a_sender_that_requires_tls_fails_where_tls_fails() {
         assert_eq!(step, Step::StartTls, "{fault}");
     }
     let journal = sender.stop(within).await;
-    assert_eq!((journal.totals().lost, journal.delivery(&[&server]).duplicated), (0, 0));
+    assert_eq!((journal.totals().lost, journal.delivery(&[&server]).delivered), (0, journal.totals().sent));
 }

@@ -1,6 +1,6 @@
 //! What a sender did and saw.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -116,6 +116,7 @@ impl Journal {
         self.under_way.insert(message, started);
     }
 
+    /// In the order of being over.
     pub(super) fn record(&mut self, attempt: Attempt) {
         self.under_way.remove(&attempt.message);
         self.totals.attempts += 1;
@@ -185,14 +186,18 @@ impl Journal {
     /// Of the attempts that started at `after` or later and failed, the one that started first. An attempt that was on its way
     /// at `after` does not count: what it failed of may be an earlier break.
     pub fn first_failed_attempt_after(&self, after: Instant) -> Option<&Attempt> {
-        let failed = self.attempts.iter().filter(|attempt| !attempt.outcome.is_accepted() && attempt.started >= after);
-        failed.min_by_key(|attempt| attempt.started)
+        self.started_after(after).filter(|attempt| !attempt.outcome.is_accepted()).min_by_key(|attempt| attempt.started)
     }
 
     /// Of the attempts that started at `after` or later and were accepted, the one accepted first.
     pub fn first_accepted_after(&self, after: Instant) -> Option<&Attempt> {
-        let accepted = self.attempts.iter().filter(|attempt| attempt.outcome.is_accepted() && attempt.started >= after);
-        accepted.min_by_key(|attempt| attempt.finished)
+        self.started_after(after).filter(|attempt| attempt.outcome.is_accepted()).min_by_key(|attempt| attempt.finished)
+    }
+
+    /// From the latest on, so that the question costs no more than what happened since.
+    fn started_after(&self, after: Instant) -> impl Iterator<Item = &Attempt> {
+        let over = self.attempts.iter().rev().take_while(move |attempt| attempt.finished >= after);
+        over.filter(move |attempt| attempt.started >= after)
     }
 
     /// The failover after a break at `after`; `None` while nothing failed, or nothing was accepted since, or an attempt is under
@@ -211,12 +216,11 @@ impl Journal {
         let mut stored: HashMap<String, usize> = HashMap::new();
         let mut delivery = Delivery::default();
         for server in servers {
-            let mut here = HashSet::new();
-            for message in server.received().into_iter().filter(|message| self.is_ours(&message.id)) {
-                *stored.entry(message.id.clone()).or_default() += 1;
-                here.insert(message.id);
+            let messages = delivery.messages.entry(server.name().to_owned()).or_default();
+            for (id, copies) in server.received_by_id().into_iter().filter(|(id, _)| self.is_ours(id)) {
+                *stored.entry(id).or_default() += copies;
+                *messages += 1;
             }
-            *delivery.messages.entry(server.name().to_owned()).or_default() += here.len();
         }
         delivery.duplicated = stored.values().filter(|copies| **copies > 1).count();
         delivery.extra_copies = stored.values().map(|copies| copies - 1).sum();
@@ -267,6 +271,7 @@ mod tests {
 
     fn journal(zero: Instant, attempts: &[Times]) -> Journal {
         let mut journal = Journal::new("run".to_owned());
+        assert!(attempts.is_sorted_by_key(|(_, finished, _)| finished), "as they are recorded");
         for (started, finished, accepted) in attempts {
             let message = journal.begin().expect("room");
             let outcome = if *accepted {
@@ -295,7 +300,7 @@ mod tests {
             ("a slow acceptance that began first", &[(101, 102, BAD), (140, 150, GOOD), (110, 190, GOOD)], Some(49)),
             (
                 "still on its way at the break, and accepted",
-                &[(99, 104, GOOD), (101, 102, BAD), (108, 109, GOOD)],
+                &[(101, 102, BAD), (99, 104, GOOD), (108, 109, GOOD)],
                 Some(8),
             ),
             ("still hanging of an earlier break", &[(50, 150, BAD), (160, 161, BAD), (170, 171, GOOD)], Some(11)),

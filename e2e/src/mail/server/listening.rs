@@ -84,7 +84,7 @@ impl Port {
     }
 
     /// Accepts nothing more. Connections that were not accepted are reset by the kernel when the listener is dropped.
-    async fn stop(&mut self) -> Option<Arc<TcpListener>> {
+    pub async fn stop(&mut self) -> Option<Arc<TcpListener>> {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Open { listener, task } => {
                 task.abort();
