@@ -20,7 +20,7 @@ use crate::process::tail;
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// The programs of a control plane, found or built.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Binaries {
     found: Vec<(Program, PathBuf)>,
     origin: String,
