@@ -146,6 +146,7 @@ impl Stage {
     /// When there is no free port.
     pub fn operator_options(&self, identity: &str) -> Result<operator::Options> {
         Ok(operator::Options {
+            program: None,
             kubeconfig: self.kubeconfig().to_owned(),
             lease_namespace: self.namespace.clone(),
             identity: identity.to_owned(),

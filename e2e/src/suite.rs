@@ -9,7 +9,6 @@
 //! | `E2E_KEEP=1` | keep the logs also after a success |
 //! | `E2E_REQUIRE_ALL=1` | a trial that would be skipped fails: for machines that are meant to run all |
 
-use std::env;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -24,6 +23,7 @@ use tokio::sync::{OnceCell, RwLock};
 
 use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, EXISTING, Program, install_crds};
+use crate::environment;
 use crate::operator;
 use crate::stage::Stage;
 
@@ -256,8 +256,7 @@ impl Suite {
 }
 
 fn skipped(reason: &str) -> Result<Completion, Failed> {
-    let required = env::var_os("E2E_REQUIRE_ALL").is_some_and(|value| !value.is_empty() && value != "0");
-    if required {
+    if environment::is_set("E2E_REQUIRE_ALL") {
         return Err(format!("may not be skipped (E2E_REQUIRE_ALL), but: {reason}").into());
     }
     Ok(Completion::ignored_with(reason))

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 fn main() -> ExitCode {
-    let options = Options { controller_manager: true, ..Options::default() };
+    let options = Options { controller_manager: true, operator: true, ..Options::default() };
     let trials = vec![
         trial("a stopped API server refuses connections, and comes back with its data", async |stage| {
             write(&stage, "before").await?;
@@ -60,6 +60,18 @@ fn main() -> ExitCode {
             write(&stage, "after").await
         })
         .stops_api_server(),
+        trial("an operator that does not know its arguments is reported, not waited for", async |stage| {
+            let operator = stage.start_operator("a", &["--no-such-argument"])?;
+            let begun = Instant::now();
+            match operator.wait_ready(Duration::from_mins(1)).await {
+                Err(error)
+                    if error.to_string().contains("operator a ended") && begun.elapsed() < Duration::from_secs(30) =>
+                {
+                    Ok(())
+                }
+                other => bail!("{other:?} after {:?}", begun.elapsed()),
+            }
+        }),
         trial("two trials never get the same address", async |stage| {
             if stage.ipv4() == stage.ipv4() || stage.ipv6() == stage.ipv6() {
                 bail!("twice the same");
@@ -119,7 +131,7 @@ fn main() -> ExitCode {
             }
             Ok(())
         })
-        .listens(),
+        .needs_control(),
         trial("what an owner leaves behind is collected", async |stage| {
             write(&stage, "owner").await?;
             let owner = configs(&stage).get("owner").await?.metadata.uid.context("a uid")?;

@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::binaries::on_path;
+use crate::environment;
 
 /// Marks a process that is inside already; its value says what the namespace isolates.
 const INSIDE: &str = "MAIL_FAILOVER_NAMESPACE";
@@ -175,7 +176,7 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
 
 /// Whether `E2E_KEEP` asks to keep what was written, also after a success.
 pub fn keep() -> bool {
-    env::var_os("E2E_KEEP").is_some_and(|value| !value.is_empty() && value != OsStr::new("0"))
+    environment::is_set("E2E_KEEP")
 }
 
 fn code_of(status: ExitStatus) -> ExitCode {
