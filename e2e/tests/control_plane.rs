@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use mail_failover_e2e::control_plane::namespace::NAME_SERVER;
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Options, run, trial};
@@ -106,6 +107,16 @@ fn main() -> ExitCode {
             Ok(())
         })
         .listens(),
+        trial("names are looked up at a name server that a trial may be", async |_| {
+            let resolv_conf = std::fs::read_to_string("/etc/resolv.conf")?;
+            if !resolv_conf.lines().any(|line| line == format!("nameserver {NAME_SERVER}")) {
+                bail!("{resolv_conf}");
+            }
+            UdpSocket::bind((NAME_SERVER, 53)).context("nobody else is")?;
+            Ok(())
+        })
+        .listens()
+        .alone(),
         trial("an EndpointSlice may hold a stage's addresses", async |stage| {
             for (family, address) in [("IPv4", stage.ipv4()), ("IPv6", stage.ipv6())] {
                 let slice = json!({

@@ -29,6 +29,11 @@ pub const POLICIES: &[(&str, &str, &str)] = &[
         "spec.hold.cooldown: Too long: may not be more than 20",
     ),
     ("with a cooldown above a week", "{hold: {cooldown: 168h1s}}", "spec.hold.cooldown must be at most 168h"),
+    (
+        "with a cooldown of more hours than can be counted",
+        "{hold: {cooldown: 9999999999999999999h}}",
+        "spec.hold.cooldown must be at most 168h",
+    ),
     ("with a minimum stay in days", "{hold: {minimumStay: 1d}}", "spec.hold.minimumStay in body should match"),
     (
         "with a minimum stay of too many letters",
