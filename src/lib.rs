@@ -1,9 +1,12 @@
 //! mail-failover-operator: moves outgoing mail to a standby when a sending backend fails.
 
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod engine;
+pub mod kubernetes;
 pub mod leader;
 pub mod model;
 pub mod output;

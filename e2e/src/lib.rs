@@ -6,5 +6,6 @@ pub mod eventually;
 pub mod mail;
 pub mod operator;
 pub mod process;
+pub mod scene;
 pub mod stage;
 pub mod suite;

@@ -14,10 +14,9 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "FailoverPolicyStatus",
     derive = "PartialEq",
-    shortname = "fop",
+    shortname = "fpol",
     category = "mailfailover",
     doc = "When and how mail routes switch. Every field has a default that is safe for mail one does not own; a route without a policyRef uses the defaults.",
-    cel,
     printcolumn(
         name = "Failures",
         type_ = "integer",

@@ -15,10 +15,9 @@ use super::{Health, PendingEvent};
     namespaced,
     status = "MailRouteStatus",
     derive = "PartialEq",
-    shortname = "mr",
+    shortname = "mroute",
     category = "mailfailover",
     doc = "One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there. Which backend carries the mail now stands in `status`, never in `spec`, so that no GitOps tool reverts an incident response.",
-    cel,
     printcolumn(name = "Strategy", type_ = "string", json_path = ".status.strategy"),
     printcolumn(
         name = "Active",
@@ -50,6 +49,7 @@ use super::{Health, PendingEvent};
         json_path = ".status.conditions[?(@.type==\"Ready\")].status",
         description = "Mail can leave"
     ),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

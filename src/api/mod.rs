@@ -21,8 +21,8 @@ pub use mail_route::{
     Strategy, TransitionKind, TransitionStatus,
 };
 pub use sending_backend::{
-    CaReference, Health, ProbeDepth, ProbeSpec, ProbeStatus, SendingBackend, SendingBackendSpec, SendingBackendStatus,
-    ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec,
+    BackendType, CaReference, Health, ProbeDepth, ProbeSpec, ProbeStatus, SendingBackend, SendingBackendSpec,
+    SendingBackendStatus, ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec,
 };
 pub use status::PendingEvent;
 

@@ -19,10 +19,16 @@ use super::PendingEvent;
     namespaced,
     status = "SendingBackendStatus",
     derive = "PartialEq",
-    shortname = "sb",
+    shortname = "sbe",
     category = "mailfailover",
     doc = "One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster. The operator probes it from every replica and says in `status` whether mail can leave through it.",
-    cel,
+    printcolumn(
+        name = "Type",
+        type_ = "string",
+        json_path = ".status.type",
+        description = "SMTP (a host or address) or Service (an MTA in this cluster)"
+    ),
+    printcolumn(name = "Host", type_ = "string", json_path = ".status.host", description = "Where it is"),
     printcolumn(
         name = "Health",
         type_ = "string",
@@ -243,6 +249,15 @@ pub struct SendingBackendStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// `SMTP`: a host or address. `Service`: an MTA in this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<BackendType>,
+
+    /// Where it is: the host or the Service, with the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub host: Option<String>,
+
     /// Whether mail can leave this way: Healthy, Unhealthy, or Unknown while there is not enough evidence. Judged with the
     /// thresholds of the routes that use this backend (the documented defaults when none does); where their verdicts differ, the worst is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -283,6 +298,16 @@ pub struct SendingBackendStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// What kind of backend it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BackendType {
+    /// A host or address.
+    #[serde(rename = "SMTP")]
+    Smtp,
+    /// An MTA in this cluster.
+    Service,
 }
 
 /// The verdict about a backend.

@@ -1,7 +1,7 @@
 //! From what is watched and probed to what is written.
 //!
-//! The stages: inputs → `world::World` (indexes, evidence, decisions; no I/O) → at most one [`step::Step`] per object at a time →
-//! `applier`, the only place that writes, each write on the condition that the leader's claim still holds.
+//! The stages: inputs → [`world::World`] (indexes, evidence, decisions; no I/O) → at most one [`step::Step`] per object at a time →
+//! [`applier`], the only place that writes, each write on the condition that the leader's claim still holds.
 //!
 //! A step is always the *next missing one* of a fixed order, worked out afresh from what is persisted:
 //!
@@ -13,10 +13,24 @@
 //! Architecture invariants: a route has at most one step under way; a step that fails is not repeated but worked out again; nothing in
 //! here reads a clock except through the `now` it is given.
 
+pub mod applier;
+mod backend;
+mod backoff;
+pub mod ca;
 mod events;
+mod facts;
 pub mod input;
+mod known;
+pub mod metrics;
+mod policy;
 mod references;
 pub mod resolve;
+mod route;
+mod route_status;
+pub mod run;
 mod status;
 pub mod step;
 mod time;
+pub mod world;
+#[cfg(test)]
+mod world_tests;

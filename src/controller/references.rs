@@ -43,7 +43,7 @@ impl References {
     }
 
     /// Who refers to it.
-    pub(super) fn users(&self, reference: &Reference) -> impl Iterator<Item = &Subject> {
+    pub(super) fn users<'a>(&'a self, reference: &Reference) -> impl Iterator<Item = &'a Subject> + use<'a> {
         self.users.get(reference).into_iter().flatten()
     }
 

@@ -34,6 +34,12 @@ impl Rejection {
     pub fn new(reason: &'static str, field: &str, message: &str) -> Self {
         Self { reason, message: format!("{field}: {message}") }
     }
+
+    /// Whether the object itself has to be changed. Everything else may still turn up: kstatus calls the one stalled, the other
+    /// in progress.
+    pub fn is_of_spec(&self) -> bool {
+        matches!(self.reason, "InvalidSpec" | "Unreadable")
+    }
 }
 
 /// What a spec refers to could not be used.

@@ -58,6 +58,11 @@ pub(super) fn is_true(conditions: &[Condition], type_: &str) -> bool {
     conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
+/// The message of a condition, if it is there.
+pub(super) fn condition_message<'a>(conditions: &'a [Condition], type_: &str) -> &'a str {
+    conditions.iter().find(|condition| condition.type_ == type_).map_or("", |condition| condition.message.as_str())
+}
+
 /// All rejections in one message.
 pub(super) fn joined(rejections: &[Rejection]) -> String {
     let messages: Vec<_> = rejections.iter().map(|rejection| rejection.message.as_str()).collect();

@@ -73,9 +73,22 @@ impl Step {
     }
 }
 
+/// A step to be carried out.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Told in [`Done`], so that the answer to a step of an earlier term is not taken for that of a later one.
+    pub id: u64,
+    /// Whose.
+    pub subject: Subject,
+    /// What.
+    pub step: Step,
+}
+
 /// A step is over.
 #[derive(Debug)]
 pub struct Done {
+    /// Of the task.
+    pub id: u64,
     /// Whose.
     pub subject: Subject,
     /// What came of it.

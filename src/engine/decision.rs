@@ -375,3 +375,7 @@ fn stay(memory: &Memory, state: State, hold: Option<(HoldReason, Option<Timestam
     };
     Decision { memory: Memory { state, ..memory.clone() }, transition: None, hold, announcements, wake_at: None }
 }
+
+#[cfg(test)]
+#[path = "decision_tests.rs"]
+mod tests;

@@ -1,1 +1,194 @@
-//! watch.
+//! What is in the cluster, as a stream of inputs for the controller.
+//!
+//! One task per kind, each with a watch and a backoff of its own: a kind that cannot be watched (no permission, no CRD yet) or that
+//! comes back slowly after an outage holds no other up. An object that cannot be read is reported as such and stalls nothing.
+//!
+//! A watch lists what there is, in pages, and follows it from there. The API server is asked to end each watch after
+//! `WATCH_SECONDS`, and kube's `watcher` gives one up that brings nothing for 5 s longer than that, not even its end: so long does a
+//! frozen API server or a vanished connection go unnoticed at most. `mail_failover_api_watch_contact_timestamp_seconds` shows it.
+//! Streaming lists (KEP-3157) are not used: kube does not fall back to a list where they are turned off.
+//!
+//! This module never decides, never writes and keeps no objects: of what it has reported it knows keys and versions, so that after
+//! a new list it can report what has vanished meanwhile, and nothing twice.
+
+mod guard;
+mod kinds;
+mod metrics;
+mod tracker;
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
+use crate::controller::input::{Input, Source};
+use crate::kubernetes::{Backoff, describe};
+use crate::telemetry::Readiness;
+use guard::Guarded;
+use kinds::Watched;
+pub use metrics::Metrics;
+use tracker::Tracker;
+
+/// How long one watch request lasts.
+const WATCH_SECONDS: u32 = 45;
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+/// Longer would cost seconds of staleness after each outage, and six watches per replica are no load.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// A quiet watch gives no sign that it has begun again. When the last failure is this long ago, it has.
+const RECOVERED_AFTER: Duration = Duration::from_secs(30);
+
+/// What the watches need besides a client.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where inputs go. When it is full the watches wait.
+    pub inputs: Sender<Input>,
+    /// Every source is expected, and met when it has listed everything once.
+    pub readiness: Readiness,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Ends the watches.
+    pub shutdown: CancellationToken,
+}
+
+/// Watches every [`Source`] until `shutdown`, or until nobody receives the inputs any more. A task that ends earlier is a defect.
+///
+/// The client must not retry by itself (see `kubernetes::Purpose::Watch`).
+pub fn spawn(client: &Client, context: &Context) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for source in Source::ALL {
+        context.readiness.expect(source.as_str());
+        context.metrics.synced(source, false);
+        let (client, context) = (client.clone(), context.clone());
+        match source {
+            Source::Backends => tasks.spawn(watch::<SendingBackend>(client, context)),
+            Source::Policies => tasks.spawn(watch::<FailoverPolicy>(client, context)),
+            Source::Routes => tasks.spawn(watch::<MailRoute>(client, context)),
+            Source::Services => tasks.spawn(watch::<Service>(client, context)),
+            Source::EndpointSlices => tasks.spawn(watch::<EndpointSlice>(client, context)),
+            Source::ConfigMaps => tasks.spawn(watch::<ConfigMap>(client, context)),
+        };
+    }
+    tasks
+}
+
+async fn watch<K: Watched>(client: Client, context: Context) {
+    let shutdown = context.shutdown.clone();
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        () = follow::<K>(Api::all(client), context) => {}
+    }
+}
+
+async fn follow<K: Watched>(api: Api<Guarded<K>>, context: Context) {
+    let Context { inputs, readiness, metrics, shutdown: _ } = context;
+    let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+    config.label_selector = K::selector();
+    let mut events = watcher(api.clone(), config.clone()).boxed();
+    let mut tracker = Tracker::<K>::default();
+    let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
+    let mut failed_at: Option<Instant> = None;
+    let mut out = vec![];
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                // `Init` says that a list is about to be asked for: no sign of life.
+                if let watcher::Event::Init = event {
+                    metrics.listing(K::SOURCE);
+                } else if failed_at.take().is_some() {
+                    backoff.reset();
+                    tracing::info!(kind = K::SOURCE.as_str(), "the watch works again");
+                }
+                tracker.handle(event, &mut out);
+                metrics.objects(K::SOURCE, tracker.len());
+                for input in out.drain(..) {
+                    if let Input::Synced(source) = input {
+                        readiness.met(source.as_str());
+                        metrics.synced(source, true);
+                    }
+                    if send(&inputs, input, K::SOURCE, &metrics).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                let problem = Problem::of(&error);
+                metrics.failed(K::SOURCE, problem.label);
+                readiness.hindered(K::SOURCE.as_str(), &problem.text);
+                let recovered = failed_at.is_none_or(|at| at.elapsed() > RECOVERED_AFTER);
+                failed_at = Some(Instant::now());
+                if recovered {
+                    backoff.reset();
+                    tracing::warn!(kind = K::SOURCE.as_str(), error = problem.text, "the watch failed; trying on");
+                }
+                if problem.lists_anew {
+                    events = watcher(api.clone(), config.clone()).boxed();
+                }
+                tokio::time::sleep(backoff.after_failure()).await;
+            }
+        }
+    }
+}
+
+async fn send(inputs: &Sender<Input>, input: Input, source: Source, metrics: &Metrics) -> Result<(), ()> {
+    match inputs.try_send(input) {
+        Ok(()) => Ok(()),
+        Err(TrySendError::Full(input)) => {
+            metrics.waited(source);
+            inputs.send(input).await.map_err(|_closed| ())
+        }
+        Err(TrySendError::Closed(_)) => Err(()),
+    }
+}
+
+/// A failed watch in words and as a label.
+struct Problem {
+    label: &'static str,
+    text: String,
+    /// The watch cannot go on from where it was. kube's `watcher` knows that only when it is told so in the middle of a watch;
+    /// when the start of one is refused it would try the same again for ever.
+    lists_anew: bool,
+}
+
+impl Problem {
+    fn of(error: &watcher::Error) -> Self {
+        let (label, cause, code) = match error {
+            watcher::Error::InitialListFailed(cause) => ("list", describe(cause), code(cause)),
+            watcher::Error::WatchStartFailed(cause) => ("start", describe(cause), code(cause)),
+            watcher::Error::WatchFailed(cause) => ("stream", describe(cause), code(cause)),
+            watcher::Error::WatchError(status) => {
+                // 410 Gone: the version to go on from is compacted away, and everything is listed anew. Common after an outage.
+                let label = if status.code == 410 { "gone" } else { "stream" };
+                (label, describe(&kube::Error::Api(status.clone())), Some(status.code))
+            }
+            watcher::Error::NoResourceVersion => ("list", error.to_string(), None),
+        };
+        let remedy = match code {
+            Some(403) => "; grant list and watch on it to the operator's service account",
+            Some(404) => "; install the CustomResourceDefinitions of this version",
+            Some(_) | None => "",
+        };
+        // 410: the version is compacted away. 504 of this kind: the server, restored from a backup, has not come that far.
+        let too_new = code == Some(504) && cause.contains("Too large resource version");
+        let lists_anew = matches!(error, watcher::Error::WatchStartFailed(_)) && (code == Some(410) || too_new);
+        Self { label, text: format!("{cause}{remedy}"), lists_anew }
+    }
+}
+
+fn code(error: &kube::Error) -> Option<u16> {
+    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+# Every command a developer needs. `make help` prints the list.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help check test demo bench crds fmt clean
+
+help: ## Print this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+check: ## Format, lints and the tests that need no cluster, in about a minute
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --package mail-failover-operator --locked --quiet
+
+test: check ## Everything, against a real API server that is built the first time
+	$(CARGO) build --package mail-failover-operator --locked
+	$(CARGO) test --package mail-failover-e2e --locked
+
+demo: ## Watch a failover and a failback happen, on this machine, in two minutes
+	@$(CARGO) build --locked --package mail-failover-operator
+	@$(CARGO) run --locked --package mail-failover-e2e --bin demo
+
+bench: ## Measure failover times and the cost of the steady state, beside HAProxy
+	$(CARGO) build --locked --release --package mail-failover-operator
+	$(CARGO) bench --locked --package mail-failover-e2e
+
+crds: ## Generate crds/ from the code
+	$(CARGO) run --locked --quiet -- crds --output crds
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clean: ## Remove what was built here; the control plane's programs stay in the cache
+	$(CARGO) clean

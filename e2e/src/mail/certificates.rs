@@ -1,0 +1,115 @@
+//! A certificate authority of our own, and certificates that are good, expired, not valid yet, or for another name.
+//!
+//! Never a real authority's key, never on disk.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::client::Resumption;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use super::Result;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// Since yesterday, for 90 days.
+    Valid,
+    /// From 90 days ago until yesterday.
+    Expired,
+    /// From tomorrow on.
+    NotYetValid,
+    /// From then until then.
+    Between(SystemTime, SystemTime),
+}
+
+impl Validity {
+    fn range(self) -> (SystemTime, SystemTime) {
+        let now = SystemTime::now();
+        match self {
+            Self::Valid => (now - DAY, now + 90 * DAY),
+            Self::Expired => (now - 90 * DAY, now - DAY),
+            Self::NotYetValid => (now + DAY, now + 90 * DAY),
+            Self::Between(from, until) => (from, until),
+        }
+    }
+}
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// A new one that nobody trusts yet.
+    pub fn new() -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "mail-failover test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
+    }
+
+    /// The authority's certificate, as it goes into the `ca.crt` of a `ConfigMap`.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A server certificate for these DNS names and IP addresses.
+    pub fn issue(&self, names: &[&str], validity: Validity) -> Result<Identity> {
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        let (from, until) = validity.range();
+        params.not_before = from.into();
+        params.not_after = until.into();
+        params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("nameless"));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok(Identity { chain: vec![certificate.into()], key: Arc::new(key) })
+    }
+
+    /// A client that trusts this authority only. It resumes no session, so that each handshake verifies a certificate.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone())?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+}
+
+/// What a server proves itself with: a certificate and its key.
+#[derive(Clone)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Identity {
+    /// The certificate.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
+    /// Its sessions are its own: a client that knew another identity of the same server has to verify this one.
+    pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>> {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        Ok(Arc::new(config))
+    }
+}

@@ -1,0 +1,188 @@
+//! What can be wrong with a server.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// What is wrong with a server, as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// Nobody listens: a connection is refused. Established sessions go on.
+    Refuse,
+    /// Nobody answers: a connection's SYN is dropped, so that connecting takes as long as the client has patience.
+    Blackhole,
+    /// The kernel still accepts connections, but nothing is said any more, in established sessions neither: a frozen process.
+    Silent,
+    /// This happens where the reply of a stage should come.
+    At(Stage, Action),
+    /// EHLO does not list an extension, and its command is not known.
+    NotOffered(Extension),
+    /// A message is stored, and then the session ends before the client can know: what duplicates come from.
+    AcceptWithoutReply(Ending),
+}
+
+impl Fault {
+    /// A reply with this code and text (with its enhanced status code) at a stage.
+    pub const fn reply(stage: Stage, code: u16, text: &'static str) -> Self {
+        Self::At(stage, Action::Reply(code, Cow::Borrowed(text)))
+    }
+
+    /// What to do instead of the reply of `stage`.
+    pub(super) fn at(&self, stage: Stage) -> Option<&Action> {
+        match self {
+            Self::Silent => Some(&Action::Hang),
+            Self::At(at, action) if *at == stage => Some(action),
+            Self::None
+            | Self::Refuse
+            | Self::Blackhole
+            | Self::At(..)
+            | Self::NotOffered(_)
+            | Self::AcceptWithoutReply(_) => None,
+        }
+    }
+
+    /// What becomes of the listening sockets.
+    pub(super) fn listening(&self) -> Listening {
+        match self {
+            Self::Refuse => Listening::Refused,
+            Self::Blackhole => Listening::Unanswered,
+            Self::None | Self::Silent | Self::At(..) | Self::NotOffered(_) | Self::AcceptWithoutReply(_) => {
+                Listening::Open
+            }
+        }
+    }
+}
+
+/// What becomes of a connection attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listening {
+    Open,
+    Refused,
+    Unanswered,
+}
+
+/// Where in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The greeting: right after accepting the connection.
+    Banner,
+    /// EHLO or HELO.
+    Ehlo,
+    /// The reply to STARTTLS.
+    StartTls,
+    /// The TLS handshake, after STARTTLS or (with implicit TLS) before the banner; what is said instead is said in the clear.
+    Handshake,
+    /// The verdict about AUTH.
+    Auth,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// The reply to DATA.
+    Data,
+    /// Amid the content, after its first line.
+    Content,
+    /// The reply to the final dot. Unless the usual reply follows, the message is not stored.
+    EndOfData,
+}
+
+/// What happens at a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The connection is reset (RST).
+    Reset,
+    /// The connection is closed (FIN).
+    Close,
+    /// Nothing, for as long as the client waits.
+    Hang,
+    /// The usual reply, one byte per interval.
+    Slow(Duration),
+    /// This reply, without the stage's usual effect; after 421 the connection is closed (RFC 5321 section 3.8).
+    Reply(u16, Cow<'static, str>),
+    /// A line of bytes that are neither SMTP nor TLS.
+    Garbage,
+    /// The beginning of a reply, and no end of the line for as long as the client reads.
+    EndlessLine,
+    /// The usual reply, after continuation lines of about this many bytes.
+    Huge(usize),
+}
+
+/// What EHLO may list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954).
+    Auth,
+}
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// RST.
+    Reset,
+    /// FIN.
+    Close,
+    /// Not at all: nothing is said any more.
+    Hang,
+}
+
+impl Ending {
+    pub(super) fn action(self) -> Action {
+        match self {
+            Self::Reset => Action::Reset,
+            Self::Close => Action::Close,
+            Self::Hang => Action::Hang,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Refuse => f.write_str("connection refused"),
+            Self::Blackhole => f.write_str("connection unanswered"),
+            Self::Silent => f.write_str("frozen"),
+            Self::At(stage, action) => write!(f, "{action} at {stage}"),
+            Self::NotOffered(Extension::StartTls) => f.write_str("STARTTLS not offered"),
+            Self::NotOffered(Extension::Auth) => f.write_str("AUTH not offered"),
+            Self::AcceptWithoutReply(ending) => write!(f, "accepted, then {}", ending.action()),
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Banner => "banner",
+            Self::Ehlo => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Handshake => "TLS handshake",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Content => "content",
+            Self::EndOfData => "end of data",
+        })
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset => f.write_str("reset"),
+            Self::Close => f.write_str("close"),
+            Self::Hang => f.write_str("hang"),
+            Self::Slow(interval) => write!(f, "a byte per {interval:?}"),
+            Self::Reply(code, _) => write!(f, "{code}"),
+            Self::Garbage => f.write_str("garbage"),
+            Self::EndlessLine => f.write_str("endless line"),
+            Self::Huge(size) => write!(f, "{size} bytes"),
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! An SMTP server that fails on demand: it plays providers and relays.
+//!
+//! The dialogue is a real one (RFC 5321 with PIPELINING, 8BITMIME, SIZE, ENHANCEDSTATUSCODES, STARTTLS and AUTH); what it stores
+//! it records, so that a test can tell delivered, duplicated and lost mail apart. It never delivers anything anywhere, and never
+//! connects to anything but, for [`Fault::Blackhole`], itself.
+
+mod command;
+mod faults;
+mod listening;
+mod login;
+mod received;
+mod session;
+mod wire;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub use faults::{Action, Ending, Extension, Fault, Stage};
+pub use login::Logins;
+pub use received::{Counters, MAX_KEPT_CONTENT, MAX_MESSAGES, Received};
+
+use self::faults::Listening;
+use self::listening::Port;
+use self::received::Ledger;
+use self::session::Session;
+use super::certificates::Identity;
+use super::{Context, Error, Result, lock};
+
+/// How often another port is tried when the one that was free at the first address is taken at the next.
+const PORT_ATTEMPTS: usize = 16;
+
+/// What a server is.
+#[derive(Clone)]
+pub struct Options {
+    /// What it calls itself, in its banner and when it accepts a message.
+    pub name: String,
+    /// Where it listens. Port 0 means any port, the same at all addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// Its certificate; without one there is no TLS.
+    pub tls: Option<Identity>,
+    /// TLS from the first byte (RFC 8314) instead of STARTTLS.
+    pub implicit_tls: bool,
+    /// Who may send.
+    pub logins: Logins,
+    /// In bytes; larger messages are refused (552).
+    pub max_message_size: usize,
+    /// How long it waits for a client.
+    pub idle_timeout: Duration,
+    /// Beyond these, connections are turned away (reset).
+    pub max_sessions: usize,
+}
+
+impl Options {
+    /// A server without TLS that lets everybody send.
+    pub fn new(name: &str, address: SocketAddr) -> Self {
+        Self {
+            name: name.to_owned(),
+            addresses: vec![address],
+            tls: None,
+            implicit_tls: false,
+            logins: Logins::None,
+            max_message_size: 10 * 1024 * 1024,
+            idle_timeout: Duration::from_mins(1),
+            max_sessions: 4096,
+        }
+    }
+
+    /// Another address.
+    #[must_use]
+    pub fn and_address(mut self, address: SocketAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// With STARTTLS.
+    #[must_use]
+    pub fn start_tls(mut self, identity: Identity) -> Self {
+        self.tls = Some(identity);
+        self
+    }
+
+    /// With implicit TLS.
+    #[must_use]
+    pub fn implicit_tls(mut self, identity: Identity) -> Self {
+        self.tls = Some(identity);
+        self.implicit_tls = true;
+        self
+    }
+
+    /// With these logins.
+    #[must_use]
+    pub fn logins(mut self, logins: Logins) -> Self {
+        self.logins = logins;
+        self
+    }
+}
+
+/// What all sessions of a server share.
+struct Shared {
+    name: String,
+    implicit_tls: bool,
+    logins: Logins,
+    max_message_size: usize,
+    idle_timeout: Duration,
+    fault: watch::Sender<Fault>,
+    tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    ledger: Ledger,
+    connections: AtomicU64,
+    sessions: Arc<Semaphore>,
+    /// Cancelled, and replaced, to cut the sessions of now.
+    cut: Mutex<CancellationToken>,
+}
+
+/// A running server. It stops when dropped.
+pub struct SmtpServer {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    /// How they listen; `None` when the last change got stuck halfway.
+    ports: tokio::sync::Mutex<(Option<Listening>, Vec<Port>)>,
+}
+
+impl SmtpServer {
+    /// Listens when this returns.
+    pub async fn start(options: Options) -> Result<Self> {
+        let Options { name, addresses, tls, implicit_tls, logins, max_message_size, idle_timeout, max_sessions } =
+            options;
+        let tls = tls.map(|identity| identity.server_config()).transpose()?;
+        let ports = reserve(&addresses)?;
+        let shared = Arc::new(Shared {
+            name,
+            implicit_tls,
+            logins,
+            max_message_size,
+            idle_timeout,
+            fault: watch::Sender::new(Fault::None),
+            tls: watch::Sender::new(tls),
+            ledger: Ledger::new(),
+            connections: AtomicU64::new(0),
+            sessions: Arc::new(Semaphore::new(max_sessions)),
+            cut: Mutex::new(CancellationToken::new()),
+        });
+        let addresses = ports.iter().map(Port::address).collect();
+        let server = Self { shared, addresses, ports: tokio::sync::Mutex::new((None, ports)) };
+        server.listen(Listening::Open).await?;
+        Ok(server)
+    }
+
+    /// What it calls itself.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The first address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// All addresses it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Breaks or repairs ([`Fault::None`]) the server. In force when this returns: for new connections, and for established
+    /// sessions from their next stage on. A session that a fault made hang goes on hanging after the repair.
+    pub async fn set_fault(&self, fault: Fault) -> Result<()> {
+        let listening = fault.listening();
+        self.shared.fault.send_replace(fault);
+        self.listen(listening).await
+    }
+
+    /// The fault in force.
+    pub fn fault(&self) -> Fault {
+        self.shared.fault.borrow().clone()
+    }
+
+    /// Resets every established session.
+    pub fn cut_sessions(&self) {
+        std::mem::take(&mut *lock(&self.shared.cut)).cancel();
+    }
+
+    /// What a crash of the process does: connections are refused, and established sessions reset.
+    pub async fn crash(&self) -> Result<()> {
+        let refused = self.set_fault(Fault::Refuse).await;
+        self.cut_sessions();
+        refused
+    }
+
+    /// Nothing is wrong any more.
+    pub async fn repair(&self) -> Result<()> {
+        self.set_fault(Fault::None).await
+    }
+
+    /// Another certificate from the next handshake on: expired, for another name, of another authority.
+    pub fn set_certificate(&self, identity: &Identity) -> Result<()> {
+        self.shared.tls.send_replace(Some(identity.server_config()?));
+        Ok(())
+    }
+
+    /// Every stored message, in the order of being stored.
+    pub fn received(&self) -> Vec<Received> {
+        self.shared.ledger.received()
+    }
+
+    /// How often each id was stored.
+    pub fn received_by_id(&self) -> HashMap<String, usize> {
+        self.shared.ledger.received_by_id()
+    }
+
+    /// How many messages are stored.
+    pub fn received_count(&self) -> usize {
+        *self.shared.ledger.stored().borrow()
+    }
+
+    /// Waits until `count` messages are stored.
+    pub async fn wait_for_received(&self, count: usize, within: Duration) -> Result<()> {
+        let mut stored = self.shared.ledger.stored();
+        let waited = timeout(within, stored.wait_for(|stored| *stored >= count)).await;
+        if matches!(waited, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let seen = format!("{} stored", self.received_count());
+        Err(Error::Timeout { what: format!("{count} messages stored by {}", self.name()), within, seen })
+    }
+
+    /// Forgets every stored message; counters stay.
+    pub fn forget_received(&self) {
+        self.shared.ledger.forget();
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.ledger.counters()
+    }
+
+    async fn listen(&self, listening: Listening) -> Result<()> {
+        let mut ports = self.ports.lock().await;
+        let (current, ports) = &mut *ports;
+        if *current == Some(listening) {
+            return Ok(());
+        }
+        *current = None;
+        for port in ports {
+            let shared = self.shared.clone();
+            let set = port.set(listening, move |stream, peer| accepted(&shared, stream, peer)).await;
+            set.context(|| format!("listening on {}", port.address()))?;
+        }
+        *current = Some(listening);
+        Ok(())
+    }
+}
+
+impl Drop for SmtpServer {
+    fn drop(&mut self) {
+        self.cut_sessions();
+    }
+}
+
+fn accepted(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let connection = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+    let Ok(permit) = shared.sessions.clone().try_acquire_owned() else {
+        shared.ledger.count(|counters| {
+            counters.connections += 1;
+            counters.turned_away += 1;
+        });
+        let _ = stream.set_zero_linger();
+        return;
+    };
+    shared.ledger.count(|counters| {
+        counters.connections += 1;
+        counters.open += 1;
+        counters.most_open = counters.most_open.max(counters.open);
+    });
+    let cut = lock(&shared.cut).clone();
+    let open = Open { shared: shared.clone(), _permit: permit };
+    let mut session = Session::new(shared.clone(), stream, peer, connection);
+    tokio::spawn(async move {
+        let _open = open;
+        let run = cut.run_until_cancelled(session.run()).await;
+        if run.is_none() {
+            session.reset();
+        }
+    });
+}
+
+/// An open session.
+struct Open {
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.ledger.count(|counters| counters.open -= 1);
+    }
+}
+
+/// All addresses, with one port where the port is ours to choose.
+fn reserve(addresses: &[SocketAddr]) -> Result<Vec<Port>> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let mut ports: Vec<Port> = vec![];
+        let mut failed = None;
+        for address in addresses {
+            let mut address = *address;
+            if address.port() == 0 {
+                address.set_port(ports.first().map_or(0, |first| first.address().port()));
+            }
+            match Port::reserve(address) {
+                Ok(port) => ports.push(port),
+                Err(error) => {
+                    failed = Some((address, error));
+                    break;
+                }
+            }
+        }
+        let Some((address, error)) = failed else { return Ok(ports) };
+        if attempt == PORT_ATTEMPTS || addresses.iter().all(|address| address.port() != 0) {
+            return Err(error).context(|| format!("binding {address}"));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a server saw: messages, connections, commands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::mail::lock;
+
+/// A server stores no more messages than these, and says so to its clients (452) instead of forgetting some.
+pub const MAX_MESSAGES: usize = 1_000_000;
+/// How much of a message is kept.
+pub const MAX_KEPT_CONTENT: usize = 1024;
+
+/// A stored message: responsibility for it was taken, whether the client learnt that or not.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Its `X-Message-Id`, else its `Message-ID` without brackets, else empty.
+    pub id: String,
+    /// When it was stored.
+    pub at: Instant,
+    /// By which connection, counted from 1.
+    pub connection: u64,
+    /// From where.
+    pub peer: SocketAddr,
+    /// The envelope sender; empty for a bounce.
+    pub sender: String,
+    /// The envelope recipients.
+    pub recipients: Vec<String>,
+    /// Who had authenticated.
+    pub user: Option<String>,
+    /// Whether it came through TLS.
+    pub encrypted: bool,
+    /// Its size in bytes, dots unstuffed.
+    pub size: usize,
+    /// Its beginning, dots unstuffed: at most [`MAX_KEPT_CONTENT`] bytes.
+    pub content: Vec<u8>,
+}
+
+/// What a server counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Of these, turned away because of too many sessions.
+    pub turned_away: u64,
+    /// Sessions that are open now.
+    pub open: u64,
+    /// The most sessions open at a time.
+    pub most_open: u64,
+    /// TLS handshakes that succeeded.
+    pub handshakes: u64,
+    /// TLS handshakes that failed, ours or the client's doing.
+    pub failed_handshakes: u64,
+    /// Commands by verb; what is no known verb counts as `?`.
+    pub commands: BTreeMap<&'static str, u64>,
+}
+
+/// The record that all sessions of a server write.
+pub(super) struct Ledger {
+    state: Mutex<State>,
+    stored: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    received: Vec<Received>,
+    counters: Counters,
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        Self { state: Mutex::default(), stored: watch::Sender::new(0) }
+    }
+
+    /// False when there is no room left.
+    pub fn store(&self, message: Received) -> bool {
+        let mut state = lock(&self.state);
+        if state.received.len() >= MAX_MESSAGES {
+            return false;
+        }
+        state.received.push(message);
+        self.stored.send_replace(state.received.len());
+        true
+    }
+
+    pub fn count(&self, count: impl FnOnce(&mut Counters)) {
+        count(&mut lock(&self.state).counters);
+    }
+
+    pub fn counters(&self) -> Counters {
+        lock(&self.state).counters.clone()
+    }
+
+    pub fn received(&self) -> Vec<Received> {
+        lock(&self.state).received.clone()
+    }
+
+    pub fn received_by_id(&self) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for message in &lock(&self.state).received {
+            *counts.entry(message.id.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    pub fn forget(&self) {
+        let mut state = lock(&self.state);
+        state.received.clear();
+        self.stored.send_replace(0);
+    }
+
+    /// How many messages are stored.
+    pub fn stored(&self) -> watch::Receiver<usize> {
+        self.stored.subscribe()
+    }
+}

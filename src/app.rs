@@ -1,0 +1,212 @@
+//! All wiring of `mail-failover run`: what is started, what it is connected to, and in which order it ends.
+//!
+//! The order of the end is the point: first nothing new is decided and the steps under way are over, then the lease is vacated, so that
+//! a successor cannot meet our writes; probes and watches end with the process. This module never decides and never writes.
+
+use std::io;
+use std::net::SocketAddr;
+
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RunArguments;
+use crate::clock::Clock;
+use crate::controller::applier::Applier;
+use crate::controller::run::Connections;
+use crate::controller::world::{Settings as WorldSettings, World};
+use crate::controller::{ca, metrics as controller_metrics, run as controller};
+use crate::kubernetes::{self, ConfigError, Purpose, describe};
+use crate::leader::{self, SettingsError, unique_identity};
+use crate::probe::{self, Prober, StartError};
+use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
+use crate::watch;
+
+/// Inputs that wait for the controller; a watch that lists ten thousand objects is slowed down by it, not stopped.
+const INPUT_QUEUE: usize = 4096;
+/// Probe reports that wait for the controller.
+const REPORT_QUEUE: usize = 4096;
+/// A loop that has not turned for so long is stuck: it turns every second at least.
+const HEARTBEAT_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Why the operator could not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Logs cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No way to reach an API server.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The API server's address or our credentials cannot be used.
+    #[error("the API server cannot be used as configured: {0}")]
+    Client(String),
+    /// The lease's timing is unsafe.
+    #[error(transparent)]
+    Lease(#[from] SettingsError),
+    /// The prober cannot start.
+    #[error(transparent)]
+    Probe(#[from] StartError),
+    /// The address to listen on cannot be had.
+    #[error("cannot listen on {address}: {source}; choose another with --listen-address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused something at start.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// A part without which the operator must not go on.
+    #[error("{0} has ended unexpectedly; the process ends so that another replica takes over")]
+    Ended(&'static str),
+}
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`AppError`] when it could not start, or when a part of it ended by itself.
+pub fn run(arguments: Box<RunArguments>) -> Result<(), AppError> {
+    telemetry::init_logs(&arguments.log, arguments.log_format)?;
+    // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(operate(*arguments))
+}
+
+async fn operate(arguments: RunArguments) -> Result<(), AppError> {
+    let hostname = hostname();
+    let identity = arguments.identity.clone().unwrap_or_else(|| unique_identity(&hostname));
+    let (shutdown, release, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let mut registry = telemetry::registry();
+    let clock = Clock::system();
+
+    let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
+    let api_server = config.cluster_url.to_string();
+    let api_metrics = kubernetes::Metrics::new(&mut registry);
+    let client = |purpose| {
+        kubernetes::client(config.clone(), purpose, &api_metrics).map_err(|error| AppError::Client(describe(&error)))
+    };
+    let (watch_client, call_client, lease_client) =
+        (client(Purpose::Watch)?, client(Purpose::Call)?, client(Purpose::Lease)?);
+
+    let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);
+    let (reports, report_receiver) = mpsc::channel(REPORT_QUEUE);
+    let heartbeat = Heartbeat::new(HEARTBEAT_PAUSE);
+    let readiness = Readiness::default();
+    let server = listen(arguments.listen_address, &mut registry).await?;
+
+    let (leadership, election) = leader::start(
+        lease_client,
+        lease(&arguments, &identity),
+        leader::Metrics::new(&mut registry),
+        release.clone(),
+    )?;
+    let (prober, probing) = Prober::start(
+        &probe::Settings {
+            concurrency: usize::from(arguments.probe_concurrency),
+            dns_servers: arguments.dns_servers.clone(),
+            ehlo_name: arguments.ehlo_name.clone().unwrap_or(hostname),
+        },
+        clock,
+        probe::Metrics::new(&mut registry),
+        reports,
+        end.clone(),
+    )?;
+    let (ca_reader, ca_reading) =
+        ca::spawn(call_client.clone(), inputs.clone(), ca::Metrics::new(&mut registry), end.clone());
+    let watching = watch::spawn(
+        &watch_client,
+        &watch::Context {
+            inputs,
+            readiness: readiness.clone(),
+            metrics: watch::Metrics::new(&mut registry),
+            shutdown: end.clone(),
+        },
+    );
+    let metrics = controller_metrics::Metrics::new(&mut registry);
+    let world_settings = WorldSettings { instance: identity.clone(), cluster_domain: arguments.cluster_domain };
+    let connections = Connections {
+        inputs: input_receiver,
+        reports: report_receiver,
+        leading: leadership.subscribe(),
+        applier: Applier::new(call_client, leadership, metrics.clone()),
+        prober,
+        ca_reader,
+        heartbeat: heartbeat.clone(),
+        clock,
+        metrics: metrics.clone(),
+    };
+    let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
+    let serving = tokio::spawn(server.serve(registry, State { heartbeat, readiness }, end.clone()));
+    tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
+
+    let parts = Parts { controlling, election, probing, ca_reading, watching, serving };
+    parts.run_until_told(&shutdown, &release, &end).await
+}
+
+struct Parts {
+    controlling: JoinHandle<Result<(), tokio::task::JoinError>>,
+    election: JoinHandle<()>,
+    probing: JoinHandle<()>,
+    ca_reading: JoinHandle<()>,
+    watching: JoinSet<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Parts {
+    /// Waits for a signal or for the end of any part; then ends them all in order.
+    async fn run_until_told(
+        self,
+        shutdown: &CancellationToken,
+        release: &CancellationToken,
+        end: &CancellationToken,
+    ) -> Result<(), AppError> {
+        let Self { mut controlling, mut election, mut probing, mut ca_reading, mut watching, mut serving } = self;
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let ended = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            _ = &mut controlling => Some("the controller"),
+            _ = &mut election => Some("the leader election"),
+            _ = &mut probing => Some("the prober"),
+            _ = &mut ca_reading => Some("the reader of certificates"),
+            _ = watching.join_next() => Some("a watch"),
+            _ = &mut serving => Some("the telemetry server"),
+        };
+        tracing::info!(cause = ended.unwrap_or("a signal"), "the operator ends");
+        shutdown.cancel();
+        if ended != Some("the controller") {
+            // An error in it has been logged where it arose.
+            drop(controlling.await);
+        }
+        release.cancel();
+        if ended != Some("the leader election") {
+            drop(election.await);
+        }
+        end.cancel();
+        ended.map_or(Ok(()), |part| Err(AppError::Ended(part)))
+    }
+}
+
+async fn listen(address: SocketAddr, registry: &mut Registry) -> Result<Server, AppError> {
+    Server::bind(address, registry).await.map_err(|source| AppError::Listen { address, source })
+}
+
+fn lease(arguments: &RunArguments, identity: &str) -> leader::Settings {
+    leader::Settings {
+        namespace: arguments.lease_namespace.clone(),
+        name: arguments.lease_name.clone(),
+        identity: identity.to_owned(),
+        lease_duration: arguments.lease_duration,
+        renew_deadline: arguments.lease_renew_deadline,
+        retry_period: arguments.lease_retry_period,
+    }
+}
+
+fn hostname() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(read.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "mail-failover".to_owned())
+}

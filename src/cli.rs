@@ -1,0 +1,142 @@
+//! The command line: what can be asked of the binary, and the commands that need no cluster.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::api::crds_yaml;
+use crate::telemetry::LogFormat;
+
+/// Moves outgoing mail to a standby when a sending backend fails.
+#[derive(Debug, Parser)]
+#[command(name = "mail-failover", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator until SIGTERM or SIGINT.
+    Run(Box<RunArguments>),
+    /// Print the custom resource definitions as YAML, or write them into a folder.
+    Crds(CrdsArguments),
+}
+
+/// How the operator runs.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    pub listen_address: SocketAddr,
+
+    /// Namespace of the Lease by which replicas elect a leader; the pod's own in a cluster.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+
+    /// Name of the Lease.
+    #[arg(long, value_name = "NAME", default_value = "mail-failover-operator")]
+    pub lease_name: String,
+
+    /// Name of this replica in the Lease and in Events, unique to the process; the host's name and a random part by default.
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+
+    /// After so long without a renewal another replica takes over.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub lease_duration: Duration,
+
+    /// The leader stops acting when a renewal has not succeeded for so long; shorter than the lease.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub lease_renew_deadline: Duration,
+
+    /// The leader renews, and the others look, this often.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub lease_retry_period: Duration,
+
+    /// SMTP dialogues under way at a time, over all backends; more wait.
+    #[arg(long, value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u16).range(1..))]
+    pub probe_concurrency: u16,
+
+    /// How probes introduce themselves in EHLO; the host's name by default.
+    #[arg(long, value_name = "NAME")]
+    pub ehlo_name: Option<String>,
+
+    /// DNS server that probes ask, repeatable; those of /etc/resolv.conf by default.
+    #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
+    pub dns_servers: Vec<SocketAddr>,
+
+    /// The cluster's DNS domain, in names of in-cluster backends that rendered configuration holds.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+
+    /// How logs look.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// A level (error, warn, info, debug, trace) or a list of directives such as `info,mail_failover_operator::leader=debug`.
+    #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// Where the custom resource definitions go.
+#[derive(Debug, Args)]
+pub struct CrdsArguments {
+    /// Write one file per definition into this folder instead of printing them.
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+}
+
+/// A duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let remedy = "use a duration such as 500ms, 10s or 1m30s";
+    let parsed = kube::core::Duration::from_str(text).map_err(|error| format!("{error}; {remedy}"))?;
+    if parsed.is_negative() { Err(format!("it is negative; {remedy}")) } else { Ok(parsed.into()) }
+}
+
+/// Prints the custom resource definitions, or writes them into a folder.
+///
+/// # Errors
+/// When they cannot be written there.
+pub fn print_crds(arguments: &CrdsArguments) -> Result<(), Box<dyn std::error::Error>> {
+    for (name, yaml) in crds_yaml()? {
+        match &arguments.output {
+            None => io::stdout().write_all(yaml.as_bytes())?,
+            Some(folder) => {
+                let path = folder.join(name);
+                std::fs::write(&path, yaml)
+                    .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_written_as_in_kubernetes() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("-1s").unwrap_err().contains("negative"));
+        assert!(duration("soon").unwrap_err().contains("500ms"));
+    }
+}

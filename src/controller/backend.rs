@@ -1,0 +1,400 @@
+//! One `SendingBackend`: from its spec and its evidence to its probes and its status.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::events::{self, Telling};
+use super::known::{Known, unreadable_rejection};
+use super::resolve::{self, Lookup, Rejection, Unresolved};
+use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined, patch};
+use super::step::{Step, Subject};
+use super::time::{micro_time, timestamp};
+use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
+use crate::engine::{Evidence, Health, Verdict};
+use crate::model::{
+    Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
+};
+use crate::probe::Target;
+
+/// A certificate that was not served again for so long gives way to one that expires later: providers serve several.
+const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
+
+/// Everything known about one backend.
+#[derive(Debug, Default)]
+pub(super) struct BackendEntry {
+    /// `None` once it is deleted and kept only because a route's mail still goes there.
+    pub(super) object: Option<Known<SendingBackend>>,
+    /// The last good version.
+    pub(super) usable: Option<Arc<Backend>>,
+    /// What is wrong with the present version.
+    problem: Option<Unresolved>,
+    pub(super) evidence: Evidence,
+    revision: u64,
+    /// What the name service said last, while it said anything.
+    resolved: Option<Vec<SocketAddr>>,
+    certificates: BTreeMap<Arc<str>, Certificate>,
+    probed: BTreeSet<Arc<str>>,
+    /// The revision that is being probed.
+    probed_revision: Option<u64>,
+    published: BTreeSet<String>,
+    pub(super) backoff: Backoff,
+}
+
+#[derive(Debug)]
+struct Certificate {
+    not_after: Timestamp,
+    seen_at: Timestamp,
+}
+
+/// What is to be probed from now on.
+#[derive(Clone, Debug)]
+pub enum ProbeChange {
+    /// Probe this, or this instead of what the probe's key stood for before.
+    Set(Box<Target>),
+    /// Probe this no more.
+    Remove(ProbeKey),
+}
+
+impl BackendEntry {
+    /// Parses the spec again, with what it refers to as it is now.
+    pub(super) fn resolve(&mut self, key: &ObjectKey, lookup: &impl Lookup, now: Timestamp) {
+        let resolved = match &self.object {
+            None => return,
+            Some(Known::Unreadable(unreadable)) => Err(Unresolved::Rejected(unreadable_rejection(unreadable))),
+            Some(Known::Readable(object)) => resolve::backend(key, &object.spec, lookup),
+        };
+        match resolved {
+            Ok(backend) => {
+                self.problem = None;
+                self.adopt(backend, now);
+            }
+            Err(problem) => self.problem = Some(problem),
+        }
+    }
+
+    fn adopt(&mut self, backend: Backend, now: Timestamp) {
+        let Some(before) = self.usable.as_deref() else {
+            self.revision += 1;
+            self.usable = Some(Arc::new(backend));
+            return;
+        };
+        if *before == backend {
+            return;
+        }
+        let what = |backend: &Backend| (backend.destination.clone(), backend.tls.clone(), backend.probes.clone());
+        if what(before) != what(&backend) {
+            self.revision += 1;
+        }
+        if is_elsewhere(&before.destination, &backend.destination) {
+            self.evidence.reset(now);
+            self.resolved = None;
+            self.certificates.clear();
+        }
+        self.usable = Some(Arc::new(backend));
+    }
+
+    /// Says which thresholds judge this backend. Returns whether anything changed.
+    pub(super) fn track(&mut self, thresholds: &BTreeSet<Thresholds>, now: Timestamp) -> bool {
+        let Some(usable) = &self.usable else { return false };
+        let probes: Vec<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
+        self.certificates.retain(|probe, _| probes.contains(probe));
+        self.evidence.track(thresholds, &probes, now)
+    }
+
+    /// The probes that have to be set or removed for what is known now.
+    pub(super) fn probe_changes(&mut self, key: &ObjectKey) -> Vec<ProbeChange> {
+        let Some(usable) = self.usable.clone() else { return vec![] };
+        if self.probed_revision == Some(self.revision) {
+            return vec![];
+        }
+        self.probed_revision = Some(self.revision);
+        let names: BTreeSet<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
+        let gone = self.probed.difference(&names).map(|name| ProbeChange::Remove(probe_key(key, name)));
+        let set = usable.probes.iter().map(|probe| {
+            ProbeChange::Set(Box::new(Target {
+                key: probe_key(key, &probe.name),
+                revision: self.revision,
+                destination: usable.destination.clone(),
+                tls: usable.tls.clone(),
+                interval: probe.interval,
+                timeout: probe.timeout,
+                depth: probe.depth,
+            }))
+        });
+        let changes = gone.chain(set).collect();
+        self.probed = names;
+        changes
+    }
+
+    /// What stops being probed when the backend is forgotten.
+    pub(super) fn all_probes_gone(&self, key: &ObjectKey) -> Vec<ProbeChange> {
+        self.probed.iter().map(|name| ProbeChange::Remove(probe_key(key, name))).collect()
+    }
+
+    /// Takes a round into account. Returns whether anything that status or outputs show may have changed.
+    pub(super) fn observe(&mut self, report: &ProbeReport) -> bool {
+        if report.revision != self.revision {
+            return false;
+        }
+        let was_observed = self.evidence.is_observed();
+        let mut changed = self.evidence.observe(report);
+        changed |= was_observed != self.evidence.is_observed();
+        changed |= self.note_addresses(&report.resolution);
+        changed |= self.note_certificate(report);
+        changed
+    }
+
+    /// An empty or missing answer leaves the last known addresses: whether mail can leave there is for the evidence to say.
+    fn note_addresses(&mut self, resolution: &Resolution) -> bool {
+        match resolution {
+            Resolution::Addresses(addresses) if !addresses.is_empty() && self.resolved.as_ref() != Some(addresses) => {
+                self.resolved = Some(addresses.clone());
+                true
+            }
+            Resolution::Addresses(_) | Resolution::NotNeeded | Resolution::Negative(_) | Resolution::Unanswered(_) => {
+                false
+            }
+        }
+    }
+
+    fn note_certificate(&mut self, report: &ProbeReport) -> bool {
+        let served = report.addresses.iter().filter_map(|at| at.outcome.certificate_not_after).min();
+        let Some(not_after) = served else { return false };
+        let seen_at = report.finished_at;
+        let probe = report.key.probe.clone();
+        match self.certificates.get_mut(&probe) {
+            Some(known) if known.not_after == not_after => {
+                known.seen_at = seen_at;
+                false
+            }
+            Some(known) if known.not_after < not_after && seen_at.since(known.seen_at) < CERTIFICATE_MEMORY => false,
+            Some(_) | None => {
+                self.certificates.insert(probe, Certificate { not_after, seen_at });
+                true
+            }
+        }
+    }
+
+    /// Where outputs may lead for this backend, and whether each address is in working order; `None` while that is not known.
+    pub(super) fn addresses(&self, thresholds: Thresholds) -> Option<Vec<(SocketAddr, bool)>> {
+        let addresses = match &self.usable.as_deref()?.destination {
+            Destination::Service(service) => service.endpoints.clone(),
+            Destination::Host(host) => match host.host.parse::<IpAddr>() {
+                Ok(address) => vec![SocketAddr::new(address, host.port)],
+                Err(_) => self.resolved.clone()?,
+            },
+        };
+        let works = |address| !self.evidence.is_failing_address(thresholds, address);
+        Some(addresses.into_iter().map(|address| (address, works(address))).collect())
+    }
+
+    /// Why the present spec is not in force, if it is not.
+    pub(super) fn rejection(&self) -> Option<&Rejection> {
+        match &self.problem {
+            Some(Unresolved::Rejected(rejection)) => Some(rejection),
+            Some(Unresolved::Pending) | None => None,
+        }
+    }
+
+    /// Whether something it refers to has not been read yet.
+    pub(super) fn is_pending(&self) -> bool {
+        self.problem == Some(Unresolved::Pending)
+    }
+
+    /// These Events are published.
+    pub(super) fn events_published(&mut self, names: impl IntoIterator<Item = String>) {
+        self.published.extend(names);
+    }
+
+    /// A status was written: what is known is now this.
+    pub(super) fn status_written(&mut self, resource_version: String, status: SendingBackendStatus) {
+        if let Some(Known::Readable(object)) = &mut self.object {
+            object.metadata.resource_version = Some(resource_version);
+            let still: BTreeSet<_> = status.pending_events.iter().map(|event| event.name.clone()).collect();
+            self.published.retain(|name| still.contains(name));
+            object.status = Some(status);
+        }
+    }
+
+    /// The next missing step, with the status that it leads to.
+    pub(super) fn next_step(
+        &self,
+        subject: &Subject,
+        instance: &str,
+        now: Timestamp,
+    ) -> Option<(Step, Option<SendingBackendStatus>)> {
+        let object = self.object.as_ref()?.readable()?;
+        if self.is_pending() || (self.usable.is_some() && self.problem.is_none() && !self.evidence.is_observed()) {
+            return None;
+        }
+        let before = object.status.clone().unwrap_or_default();
+        let outstanding: Vec<_> =
+            before.pending_events.iter().filter(|event| !self.published.contains(&event.name)).collect();
+        if !outstanding.is_empty() {
+            let uid = object.metadata.uid.as_deref().unwrap_or_default();
+            let events = outstanding.into_iter().map(|event| events::event(subject, uid, instance, event)).collect();
+            return Some((Step::PublishEvents(events), None));
+        }
+        let status = self.status(subject, object, &before, now);
+        let patch = patch(&before, &status)?;
+        let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
+        Some((Step::WriteStatus { resource_version, patch }, Some(status)))
+    }
+
+    fn status(
+        &self,
+        subject: &Subject,
+        object: &SendingBackend,
+        before: &SendingBackendStatus,
+        now: Timestamp,
+    ) -> SendingBackendStatus {
+        let generation = object.metadata.generation.unwrap_or_default();
+        let worst = self.usable.as_ref().and_then(|_| self.evidence.worst());
+        let verdict = worst.as_ref().map(|(verdict, _)| verdict);
+        let suspended = object.spec.suspended.unwrap_or(false);
+        let rejections: Vec<_> = self.rejection().cloned().into_iter().collect();
+
+        let mut conditions = Conditions::new(&before.conditions, generation, now);
+        match rejections.first() {
+            Some(rejection) => conditions.set("Ready", Some(false), rejection.reason, &joined(&rejections)),
+            None => conditions.set("Ready", Some(true), "Observed", "accepted, and observed by every probe"),
+        }
+        match verdict {
+            Some(Verdict { health: Health::Healthy, .. }) => {
+                conditions.set("Healthy", Some(true), EvidenceClass::Ok.as_str(), "mail can leave this way");
+            }
+            Some(Verdict { health: Health::Unhealthy, class, message, .. }) => {
+                conditions.set("Healthy", Some(false), class.as_str(), message);
+            }
+            Some(Verdict { health: Health::Unknown, class, .. }) => {
+                conditions.set("Healthy", None, class.as_str(), "not enough evidence yet");
+            }
+            None => conditions.set("Healthy", None, EvidenceClass::Inconclusive.as_str(), "not observed"),
+        }
+        if rejections.iter().any(Rejection::is_of_spec) {
+            conditions.set_stalled(&rejections);
+        }
+
+        let mut pending_events: Vec<_> =
+            before.pending_events.iter().filter(|event| !self.published.contains(&event.name)).cloned().collect();
+        for (telling, note) in self.tellings(before, verdict, suspended) {
+            events::push(&mut pending_events, events::pending(subject, telling, now, None, &note));
+        }
+
+        let (r#type, host) = self.place();
+        SendingBackendStatus {
+            observed_generation: Some(generation),
+            r#type,
+            host,
+            health: Some(api_health(verdict.map_or(Health::Unknown, |verdict| verdict.health))),
+            since: verdict.map(|verdict| micro_time(verdict.since)).or_else(|| before.since.clone()),
+            reason: Some(verdict.map_or(EvidenceClass::Inconclusive, |verdict| verdict.class).as_str().to_owned()),
+            message: verdict.map(|verdict| events::truncated(&verdict.message, MAX_MESSAGE)),
+            certificate_not_after: self.certificates.values().map(|c| c.not_after).min().map(micro_time),
+            probes: worst.iter().flat_map(|(_, probes)| probes.iter()).map(probe_status).collect(),
+            pending_events,
+            conditions: conditions.build(),
+        }
+    }
+
+    /// What it is and where, for people.
+    fn place(&self) -> (Option<BackendType>, Option<String>) {
+        let Some(usable) = &self.usable else { return (None, None) };
+        match &usable.destination {
+            Destination::Host(host) if host.host.contains(':') => {
+                (Some(BackendType::Smtp), Some(format!("[{}]:{}", host.host, host.port)))
+            }
+            Destination::Host(host) => (Some(BackendType::Smtp), Some(format!("{}:{}", host.host, host.port))),
+            Destination::Service(service) => {
+                (Some(BackendType::Service), Some(format!("{}:{}", service.dns_name, service.port)))
+            }
+        }
+    }
+
+    /// What people should hear of, compared with what they have been told.
+    fn tellings(
+        &self,
+        before: &SendingBackendStatus,
+        verdict: Option<&Verdict>,
+        suspended: bool,
+    ) -> Vec<(Telling, String)> {
+        let mut tellings = vec![];
+        if let Some(verdict) = verdict.filter(|_| !suspended) {
+            match (before.health, verdict.health) {
+                (Some(api::Health::Unhealthy), Health::Healthy) => {
+                    tellings.push((Telling::BackendRecovered, "mail can leave this way again".to_owned()));
+                }
+                (None | Some(api::Health::Healthy | api::Health::Unknown), Health::Unhealthy) => {
+                    let note = format!("{}: {}", verdict.class.as_str(), verdict.message);
+                    tellings.push((Telling::BackendUnhealthy, note));
+                }
+                (None | Some(api::Health::Healthy | api::Health::Unknown), Health::Healthy | Health::Unknown)
+                | (Some(api::Health::Unhealthy), Health::Unhealthy | Health::Unknown) => {}
+            }
+        }
+        if let Some(rejection) = self.rejection() {
+            let known = !is_true(&before.conditions, "Ready")
+                && condition_message(&before.conditions, "Ready") == rejection.message;
+            if !known {
+                tellings.push((Telling::ConfigurationRejected, rejection.message.clone()));
+            }
+        }
+        tellings
+    }
+}
+
+fn probe_key(backend: &ObjectKey, probe: &Arc<str>) -> ProbeKey {
+    ProbeKey { backend: backend.clone(), probe: probe.clone() }
+}
+
+/// Whether evidence about the one says nothing about the other. Endpoints of a Service come and go; it stays the same way out.
+fn is_elsewhere(before: &Destination, after: &Destination) -> bool {
+    match (before, after) {
+        (Destination::Host(before), Destination::Host(after)) => before != after,
+        (Destination::Service(before), Destination::Service(after)) => {
+            (&before.dns_name, before.port) != (&after.dns_name, after.port)
+        }
+        (Destination::Host(_), Destination::Service(_)) | (Destination::Service(_), Destination::Host(_)) => true,
+    }
+}
+
+fn probe_status((name, judgement): (&Arc<str>, &crate::engine::Judgement)) -> api::ProbeStatus {
+    api::ProbeStatus {
+        name: name.to_string(),
+        health: api_health(judgement.health),
+        since: micro_time(judgement.since),
+        reason: judgement.class.as_str().to_owned(),
+        message: Some(events::truncated(&judgement.message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
+    }
+}
+
+pub(super) fn api_health(health: Health) -> api::Health {
+    match health {
+        Health::Healthy => api::Health::Healthy,
+        Health::Unhealthy => api::Health::Unhealthy,
+        Health::Unknown => api::Health::Unknown,
+    }
+}
+
+pub(super) fn engine_health(health: api::Health) -> Health {
+    match health {
+        api::Health::Healthy => Health::Healthy,
+        api::Health::Unhealthy => Health::Unhealthy,
+        api::Health::Unknown => Health::Unknown,
+    }
+}
+
+/// The verdict that a status of an earlier process holds.
+pub(super) fn persisted_message(status: Option<&SendingBackendStatus>, class: &str) -> String {
+    let status = status.filter(|status| status.reason.as_deref() == Some(class));
+    status.and_then(|status| status.message.clone()).unwrap_or_default()
+}
+
+/// The verdict of a backend that no route judges, as its own status holds it.
+pub(super) fn persisted_verdict(status: &SendingBackendStatus) -> Option<(Health, Timestamp, EvidenceClass)> {
+    let class = EvidenceClass::from_name(status.reason.as_deref()?)?;
+    Some((engine_health(status.health?), timestamp(status.since.as_ref()?), class))
+}

@@ -1,0 +1,249 @@
+//! Which CA is read when, and which answers are news. No I/O; time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::jittered;
+use crate::controller::resolve::{CaKey, CaProblem};
+use crate::kubernetes::Backoff;
+
+const GOOD_INTERVAL: Duration = Duration::from_secs(30);
+const BAD_INTERVAL: Duration = Duration::from_secs(5);
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+/// How many failures in a row it takes, while nothing is known of a CA, until they are told: an outage of seconds is none of the user's
+/// business.
+const PATIENCE: u32 = 3;
+
+/// What a read brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// What there is.
+    Answer(Answer),
+    /// There is no answer.
+    Failed {
+        /// Why, for people.
+        error: String,
+        /// The API server does not let us, and will not until somebody changes that.
+        denied: bool,
+    },
+}
+
+pub(super) type Answer = Result<Arc<[u8]>, CaProblem>;
+
+/// One read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Read {
+    pub key: CaKey,
+    /// Tells it from a read for an earlier use of the same CA.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// When it is read next; `None` while it is being read.
+    due: Option<Instant>,
+    number: u64,
+    told: Option<Answer>,
+    failures: u32,
+    backoff: Backoff,
+}
+
+/// The CAs in use.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    entries: BTreeMap<CaKey, Entry>,
+    reads_per_second: u32,
+    numbers: u64,
+}
+
+impl Schedule {
+    pub(super) fn new(reads_per_second: u32) -> Self {
+        Self { entries: BTreeMap::new(), reads_per_second, numbers: 0 }
+    }
+
+    /// How many are in use.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// These are in use, and no others. New ones are due at once.
+    pub(super) fn use_only(&mut self, used: &BTreeSet<CaKey>, now: Instant) {
+        self.entries.retain(|key, _| used.contains(key));
+        for key in used {
+            if !self.entries.contains_key(key) {
+                self.numbers += 1;
+                let backoff = Backoff::new(FIRST_BACKOFF, BAD_INTERVAL);
+                let entry = Entry { due: Some(now), number: self.numbers, told: None, failures: 0, backoff };
+                self.entries.insert(key.clone(), entry);
+            }
+        }
+    }
+
+    /// When the next read is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.entries.values().filter_map(|entry| entry.due).min()
+    }
+
+    /// The read that has been due for the longest time, if one is; it is under way until it is [answered](Self::answered).
+    pub(super) fn next(&mut self, now: Instant) -> Option<Read> {
+        let due = self.entries.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now));
+        let (key, entry) = due.min_by_key(|(_, entry)| entry.due)?;
+        entry.due = None;
+        Some(Read { key: key.clone(), number: entry.number })
+    }
+
+    /// A read is over. Returns the answer if it is news.
+    pub(super) fn answered(&mut self, read: &Read, now: Instant, outcome: Outcome) -> Option<Answer> {
+        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let least = Duration::from_secs(1).saturating_mul(count) / self.reads_per_second;
+        // It may have gone out of use, and come back, while it was being read.
+        let entry = self.entries.get_mut(&read.key).filter(|entry| entry.number == read.number)?;
+        let (pause, answer) = match outcome {
+            Outcome::Answer(answer) => {
+                entry.backoff.reset();
+                entry.failures = 0;
+                (jittered(if answer.is_ok() { GOOD_INTERVAL } else { BAD_INTERVAL }), Some(answer))
+            }
+            Outcome::Failed { error, denied } => {
+                entry.failures = entry.failures.saturating_add(1);
+                let known = matches!(&entry.told, Some(Ok(_) | Err(CaProblem::NotFound | CaProblem::Malformed(_))));
+                let tell = !known && (denied || entry.failures >= PATIENCE);
+                (entry.backoff.after_failure(), tell.then_some(Err(CaProblem::Unreadable(error))))
+            }
+        };
+        entry.due = Some(now + pause.max(least));
+        let answer = answer.filter(|answer| entry.told.as_ref() != Some(answer))?;
+        entry.told = Some(answer.clone());
+        Some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::resolve::CaKind;
+    use crate::model::ObjectKey;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn key(name: &str) -> CaKey {
+        CaKey { object: ObjectKey::new("mail", name), kind: CaKind::Secret, data_key: "ca.crt".into() }
+    }
+
+    fn good(text: &str) -> Outcome {
+        Outcome::Answer(Ok(text.as_bytes().into()))
+    }
+
+    fn bad(problem: CaProblem) -> Outcome {
+        Outcome::Answer(Err(problem))
+    }
+
+    fn failed(denied: bool) -> Outcome {
+        Outcome::Failed { error: "no answer".to_owned(), denied }
+    }
+
+    fn of(names: &[&str]) -> BTreeSet<CaKey> {
+        names.iter().map(|name| key(name)).collect()
+    }
+
+    fn schedule(names: &[&str], now: Instant) -> Schedule {
+        let mut schedule = Schedule::new(20);
+        schedule.use_only(&of(names), now);
+        schedule
+    }
+
+    /// Whether the answer was told, for each outcome in turn.
+    fn told(outcomes: impl IntoIterator<Item = Outcome>) -> Vec<bool> {
+        let mut now = Instant::now();
+        let mut schedule = schedule(&["a"], now);
+        let told = outcomes.into_iter().map(|outcome| {
+            now = schedule.due().expect("one is in use");
+            let read = schedule.next(now).expect("it is due");
+            schedule.answered(&read, now, outcome).is_some()
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn only_news_is_told() {
+        let malformed = |why: &str| bad(CaProblem::Malformed(why.to_owned()));
+        for (what, outcomes, want) in [
+            ("the same answer", vec![good("x"), good("x"), good("y"), good("y")], vec![true, false, true, false]),
+            ("missing", vec![bad(CaProblem::NotFound), bad(CaProblem::NotFound), good("x")], vec![true, false, true]),
+            ("malformed", vec![malformed("a"), malformed("a"), malformed("b")], vec![true, false, true]),
+            ("gone", vec![good("x"), bad(CaProblem::NotFound), good("x")], vec![true, true, true]),
+            (
+                "an outage",
+                vec![good("x"), failed(false), failed(true), good("x"), good("y")],
+                vec![true, false, false, false, true],
+            ),
+            (
+                "an outage while missing",
+                vec![bad(CaProblem::NotFound), failed(true), bad(CaProblem::NotFound)],
+                vec![true, false, false],
+            ),
+            ("denied", vec![failed(true), failed(true), good("x")], vec![true, false, true]),
+            ("a short outage at first", vec![failed(false), failed(false), good("x")], vec![false, false, true]),
+            (
+                "an outage at first",
+                vec![failed(false), failed(false), failed(false), failed(false)],
+                vec![false, false, true, false],
+            ),
+        ] {
+            assert_eq!(told(outcomes), want, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_bad_is_read_more_often_than_what_is_good() {
+        for (outcome, least, most) in [
+            (good("x"), 24 * SECOND, 36 * SECOND),
+            (bad(CaProblem::NotFound), 4 * SECOND, 6 * SECOND),
+            (failed(false), SECOND / 4, SECOND / 2),
+        ] {
+            let now = Instant::now();
+            let mut schedule = schedule(&["a"], now);
+            assert_eq!(schedule.due(), Some(now));
+            let read = schedule.next(now).expect("it is due at once");
+            assert_eq!((schedule.due(), schedule.next(now)), (None, None), "it is being read");
+            schedule.answered(&read, now, outcome.clone());
+            let pause = schedule.due().expect("again").duration_since(now);
+            assert!(pause >= least && pause <= most, "{outcome:?}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_waited_longest_is_read_first() {
+        let now = Instant::now();
+        let mut schedule = schedule(&["b"], now);
+        schedule.use_only(&of(&["a", "b", "c"]), now + SECOND);
+        assert_eq!(schedule.next(now + SECOND).map(|read| read.key), Some(key("b")));
+    }
+
+    #[test]
+    fn an_answer_for_an_earlier_use_is_dropped() {
+        let now = Instant::now();
+        let mut schedule = schedule(&["a"], now);
+        let read = schedule.next(now).expect("it is due");
+        schedule.use_only(&of(&[]), now);
+        assert_eq!(schedule.answered(&read, now, good("x")), None);
+        schedule.use_only(&of(&["a"]), now);
+        let again = schedule.next(now).expect("it is due");
+        assert_eq!(schedule.answered(&read, now, good("x")), None);
+        assert!(schedule.answered(&again, now, good("x")).is_some());
+    }
+
+    #[test]
+    fn many_are_read_less_often_instead_of_faster() {
+        let names: Vec<String> = (0..2000).map(|number| format!("ca-{number}")).collect();
+        let now = Instant::now();
+        let mut schedule = schedule(&names.iter().map(String::as_str).collect::<Vec<_>>(), now);
+        let read = schedule.next(now).expect("it is due");
+        schedule.answered(&read, now, good("x"));
+        while schedule.next(now).is_some() {}
+        assert_eq!(schedule.due(), Some(now + 100 * SECOND));
+    }
+}

@@ -1,0 +1,192 @@
+//! What the controller counts.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::input::{Source, Unreadable};
+use super::step::SubjectKind;
+use crate::api::{MailRouteStatus, RouteState, TransitionKind};
+use crate::model::ObjectKey;
+
+/// Counters, gauges and histograms of the controller; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Objects that wait to be looked at.
+    pub(super) waiting_subjects: Gauge,
+    /// How often the bound on steps under way made an object wait.
+    pub(super) step_limit_reached: Counter,
+    /// How often the bound on inputs made a producer wait.
+    pub(super) input_queue: Gauge,
+    steps: Family<StepLabels, Counter>,
+    step_duration: Family<StepNameLabels, Histogram, fn() -> Histogram>,
+    unreadable: Family<SourceLabels, Counter>,
+    route_state: Family<RouteStateLabels, Gauge>,
+    transitions: Family<TransitionLabels, Counter>,
+    actuation: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    kind: &'static str,
+    step: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepNameLabels {
+    step: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteStateLabels {
+    namespace: String,
+    route: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransitionLabels {
+    namespace: String,
+    route: String,
+    kind: &'static str,
+    reason: String,
+}
+
+const STATES: [RouteState; 5] =
+    [RouteState::Preferred, RouteState::FailedOver, RouteState::Holding, RouteState::NoneHealthy, RouteState::Unknown];
+
+impl Metrics {
+    /// Metrics in this registry.
+    pub fn new(registry: &mut Registry) -> Self {
+        let durations = || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        let metrics = Self {
+            waiting_subjects: Gauge::default(),
+            step_limit_reached: Counter::default(),
+            input_queue: Gauge::default(),
+            steps: Family::default(),
+            step_duration: Family::new_with_constructor(durations as fn() -> Histogram),
+            unreadable: Family::default(),
+            route_state: Family::default(),
+            transitions: Family::default(),
+            actuation: durations(),
+        };
+        let Self {
+            waiting_subjects,
+            step_limit_reached,
+            input_queue,
+            steps,
+            step_duration,
+            unreadable,
+            route_state,
+            transitions,
+            actuation,
+        } = metrics.clone();
+        registry.register(
+            "mail_failover_controller_waiting_objects",
+            "Objects that wait to be looked at",
+            waiting_subjects,
+        );
+        registry.register(
+            "mail_failover_controller_step_limit_reached",
+            "How often the bound on steps under way made an object wait",
+            step_limit_reached,
+        );
+        registry.register(
+            "mail_failover_controller_input_queue",
+            "Inputs that wait to be taken into account",
+            input_queue,
+        );
+        registry.register(
+            "mail_failover_controller_steps",
+            "Steps carried out, by kind of object, step and result",
+            steps,
+        );
+        registry.register(
+            "mail_failover_controller_step_duration_seconds",
+            "How long steps took, by step",
+            step_duration,
+        );
+        registry.register(
+            "mail_failover_controller_unreadable_objects",
+            "Objects met that this version cannot read, by kind",
+            unreadable,
+        );
+        registry.register("mail_failover_route_state", "1 for the state that a route is in, else 0", route_state);
+        registry.register(
+            "mail_failover_route_transitions",
+            "Transitions by route, kind and reason, as far as this process decided them",
+            transitions,
+        );
+        registry.register(
+            "mail_failover_route_actuation_duration_seconds",
+            "From the decision of a transition until every output was written",
+            actuation,
+        );
+        metrics
+    }
+
+    pub(super) fn step_done(&self, kind: SubjectKind, step: &'static str, result: &'static str, took: Duration) {
+        self.steps.get_or_create(&StepLabels { kind: kind.as_str(), step, result }).inc();
+        self.step_duration.get_or_create(&StepNameLabels { step }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn unreadable(&self, source: Source, unreadable: &Unreadable) {
+        self.unreadable.get_or_create(&SourceLabels { kind: source.as_str() }).inc();
+        tracing::warn!(kind = source.as_str(), key = %unreadable.key, error = unreadable.error, "an object cannot be read");
+    }
+
+    /// A route's status was written: tells how it differs from the one before.
+    pub(super) fn route_written(&self, key: &ObjectKey, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
+        for state in STATES {
+            let is_in = status.state == Some(state);
+            self.route_state.get_or_create(&state_labels(key, state)).set(i64::from(is_in));
+        }
+        let Some(last) = &status.last_transition else { return };
+        let earlier = before.and_then(|before| before.last_transition.as_ref()).filter(|earlier| earlier.id == last.id);
+        if earlier.is_none() {
+            let kind = match last.kind {
+                TransitionKind::Failover => "Failover",
+                TransitionKind::Failback => "Failback",
+            };
+            let labels = TransitionLabels {
+                namespace: key.namespace.to_string(),
+                route: key.name.to_string(),
+                kind,
+                reason: last.reason.clone(),
+            };
+            self.transitions.get_or_create(&labels).inc();
+        }
+        if let (Some(applied_at), Some(None)) = (&last.applied_at, earlier.map(|earlier| &earlier.applied_at)) {
+            self.actuation.observe(applied_at.0.duration_since(last.decided_at.0).as_secs_f64());
+        }
+    }
+
+    /// A route is gone, and with it its series.
+    pub(super) fn forget_route(&self, key: &ObjectKey) {
+        for state in STATES {
+            self.route_state.remove(&state_labels(key, state));
+        }
+    }
+}
+
+fn state_labels(key: &ObjectKey, state: RouteState) -> RouteStateLabels {
+    let state = match state {
+        RouteState::Preferred => "Preferred",
+        RouteState::FailedOver => "FailedOver",
+        RouteState::Holding => "Holding",
+        RouteState::NoneHealthy => "NoneHealthy",
+        RouteState::Unknown => "Unknown",
+    };
+    RouteStateLabels { namespace: key.namespace.to_string(), route: key.name.to_string(), state }
+}

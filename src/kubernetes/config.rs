@@ -1,0 +1,44 @@
+//! Where the API server is and who we are.
+
+use std::path::{Path, PathBuf};
+
+use kube::Config;
+use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+/// Why there is no way to reach an API server.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The kubeconfig that was given cannot be used.
+    #[error("the kubeconfig {} cannot be used: {source}; give a readable one with --kubeconfig, or leave it out to use KUBECONFIG, ~/.kube/config or the pod's service account", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KubeconfigError,
+    },
+    /// No kubeconfig was given and none was found.
+    #[error(
+        "no way to reach an API server: {0}; give a kubeconfig with --kubeconfig or KUBECONFIG, or run in a pod with a mounted service account token"
+    )]
+    Inferred(#[from] InferConfigError),
+}
+
+/// The configuration from this kubeconfig; without one from `KUBECONFIG`, `~/.kube/config` or the pod's service account, in this order.
+pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ConfigError> {
+    let Some(path) = kubeconfig else { return Ok(Config::infer().await?) };
+    let rejected = |source| ConfigError::Kubeconfig { path: path.to_owned(), source };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(rejected)?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(rejected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_missing_kubeconfig_is_named_with_the_remedy() {
+        let error = config(Some(Path::new("/nowhere/kubeconfig"))).await.expect_err("there is no such file");
+        let message = error.to_string();
+        assert!(message.contains("/nowhere/kubeconfig") && message.contains("--kubeconfig"), "{message}");
+    }
+}

@@ -1,0 +1,88 @@
+//! What requests to the API server cost.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// One request, without its answer.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Request {
+    pub client: &'static str,
+    /// The HTTP method, or WATCH.
+    pub method: &'static str,
+    pub resource: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answered {
+    client: &'static str,
+    method: &'static str,
+    resource: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Resource {
+    resource: String,
+}
+
+/// Counters of requests, by what they were and how they were answered.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: Family<Answered, Counter>,
+    durations: Family<Request, Histogram, fn() -> Histogram>,
+    deadlines: Family<Request, Counter>,
+    contacts: Family<Resource, Gauge>,
+}
+
+impl Metrics {
+    /// Metrics in this registry.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 15))),
+            deadlines: Family::default(),
+            contacts: Family::default(),
+        };
+        registry.register(
+            "mail_failover_api_requests",
+            "Requests to the API server; code is the HTTP status or, without an answer, timeout, error, or cancelled by the caller",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "mail_failover_api_request_duration_seconds",
+            "From sending a request to the head of its answer",
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "mail_failover_api_deadlines",
+            "Requests given up because they had no answer, or no complete one, in time",
+            metrics.deadlines.clone(),
+        );
+        registry.register(
+            "mail_failover_api_watch_contact_timestamp_seconds",
+            "When the API server last sent anything on a watch of this resource; older than two minutes: the watch is stalled",
+            metrics.contacts.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn answered(&self, request: &Request, code: String, after: Duration) {
+        let Request { client, method, resource } = request.clone();
+        self.requests.get_or_create(&Answered { client, method, resource, code }).inc();
+        self.durations.get_or_create(request).observe(after.as_secs_f64());
+    }
+
+    pub(super) fn deadline_exceeded(&self, request: &Request) {
+        self.deadlines.get_or_create(request).inc();
+    }
+
+    pub(super) fn watch_contact(&self, request: &Request, unix_seconds: i64) {
+        self.contacts.get_or_create(&Resource { resource: request.resource.clone() }).set(unix_seconds);
+    }
+}

@@ -1,0 +1,219 @@
+//! The claim to the leadership, as those see it who act on it.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::lease;
+
+/// This replica is not the leader, or not in the same term any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the leader's claim is lost")]
+pub struct ClaimLost;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    term: u64,
+    transitions: i32,
+    deadline: Instant,
+}
+
+/// Whether this replica leads. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    held: watch::Receiver<Option<Held>>,
+    term: watch::Receiver<Option<u64>>,
+}
+
+impl Leadership {
+    /// A claim for what is left of the present term, if this replica leads now.
+    pub fn claim(&self) -> Option<Claim> {
+        let held = (*self.held.borrow())?;
+        let claim = Claim { held: self.held.clone(), term: held.term, transitions: held.transitions };
+        claim.check().is_ok().then_some(claim)
+    }
+
+    /// The present term, and a notice whenever it changes; `None` while this replica does not lead.
+    ///
+    /// Two changes in quick succession may be seen as one, but never as none: another term is another number. Whoever acts on a
+    /// term must [`Claim::check`] all the same, for a frozen process is told of its loss only after it has been thawed.
+    pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
+        self.term.clone()
+    }
+
+    /// Leads for this long from now on, without an election.
+    #[cfg(test)]
+    pub(crate) fn for_test(lasts: Duration) -> (Self, Publisher) {
+        let (publisher, leadership) = channel();
+        let held = lease::Held { term: 1, transitions: 0, deadline: lasts };
+        publisher.publish(Instant::now(), Some(held));
+        (leadership, publisher)
+    }
+}
+
+/// A claim to one term. It is lost at its deadline at the latest, even when nothing in this process runs at that moment, and a
+/// lost claim never becomes valid again.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    held: watch::Receiver<Option<Held>>,
+    term: u64,
+    transitions: i32,
+}
+
+impl Claim {
+    /// How much time is left, if the claim is still valid; to be asked right before every side effect.
+    pub fn check(&self) -> Result<Duration, ClaimLost> {
+        self.valid_until().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Runs a write for as long as the claim is valid. It is asked before each step of the write, so that a process that is frozen in
+    /// the middle of it goes no further when it is thawed. A write that ends in [`ClaimLost`] may have been sent.
+    pub async fn guard<F: Future>(&self, write: F) -> Result<F::Output, ClaimLost> {
+        let mut write = std::pin::pin!(write);
+        loop {
+            let deadline = self.valid_until()?;
+            let checked = std::future::poll_fn(|context| match self.valid_until() {
+                Ok(_) => write.as_mut().poll(context).map(Ok),
+                Err(lost) => std::task::Poll::Ready(Err(lost)),
+            });
+            tokio::select! {
+                biased;
+                output = checked => return output,
+                // The deadline may have been put off meanwhile: look again.
+                () = sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// `spec.leaseTransitions` of the claim's term.
+    pub fn transitions(&self) -> i32 {
+        self.transitions
+    }
+
+    fn valid_until(&self) -> Result<Instant, ClaimLost> {
+        let held = (*self.held.borrow()).filter(|held| held.term == self.term).ok_or(ClaimLost)?;
+        if Instant::now() < held.deadline { Ok(held.deadline) } else { Err(ClaimLost) }
+    }
+}
+
+/// The other end of [`Leadership`]. Without it a claim still ends at its deadline.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    held: watch::Sender<Option<Held>>,
+    term: watch::Sender<Option<u64>>,
+}
+
+/// Nobody leads at first.
+pub(super) fn channel() -> (Publisher, Leadership) {
+    let (held, held_receiver) = watch::channel(None);
+    let (term, term_receiver) = watch::channel(None);
+    (Publisher { held, term }, Leadership { held: held_receiver, term: term_receiver })
+}
+
+impl Publisher {
+    /// Makes this the claim. Returns whether the election agrees with what others have seen: when the deadline passed just before a
+    /// renewal is published, somebody may have seen the loss already, and it stands.
+    pub(super) fn publish(&self, origin: Instant, held: Option<lease::Held>) -> bool {
+        let new = held.map(|lease::Held { term, transitions, deadline }| Held {
+            term,
+            transitions,
+            deadline: origin + deadline,
+        });
+        let mut accepted = true;
+        self.held.send_modify(|old| {
+            let lapsed = match (&old, new) {
+                (Some(old), Some(new)) => old.term == new.term && Instant::now() >= old.deadline,
+                (Some(_) | None, _) => false,
+            };
+            accepted = !lapsed;
+            *old = if lapsed { None } else { new };
+        });
+        let term = self.held.borrow().map(|held| held.term);
+        self.term.send_if_modified(|old| std::mem::replace(old, term) != term);
+        accepted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn held(term: u64, deadline: Duration) -> lease::Held {
+        lease::Held { term, transitions: 0, deadline }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_ends_at_its_deadline_though_nobody_says_so() {
+        let (leadership, _publisher) = Leadership::for_test(10 * SECOND);
+        let claim = leadership.claim().expect("it leads");
+        assert_eq!(claim.check(), Ok(10 * SECOND));
+        tokio::time::advance(9 * SECOND).await;
+        assert_eq!(claim.check(), Ok(SECOND));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(claim.check(), Err(ClaimLost));
+        assert!(leadership.claim().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_of_an_earlier_term_is_never_valid_again() {
+        let origin = Instant::now();
+        let (publisher, leadership) = channel();
+        publisher.publish(origin, Some(held(1, SECOND)));
+        let first = leadership.claim().expect("it leads");
+        publisher.publish(origin, None);
+        assert_eq!(first.check(), Err(ClaimLost));
+        publisher.publish(origin, Some(held(2, 10 * SECOND)));
+        assert_eq!(first.check(), Err(ClaimLost));
+        assert!(leadership.claim().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_is_published_after_the_deadline_comes_too_late() {
+        let origin = Instant::now();
+        let (publisher, leadership) = channel();
+        assert!(publisher.publish(origin, Some(held(1, SECOND))));
+        let claim = leadership.claim().expect("it leads");
+        assert!(publisher.publish(origin, Some(held(1, 2 * SECOND))));
+        tokio::time::advance(2 * SECOND).await;
+        assert!(!publisher.publish(origin, Some(held(1, 9 * SECOND))));
+        assert_eq!(claim.check(), Err(ClaimLost));
+        assert_eq!(*leadership.subscribe().borrow(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guarded_write_goes_on_while_the_claim_is_renewed_and_no_longer() {
+        let origin = Instant::now();
+        let (publisher, leadership) = channel();
+        publisher.publish(origin, Some(held(1, SECOND)));
+        let claim = leadership.claim().expect("it leads");
+        let renewal = async {
+            tokio::time::sleep(SECOND / 2).await;
+            publisher.publish(origin, Some(held(1, 3 * SECOND)));
+        };
+        let (written, ()) = tokio::join!(claim.guard(tokio::time::sleep(2 * SECOND)), renewal);
+        assert_eq!(written, Ok(()));
+        let begun = Instant::now();
+        assert_eq!(claim.guard(std::future::pending::<()>()).await, Err(ClaimLost));
+        assert_eq!(begun.elapsed(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guarded_write_takes_no_further_step_after_a_freeze() {
+        let (leadership, _publisher) = Leadership::for_test(SECOND);
+        let claim = leadership.claim().expect("it leads");
+        let mut steps = 0;
+        let write = std::future::poll_fn(|context| {
+            steps += 1;
+            context.waker().wake_by_ref();
+            std::task::Poll::<()>::Pending
+        });
+        let mut guarded = Box::pin(claim.guard(write));
+        assert!(futures::poll!(&mut guarded).is_pending());
+        tokio::time::advance(5 * SECOND).await;
+        assert_eq!(guarded.await, Err(ClaimLost));
+        assert_eq!(steps, 1);
+    }
+}

@@ -1,0 +1,470 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_nanos(1);
+const TIMING: Timing = Timing { lease_duration: Duration::from_secs(15), renew_deadline: Duration::from_secs(10) };
+
+fn machine() -> Machine {
+    Machine::new("us".to_owned(), TIMING)
+}
+
+fn record(holder: &str, version: u64) -> Record {
+    Record {
+        uid: "uid".to_owned(),
+        resource_version: version.to_string(),
+        holder: holder.to_owned(),
+        renewed: i64::try_from(version).ok(),
+        transitions: 3,
+        duration: 15 * SECOND,
+    }
+}
+
+fn over(version: u64) -> (String, String) {
+    ("uid".to_owned(), version.to_string())
+}
+
+fn take(over: Option<(String, String)>, transitions: i32) -> Write {
+    Write { over, holder: "us".to_owned(), transitions, takes: true }
+}
+
+/// A machine that took the lease at version 1 with a write sent at this time.
+fn leader(sent: Duration) -> Machine {
+    let mut machine = machine();
+    machine.read(sent, None);
+    let write = take(None, 0);
+    assert_eq!(machine.call(sent), Call::Write(write.clone()));
+    assert_eq!(machine.written(sent, sent + SECOND, &write, record("us", 1)), Then::Later);
+    machine
+}
+
+#[test]
+fn nothing_is_written_before_the_lease_was_looked_at() {
+    assert_eq!(machine().call(SECOND), Call::Read);
+}
+
+#[test]
+fn what_nobody_holds_is_taken_at_once() {
+    for (seen, want) in [
+        (None, take(None, 0)),
+        (Some(record("", 7)), take(Some(over(7)), 4)),
+        // A write of ours that we had no answer to, or an earlier claim that has lapsed.
+        (Some(record("us", 7)), take(Some(over(7)), 4)),
+    ] {
+        let mut machine = machine();
+        assert_eq!(machine.read(SECOND, seen.clone()), Then::Now, "{seen:?}");
+        assert_eq!(machine.call(SECOND), Call::Write(want), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_record_that_does_not_change_is_taken_after_the_lease_duration_and_not_before() {
+    let mut machine = machine();
+    for now in [1, 3, 9, 15] {
+        assert_eq!(machine.read(now * SECOND, Some(record("them", 7))), Then::Later, "{now}");
+    }
+    assert_eq!(machine.call((16 * SECOND).saturating_sub(MOMENT)), Call::Read);
+    assert_eq!(machine.call(16 * SECOND), Call::Write(take(Some(over(7)), 4)));
+}
+
+#[test]
+fn any_change_of_the_record_starts_the_wait_again() {
+    let before = || record("them", 7);
+    for changed in [
+        Record { resource_version: "8".to_owned(), ..before() },
+        Record { renewed: Some(8), ..before() },
+        Record { holder: "others".to_owned(), ..before() },
+        Record { transitions: 4, ..before() },
+        Record { uid: "another".to_owned(), ..before() },
+    ] {
+        let mut machine = machine();
+        machine.read(SECOND, Some(before()));
+        machine.read(10 * SECOND, Some(changed.clone()));
+        assert_eq!(machine.call(24 * SECOND), Call::Read, "{changed:?}");
+        assert!(matches!(machine.call(25 * SECOND), Call::Write(_)), "{changed:?}");
+    }
+}
+
+#[test]
+fn a_holder_that_counts_on_a_longer_lease_is_given_that_time_within_reason() {
+    for (duration, patience) in [(0, 15), (5, 15), (60, 60), (1_000_000, 300)] {
+        let mut machine = machine();
+        machine.read(Duration::ZERO, Some(Record { duration: duration * SECOND, ..record("them", 7) }));
+        assert_eq!(machine.call((patience * SECOND).saturating_sub(MOMENT)), Call::Read, "{duration}");
+        assert!(matches!(machine.call(patience * SECOND), Call::Write(_)), "{duration}");
+    }
+}
+
+#[test]
+fn a_deleted_lease_is_waited_for_by_those_who_have_seen_it() {
+    // Ours or nobody's: somebody else may have taken it unseen before it was deleted.
+    for holder in ["them", "us", ""] {
+        let mut machine = machine();
+        machine.read(SECOND, Some(record(holder, 7)));
+        assert_eq!(machine.read(3 * SECOND, None), Then::Later, "{holder:?}");
+        assert_eq!(machine.read(9 * SECOND, None), Then::Later, "{holder:?}");
+        assert_eq!(machine.call(18 * SECOND), Call::Write(take(None, 4)), "{holder:?}");
+    }
+}
+
+#[test]
+fn a_deleted_lease_is_created_again_by_its_holder_in_the_same_term() {
+    let mut machine = leader(Duration::ZERO);
+    let before = machine.held(2 * SECOND).expect("it leads");
+    machine.outdated();
+    assert_eq!(machine.read(2 * SECOND, None), Then::Now);
+    let write = Write { over: None, holder: "us".to_owned(), transitions: 0, takes: false };
+    assert_eq!(machine.call(2 * SECOND), Call::Write(write.clone()));
+    machine.written(2 * SECOND, 3 * SECOND, &write, record("us", 9));
+    let held = machine.held(3 * SECOND).expect("it leads");
+    assert_eq!((held.term, held.deadline), (before.term, 12 * SECOND));
+}
+
+#[test]
+fn the_claim_counts_from_when_the_write_was_sent() {
+    let mut machine = leader(20 * SECOND);
+    assert_eq!(machine.held(22 * SECOND).map(|held| held.deadline), Some(30 * SECOND));
+    let Call::Write(renewal) = machine.call(22 * SECOND) else { panic!("a holder renews") };
+    assert_eq!(renewal, Write { over: Some(over(1)), holder: "us".to_owned(), transitions: 0, takes: false });
+    machine.written(22 * SECOND, 29 * SECOND, &renewal, record("us", 2));
+    assert_eq!(machine.held(29 * SECOND).map(|held| held.deadline), Some(32 * SECOND));
+    assert_eq!(machine.held(32 * SECOND), None);
+}
+
+#[test]
+fn a_late_answer_does_not_bring_a_lapsed_claim_back() {
+    let mut machine = leader(Duration::ZERO);
+    let first = machine.held(SECOND).expect("it leads");
+    let Call::Write(renewal) = machine.call(9 * SECOND) else { panic!("a holder renews") };
+    // The process was frozen from 9 s to 11 s; the claim had ended at 10 s.
+    assert_eq!(machine.written(9 * SECOND, 11 * SECOND, &renewal, record("us", 2)), Then::Now);
+    assert_eq!(machine.held(11 * SECOND), None);
+    let Call::Write(again) = machine.call(11 * SECOND) else { panic!("the record is its own") };
+    assert!(again.takes);
+    machine.written(11 * SECOND, 11 * SECOND, &again, record("us", 3));
+    assert!(machine.held(11 * SECOND).is_some_and(|held| held.term > first.term));
+}
+
+#[test]
+fn a_record_of_somebody_else_ends_the_claim_at_once() {
+    for holder in ["them", ""] {
+        let mut machine = leader(Duration::ZERO);
+        machine.outdated();
+        assert_eq!(machine.call(2 * SECOND), Call::Read);
+        machine.read(2 * SECOND, Some(record(holder, 5)));
+        assert_eq!(machine.held(2 * SECOND), None, "{holder:?}");
+    }
+}
+
+#[test]
+fn an_annotation_on_the_lease_does_not_cost_the_claim() {
+    let mut machine = leader(Duration::ZERO);
+    machine.outdated();
+    assert_eq!(machine.read(2 * SECOND, Some(record("us", 5))), Then::Now);
+    assert_eq!(machine.held(2 * SECOND).map(|held| held.term), Some(1));
+    assert!(
+        matches!(machine.call(2 * SECOND), Call::Write(Write { over: Some((_, version)), takes: false, .. }) if version == "5")
+    );
+}
+
+#[test]
+fn vacating_ends_the_claim_before_the_write_is_sent() {
+    let mut machine = leader(Duration::ZERO);
+    let write = machine.vacate().expect("the lease is its own");
+    assert_eq!(write, Write { over: Some(over(1)), holder: String::new(), transitions: 3, takes: false });
+    assert_eq!(machine.held(SECOND), None);
+    machine.written(SECOND, SECOND, &write, record("", 2));
+    assert_eq!(machine.vacate(), None);
+}
+
+#[test]
+fn what_is_not_its_own_is_not_vacated() {
+    let mut machine = machine();
+    assert_eq!(machine.vacate(), None);
+    machine.read(SECOND, Some(record("them", 1)));
+    assert_eq!(machine.vacate(), None);
+}
+
+/// Several replicas with clocks of their own, a network that delays and loses, and processes that freeze, in virtual time.
+mod simulation {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const RETRY: f64 = 2.0;
+
+    enum Event {
+        Turn,
+        Arrives(Call, Duration, u64),
+        Answer(Answer, u64),
+        TimedOut(u64),
+    }
+
+    enum Answer {
+        Read(Option<Record>),
+        Written(Write, Duration, Record),
+        Refused,
+    }
+
+    struct Node {
+        machine: Machine,
+        rate: f64,
+        offset: f64,
+        frozen_until: f64,
+        call: u64,
+        writing: bool,
+        stopped: bool,
+        /// By everybody's time.
+        valid_until: f64,
+    }
+
+    impl Node {
+        fn clock(&self, now: f64) -> Duration {
+            Duration::from_secs_f64(self.offset + now * self.rate)
+        }
+    }
+
+    struct World {
+        rng: fastrand::Rng,
+        now: f64,
+        nodes: Vec<Node>,
+        lease: Option<Record>,
+        version: u64,
+        events: BTreeMap<(u64, u64), (usize, Event)>,
+        scheduled: u64,
+        faults: bool,
+        terms: usize,
+    }
+
+    impl World {
+        fn new(seed: u64, timing: Timing) -> Self {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let nodes = (0..3).map(|index| Node {
+                machine: Machine::new(format!("node-{index}"), timing),
+                rate: 0.9 + 0.2 * rng.f64(),
+                offset: 1e6 * rng.f64(),
+                frozen_until: 0.0,
+                call: 0,
+                writing: false,
+                stopped: false,
+                valid_until: 0.0,
+            });
+            let nodes: Vec<_> = nodes.collect();
+            let mut world = Self {
+                rng,
+                now: 0.0,
+                nodes,
+                lease: None,
+                version: 0,
+                events: BTreeMap::new(),
+                scheduled: 0,
+                faults: true,
+                terms: 0,
+            };
+            for index in 0..world.nodes.len() {
+                let after = world.rng.f64() * RETRY;
+                world.schedule(after, index, Event::Turn);
+            }
+            world
+        }
+
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "virtual time is positive and short"
+        )]
+        fn schedule(&mut self, after: f64, node: usize, event: Event) {
+            self.scheduled += 1;
+            self.events.insert((((self.now + after) * 1e9) as u64, self.scheduled), (node, event));
+        }
+
+        fn delay(&mut self) -> Option<f64> {
+            match self.rng.u32(..100) {
+                0..5 if self.faults => None,
+                5..15 if self.faults => Some(self.rng.f64() * 20.0),
+                _ => Some(self.rng.f64() * 0.05),
+            }
+        }
+
+        #[expect(clippy::cast_precision_loss, reason = "virtual time is short")]
+        fn run(&mut self, until: f64) -> Result<(), String> {
+            while let Some(entry) = self.events.first_entry() {
+                let at = entry.key().0 as f64 / 1e9;
+                if at > until {
+                    break;
+                }
+                let (index, event) = entry.remove();
+                self.now = self.now.max(at);
+                self.mischief(index);
+                // The API server is never frozen.
+                if self.nodes[index].frozen_until > self.now && !matches!(event, Event::Arrives(..)) {
+                    let after = self.nodes[index].frozen_until - self.now;
+                    self.schedule(after, index, event);
+                    continue;
+                }
+                self.handle(index, event);
+                self.check(index)?;
+            }
+            self.now = until;
+            Ok(())
+        }
+
+        fn mischief(&mut self, index: usize) {
+            if !self.faults {
+                return;
+            }
+            if self.rng.u32(..60) == 0 {
+                self.nodes[index].frozen_until = self.now + self.rng.f64() * 40.0;
+            }
+            let all_saw_it = self.nodes.iter().all(|node| matches!(node.machine.sight, Sight::Present { .. }));
+            if all_saw_it && self.rng.u32(..400) == 0 {
+                self.lease = None;
+            }
+        }
+
+        fn handle(&mut self, index: usize, event: Event) {
+            let now = self.nodes[index].clock(self.now);
+            match event {
+                Event::Turn => {
+                    let Node { machine, stopped, .. } = &mut self.nodes[index];
+                    let call = if *stopped { leave(machine) } else { Some(machine.call(now)) };
+                    if let Some(call) = call {
+                        self.send(index, call);
+                    }
+                }
+                Event::Arrives(call, sent, number) => {
+                    let answer = self.answer(call, sent);
+                    if let Some(after) = self.delay() {
+                        self.schedule(after, index, Event::Answer(answer, number));
+                    }
+                }
+                Event::Answer(answer, number) if number == self.nodes[index].call => {
+                    self.nodes[index].call += 1;
+                    let machine = &mut self.nodes[index].machine;
+                    let then = match answer {
+                        Answer::Read(record) => machine.read(now, record),
+                        Answer::Written(write, sent, record) => machine.written(sent, now, &write, record),
+                        Answer::Refused => {
+                            machine.outdated();
+                            Then::Now
+                        }
+                    };
+                    let after = match then {
+                        Then::Now => 0.0,
+                        Then::Later => RETRY * (0.9 + 0.2 * self.rng.f64()),
+                    };
+                    self.schedule(after, index, Event::Turn);
+                }
+                Event::TimedOut(number) if number == self.nodes[index].call => {
+                    let node = &mut self.nodes[index];
+                    node.call += 1;
+                    if node.writing {
+                        node.machine.outdated();
+                    }
+                    let after = self.rng.f64() * RETRY;
+                    self.schedule(after, index, Event::Turn);
+                }
+                Event::Answer(..) | Event::TimedOut(_) => {}
+            }
+        }
+
+        fn send(&mut self, index: usize, call: Call) {
+            let node = &mut self.nodes[index];
+            let sent = node.clock(self.now);
+            node.writing = matches!(call, Call::Write(_));
+            let number = node.call;
+            self.schedule(5.0, index, Event::TimedOut(number));
+            if let Some(after) = self.delay() {
+                self.schedule(after, index, Event::Arrives(call, sent, number));
+            }
+        }
+
+        fn answer(&mut self, call: Call, sent: Duration) -> Answer {
+            let write = match call {
+                Call::Read => return Answer::Read(self.lease.clone()),
+                Call::Write(write) => write,
+            };
+            let have = self.lease.as_ref().map(|record| (record.uid.clone(), record.resource_version.clone()));
+            if have != write.over {
+                return Answer::Refused;
+            }
+            self.version += 1;
+            let record = Record {
+                uid: have.map_or_else(|| format!("uid-{}", self.version), |(uid, _)| uid),
+                resource_version: self.version.to_string(),
+                holder: write.holder.clone(),
+                renewed: i64::try_from(self.version).ok(),
+                transitions: write.transitions,
+                duration: 15 * SECOND,
+            };
+            self.lease = Some(record.clone());
+            Answer::Written(write, sent, record)
+        }
+
+        /// At no time do two hold a claim.
+        fn check(&mut self, index: usize) -> Result<(), String> {
+            let node = &mut self.nodes[index];
+            let now = node.clock(self.now);
+            let held = node.machine.held(now);
+            let led = node.valid_until > self.now;
+            node.valid_until = held.map_or(0.0, |held| (held.deadline.as_secs_f64() - node.offset) / node.rate);
+            if held.is_some() && !led {
+                self.terms += 1;
+            }
+            let leaders = self.nodes.iter().filter(|node| node.valid_until > self.now + 1e-6).count();
+            if leaders > 1 { Err(format!("{leaders} leaders at {}", self.now)) } else { Ok(()) }
+        }
+    }
+
+    /// What a replica does that is shutting down.
+    fn leave(machine: &mut Machine) -> Option<Call> {
+        machine.vacate().map(Call::Write).or(machine.stale.then_some(Call::Read))
+    }
+
+    /// Ten minutes with faults, then a minute without. Returns how many terms there were.
+    fn simulate(seed: u64, timing: Timing) -> Result<usize, String> {
+        let mut world = World::new(seed, timing);
+        world.run(600.0)?;
+        world.faults = false;
+        for node in &mut world.nodes {
+            node.frozen_until = 0.0;
+        }
+        world.run(660.0)?;
+        let leaders = world.nodes.iter().filter(|node| node.valid_until > world.now).count();
+        if leaders != 1 {
+            return Err(format!("{leaders} leaders after a minute without faults"));
+        }
+        Ok(world.terms)
+    }
+
+    #[test]
+    fn whatever_is_delayed_lost_frozen_or_deleted_two_never_lead_and_one_leads_in_the_end() {
+        let mut terms = 0;
+        for seed in 0..300 {
+            terms += simulate(seed, TIMING).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        }
+        assert!(terms > 1000, "the leadership changed hands {terms} times only");
+    }
+
+    #[test]
+    fn the_simulation_finds_the_two_leaders_that_a_missing_margin_allows() {
+        let careless = Timing { renew_deadline: 20 * SECOND, ..TIMING };
+        assert!((0..300).any(|seed| simulate(seed, careless).is_err_and(|error| error.starts_with("2 leaders at"))));
+    }
+
+    #[test]
+    fn a_vacated_lease_changes_hands_within_a_retry_period() {
+        for seed in 0..100 {
+            let mut world = World::new(seed, TIMING);
+            world.faults = false;
+            world.run(30.0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let leader = world.nodes.iter().position(|node| node.valid_until > world.now).expect("somebody leads");
+            let call = leave(&mut world.nodes[leader].machine).expect("the lease is its own");
+            world.send(leader, call);
+            world.nodes[leader].stopped = true;
+            world.nodes[leader].valid_until = 0.0;
+            world.run(30.0 + RETRY * 1.1 + 0.5).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let next = world.nodes.iter().position(|node| node.valid_until > world.now);
+            assert!(next.is_some_and(|next| next != leader), "seed {seed}: {next:?} after {leader}");
+        }
+    }
+}

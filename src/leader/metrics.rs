@@ -1,0 +1,87 @@
+//! What the election tells.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct To {
+    to: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Call {
+    call: &'static str,
+    outcome: &'static str,
+}
+
+/// What came of a call for the lease.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    Ok,
+    Conflict,
+    Timeout,
+    Error,
+}
+
+/// Metrics of the election.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    leader: Gauge,
+    transitions: Family<To, Counter>,
+    calls: Family<Call, Counter>,
+    renewal: Histogram,
+}
+
+impl Metrics {
+    /// Metrics in this registry.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            leader: Gauge::default(),
+            transitions: Family::default(),
+            calls: Family::default(),
+            renewal: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+        };
+        registry.register("mail_failover_leader", "1 while this replica leads", metrics.leader.clone());
+        registry.register(
+            "mail_failover_leader_transitions",
+            "How often this replica became the leader, or a candidate again",
+            metrics.transitions.clone(),
+        );
+        registry.register(
+            "mail_failover_lease_calls",
+            "Reads and writes of the lease: ok, conflict (somebody else had written), timeout or error",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "mail_failover_lease_renewal_duration_seconds",
+            "How long a renewal of the lease took; it must stay far below the renew deadline",
+            metrics.renewal.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn leading(&self, leading: bool) {
+        self.leader.set(i64::from(leading));
+        self.transitions.get_or_create(&To { to: if leading { "leader" } else { "candidate" } }).inc();
+    }
+
+    pub(super) fn call(&self, call: &'static str, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Ok => "ok",
+            Outcome::Conflict => "conflict",
+            Outcome::Timeout => "timeout",
+            Outcome::Error => "error",
+        };
+        self.calls.get_or_create(&Call { call, outcome }).inc();
+    }
+
+    pub(super) fn renewed(&self, after: Duration) {
+        self.renewal.observe(after.as_secs_f64());
+    }
+}

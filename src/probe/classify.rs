@@ -1,0 +1,264 @@
+//! What an SMTP reply says about a backend.
+//!
+//! Pure: the same reply gives the same class. By RFC 5321 (codes), RFC 3463 (enhanced codes), RFC 3207 and RFC 4954, and by the
+//! texts of providers and servers where the codes alone would mislead. This module never decides what follows from a class.
+
+use super::reply::EnhancedCode;
+use crate::model::EvidenceClass;
+
+/// What a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answered {
+    /// The connection: the greeting.
+    Connection,
+    /// EHLO or HELO.
+    Hello,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH, or a line of its exchange.
+    Auth,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO.
+    Recipient,
+    /// DATA, or the end of the message.
+    Data,
+}
+
+impl Answered {
+    /// Whether a reply at this point can be about a recipient or a message rather than about the backend.
+    fn concerns_a_message(self) -> bool {
+        match self {
+            Self::Connection | Self::Hello | Self::StartTls | Self::Auth => false,
+            Self::Mail | Self::Recipient | Self::Data => true,
+        }
+    }
+}
+
+/// A rule about texts: the first that fits decides, before codes do.
+struct Rule {
+    class: EvidenceClass,
+    /// Of replies with these codes only.
+    codes: std::ops::RangeInclusive<u16>,
+    /// Only where a reply can be about a recipient or message.
+    about_message: bool,
+    /// Any of these, in lower case, anywhere in the text.
+    says: &'static [&'static str],
+}
+
+/// In order of precedence: an exhausted allowance is announced as throttling by some (SES), and throttling as reputation by others
+/// (Gmail), so the more specific text comes first.
+const RULES: &[Rule] = &[
+    // A mailbox that is full or limited is the recipient's, whatever words it shares with our own allowance.
+    Rule {
+        class: EvidenceClass::RecipientLevel,
+        codes: 400..=599,
+        about_message: true,
+        says: &[
+            "mailbox full",
+            "mailbox is full",
+            "over quota",
+            "overquota",
+            "inbox is out of storage",
+            "user unknown",
+            "no such user",
+            // Domino: 550 … User not listed in public Name & Address Book
+            "not listed in",
+            "mailbox unavailable",
+            "greylist",
+            "graylist",
+            "recipient address suppressed",
+            "recipient address was suppressed",
+            // Gmail: 450 4.2.1 The user you are trying to contact is receiving mail too quickly.
+            "you are trying to contact is receiving mail",
+        ],
+    },
+    Rule {
+        class: EvidenceClass::QuotaExhausted,
+        codes: 400..=599,
+        about_message: false,
+        says: &[
+            // SES: 454 Throttling failure: Daily message quota exceeded.
+            "daily message quota",
+            // SendGrid: 451 Authentication failed: Maximum credits exceeded
+            "credits exceeded",
+            // Google Workspace relay: 550 5.7.1 Daily SMTP relay limit exceeded for customer; Gmail: 550 5.4.5 Daily user sending limit exceeded
+            "daily smtp relay",
+            "daily user sending",
+            "daily sending",
+            "daily limit",
+            "daily quota",
+            "monthly limit",
+            "monthly quota",
+            "monthly sending",
+            "24-hour sending limit",
+            // Mailgun: 421 Domain … is not allowed to send: recipient limit exceeded, try again after …
+            "is not allowed to send: recipient limit exceeded",
+            // SparkPost: 420 Exceed Sending Limit (daily)
+            "exceed sending limit",
+            "sending quota exceeded",
+            "sending limit exceeded",
+            // Microsoft 365: 550 5.1.90 Your message can't be sent because you've reached your daily limit
+            "reached your daily limit",
+        ],
+    },
+    Rule {
+        class: EvidenceClass::Throttled,
+        codes: 400..=499,
+        about_message: false,
+        says: &[
+            // SES: 454 Throttling failure: Maximum sending rate exceeded.
+            "throttl",
+            "rate limit",
+            "ratelimit",
+            "rate-limit",
+            "rate exceeded",
+            "sending rate",
+            "sending too fast",
+            "too many connections",
+            "too many concurrent",
+            "too many simultaneous",
+            "too many sessions",
+            "too many messages",
+            "too much mail",
+            "connection limit",
+            "connection rate",
+            // Microsoft 365: 421 4.3.2 The maximum number of concurrent connections has exceeded a limit; 451 4.7.652
+            "maximum number of concurrent",
+            "maximum number of connections",
+            "concurrent connections",
+            "thread limit exceeded",
+            "this hour",
+            "hourly limit",
+        ],
+    },
+    Rule {
+        class: EvidenceClass::Reputation,
+        codes: 400..=599,
+        about_message: false,
+        says: &[
+            "reputation",
+            "blocklist",
+            "block list",
+            "block-list",
+            "blacklist",
+            "black list",
+            "denylist",
+            "blocked using",
+            "is blocked",
+            "has been blocked",
+            "was blocked",
+            "been temporarily blocked",
+            "is listed",
+            "listed in",
+            "listed by",
+            "listed at",
+            "listed on",
+            "dnsbl",
+            "spamhaus",
+            "spamcop",
+            "barracudacentral",
+            // Microsoft 365: 550 5.7.606 Access denied, banned sending IP; 5.7.501 Access denied, spam abuse detected
+            "banned sending ip",
+            "spam abuse",
+            "bad outbound sender",
+        ],
+    },
+    Rule {
+        class: EvidenceClass::AuthenticationRefused,
+        codes: 500..=599,
+        about_message: false,
+        says: &["unauthenticated", "not authenticated", "authentication required", "authentication is required"],
+    },
+    Rule {
+        class: EvidenceClass::RecipientLevel,
+        codes: 400..=599,
+        about_message: true,
+        says: &[
+            "virus",
+            "malware",
+            "phish",
+            "considered spam",
+            "as spam",
+            "spam message",
+            "message content",
+            "message size",
+        ],
+    },
+];
+
+/// What a reply says about the backend; `text` without code, of any length, in any case.
+pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> EvidenceClass {
+    match code {
+        // 3yz (RFC 5321 §4.2.1) asks for more of what goes well.
+        200..=399 => return EvidenceClass::Ok,
+        400..=599 => {}
+        _ => return EvidenceClass::ProtocolError,
+    }
+    let text = text.to_ascii_lowercase();
+    // A mailbox can be blocked or listed, too; its enhanced code says that it is the mailbox.
+    let is_mailbox =
+        enhanced.is_some() && answered.concerns_a_message() && is_about_recipient_or_message(answered, code, enhanced);
+    let fits = |rule: &&Rule| {
+        rule.codes.contains(&code)
+            && !(is_mailbox && rule.class == EvidenceClass::Reputation)
+            && (!rule.about_message || answered.concerns_a_message())
+            && rule.says.iter().any(|phrase| text.contains(phrase))
+    };
+    // A full mailbox in answer to MAIL is ours: there is no recipient yet.
+    if answered == Answered::Mail && matches!(enhanced, Some(EnhancedCode(4 | 5, 2, 2))) {
+        return EvidenceClass::QuotaExhausted;
+    }
+    RULES.iter().find(fits).map_or_else(|| by_code(answered, code, enhanced, &text), |rule| rule.class)
+}
+
+fn by_code(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> EvidenceClass {
+    let general = if code < 500 { EvidenceClass::Temporary } else { EvidenceClass::Permanent };
+    // 421 closes the connection at any point and is about the service as a whole (RFC 5321 §3.8).
+    if code == 421 {
+        return general;
+    }
+    match answered {
+        Answered::Connection | Answered::Hello => match code {
+            530 | 534 | 535 | 538 if !asks_for_tls(text) => EvidenceClass::AuthenticationRefused,
+            _ => general,
+        },
+        // RFC 3207 §4: 454 TLS not available due to temporary reason, 501 syntax error; 502 and 503 are seen where it is disabled.
+        Answered::StartTls => EvidenceClass::TlsFailed,
+        // RFC 4954 §6; a mechanism that is not known (504) or not allowed (538, 503) leaves us just as unauthenticated.
+        Answered::Auth if code >= 500 || code == 432 => EvidenceClass::AuthenticationRefused,
+        Answered::Auth => general,
+        Answered::Mail | Answered::Recipient | Answered::Data => match (code, enhanced) {
+            (530, _) if asks_for_tls(text) => EvidenceClass::Permanent,
+            // 530 5.7.57 is Microsoft's "Client not authenticated"; 525 is Brevo's "Unauthorized IP address".
+            (525 | 530 | 534 | 535 | 538, _) => EvidenceClass::AuthenticationRefused,
+            // "Relay access denied", "relay not permitted": the backend does not carry our mail, whoever it is for.
+            _ if text.contains("relay") => general,
+            _ if is_about_recipient_or_message(answered, code, enhanced) => EvidenceClass::RecipientLevel,
+            _ => general,
+        },
+    }
+}
+
+fn asks_for_tls(text: &str) -> bool {
+    text.contains("starttls")
+}
+
+fn is_about_recipient_or_message(answered: Answered, code: u16, enhanced: Option<EnhancedCode>) -> bool {
+    let about_recipient = answered != Answered::Mail;
+    match enhanced {
+        // The sender's address, not the recipient's (RFC 3463 §3.2).
+        Some(EnhancedCode(_, 1, 7 | 8)) => false,
+        // Addressing and mailbox.
+        Some(EnhancedCode(_, 1 | 2, _)) => about_recipient,
+        // Too many recipients, too big a message, content.
+        Some(EnhancedCode(_, 5, 3) | EnhancedCode(_, 3, 4) | EnhancedCode(_, 6, _)) => true,
+        Some(EnhancedCode(..)) => false,
+        // Without an enhanced code only the mailbox replies of RFC 5321 §4.2.3 to RCPT are the recipient's for certain.
+        None => answered == Answered::Recipient && matches!(code, 450 | 452 | 550 | 551 | 552 | 553),
+    }
+}
+
+#[cfg(test)]
+#[path = "classify_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! What the prober counts about itself. Labels are closed sets; nothing here names a backend, so ten thousand cost no more than one.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::model::{Effect, EvidenceClass};
+
+/// The prober's metrics; cheap to clone, all clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    rounds: Family<ClassLabel, Counter>,
+    round_duration: Family<ResultLabel, Histogram>,
+    lookups: Family<ResultLabel, Counter>,
+    /// Dialogues whose connection is open.
+    pub(super) dialogues: Gauge,
+    /// Probes under schedule.
+    pub(super) targets: Gauge,
+    /// Dialogues that had to wait because the bound on dialogues was reached.
+    pub(super) permit_waits: Counter,
+    /// Rounds that were not started because ten of the same probe were under way.
+    pub(super) skipped_rounds: Counter,
+    /// Reports that had to wait for room in the queue.
+    pub(super) report_waits: Counter,
+    /// Reports about a target that was changed or removed meanwhile.
+    pub(super) stale_reports: Counter,
+    /// Addresses that a round left out because a destination had more than a round tries.
+    pub(super) skipped_addresses: Counter,
+    start_lag: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// How a look-up ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LookupResult {
+    Addresses,
+    Negative,
+    Unanswered,
+    /// Not begun: too many were under way, and last known addresses served.
+    Skipped,
+}
+
+impl Metrics {
+    /// Metrics, registered under `mail_failover_probe_…`.
+    pub fn new(registry: &mut Registry) -> Self {
+        // From a relay next door to the default timeout of 5 s, and beyond.
+        let durations = || Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]);
+        let metrics = Self {
+            rounds: Family::default(),
+            round_duration: Family::new_with_constructor(durations),
+            lookups: Family::default(),
+            dialogues: Gauge::default(),
+            targets: Gauge::default(),
+            permit_waits: Counter::default(),
+            skipped_rounds: Counter::default(),
+            report_waits: Counter::default(),
+            stale_reports: Counter::default(),
+            skipped_addresses: Counter::default(),
+            start_lag: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]),
+        };
+        let registry = registry.sub_registry_with_prefix("mail_failover_probe");
+        registry.register("rounds", "Probe rounds that are over, by what they say", metrics.rounds.clone());
+        registry.register(
+            "round_duration_seconds",
+            "How long a round took, from look-up to verdict, by result (ok, neutral, failed)",
+            metrics.round_duration.clone(),
+        );
+        registry.register(
+            "lookups",
+            "DNS look-ups by result (addresses, negative, unanswered, skipped: too many under way)",
+            metrics.lookups.clone(),
+        );
+        registry.register("dialogues", "Dialogues under way", metrics.dialogues.clone());
+        registry.register("targets", "Probes under schedule", metrics.targets.clone());
+        registry.register(
+            "permit_waits",
+            "Dialogues that waited because as many were under way as may be",
+            metrics.permit_waits.clone(),
+        );
+        registry.register(
+            "skipped_rounds",
+            "Rounds not started because ten of the same probe were under way",
+            metrics.skipped_rounds.clone(),
+        );
+        registry.register(
+            "report_waits",
+            "Reports that waited because the queue to the controller was full",
+            metrics.report_waits.clone(),
+        );
+        registry.register(
+            "stale_reports",
+            "Reports dropped because their target was changed or removed meanwhile",
+            metrics.stale_reports.clone(),
+        );
+        registry.register(
+            "skipped_addresses",
+            "Addresses left out of a round because the destination has more than a round tries",
+            metrics.skipped_addresses.clone(),
+        );
+        registry.register("start_lag_seconds", "How much later than scheduled rounds start", metrics.start_lag.clone());
+        metrics
+    }
+
+    pub(super) fn round(&self, class: EvidenceClass, took: Duration) {
+        self.rounds.get_or_create(&ClassLabel { class: class.as_str() }).inc();
+        let result = match class.effect() {
+            Effect::Success => "ok",
+            Effect::Neutral => "neutral",
+            Effect::Failure => "failed",
+        };
+        self.round_duration.get_or_create(&ResultLabel { result }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn lookup(&self, result: LookupResult) {
+        let result = match result {
+            LookupResult::Addresses => "addresses",
+            LookupResult::Negative => "negative",
+            LookupResult::Unanswered => "unanswered",
+            LookupResult::Skipped => "skipped",
+        };
+        self.lookups.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(super) fn start_lag(&self, lag: Duration) {
+        self.start_lag.observe(lag.as_secs_f64());
+    }
+}

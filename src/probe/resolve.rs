@@ -1,0 +1,290 @@
+//! From a host name to its addresses, each round anew.
+//!
+//! Answers are cached as long as their TTL says, within bounds. "There is no such name" and "nobody answered" are kept apart: only
+//! the first is evidence about the backend. Names are completed as resolv.conf(5) says. This module never uses an address that the
+//! last answer no longer holds, unless nobody answers.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::Settings;
+use super::message::bounded;
+use super::metrics::{LookupResult, Metrics};
+use crate::model::Resolution;
+
+/// For a whole look-up, search list included, while last known addresses can serve; RFC 8767 §5 lets stale answers serve after 1.8 s.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+/// The same while none can, and the round would be in vain: as long as resolv.conf(5) waits for one server.
+const FIRST_LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
+/// For one question to one server, so that a second try fits into the deadline.
+const QUESTION_DEADLINE: Duration = Duration::from_millis(900);
+/// A record with TTL 0 is asked for once a second at most.
+const MIN_TTL: Duration = Duration::from_secs(1);
+/// So soon a change of addresses is seen, however long its TTL.
+const MAX_TTL: Duration = Duration::from_mins(5);
+/// So soon a name that comes into being is seen.
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// Answers; ten thousand hosts with A and AAAA.
+const CACHE_SIZE: u64 = 20_000;
+/// Look-ups under way; a question over UDP holds a socket.
+const MAX_LOOKUPS: usize = 512;
+/// Of one host; a DNS answer can hold thousands.
+const MAX_RESOLVED: usize = 128;
+
+/// Why the prober cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The DNS configuration cannot be used.
+    #[error("DNS resolver: {0}")]
+    Resolver(#[from] NetError),
+    /// The name for EHLO would break the command.
+    #[error("the name for EHLO must be printable ASCII without spaces, not {0:?}")]
+    EhloName(String),
+}
+
+/// Looks names up.
+pub struct Resolver {
+    dns: TokioResolver,
+    search: Vec<Name>,
+    ndots: usize,
+    permits: Semaphore,
+    metrics: Metrics,
+}
+
+/// What earlier look-ups of one target said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The last addresses that were answered.
+    addresses: Vec<IpAddr>,
+    /// Which completion of the name they belong to; asked first, so that the search list costs nothing while it answers.
+    candidate: usize,
+}
+
+impl Known {
+    /// The last addresses that were answered, with a port.
+    pub fn addresses(&self, port: u16) -> Vec<SocketAddr> {
+        self.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
+    }
+}
+
+/// The answer to one question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    Addresses(Vec<IpAddr>),
+    /// An authoritative "no".
+    None(String),
+    Unanswered(String),
+}
+
+impl Resolver {
+    /// A resolver by settings.
+    ///
+    /// # Errors
+    /// When `/etc/resolv.conf` is needed and cannot be read or names no server.
+    pub fn new(settings: &Settings, metrics: Metrics) -> Result<Self, StartError> {
+        let (config, options) = if settings.dns_servers.is_empty() {
+            read_system_conf()?
+        } else {
+            let servers = settings.dns_servers.iter().map(|server| {
+                let mut config = NameServerConfig::udp_and_tcp(server.ip());
+                config.connections.iter_mut().for_each(|connection| connection.port = server.port());
+                config
+            });
+            (ResolverConfig::from_name_servers(servers.collect()), ResolverOpts::default())
+        };
+        Self::with_config(config, options, metrics)
+    }
+
+    fn with_config(config: ResolverConfig, options: ResolverOpts, metrics: Metrics) -> Result<Self, StartError> {
+        // resolv.conf(5): `domain` is an old name for a search list of one.
+        let search = match config.search() {
+            [] => config.domain().cloned().into_iter().collect(),
+            search => search.to_vec(),
+        };
+        let ndots = options.ndots;
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let options = builder.options_mut();
+        options.timeout = options.timeout.min(QUESTION_DEADLINE);
+        options.cache_size = CACHE_SIZE;
+        (options.positive_min_ttl, options.positive_max_ttl) = (Some(MIN_TTL), Some(MAX_TTL));
+        (options.negative_min_ttl, options.negative_max_ttl) = (Some(MIN_TTL), Some(MAX_NEGATIVE_TTL));
+        Ok(Self { dns: builder.build()?, search, ndots, permits: Semaphore::new(MAX_LOOKUPS), metrics })
+    }
+
+    /// Looks a host up; an address is its own answer. A silent DNS holds a round up for no longer than a dialogue may last, and at
+    /// most [`LOOKUP_DEADLINE`], as long as there are last known addresses.
+    pub async fn resolve(&self, host: &str, port: u16, known: &mut Known, dialogue_timeout: Duration) -> Resolution {
+        if host.parse::<IpAddr>().is_ok() {
+            return Resolution::NotNeeded;
+        }
+        let deadline = match known.addresses.as_slice() {
+            [] => FIRST_LOOKUP_DEADLINE,
+            [..] => dialogue_timeout.min(LOOKUP_DEADLINE),
+        };
+        let (resolution, result) = self.look_up(host, port, known, deadline).await;
+        self.metrics.lookup(result);
+        resolution
+    }
+
+    async fn look_up(
+        &self,
+        host: &str,
+        port: u16,
+        known: &mut Known,
+        deadline: Duration,
+    ) -> (Resolution, LookupResult) {
+        let Some(names) = completions(host, &self.search, self.ndots) else {
+            return (Resolution::Negative(format!("{host} is no DNS name")), LookupResult::Negative);
+        };
+        let permit = self.permits.try_acquire();
+        if permit.is_err() && !known.addresses.is_empty() {
+            return (Resolution::Unanswered("too many look-ups under way".to_owned()), LookupResult::Skipped);
+        }
+        let search = async {
+            let _permit = match permit {
+                Ok(permit) => Some(permit),
+                Err(_) => self.permits.acquire().await.ok(),
+            };
+            first_answer(&names, known, |name, family| self.ask(name, family)).await
+        };
+        let (candidate, answer) = timeout(deadline, search)
+            .await
+            .unwrap_or_else(|_| (0, Answer::Unanswered(format!("{host}: no answer from DNS within {deadline:?}"))));
+        match answer {
+            Answer::Addresses(addresses) => {
+                *known = Known { addresses, candidate };
+                (Resolution::Addresses(known.addresses(port)), LookupResult::Addresses)
+            }
+            Answer::None(why) => {
+                *known = Known::default();
+                (Resolution::Negative(bounded(&why, 200)), LookupResult::Negative)
+            }
+            Answer::Unanswered(why) => (Resolution::Unanswered(bounded(&why, 200)), LookupResult::Unanswered),
+        }
+    }
+
+    async fn ask(&self, name: Name, family: RecordType) -> Answer {
+        let result = self.dns.lookup(name.clone(), family).await;
+        answer(&name, result)
+    }
+}
+
+/// The names to ask for, as resolv.conf(5) has it: as it stands first if it has at least `ndots` dots, after the search list
+/// otherwise. `None` if it is no name.
+fn completions(host: &str, search: &[Name], ndots: usize) -> Option<Vec<Name>> {
+    let name = Name::from_str_relaxed(host).ok()?;
+    let mut as_it_stands = name.clone();
+    as_it_stands.set_fqdn(true);
+    if name.is_fqdn() {
+        return Some(vec![as_it_stands]);
+    }
+    let mut completed: Vec<Name> = search
+        .iter()
+        .filter_map(|domain| {
+            let mut completed = name.clone().append_domain(domain).ok()?;
+            completed.set_fqdn(true);
+            Some(completed)
+        })
+        .collect();
+    let dots = host.matches('.').count();
+    completed.insert(if dots >= ndots { 0 } else { completed.len() }, as_it_stands);
+    Some(completed)
+}
+
+/// Asks for one completion after another, A and AAAA at once, until one has addresses; returns which.
+///
+/// hickory's own search and its joint look-up of both families are not used: they return the error of the last name, or of A, and so
+/// turn a name server's failure at the first name into "no such name" when a later one does not exist.
+async fn first_answer<F: Future<Output = Answer>>(
+    names: &[Name],
+    known: &Known,
+    ask: impl Fn(Name, RecordType) -> F,
+) -> (usize, Answer) {
+    let mut unanswered = None;
+    let mut none = None;
+    let last = (!known.addresses.is_empty()).then_some(known.candidate);
+    let order = last.into_iter().chain(0..names.len());
+    for (at, candidate) in order.enumerate() {
+        let Some(name) = names.get(candidate) else { continue };
+        if at > 0 && last == Some(candidate) {
+            continue;
+        }
+        let (v4, v6) = tokio::join!(ask(name.clone(), RecordType::A), ask(name.clone(), RecordType::AAAA));
+        let known: &[IpAddr] = if last == Some(candidate) { &known.addresses } else { &[] };
+        match combine(v4, v6, known) {
+            Answer::Addresses(addresses) => return (candidate, Answer::Addresses(addresses)),
+            Answer::None(why) => none = none.or(Some(why)),
+            // The name that answered last time is the right one: no other is believed while it is silent.
+            Answer::Unanswered(why) if last == Some(candidate) => return (candidate, Answer::Unanswered(why)),
+            Answer::Unanswered(why) => unanswered = unanswered.or(Some(why)),
+        }
+    }
+    let answer = match (unanswered, none) {
+        (Some(why), _) => Answer::Unanswered(why),
+        (None, Some(why)) => Answer::None(why),
+        (None, None) => Answer::Unanswered("nothing to ask for".to_owned()),
+    };
+    (0, answer)
+}
+
+/// Both families together. Where one is not answered, its last known addresses stay.
+fn combine(v4: Answer, v6: Answer, known: &[IpAddr]) -> Answer {
+    let mut addresses = Vec::new();
+    let mut silent = None;
+    let mut none = None;
+    for (answer, is_v6) in [(v4, false), (v6, true)] {
+        match answer {
+            Answer::Addresses(answered) => addresses.extend(answered),
+            Answer::None(why) => none = none.or(Some(why)),
+            Answer::Unanswered(why) if silent.is_some() => return Answer::Unanswered(why),
+            Answer::Unanswered(why) => {
+                addresses.extend(known.iter().filter(|address| address.is_ipv6() == is_v6));
+                silent = Some(why);
+            }
+        }
+    }
+    if addresses.is_empty() {
+        let none = none.unwrap_or_default();
+        return silent.map_or(Answer::None(none), Answer::Unanswered);
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(MAX_RESOLVED);
+    Answer::Addresses(addresses)
+}
+
+fn answer(name: &Name, result: Result<Lookup, NetError>) -> Answer {
+    match result {
+        Ok(lookup) => {
+            let addresses = lookup.answers().iter().filter_map(|record| record.data.ip_addr());
+            // Filtering resolvers answer 0.0.0.0 for what they block; connecting there reaches ourselves.
+            let usable: Vec<_> =
+                addresses.filter(|address| !address.is_unspecified() && !address.is_multicast()).collect();
+            if usable.is_empty() { Answer::None(format!("{name} has no address")) } else { Answer::Addresses(usable) }
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NXDomain => {
+            Answer::None(format!("{name} does not exist"))
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NoError => {
+            Answer::None(format!("{name} has no address"))
+        }
+        Err(error) => Answer::Unanswered(format!("{name}: {error}")),
+    }
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

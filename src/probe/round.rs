@@ -1,0 +1,244 @@
+//! One round of one probe: look-up, a dialogue with every address at once, and what they say together.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::dialogue::{Plan, hold};
+use super::message::{MAX_MESSAGE, bounded, message};
+use super::metrics::Metrics;
+use super::resolve::{Known, Resolver, StartError};
+use super::schedule::Runner;
+use super::tls::TlsSetups;
+use super::{Settings, Target};
+use crate::clock::Clock;
+use crate::model::{
+    AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
+};
+
+/// Addresses that a round tries; of more, each round tries the next so many.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// A target made ready: what does not change from round to round.
+#[derive(Debug)]
+pub struct Prepared {
+    /// As it was given.
+    pub target: Target,
+    /// Or why there can be no dialogue.
+    plan: Result<Plan, String>,
+}
+
+/// Makes rounds.
+pub struct Rounds {
+    resolver: Resolver,
+    setups: TlsSetups,
+    permits: Arc<Semaphore>,
+    ehlo_name: Box<str>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+impl Rounds {
+    /// By settings.
+    ///
+    /// # Errors
+    /// When DNS is not configured, or the name for EHLO cannot be sent.
+    pub fn new(settings: &Settings, clock: Clock, metrics: Metrics) -> Result<Self, StartError> {
+        let name = settings.ehlo_name.as_str();
+        if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(StartError::EhloName(name.to_owned()));
+        }
+        Ok(Self {
+            resolver: Resolver::new(settings, metrics.clone())?,
+            setups: TlsSetups::default(),
+            permits: Arc::new(Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
+            ehlo_name: name.into(),
+            clock,
+            metrics,
+        })
+    }
+
+    async fn addresses(&self, target: &Target, known: &Mutex<Known>) -> (Resolution, Vec<SocketAddr>) {
+        match &target.destination {
+            Destination::Service(service) => (Resolution::NotNeeded, service.endpoints.clone()),
+            Destination::Host(SmtpHost { host, port }) => {
+                if let Ok(address) = host.parse::<IpAddr>() {
+                    return (Resolution::NotNeeded, vec![SocketAddr::new(address, *port)]);
+                }
+                let mut now = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let resolution = self.resolver.resolve(host, *port, &mut now, target.timeout).await;
+                let addresses = now.addresses(*port);
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                (resolution, addresses)
+            }
+        }
+    }
+
+    async fn dialogue(&self, plan: &Plan, address: SocketAddr) -> AddressOutcome {
+        // The permit comes first: to wait for our own bound is not the backend's silence.
+        let mut permit = self.permits.clone().try_acquire_owned().ok();
+        if permit.is_none() {
+            self.metrics.permit_waits.inc();
+            permit = self.permits.clone().acquire_owned().await.ok();
+        }
+        let Some(permit) = permit else {
+            // Nobody closes the semaphore.
+            return AddressOutcome {
+                address,
+                outcome: outcome(EvidenceClass::Inconclusive, Stage::Connect, "stopping"),
+            };
+        };
+        let under_way = UnderWay::new(&self.metrics);
+        let (outcome, farewell) = hold(plan, address, &self.ehlo_name).await;
+        if let Some(farewell) = farewell {
+            // The outcome does not wait for the goodbye, the socket's permit does.
+            tokio::spawn(async move {
+                farewell.say().await;
+                drop((permit, under_way));
+            });
+        }
+        AddressOutcome { address, outcome }
+    }
+}
+
+impl Runner for Rounds {
+    type Prepared = Prepared;
+
+    fn prepare(&self, target: Target) -> Prepared {
+        let plan = self.setups.setup(&target.tls).map(|tls| Plan {
+            mode: target.tls.mode,
+            tls,
+            server_name: target.tls.server_name.clone(),
+            depth: target.depth,
+            timeout: target.timeout,
+        });
+        Prepared { target, plan }
+    }
+
+    fn target(prepared: &Prepared) -> &Target {
+        &prepared.target
+    }
+
+    async fn run(&self, prepared: &Prepared, sequence: u64, known: &Mutex<Known>) -> ProbeReport {
+        let started_at = self.clock.now();
+        let started = Instant::now();
+        let target = &prepared.target;
+        let (resolution, all) = self.addresses(target, known).await;
+        let addresses = match &prepared.plan {
+            Ok(plan) => {
+                let chosen = in_turn(&all, sequence);
+                self.metrics.skipped_addresses.inc_by((all.len() - chosen.len()) as u64);
+                match chosen.as_slice() {
+                    [address] => vec![self.dialogue(plan, *address).await],
+                    chosen => join_all(chosen.iter().map(|address| self.dialogue(plan, *address))).await,
+                }
+            }
+            Err(_) => vec![],
+        };
+        let outcome = match &prepared.plan {
+            Ok(_) => verdict(&target.destination, &resolution, &addresses),
+            Err(why) => outcome(EvidenceClass::Inconclusive, handshake_stage(target.tls.mode), why),
+        };
+        self.metrics.round(outcome.class, started.elapsed());
+        ProbeReport {
+            key: target.key.clone(),
+            revision: target.revision,
+            sequence,
+            started_at,
+            finished_at: self.clock.now(),
+            resolution,
+            addresses,
+            outcome,
+        }
+    }
+}
+
+struct UnderWay(Metrics);
+
+impl UnderWay {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.dialogues.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dialogues.dec();
+    }
+}
+
+fn handshake_stage(mode: TlsMode) -> Stage {
+    match mode {
+        TlsMode::Implicit => Stage::ImplicitTls,
+        TlsMode::None | TlsMode::Opportunistic | TlsMode::StartTls => Stage::StartTls,
+    }
+}
+
+/// The addresses that this round tries, sorted: all, or a window that moves on with every round.
+fn in_turn(all: &[SocketAddr], sequence: u64) -> Vec<SocketAddr> {
+    let mut sorted = all.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.len() > MAX_ADDRESSES {
+        let rounds = usize::try_from(sequence.saturating_sub(1) % sorted.len() as u64).unwrap_or(0);
+        let start = rounds * MAX_ADDRESSES % sorted.len();
+        sorted.rotate_left(start);
+        sorted.truncate(MAX_ADDRESSES);
+        sorted.sort_unstable();
+    }
+    sorted
+}
+
+/// What a round says: success if any address succeeded; nothing if none did but one is alive and only asks for less; else the failure
+/// that came furthest in the dialogue (a server that answers 554 tells more than a neighbour that refuses connections), of equals the
+/// first by class, then by address. Addresses that we could not try from here count only if there are no others.
+fn verdict(destination: &Destination, resolution: &Resolution, addresses: &[AddressOutcome]) -> Outcome {
+    let rank = |at: &&AddressOutcome| {
+        let AddressOutcome { address, outcome } = at;
+        let effect = match (outcome.class.effect(), outcome.class) {
+            (Effect::Success, _) => 0,
+            (Effect::Neutral, EvidenceClass::Inconclusive) => 3,
+            (Effect::Neutral, _) => 1,
+            (Effect::Failure, _) => 2,
+        };
+        (effect, std::cmp::Reverse(outcome.stage), outcome.class, *address)
+    };
+    let Some(telling) = addresses.iter().min_by_key(rank) else {
+        return without_addresses(destination, resolution);
+    };
+    let mut outcome = telling.outcome.clone();
+    outcome.certificate_not_after = addresses.iter().filter_map(|at| at.outcome.certificate_not_after).min();
+    if addresses.len() > 1 && outcome.class != EvidenceClass::Ok {
+        let place = format!(" (at {}, the most telling of {} addresses)", telling.address, addresses.len());
+        outcome.message = bounded(&outcome.message, MAX_MESSAGE - place.len()) + &place;
+    }
+    outcome
+}
+
+fn without_addresses(destination: &Destination, resolution: &Resolution) -> Outcome {
+    match (destination, resolution) {
+        (Destination::Service(service), _) => {
+            outcome(EvidenceClass::NoEndpoints, Stage::Resolve, &format!("{} has no ready endpoint", service.dns_name))
+        }
+        (Destination::Host(_), Resolution::Negative(why)) => outcome(EvidenceClass::Unresolvable, Stage::Resolve, why),
+        (Destination::Host(_), Resolution::Unanswered(why)) => {
+            outcome(EvidenceClass::Inconclusive, Stage::Resolve, why)
+        }
+        (Destination::Host(_), Resolution::NotNeeded | Resolution::Addresses(_)) => {
+            outcome(EvidenceClass::Inconclusive, Stage::Resolve, "nothing to try")
+        }
+    }
+}
+
+fn outcome(class: EvidenceClass, stage: Stage, what: &str) -> Outcome {
+    Outcome { class, stage, message: message(stage, what), certificate_not_after: None, elapsed: Duration::ZERO }
+}
+
+#[cfg(test)]
+#[path = "round_tests.rs"]
+mod tests;

@@ -1,0 +1,242 @@
+use std::net::Ipv4Addr;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Prober;
+use super::super::testing::{Hang, Hear, refusing, say, server};
+use super::*;
+use crate::model::{Depth, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
+use EvidenceClass::{
+    CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, Temporary, Throttled,
+    Unresolvable,
+};
+
+fn service(endpoints: Vec<SocketAddr>) -> Destination {
+    Destination::Service(ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, endpoints })
+}
+
+fn host(host: &str, port: u16) -> Destination {
+    Destination::Host(SmtpHost { host: host.into(), port })
+}
+
+fn target(destination: Destination) -> Target {
+    Target {
+        key: ProbeKey { backend: ObjectKey::new("shop", "a"), probe: "smtp".into() },
+        revision: 7,
+        destination,
+        tls: Tls { mode: TlsMode::None, server_name: "a".into(), trust: TrustAnchors::WellKnown },
+        interval: Duration::from_millis(200),
+        timeout: Duration::from_millis(300),
+        depth: Depth::Banner,
+    }
+}
+
+fn settings() -> Settings {
+    // Nobody is asked: addresses only, or nobody answers.
+    Settings {
+        dns_servers: vec!["127.0.0.1:9".parse().unwrap()],
+        concurrency: 4,
+        ehlo_name: "probe.example.net".to_owned(),
+    }
+}
+
+async fn round(target: Target) -> (ProbeReport, String) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let rounds = Rounds::new(&settings(), Clock::system(), metrics).unwrap();
+    let prepared = rounds.prepare(target);
+    let report = rounds.run(&prepared, 3, &Mutex::default()).await;
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    (report, text)
+}
+
+async fn banner(text: &str) -> SocketAddr {
+    server(vec![say(text), Hear("QUIT"), say("221 bye\r\n")]).await
+}
+
+#[tokio::test]
+async fn all_addresses_are_tried_and_one_that_works_is_enough() {
+    let addresses = vec![refusing().await, banner("220 mx\r\n").await, server(vec![Hang]).await];
+    let (report, metrics) = round(target(service(addresses.clone()))).await;
+    assert_eq!((report.outcome.class, report.outcome.message.as_str()), (Ok, "Banner: 220 mx"));
+    let mut classes: Vec<_> = report.addresses.iter().map(|at| (at.address, at.outcome.class)).collect();
+    let mut expected = vec![(addresses[0], ConnectionRefused), (addresses[1], Ok), (addresses[2], NoAnswer)];
+    classes.sort();
+    expected.sort();
+    assert_eq!(classes, expected);
+    assert_eq!((report.revision, report.sequence, report.resolution), (7, 3, Resolution::NotNeeded));
+    assert!(report.finished_at.since(report.started_at) >= Duration::from_millis(300));
+    assert!(metrics.contains("mail_failover_probe_rounds_total{class=\"Ok\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn without_an_address_the_reason_is_told() {
+    let (report, _) = round(target(service(vec![]))).await;
+    assert_eq!(report.outcome.class, NoEndpoints);
+    assert_eq!(report.outcome.message, "Resolve: relay.shop.svc.cluster.local has no ready endpoint");
+    // Nothing listens there: our resolver's failure is not the backend's.
+    let (report, metrics) = round(target(host("mx.example.com", 25))).await;
+    assert_eq!((report.outcome.class, report.outcome.stage), (Inconclusive, Stage::Resolve));
+    assert!(matches!(report.resolution, Resolution::Unanswered(_)));
+    assert!(metrics.contains("mail_failover_probe_lookups_total{result=\"unanswered\"} 1"), "{metrics}");
+    let (report, _) = round(target(host("not a name..", 25))).await;
+    assert_eq!((report.outcome.class, report.addresses.len()), (Unresolvable, 0));
+}
+
+#[tokio::test]
+async fn a_host_given_by_address_is_tried_there() {
+    let address = banner("421 4.3.2 shutting down\r\n").await;
+    let (report, _) = round(target(host("127.0.0.1", address.port()))).await;
+    assert_eq!((report.outcome.class, report.addresses[0].address), (Temporary, address));
+    assert_eq!(report.outcome.message, "Banner: 421 4.3.2 shutting down");
+}
+
+#[tokio::test]
+async fn waiting_for_a_permit_is_not_the_backends_silence() {
+    // Ten dialogues of 200 ms each, four at a time, with a timeout of 300 ms.
+    let addresses = futures::future::join_all(
+        (0..10).map(|_| server(vec![super::super::testing::Drip(b"220 mx\r\n".to_vec(), Duration::from_millis(25))])),
+    )
+    .await;
+    let (report, metrics) = round(target(service(addresses))).await;
+    assert!(report.addresses.iter().all(|at| at.outcome.class == Ok), "{report:?}");
+    assert!(report.addresses.iter().all(|at| at.outcome.elapsed < Duration::from_millis(300)));
+    assert!(metrics.contains("mail_failover_probe_permit_waits_total 6"), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_unusable_authority_is_no_evidence() {
+    let mut target = target(service(vec![refusing().await]));
+    target.tls = Tls { mode: TlsMode::StartTls, trust: TrustAnchors::Pem(b"nothing".as_slice().into()), ..target.tls };
+    let (report, _) = round(target).await;
+    assert_eq!((report.outcome.class, report.outcome.stage), (Inconclusive, Stage::StartTls));
+}
+
+#[tokio::test]
+async fn the_prober_reports_from_start_to_shutdown() {
+    let address = banner("220 mx\r\n").await;
+    let (reports, mut reported) = mpsc::channel(10);
+    let shutdown = CancellationToken::new();
+    let metrics = Metrics::new(&mut Registry::default());
+    let (prober, task) = Prober::start(&settings(), Clock::system(), metrics, reports, shutdown.clone()).unwrap();
+    prober.set(target(host("127.0.0.1", address.port())));
+    for sequence in 1..=3 {
+        let report = reported.recv().await.unwrap();
+        assert_eq!((report.sequence, report.outcome.class), (sequence, Ok));
+    }
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
+#[test]
+fn a_name_that_would_break_ehlo_is_refused() {
+    for name in ["", "two words", "line\r\nQUIT", "bücher.example"] {
+        let settings = Settings { ehlo_name: name.to_owned(), ..settings() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _guard = runtime.enter();
+        let result = Rounds::new(&settings, Clock::system(), Metrics::new(&mut Registry::default()));
+        assert!(matches!(result, Err(StartError::EhloName(refused)) if refused == name));
+    }
+}
+
+fn at(last: u8, class: EvidenceClass, stage: Stage) -> AddressOutcome {
+    let address = (Ipv4Addr::new(192, 0, 2, last), 25).into();
+    AddressOutcome { address, outcome: outcome(class, stage, class.as_str()) }
+}
+
+#[test]
+fn the_verdict_is_the_most_telling_outcome() {
+    use Stage::{Banner, Connect, Ehlo, StartTls};
+    let cases: Vec<(Vec<AddressOutcome>, EvidenceClass, &str)> = vec![
+        (vec![at(1, Permanent, Ehlo)], Permanent, "EHLO: Permanent"),
+        (vec![at(1, ConnectionRefused, Connect), at(2, Ok, Banner)], Ok, "Banner: Ok"),
+        // Alive and asking for less: neither way.
+        (
+            vec![at(1, ConnectionRefused, Connect), at(2, Throttled, Banner)],
+            Throttled,
+            "Banner: Throttled (at 192.0.2.2:25, the most telling of 2 addresses)",
+        ),
+        // The furthest.
+        (
+            vec![at(1, ConnectionRefused, Connect), at(2, CertificateInvalid, StartTls), at(3, Temporary, Banner)],
+            CertificateInvalid,
+            "STARTTLS: CertificateInvalid (at 192.0.2.2:25, the most telling of 3 addresses)",
+        ),
+        // Of equals the first by class, then by address.
+        (
+            vec![
+                at(2, NoAnswer, Connect),
+                at(3, ConnectionRefused, Connect),
+                at(1, NoAnswer, Connect),
+                at(4, ConnectionRefused, Connect),
+            ],
+            ConnectionRefused,
+            "Connect: ConnectionRefused (at 192.0.2.3:25, the most telling of 4 addresses)",
+        ),
+        // What we could not try from here masks nothing.
+        (
+            vec![at(1, Inconclusive, Connect), at(2, ConnectionRefused, Connect)],
+            ConnectionRefused,
+            "Connect: ConnectionRefused (at 192.0.2.2:25, the most telling of 2 addresses)",
+        ),
+        (vec![at(1, Inconclusive, Connect), at(2, Ok, Connect)], Ok, "Connect: Ok"),
+        (vec![at(1, Inconclusive, Connect)], Inconclusive, "Connect: Inconclusive"),
+    ];
+    for (mut addresses, class, message) in cases {
+        for _ in 0..addresses.len() {
+            addresses.rotate_left(1);
+            let outcome = verdict(&host("mx", 25), &Resolution::NotNeeded, &addresses);
+            assert_eq!((outcome.class, outcome.message.as_str()), (class, message));
+        }
+    }
+}
+
+#[test]
+fn the_earliest_expiry_of_all_addresses_is_told() {
+    let mut addresses = vec![at(1, Ok, Stage::Ehlo), at(2, Ok, Stage::Ehlo), at(3, Ok, Stage::Ehlo)];
+    for (at, micros) in addresses.iter_mut().zip([Some(30), Some(10), None]) {
+        at.outcome.certificate_not_after = micros.map(Timestamp::from_micros);
+    }
+    let outcome = verdict(&host("mx", 25), &Resolution::NotNeeded, &addresses);
+    assert_eq!(outcome.certificate_not_after, Some(Timestamp::from_micros(10)));
+}
+
+#[test]
+fn messages_keep_their_bound_with_the_address_added() {
+    let mut addresses = vec![at(1, Permanent, Stage::Ehlo), at(2, Permanent, Stage::Ehlo)];
+    addresses[0].outcome.message = "x".repeat(MAX_MESSAGE);
+    let outcome = verdict(&host("mx", 25), &Resolution::NotNeeded, &addresses);
+    assert!(
+        outcome.message.len() <= MAX_MESSAGE && outcome.message.ends_with("of 2 addresses)"),
+        "{}",
+        outcome.message
+    );
+}
+
+#[test]
+fn every_address_has_its_turn() {
+    let few: Vec<SocketAddr> = (0..16_u8).rev().map(|last| (Ipv4Addr::new(192, 0, 2, last), 25).into()).collect();
+    let chosen = in_turn(&few, 1);
+    assert!(chosen.len() == 16 && chosen.is_sorted());
+    for count in [17_u8, 40, 100, 255] {
+        let many: Vec<SocketAddr> = (0..count).map(|last| (Ipv4Addr::new(192, 0, 2, last), 25).into()).collect();
+        let rounds = u64::from(count).div_ceil(MAX_ADDRESSES as u64);
+        let mut tried: Vec<_> = (1..=rounds).flat_map(|sequence| in_turn(&many, sequence)).collect();
+        tried.sort_unstable();
+        tried.dedup();
+        assert_eq!(tried, many);
+    }
+}
+
+#[tokio::test]
+async fn a_round_is_small_while_it_waits() {
+    let rounds = Rounds::new(&settings(), Clock::system(), Metrics::new(&mut Registry::default())).unwrap();
+    let prepared = rounds.prepare(target(service(vec![])));
+    let known = Mutex::default();
+    let round = rounds.run(&prepared, 1, &known);
+    assert!(size_of_val(&round) < 4096, "{} octets", size_of_val(&round));
+}

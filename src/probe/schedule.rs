@@ -1,0 +1,296 @@
+//! When rounds start: one task with one queue of timers for all targets, a short-lived task per round.
+//!
+//! A target that is new starts within [`FIRST_SPREAD`], sooner the fewer there are; one that changed starts at once, unless its last
+//! round began less than half an interval ago (a rolling update changes endpoints every few seconds). Then every round starts one
+//! interval after the one before, shifted by up to 5 %. Half of the shift is drawn once per target: a crowd that started together
+//! drifts apart steadily instead of by the square root of time.
+//!
+//! Rounds of one probe may overlap when its timeout exceeds its interval; numbers tell their order.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::time::{DelayQueue, delay_queue};
+
+use super::metrics::Metrics;
+use super::resolve::{Known, StartError};
+use super::round::Rounds;
+use super::{Settings, Target};
+use crate::clock::Clock;
+use crate::model::{ProbeKey, ProbeReport};
+
+/// Of one probe: the schema lets a timeout be ten times the interval.
+const MAX_IN_FLIGHT: usize = 10;
+/// Far below what the schema allows, 100 ms.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// What the schema allows.
+const MAX_INTERVAL: Duration = Duration::from_hours(24);
+/// New targets start within a tenth of their interval, and within this.
+const FIRST_SPREAD: Duration = Duration::from_secs(2);
+/// Each target under schedule widens the spread of new ones by this: 5,000 starts a second.
+const SPREAD_PER_TARGET: Duration = Duration::from_micros(200);
+/// A changed target starts within a tenth of its interval, and within this.
+const CHANGED_SPREAD: Duration = Duration::from_millis(50);
+/// Each of the two shares of a period's shift. Together 4.5 %: timers have a resolution of a millisecond, which must fit into 5 %.
+const SHIFT: f64 = 0.0225;
+
+/// What makes a round; a trait so that the schedule is tested without a network.
+pub trait Runner: Send + Sync + 'static {
+    /// A target made ready.
+    type Prepared: Send + Sync + 'static;
+    /// Makes a target ready; never blocks.
+    fn prepare(&self, target: Target) -> Self::Prepared;
+    /// The target that was made ready.
+    fn target(prepared: &Self::Prepared) -> &Target;
+    /// Makes a round.
+    fn run(
+        &self,
+        prepared: &Self::Prepared,
+        sequence: u64,
+        known: &Mutex<Known>,
+    ) -> impl Future<Output = ProbeReport> + Send;
+}
+
+/// A handle to the running prober; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Prober {
+    changes: Arc<Changes>,
+}
+
+/// What was asked for since the scheduler looked last: at most one change per probe, the latest.
+#[derive(Debug, Default)]
+struct Changes {
+    pending: Mutex<HashMap<ProbeKey, Option<Target>>>,
+    notify: Notify,
+}
+
+impl Prober {
+    /// Starts the prober on the current tokio runtime. It runs until `shutdown`; then it starts nothing more, and rounds under way end without a report.
+    ///
+    /// # Errors
+    /// When the DNS configuration or the name for EHLO cannot be used.
+    pub fn start(
+        settings: &Settings,
+        clock: Clock,
+        metrics: Metrics,
+        reports: Sender<ProbeReport>,
+        shutdown: CancellationToken,
+    ) -> Result<(Self, JoinHandle<()>), StartError> {
+        let rounds = Rounds::new(settings, clock, metrics.clone())?;
+        Ok(Self::start_with(rounds, metrics, reports, shutdown))
+    }
+
+    fn start_with<R: Runner>(
+        runner: R,
+        metrics: Metrics,
+        reports: Sender<ProbeReport>,
+        shutdown: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let changes = Arc::<Changes>::default();
+        let scheduler = Scheduler {
+            runner: Arc::new(runner),
+            changes: changes.clone(),
+            metrics,
+            reports,
+            entries: HashMap::new(),
+            timers: DelayQueue::new(),
+            rounds: JoinSet::new(),
+            sequence_floor: 0,
+        };
+        (Self { changes }, tokio::spawn(scheduler.run(shutdown)))
+    }
+
+    /// Probes this from now on, in place of what was probed under the same key. Does nothing if the revision is the same.
+    pub fn set(&self, target: Target) {
+        self.change(target.key.clone(), Some(target));
+    }
+
+    /// Probes this no more; reports of rounds under way are dropped.
+    pub fn remove(&self, key: &ProbeKey) {
+        self.change(key.clone(), None);
+    }
+
+    fn change(&self, key: ProbeKey, target: Option<Target>) {
+        self.changes.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key, target);
+        self.changes.notify.notify_one();
+    }
+}
+
+struct Scheduler<R: Runner> {
+    runner: Arc<R>,
+    changes: Arc<Changes>,
+    metrics: Metrics,
+    reports: Sender<ProbeReport>,
+    entries: HashMap<ProbeKey, Entry<R>>,
+    timers: DelayQueue<ProbeKey>,
+    rounds: JoinSet<()>,
+    /// The highest number that a removed target had reached: should it come back, it goes on from there.
+    sequence_floor: u64,
+}
+
+struct Entry<R: Runner> {
+    prepared: Arc<R::Prepared>,
+    shared: Arc<Shared>,
+    timer: delay_queue::Key,
+    due: Instant,
+    sequence: u64,
+    last_start: Option<Instant>,
+    /// This target's own share of the shift, from -1 to 1.
+    drift: f64,
+}
+
+/// What a revision of a target shares with its rounds.
+#[derive(Debug, Default)]
+struct Shared {
+    in_flight: AtomicUsize,
+    known: Mutex<Known>,
+    is_stale: AtomicBool,
+}
+
+struct InFlight(Arc<Shared>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<R: Runner> Scheduler<R> {
+    async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let has_timers = !self.timers.is_empty();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.changes.notify.notified() => self.take_changes(),
+                expired = poll_fn(|context| self.timers.poll_expired(context)), if has_timers => {
+                    if let Some(expired) = expired {
+                        self.start_round(expired.into_inner());
+                    }
+                }
+                _ = self.rounds.join_next(), if !self.rounds.is_empty() => {}
+            }
+            while self.rounds.try_join_next().is_some() {}
+        }
+    }
+
+    fn take_changes(&mut self) {
+        let pending = std::mem::take(&mut *self.changes.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let known = pending.len() + self.entries.len();
+        for (key, target) in pending {
+            match target {
+                Some(target) => self.set(key, target, known),
+                None => self.remove(&key),
+            }
+        }
+        self.metrics.targets.set(i64::try_from(self.entries.len()).unwrap_or(i64::MAX));
+    }
+
+    fn set(&mut self, key: ProbeKey, target: Target, targets: usize) {
+        let now = Instant::now();
+        let Some(entry) = self.entries.get_mut(&key) else {
+            let crowd = SPREAD_PER_TARGET.saturating_mul(u32::try_from(targets).unwrap_or(u32::MAX));
+            let due = now + random_below((interval(&target) / 10).min(FIRST_SPREAD).min(crowd));
+            let entry = Entry {
+                prepared: Arc::new(self.runner.prepare(target)),
+                shared: Arc::default(),
+                timer: self.timers.insert_at(key.clone(), due),
+                due,
+                sequence: self.sequence_floor,
+                last_start: None,
+                drift: shift(),
+            };
+            self.entries.insert(key, entry);
+            return;
+        };
+        let before = R::target(&entry.prepared);
+        if before.revision == target.revision {
+            return;
+        }
+        entry.shared.is_stale.store(true, Ordering::Relaxed);
+        let known = if before.destination == target.destination {
+            entry.shared.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        } else {
+            Known::default()
+        };
+        entry.shared = Arc::new(Shared { known: Mutex::new(known), ..Shared::default() });
+        let promptly = now + random_below((interval(&target) / 10).min(CHANGED_SPREAD));
+        entry.due = match entry.last_start {
+            Some(last_start) => promptly.max(last_start + interval(&target) / 2),
+            None => promptly.min(entry.due),
+        };
+        // `reset_at` would panic if the timer were gone.
+        self.timers.try_remove(&entry.timer);
+        entry.timer = self.timers.insert_at(key, entry.due);
+        entry.prepared = Arc::new(self.runner.prepare(target));
+    }
+
+    fn remove(&mut self, key: &ProbeKey) {
+        if let Some(entry) = self.entries.remove(key) {
+            entry.shared.is_stale.store(true, Ordering::Relaxed);
+            self.timers.try_remove(&entry.timer);
+            self.sequence_floor = self.sequence_floor.max(entry.sequence);
+        }
+    }
+
+    fn start_round(&mut self, key: ProbeKey) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let now = Instant::now();
+        self.metrics.start_lag(now.saturating_duration_since(entry.due));
+        let interval = interval(R::target(&entry.prepared));
+        // From the actual start: two rounds are never closer than an interval less 5 %, even when this one is late.
+        entry.due = now + interval.mul_f64(1.0 + SHIFT * (entry.drift + shift()));
+        entry.timer = self.timers.insert_at(key, entry.due);
+        if entry.shared.in_flight.load(Ordering::Relaxed) >= MAX_IN_FLIGHT {
+            self.metrics.skipped_rounds.inc();
+            return;
+        }
+        entry.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        entry.sequence += 1;
+        entry.last_start = Some(now);
+        let in_flight = InFlight(entry.shared.clone());
+        let (runner, prepared, sequence) = (self.runner.clone(), entry.prepared.clone(), entry.sequence);
+        let (reports, metrics) = (self.reports.clone(), self.metrics.clone());
+        self.rounds.spawn(async move {
+            let report = runner.run(&prepared, sequence, &in_flight.0.known).await;
+            if in_flight.0.is_stale.load(Ordering::Relaxed) {
+                metrics.stale_reports.inc();
+                return;
+            }
+            match reports.try_send(report) {
+                Ok(()) | Err(TrySendError::Closed(_)) => {}
+                Err(TrySendError::Full(report)) => {
+                    metrics.report_waits.inc();
+                    // Nobody listens any more only while the process ends.
+                    let _ = reports.send(report).await;
+                }
+            }
+        });
+    }
+}
+
+/// The interval that is kept, whatever a target says: an interval of nothing would be a loop, one of centuries no instant.
+fn interval(target: &Target) -> Duration {
+    target.interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
+}
+
+/// From -1 to 1.
+fn shift() -> f64 {
+    fastrand::f64().mul_add(2.0, -1.0)
+}
+
+fn random_below(bound: Duration) -> Duration {
+    bound.mul_f64(fastrand::f64())
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

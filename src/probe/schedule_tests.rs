@@ -1,0 +1,269 @@
+use std::net::SocketAddr;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::time::sleep;
+
+use super::*;
+use crate::model::{
+    Depth, Destination, EvidenceClass, ObjectKey, Outcome, Resolution, ServicePort, Stage, Timestamp, Tls, TlsMode,
+    TrustAnchors,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Start {
+    key: ProbeKey,
+    revision: u64,
+    sequence: u64,
+    at: Instant,
+}
+
+/// Notes when rounds start; each lasts as long as the test says.
+struct Fake {
+    starts: UnboundedSender<Start>,
+    lasts: Duration,
+}
+
+impl Runner for Fake {
+    type Prepared = Target;
+
+    fn prepare(&self, target: Target) -> Target {
+        target
+    }
+
+    fn target(prepared: &Target) -> &Target {
+        prepared
+    }
+
+    async fn run(&self, target: &Target, sequence: u64, _: &Mutex<Known>) -> ProbeReport {
+        let (key, revision) = (target.key.clone(), target.revision);
+        self.starts.send(Start { key, revision, sequence, at: Instant::now() }).unwrap();
+        sleep(self.lasts).await;
+        let (class, stage) = (EvidenceClass::Ok, Stage::Connect);
+        ProbeReport {
+            key: target.key.clone(),
+            revision: target.revision,
+            sequence,
+            started_at: Timestamp::default(),
+            finished_at: Timestamp::default(),
+            resolution: Resolution::NotNeeded,
+            addresses: vec![],
+            outcome: Outcome { class, stage, message: String::new(), certificate_not_after: None, elapsed: self.lasts },
+        }
+    }
+}
+
+struct Running {
+    prober: Prober,
+    starts: UnboundedReceiver<Start>,
+    reports: Receiver<ProbeReport>,
+    registry: Registry,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn start(lasts: Duration, queue: usize) -> Running {
+    let mut registry = Registry::default();
+    let (starts, started) = mpsc::unbounded_channel();
+    let (reports, reported) = mpsc::channel(queue);
+    let shutdown = CancellationToken::new();
+    let metrics = Metrics::new(&mut registry);
+    let (prober, task) = Prober::start_with(Fake { starts, lasts }, metrics, reports, shutdown.clone());
+    Running { prober, starts: started, reports: reported, registry, shutdown, task }
+}
+
+impl Running {
+    fn started(&mut self) -> Vec<Start> {
+        std::iter::from_fn(|| self.starts.try_recv().ok()).collect()
+    }
+
+    fn metric(&self, name: &str) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        let name = format!("mail_failover_probe_{name} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().to_owned()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn key(number: usize) -> ProbeKey {
+    ProbeKey { backend: ObjectKey::new("shop", format!("backend-{number}")), probe: "smtp".into() }
+}
+
+fn target(number: usize, revision: u64, interval: Duration) -> Target {
+    let endpoints: Vec<SocketAddr> = vec![];
+    Target {
+        key: key(number),
+        revision,
+        destination: Destination::Service(ServicePort { dns_name: "a.shop.svc".into(), port: 25, endpoints }),
+        tls: Tls { mode: TlsMode::None, server_name: "a.shop.svc".into(), trust: TrustAnchors::WellKnown },
+        interval,
+        timeout: interval / 2,
+        depth: Depth::Ehlo,
+    }
+}
+
+fn gaps(starts: &[Start]) -> Vec<Duration> {
+    starts.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_targets_start_once_an_interval_each_and_drift_apart() {
+    const TARGETS: u16 = 10_000;
+    const ROUNDS: u16 = 12;
+    let interval = 10 * SECOND;
+    let mut running = start(Duration::from_millis(20), TARGETS.into());
+    let began = Instant::now();
+    for number in 0..TARGETS {
+        running.prober.set(target(number.into(), 1, interval));
+    }
+    let mut by_key: HashMap<ProbeKey, Vec<Start>> = HashMap::new();
+    let until = sleep(interval * ROUNDS.into());
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            () = &mut until => break,
+            Some(start) = running.starts.recv() => by_key.entry(start.key.clone()).or_default().push(start),
+            Some(_) = running.reports.recv() => {}
+        }
+    }
+    assert_eq!(by_key.len(), usize::from(TARGETS));
+    let mut last_cycle = [0_u16; 10];
+    for starts in by_key.values() {
+        // Promptly, but not all at once: within a tenth of the interval.
+        assert!(starts[0].at - began <= interval / 10 + Duration::from_millis(2));
+        for gap in gaps(starts) {
+            assert!(gap >= interval * 95 / 100 && gap <= interval * 105 / 100, "{gap:?}");
+        }
+        assert!(starts.len() >= usize::from(ROUNDS) - 1);
+        assert!(starts.iter().map(|start| start.sequence).eq(1..=starts.len() as u64));
+        let last = starts.last().unwrap().at - began;
+        last_cycle[usize::try_from(last.as_secs() % 10).unwrap()] += 1;
+    }
+    // After two minutes they no longer come in one tenth of the interval.
+    assert!(last_cycle.iter().all(|starts| *starts < TARGETS / 3), "{last_cycle:?}");
+    assert_eq!(running.metric("targets"), TARGETS.to_string());
+    assert_eq!(running.metric("skipped_rounds_total"), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_targets_start_at_once() {
+    let mut running = start(Duration::ZERO, 10);
+    let began = Instant::now();
+    for number in 0..5 {
+        running.prober.set(target(number, 1, 10 * SECOND));
+    }
+    sleep(Duration::from_millis(10)).await;
+    let starts = running.started();
+    assert_eq!(starts.len(), 5);
+    assert!(starts.iter().all(|start| start.at - began <= Duration::from_millis(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_target_starts_at_once_but_not_twice_an_interval_too_often() {
+    let mut running = start(Duration::ZERO, 1000);
+    running.prober.set(target(0, 1, 10 * SECOND));
+    sleep(6 * SECOND).await;
+    assert_eq!(running.started().len(), 1);
+    running.prober.set(target(0, 2, 10 * SECOND));
+    sleep(Duration::from_millis(60)).await;
+    let starts = running.started();
+    assert_eq!((starts.len(), starts[0].revision, starts[0].sequence), (1, 2, 2));
+    // A rolling update: a change every second.
+    for revision in 3..103 {
+        running.prober.set(target(0, revision, 10 * SECOND));
+        sleep(SECOND).await;
+    }
+    let starts = running.started();
+    assert!((18..=21).contains(&starts.len()), "{}", starts.len());
+    assert!(gaps(&starts).iter().all(|gap| *gap >= 5 * SECOND));
+    // The same revision again changes nothing.
+    sleep(10 * SECOND).await;
+    running.started();
+    running.prober.set(target(0, 102, 10 * SECOND));
+    sleep(Duration::from_millis(60)).await;
+    assert!(running.started().len() <= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_changes_before_its_first_round_is_not_put_off() {
+    let mut running = start(Duration::ZERO, 10);
+    for revision in 1..50 {
+        running.prober.set(target(0, revision, 10 * SECOND));
+        tokio::task::yield_now().await;
+    }
+    sleep(Duration::from_millis(60)).await;
+    let starts = running.started();
+    assert!(!starts.is_empty());
+    assert_eq!(starts[0].sequence, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_of_what_is_changed_or_removed_meanwhile_are_dropped() {
+    let mut running = start(3 * SECOND, 10);
+    running.prober.set(target(0, 1, 4 * SECOND));
+    running.prober.set(target(1, 1, 4 * SECOND));
+    sleep(SECOND).await;
+    running.prober.set(target(0, 2, 4 * SECOND));
+    running.prober.remove(&key(1));
+    sleep(6 * SECOND).await;
+    let report = running.reports.try_recv().unwrap();
+    assert_eq!((report.key, report.revision, report.sequence), (key(0), 2, 2));
+    assert!(running.reports.try_recv().is_err());
+    assert_eq!(running.metric("stale_reports_total"), "2");
+    assert_eq!(running.metric("targets"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_comes_back_goes_on_counting() {
+    let mut running = start(Duration::ZERO, 100);
+    running.prober.set(target(0, 1, SECOND));
+    sleep(5 * SECOND).await;
+    let last = running.started().last().unwrap().sequence;
+    assert!(last >= 4);
+    running.prober.remove(&key(0));
+    sleep(SECOND).await;
+    running.prober.set(target(0, 2, SECOND));
+    sleep(SECOND).await;
+    assert_eq!(running.started()[0].sequence, last + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_overlap_ten_at_most_and_the_others_are_counted() {
+    let mut running = start(30 * SECOND, 100);
+    running.prober.set(target(0, 1, SECOND));
+    sleep(25 * SECOND).await;
+    let starts = running.started();
+    assert!(starts.iter().map(|start| start.sequence).eq(1..=10));
+    assert!(running.metric("skipped_rounds_total").parse::<u32>().unwrap() >= 13);
+    sleep(10 * SECOND).await;
+    assert!(running.started().len() > 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_makes_rounds_wait_and_loses_nothing() {
+    let mut running = start(Duration::ZERO, 1);
+    running.prober.set(target(0, 1, SECOND));
+    sleep(5 * SECOND).await;
+    assert!(running.metric("report_waits_total").parse::<u32>().unwrap() >= 2);
+    let mut seen = vec![];
+    while let Ok(report) = running.reports.try_recv() {
+        seen.push(report.sequence);
+        tokio::task::yield_now().await;
+    }
+    assert!(seen.len() >= 3 && seen.iter().copied().eq(1..=seen.len() as u64), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_shutdown_nothing_starts_and_nothing_is_reported() {
+    let mut running = start(2 * SECOND, 10);
+    running.prober.set(target(0, 1, SECOND));
+    sleep(SECOND).await;
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    running.prober.set(target(1, 1, SECOND));
+    sleep(10 * SECOND).await;
+    assert!(running.reports.recv().await.is_none());
+}

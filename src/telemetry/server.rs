@@ -1,0 +1,260 @@
+//! The HTTP server of `/livez`, `/readyz` and `/metrics`.
+//!
+//! It serves one request per connection, so that one deadline bounds everything a client can do: be slow to ask, be slow to read,
+//! or hold a connection and do nothing. Probes of the kubelet open a connection each time anyway.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Heartbeat, Readiness};
+
+/// How many connections are served at a time; more wait in the kernel's queue until one ends, at most [`CONNECTION_DEADLINE`].
+const CONNECTIONS: usize = 64;
+/// How long a client may take to send the head of its request.
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a connection may last.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
+/// How long to wait after the kernel could not give out a connection: too many open files, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the server tells.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The pulse of the controller's loop.
+    pub heartbeat: Heartbeat,
+    /// What is waited for at start.
+    pub readiness: Readiness,
+}
+
+/// A server that listens already and serves nothing yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    delayed: Counter,
+    cut: Counter,
+}
+
+impl Server {
+    /// Listens on this address.
+    pub async fn bind(address: SocketAddr, registry: &mut Registry) -> io::Result<Self> {
+        let server =
+            Self { listener: TcpListener::bind(address).await?, delayed: Counter::default(), cut: Counter::default() };
+        registry.register(
+            "mail_failover_http_connections_delayed",
+            "Connections to the telemetry server that had to wait because too many were open",
+            server.delayed.clone(),
+        );
+        registry.register(
+            "mail_failover_http_connections_cut",
+            "Connections to the telemetry server that were closed at their deadline",
+            server.cut.clone(),
+        );
+        Ok(server)
+    }
+
+    /// The address it listens on; the port is the real one where 0 was asked for.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, then lets what is under way come to its end.
+    pub async fn serve(self, registry: Registry, state: State, shutdown: CancellationToken) {
+        let app = app(Arc::new(registry), state);
+        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let connections = TaskTracker::new();
+        let accept = async {
+            loop {
+                if permits.available_permits() == 0 {
+                    self.delayed.inc();
+                }
+                let Ok(permit) = permits.clone().acquire_owned().await else { return };
+                match self.listener.accept().await {
+                    Ok((stream, _peer)) => {
+                        let (app, cut) = (app.clone(), self.cut.clone());
+                        connections.spawn(async move {
+                            if tokio::time::timeout(CONNECTION_DEADLINE, connection(stream, app)).await.unwrap_or(true)
+                            {
+                                cut.inc();
+                            }
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection to the telemetry server");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = accept => {}
+        }
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+/// Serves one request. Returns whether the client used up its time for the head of the request.
+async fn connection(stream: TcpStream, app: Router) -> bool {
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .await;
+    served.is_err_and(|error| {
+        tracing::debug!(%error, "a connection to the telemetry server failed");
+        error.is_timeout()
+    })
+}
+
+fn app(registry: Arc<Registry>, state: State) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(state)
+        .route("/metrics", get(move || async move { metrics(&registry) }))
+}
+
+async fn livez(extract::State(state): extract::State<State>) -> Response {
+    if state.heartbeat.is_alive() {
+        return "ok\n".into_response();
+    }
+    let age = state.heartbeat.age().as_secs();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the controller's loop has not come round for {age} s\n")).into_response()
+}
+
+async fn readyz(extract::State(state): extract::State<State>) -> Response {
+    let missing = state.readiness.missing();
+    if missing.is_empty() {
+        return "ok\n".into_response();
+    }
+    let lines = missing.iter().fold(String::new(), |mut lines, (what, why)| {
+        let _ = writeln!(lines, "{what}: {why}");
+        lines
+    });
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+}
+
+fn metrics(registry: &Registry) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be encoded: {error}\n")).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    struct Running {
+        address: SocketAddr,
+        state: State,
+        shutdown: CancellationToken,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    async fn start() -> Running {
+        let mut registry = crate::telemetry::registry();
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), &mut registry).await.expect("a free port");
+        let address = server.local_addr().expect("an address");
+        let state = State { heartbeat: Heartbeat::new(Duration::from_mins(1)), readiness: Readiness::default() };
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(server.serve(registry, state.clone(), shutdown.clone()));
+        Running { address, state, shutdown, task }
+    }
+
+    async fn request(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("the server closes the connection after its answer");
+        answer
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_is_missing_one_per_line() {
+        let server = start().await;
+        server.state.readiness.expect("Service");
+        server.state.readiness.expect("MailRoute");
+        server.state.readiness.hindered("MailRoute", "the server could not find the requested resource (404 NotFound)");
+        let answer = request(server.address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        let body = "MailRoute: the server could not find the requested resource (404 NotFound)\nService: waiting for the first answer\n";
+        assert!(answer.ends_with(body), "{answer}");
+        server.state.readiness.met("Service");
+        server.state.readiness.met("MailRoute");
+        assert!(request(server.address, "/readyz").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_the_openmetrics_format() {
+        let server = start().await;
+        let answer = request(server.address, "/metrics").await;
+        assert!(
+            answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("# EOF\n"), "{answer}");
+        assert!(request(server.address, "/nothing").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_dead_loop_is_told_as_such() {
+        let server = start().await;
+        assert!(request(server.address, "/livez").await.starts_with("HTTP/1.1 200"));
+        let dead = State { heartbeat: Heartbeat::new(Duration::ZERO), ..server.state };
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(livez(extract::State(dead)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn silent_clients_are_cut_and_keep_nobody_out_for_longer() {
+        let server = start().await;
+        let mut silent = vec![];
+        for _ in 0..CONNECTIONS {
+            silent.push(TcpStream::connect(server.address).await.expect("it listens"));
+        }
+        let begun = std::time::Instant::now();
+        let answer = request(server.address, "/metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(begun.elapsed() < CONNECTION_DEADLINE + Duration::from_secs(2), "it took {:?}", begun.elapsed());
+        assert!(!answer.contains("mail_failover_http_connections_delayed_total 0"), "the bound bit:\n{answer}");
+        assert!(!answer.contains("mail_failover_http_connections_cut_total 0"), "the deadline bit:\n{answer}");
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_told_to() {
+        let server = start().await;
+        server.shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(5), server.task).await.expect("in time").expect("without a panic");
+        TcpStream::connect(server.address).await.expect_err("nobody listens");
+    }
+}

@@ -1,0 +1,111 @@
+//! The watched kinds, and what of their objects is worth keeping.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
+use crate::controller::input::{Change, Input, Source};
+use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
+
+/// What `kubectl apply` keeps for itself: the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A watched kind.
+pub(super) trait Watched:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+    /// Its source.
+    const SOURCE: Source;
+
+    /// The label selector of its watch.
+    fn selector() -> Option<String> {
+        None
+    }
+
+    /// Drops what nobody needs.
+    fn strip(&mut self) {}
+
+    /// A change as an input.
+    fn input(change: Change<Self>) -> Input;
+}
+
+/// Drops from the metadata what nobody needs, and it is much: managed fields are often larger than the object.
+pub(super) fn strip_metadata(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    metadata.annotations = metadata.annotations.take().filter(|annotations| !annotations.is_empty());
+}
+
+impl Watched for SendingBackend {
+    const SOURCE: Source = Source::Backends;
+
+    fn input(change: Change<Self>) -> Input {
+        Input::Backend(change)
+    }
+}
+
+impl Watched for FailoverPolicy {
+    const SOURCE: Source = Source::Policies;
+
+    fn input(change: Change<Self>) -> Input {
+        Input::Policy(change)
+    }
+}
+
+impl Watched for MailRoute {
+    const SOURCE: Source = Source::Routes;
+
+    fn input(change: Change<Self>) -> Input {
+        Input::Route(change)
+    }
+}
+
+impl Watched for Service {
+    const SOURCE: Source = Source::Services;
+
+    fn strip(&mut self) {
+        self.status = None;
+    }
+
+    fn input(change: Change<Self>) -> Input {
+        Input::Service(change)
+    }
+}
+
+impl Watched for EndpointSlice {
+    const SOURCE: Source = Source::EndpointSlices;
+
+    fn strip(&mut self) {
+        for endpoint in &mut self.endpoints {
+            endpoint.deprecated_topology = None;
+            endpoint.hints = None;
+            endpoint.node_name = None;
+            endpoint.target_ref = None;
+            endpoint.zone = None;
+        }
+    }
+
+    fn input(change: Change<Self>) -> Input {
+        Input::EndpointSlice(change)
+    }
+}
+
+impl Watched for ConfigMap {
+    const SOURCE: Source = Source::ConfigMaps;
+
+    fn selector() -> Option<String> {
+        Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
+    }
+
+    fn input(change: Change<Self>) -> Input {
+        Input::ConfigMap(change)
+    }
+}

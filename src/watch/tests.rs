@@ -1,0 +1,247 @@
+//! The watches against a scripted API server, in virtual time.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use axum::http::{Request, Response, StatusCode};
+use futures::stream;
+use kube::client::Body;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tower::{BoxError, service_fn};
+
+use super::*;
+use crate::controller::input::Change;
+
+/// What the API server does with one request.
+enum Answer {
+    List(Vec<Value>),
+    /// These events, and then the connection is closed (`true`) or stays open.
+    Watch(Vec<Value>, bool),
+    Error(StatusCode, &'static str),
+    /// No answer at all.
+    Silence,
+}
+
+/// When each request came, and for what.
+type Requests = Arc<Mutex<Vec<(Instant, String)>>>;
+
+/// Answers requests in this order; each must be a list or a watch as scripted. What comes after the script is never answered.
+fn scripted(script: Vec<Answer>) -> (Client, Requests) {
+    let script = Arc::new(Mutex::new(VecDeque::from(script)));
+    let requests = Arc::new(Mutex::new(vec![]));
+    let log = requests.clone();
+    let service = service_fn(move |request: Request<Body>| {
+        let answer = script.lock().expect("not poisoned").pop_front();
+        let uri = request.uri().to_string();
+        log.lock().expect("not poisoned").push((Instant::now(), uri.clone()));
+        async move {
+            let watches = uri.contains("watch=true");
+            let (status, body) =
+                match answer {
+                    Some(Answer::List(items)) => {
+                        assert!(!watches, "a list was expected: {uri}");
+                        let list = json!({"kind": "List", "metadata": {"resourceVersion": "100"}, "items": items});
+                        (StatusCode::OK, axum::body::Body::from(list.to_string()))
+                    }
+                    Some(Answer::Watch(events, closes)) => {
+                        assert!(watches, "a watch was expected: {uri}");
+                        let lines = events.into_iter().map(|event| Ok::<_, BoxError>(format!("{event}\n")));
+                        let rest = stream::poll_fn(move |_| {
+                            if closes { std::task::Poll::Ready(None) } else { std::task::Poll::Pending }
+                        });
+                        (StatusCode::OK, axum::body::Body::from_stream(stream::iter(lines).chain(rest)))
+                    }
+                    Some(Answer::Error(status, reason)) => {
+                        let body =
+                            json!({"kind": "Status", "status": "Failure", "reason": reason, "code": status.as_u16()});
+                        (status, axum::body::Body::from(body.to_string()))
+                    }
+                    Some(Answer::Silence) | None => std::future::pending().await,
+                };
+            Ok::<_, BoxError>(Response::builder().status(status).body(body)?)
+        }
+    });
+    (Client::new(service, "default"), requests)
+}
+
+/// An input of the watch of `ConfigMaps` in one word: `name`, `name?` when it is unreadable, `-name` when it is gone, or `synced`.
+pub(super) fn word(input: &Input) -> String {
+    if let Input::Synced(Source::ConfigMaps) = input {
+        return "synced".to_owned();
+    }
+    let Input::ConfigMap(change) = input else { panic!("{input:?} is not expected") };
+    match change {
+        Change::Applied(object) => object.metadata.name.clone().unwrap_or_default(),
+        Change::Unreadable(unreadable) => format!("{}?", unreadable.key.name),
+        Change::Deleted(key) => format!("-{}", key.name),
+    }
+}
+
+struct Running {
+    inputs: mpsc::Receiver<Input>,
+    readiness: Readiness,
+    requests: Requests,
+    registry: Registry,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(script: Vec<Answer>) -> Self {
+        let (client, requests) = scripted(script);
+        let (sender, inputs) = mpsc::channel(1);
+        let mut registry = Registry::default();
+        let context = Context {
+            inputs: sender,
+            readiness: Readiness::default(),
+            metrics: Metrics::new(&mut registry),
+            shutdown: CancellationToken::new(),
+        };
+        let (readiness, shutdown) = (context.readiness.clone(), context.shutdown.clone());
+        readiness.expect(Source::ConfigMaps.as_str());
+        let task = tokio::spawn(watch::<ConfigMap>(client, context));
+        Self { inputs, readiness, requests, registry, shutdown, task }
+    }
+
+    /// The next inputs, one word each.
+    async fn told(&mut self, count: usize) -> String {
+        let mut words = vec![];
+        for _ in 0..count {
+            let input = tokio::time::timeout(Duration::from_mins(5), self.inputs.recv()).await;
+            words.push(word(&input.expect("in time").expect("the watch lives")));
+        }
+        words.join(" ")
+    }
+
+    async fn assert_quiet(&mut self) {
+        let input = tokio::time::timeout(Duration::from_secs(20), self.inputs.recv()).await;
+        assert!(input.is_err(), "{input:?}");
+    }
+
+    fn requested_at(&self) -> Vec<Duration> {
+        let requests = self.requests.lock().expect("not poisoned");
+        requests.iter().map(|(at, _)| at.duration_since(requests[0].0)).collect()
+    }
+
+    fn assert_metric(&self, line: &str) {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("metrics are encodable");
+        assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
+    }
+}
+
+fn object(name: &str, version: u32) -> Value {
+    let version = version.to_string();
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "mail", "name": name, "uid": name, "resourceVersion": version}})
+}
+
+fn event(kind: &str, object: &Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn gone() -> Value {
+    json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "reason": "Expired", "code": 410}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_list_reports_what_has_vanished_meanwhile() {
+    let mut watch = Running::start(vec![
+        Answer::List(vec![object("a", 1), object("b", 2)]),
+        Answer::Watch(vec![event("ADDED", &object("c", 101)), gone()], true),
+        Answer::List(vec![object("b", 2), object("d", 103)]),
+        Answer::Watch(vec![event("DELETED", &object("d", 104))], false),
+    ]);
+    assert_eq!(watch.told(3).await, "a b synced");
+    assert!(watch.readiness.missing().is_empty());
+    assert_eq!(watch.told(1).await, "c");
+    let mut rest: Vec<_> = watch.told(4).await.split(' ').map(str::to_owned).collect();
+    rest[1..3].sort();
+    assert_eq!(rest, ["d", "-a", "-c", "-d"]);
+    watch.assert_quiet().await;
+    watch.assert_metric(r#"mail_failover_watch_lists_total{kind="ConfigMap"} 2"#);
+    watch.assert_metric(r#"mail_failover_watch_errors_total{kind="ConfigMap",problem="gone"} 1"#);
+    watch.assert_metric(r#"mail_failover_watch_objects{kind="ConfigMap"} 1"#);
+    watch.assert_metric(r#"mail_failover_watch_synced{kind="ConfigMap"} 1"#);
+    let requests = watch.requests.lock().expect("not poisoned");
+    let selector = "labelSelector=app.kubernetes.io%2Fmanaged-by%3Dmail-failover-operator";
+    assert!(requests.iter().all(|(_, uri)| uri.contains(selector)), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_refused_because_its_version_is_gone_lists_anew() {
+    let mut watch = Running::start(vec![
+        Answer::List(vec![object("a", 1)]),
+        Answer::Error(StatusCode::GONE, "Expired"),
+        Answer::List(vec![object("b", 103)]),
+        Answer::Watch(vec![], false),
+    ]);
+    assert_eq!(watch.told(4).await, "a synced b -a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_object_stalls_nothing() {
+    let mut malformed = object("bad", 2);
+    malformed["data"] = json!(7);
+    let mut watch = Running::start(vec![
+        Answer::List(vec![object("a", 1), malformed.clone(), object("c", 3)]),
+        Answer::Watch(vec![event("MODIFIED", &malformed), event("ADDED", &object("d", 101))], false),
+    ]);
+    assert_eq!(watch.told(4).await, "a bad? c synced");
+    assert_eq!(watch.told(1).await, "d");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_told_and_waited_out_with_a_growing_pause() {
+    let forbidden = || Answer::Error(StatusCode::FORBIDDEN, "Forbidden");
+    let mut script: Vec<_> = (0..9).map(|_| forbidden()).collect();
+    script.extend([Answer::List(vec![object("a", 1)]), Answer::Watch(vec![], false)]);
+    let mut watch = Running::start(script);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let missing = watch.readiness.missing();
+    assert_eq!(missing.len(), 1);
+    let (what, why) = &missing[0];
+    assert!(*what == "ConfigMap" && why.contains("403") && why.contains("grant list and watch"), "{what}: {why}");
+    assert_eq!(watch.told(2).await, "a synced");
+    watch.assert_metric(r#"mail_failover_watch_errors_total{kind="ConfigMap",problem="list"} 9"#);
+    let at = watch.requested_at();
+    let pauses: Vec<_> = at.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).take(9).collect();
+    assert!(pauses[0] <= FIRST_BACKOFF, "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= LONGEST_BACKOFF), "{pauses:?}");
+    assert!(pauses[7..].iter().all(|pause| *pause >= LONGEST_BACKOFF / 2), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_watch_is_resumed_within_a_minute_without_a_new_list() {
+    let mut watch = Running::start(vec![
+        Answer::List(vec![object("a", 1)]),
+        Answer::Watch(vec![], false),
+        Answer::Watch(vec![event("ADDED", &object("b", 101))], false),
+        Answer::Silence,
+    ]);
+    assert_eq!(watch.told(3).await, "a synced b");
+    let at = watch.requested_at();
+    assert!(at[2].saturating_sub(at[1]) <= Duration::from_mins(1), "{at:?}");
+    watch.assert_metric(r#"mail_failover_watch_lists_total{kind="ConfigMap"} 1"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_makes_the_watch_wait_and_is_counted() {
+    let mut watch = Running::start(vec![
+        Answer::List(vec![object("a", 1), object("b", 2), object("c", 3)]),
+        Answer::Watch(vec![], false),
+    ]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    watch.assert_metric(r#"mail_failover_watch_input_waits_total{kind="ConfigMap"} 1"#);
+    assert_eq!(watch.told(4).await, "a b c synced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_told_to_though_nobody_receives() {
+    let mut watch = Running::start(vec![Answer::List((0..50).map(|n| object(&format!("o{n}"), n)).collect())]);
+    assert_eq!(watch.told(1).await, "o0");
+    watch.shutdown.cancel();
+    watch.task.await.expect("it ends without a panic");
+}

@@ -1,0 +1,192 @@
+//! From the events of a watch to changes: what is new, what is different, what is gone.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::runtime::watcher::Event;
+
+use super::guard::{Guarded, Invalid};
+use super::kinds::{Watched, strip_metadata};
+use crate::controller::input::{Change, Input, Unreadable};
+use crate::model::ObjectKey;
+
+/// Which version of an object was reported.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    uid: Box<str>,
+    resource_version: Box<str>,
+}
+
+/// What has been reported of one kind. No I/O, no clock.
+#[derive(Debug)]
+pub(super) struct Tracker<K> {
+    known: HashMap<ObjectKey, Version>,
+    /// While a list is under way: what it has brought so far.
+    listed: Option<HashSet<ObjectKey>>,
+    synced: bool,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Default for Tracker<K> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), listed: None, synced: false, kind: PhantomData }
+    }
+}
+
+impl<K: Watched> Tracker<K> {
+    /// How many objects there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Appends what an event means.
+    pub(super) fn handle(&mut self, event: Event<Guarded<K>>, out: &mut Vec<Input>) {
+        match event {
+            // A list that broke off starts over.
+            Event::Init => self.listed = Some(HashSet::new()),
+            Event::InitApply(object) => {
+                let key = key(object.meta());
+                self.apply(key.clone(), object, out);
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(key);
+                }
+            }
+            Event::InitDone => {
+                if let Some(listed) = self.listed.take() {
+                    let vanished = self.known.extract_if(|key, _| !listed.contains(key));
+                    out.extend(vanished.map(|(key, _)| K::input(Change::Deleted(key))));
+                }
+                if !std::mem::replace(&mut self.synced, true) {
+                    out.push(Input::Synced(K::SOURCE));
+                }
+            }
+            Event::Apply(object) => self.apply(key(object.meta()), object, out),
+            Event::Delete(object) => {
+                let key = key(object.meta());
+                if self.known.remove(&key).is_some() {
+                    out.push(K::input(Change::Deleted(key)));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, key: ObjectKey, object: Guarded<K>, out: &mut Vec<Input>) {
+        let metadata = object.meta();
+        let version = Version {
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+        };
+        match self.known.entry(key.clone()) {
+            Entry::Occupied(known) if *known.get() == version => return,
+            Entry::Occupied(mut known) => {
+                // Deleted and made anew while the watch was interrupted: nothing of the old one must live on.
+                if known.get().uid != version.uid {
+                    out.push(K::input(Change::Deleted(key.clone())));
+                }
+                known.insert(version);
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(version);
+            }
+        }
+        out.push(K::input(match object.0 {
+            Ok(mut object) => {
+                strip_metadata(object.meta_mut());
+                object.strip();
+                Change::Applied(Box::new(object))
+            }
+            Err(Invalid { metadata, error }) => Change::Unreadable(Unreadable {
+                key,
+                uid: metadata.uid.unwrap_or_default(),
+                generation: metadata.generation.unwrap_or_default(),
+                resource_version: metadata.resource_version.unwrap_or_default(),
+                error,
+            }),
+        }));
+    }
+}
+
+fn key(metadata: &ObjectMeta) -> ObjectKey {
+    let part = |part: &Option<String>| part.as_deref().unwrap_or_default().to_owned();
+    ObjectKey::new(part(&metadata.namespace), part(&metadata.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::{Value, json};
+
+    use super::super::tests::word;
+    use super::*;
+
+    fn object(name: &str, uid: &str, version: u32) -> Value {
+        json!({"metadata": {"namespace": "mail", "name": name, "uid": uid, "resourceVersion": version.to_string()}})
+    }
+
+    fn guarded(object: Value) -> Guarded<ConfigMap> {
+        serde_json::from_value(object).expect("metadata is well formed")
+    }
+
+    /// What the tracker says, one word per input.
+    fn told(
+        tracker: &mut Tracker<ConfigMap>,
+        events: impl IntoIterator<Item = Event<Guarded<ConfigMap>>>,
+    ) -> Vec<String> {
+        let mut out = vec![];
+        for event in events {
+            tracker.handle(event, &mut out);
+        }
+        out.iter().map(word).collect()
+    }
+
+    #[test]
+    fn changes_are_reported_once_and_in_order() {
+        let listed = |name: &str, uid: &str, version| Event::InitApply(guarded(object(name, uid, version)));
+        let applied = |name: &str, uid: &str, version| Event::Apply(guarded(object(name, uid, version)));
+        let deleted = |name: &str, uid: &str, version| Event::Delete(guarded(object(name, uid, version)));
+        let malformed = || Event::InitApply(guarded(json!({"metadata": object("bad", "4", 4)["metadata"], "data": 7})));
+        let mut tracker = Tracker::default();
+        for (what, events, want) in [
+            (
+                "a first list",
+                vec![Event::Init, listed("a", "1", 1), listed("b", "2", 2), Event::InitDone],
+                "a b synced",
+            ),
+            ("a change", vec![applied("a", "1", 3)], "a"),
+            ("its echo", vec![applied("a", "1", 3)], ""),
+            ("a deletion", vec![deleted("b", "2", 4)], "-b"),
+            ("a deletion of what was not known", vec![deleted("c", "3", 4)], ""),
+            ("a list without changes", vec![Event::Init, listed("a", "1", 3), Event::InitDone], ""),
+            ("a list that breaks off", vec![Event::Init], ""),
+            ("and starts over", vec![Event::Init, listed("b", "9", 5), Event::InitDone], "b -a"),
+            ("another object of the same name", vec![Event::Init, listed("b", "10", 6), Event::InitDone], "-b b"),
+            (
+                "a malformed object among others",
+                vec![Event::Init, malformed(), listed("b", "10", 7), Event::InitDone],
+                "bad? b",
+            ),
+            ("its removal", vec![Event::Init, listed("b", "10", 7), Event::InitDone], "-bad"),
+        ] {
+            assert_eq!(told(&mut tracker, events).join(" "), want, "{what}");
+        }
+        assert_eq!(tracker.len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_dropped() {
+        let mut object = object("a", "1", 1);
+        object["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
+        object["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/last-applied-configuration": "{}", "keep": "this"});
+        object["metadata"]["labels"] = json!({"keep": "this"});
+        let mut out = vec![];
+        Tracker::default().handle(Event::Apply(guarded(object)), &mut out);
+        let [Input::ConfigMap(Change::Applied(config_map))] = out.as_slice() else { panic!("{out:?}") };
+        assert_eq!(config_map.metadata.managed_fields, None);
+        assert_eq!(config_map.metadata.annotations, Some([("keep".to_owned(), "this".to_owned())].into()));
+        assert_eq!(config_map.metadata.labels, Some([("keep".to_owned(), "this".to_owned())].into()));
+    }
+}

@@ -1,0 +1,85 @@
+//! What is deliberately absent, checked: the invariants of ARCHITECTURE.md that a compiler does not see.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let mut found = vec![];
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has no sources");
+    found
+}
+
+/// Lines outside comments and outside test modules that contain any of the words.
+fn offences(folder: &str, forbidden: &[&str]) -> Vec<String> {
+    let mut offences = vec![];
+    for path in sources(folder).into_iter().filter(|path| !path.to_string_lossy().ends_with("_tests.rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for (line, number) in code.lines().zip(1..).filter(|(line, _)| !line.trim_start().starts_with("//")) {
+            if let Some(word) = forbidden.iter().find(|word| line.contains(**word)) {
+                offences.push(format!("{}:{number}: {word}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    offences
+}
+
+#[test]
+fn model_and_engine_are_pure() {
+    let impure = [
+        "kube",
+        "k8s_openapi",
+        "tokio",
+        "serde",
+        "futures",
+        "async ",
+        "Instant",
+        "SystemTime",
+        "fastrand",
+        "rand::",
+        "std::fs",
+        "std::net::Tcp",
+        "std::io",
+        "std::thread",
+        "std::env",
+        "tracing",
+    ];
+    for folder in ["src/model", "src/engine"] {
+        assert_eq!(offences(folder, &impure), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn outputs_only_say_what_should_be() {
+    assert_eq!(
+        offences("src/output", &["kube::", "tokio", "async ", "Instant", "SystemTime", "fastrand"]),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn one_place_reads_the_wall_clock_and_one_place_writes_to_the_api_server() {
+    let readers: Vec<_> = offences("src", &["SystemTime::now", "jiff::Timestamp::now", "Zoned::now"]);
+    assert!(readers.iter().all(|reader| reader.contains("src/clock.rs")), "{readers:#?}");
+    let writers = offences("src", &[".patch(", ".patch_status(", ".create(&", ".replace(", ".delete(&"]);
+    let allowed = |writer: &String| writer.contains("src/controller/applier.rs") || writer.contains("src/leader/");
+    assert!(writers.iter().all(allowed), "{writers:#?}");
+}
+
+#[test]
+fn nobody_decides_outside_the_engine() {
+    let deciders = offences("src", &["decide("]);
+    let allowed = |decider: &String| decider.contains("src/engine/") || decider.contains("src/controller/route.rs");
+    assert!(deciders.iter().all(allowed), "{deciders:#?}");
+}

@@ -1,0 +1,207 @@
+//! Every CEL rule of the resource definitions, evaluated as the API server does: each has a spec that breaks it, and a sound one passes.
+
+use std::collections::BTreeSet;
+
+use kube_cel::Validator;
+use mail_failover_operator::api::crds;
+use serde_json::{Value, json};
+
+fn schema(kind: &str) -> Value {
+    let crd = crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+    serde_json::to_value(crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
+}
+
+/// What the API server would answer about this spec.
+fn refusals(kind: &str, spec: &Value) -> Vec<String> {
+    let object = json!({ "metadata": { "name": "x" }, "spec": spec });
+    match Validator::new().validate(&schema(kind), &object, None) {
+        Ok(()) => vec![],
+        Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
+    }
+}
+
+fn backend() -> Value {
+    json!({"smtp": {"host": "relay.example", "port": 587, "tls": {"mode": "StartTLS", "caRef": {"configMap": "ca"}}},
+        "probes": [{"name": "submit", "interval": "10s", "timeout": "5s", "smtp": {"depth": "StartTLS"}}]})
+}
+
+fn policy() -> Value {
+    json!({"hold": {"cooldown": "168h", "minimumStay": "0s"}, "failback": {"after": "10m"}})
+}
+
+fn route() -> Value {
+    json!({"backends": [{"name": "a"}, {"name": "b"}],
+        "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}]})
+}
+
+/// A sound spec with one place changed.
+fn with(mut spec: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match spec.pointer_mut(parent).unwrap() {
+        Value::Array(list) if key == "-" => list.push(value),
+        Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
+        parent if value.is_null() => {
+            parent.as_object_mut().unwrap().remove(key);
+        }
+        parent => parent[key] = value,
+    }
+    spec
+}
+
+#[test]
+fn sound_specs_pass() {
+    let addresses = ["192.0.2.7", "2001:db8::7", "relay-1.example", "mail"];
+    for address in addresses {
+        assert_eq!(
+            refusals("SendingBackend", &with(backend(), "/smtp/host", json!(address))),
+            Vec::<String>::new(),
+            "{address}"
+        );
+    }
+    let service = json!({"service": {"name": "relay", "port": "smtp", "tls": {"mode": "StartTLS"}}, "probes": [{"name": "a", "smtp": {"depth": "StartTLS"}}]});
+    assert_eq!(refusals("SendingBackend", &service), Vec::<String>::new());
+    assert_eq!(refusals("FailoverPolicy", &policy()), Vec::<String>::new());
+    assert_eq!(refusals("FailoverPolicy", &json!({})), Vec::<String>::new());
+    assert_eq!(refusals("MailRoute", &route()), Vec::<String>::new());
+}
+
+#[test]
+fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
+    let port = json!({"name": "smtp", "port": 2525});
+    let broken: Vec<(&str, Value, &str)> = vec![
+        (
+            "SendingBackend",
+            with(backend(), "/smtp", Value::Null),
+            "exactly one of spec.smtp and spec.service must be set",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/service", json!({"name": "a", "port": 25})),
+            "exactly one of spec.smtp and spec.service must be set",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", json!({"mode": "None"})),
+            "depth StartTLS needs a tls.mode other than None",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/-", json!({"name": "submit", "smtp": {}})),
+            "spec.probes[].name must be unique",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/host", json!("relay.example:587")),
+            "spec.smtp.host must be a DNS name or an IP address",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/host", json!("192.0.2.999")),
+            "spec.smtp.host must be a DNS name or an IP address",
+        ),
+        ("SendingBackend", with(backend(), "/smtp/host", json!("127.0.0.1")), "must not be a loopback"),
+        ("SendingBackend", with(backend(), "/smtp/host", json!("fe80::1")), "must not be a loopback"),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls/mode", json!("Opportunistic")),
+            "tls.caRef has an effect with mode StartTLS or Implicit only",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", json!({"mode": "None", "serverName": "a"})),
+            "tls.serverName has no effect with mode None",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls/caRef", json!({})),
+            "exactly one of tls.caRef.configMap and tls.caRef.secret",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls/caRef/secret", json!("a")),
+            "exactly one of tls.caRef.configMap and tls.caRef.secret",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0/interval", json!("99ms")),
+            "spec.probes[].interval must be between 100ms and 24h",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0/interval", json!("25h")),
+            "spec.probes[].interval must be between 100ms and 24h",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0/timeout", json!("49ms")),
+            "spec.probes[].timeout must be between 50ms and 5m",
+        ),
+        ("SendingBackend", with(backend(), "/probes/0/timeout", json!("101s")), "at most ten times the interval"),
+        ("FailoverPolicy", with(policy(), "/hold/cooldown", json!("169h")), "spec.hold.cooldown must be at most 168h"),
+        (
+            "FailoverPolicy",
+            with(policy(), "/hold/minimumStay", json!("200h")),
+            "spec.hold.minimumStay must be at most 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/after", json!("200h")),
+            "spec.failback.after must be at most 168h",
+        ),
+        ("MailRoute", with(route(), "/backends/-", json!({"name": "a"})), "spec.backends[].name must be unique"),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", route()["outputs"][0].clone()),
+            "spec.outputs[].service.name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", route()["outputs"][1].clone()),
+            "spec.outputs[].configMap.name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", json!({})),
+            "exactly one of spec.outputs[].service and spec.outputs[].configMap",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/0/service/ports/-", port),
+            "spec.outputs[].service.ports[].name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/0/service/ports/-", json!({"name": "b", "port": 25})),
+            "spec.outputs[].service.ports[].port must be unique",
+        ),
+    ];
+    let mut tried = BTreeSet::new();
+    for (kind, spec, expected) in broken {
+        let refusals = refusals(kind, &spec);
+        assert!(refusals.iter().any(|refusal| refusal.contains(expected)), "{expected}: {refusals:?} for {spec}");
+        tried.extend(refusals);
+    }
+    let untried: Vec<_> = messages().difference(&tried).cloned().collect();
+    assert_eq!(untried, Vec::<String>::new(), "rules that no case of this test breaks");
+}
+
+/// The message of every rule there is.
+fn messages() -> BTreeSet<String> {
+    fn collect(schema: &Value, found: &mut BTreeSet<String>) {
+        match schema {
+            Value::Object(map) => {
+                for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                    found.insert(rule["message"].as_str().expect("a rule without a message").to_owned());
+                }
+                map.values().for_each(|value| collect(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    for kind in ["SendingBackend", "FailoverPolicy", "MailRoute"] {
+        collect(&schema(kind), &mut found);
+    }
+    found
+}
