@@ -4,6 +4,9 @@
 //! This module only says what may be written down. It never interprets a spec (`crate::resolve` does) and holds no defaults
 //! (`crate::model` does).
 
+// The texts are for `kubectl explain`, which shows backticks as they are.
+#![allow(clippy::doc_markdown)]
+
 mod crds;
 mod failover_policy;
 mod mail_route;

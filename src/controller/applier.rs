@@ -74,7 +74,7 @@ impl Applier {
                 tracing::warn!(kind = subject.kind.as_str(), key = %subject.key, step = name, %error, millis, "step failed");
             }
             Ok(_) => {
-                tracing::debug!(kind = subject.kind.as_str(), key = %subject.key, step = name, outcome, millis, "step done")
+                tracing::debug!(kind = subject.kind.as_str(), key = %subject.key, step = name, outcome, millis, "step done");
             }
         }
         Done { id, subject, result }
@@ -396,10 +396,7 @@ async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Result<
 }
 
 fn status(error: &kube::Error) -> Option<&Status> {
-    match error {
-        kube::Error::Api(status) => Some(status),
-        _ => None,
-    }
+    if let kube::Error::Api(status) = error { Some(status) } else { None }
 }
 
 fn code(error: &kube::Error) -> Option<u16> {

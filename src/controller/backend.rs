@@ -13,7 +13,7 @@ use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined,
 use super::step::{Step, Subject};
 use super::time::{micro_time, timestamp};
 use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
-use crate::engine::{Evidence, Health, Verdict};
+use crate::engine::{Evidence, Health, Judgement, Verdict};
 use crate::model::{
     Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
 };
@@ -361,7 +361,7 @@ fn is_elsewhere(before: &Destination, after: &Destination) -> bool {
     }
 }
 
-fn probe_status((name, judgement): (&Arc<str>, &crate::engine::Judgement)) -> api::ProbeStatus {
+fn probe_status((name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
     api::ProbeStatus {
         name: name.to_string(),
         health: api_health(judgement.health),
@@ -379,7 +379,7 @@ pub(super) fn api_health(health: Health) -> api::Health {
     }
 }
 
-pub(super) fn engine_health(health: api::Health) -> Health {
+fn engine_health(health: api::Health) -> Health {
     match health {
         api::Health::Healthy => Health::Healthy,
         api::Health::Unhealthy => Health::Unhealthy,
@@ -387,14 +387,21 @@ pub(super) fn engine_health(health: api::Health) -> Health {
     }
 }
 
-/// The verdict that a status of an earlier process holds.
-pub(super) fn persisted_message(status: Option<&SendingBackendStatus>, class: &str) -> String {
-    let status = status.filter(|status| status.reason.as_deref() == Some(class));
-    status.and_then(|status| status.message.clone()).unwrap_or_default()
+/// The judgement of a probe that an earlier leader wrote down.
+pub(super) fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
+    let class = EvidenceClass::from_name(&probe.reason)?;
+    let message = probe.message.clone().unwrap_or_default();
+    Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
 }
 
-/// The verdict of a backend that no route judges, as its own status holds it.
-pub(super) fn persisted_verdict(status: &SendingBackendStatus) -> Option<(Health, Timestamp, EvidenceClass)> {
-    let class = EvidenceClass::from_name(status.reason.as_deref()?)?;
-    Some((engine_health(status.health?), timestamp(status.since.as_ref()?), class))
+/// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
+pub(super) fn persisted_verdict(
+    verdict: &api::RouteBackendStatus,
+    backend: Option<&SendingBackendStatus>,
+) -> Option<Judgement> {
+    let since = timestamp(verdict.since.as_ref()?);
+    let own = backend.and_then(|status| EvidenceClass::from_name(status.reason.as_deref()?));
+    let class = EvidenceClass::from_name(&verdict.reason).or(own)?;
+    let message = backend.filter(|_| own == Some(class)).and_then(|status| status.message.clone());
+    Some(Judgement::restored(engine_health(verdict.health), since, class, message.unwrap_or_default()))
 }

@@ -147,8 +147,8 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn endpoints(facts: &Facts, port: IntOrString) -> Result<Vec<String>, ServiceProblem> {
-        let service = facts.service(&ObjectKey::new("shop", "relay"), &port)?;
+    fn endpoints(facts: &Facts, port: &IntOrString) -> Result<Vec<String>, ServiceProblem> {
+        let service = facts.service(&ObjectKey::new("shop", "relay"), port)?;
         Ok(service.endpoints.iter().map(ToString::to_string).collect())
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_service_is_followed_to_its_ready_endpoints_by_the_port_it_is_meant_by() {
         let mut facts = Facts::new("cluster.local");
         let key = ObjectKey::new("shop", "relay");
-        assert_eq!(endpoints(&facts, IntOrString::Int(25)), Err(ServiceProblem::NotFound));
+        assert_eq!(endpoints(&facts, &IntOrString::Int(25)), Err(ServiceProblem::NotFound));
         let service =
             json!({"spec": {"ports": [{"name": "smtp", "port": 25}, {"name": "dns", "port": 53, "protocol": "UDP"}]}});
         assert!(facts.note_service(&key, &serde_json::from_value(service).unwrap()));
@@ -171,10 +171,10 @@ mod tests {
         assert_eq!(facts.note_slice(&slice_key, &slice(ready.clone())), Some(key.clone()));
         assert_eq!(facts.note_slice(&slice_key, &slice(ready)), None);
         let both = Ok(vec!["192.0.2.1:2525".to_owned(), "192.0.2.2:2525".to_owned()]);
-        assert_eq!(endpoints(&facts, IntOrString::Int(25)), both);
-        assert_eq!(endpoints(&facts, IntOrString::String("smtp".to_owned())), both);
-        assert_eq!(endpoints(&facts, IntOrString::Int(53)), Err(ServiceProblem::PortNotFound));
+        assert_eq!(endpoints(&facts, &IntOrString::Int(25)), both);
+        assert_eq!(endpoints(&facts, &IntOrString::String("smtp".to_owned())), both);
+        assert_eq!(endpoints(&facts, &IntOrString::Int(53)), Err(ServiceProblem::PortNotFound));
         assert_eq!(facts.forget_slice(&slice_key), Some(key));
-        assert_eq!(endpoints(&facts, IntOrString::Int(25)), Ok(vec![]));
+        assert_eq!(endpoints(&facts, &IntOrString::Int(25)), Ok(vec![]));
     }
 }

@@ -9,7 +9,7 @@ use super::backoff::{Backoff, WriteBudget};
 use super::events;
 use super::known::{Known, unreadable_rejection};
 use super::resolve::{self, Rejection};
-use super::route_status::{Applied, Drafting, memory};
+use super::route_status::{Actuation, Drafting, memory};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
 use crate::api::{MailRoute, MailRouteStatus};
@@ -167,88 +167,83 @@ impl RouteEntry {
 
     /// The next missing step: confirm, decide, write the outputs, publish, write the rest of the status.
     pub(super) fn next(&mut self, subject: &Subject, around: &Surroundings<'_>) -> Next {
-        let now = around.now;
         if !self.is_confirmed {
             return Next { step: Some((Step::Confirm, None)), wake_at: None };
         }
         let Some(object) = self.object.as_ref().and_then(Known::readable) else { return Next::default() };
-        if !self.is_observed {
-            let Some(route) = &self.usable else {
-                return self.next_status(subject, around, None, Applied::Waiting, vec![]);
-            };
-            let keys = route.backends.iter().map(|name| subject.key.sibling(name.clone()));
-            let unheard = keys
-                .filter_map(|key| around.backends.get(&key))
-                .any(|backend| backend.is_pending() || (backend.usable.is_some() && !backend.evidence.is_observed()));
-            if unheard {
-                return Next::default();
-            }
-            self.is_observed = true;
-        }
-        let Some(route) = self.usable.clone() else {
-            return self.next_status(subject, around, None, Applied::Waiting, vec![]);
-        };
-        let before = object.status.clone().unwrap_or_default();
-        let memory = memory(&before);
-        let candidates = self.candidates(subject, &route, around);
-        let decision = decide(now, self.policy.as_ref(), &candidates, &memory);
-        let is_news = decision.memory.active != memory.active || !decision.announcements.is_empty();
-        if is_news {
-            if decision.transition.is_some() {
-                self.budget = None;
-            }
-            return self.next_status(subject, around, Some(&decision), Applied::Waiting, candidates);
-        }
         let owner = Owner { key: subject.key.clone(), uid: object.metadata.uid.clone().unwrap_or_default() };
         let is_being_deleted = object.metadata.deletion_timestamp.is_some();
-        let (mut writes, refusals, is_known) = self.plan(&owner, &route, decision.memory.active.as_deref(), around);
+        let before = object.status.clone().unwrap_or_default();
+        let Some(route) = self.usable.clone() else {
+            return self.report(subject, around, None, &Actuation::Waiting, &[]);
+        };
+        if !self.has_heard_of_every_backend(subject, &route, around) {
+            return Next::default();
+        }
+
+        let memory = memory(&before);
+        let candidates = self.candidates(subject, &route, around);
+        let decision = decide(around.now, self.policy.as_ref(), &candidates, &memory);
+        if decision.memory.active != memory.active || !decision.announcements.is_empty() {
+            self.budget = None;
+            return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
+        }
+
+        let mut plan = self.plan(&owner, &route, decision.memory.active.as_deref(), around);
         // The garbage collector takes away what a route under deletion owns: making it anew would be a race with it.
-        writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
-        let refusal_ends = self.refused.values().map(|refusal| refusal.until).min();
-        let mut wake_at = [decision.wake_at, refusal_ends].into_iter().flatten().min();
-        let mut applied = Applied::Waiting;
-        if writes.is_empty() {
-            if !refusals.is_empty() {
-                applied = Applied::Refused(refusals);
-            } else if is_known {
-                applied = Applied::Applied;
+        plan.writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
+        let (actuation, ends_at) = match self.actuate(plan, around.now) {
+            Ok(writes) => {
+                let step = Step::WriteOutputs { owner_uid: owner.uid, writes };
+                return Next { step: Some((step, None)), wake_at: decision.wake_at };
             }
-        } else if let Some(until) = self.output_backoff.until(now) {
-            wake_at = Some(wake_at.map_or(until, |at| at.min(until)));
-            applied = Applied::Failing(self.output_backoff.error().unwrap_or_default().to_owned());
-        } else {
-            match self.budget.get_or_insert_with(|| WriteBudget::full(now)).take(now) {
-                Ok(()) => {
-                    let step = Step::WriteOutputs { owner_uid: owner.uid, writes };
-                    return Next { step: Some((step, None)), wake_at };
-                }
-                Err(until) => {
-                    wake_at = Some(wake_at.map_or(until, |at| at.min(until)));
-                    applied = Applied::Failing("somebody else keeps changing the outputs back".to_owned());
-                }
-            }
-        }
+            Err(standing) => standing,
+        };
+        let wake_at = [decision.wake_at, ends_at].into_iter().flatten().min();
+
+        let outstanding = before.pending_events.iter().filter(|event| !self.published.contains(&event.name));
         let outstanding: Vec<_> =
-            before.pending_events.iter().filter(|event| !self.published.contains(&event.name)).collect();
-        if !outstanding.is_empty() && !matches!(applied, Applied::Failing(_)) {
-            let events = outstanding
-                .into_iter()
-                .map(|event| events::event(subject, &owner.uid, around.instance, event))
-                .collect();
-            return Next { step: Some((Step::PublishEvents(events), None)), wake_at };
+            outstanding.map(|event| events::event(subject, &owner.uid, around.instance, event)).collect();
+        if !outstanding.is_empty() && !matches!(actuation, Actuation::Failing(_)) {
+            return Next { step: Some((Step::PublishEvents(outstanding), None)), wake_at };
         }
-        let next = self.next_status(subject, around, Some(&decision), applied, candidates);
-        Next { wake_at, ..next }
+        Next { wake_at, ..self.report(subject, around, Some(&decision), &actuation, &candidates) }
     }
 
-    /// The writes that lead the outputs to `active`, what stands in their way, and whether where they should lead is known at all.
-    fn plan(
-        &self,
-        owner: &Owner,
-        route: &Route,
-        active: Option<&str>,
-        around: &Surroundings<'_>,
-    ) -> (Vec<Write>, Vec<Rejection>, bool) {
+    /// Whether each backend has been observed at least once since this process began; from then on this stays so, lest a backend that
+    /// is added to the list keep a dead one from being left.
+    fn has_heard_of_every_backend(&mut self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> bool {
+        let keys = route.backends.iter().map(|name| subject.key.sibling(name.clone()));
+        let is_unheard = |backend: &BackendEntry| {
+            backend.is_pending() || (backend.usable.is_some() && !backend.evidence.is_observed())
+        };
+        self.is_observed |= !keys.filter_map(|key| around.backends.get(&key)).any(is_unheard);
+        self.is_observed
+    }
+
+    /// The writes to do now; or how far the outputs are without any, and when that ends by itself.
+    fn actuate(&mut self, plan: Plan, now: Timestamp) -> Result<Vec<Write>, (Actuation, Option<Timestamp>)> {
+        let Plan { writes, refusals, is_target_known } = plan;
+        if writes.is_empty() {
+            let refusal_ends = self.refused.values().map(|refusal| refusal.until).min();
+            return Err(match (refusals.is_empty(), is_target_known) {
+                (false, _) => (Actuation::Refused(refusals), refusal_ends),
+                (true, true) => (Actuation::Complete, None),
+                (true, false) => (Actuation::Waiting, None),
+            });
+        }
+        if let Some(until) = self.output_backoff.until(now) {
+            let error = self.output_backoff.error().unwrap_or_default().to_owned();
+            return Err((Actuation::Failing(error), Some(until)));
+        }
+        let budget = self.budget.get_or_insert_with(|| WriteBudget::full(now));
+        budget.take(now).map(|()| writes).map_err(|until| {
+            (Actuation::Failing("somebody else keeps changing the outputs back".to_owned()), Some(until))
+        })
+    }
+
+    /// What leads the outputs to `active`.
+    fn plan(&self, owner: &Owner, route: &Route, active: Option<&str>, around: &Surroundings<'_>) -> Plan {
         let entry = active.and_then(|name| around.backends.get(&owner.key.sibling(name)));
         let backend = entry.and_then(|entry| entry.usable.clone());
         let target = match (active, entry, &backend) {
@@ -258,7 +253,7 @@ impl RouteEntry {
             (_, _, _) => None,
         };
         let desired = desired(owner, route, target.as_ref());
-        let is_known = target.is_some() && (desired.endpoints_known || route.services.is_empty());
+        let is_target_known = target.is_some() && (desired.endpoints_known || route.services.is_empty());
         let rivals: BTreeMap<_, _> =
             desired.claims.iter().filter_map(|key| (around.rival)(key).map(|rival| (key.clone(), rival))).collect();
         let standing = self.refused.iter().filter(|(_, refusal)| refusal.until > around.now);
@@ -268,7 +263,7 @@ impl RouteEntry {
             refused.iter().filter(|(key, _)| !rivals.contains_key(key)).map(|(_, rejection)| rejection.clone()),
         );
         let is_refused = |key: &OutputKey| rivals.contains_key(key) || refused.contains_key(key);
-        (writes(owner, desired, around.observed, is_refused), refusals, is_known)
+        Plan { writes: writes(owner, desired, around.observed, is_refused), refusals, is_target_known }
     }
 
     fn candidates(&self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> Vec<Candidate> {
@@ -312,13 +307,14 @@ impl RouteEntry {
         self.rejection.iter().cloned().chain(self.policy_problem.clone()).chain(missing).collect()
     }
 
-    fn next_status(
+    /// The write that makes the status say this, if it does not yet.
+    fn report(
         &self,
         subject: &Subject,
         around: &Surroundings<'_>,
         decision: Option<&Decision>,
-        applied: Applied,
-        candidates: Vec<Candidate>,
+        actuation: &Actuation,
+        candidates: &[Candidate],
     ) -> Next {
         let Some(object) = self.object.as_ref().and_then(Known::readable) else { return Next::default() };
         let before = object.status.clone().unwrap_or_default();
@@ -332,12 +328,21 @@ impl RouteEntry {
             thresholds: self.thresholds(),
             backends: around.backends,
         };
-        let status = drafting.status(decision, &applied, &candidates);
+        let status = drafting.status(decision, actuation, candidates);
         let wake_at = decision.and_then(|decision| decision.wake_at);
         let Some(patch) = patch(&before, &status) else { return Next { step: None, wake_at } };
         let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
         Next { step: Some((Step::WriteStatus { resource_version, patch }, Some(status))), wake_at }
     }
+}
+
+/// What leads outputs where they should.
+struct Plan {
+    writes: Vec<Write>,
+    /// What stands in the way.
+    refusals: Vec<Rejection>,
+    /// Whether where they should lead is known.
+    is_target_known: bool,
 }
 
 fn claimed(key: &OutputKey, rival: &ObjectKey) -> Rejection {

@@ -20,9 +20,9 @@ const MAX_HISTORY: usize = 10;
 
 /// How far the outputs lead where the decision says.
 #[derive(Debug)]
-pub(super) enum Applied {
+pub(super) enum Actuation {
     /// All of them do.
-    Applied,
+    Complete,
     /// Writes are under way, or where to lead is not known yet: nothing new is said.
     Waiting,
     /// Somebody else has them, or the API server does not accept them.
@@ -48,7 +48,7 @@ impl Drafting<'_> {
     pub(super) fn status(
         &self,
         decision: Option<&Decision>,
-        applied: &Applied,
+        actuation: &Actuation,
         candidates: &[Candidate],
     ) -> MailRouteStatus {
         let memory = decision.map_or_else(|| memory(self.before), |decision| decision.memory.clone());
@@ -74,20 +74,20 @@ impl Drafting<'_> {
             pending_events: vec![],
             conditions: vec![],
         };
-        self.record_transition(&mut status, decision.and_then(|decision| decision.transition.as_ref()), applied);
-        status.conditions = self.conditions(&status, applied, candidates);
-        status.pending_events = self.pending_events(decision, applied, &status);
+        self.record_transition(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
+        status.conditions = self.conditions(&status, actuation, candidates);
+        status.pending_events = self.pending_events(decision, actuation, &status);
         status.message = Some(events::truncated(&self.sentence(&memory, &status), MAX_MESSAGE));
         status
     }
 
-    fn record_transition(&self, status: &mut MailRouteStatus, transition: Option<&Transition>, applied: &Applied) {
+    fn record_transition(&self, status: &mut MailRouteStatus, transition: Option<&Transition>, actuation: &Actuation) {
         if let Some(transition) = transition {
             let transition = transition_status(transition);
             status.history.insert(0, transition.clone());
             status.history.truncate(MAX_HISTORY);
             status.last_transition = Some(transition);
-        } else if matches!(applied, Applied::Applied)
+        } else if matches!(actuation, Actuation::Complete)
             && let Some(last) = status.last_transition.as_mut().filter(|last| last.applied_at.is_none())
         {
             last.applied_at = Some(micro_time(self.now));
@@ -100,25 +100,25 @@ impl Drafting<'_> {
     fn conditions(
         &self,
         status: &MailRouteStatus,
-        applied: &Applied,
+        actuation: &Actuation,
         candidates: &[Candidate],
     ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
         let existing = &self.before.conditions;
         let active = status.active.first().map(|active| active.backend.as_str());
         let mut conditions = Conditions::new(existing, self.generation, self.now);
 
-        let (outputs, outputs_reason, outputs_message) = match applied {
-            Applied::Applied => {
+        let (outputs, outputs_reason, outputs_message) = match actuation {
+            Actuation::Complete => {
                 (Some(true), "Applied", format!("every output leads to {}", active.unwrap_or_default()))
             }
-            Applied::Refused(refusals) => {
+            Actuation::Refused(refusals) => {
                 (Some(false), refusals.first().map_or("Refused", |r| r.reason), joined(refusals))
             }
-            Applied::Failing(error) => (Some(false), "WriteFailed", error.clone()),
-            Applied::Waiting if is_true(existing, "OutputsApplied") => {
+            Actuation::Failing(error) => (Some(false), "WriteFailed", error.clone()),
+            Actuation::Waiting if is_true(existing, "OutputsApplied") => {
                 (Some(true), "Applied", condition_message(existing, "OutputsApplied").to_owned())
             }
-            Applied::Waiting => (None, "Waiting", "not written yet".to_owned()),
+            Actuation::Waiting => (None, "Waiting", "not written yet".to_owned()),
         };
         conditions.set("OutputsApplied", outputs, outputs_reason, &outputs_message);
 
@@ -128,7 +128,7 @@ impl Drafting<'_> {
                 conditions.set("Ready", Some(false), "NoneHealthy", "no backend can deliver");
             }
             (None, _, None) => {
-                conditions.set("Ready", Some(false), "AwaitingEvidence", "waiting for verdicts on the backends")
+                conditions.set("Ready", Some(false), "AwaitingEvidence", "waiting for verdicts on the backends");
             }
             (None, _, Some(active)) => match outputs {
                 Some(true) => conditions.set("Ready", Some(true), "Delivering", &format!("mail leaves by {active}")),
@@ -175,7 +175,7 @@ impl Drafting<'_> {
     fn pending_events(
         &self,
         decision: Option<&Decision>,
-        applied: &Applied,
+        actuation: &Actuation,
         status: &MailRouteStatus,
     ) -> Vec<PendingEvent> {
         let published = |event: &&PendingEvent| !self.published.contains(&event.name);
@@ -190,7 +190,7 @@ impl Drafting<'_> {
                     };
                     (telling, Some(transition.to.clone()), self.transition_note(transition))
                 }
-                Announcement::NoneHealthy => (Telling::NoneHealthy, None, self.none_healthy_note(status)),
+                Announcement::NoneHealthy => (Telling::NoneHealthy, None, Self::none_healthy_note(status)),
                 Announcement::Recovered => {
                     let by = status.active.first().map_or("", |active| active.backend.as_str());
                     (Telling::Recovered, None, format!("mail can leave again, by {by}"))
@@ -207,7 +207,7 @@ impl Drafting<'_> {
             let event = events::pending(self.subject, Telling::ConfigurationRejected, self.now, None, &rejected);
             events::push(&mut pending, event);
         }
-        if let Applied::Refused(refusals) = applied
+        if let Actuation::Refused(refusals) = actuation
             && !told("OutputsApplied", &joined(refusals))
         {
             let event = events::pending(self.subject, Telling::OutputRefused, self.now, None, &joined(refusals));
@@ -238,7 +238,7 @@ impl Drafting<'_> {
         format!("{} → {}: {}{seen}{after}", transition.from, transition.to, transition.reason.as_str())
     }
 
-    fn none_healthy_note(&self, status: &MailRouteStatus) -> String {
+    fn none_healthy_note(status: &MailRouteStatus) -> String {
         let verdicts: Vec<_> =
             status.backends.iter().map(|backend| format!("{}: {}", backend.name, backend.reason)).collect();
         let stays = match status.active.first() {
@@ -261,7 +261,7 @@ impl Drafting<'_> {
             Some(_) | None => "",
         };
         match memory.state {
-            State::NoneHealthy => self.none_healthy_note(status),
+            State::NoneHealthy => Self::none_healthy_note(status),
             State::Preferred => format!("mail leaves by {active}"),
             State::FailedOver => match &memory.last_transition {
                 Some(last) if last.to == *active => {

@@ -18,11 +18,10 @@ use super::references::{Reference, References};
 use super::resolve::{CaKey, Rejection, ca_key};
 use super::route::{Next, RouteEntry, Surroundings};
 use super::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
-use super::time::timestamp;
 use crate::api::{
     FailoverPolicy, FailoverPolicyStatus, MailRoute, MailRouteStatus, SendingBackend, SendingBackendStatus,
 };
-use crate::model::{EvidenceClass, ObjectKey, Policy, ProbeReport, Thresholds, Timestamp};
+use crate::model::{ObjectKey, Policy, ProbeReport, Thresholds, Timestamp};
 use crate::output::{Observed, Output, OutputKey};
 
 /// So many steps may be under way at once; a part of them is kept for routes, which must not wait behind ten thousand backends.
@@ -566,40 +565,28 @@ impl World {
         }
         for key in self.backends.keys().cloned().collect::<Vec<_>>() {
             self.refresh_backend(now, &key);
-            self.restore_verdict(&key);
+            self.adopt_persisted(&key);
         }
         self.dirty.extend(self.policies.keys().map(|key| subject(SubjectKind::Policy, key)));
     }
 
-    /// Before anything is observed, verdicts are what the last leader wrote down: a soak goes on where it was.
-    fn restore_verdict(&mut self, key: &ObjectKey) {
-        let users = self.references.users(&Reference::Backend(key.clone()));
-        let mut verdicts = vec![];
-        for entry in users.filter_map(|user| self.routes.get(&user.key)) {
-            let status = entry.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
-            let backend = status.and_then(|status| status.backends.iter().find(|backend| *backend.name == *key.name));
-            if let Some((backend, since)) = backend.and_then(|backend| Some((backend, backend.since.as_ref()?))) {
-                let health = backend::engine_health(backend.health);
-                verdicts.push((
-                    entry.thresholds(),
-                    health,
-                    timestamp(since),
-                    EvidenceClass::from_name(&backend.reason),
-                ));
-            }
-        }
+    /// What the last leader wrote down holds on: before anything is observed, all of it, so that a soak goes on where it was; afterwards,
+    /// since when the same verdict stands, so that a change of leaders rewrites no status.
+    fn adopt_persisted(&mut self, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else { return };
         let status = entry.object.as_ref().and_then(Known::readable).and_then(|object| object.status.clone());
-        let own = status.as_ref().and_then(backend::persisted_verdict);
-        if verdicts.is_empty()
-            && let Some((health, since, class)) = own
-        {
-            verdicts.push((Thresholds::default(), health, since, Some(class)));
+        for probe in status.iter().flat_map(|status| &status.probes) {
+            if let Some(judgement) = backend::persisted_probe(probe) {
+                entry.evidence.adopt_probe(&probe.name, &judgement);
+            }
         }
-        for (thresholds, health, since, class) in verdicts {
-            let class = class.or(own.map(|(_, _, class)| class)).unwrap_or(EvidenceClass::Inconclusive);
-            let message = backend::persisted_message(status.as_ref(), class.as_str());
-            entry.evidence.restore(thresholds, health, since, class, &message);
+        for user in self.references.users(&Reference::Backend(key.clone())) {
+            let Some(route) = self.routes.get(&user.key) else { continue };
+            let persisted = route.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
+            let of_backend = persisted.and_then(|status| status.backends.iter().find(|of| *of.name == *key.name));
+            if let Some(judgement) = of_backend.and_then(|of| backend::persisted_verdict(of, status.as_ref())) {
+                entry.evidence.adopt_verdict(route.thresholds(), &judgement);
+            }
         }
     }
 
@@ -614,6 +601,11 @@ impl World {
 
     fn take_leading(&mut self, is_leading: bool) {
         self.is_leading = is_leading;
+        if is_leading && self.is_synced() {
+            for key in self.backends.keys().cloned().collect::<Vec<_>>() {
+                self.adopt_persisted(&key);
+            }
+        }
         // What an earlier term has begun is worked out again; its answers, should they still come, are no harm.
         self.under_way.clear();
         for entry in self.routes.values_mut() {

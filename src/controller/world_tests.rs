@@ -730,3 +730,23 @@ fn what_an_earlier_term_left_under_way_is_not_taken_for_an_answer_in_a_later_one
     stage.run(5.0);
     assert_eq!(stage.active(), "primary");
 }
+
+#[test]
+fn a_standby_that_takes_over_rewrites_nothing_that_is_still_true() {
+    let (mut leader, mut standby) = (Stage::with(&quickstart()), Stage::with(&quickstart()));
+    standby.world.take(standby.now, Input::Leading(false));
+    // It probes on its own and sees everything a little later.
+    standby.now = standby.now + Duration::from_millis(37);
+    for stage in [&mut leader, &mut standby] {
+        stage.run(5.0);
+        stage.answer("primary", EvidenceClass::NoAnswer);
+        stage.run(10.0);
+    }
+    assert_eq!(standby.store.writes, 0, "a standby writes nothing");
+    standby.store = leader.store;
+    let writes = standby.store.writes;
+    standby.run(1.0);
+    standby.world.take(standby.now, Input::Leading(true));
+    standby.run(10.0);
+    assert_eq!(standby.store.writes, writes, "{:?}", &standby.store.log[writes..]);
+}

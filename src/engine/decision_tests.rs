@@ -51,10 +51,12 @@ fn memory(active: &str, state: State) -> Memory {
     Memory { active: Some(active.into()), since: at(0), state, last_transition }
 }
 
+/// Active, candidates, seconds since everything was as it is; then: active, state, hold.
+type Case<'a> = (&'a str, &'a str, u64, &'a str, State, Option<HoldReason>);
+
 #[test]
 fn where_mail_goes() {
-    // Active, candidates, seconds since everything was as it is, then: active, state, hold.
-    let cases: &[(&str, &str, u64, &str, State, Option<HoldReason>)] = &[
+    let cases: &[Case] = &[
         // A healthy preferred backend stays.
         ("a", "a+ b+", 0, "a", State::Preferred, None),
         // A dead one is left at once, past those that cannot deliver, whatever the holds.

@@ -69,10 +69,23 @@ impl Judgement {
     }
 
     /// The same verdict, before any observation of a new series: for thresholds that have just been changed.
+    #[must_use]
     pub fn carried_over(&self) -> Self {
         Self {
             first_failure_at: self.first_failure_at,
             ..Self::restored(self.health, self.since, self.class, self.message.clone())
+        }
+    }
+
+    /// Takes over what an earlier leader wrote down: all of it while nothing was observed; since when and why, once it is the same
+    /// verdict. A verdict of our own that differs stands.
+    pub fn adopt(&mut self, earlier: &Judgement) {
+        if !self.is_observed() {
+            *self = earlier.carried_over();
+        } else if self.health == earlier.health {
+            self.since = earlier.since;
+            self.class = earlier.class;
+            self.message.clone_from(&earlier.message);
         }
     }
 

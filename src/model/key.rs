@@ -17,6 +17,7 @@ impl ObjectKey {
     }
 
     /// The object of another name in the same namespace.
+    #[must_use]
     pub fn sibling(&self, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: self.namespace.clone(), name: name.into() }
     }
