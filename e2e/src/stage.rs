@@ -1,5 +1,6 @@
 //! What one trial has to itself on a cluster that it shares.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -70,7 +71,8 @@ impl Stage {
         let logs = self.operator_logs.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = format!("namespace {}, files in {}", self.namespace, self.folder.path().display());
         for log in logs.iter() {
-            text.push_str(&format!("\n--- the end of {} ---\n{}", log.display(), tail(log, TAIL)));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n--- the end of {} ---\n{}", log.display(), tail(log, TAIL));
         }
         text
     }
@@ -101,7 +103,7 @@ impl Stage {
     }
 
     /// The power to stop, pause and restart the API server. The trial must have asked for it:
-    /// [`Trial::stops_api_server`](crate::suite::Trial::stops_api_server).
+    /// [`Trial::stops_api_server`](crate::suite::Trial::stops_api_server) or `needs_control`.
     ///
     /// # Errors
     /// When the cluster is somebody else's.
@@ -144,6 +146,7 @@ impl Stage {
     /// When there is no free port.
     pub fn operator_options(&self, identity: &str) -> Result<operator::Options> {
         Ok(operator::Options {
+            program: None,
             kubeconfig: self.kubeconfig().to_owned(),
             lease_namespace: self.namespace.clone(),
             identity: identity.to_owned(),

@@ -228,6 +228,7 @@ pub struct SmtpProbe {
 
 /// How far a probe's dialogue goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum ProbeDepth {
     /// The TCP connection.
     Connect,
@@ -311,6 +312,7 @@ pub enum BackendType {
 
 /// The verdict about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum Health {
     /// Mail can leave this way.
     Healthy,
