@@ -4,6 +4,7 @@ use kube::Resource;
 
 use super::agenda::UnderWay;
 use super::{World, Written};
+use crate::api::{MailRouteStatus, SendingBackend, SendingBackendStatus};
 use crate::controller::events::{self, Telling};
 use crate::controller::input::{Input, Unreadable};
 use crate::controller::known::{Known, unreadable_rejection, unreadable_status};
@@ -78,6 +79,7 @@ impl World {
             }
             Some(Written::Backend(status)) => {
                 if let Some(entry) = self.backends.get_mut(&subject.key) {
+                    log_backend(subject, entry.object.as_ref().and_then(Known::readable), &status);
                     entry.status_written(resource_version, status);
                 }
             }
@@ -86,6 +88,7 @@ impl World {
                     let before =
                         entry.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
                     self.metrics.route_written(&subject.key, before, &status);
+                    log_route(subject, before, &status);
                     let left = entry.active().map(str::to_owned);
                     entry.status_written(resource_version, status);
                     if let Some(left) = left {
@@ -158,5 +161,36 @@ impl World {
                 Some(unreadable_status(unreadable, now))
             }
         }
+    }
+}
+
+/// Says in the log what a route's new status says that the one before did not.
+fn log_route(subject: &Subject, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
+    let earlier = before.and_then(|before| before.last_transition.as_ref());
+    if let Some(last) = &status.last_transition {
+        let (route, from, to, reason) = (&subject.key, &last.from, &last.to, &last.reason);
+        match earlier.filter(|earlier| earlier.id == last.id) {
+            None => tracing::info!(%route, from, to, reason, kind = ?last.kind, "a switch is decided"),
+            Some(earlier) if earlier.applied_at.is_none() && last.applied_at.is_some() => {
+                tracing::info!(%route, from, to, reason, "every output leads to the new backend");
+            }
+            Some(_) => {}
+        }
+    }
+    if before.and_then(|before| before.state) != status.state {
+        let message = status.message.as_deref().unwrap_or_default();
+        let state = status.state.map(|state| format!("{state:?}"));
+        tracing::info!(route = %subject.key, state, message, "the state of a route has changed");
+    }
+}
+
+/// Says in the log that a backend's health has changed.
+fn log_backend(subject: &Subject, before: Option<&SendingBackend>, status: &SendingBackendStatus) {
+    let earlier = before.and_then(|before| before.status.as_ref()).and_then(|before| before.health);
+    if earlier != status.health {
+        let health = status.health.map(|health| format!("{health:?}"));
+        let (reason, message) =
+            (status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default());
+        tracing::info!(backend = %subject.key, health, reason, message, "the health of a backend has changed");
     }
 }
