@@ -7,4 +7,5 @@ pub mod operator;
 pub mod process;
 pub mod scene;
 pub mod stage;
+pub mod standalone;
 pub mod suite;
