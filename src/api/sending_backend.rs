@@ -268,7 +268,8 @@ pub struct SendingBackendStatus {
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: Option<MicroTime>,
 
-    /// Why, as one word of a closed set: Ok, ConnectionRefused, NoAnswer, CertificateInvalid, …
+    /// Why, as one word of a closed set: Ok, ConnectionRefused, NoAnswer, CertificateInvalid, …; ServiceNotFound, CANotFound and
+    /// the like while the spec cannot be put into force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,

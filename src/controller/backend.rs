@@ -284,33 +284,24 @@ impl BackendEntry {
             events::push(&mut pending_events, events::pending(subject, telling, now, None, &note));
         }
 
-        let (r#type, host) = self.place();
+        let (r#type, host) = place(&object.spec);
+        let (reason, message) = match (verdict, rejections.first()) {
+            (Some(verdict), _) => (verdict.class.as_str(), verdict.message.as_str()),
+            (None, Some(rejection)) => (rejection.reason, rejection.message.as_str()),
+            (None, None) => (EvidenceClass::Inconclusive.as_str(), ""),
+        };
         SendingBackendStatus {
             observed_generation: Some(generation),
             r#type,
             host,
             health: Some(api_health(verdict.map_or(Health::Unknown, |verdict| verdict.health))),
             since: verdict.map(|verdict| micro_time(verdict.since)).or_else(|| before.since.clone()),
-            reason: Some(verdict.map_or(EvidenceClass::Inconclusive, |verdict| verdict.class).as_str().to_owned()),
-            message: verdict.map(|verdict| events::truncated(&verdict.message, MAX_MESSAGE)),
+            reason: Some(reason.to_owned()),
+            message: Some(events::truncated(message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
             certificate_not_after: self.certificates.values().map(|c| c.not_after).min().map(micro_time),
             probes: worst.iter().flat_map(|(_, probes)| probes.iter()).map(probe_status).collect(),
             pending_events,
             conditions: conditions.build(),
-        }
-    }
-
-    /// What it is and where, for people.
-    fn place(&self) -> (Option<BackendType>, Option<String>) {
-        let Some(usable) = &self.usable else { return (None, None) };
-        match &usable.destination {
-            Destination::Host(host) if host.host.contains(':') => {
-                (Some(BackendType::Smtp), Some(format!("[{}]:{}", host.host, host.port)))
-            }
-            Destination::Host(host) => (Some(BackendType::Smtp), Some(format!("{}:{}", host.host, host.port))),
-            Destination::Service(service) => {
-                (Some(BackendType::Service), Some(format!("{}:{}", service.dns_name, service.port)))
-            }
         }
     }
 
@@ -343,6 +334,20 @@ impl BackendEntry {
             }
         }
         tellings
+    }
+}
+
+/// What it is and where, for people, as the spec has it.
+fn place(spec: &api::SendingBackendSpec) -> (Option<BackendType>, Option<String>) {
+    match (&spec.smtp, &spec.service) {
+        (Some(smtp), _) if smtp.host.contains(':') => {
+            (Some(BackendType::Smtp), Some(format!("[{}]:{}", smtp.host, smtp.port)))
+        }
+        (Some(smtp), _) => (Some(BackendType::Smtp), Some(format!("{}:{}", smtp.host, smtp.port))),
+        (None, Some(service)) => {
+            (Some(BackendType::Service), Some(format!("{}:{}", service.name, resolve::port_text(&service.port))))
+        }
+        (None, None) => (None, None),
     }
 }
 

@@ -178,9 +178,9 @@ fn log_route(subject: &Subject, before: Option<&MailRouteStatus>, status: &MailR
         }
     }
     if before.and_then(|before| before.state) != status.state {
-        let message = status.message.as_deref().unwrap_or_default();
+        let detail = status.message.as_deref().unwrap_or_default();
         let state = status.state.map(|state| format!("{state:?}"));
-        tracing::info!(route = %subject.key, state, message, "the state of a route has changed");
+        tracing::info!(route = %subject.key, state, detail, "the state of a route has changed");
     }
 }
 
@@ -189,8 +189,8 @@ fn log_backend(subject: &Subject, before: Option<&SendingBackend>, status: &Send
     let earlier = before.and_then(|before| before.status.as_ref()).and_then(|before| before.health);
     if earlier != status.health {
         let health = status.health.map(|health| format!("{health:?}"));
-        let (reason, message) =
+        let (reason, detail) =
             (status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default());
-        tracing::info!(backend = %subject.key, health, reason, message, "the health of a backend has changed");
+        tracing::info!(backend = %subject.key, health, reason, detail, "the health of a backend has changed");
     }
 }
