@@ -8,4 +8,5 @@ pub mod operator;
 pub mod process;
 pub mod scene;
 pub mod stage;
+pub mod standalone;
 pub mod suite;

@@ -46,6 +46,14 @@ impl Stage {
             .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
             .await
             .with_context(|| format!("cannot make the namespace {namespace}"))?;
+        Self::set_in(cluster, kubectl, namespace)
+    }
+
+    /// Sets a stage in a namespace that exists, for a program that has the cluster to itself.
+    ///
+    /// # Errors
+    /// When there is no room for its files.
+    pub(crate) fn set_in(cluster: Arc<Cluster>, kubectl: &Path, namespace: String) -> Result<Self> {
         let folder =
             tempfile::Builder::new().prefix(&format!("{namespace}-")).tempdir().context("no temporary folder")?;
         Ok(Self { cluster, kubectl: kubectl.to_owned(), namespace, folder, operator_logs: Mutex::default() })

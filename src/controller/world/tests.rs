@@ -9,12 +9,12 @@ use kube::ResourceExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::backend::ProbeChange;
-use super::input::{Change, Input, Source, Unreadable};
-use super::metrics::Metrics;
-use super::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
-use super::world::{Effects, Settings, World};
+use super::{Effects, Settings, World};
 use crate::api::{FailoverPolicy, MailRoute, MailRouteStatus, RouteState, SendingBackend};
+use crate::controller::backend::ProbeChange;
+use crate::controller::input::{Change, Input, Source, Unreadable};
+use crate::controller::metrics::Metrics;
+use crate::controller::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
 use crate::model::{
     AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Timestamp,
 };

@@ -1,0 +1,296 @@
+//! `make demo`: a failover and a failback that a sending client survives, from nothing, on this machine.
+//!
+//! Starts a control plane, two SMTP servers and the operator, does what a user would with kubectl, and tells what happened when. Exits
+//! with 0 only when there was a failover, a failback, and no mail was lost. Nothing is left running, also after Ctrl-C.
+
+mod ink;
+mod timeline;
+
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
+use mail_failover_e2e::control_plane::namespace;
+use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
+use mail_failover_e2e::mail::sender::{Attempt, Journal, Sender, SenderOptions};
+use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mail::statistics::human;
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_active, wait_health};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::standalone;
+use mail_failover_operator::api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
+use tokio::time::sleep;
+
+use self::ink::{Ink, fold};
+use self::timeline::{Clock, Timeline, between};
+
+/// What is in examples/quickstart.yaml.
+const ROUTE: &str = "orders";
+const SERVICE: &str = "mail";
+const PORT: &str = "smtp";
+const PRIMARY: (&str, Ipv4Addr) = ("relay-a", Ipv4Addr::new(192, 0, 2, 11));
+const STANDBY: (&str, Ipv4Addr) = ("relay-b", Ipv4Addr::new(192, 0, 2, 12));
+/// A message this often.
+const PACE: Duration = Duration::from_millis(20);
+/// How long mail flows before the break, during the outage and after the failback, so that each can be seen.
+const STRETCH: Duration = Duration::from_secs(2);
+
+/// Watch a failover and a failback happen, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "demo")]
+struct Arguments {
+    /// What breaks.
+    #[arg(long, value_enum, default_value_t)]
+    fault: Kind,
+}
+
+/// How the primary fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Its process is gone: connections are refused.
+    #[default]
+    Refuse,
+    /// Its process is frozen: connections are accepted, nothing is said. A TCP check would not notice.
+    Hang,
+    /// It says 421 to everybody.
+    Unavailable,
+}
+
+impl Kind {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Refuse => Fault::Refuse,
+            Self::Hang => Fault::Silent,
+            Self::Unavailable => Fault::At(At::Banner, Action::Reply(421, "4.3.2 Service not available".into())),
+        }
+    }
+
+    fn told(self) -> &'static str {
+        match self {
+            Self::Refuse => "breaks: nobody listens any more, connections are refused",
+            Self::Hang => "breaks: it accepts connections and says nothing any more",
+            Self::Unavailable => "breaks: it greets everybody with 421",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The commands name files as a user in the repository does.
+    if let Err(error) = env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
+        eprintln!("the demo failed: the repository's folder: {error}");
+        return ExitCode::FAILURE;
+    }
+    standalone::run("the demo", async |stage| play(stage, arguments.fault).await)
+}
+
+async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
+    let server = |(name, address): (&'static str, Ipv4Addr)| {
+        SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
+    };
+    let (primary, standby) = (server(PRIMARY).await?, server(STANDBY).await?);
+    println!(
+        "Two SMTP servers listen: {} at {} and {} at {}.",
+        PRIMARY.0,
+        primary.address(),
+        STANDBY.0,
+        standby.address()
+    );
+    println!();
+
+    command(&stage, "apply -f crds/").await?;
+    command(&stage, "wait --for=condition=Established crds --all --timeout=30s").await?;
+    let operator = stage.start_operator("demo", &QUICK_LEASE)?;
+    println!("{}", Ink::Command.on("$ mail-failover run"));
+    operator.wait_ready(PATIENCE).await?;
+    println!("the operator is ready");
+    command(&stage, "apply -f examples/quickstart.yaml").await?;
+    command(&stage, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
+    wait_active(&stage, ROUTE, PRIMARY.0).await?;
+    command(&stage, "get mailroutes,services,endpointslices").await?;
+    println!();
+
+    let clock = Clock::read();
+    let endpoints = ServiceEndpoints::follow(stage.client(), stage.namespace(), SERVICE, PORT);
+    let sender = Sender::start(SenderOptions::new(PACE, endpoints.receiver()));
+    sender.wait_for("a first accepted message", PATIENCE, |totals| totals.accepted > 0).await?;
+    println!("An application sends 50 messages a second to {SERVICE}:25, wherever that leads.");
+    sleep(STRETCH).await;
+
+    let broken = Instant::now();
+    primary.set_fault(kind.fault()).await?;
+    println!("{}", Ink::Bad.on(&format!("{} {}.", PRIMARY.0, kind.told())));
+    sender.wait_for_failover(broken, PATIENCE).await.context("no failover")?;
+    let failed_over = wait_active(&stage, ROUTE, STANDBY.0).await.context("no failover")?;
+    println!("{}", Ink::Good.on(&format!("Mail leaves by {}.", STANDBY.0)));
+    sleep(STRETCH).await;
+
+    let repaired = Instant::now();
+    primary.repair().await?;
+    println!("{}", Ink::Good.on(&format!("{} is repaired.", PRIMARY.0)));
+    wait_health(&stage, PRIMARY.0, Health::Healthy, "Ok").await?;
+    let recovered = backend_status(&stage, PRIMARY.0).await?;
+    println!("{} is healthy again; the policy waits before it trusts that.", PRIMARY.0);
+    let failed_back = wait_active(&stage, ROUTE, PRIMARY.0).await.context("no failback")?;
+    println!("{}", Ink::Good.on(&format!("Mail leaves by {} again.", PRIMARY.0)));
+    sleep(STRETCH).await;
+    let journal = sender.stop(PATIENCE).await;
+
+    let mut timeline = Timeline::new(clock, broken);
+    timeline.seen(broken, Some(Ink::Bad), format!("{} {}", PRIMARY.0, kind.told()));
+    let outage = tell_failover(&mut timeline, &journal, &failed_over, broken)?;
+    timeline.seen(repaired, Some(Ink::Good), format!("{} is repaired", PRIMARY.0));
+    let since = recovered.since.as_ref().context("a healthy backend says since when")?;
+    timeline.told(since, None, format!("recovery: {} is healthy, after five good probes in a row", PRIMARY.0));
+    tell_failback(&mut timeline, &journal, &failed_back, primary.address(), clock)?;
+    println!();
+    println!("{}", Ink::Heading.on("Timeline (since the break; since the line above)"));
+    print!("{timeline}");
+    println!();
+
+    let all_there = tell_delivery(&journal, outage, &primary, &standby);
+    command(&stage, "get sendingbackends,failoverpolicies,mailroutes").await?;
+    println!();
+    command(&stage, "get events --sort-by=.metadata.creationTimestamp").await?;
+    println!();
+    all_there?;
+    operator.terminate(PATIENCE).await.context("the operator did not end when asked to")?;
+    println!(
+        "{}",
+        Ink::Good.on("A failover and a failback, and no mail was lost. Everything started here is stopped again.")
+    );
+    if namespace::keep() {
+        println!("E2E_KEEP is set: logs are kept.");
+    }
+    Ok(())
+}
+
+/// Runs kubectl, and shows what a user sees who types it.
+async fn command(stage: &Stage, line: &str) -> Result<()> {
+    println!("{}", Ink::Command.on(&format!("$ kubectl {line}")));
+    let output = stage.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
+    let tables: Vec<_> = output.trim_end().split("\n\n").map(fold).collect();
+    print!("{}", tables.join("\n"));
+    Ok(())
+}
+
+/// Returns how long the client was without a way out.
+fn tell_failover(
+    timeline: &mut Timeline,
+    journal: &Journal,
+    status: &MailRouteStatus,
+    broken: Instant,
+) -> Result<Duration> {
+    let failover = journal.failover_after(broken).context("the client saw no failover")?;
+    let outage = failover.took();
+    timeline.seen(
+        failover.first_failed.started,
+        Some(Ink::Bad),
+        format!("first failed send begins ({})", failover.first_failed.outcome),
+    );
+    timeline.seen(
+        failover.first_accepted.finished,
+        Some(Ink::Good),
+        format!(
+            "first mail accepted again, by {}: the client was without a way out for {}",
+            server_of(&failover.first_accepted),
+            human(outage)
+        ),
+    );
+    let transition = transition(status, TransitionKind::Failover)?;
+    ensure!(
+        (transition.from.as_str(), transition.to.as_str()) == (PRIMARY.0, STANDBY.0),
+        "the failover went from {} to {}",
+        transition.from,
+        transition.to
+    );
+    let evidence = transition.first_evidence_at.as_ref().context("a failover without evidence")?;
+    timeline.told(evidence, None, "evidence: the first probe begins that will fail");
+    let took = human(between(evidence, &transition.decided_at));
+    timeline.told(
+        &transition.decided_at,
+        None,
+        format!(
+            "detection and decision: {}, {} → {}, {took} after the first evidence",
+            transition.reason, transition.from, transition.to
+        ),
+    );
+    let applied = transition.applied_at.as_ref().context("the failover is not applied")?;
+    let took = human(between(&transition.decided_at, applied));
+    timeline.told(
+        applied,
+        None,
+        format!("write: Service and ConfigMap lead to {}, {took} after the decision", transition.to),
+    );
+    Ok(outage)
+}
+
+fn tell_failback(
+    timeline: &mut Timeline,
+    journal: &Journal,
+    status: &MailRouteStatus,
+    primary: SocketAddr,
+    clock: Clock,
+) -> Result<()> {
+    let transition = transition(status, TransitionKind::Failback)?;
+    timeline.told(
+        &transition.decided_at,
+        None,
+        format!("failback decided: {}, {} → {}", transition.reason, transition.from, transition.to),
+    );
+    let applied = transition.applied_at.as_ref().context("the failback is not applied")?;
+    timeline.told(applied, None, format!("write: Service and ConfigMap lead to {}", transition.to));
+    let decided = clock.instant(SystemTime::from(transition.decided_at.0));
+    let back = journal.attempts().find(|attempt| {
+        attempt.outcome.is_accepted() && attempt.endpoint == Some(primary) && attempt.started >= decided
+    });
+    let back = back.with_context(|| format!("no mail left by {} after the failback", PRIMARY.0))?;
+    timeline.seen(back.finished, Some(Ink::Good), format!("first mail accepted by {} again", PRIMARY.0));
+    Ok(())
+}
+
+/// The latest transition, which must be of this kind.
+fn transition(status: &MailRouteStatus, kind: TransitionKind) -> Result<&TransitionStatus> {
+    let last = status.last_transition.as_ref().with_context(|| format!("no {kind:?}"))?;
+    ensure!(last.kind == kind, "a {kind:?} was expected, and there was a {:?}", last.kind);
+    Ok(last)
+}
+
+fn server_of(attempt: &Attempt) -> &'static str {
+    match attempt.endpoint {
+        Some(endpoint) if endpoint.ip() == PRIMARY.1 => PRIMARY.0,
+        Some(endpoint) if endpoint.ip() == STANDBY.1 => STANDBY.0,
+        Some(_) | None => "another server",
+    }
+}
+
+/// Shows what became of the messages; an error when one is lost.
+fn tell_delivery(journal: &Journal, outage: Duration, primary: &SmtpServer, standby: &SmtpServer) -> Result<()> {
+    let totals = journal.totals();
+    let delivery = journal.delivery(&[primary, standby]);
+    let lost = delivery.lost + delivery.lost_but_delivered + delivery.vanished.len();
+    println!("{}", Ink::Heading.on("Messages"));
+    println!(
+        "  sent        {:>6}   of {} attempts, {} of them failed and were made again",
+        totals.sent, totals.attempts, totals.failed_attempts
+    );
+    println!("  accepted    {:>6}", totals.accepted);
+    let verdict = if lost == 0 { Ink::Good } else { Ink::Bad };
+    println!("  lost        {}", verdict.on(&format!("{lost:>6}")));
+    println!("  duplicated  {:>6}", delivery.duplicated);
+    for (server, count) in &delivery.messages {
+        println!("  {server:<10}  {count:>6}   received");
+    }
+    println!("  The client was without a way out for {}.", human(outage));
+    println!();
+    if lost > 0 {
+        bail!("{lost} messages are lost: {} given up, {} vanished", totals.lost, delivery.vanished.len());
+    }
+    ensure!(totals.outstanding() == 0, "{} messages are still on their way", totals.outstanding());
+    Ok(())
+}

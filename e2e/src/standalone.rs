@@ -1,0 +1,75 @@
+//! A program that is no suite: it has a control plane to itself and plays on one stage. The demo and the benches are such programs.
+//!
+//! What it prints is its own business; only what goes wrong around it is told here, on standard error.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::runtime::Runtime;
+
+use crate::control_plane::namespace::{self, Entry, Isolation};
+use crate::control_plane::{self, Binaries, Cluster, ControlPlane, Program};
+use crate::operator;
+use crate::stage::Stage;
+
+/// Where such a program's objects live: where a user's would who names no namespace.
+const NAMESPACE: &str = "default";
+
+/// Starts a control plane in namespaces of its own, plays `body` on it and takes everything down. Call it first thing in `main`.
+///
+/// The definitions of the custom resources are not installed.
+pub fn run<F>(program: &str, body: F) -> ExitCode
+where
+    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+{
+    match try_run(body) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{program} failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run<F>(body: F) -> Result<ExitCode>
+where
+    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+{
+    let options = control_plane::Options::default();
+    // What takes a network, and what takes minutes the first time, happens before there is no network.
+    let binaries = Binaries::locate(&options.programs())?;
+    operator::build()?;
+    match namespace::enter(Isolation::Network)? {
+        Entry::Finished(code) => return Ok(code),
+        Entry::Forbidden(why) => bail!("{why}"),
+        Entry::Inside => {}
+    }
+    let runtime = Runtime::new()?;
+    let result = runtime.block_on(play(&binaries, options, body));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn play<F>(binaries: &Binaries, options: control_plane::Options, body: F) -> Result<()>
+where
+    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+{
+    let own = ControlPlane::start(binaries, options).await?;
+    let took = own.took();
+    let cluster = Arc::new(Cluster::Own(Box::new(own)));
+    let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
+    println!(
+        "Kubernetes {version} is ready after {:.1} s ({}), in a network of its own.",
+        took.as_secs_f64(),
+        binaries.origin()
+    );
+    let kubectl = binaries.path(Program::Kubectl)?;
+    let stage = Arc::new(Stage::set_in(cluster, kubectl, NAMESPACE.to_owned())?);
+    let result = body(Arc::clone(&stage)).await;
+    result.map_err(|error| match Arc::into_inner(stage) {
+        Some(mut stage) => error.context(stage.describe_failure()),
+        None => error,
+    })
+}
