@@ -1,5 +1,7 @@
 //! What kubectl shows.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -131,6 +133,19 @@ pub fn trials() -> Vec<Trial> {
                 Err(error) if error.to_string().contains("unknown field \"spec.suspend\"") => Ok(()),
                 Err(error) => Err(error),
             }
+        }),
+        trial("kubectl apply accepts every example", async |stage| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+            let mut applied = 0;
+            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "yaml") {
+                    let said = stage.apply(&fs::read_to_string(&path)?).await;
+                    said.with_context(|| path.display().to_string())?;
+                    applied += 1;
+                }
+            }
+            if applied == 0 { bail!("there is none in {}", folder.display()) } else { Ok(()) }
         }),
         trial("kubectl wait takes an object that nobody has looked at for unready", async |stage| {
             stage.apply(OBJECTS).await?;
