@@ -145,7 +145,10 @@ pub fn trials() -> Vec<Trial> {
                     applied += 1;
                 }
             }
-            if applied == 0 { bail!("there is none in {}", folder.display()) } else { Ok(()) }
+            if applied == 0 {
+                bail!("there is none in {}", folder.display());
+            }
+            Ok(())
         }),
         trial("kubectl wait takes an object that nobody has looked at for unready", async |stage| {
             stage.apply(OBJECTS).await?;
