@@ -39,7 +39,7 @@ where
 {
     let options = control_plane::Options::default();
     // What takes a network, and what takes minutes the first time, happens before there is no network.
-    let prepare = || {
+    let prepare = || -> Result<()> {
         Binaries::locate(&options.programs())?;
         operator::build()
     };
@@ -48,7 +48,6 @@ where
         Entry::Forbidden(why) => bail!("{why}"),
         Entry::Inside => {}
     }
-    // They are there now.
     let binaries = Binaries::locate(&options.programs())?;
     let runtime = Runtime::new()?;
     let result = runtime.block_on(play(&binaries, options, body));
