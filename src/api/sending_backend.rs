@@ -303,6 +303,7 @@ pub struct SendingBackendStatus {
 
 /// What kind of backend it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum BackendType {
     /// A host or address.
     #[serde(rename = "SMTP")]

@@ -1,5 +1,7 @@
 //! What kubectl shows.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -32,7 +34,7 @@ spec:
 const STATUSES: &[(&str, &str)] = &[
     (
         "sendingbackend/primary",
-        r#"{"status": {"observedGeneration": 1, "health": "Unhealthy", "reason": "NoAnswer", "message": "no answer within 5s",
+        r#"{"status": {"observedGeneration": 1, "type": "SMTP", "host": "mx.example:587", "health": "Unhealthy", "reason": "NoAnswer", "message": "no answer within 5s",
             "since": "2026-01-01T00:00:00.000000Z", "certificateNotAfter": "2027-01-01T00:00:00.000000Z", "conditions": [
             {"type": "Ready", "status": "True", "reason": "Observed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}"#,
     ),
@@ -53,13 +55,17 @@ const STATUSES: &[(&str, &str)] = &[
 /// (resource as a user may call it, columns, cells of the only row; an age is given as "*").
 const TABLES: &[(&str, &[&str], &[&str])] = &[
     (
-        "sb",
-        &["NAME", "HEALTH", "REASON", "SINCE", "READY", "SUSPENDED", "AGE"],
-        &["primary", "Unhealthy", "NoAnswer", "*", "True", "true", "*"],
+        "sbe",
+        &["NAME", "TYPE", "HOST", "HEALTH", "REASON", "SINCE", "READY", "SUSPENDED", "AGE"],
+        &["primary", "SMTP", "mx.example:587", "Unhealthy", "NoAnswer", "*", "True", "true", "*"],
     ),
-    ("fop", &["NAME", "FAILURES", "FAILBACK", "ROUTES", "READY", "AGE"], &["careful", "9", "Manual", "1", "True", "*"]),
     (
-        "mr",
+        "fpol",
+        &["NAME", "FAILURES", "FAILBACK", "ROUTES", "READY", "AGE"],
+        &["careful", "9", "Manual", "1", "True", "*"],
+    ),
+    (
+        "mroute",
         &["NAME", "STRATEGY", "ACTIVE", "HEALTHY", "STATE", "SINCE", "READY", "AGE"],
         &["newsletter", "ActivePassive", "standby", "1/2", "FailedOver", "*", "False", "*"],
     ),
@@ -69,10 +75,11 @@ const TABLES: &[(&str, &[&str], &[&str])] = &[
 const EXPLANATIONS: &[(&str, &str)] = &[
     ("mailroute", "One stream of mail: the backends it may leave by, in order of preference"),
     ("mailroute.spec.backends", "SendingBackends of the same namespace, most preferred first; 1 to 100."),
-    ("mr.spec.outputs.configMap.format", "ENUM: Postfix Env"),
+    ("mroute.spec.outputs.configMap.format", "ENUM: Postfix Env"),
     ("mailroute.status.state", "`Preferred`: the mail leaves by the first backend of the list."),
     ("sendingbackend.spec.smtp.tls.mode", "RFC 8314, port 465"),
     ("sendingbackend.spec.probes.smtp.depth", "Default: `StartTLS`, or `Ehlo` where `tls.mode` is None."),
+    ("sendingbackend.status.type", "`SMTP`: a host or address."),
     ("sendingbackend.status.health", "Judged with the thresholds of the routes that use this backend"),
     ("sendingbackend.spec.probes.timeout", "For the whole dialogue with one address"),
     (
@@ -94,7 +101,8 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("kubectl get -o wide adds the messages", async |stage| {
             furnish(&stage).await?;
-            let wide = [("sb", "no answer within 5s"), ("sb", "2027-01-01T00:00:00.000000Z"), ("mr", "on the standby")];
+            let wide =
+                [("sbe", "no answer within 5s"), ("sbe", "2027-01-01T00:00:00.000000Z"), ("mroute", "on the standby")];
             for (resource, text) in wide {
                 let table = stage.kubectl(&["get", resource, "-o", "wide"]).await?;
                 if !table.contains(text) {
@@ -125,6 +133,22 @@ pub fn trials() -> Vec<Trial> {
                 Err(error) if error.to_string().contains("unknown field \"spec.suspend\"") => Ok(()),
                 Err(error) => Err(error),
             }
+        }),
+        trial("kubectl apply accepts every example", async |stage| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+            let mut applied = 0;
+            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "yaml") {
+                    let said = stage.apply(&fs::read_to_string(&path)?).await;
+                    said.with_context(|| path.display().to_string())?;
+                    applied += 1;
+                }
+            }
+            if applied == 0 {
+                bail!("there is none in {}", folder.display());
+            }
+            Ok(())
         }),
         trial("kubectl wait takes an object that nobody has looked at for unready", async |stage| {
             stage.apply(OBJECTS).await?;
