@@ -2,9 +2,11 @@
 
 pub mod control_plane;
 pub mod eventually;
+pub mod gateway;
 pub mod mail;
 pub mod operator;
 pub mod process;
 pub mod scene;
 pub mod stage;
 pub mod suite;
+pub mod views;
