@@ -104,7 +104,7 @@ async fn outage(stage: Arc<Stage>, outage: Outage) -> Result<()> {
     ensure!(told == ["FailedOver"], "{told:?}");
     ensure!(route_status(&stage, "orders").await?.pending_events.is_empty());
     let last = status.last_transition.context("a transition")?;
-    let evidence = last.first_evidence_at.context("evidence")?;
+    let evidence = last.first_evidence_at.clone().context("evidence")?;
     ensure!(last.reason == "ConnectionRefused" && evidence.0 < last.decided_at.0, "{last:?}");
     Ok(())
 }
