@@ -3,6 +3,7 @@
 pub mod control_plane;
 pub mod environment;
 pub mod eventually;
+pub mod gateway;
 pub mod mail;
 pub mod operator;
 pub mod process;
@@ -10,3 +11,4 @@ pub mod scene;
 pub mod stage;
 pub mod standalone;
 pub mod suite;
+pub mod views;

@@ -73,9 +73,11 @@ impl Operator {
             .args(["--lease-namespace", &options.lease_namespace])
             .args(["--identity", &options.identity])
             .args(["--listen-address", &options.listen.to_string()])
-            .args(["--log-format", "json"])
             .args(&options.arguments)
             .envs(options.environment.iter().map(|(name, value)| (name, value)));
+        if !options.arguments.iter().any(|argument| argument == "--log-format") {
+            command.args(["--log-format", "json"]);
+        }
         let process = Process::start(format!("operator {}", options.identity), &mut command, &options.log)?;
         Ok(Self { process, listen: options.listen })
     }

@@ -152,6 +152,10 @@ impl Store {
                 self.objects.get_mut(&id).unwrap()["spec"]["selector"] = Value::Null;
                 WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
             }
+            Write::ReplacePorts(_, ports) => {
+                self.objects.get_mut(&id).unwrap()["spec"]["ports"] = serde_json::to_value(ports).unwrap();
+                WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
+            }
             Write::Delete(..) => {
                 self.objects.remove(&id);
                 WriteOutcome::Gone
