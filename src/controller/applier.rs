@@ -60,7 +60,8 @@ impl Applier {
     pub async fn carry_out(&self, task: Task) -> Done {
         let Task { id, subject, step } = task;
         let (name, began) = (step.as_str(), Instant::now());
-        let result = self.result(&subject, step).await;
+        // Large and short-lived: it must not widen the set of steps.
+        let result = Box::pin(self.result(&subject, step)).await;
         let outcome = match &result {
             Ok(StepResult::Fresh(_)) if name != "Confirm" => "conflict",
             Ok(StepResult::OutputsWritten { error: Some(_), .. }) | Err(_) => "error",
