@@ -72,12 +72,11 @@ impl Operator {
             .arg(&options.kubeconfig)
             .args(["--lease-namespace", &options.lease_namespace])
             .args(["--identity", &options.identity])
-            .args(["--listen-address", &options.listen.to_string()])
-            .args(&options.arguments)
-            .envs(options.environment.iter().map(|(name, value)| (name, value)));
+            .args(["--listen-address", &options.listen.to_string()]);
         if !options.arguments.iter().any(|argument| argument == "--log-format") {
             command.args(["--log-format", "json"]);
         }
+        command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start(format!("operator {}", options.identity), &mut command, &options.log)?;
         Ok(Self { process, listen: options.listen })
     }
