@@ -109,8 +109,12 @@ impl RouteEntry {
 
     /// Where its mail goes, as far as is persisted.
     pub(super) fn active(&self) -> Option<&str> {
-        let status = self.object.as_ref()?.readable()?.status.as_ref()?;
-        status.active.first().map(|active| active.backend.as_str())
+        self.status()?.active.first().map(|active| active.backend.as_str())
+    }
+
+    /// Its status as it is known.
+    pub(super) fn status(&self) -> Option<&MailRouteStatus> {
+        self.object.as_ref()?.readable()?.status.as_ref()
     }
 
     /// Every object it wants to own.

@@ -63,7 +63,11 @@ pub enum CaChange {
 enum Written {
     Policy(FailoverPolicyStatus),
     Backend(SendingBackendStatus),
-    Route(MailRouteStatus),
+    /// With what the status was when the step began: the echo of the write may be here before its answer.
+    Route {
+        before: Box<Option<MailRouteStatus>>,
+        after: Box<MailRouteStatus>,
+    },
 }
 
 /// A step under way.
@@ -228,6 +232,7 @@ impl World {
                 // Taken out while it is looked at, so that it may change while the rest of the world is read.
                 let Some(mut entry) = self.routes.remove(&subject.key) else { return };
                 let age = entry_age(&entry);
+                let before = entry.status().cloned();
                 let Next { step, wake_at } = entry.next(
                     subject,
                     &Surroundings {
@@ -243,7 +248,9 @@ impl World {
                     self.set_timer(subject, at);
                 }
                 if let Some((step, status)) = step {
-                    self.begin(subject, step, status.map(Written::Route));
+                    let written =
+                        status.map(|after| Written::Route { before: Box::new(before), after: Box::new(after) });
+                    self.begin(subject, step, written);
                 }
             }
         }
@@ -372,10 +379,15 @@ impl World {
             self.route_deleted(now, &key);
         }
         let entry = self.routes.entry(key.clone()).or_default();
+        let left = entry.active().map(str::to_owned);
         if !note(&mut entry.object, known) {
             return;
         }
         self.routes_by_uid.insert(uid, key.clone());
+        // Whoever decided it, this replica or the leader.
+        if let Some(left) = left {
+            self.drop_unneeded_backend(&key.sibling(left));
+        }
         if self.is_synced() {
             self.refresh_route(now, &key);
         }
@@ -696,13 +708,11 @@ impl World {
                     entry.status_written(resource_version, status);
                 }
             }
-            Some(Written::Route(status)) => {
+            Some(Written::Route { before, after }) => {
                 if let Some(entry) = self.routes.get_mut(&subject.key) {
-                    let before =
-                        entry.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
-                    self.metrics.route_written(&subject.key, before, &status);
+                    self.metrics.route_written(&subject.key, before.as_ref().as_ref(), &after);
                     let left = entry.active().map(str::to_owned);
-                    entry.status_written(resource_version, status);
+                    entry.status_written(resource_version, *after);
                     if let Some(left) = left {
                         self.drop_unneeded_backend(&subject.key.sibling(left));
                     }
