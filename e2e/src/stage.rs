@@ -173,7 +173,7 @@ impl Stage {
     /// When it cannot be started.
     pub fn start_operator_behind(&self, gateway: &Gateway, identity: &str, arguments: &[&str]) -> Result<Operator> {
         let mut options = self.operator_options(identity)?;
-        options.kubeconfig = gateway.kubeconfig().to_owned();
+        gateway.kubeconfig().clone_into(&mut options.kubeconfig);
         options.arguments = arguments.iter().map(Into::into).collect();
         self.start_operator_with(&options)
     }

@@ -204,15 +204,19 @@ impl BackendEntry {
         self.problem == Some(Unresolved::Pending)
     }
 
+    /// The health that its status says.
+    pub(super) fn health(&self) -> Option<api::Health> {
+        self.object.as_ref()?.readable()?.status.as_ref()?.health
+    }
+
     /// These Events are published.
     pub(super) fn events_published(&mut self, names: impl IntoIterator<Item = String>) {
         self.published.extend(names);
     }
 
     /// A status was written: what is known is now this.
-    pub(super) fn status_written(&mut self, resource_version: String, status: SendingBackendStatus) {
-        if let Some(Known::Readable(object)) = &mut self.object {
-            object.metadata.resource_version = Some(resource_version);
+    pub(super) fn status_written(&mut self, resource_version: &str, status: SendingBackendStatus) {
+        if let Some(object) = self.object.as_mut().and_then(|known| known.superseded_by(resource_version)) {
             let still: BTreeSet<_> = status.pending_events.iter().map(|event| event.name.clone()).collect();
             self.published.retain(|name| still.contains(name));
             object.status = Some(status);

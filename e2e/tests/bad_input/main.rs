@@ -15,7 +15,7 @@ use mail_failover_e2e::views::manifest;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, parallel: 6, deadline: Duration::from_secs(240), ..Options::default() };
+    let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(4), ..Options::default() };
     let mut trials: Vec<Trial> =
         vec![trial("what the schema does not know is refused, and the field is named", refused)];
     trials.extend(references::trials());

@@ -136,7 +136,7 @@ async fn with_newer_schema(stage: &Arc<Stage>) -> Result<()> {
     scene.primary.repair().await?;
     wait_active(stage, "other", "primary").await?;
     wait_leads_to(stage, "other", std::slice::from_ref(&primary)).await?;
-    ensure!(leads_to(stage, "mail").await? == [standby.clone()], "an unreadable route moved");
+    ensure!(leads_to(stage, "mail").await? == std::slice::from_ref(&standby), "an unreadable route moved");
     set(stage, "MailRoute", "orders", json!({ "strategy": null })).await?;
     scene.wait_active("primary").await?;
     wait_readable(stage, "MailRoute", "orders").await?;
@@ -157,7 +157,7 @@ async fn with_newer_schema(stage: &Arc<Stage>) -> Result<()> {
             Ok((scene.primary.counters().connections > probed + 3).then_some(()))
         })
         .await?;
-        ensure!(leads_to(stage, "mail").await? == [primary.clone()]);
+        ensure!(leads_to(stage, "mail").await? == std::slice::from_ref(&primary));
         scene.primary.crash().await?;
         scene.wait_active("standby").await?;
         wait_active(stage, "other", "standby").await?;

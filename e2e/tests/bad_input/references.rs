@@ -110,7 +110,24 @@ async fn deleted_backend(stage: Arc<Stage>) -> Result<()> {
     ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary");
     scene.primary.crash().await?;
     wait_route(&stage, "orders", "to leave it when it fails", |status| status.active[0].backend == "standby").await?;
-    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await
+    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;
+    // With that nobody needs it any more, and it is probed no more.
+    scene.primary.repair().await?;
+    let mut last = (scene.primary.counters().connections, std::time::Instant::now());
+    mail_failover_e2e::eventually::eventually_is(
+        mail_failover_e2e::scene::PATIENCE,
+        "the deleted backend to be left alone for two seconds",
+        async || {
+            let now = scene.primary.counters().connections;
+            if now != last.0 {
+                last = (now, std::time::Instant::now());
+            }
+            Ok(last.1.elapsed())
+        },
+        |quiet| *quiet > std::time::Duration::from_secs(2),
+    )
+    .await
+    .map(drop)
 }
 
 const NAME: &str = "relay.provider.example";

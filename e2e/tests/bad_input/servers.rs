@@ -54,9 +54,9 @@ async fn names(stage: Arc<Stage>) -> Result<()> {
     for trouble in ["SERVFAIL", "silence"] {
         let (asked, probed) = (names.queries(HOST)?, primary.counters().connections);
         if trouble == "SERVFAIL" {
-            names.set_servfail(HOST)?
+            names.set_servfail(HOST)?;
         } else {
-            names.set_silent(true)
+            names.set_silent(true);
         }
         eventually_is(
             PATIENCE,
@@ -74,9 +74,9 @@ async fn names(stage: Arc<Stage>) -> Result<()> {
 
     for gone in ["NXDOMAIN", "no address"] {
         if gone == "NXDOMAIN" {
-            names.set_nxdomain(HOST)?
+            names.set_nxdomain(HOST)?;
         } else {
-            names.set(HOST, vec![])?
+            names.set(HOST, vec![])?;
         }
         let status = wait_active(&stage, "orders", "standby").await.with_context(|| gone.to_owned())?;
         ensure!(status.last_transition.is_some_and(|last| last.reason == "Unresolvable"), "{gone}");

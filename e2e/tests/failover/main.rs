@@ -19,7 +19,7 @@ use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, trial};
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, parallel: 6, deadline: Duration::from_secs(240), ..Options::default() };
+    let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(4), ..Options::default() };
     let mut trials =
         vec![trial("a sending client survives the death of the primary and its return", there_and_back).listens()];
     trials.extend(outputs::trials());

@@ -207,7 +207,7 @@ async fn drift(stage: Arc<Stage>) -> Result<()> {
         .await?;
     }
     change::<EndpointSlice>(&stage, "mail-ipv4", &json!({ "endpoints": [{ "addresses": ["192.0.2.99"] }] })).await?;
-    wait_leads_to(&stage, "mail", &[primary.clone()]).await?;
+    wait_leads_to(&stage, "mail", std::slice::from_ref(&primary)).await?;
     change::<EndpointSlice>(&stage, "mail-ipv4", &json!({ "ports": [{ "name": "smtp", "port": 1 }] })).await?;
     wait_object(&stage, "mail-ipv4", "to have its port back", |slice: &EndpointSlice| {
         slice.ports.iter().flatten().all(|port| port.port == Some(25))
@@ -219,7 +219,7 @@ async fn drift(stage: Arc<Stage>) -> Result<()> {
     })
     .await?;
     api::<EndpointSlice>(&stage).delete("mail-ipv4", &DeleteParams::default()).await?;
-    wait_leads_to(&stage, "mail", &[primary.clone()]).await?;
+    wait_leads_to(&stage, "mail", std::slice::from_ref(&primary)).await?;
     api::<ConfigMap>(&stage).delete("mail", &DeleteParams::default()).await?;
     wait_object(&stage, "mail", "to be there again", |_: &ConfigMap| true).await?;
     api::<Service>(&stage).delete("mail", &DeleteParams::default()).await?;
@@ -243,7 +243,7 @@ async fn removed_outputs(stage: Arc<Stage>) -> Result<()> {
     change::<MailRoute>(&stage, "orders", &renamed).await?;
     wait_gone::<ConfigMap>(&stage, "mail").await?;
     eventually(PATIENCE, "the renamed ConfigMap", async || {
-        if data(&stage, "renamed").await?.is_empty() { bail!("not there") } else { Ok(Some(())) }
+        Ok((!data(&stage, "renamed").await?.is_empty()).then_some(()))
     })
     .await
 }

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, parallel: 6, deadline: Duration::from_secs(300), ..Options::default() };
+    let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(5), ..Options::default() };
     // The longest first, so that it does not end alone.
     let trials = handovers::trials().into_iter().chain(deaths::trials()).collect();
     suite::run("replicas", options, trials)

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use agenda::Agenda;
 use kube::{Resource, ResourceExt};
 
-use crate::api::{FailoverPolicyStatus, MailRouteStatus, SendingBackendStatus};
+use crate::api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::backend::{self, BackendEntry, ProbeChange};
 use crate::controller::backoff::Backoff;
 use crate::controller::facts::Facts;
@@ -64,8 +64,16 @@ pub enum CaChange {
 #[derive(Debug)]
 enum Written {
     Policy(FailoverPolicyStatus),
-    Backend(SendingBackendStatus),
-    Route(MailRouteStatus),
+    /// With the health before the step began: the echo of the write may be here before its answer.
+    Backend {
+        before: Option<Health>,
+        after: Box<SendingBackendStatus>,
+    },
+    /// With the status before the step began.
+    Route {
+        before: Box<Option<MailRouteStatus>>,
+        after: Box<MailRouteStatus>,
+    },
 }
 
 /// Everything the controller knows.
@@ -193,13 +201,15 @@ impl World {
             SubjectKind::Backend => {
                 let Some(entry) = self.backends.get(&subject.key) else { return };
                 if let Some((step, status)) = entry.next_step(subject, &self.settings.instance, now) {
-                    self.begin(subject, step, status.map(Written::Backend));
+                    let before = entry.health();
+                    self.begin(subject, step, status.map(|after| Written::Backend { before, after: Box::new(after) }));
                 }
             }
             SubjectKind::Route => {
                 // Taken out while it is looked at, so that it may change while the rest of the world is read.
                 let Some(mut entry) = self.routes.remove(&subject.key) else { return };
                 let age = entry_age(&entry);
+                let before = entry.status().cloned();
                 let Next { step, wake_at } = entry.next(
                     subject,
                     &Surroundings {
@@ -215,7 +225,9 @@ impl World {
                     self.agenda.set_timer(subject, at);
                 }
                 if let Some((step, status)) = step {
-                    self.begin(subject, step, status.map(Written::Route));
+                    let written =
+                        status.map(|after| Written::Route { before: Box::new(before), after: Box::new(after) });
+                    self.begin(subject, step, written);
                 }
             }
         }

@@ -4,7 +4,7 @@ use kube::Resource;
 
 use super::agenda::UnderWay;
 use super::{World, Written};
-use crate::api::{MailRouteStatus, SendingBackend, SendingBackendStatus};
+use crate::api::{Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::events::{self, Telling};
 use crate::controller::input::{Input, Unreadable};
 use crate::controller::known::{Known, unreadable_rejection, unreadable_status};
@@ -25,7 +25,7 @@ impl World {
                 None
             }
             Ok(StepResult::StatusWritten { resource_version }) => {
-                self.status_written(&subject, resource_version, written);
+                self.status_written(&subject, &resource_version, written);
                 None
             }
             Ok(StepResult::OutputsWritten { outcomes, error }) => {
@@ -70,27 +70,26 @@ impl World {
         }
     }
 
-    fn status_written(&mut self, subject: &Subject, resource_version: String, written: Option<Written>) {
+    fn status_written(&mut self, subject: &Subject, resource_version: &str, written: Option<Written>) {
         match written {
             Some(Written::Policy(status)) => {
                 if let Some(entry) = self.policies.get_mut(&subject.key) {
                     entry.status_written(resource_version, status);
                 }
             }
-            Some(Written::Backend(status)) => {
+            Some(Written::Backend { before, after }) => {
+                log_backend(subject, before, &after);
                 if let Some(entry) = self.backends.get_mut(&subject.key) {
-                    log_backend(subject, entry.object.as_ref().and_then(Known::readable), &status);
-                    entry.status_written(resource_version, status);
+                    entry.status_written(resource_version, *after);
                 }
             }
-            Some(Written::Route(status)) => {
+            Some(Written::Route { before, after }) => {
+                let before = before.as_ref().as_ref();
+                self.metrics.route_written(&subject.key, before, &after);
+                log_route(subject, before, &after);
                 if let Some(entry) = self.routes.get_mut(&subject.key) {
-                    let before =
-                        entry.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
-                    self.metrics.route_written(&subject.key, before, &status);
-                    log_route(subject, before, &status);
                     let left = entry.active().map(str::to_owned);
-                    entry.status_written(resource_version, status);
+                    entry.status_written(resource_version, *after);
                     if let Some(left) = left {
                         self.drop_unneeded_backend(&subject.key.sibling(left));
                     }
@@ -185,9 +184,8 @@ fn log_route(subject: &Subject, before: Option<&MailRouteStatus>, status: &MailR
 }
 
 /// Says in the log that a backend's health has changed.
-fn log_backend(subject: &Subject, before: Option<&SendingBackend>, status: &SendingBackendStatus) {
-    let earlier = before.and_then(|before| before.status.as_ref()).and_then(|before| before.health);
-    if earlier != status.health {
+fn log_backend(subject: &Subject, before: Option<Health>, status: &SendingBackendStatus) {
+    if before != status.health {
         let health = status.health.map(|health| format!("{health:?}"));
         let (reason, detail) =
             (status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default());

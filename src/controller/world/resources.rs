@@ -111,10 +111,15 @@ impl World {
             self.route_deleted(now, &key);
         }
         let entry = self.routes.entry(key.clone()).or_default();
+        let left = entry.active().map(str::to_owned);
         if !note(&mut entry.object, known) {
             return;
         }
         self.routes_by_uid.insert(uid, key.clone());
+        // Whoever decided it, this replica or the leader.
+        if let Some(left) = left {
+            self.drop_unneeded_backend(&key.sibling(left));
+        }
         if self.is_synced() {
             self.refresh_route(now, &key);
         }

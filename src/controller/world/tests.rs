@@ -234,6 +234,8 @@ struct Stage {
     /// What each backend answers.
     answers: BTreeMap<String, EvidenceClass>,
     deaths: usize,
+    /// The watch shows what a write has changed before the write is answered.
+    is_echo_first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -243,8 +245,12 @@ enum Death {
 }
 
 fn world() -> World {
+    world_with(&mut Registry::default())
+}
+
+fn world_with(registry: &mut Registry) -> World {
     let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned() };
-    let mut world = World::new(settings, Metrics::new(&mut Registry::default()));
+    let mut world = World::new(settings, Metrics::new(registry));
     world.take(Timestamp::default(), Input::Leading(true));
     world
 }
@@ -259,6 +265,7 @@ impl Stage {
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
             deaths: 0,
+            is_echo_first: false,
         }
     }
 
@@ -340,6 +347,9 @@ impl Stage {
             }
             for task in steps {
                 let Some(done) = self.store.carry_out(task) else { return self.restart() };
+                if self.is_echo_first {
+                    self.watch();
+                }
                 self.world.take(self.now, Input::Done(Box::new(done)));
             }
         }
@@ -611,16 +621,46 @@ fn a_policy_or_backend_that_vanishes_or_turns_unreadable_leaves_the_last_good_de
 
 #[test]
 fn a_deleted_backend_that_carries_the_mail_is_still_left_when_it_dies() {
-    let mut stage = Stage::with(&quickstart());
-    stage.run(5.0);
-    stage.delete("SendingBackend", "primary");
-    stage.run(5.0);
-    assert_eq!((stage.active(), stage.condition("Ready").1), ("primary".to_owned(), "BackendNotFound".to_owned()));
-    stage.answer("primary", EvidenceClass::NoAnswer);
-    stage.run(5.0);
-    assert_eq!(stage.active(), "standby");
-    stage.run(5.0);
-    assert_eq!(stage.targets.len(), 1, "the deleted backend is probed no more");
+    for is_echo_first in [false, true] {
+        let mut stage = Stage::with(&quickstart());
+        stage.is_echo_first = is_echo_first;
+        stage.run(5.0);
+        stage.delete("SendingBackend", "primary");
+        stage.run(5.0);
+        assert_eq!((stage.active(), stage.condition("Ready").1), ("primary".to_owned(), "BackendNotFound".to_owned()));
+        stage.answer("primary", EvidenceClass::NoAnswer);
+        stage.run(5.0);
+        assert_eq!(stage.active(), "standby");
+        stage.run(5.0);
+        assert_eq!(stage.targets.len(), 1, "the deleted backend is probed no more (echo first: {is_echo_first})");
+    }
+}
+
+#[test]
+fn a_transition_is_counted_once_whether_or_not_the_echo_of_its_write_overtakes_the_answer() {
+    for is_echo_first in [false, true] {
+        let mut registry = Registry::default();
+        let mut stage = Stage::new();
+        stage.world = world_with(&mut registry);
+        stage.is_echo_first = is_echo_first;
+        for (kind, object) in &quickstart() {
+            stage.store.create(kind, object.clone());
+        }
+        stage.sync();
+        stage.run(5.0);
+        stage.answer("primary", EvidenceClass::NoAnswer);
+        stage.run(5.0);
+        assert_eq!(stage.active(), "standby");
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for (metric, labels) in [
+            ("mail_failover_route_transitions_total", "kind=\"Failover\",reason=\"NoAnswer\"} 1"),
+            ("mail_failover_route_actuation_duration_seconds_count", " 1"),
+        ] {
+            let line = text.lines().find(|line| line.starts_with(metric)).unwrap_or_default();
+            assert!(line.ends_with(labels), "{metric}: {line:?} (echo first: {is_echo_first})");
+        }
+    }
 }
 
 #[test]
