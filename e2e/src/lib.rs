@@ -1,7 +1,9 @@
 //! A real control plane, fault-injecting SMTP servers, and what the suites, the demo and the benches share.
 
+pub mod bench;
 pub mod control_plane;
 pub mod eventually;
+pub mod haproxy;
 pub mod mail;
 pub mod operator;
 pub mod process;
