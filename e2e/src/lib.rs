@@ -1,9 +1,11 @@
 //! A real control plane, fault-injecting SMTP servers, and what the suites, the demo and the benches share.
 
+pub mod bench;
 pub mod control_plane;
 pub mod environment;
 pub mod eventually;
 pub mod gateway;
+pub mod haproxy;
 pub mod mail;
 pub mod operator;
 pub mod process;

@@ -1,0 +1,230 @@
+//! How long a sending client is without a way out when its primary fails: by the operator, and by HAProxy in the same place.
+//!
+//! Measured by the client, from the start of its first send that is refused or not answered to the first accepted one after it. Many
+//! routes at a time, each with two servers of its own, break at random moments, so that the phase of the probes is any.
+
+mod case;
+mod report;
+mod round;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use mail_failover_e2e::bench::{self, Arguments, load, machine};
+use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
+use mail_failover_e2e::mail::certificates::{Authority, Validity};
+use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
+use mail_failover_e2e::mail::server::{Options, SmtpServer};
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, Tempo, policy, route, wait_active};
+use mail_failover_e2e::stage::Stage;
+use serde_json::json;
+use tokio::time::{interval, sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use self::case::{Case, INTERVAL, THRESHOLD, TIMEOUT};
+use self::report::Rounds;
+use self::round::{BOUND, PACE, Pair, Round, SERVER_NAME, Tls, Way, play};
+
+/// Where HAProxy listens.
+const FRONTEND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
+/// The ConfigMap with the authority of the servers.
+const CA: &str = "bench-ca";
+
+/// How much is measured.
+struct Plan {
+    /// Pairs of servers for the faults that take no TLS, and for those that do.
+    pairs: (usize, usize),
+    /// Failovers per fault and pair.
+    rounds: (usize, usize),
+    /// The same for the peer, which is known never to notice the latter.
+    peer_rounds: (usize, usize),
+}
+
+const FULL: Plan = Plan { pairs: (10, 4), rounds: (10, 25), peer_rounds: (10, 5) };
+const QUICK: Plan = Plan { pairs: (2, 1), rounds: (1, 2), peer_rounds: (1, 1) };
+
+fn main() -> ExitCode {
+    bench::run("the bench of failovers", measure)
+}
+
+async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
+    let plan = if arguments.quick { QUICK } else { FULL };
+    install_crds(&stage.client()).await?;
+    let pairs = start_pairs(&stage, &plan).await?;
+    println!("{}; load {}", machine(), load());
+    println!(
+        "{} routes at a time, a message every {} ms on each; probes every {} with a timeout of {}, threshold {THRESHOLD}",
+        pairs.len(),
+        PACE.as_millis(),
+        INTERVAL.0,
+        TIMEOUT.0
+    );
+
+    let begun = Instant::now();
+    let ours = by_operator(&stage, &pairs, plan.rounds).await.context("by the operator")?;
+    println!("measured by the operator in {:.0} s; load {}", begun.elapsed().as_secs_f64(), load());
+    let begun = Instant::now();
+    let peer = match HaProxy::program().filter(|_| !arguments.no_peer) {
+        Some(program) => {
+            println!("HAProxy {}, TCP mode, option smtpchk, a backup server", HaProxy::version(&program)?);
+            let rounds = by_haproxy(&stage, &program, &pairs, plan.peer_rounds).await.context("by HAProxy")?;
+            println!("measured by HAProxy in {:.0} s; load {}", begun.elapsed().as_secs_f64(), load());
+            Some(rounds)
+        }
+        None if arguments.no_peer => None,
+        None => {
+            println!("the peer's columns are empty: {HOW_TO_INSTALL}");
+            None
+        }
+    };
+
+    let (failovers, all_met) = report::failovers(&ours, peer.as_ref());
+    println!("\nFailover time as the sending client sees it; PEER: HAProxy; RATIO: ours to the peer's\n\n{failovers}");
+    println!(
+        "Detection: first evidence to decision. Write: decision to last output. Messages sent, lost, received twice\n\n{}",
+        report::details(&ours, peer.as_ref())
+    );
+    println!("never: not within {} s", BOUND.as_secs());
+    println!("{}", if all_met { "Every goal is met." } else { "NOT every goal is met." });
+    let lost = report::lost(&ours);
+    ensure!(lost == 0, "{lost} messages are lost");
+    Ok(())
+}
+
+async fn start_pairs(stage: &Stage, plan: &Plan) -> Result<Vec<Pair>> {
+    let authority = Authority::new()?;
+    let tls = Tls {
+        good: authority.issue(&[SERVER_NAME], Validity::Valid)?,
+        expired: authority.issue(&[SERVER_NAME], Validity::Expired)?,
+        client: authority.client_config()?,
+    };
+    let config_map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": CA }, "data": { "ca.crt": authority.pem() },
+    });
+    stage.apply(&config_map.to_string()).await?;
+    let mut pairs = Vec::new();
+    for number in 0..plan.pairs.0 + plan.pairs.1 {
+        let tls = (number >= plan.pairs.0).then(|| tls.clone());
+        let start = |name: &str| {
+            let mut options = Options::new(name, SocketAddr::new(stage.ipv4(), 25));
+            if let Some(tls) = &tls {
+                options = options.start_tls(tls.good.clone());
+            }
+            SmtpServer::start(options)
+        };
+        let (primary, standby) = (start("primary").await?, start("standby").await?);
+        pairs.push(Pair { primary, standby, tls });
+    }
+    Ok(pairs)
+}
+
+async fn by_operator(stage: &Arc<Stage>, pairs: &[Pair], rounds: (usize, usize)) -> Result<Rounds> {
+    let tempo = Tempo {
+        interval: INTERVAL.0,
+        timeout: TIMEOUT.0,
+        failures: THRESHOLD,
+        successes: THRESHOLD,
+        cooldown: "0s",
+        minimum_stay: "0s",
+        soak: "0s",
+    };
+    let mut manifests = policy(&tempo);
+    for (number, pair) in pairs.iter().enumerate() {
+        let (primary, standby) = (format!("primary-{number}"), format!("standby-{number}"));
+        for (name, server) in [(&primary, &pair.primary), (&standby, &pair.standby)] {
+            manifests.push_str(&backend(name, server.address(), pair.tls.is_some()));
+        }
+        let name = format!("route-{number}");
+        manifests.push_str(&route(&name, &[&primary, &standby], &name));
+    }
+    stage.apply(&manifests).await?;
+    let operator = stage.start_operator("bench", &QUICK_LEASE)?;
+    operator.wait_ready(PATIENCE).await?;
+    let mut ways = Vec::new();
+    for number in 0..pairs.len() {
+        let name = format!("route-{number}");
+        wait_active(stage, &name, &format!("primary-{number}")).await?;
+        let endpoints = ServiceEndpoints::follow(stage.client(), stage.namespace(), &name, "smtp");
+        ways.push(Way::Operator { stage: Arc::clone(stage), route: name, endpoints });
+    }
+    let rounds = play_all(pairs, ways, rounds).await?;
+    operator.terminate(PATIENCE).await?;
+    Ok(rounds)
+}
+
+/// A backend's manifest.
+fn backend(name: &str, at: SocketAddr, tls: bool) -> String {
+    let mut text = format!(
+        "---\napiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: {name}}}\nspec:\n  probes: [{{name: smtp, interval: {}, timeout: {}, smtp: {{}}}}]\n  smtp:\n    host: {}\n    port: {}\n",
+        INTERVAL.0,
+        TIMEOUT.0,
+        at.ip(),
+        at.port()
+    );
+    if tls {
+        let _ = writeln!(text, "    tls: {{mode: StartTLS, serverName: {SERVER_NAME}, caRef: {{configMap: {CA}}}}}");
+    }
+    text
+}
+
+async fn by_haproxy(stage: &Stage, program: &Path, pairs: &[Pair], rounds: (usize, usize)) -> Result<Rounds> {
+    let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
+    let (mut listens, mut ways) = (Vec::new(), Vec::new());
+    for (port, pair) in (2500..).zip(pairs.iter()) {
+        let frontend = SocketAddr::new(FRONTEND, port);
+        listens.push(Listen { at: frontend, servers: vec![pair.primary.address(), pair.standby.address()] });
+        ways.push(Way::Proxy { frontend });
+    }
+    let _haproxy = HaProxy::start(program, checks, &listens, stage.folder())?;
+    // It trusts its servers before it has checked them; this is for what it does first.
+    sleep(Duration::from_secs(2)).await;
+    play_all(pairs, ways, rounds).await
+}
+
+/// Plays all rounds, on all pairs at the same time, each in an order of its own.
+async fn play_all(pairs: &[Pair], ways: Vec<Way>, (plain, tls): (usize, usize)) -> Result<Rounds> {
+    let done = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    let mut total = 0;
+    for (number, way) in ways.into_iter().enumerate() {
+        let done = Arc::clone(&done);
+        let is_tls = pairs.get(number).context("a way has a pair")?.tls.is_some();
+        let cases = Case::ALL.into_iter().filter(|case| case.takes_tls() == is_tls);
+        let times = if is_tls { tls } else { plain };
+        let mut order: Vec<Case> = cases.flat_map(|case| std::iter::repeat_n(case, times)).collect();
+        fastrand::shuffle(&mut order);
+        total += order.len();
+        tasks.push(async move {
+            let pair = pairs.get(number).context("a way has a pair")?;
+            let mut played: Vec<(Case, Round)> = Vec::new();
+            for case in order {
+                let round = play(pair, &way, case).await;
+                played.push((case, round.with_context(|| format!("route {number}, {}", case.name()))?));
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            anyhow::Ok(played)
+        });
+    }
+    let _progress = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut due = interval(Duration::from_secs(20));
+        due.tick().await;
+        loop {
+            due.tick().await;
+            println!("  {} of {total} failovers", done.load(Ordering::Relaxed));
+        }
+    }));
+    let mut rounds: Rounds = BTreeMap::new();
+    for (case, round) in try_join_all(tasks).await?.into_iter().flatten() {
+        rounds.entry(case).or_default().push(round);
+    }
+    Ok(rounds)
+}

@@ -1,0 +1,160 @@
+//! One failover and the way back: a fresh client, a break at a random moment, a repair.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::mail::certificates::Identity;
+use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
+use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
+use mail_failover_e2e::mail::server::SmtpServer;
+use mail_failover_e2e::scene::{PATIENCE, route_status};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_operator::api::{TransitionKind, TransitionStatus};
+use rustls::ClientConfig;
+use tokio::time::sleep;
+
+use crate::case::Case;
+
+/// The name in the certificates.
+pub const SERVER_NAME: &str = "relay.bench.test";
+/// A message this often; each failed one again after 20 ms.
+pub const PACE: Duration = Duration::from_millis(50);
+/// A failover that takes longer counts as none.
+pub const BOUND: Duration = Duration::from_secs(10);
+/// How long what is on its way at the end may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Two servers of one route.
+pub struct Pair {
+    pub primary: SmtpServer,
+    pub standby: SmtpServer,
+    pub tls: Option<Tls>,
+}
+
+/// What the servers show, and what the client trusts.
+#[derive(Clone)]
+pub struct Tls {
+    pub good: Identity,
+    pub expired: Identity,
+    pub client: Arc<ClientConfig>,
+}
+
+impl Pair {
+    async fn break_primary(&self, case: Case) -> Result<()> {
+        match (case.fault(), &self.tls) {
+            (Some(fault), _) => self.primary.set_fault(fault).await?,
+            (None, tls) => self.primary.set_certificate(&tls.as_ref().context("a pair without TLS")?.expired)?,
+        }
+        Ok(())
+    }
+
+    async fn repair_primary(&self) -> Result<()> {
+        self.primary.repair().await?;
+        if let Some(tls) = &self.tls {
+            self.primary.set_certificate(&tls.good)?;
+        }
+        Ok(())
+    }
+}
+
+/// Who fails over.
+pub enum Way {
+    /// The operator: the client follows a Service.
+    Operator { stage: Arc<Stage>, route: String, endpoints: ServiceEndpoints },
+    /// A proxy in between: the client always goes there.
+    Proxy { frontend: SocketAddr },
+}
+
+impl Way {
+    fn sender(&self, tls: Option<&Tls>) -> Result<Sender> {
+        let endpoints = match self {
+            Self::Operator { endpoints, .. } => endpoints.receiver(),
+            Self::Proxy { frontend } => fixed(vec![*frontend]),
+        };
+        let mut options = SenderOptions::new(PACE, endpoints);
+        if let Some(tls) = tls {
+            options = options.start_tls(tls.client.clone(), SERVER_NAME)?;
+        }
+        Ok(Sender::start(options))
+    }
+
+    /// Waits until mail leaves by the primary, which had stored `before` messages when it was repaired.
+    async fn wait_for_primary(&self, pair: &Pair, before: usize) -> Result<()> {
+        match self {
+            Self::Operator { endpoints, .. } => {
+                endpoints.wait_for(PATIENCE, |now| *now == [pair.primary.address()]).await?;
+            }
+            Self::Proxy { .. } => pair.primary.wait_for_received(before + 1, PATIENCE).await?,
+        }
+        Ok(())
+    }
+}
+
+/// What a round showed.
+#[derive(Clone, Debug, Default)]
+pub struct Round {
+    /// As the client saw it; `None` when it saw none within [`BOUND`].
+    pub failover: Option<Duration>,
+    /// From the first evidence to the decision.
+    pub detection: Option<Duration>,
+    /// From the decision to the last output written.
+    pub write: Option<Duration>,
+    pub sent: usize,
+    /// Given up, or accepted and gone.
+    pub lost: usize,
+    pub duplicated: usize,
+}
+
+/// Plays a round.
+pub async fn play(pair: &Pair, way: &Way, case: Case) -> Result<Round> {
+    let sender = way.sender(pair.tls.as_ref())?;
+    sender.wait_for("first accepted messages", PATIENCE, |totals| totals.accepted >= 3).await?;
+    // More than an interval, so that the phase of the probes at the break is any.
+    sleep(Duration::from_millis(fastrand::u64(100..1100))).await;
+
+    let (broken, wall) = (Instant::now(), SystemTime::now());
+    pair.break_primary(case).await?;
+    let seen = sender.wait_for_failover(broken, BOUND).await.is_ok();
+    sleep(Duration::from_millis(100)).await;
+    let before = pair.primary.received_count();
+    pair.repair_primary().await?;
+    way.wait_for_primary(pair, before).await.with_context(|| format!("no way back after {}", case.name()))?;
+    let journal = sender.stop(GRACE).await;
+
+    let delivery = journal.delivery(&[&pair.primary, &pair.standby]);
+    let totals = journal.totals();
+    pair.primary.forget_received();
+    pair.standby.forget_received();
+    let mut round = Round {
+        failover: journal.failover_after(broken).filter(|_| seen).map(|failover| failover.took()),
+        sent: totals.sent,
+        lost: delivery.lost + delivery.lost_but_delivered + delivery.vanished.len(),
+        duplicated: delivery.duplicated,
+        ..Round::default()
+    };
+    if let (Way::Operator { stage, route, .. }, true) = (way, seen) {
+        let transition = transition(stage, route, wall).await?;
+        let since = |from: SystemTime, until: SystemTime| until.duration_since(from).ok();
+        let decided = SystemTime::from(transition.decided_at.0);
+        round.detection = transition.first_evidence_at.and_then(|evidence| since(evidence.0.into(), decided));
+        round.write = transition.applied_at.and_then(|applied| since(decided, applied.0.into()));
+    }
+    Ok(round)
+}
+
+/// The failover since `broken`, as the status has it.
+async fn transition(stage: &Stage, route: &str, broken: SystemTime) -> Result<TransitionStatus> {
+    eventually(PATIENCE, &format!("the failover in the history of {route}"), async || {
+        let status = route_status(stage, route).await?;
+        let found = status.last_transition.into_iter().chain(status.history).find(|transition| {
+            transition.kind == TransitionKind::Failover
+                && transition.applied_at.is_some()
+                && SystemTime::from(transition.decided_at.0) >= broken
+        });
+        Ok(found)
+    })
+    .await
+}

@@ -1,0 +1,134 @@
+//! What the benches have in common: their command line, what machine they ran on, and what a process costs.
+
+use std::env;
+use std::fs;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::stage::Stage;
+use crate::standalone;
+
+/// Clock ticks a second in `/proc/<pid>/stat` (`USER_HZ`): 100 on every architecture that Linux has (proc(5)).
+const TICKS: f64 = 100.0;
+
+/// What can be said to a bench.
+#[derive(Clone, Copy, Debug, Parser)]
+pub struct Arguments {
+    /// A few rounds only, for those who work on the bench; or set `BENCH_QUICK=1`.
+    #[arg(long)]
+    pub quick: bool,
+    /// Leave the peer out.
+    #[arg(long)]
+    pub no_peer: bool,
+    /// Said by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Runs a bench. Call it first thing in `main`.
+///
+/// `cargo test --all-targets` runs the programs of benches as well; nothing is measured then.
+pub fn run<F>(name: &str, body: F) -> ExitCode
+where
+    F: AsyncFnOnce(Arc<Stage>, Arguments) -> Result<()>,
+{
+    let mut arguments = Arguments::parse();
+    if !arguments.bench {
+        println!("{name} measures nothing: it is for `cargo bench`");
+        return ExitCode::SUCCESS;
+    }
+    arguments.quick |= env::var_os("BENCH_QUICK").is_some_and(|value| !value.is_empty() && value != "0");
+    standalone::run(name, async |stage| body(stage, arguments).await)
+}
+
+/// The machine, in one line.
+pub fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
+        value.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    };
+    let cores = available_parallelism().map_or(0, std::num::NonZero::get);
+    let kilobytes = field(&read("/proc/meminfo"), "MemTotal");
+    let gigabytes = kilobytes.trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1024 / 1024;
+    let profile = if cfg!(debug_assertions) { "debug build" } else { "release build" };
+    format!(
+        "{cores} cores ({}), {gigabytes} GB, Linux {}, {profile}",
+        field(&read("/proc/cpuinfo"), "model name"),
+        read("/proc/sys/kernel/osrelease").trim()
+    )
+}
+
+/// Load averages of 1, 5 and 15 minutes, as the kernel has them.
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// What a process has cost, at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    at: Instant,
+    cpu: Duration,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
+impl Usage {
+    /// Of this process, until now.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(id: u32) -> Result<Self> {
+        let read = |file: &str| {
+            let path = format!("/proc/{id}/{file}");
+            fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+        };
+        let cpu = cpu(&read("stat")?).with_context(|| format!("/proc/{id}/stat has no times"))?;
+        let status = read("status")?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let resident = resident.with_context(|| format!("/proc/{id}/status has no VmRSS"))? * 1024;
+        Ok(Self { at: Instant::now(), cpu, resident })
+    }
+
+    /// Cores in use since an earlier moment: 1.0 is one core all the time.
+    pub fn cores_since(&self, earlier: &Self) -> f64 {
+        let wall = self.at.duration_since(earlier.at).as_secs_f64();
+        if wall > 0.0 { self.cpu.saturating_sub(earlier.cpu).as_secs_f64() / wall } else { 0.0 }
+    }
+}
+
+/// User and system time. The command in parentheses may hold anything; what follows its last parenthesis is counted (proc(5)).
+fn cpu(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split_whitespace().skip(11).map(|ticks| ticks.parse::<f64>().ok());
+    let (user, system) = (times.next()??, times.next()??);
+    Some(Duration::from_secs_f64((user + system) / TICKS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_after_any_command() {
+        for command in ["a", "a b", "x) S 9 (y"] {
+            let stat = format!("7 ({command}) S 1 1 1 0 -1 0 1 0 0 0 250 150 0 0 20");
+            assert_eq!(cpu(&stat), Some(Duration::from_secs(4)), "{command}");
+        }
+        assert_eq!(cpu("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_costs_something() {
+        let usage = Usage::of(std::process::id()).expect("this process");
+        assert!(usage.resident > 100_000);
+        assert!(Usage::of(u32::MAX).is_err());
+    }
+}
