@@ -24,11 +24,11 @@ const NAME: &str = "relay.provider.example";
 
 pub fn trials() -> Vec<Trial> {
     vec![
+        trial("no log tells what a Secret holds", no_secret_in_logs).listens(),
+        trial("a rotated authority in a ConfigMap or Secret is taken up without a restart", rotation).listens(),
         trial("each way in which a backend fails is named and left, and each recovery returned to", faults).listens(),
         trial("each failure of TLS is named and left, with STARTTLS", start_tls).listens(),
         trial("each failure of TLS is named and left, with implicit TLS", implicit_tls).listens(),
-        trial("a rotated authority in a ConfigMap or Secret is taken up without a restart", rotation).listens(),
-        trial("no log tells what a Secret holds", no_secret_in_logs).listens(),
     ]
 }
 

@@ -110,7 +110,7 @@ async fn answers(stage: Arc<Stage>) -> Result<()> {
         metric_sum(&metrics, "mail_failover_route_state", |labels| of_route(labels) && labels.contains(&label))
     };
     ensure!(state("FailedOver") > 0.9 && state("Preferred") < 0.1, "{metrics}");
-    ensure!(metric_sum(&metrics, "mail_failover_leader", |labels| labels.is_empty()) > 0.9, "{metrics}");
+    ensure!(metric_sum(&metrics, "mail_failover_leader", str::is_empty) > 0.9, "{metrics}");
     ensure!(metrics.trim_end().ends_with("# EOF"), "OpenMetrics ends with EOF");
     Ok(())
 }
