@@ -52,7 +52,7 @@ async fn selector(stage: Arc<Stage>) -> Result<()> {
     let primary = scene.primary.address().ip().to_string();
     change::<Service>(&stage, "mail", &json!({ "spec": { "selector": { "app": "mta" } } })).await?;
     wait_object(&stage, "mail", "to have no selector", |service: &Service| {
-        service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_none_or(|selector| selector.is_empty())
+        service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_none_or(std::collections::BTreeMap::is_empty)
     })
     .await?;
     // Clients are led to the primary only, then and later.
