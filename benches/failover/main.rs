@@ -38,7 +38,7 @@ use self::round::{BOUND, PACE, Pair, Round, SERVER_NAME, Tls, Way, play};
 
 /// Where HAProxy listens.
 const FRONTEND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
-/// The ConfigMap with the authority of the servers.
+/// The `ConfigMap` with the authority of the servers.
 const CA: &str = "bench-ca";
 
 /// How much is measured.
