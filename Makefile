@@ -11,15 +11,14 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --package mail-failover-operator --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test architecture --test cel --test crds --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
-	$(CARGO) build --package mail-failover-operator --locked
-	$(CARGO) test --package mail-failover-e2e --locked
+	$(CARGO) test --workspace --locked
 
 demo: ## Watch a failover and a failback happen, on this machine, in two minutes
-	@$(CARGO) build --locked --package mail-failover-operator
-	@$(CARGO) run --locked --package mail-failover-e2e --bin demo
+	@$(CARGO) build --workspace --bins --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
 bench: ## Measure failover times and the cost of the steady state, beside HAProxy
 	$(CARGO) build --locked --release --package mail-failover-operator

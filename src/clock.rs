@@ -2,7 +2,7 @@
 //!
 //! Everything pure takes a [`Timestamp`] as an argument. This module never decides anything about time.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::Timestamp;
 
@@ -19,7 +19,7 @@ pub struct Clock {
 impl Clock {
     /// A clock set by the system's.
     pub fn system() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = since_epoch();
         Self {
             started_at: Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)),
             started: Instant::now(),
@@ -35,4 +35,13 @@ impl Clock {
     pub fn at(&self, instant: Instant) -> Timestamp {
         self.started_at + instant.saturating_duration_since(self.started)
     }
+}
+
+/// The system's clock in whole seconds since the Unix epoch, for metrics that tell when something happened.
+pub fn unix_seconds() -> i64 {
+    i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX)
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod control_plane;
+pub mod environment;
 pub mod eventually;
+pub mod gateway;
 pub mod haproxy;
 pub mod mail;
 pub mod operator;
@@ -12,3 +14,4 @@ pub mod scrape;
 pub mod stage;
 pub mod standalone;
 pub mod suite;
+pub mod views;

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use rustix::process::Signal;
 use tokio::time::timeout;
 
+use crate::environment;
 use crate::eventually::eventually;
 use crate::process::Process;
 
@@ -30,6 +31,8 @@ const TAIL: usize = 15;
 /// How to run the operator.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What to run instead of the operator of this workspace: an earlier release, for one.
+    pub program: Option<PathBuf>,
     /// `--kubeconfig`.
     pub kubeconfig: PathBuf,
     /// `--lease-namespace`.
@@ -59,17 +62,21 @@ impl Operator {
     /// # Errors
     /// When the program is not there or cannot be started.
     pub fn start(options: &Options) -> Result<Self> {
-        let mut command = Command::new(program()?);
+        let mut command = Command::new(match &options.program {
+            Some(program) => program.clone(),
+            None => program()?,
+        });
         command
             .arg("run")
             .arg("--kubeconfig")
             .arg(&options.kubeconfig)
             .args(["--lease-namespace", &options.lease_namespace])
             .args(["--identity", &options.identity])
-            .args(["--listen-address", &options.listen.to_string()])
-            .args(["--log-format", "json"])
-            .args(&options.arguments)
-            .envs(options.environment.iter().map(|(name, value)| (name, value)));
+            .args(["--listen-address", &options.listen.to_string()]);
+        if !options.arguments.iter().any(|argument| argument == "--log-format") {
+            command.args(["--log-format", "json"]);
+        }
+        command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start(format!("operator {}", options.identity), &mut command, &options.log)?;
         Ok(Self { process, listen: options.listen })
     }
@@ -121,7 +128,7 @@ impl Operator {
         match ready {
             Ok(Ok(())) => Ok(()),
             Ok(Err(status)) => bail!("{} ended ({status}):\n{}", self.process.name(), self.process.log_tail(TAIL)),
-            Err(error) => Err(error.context(self.process.log_tail(TAIL))),
+            Err(error) => bail!("{error:#}\nthe end of its log:\n{}", self.process.log_tail(TAIL)),
         }
     }
 
@@ -181,7 +188,7 @@ impl Operator {
 /// # Errors
 /// When it does not build, or there is no program and nobody to build it.
 pub fn build() -> Result<()> {
-    let Some(cargo) = env::var_os("CARGO").filter(|_| env::var_os(PROGRAM).is_none()) else {
+    let Some(cargo) = env::var_os("CARGO").filter(|_| environment::path(PROGRAM).is_none()) else {
         return program().map(drop);
     };
     let program = beside_us()?;
@@ -193,16 +200,7 @@ pub fn build() -> Result<()> {
         None => bail!("no profile in {}", folder.display()),
     };
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "mail-failover-operator",
-            "--bin",
-            "mail-failover",
-            "--profile",
-            profile,
-        ])
+        .args(["build", "--quiet", "--workspace", "--bin", "mail-failover", "--profile", profile])
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .arg("--target-dir")
@@ -221,7 +219,7 @@ pub fn build() -> Result<()> {
 /// # Errors
 /// When it is not there.
 pub fn program() -> Result<PathBuf> {
-    let named = env::var_os(PROGRAM).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = environment::path(PROGRAM);
     let path = named.map_or_else(beside_us, Ok)?;
     if !path.is_file() {
         bail!("there is no {}: run `cargo build`, or set {PROGRAM} to the program", path.display());
@@ -236,4 +234,110 @@ fn beside_us() -> Result<PathBuf> {
     let is_deps = folder.file_name().is_some_and(|name| name == "deps" || name == "examples");
     let folder = if is_deps { folder.parent().unwrap_or(folder) } else { folder };
     Ok(folder.join("mail-failover"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::ExitStatusExt;
+
+    use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A program of a few shell lines in the operator's place.
+    fn options(folder: &TempDir, script: &str, listen: SocketAddr) -> Options {
+        let program = folder.path().join("program");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
+        Options {
+            program: Some(program),
+            kubeconfig: "/kubeconfig".into(),
+            lease_namespace: "shop".to_owned(),
+            identity: "a".to_owned(),
+            listen,
+            log: folder.path().join("a.log"),
+            arguments: vec!["--namespace".into(), "shop".into()],
+            environment: vec![("COLOUR".into(), "blue".into())],
+        }
+    }
+
+    async fn logged(operator: &Operator, text: &str) {
+        eventually(Duration::from_secs(5), text, async || {
+            let log = fs::read_to_string(operator.log())?;
+            if log.contains(text) { Ok(Some(())) } else { bail!("{log}") }
+        })
+        .await
+        .expect("logged");
+    }
+
+    fn nowhere() -> SocketAddr {
+        ([127, 0, 0, 1], 1).into()
+    }
+
+    #[tokio::test]
+    async fn the_operator_gets_its_arguments_and_environment() {
+        let folder = TempDir::new().expect("a folder");
+        let operator = Operator::start(&options(&folder, "echo \"$@ $COLOUR\"", nowhere())).expect("started");
+        logged(
+            &operator,
+            "run --kubeconfig /kubeconfig --lease-namespace shop --identity a --listen-address 127.0.0.1:1 --log-format json \
+             --namespace shop blue\n",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_early_is_reported_with_its_log() {
+        let folder = TempDir::new().expect("a folder");
+        let operator = Operator::start(&options(&folder, "echo no such flag >&2; exit 2", nowhere())).expect("started");
+        let error = operator.wait_ready(Duration::from_secs(10)).await.expect_err("it ended").to_string();
+        assert!(error.contains("operator a ended (exit status: 2)") && error.contains("no such flag"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_never_ready_is_reported_with_what_it_answers() {
+        let (folder, listener) =
+            (TempDir::new().expect("a folder"), TcpListener::bind("127.0.0.1:0").await.expect("a port"));
+        let options = options(&folder, "exec sleep 60", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let answer =
+                    "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 12\r\nconnection: close\r\n\r\nnot synced\r\n";
+                assert!(connection.read(&mut [0; 1024]).await.expect("a question") > 0);
+                connection.write_all(answer.as_bytes()).await.expect("written");
+                connection.shutdown().await.expect("ended");
+            }
+        });
+        let operator = Operator::start(&options).expect("started");
+        let error = operator.wait_ready(Duration::from_millis(300)).await.expect_err("it is not ready");
+        assert!(error.to_string().contains("503 Service Unavailable: not synced"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_frozen_does_nothing_until_it_is_thawed() {
+        let folder = TempDir::new().expect("a folder");
+        let script = "trap 'echo told; exit 7' TERM; echo started; while :; do sleep 0.01; done";
+        let operator = Operator::start(&options(&folder, script, nowhere())).expect("started");
+        logged(&operator, "started").await;
+        operator.freeze().expect("frozen");
+        operator.terminate(Duration::from_millis(200)).await.expect_err("it does not react");
+        operator.thaw().expect("thawed");
+        logged(&operator, "told").await;
+        let ended = eventually(Duration::from_secs(5), "its end", async || Ok(operator.ended())).await.expect("ended");
+        assert_eq!(ended.code(), Some(7));
+        operator.freeze().expect_err("there is nothing to freeze any more");
+    }
+
+    #[tokio::test]
+    async fn a_frozen_one_can_be_killed() {
+        let folder = TempDir::new().expect("a folder");
+        let operator = Operator::start(&options(&folder, "exec sleep 60", nowhere())).expect("started");
+        operator.freeze().expect("frozen");
+        operator.kill();
+        assert_eq!(operator.ended().and_then(|status| status.signal()), Some(9));
+    }
 }

@@ -125,12 +125,12 @@ impl Scene {
         Ok(Self { stage, primary, standby })
     }
 
-    /// Starts an operator that takes over quickly, and waits until mail leaves by the primary.
+    /// Starts an operator of this namespace that takes over quickly, and waits until mail leaves by the primary.
     ///
     /// # Errors
     /// When that does not happen.
     pub async fn start_operator(&self, identity: &str) -> Result<Operator> {
-        let operator = self.stage.start_operator(identity, &QUICK_LEASE)?;
+        let operator = self.stage.start_own_operator(identity, &QUICK_LEASE).await?;
         operator.wait_ready(PATIENCE).await?;
         self.wait_active("primary").await?;
         Ok(operator)

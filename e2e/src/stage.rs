@@ -1,5 +1,6 @@
 //! What one trial has to itself on a cluster that it shares.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,6 +17,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::control_plane::{Cluster, ControlPlane};
+use crate::gateway::Gateway;
 use crate::operator::{self, Operator};
 use crate::process::tail;
 
@@ -31,6 +33,8 @@ pub struct Stage {
     namespace: String,
     folder: TempDir,
     operator_logs: Mutex<Vec<PathBuf>>,
+    /// They live as long as the operators behind them.
+    gateways: Mutex<Vec<Arc<Gateway>>>,
 }
 
 impl Stage {
@@ -55,7 +59,14 @@ impl Stage {
     pub(crate) fn set_in(cluster: Arc<Cluster>, kubectl: &Path, namespace: String) -> Result<Self> {
         let folder =
             tempfile::Builder::new().prefix(&format!("{namespace}-")).tempdir().context("no temporary folder")?;
-        Ok(Self { cluster, kubectl: kubectl.to_owned(), namespace, folder, operator_logs: Mutex::default() })
+        Ok(Self {
+            cluster,
+            kubectl: kubectl.to_owned(),
+            namespace,
+            folder,
+            operator_logs: Mutex::default(),
+            gateways: Mutex::default(),
+        })
     }
 
     /// Takes the stage down. On a cluster of somebody else nothing is left behind; on ours nothing would delete the namespace.
@@ -78,7 +89,8 @@ impl Stage {
         let logs = self.operator_logs.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = format!("namespace {}, files in {}", self.namespace, self.folder.path().display());
         for log in logs.iter() {
-            text.push_str(&format!("\n--- the end of {} ---\n{}", log.display(), tail(log, TAIL)));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n--- the end of {} ---\n{}", log.display(), tail(log, TAIL));
         }
         text
     }
@@ -109,7 +121,7 @@ impl Stage {
     }
 
     /// The power to stop, pause and restart the API server. The trial must have asked for it:
-    /// [`Trial::stops_api_server`](crate::suite::Trial::stops_api_server).
+    /// [`Trial::stops_api_server`](crate::suite::Trial::stops_api_server) or `needs_control`.
     ///
     /// # Errors
     /// When the cluster is somebody else's.
@@ -136,6 +148,36 @@ impl Stage {
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, word(high), word(low)).into()
     }
 
+    /// Opens a gateway to the API server that shows an operator this trial's namespace only.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn open_gateway(&self) -> Result<Arc<Gateway>> {
+        let gateway = Arc::new(Gateway::open(self.kubeconfig(), &self.namespace, self.folder.path()).await?);
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&gateway));
+        Ok(gateway)
+    }
+
+    /// Starts an operator of this trial's namespace alone, so that it and those of other trials leave each other in peace.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_own_operator(&self, identity: &str, arguments: &[&str]) -> Result<Operator> {
+        let gateway = self.open_gateway().await?;
+        self.start_operator_behind(&gateway, identity, arguments)
+    }
+
+    /// Starts an operator behind a gateway.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_operator_behind(&self, gateway: &Gateway, identity: &str, arguments: &[&str]) -> Result<Operator> {
+        let mut options = self.operator_options(identity)?;
+        gateway.kubeconfig().clone_into(&mut options.kubeconfig);
+        options.arguments = arguments.iter().map(Into::into).collect();
+        self.start_operator_with(&options)
+    }
+
     /// Starts an operator with this identity, its lease in the trial's namespace; more arguments as given.
     ///
     /// # Errors
@@ -152,6 +194,7 @@ impl Stage {
     /// When there is no free port.
     pub fn operator_options(&self, identity: &str) -> Result<operator::Options> {
         Ok(operator::Options {
+            program: None,
             kubeconfig: self.kubeconfig().to_owned(),
             lease_namespace: self.namespace.clone(),
             identity: identity.to_owned(),

@@ -39,13 +39,16 @@ where
 {
     let options = control_plane::Options::default();
     // What takes a network, and what takes minutes the first time, happens before there is no network.
-    let binaries = Binaries::locate(&options.programs())?;
-    operator::build()?;
-    match namespace::enter(Isolation::Network)? {
+    let prepare = || -> Result<()> {
+        Binaries::locate(&options.programs())?;
+        operator::build()
+    };
+    match namespace::enter(Isolation::Network, prepare)? {
         Entry::Finished(code) => return Ok(code),
         Entry::Forbidden(why) => bail!("{why}"),
         Entry::Inside => {}
     }
+    let binaries = Binaries::locate(&options.programs())?;
     let runtime = Runtime::new()?;
     let result = runtime.block_on(play(&binaries, options, body));
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -9,7 +9,6 @@
 //! | `E2E_KEEP=1` | keep the logs also after a success |
 //! | `E2E_REQUIRE_ALL=1` | a trial that would be skipped fails: for machines that are meant to run all |
 
-use std::env;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -24,6 +23,7 @@ use tokio::sync::{OnceCell, RwLock};
 
 use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, EXISTING, Program, install_crds};
+use crate::environment;
 use crate::operator;
 use crate::stage::Stage;
 
@@ -42,7 +42,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { controller_manager: false, operator: false, parallel: 8, deadline: Duration::from_secs(120) }
+        Self { controller_manager: false, operator: false, parallel: 8, deadline: Duration::from_mins(2) }
     }
 }
 
@@ -59,8 +59,8 @@ pub struct Trial {
 /// What a trial cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// To stop, pause and restart the API server.
-    ApiServerControl,
+    /// To stop, pause and restart the API server, and to make users.
+    Control,
     /// Addresses that lead to us and that `EndpointSlices` may hold.
     OwnNetwork,
 }
@@ -86,11 +86,17 @@ impl Trial {
         self
     }
 
+    /// It needs the control plane's own powers: not on a cluster of somebody else.
+    #[must_use]
+    pub fn needs_control(mut self) -> Self {
+        self.needs.push(Need::Control);
+        self
+    }
+
     /// It stops or pauses the API server: runs alone, and not on a cluster of somebody else.
     #[must_use]
-    pub fn stops_api_server(mut self) -> Self {
-        self.needs.push(Need::ApiServerControl);
-        self.alone()
+    pub fn stops_api_server(self) -> Self {
+        self.needs_control().alone()
     }
 
     /// Its servers listen on addresses of the stage: not on a cluster of somebody else, whose network is not ours.
@@ -122,21 +128,24 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         return Ok(libtest_mimic::run(&arguments, listed).exit_code());
     }
 
-    // What takes a network happens before there is none.
-    let binaries = Binaries::locate(&programs(options))?;
-    if options.operator {
-        operator::build()?;
-    }
+    // What takes a network happens while there is one.
+    let prepare = || -> Result<Binaries> {
+        let binaries = Binaries::locate(&programs(options))?;
+        if options.operator {
+            operator::build()?;
+        }
+        Ok(binaries)
+    };
     let isolation = if Cluster::existing().is_some() { Isolation::Processes } else { Isolation::Network };
-    let entry = namespace::enter(isolation)?;
-    let skip_all = match (entry, isolation) {
+    let (binaries, skip_all) = match (namespace::enter(isolation, || prepare().map(drop))?, isolation) {
         (Entry::Finished(code), _) => return Ok(code),
-        (Entry::Inside, _) => None,
-        // Without it processes may outlive a suite that is killed; otherwise nothing is amiss.
-        (Entry::Forbidden(_), Isolation::Processes) => None,
+        (Entry::Inside, _) => (Binaries::locate(&programs(options))?, None),
+        // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
+        (Entry::Forbidden(_), Isolation::Processes) => (prepare()?, None),
         (Entry::Forbidden(why), Isolation::Network) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
-            Some(why)
+            // The whole reason once is enough.
+            (Binaries::default(), Some("this machine allows no namespace of one's own; see above".to_owned()))
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -185,7 +194,7 @@ impl Suite {
         // Known before the cluster is started: a suite of which all is skipped starts nothing.
         Cluster::existing()?;
         needs.first().map(|need| match need {
-            Need::ApiServerControl => format!("{EXISTING} names a cluster whose API server is not ours to stop"),
+            Need::Control => format!("{EXISTING} names a cluster that is not ours to stop or to make users of"),
             Need::OwnNetwork => {
                 format!("{EXISTING} names a cluster whose network does not lead to this machine's servers")
             }
@@ -247,8 +256,7 @@ impl Suite {
 }
 
 fn skipped(reason: &str) -> Result<Completion, Failed> {
-    let required = env::var_os("E2E_REQUIRE_ALL").is_some_and(|value| !value.is_empty() && value != "0");
-    if required {
+    if environment::is_set("E2E_REQUIRE_ALL") {
         return Err(format!("may not be skipped (E2E_REQUIRE_ALL), but: {reason}").into());
     }
     Ok(Completion::ignored_with(reason))

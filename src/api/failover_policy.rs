@@ -104,6 +104,7 @@ pub struct HoldSpec {
 
 /// What to do when no backend of a route is healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum WhenNoneHealthy {
     /// Stay where the mail goes now.
     Hold,
@@ -129,6 +130,7 @@ pub struct FailbackSpec {
 
 /// Who decides on a failback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum FailbackMode {
     /// The operator.
     Automatic,

@@ -88,6 +88,7 @@ pub struct PolicyReference {
 
 /// How mail is spread over the backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum Strategy {
     /// All mail goes to one backend.
     ActivePassive,
@@ -251,6 +252,7 @@ pub struct ActiveBackend {
 
 /// Where a route stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum RouteState {
     /// The mail leaves by the first backend of the list.
     Preferred,

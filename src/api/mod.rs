@@ -55,6 +55,12 @@ fn conditions_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Sch
     })
 }
 
+/// For an enum that fields hold as an `Option`: kube merges its schema into the field's, and its description would take the
+/// place of the field's, which is the one with the default and the meaning of each value.
+fn without_description(schema: &mut schemars::Schema) {
+    schema.remove("description");
+}
+
 /// Schema of a time with microseconds.
 fn micro_time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })

@@ -228,6 +228,7 @@ pub struct SmtpProbe {
 
 /// How far a probe's dialogue goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum ProbeDepth {
     /// The TCP connection.
     Connect,
@@ -267,7 +268,8 @@ pub struct SendingBackendStatus {
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: Option<MicroTime>,
 
-    /// Why, as one word of a closed set: Ok, ConnectionRefused, NoAnswer, CertificateInvalid, …
+    /// Why, as one word of a closed set: Ok, ConnectionRefused, NoAnswer, CertificateInvalid, …; ServiceNotFound, CANotFound and
+    /// the like while the spec cannot be put into force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,
@@ -301,6 +303,7 @@ pub struct SendingBackendStatus {
 
 /// What kind of backend it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum BackendType {
     /// A host or address.
     #[serde(rename = "SMTP")]
@@ -311,6 +314,7 @@ pub enum BackendType {
 
 /// The verdict about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
 pub enum Health {
     /// Mail can leave this way.
     Healthy,

@@ -60,7 +60,8 @@ impl Applier {
     pub async fn carry_out(&self, task: Task) -> Done {
         let Task { id, subject, step } = task;
         let (name, began) = (step.as_str(), Instant::now());
-        let result = self.result(&subject, step).await;
+        // Large and short-lived: it must not widen the set of steps.
+        let result = Box::pin(self.result(&subject, step)).await;
         let outcome = match &result {
             Ok(StepResult::Fresh(_)) if name != "Confirm" => "conflict",
             Ok(StepResult::OutputsWritten { error: Some(_), .. }) | Err(_) => "error",
@@ -196,6 +197,19 @@ impl Applier {
                 let written = self.write(api.patch(&key.1.name, &params, &Patch::Merge(patch))).await?;
                 self.outcome(&key, &api, written, wrap_service).await
             }
+            (OutputKind::Service, Write::ReplacePorts(mut service, ports)) => {
+                let version = service.metadata.resource_version.take();
+                let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "ports": ports } });
+                let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+                let api = self.api::<Service>(&key);
+                match self.write(api.patch(&key.1.name, &params, &Patch::Merge(patch))).await? {
+                    Ok(replaced) => {
+                        service.metadata.resource_version = replaced.metadata.resource_version;
+                        self.apply(&key, *service, wrap_service).await
+                    }
+                    error @ Err(_) => self.outcome(&key, &api, error, wrap_service).await,
+                }
+            }
             (OutputKind::Service, Write::Delete(_, metadata)) => {
                 self.delete::<Service>(&key, &metadata, wrap_service).await
             }
@@ -245,40 +259,50 @@ impl Applier {
         }
     }
 
-    /// Makes the fields that POST set those of our server-side apply, as client-go's csaupgrade does: else a field that a later
-    /// apply leaves out would stay behind, owned by the POST.
-    async fn own_by_apply<K>(&self, api: &Api<K>, created: K) -> Result<K, StepError>
+    /// Makes the fields that POST (or another update of ours) set those of our server-side apply, as client-go's csaupgrade does: else
+    /// a field that a later apply leaves out would stay behind, owned by the POST. Where there is an apply of ours already it gives
+    /// way, and has to be repeated.
+    async fn own_by_apply<K>(&self, api: &Api<K>, object: K) -> Result<K, StepError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
     {
-        let is_ours = |entry: &ManagedFieldsEntry| {
-            entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
-        };
-        let Some(index) = created.managed_fields().iter().position(is_ours) else { return Ok(created) };
-        let patch = json!([
-            { "op": "test", "path": "/metadata/resourceVersion", "value": created.resource_version() },
-            { "op": "replace", "path": format!("/metadata/managedFields/{index}/operation"), "value": "Apply" },
-        ]);
-        let Ok(patch) = serde_json::from_value(patch) else { return Ok(created) };
+        let Some(updated) = managed_by_us(&object, "Update") else { return Ok(object) };
+        let entry = |index: usize| format!("/metadata/managedFields/{index}");
+        let mut patch = vec![
+            json!({ "op": "test", "path": "/metadata/resourceVersion", "value": object.resource_version() }),
+            json!({ "op": "replace", "path": format!("{}/operation", entry(updated)), "value": "Apply" }),
+        ];
+        if let Some(applied) = managed_by_us(&object, "Apply") {
+            patch.push(json!({ "op": "remove", "path": entry(applied) }));
+        }
+        let Ok(patch) = serde_json::from_value(Value::Array(patch)) else { return Ok(object) };
         let params = PatchParams::default();
-        let name = created.name_any();
-        // Should it fail, the object is as desired all the same; only a field that is dropped later would linger.
+        let name = object.name_any();
+        // Should it fail, the object is as desired all the same, and the next apply makes up for it.
         match self.write(api.patch(&name, &params, &Patch::Json::<()>(patch))).await? {
             Ok(owned) => Ok(owned),
             Err(error) => {
-                tracing::warn!(name, %error, "the fields of a new output could not be handed to server-side apply");
-                Ok(created)
+                tracing::warn!(name, %error, "the fields of an output could not be handed to server-side apply");
+                Ok(object)
             }
         }
     }
 
-    async fn apply<K>(&self, key: &OutputKey, object: K, wrap: fn(K) -> Output) -> Result<WriteOutcome, StepError>
+    async fn apply<K>(&self, key: &OutputKey, mut object: K, wrap: fn(K) -> Output) -> Result<WriteOutcome, StepError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
     {
         let api = self.api::<K>(key);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written = self.write(api.patch(&key.1.name, &params, &Patch::Apply(&typed(&object)?))).await?;
+        let mut written = self.write(api.patch(&key.1.name, &params, &Patch::Apply(&typed(&object)?))).await?;
+        // An operator that died right after a POST left its fields with that.
+        if let Ok(there) = &written
+            && managed_by_us(there, "Update").is_some()
+        {
+            let owned = self.own_by_apply(&api, there.clone()).await?;
+            object.meta_mut().resource_version = owned.resource_version();
+            written = self.write(api.patch(&key.1.name, &params, &Patch::Apply(&typed(&object)?))).await?;
+        }
         self.outcome(key, &api, written, wrap).await
     }
 
@@ -354,6 +378,16 @@ impl Applier {
             },
         }
     }
+}
+
+/// Where our entry of this operation is among an object's managed fields.
+fn managed_by_us<K: Resource>(object: &K, operation: &str) -> Option<usize> {
+    let is_ours = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some(operation)
+            && entry.subresource.is_none()
+    };
+    object.meta().managed_fields.iter().flatten().position(is_ours)
 }
 
 fn wrap_service(service: Service) -> Output {

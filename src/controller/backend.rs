@@ -13,7 +13,7 @@ use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined,
 use super::step::{Step, Subject};
 use super::time::{micro_time, timestamp};
 use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
-use crate::engine::{Evidence, Health, Verdict};
+use crate::engine::{Evidence, Health, Judgement, Verdict};
 use crate::model::{
     Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
 };
@@ -204,15 +204,19 @@ impl BackendEntry {
         self.problem == Some(Unresolved::Pending)
     }
 
+    /// The health that its status says.
+    pub(super) fn health(&self) -> Option<api::Health> {
+        self.object.as_ref()?.readable()?.status.as_ref()?.health
+    }
+
     /// These Events are published.
     pub(super) fn events_published(&mut self, names: impl IntoIterator<Item = String>) {
         self.published.extend(names);
     }
 
     /// A status was written: what is known is now this.
-    pub(super) fn status_written(&mut self, resource_version: String, status: SendingBackendStatus) {
-        if let Some(Known::Readable(object)) = &mut self.object {
-            object.metadata.resource_version = Some(resource_version);
+    pub(super) fn status_written(&mut self, resource_version: &str, status: SendingBackendStatus) {
+        if let Some(object) = self.object.as_mut().and_then(|known| known.superseded_by(resource_version)) {
             let still: BTreeSet<_> = status.pending_events.iter().map(|event| event.name.clone()).collect();
             self.published.retain(|name| still.contains(name));
             object.status = Some(status);
@@ -284,33 +288,24 @@ impl BackendEntry {
             events::push(&mut pending_events, events::pending(subject, telling, now, None, &note));
         }
 
-        let (r#type, host) = self.place();
+        let (r#type, host) = place(&object.spec);
+        let (reason, message) = match (verdict, rejections.first()) {
+            (Some(verdict), _) => (verdict.class.as_str(), verdict.message.as_str()),
+            (None, Some(rejection)) => (rejection.reason, rejection.message.as_str()),
+            (None, None) => (EvidenceClass::Inconclusive.as_str(), ""),
+        };
         SendingBackendStatus {
             observed_generation: Some(generation),
             r#type,
             host,
             health: Some(api_health(verdict.map_or(Health::Unknown, |verdict| verdict.health))),
             since: verdict.map(|verdict| micro_time(verdict.since)).or_else(|| before.since.clone()),
-            reason: Some(verdict.map_or(EvidenceClass::Inconclusive, |verdict| verdict.class).as_str().to_owned()),
-            message: verdict.map(|verdict| events::truncated(&verdict.message, MAX_MESSAGE)),
+            reason: Some(reason.to_owned()),
+            message: Some(events::truncated(message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
             certificate_not_after: self.certificates.values().map(|c| c.not_after).min().map(micro_time),
             probes: worst.iter().flat_map(|(_, probes)| probes.iter()).map(probe_status).collect(),
             pending_events,
             conditions: conditions.build(),
-        }
-    }
-
-    /// What it is and where, for people.
-    fn place(&self) -> (Option<BackendType>, Option<String>) {
-        let Some(usable) = &self.usable else { return (None, None) };
-        match &usable.destination {
-            Destination::Host(host) if host.host.contains(':') => {
-                (Some(BackendType::Smtp), Some(format!("[{}]:{}", host.host, host.port)))
-            }
-            Destination::Host(host) => (Some(BackendType::Smtp), Some(format!("{}:{}", host.host, host.port))),
-            Destination::Service(service) => {
-                (Some(BackendType::Service), Some(format!("{}:{}", service.dns_name, service.port)))
-            }
         }
     }
 
@@ -346,6 +341,20 @@ impl BackendEntry {
     }
 }
 
+/// What it is and where, for people, as the spec has it.
+fn place(spec: &api::SendingBackendSpec) -> (Option<BackendType>, Option<String>) {
+    match (&spec.smtp, &spec.service) {
+        (Some(smtp), _) if smtp.host.contains(':') => {
+            (Some(BackendType::Smtp), Some(format!("[{}]:{}", smtp.host, smtp.port)))
+        }
+        (Some(smtp), _) => (Some(BackendType::Smtp), Some(format!("{}:{}", smtp.host, smtp.port))),
+        (None, Some(service)) => {
+            (Some(BackendType::Service), Some(format!("{}:{}", service.name, resolve::port_text(&service.port))))
+        }
+        (None, None) => (None, None),
+    }
+}
+
 fn probe_key(backend: &ObjectKey, probe: &Arc<str>) -> ProbeKey {
     ProbeKey { backend: backend.clone(), probe: probe.clone() }
 }
@@ -361,7 +370,7 @@ fn is_elsewhere(before: &Destination, after: &Destination) -> bool {
     }
 }
 
-fn probe_status((name, judgement): (&Arc<str>, &crate::engine::Judgement)) -> api::ProbeStatus {
+fn probe_status((name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
     api::ProbeStatus {
         name: name.to_string(),
         health: api_health(judgement.health),
@@ -379,7 +388,7 @@ pub(super) fn api_health(health: Health) -> api::Health {
     }
 }
 
-pub(super) fn engine_health(health: api::Health) -> Health {
+fn engine_health(health: api::Health) -> Health {
     match health {
         api::Health::Healthy => Health::Healthy,
         api::Health::Unhealthy => Health::Unhealthy,
@@ -387,14 +396,21 @@ pub(super) fn engine_health(health: api::Health) -> Health {
     }
 }
 
-/// The verdict that a status of an earlier process holds.
-pub(super) fn persisted_message(status: Option<&SendingBackendStatus>, class: &str) -> String {
-    let status = status.filter(|status| status.reason.as_deref() == Some(class));
-    status.and_then(|status| status.message.clone()).unwrap_or_default()
+/// The judgement of a probe that an earlier leader wrote down.
+pub(super) fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
+    let class = EvidenceClass::from_name(&probe.reason)?;
+    let message = probe.message.clone().unwrap_or_default();
+    Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
 }
 
-/// The verdict of a backend that no route judges, as its own status holds it.
-pub(super) fn persisted_verdict(status: &SendingBackendStatus) -> Option<(Health, Timestamp, EvidenceClass)> {
-    let class = EvidenceClass::from_name(status.reason.as_deref()?)?;
-    Some((engine_health(status.health?), timestamp(status.since.as_ref()?), class))
+/// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
+pub(super) fn persisted_verdict(
+    verdict: &api::RouteBackendStatus,
+    backend: Option<&SendingBackendStatus>,
+) -> Option<Judgement> {
+    let since = timestamp(verdict.since.as_ref()?);
+    let own = backend.and_then(|status| EvidenceClass::from_name(status.reason.as_deref()?));
+    let class = EvidenceClass::from_name(&verdict.reason).or(own)?;
+    let message = backend.filter(|_| own == Some(class)).and_then(|status| status.message.clone());
+    Some(Judgement::restored(engine_health(verdict.health), since, class, message.unwrap_or_default()))
 }

@@ -38,11 +38,27 @@ impl<K: Resource> Known<K> {
         }
     }
 
+    /// The object, to be given what a write of this version has made of it; `None` when a newer version is known already.
+    pub(super) fn superseded_by(&mut self, resource_version: &str) -> Option<&mut K> {
+        let (known, written) = (number(&self.resource_version()), number(resource_version));
+        match self {
+            Self::Readable(object) if known <= written => {
+                object.meta_mut().resource_version = Some(resource_version.to_owned());
+                Some(object)
+            }
+            Self::Readable(_) | Self::Unreadable(_) => None,
+        }
+    }
+
     /// Whether `other` is an older version of the same object: the echo of a write may arrive after its answer.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        let number = |known: &Self| known.resource_version().parse::<u64>().ok();
-        self.uid() == other.uid() && number(self) > number(other)
+        self.uid() == other.uid() && number(&self.resource_version()) > number(&other.resource_version())
     }
+}
+
+/// Resource versions are numbers, which KEP-5504 makes part of the API and etcd has always made true.
+fn number(resource_version: &str) -> Option<u64> {
+    resource_version.parse().ok()
 }
 
 /// Reads a change of an object into what is known of it. Returns whether it says anything new.

@@ -32,5 +32,3 @@ mod status;
 pub mod step;
 mod time;
 pub mod world;
-#[cfg(test)]
-mod world_tests;

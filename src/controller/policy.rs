@@ -26,9 +26,8 @@ impl PolicyEntry {
     }
 
     /// A status was written: what is known is now this.
-    pub(super) fn status_written(&mut self, resource_version: String, status: FailoverPolicyStatus) {
-        if let Some(Known::Readable(object)) = &mut self.object {
-            object.metadata.resource_version = Some(resource_version);
+    pub(super) fn status_written(&mut self, resource_version: &str, status: FailoverPolicyStatus) {
+        if let Some(object) = self.object.as_mut().and_then(|known| known.superseded_by(resource_version)) {
             object.status = Some(status);
         }
     }

@@ -109,8 +109,12 @@ impl RouteEntry {
 
     /// Where its mail goes, as far as is persisted.
     pub(super) fn active(&self) -> Option<&str> {
-        let status = self.object.as_ref()?.readable()?.status.as_ref()?;
-        status.active.first().map(|active| active.backend.as_str())
+        self.status()?.active.first().map(|active| active.backend.as_str())
+    }
+
+    /// Its status as it is known.
+    pub(super) fn status(&self) -> Option<&MailRouteStatus> {
+        self.object.as_ref()?.readable()?.status.as_ref()
     }
 
     /// Every object it wants to own.
@@ -156,9 +160,8 @@ impl RouteEntry {
     }
 
     /// A status was written: what is known is now this.
-    pub(super) fn status_written(&mut self, resource_version: String, status: MailRouteStatus) {
-        if let Some(Known::Readable(object)) = &mut self.object {
-            object.metadata.resource_version = Some(resource_version);
+    pub(super) fn status_written(&mut self, resource_version: &str, status: MailRouteStatus) {
+        if let Some(object) = self.object.as_mut().and_then(|known| known.superseded_by(resource_version)) {
             let still: BTreeSet<_> = status.pending_events.iter().map(|event| event.name.clone()).collect();
             self.published.retain(|name| still.contains(name));
             object.status = Some(status);

@@ -128,7 +128,8 @@ impl Drafting<'_> {
                 conditions.set("Ready", Some(false), "NoneHealthy", "no backend can deliver");
             }
             (None, _, None) => {
-                conditions.set("Ready", Some(false), "AwaitingEvidence", "waiting for verdicts on the backends");
+                let reason = status.hold.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
+                conditions.set("Ready", Some(false), reason, &Self::no_choice_note(status));
             }
             (None, _, Some(active)) => match outputs {
                 Some(true) => conditions.set("Ready", Some(true), "Delivering", &format!("mail leaves by {active}")),
@@ -238,6 +239,14 @@ impl Drafting<'_> {
         format!("{} → {}: {}{seen}{after}", transition.from, transition.to, transition.reason.as_str())
     }
 
+    /// Why no backend is chosen yet.
+    fn no_choice_note(status: &MailRouteStatus) -> String {
+        match &status.hold {
+            Some(hold) if hold.reason == HoldReason::NoneHealthy.as_str() => Self::none_healthy_note(status),
+            Some(_) | None => "waiting for verdicts on the backends".to_owned(),
+        }
+    }
+
     fn none_healthy_note(status: &MailRouteStatus) -> String {
         let verdicts: Vec<_> =
             status.backends.iter().map(|backend| format!("{}: {}", backend.name, backend.reason)).collect();
@@ -253,8 +262,8 @@ impl Drafting<'_> {
         if let Some(problem) = self.problems.first() {
             return problem.message.clone();
         }
-        let Some(active) = &memory.active else { return "waiting for verdicts on the backends".to_owned() };
         let hold = status.hold.as_ref().map(|hold| hold.reason.as_str());
+        let Some(active) = &memory.active else { return Self::no_choice_note(status) };
         let by_hold = match hold {
             Some("Cooldown" | "MinimumStay" | "Soak") => ", a more preferred backend is healthy and waits",
             Some("ManualFailback") => ", a more preferred backend is healthy and a person has to decide",

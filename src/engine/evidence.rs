@@ -62,22 +62,25 @@ impl Evidence {
         true
     }
 
-    /// Takes over a verdict from `status` where this process has seen nothing yet. Returns whether anything changed.
-    pub fn restore(
-        &mut self,
-        thresholds: Thresholds,
-        health: Health,
-        since: Timestamp,
-        class: EvidenceClass,
-        message: &str,
-    ) -> bool {
-        let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
-        let mut changed = false;
-        for judgement in judged.probes.values_mut().filter(|judgement| !judgement.is_observed()) {
-            *judgement = Judgement::restored(health, since, class, message.to_owned());
-            changed = true;
+    /// Takes over what an earlier leader wrote down about a probe.
+    pub fn adopt_probe(&mut self, probe: &str, earlier: &Judgement) {
+        for judged in self.judged.values_mut() {
+            if let Some(judgement) = judged.probes.get_mut(probe) {
+                judgement.adopt(earlier);
+            }
         }
-        changed
+    }
+
+    /// Takes over the verdict that an earlier leader wrote down for a route with these thresholds, unless what is known of the probes says
+    /// the same already.
+    pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement) {
+        let Some(judged) = self.judged.get_mut(&thresholds) else { return };
+        if judged.verdict().is_some_and(|verdict| (verdict.health, verdict.since) == (earlier.health, earlier.since)) {
+            return;
+        }
+        for judgement in judged.probes.values_mut() {
+            judgement.adopt(earlier);
+        }
     }
 
     /// Forgets everything: the backend is another host now.

@@ -77,6 +77,18 @@ impl Judgement {
         }
     }
 
+    /// Takes over what an earlier leader wrote down: all of it while nothing was observed; since when and why, once it is the same
+    /// verdict. A verdict of our own that differs stands.
+    pub fn adopt(&mut self, earlier: &Judgement) {
+        if !self.is_observed() {
+            *self = earlier.carried_over();
+        } else if self.health == earlier.health {
+            self.since = earlier.since;
+            self.class = earlier.class;
+            self.message.clone_from(&earlier.message);
+        }
+    }
+
     /// Whether any observation of this process was taken into account.
     pub fn is_observed(&self) -> bool {
         self.sequence > 0

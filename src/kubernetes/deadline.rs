@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::http::{Method, Request, Response, Uri};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
@@ -72,7 +72,7 @@ where
                     pending.answered(response.status().as_str());
                     // An error's body is short and comes at once, for a watch as well.
                     let limit = if watch && response.status().is_success() {
-                        pending.metrics.watch_contact(&pending.labels, unix_seconds());
+                        pending.metrics.watch_contact(&pending.labels, crate::clock::unix_seconds());
                         Limit::Watch
                     } else {
                         Limit::Call(Box::pin(sleep_until(pending.sent + allowed)), allowed)
@@ -140,7 +140,7 @@ impl HttpBody for DeadlineBody {
         match limit {
             Limit::Watch => {
                 if matches!(frame, Poll::Ready(Some(Ok(_)))) {
-                    metrics.watch_contact(labels, unix_seconds());
+                    metrics.watch_contact(labels, crate::clock::unix_seconds());
                 }
             }
             Limit::Call(deadline, allowed) => {
@@ -160,11 +160,6 @@ impl HttpBody for DeadlineBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
-}
-
-fn unix_seconds() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn is_watch(uri: &Uri) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -117,6 +117,22 @@ fn has_selector(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| !selector.is_empty())
 }
 
+/// The ports that a Service should have when some of those it has stand in the way: names are unique, several ports must all have
+/// one, and server-side apply, which tells ports apart by number, takes none away that others have set.
+fn ports_without_obstacles(want: &Service, have: &Service) -> Option<Vec<ServicePort>> {
+    let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
+    let (mut want, have) = (ports(want), ports(have));
+    let is_same = |one: &ServicePort, other: &ServicePort| (one.port, &one.protocol) == (other.port, &other.protocol);
+    let others: Vec<_> = have.into_iter().filter(|have| !want.iter().any(|want| is_same(want, have))).collect();
+    let is_obstacle = |other: &ServicePort| other.name.is_none() || want.iter().any(|want| want.name == other.name);
+    if !others.iter().any(is_obstacle) {
+        return None;
+    }
+    let harmless: Vec<_> = others.into_iter().filter(|other| !is_obstacle(other)).collect();
+    want.extend(harmless);
+    Some(want)
+}
+
 fn has_metadata(want: &ObjectMeta, have: &ObjectMeta) -> bool {
     let owners = want.owner_references.iter().flatten();
     has_entries(want.labels.as_ref(), have.labels.as_ref())
@@ -192,6 +208,8 @@ pub enum Write {
     Apply(Output),
     /// It is our Service and has grown a selector: take that away.
     ClearSelector(OutputKey, String),
+    /// It is our Service, and somebody's port stands in the way of ours: put these ports in the place of all, then apply.
+    ReplacePorts(Box<Service>, Vec<ServicePort>),
     /// It is ours and no longer wanted: delete it, on the condition that it is still the version that was seen.
     Delete(OutputKey, Box<ObjectMeta>),
 }
@@ -202,6 +220,7 @@ impl Write {
         match self {
             Self::Create(output) | Self::Apply(output) => output.key(),
             Self::ClearSelector(key, _) | Self::Delete(key, _) => key.clone(),
+            Self::ReplacePorts(service, _) => Output::Service(service.clone()).key(),
         }
     }
 }
@@ -238,14 +257,16 @@ pub fn writes(
             if is_refused(&key) || want.is_satisfied_by(object) {
                 continue;
             }
-            match &**object {
-                Output::Service(service) if has_selector(service) => {
-                    writes.push(Write::ClearSelector(key, version.unwrap_or_default()));
+            writes.push(match (with_version(want, version.clone()), &**object) {
+                (_, Output::Service(there)) if has_selector(there) => {
+                    Write::ClearSelector(key, version.unwrap_or_default())
                 }
-                Output::Service(_) | Output::EndpointSlice(_) | Output::ConfigMap(_) => {
-                    writes.push(Write::Apply(with_version(want, version)));
-                }
-            }
+                (Output::Service(want), Output::Service(there)) => match ports_without_obstacles(&want, there) {
+                    Some(ports) => Write::ReplacePorts(want, ports),
+                    None => Write::Apply(Output::Service(want)),
+                },
+                (want, Output::Service(_) | Output::EndpointSlice(_) | Output::ConfigMap(_)) => Write::Apply(want),
+            });
         } else if is_obsolete(&key, object, &claims, endpoints_known) && object.metadata().deletion_timestamp.is_none()
         {
             writes.push(Write::Delete(key, Box::new(object.metadata().clone())));
@@ -372,6 +393,44 @@ mod tests {
         let writes =
             planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![service(Some("3"), Some("mta"))]);
         assert_eq!(writes, vec![Write::ClearSelector(want.key(), "3".to_owned())]);
+    }
+
+    #[test]
+    fn a_port_that_stands_in_the_way_of_ours_is_replaced_and_others_stay() {
+        let port = |name: Option<&str>, number: i32| ServicePort {
+            name: name.map(str::to_owned),
+            port: number,
+            protocol: Some("TCP".to_owned()),
+            ..ServicePort::default()
+        };
+        let with = |version: Option<&str>, ports: &[ServicePort]| {
+            let Output::Service(mut service) = service(version, None) else { unreachable!("a Service") };
+            service.spec.get_or_insert_default().ports = Some(ports.to_vec());
+            service
+        };
+        let ours = port(Some("smtp"), 25);
+        for (there, expected) in [
+            // Ours is gone, or has another name: an apply brings it back.
+            (vec![port(Some("admin"), 80)], None),
+            (vec![port(Some("other"), 25)], None),
+            (vec![port(Some("smtp"), 2525)], Some(vec![ours.clone()])),
+            (vec![port(None, 2525)], Some(vec![ours.clone()])),
+            (
+                vec![port(Some("smtp"), 2525), port(Some("admin"), 80)],
+                Some(vec![ours.clone(), port(Some("admin"), 80)]),
+            ),
+        ] {
+            let want = with(None, std::slice::from_ref(&ours));
+            let claim = Output::Service(want.clone());
+            let observed = Output::Service(with(Some("3"), &there));
+            let planned = planned(vec![claim.clone()], std::slice::from_ref(&claim), true, vec![observed]);
+            let want = with(Some("3"), std::slice::from_ref(&ours));
+            let write = match expected {
+                None => Write::Apply(Output::Service(want)),
+                Some(ports) => Write::ReplacePorts(want, ports),
+            };
+            assert_eq!(planned, vec![write], "{there:?}");
+        }
     }
 
     #[test]

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::programs::Program;
+use crate::environment;
 use crate::process::tail;
 
 /// How often a build says that it is still going on.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// The programs of a control plane, found or built.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Binaries {
     found: Vec<(Program, PathBuf)>,
     origin: String,
@@ -80,7 +81,7 @@ struct Places {
 
 impl Places {
     fn from_env() -> Result<Self> {
-        let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let assets = environment::path("KUBEBUILDER_ASSETS");
         if let Some(folder) = &assets {
             for program in [Program::Etcd, Program::KubeApiServer] {
                 if !folder.join(program.name()).is_file() {
@@ -129,8 +130,8 @@ fn cached(cache: &Path, program: Program) -> PathBuf {
 }
 
 fn cache_folder() -> Result<PathBuf> {
-    if let Some(folder) = env::var_os("MAIL_FAILOVER_CACHE").filter(|value| !value.is_empty()) {
-        return std::path::absolute(PathBuf::from(folder)).context("MAIL_FAILOVER_CACHE");
+    if let Some(folder) = environment::path("MAIL_FAILOVER_CACHE") {
+        return std::path::absolute(folder).context("MAIL_FAILOVER_CACHE");
     }
     let home =
         env::home_dir().context("no home directory: set MAIL_FAILOVER_CACHE to the folder for built programs")?;

@@ -1,4 +1,3 @@
-use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -6,6 +5,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::{Binaries, ControlPlane, Options};
+use crate::environment;
 
 /// Names the kubeconfig of a cluster to use instead of a control plane of our own.
 pub const EXISTING: &str = "E2E_KUBECONFIG";
@@ -26,7 +26,7 @@ pub enum Cluster {
 impl Cluster {
     /// The kubeconfig in `E2E_KUBECONFIG`, if there is one.
     pub fn existing() -> Option<PathBuf> {
-        env::var_os(EXISTING).filter(|value| !value.is_empty()).map(PathBuf::from)
+        environment::path(EXISTING)
     }
 
     /// Connects to the cluster in `E2E_KUBECONFIG`, or else starts a control plane.
@@ -37,7 +37,6 @@ impl Cluster {
         let Some(kubeconfig) = Self::existing() else {
             return Ok(Self::Own(Box::new(ControlPlane::start(binaries, options).await?)));
         };
-        let kubeconfig = std::path::absolute(kubeconfig)?;
         let client = client(&kubeconfig).await.with_context(|| format!("{EXISTING}={}", kubeconfig.display()))?;
         if let Err(error) = client.apiserver_version().await {
             bail!("the cluster of {EXISTING}={} does not answer: {error}", kubeconfig.display());

@@ -9,6 +9,7 @@
 pub mod binaries;
 mod certificates;
 mod cluster;
+mod component;
 mod crds;
 pub mod namespace;
 mod programs;

@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::binaries::on_path;
+use crate::environment;
 
 /// Marks a process that is inside already; its value says what the namespace isolates.
 const INSIDE: &str = "MAIL_FAILOVER_NAMESPACE";
@@ -67,13 +68,14 @@ pub enum Entry {
     Forbidden(String),
 }
 
-/// Starts this program again, with the same arguments, in namespaces of its own; returns in both processes.
+/// Starts this program again, with the same arguments, in namespaces of its own; returns in both processes. `prepare` runs outside
+/// before that, once it is known that the machine allows it: downloads, builds.
 ///
 /// Call it first thing in `main`, before any thread or runtime exists.
 ///
 /// # Errors
-/// When a namespace is allowed, but cannot be prepared.
-pub fn enter(isolation: Isolation) -> Result<Entry> {
+/// When `prepare` fails, or when a namespace is allowed, but cannot be set up.
+pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Result<Entry> {
     if env::var_os(INSIDE).is_some_and(|value| value == OsStr::new(isolation.as_str())) {
         end_with_the_process_outside();
         if isolation == Isolation::Network {
@@ -88,7 +90,10 @@ pub fn enter(isolation: Isolation) -> Result<Entry> {
         return Ok(Entry::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
     }
     match allowed_flags(&unshare, isolation)? {
-        Ok(flags) => run_inside(&unshare, &flags, isolation).map(Entry::Finished),
+        Ok(flags) => {
+            prepare()?;
+            run_inside(&unshare, &flags, isolation).map(Entry::Finished)
+        }
         Err(why) => Ok(Entry::Forbidden(why)),
     }
 }
@@ -171,7 +176,7 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
 
 /// Whether `E2E_KEEP` asks to keep what was written, also after a success.
 pub fn keep() -> bool {
-    env::var_os("E2E_KEEP").is_some_and(|value| !value.is_empty() && value != OsStr::new("0"))
+    environment::is_set("E2E_KEEP")
 }
 
 fn code_of(status: ExitStatus) -> ExitCode {

@@ -1,29 +1,22 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use kube::Client;
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, Client};
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::timeout;
 
 use super::certificates::{Authority, Identity, TokenKeys};
 use super::cluster::client;
+use super::component::Component;
 use super::{Binaries, Program, namespace};
-use crate::eventually::eventually;
-use crate::process::{Process, tail};
 
 /// How long a program may take until it answers. A busy machine needs ten times what an idle one does.
 const START: Duration = Duration::from_secs(90);
-/// How long one question may take.
-const QUESTION: Duration = Duration::from_secs(2);
-/// Lines of a log that an error shows.
-const TAIL: usize = 15;
 /// The address by which the cluster would know the API server; nothing in here connects to it.
 const ADVERTISED: &str = "192.0.2.1";
 /// Addresses of Services. Both families, so that IPv6 slices are real.
@@ -50,24 +43,15 @@ impl Options {
 /// A running control plane. Dropping it ends its programs and removes its folder.
 pub struct ControlPlane {
     // Dropped in this order: an API server whose etcd is gone first would hang for minutes.
-    controller_manager: Option<Process>,
-    api_server: Mutex<Option<Process>>,
-    _etcd: Process,
-    launch: Launch,
+    controller_manager: Option<Component>,
+    api_server: Component,
+    _etcd: Component,
+    port: u16,
     client: Client,
     kubeconfig: PathBuf,
     authority: Authority,
     folder: Option<TempDir>,
     took: Duration,
-}
-
-/// What starts the API server, once and again.
-#[derive(Debug)]
-struct Launch {
-    program: PathBuf,
-    arguments: Vec<String>,
-    log: PathBuf,
-    port: u16,
 }
 
 impl ControlPlane {
@@ -93,22 +77,27 @@ impl ControlPlane {
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let authority = Authority::new(folder)?;
         let token_keys = TokenKeys::new(folder)?;
-        let etcd = start_etcd(binaries.path(Program::Etcd)?, folder, &etcd_url, peer_port)?;
+        let etcd_arguments = etcd_arguments(folder, &etcd_url, peer_port);
+        let etcd = Component::new("etcd", binaries.path(Program::Etcd)?, etcd_arguments, folder);
+        etcd.start()?;
 
-        let launch = Launch {
-            program: binaries.path(Program::KubeApiServer)?.to_owned(),
-            arguments: api_server_arguments(&authority, &token_keys, &etcd_url, port, options)?,
-            log: folder.join("kube-apiserver.log"),
-            port,
-        };
+        let arguments = api_server_arguments(&authority, &token_keys, &etcd_url, port, options)?;
+        let api_server = Component::new("kube-apiserver", binaries.path(Program::KubeApiServer)?, arguments, folder);
         let kubeconfig = folder.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &authority, port, &authority.client("admin", &["system:masters"])?)?;
+        let controller_manager = if options.controller_manager {
+            let arguments = controller_manager_arguments(folder, &authority, &kubeconfig, &token_keys, manager_port);
+            let program = binaries.path(Program::KubeControllerManager)?;
+            Some(Component::new("kube-controller-manager", program, arguments, folder))
+        } else {
+            None
+        };
         let client = client(&kubeconfig).await?;
-        let mut control_plane = Self {
-            controller_manager: None,
-            api_server: Mutex::new(None),
+        let control_plane = Self {
+            controller_manager,
+            api_server,
             _etcd: etcd,
-            launch,
+            port,
             client,
             kubeconfig,
             authority,
@@ -116,12 +105,21 @@ impl ControlPlane {
             took: Duration::ZERO,
         };
         control_plane.start_api_server().await?;
-        if options.controller_manager {
-            let program = binaries.path(Program::KubeControllerManager)?;
-            let process = start_controller_manager(program, folder, &control_plane, &token_keys, manager_port)?;
-            control_plane.controller_manager = Some(process);
-        }
+        control_plane.await_controllers().await?;
         Ok(control_plane)
+    }
+
+    /// Its controllers are at work when the namespace `default` has its service account, without which no Pod may start. Before that,
+    /// kube-controller-manager does not survive a stop of the API server.
+    async fn await_controllers(&self) -> Result<()> {
+        let Some(controller_manager) = &self.controller_manager else { return Ok(()) };
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
+        controller_manager
+            .ready(START, async || {
+                accounts.get("default").await?;
+                Ok(())
+            })
+            .await
     }
 
     /// A client with every right.
@@ -141,13 +139,13 @@ impl ControlPlane {
     /// When it cannot be written.
     pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
         let path = self.kubeconfig.with_file_name(format!("{}.kubeconfig", user.replace([':', '/'], "-")));
-        write_kubeconfig(&path, &self.authority, self.launch.port, &self.authority.client(user, groups)?)?;
+        write_kubeconfig(&path, &self.authority, self.port, &self.authority.client(user, groups)?)?;
         Ok(path)
     }
 
     /// The TCP port of the API server, on 127.0.0.1; it stays the same over a restart.
     pub fn port(&self) -> u16 {
-        self.launch.port
+        self.port
     }
 
     /// How long the start took.
@@ -157,8 +155,7 @@ impl ControlPlane {
 
     /// Ends the API server at once (SIGKILL), as a power cut would. Connections are reset, new ones refused; the data stay.
     pub fn stop_api_server(&self) {
-        let process = self.api_server.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(process);
+        self.api_server.stop();
     }
 
     /// Starts the API server at the same port with the same data, and waits until it is ready. One that runs is left alone.
@@ -166,28 +163,17 @@ impl ControlPlane {
     /// # Errors
     /// When it ends, or is not ready in time; the end of its log is in the message.
     pub async fn start_api_server(&self) -> Result<()> {
-        {
-            let mut running = self.api_server.lock().unwrap_or_else(PoisonError::into_inner);
-            if running.as_ref().is_none_or(|process| process.ended().is_some()) {
-                let mut command = Command::new(&self.launch.program);
-                command.args(&self.launch.arguments);
-                *running = Some(Process::start("kube-apiserver", &mut command, &self.launch.log)?);
-            }
-        }
-        let ready = eventually(START, "the API server to be ready", async || {
-            if let Some(status) = self.api_server_ended() {
-                // Not worth waiting any longer, so not an error of the look.
-                return Ok(Some(Err(status)));
-            }
-            let request = hyper::Request::get("/readyz").body(Vec::new())?;
-            timeout(QUESTION, self.client.request_text(request)).await??;
-            Ok(Some(Ok(())))
-        })
-        .await;
-        match ready {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(status)) => bail!("the API server ended ({status}):\n{}", tail(&self.launch.log, TAIL)),
-            Err(error) => Err(error.context(tail(&self.launch.log, TAIL))),
+        self.api_server.start()?;
+        self.api_server
+            .ready(START, async || {
+                self.client.request_text(hyper::Request::get("/readyz").body(Vec::new())?).await?;
+                Ok(())
+            })
+            .await?;
+        match &self.controller_manager {
+            // As a kubelet would: one that was just starting ends when the API server goes.
+            Some(controller_manager) => controller_manager.start(),
+            None => Ok(()),
         }
     }
 
@@ -196,7 +182,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn pause_api_server(&self) -> Result<()> {
-        self.signal_api_server(Signal::STOP)
+        self.api_server.signal(Signal::STOP)
     }
 
     /// Thaws the API server (SIGCONT).
@@ -204,7 +190,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn resume_api_server(&self) -> Result<()> {
-        self.signal_api_server(Signal::CONT)
+        self.api_server.signal(Signal::CONT)
     }
 
     /// Where the logs are.
@@ -217,15 +203,6 @@ impl ControlPlane {
         if let Some(folder) = &mut self.folder {
             folder.disable_cleanup(true);
         }
-    }
-
-    fn api_server_ended(&self) -> Option<std::process::ExitStatus> {
-        self.api_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Process::ended)
-    }
-
-    fn signal_api_server(&self, signal: Signal) -> Result<()> {
-        let running = self.api_server.lock().unwrap_or_else(PoisonError::into_inner);
-        running.as_ref().context("the API server is stopped")?.signal(signal)
     }
 }
 
@@ -240,18 +217,19 @@ impl Drop for ControlPlane {
     }
 }
 
-fn start_etcd(program: &Path, folder: &Path, url: &str, peer_port: u16) -> Result<Process> {
+fn etcd_arguments(folder: &Path, url: &str, peer_port: u16) -> Vec<String> {
     let peer = format!("http://127.0.0.1:{peer_port}");
-    let mut command = Command::new(program);
-    command
-        .arg("--data-dir")
-        .arg(folder.join("etcd"))
-        .args(["--listen-client-urls", url, "--advertise-client-urls", url])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("default={peer}")])
+    vec![
+        format!("--data-dir={}", folder.join("etcd").display()),
+        format!("--listen-client-urls={url}"),
+        format!("--advertise-client-urls={url}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
         // Nothing here outlives the machine.
-        .args(["--unsafe-no-fsync", "--log-level", "warn"]);
-    Process::start("etcd", &mut command, &folder.join("etcd.log"))
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]
 }
 
 fn api_server_arguments(
@@ -264,7 +242,6 @@ fn api_server_arguments(
     let server = authority
         .server("kube-apiserver", &["127.0.0.1", "localhost", ADVERTISED, "10.96.0.1", "kubernetes.default.svc"])?;
     let ca = authority.certificate();
-    let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
     let mut arguments = vec![
         format!("--etcd-servers={etcd_url}"),
         "--bind-address=127.0.0.1".to_owned(),
@@ -288,27 +265,33 @@ fn api_server_arguments(
     Ok(arguments)
 }
 
-fn start_controller_manager(
-    program: &Path,
+fn controller_manager_arguments(
     folder: &Path,
-    control_plane: &ControlPlane,
+    authority: &Authority,
+    kubeconfig: &Path,
     token_keys: &TokenKeys,
     port: u16,
-) -> Result<Process> {
-    let mut command = Command::new(program);
-    command
-        .arg("--kubeconfig")
-        .arg(control_plane.kubeconfig())
-        .arg("--service-account-private-key-file")
-        .arg(&token_keys.private)
-        .arg("--root-ca-file")
-        .arg(control_plane.authority.certificate())
-        .args(["--use-service-account-credentials", "--leader-elect=false", "--bind-address=127.0.0.1"])
-        .args([format!("--secure-port={port}"), format!("--service-cluster-ip-range={SERVICE_ADDRESSES}")])
-        // It finds a certificate of its own for its metrics, which nobody reads; here it may write it.
-        .arg("--cert-dir")
-        .arg(folder.join("kube-controller-manager"));
-    Process::start("kube-controller-manager", &mut command, &folder.join("kube-controller-manager.log"))
+) -> Vec<String> {
+    vec![
+        flag("kubeconfig", kubeconfig),
+        flag("service-account-private-key-file", &token_keys.private),
+        flag("root-ca-file", &authority.certificate()),
+        "--use-service-account-credentials".to_owned(),
+        // Each of its forty controllers gets an identity at the start, which at the default rate takes five seconds.
+        "--kube-api-qps=1000".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
+        // There is only one, and it need not wait for a lease of its predecessor.
+        "--leader-elect=false".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--service-cluster-ip-range={SERVICE_ADDRESSES}"),
+        // Where it may write the certificate that it makes for its metrics.
+        flag("cert-dir", &folder.join("kube-controller-manager")),
+    ]
+}
+
+fn flag(name: &str, path: &Path) -> String {
+    format!("--{name}={}", path.display())
 }
 
 fn write_kubeconfig(path: &Path, authority: &Authority, port: u16, identity: &Identity) -> Result<()> {

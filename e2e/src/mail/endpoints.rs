@@ -35,7 +35,8 @@ pub struct ServiceEndpoints {
 }
 
 impl ServiceEndpoints {
-    /// Begins with no endpoint. `port` is the port's name in the Service: empty when it has none.
+    /// Begins with no endpoint. Make the client with `Config::default_retry` off: else it retries 503 by itself for minutes,
+    /// and what is here cannot be soon to notice that the API server is back. `port` is the port's name in the Service: empty when it has none.
     pub fn follow(client: Client, namespace: &str, service: &str, port: &str) -> Self {
         let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().labels(&format!("{SERVICE_NAME_LABEL}={service}"));
@@ -72,7 +73,7 @@ impl ServiceEndpoints {
             Ok(Err(_)) | Err(_) => Err(Error::Timeout {
                 what: format!("the endpoints wanted of Service {}", self.service),
                 within,
-                seen: format!("{:?}, {} watch errors", self.receiver().borrow(), self.errors()),
+                seen: format!("{:?}, {} watch errors", *self.endpoints.borrow(), self.errors()),
             }),
         }
     }

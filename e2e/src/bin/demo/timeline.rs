@@ -103,7 +103,7 @@ mod tests {
         let mut timeline = Timeline::new(clock, zero);
         timeline.seen(zero + Duration::from_millis(1500), None, "later");
         timeline.seen(zero, None, "zero");
-        timeline.seen(zero - Duration::from_millis(250), None, "before");
+        timeline.seen(zero.checked_sub(Duration::from_millis(250)).expect("the machine is older"), None, "before");
         let text = timeline.to_string();
         let lines: Vec<_> = text.lines().map(str::trim).collect();
         assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["-0.250", "s", "before"]);

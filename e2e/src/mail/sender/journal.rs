@@ -1,6 +1,6 @@
 //! What a sender did and saw.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,8 @@ pub struct Journal {
     pub run: String,
     totals: Totals,
     attempts: VecDeque<Attempt>,
+    /// The message of each attempt that is under way, and when the attempt began.
+    under_way: HashMap<usize, Instant>,
     /// By message number.
     messages: Vec<Fate>,
 }
@@ -110,7 +112,13 @@ impl Journal {
         self.totals.held_back += 1;
     }
 
+    pub(super) fn begin_attempt(&mut self, message: usize, started: Instant) {
+        self.under_way.insert(message, started);
+    }
+
+    /// In the order of being over.
     pub(super) fn record(&mut self, attempt: Attempt) {
+        self.under_way.remove(&attempt.message);
         self.totals.attempts += 1;
         match attempt.endpoint {
             Some(endpoint) if attempt.outcome.is_accepted() => self.end(attempt.message, Fate::Accepted(endpoint)),
@@ -124,6 +132,7 @@ impl Journal {
     }
 
     pub(super) fn give_up(&mut self, message: usize) {
+        self.under_way.remove(&message);
         self.end(message, Fate::Lost);
     }
 
@@ -174,22 +183,30 @@ impl Journal {
         counts
     }
 
-    /// Of the attempts that failed at `after` or later, the one that started first: the break hit it, even if it had started
-    /// just before.
+    /// Of the attempts that started at `after` or later and failed, the one that started first. An attempt that was on its way
+    /// at `after` does not count: what it failed of may be an earlier break.
     pub fn first_failed_attempt_after(&self, after: Instant) -> Option<&Attempt> {
-        let failed = self.attempts.iter().filter(|attempt| !attempt.outcome.is_accepted() && attempt.finished >= after);
-        failed.min_by_key(|attempt| attempt.started)
+        self.started_after(after).filter(|attempt| !attempt.outcome.is_accepted()).min_by_key(|attempt| attempt.started)
     }
 
     /// Of the attempts that started at `after` or later and were accepted, the one accepted first.
     pub fn first_accepted_after(&self, after: Instant) -> Option<&Attempt> {
-        let accepted = self.attempts.iter().filter(|attempt| attempt.outcome.is_accepted() && attempt.started >= after);
-        accepted.min_by_key(|attempt| attempt.finished)
+        self.started_after(after).filter(|attempt| attempt.outcome.is_accepted()).min_by_key(|attempt| attempt.finished)
     }
 
-    /// The failover after a break at `after`; `None` when nothing failed, or nothing was accepted since.
+    /// From the latest on, so that the question costs no more than what happened since.
+    fn started_after(&self, after: Instant) -> impl Iterator<Item = &Attempt> {
+        let over = self.attempts.iter().rev().take_while(move |attempt| attempt.finished >= after);
+        over.filter(move |attempt| attempt.started >= after)
+    }
+
+    /// The failover after a break at `after`; `None` while nothing failed, or nothing was accepted since, or an attempt is under
+    /// way that may yet turn out to be the first that failed.
     pub fn failover_after(&self, after: Instant) -> Option<Failover> {
         let first_failed = self.first_failed_attempt_after(after)?;
+        if self.under_way.values().any(|started| (after..first_failed.started).contains(started)) {
+            return None;
+        }
         let first_accepted = self.first_accepted_after(first_failed.started)?;
         Some(Failover { first_failed: first_failed.clone(), first_accepted: first_accepted.clone() })
     }
@@ -199,12 +216,11 @@ impl Journal {
         let mut stored: HashMap<String, usize> = HashMap::new();
         let mut delivery = Delivery::default();
         for server in servers {
-            let mut here = HashSet::new();
-            for message in server.received().into_iter().filter(|message| self.is_ours(&message.id)) {
-                *stored.entry(message.id.clone()).or_default() += 1;
-                here.insert(message.id);
+            let messages = delivery.messages.entry(server.name().to_owned()).or_default();
+            for (id, copies) in server.received_by_id().into_iter().filter(|(id, _)| self.is_ours(id)) {
+                *stored.entry(id).or_default() += copies;
+                *messages += 1;
             }
-            *delivery.messages.entry(server.name().to_owned()).or_default() += here.len();
         }
         delivery.duplicated = stored.values().filter(|copies| **copies > 1).count();
         delivery.extra_copies = stored.values().map(|copies| copies - 1).sum();
@@ -243,4 +259,94 @@ pub struct Delivery {
     pub lost_but_delivered: usize,
     /// The ids of messages that were accepted but that no server has: mail that a server lost.
     pub vanished: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::sender::Step;
+
+    /// The milliseconds of an attempt's beginning and end, and whether it was accepted.
+    type Times = (u64, u64, bool);
+
+    fn journal(zero: Instant, attempts: &[Times]) -> Journal {
+        let mut journal = Journal::new("run".to_owned());
+        assert!(attempts.is_sorted_by_key(|(_, finished, _)| finished), "as they are recorded");
+        for (started, finished, accepted) in attempts {
+            let message = journal.begin().expect("room");
+            let outcome = if *accepted {
+                Outcome::Accepted { reply: String::new() }
+            } else {
+                Outcome::Unanswered { step: Step::Banner }
+            };
+            let [started, finished] = [started, finished].map(|millis| zero + Duration::from_millis(*millis));
+            let endpoint = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
+            journal.begin_attempt(message, started);
+            journal.record(Attempt { message, number: 1, endpoint, started, finished, outcome });
+        }
+        journal
+    }
+
+    #[test]
+    fn a_failover_lasts_from_the_first_failed_start_to_the_first_acceptance_after_it() {
+        const GOOD: bool = true;
+        const BAD: bool = false;
+        // The break is at 100.
+        let cases: [(&str, &[Times], Option<u64>); 8] = [
+            ("nothing failed", &[(101, 102, GOOD)], None),
+            ("nothing was accepted since", &[(99, 101, GOOD), (103, 104, BAD)], None),
+            ("refused at once", &[(101, 102, BAD), (121, 125, GOOD)], Some(24)),
+            ("a slow failure that began first", &[(105, 106, BAD), (101, 301, BAD), (320, 321, GOOD)], Some(220)),
+            ("a slow acceptance that began first", &[(101, 102, BAD), (140, 150, GOOD), (110, 190, GOOD)], Some(49)),
+            (
+                "still on its way at the break, and accepted",
+                &[(101, 102, BAD), (99, 104, GOOD), (108, 109, GOOD)],
+                Some(8),
+            ),
+            ("still hanging of an earlier break", &[(50, 150, BAD), (160, 161, BAD), (170, 171, GOOD)], Some(11)),
+            ("an earlier break", &[(10, 20, BAD), (30, 40, GOOD), (110, 111, GOOD)], None),
+        ];
+        let zero = Instant::now();
+        for (name, attempts, expected) in cases {
+            let took =
+                journal(zero, attempts).failover_after(zero + Duration::from_millis(100)).map(|seen| seen.took());
+            assert_eq!(took, expected.map(Duration::from_millis), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failover_is_not_told_before_it_is_known_which_send_failed_first() {
+        let zero = Instant::now();
+        let mut journal = journal(zero, &[(105, 106, false), (120, 121, true)]);
+        let broken = zero + Duration::from_millis(100);
+        let slow = journal.begin().expect("room");
+        journal.begin_attempt(slow, zero + Duration::from_millis(101));
+        let later = journal.begin().expect("room");
+        journal.begin_attempt(later, zero + Duration::from_millis(130));
+        assert!(journal.failover_after(broken).is_none());
+        journal.give_up(slow);
+        assert_eq!(journal.failover_after(broken).map(|seen| seen.took()), Some(Duration::from_millis(16)));
+    }
+
+    #[test]
+    fn a_fate_is_sealed_once() {
+        let mut journal = journal(Instant::now(), &[(1, 2, true), (1, 2, false)]);
+        journal.give_up_all();
+        journal.give_up_all();
+        let totals = journal.totals();
+        assert_eq!((totals.sent, totals.accepted, totals.lost, totals.outstanding()), (2, 1, 1, 0));
+        assert_eq!(journal.lost(), ["run-000001"]);
+    }
+
+    #[test]
+    fn attempts_are_forgotten_and_messages_are_not() {
+        let mut journal = journal(Instant::now(), &[(1, 2, false)]);
+        let attempt = journal.attempts[0].clone();
+        for number in 2..=u32::try_from(MAX_ATTEMPTS).expect("not that many") + 2 {
+            journal.record(Attempt { number, ..attempt.clone() });
+        }
+        let totals = journal.totals();
+        assert_eq!((totals.attempts, totals.forgotten_attempts), (MAX_ATTEMPTS + 2, 2));
+        assert_eq!((journal.attempts().count(), journal.attempts[0].number), (MAX_ATTEMPTS, 3));
+    }
 }

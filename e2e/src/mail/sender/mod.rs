@@ -46,7 +46,8 @@ pub struct SenderOptions {
     pub retry_after: Duration,
     /// A message that is not accepted within this is given up; without it, only at the end.
     pub give_up_after: Option<Duration>,
-    /// Messages on their way at a time. While there are so many, no further ones are made, and those are counted.
+    /// Messages on their way at a time. While there are so many, no further ones are made, and those are counted. In an outage
+    /// each of them knocks every [`retry_after`](Self::retry_after): too many would measure the machine and not the failover.
     pub max_concurrent: usize,
     /// STARTTLS required and verified; without it, TLS is not spoken.
     pub tls: Option<ClientTls>,
@@ -64,7 +65,7 @@ impl SenderOptions {
             attempt_timeout: Duration::from_secs(1),
             retry_after: Duration::from_millis(20),
             give_up_after: None,
-            max_concurrent: 512,
+            max_concurrent: 128,
             tls: None,
         }
     }
@@ -261,13 +262,17 @@ async fn attempts(shared: &Shared, message: usize) {
     for number in 1.. {
         let endpoint = fastrand::choice(options.endpoints.borrow().iter().copied());
         let started = Instant::now();
+        lock(&shared.journal).begin_attempt(message, started);
         let (outcome, farewell) = match endpoint {
             Some(endpoint) => client::send(&outgoing, endpoint).await,
             None => (Outcome::NoEndpoint, None),
         };
         let accepted = outcome.is_accepted();
-        let attempt = Attempt { message, number, endpoint, started, finished: Instant::now(), outcome };
-        shared.note(|journal| journal.record(attempt));
+        shared.note(|journal| {
+            // With the journal in hand, so that it is in order.
+            let finished = Instant::now();
+            journal.record(Attempt { message, number, endpoint, started, finished, outcome });
+        });
         if accepted {
             if let Some(farewell) = farewell {
                 farewell.say().await;

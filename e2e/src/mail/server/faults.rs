@@ -12,7 +12,8 @@ pub enum Fault {
     None,
     /// Nobody listens: a connection is refused. Established sessions go on.
     Refuse,
-    /// Nobody answers: a connection's SYN is dropped, so that connecting takes as long as the client has patience.
+    /// Nobody answers: a connection's SYN is dropped, so that connecting takes as long as the client has patience. (One
+    /// connection that comes just then may fit into the kernel's queue: that one is made, and hears nothing.)
     Blackhole,
     /// The kernel still accepts connections, but nothing is said any more, in established sessions neither: a frozen process.
     Silent,

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -13,7 +15,8 @@ use super::faults::Listening;
 const BACKLOG: u32 = 1024;
 /// Out of file descriptors, say: accepting goes on when there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-const FILLER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Over loopback, a connection that is not there by then is not coming.
+const FILLER_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// An address that belongs to us for as long as this lives, whether somebody listens there or not.
 pub(super) struct Port {
@@ -25,12 +28,15 @@ pub(super) struct Port {
 }
 
 enum State {
-    Open(JoinHandle<()>),
+    Open {
+        listener: Arc<TcpListener>,
+        task: JoinHandle<()>,
+    },
     Refused,
     /// A listener whose accept queue is full, so that the kernel drops every further SYN.
     Unanswered {
-        _listener: TcpListener,
-        _filler: TcpStream,
+        _listener: Arc<TcpListener>,
+        _filler: Option<TcpStream>,
     },
 }
 
@@ -49,35 +55,51 @@ impl Port {
     where
         F: Fn(TcpStream, SocketAddr) + Send + 'static,
     {
-        self.refuse().await;
+        // A listener goes on listening while it becomes a black hole: nothing is refused in between.
+        let listener = self.stop().await;
         match listening {
             Listening::Refused => {}
             Listening::Open => {
-                let listener = bind(self.address)?.listen(BACKLOG)?;
-                self.state = State::Open(tokio::spawn(accept(listener, accepted)));
+                drop(listener);
+                let listener = Arc::new(bind(self.address)?.listen(BACKLOG)?);
+                let task = tokio::spawn(accept(listener.clone(), accepted));
+                self.state = State::Open { listener, task };
             }
             Listening::Unanswered => {
+                let listener = match listener {
+                    Some(listener) => listener,
+                    None => Arc::new(bind(self.address)?.listen(0)?),
+                };
                 // A backlog of 0 leaves room for one connection (Linux: the queue is full when it is longer than the backlog).
-                let listener = bind(self.address)?.listen(0)?;
-                let filler = timeout(FILLER_TIMEOUT, TcpStream::connect(self.address)).await??;
+                SockRef::from(&*listener).listen(0)?;
+                let filler = match timeout(FILLER_TIMEOUT, TcpStream::connect(self.address)).await {
+                    Ok(connected) => Some(connected?),
+                    // Somebody else's connection has filled it.
+                    Err(_) => None,
+                };
                 self.state = State::Unanswered { _listener: listener, _filler: filler };
             }
         }
         Ok(())
     }
 
-    async fn refuse(&mut self) {
-        if let State::Open(task) = std::mem::replace(&mut self.state, State::Refused) {
-            task.abort();
-            // The listener is closed when its task is gone; connections it did not accept are reset by the kernel.
-            let _ = task.await;
+    /// Accepts nothing more. Connections that were not accepted are reset by the kernel when the listener is dropped.
+    pub async fn stop(&mut self) -> Option<Arc<TcpListener>> {
+        match std::mem::replace(&mut self.state, State::Refused) {
+            State::Open { listener, task } => {
+                task.abort();
+                // Only then is the listener ours alone.
+                let _ = task.await;
+                Some(listener)
+            }
+            State::Refused | State::Unanswered { .. } => None,
         }
     }
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        if let State::Open(task) = &self.state {
+        if let State::Open { task, .. } = &self.state {
             task.abort();
         }
     }
@@ -91,7 +113,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn accept(listener: TcpListener, accepted: impl Fn(TcpStream, SocketAddr)) {
+async fn accept(listener: Arc<TcpListener>, accepted: impl Fn(TcpStream, SocketAddr)) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => accepted(stream, peer),

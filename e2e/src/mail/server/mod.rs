@@ -120,7 +120,7 @@ struct Shared {
     cut: Mutex<CancellationToken>,
 }
 
-/// A running server. It stops when dropped.
+/// A running server. It stops soon after being dropped.
 pub struct SmtpServer {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
@@ -192,6 +192,13 @@ impl SmtpServer {
         let refused = self.set_fault(Fault::Refuse).await;
         self.cut_sessions();
         refused
+    }
+
+    /// Its addresses are free again when this returns.
+    pub async fn stop(self) {
+        for port in &mut self.ports.lock().await.1 {
+            port.stop().await;
+        }
     }
 
     /// Nothing is wrong any more.

@@ -9,12 +9,12 @@ use kube::ResourceExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::backend::ProbeChange;
-use super::input::{Change, Input, Source, Unreadable};
-use super::metrics::Metrics;
-use super::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
-use super::world::{Effects, Settings, World};
+use super::{Effects, Settings, World};
 use crate::api::{FailoverPolicy, MailRoute, MailRouteStatus, RouteState, SendingBackend};
+use crate::controller::backend::ProbeChange;
+use crate::controller::input::{Change, Input, Source, Unreadable};
+use crate::controller::metrics::Metrics;
+use crate::controller::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
 use crate::model::{
     AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Timestamp,
 };
@@ -152,6 +152,10 @@ impl Store {
                 self.objects.get_mut(&id).unwrap()["spec"]["selector"] = Value::Null;
                 WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
             }
+            Write::ReplacePorts(_, ports) => {
+                self.objects.get_mut(&id).unwrap()["spec"]["ports"] = serde_json::to_value(ports).unwrap();
+                WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
+            }
             Write::Delete(..) => {
                 self.objects.remove(&id);
                 WriteOutcome::Gone
@@ -230,6 +234,8 @@ struct Stage {
     /// What each backend answers.
     answers: BTreeMap<String, EvidenceClass>,
     deaths: usize,
+    /// The watch shows what a write has changed before the write is answered.
+    is_echo_first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -239,8 +245,12 @@ enum Death {
 }
 
 fn world() -> World {
+    world_with(&mut Registry::default())
+}
+
+fn world_with(registry: &mut Registry) -> World {
     let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned() };
-    let mut world = World::new(settings, Metrics::new(&mut Registry::default()));
+    let mut world = World::new(settings, Metrics::new(registry));
     world.take(Timestamp::default(), Input::Leading(true));
     world
 }
@@ -255,6 +265,7 @@ impl Stage {
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
             deaths: 0,
+            is_echo_first: false,
         }
     }
 
@@ -336,6 +347,9 @@ impl Stage {
             }
             for task in steps {
                 let Some(done) = self.store.carry_out(task) else { return self.restart() };
+                if self.is_echo_first {
+                    self.watch();
+                }
                 self.world.take(self.now, Input::Done(Box::new(done)));
             }
         }
@@ -607,16 +621,46 @@ fn a_policy_or_backend_that_vanishes_or_turns_unreadable_leaves_the_last_good_de
 
 #[test]
 fn a_deleted_backend_that_carries_the_mail_is_still_left_when_it_dies() {
-    let mut stage = Stage::with(&quickstart());
-    stage.run(5.0);
-    stage.delete("SendingBackend", "primary");
-    stage.run(5.0);
-    assert_eq!((stage.active(), stage.condition("Ready").1), ("primary".to_owned(), "BackendNotFound".to_owned()));
-    stage.answer("primary", EvidenceClass::NoAnswer);
-    stage.run(5.0);
-    assert_eq!(stage.active(), "standby");
-    stage.run(5.0);
-    assert_eq!(stage.targets.len(), 1, "the deleted backend is probed no more");
+    for is_echo_first in [false, true] {
+        let mut stage = Stage::with(&quickstart());
+        stage.is_echo_first = is_echo_first;
+        stage.run(5.0);
+        stage.delete("SendingBackend", "primary");
+        stage.run(5.0);
+        assert_eq!((stage.active(), stage.condition("Ready").1), ("primary".to_owned(), "BackendNotFound".to_owned()));
+        stage.answer("primary", EvidenceClass::NoAnswer);
+        stage.run(5.0);
+        assert_eq!(stage.active(), "standby");
+        stage.run(5.0);
+        assert_eq!(stage.targets.len(), 1, "the deleted backend is probed no more (echo first: {is_echo_first})");
+    }
+}
+
+#[test]
+fn a_transition_is_counted_once_whether_or_not_the_echo_of_its_write_overtakes_the_answer() {
+    for is_echo_first in [false, true] {
+        let mut registry = Registry::default();
+        let mut stage = Stage::new();
+        stage.world = world_with(&mut registry);
+        stage.is_echo_first = is_echo_first;
+        for (kind, object) in &quickstart() {
+            stage.store.create(kind, object.clone());
+        }
+        stage.sync();
+        stage.run(5.0);
+        stage.answer("primary", EvidenceClass::NoAnswer);
+        stage.run(5.0);
+        assert_eq!(stage.active(), "standby");
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for (metric, labels) in [
+            ("mail_failover_route_transitions_total", "kind=\"Failover\",reason=\"NoAnswer\"} 1"),
+            ("mail_failover_route_actuation_duration_seconds_count", " 1"),
+        ] {
+            let line = text.lines().find(|line| line.starts_with(metric)).unwrap_or_default();
+            assert!(line.ends_with(labels), "{metric}: {line:?} (echo first: {is_echo_first})");
+        }
+    }
 }
 
 #[test]
@@ -729,4 +773,24 @@ fn what_an_earlier_term_left_under_way_is_not_taken_for_an_answer_in_a_later_one
     }
     stage.run(5.0);
     assert_eq!(stage.active(), "primary");
+}
+
+#[test]
+fn a_standby_that_takes_over_rewrites_nothing_that_is_still_true() {
+    let (mut leader, mut standby) = (Stage::with(&quickstart()), Stage::with(&quickstart()));
+    standby.world.take(standby.now, Input::Leading(false));
+    // It probes on its own and sees everything a little later.
+    standby.now = standby.now + Duration::from_millis(37);
+    for stage in [&mut leader, &mut standby] {
+        stage.run(5.0);
+        stage.answer("primary", EvidenceClass::NoAnswer);
+        stage.run(10.0);
+    }
+    assert_eq!(standby.store.writes, 0, "a standby writes nothing");
+    standby.store = leader.store;
+    let writes = standby.store.writes;
+    standby.run(1.0);
+    standby.world.take(standby.now, Input::Leading(true));
+    standby.run(10.0);
+    assert_eq!(standby.store.writes, writes, "{:?}", &standby.store.log[writes..]);
 }

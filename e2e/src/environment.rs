@@ -1,0 +1,41 @@
+//! The environment variables by which a person tells a suite what to use.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// Whether a variable says yes: set, and neither empty nor 0.
+pub fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// The path in a variable, if there is one. Cargo starts tests in the folder of their package; a relative path is meant from where
+/// the person stands, which the shell says in `PWD`.
+pub fn path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)?;
+    Some(from_where_one_stands(env::var_os("PWD").map(PathBuf::from).as_deref(), path))
+}
+
+fn from_where_one_stands(pwd: Option<&Path>, path: PathBuf) -> PathBuf {
+    match pwd {
+        Some(pwd) if pwd.is_absolute() => pwd.join(path),
+        Some(_) | None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_meant_from_where_one_stands() {
+        let cases = [
+            (Some("/home/me"), "kind.yaml", "/home/me/kind.yaml"),
+            (Some("/home/me"), "/etc/kind.yaml", "/etc/kind.yaml"),
+            (Some("unusable"), "kind.yaml", "kind.yaml"),
+            (None, "kind.yaml", "kind.yaml"),
+        ];
+        for (pwd, path, expected) in cases {
+            assert_eq!(from_where_one_stands(pwd.map(Path::new), path.into()), Path::new(expected), "{pwd:?} {path}");
+        }
+    }
+}

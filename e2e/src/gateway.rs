@@ -1,0 +1,285 @@
+//! A reverse proxy between one operator and the API server: it sees every write of that operator, and can be the moment at which
+//! a process dies.
+//!
+//! It also narrows the operator's world to one namespace: what is listed and watched in the whole cluster is listed and watched
+//! there. Trials that share a cluster can so have operators that differ, and that die, without another trial's operator doing their
+//! work. Everything else passes as it is. Only the gateway has credentials; it listens on the loopback interface of a suite's
+//! own network.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the operator lists and watches in all namespaces.
+const WATCHED: [&str; 6] = [
+    "/apis/mailfailover.io/v1alpha1/sendingbackends",
+    "/apis/mailfailover.io/v1alpha1/failoverpolicies",
+    "/apis/mailfailover.io/v1alpha1/mailroutes",
+    "/apis/discovery.k8s.io/v1/endpointslices",
+    "/api/v1/services",
+    "/api/v1/configmaps",
+];
+
+/// A request that changes something.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The HTTP method.
+    pub method: Method,
+    /// Without the query.
+    pub path: String,
+    /// When the operator had sent it.
+    pub arrived: Instant,
+    /// When the API server had answered, and how.
+    pub answered: Option<(Instant, StatusCode)>,
+}
+
+impl Write {
+    /// Whether it is about the leader's lease.
+    pub fn is_of_lease(&self) -> bool {
+        self.path.starts_with("/apis/coordination.k8s.io/")
+    }
+
+    /// Whether the API server has carried it out.
+    pub fn is_done(&self) -> bool {
+        self.answered.is_some_and(|(_, status)| status.is_success())
+    }
+
+    /// `PATCH …/mailroutes/orders/status`, for people.
+    pub fn text(&self) -> String {
+        let status = self.answered.map_or_else(|| "unanswered".to_owned(), |(_, status)| status.as_u16().to_string());
+        format!("{} {} ({status})", self.method, self.path)
+    }
+}
+
+/// On which side of a write the operator dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The operator has sent it; the API server never sees it.
+    Before,
+    /// The API server has carried it out; the operator never hears of it.
+    After,
+}
+
+struct Trap {
+    /// So many writes still pass.
+    passes: usize,
+    side: Side,
+    sprung: watch::Sender<Option<String>>,
+}
+
+struct Shared {
+    client: Client,
+    namespace: String,
+    writes: Mutex<Vec<Write>>,
+    trap: Mutex<Option<Trap>>,
+    /// Once the trap has sprung nothing is written any more: to the cluster the operator is dead.
+    is_shut: Mutex<bool>,
+}
+
+/// A running gateway. It stops when dropped.
+pub struct Gateway {
+    kubeconfig: PathBuf,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// A gateway to the API server of `kubeconfig`, narrowed to `namespace`. The kubeconfig that leads through it lies in `folder`.
+    ///
+    /// # Errors
+    /// When it cannot listen, or the kubeconfig cannot be used or written.
+    pub async fn open(kubeconfig: &Path, namespace: &str, folder: &Path) -> Result<Self> {
+        let read = Kubeconfig::read_from(kubeconfig)?;
+        let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+        // It is the operator's patience that counts.
+        (config.read_timeout, config.write_timeout, config.default_retry) = (None, None, false);
+        let shared = Arc::new(Shared {
+            client: Client::try_from(config)?,
+            namespace: namespace.to_owned(),
+            writes: Mutex::default(),
+            trap: Mutex::default(),
+            is_shut: Mutex::default(),
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("a gateway cannot listen")?;
+        let address = listener.local_addr()?;
+        let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
+        let task = tokio::spawn(async move {
+            // Ends with the task only.
+            let _ = axum::serve(listener, router).await;
+        });
+        let path = folder.join(format!("gateway-{}.kubeconfig", address.port()));
+        write_kubeconfig(&path, address, namespace)?;
+        Ok(Self { kubeconfig: path, shared, task })
+    }
+
+    /// The kubeconfig that leads through it.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Every write so far, in the order in which they came; those of the lease, too.
+    pub fn log(&self) -> Vec<Write> {
+        lock(&self.shared.writes).clone()
+    }
+
+    /// Every write but those of the lease.
+    pub fn writes(&self) -> Vec<Write> {
+        self.log().into_iter().filter(|write| !write.is_of_lease()).collect()
+    }
+
+    /// Sets a trap at the `number`-th write from now on (the first is 1; those of the lease do not count). When it springs the
+    /// write is described, the operator hears no answer, and nothing it sends is written any more; it is for the caller to kill it.
+    pub fn set_trap(&self, number: usize, side: Side) -> watch::Receiver<Option<String>> {
+        let (sprung, receiver) = watch::channel(None);
+        *lock(&self.shared.trap) = Some(Trap { passes: number.saturating_sub(1), side, sprung });
+        receiver
+    }
+
+    /// Lets everything pass again, for a new operator.
+    pub fn reopen(&self) {
+        *lock(&self.shared.trap) = None;
+        *lock(&self.shared.is_shut) = false;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    match shared.pass(request).await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
+    }
+}
+
+impl Shared {
+    async fn pass(&self, request: Request) -> Result<Response> {
+        let (mut head, body) = request.into_parts();
+        head.uri = narrowed(&head.uri, &self.namespace)?;
+        head.headers.remove(header::HOST);
+        let body = body.collect().await?.to_bytes().to_vec();
+        let is_write = matches!(head.method, Method::POST | Method::PATCH | Method::PUT | Method::DELETE);
+        if !is_write {
+            return self.forward(hyper::Request::from_parts(head, body.into())).await;
+        }
+        let Some((number, trap)) = self.note(&head.method, head.uri.path()) else {
+            return std::future::pending().await;
+        };
+        if let Some(trap) = trap.as_ref().filter(|trap| trap.side == Side::Before) {
+            return self.spring(number, trap).await;
+        }
+        let response = self.forward(hyper::Request::from_parts(head, body.into())).await?;
+        // All of it, so that what the API server has carried out is known even when the operator does not wait for it.
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if let Some(write) = lock(&self.writes).get_mut(number) {
+            write.answered = Some((Instant::now(), head.status));
+        }
+        match trap {
+            Some(trap) => self.spring(number, &trap).await,
+            None => Ok(Response::from_parts(head, Body::from(body))),
+        }
+    }
+
+    /// Takes note of a write, and takes the trap if it is this one's; `None` when nothing passes any more.
+    fn note(&self, method: &Method, path: &str) -> Option<(usize, Option<Trap>)> {
+        // One lock for the decision as a whole: two writes at once must not be taken for one.
+        let mut is_shut = lock(&self.is_shut);
+        if *is_shut {
+            return None;
+        }
+        let write = Write { method: method.clone(), path: path.to_owned(), arrived: Instant::now(), answered: None };
+        let mut set = lock(&self.trap);
+        let trap = match set.as_mut().filter(|_| !write.is_of_lease()) {
+            Some(trap) if trap.passes > 0 => {
+                trap.passes -= 1;
+                None
+            }
+            Some(_) => set.take(),
+            None => None,
+        };
+        *is_shut = trap.is_some();
+        let mut writes = lock(&self.writes);
+        writes.push(write);
+        Some((writes.len() - 1, trap))
+    }
+
+    /// Tells whoever set the trap, and never answers.
+    async fn spring(&self, number: usize, trap: &Trap) -> Result<Response> {
+        let text = lock(&self.writes).get(number).map(Write::text).unwrap_or_default();
+        trap.sprung.send_replace(Some(text));
+        std::future::pending().await
+    }
+
+    async fn forward(&self, request: hyper::Request<kube::client::Body>) -> Result<Response> {
+        let (mut head, body) = self.client.send(request).await?.into_parts();
+        for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
+            head.headers.remove(name);
+        }
+        Ok(Response::from_parts(head, Body::new(body)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same request, within the namespace.
+fn narrowed(uri: &Uri, namespace: &str) -> Result<Uri> {
+    if !WATCHED.contains(&uri.path()) {
+        return Ok(uri.clone());
+    }
+    let (group, plural) = uri.path().rsplit_once('/').context("an absolute path")?;
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Ok(format!("{group}/namespaces/{namespace}/{plural}{query}").parse()?)
+}
+
+fn write_kubeconfig(path: &Path, address: SocketAddr, namespace: &str) -> Result<()> {
+    // JSON is YAML.
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "gateway", "cluster": { "server": format!("http://{address}") } }],
+        "users": [{ "name": "nobody", "user": {} }],
+        "contexts": [{ "name": "gateway", "context": { "cluster": "gateway", "user": "nobody", "namespace": namespace } }],
+        "current-context": "gateway",
+    });
+    fs::write(path, serde_json::to_vec_pretty(&kubeconfig)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_watched_in_the_whole_cluster_is_narrowed_to_the_namespace() {
+        for (asked, passed) in [
+            ("/api/v1/services?watch=true&limit=5", "/api/v1/namespaces/shop/services?watch=true&limit=5"),
+            ("/apis/mailfailover.io/v1alpha1/mailroutes", "/apis/mailfailover.io/v1alpha1/namespaces/shop/mailroutes"),
+            ("/api/v1/namespaces/other/services/mail", "/api/v1/namespaces/other/services/mail"),
+            ("/version", "/version"),
+        ] {
+            let uri: Uri = asked.parse().expect("a path");
+            assert_eq!(narrowed(&uri, "shop").expect("a path").to_string(), passed);
+        }
+    }
+}

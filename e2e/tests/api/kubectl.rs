@@ -1,0 +1,200 @@
+//! What kubectl shows.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+
+/// All three, as a user writes them.
+const OBJECTS: &str = r"
+apiVersion: mailfailover.io/v1alpha1
+kind: SendingBackend
+metadata: { name: primary }
+spec: { smtp: { host: mx.example, port: 587, tls: { mode: StartTLS } }, suspended: true }
+---
+apiVersion: mailfailover.io/v1alpha1
+kind: FailoverPolicy
+metadata: { name: careful }
+spec: { failure: { consecutive: 9 }, failback: { mode: Manual } }
+---
+apiVersion: mailfailover.io/v1alpha1
+kind: MailRoute
+metadata: { name: newsletter }
+spec:
+  policyRef: { name: careful }
+  backends: [{ name: primary }]
+  outputs: [{ configMap: { name: mail, format: Env } }]
+";
+
+/// A status for each, as the operator writes it.
+const STATUSES: &[(&str, &str)] = &[
+    (
+        "sendingbackend/primary",
+        r#"{"status": {"observedGeneration": 1, "type": "SMTP", "host": "mx.example:587", "health": "Unhealthy", "reason": "NoAnswer", "message": "no answer within 5s",
+            "since": "2026-01-01T00:00:00.000000Z", "certificateNotAfter": "2027-01-01T00:00:00.000000Z", "conditions": [
+            {"type": "Ready", "status": "True", "reason": "Observed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}"#,
+    ),
+    (
+        "failoverpolicy/careful",
+        r#"{"status": {"observedGeneration": 1, "routeCount": 1, "routes": ["newsletter"], "conditions": [
+            {"type": "Ready", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}"#,
+    ),
+    (
+        "mailroute/newsletter",
+        r#"{"status": {"observedGeneration": 1, "strategy": "ActivePassive", "active": [{"backend": "standby", "percent": 100}],
+            "healthyBackends": "1/2", "state": "FailedOver", "since": "2026-01-01T00:00:00.000000Z", "message": "on the standby",
+            "conditions": [
+            {"type": "Ready", "status": "False", "reason": "X", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}"#,
+    ),
+];
+
+/// (resource as a user may call it, columns, cells of the only row; an age is given as "*").
+const TABLES: &[(&str, &[&str], &[&str])] = &[
+    (
+        "sbe",
+        &["NAME", "TYPE", "HOST", "HEALTH", "REASON", "SINCE", "READY", "SUSPENDED", "AGE"],
+        &["primary", "SMTP", "mx.example:587", "Unhealthy", "NoAnswer", "*", "True", "true", "*"],
+    ),
+    (
+        "fpol",
+        &["NAME", "FAILURES", "FAILBACK", "ROUTES", "READY", "AGE"],
+        &["careful", "9", "Manual", "1", "True", "*"],
+    ),
+    (
+        "mroute",
+        &["NAME", "STRATEGY", "ACTIVE", "HEALTHY", "STATE", "SINCE", "READY", "AGE"],
+        &["newsletter", "ActivePassive", "standby", "1/2", "FailedOver", "*", "False", "*"],
+    ),
+];
+
+/// (field, what `kubectl explain` says of it).
+const EXPLANATIONS: &[(&str, &str)] = &[
+    ("mailroute", "One stream of mail: the backends it may leave by, in order of preference"),
+    ("mailroute.spec.backends", "SendingBackends of the same namespace, most preferred first; 1 to 100."),
+    ("mroute.spec.outputs.configMap.format", "ENUM: Postfix Env"),
+    ("mailroute.status.state", "`Preferred`: the mail leaves by the first backend of the list."),
+    ("sendingbackend.spec.smtp.tls.mode", "RFC 8314, port 465"),
+    ("sendingbackend.spec.probes.smtp.depth", "Default: `StartTLS`, or `Ehlo` where `tls.mode` is None."),
+    ("sendingbackend.status.type", "`SMTP`: a host or address."),
+    ("sendingbackend.status.health", "Judged with the thresholds of the routes that use this backend"),
+    ("sendingbackend.spec.probes.timeout", "For the whole dialogue with one address"),
+    (
+        "failoverpolicy.spec.failback.after",
+        "The preferred backend must have been Healthy for so long without interruption.",
+    ),
+    ("failoverpolicy.spec.failure.consecutive", "Default: 6"),
+];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("kubectl get prints the columns of each resource", async |stage| {
+            furnish(&stage).await?;
+            for (resource, columns, cells) in TABLES {
+                let table = stage.kubectl(&["get", resource]).await?;
+                check(&table, columns, cells).with_context(|| format!("kubectl get {resource}:\n{table}"))?;
+            }
+            Ok(())
+        }),
+        trial("kubectl get -o wide adds the messages", async |stage| {
+            furnish(&stage).await?;
+            let wide =
+                [("sbe", "no answer within 5s"), ("sbe", "2027-01-01T00:00:00.000000Z"), ("mroute", "on the standby")];
+            for (resource, text) in wide {
+                let table = stage.kubectl(&["get", resource, "-o", "wide"]).await?;
+                if !table.contains(text) {
+                    bail!("`{text}` is not in\n{table}");
+                }
+            }
+            Ok(())
+        }),
+        trial("kubectl get mailfailover lists all three resources", async |stage| {
+            furnish(&stage).await?;
+            let names = stage.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
+            let mut names: Vec<&str> = names.lines().collect();
+            names.sort_unstable();
+            let expected = [
+                "failoverpolicy.mailfailover.io/careful",
+                "mailroute.mailfailover.io/newsletter",
+                "sendingbackend.mailfailover.io/primary",
+            ];
+            if names != expected {
+                bail!("{names:?}");
+            }
+            Ok(())
+        }),
+        trial("kubectl apply of an unknown field is refused and names it", async |stage| {
+            let misspelt = OBJECTS.replace("suspended: true", "suspend: true");
+            match stage.apply(&misspelt).await {
+                Ok(said) => bail!("accepted: {said}"),
+                Err(error) if error.to_string().contains("unknown field \"spec.suspend\"") => Ok(()),
+                Err(error) => Err(error),
+            }
+        }),
+        trial("kubectl apply accepts every example", async |stage| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+            let mut applied = 0;
+            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "yaml") {
+                    let said = stage.apply(&fs::read_to_string(&path)?).await;
+                    said.with_context(|| path.display().to_string())?;
+                    applied += 1;
+                }
+            }
+            if applied == 0 {
+                bail!("there is none in {}", folder.display());
+            }
+            Ok(())
+        }),
+        trial("kubectl wait takes an object that nobody has looked at for unready", async |stage| {
+            stage.apply(OBJECTS).await?;
+            let waited =
+                stage.kubectl(&["wait", "--for=condition=Ready", "--timeout=1s", "mailroute/newsletter"]).await;
+            match waited {
+                Ok(said) => bail!("ready: {said}"),
+                Err(error) if error.to_string().contains("timed out waiting for the condition") => Ok(()),
+                Err(error) => Err(error),
+            }
+        }),
+    ];
+    trials.extend(EXPLANATIONS.iter().copied().map(|(field, text)| {
+        trial(format!("kubectl explain {field} reads the documentation"), async move |stage| {
+            // The API server publishes a new schema a moment after it serves the resource.
+            eventually(Duration::from_secs(20), "the documentation to be published", async || {
+                let said = stage.kubectl(&["explain", field]).await?;
+                let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                if said.contains(text) { Ok(Some(())) } else { bail!("`{text}` is not in: {said}") }
+            })
+            .await
+        })
+    }));
+    trials
+}
+
+/// All three objects with a status.
+async fn furnish(stage: &Stage) -> Result<()> {
+    stage.apply(OBJECTS).await?;
+    for (object, status) in STATUSES {
+        stage.kubectl(&["patch", object, "--subresource=status", "--type=merge", "--patch", status]).await?;
+    }
+    Ok(())
+}
+
+fn check(table: &str, columns: &[&str], cells: &[&str]) -> Result<()> {
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let head = lines.next().context("no columns")?;
+    if head != columns {
+        bail!("the columns are {head:?}");
+    }
+    let row = lines.next().context("no row")?;
+    let alike =
+        row.len() == cells.len() && row.iter().zip(cells).all(|(cell, expected)| *expected == "*" || cell == expected);
+    if !alike {
+        bail!("the row is {row:?}");
+    }
+    Ok(())
+}

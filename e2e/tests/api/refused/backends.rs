@@ -1,0 +1,312 @@
+use super::Case;
+use crate::object::Kind;
+
+/// (what, spec, a part of the message).
+pub const BACKENDS: &[(&str, &str, &str)] = &[
+    // Exactly one of two.
+    ("with neither host nor Service", "{}", "exactly one of spec.smtp and spec.service must be set"),
+    (
+        "with both host and Service",
+        "{smtp: {host: mx.example, port: 25}, service: {name: relay, port: smtp}}",
+        "exactly one of spec.smtp and spec.service must be set",
+    ),
+    // Unknown fields.
+    ("with an unknown field", "{smtp: {host: mx.example, port: 25}, weight: 3}", "unknown field \"spec.weight\""),
+    (
+        "with a misspelt field deep inside",
+        "{smtp: {host: mx.example, port: 25, tls: {mode: StartTLS, servername: mx.example}}}",
+        "unknown field \"spec.smtp.tls.servername\"",
+    ),
+    // The host.
+    ("without a host", "{smtp: {port: 25}}", "spec.smtp.host: Required value"),
+    ("with an empty host", "{smtp: {host: '', port: 25}}", "spec.smtp.host in body should be at least 1 chars long"),
+    (
+        "with a host that is too long",
+        "{smtp: {host: @254, port: 25}}",
+        "spec.smtp.host: Too long: may not be more than 253",
+    ),
+    ("with a URL as host", "{smtp: {host: 'smtp://mx.example', port: 25}}", "spec.smtp.host in body should match"),
+    (
+        "with a bracketed address as host",
+        "{smtp: {host: '[2001:db8::7]', port: 25}}",
+        "spec.smtp.host in body should match",
+    ),
+    (
+        "with a port in its host",
+        "{smtp: {host: 'mx.example:25', port: 25}}",
+        "spec.smtp.host must be a DNS name or an IP address, without scheme, brackets or port",
+    ),
+    (
+        "with half an address as host",
+        "{smtp: {host: 192.0.2, port: 25}}",
+        "spec.smtp.host must be a DNS name or an IP address, without scheme, brackets or port",
+    ),
+    (
+        "at an IPv4 loopback address",
+        "{smtp: {host: 127.0.0.1, port: 25}}",
+        "spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there",
+    ),
+    (
+        "at the IPv6 loopback address",
+        "{smtp: {host: '::1', port: 25}}",
+        "spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there",
+    ),
+    (
+        "at a link-local address",
+        "{smtp: {host: 'fe80::1', port: 25}}",
+        "spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there",
+    ),
+    (
+        "at an IPv4 link-local address",
+        "{smtp: {host: 169.254.0.7, port: 25}}",
+        "spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there",
+    ),
+    (
+        "at a link-local multicast address",
+        "{smtp: {host: 224.0.0.5, port: 25}}",
+        "spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there",
+    ),
+    (
+        "at the unspecified address",
+        "{smtp: {host: 0.0.0.0, port: 25}}",
+        "spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there",
+    ),
+    // The port.
+    ("without a port", "{smtp: {host: mx.example}}", "spec.smtp.port: Required value"),
+    ("at port 0", "{smtp: {host: mx.example, port: 0}}", "spec.smtp.port in body should be greater than or equal to 1"),
+    (
+        "at port 65536",
+        "{smtp: {host: mx.example, port: 65536}}",
+        "spec.smtp.port in body should be less than or equal to 65535",
+    ),
+    ("with a word as port", "{smtp: {host: mx.example, port: smtp}}", "spec.smtp.port in body must be of type integer"),
+    // The Service.
+    ("without a Service's name", "{service: {port: smtp}}", "spec.service.name: Required value"),
+    (
+        "with an empty Service's name",
+        "{service: {name: '', port: smtp}}",
+        "spec.service.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a Service's name that is too long",
+        "{service: {name: @64, port: smtp}}",
+        "spec.service.name: Too long: may not be more than 63",
+    ),
+    (
+        "with a Service's full DNS name",
+        "{service: {name: relay.shop.svc, port: smtp}}",
+        "spec.service.name in body should match",
+    ),
+    ("without a Service's port", "{service: {name: relay}}", "spec.service.port: Required value"),
+    // Probes.
+    (
+        "with an empty list of probes",
+        "{smtp: {host: mx.example, port: 25}, probes: []}",
+        "spec.probes in body should have at least 1 items",
+    ),
+    (
+        "with a probe that has no name",
+        "{smtp: {host: mx.example, port: 25}, probes: [{smtp: {}}]}",
+        "spec.probes[0].name: Required value",
+    ),
+    (
+        "with a probe that has no kind",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a}]}",
+        "spec.probes[0].smtp: Required value",
+    ),
+    (
+        "with an empty name of a probe",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: '', smtp: {}}]}",
+        "spec.probes[0].name in body should be at least 1 chars long",
+    ),
+    (
+        "with a probe's name that is too long",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: @64, smtp: {}}]}",
+        "spec.probes[0].name: Too long: may not be more than 63",
+    ),
+    (
+        "with upper case in a probe's name",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: Banner, smtp: {}}]}",
+        "spec.probes[0].name in body should match",
+    ),
+    (
+        "with two probes of one name",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}}, {name: a, smtp: {}}]}",
+        "spec.probes[].name must be unique",
+    ),
+    (
+        "with a probe of unknown depth",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: STARTTLS}}]}",
+        "spec.probes[0].smtp.depth: Unsupported value: \"STARTTLS\": supported values: \"Connect\", \"Banner\", \"Ehlo\", \"StartTLS\"",
+    ),
+    (
+        "whose probe needs TLS while its host has none",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: StartTLS}}]}",
+        "spec.probes[].smtp.depth StartTLS needs a tls.mode other than None: there is no TLS to probe",
+    ),
+    (
+        "whose probe needs TLS while its Service has none",
+        "{service: {name: relay, port: 25, tls: {mode: None}}, probes: [{name: a, smtp: {depth: StartTLS}}]}",
+        "spec.probes[].smtp.depth StartTLS needs a tls.mode other than None: there is no TLS to probe",
+    ),
+    // Intervals and timeouts.
+    (
+        "with an interval without a unit",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: '10', smtp: {}}]}",
+        "spec.probes[0].interval in body should match",
+    ),
+    (
+        "with an interval that is a number",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 10, smtp: {}}]}",
+        "spec.probes[0].interval in body must be of type string",
+    ),
+    (
+        "with an interval of too many letters",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 10000000000000000000ms, smtp: {}}]}",
+        "spec.probes[0].interval: Too long: may not be more than 20",
+    ),
+    (
+        "with an interval below 100ms",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 99ms, timeout: 50ms, smtp: {}}]}",
+        "spec.probes[].interval must be between 100ms and 24h",
+    ),
+    (
+        "with an interval above 24h",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 24h1s, smtp: {}}]}",
+        "spec.probes[].interval must be between 100ms and 24h",
+    ),
+    (
+        "with a negative timeout",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, timeout: -1s, smtp: {}}]}",
+        "spec.probes[0].timeout in body should match",
+    ),
+    (
+        "with a timeout of too many letters",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, timeout: 10000000000000000000ms, smtp: {}}]}",
+        "spec.probes[0].timeout: Too long: may not be more than 20",
+    ),
+    (
+        "with a timeout below 50ms",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, timeout: 49ms, smtp: {}}]}",
+        "spec.probes[].timeout must be between 50ms and 5m",
+    ),
+    (
+        "with a timeout above 5m",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 1h, timeout: 5m1s, smtp: {}}]}",
+        "spec.probes[].timeout must be between 50ms and 5m",
+    ),
+    (
+        "with a timeout above ten intervals",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 1s, timeout: 10001ms, smtp: {}}]}",
+        "spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap",
+    ),
+    (
+        "whose interval is too short for the default timeout",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 499ms, smtp: {}}]}",
+        "spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap",
+    ),
+    (
+        "with a word for suspended",
+        "{smtp: {host: mx.example, port: 25}, suspended: 'yes'}",
+        "spec.suspended in body must be of type boolean",
+    ),
+];
+
+/// What stands in `tls`, which a host and a Service have alike: (what, tls, the message after the path of `tls`).
+const TLS: &[(&str, &str, &str)] = &[
+    ("without a mode", "{}", ".mode: Required value"),
+    (
+        "of unknown mode",
+        "{mode: Required}",
+        ".mode: Unsupported value: \"Required\": supported values: \"None\", \"Opportunistic\", \"StartTLS\", \"Implicit\"",
+    ),
+    (
+        "with a server name and mode None",
+        "{mode: None, serverName: mx.example}",
+        "tls.serverName has no effect with mode None",
+    ),
+    (
+        "with an empty server name",
+        "{mode: StartTLS, serverName: ''}",
+        ".serverName in body should be at least 1 chars long",
+    ),
+    (
+        "with a server name that is too long",
+        "{mode: StartTLS, serverName: @254}",
+        ".serverName: Too long: may not be more than 253",
+    ),
+    (
+        "with a space in its server name",
+        "{mode: StartTLS, serverName: 'mx example'}",
+        ".serverName in body should match",
+    ),
+    (
+        "with an authority that nothing is verified against",
+        "{mode: Opportunistic, caRef: {secret: ca}}",
+        "tls.caRef has an effect with mode StartTLS or Implicit only: None and Opportunistic verify nothing",
+    ),
+    (
+        "with an authority from nowhere",
+        "{mode: StartTLS, caRef: {key: ca.crt}}",
+        "exactly one of tls.caRef.configMap and tls.caRef.secret must be set",
+    ),
+    (
+        "with an authority from two places",
+        "{mode: StartTLS, caRef: {secret: ca, configMap: ca}}",
+        "exactly one of tls.caRef.configMap and tls.caRef.secret must be set",
+    ),
+    (
+        "with an empty ConfigMap's name",
+        "{mode: StartTLS, caRef: {configMap: ''}}",
+        ".caRef.configMap in body should be at least 1 chars long",
+    ),
+    (
+        "with a ConfigMap's name that is too long",
+        "{mode: StartTLS, caRef: {configMap: @254}}",
+        ".caRef.configMap: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty Secret's name",
+        "{mode: StartTLS, caRef: {secret: ''}}",
+        ".caRef.secret in body should be at least 1 chars long",
+    ),
+    (
+        "with a Secret's name that is too long",
+        "{mode: StartTLS, caRef: {secret: @254}}",
+        ".caRef.secret: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty key",
+        "{mode: StartTLS, caRef: {secret: ca, key: ''}}",
+        ".caRef.key in body should be at least 1 chars long",
+    ),
+    (
+        "with a key that is too long",
+        "{mode: StartTLS, caRef: {secret: ca, key: @254}}",
+        ".caRef.key: Too long: may not be more than 253",
+    ),
+    (
+        "with a slash in its key",
+        "{mode: StartTLS, caRef: {secret: ca, key: tls/ca.crt}}",
+        ".caRef.key in body should match",
+    ),
+];
+
+pub fn tls() -> Vec<Case> {
+    let parents =
+        [("a host's", "smtp", "host: mx.example, port: 587"), ("a Service's", "service", "name: relay, port: smtp")];
+    let mut cases = Vec::new();
+    for (whose, field, rest) in parents {
+        for (what, tls, expected) in TLS {
+            let expected =
+                if expected.starts_with('.') { format!("spec.{field}.tls{expected}") } else { (*expected).to_owned() };
+            cases.push(Case {
+                kind: Kind::Backend,
+                what: format!("with {whose} TLS {what}"),
+                spec: format!("{{{field}: {{{rest}, tls: {tls}}}}}"),
+                expected,
+            });
+        }
+    }
+    cases
+}

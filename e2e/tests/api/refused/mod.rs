@@ -1,0 +1,113 @@
+//! What the API server refuses, and the words that a user reads.
+
+mod backends;
+mod policies;
+mod routes;
+
+use anyhow::bail;
+use mail_failover_e2e::suite::{Trial, trial};
+
+use super::object::{Kind, create, object};
+use backends::{BACKENDS, tls};
+use policies::POLICIES;
+use routes::ROUTES;
+
+/// A spec that is refused.
+pub struct Case {
+    pub kind: Kind,
+    /// "a `SendingBackend` … is refused".
+    pub what: String,
+    pub spec: String,
+    /// A part of the message.
+    pub expected: String,
+}
+
+pub fn trials() -> Vec<Trial> {
+    cases().into_iter().map(refusal).collect()
+}
+
+fn refusal(case: Case) -> Trial {
+    trial(format!("a {} {} is refused", case.kind.name(), case.what), async move |stage| {
+        match create(&stage, case.kind, &object(case.kind, "refused", &case.spec)?).await? {
+            Ok(_) => bail!("accepted: {}", case.spec),
+            Err(message) if message.contains(&case.expected) => Ok(()),
+            Err(message) => bail!("the message lacks\n  {}\nit is\n  {message}", case.expected),
+        }
+    })
+}
+
+/// All of them. `coverage` checks that no rule and no bound of a spec is left out.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |kind: Kind, rows: &[(&str, &str, &str)]| {
+        cases.extend(rows.iter().map(|(what, spec, expected)| Case {
+            kind,
+            what: (*what).to_owned(),
+            spec: (*spec).to_owned(),
+            expected: (*expected).to_owned(),
+        }));
+    };
+    add(Kind::Backend, BACKENDS);
+    add(Kind::Policy, POLICIES);
+    add(Kind::Route, ROUTES);
+    cases.extend(tls());
+    cases.extend(many());
+    cases
+}
+
+/// One more than may be.
+fn many() -> Vec<Case> {
+    let list = |length: usize, item: &str| {
+        (0..length).map(|number| item.replace('#', &number.to_string())).collect::<Vec<_>>().join(", ")
+    };
+    let case = |kind, what: &str, spec: String, expected: &str| Case {
+        kind,
+        what: what.to_owned(),
+        spec,
+        expected: expected.to_owned(),
+    };
+    vec![
+        case(
+            Kind::Route,
+            "with 101 backends",
+            format!("{{backends: [{}], outputs: [{{configMap: {{name: c, format: Env}}}}]}}", list(101, "{name: b#}")),
+            "spec.backends: Too many: 101: must have at most 100 items",
+        ),
+        case(
+            Kind::Route,
+            "with 17 outputs",
+            format!("{{backends: [{{name: a}}], outputs: [{}]}}", list(17, "{configMap: {name: c#, format: Env}}")),
+            "spec.outputs: Too many: 17: must have at most 16 items",
+        ),
+        case(
+            Kind::Route,
+            "with 9 ports of a Service",
+            format!(
+                "{{backends: [{{name: a}}], outputs: [{{service: {{name: s, ports: [{}]}}}}]}}",
+                list(9, "{name: p#, port: 2#}")
+            ),
+            "spec.outputs[0].service.ports: Too many: 9: must have at most 8 items",
+        ),
+        case(
+            Kind::Backend,
+            "with 9 probes",
+            format!("{{smtp: {{host: mx.example, port: 25}}, probes: [{}]}}", list(9, "{name: p#, smtp: {}}")),
+            "spec.probes: Too many: 9: must have at most 8 items",
+        ),
+    ]
+}
+
+/// What [`Case::expected`] of all cases says, with the numbers of list items left out: `spec.probes[].name`.
+pub fn expectations(kind: Kind) -> Vec<String> {
+    let without_numbers = |text: &str| -> String {
+        let mut result = String::new();
+        for (index, part) in text.split('[').enumerate() {
+            if index > 0 {
+                result.push('[');
+            }
+            result.push_str(part.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+        }
+        result
+    };
+    cases().iter().filter(|case| case.kind == kind).map(|case| without_numbers(&case.expected)).collect()
+}

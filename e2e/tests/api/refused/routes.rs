@@ -1,0 +1,186 @@
+/// (what, spec, a part of the message).
+pub const ROUTES: &[(&str, &str, &str)] = &[
+    (
+        "with an unknown field",
+        "{backends: [{name: a, weight: 2}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "unknown field \"spec.backends[0].weight\"",
+    ),
+    // Backends.
+    ("without backends", "{outputs: [{configMap: {name: c, format: Env}}]}", "spec.backends: Required value"),
+    (
+        "with 0 backends",
+        "{backends: [], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends in body should have at least 1 items",
+    ),
+    (
+        "that lists a backend twice",
+        "{backends: [{name: a}, {name: b}, {name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[].name must be unique: a backend cannot stand in for itself",
+    ),
+    (
+        "with a nameless backend",
+        "{backends: [{}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[0].name: Required value",
+    ),
+    (
+        "with an empty backend's name",
+        "{backends: [{name: ''}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[0].name in body should be at least 1 chars long",
+    ),
+    (
+        "with a backend's name that is too long",
+        "{backends: [{name: @254}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[0].name: Too long: may not be more than 253",
+    ),
+    // Policy and strategy.
+    (
+        "whose policy has no name",
+        "{policyRef: {}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.policyRef.name: Required value",
+    ),
+    (
+        "whose policy has an empty name",
+        "{policyRef: {name: ''}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.policyRef.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a policy's name that is too long",
+        "{policyRef: {name: @254}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.policyRef.name: Too long: may not be more than 253",
+    ),
+    (
+        "with an unknown strategy",
+        "{strategy: Weighted, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.strategy: Unsupported value: \"Weighted\": supported values: \"ActivePassive\"",
+    ),
+    // Outputs.
+    ("without outputs", "{backends: [{name: a}]}", "spec.outputs: Required value"),
+    ("with 0 outputs", "{backends: [{name: a}], outputs: []}", "spec.outputs in body should have at least 1 items"),
+    (
+        "with an empty output",
+        "{backends: [{name: a}], outputs: [{}]}",
+        "exactly one of spec.outputs[].service and spec.outputs[].configMap must be set",
+    ),
+    (
+        "with an output that is both",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 25}]}, configMap: {name: c, format: Env}}]}",
+        "exactly one of spec.outputs[].service and spec.outputs[].configMap must be set",
+    ),
+    (
+        "with two outputs into one Service",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 25}]}}, {service: {name: s, ports: [{name: smtp, port: 587}]}}]}",
+        "spec.outputs[].service.name must be unique",
+    ),
+    (
+        "with two outputs into one ConfigMap",
+        "{backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}, {configMap: {name: c, format: Postfix}}]}",
+        "spec.outputs[].configMap.name must be unique",
+    ),
+    // Service outputs.
+    (
+        "with a nameless Service",
+        "{backends: [{name: a}], outputs: [{service: {ports: [{name: smtp, port: 25}]}}]}",
+        "spec.outputs[0].service.name: Required value",
+    ),
+    (
+        "with an empty Service's name",
+        "{backends: [{name: a}], outputs: [{service: {name: '', ports: [{name: smtp, port: 25}]}}]}",
+        "spec.outputs[0].service.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a Service's name that is too long",
+        "{backends: [{name: a}], outputs: [{service: {name: @64, ports: [{name: smtp, port: 25}]}}]}",
+        "spec.outputs[0].service.name: Too long: may not be more than 63",
+    ),
+    (
+        "with a Service's name that starts with a digit",
+        "{backends: [{name: a}], outputs: [{service: {name: 1st, ports: [{name: smtp, port: 25}]}}]}",
+        "spec.outputs[0].service.name in body should match",
+    ),
+    (
+        "with a Service without ports",
+        "{backends: [{name: a}], outputs: [{service: {name: s}}]}",
+        "spec.outputs[0].service.ports: Required value",
+    ),
+    (
+        "with a Service with 0 ports",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: []}}]}",
+        "spec.outputs[0].service.ports in body should have at least 1 items",
+    ),
+    (
+        "with two ports of one name",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 25}, {name: smtp, port: 587}]}}]}",
+        "spec.outputs[].service.ports[].name must be unique",
+    ),
+    (
+        "with two ports of one number",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 25}, {name: submission, port: 25}]}}]}",
+        "spec.outputs[].service.ports[].port must be unique",
+    ),
+    (
+        "with a nameless port",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{port: 25}]}}]}",
+        "spec.outputs[0].service.ports[0].name: Required value",
+    ),
+    (
+        "with an empty name of a port",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: '', port: 25}]}}]}",
+        "spec.outputs[0].service.ports[0].name in body should be at least 1 chars long",
+    ),
+    (
+        "with a port's name that is too long",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: @16, port: 25}]}}]}",
+        "spec.outputs[0].service.ports[0].name: Too long: may not be more than 15",
+    ),
+    (
+        "with upper case in a port's name",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: SMTP, port: 25}]}}]}",
+        "spec.outputs[0].service.ports[0].name in body should match",
+    ),
+    (
+        "with a port without a number",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp}]}}]}",
+        "spec.outputs[0].service.ports[0].port: Required value",
+    ),
+    (
+        "with a Service at port 0",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 0}]}}]}",
+        "spec.outputs[0].service.ports[0].port in body should be greater than or equal to 1",
+    ),
+    (
+        "with a Service at port 65536",
+        "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 65536}]}}]}",
+        "spec.outputs[0].service.ports[0].port in body should be less than or equal to 65535",
+    ),
+    // ConfigMap outputs.
+    (
+        "with a nameless ConfigMap",
+        "{backends: [{name: a}], outputs: [{configMap: {format: Env}}]}",
+        "spec.outputs[0].configMap.name: Required value",
+    ),
+    (
+        "with an empty ConfigMap's name",
+        "{backends: [{name: a}], outputs: [{configMap: {name: '', format: Env}}]}",
+        "spec.outputs[0].configMap.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a ConfigMap's name that is too long",
+        "{backends: [{name: a}], outputs: [{configMap: {name: @254, format: Env}}]}",
+        "spec.outputs[0].configMap.name: Too long: may not be more than 253",
+    ),
+    (
+        "with upper case in a ConfigMap's name",
+        "{backends: [{name: a}], outputs: [{configMap: {name: Mail, format: Env}}]}",
+        "spec.outputs[0].configMap.name in body should match",
+    ),
+    (
+        "with a ConfigMap without a format",
+        "{backends: [{name: a}], outputs: [{configMap: {name: c}}]}",
+        "spec.outputs[0].configMap.format: Required value",
+    ),
+    (
+        "with a ConfigMap of unknown format",
+        "{backends: [{name: a}], outputs: [{configMap: {name: c, format: Exim}}]}",
+        "spec.outputs[0].configMap.format: Unsupported value: \"Exim\": supported values: \"Postfix\", \"Env\"",
+    ),
+];

@@ -1,0 +1,195 @@
+//! Objects that a newer version wrote: with values and fields that this operator has never heard of.
+//!
+//! The schema of a newer version is played by the present one with more in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo, backend, leads_to, route, wait_active};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{manifest, notes, untyped, wait_condition, wait_event, wait_leads_to};
+use serde_json::{Value, json};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        // Alone, for the schema is everybody's.
+        trial(
+            "an object that a newer version wrote stalls, keeps its last good decision, and stalls nothing else",
+            newer,
+        )
+        .listens()
+        .alone(),
+    ]
+}
+
+/// Installs the definitions with more in them: `values` at `path` of the schema of `plural`, and unknown fields where `open` says.
+async fn install_newer(client: &Client) -> Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in mail_failover_operator::api::crds() {
+        let name = crd.name_any();
+        let mut newer = serde_json::to_value(&crd)?;
+        let spec = newer
+            .pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties")
+            .context("a schema has properties")?;
+        let add = |at: Option<&mut Value>, value: &str| -> Result<()> {
+            at.and_then(Value::as_array_mut).context("an enum")?.push(json!(value));
+            Ok(())
+        };
+        match crd.spec.names.kind.as_str() {
+            "MailRoute" => add(spec.pointer_mut("/strategy/enum"), "Telepathy")?,
+            "FailoverPolicy" => add(spec.pointer_mut("/failback/properties/mode/enum"), "Oracle")?,
+            "SendingBackend" => {
+                add(spec.pointer_mut("/smtp/properties/tls/properties/mode/enum"), "Quantum")?;
+                spec["weight"] = json!({ "type": "integer" });
+            }
+            other => bail!("no newer version of {other}"),
+        }
+        api.patch(&name, &PatchParams::apply("mail-failover-e2e").force(), &Patch::Apply(&newer)).await?;
+    }
+    Ok(())
+}
+
+/// Changes an object once the API server knows the newer schema.
+async fn set(stage: &Stage, kind: &str, name: &str, spec: Value) -> Result<()> {
+    let api = untyped(stage, kind)?;
+    let patch = json!({ "spec": spec });
+    eventually(PATIENCE, &format!("{kind} {name} to take {patch}"), async || {
+        let changed = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        // What the old schema does not know it prunes.
+        let kept =
+            spec.as_object().into_iter().flatten().all(|(key, value)| {
+                value.is_null() || changed.data.get("spec").and_then(|spec| spec.get(key)).is_some()
+            });
+        Ok(kept.then_some(()))
+    })
+    .await
+}
+
+fn find<'a>(object: &'a DynamicObject, type_: &str) -> Option<&'a Value> {
+    let conditions = object.data.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| condition["type"] == type_)
+}
+
+/// Waits until an object says that it cannot be read, and where.
+async fn wait_stalled(stage: &Stage, kind: &str, name: &str, field: &str) -> Result<()> {
+    let api = untyped(stage, kind)?;
+    eventually(PATIENCE, &format!("{kind} {name} to say that {field} cannot be read"), async || {
+        let object = api.get(name).await?;
+        let stalled = find(&object, "Stalled").with_context(|| format!("{:?}", object.data["status"]))?;
+        ensure!(stalled["status"] == "True" && stalled["reason"] == "Unreadable", "{stalled}");
+        let message = stalled["message"].as_str().unwrap_or_default();
+        ensure!(message.contains(field) && message.contains("upgrade the operator"), "{message}");
+        let ready = find(&object, "Ready").context("no Ready")?;
+        ensure!(ready["status"] == "False", "{ready}");
+        ensure!(object.data["status"]["observedGeneration"] == json!(object.metadata.generation), "{:?}", object.data);
+        Ok(Some(()))
+    })
+    .await
+}
+
+async fn wait_readable(stage: &Stage, kind: &str, name: &str) -> Result<()> {
+    let api = untyped(stage, kind)?;
+    eventually(PATIENCE, &format!("{kind} {name} to be readable again"), async || {
+        let object = api.get(name).await?;
+        ensure!(find(&object, "Stalled").is_none(), "{:?}", object.data["status"]);
+        Ok(Some(()))
+    })
+    .await
+}
+
+async fn newer(stage: Arc<Stage>) -> Result<()> {
+    install_newer(&stage.client()).await?;
+    let result = with_newer_schema(&stage).await;
+    // Trials that come later know the present schema.
+    install_crds(&stage.client()).await?;
+    result
+}
+
+async fn with_newer_schema(stage: &Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
+    stage.apply(&route("other", &["primary", "standby"], "other")).await?;
+    // Unreadable from the first look, and no hindrance to start up.
+    let outputs = json!([{ "configMap": { "name": "born", "format": "Env" } }]);
+    let born = json!({ "strategy": "Telepathy", "backends": [{ "name": "primary" }], "outputs": outputs });
+    eventually(PATIENCE, "the newer schema to be in force", async || {
+        stage.apply(&manifest("MailRoute", "born", &born)).await.map(Some)
+    })
+    .await?;
+    let operator = scene.start_operator("a").await?;
+    wait_stalled(stage, "MailRoute", "born", "spec.strategy: unknown variant `Telepathy`").await?;
+    wait_event(stage, "born", "ConfigurationRejected").await?;
+
+    // A route that turns unreadable while it is failed over stays there, whatever its backends do.
+    let (primary, standby) = (scene.primary.address().ip().to_string(), scene.standby.address().ip().to_string());
+    scene.primary.crash().await?;
+    scene.wait_active("standby").await?;
+    wait_active(stage, "other", "standby").await?;
+    set(stage, "MailRoute", "orders", json!({ "strategy": "Telepathy" })).await?;
+    wait_stalled(stage, "MailRoute", "orders", "spec.strategy: unknown variant `Telepathy`").await?;
+    scene.primary.repair().await?;
+    wait_active(stage, "other", "primary").await?;
+    wait_leads_to(stage, "other", std::slice::from_ref(&primary)).await?;
+    ensure!(leads_to(stage, "mail").await? == std::slice::from_ref(&standby), "an unreadable route moved");
+    set(stage, "MailRoute", "orders", json!({ "strategy": null })).await?;
+    scene.wait_active("primary").await?;
+    wait_readable(stage, "MailRoute", "orders").await?;
+
+    // A backend that turns unreadable is probed on by its last good spec; its failure moves every route.
+    for (spec, repaired, field) in [
+        (
+            json!({ "smtp": { "tls": { "mode": "Quantum" } } }),
+            json!({ "smtp": { "tls": null } }),
+            "spec.smtp.tls.mode: unknown variant `Quantum`",
+        ),
+        (json!({ "weight": 3 }), json!({ "weight": null }), "spec.weight: unknown field `weight`"),
+    ] {
+        set(stage, "SendingBackend", "primary", spec).await?;
+        wait_stalled(stage, "SendingBackend", "primary", field).await?;
+        let probed = scene.primary.counters().connections;
+        eventually(PATIENCE, "the unreadable backend to be probed", async || {
+            Ok((scene.primary.counters().connections > probed + 3).then_some(()))
+        })
+        .await?;
+        ensure!(leads_to(stage, "mail").await? == std::slice::from_ref(&primary));
+        scene.primary.crash().await?;
+        scene.wait_active("standby").await?;
+        wait_active(stage, "other", "standby").await?;
+        scene.primary.repair().await?;
+        scene.wait_active("primary").await?;
+        set(stage, "SendingBackend", "primary", repaired).await?;
+        wait_readable(stage, "SendingBackend", "primary").await?;
+    }
+
+    // A policy: the routes say so, and go on by the last good one.
+    set(stage, "FailoverPolicy", "fast", json!({ "failback": { "mode": "Oracle" } })).await?;
+    wait_stalled(stage, "FailoverPolicy", "fast", "spec.failback.mode: unknown variant `Oracle`").await?;
+    wait_condition(stage, "orders", "Ready", "False", "PolicyRejected").await?;
+    scene.primary.crash().await?;
+    scene.wait_active("standby").await?;
+    scene.primary.repair().await?;
+    scene.wait_active("primary").await?;
+    set(stage, "FailoverPolicy", "fast", json!({ "failback": { "mode": "Automatic" } })).await?;
+    wait_readable(stage, "FailoverPolicy", "fast").await?;
+    wait_condition(stage, "orders", "Ready", "True", "Delivering").await?;
+
+    // New objects are noticed, and nothing was told twice.
+    stage.apply(&backend("fresh", scene.standby.address(), &Tempo::default())).await?;
+    mail_failover_e2e::views::wait_backend_condition(stage, "fresh", "Ready", "True", "Observed").await?;
+    ensure!(notes(stage, "born", "ConfigurationRejected").await?.len() == 1);
+    ensure!(operator.ended().is_none());
+
+    // A new operator finds it as it is, and tells it no second time.
+    operator.terminate(Duration::from_secs(10)).await?;
+    let _second = scene.start_operator("b").await?;
+    wait_stalled(stage, "MailRoute", "born", "Telepathy").await?;
+    let events = notes(stage, "born", "ConfigurationRejected").await?;
+    ensure!(events.len() == 1, "{events:?}");
+    Ok(())
+}

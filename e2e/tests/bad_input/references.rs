@@ -1,0 +1,242 @@
+//! What a route, a backend or a policy refers to is missing, unusable, or goes away.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::DeleteParams;
+use mail_failover_e2e::mail::certificates::{Authority, Validity};
+use mail_failover_e2e::mail::server::{Options, SmtpServer};
+use mail_failover_e2e::scene::{
+    Scene, Tempo, backend, backend_status, condition, policy, route, route_status, wait_active, wait_health,
+};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{
+    api, change, manifest, notes, set_endpoints, start_operator, wait_backend_condition, wait_condition, wait_event,
+    wait_leads_to, wait_route,
+};
+use mail_failover_operator::api::{FailoverPolicy, Health, SendingBackend};
+use serde_json::{Value, json};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a route says which policy and backend are missing, and works once they are there", missing).listens(),
+        trial(
+            "a policy that is deleted while the route is failed over stays in force until there is another",
+            no_policy,
+        )
+        .listens(),
+        trial("an active backend that is deleted keeps its mail until it fails", deleted_backend).listens(),
+        trial("an authority in a ConfigMap that is missing, malformed or repaired is noticed", config_map_authority)
+            .listens(),
+        trial("an authority in a Secret that is missing, malformed or repaired is noticed", secret_authority).listens(),
+        trial("a backend says what its Service lacks, and works once it has it", service).listens(),
+    ]
+}
+
+async fn missing(stage: Arc<Stage>) -> Result<()> {
+    let server = SmtpServer::start(Options::new("late", SocketAddr::new(stage.ipv4(), 25))).await?;
+    let neighbour = SmtpServer::start(Options::new("neighbour", SocketAddr::new(stage.ipv4(), 25))).await?;
+    let independent = json!({ "backends": [{ "name": "neighbour" }],
+        "outputs": [{ "configMap": { "name": "other", "format": "Env" } }] });
+    let manifests = [
+        route("orders", &["late", "never"], "mail"),
+        backend("neighbour", neighbour.address(), &Tempo::default()),
+        manifest("MailRoute", "other", &independent),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    let _operator = start_operator(&stage, &[]).await?;
+    let message = wait_condition(&stage, "orders", "Ready", "False", "PolicyNotFound").await?;
+    ensure!(message.contains("spec.policyRef.name: FailoverPolicy fast does not exist"), "{message}");
+    ensure!(message.contains("spec.backends[].name: SendingBackend late does not exist"), "{message}");
+    wait_event(&stage, "orders", "ConfigurationRejected").await?;
+    // It may still turn up: not stalled.
+    ensure!(condition(&route_status(&stage, "orders").await?, "Stalled").0.is_empty());
+    // The defaults ask for ten successes, which the neighbour's probes bring in two seconds.
+    wait_active(&stage, "other", "neighbour").await?;
+    stage.apply(&policy(&Tempo::default())).await?;
+    wait_condition(&stage, "orders", "Ready", "False", "BackendNotFound").await?;
+    stage.apply(&backend("late", server.address(), &Tempo::default())).await?;
+    wait_active(&stage, "orders", "late").await?;
+    wait_leads_to(&stage, "mail", &[server.address().ip().to_string()]).await?;
+    let message = wait_condition(&stage, "orders", "Ready", "False", "BackendNotFound").await?;
+    ensure!(message.contains("never") && !message.contains("late"), "{message}");
+    let change = json!({ "spec": { "backends": [{ "name": "late" }] } });
+    self::change::<mail_failover_operator::api::MailRoute>(&stage, "orders", &change).await?;
+    wait_condition(&stage, "orders", "Ready", "True", "Delivering").await.map(drop)
+}
+
+async fn no_policy(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let _operator = scene.start_operator("a").await?;
+    scene.primary.crash().await?;
+    scene.wait_active("standby").await?;
+    api::<FailoverPolicy>(&stage).delete("fast", &DeleteParams::default()).await?;
+    let message = wait_condition(&stage, "orders", "Ready", "False", "PolicyNotFound").await?;
+    ensure!(message.contains("last good policy stays in force"), "{message}");
+    // The last good policy has a cooldown of an hour and three failures: no way back, but the thresholds hold.
+    scene.primary.repair().await?;
+    wait_route(&stage, "orders", "to judge the primary by the last good thresholds", |status| {
+        status.healthy_backends.as_deref() == Some("2/2")
+            && status.hold.as_ref().is_some_and(|hold| hold.reason == "Cooldown")
+    })
+    .await?;
+    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;
+    stage.apply(&policy(&Tempo::with_failback())).await?;
+    scene.wait_active("primary").await?;
+    wait_condition(&stage, "orders", "Ready", "True", "Delivering").await.map(drop)
+}
+
+async fn deleted_backend(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let _operator = scene.start_operator("a").await?;
+    api::<SendingBackend>(&stage).delete("primary", &DeleteParams::default()).await?;
+    let message = wait_condition(&stage, "orders", "Ready", "False", "BackendNotFound").await?;
+    ensure!(message.contains("SendingBackend primary does not exist"), "{message}");
+    let before = scene.primary.counters().connections;
+    wait_leads_to(&stage, "mail", &[scene.primary.address().ip().to_string()]).await?;
+    mail_failover_e2e::eventually::eventually_is(
+        mail_failover_e2e::scene::PATIENCE,
+        "the deleted backend to be probed still",
+        async || Ok(scene.primary.counters().connections),
+        |now| *now > before + 3,
+    )
+    .await?;
+    ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary");
+    scene.primary.crash().await?;
+    wait_route(&stage, "orders", "to leave it when it fails", |status| status.active[0].backend == "standby").await?;
+    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;
+    // With that nobody needs it any more, and it is probed no more.
+    scene.primary.repair().await?;
+    let mut last = (scene.primary.counters().connections, std::time::Instant::now());
+    mail_failover_e2e::eventually::eventually_is(
+        mail_failover_e2e::scene::PATIENCE,
+        "the deleted backend to be left alone for two seconds",
+        async || {
+            let now = scene.primary.counters().connections;
+            if now != last.0 {
+                last = (now, std::time::Instant::now());
+            }
+            Ok(last.1.elapsed())
+        },
+        |quiet| *quiet > std::time::Duration::from_secs(2),
+    )
+    .await
+    .map(drop)
+}
+
+const NAME: &str = "relay.provider.example";
+
+/// A backend with an authority by reference, beside a route that must not suffer.
+async fn with_authority(stage: &Stage, authority: &Authority, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
+    let at = || SocketAddr::new(stage.ipv4(), 25);
+    let identity = authority.issue(&[NAME], Validity::Valid)?;
+    let primary = SmtpServer::start(Options::new("primary", at()).start_tls(identity)).await?;
+    let standby = SmtpServer::start(Options::new("standby", at())).await?;
+    let spec = json!({
+        "smtp": { "host": primary.address().ip(), "port": 25,
+            "tls": { "mode": "StartTLS", "serverName": NAME, "caRef": ca_ref } },
+        "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }],
+    });
+    let manifests = [
+        policy(&Tempo::with_failback()),
+        manifest("SendingBackend", "primary", &spec),
+        backend("standby", standby.address(), &Tempo::default()),
+        route("orders", &["primary", "standby"], "mail"),
+        route("other", &["standby"], "other"),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    Ok((primary, standby))
+}
+
+async fn config_map_authority(stage: Arc<Stage>) -> Result<()> {
+    let authority = Authority::new()?;
+    let _servers = with_authority(&stage, &authority, json!({ "configMap": "authority" })).await?;
+    let operator = start_operator(&stage, &[]).await?;
+    let message = wait_backend_condition(&stage, "primary", "Ready", "False", "CANotFound").await?;
+    ensure!(message.contains("spec.smtp.tls.caRef: key ca.crt of ConfigMap authority does not exist"), "{message}");
+    wait_active(&stage, "other", "standby").await?;
+    let object = |data: Value| {
+        let object =
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": data });
+        object.to_string()
+    };
+    stage.apply(&object(json!({ "other.crt": authority.pem() }))).await?;
+    // The key is what is missing now: the reason stays, and nothing works yet.
+    stage.apply(&object(json!({ "ca.crt": "no certificate" }))).await?;
+    wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed").await?;
+    stage.apply(&object(json!({ "ca.crt": authority.pem() }))).await?;
+    wait_backend_condition(&stage, "primary", "Ready", "True", "Observed").await?;
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
+    wait_active(&stage, "orders", "primary").await?;
+    // Once good, it stays in force when the object goes away: nothing moves.
+    api::<ConfigMap>(&stage).delete("authority", &DeleteParams::default()).await?;
+    wait_backend_condition(&stage, "primary", "Ready", "False", "CANotFound").await?;
+    let status = backend_status(&stage, "primary").await?;
+    ensure!(status.health == Some(Health::Healthy), "{status:?}");
+    ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary");
+    ensure!(operator.ended().is_none());
+    Ok(())
+}
+
+async fn secret_authority(stage: Arc<Stage>) -> Result<()> {
+    let authority = Authority::new()?;
+    let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
+    let _servers = with_authority(&stage, &authority, ca_ref).await?;
+    let object = |key: &str, text: &str| {
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
+            "data": { key: STANDARD.encode(text) } })
+        .to_string()
+    };
+    stage.apply(&object("other.pem", &authority.pem())).await?;
+    let _operator = start_operator(&stage, &[]).await?;
+    let message = wait_backend_condition(&stage, "primary", "Ready", "False", "CANotFound").await?;
+    ensure!(message.contains("key bundle.pem of Secret authority does not exist"), "{message}");
+    // It is no evidence against the backend, but there is no way there either.
+    wait_active(&stage, "other", "standby").await?;
+    change::<Secret>(&stage, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode("garbage") } })).await?;
+    let message = wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed").await?;
+    ensure!(!message.contains("garbage"), "{message}");
+    change::<Secret>(&stage, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } }))
+        .await?;
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
+    wait_active(&stage, "orders", "primary").await?;
+    ensure!(notes(&stage, "primary", "ConfigurationRejected").await?.len() == 2);
+    Ok(())
+}
+
+async fn service(stage: Arc<Stage>) -> Result<()> {
+    let inside = SmtpServer::start(Options::new("inside", SocketAddr::new(stage.ipv4(), 25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv4(), 25))).await?;
+    let spec = json!({ "service": { "name": "mta", "port": "smtp" },
+        "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} }] });
+    let manifests = [
+        policy(&Tempo::with_failback()),
+        manifest("SendingBackend", "inside", &spec),
+        backend("standby", standby.address(), &Tempo::default()),
+        route("orders", &["inside", "standby"], "mail"),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    let _operator = start_operator(&stage, &[]).await?;
+    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "ServiceNotFound").await?;
+    ensure!(message.contains("spec.service.name: Service mta does not exist"), "{message}");
+    let wrong = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "mta" },
+        "spec": { "ports": [{ "name": "imap", "port": 143 }] } });
+    stage.apply(&wrong.to_string()).await?;
+    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "ServicePortNotFound").await?;
+    ensure!(message.contains("spec.service.port: Service mta has no TCP port smtp"), "{message}");
+    wait_active(&stage, "orders", "standby").await?;
+    api::<Service>(&stage).delete("mta", &DeleteParams::default()).await?;
+    set_endpoints(&stage, "mta", 25, &[]).await?;
+    wait_backend_condition(&stage, "inside", "Healthy", "False", "NoEndpoints").await?;
+    wait_backend_condition(&stage, "inside", "Ready", "True", "Observed").await?;
+    set_endpoints(&stage, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
+    wait_active(&stage, "orders", "inside").await?;
+    api::<EndpointSlice>(&stage).delete("mta-by-hand", &DeleteParams::default()).await?;
+    wait_active(&stage, "orders", "standby").await.map(drop)
+}

@@ -1,0 +1,136 @@
+//! Names that do not resolve and servers that abuse their clients.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::eventually::eventually_is;
+use mail_failover_e2e::mail::dns::DnsServer;
+use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::scene::{
+    PATIENCE, Scene, Tempo, backend, events, policy, route, route_status, wait_active, wait_health,
+};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{manifest, start_operator, wait_leads_to};
+use mail_failover_operator::api::Health;
+use serde_json::json;
+
+const HOST: &str = "relay.provider.example";
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a name that does not exist is left, one that nobody answers for is not", names).listens(),
+        trial("a name that never resolved is Unresolvable, and a backend once it does", late_name).listens(),
+        trial("a server that floods or trickles is named for it, and holds up no other probe", abuse).listens(),
+    ]
+}
+
+async fn named(stage: &Stage) -> Result<(SmtpServer, SmtpServer, DnsServer)> {
+    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(stage.ipv4(), 25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv4(), 25))).await?;
+    let names = DnsServer::start(SocketAddr::new(stage.ipv4(), 53)).await?;
+    let spec = json!({ "smtp": { "host": HOST, "port": 25 },
+        "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} }] });
+    let manifests = [
+        policy(&Tempo::with_failback()),
+        manifest("SendingBackend", "primary", &spec),
+        backend("standby", standby.address(), &Tempo::default()),
+        route("orders", &["primary", "standby"], "mail"),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    Ok((primary, standby, names))
+}
+
+async fn names(stage: Arc<Stage>) -> Result<()> {
+    let (primary, _standby, names) = named(&stage).await?;
+    let there = vec![primary.address().ip()];
+    names.set(HOST, there.clone())?;
+    let _operator = start_operator(&stage, &["--dns-server", &names.address().to_string()]).await?;
+    wait_active(&stage, "orders", "primary").await?;
+
+    // Our own trouble is no evidence: its last known addresses go on being probed.
+    for trouble in ["SERVFAIL", "silence"] {
+        let (asked, probed) = (names.queries(HOST)?, primary.counters().connections);
+        if trouble == "SERVFAIL" {
+            names.set_servfail(HOST)?;
+        } else {
+            names.set_silent(true);
+        }
+        eventually_is(
+            PATIENCE,
+            &format!("questions and probes during {trouble}"),
+            async || Ok((names.queries(HOST)? - asked, primary.counters().connections - probed)),
+            // Three failures would have sufficed for a failover.
+            |(asked, probed)| *asked >= 6 && *probed >= 6,
+        )
+        .await?;
+        names.set_silent(false);
+        names.set(HOST, there.clone())?;
+        ensure!(events(&stage, "orders").await?.is_empty(), "{trouble}: {:?}", events(&stage, "orders").await?);
+        ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary", "{trouble}");
+    }
+
+    for gone in ["NXDOMAIN", "no address"] {
+        if gone == "NXDOMAIN" {
+            names.set_nxdomain(HOST)?;
+        } else {
+            names.set(HOST, vec![])?;
+        }
+        let status = wait_active(&stage, "orders", "standby").await.with_context(|| gone.to_owned())?;
+        ensure!(status.last_transition.is_some_and(|last| last.reason == "Unresolvable"), "{gone}");
+        wait_health(&stage, "primary", Health::Unhealthy, "Unresolvable").await?;
+        names.set(HOST, there.clone())?;
+        wait_active(&stage, "orders", "primary").await.with_context(|| format!("after {gone}"))?;
+    }
+    Ok(())
+}
+
+async fn late_name(stage: Arc<Stage>) -> Result<()> {
+    let (primary, standby, names) = named(&stage).await?;
+    let _operator = start_operator(&stage, &["--dns-server", &names.address().to_string()]).await?;
+    wait_health(&stage, "primary", Health::Unhealthy, "Unresolvable").await?;
+    // A first choice is no transition.
+    let status = wait_active(&stage, "orders", "standby").await?;
+    ensure!(status.last_transition.is_none() && events(&stage, "orders").await?.is_empty(), "{status:?}");
+    wait_leads_to(&stage, "mail", &[standby.address().ip().to_string()]).await?;
+    names.set(HOST, vec![primary.address().ip()])?;
+    wait_active(&stage, "orders", "primary").await?;
+    wait_leads_to(&stage, "mail", &[primary.address().ip().to_string()]).await
+}
+
+async fn abuse(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
+    let operator = scene.start_operator("a").await?;
+    let faults = [
+        (Fault::At(At::Banner, Action::Huge(1024 * 1024)), "ProtocolError"),
+        (Fault::At(At::Ehlo, Action::Huge(1024 * 1024)), "ProtocolError"),
+        (Fault::At(At::Banner, Action::EndlessLine), "ProtocolError"),
+        (Fault::At(At::Ehlo, Action::EndlessLine), "ProtocolError"),
+        (Fault::At(At::Banner, Action::Slow(Duration::from_secs(1))), "NoAnswer"),
+        (Fault::At(At::Ehlo, Action::Slow(Duration::from_secs(1))), "NoAnswer"),
+    ];
+    for (fault, reason) in faults {
+        scene.primary.set_fault(fault.clone()).await?;
+        let status = scene.wait_active("standby").await.with_context(|| fault.to_string())?;
+        let last = status.last_transition.context("a transition")?;
+        ensure!(last.reason == reason, "{fault}: {last:?}");
+        let (abusive, other) = (scene.primary.counters().connections, scene.standby.counters().connections);
+        eventually_is(
+            PATIENCE,
+            &format!("ten more rounds of both probes in spite of {fault}"),
+            async || Ok((scene.primary.counters(), scene.standby.counters().connections)),
+            |(primary, standby)| primary.connections >= abusive + 10 && *standby >= other + 10,
+        )
+        .await?;
+        // A round is over after its timeout: dialogues do not pile up.
+        let open = scene.primary.counters().open;
+        ensure!(open <= 10, "{fault}: {open} dialogues are open");
+        scene.primary.repair().await?;
+        scene.wait_active("primary").await.with_context(|| format!("after {fault}"))?;
+        ensure!(events(&stage, "standby").await?.is_empty(), "{fault}: the standby suffered");
+    }
+    ensure!(operator.ended().is_none());
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! Every way in which a backend fails is noticed, named, and left; certificates of private authorities are followed.
+
+use std::borrow::Cow;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use mail_failover_e2e::mail::certificates::{Authority, Identity, Validity};
+use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::operator::Operator;
+use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo, policy, route, wait_active, wait_health};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{change, manifest, notes, start_operator, wait_event};
+use mail_failover_operator::api::Health;
+use serde_json::{Value, json};
+
+const NAME: &str = "relay.provider.example";
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("each way in which a backend fails is named and left, and each recovery returned to", faults).listens(),
+        trial("each failure of TLS is named and left, with STARTTLS", start_tls).listens(),
+        trial("each failure of TLS is named and left, with implicit TLS", implicit_tls).listens(),
+        trial("a rotated authority in a ConfigMap or Secret is taken up without a restart", rotation).listens(),
+        trial("no log tells what a Secret holds", no_secret_in_logs).listens(),
+    ]
+}
+
+/// Breaks the primary in each of these ways; the route leaves it for the reason given, and returns.
+async fn leave_and_return(stage: &Stage, primary: &SmtpServer, faults: &[(Fault, &str)]) -> Result<()> {
+    for (number, (fault, reason)) in faults.iter().enumerate() {
+        primary.set_fault(fault.clone()).await?;
+        let status = wait_active(stage, "orders", "standby").await.with_context(|| fault.to_string())?;
+        let last = status.last_transition.context("a transition")?;
+        ensure!(last.reason == *reason, "{fault}: {last:?}");
+        ensure!(last.first_evidence_at.is_some_and(|at| at.0 <= last.decided_at.0), "{fault}");
+        wait_health(stage, "primary", Health::Unhealthy, reason).await?;
+        primary.repair().await?;
+        wait_active(stage, "orders", "primary").await.with_context(|| format!("after {fault}"))?;
+        for told in ["FailedOver", "FailedBack"] {
+            let notes = notes(stage, "orders", told).await?;
+            ensure!(notes.len() == number + 1, "after {fault}: {notes:?}");
+        }
+    }
+    Ok(())
+}
+
+async fn faults(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
+    let _operator = scene.start_operator("a").await?;
+    leave_and_return(
+        &stage,
+        &scene.primary,
+        &[
+            (Fault::Refuse, "ConnectionRefused"),
+            (Fault::Blackhole, "NoAnswer"),
+            (Fault::At(At::Banner, Action::Reset), "ConnectionLost"),
+            (Fault::At(At::Banner, Action::Close), "ConnectionLost"),
+            (Fault::Silent, "NoAnswer"),
+            (Fault::At(At::Ehlo, Action::Hang), "NoAnswer"),
+            (Fault::reply(At::Banner, 421, "4.3.2 shutting down"), "Temporary"),
+            (Fault::reply(At::Banner, 554, "5.3.2 no service"), "Permanent"),
+            (Fault::At(At::Banner, Action::Garbage), "ProtocolError"),
+        ],
+    )
+    .await
+}
+
+/// A server with TLS by this identity and one without as its standby, and a route between them.
+async fn tls_scene(stage: &Stage, identity: Identity, mode: &str, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
+    let at = |port| SocketAddr::new(stage.ipv4(), port);
+    let options = if mode == "Implicit" {
+        Options::new("primary", at(465)).implicit_tls(identity)
+    } else {
+        Options::new("primary", at(587)).start_tls(identity)
+    };
+    let primary = SmtpServer::start(options).await?;
+    let standby = SmtpServer::start(Options::new("standby", at(25))).await?;
+    let tls = json!({ "mode": mode, "serverName": NAME, "caRef": ca_ref });
+    let probes = json!([{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }]);
+    let backend = |server: &SmtpServer, tls: Option<&Value>| {
+        let mut smtp = json!({ "host": server.address().ip(), "port": server.address().port() });
+        if let Some(tls) = tls {
+            smtp["tls"] = tls.clone();
+        }
+        manifest("SendingBackend", server.name(), &json!({ "smtp": smtp, "probes": probes }))
+    };
+    let manifests = [
+        policy(&Tempo::with_failback()),
+        backend(&primary, Some(&tls)),
+        backend(&standby, None),
+        route("orders", &["primary", "standby"], "mail"),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    Ok((primary, standby))
+}
+
+async fn set_config_map(stage: &Stage, authority: &Authority) -> Result<()> {
+    let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" },
+        "data": { "ca.crt": authority.pem() } });
+    stage.apply(&object.to_string()).await.map(drop)
+}
+
+/// The certificates lie beside a key, as cert-manager puts them.
+fn secret(pem: &str, key: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
+        "data": { "bundle.pem": STANDARD.encode(pem), "tls.key": STANDARD.encode(key) } })
+}
+
+/// A certificate that cannot be trusted is as bad as a dead server.
+async fn bad_certificates(
+    stage: &Stage,
+    authority: &Authority,
+    primary: &SmtpServer,
+    reissue: impl Fn() -> Result<Identity>,
+) -> Result<()> {
+    let bad = [
+        ("expired", authority.issue(&[NAME], Validity::Expired)?),
+        ("for another name", authority.issue(&["other.example"], Validity::Valid)?),
+        ("of an unknown authority", Authority::new()?.issue(&[NAME], Validity::Valid)?),
+    ];
+    for (number, (what, identity)) in bad.iter().enumerate() {
+        primary.set_certificate(identity)?;
+        let status = wait_active(stage, "orders", "standby").await.with_context(|| (*what).to_owned())?;
+        let last = status.last_transition.context("a transition")?;
+        ensure!(last.reason == "CertificateInvalid", "{what}: {last:?}");
+        primary.set_certificate(&reissue()?)?;
+        wait_active(stage, "orders", "primary").await.with_context(|| format!("after {what}"))?;
+        ensure!(notes(stage, "primary", "BackendUnhealthy").await?.len() == number + 1, "{what}");
+    }
+    Ok(())
+}
+
+async fn start_tls(stage: Arc<Stage>) -> Result<()> {
+    let authority = Authority::new()?;
+    set_config_map(&stage, &authority).await?;
+    let issue = || Ok(authority.issue(&[NAME], Validity::Valid)?);
+    let ca_ref = json!({ "configMap": "authority" });
+    let (primary, _standby) = tls_scene(&stage, issue()?, "StartTLS", ca_ref).await?;
+    let _operator = start_operator(&stage, &[]).await?;
+    wait_active(&stage, "orders", "primary").await?;
+    let status = mail_failover_e2e::scene::backend_status(&stage, "primary").await?;
+    ensure!(status.certificate_not_after.is_some(), "{status:?}");
+    bad_certificates(&stage, &authority, &primary, issue).await?;
+    let faults = [
+        (Fault::NotOffered(Extension::StartTls), "TlsFailed"),
+        (Fault::At(At::StartTls, Action::Reply(454, Cow::Borrowed("4.7.0 TLS not available"))), "TlsFailed"),
+        // Nothing may follow the reply to STARTTLS in the clear (CVE-2011-0411).
+        (Fault::At(At::Handshake, Action::Garbage), "ProtocolError"),
+        (Fault::At(At::Handshake, Action::Close), "ConnectionLost"),
+        (Fault::At(At::Handshake, Action::Hang), "NoAnswer"),
+    ];
+    for (fault, reason) in faults {
+        primary.set_fault(fault.clone()).await?;
+        let status = wait_active(&stage, "orders", "standby").await.with_context(|| fault.to_string())?;
+        let last = status.last_transition.context("a transition")?;
+        // Whether garbage comes with the reply, or right after it, is for the network to say.
+        let is_late_garbage = reason == "ProtocolError" && last.reason == "TlsFailed";
+        ensure!(last.reason == reason || is_late_garbage, "{fault}: {last:?}");
+        primary.repair().await?;
+        wait_active(&stage, "orders", "primary").await.with_context(|| format!("after {fault}"))?;
+    }
+    Ok(())
+}
+
+async fn implicit_tls(stage: Arc<Stage>) -> Result<()> {
+    let authority = Authority::new()?;
+    stage.apply(&secret(&authority.pem(), "").to_string()).await?;
+    let issue = || Ok(authority.issue(&[NAME], Validity::Valid)?);
+    let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
+    let (primary, _standby) = tls_scene(&stage, issue()?, "Implicit", ca_ref).await?;
+    let _operator = start_operator(&stage, &[]).await?;
+    wait_active(&stage, "orders", "primary").await?;
+    bad_certificates(&stage, &authority, &primary, issue).await?;
+    primary.set_fault(Fault::At(At::Handshake, Action::Garbage)).await?;
+    let status = wait_active(&stage, "orders", "standby").await?;
+    ensure!(status.last_transition.is_some_and(|last| last.reason == "TlsFailed"));
+    Ok(())
+}
+
+async fn rotation(stage: Arc<Stage>) -> Result<()> {
+    let old = Authority::new()?;
+    set_config_map(&stage, &old).await?;
+    stage.apply(&secret(&old.pem(), "").to_string()).await?;
+    let by_map = old.issue(&[NAME], Validity::Valid)?;
+    let (primary, _standby) = tls_scene(&stage, by_map, "StartTLS", json!({ "configMap": "authority" })).await?;
+    let at = SocketAddr::new(stage.ipv4(), 587);
+    let other = SmtpServer::start(Options::new("other", at).start_tls(old.issue(&[NAME], Validity::Valid)?)).await?;
+    let tls =
+        json!({ "mode": "StartTLS", "serverName": NAME, "caRef": { "secret": "authority", "key": "bundle.pem" } });
+    let spec = json!({ "smtp": { "host": at.ip(), "port": at.port(), "tls": tls },
+        "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }] });
+    stage.apply(&(manifest("SendingBackend", "other", &spec) + &route("second", &["other"], "second"))).await?;
+    let operator = start_operator(&stage, &[]).await?;
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
+    wait_health(&stage, "other", Health::Healthy, "Ok").await?;
+    // The servers are first, as they often are.
+    let new = Authority::new()?;
+    primary.set_certificate(&new.issue(&[NAME], Validity::Valid)?)?;
+    other.set_certificate(&new.issue(&[NAME], Validity::Valid)?)?;
+    wait_health(&stage, "primary", Health::Unhealthy, "CertificateInvalid").await?;
+    wait_health(&stage, "other", Health::Unhealthy, "CertificateInvalid").await?;
+    let both = old.pem() + &new.pem();
+    change::<ConfigMap>(&stage, "authority", &json!({ "data": { "ca.crt": both } })).await?;
+    change::<Secret>(&stage, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode(&both) } })).await?;
+    // They are read again every half a minute.
+    for backend in ["primary", "other"] {
+        if wait_health(&stage, backend, Health::Healthy, "Ok").await.is_err() {
+            wait_health(&stage, backend, Health::Healthy, "Ok").await?;
+        }
+    }
+    ensure!(operator.ended().is_none());
+    wait_active(&stage, "orders", "primary").await.map(drop)
+}
+
+async fn no_secret_in_logs(stage: Arc<Stage>) -> Result<()> {
+    const MARK: &str = "c2VjcmV0LW1hcms";
+    let authority = Authority::new()?;
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{MARK}\n-----END PRIVATE KEY-----\n");
+    stage.apply(&secret(&authority.pem(), &key).to_string()).await?;
+    let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
+    let identity = authority.issue(&[NAME], Validity::Valid)?;
+    let (primary, _standby) = tls_scene(&stage, identity, "StartTLS", ca_ref).await?;
+    for format in ["text", "json"] {
+        let operator = talkative(&stage, format).await?;
+        wait_active(&stage, "orders", "primary").await?;
+        primary.set_certificate(&Authority::new()?.issue(&[NAME], Validity::Valid)?)?;
+        wait_active(&stage, "orders", "standby").await?;
+        primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
+        wait_active(&stage, "orders", "primary").await?;
+        // Malformed, but secret all the same; and the key itself by mistake.
+        for bundle in [key.as_str(), MARK] {
+            let broken = json!({ "data": { "bundle.pem": STANDARD.encode(bundle) } });
+            change::<Secret>(&stage, "authority", &broken).await?;
+            let ready =
+                mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed");
+            tokio::time::timeout(PATIENCE * 2, ready).await.context("CAMalformed")??;
+            wait_event(&stage, "primary", "ConfigurationRejected").await?;
+            let repaired = json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } });
+            change::<Secret>(&stage, "authority", &repaired).await?;
+            mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "True", "Observed").await?;
+        }
+        let log = fs::read_to_string(operator.log())?;
+        ensure!(log.lines().count() > 10, "the log is too short to tell anything: {log}");
+        let first_line = log.lines().next().unwrap_or_default();
+        ensure!(serde_json::from_str::<Value>(first_line).is_ok() == (format == "json"), "{first_line}");
+        let metrics = operator.metrics().await?;
+        let told = stage.kubectl(&["get", "sendingbackends,mailroutes,events", "-o", "yaml"]).await?;
+        let pem = authority.pem();
+        let middle = pem.lines().nth(2).context("a PEM text has lines")?;
+        let encoded = STANDARD.encode(&key);
+        for (what, text) in [("log", &log), ("metrics", &metrics), ("status or Events", &told)] {
+            for secret in [MARK, middle, &encoded[..40]] {
+                ensure!(!text.contains(secret), "the {format} {what} tells what a Secret holds: {secret}");
+            }
+        }
+        operator.terminate(Duration::from_secs(10)).await?;
+    }
+    Ok(())
+}
+
+async fn talkative(stage: &Stage, format: &str) -> Result<Operator> {
+    let arguments = [
+        &mail_failover_e2e::scene::QUICK_LEASE[..],
+        &["--log-format", format, "--log", "info,mail_failover_operator=trace"],
+    ];
+    let operator = stage.start_own_operator(format, &arguments.concat()).await?;
+    operator.wait_ready(PATIENCE).await?;
+    Ok(operator)
+}

@@ -1,0 +1,161 @@
+//! What a person and a monitoring system see of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use kube::ResourceExt;
+use kube::api::ListParams;
+use mail_failover_e2e::scene::{Scene, Tempo, route, wait_active};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{metric_sum, start_operator, untyped, wait_event};
+use tokio::time::sleep;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a user reads in kubectl's columns where mail goes and why", columns).listens(),
+        trial("the operator answers about its life, its readiness and its figures", answers).listens(),
+        trial("in a steady state nothing is written to the API server", quiet).listens(),
+    ]
+}
+
+/// The table that kubectl prints, as one map from column to cell for each line.
+fn table(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default();
+    // Columns begin where the header's words do; cells may be empty.
+    let starts: Vec<usize> = header
+        .char_indices()
+        .filter(|(at, letter)| *letter != ' ' && (*at == 0 || header[..*at].ends_with("  ")))
+        .map(|(at, _)| at)
+        .collect();
+    let cells = |line: &str| -> Vec<String> {
+        let ends = starts.iter().skip(1).copied().chain([line.len()]);
+        starts
+            .iter()
+            .zip(ends)
+            .map(|(start, end)| line.get(*start..end.min(line.len())).unwrap_or_default().trim().to_owned())
+            .collect()
+    };
+    let names = cells(header);
+    lines.map(|line| names.iter().cloned().zip(cells(line)).collect()).collect()
+}
+
+async fn columns(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let _operator = scene.start_operator("a").await?;
+    scene.primary.crash().await?;
+    scene.wait_active("standby").await?;
+    wait_event(&stage, "primary", "BackendUnhealthy").await?;
+    let expect = async |resource: &str, wide: bool, name: &str, expected: &[(&str, &str)]| -> Result<()> {
+        let mut arguments = vec!["get", resource];
+        arguments.extend(wide.then_some(["-o", "wide"]).into_iter().flatten());
+        let text = stage.kubectl(&arguments).await?;
+        let rows = table(&text);
+        let row = rows.iter().find(|row| row.get("NAME").is_some_and(|cell| cell == name)).context(text.clone())?;
+        for (column, cell) in expected {
+            let seen = row.get(*column).with_context(|| format!("no column {column}:\n{text}"))?;
+            ensure!(seen.starts_with(cell), "{column} is {seen}, not {cell}:\n{text}");
+        }
+        Ok(())
+    };
+    let active = [
+        ("STRATEGY", "ActivePassive"),
+        ("ACTIVE", "standby"),
+        ("HEALTHY", "1/2"),
+        ("STATE", "FailedOver"),
+        ("READY", "True"),
+    ];
+    expect("mailroutes", false, "orders", &active).await?;
+    expect("mroute", true, "orders", &[("POLICY", "fast"), ("MESSAGE", "mail leaves by standby")]).await?;
+    expect("failoverpolicies", false, "fast", &[("FAILURES", "3"), ("ROUTES", "1"), ("READY", "True")]).await?;
+    let refused = [("TYPE", "SMTP"), ("HEALTH", "Unhealthy"), ("REASON", "ConnectionRefused")];
+    expect("sendingbackends", false, "primary", &refused).await?;
+    expect("sendingbackends", false, "standby", &[("HEALTH", "Healthy"), ("REASON", "Ok")]).await?;
+    let since = stage.kubectl(&["get", "mailroutes"]).await?;
+    let since = table(&since)[0].get("SINCE").cloned().unwrap_or_default();
+    ensure!(since.ends_with('s') || since.ends_with('m'), "SINCE is {since:?}");
+    let all = stage.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
+    ensure!(all.lines().count() == 4, "{all}");
+    let events = stage.kubectl(&["get", "events"]).await?;
+    ensure!(events.contains("FailedOver") && events.contains("mailroute/orders"), "{events}");
+    ensure!(events.contains("primary → standby: ConnectionRefused"), "{events}");
+    let described = stage.kubectl(&["describe", "mailroute", "orders"]).await?;
+    ensure!(described.contains("FailedOver"), "{described}");
+    let explained = stage.kubectl(&["explain", "mailroute.spec.backends"]).await?;
+    ensure!(explained.contains("most preferred first"), "{explained}");
+    // What a deployment waits for.
+    stage.kubectl(&["wait", "mailroute/orders", "--for=condition=Ready", "--timeout=5s"]).await.map(drop)
+}
+
+async fn answers(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let operator = scene.start_operator("a").await?;
+    for path in ["/livez", "/readyz"] {
+        operator.get(path).await?;
+    }
+    ensure!(operator.get("/nothing").await.is_err(), "there is no such path");
+    scene.primary.crash().await?;
+    scene.wait_active("standby").await?;
+    let metrics = operator.metrics().await?;
+    let of_route = |labels: &str| labels.contains("route=\"orders\"");
+    let transitions = metric_sum(&metrics, "mail_failover_route_transitions_total", |labels| {
+        of_route(labels) && labels.contains("reason=\"ConnectionRefused\"") && labels.contains("kind=\"Failover\"")
+    });
+    ensure!((transitions - 1.0).abs() < 0.1, "{transitions} transitions:\n{metrics}");
+    let state = |state: &str| {
+        let label = format!("state=\"{state}\"");
+        metric_sum(&metrics, "mail_failover_route_state", |labels| of_route(labels) && labels.contains(&label))
+    };
+    ensure!(state("FailedOver") > 0.9 && state("Preferred") < 0.1, "{metrics}");
+    ensure!(metric_sum(&metrics, "mail_failover_leader", str::is_empty) > 0.9, "{metrics}");
+    ensure!(metrics.trim_end().ends_with("# EOF"), "OpenMetrics ends with EOF");
+    Ok(())
+}
+
+async fn quiet(stage: Arc<Stage>) -> Result<()> {
+    const QUIET: Duration = Duration::from_secs(10);
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    stage.apply(&route("second", &["standby", "primary"], "second")).await?;
+    let operator = start_operator(&stage, &[]).await?;
+    scene.wait_active("primary").await?;
+    wait_active(&stage, "second", "standby").await?;
+    let versions = async || -> Result<BTreeMap<String, Option<String>>> {
+        let mut versions = BTreeMap::new();
+        for kind in ["MailRoute", "SendingBackend", "FailoverPolicy"] {
+            for object in untyped(&stage, kind)?.list(&ListParams::default()).await?.items {
+                versions.insert(format!("{kind} {}", object.name_any()), object.resource_version());
+            }
+        }
+        Ok(versions)
+    };
+    let writes = async || -> Result<f64> {
+        Ok(metric_sum(&operator.metrics().await?, "mail_failover_api_requests_total", |labels| {
+            ["POST", "PUT", "PATCH", "DELETE"].iter().any(|method| labels.contains(&format!("method=\"{method}\"")))
+                && !labels.contains("resource=\"leases\"")
+        }))
+    };
+    // What the first decisions entail may still be under way.
+    let mut before = writes().await?;
+    ensure!(before >= 5.0, "writes are not counted");
+    loop {
+        sleep(Duration::from_secs(2)).await;
+        let now = writes().await?;
+        if now <= before {
+            break;
+        }
+        before = now;
+    }
+    let (before, versions_before) = (writes().await?, versions().await?);
+    let rounds = scene.primary.counters().connections;
+    // No condition to wait for: what is shown is that nothing happens.
+    sleep(QUIET).await;
+    ensure!(scene.primary.counters().connections > rounds + 10, "nobody probed");
+    let (after, versions_after) = (writes().await?, versions().await?);
+    ensure!((after - before).abs() < 0.5, "{} writes in {QUIET:?}", after - before);
+    ensure!(versions_after == versions_before, "{versions_before:?} became {versions_after:?}");
+    ensure!(versions_after.len() == 5, "{versions_after:?}");
+    Ok(())
+}

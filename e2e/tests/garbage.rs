@@ -1,0 +1,63 @@
+//! With Kubernetes' own controllers: what a deleted route owned is collected, and who waited for it takes over.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::DeleteParams;
+use mail_failover_e2e::scene::{Scene, Tempo, route, wait_active};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{self, Options, trial};
+use mail_failover_e2e::views::{api, change, wait_condition, wait_gone, wait_leads_to, wait_object};
+use mail_failover_operator::api::MailRoute;
+use serde_json::json;
+
+fn main() -> ExitCode {
+    let options = Options { operator: true, controller_manager: true, ..Options::default() };
+    let trials = vec![
+        trial("the outputs of a deleted route are collected", collected).listens(),
+        trial("a route that waited for a target has it once the older one is deleted", inherited).listens(),
+        trial("a selector that leads elsewhere is taken away before other controllers' slices stay", selector)
+            .listens(),
+    ];
+    suite::run("garbage", options, trials)
+}
+
+async fn collected(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let _operator = scene.start_operator("a").await?;
+    api::<MailRoute>(&stage).delete("orders", &DeleteParams::default()).await?;
+    wait_gone::<Service>(&stage, "mail").await?;
+    wait_gone::<EndpointSlice>(&stage, "mail-ipv4").await?;
+    wait_gone::<ConfigMap>(&stage, "mail").await
+}
+
+async fn inherited(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let _operator = scene.start_operator("a").await?;
+    stage.apply(&route("newer", &["standby", "primary"], "mail")).await?;
+    wait_condition(&stage, "newer", "OutputsApplied", "False", "OutputClaimed").await?;
+    api::<MailRoute>(&stage).delete("orders", &DeleteParams::default()).await?;
+    wait_condition(&stage, "newer", "OutputsApplied", "True", "Applied").await?;
+    wait_active(&stage, "newer", "standby").await?;
+    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await
+}
+
+async fn selector(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let _operator = scene.start_operator("a").await?;
+    let primary = scene.primary.address().ip().to_string();
+    change::<Service>(&stage, "mail", &json!({ "spec": { "selector": { "app": "mta" } } })).await?;
+    wait_object(&stage, "mail", "to have no selector", |service: &Service| {
+        service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_none_or(|selector| selector.is_empty())
+    })
+    .await?;
+    // Clients are led to the primary only, then and later.
+    tokio::time::timeout(Duration::from_secs(30), wait_leads_to(&stage, "mail", &[primary])).await??;
+    scene.primary.crash().await?;
+    scene.wait_active("standby").await?;
+    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await
+}

@@ -1,0 +1,110 @@
+//! The API server goes away during a failover, and comes back.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::scene::{
+    PATIENCE, QUICK_LEASE, Scene, Tempo, backend, backend_status, events, leads_to, route_status, wait_active,
+};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{self, Options, trial};
+use tokio::time::{sleep, sleep_until};
+
+/// How long the API server is away.
+const OUTAGE: Duration = Duration::from_mins(1);
+/// So soon after its return everything is as it should be; on a busy machine.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let options = Options { operator: true, deadline: Duration::from_mins(5), ..Options::default() };
+    let trials = vec![
+        trial(
+            "a failover that fell into a minute without an API server happens once, when it is back",
+            async |stage| outage(stage, Outage::Gone).await,
+        )
+        .stops_api_server()
+        .listens(),
+        trial(
+            "a failover that fell into a minute with a frozen API server happens once, when it thaws",
+            async |stage| outage(stage, Outage::Frozen).await,
+        )
+        .stops_api_server()
+        .listens(),
+    ];
+    suite::run("outages", options, trials)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outage {
+    /// It is killed: connections are reset and refused.
+    Gone,
+    /// It is stopped: connections stay, and nothing is answered.
+    Frozen,
+}
+
+async fn outage(stage: Arc<Stage>, outage: Outage) -> Result<()> {
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    // Not behind a gateway: what the API server does to connections is what matters.
+    let operator = stage.start_operator("a", &QUICK_LEASE)?;
+    operator.wait_ready(PATIENCE).await?;
+    scene.wait_active("primary").await?;
+    let control = stage.control()?;
+    let end = tokio::time::Instant::now() + OUTAGE;
+    match outage {
+        Outage::Gone => control.stop_api_server(),
+        Outage::Frozen => control.pause_api_server()?,
+    }
+    // A write may be refused, or it may be on its way when the primary dies.
+    sleep(Duration::from_millis(fastrand::u64(0..3000))).await;
+    scene.primary.crash().await?;
+    let probed = scene.standby.counters().connections;
+    sleep_until(end).await;
+    ensure!(operator.ended().is_none(), "it has ended: {:?}", operator.ended());
+    operator.get("/livez").await.context("alive without an API server")?;
+    ensure!(scene.standby.counters().connections > probed + 100, "probes go on without an API server");
+
+    match outage {
+        Outage::Gone => control.start_api_server().await?,
+        Outage::Frozen => {
+            control.resume_api_server()?;
+            control.start_api_server().await?;
+        }
+    }
+    let back = Instant::now();
+    // Whatever the operator does now goes by watches of its own: a new object shows whether they are back.
+    eventually(RECOVERY, "the API server to take a new object", async || {
+        stage.apply(&backend("fresh", scene.standby.address(), &Tempo::default())).await.map(Some)
+    })
+    .await?;
+    let applied = Instant::now();
+    let switched = async {
+        let status = wait_active(&stage, "orders", "standby").await?;
+        anyhow::Ok((status, back.elapsed()))
+    };
+    let noticed = async {
+        eventually(PATIENCE, "the new object to be noticed", async || {
+            let status = backend_status(&stage, "fresh").await?;
+            Ok(status.conditions.iter().any(|condition| condition.type_ == "Ready").then_some(()))
+        })
+        .await?;
+        anyhow::Ok(applied.elapsed())
+    };
+    let ((status, switched), noticed) = tokio::try_join!(switched, noticed)?;
+    println!("switched {switched:.1?} and noticed a new object {noticed:.1?} after the API server was back");
+    ensure!(switched < RECOVERY, "the switch took {switched:?}");
+    ensure!(noticed < RECOVERY, "the watches took {noticed:?}");
+    ensure!(status.history.len() == 1, "{:?}", status.history);
+    ensure!(leads_to(&stage, "mail").await? == [scene.standby.address().ip().to_string()]);
+    // The present leader goes on: nothing is told late or twice.
+    sleep(Duration::from_secs(3)).await;
+    let told = events(&stage, "orders").await?;
+    ensure!(told == ["FailedOver"], "{told:?}");
+    ensure!(route_status(&stage, "orders").await?.pending_events.is_empty());
+    let last = status.last_transition.context("a transition")?;
+    let evidence = last.first_evidence_at.clone().context("evidence")?;
+    ensure!(last.reason == "ConnectionRefused" && evidence.0 < last.decided_at.0, "{last:?}");
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! An operator is killed before and after each write of a switch, and another one finishes it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::gateway::Side;
+use mail_failover_e2e::mail::server::{Options, SmtpServer};
+use mail_failover_e2e::scene::{
+    PATIENCE, QUICK_LEASE, Scene, Tempo, backend, backend_status, events, policy, route, wait_active, wait_health,
+};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{api, data, wait_leads_to, wait_object};
+use mail_failover_operator::api::{FailoverPolicy, Health};
+use tokio::time::{Instant, sleep};
+
+use super::check_managers;
+
+/// No switch of this scene takes more: the route's decision, four writes to its outputs, an Event and the rest of its status; the
+/// backend's verdict, its Event and the rest of its status; and some room.
+const MOST_WRITES: usize = 12;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("a switch takes no more writes than there are trials of an operator's death", undisturbed).listens(),
+        trial("without an operator everything stays as it is, and the next one takes over", static_stability).listens(),
+    ];
+    for number in 1..=MOST_WRITES {
+        for side in [Side::Before, Side::After] {
+            let when = if side == Side::Before { "before" } else { "after" };
+            let sentence = format!("an operator that dies {when} write {number} of a switch leaves it to the next one");
+            trials.push(trial(sentence, async move |stage| death(stage, number, side).await).listens());
+        }
+    }
+    trials
+}
+
+/// The standby is of the other address family: a switch creates a slice and deletes one.
+async fn set(stage: Arc<Stage>) -> Result<Scene> {
+    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(stage.ipv4(), 25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv6(), 25))).await?;
+    let tempo = Tempo::default();
+    let manifests = [
+        policy(&tempo),
+        backend("primary", primary.address(), &tempo),
+        backend("standby", standby.address(), &tempo),
+        route("orders", &["primary", "standby"], "mail"),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    Ok(Scene { stage, primary, standby })
+}
+
+/// Waits until mail leaves by the primary and everything is said about it: from here on nothing is written.
+async fn wait_settled(scene: &Scene) -> Result<()> {
+    let stage = &scene.stage;
+    scene.wait_active("primary").await?;
+    for backend in ["primary", "standby"] {
+        wait_health(stage, backend, Health::Healthy, "Ok").await?;
+    }
+    wait_object(stage, "fast", "to have its route", |policy: &FailoverPolicy| {
+        policy.status.as_ref().is_some_and(|status| status.route_count == Some(1))
+    })
+    .await?;
+    Ok(())
+}
+
+/// The switch happened, once, and was told, once.
+async fn check_switched(scene: &Scene) -> Result<()> {
+    let stage = &scene.stage;
+    let status = scene.wait_active("standby").await?;
+    ensure!(status.history.len() == 1, "{:?}", status.history);
+    ensure!(status.pending_events.is_empty(), "{:?}", status.pending_events);
+    let standby = scene.standby.address().ip().to_string();
+    wait_leads_to(stage, "mail", &[standby]).await?;
+    let slices = api::<EndpointSlice>(stage).list(&ListParams::default()).await?.items;
+    ensure!(slices.len() == 1 && slices[0].address_type == "IPv6", "{slices:?}");
+    ensure!(data(stage, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
+    eventually(PATIENCE, "the primary's death to be told", async || {
+        let status = backend_status(stage, "primary").await?;
+        let told = status.health == Some(Health::Unhealthy) && status.pending_events.is_empty();
+        if told { Ok(Some(())) } else { bail!("{status:?}") }
+    })
+    .await?;
+    let told = events(stage, "orders").await?;
+    ensure!(told == ["FailedOver"], "{told:?}");
+    let told = events(stage, "primary").await?;
+    ensure!(told == ["BackendUnhealthy"], "{told:?}");
+    Ok(())
+}
+
+async fn undisturbed(stage: Arc<Stage>) -> Result<()> {
+    let scene = set(stage.clone()).await?;
+    let gateway = stage.open_gateway().await?;
+    let _operator = stage.start_operator_behind(&gateway, "a", &QUICK_LEASE)?;
+    wait_settled(&scene).await?;
+    let before = gateway.writes().len();
+    scene.primary.crash().await?;
+    check_switched(&scene).await?;
+    let writes: Vec<_> = gateway.writes()[before..].iter().map(|write| write.text()).collect();
+    ensure!((7..=MOST_WRITES).contains(&writes.len()), "{writes:#?}");
+    check_managers(&stage).await
+}
+
+async fn death(stage: Arc<Stage>, number: usize, side: Side) -> Result<()> {
+    let scene = set(stage.clone()).await?;
+    let gateway = stage.open_gateway().await?;
+    let first = stage.start_operator_behind(&gateway, "first", &QUICK_LEASE)?;
+    wait_settled(&scene).await?;
+    let before = gateway.writes().len();
+    let mut trap = gateway.set_trap(number, side);
+    scene.primary.crash().await?;
+    let over = async {
+        check_switched(&scene).await?;
+        // The last write is the route's or the backend's; the other's may be on its way.
+        let mut quiet_since = (gateway.writes().len(), Instant::now());
+        while quiet_since.1.elapsed() < Duration::from_secs(2) {
+            sleep(Duration::from_millis(50)).await;
+            let writes = gateway.writes().len();
+            if writes != quiet_since.0 {
+                quiet_since = (writes, Instant::now());
+            }
+        }
+        anyhow::Ok(())
+    };
+    let died_at = tokio::select! {
+        sprung = trap.wait_for(Option::is_some) => sprung.context("the trap is gone")?.clone(),
+        // An error means that the operator is dead to the cluster, or that it lost the switch by itself.
+        result = over => result.map(|()| None)?,
+    };
+    first.kill();
+    let writes: Vec<_> = gateway.writes()[before..].iter().map(|write| write.text()).collect();
+    ensure!(died_at.is_some() || writes.len() < number, "the trap did not spring: {writes:#?}");
+    let second = stage.start_own_operator("second", &QUICK_LEASE).await?;
+    second.wait_ready(PATIENCE).await?;
+    super::wait_holder(&stage, "second").await?;
+    let at = died_at.unwrap_or_else(|| "after the last write".to_owned());
+    check_switched(&scene).await.with_context(|| format!("died at {at}; writes: {writes:#?}"))?;
+    check_managers(&stage).await.with_context(|| format!("died at {at}"))
+}
+
+async fn static_stability(stage: Arc<Stage>) -> Result<()> {
+    let scene = set(stage.clone()).await?;
+    let operator = stage.start_own_operator("a", &QUICK_LEASE).await?;
+    wait_settled(&scene).await?;
+    let versions = async || -> Result<Vec<(Option<String>, Option<String>)>> {
+        let slices = api::<EndpointSlice>(&stage).list(&ListParams::default()).await?.items;
+        Ok(slices.into_iter().map(|slice| (slice.metadata.name, slice.metadata.resource_version)).collect())
+    };
+    let before = versions().await?;
+    operator.kill();
+    scene.primary.crash().await?;
+    // No condition to wait for: what is shown is that nothing happens, for longer than any lease.
+    sleep(Duration::from_secs(5)).await;
+    ensure!(versions().await? == before);
+    wait_leads_to(&stage, "mail", &[scene.primary.address().ip().to_string()]).await?;
+    let _second = stage.start_own_operator("b", &QUICK_LEASE).await?;
+    wait_active(&stage, "orders", "standby").await?;
+    check_switched(&scene).await
+}

@@ -1,0 +1,80 @@
+//! Operators die, freeze and hand over, and yet each switch happens once and is told once.
+
+mod deaths;
+mod handovers;
+
+use std::fmt::Debug;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Resource, ResourceExt};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::scene::PATIENCE;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{self, Options};
+use mail_failover_e2e::views::{api, change, wait_object};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+fn main() -> ExitCode {
+    let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(5), ..Options::default() };
+    // The longest first, so that it does not end alone.
+    let trials = handovers::trials().into_iter().chain(deaths::trials()).collect();
+    suite::run("replicas", options, trials)
+}
+
+/// Who holds the lease; nobody when it is vacated.
+async fn holder(stage: &Stage) -> Result<Option<String>> {
+    let lease = api::<Lease>(stage).get_opt("mail-failover-operator").await?;
+    Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
+}
+
+async fn wait_holder(stage: &Stage, identity: &str) -> Result<()> {
+    eventually(PATIENCE, &format!("{identity} to hold the lease"), async || match holder(stage).await? {
+        Some(holder) if holder == identity => Ok(Some(())),
+        other => bail!("{other:?}"),
+    })
+    .await
+}
+
+/// Every output is owned by server-side apply alone once it has been applied: also what was created by an operator that died before it
+/// could hand the fields over.
+async fn check_managers(stage: &Stage) -> Result<()> {
+    check_managers_of::<Service>(stage).await?;
+    check_managers_of::<EndpointSlice>(stage).await?;
+    check_managers_of::<ConfigMap>(stage).await
+}
+
+async fn check_managers_of<K>(stage: &Stage) -> Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    const LABEL: &str = "app.kubernetes.io/managed-by";
+    let ours = |object: &K| object.meta().owner_references.is_some();
+    let objects: Vec<_> = api::<K>(stage).list(&ListParams::default()).await?.items.into_iter().filter(ours).collect();
+    ensure!(!objects.is_empty(), "no {}", K::kind(&()));
+    for object in objects {
+        let name = object.name_any();
+        // Drift, so that there is something to apply.
+        change::<K>(stage, &name, &json!({ "metadata": { "labels": { LABEL: "somebody" } } })).await?;
+        wait_object(stage, &name, "to be ours alone", |object: &K| {
+            let managers: Vec<_> = object
+                .managed_fields()
+                .iter()
+                .map(|entry| {
+                    (entry.manager.as_deref().unwrap_or_default(), entry.operation.as_deref().unwrap_or_default())
+                })
+                .collect();
+            object.labels().get(LABEL).is_some_and(|value| value != "somebody")
+                && managers == [("mail-failover-output", "Apply")]
+        })
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What has to be looked at, when, and what is under way about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use super::Written;
+use crate::controller::step::{Step, Subject, SubjectKind, Task};
+use crate::model::{ObjectKey, Timestamp};
+
+/// Subjects to look at. One that has a step under way stays on the agenda until that is done.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    due: BTreeSet<Subject>,
+    timers: BTreeSet<(Timestamp, Subject)>,
+    timer_of: BTreeMap<Subject, Timestamp>,
+    under_way: BTreeMap<Subject, UnderWay>,
+    last_task: u64,
+}
+
+/// A step under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    id: u64,
+    /// The status that it writes.
+    pub(super) written: Option<Written>,
+    /// Names of the Events that it publishes.
+    pub(super) events: Vec<String>,
+}
+
+impl Agenda {
+    /// Looks at this as soon as possible.
+    pub(super) fn add(&mut self, subject: Subject) {
+        self.due.insert(subject);
+    }
+
+    /// Looks at these as soon as possible.
+    pub(super) fn extend(&mut self, subjects: impl IntoIterator<Item = Subject>) {
+        self.due.extend(subjects);
+    }
+
+    /// Looks at this at that time, unless an earlier one is set already.
+    pub(super) fn set_timer(&mut self, subject: &Subject, at: Timestamp) {
+        if self.timer_of.get(subject).is_some_and(|known| *known <= at) {
+            return;
+        }
+        self.clear_timer(subject);
+        self.timers.insert((at, subject.clone()));
+        self.timer_of.insert(subject.clone(), at);
+    }
+
+    /// Looks at this only for a reason.
+    pub(super) fn clear_timer(&mut self, subject: &Subject) {
+        if let Some(at) = self.timer_of.remove(subject) {
+            self.timers.remove(&(at, subject.clone()));
+        }
+    }
+
+    /// When the first timer ends.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Puts those whose time has come on the agenda.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        while let Some((at, subject)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, subject));
+                return;
+            }
+            self.timer_of.remove(&subject);
+            self.due.insert(subject);
+        }
+    }
+
+    /// How many have to be looked at.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// How many steps are under way.
+    pub(super) fn steps_under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// The next of a kind that can be looked at now, after `earlier` if given; it is taken off.
+    pub(super) fn next_of(&mut self, kind: SubjectKind, earlier: Option<Subject>) -> Option<Subject> {
+        let first = || Bound::Included(Subject { kind, key: ObjectKey::new("", "") });
+        let from = earlier.map_or_else(first, Bound::Excluded);
+        let of_kind = self.due.range((from, Bound::Unbounded)).take_while(|subject| subject.kind == kind);
+        let next = of_kind.into_iter().find(|subject| !self.under_way.contains_key(*subject))?.clone();
+        self.due.remove(&next);
+        Some(next)
+    }
+
+    /// Begins a step.
+    pub(super) fn begin(&mut self, subject: &Subject, step: Step, written: Option<Written>) -> Task {
+        let events = match &step {
+            Step::PublishEvents(events) => events.iter().filter_map(|event| event.metadata.name.clone()).collect(),
+            Step::Confirm | Step::WriteStatus { .. } | Step::WriteOutputs { .. } => vec![],
+        };
+        self.last_task += 1;
+        self.under_way.insert(subject.clone(), UnderWay { id: self.last_task, written, events });
+        Task { id: self.last_task, subject: subject.clone(), step }
+    }
+
+    /// A step is over; `None` when it is not the one under way: the answer to a step of an earlier term.
+    pub(super) fn finish(&mut self, subject: &Subject, id: u64) -> Option<UnderWay> {
+        self.under_way.get(subject).filter(|under_way| under_way.id == id)?;
+        self.under_way.remove(subject)
+    }
+
+    /// Gives up on every step under way; what it was about is worked out again.
+    pub(super) fn abandon_steps(&mut self) {
+        self.under_way.clear();
+    }
+}

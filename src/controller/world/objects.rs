@@ -1,0 +1,112 @@
+//! Services, slices and config maps: what backends refer to, what routes own, and who has the better claim to it.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::{Age, World, entry_age, object_key, subject};
+use crate::controller::input::{Change, Source};
+use crate::controller::references::Reference;
+use crate::controller::step::SubjectKind;
+use crate::model::{ObjectKey, Timestamp};
+use crate::output::{Output, OutputKey, OutputKind, route_uid};
+
+impl World {
+    pub(super) fn take_service(&mut self, now: Timestamp, change: Change<Service>) {
+        let key = match change {
+            Change::Applied(service) => {
+                let Some(key) = object_key(&*service) else { return };
+                let changed = self.facts.note_service(&key, &service);
+                self.note_output(Output::Service(service));
+                if !changed {
+                    return;
+                }
+                key
+            }
+            Change::Deleted(key) => {
+                self.facts.forget_service(&key);
+                self.forget_output(&(OutputKind::Service, key.clone()));
+                key
+            }
+            Change::Unreadable(unreadable) => return self.metrics.unreadable(Source::Services, &unreadable),
+        };
+        self.resolve_users(now, &Reference::Service(key));
+    }
+
+    pub(super) fn take_slice(&mut self, now: Timestamp, change: Change<EndpointSlice>) {
+        let service = match change {
+            Change::Applied(slice) => {
+                let Some(key) = object_key(&*slice) else { return };
+                let service = self.facts.note_slice(&key, &slice);
+                self.note_output(Output::EndpointSlice(slice));
+                service
+            }
+            Change::Deleted(key) => {
+                self.forget_output(&(OutputKind::EndpointSlice, key.clone()));
+                self.facts.forget_slice(&key)
+            }
+            Change::Unreadable(unreadable) => return self.metrics.unreadable(Source::EndpointSlices, &unreadable),
+        };
+        if let Some(service) = service {
+            self.resolve_users(now, &Reference::Service(service));
+        }
+    }
+
+    pub(super) fn take_config_map(&mut self, change: Change<ConfigMap>) {
+        match change {
+            Change::Applied(config_map) => self.note_output(Output::ConfigMap(config_map)),
+            Change::Deleted(key) => self.forget_output(&(OutputKind::ConfigMap, key)),
+            Change::Unreadable(unreadable) => self.metrics.unreadable(Source::ConfigMaps, &unreadable),
+        }
+    }
+
+    pub(super) fn note_output(&mut self, object: Output) {
+        let key = object.key();
+        let owner = self.observed.note(object);
+        self.touch_owner_and_claimants(owner, &key);
+    }
+
+    pub(super) fn forget_output(&mut self, key: &OutputKey) {
+        let owner = self.observed.forget(key);
+        self.touch_owner_and_claimants(owner, key);
+    }
+
+    fn touch_owner_and_claimants(&mut self, owner: Option<String>, key: &OutputKey) {
+        let owner = owner.and_then(|uid| self.routes_by_uid.get(&uid)).cloned();
+        let claimants = self.claims.get(key).into_iter().flatten().cloned();
+        for route in claimants.chain(owner).collect::<Vec<_>>() {
+            if let Some(entry) = self.routes.get_mut(&route) {
+                entry.forget_refusal(key);
+            }
+            self.agenda.add(subject(SubjectKind::Route, &route));
+        }
+    }
+
+    pub(super) fn set_claims(&mut self, route: &ObjectKey, before: &[OutputKey], after: &[OutputKey]) {
+        for key in before.iter().filter(|key| !after.contains(key)) {
+            if let Some(claimants) = self.claims.get_mut(key) {
+                claimants.remove(route);
+                let rivals: Vec<_> = claimants.iter().map(|rival| subject(SubjectKind::Route, rival)).collect();
+                if rivals.is_empty() {
+                    self.claims.remove(key);
+                }
+                self.agenda.extend(rivals);
+            }
+        }
+        for key in after {
+            self.claims.entry(key.clone()).or_default().insert(route.clone());
+        }
+    }
+
+    /// The other route that has the better claim to an output: the one that owns it; where nobody does, the oldest.
+    pub(super) fn rival(&self, route: &ObjectKey, age: &Age, key: &OutputKey) -> Option<ObjectKey> {
+        let claimants = self.claims.get(key)?;
+        let owner = self.observed.get(key).and_then(|object| route_uid(object.metadata()));
+        let owner = owner.and_then(|uid| self.routes_by_uid.get(uid));
+        if let Some(owner) = owner.filter(|owner| claimants.contains(*owner) || *owner == route) {
+            return (owner != route).then(|| owner.clone());
+        }
+        let others = claimants.iter().filter(|other| *other != route);
+        let aged = others.filter_map(|other| Some((entry_age(self.routes.get(other)?), other)));
+        aged.filter(|(other, _)| other < age).min().map(|(_, other)| other.clone())
+    }
+}
