@@ -22,7 +22,7 @@ demo: ## Watch a failover and a failback happen, on this machine, in two minutes
 
 bench: ## Measure failover times and the cost of the steady state, beside HAProxy
 	$(CARGO) build --locked --release --package mail-failover-operator
-	$(CARGO) bench --locked --package mail-failover-e2e
+	$(CARGO) bench --locked --no-fail-fast --package mail-failover-e2e
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds

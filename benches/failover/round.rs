@@ -20,8 +20,12 @@ use crate::case::Case;
 
 /// The name in the certificates.
 pub const SERVER_NAME: &str = "relay.bench.test";
-/// A message this often; each failed one again after 20 ms.
+/// A message this often.
 pub const PACE: Duration = Duration::from_millis(50);
+/// A failed message again after this, and no more on their way at a time than these: failing mail of many routes must not starve what
+/// is measured.
+const RETRY: Duration = Duration::from_millis(100);
+const OUTSTANDING: usize = 64;
 /// A failover that takes longer counts as none.
 pub const BOUND: Duration = Duration::from_secs(10);
 /// How long what is on its way at the end may take.
@@ -75,6 +79,7 @@ impl Way {
             Self::Proxy { frontend } => fixed(vec![*frontend]),
         };
         let mut options = SenderOptions::new(PACE, endpoints);
+        (options.retry_after, options.max_concurrent) = (RETRY, OUTSTANDING);
         if let Some(tls) = tls {
             options = options.start_tls(tls.client.clone(), SERVER_NAME)?;
         }

@@ -36,7 +36,10 @@ pub async fn start_server() -> Result<SmtpServer> {
     if !output.status.success() {
         bail!("ip route add local {RANGE}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(SmtpServer::start(Options::new("crowd", (Ipv4Addr::UNSPECIFIED, PORT).into())).await?)
+    let mut options = Options::new("crowd", (Ipv4Addr::UNSPECIFIED, PORT).into());
+    // A start among ten thousand looks at all of them within an interval, and nobody may be turned away.
+    options.max_sessions = 16_384;
+    Ok(SmtpServer::start(options).await?)
 }
 
 /// The address of a backend.

@@ -5,7 +5,6 @@
 //! to show what a start among so many costs.
 
 mod crowd;
-mod metrics;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,10 +17,9 @@ use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
 use mail_failover_e2e::mail::statistics::{Align, Table, human};
 use mail_failover_e2e::operator::Operator;
+use mail_failover_e2e::scrape::{Durations, Scrape};
 use mail_failover_e2e::stage::Stage;
 use tokio::time::sleep;
-
-use self::metrics::{Lag, Scrape};
 
 /// Goals at the largest size.
 const GOAL_CORES: f64 = 0.5;
@@ -46,7 +44,7 @@ struct Cost {
     reads_per_minute: f64,
     renewals_per_minute: f64,
     rounds_per_second: f64,
-    lag: Option<Lag>,
+    lag: Durations,
     cores: f64,
     resident: u64,
 }
@@ -114,7 +112,7 @@ async fn settle(operator: &Operator, size: usize) -> Result<Duration> {
     loop {
         // It may be too busy to answer in time.
         if let Ok(scrape) = scrape(operator).await {
-            let (now, targets) = (scrape.writes(false), scrape.targets());
+            let (now, targets) = (scrape.writes(false), scrape.sum("mail_failover_probe_targets", |_| true));
             #[expect(clippy::cast_precision_loss, reason = "at most ten thousand")]
             let complete = targets >= size as f64;
             if now > written || !complete {
@@ -134,6 +132,11 @@ async fn scrape(operator: &Operator) -> Result<Scrape> {
     Ok(Scrape::new(operator.metrics().await?))
 }
 
+/// How much later than scheduled rounds start.
+fn lag(scrape: &Scrape) -> Durations {
+    scrape.durations("mail_failover_probe_start_lag_seconds", |_| true)
+}
+
 async fn cost(operator: &Operator, stretch: Duration) -> Result<Cost> {
     let before = (scrape(operator).await?, Usage::of(operator.id())?, Instant::now());
     sleep(stretch).await;
@@ -145,8 +148,8 @@ async fn cost(operator: &Operator, stretch: Duration) -> Result<Cost> {
         writes_per_minute: per_second(|scrape| scrape.writes(false)) * 60.0,
         reads_per_minute: per_second(Scrape::reads) * 60.0,
         renewals_per_minute: per_second(|scrape| scrape.writes(true)) * 60.0,
-        rounds_per_second: per_second(Scrape::rounds),
-        lag: after.lag_since(&before.0),
+        rounds_per_second: per_second(|scrape| scrape.sum("mail_failover_probe_rounds_total", |_| true)),
+        lag: lag(&after).since(&lag(&before.0)),
         cores: usage.cores_since(&before.1),
         resident: usage.resident,
     })
@@ -196,8 +199,8 @@ fn report(costs: &[(String, Cost)], peer: &[(f64, u64)]) {
             [cost.writes_per_minute, cost.reads_per_minute, cost.renewals_per_minute].map(|n| format!("{n:.0}")),
         );
         cells.push(format!("{:.1}", cost.rounds_per_second));
-        cells.push(cost.lag.map_or_else(|| "-".to_owned(), |lag| human(lag.mean)));
-        cells.push(cost.lag.and_then(|lag| lag.p99).map_or_else(|| "-".to_owned(), human));
+        let shown = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), human);
+        cells.extend([cost.lag.mean(), cost.lag.percentile(99)].map(shown));
         cells.extend([format!("{:.3}", cost.cores), megabytes(cost.resident).to_string()]);
         match peer.get(number) {
             Some((cores, resident)) => cells.extend([format!("{cores:.3}"), megabytes(*resident).to_string()]),

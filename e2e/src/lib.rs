@@ -10,6 +10,7 @@ pub mod mail;
 pub mod operator;
 pub mod process;
 pub mod scene;
+pub mod scrape;
 pub mod stage;
 pub mod standalone;
 pub mod suite;
