@@ -16,7 +16,8 @@ use mail_failover_operator::api::MailRoute;
 use serde_json::json;
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, controller_manager: true, ..Options::default() };
+    let options =
+        Options { operator: true, controller_manager: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
         trial("the outputs of a deleted route are collected", collected).listens(),
         trial("a route that waited for a target has it once the older one is deleted", inherited).listens(),
