@@ -16,13 +16,12 @@ check: ## Format, lints and the tests that need no cluster, in about a minute
 test: check ## Everything, against a real API server that is built the first time
 	$(CARGO) test --workspace --locked
 
-demo: ## Watch a failover and a failback happen, on this machine, in two minutes
+demo: ## Watch a failover and a failback happen, on this machine, in half a minute
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
 bench: ## Measure failover times and the cost of the steady state, beside HAProxy
-	$(CARGO) build --locked --release --package mail-failover-operator
-	$(CARGO) bench --locked --no-fail-fast --package mail-failover-e2e
+	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench steady_state
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds

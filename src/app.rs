@@ -71,6 +71,7 @@ pub enum AppError {
 /// [`AppError`] when it could not start, or when a part of it ended by itself.
 pub fn run(arguments: Box<RunArguments>) -> Result<(), AppError> {
     telemetry::init_logs(&arguments.log, arguments.log_format)?;
+    raise_limit_of_open_files();
     // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
     drop(rustls::crypto::ring::default_provider().install_default());
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(operate(*arguments))
@@ -203,6 +204,16 @@ fn lease(arguments: &RunArguments, identity: &str) -> leader::Settings {
         lease_duration: arguments.lease_duration,
         renew_deadline: arguments.lease_renew_deadline,
         retry_period: arguments.lease_retry_period,
+    }
+}
+
+/// A dialogue holds a socket, and the usual soft limit of 1024 would make probes of thousands of silent backends inconclusive. The hard
+/// limit is what the machine's owner allows.
+fn raise_limit_of_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, current = limit.current, "the limit of open files stays as it is");
     }
 }
 

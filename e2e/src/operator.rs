@@ -199,7 +199,16 @@ pub fn build() -> Result<()> {
         Some(other) => other,
         None => bail!("no profile in {}", folder.display()),
     };
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What the cargo that runs us says of our package. Build scripts (ring's) watch some of it: seen by another cargo, it would make
+    // half of all dependencies build again, and once more for the next one without it.
+    for (name, _) in env::vars_os() {
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if name.to_str().is_some_and(|name| of_package.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(&name);
+        }
+    }
+    let status = command
         .args(["build", "--quiet", "--workspace", "--bin", "mail-failover", "--profile", profile])
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
