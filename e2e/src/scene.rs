@@ -17,8 +17,8 @@ use crate::mail::server::{Options, SmtpServer};
 use crate::operator::Operator;
 use crate::stage::Stage;
 
-/// How long a trial waits for something that should take a second.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a trial waits for what should take a second. Kubernetes' garbage collector looks for new kinds every 30 s only.
+pub const PATIENCE: Duration = Duration::from_secs(75);
 /// Arguments of an operator that takes over quickly.
 pub const QUICK_LEASE: [&str; 6] =
     ["--lease-duration", "3s", "--lease-renew-deadline", "2s", "--lease-retry-period", "200ms"];

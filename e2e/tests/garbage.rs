@@ -16,7 +16,8 @@ use mail_failover_operator::api::MailRoute;
 use serde_json::json;
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, controller_manager: true, ..Options::default() };
+    let options =
+        Options { operator: true, controller_manager: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
         trial("the outputs of a deleted route are collected", collected).listens(),
         trial("a route that waited for a target has it once the older one is deleted", inherited).listens(),
@@ -52,7 +53,7 @@ async fn selector(stage: Arc<Stage>) -> Result<()> {
     let primary = scene.primary.address().ip().to_string();
     change::<Service>(&stage, "mail", &json!({ "spec": { "selector": { "app": "mta" } } })).await?;
     wait_object(&stage, "mail", "to have no selector", |service: &Service| {
-        service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_none_or(|selector| selector.is_empty())
+        service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_none_or(std::collections::BTreeMap::is_empty)
     })
     .await?;
     // Clients are led to the primary only, then and later.

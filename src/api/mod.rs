@@ -43,6 +43,19 @@ fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
+/// Schema of a Service's port: a number, or a name as RFC 6335 and Kubernetes have it. Bounds on numbers hold for numbers and those
+/// on text for text.
+fn service_port_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "minimum": 1,
+        "maximum": 65535,
+        "minLength": 1,
+        "maxLength": 15,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    })
+}
+
 /// Schema of a status condition list as kstatus and `kubectl wait` read it: a map keyed by `type`.
 fn conditions_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let condition = generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>();

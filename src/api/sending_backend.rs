@@ -122,6 +122,7 @@ pub struct ServiceReference {
     pub name: String,
 
     /// Port of the Service, by name or number.
+    #[schemars(schema_with = "super::service_port_schema")]
     pub port: IntOrString,
 
     /// How TLS is spoken. Default: `mode: None`.

@@ -278,8 +278,14 @@ pub fn writes(
             writes.push(Write::Create(want));
         }
     }
-    // New endpoints first, then what takes old ones away: between the two a Service has too many rather than none.
-    writes.sort_by_key(|write| matches!(write, Write::Delete(..)));
+    // Clients wait for endpoints, so these come first; what takes old ones away comes last: between the two a Service has too many
+    // rather than none.
+    writes.sort_by_key(|write| match (write, write.key().0) {
+        (Write::Delete(..), _) => 3,
+        (_, OutputKind::EndpointSlice) => 0,
+        (_, OutputKind::Service) => 1,
+        (_, OutputKind::ConfigMap) => 2,
+    });
     writes
 }
 
@@ -441,6 +447,16 @@ mod tests {
         assert_eq!(planned(vec![], claims, false, observed()), vec![]);
         let gone = planned(vec![], claims, true, observed());
         assert!(matches!(&gone[..], [Write::Delete((OutputKind::EndpointSlice, _), _)]), "{gone:?}");
+    }
+
+    #[test]
+    fn endpoints_are_led_elsewhere_before_anything_else_is_written() {
+        let there = [service(Some("3"), None), slice("mail-ipv4", Some("4")), config_map("u", "old", Some("5"))];
+        let wanted = vec![config_map("u", "new", None), slice("mail-ipv6", None), service(None, None)];
+        let claims = [wanted[0].clone(), wanted[2].clone()];
+        let kinds: Vec<_> = planned(wanted, &claims, true, there.to_vec()).iter().map(|write| write.key().0).collect();
+        // The slice of the family that goes is taken away last.
+        assert_eq!(kinds, [OutputKind::EndpointSlice, OutputKind::ConfigMap, OutputKind::EndpointSlice]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -24,11 +23,12 @@ const NAME: &str = "relay.provider.example";
 
 pub fn trials() -> Vec<Trial> {
     vec![
+        trial("no text log tells what a Secret holds", async |stage| no_secret_in_logs(stage, "text").await).listens(),
+        trial("no JSON log tells what a Secret holds", async |stage| no_secret_in_logs(stage, "json").await).listens(),
+        trial("a rotated authority in a ConfigMap or Secret is taken up without a restart", rotation).listens(),
         trial("each way in which a backend fails is named and left, and each recovery returned to", faults).listens(),
         trial("each failure of TLS is named and left, with STARTTLS", start_tls).listens(),
         trial("each failure of TLS is named and left, with implicit TLS", implicit_tls).listens(),
-        trial("a rotated authority in a ConfigMap or Secret is taken up without a restart", rotation).listens(),
-        trial("no log tells what a Secret holds", no_secret_in_logs).listens(),
     ]
 }
 
@@ -219,7 +219,7 @@ async fn rotation(stage: Arc<Stage>) -> Result<()> {
     wait_active(&stage, "orders", "primary").await.map(drop)
 }
 
-async fn no_secret_in_logs(stage: Arc<Stage>) -> Result<()> {
+async fn no_secret_in_logs(stage: Arc<Stage>, format: &str) -> Result<()> {
     const MARK: &str = "c2VjcmV0LW1hcms";
     let authority = Authority::new()?;
     let key = format!("-----BEGIN PRIVATE KEY-----\n{MARK}\n-----END PRIVATE KEY-----\n");
@@ -227,40 +227,37 @@ async fn no_secret_in_logs(stage: Arc<Stage>) -> Result<()> {
     let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
     let identity = authority.issue(&[NAME], Validity::Valid)?;
     let (primary, _standby) = tls_scene(&stage, identity, "StartTLS", ca_ref).await?;
-    for format in ["text", "json"] {
-        let operator = talkative(&stage, format).await?;
-        wait_active(&stage, "orders", "primary").await?;
-        primary.set_certificate(&Authority::new()?.issue(&[NAME], Validity::Valid)?)?;
-        wait_active(&stage, "orders", "standby").await?;
-        primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
-        wait_active(&stage, "orders", "primary").await?;
-        // Malformed, but secret all the same; and the key itself by mistake.
-        for bundle in [key.as_str(), MARK] {
-            let broken = json!({ "data": { "bundle.pem": STANDARD.encode(bundle) } });
-            change::<Secret>(&stage, "authority", &broken).await?;
-            let ready =
-                mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed");
-            tokio::time::timeout(PATIENCE * 2, ready).await.context("CAMalformed")??;
-            wait_event(&stage, "primary", "ConfigurationRejected").await?;
-            let repaired = json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } });
-            change::<Secret>(&stage, "authority", &repaired).await?;
-            mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "True", "Observed").await?;
+    let operator = talkative(&stage, format).await?;
+    wait_active(&stage, "orders", "primary").await?;
+    primary.set_certificate(&Authority::new()?.issue(&[NAME], Validity::Valid)?)?;
+    wait_active(&stage, "orders", "standby").await?;
+    primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
+    wait_active(&stage, "orders", "primary").await?;
+    // Malformed, but secret all the same; and the key itself by mistake.
+    for bundle in [key.as_str(), MARK] {
+        let broken = json!({ "data": { "bundle.pem": STANDARD.encode(bundle) } });
+        change::<Secret>(&stage, "authority", &broken).await?;
+        let ready =
+            mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed");
+        tokio::time::timeout(PATIENCE * 2, ready).await.context("CAMalformed")??;
+        wait_event(&stage, "primary", "ConfigurationRejected").await?;
+        let repaired = json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } });
+        change::<Secret>(&stage, "authority", &repaired).await?;
+        mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "True", "Observed").await?;
+    }
+    let log = fs::read_to_string(operator.log())?;
+    ensure!(log.lines().count() > 10, "the log is too short to tell anything: {log}");
+    let first_line = log.lines().next().unwrap_or_default();
+    ensure!(serde_json::from_str::<Value>(first_line).is_ok() == (format == "json"), "{first_line}");
+    let metrics = operator.metrics().await?;
+    let told = stage.kubectl(&["get", "sendingbackends,mailroutes,events", "-o", "yaml"]).await?;
+    let pem = authority.pem();
+    let middle = pem.lines().nth(2).context("a PEM text has lines")?;
+    let encoded = STANDARD.encode(&key);
+    for (what, text) in [("log", &log), ("metrics", &metrics), ("status or Events", &told)] {
+        for secret in [MARK, middle, &encoded[..40]] {
+            ensure!(!text.contains(secret), "the {format} {what} tells what a Secret holds: {secret}");
         }
-        let log = fs::read_to_string(operator.log())?;
-        ensure!(log.lines().count() > 10, "the log is too short to tell anything: {log}");
-        let first_line = log.lines().next().unwrap_or_default();
-        ensure!(serde_json::from_str::<Value>(first_line).is_ok() == (format == "json"), "{first_line}");
-        let metrics = operator.metrics().await?;
-        let told = stage.kubectl(&["get", "sendingbackends,mailroutes,events", "-o", "yaml"]).await?;
-        let pem = authority.pem();
-        let middle = pem.lines().nth(2).context("a PEM text has lines")?;
-        let encoded = STANDARD.encode(&key);
-        for (what, text) in [("log", &log), ("metrics", &metrics), ("status or Events", &told)] {
-            for secret in [MARK, middle, &encoded[..40]] {
-                ensure!(!text.contains(secret), "the {format} {what} tells what a Secret holds: {secret}");
-            }
-        }
-        operator.terminate(Duration::from_secs(10)).await?;
     }
     Ok(())
 }

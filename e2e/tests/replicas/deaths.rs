@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::gateway::Side;
+use mail_failover_e2e::gateway::{Side, Write};
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::scene::{
     PATIENCE, QUICK_LEASE, Scene, Tempo, backend, backend_status, events, policy, route, wait_active, wait_health,
@@ -101,7 +101,7 @@ async fn undisturbed(stage: Arc<Stage>) -> Result<()> {
     let before = gateway.writes().len();
     scene.primary.crash().await?;
     check_switched(&scene).await?;
-    let writes: Vec<_> = gateway.writes()[before..].iter().map(|write| write.text()).collect();
+    let writes: Vec<_> = gateway.writes()[before..].iter().map(Write::text).collect();
     ensure!((7..=MOST_WRITES).contains(&writes.len()), "{writes:#?}");
     check_managers(&stage).await
 }
@@ -133,7 +133,7 @@ async fn death(stage: Arc<Stage>, number: usize, side: Side) -> Result<()> {
         result = over => result.map(|()| None)?,
     };
     first.kill();
-    let writes: Vec<_> = gateway.writes()[before..].iter().map(|write| write.text()).collect();
+    let writes: Vec<_> = gateway.writes()[before..].iter().map(Write::text).collect();
     ensure!(died_at.is_some() || writes.len() < number, "the trap did not spring: {writes:#?}");
     let second = stage.start_own_operator("second", &QUICK_LEASE).await?;
     second.wait_ready(PATIENCE).await?;

@@ -143,7 +143,7 @@ async fn standing_by(stage: Arc<Stage>) -> Result<()> {
     scene.wait_active("standby").await?;
     eventually_is(PATIENCE, "the other replica to probe", rounds, |now| *now > before + 20.0).await?;
     let metrics = other.metrics().await?;
-    ensure!(metric_sum(&metrics, "mail_failover_leader", |labels| labels.is_empty()) < 0.1);
+    ensure!(metric_sum(&metrics, "mail_failover_leader", str::is_empty) < 0.1);
     let written: Vec<_> = gateway.log().iter().map(Write::text).collect();
     ensure!(written.is_empty(), "it wrote: {written:#?}");
     // It has the evidence: dead leader or not, it goes on where that one was.

@@ -97,6 +97,31 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
         "{service: {name: relay.shop.svc, port: smtp}}",
         "spec.service.name in body should match",
     ),
+    (
+        "with port 0 of a Service",
+        "{service: {name: relay, port: 0}}",
+        "spec.service.port in body should be greater than or equal to 1",
+    ),
+    (
+        "with port 65536 of a Service",
+        "{service: {name: relay, port: 65536}}",
+        "spec.service.port in body should be less than or equal to 65535",
+    ),
+    (
+        "with an empty name of a Service's port",
+        "{service: {name: relay, port: ''}}",
+        "spec.service.port in body should be at least 1 chars long",
+    ),
+    (
+        "with upper case in a Service's port",
+        "{service: {name: relay, port: SMTP}}",
+        "spec.service.port in body should match",
+    ),
+    (
+        "with a Service's port's name that is too long",
+        "{service: {name: relay, port: @16}}",
+        "spec.service.port: Too long: may not be more than 15",
+    ),
     ("without a Service's port", "{service: {name: relay}}", "spec.service.port: Required value"),
     // Probes.
     (
