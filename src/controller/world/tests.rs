@@ -794,3 +794,28 @@ fn a_standby_that_takes_over_rewrites_nothing_that_is_still_true() {
     standby.run(10.0);
     assert_eq!(standby.store.writes, writes, "{:?}", &standby.store.log[writes..]);
 }
+
+/// Somebody's finalizer holds a deleted route back: its mail still flows and still fails over, but what the garbage collector has taken away
+/// is not made anew.
+#[test]
+fn a_half_deleted_route_still_fails_over_and_makes_nothing_anew() {
+    let mut stage = Stage::with(&quickstart());
+    stage.run(5.0);
+    stage.edit("MailRoute", "orders", |object| {
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-24T12:00:00Z");
+        object["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    });
+    stage.delete("ConfigMap", "mail");
+    stage.answer("primary", EvidenceClass::NoAnswer);
+    stage.run(10.0);
+    assert_eq!(
+        (stage.active(), stage.store.leads_to("mail-ipv4")),
+        ("standby".to_owned(), vec!["192.0.2.2".to_owned()])
+    );
+    assert!(stage.store.get::<ConfigMap>("ConfigMap", "mail").is_none());
+    stage.delete("MailRoute", "orders");
+    let writes = stage.store.writes;
+    stage.run(10.0);
+    let after: Vec<_> = stage.store.log[writes..].iter().filter(|line| !line.starts_with("status")).collect();
+    assert_eq!(after, Vec::<&String>::new(), "nothing is left to do for a route that is gone");
+}
