@@ -5,6 +5,8 @@ mod objects;
 mod outcomes;
 mod resources;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,453 @@
+//! The world against a small API server in memory and backends that do as they are told, in virtual time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::{Effects, Settings, World};
+use crate::api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
+use crate::controller::backend::ProbeChange;
+use crate::controller::input::{Change, Input, Source, Unreadable};
+use crate::controller::metrics::Metrics;
+use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, WriteOutcome};
+use crate::model::{
+    AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Timestamp,
+};
+use crate::output::{Output, OutputKind, Write, route_uid};
+use crate::probe::Target;
+
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// Kind and name of an object in the namespace `shop`.
+pub(super) type Id = (&'static str, String);
+
+/// What is stored, as JSON; every write increases the version.
+#[derive(Default)]
+pub(super) struct Store {
+    pub(super) objects: BTreeMap<Id, Value>,
+    pub(super) version: u64,
+    pub(super) writes: usize,
+    pub(super) log: Vec<String>,
+    /// The writing process dies at this write.
+    pub(super) dies_at: Option<(usize, Death)>,
+    pub(super) writer_is_dead: bool,
+}
+
+impl Store {
+    /// Counts a write; `None` when the writer is dead before it.
+    pub(super) fn begin_write(&mut self, what: String) -> Option<()> {
+        let (at, death) = self.dies_at.unwrap_or((usize::MAX, Death::BeforeWrite));
+        if self.writer_is_dead || (self.writes, Death::BeforeWrite) == (at, death) {
+            self.writer_is_dead = true;
+            return None;
+        }
+        self.writer_is_dead = (self.writes, Death::AfterWrite) == (at, death);
+        self.writes += 1;
+        self.log.push(what);
+        Some(())
+    }
+
+    pub(super) fn put(&mut self, kind: &'static str, name: &str, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert((kind, name.to_owned()), object);
+    }
+
+    pub(super) fn create(&mut self, kind: &'static str, mut object: Value) {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        self.version += 1;
+        object["metadata"]["namespace"] = json!("shop");
+        object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
+        object["metadata"]["generation"] = json!(1);
+        self.put(kind, &name, object);
+    }
+
+    pub(super) fn get<K: serde::de::DeserializeOwned>(&self, kind: &'static str, name: &str) -> Option<K> {
+        self.objects.get(&(kind, name.to_owned())).map(|object| serde_json::from_value(object.clone()).unwrap())
+    }
+
+    pub(super) fn route(&self, name: &str) -> MailRouteStatus {
+        self.get::<MailRoute>("MailRoute", name).unwrap().status.unwrap_or_default()
+    }
+
+    /// Where the slices of a Service lead.
+    pub(super) fn leads_to(&self, slice: &str) -> Vec<String> {
+        let Some(slice) = self.get::<EndpointSlice>("EndpointSlice", slice) else { return vec![] };
+        slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect()
+    }
+
+    pub(super) fn events(&self) -> Vec<String> {
+        let events = self.objects.iter().filter(|((kind, _), _)| *kind == "Event");
+        let mut events: Vec<_> = events
+            .map(|(_, event)| (event["eventTime"].to_string(), event["reason"].as_str().unwrap().to_owned()))
+            .collect();
+        events.sort();
+        events.into_iter().map(|(_, reason)| reason).collect()
+    }
+
+    /// Does as the API server and the applier would; `None` when the writer did not live to hear of it.
+    pub(super) fn carry_out(&mut self, task: Task) -> Option<Done> {
+        let Task { id, subject, step } = task;
+        let kind = subject.kind.as_str();
+        let name = subject.key.name.to_string();
+        let result = match step {
+            Step::Confirm => Ok(StepResult::Fresh(Box::new(self.fresh(&subject)))),
+            Step::WriteStatus { resource_version, patch } => match self.objects.get(&(kind, name.clone())).cloned() {
+                None => Err(StepError::Gone),
+                Some(object) if object["metadata"]["resourceVersion"] != json!(resource_version) => {
+                    Ok(StepResult::Fresh(Box::new(self.fresh(&subject))))
+                }
+                Some(mut object) => {
+                    merge(&mut object, &patch);
+                    self.begin_write(format!("status {kind} {name}"))?;
+                    self.put(kind, &name, object);
+                    Ok(StepResult::StatusWritten { resource_version: self.version.to_string() })
+                }
+            },
+            Step::WriteOutputs { owner_uid, writes } => {
+                let outcomes = writes.into_iter().map(|write| Some((write.key(), self.write(&owner_uid, write)?)));
+                Ok(StepResult::OutputsWritten { outcomes: outcomes.collect::<Option<_>>()?, error: None })
+            }
+            Step::PublishEvents(events) => {
+                for event in events {
+                    let id = ("Event", event.name_any());
+                    assert!(!self.objects.contains_key(&id) || self.objects[&id]["reason"] == json!(event.reason));
+                    self.begin_write(format!("event {}", event.reason.clone().unwrap()))?;
+                    let event = serde_json::to_value(&event).unwrap();
+                    self.objects.entry(id).or_insert(event);
+                }
+                Ok(StepResult::EventsPublished)
+            }
+        };
+        (!self.writer_is_dead).then_some(Done { id, subject, result })
+    }
+
+    pub(super) fn write(&mut self, owner_uid: &str, write: Write) -> Option<WriteOutcome> {
+        let (kind, key) = write.key();
+        let id = (kind.as_str(), key.name.to_string());
+        self.begin_write(format!("write {} {}", id.0, id.1))?;
+        Some(match write {
+            Write::Create(output) | Write::Apply(output) => {
+                if let Some(there) = self.objects.get(&id) {
+                    let there = parse(kind, there.clone());
+                    if route_uid(there.metadata()) != Some(owner_uid) {
+                        let message = format!("{} exists", id.1);
+                        return Some(WriteOutcome::Refused { reason: "OutputConflict", message });
+                    }
+                }
+                let object = match output {
+                    Output::Service(object) => serde_json::to_value(*object),
+                    Output::EndpointSlice(object) => serde_json::to_value(*object),
+                    Output::ConfigMap(object) => serde_json::to_value(*object),
+                };
+                self.put(id.0, &id.1, object.unwrap());
+                WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
+            }
+            Write::ClearSelector(..) => {
+                self.objects.get_mut(&id).unwrap()["spec"]["selector"] = Value::Null;
+                WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
+            }
+            Write::ReplacePorts(_, ports) => {
+                self.objects.get_mut(&id).unwrap()["spec"]["ports"] = serde_json::to_value(ports).unwrap();
+                WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
+            }
+            Write::Delete(..) => {
+                self.objects.remove(&id);
+                WriteOutcome::Gone
+            }
+        })
+    }
+
+    pub(super) fn fresh(&self, subject: &Subject) -> Input {
+        let object = self.objects.get(&(subject.kind.as_str(), subject.key.name.to_string())).cloned();
+        input(subject.kind.as_str(), &subject.key.name, object)
+    }
+}
+
+pub(super) fn parse(kind: OutputKind, object: Value) -> Output {
+    match kind {
+        OutputKind::Service => Output::Service(serde_json::from_value(object).unwrap()),
+        OutputKind::EndpointSlice => Output::EndpointSlice(serde_json::from_value(object).unwrap()),
+        OutputKind::ConfigMap => Output::ConfigMap(serde_json::from_value(object).unwrap()),
+    }
+}
+
+/// JSON merge patch (RFC 7386).
+pub(super) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+pub(super) fn change<K: serde::de::DeserializeOwned>(name: &str, object: Option<Value>) -> Change<K> {
+    let key = ObjectKey::new("shop", name);
+    let Some(object) = object else { return Change::Deleted(key) };
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    match serde_json::from_value(object.clone()) {
+        Ok(typed) => Change::Applied(Box::new(typed)),
+        Err(error) => Change::Unreadable(Unreadable {
+            key,
+            uid: text("uid"),
+            generation: object["metadata"]["generation"].as_i64().unwrap_or_default(),
+            resource_version: text("resourceVersion"),
+            error: error.to_string(),
+        }),
+    }
+}
+
+pub(super) fn input(kind: &str, name: &str, object: Option<Value>) -> Input {
+    match kind {
+        "SendingBackend" => Input::Backend(change::<SendingBackend>(name, object)),
+        "FailoverPolicy" => Input::Policy(change::<FailoverPolicy>(name, object)),
+        "MailRoute" => Input::Route(change::<MailRoute>(name, object)),
+        "Service" => Input::Service(change::<Service>(name, object)),
+        "EndpointSlice" => Input::EndpointSlice(change::<EndpointSlice>(name, object)),
+        "ConfigMap" => Input::ConfigMap(change::<ConfigMap>(name, object)),
+        other => panic!("{other} is not watched"),
+    }
+}
+
+/// The operator, its API server and its backends.
+pub(super) struct Stage {
+    pub(super) now: Timestamp,
+    pub(super) world: World,
+    pub(super) store: Store,
+    /// What the world has seen of the store.
+    pub(super) seen: BTreeMap<Id, Value>,
+    pub(super) targets: BTreeMap<ProbeKey, (Target, Timestamp, u64)>,
+    /// What each backend answers.
+    pub(super) answers: BTreeMap<String, EvidenceClass>,
+    pub(super) deaths: usize,
+    /// The watch shows what a write has changed before the write is answered.
+    pub(super) is_echo_first: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Death {
+    BeforeWrite,
+    AfterWrite,
+}
+
+pub(super) fn world() -> World {
+    world_with(&mut Registry::default())
+}
+
+pub(super) fn world_with(registry: &mut Registry) -> World {
+    let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned() };
+    let mut world = World::new(settings, Metrics::new(registry));
+    world.take(Timestamp::default(), Input::Leading(true));
+    world
+}
+
+impl Stage {
+    pub(super) fn new() -> Self {
+        Self {
+            now: Timestamp::from_micros(1_000_000_000),
+            world: world(),
+            store: Store::default(),
+            seen: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            deaths: 0,
+            is_echo_first: false,
+        }
+    }
+
+    pub(super) fn with(objects: &[(&'static str, Value)]) -> Self {
+        let mut stage = Self::new();
+        for (kind, object) in objects {
+            stage.store.create(kind, object.clone());
+        }
+        stage.sync();
+        stage
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.watch();
+        for source in Source::ALL {
+            self.world.take(self.now, Input::Synced(source));
+        }
+    }
+
+    /// Shows the world what changed in the store.
+    pub(super) fn watch(&mut self) {
+        let watched = |(kind, _): &(&Id, &Value)| kind.0 != "Event";
+        let current: BTreeMap<_, _> =
+            self.store.objects.iter().filter(watched).map(|(id, object)| (id.clone(), object.clone())).collect();
+        for (id, object) in &current {
+            if self.seen.get(id) != Some(object) {
+                self.world.take(self.now, input(id.0, &id.1, Some(object.clone())));
+            }
+        }
+        for id in self.seen.keys().filter(|id| !current.contains_key(*id)) {
+            self.world.take(self.now, input(id.0, &id.1, None));
+        }
+        self.seen = current;
+    }
+
+    pub(super) fn edit(&mut self, kind: &'static str, name: &str, edit: impl FnOnce(&mut Value)) {
+        let mut object = self.store.objects[&(kind, name.to_owned())].clone();
+        edit(&mut object);
+        let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+        object["metadata"]["generation"] = json!(generation + 1);
+        self.store.put(kind, name, object);
+    }
+
+    pub(super) fn delete(&mut self, kind: &'static str, name: &str) {
+        self.store.objects.remove(&(kind, name.to_owned()));
+    }
+
+    pub(super) fn answer(&mut self, backend: &str, class: EvidenceClass) {
+        self.answers.insert(backend.to_owned(), class);
+    }
+
+    /// The process is gone; another one begins with what is stored.
+    pub(super) fn restart(&mut self) {
+        self.world = world();
+        self.store.dies_at = None;
+        self.store.writer_is_dead = false;
+        self.seen.clear();
+        self.targets.clear();
+        self.deaths += 1;
+        self.sync();
+    }
+
+    pub(super) fn run(&mut self, seconds: f64) {
+        let end = self.now + Duration::from_secs_f64(seconds);
+        while self.now < end {
+            self.now = self.now + TICK;
+            self.watch();
+            self.probe();
+            self.settle();
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        for _ in 0..200 {
+            let Effects { steps, probes, cas: _ } = self.world.settle(self.now);
+            self.set_probes(probes);
+            if steps.is_empty() {
+                return;
+            }
+            for task in steps {
+                let Some(done) = self.store.carry_out(task) else { return self.restart() };
+                if self.is_echo_first {
+                    self.watch();
+                }
+                self.world.take(self.now, Input::Done(Box::new(done)));
+            }
+        }
+        panic!("the world does not come to rest: {:?}", self.store.log);
+    }
+
+    pub(super) fn set_probes(&mut self, changes: Vec<ProbeChange>) {
+        for change in changes {
+            match change {
+                ProbeChange::Set(target) => {
+                    let sequence = self.targets.get(&target.key).map_or(0, |(_, _, sequence)| *sequence);
+                    self.targets.insert(target.key.clone(), (*target, self.now, sequence));
+                }
+                ProbeChange::Remove(key) => {
+                    self.targets.remove(&key);
+                }
+            }
+        }
+    }
+
+    pub(super) fn probe(&mut self) {
+        let mut reports = vec![];
+        for (key, (target, due, sequence)) in &mut self.targets {
+            if *due > self.now {
+                continue;
+            }
+            *due = self.now + target.interval;
+            *sequence += 1;
+            let class = self.answers.get(&*key.backend.name).copied().unwrap_or(EvidenceClass::Ok);
+            let outcome = Outcome {
+                class,
+                stage: crate::model::Stage::Ehlo,
+                message: format!("EHLO: {}", class.as_str()),
+                certificate_not_after: None,
+                elapsed: Duration::from_millis(1),
+            };
+            let addresses = match &target.destination {
+                Destination::Service(service) => service.endpoints.clone(),
+                Destination::Host(host) => vec![format!("{}:{}", host.host, host.port).parse().unwrap()],
+            };
+            reports.push(ProbeReport {
+                key: key.clone(),
+                revision: target.revision,
+                sequence: *sequence,
+                started_at: self.now,
+                finished_at: self.now,
+                resolution: Resolution::NotNeeded,
+                addresses: addresses
+                    .into_iter()
+                    .map(|address| AddressOutcome { address, outcome: outcome.clone() })
+                    .collect(),
+                outcome,
+            });
+        }
+        for report in reports {
+            self.world.take(self.now, Input::Report(Box::new(report)));
+        }
+    }
+
+    pub(super) fn active(&self) -> String {
+        self.store.route("orders").active.first().map(|active| active.backend.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn condition(&self, type_: &str) -> (String, String) {
+        let status = self.store.route("orders");
+        let condition = status.conditions.into_iter().find(|condition| condition.type_ == type_);
+        condition.map(|condition| (condition.status, condition.reason)).unwrap_or_default()
+    }
+}
+
+pub(super) fn backend(name: &str, address: &str) -> (&'static str, Value) {
+    let spec = json!({"smtp": {"host": address, "port": 25}, "probes": [{"name": "smtp", "interval": "1s", "timeout": "500ms", "smtp": {}}]});
+    (
+        "SendingBackend",
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": {"name": name}, "spec": spec}),
+    )
+}
+
+pub(super) fn policy() -> (&'static str, Value) {
+    let spec = json!({
+        "failure": {"consecutive": 3}, "recovery": {"consecutive": 3},
+        "hold": {"cooldown": "20s", "minimumStay": "5s"}, "failback": {"after": "30s"}});
+    (
+        "FailoverPolicy",
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy", "metadata": {"name": "fast"}, "spec": spec}),
+    )
+}
+
+pub(super) fn route() -> (&'static str, Value) {
+    let spec = json!({
+        "policyRef": {"name": "fast"}, "backends": [{"name": "primary"}, {"name": "standby"}],
+        "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}]});
+    (
+        "MailRoute",
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": {"name": "orders"}, "spec": spec}),
+    )
+}
+
+pub(super) fn quickstart() -> Vec<(&'static str, Value)> {
+    vec![policy(), backend("primary", "192.0.2.1"), backend("standby", "192.0.2.2"), route()]
+}
