@@ -21,7 +21,7 @@ pub struct Metrics {
     pub(super) waiting_subjects: Gauge,
     /// How often the bound on steps under way made an object wait.
     pub(super) step_limit_reached: Counter,
-    /// How often the bound on inputs made a producer wait.
+    /// Inputs that wait to be taken into account; at the bound their producers wait.
     pub(super) input_queue: Gauge,
     steps: Family<StepLabels, Counter>,
     step_duration: Family<StepNameLabels, Histogram, fn() -> Histogram>,
