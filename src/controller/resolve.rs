@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api;
 use crate::model::{
-    Backend, ConfigMapFormat, ConfigMapOutput, Depth, Destination, Failback, FailbackMode, Hold, ObjectKey, Policy,
-    Probe, Route, ServiceOutput, ServiceOutputPort, ServicePort, SmtpHost, Thresholds, Tls, TlsMode, TrustAnchors,
-    WhenNoneHealthy,
+    Backend, ConfigMapFormat, ConfigMapOutput, Depth, Destination, Failback, FailbackMode, Hold, Limits, Location,
+    Member, ObjectKey, Policy, Probe, Route, ServiceOutput, ServiceOutputPort, ServicePort, SmtpHost, Strategy,
+    Thresholds, Tls, TlsMode, Traffic, TrustAnchors, WhenNoneHealthy,
 };
 
 const DEFAULT_PROBE_NAME: &str = "smtp";
@@ -182,7 +182,15 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
     };
     let tls = tls(key, spec, tls_spec, default_name, field, lookup)?;
     let probes = self::probes(probes.as_deref(), tls.mode)?;
-    Ok(Backend { destination, tls, suspended: suspended.unwrap_or(false), probes })
+    Ok(Backend {
+        destination,
+        tls,
+        suspended: suspended.unwrap_or(false),
+        probes,
+        location: Location::default(),
+        limits: Limits::default(),
+        sender_domains: vec![],
+    })
 }
 
 fn tls(
@@ -273,10 +281,12 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Policy {
         thresholds: Thresholds {
             failure: count(failures, default.thresholds.failure),
             recovery: count(successes, default.thresholds.recovery),
+            ..default.thresholds
         },
         hold: Hold {
             cooldown: cooldown.map_or(default.hold.cooldown, duration),
             minimum_stay: minimum_stay.map_or(default.hold.minimum_stay, duration),
+            budget: default.hold.budget,
         },
         when_none_healthy: match when_none_healthy {
             None => default.when_none_healthy,
@@ -290,7 +300,10 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Policy {
                 Some(api::FailbackMode::Manual) => FailbackMode::Manual,
             },
             after: after.map_or(default.failback.after, duration),
+            windows: vec![],
+            ramp: vec![],
         },
+        objectives: default.objectives,
     }
 }
 
@@ -311,7 +324,12 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         return Err(Rejection::new("InvalidSpec", "spec.backends", "at least one backend is needed"));
     }
     let mut route = Route {
-        backends: backends.iter().map(|backend| backend.name.as_str().into()).collect(),
+        strategy: Strategy::ActivePassive,
+        backends: backends.iter().map(|backend| Member { name: backend.name.as_str().into(), weight: 1 }).collect(),
+        traffic: Traffic::default(),
+        jurisdictions: vec![],
+        preferred_regions: vec![],
+        sender_domains: vec![],
         services: vec![],
         config_maps: vec![],
     };

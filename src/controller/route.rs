@@ -104,7 +104,7 @@ impl RouteEntry {
 
     /// The thresholds that judge its backends.
     pub(super) fn thresholds(&self) -> Thresholds {
-        self.policy.map(|policy| policy.thresholds).unwrap_or_default()
+        self.policy.as_ref().map(|policy| policy.thresholds).unwrap_or_default()
     }
 
     /// Where its mail goes, as far as is persisted.
@@ -216,7 +216,7 @@ impl RouteEntry {
     /// Whether each backend has been observed at least once since this process began; from then on this stays so, lest a backend that
     /// is added to the list keep a dead one from being left.
     fn has_heard_of_every_backend(&mut self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> bool {
-        let keys = route.backends.iter().map(|name| subject.key.sibling(name.clone()));
+        let keys = route.backends.iter().map(|member| subject.key.sibling(member.name.clone()));
         let is_unheard = |backend: &BackendEntry| {
             backend.is_pending() || (backend.usable.is_some() && !backend.evidence.is_observed())
         };
@@ -290,12 +290,12 @@ impl RouteEntry {
                 first_failure_at: verdict.and_then(|verdict| verdict.first_failure_at),
             }
         };
-        route.backends.iter().map(candidate).collect()
+        route.backends.iter().map(|member| candidate(&member.name)).collect()
     }
 
     /// What is wrong with what the spec refers to, or with the spec itself.
     fn problems(&self, subject: &Subject, around: &Surroundings<'_>) -> Vec<Rejection> {
-        let names = self.usable.iter().flat_map(|route| route.backends.iter());
+        let names = self.usable.iter().flat_map(|route| route.backends.iter().map(|member| &member.name));
         let missing = names.filter(|name| {
             let entry = around.backends.get(&subject.key.sibling((*name).clone()));
             entry.is_none_or(|entry| entry.object.is_none())

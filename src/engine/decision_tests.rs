@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Failback, Hold, Thresholds};
+use crate::model::{Budget, Failback, Hold, Objectives, Thresholds};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(0) + Duration::from_secs(seconds)
@@ -11,10 +11,20 @@ fn at(seconds: u64) -> Timestamp {
 
 fn policy() -> Policy {
     Policy {
-        thresholds: Thresholds { failure: 3, recovery: 5 },
-        hold: Hold { cooldown: Duration::from_mins(10), minimum_stay: Duration::from_mins(1) },
+        thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
+        hold: Hold {
+            cooldown: Duration::from_mins(10),
+            minimum_stay: Duration::from_mins(1),
+            budget: Budget { switches: 10, per: Duration::from_secs(1) },
+        },
         when_none_healthy: WhenNoneHealthy::Hold,
-        failback: Failback { mode: FailbackMode::Automatic, after: Duration::from_mins(5) },
+        failback: Failback {
+            mode: FailbackMode::Automatic,
+            after: Duration::from_mins(5),
+            windows: vec![],
+            ramp: vec![],
+        },
+        objectives: Objectives { recovery_time: None },
     }
 }
 
@@ -173,12 +183,15 @@ prop_compose! {
     ) -> Policy {
         Policy {
             thresholds: Thresholds::default(),
-            hold: Hold { cooldown: Duration::from_secs(cooldown), minimum_stay: Duration::from_secs(minimum_stay) },
+            hold: Hold { cooldown: Duration::from_secs(cooldown), minimum_stay: Duration::from_secs(minimum_stay), budget: Budget { switches: 10, per: Duration::from_secs(1) } },
             when_none_healthy: if prefers { WhenNoneHealthy::Preferred } else { WhenNoneHealthy::Hold },
             failback: Failback {
                 mode: if is_manual { FailbackMode::Manual } else { FailbackMode::Automatic },
                 after: Duration::from_secs(after),
+                windows: vec![],
+                ramp: vec![],
             },
+            objectives: Objectives { recovery_time: None },
         }
     }
 }

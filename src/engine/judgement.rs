@@ -158,7 +158,14 @@ impl Judgement {
 mod tests {
     use super::*;
 
-    const THREE_TWO: Thresholds = Thresholds { failure: 3, recovery: 2 };
+    const THREE_TWO: Thresholds = Thresholds {
+        failure: 3,
+        recovery: 2,
+        stable_for: std::time::Duration::ZERO,
+        window: None,
+        latency: None,
+        immediate: crate::model::EvidenceClasses::NONE,
+    };
 
     fn judge(classes: &[EvidenceClass]) -> Judgement {
         let mut judgement = Judgement::unknown(Timestamp::from_micros(0));

@@ -2,6 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Timestamp;
+
 /// One way out for mail, checked and with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -13,7 +15,55 @@ pub struct Backend {
     pub suspended: bool,
     /// At least one, names unique.
     pub probes: Vec<Probe>,
+    /// Where its operator runs it.
+    pub location: Location,
+    /// How much it takes.
+    pub limits: Limits,
+    /// The domains it may send for; any, when empty. Lower case.
+    pub sender_domains: Vec<Arc<str>>,
 }
+
+/// Where a backend is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// A region as the user names it: `eu-west-1`.
+    pub region: Option<Arc<str>>,
+    /// Whose law applies: `EU`.
+    pub jurisdiction: Option<Arc<str>>,
+    /// What fails together with it; backends of one domain are one backend for the storm brake. Alone, when absent.
+    pub failure_domain: Option<Arc<str>>,
+}
+
+/// How much mail a backend takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages a second.
+    pub messages_per_second: Option<u32>,
+    /// Messages a day.
+    pub messages_per_day: Option<u32>,
+    /// A new address earns its reputation slowly.
+    pub warm_up: Option<WarmUp>,
+}
+
+/// How much may be sent on each of the first days.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmUp {
+    /// When the first day begins.
+    pub started_at: Timestamp,
+    /// Messages on each day; afterwards warm-up limits nothing.
+    pub schedule: Vec<u32>,
+}
+
+impl WarmUp {
+    /// What is allowed on the day of `now`, and when that day ends; `None` once warm. Before it starts, as on the first day.
+    pub fn at(&self, now: Timestamp) -> Option<(u32, Timestamp)> {
+        let day = now.since(self.started_at).as_secs() / DAY.as_secs();
+        let allowed = *self.schedule.get(usize::try_from(day).ok()?)?;
+        Some((allowed, self.started_at + DAY * u32::try_from(day + 1).ok()?))
+    }
+}
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// Where a backend is.
 #[derive(Clone, Debug, PartialEq, Eq)]

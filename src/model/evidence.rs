@@ -14,6 +14,8 @@ pub enum EvidenceClass {
     QuotaExhausted,
     /// The backend does not accept our credentials or demands some (535, 534, 530 5.7.0).
     AuthenticationRefused,
+    /// The account is paused, suspended or closed (`554 Message rejected: Sending paused for this account`).
+    AccountPaused,
     /// The backend refuses us for our reputation or a block list (5.7.1 with "block", "listed", "reputation", …).
     Reputation,
     /// Another 4xx reply: the service itself is not available now.
@@ -40,6 +42,10 @@ pub enum EvidenceClass {
     NoEndpoints,
     /// The observation itself failed on our side (no free socket, DNS resolver silent, no route for the address family): no evidence at all.
     Inconclusive,
+    /// Of many observations together: it answers, but slower than the policy allows.
+    Slow,
+    /// Of many observations together: there was no conclusive one for too long.
+    Stale,
 }
 
 /// How an observation counts.
@@ -55,11 +61,12 @@ pub enum Effect {
 
 impl EvidenceClass {
     /// Every class, in a fixed order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Ok,
         Self::Throttled,
         Self::QuotaExhausted,
         Self::AuthenticationRefused,
+        Self::AccountPaused,
         Self::Reputation,
         Self::Temporary,
         Self::Permanent,
@@ -73,15 +80,18 @@ impl EvidenceClass {
         Self::Unresolvable,
         Self::NoEndpoints,
         Self::Inconclusive,
+        Self::Slow,
+        Self::Stale,
     ];
 
     /// How this class counts. Throttling and recipient-level replies come from a living backend that we must not punish.
     pub fn effect(self) -> Effect {
         match self {
-            Self::Ok => Effect::Success,
-            Self::Throttled | Self::RecipientLevel | Self::Inconclusive => Effect::Neutral,
+            Self::Ok | Self::Slow => Effect::Success,
+            Self::Throttled | Self::RecipientLevel | Self::Inconclusive | Self::Stale => Effect::Neutral,
             Self::QuotaExhausted
             | Self::AuthenticationRefused
+            | Self::AccountPaused
             | Self::Reputation
             | Self::Temporary
             | Self::Permanent
@@ -108,6 +118,7 @@ impl EvidenceClass {
             Self::Throttled => "Throttled",
             Self::QuotaExhausted => "QuotaExhausted",
             Self::AuthenticationRefused => "AuthenticationRefused",
+            Self::AccountPaused => "AccountPaused",
             Self::Reputation => "Reputation",
             Self::Temporary => "Temporary",
             Self::Permanent => "Permanent",
@@ -121,6 +132,8 @@ impl EvidenceClass {
             Self::Unresolvable => "Unresolvable",
             Self::NoEndpoints => "NoEndpoints",
             Self::Inconclusive => "Inconclusive",
+            Self::Slow => "Slow",
+            Self::Stale => "Stale",
         }
     }
 }

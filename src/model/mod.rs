@@ -10,10 +10,17 @@ mod key;
 mod policy;
 mod route;
 mod time;
+mod window;
 
-pub use backend::{Backend, Depth, Destination, Probe, ServicePort, SmtpHost, Tls, TlsMode, TrustAnchors};
+pub use backend::{
+    Backend, Depth, Destination, Limits, Location, Probe, ServicePort, SmtpHost, Tls, TlsMode, TrustAnchors, WarmUp,
+};
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
 pub use key::{ObjectKey, ProbeKey};
-pub use policy::{Failback, FailbackMode, Hold, Policy, Thresholds, WhenNoneHealthy};
-pub use route::{ConfigMapFormat, ConfigMapOutput, Route, ServiceOutput, ServiceOutputPort};
+pub use policy::{
+    Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, Hold, LatencyLimit, Objectives, Policy, RampStep,
+    Thresholds, WhenNoneHealthy,
+};
+pub use route::{ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic};
 pub use time::Timestamp;
+pub use window::{FailbackWindow, WindowError};

@@ -1,14 +1,51 @@
 use std::sync::Arc;
 
-/// One stream of mail, checked. Strategy: active-passive, the order of `backends` is the preference.
+/// One stream of mail, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Names of `SendingBackends` in the route's namespace, most preferred first; 1 to 100, unique.
-    pub backends: Vec<Arc<str>>,
+    /// How mail is spread.
+    pub strategy: Strategy,
+    /// `SendingBackends` in the route's namespace, most preferred first; 1 to 100, names unique.
+    pub backends: Vec<Member>,
+    /// How much mail it is.
+    pub traffic: Traffic,
+    /// Jurisdictions in which mail may be handled; any, when empty.
+    pub jurisdictions: Vec<Arc<str>>,
+    /// Regions whose backends are preferred to all others, the best first; within a region the list's order counts.
+    pub preferred_regions: Vec<Arc<str>>,
+    /// Domains it sends for. Lower case.
+    pub sender_domains: Vec<Arc<str>>,
     /// Services to own, names unique.
     pub services: Vec<ServiceOutput>,
     /// `ConfigMaps` to own, names unique.
     pub config_maps: Vec<ConfigMapOutput>,
+}
+
+/// How mail is spread over the backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// All mail goes to one backend, as far as it takes it.
+    ActivePassive,
+    /// Mail goes to all that can deliver, by weight.
+    ActiveActive,
+}
+
+/// A backend of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Name of the `SendingBackend`.
+    pub name: Arc<str>,
+    /// Its part of the mail beside the others' weights; at least 1. Counts with [`Strategy::ActiveActive`] only.
+    pub weight: u32,
+}
+
+/// How much mail a route carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages on a busy day; at least 1.
+    pub messages_per_day: Option<u32>,
+    /// Messages in the busiest second; at least 1.
+    pub peak_per_second: Option<u32>,
 }
 
 /// A selector-less Service whose `EndpointSlices` point at the active backend.

@@ -82,6 +82,9 @@ mod tests {
             tls: Tls { mode, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
             suspended: false,
             probes: vec![],
+            location: crate::model::Location::default(),
+            limits: crate::model::Limits::default(),
+            sender_domains: vec![],
         };
         let target = Target { name: "relay", backend: &backend, addresses: None };
         render(&target).into_iter().map(|(key, value)| format!("{key}={value}")).collect()

@@ -110,6 +110,9 @@ mod tests {
                 timeout: Duration::ZERO,
                 depth: Depth::Ehlo,
             }],
+            location: crate::model::Location::default(),
+            limits: crate::model::Limits::default(),
+            sender_domains: vec![],
         };
         let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();
         let target = Target { name: "relay", backend: &backend, addresses: Some(addresses.clone()) };

@@ -150,7 +150,7 @@ impl World {
         let claims = entry.claims(key);
         // An unreadable route keeps its last good version, and with it what that refers to.
         let references = entry.usable.as_ref().map(|route| {
-            let backends = route.backends.iter().map(|name| Reference::Backend(key.sibling(name.clone())));
+            let backends = route.backends.iter().map(|member| Reference::Backend(key.sibling(member.name.clone())));
             let policy = entry.policy_name().map(|name| Reference::Policy(key.sibling(name)));
             backends.chain(policy).collect::<BTreeSet<_>>()
         });
@@ -189,7 +189,7 @@ impl World {
         let names = entry.usable.as_ref().map(|usable| usable.backends.clone()).unwrap_or_default();
         if entry.thresholds() != before {
             for name in names {
-                self.track(now, &route.sibling(name));
+                self.track(now, &route.sibling(name.name.clone()));
             }
         }
         self.agenda.add(subject(SubjectKind::Route, route));

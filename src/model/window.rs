@@ -1,0 +1,177 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cronexpr::{Crontab, MakeTimestamp};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use super::Timestamp;
+
+/// A recurring time in which a failback may begin: opened by a cron schedule in a time zone, for a duration.
+///
+/// The five fields of crontab(5), by the wall clock of the zone. An opening that a change to summer time skips comes as much later
+/// as the clock is set forward; one that the change back repeats comes once, the first time. The zone database is compiled in.
+#[derive(Clone)]
+pub struct FailbackWindow {
+    schedule: Arc<str>,
+    time_zone: Arc<str>,
+    duration: Duration,
+    crontab: Arc<Crontab>,
+    zone: TimeZone,
+}
+
+/// Wall clocks are set forward by no more than this at a time.
+const LARGEST_GAP: Duration = Duration::from_hours(3);
+
+impl FailbackWindow {
+    /// A window; `duration` at least a minute.
+    ///
+    /// # Errors
+    /// What is wrong with `schedule` or `time_zone`, for people.
+    pub fn new(schedule: &str, time_zone: &str, duration: Duration) -> Result<Self, WindowError> {
+        // The schedule runs over bare wall-clock times, as if in UTC; the zone turns each into a moment: cronexpr alone would lose
+        // an opening that falls into a change to summer time.
+        let crontab = cronexpr::parse_crontab(&format!("{schedule} UTC"))
+            .map_err(|error| WindowError::Schedule(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+        let zone = TimeZone::get(time_zone).map_err(|_| WindowError::TimeZone)?;
+        let window =
+            Self { schedule: schedule.into(), time_zone: time_zone.into(), duration, crontab: Arc::new(crontab), zone };
+        if window.next_opening(Timestamp::from_micros(0)).is_none() {
+            return Err(WindowError::NeverOpens);
+        }
+        Ok(window)
+    }
+
+    /// Until when it is open, if it is open at `now`; openings that overlap are one.
+    pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
+        // Looks back ever further, so that a schedule of every minute and one of every year are both found in a few steps.
+        let mut look_back = Duration::from_mins(2);
+        loop {
+            let mut latest = None;
+            for opening in self.openings_after(now - look_back.min(self.duration + LARGEST_GAP)) {
+                if opening > now {
+                    break;
+                }
+                latest = Some(opening);
+            }
+            match latest.map(|opening| opening + self.duration) {
+                Some(until) => return (until > now).then_some(until),
+                None if look_back >= self.duration + LARGEST_GAP => return None,
+                None => look_back *= 4,
+            }
+        }
+    }
+
+    /// When it opens next, after `now`.
+    pub fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
+        self.openings_after(now).next()
+    }
+
+    fn openings_after(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> {
+        // Starts early enough that an opening put off by a gap is not missed.
+        let mut wall_clock = jiff::Timestamp::from_microsecond((after - LARGEST_GAP).as_micros())
+            .ok()
+            .map(|start| self.zone.to_datetime(start));
+        std::iter::from_fn(move || {
+            loop {
+                let as_utc = TimeZone::UTC.to_timestamp(wall_clock?).ok()?;
+                let next = self.crontab.find_next(MakeTimestamp(as_utc)).ok()?.datetime();
+                wall_clock = Some(next);
+                let opening = self.moment(next)?;
+                if opening > after {
+                    return Some(opening);
+                }
+            }
+        })
+    }
+
+    /// Jiff's "compatible" rule (RFC 5545 §3.3.5): later by the gap in a gap, the first one in a fold.
+    fn moment(&self, wall_clock: DateTime) -> Option<Timestamp> {
+        let at = self.zone.to_ambiguous_timestamp(wall_clock).compatible().ok()?;
+        Some(Timestamp::from_micros(at.as_microsecond()))
+    }
+}
+
+/// Why a window cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowError {
+    /// The schedule is no crontab.
+    Schedule(String),
+    /// The IANA time zone database has no such zone.
+    TimeZone,
+    /// The schedule names a day that never comes, such as 30 February.
+    NeverOpens,
+}
+
+impl PartialEq for FailbackWindow {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.schedule, &self.time_zone, self.duration) == (&other.schedule, &other.time_zone, other.duration)
+    }
+}
+
+impl Eq for FailbackWindow {}
+
+impl fmt::Display for FailbackWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} for {:?}", self.schedule, self.time_zone, self.duration)
+    }
+}
+
+impl fmt::Debug for FailbackWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
+    }
+
+    fn berlin(schedule: &str, hours: u64) -> FailbackWindow {
+        FailbackWindow::new(schedule, "Europe/Berlin", Duration::from_hours(hours)).unwrap()
+    }
+
+    #[test]
+    fn it_opens_by_the_wall_clock_of_its_zone() {
+        let window = berlin("0 2 * * *", 2);
+        assert_eq!(window.open_until(at("2026-07-01T00:30:00Z")), Some(at("2026-07-01T02:00:00Z")));
+        assert_eq!(window.open_until(at("2026-12-01T00:30:00Z")), None);
+        assert_eq!(window.open_until(at("2026-12-01T01:00:00Z")), Some(at("2026-12-01T03:00:00Z")));
+        assert_eq!(window.open_until(at("2026-12-01T03:00:00Z")), None);
+        assert_eq!(window.next_opening(at("2026-12-01T01:00:00Z")), Some(at("2026-12-02T01:00:00Z")));
+    }
+
+    #[test]
+    fn no_opening_is_lost_or_doubled_when_clocks_are_changed() {
+        let window = berlin("30 2 * * *", 1);
+        // 29 March 2026: 02:30 does not exist; the clock shows 03:30 as much later as it was set forward.
+        assert_eq!(window.next_opening(at("2026-03-28T12:00:00Z")), Some(at("2026-03-29T01:30:00Z")));
+        assert_eq!(window.open_until(at("2026-03-29T02:00:00Z")), Some(at("2026-03-29T02:30:00Z")));
+        assert_eq!(window.next_opening(at("2026-03-29T01:30:00Z")), Some(at("2026-03-30T00:30:00Z")));
+        // 25 October 2026: 02:30 comes twice.
+        assert_eq!(window.next_opening(at("2026-10-24T12:00:00Z")), Some(at("2026-10-25T00:30:00Z")));
+        assert_eq!(window.next_opening(at("2026-10-25T00:30:00Z")), Some(at("2026-10-26T01:30:00Z")));
+    }
+
+    #[test]
+    fn it_may_be_open_always_or_seldom() {
+        let now = at("2026-05-05T12:34:56Z");
+        assert!(berlin("* * * * *", 1).open_until(now).is_some());
+        assert_eq!(berlin("0 0 1 1 *", 1).open_until(now), None);
+        assert_eq!(berlin("0 0 * * 1", 168).open_until(now), Some(at("2026-05-10T22:00:00Z")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let error = |schedule, zone| FailbackWindow::new(schedule, zone, Duration::from_hours(1)).unwrap_err();
+        assert!(matches!(error("61 * * * *", "UTC"), WindowError::Schedule(_)));
+        assert!(matches!(error("0 2 * * * *", "UTC"), WindowError::Schedule(_)));
+        assert_eq!(error("0 2 * * *", "Europe/Atlantis"), WindowError::TimeZone);
+        assert_eq!(error("0 2 30 2 *", "UTC"), WindowError::NeverOpens);
+    }
+}
