@@ -267,7 +267,7 @@ impl BackendEntry {
             None => conditions.set("Ready", Some(true), "Observed", "accepted, and observed by every probe"),
         }
         match verdict {
-            Some(Verdict { health: Health::Healthy, .. }) => {
+            Some(Verdict { health: Health::Healthy | Health::Degraded, .. }) => {
                 conditions.set("Healthy", Some(true), EvidenceClass::Ok.as_str(), "mail can leave this way");
             }
             Some(Verdict { health: Health::Unhealthy, class, message, .. }) => {
@@ -319,14 +319,17 @@ impl BackendEntry {
         let mut tellings = vec![];
         if let Some(verdict) = verdict.filter(|_| !suspended) {
             match (before.health, verdict.health) {
-                (Some(api::Health::Unhealthy), Health::Healthy) => {
+                (Some(api::Health::Unhealthy), Health::Healthy | Health::Degraded) => {
                     tellings.push((Telling::BackendRecovered, "mail can leave this way again".to_owned()));
                 }
                 (None | Some(api::Health::Healthy | api::Health::Unknown), Health::Unhealthy) => {
                     let note = format!("{}: {}", verdict.class.as_str(), verdict.message);
                     tellings.push((Telling::BackendUnhealthy, note));
                 }
-                (None | Some(api::Health::Healthy | api::Health::Unknown), Health::Healthy | Health::Unknown)
+                (
+                    None | Some(api::Health::Healthy | api::Health::Unknown),
+                    Health::Healthy | Health::Degraded | Health::Unknown,
+                )
                 | (Some(api::Health::Unhealthy), Health::Unhealthy | Health::Unknown) => {}
             }
         }
@@ -382,7 +385,7 @@ fn probe_status((name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus 
 
 pub(super) fn api_health(health: Health) -> api::Health {
     match health {
-        Health::Healthy => api::Health::Healthy,
+        Health::Healthy | Health::Degraded => api::Health::Healthy,
         Health::Unhealthy => api::Health::Unhealthy,
         Health::Unknown => api::Health::Unknown,
     }

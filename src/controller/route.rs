@@ -13,8 +13,8 @@ use super::route_status::{Actuation, Drafting, memory};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
 use crate::api::{MailRoute, MailRouteStatus};
-use crate::engine::{Candidate, Decision, Health, Standing, decide};
-use crate::model::{EvidenceClass, ObjectKey, Policy, Route, Thresholds, Timestamp};
+use crate::engine::{Candidate, Decision, Memory, Situation, decide};
+use crate::model::{Member, ObjectKey, Policy, Route, Thresholds, Timestamp};
 use crate::output::{Observed, OutputKey, OutputKind, Owner, Target, Write, desired, writes};
 
 /// A refused output is tried again after so long: whoever is in the way may be gone, and not everything in the way is watched.
@@ -112,6 +112,11 @@ impl RouteEntry {
         self.status()?.active.first().map(|active| active.backend.as_str())
     }
 
+    /// Whether mail goes there, as far as is persisted.
+    fn carries(&self, backend: &str) -> bool {
+        self.status().is_some_and(|status| status.active.iter().any(|active| active.backend == backend))
+    }
+
     /// Its status as it is known.
     pub(super) fn status(&self) -> Option<&MailRouteStatus> {
         self.object.as_ref()?.readable()?.status.as_ref()
@@ -186,13 +191,24 @@ impl RouteEntry {
 
         let memory = memory(&before);
         let candidates = self.candidates(subject, &route, around);
-        let decision = decide(around.now, self.policy.as_ref(), &candidates, &memory);
-        if decision.memory.active != memory.active || !decision.announcements.is_empty() {
+        let decision = decide(
+            &Situation {
+                now: around.now,
+                policy: self.policy.as_ref(),
+                strategy: route.strategy,
+                preferred_regions: &route.preferred_regions,
+                candidates: &candidates,
+                is_storm: false,
+                request: None,
+            },
+            &memory,
+        );
+        if !is_persisted(&decision.memory, &memory) || !decision.announcements.is_empty() {
             self.budget = None;
             return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
         }
 
-        let mut plan = self.plan(&owner, &route, decision.memory.active.as_deref(), around);
+        let mut plan = self.plan(&owner, &route, decision.memory.lead().map(|lead| &**lead), around);
         // The garbage collector takes away what a route under deletion owns: making it anew would be a race with it.
         plan.writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
         let (actuation, ends_at) = match self.actuate(plan, around.now) {
@@ -270,27 +286,15 @@ impl RouteEntry {
     }
 
     fn candidates(&self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> Vec<Candidate> {
-        let candidate = |name: &Arc<str>| {
-            let entry = around.backends.get(&subject.key.sibling(name.clone()));
+        let candidate = |member: &Member| {
+            let entry = around.backends.get(&subject.key.sibling(member.name.clone()));
             let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds()));
-            let usable = entry.and_then(|entry| entry.usable.as_deref());
             // A backend that was deleted may keep the mail it carries, and be left when it fails; it is never gone to.
-            let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && self.active() != Some(&**name);
-            Candidate {
-                name: name.clone(),
-                standing: match usable {
-                    Some(_) if is_gone => Standing::Unusable,
-                    Some(backend) if backend.suspended => Standing::Suspended,
-                    Some(_) => Standing::InService,
-                    None => Standing::Unusable,
-                },
-                health: verdict.as_ref().map_or(Health::Unknown, |verdict| verdict.health),
-                since: verdict.as_ref().map_or(around.now, |verdict| verdict.since),
-                class: verdict.as_ref().map_or(EvidenceClass::Inconclusive, |verdict| verdict.class),
-                first_failure_at: verdict.and_then(|verdict| verdict.first_failure_at),
-            }
+            let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && !self.carries(&member.name);
+            let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_gone);
+            Candidate::new(member, usable, verdict.as_ref(), route, None, around.now)
         };
-        route.backends.iter().map(|member| candidate(&member.name)).collect()
+        route.backends.iter().map(candidate).collect()
     }
 
     /// What is wrong with what the spec refers to, or with the spec itself.
@@ -337,6 +341,19 @@ impl RouteEntry {
         let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
         Next { step: Some((Step::WriteStatus { resource_version, patch }, Some(status))), wake_at }
     }
+}
+
+/// Whether all that outputs and later decisions follow from stands in status already. What people read may follow.
+fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
+    let Memory { shares, since, state: _, held_by: _, history, ramp, switch, pause, approved_at, request } = decided;
+    *shares == persisted.shares
+        && *since == persisted.since
+        && *history == persisted.history
+        && *ramp == persisted.ramp
+        && *switch == persisted.switch
+        && *pause == persisted.pause
+        && *approved_at == persisted.approved_at
+        && *request == persisted.request
 }
 
 /// What leads outputs where they should.

@@ -10,10 +10,10 @@ use super::step::Subject;
 use super::time::{micro_time, timestamp};
 use crate::api::{self, MailRouteStatus, PendingEvent, RouteState, TransitionStatus};
 use crate::engine::{
-    Announcement, Candidate, Decision, Health, HoldReason, Memory, Standing, State, Transition, TransitionKind,
+    Announcement, Candidate, Decision, Health, HoldReason, Memory, Share, Standing, State, Transition, TransitionKind,
     TransitionReason,
 };
-use crate::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
+use crate::model::{ObjectKey, Thresholds, Timestamp};
 
 /// The API's bound on `status.history`.
 const MAX_HISTORY: usize = 10;
@@ -55,18 +55,14 @@ impl Drafting<'_> {
         let mut status = MailRouteStatus {
             observed_generation: Some(self.generation),
             strategy: Some(api::Strategy::ActivePassive),
-            active: memory
-                .active
-                .iter()
-                .map(|name| api::ActiveBackend { backend: name.to_string(), percent: 100 })
-                .collect(),
-            since: memory.active.is_some().then(|| micro_time(memory.since)),
+            active: memory.shares.iter().map(active_backend).collect(),
+            since: memory.lead().is_some().then(|| micro_time(memory.since)),
             state: Some(api_state(memory.state)),
             message: None,
             healthy_backends: Some(healthy_backends(candidates)),
-            hold: decision.and_then(|decision| decision.hold).map(|(reason, until)| api::HoldStatus {
-                reason: reason.as_str().to_owned(),
-                until: until.map(micro_time),
+            hold: decision.and_then(|decision| decision.hold).map(|hold| api::HoldStatus {
+                reason: hold.reason.as_str().to_owned(),
+                until: hold.until.map(micro_time),
             }),
             backends: candidates.iter().map(|candidate| self.backend_status(candidate)).collect(),
             last_transition: self.before.last_transition.clone(),
@@ -191,6 +187,7 @@ impl Drafting<'_> {
                     };
                     (telling, Some(transition.to.clone()), self.transition_note(transition))
                 }
+                Announcement::RequestAnswered => continue,
                 Announcement::NoneHealthy => (Telling::NoneHealthy, None, Self::none_healthy_note(status)),
                 Announcement::Recovered => {
                     let by = status.active.first().map_or("", |active| active.backend.as_str());
@@ -263,7 +260,7 @@ impl Drafting<'_> {
             return problem.message.clone();
         }
         let hold = status.hold.as_ref().map(|hold| hold.reason.as_str());
-        let Some(active) = &memory.active else { return Self::no_choice_note(status) };
+        let Some(active) = memory.lead() else { return Self::no_choice_note(status) };
         let by_hold = match hold {
             Some("Cooldown" | "MinimumStay" | "Soak") => ", a more preferred backend is healthy and waits",
             Some("ManualFailback") => ", a more preferred backend is healthy and a person has to decide",
@@ -272,7 +269,7 @@ impl Drafting<'_> {
         match memory.state {
             State::NoneHealthy => Self::none_healthy_note(status),
             State::Preferred => format!("mail leaves by {active}"),
-            State::FailedOver => match &memory.last_transition {
+            State::FailedOver => match memory.last_transition() {
                 Some(last) if last.to == *active => {
                     format!("mail leaves by {active}, {} was left: {}{by_hold}", last.from, last.reason.as_str())
                 }
@@ -286,6 +283,7 @@ impl Drafting<'_> {
                     format!("mail leaves by {active}; nothing moves while the configuration cannot be used")
                 }
             },
+            State::FailingBack | State::Paused => format!("mail leaves by {active}"),
             State::Unknown => "waiting for verdicts on the backends".to_owned(),
         }
     }
@@ -313,35 +311,40 @@ impl Drafting<'_> {
 /// What a status remembers of earlier decisions.
 pub(super) fn memory(status: &MailRouteStatus) -> Memory {
     Memory {
-        active: status.active.first().map(|active| active.backend.as_str().into()),
+        shares: status.active.iter().map(share).collect(),
         since: status.since.as_ref().map(timestamp).unwrap_or_default(),
         state: status.state.map_or(State::Unknown, engine_state),
-        last_transition: status.last_transition.as_ref().map(|last| Transition {
-            id: last.id,
-            kind: match last.kind {
-                api::TransitionKind::Failover => TransitionKind::Failover,
-                api::TransitionKind::Failback => TransitionKind::Failback,
-            },
-            from: last.from.as_str().into(),
-            to: last.to.as_str().into(),
-            reason: transition_reason(&last.reason),
-            first_evidence_at: last.first_evidence_at.as_ref().map(timestamp),
-            decided_at: timestamp(&last.decided_at),
-        }),
+        held_by: status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
+        history: status.history.iter().map(transition).collect(),
+        ..Memory::default()
     }
 }
 
-/// The reason of that name; one that a newer version has written says no more than that the backend failed.
-fn transition_reason(name: &str) -> TransitionReason {
-    let others = [
-        TransitionReason::Suspended,
-        TransitionReason::RemovedFromRoute,
-        TransitionReason::Recovered,
-        TransitionReason::NoneHealthy,
-    ];
-    let other = others.into_iter().find(|reason| reason.as_str() == name);
-    let class = || EvidenceClass::from_name(name).unwrap_or(EvidenceClass::Inconclusive);
-    other.unwrap_or_else(|| TransitionReason::Failed(class()))
+fn share(active: &api::ActiveBackend) -> Share {
+    Share {
+        backend: active.backend.as_str().into(),
+        percent: u8::try_from(active.percent).unwrap_or(100).min(100),
+        is_overflow: false,
+    }
+}
+
+fn active_backend(share: &Share) -> api::ActiveBackend {
+    api::ActiveBackend { backend: share.backend.to_string(), percent: i32::from(share.percent) }
+}
+
+fn transition(status: &TransitionStatus) -> Transition {
+    Transition {
+        id: status.id,
+        kind: match status.kind {
+            api::TransitionKind::Failover => TransitionKind::Failover,
+            api::TransitionKind::Failback => TransitionKind::Failback,
+        },
+        from: status.from.as_str().into(),
+        to: status.to.as_str().into(),
+        reason: TransitionReason::from_name(&status.reason),
+        first_evidence_at: status.first_evidence_at.as_ref().map(timestamp),
+        decided_at: timestamp(&status.decided_at),
+    }
 }
 
 fn transition_status(transition: &Transition) -> TransitionStatus {
@@ -369,7 +372,7 @@ fn api_state(state: State) -> RouteState {
     match state {
         State::Preferred => RouteState::Preferred,
         State::FailedOver => RouteState::FailedOver,
-        State::Holding => RouteState::Holding,
+        State::FailingBack | State::Paused | State::Holding => RouteState::Holding,
         State::NoneHealthy => RouteState::NoneHealthy,
         State::Unknown => RouteState::Unknown,
     }

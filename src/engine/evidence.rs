@@ -18,6 +18,12 @@ pub struct Verdict {
     pub message: String,
     /// When the first observation of the run of failures was begun; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
+    /// c
+    pub confirmed_at: Option<Timestamp>,
+    /// t
+    pub is_throttled: bool,
+    /// f
+    pub failures: u32,
 }
 
 /// What is known of one backend, judged once for each set of thresholds in use.
@@ -156,7 +162,7 @@ impl Judged {
         // The first to fail tells since when the backend has failed; the last to recover since when it is whole.
         let telling = match of_worst.clone().next()?.health {
             Health::Unhealthy => of_worst.min_by_key(|judgement| judgement.since)?,
-            Health::Healthy | Health::Unknown => of_worst.max_by_key(|judgement| judgement.since)?,
+            Health::Healthy | Health::Degraded | Health::Unknown => of_worst.max_by_key(|judgement| judgement.since)?,
         };
         Some(Verdict {
             health: telling.health,
@@ -164,13 +170,16 @@ impl Judged {
             class: telling.class,
             message: telling.message.clone(),
             first_failure_at: telling.first_failure_at,
+            confirmed_at: None,
+            is_throttled: false,
+            failures: 0,
         })
     }
 }
 
 fn severity(health: Health) -> u8 {
     match health {
-        Health::Healthy => 0,
+        Health::Healthy | Health::Degraded => 0,
         Health::Unknown => 1,
         Health::Unhealthy => 2,
     }

@@ -5,10 +5,24 @@ use crate::model::{Effect, EvidenceClass, Thresholds, Timestamp};
 pub enum Health {
     /// Mail can leave this way.
     Healthy,
+    /// Degraded.
+    Degraded,
     /// Mail cannot leave this way.
     Unhealthy,
     /// Not enough evidence: never a reason to leave, never good enough to go to.
     Unknown,
+}
+
+impl Health {
+    /// n.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Degraded => "Degraded",
+            Self::Unhealthy => "Unhealthy",
+            Self::Unknown => "Unknown",
+        }
+    }
 }
 
 /// One observation, as the judgement needs it.
@@ -114,7 +128,7 @@ impl Judgement {
         self.same_class = (observation.class, 0);
         self.successes = self.successes.saturating_add(1);
         let recovered = match self.health {
-            Health::Healthy => false,
+            Health::Healthy | Health::Degraded => false,
             Health::Unknown => true,
             Health::Unhealthy => self.successes >= thresholds.recovery,
         };
@@ -133,7 +147,7 @@ impl Judgement {
             _ => (observation.class, 1),
         };
         match self.health {
-            Health::Healthy | Health::Unknown if self.failures >= thresholds.failure => {
+            Health::Healthy | Health::Degraded | Health::Unknown if self.failures >= thresholds.failure => {
                 self.turn(Health::Unhealthy, observation);
                 true
             }
@@ -142,7 +156,7 @@ impl Judgement {
                 observation.message.clone_into(&mut self.message);
                 true
             }
-            Health::Healthy | Health::Unknown | Health::Unhealthy => false,
+            Health::Healthy | Health::Degraded | Health::Unknown | Health::Unhealthy => false,
         }
     }
 
