@@ -73,6 +73,7 @@ impl Drafting<'_> {
             history: self.before.history.clone(),
             pending_events: vec![],
             conditions: vec![],
+            ..MailRouteStatus::default()
         };
         self.record_transition(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
         status.conditions = self.conditions(&status, actuation, candidates);
@@ -378,8 +379,8 @@ fn api_state(state: State) -> RouteState {
 fn engine_state(state: RouteState) -> State {
     match state {
         RouteState::Preferred => State::Preferred,
-        RouteState::FailedOver => State::FailedOver,
-        RouteState::Holding => State::Holding,
+        RouteState::FailedOver | RouteState::FailingBack => State::FailedOver,
+        RouteState::Holding | RouteState::Paused => State::Holding,
         RouteState::NoneHealthy => State::NoneHealthy,
         RouteState::Unknown => State::Unknown,
     }
