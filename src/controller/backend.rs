@@ -322,12 +322,15 @@ impl BackendEntry {
                 (Some(api::Health::Unhealthy), Health::Healthy | Health::Degraded) => {
                     tellings.push((Telling::BackendRecovered, "mail can leave this way again".to_owned()));
                 }
-                (None | Some(api::Health::Healthy | api::Health::Unknown), Health::Unhealthy) => {
+                (
+                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
+                    Health::Unhealthy,
+                ) => {
                     let note = format!("{}: {}", verdict.class.as_str(), verdict.message);
                     tellings.push((Telling::BackendUnhealthy, note));
                 }
                 (
-                    None | Some(api::Health::Healthy | api::Health::Unknown),
+                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
                     Health::Healthy | Health::Degraded | Health::Unknown,
                 )
                 | (Some(api::Health::Unhealthy), Health::Unhealthy | Health::Unknown) => {}
@@ -393,7 +396,8 @@ pub(super) fn api_health(health: Health) -> api::Health {
 
 fn engine_health(health: api::Health) -> Health {
     match health {
-        api::Health::Healthy => Health::Healthy,
+        // Mail can leave a degraded one.
+        api::Health::Healthy | api::Health::Degraded => Health::Healthy,
         api::Health::Unhealthy => Health::Unhealthy,
         api::Health::Unknown => Health::Unknown,
     }

@@ -8,12 +8,14 @@ use super::backend::BackendEntry;
 use super::backoff::{Backoff, WriteBudget};
 use super::events;
 use super::known::{Known, unreadable_rejection};
+use super::request;
 use super::resolve::{self, Rejection};
-use super::route_status::{Actuation, Drafting, memory};
+use super::route_memory::memory;
+use super::route_status::{Actuation, Drafting};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
 use crate::api::{MailRoute, MailRouteStatus};
-use crate::engine::{Candidate, Decision, Memory, Situation, decide};
+use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, decide};
 use crate::model::{Member, ObjectKey, Policy, Route, Thresholds, Timestamp};
 use crate::output::{Observed, OutputKey, OutputKind, Owner, Target, Write, desired, writes};
 
@@ -35,6 +37,8 @@ pub(super) struct RouteEntry {
     pub(super) is_confirmed: bool,
     /// Whether every backend has been heard of at least once since this process began.
     is_observed: bool,
+    /// Whether any answer of a standby, even one that changes no verdict, may let it move.
+    pub(super) awaits_confirmation: bool,
     refused: BTreeMap<OutputKey, Refusal>,
     published: BTreeSet<String>,
     budget: Option<WriteBudget>,
@@ -54,6 +58,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) instance: &'a str,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     pub(super) observed: &'a Observed,
+    /// Every failure domain of the fleet fails at once.
+    pub(super) is_storm: bool,
     /// The other route that has the better claim to an output, if there is one.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -182,6 +188,7 @@ impl RouteEntry {
         let owner = Owner { key: subject.key.clone(), uid: object.metadata.uid.clone().unwrap_or_default() };
         let is_being_deleted = object.metadata.deletion_timestamp.is_some();
         let before = object.status.clone().unwrap_or_default();
+        let request = request::of(object);
         let Some(route) = self.usable.clone() else {
             return self.report(subject, around, None, &Actuation::Waiting, &[]);
         };
@@ -198,17 +205,18 @@ impl RouteEntry {
                 strategy: route.strategy,
                 preferred_regions: &route.preferred_regions,
                 candidates: &candidates,
-                is_storm: false,
-                request: None,
+                is_storm: around.is_storm,
+                request: request.as_ref(),
             },
             &memory,
         );
+        self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
         if !is_persisted(&decision.memory, &memory) || !decision.announcements.is_empty() {
             self.budget = None;
             return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
         }
 
-        let mut plan = self.plan(&owner, &route, decision.memory.lead().map(|lead| &**lead), around);
+        let mut plan = self.plan(&owner, &route, &decision.memory.shares, around);
         // The garbage collector takes away what a route under deletion owns: making it anew would be a race with it.
         plan.writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
         let (actuation, ends_at) = match self.actuate(plan, around.now) {
@@ -261,18 +269,20 @@ impl RouteEntry {
         })
     }
 
-    /// What leads the outputs to `active`.
-    fn plan(&self, owner: &Owner, route: &Route, active: Option<&str>, around: &Surroundings<'_>) -> Plan {
-        let entry = active.and_then(|name| around.backends.get(&owner.key.sibling(name)));
-        let backend = entry.and_then(|entry| entry.usable.clone());
-        let target = match (active, entry, &backend) {
-            (Some(name), Some(entry), Some(backend)) => {
-                Some(Target { name, backend, addresses: entry.addresses(self.thresholds()) })
-            }
-            (_, _, _) => None,
+    /// What leads the outputs where these shares say.
+    fn plan<'a>(&self, owner: &Owner, route: &Route, shares: &'a [Share], around: &Surroundings<'a>) -> Plan {
+        let target = |share: &'a Share| {
+            let entry = around.backends.get(&owner.key.sibling(share.backend.clone()))?;
+            let backend = entry.usable.as_deref()?;
+            let addresses = entry.addresses(self.thresholds());
+            Some(Target { percent: share.percent, name: &share.backend, backend, addresses })
         };
-        let desired = desired(owner, route, target.as_ref());
-        let is_target_known = target.is_some() && (desired.endpoints_known || route.services.is_empty());
+        let mut targets: Vec<_> = shares.iter().map(target).collect();
+        // Without the one that leads, nothing is known of where to lead.
+        let targets =
+            if targets.first().is_some_and(Option::is_some) { targets.drain(..).flatten().collect() } else { vec![] };
+        let desired = desired(owner, route, &targets);
+        let is_target_known = !targets.is_empty() && (desired.endpoints_known || route.services.is_empty());
         let rivals: BTreeMap<_, _> =
             desired.claims.iter().filter_map(|key| (around.rival)(key).map(|rival| (key.clone(), rival))).collect();
         let standing = self.refused.iter().filter(|(_, refusal)| refusal.until > around.now);
@@ -333,6 +343,8 @@ impl RouteEntry {
             published: &self.published,
             problems: self.problems(subject, around),
             thresholds: self.thresholds(),
+            strategy: self.usable.as_ref().map(|route| route.strategy),
+            recovery_time: self.policy.as_ref().and_then(|policy| policy.objectives.recovery_time),
             backends: around.backends,
         };
         let status = drafting.status(decision, actuation, candidates);

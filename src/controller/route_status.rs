@@ -1,22 +1,25 @@
 //! The status of a `MailRoute`: what is persisted of decisions, and what people read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::backend::{BackendEntry, api_health};
 use super::events::{self, Telling};
 use super::resolve::Rejection;
+use super::route_memory::{memory, remember};
 use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined};
 use super::step::Subject;
 use super::time::{micro_time, timestamp};
-use crate::api::{self, MailRouteStatus, PendingEvent, RouteState, TransitionStatus};
+use crate::api::{self, MailRouteStatus, PendingEvent, RouteState};
 use crate::engine::{
-    Announcement, Candidate, Decision, Health, HoldReason, Memory, Share, Standing, State, Transition, TransitionKind,
+    Announcement, Candidate, Decision, Health, HoldReason, Memory, Standing, State, Transition, TransitionKind,
     TransitionReason,
 };
-use crate::model::{ObjectKey, Thresholds, Timestamp};
+use crate::model::{ObjectKey, Strategy, Thresholds, Timestamp};
 
-/// The API's bound on `status.history`.
-const MAX_HISTORY: usize = 10;
+/// The API's bounds on `status.explanation`: reasons, and bytes of each.
+const MAX_REASONS: usize = 32;
+const MAX_REASON: usize = 512;
 
 /// How far the outputs lead where the decision says.
 #[derive(Debug)]
@@ -40,6 +43,9 @@ pub(super) struct Drafting<'a> {
     pub(super) published: &'a BTreeSet<String>,
     pub(super) problems: Vec<Rejection>,
     pub(super) thresholds: Thresholds,
+    pub(super) strategy: Option<Strategy>,
+    /// The policy's objective.
+    pub(super) recovery_time: Option<Duration>,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
 }
 
@@ -54,43 +60,34 @@ impl Drafting<'_> {
         let memory = decision.map_or_else(|| memory(self.before), |decision| decision.memory.clone());
         let mut status = MailRouteStatus {
             observed_generation: Some(self.generation),
-            strategy: Some(api::Strategy::ActivePassive),
-            active: memory.shares.iter().map(active_backend).collect(),
-            since: memory.lead().is_some().then(|| micro_time(memory.since)),
-            state: Some(api_state(memory.state)),
-            message: None,
+            strategy: self.strategy.map(api_strategy).or(self.before.strategy),
             healthy_backends: Some(healthy_backends(candidates)),
             hold: decision.and_then(|decision| decision.hold).map(|hold| api::HoldStatus {
                 reason: hold.reason.as_str().to_owned(),
                 until: hold.until.map(micro_time),
             }),
+            unplaced_percent: decision.map(|decision| i32::from(decision.unplaced)).filter(|unplaced| *unplaced > 0),
+            explanation: decision.map_or_else(|| self.before.explanation.clone(), explanation),
             backends: candidates.iter().map(|candidate| self.backend_status(candidate)).collect(),
-            last_transition: self.before.last_transition.clone(),
-            history: self.before.history.clone(),
-            pending_events: vec![],
-            conditions: vec![],
+            ..MailRouteStatus::default()
         };
-        self.record_transition(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
+        remember(&memory, self.before, &mut status);
+        self.note_applied(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
         status.conditions = self.conditions(&status, actuation, candidates);
         status.pending_events = self.pending_events(decision, actuation, &status);
         status.message = Some(events::truncated(&self.sentence(&memory, &status), MAX_MESSAGE));
         status
     }
 
-    fn record_transition(&self, status: &mut MailRouteStatus, transition: Option<&Transition>, actuation: &Actuation) {
-        if let Some(transition) = transition {
-            let transition = transition_status(transition);
-            status.history.insert(0, transition.clone());
-            status.history.truncate(MAX_HISTORY);
-            status.last_transition = Some(transition);
-        } else if matches!(actuation, Actuation::Complete)
-            && let Some(last) = status.last_transition.as_mut().filter(|last| last.applied_at.is_none())
+    /// Once every output leads where the latest transition says, it is applied.
+    fn note_applied(&self, status: &mut MailRouteStatus, decided_now: Option<&Transition>, actuation: &Actuation) {
+        if decided_now.is_none()
+            && matches!(actuation, Actuation::Complete)
+            && let Some(last) = status.history.first_mut().filter(|last| last.applied_at.is_none())
         {
             last.applied_at = Some(micro_time(self.now));
-            if let Some(newest) = status.history.first_mut().filter(|newest| newest.id == last.id) {
-                newest.applied_at.clone_from(&last.applied_at);
-            }
         }
+        status.last_transition = status.history.first().cloned();
     }
 
     fn conditions(
@@ -163,10 +160,31 @@ impl Drafting<'_> {
             }
             None => conditions.set("Redundant", Some(false), "NoStandby", "no other backend could take over"),
         }
+        self.judge_recovery_time(&mut conditions, status);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
         conditions.build()
+    }
+
+    /// Whether the latest failover that evidence led to was as quick as `objectives.recoveryTime` demands.
+    fn judge_recovery_time(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let Some(objective) = self.recovery_time else { return };
+        let took = status.history.iter().find_map(|transition| {
+            let is_failover = transition.kind == api::TransitionKind::Failover;
+            let began_at = timestamp(transition.first_evidence_at.as_ref().filter(|_| is_failover)?);
+            Some(timestamp(transition.applied_at.as_ref()?).since(began_at))
+        });
+        match took {
+            None => conditions.set("RecoveryTimeMet", None, "NoFailover", "no failover is on record"),
+            Some(took) => {
+                let is_met = took <= objective;
+                let message =
+                    format!("the latest failover took {:.3} s of {:.3} s", took.as_secs_f64(), objective.as_secs_f64());
+                let reason = if is_met { "WithinObjective" } else { "ObjectiveMissed" };
+                conditions.set("RecoveryTimeMet", Some(is_met), reason, &message);
+            }
+        }
     }
 
     fn pending_events(
@@ -187,7 +205,11 @@ impl Drafting<'_> {
                     };
                     (telling, Some(transition.to.clone()), self.transition_note(transition))
                 }
-                Announcement::RequestAnswered => continue,
+                Announcement::RequestAnswered => {
+                    let Some(answer) = decision.and_then(|decision| decision.memory.request.as_ref()) else { continue };
+                    let telling = if answer.is_done { Telling::RequestDone } else { Telling::RequestRefused };
+                    (telling, None, format!("{} ({}): {}", answer.action, answer.id, answer.message))
+                }
                 Announcement::NoneHealthy => (Telling::NoneHealthy, None, Self::none_healthy_note(status)),
                 Announcement::Recovered => {
                     let by = status.active.first().map_or("", |active| active.backend.as_str());
@@ -261,29 +283,26 @@ impl Drafting<'_> {
         }
         let hold = status.hold.as_ref().map(|hold| hold.reason.as_str());
         let Some(active) = memory.lead() else { return Self::no_choice_note(status) };
-        let by_hold = match hold {
-            Some("Cooldown" | "MinimumStay" | "Soak") => ", a more preferred backend is healthy and waits",
-            Some("ManualFailback") => ", a more preferred backend is healthy and a person has to decide",
-            Some(_) | None => "",
-        };
+        let waits = status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)).map(HoldReason::meaning);
+        let waits = waits.map(|meaning| format!("; {meaning}")).unwrap_or_default();
+        let carriers = carriers(status);
         match memory.state {
-            State::NoneHealthy => Self::none_healthy_note(status),
-            State::Preferred => format!("mail leaves by {active}"),
+            State::NoneHealthy => format!("{}{}", Self::none_healthy_note(status), waits_for_storm(status)),
             State::FailedOver => match memory.last_transition() {
                 Some(last) if last.to == *active => {
-                    format!("mail leaves by {active}, {} was left: {}{by_hold}", last.from, last.reason.as_str())
+                    format!("mail leaves by {carriers}, {} was left: {}{waits}", last.from, last.reason.as_str())
                 }
-                Some(_) | None => format!("mail leaves by {active}{by_hold}"),
+                Some(_) | None => format!("mail leaves by {carriers}{waits}"),
             },
+            State::Preferred | State::FailingBack | State::Paused => format!("mail leaves by {carriers}{waits}"),
             State::Holding => match hold {
                 Some(hold) if hold == HoldReason::NoneHealthy.as_str() => {
-                    format!("mail leaves by {active} although it is suspended: nobody else is healthy")
+                    format!("mail leaves by {active} although it should not: nobody else can deliver")
                 }
                 Some(_) | None => {
                     format!("mail leaves by {active}; nothing moves while the configuration cannot be used")
                 }
             },
-            State::FailingBack | State::Paused => format!("mail leaves by {active}"),
             State::Unknown => "waiting for verdicts on the backends".to_owned(),
         }
     }
@@ -308,82 +327,37 @@ impl Drafting<'_> {
     }
 }
 
-/// What a status remembers of earlier decisions.
-pub(super) fn memory(status: &MailRouteStatus) -> Memory {
-    Memory {
-        shares: status.active.iter().map(share).collect(),
-        since: status.since.as_ref().map(timestamp).unwrap_or_default(),
-        state: status.state.map_or(State::Unknown, engine_state),
-        held_by: status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
-        history: status.history.iter().map(transition).collect(),
-        ..Memory::default()
+/// `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
+fn carriers(status: &MailRouteStatus) -> String {
+    match &status.active[..] {
+        [only] if only.percent == 100 => only.backend.clone(),
+        several => {
+            let parts: Vec<_> = several.iter().map(|one| format!("{} ({} %)", one.backend, one.percent)).collect();
+            parts.join(" and ")
+        }
     }
 }
 
-fn share(active: &api::ActiveBackend) -> Share {
-    Share {
-        backend: active.backend.as_str().into(),
-        percent: u8::try_from(active.percent).unwrap_or(100).min(100),
-        is_overflow: false,
-    }
+fn waits_for_storm(status: &MailRouteStatus) -> &'static str {
+    let is_storm = status.hold.as_ref().is_some_and(|hold| hold.reason == HoldReason::StormBrake.as_str());
+    if is_storm { "; everything fails at once: our own network is suspect" } else { "" }
 }
 
-fn active_backend(share: &Share) -> api::ActiveBackend {
-    api::ActiveBackend { backend: share.backend.to_string(), percent: i32::from(share.percent) }
+fn explanation(decision: &Decision) -> Vec<String> {
+    let reasons = decision.explanation.reasons.iter().map(|reason| events::truncated(&reason.to_string(), MAX_REASON));
+    // What is decided stands at the end; of many backends the first ones' verdicts give way.
+    let reasons: Vec<_> = reasons.collect();
+    reasons[reasons.len().saturating_sub(MAX_REASONS)..].to_vec()
 }
 
-fn transition(status: &TransitionStatus) -> Transition {
-    Transition {
-        id: status.id,
-        kind: match status.kind {
-            api::TransitionKind::Failover => TransitionKind::Failover,
-            api::TransitionKind::Failback => TransitionKind::Failback,
-        },
-        from: status.from.as_str().into(),
-        to: status.to.as_str().into(),
-        reason: TransitionReason::from_name(&status.reason),
-        first_evidence_at: status.first_evidence_at.as_ref().map(timestamp),
-        decided_at: timestamp(&status.decided_at),
-    }
-}
-
-fn transition_status(transition: &Transition) -> TransitionStatus {
-    TransitionStatus {
-        id: transition.id,
-        kind: match transition.kind {
-            TransitionKind::Failover => api::TransitionKind::Failover,
-            TransitionKind::Failback => api::TransitionKind::Failback,
-        },
-        from: transition.from.to_string(),
-        to: transition.to.to_string(),
-        reason: transition.reason.as_str().to_owned(),
-        first_evidence_at: transition.first_evidence_at.map(micro_time),
-        decided_at: micro_time(transition.decided_at),
-        applied_at: None,
+fn api_strategy(strategy: Strategy) -> api::Strategy {
+    match strategy {
+        Strategy::ActivePassive => api::Strategy::ActivePassive,
+        Strategy::ActiveActive => api::Strategy::ActiveActive,
     }
 }
 
 fn healthy_backends(candidates: &[Candidate]) -> String {
     let healthy = candidates.iter().filter(|candidate| candidate.health == Health::Healthy).count();
     format!("{healthy}/{}", candidates.len())
-}
-
-fn api_state(state: State) -> RouteState {
-    match state {
-        State::Preferred => RouteState::Preferred,
-        State::FailedOver => RouteState::FailedOver,
-        State::FailingBack | State::Paused | State::Holding => RouteState::Holding,
-        State::NoneHealthy => RouteState::NoneHealthy,
-        State::Unknown => RouteState::Unknown,
-    }
-}
-
-fn engine_state(state: RouteState) -> State {
-    match state {
-        RouteState::Preferred => State::Preferred,
-        RouteState::FailedOver => State::FailedOver,
-        RouteState::Holding => State::Holding,
-        RouteState::NoneHealthy => State::NoneHealthy,
-        RouteState::Unknown => State::Unknown,
-    }
 }

@@ -81,6 +81,8 @@ pub(super) struct Course<'a> {
     pub(super) memory: Memory,
     /// Who carries the mail, the leading one first.
     pub(super) members: Vec<Arc<str>>,
+    /// Who carries the mail was decided anew.
+    is_moved: bool,
     pub(super) transition: Option<Transition>,
     pub(super) hold: Option<Hold>,
     wake_at: Option<Timestamp>,
@@ -108,6 +110,7 @@ impl<'a> Course<'a> {
             before,
             memory: before.clone(),
             members: members.collect(),
+            is_moved: false,
             transition: None,
             hold: None,
             wake_at: None,
@@ -150,11 +153,6 @@ impl<'a> Course<'a> {
         if self.memory.switch.as_ref().is_some_and(|switch| is_over(switch.until)) {
             self.memory.switch = None;
         }
-        let ends = [
-            self.memory.pause.as_ref().and_then(|pause| pause.until),
-            self.memory.switch.as_ref().and_then(|switch| switch.until),
-        ];
-        ends.into_iter().flatten().for_each(|at| self.wake_at(at));
     }
 
     /// A request is answered once, by its id.
@@ -171,12 +169,6 @@ impl<'a> Course<'a> {
         };
         self.memory.request =
             Some(Answer { id: request.id.clone(), action: request.action.as_str().into(), is_done, message, at: now });
-        if let Some(until) = self.memory.pause.as_ref().and_then(|pause| pause.until) {
-            self.wake_at(until);
-        }
-        if let Some(until) = self.memory.switch.as_ref().and_then(|switch| switch.until) {
-            self.wake_at(until);
-        }
         order
     }
 
@@ -219,7 +211,7 @@ impl<'a> Course<'a> {
                 match self.situation.strategy {
                     Strategy::ActivePassive => wanted.take(1).map(|candidate| candidate.name.clone()).collect(),
                     Strategy::ActiveActive => wanted
-                        .filter(|candidate| candidate.is_eligible() || self.is_member(candidate))
+                        .filter(|candidate| candidate.is_sound())
                         .map(|candidate| candidate.name.clone())
                         .collect(),
                 }
@@ -266,8 +258,10 @@ impl<'a> Course<'a> {
                 if !in_service().all(|candidate| is_known(&candidate)) {
                     return self.hold(Hold::open(HoldReason::AwaitingEvidence));
                 }
-                let able: Vec<_> = in_service().filter(|candidate| candidate.is_eligible()).collect();
-                let chosen = if able.is_empty() { in_service().take(1).collect() } else { able };
+                let sound: Vec<_> = in_service().filter(|candidate| candidate.is_sound()).collect();
+                let able = || in_service().filter(|candidate| candidate.is_eligible());
+                let chosen = [sound, able().collect(), in_service().take(1).collect()];
+                let chosen = chosen.into_iter().find(|chosen| !chosen.is_empty()).unwrap_or_default();
                 chosen.into_iter().map(|candidate| candidate.name.clone()).collect()
             }
         };
@@ -332,7 +326,11 @@ impl<'a> Course<'a> {
         let members = match self.situation.strategy {
             Strategy::ActivePassive => targets.iter().take(1).map(|target| target.name.clone()).collect(),
             Strategy::ActiveActive if can_stay => staying,
-            Strategy::ActiveActive => targets.iter().map(|target| target.name.clone()).collect(),
+            Strategy::ActiveActive => {
+                let is_sound = targets.first().is_some_and(|target| target.is_sound());
+                let alike = targets.iter().filter(|target| target.is_sound() == is_sound);
+                alike.map(|target| target.name.clone()).collect()
+            }
         };
         let first_evidence_at = telling.first_evidence_at;
         self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
@@ -470,7 +468,7 @@ impl<'a> Course<'a> {
         if self.situation.strategy == Strategy::ActiveActive {
             members.sort_by_key(|name| self.rank(name));
         }
-        let is_moved = members != self.members;
+        self.is_moved = members != self.members;
         let before = std::mem::replace(&mut self.members, members);
         if let Some(ramp) = &mut self.memory.ramp {
             ramp.to.retain(|name| self.members.contains(name));
@@ -480,7 +478,7 @@ impl<'a> Course<'a> {
         {
             self.memory.ramp = None;
         }
-        if !is_moved {
+        if !self.is_moved {
             return;
         }
         let (Some(first), Some(from)) = (self.members.first().cloned(), from.or(before.first()).cloned()) else {
@@ -526,11 +524,11 @@ impl<'a> Course<'a> {
         let step = policy.failback.ramp.get(ramp.step);
         let ends_at = step.map_or(self.now(), |step| ramp.since + step.duration);
         let is_well = ramp.to.iter().filter_map(|name| self.find(name)).all(Candidate::is_sound);
-        if ends_at > self.now() {
+        if !is_well {
+            self.hold.get_or_insert(Hold::open(HoldReason::Ramp));
+        } else if ends_at > self.now() {
             self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
             self.wake_at(ends_at);
-        } else if !is_well {
-            self.hold.get_or_insert(Hold::open(HoldReason::Ramp));
         } else if ramp.step + 1 < policy.failback.ramp.len() {
             let next = Ramp { step: ramp.step + 1, since: self.now(), ..ramp };
             let ends_at = next.since + policy.failback.ramp[next.step].duration;
@@ -551,7 +549,7 @@ impl<'a> Course<'a> {
 
     /// How much goes where.
     fn place(&mut self) -> u8 {
-        if self.memory.pause.is_some() && self.transition.is_none() {
+        if self.memory.pause.is_some() && !self.is_moved {
             return 100_u8.saturating_sub(self.before.shares.iter().map(|share| share.percent).sum());
         }
         let ramp = self.memory.ramp.as_ref();
@@ -589,9 +587,12 @@ impl<'a> Course<'a> {
         let unplaced = self.place();
         self.memory.state = self.state();
         self.memory.held_by = self.hold.map(|hold| hold.reason);
-        if let Some(until) = self.hold.and_then(|hold| hold.until) {
-            self.wake_at(until);
-        }
+        let ends = [
+            self.hold.and_then(|hold| hold.until),
+            self.memory.pause.as_ref().and_then(|pause| pause.until),
+            self.memory.switch.as_ref().and_then(|switch| switch.until),
+        ];
+        ends.into_iter().flatten().for_each(|at| self.wake_at(at));
         let announcements = self.announcements();
         let explanation = explanation::of(&self, unplaced);
         Decision {

@@ -409,7 +409,6 @@ fn a_switch_is_made_once_lasts_as_long_as_asked_and_ends_when_its_backend_dies()
 #[test]
 fn what_is_impossible_is_refused_with_the_reason_and_force_overrides_health_alone() {
     let switch = |to: &str, is_forced| Action::Switch { to: to.into(), duration: None, is_forced };
-    let failback = |is_forced| Action::Failback { is_forced };
     let cases = [
         ("a+ b-", switch("b", false), Some("\"force\"")),
         ("a+ b-", switch("b", true), None),
@@ -419,7 +418,7 @@ fn what_is_impossible_is_refused_with_the_reason_and_force_overrides_health_alon
         ("a+ bx", switch("b", true), Some("spec.residency")),
         ("a+ b0", switch("b", true), Some("cannot be used")),
         ("a+ b+", switch("c", true), Some("one of a, b")),
-        ("a+ b+", failback(false), Some("already leaves by a")),
+        ("a+ b+", Action::Failback, Some("already leaves by a")),
         ("a+ b+", Action::Resume, Some("not paused")),
         ("a+ b+", Action::ApproveFailback, Some("not Manual")),
         ("a+ b+", Action::Malformed("no JSON".to_owned()), Some("no JSON")),
@@ -442,7 +441,7 @@ fn a_forced_switch_stays_on_a_dead_backend() {
     fleet.ask("1", Action::Switch { to: "b".into(), duration: None, is_forced: true });
     fleet.settle(10);
     assert_eq!((fleet.settle(9999).memory.held_by, fleet.shares()), (Some(HoldReason::Switched), "b100".to_owned()));
-    fleet.ask("2", Action::Failback { is_forced: false });
+    fleet.ask("2", Action::Failback);
     fleet.settle(10_000);
     assert_eq!((fleet.shares(), fleet.memory.switch.clone()), ("a100".to_owned(), None::<Switch>));
 }
@@ -450,11 +449,11 @@ fn a_forced_switch_stays_on_a_dead_backend() {
 #[test]
 fn a_requested_failback_waits_for_no_hold() {
     let mut fleet = Fleet::of("a+ b+").on("b");
-    fleet.ask("1", Action::Failback { is_forced: false });
+    fleet.ask("1", Action::Failback);
     fleet.settle(1);
     assert_eq!(fleet.shares(), "a100");
     let mut dead = Fleet::of("a- b+").on("b");
-    dead.ask("1", Action::Failback { is_forced: false });
+    dead.ask("1", Action::Failback);
     dead.settle(1);
     assert_eq!((dead.shares(), dead.memory.request.unwrap().is_done), ("b100".to_owned(), false));
 }

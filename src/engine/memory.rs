@@ -226,10 +226,7 @@ pub enum Action {
         is_forced: bool,
     },
     /// Return to the preferred backend now, without waiting for any hold.
-    Failback {
-        /// Even if it is Unhealthy or Unknown.
-        is_forced: bool,
-    },
+    Failback,
     /// Move nothing.
     Pause {
         /// For so long; until a Resume, when absent.
@@ -248,7 +245,7 @@ impl Action {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Switch { .. } => "Switch",
-            Self::Failback { .. } => "Failback",
+            Self::Failback => "Failback",
             Self::Pause { .. } => "Pause",
             Self::Resume => "Resume",
             Self::ApproveFailback => "ApproveFailback",

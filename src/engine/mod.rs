@@ -15,6 +15,8 @@ mod holds;
 mod judgement;
 mod memory;
 mod placement;
+#[cfg(test)]
+pub(crate) mod promises_tests;
 mod requests;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -38,13 +38,20 @@ pub(super) fn rule(
                 until.map_or_else(|| "until a Failback is requested".to_owned(), |until| format!("until {until}"));
             Ok((Some(Order::SwitchTo(to.clone())), format!("mail goes to {to} {end}")))
         }
-        Action::Failback { is_forced } => {
+        Action::Failback => {
             let preferred = ranked.iter().find(|candidate| !matches!(candidate.standing, Standing::Excluded(_)));
             let preferred = preferred.ok_or("the route must not use any of its backends")?;
             if memory.switch.is_none() && memory.ramp.is_none() && memory.lead() == Some(&preferred.name) {
                 return Err(format!("mail already leaves by {}, the preferred backend", preferred.name));
             }
-            may_carry(preferred, *is_forced)?;
+            may_carry(preferred, true)?;
+            if !preferred.is_sound() {
+                return Err(format!(
+                    "{} is {}; request a Switch to it with \"force\": true to send mail there all the same",
+                    preferred.name,
+                    if preferred.standing == Standing::Suspended { "suspended" } else { preferred.health.as_str() }
+                ));
+            }
             memory.switch = None;
             Ok((Some(Order::FailBack), format!("mail returns to {}", preferred.name)))
         }

@@ -86,7 +86,7 @@ mod tests {
             limits: crate::model::Limits::default(),
             sender_domains: vec![],
         };
-        let target = Target { name: "relay", backend: &backend, addresses: None };
+        let target = Target { percent: 100, name: "relay", backend: &backend, addresses: None };
         render(&target).into_iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 

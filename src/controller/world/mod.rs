@@ -219,6 +219,7 @@ impl World {
                         instance: &self.settings.instance,
                         backends: &self.backends,
                         observed: &self.observed,
+                        is_storm: false,
                         rival: &|key| self.rival(&subject.key, &age, key),
                     },
                 );
@@ -281,6 +282,11 @@ impl World {
         if entry.observe(report) {
             self.touch_users(&Reference::Backend(key.clone()));
             self.agenda.add(subject(SubjectKind::Backend, key));
+        } else {
+            let awaits = |user: &Subject| self.routes.get(&user.key).is_some_and(|route| route.awaits_confirmation);
+            let awaiting: Vec<_> =
+                self.references.users(&Reference::Backend(key.clone())).filter(|user| awaits(user)).cloned().collect();
+            self.agenda.extend(awaiting);
         }
     }
 
