@@ -272,7 +272,7 @@ impl RouteEntry {
     fn candidates(&self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> Vec<Candidate> {
         let candidate = |name: &Arc<str>| {
             let entry = around.backends.get(&subject.key.sibling(name.clone()));
-            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds()));
+            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds(), around.now));
             let usable = entry.and_then(|entry| entry.usable.as_deref());
             // A backend that was deleted may keep the mail it carries, and be left when it fails; it is never gone to.
             let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && self.active() != Some(&**name);

@@ -206,7 +206,7 @@ fn departure(active: Option<&Candidate>) -> Option<(TransitionReason, Option<Tim
         (Standing::InService, Health::Unhealthy) => {
             Some((TransitionReason::Failed(active.class), active.first_failure_at))
         }
-        (Standing::InService, Health::Healthy | Health::Unknown) | (Standing::Unusable, _) => None,
+        (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown) | (Standing::Unusable, _) => None,
     }
 }
 
@@ -220,7 +220,7 @@ fn first_choice(now: Timestamp, candidates: &[Candidate], memory: &Memory) -> De
     let chosen = in_service.find(|candidate| candidate.health != Health::Unhealthy);
     match chosen.map(|candidate| candidate.health) {
         Some(Health::Unknown) => stay(memory, State::Unknown, Some((HoldReason::AwaitingEvidence, None))),
-        Some(Health::Healthy | Health::Unhealthy) | None => {
+        Some(Health::Healthy | Health::Degraded | Health::Unhealthy) | None => {
             let chosen = chosen.unwrap_or(preferred);
             let state = standing_at(candidates, chosen, memory.state);
             let hold = (state == State::NoneHealthy).then_some((HoldReason::NoneHealthy, None));
@@ -315,7 +315,7 @@ fn comfort_hold(policy: &Policy, memory: &Memory) -> (HoldReason, Timestamp) {
 /// An active backend about which nothing is known yet does not end a `NoneHealthy`: that takes a healthy one.
 fn standing_at(candidates: &[Candidate], active: &Candidate, before: State) -> State {
     let cannot_deliver = match active.health {
-        Health::Healthy => false,
+        Health::Healthy | Health::Degraded => false,
         Health::Unhealthy => true,
         Health::Unknown => before == State::NoneHealthy,
     };

@@ -14,11 +14,19 @@
 
 mod decision;
 mod evidence;
+mod fleet;
 mod judgement;
+mod latency;
+mod observers;
+mod verdict;
+mod window;
 
 pub use decision::{
     Announcement, Candidate, Decision, HoldReason, Memory, Standing, State, Transition, TransitionKind,
     TransitionReason, decide,
 };
-pub use evidence::{Evidence, Verdict};
-pub use judgement::{Health, Judgement, Observation};
+pub use evidence::Evidence;
+pub use fleet::{Fleet, suspects};
+pub use judgement::{Health, Judgement, News, Observation};
+pub use observers::{Agreement, Observer, Sighting};
+pub use verdict::Verdict;
