@@ -66,7 +66,7 @@ impl Evidence {
     /// the same already. Among several observers it is what stands while their votes are equal.
     pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, now: Timestamp) {
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
-        let own = Verdict::of_probes(&judged.probes, now);
+        let own = Sighting::of_probes(&judged.probes, now);
         let is_same = own.is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
         judged.change(&self.suspicion, now, |judged| {
             if !is_same {
@@ -93,11 +93,7 @@ impl Evidence {
     pub fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> News {
         let mut news = News::Nothing;
         for (thresholds, judged) in &mut self.judged {
-            news = news.max(if judged.panel.is_alone() {
-                judged.observe(thresholds, report, now)
-            } else {
-                judged.change(&self.suspicion, now, |judged| judged.observe(thresholds, report, now))
-            });
+            news = news.max(judged.change(&self.suspicion, now, |judged| judged.observe(thresholds, report, now)));
             if judged.observe_addresses(thresholds, report) {
                 news = News::Turned;
             }
@@ -109,13 +105,17 @@ impl Evidence {
     /// not tracked.
     pub fn hear(&mut self, observer: &Arc<str>, thresholds: Thresholds, sighting: Sighting, now: Timestamp) -> bool {
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
-        judged.change(&self.suspicion, now, |judged| judged.panel.hear(observer, sighting))
+        if judged.panel.has_heard(observer, sighting) {
+            return false;
+        }
+        judged.change_voters(&self.suspicion, now, |judged| judged.panel.hear(observer, sighting));
+        true
     }
 
     /// Forgets what another observer said. Returns whether it had said anything.
     pub fn forget_observer(&mut self, observer: &str, now: Timestamp) -> bool {
         let suspicion = &self.suspicion;
-        let forget = |judged: &mut Judged| judged.change(suspicion, now, |judged| judged.panel.forget(observer));
+        let forget = |judged: &mut Judged| judged.change_voters(suspicion, now, |judged| judged.panel.forget(observer));
         self.judged.values_mut().fold(false, |known, judged| forget(judged) | known)
     }
 
@@ -126,8 +126,8 @@ impl Evidence {
             return false;
         }
         for judged in self.judged.values_mut() {
-            judged.change(&self.suspicion, now, |_| ());
-            judged.change(&suspicion, now, |_| ());
+            judged.change_voters(&self.suspicion, now, |_| ());
+            judged.change_voters(&suspicion, now, |_| ());
         }
         self.suspicion = suspicion;
         true
@@ -145,8 +145,7 @@ impl Evidence {
 
     /// What this process alone would say under these thresholds: what it tells others.
     pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<Sighting> {
-        let own = Verdict::of_probes(&self.judged.get(&thresholds)?.probes, now)?;
-        Some(own.sighting())
+        Sighting::of_probes(&self.judged.get(&thresholds)?.probes, now)
     }
 
     /// The worst verdict under any thresholds in use, with what stands for each probe, stale or not.
@@ -203,17 +202,20 @@ impl Judged {
         changed
     }
 
-    /// Changes what votes rest on: what stood at the last moment before stands while votes are equal after it.
+    /// Changes what our own vote rests on.
     fn change<T>(&mut self, suspicion: &Suspicion, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        if let Some(own) = Verdict::of_probes(&self.probes, now) {
-            let turned_at = turned_at(&own, now);
-            self.panel.settle(own, suspicion, turned_at);
+        if self.panel.is_alone() { change(self) } else { self.change_voters(suspicion, now, change) }
+    }
+
+    /// Changes who votes, or how: what stood at the last moment before stands while votes are equal after it.
+    fn change_voters<T>(&mut self, suspicion: &Suspicion, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        if let Some(own) = Sighting::of_probes(&self.probes, now) {
+            self.panel.settle(own, suspicion, turned_at(own, now));
         }
         let changed = change(self);
-        if let Some(own) = Verdict::of_probes(&self.probes, now) {
-            let sighting = own.sighting();
+        if let Some(own) = Sighting::of_probes(&self.probes, now) {
             self.panel.settle(own, suspicion, now);
-            self.panel.leave_alone(sighting);
+            self.panel.leave_alone(own);
         }
         changed
     }
@@ -228,13 +230,13 @@ impl Judged {
 
     fn verdict(&self, suspicion: &Suspicion, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of_probes(&self.probes, now)?;
-        let turned_at = turned_at(&own, now);
+        let turned_at = turned_at(own.sighting(), now);
         Some(self.panel.merged(own, suspicion, turned_at))
     }
 }
 
 /// When the votes came to be as they are, if they have changed by time alone.
-fn turned_at(own: &Verdict, now: Timestamp) -> Timestamp {
+fn turned_at(own: Sighting, now: Timestamp) -> Timestamp {
     if own.class == EvidenceClass::Stale { own.since } else { now }
 }
 

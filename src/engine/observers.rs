@@ -89,19 +89,14 @@ struct Vote<'a> {
 }
 
 impl Panel {
-    /// Notes what another observer says. Returns whether that is new.
-    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: Sighting) -> bool {
-        match self.others.get_mut(observer) {
-            Some(known) if *known == sighting => false,
-            Some(known) => {
-                *known = sighting;
-                true
-            }
-            None => {
-                self.others.insert(observer.clone(), sighting);
-                true
-            }
-        }
+    /// Whether this observer has said just this.
+    pub(super) fn has_heard(&self, observer: &str, sighting: Sighting) -> bool {
+        self.others.get(observer) == Some(&sighting)
+    }
+
+    /// Notes what another observer says.
+    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: Sighting) {
+        self.others.insert(observer.clone(), sighting);
     }
 
     /// Forgets what another observer said. Returns whether it had said anything.
@@ -122,10 +117,9 @@ impl Panel {
     }
 
     /// Makes what the votes say now what stands: before anything that votes rest on changes, and after.
-    pub(super) fn settle(&mut self, own: Verdict, suspicion: &Suspicion, now: Timestamp) {
-        let merged = self.merged(own, suspicion, now);
-        if merged.observers.voters > 0 {
-            self.standing = Some(Standing { health: merged.health, since: merged.since });
+    pub(super) fn settle(&mut self, own: Sighting, suspicion: &Suspicion, now: Timestamp) {
+        if let Some(count) = self.count(own, suspicion, now) {
+            self.standing = Some(count.verdict);
         }
     }
 
@@ -138,82 +132,84 @@ impl Panel {
         }
     }
 
-    /// The verdict by quorum: more than half of those that have one and are not suspect. When votes are equal, what stood before stands.
-    /// `now` bounds what other clocks say, and is when the verdict turned if no vote but the voters changed.
+    /// The verdict of all who observe. `now` bounds what other clocks say, and is when the verdict turned if no vote but the voters changed.
     pub(super) fn merged(&self, own: Verdict, suspicion: &Suspicion, now: Timestamp) -> Verdict {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
         }
-        let own_vote =
-            Some(Vote { observer: None, sighting: own.sighting() }).filter(|_| suspicion.own_since.is_none());
+        let Some(Count { verdict, observers, telling, first_failure_at }) = self.count(own.sighting(), suspicion, now)
+        else {
+            return without_voters(own, suspicion);
+        };
+        let (class, message) = reason(verdict.health, telling, &own, observers);
+        Verdict { health: verdict.health, since: verdict.since, class, message, first_failure_at, observers, ..own }
+    }
+
+    /// By quorum: more than half of those that have a verdict and are not suspect. While votes are equal, what stood before stands.
+    fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<Count<'_>> {
+        let own = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
         let heard = heard.map(|(name, sighting)| Vote { observer: Some(name), sighting: *sighting });
-        let votes = own_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
-        let count = |of: Health| {
-            u32::try_from(votes.clone().filter(|vote| vote.sighting.health == of).count()).unwrap_or(u32::MAX)
-        };
-        let (unhealthy, degraded, healthy) =
-            (count(Health::Unhealthy), count(Health::Degraded), count(Health::Healthy));
-        let voters = unhealthy + degraded + healthy;
+        let votes = own.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
+        let saying = |health: Health| votes.clone().filter(move |vote| vote.sighting.health == health).count();
+        let (voters, unhealthy) = (votes.clone().count(), saying(Health::Unhealthy));
         if voters == 0 {
-            return without_voters(own, suspicion);
+            return None;
         }
         let health = match (unhealthy * 2).cmp(&voters) {
             Ordering::Greater => Health::Unhealthy,
             Ordering::Equal => self.standing.map_or(Health::Unknown, |standing| standing.health),
-            Ordering::Less if degraded * 2 > voters => Health::Degraded,
+            Ordering::Less if saying(Health::Degraded) * 2 > voters => Health::Degraded,
             Ordering::Less => Health::Healthy,
         };
-        let agrees = |vote: &Vote<'_>| match health {
+        let agreeing = votes.clone().filter(|vote| match health {
             Health::Unhealthy | Health::Degraded => vote.sighting.health == health,
             Health::Healthy => vote.sighting.health != Health::Unhealthy,
             Health::Unknown => true,
-        };
-        let agreeing = || votes.clone().filter(|vote| agrees(vote));
+        });
         let since = match self.standing {
             Some(standing) if standing.health == health => standing.since,
             before => {
-                let mut times: Vec<_> = agreeing().map(|vote| vote.sighting.since).collect();
+                let mut times: Vec<_> = agreeing.clone().map(|vote| vote.sighting.since).collect();
                 times.sort_unstable();
-                let quorum = usize::try_from(voters / 2).unwrap_or(usize::MAX);
-                let reached = times.get(quorum).or(times.last()).copied().unwrap_or(now).min(now);
+                let reached = times.get(voters / 2).or(times.last()).copied().unwrap_or(now).min(now);
                 // Votes that are older than what stood until now cannot have ended it: the voters changed.
                 if before.is_some_and(|before| reached <= before.since) { now } else { reached }
             }
         };
-        let telling = agreeing().min_by_key(|vote| (vote.observer.is_some(), vote.sighting.since));
-        let (class, message) = reason(health, telling, &own, Agreement { voters, unhealthy });
-        Verdict {
-            health,
-            since,
-            class,
-            message,
-            first_failure_at: agreeing()
-                .filter_map(|vote| vote.sighting.first_failure_at)
-                .min()
-                .filter(|_| health == Health::Unhealthy),
-            observers: Agreement { voters, unhealthy },
-            ..own
-        }
+        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(Count {
+            verdict: Standing { health, since },
+            observers: Agreement { voters: bounded(voters), unhealthy: bounded(unhealthy) },
+            telling: agreeing
+                .clone()
+                .filter(|vote| vote.sighting.health == health)
+                .min_by_key(|vote| (vote.observer.is_some(), vote.sighting.since)),
+            first_failure_at: agreeing.filter_map(|vote| vote.sighting.first_failure_at).min(),
+        })
     }
 }
 
-/// Our own reason where we agree, else that of the first who does.
-fn reason(health: Health, telling: Option<Vote<'_>>, own: &Verdict, agreement: Agreement) -> (EvidenceClass, Arc<str>) {
-    let Agreement { voters, unhealthy } = agreement;
+/// What votes have led to.
+struct Count<'a> {
+    verdict: Standing,
+    observers: Agreement,
+    /// Our own if it says the same as the verdict, else the earliest that does.
+    telling: Option<Vote<'a>>,
+    first_failure_at: Option<Timestamp>,
+}
+
+fn reason(health: Health, telling: Option<Vote<'_>>, own: &Verdict, observers: Agreement) -> (EvidenceClass, Arc<str>) {
+    let Agreement { voters, unhealthy } = observers;
+    let disagreement = || format!("{unhealthy} of {voters} observers see it fail").into();
     match (health, telling) {
-        (Health::Unknown, _) | (_, None) => {
-            (EvidenceClass::Inconclusive, format!("{unhealthy} of {voters} observers see it fail").into())
-        }
-        (_, Some(Vote { observer: None, sighting })) if sighting.health == health => (own.class, own.message.clone()),
-        (Health::Healthy, Some(_)) if unhealthy > 0 => {
-            (EvidenceClass::Ok, format!("{unhealthy} of {voters} observers see it fail").into())
-        }
-        (Health::Healthy, Some(_)) => (EvidenceClass::Ok, Arc::default()),
-        (Health::Degraded | Health::Unhealthy, Some(Vote { observer, sighting })) => {
-            let name = observer.map_or("", |name| name);
+        (_, Some(Vote { observer: None, .. })) => (own.class, own.message.clone()),
+        (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), sighting })) => {
             (sighting.class, format!("seen by {name}").into())
         }
+        (Health::Healthy, _) if unhealthy > 0 => (EvidenceClass::Ok, disagreement()),
+        (Health::Healthy, _) => (EvidenceClass::Ok, Arc::default()),
+        (Health::Unknown | Health::Degraded | Health::Unhealthy, _) => (EvidenceClass::Inconclusive, disagreement()),
     }
 }
 

@@ -31,33 +31,37 @@ pub struct Verdict {
 impl Verdict {
     /// What the probes of this process say together; `None` when there are none.
     pub(super) fn of_probes(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
-        let mut all = probes.iter().map(|(name, judgement)| Said::by(name, judgement, now));
-        let mut telling = all.next()?;
-        let mut confirmed_at = telling.judgement.confirmed_at;
-        let mut is_throttled = telling.judgement.is_throttled();
-        for said in all {
-            confirmed_at = confirmed_at.zip(said.judgement.confirmed_at).map(|(one, other)| one.min(other));
-            is_throttled |= said.judgement.is_throttled();
-            if said.tells_more_than(&telling) {
-                telling = said;
-            }
-        }
+        let telling = Said::telling(probes, now)?;
+        let confirmations = probes.values().map(|judgement| judgement.confirmed_at);
         Some(Self {
             health: telling.health,
             since: telling.since,
             class: telling.class,
             message: telling.message(),
-            first_failure_at: telling.judgement.first_failure_at.filter(|_| telling.health == Health::Unhealthy),
-            confirmed_at,
-            is_throttled,
+            first_failure_at: telling.first_failure_at(),
+            confirmed_at: confirmations.min().flatten(),
+            is_throttled: probes.values().any(Judgement::is_throttled),
             failures: telling.judgement.failures(),
             observers: Agreement::of_one(telling.health),
         })
     }
 
-    /// As another process is told of it.
-    pub fn sighting(&self) -> Sighting {
-        Sighting { health: self.health, since: self.since, class: self.class, first_failure_at: self.first_failure_at }
+    pub(super) fn sighting(&self) -> Sighting {
+        let Self { health, since, class, first_failure_at, .. } = *self;
+        Sighting { health, since, class, first_failure_at }
+    }
+}
+
+impl Sighting {
+    /// What the probes of this process say together, as others are told of it; `None` when there are none.
+    pub(super) fn of_probes(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
+        let telling = Said::telling(probes, now)?;
+        Some(Self {
+            health: telling.health,
+            since: telling.since,
+            class: telling.class,
+            first_failure_at: telling.first_failure_at(),
+        })
     }
 }
 
@@ -71,6 +75,12 @@ struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
+    /// What the probe says that tells most about the backend.
+    fn telling(probes: &'a BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
+        let said = probes.iter().map(|(name, judgement)| Self::by(name, judgement, now));
+        said.reduce(|telling, said| if said.tells_more_than(&telling) { said } else { telling })
+    }
+
     fn by(probe: &'a str, judgement: &'a Judgement, now: Timestamp) -> Self {
         let (health, since, class) = if judgement.is_stale(now) {
             (Health::Unknown, judgement.stale_at(), EvidenceClass::Stale)
@@ -87,6 +97,10 @@ impl<'a> Said<'a> {
             Health::Unhealthy | Health::Degraded => self.since < other.since,
             Health::Healthy | Health::Unknown => self.since > other.since,
         }
+    }
+
+    fn first_failure_at(&self) -> Option<Timestamp> {
+        self.judgement.first_failure_at.filter(|_| self.health == Health::Unhealthy)
     }
 
     fn message(&self) -> Arc<str> {
