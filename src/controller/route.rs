@@ -179,8 +179,20 @@ impl RouteEntry {
         }
     }
 
-    /// The next missing step: confirm, decide, write the outputs, publish, write the rest of the status.
+    /// The next missing step, and when to look again: at a timer of the decision, or when evidence gets stale.
     pub(super) fn next(&mut self, subject: &Subject, around: &Surroundings<'_>) -> Next {
+        let Next { step, wake_at } = self.next_step(subject, around);
+        let route = self.usable.as_ref();
+        let entries = route
+            .iter()
+            .flat_map(|route| &route.backends)
+            .filter_map(|member| around.backends.get(&subject.key.sibling(member.name.clone())));
+        let stale_at = entries.filter_map(|entry| entry.evidence.next_change_at(around.now)).min();
+        Next { step, wake_at: [wake_at, stale_at].into_iter().flatten().min() }
+    }
+
+    /// The next missing step: confirm, decide, write the outputs, publish, write the rest of the status.
+    fn next_step(&mut self, subject: &Subject, around: &Surroundings<'_>) -> Next {
         if !self.is_confirmed {
             return Next { step: Some((Step::Confirm, None)), wake_at: None };
         }
@@ -298,7 +310,7 @@ impl RouteEntry {
     fn candidates(&self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> Vec<Candidate> {
         let candidate = |member: &Member| {
             let entry = around.backends.get(&subject.key.sibling(member.name.clone()));
-            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds()));
+            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds(), around.now));
             // A backend that was deleted may keep the mail it carries, and be left when it fails; it is never gone to.
             let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && !self.carries(&member.name);
             let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_gone);
