@@ -58,7 +58,7 @@ impl Drafting<'_> {
             active: memory
                 .active
                 .iter()
-                .map(|name| api::ActiveBackend { backend: name.to_string(), percent: 100 })
+                .map(|name| api::ActiveBackend { backend: name.to_string(), percent: 100, overflow: false })
                 .collect(),
             since: memory.active.is_some().then(|| micro_time(memory.since)),
             state: Some(api_state(memory.state)),
