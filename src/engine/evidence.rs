@@ -215,7 +215,7 @@ impl Judged {
         let changed = change(self);
         if let Some(own) = Sighting::of_probes(&self.probes, now) {
             self.panel.settle(own, suspicion, now);
-            self.panel.leave_alone(own);
+            self.panel.leave_alone();
         }
         changed
     }

@@ -339,4 +339,4 @@ fn tells_of_life(class: EvidenceClass) -> bool {
 
 #[cfg(test)]
 #[path = "judgement_tests.rs"]
-mod tests;
+pub(crate) mod tests;
