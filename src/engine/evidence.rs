@@ -258,3 +258,7 @@ fn observation<'a>(report: &ProbeReport, outcome: &'a Outcome, is_whole: bool) -
 #[cfg(test)]
 #[path = "evidence_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "evidence_property_tests.rs"]
+mod property_tests;

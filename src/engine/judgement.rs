@@ -339,4 +339,4 @@ fn tells_of_life(class: EvidenceClass) -> bool {
 
 #[cfg(test)]
 #[path = "judgement_tests.rs"]
-pub(crate) mod tests;
+pub(super) mod tests;

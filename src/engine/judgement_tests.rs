@@ -239,8 +239,8 @@ fn only_what_is_healthy_degrades_and_what_fails_is_unhealthy() {
 
 #[test]
 fn who_waits_for_an_answer_hears_of_it() {
-    let mut judgement = Judgement::unknown(at(0));
     use EvidenceClass::{NoAnswer, Ok, RecipientLevel, Throttled};
+    let mut judgement = Judgement::unknown(at(0));
     let cases = [
         (Ok, News::Turned),
         (Ok, News::Answered),
