@@ -215,7 +215,7 @@ impl Judged {
         let changed = change(self);
         if let Some(own) = Sighting::of_probes(&self.probes, now) {
             self.panel.settle(own, suspicion, now);
-            self.panel.leave_alone(own);
+            self.panel.leave_alone();
         }
         changed
     }
@@ -258,3 +258,7 @@ fn observation<'a>(report: &ProbeReport, outcome: &'a Outcome, is_whole: bool) -
 #[cfg(test)]
 #[path = "evidence_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "evidence_property_tests.rs"]
+mod property_tests;

@@ -196,3 +196,7 @@ fn remove(views: &mut BTreeMap<Observer, View>, observer: &Observer, domain: &Do
         views.remove(observer);
     }
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -351,4 +351,4 @@ fn tells_of_life(class: EvidenceClass) -> bool {
 
 #[cfg(test)]
 #[path = "judgement_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -72,13 +72,16 @@ impl Suspicion {
 pub(super) struct Panel {
     others: BTreeMap<Arc<str>, Sighting>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
-    standing: Option<Standing>,
+    standing: Option<Opinion>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Standing {
+struct Opinion {
     health: Health,
     since: Timestamp,
+    /// Whether others have had a say in it. One that is our own alone follows our judgement; of a shared one more is known than our
+    /// judgement knows: that it has not stood for longer.
+    is_shared: bool,
 }
 
 /// An observer's vote; our own has no name.
@@ -112,7 +115,7 @@ impl Panel {
     /// Takes over what an earlier leader's verdict was.
     pub(super) fn adopt(&mut self, health: Health, since: Timestamp) {
         if !self.others.is_empty() && health != Health::Unknown {
-            self.standing = Some(Standing { health, since });
+            self.standing = Some(Opinion { health, since, is_shared: true });
         }
     }
 
@@ -123,11 +126,9 @@ impl Panel {
         }
     }
 
-    /// Nothing need stand beside our own verdict once no other observer is left and it says the same.
-    pub(super) fn leave_alone(&mut self, own: Sighting) {
-        if self.others.is_empty()
-            && self.standing.is_some_and(|standing| (standing.health, standing.since) == (own.health, own.since))
-        {
+    /// Nothing need stand beside our own verdict once no other observer is left and none had a say in it.
+    pub(super) fn leave_alone(&mut self) {
+        if self.others.is_empty() && self.standing.is_some_and(|standing| !standing.is_shared) {
             self.standing = None;
         }
     }
@@ -147,10 +148,10 @@ impl Panel {
 
     /// By quorum: more than half of those that have a verdict and are not suspect. While votes are equal, what stood before stands.
     fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<Count<'_>> {
-        let own = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
+        let our_vote = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
         let heard = heard.map(|(name, sighting)| Vote { observer: Some(name), sighting: *sighting });
-        let votes = own.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
+        let votes = our_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
         let saying = |health: Health| votes.clone().filter(move |vote| vote.sighting.health == health).count();
         let (voters, unhealthy) = (votes.clone().count(), saying(Health::Unhealthy));
         if voters == 0 {
@@ -167,19 +168,24 @@ impl Panel {
             Health::Healthy => vote.sighting.health != Health::Unhealthy,
             Health::Unknown => true,
         });
-        let since = match self.standing {
-            Some(standing) if standing.health == health => standing.since,
-            before => {
-                let mut times: Vec<_> = agreeing.clone().map(|vote| vote.sighting.since).collect();
-                times.sort_unstable();
-                let reached = times.get(voters / 2).or(times.last()).copied().unwrap_or(now).min(now);
-                // Votes that are older than what stood until now cannot have ended it: the voters changed.
-                if before.is_some_and(|before| reached <= before.since) { now } else { reached }
-            }
+        let is_own = voters == 1 && votes.clone().all(|vote| vote.observer.is_none());
+        let reached = || {
+            let mut times: Vec<_> = agreeing.clone().map(|vote| vote.sighting.since).collect();
+            times.sort_unstable();
+            times.get(voters / 2).or(times.last()).copied().unwrap_or(now).min(now)
         };
+        let since = match self.standing {
+            None | Some(Opinion { is_shared: false, .. }) if is_own => own.since,
+            Some(standing) if standing.health == health && is_own => standing.since.max(own.since),
+            Some(standing) if standing.health == health => standing.since,
+            // Votes that are older than what stood until now cannot have ended it: the voters changed.
+            Some(standing) => Some(reached()).filter(|reached| *reached > standing.since).unwrap_or(now),
+            None => reached(),
+        };
+        let is_shared = !(is_own && since == own.since);
         let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Some(Count {
-            verdict: Standing { health, since },
+            verdict: Opinion { health, since, is_shared },
             observers: Agreement { voters: bounded(voters), unhealthy: bounded(unhealthy) },
             telling: agreeing
                 .clone()
@@ -192,7 +198,7 @@ impl Panel {
 
 /// What votes have led to.
 struct Count<'a> {
-    verdict: Standing,
+    verdict: Opinion,
     observers: Agreement,
     /// Our own if it says the same as the verdict, else the earliest that does.
     telling: Option<Vote<'a>>,
