@@ -9,6 +9,8 @@
 
 mod candidate;
 mod decision;
+#[cfg(test)]
+mod docs_tests;
 mod evidence;
 mod explanation;
 mod fleet;
