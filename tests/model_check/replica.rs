@@ -207,7 +207,7 @@ impl Replica {
                 self.is_confirmed = true;
             }
             (Request::WriteStatus(status), Answer::StatusWritten(version)) => {
-                self.see_route(&Route { version, ..status })
+                self.see_route(&Route { version, ..status });
             }
             (Request::WriteOutput(_), Answer::Output(output)) => self.see_output(output),
             (Request::Publish(event), Answer::Published) => self.published.push(event),
