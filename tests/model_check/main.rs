@@ -97,6 +97,7 @@ fn two_never_lead_and_one_does_in_the_end_however_slow_the_lease_is() {
     // No route has anything to do. Every call has a way to the API server and a way back, of any length.
     let lease =
         Protocol { primary_works: true, slow_lease_calls: true, properties: properties::of_the_lease, ..PROTOCOL };
+    holds("two replicas, and answers that outlast the claim", lease.clone());
     let faults = Faults { crashes: 1, slow: 1, ..NO_FAULTS };
     holds("two replicas, a death and a call in vain", Protocol { storm: 3, end: 8, faults, ..lease.clone() });
     let faults = Faults { leaves: 1, slow: 1, ..NO_FAULTS };
