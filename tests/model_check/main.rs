@@ -15,6 +15,7 @@
 //! arrives at any later time. How many faults there are in one history is bounded, and so is time; what is said holds within these
 //! bounds. Each check prints how many different states it has seen. A check that takes a guard away must find what the guard is for.
 
+mod guards;
 mod model;
 mod properties;
 mod replica;
@@ -24,7 +25,8 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Instant;
 
-use model::{Faults, Guards, Protocol};
+use guards::{Faults, Guards};
+use model::Protocol;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 const GUARDS: Guards = Guards {

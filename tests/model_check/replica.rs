@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mail_failover_operator::leader::lease::{Call, Machine, Then, Timing};
 
-use super::model::Guards;
+use super::guards::Guards;
 use super::server::{Answer, Backend, LeaseAnswer, Output, Process, Request, Route, Server, Transition, Writer};
 
 /// Where something that was sent is.
