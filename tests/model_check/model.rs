@@ -10,45 +10,9 @@ use std::time::Duration;
 use mail_failover_operator::leader::lease::{Call, Timing, Write};
 use stateright::{Model, Property};
 
-use super::properties;
+use super::guards::{Faults, Guards};
 use super::replica::{LeaseCall, Life, Place, Replica, Step};
 use super::server::{Process, Request, Server, Writer};
-
-/// What protects the protocol; a test that takes one away must see it fail.
-#[derive(Clone, Copy, Debug)]
-pub struct Guards {
-    /// Writes of the lease are made on the condition of its resourceVersion.
-    pub lease_versions: bool,
-    /// So are those of `status`.
-    pub status_versions: bool,
-    /// So are those of outputs.
-    pub output_versions: bool,
-    /// An Event's name stands in `status` before it is published.
-    pub event_names: bool,
-    /// A new leader reads the route afresh.
-    pub confirm: bool,
-    /// The claim is looked at before each step.
-    pub claim: bool,
-    /// `status` is written before the output.
-    pub status_first: bool,
-    /// Outputs carry the id of the decision that they were written for, and are written anew for each.
-    pub outputs_name_their_decision: bool,
-}
-
-/// How often something may happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Faults {
-    /// A process dies, and another is started in its place.
-    pub crashes: u8,
-    /// A process is told to end, and another is started in its place.
-    pub leaves: u8,
-    /// A write is slow: it arrives after any number of other things, or never, or its answer does.
-    pub slow: u8,
-    /// A clock stands still for a tick (`CLOCK_MONOTONIC` does while a machine is suspended).
-    pub stalls: u8,
-    /// The primary dies or recovers.
-    pub changes: u8,
-}
 
 /// What is checked.
 #[derive(Clone, Debug)]
@@ -155,11 +119,8 @@ impl Protocol {
             }
             match &replica.step {
                 Some(_) => actions.push(Action::StepArrives(index)),
-                None => actions.extend(
-                    replica
-                        .next_step(self.guards, state.primary_works)
-                        .map(|step| Action::Step(index, step)),
-                ),
+                None => actions
+                    .extend(replica.next_step(self.guards, state.primary_works).map(|step| Action::Step(index, step))),
             }
             if replica.waits_for_route(&state.server) {
                 actions.push(Action::RouteSeen(index));
@@ -212,9 +173,12 @@ impl Protocol {
 
     /// Whether time is up and nothing is left to be done.
     pub fn is_over(&self, state: &State) -> bool {
-        let mut work = vec![];
-        self.work(state, &mut work);
-        state.tick == self.end && work.is_empty()
+        let is_idle = || {
+            let mut work = vec![];
+            self.work(state, &mut work);
+            work.is_empty()
+        };
+        state.tick == self.end && is_idle()
     }
 
     /// Does this to the state. Returns whether it can be done.
@@ -226,6 +190,7 @@ impl Protocol {
                 if !self.slow_lease_calls {
                     self.hurry(state, index, None);
                 }
+                self.look_at_the_claim(state, index);
             }
             Action::TurnInVain(index, fate) => {
                 state.left.slow -= 1;
@@ -234,9 +199,13 @@ impl Protocol {
                 if !self.hurry(state, index, Some(fate)) {
                     return false;
                 }
+                self.look_at_the_claim(state, index);
             }
             Action::LeaseCallArrives(index) => self.lease_call_arrives(state, index),
-            Action::LeaseCallAnswered(index) => self.lease_call_answered(state, index),
+            Action::LeaseCallAnswered(index) => {
+                self.lease_call_answered(state, index);
+                self.look_at_the_claim(state, index);
+            }
             Action::LeaseCallTimesOut(index, fate) => {
                 state.left.slow -= 1;
                 self.lease_call_fails(state, index, fate);
@@ -276,7 +245,7 @@ impl Protocol {
                 let now = Self::clock(state, index);
                 let call = replica(state, index).leave(now);
                 leave_lease_call(state, index, call);
-                self.look_at_claims(state);
+                self.look_at_the_claim(state, index);
                 if !self.slow_lease_calls {
                     self.hurry(state, index, None);
                 }
@@ -299,26 +268,33 @@ impl Protocol {
                     }
                 }
             }
-            Action::Tick => tick(state),
+            Action::Tick => self.tick(state, None),
             Action::TickWithout(index) => {
                 state.left.stalls -= 1;
-                tick(state);
-                replica(state, index).behind += 1;
+                self.tick(state, Some(index));
             }
             Action::PrimaryChanges => {
                 state.left.changes -= 1;
                 state.primary_works = !state.primary_works;
             }
         }
-        self.look_at_claims(state);
         true
     }
 
-    fn look_at_claims(&self, state: &mut State) {
+    /// To be done whenever the clock or the election has gone on.
+    fn look_at_the_claim(&self, state: &mut State, index: usize) {
+        let now = Self::clock(state, index);
+        let step = replica(state, index).look_at_the_claim(now, self.guards);
+        leave_step(state, step);
+    }
+
+    fn tick(&self, state: &mut State, stalled: Option<usize>) {
+        state.tick += 1;
         for index in 0..state.replicas.len() {
-            let now = Self::clock(state, index);
-            let step = replica(state, index).look_at_the_claim(now, self.guards);
-            leave_step(state, step);
+            let replica = replica(state, index);
+            replica.had_turn = false;
+            replica.behind += u8::from(stalled == Some(index));
+            self.look_at_the_claim(state, index);
         }
     }
 
@@ -387,13 +363,6 @@ fn replica(state: &mut State, index: usize) -> &mut Replica {
     Arc::make_mut(&mut state.replicas[index])
 }
 
-fn tick(state: &mut State) {
-    state.tick += 1;
-    for replica in &mut state.replicas {
-        Arc::make_mut(replica).had_turn = false;
-    }
-}
-
 /// A write of the lease that is on its way stays there when nobody waits for it.
 fn leave_lease_call(state: &mut State, index: usize, call: Option<LeaseCall>) {
     if let Some(LeaseCall { call: Call::Write(write), place: Place::Travelling, .. }) = call {
@@ -460,6 +429,3 @@ impl Model for Protocol {
         (self.properties)()
     }
 }
-
-#[allow(unused_imports)]
-use properties as _;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mail_failover_operator::leader::lease::{Call, Machine, Then, Timing};
 
-use super::model::Guards;
+use super::guards::Guards;
 use super::server::{Answer, Backend, LeaseAnswer, Output, Process, Request, Route, Server, Transition, Writer};
 
 /// Where something that was sent is.
@@ -165,7 +165,8 @@ impl Replica {
 
     /// Confirm, decide, write the output, publish, write the rest of the status.
     fn next_request(&self, guards: Guards, primary_works: bool) -> Option<Request> {
-        if !self.is_confirmed {
+        let is_outdated = guards.outputs_name_their_decision && self.output.decision > self.route.last.id;
+        if !self.is_confirmed || is_outdated {
             return Some(Request::ReadRoute);
         }
         let best = if primary_works { Backend::Primary } else { Backend::Standby };
@@ -205,7 +206,9 @@ impl Replica {
                 self.see_route(&route);
                 self.is_confirmed = true;
             }
-            (Request::WriteStatus(status), Answer::StatusWritten(version)) => self.see_route(&Route { version, ..status }),
+            (Request::WriteStatus(status), Answer::StatusWritten(version)) => {
+                self.see_route(&Route { version, ..status });
+            }
             (Request::WriteOutput(_), Answer::Output(output)) => self.see_output(output),
             (Request::Publish(event), Answer::Published) => self.published.push(event),
             (request, answer) => unreachable!("{answer:?} to {request:?}"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mail_failover_operator::leader::lease;
 
-use super::model::Guards;
+use super::guards::Guards;
 
 /// Where mail can go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
