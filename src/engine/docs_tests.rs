@@ -26,7 +26,10 @@ fn table(header: [&str; 3], rows: impl IntoIterator<Item = [String; 3]>) -> Stri
 }
 
 fn timers() -> String {
-    table(["timer", "starts when", "ends"], TIMERS.map(|timer| [timer.name, timer.starts, timer.ends].map(str::to_owned)))
+    table(
+        ["timer", "starts when", "ends"],
+        TIMERS.map(|timer| [timer.name, timer.starts, timer.ends].map(str::to_owned)),
+    )
 }
 
 fn reasons() -> String {
