@@ -4,7 +4,11 @@
 //! serde (`tests/architecture.rs` checks it). Time is an argument. The same inputs give the same decisions, so a new leader that
 //! restores [`Memory`] from `status` goes on where the old one stopped.
 //!
-//! Timers, all of them derived from persisted timestamps and returned as [`Decision::wake_at`]:
+//! [`Evidence`] judges observations ([`Judgement`]) and merges what several observers say; [`Fleet`] tells whose own network has failed.
+//! One thing there changes by time alone: [`Evidence::next_change_at`] is when a probe that stays silent goes stale, three intervals, its
+//! timeout and 30 s after its last conclusive observation.
+//!
+//! Timers of decisions, all of them derived from persisted timestamps and returned as [`Decision::wake_at`]:
 //!
 //! | timer | starts | ends |
 //! |---|---|---|
