@@ -135,8 +135,8 @@ fn a_share_of_failures_trips_although_none_came_in_a_row() {
             "-+-+-+-+-                                                  -",
             Health::Healthy,
         ),
-        ("after a recovery the window is empty", "+-+-+-+-+-++-+-+-+-+", Health::Healthy),
-        ("and fills again", "+-+-+-+-+-++-+-+-+-+--", Health::Unhealthy),
+        ("after a recovery the window is empty", "---------+-++--------", Health::Healthy),
+        ("and fills again", "---------+-++--------+-", Health::Unhealthy),
     ];
     for (case, text, health) in cases {
         assert_eq!(history(&HALF_OF_TEN, text).health, health, "{case}");

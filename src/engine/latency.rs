@@ -71,6 +71,17 @@ mod tests {
     }
 
     #[test]
+    fn what_exceeds_the_limit_in_exactly_the_share_left_is_not_slow() {
+        let quarter = LatencyLimit { percentile: 75, ..LIMIT };
+        let mut slowness = Slowness::default();
+        let said = (0..60).map(|n| {
+            let latency = Duration::from_secs(if n % 4 == 3 { 9 } else { 1 });
+            slowness.note(&quarter, latency, Timestamp::from_micros(n * 10_000_000))
+        });
+        assert_eq!(said.last(), Some(Some(false)));
+    }
+
+    #[test]
     fn being_quick_must_last_as_long() {
         let mut slowness = Slowness::default();
         assert_eq!(judged(&mut slowness, 0, vec![6; 30]), Some(true));

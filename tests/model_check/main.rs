@@ -160,15 +160,12 @@ fn a_machine_that_was_suspended_may_believe_that_it_leads_and_doubles_nothing() 
     holds("two replicas, and two lead", Protocol { faults, properties, ..PROTOCOL });
 }
 
-/// What is known not to hold, and would if outputs named their decision. Where mail goes is right again as soon as the leader's watches
-/// have caught up ([`properties::HAPPENS`] holds); until then an output leads where an older decision said:
+/// Versions alone do not do it: in each of these an output whose version nobody has changed since would lead back where an older decision
+/// said, until the leader's watches have caught up ([`properties::HAPPENS`] holds all the same).
 ///
-/// - A write whose answer never came arrives after its decision was taken back. Meanwhile the output led where it should, so nothing
-///   was written, and its version is still the one that the late write expects.
-/// - A new leader reads its route afresh, not its outputs. Its watch shows an output as it was, that is where the output should lead
-///   again, and nothing is written though the output leads elsewhere.
-/// - A machine that was suspended believes that it leads. Its watch of outputs is up to date, that of routes is not, and it leads the
-///   output back, with the right version.
+/// - A write whose answer never came arrives after its decision was taken back. Meanwhile the output led where it should.
+/// - A new leader reads its route afresh, not its outputs. Its watch shows an output as it was, that is where it should lead again.
+/// - A machine that was suspended believes that it leads. Its watch of outputs is up to date, that of routes is not.
 #[test]
 fn an_output_never_follows_an_older_decision_because_outputs_name_theirs() {
     use properties::{NEVER_BACK, SAID_IS_DONE, of_a_mail_path, of_writes_by_two_leaders};
