@@ -1,6 +1,6 @@
 //! What a person asks of a route: the annotation `mailfailover.io/request`, read into the engine's words.
 //!
-//! An annotation, and not a field of `spec`, so that no GitOps tool reverts an incident response. This module never rules on a request.
+//! An annotation, and not a field of `spec`, so that no `GitOps` tool reverts an incident response. This module never rules on a request.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -357,14 +357,14 @@ impl<'a> Course<'a> {
             // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
             WhenNoneHealthy::Hold | WhenNoneHealthy::Preferred if lead_works => {}
             WhenNoneHealthy::Hold => {}
-            WhenNoneHealthy::Preferred => match self.unforced_hold(policy) {
-                Some(hold) => self.hold(hold),
-                None => {
-                    let evidence = telling.first_evidence_at;
-                    self.move_to(vec![preferred.name.clone()], None, TransitionReason::NoneHealthy, evidence);
-                    self.hold(Hold::open(HoldReason::NoneHealthy));
+            WhenNoneHealthy::Preferred => {
+                if let Some(hold) = self.unforced_hold(policy) {
+                    return self.hold(hold);
                 }
-            },
+                let evidence = telling.first_evidence_at;
+                self.move_to(vec![preferred.name.clone()], None, TransitionReason::NoneHealthy, evidence);
+                self.hold(Hold::open(HoldReason::NoneHealthy));
+            }
         }
     }
 
@@ -395,12 +395,11 @@ impl<'a> Course<'a> {
         if members.is_empty() {
             return false;
         }
-        match self.unforced_hold(policy) {
-            Some(hold) => self.hold(hold),
-            None => {
-                let reason = TransitionReason::Failed(slowest.class);
-                self.move_to(members, Some(&slowest.name), reason, Some(slowest.since));
-            }
+        if let Some(hold) = self.unforced_hold(policy) {
+            self.hold(hold);
+        } else {
+            let reason = TransitionReason::Failed(slowest.class);
+            self.move_to(members, Some(&slowest.name), reason, Some(slowest.since));
         }
         true
     }

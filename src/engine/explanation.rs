@@ -156,7 +156,8 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
                 });
             }
             (Standing::Suspended, _) => {
-                prospects.push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) })
+                prospects
+                    .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) });
             }
             (_, _) => {}
         }
