@@ -118,11 +118,11 @@ impl Explanation {
             several => format!("mail leaves by {}", names(several)),
         };
         if let Some(transition) = move_.filter(|_| !is_dead) {
-            let why = match transition.reason {
-                TransitionReason::Recovered => format!(", {} has recovered", transition.to),
-                other => format!(", {} was left: {}", transition.from, other.as_str()),
-            };
-            sentence.push_str(&why);
+            sentence.push_str(&if transition.reason == TransitionReason::Recovered {
+                format!(", {} has recovered", transition.to)
+            } else {
+                format!(", {} was left: {}", transition.from, transition.reason.as_str())
+            });
         }
         if let Some(hold) = hold.filter(|hold| hold.reason != HoldReason::NoneHealthy || !is_dead) {
             sentence.push_str("; ");
