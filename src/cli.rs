@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::crds_yaml;
+use crate::lint::{Format, Severity};
+use crate::model::Timestamp;
 use crate::telemetry::LogFormat;
 
 /// Moves outgoing mail to a standby when a sending backend fails.
@@ -27,7 +29,17 @@ pub enum Command {
     Run(Box<RunArguments>),
     /// Print the custom resource definitions as YAML, or write them into a folder.
     Crds(CrdsArguments),
+    /// Say what is wrong with manifests: what the API server would refuse, and what a mail operator would not accept.
+    ///
+    /// Exit codes: 0, nothing that counts; 1, findings that count (see --fail-on); 2, files that cannot be read.
+    #[command(after_help = LINT_EXAMPLES)]
+    Lint(LintArguments),
 }
+
+const LINT_EXAMPLES: &str = "Examples:
+  mail-failover lint mail.yaml deploy/
+  kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover lint -
+  mail-failover lint --fail-on warning --output github mail.yaml";
 
 /// How the operator runs.
 #[derive(Debug, Args)]
@@ -97,6 +109,37 @@ pub struct CrdsArguments {
     pub output: Option<PathBuf>,
 }
 
+/// What is looked at, and what counts.
+#[derive(Debug, Args)]
+pub struct LintArguments {
+    /// YAML or JSON files, folders of them, or - for the standard input; what refers to one another should be given together.
+    #[arg(required_unless_present = "rules", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Exit with 1 for findings that are at least so bad.
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value = "error")]
+    pub fail_on: Severity,
+
+    /// How findings are written.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Format,
+
+    /// As of when warm-ups and failback windows are looked at (RFC 3339); now by default.
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
+    pub at: Option<Timestamp>,
+
+    /// Print every rule there is, as a table in Markdown, and look at nothing.
+    #[arg(long)]
+    pub rules: bool,
+}
+
+/// A time as RFC 3339 has it: `2026-11-24T08:00:00Z`.
+fn timestamp(text: &str) -> Result<Timestamp, String> {
+    let parsed = text.parse::<jiff::Timestamp>();
+    let parsed = parsed.map_err(|error| format!("{error}; use a time such as 2026-11-24T08:00:00Z"))?;
+    Ok(Timestamp::from_micros(parsed.as_microsecond()))
+}
+
 /// A duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let remedy = "use a duration such as 500ms, 10s or 1m30s";
@@ -138,5 +181,23 @@ mod tests {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("-1s").unwrap_err().contains("negative"));
         assert!(duration("soon").unwrap_err().contains("500ms"));
+    }
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn lint_wants_files_unless_it_prints_its_rules() {
+        let Ok(Command::Lint(arguments)) = parsed("mail-failover lint a.yaml b --at 1970-01-01T00:00:01Z") else {
+            panic!()
+        };
+        assert_eq!(arguments.files, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
+        assert_eq!((arguments.fail_on, arguments.output), (Severity::Error, Format::Text));
+        assert_eq!(arguments.at, Some(Timestamp::from_micros(1_000_000)));
+        assert!(matches!(parsed("mail-failover lint --rules"), Ok(Command::Lint(_))));
+        assert!(parsed("mail-failover lint").unwrap_err().contains("FILE"));
+        assert!(parsed("mail-failover lint a.yaml --at noon").unwrap_err().contains("2026-11-24T08:00:00Z"));
+        assert!(parsed("mail-failover lint a.yaml --fail-on never").unwrap_err().contains("warning"));
     }
 }

@@ -8,6 +8,7 @@ pub mod controller;
 pub mod engine;
 pub mod kubernetes;
 pub mod leader;
+pub mod lint;
 pub mod manifests;
 pub mod model;
 pub mod output;

@@ -1,0 +1,40 @@
+//! `mail-failover lint`: what the API server would refuse, and what it would accept but a mail operator would not.
+//!
+//! Works on files alone and reads no clock: warm-ups and failback windows are looked at as of the time that is given. This module
+//! never calls the API server, and what it says is no input to any decision.
+
+mod command;
+mod finding;
+mod report;
+mod rules;
+mod schema;
+mod set;
+#[cfg(test)]
+mod tests;
+
+pub use command::run;
+pub use finding::{Finding, Rule, Severity};
+pub use report::{Format, Report};
+pub use rules::RULES;
+pub use schema::SchemaError;
+
+use finding::Findings;
+use schema::Schemas;
+use set::Set;
+
+use crate::manifests::Manifest;
+use crate::model::Timestamp;
+
+/// Looks at all of these objects together, as of a time.
+///
+/// # Errors
+/// [`SchemaError`] when this program's own resource definitions cannot be used.
+pub fn lint(manifests: &[Manifest], at: Timestamp) -> Result<Report, SchemaError> {
+    let schemas = Schemas::load()?;
+    let mut findings = Findings::default();
+    let set = Set::of(manifests, &schemas, at, &mut findings);
+    rules::check(&set, &mut findings);
+    let ours = manifests.iter().filter(|manifest| manifest.is_ours()).count();
+    let core = manifests.iter().filter(|manifest| manifest.group().is_empty()).count();
+    Ok(Report { findings: findings.sorted(), checked: ours, referred: core, skipped: manifests.len() - ours - core })
+}
