@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{RULES, lint};
+use super::{Linter, RULES};
 use crate::cli::LintArguments;
 use crate::manifests;
 use crate::model::Timestamp;
@@ -36,7 +36,8 @@ fn attempt(arguments: &LintArguments, now: Timestamp, out: &mut impl Write) -> R
     }
     let told = |errors: Vec<manifests::ManifestError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
     let manifests = manifests::read(&arguments.files).map_err(told)?;
-    let report = lint(&manifests, arguments.at.unwrap_or(now)).map_err(|error| vec![error.to_string()])?;
+    let linter = Linter::new().map_err(|error| vec![error.to_string()])?;
+    let report = linter.lint(&manifests, arguments.at.unwrap_or(now));
     out.write_all(report.render(arguments.output).as_bytes()).map_err(unwritten)?;
     Ok(if report.has(arguments.fail_on) { FOUND } else { CLEAN })
 }

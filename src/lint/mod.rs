@@ -25,16 +25,27 @@ use set::Set;
 use crate::manifests::Manifest;
 use crate::model::Timestamp;
 
-/// Looks at all of these objects together, as of a time.
-///
-/// # Errors
-/// [`SchemaError`] when this program's own resource definitions cannot be used.
-pub fn lint(manifests: &[Manifest], at: Timestamp) -> Result<Report, SchemaError> {
-    let schemas = Schemas::load()?;
-    let mut findings = Findings::default();
-    let set = Set::of(manifests, &schemas, at, &mut findings);
-    rules::check(&set, &mut findings);
-    let ours = manifests.iter().filter(|manifest| manifest.is_ours()).count();
-    let core = manifests.iter().filter(|manifest| manifest.group().is_empty()).count();
-    Ok(Report { findings: findings.sorted(), checked: ours, referred: core, skipped: manifests.len() - ours - core })
+/// The rules, ready to be applied. Making one takes longer than using it.
+pub struct Linter {
+    schemas: Schemas,
+}
+
+impl Linter {
+    /// All rules of this version.
+    ///
+    /// # Errors
+    /// [`SchemaError`] when this program's own resource definitions cannot be used.
+    pub fn new() -> Result<Self, SchemaError> {
+        Ok(Self { schemas: Schemas::load()? })
+    }
+
+    /// Looks at all of these objects together, as of a time.
+    pub fn lint(&self, manifests: &[Manifest], at: Timestamp) -> Report {
+        let mut findings = Findings::default();
+        let set = Set::of(manifests, &self.schemas, at, &mut findings);
+        rules::check(&set, &mut findings);
+        let ours = manifests.iter().filter(|manifest| manifest.is_ours()).count();
+        let core = manifests.iter().filter(|manifest| manifest.group().is_empty()).count();
+        Report { findings: findings.sorted(), checked: ours, referred: core, skipped: manifests.len() - ours - core }
+    }
 }

@@ -71,7 +71,7 @@ impl Schemas {
             let kind = crd.spec.names.kind;
             let version = crd.spec.versions.into_iter().find(|version| version.name == VERSION);
             let schema = version.and_then(|version| version.schema).and_then(|schema| schema.open_api_v3_schema);
-            let schema = serde_json::to_value(schema).map_err(|error| failed(&kind, error))?;
+            let schema = serde_json::to_value(schema).map_err(|error| failed(&kind, &error))?;
             let mut closed = schema.clone();
             close(&mut closed);
             if let Some(fields) = closed.get_mut("properties").and_then(Value::as_object_mut) {
@@ -83,7 +83,7 @@ impl Schemas {
             kinds.insert(kind, Kind { validator, schema });
         }
         let metadata = serde_json::to_value(schemars::schema_for!(ObjectMeta));
-        let mut metadata = metadata.map_err(|error| failed("metadata", error))?;
+        let mut metadata = metadata.map_err(|error| failed("metadata", &error))?;
         close(&mut metadata);
         Ok(Self { kinds, metadata: compile("metadata", &metadata)?, rules: kube_cel::Validator::new() })
     }
@@ -149,14 +149,14 @@ fn without_status(manifest: &Manifest) -> Value {
     object
 }
 
-fn failed(kind: &str, error: impl ToString) -> SchemaError {
+fn failed(kind: &str, error: &dyn std::fmt::Display) -> SchemaError {
     SchemaError { kind: kind.to_owned(), why: error.to_string() }
 }
 
 fn compile(kind: &str, schema: &Value) -> Result<Validator, SchemaError> {
     // OpenAPI 3.0 extends an early draft; what it means by `format` is an assertion.
     let options = jsonschema::options().with_draft(Draft::Draft7).should_validate_formats(true);
-    options.build(schema).map_err(|error| failed(kind, error))
+    options.build(schema).map_err(|error| failed(kind, &error))
 }
 
 /// Says in JSON Schema what a structural schema says in words of its own: nothing but the listed fields, `nullable`, int-or-string, sets.
@@ -199,20 +199,17 @@ fn violations(validator: &Validator, value: &Value, at: &str, manifest: &Manifes
         let field = path(at, error.instance_path());
         let kind = manifest.kind().to_lowercase();
         let explain = |field: &str| format!("kubectl explain {kind}.{}", plain(field));
-        match error.kind() {
-            ValidationErrorKind::AdditionalProperties { unexpected } => {
-                for name in unexpected {
-                    let field = join(&field, name);
-                    let message = format!("there is no field {name} here");
-                    findings.add(&UNKNOWN_FIELD, manifest, &field, message, "correct its name or take it out");
-                }
-            }
-            ValidationErrorKind::Required { property } => {
-                let name = property.as_str().unwrap_or_default();
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+            for name in unexpected {
                 let field = join(&field, name);
-                findings.add(&SCHEMA_VIOLATION, manifest, &field, "it is missing", explain(&field));
+                let message = format!("there is no field {name} here");
+                findings.add(&UNKNOWN_FIELD, manifest, &field, message, "correct its name or take it out");
             }
-            _ => findings.add(&SCHEMA_VIOLATION, manifest, &field, error.to_string(), explain(&field)),
+        } else if let ValidationErrorKind::Required { property } = error.kind() {
+            let field = join(&field, property.as_str().unwrap_or_default());
+            findings.add(&SCHEMA_VIOLATION, manifest, &field, "it is missing", explain(&field));
+        } else {
+            findings.add(&SCHEMA_VIOLATION, manifest, &field, error.to_string(), explain(&field));
         }
     }
     is_sound

@@ -134,7 +134,7 @@ fn is_public(host: &str) -> bool {
         Err(_) => {
             let host = host.trim_end_matches('.').to_ascii_lowercase();
             let is_under = |name: &&str| host.strip_suffix(*name).is_some_and(|rest| rest.ends_with('.'));
-            host.contains('.') && !PRIVATE_NAMES.iter().any(|name| is_under(&name))
+            host.contains('.') && !PRIVATE_NAMES.iter().any(is_under)
         }
     }
 }

@@ -95,8 +95,8 @@ fn span(duration: Duration) -> String {
     let whole = duration.as_secs();
     let parts =
         [(whole / 3600, "h"), (whole / 60 % 60, "m"), (whole % 60, "s"), (duration.subsec_millis().into(), "ms")];
-    let text: String =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    let written = parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}"));
+    let text = written.collect::<Vec<_>>().concat();
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
