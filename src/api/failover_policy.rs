@@ -234,8 +234,8 @@ pub struct FailbackSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<FailbackMode>,
 
-    /// The preferred backend must have been Healthy for so long without interruption; longer after it has failed repeatedly.
-    /// Default: 10m. At most 168h.
+    /// The preferred backend must have been Healthy for so long without interruption; twice as long for each failure but the first in the
+    /// 24 hours before, at most three times over. Default: 10m. At most 168h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub after: Option<Duration>,

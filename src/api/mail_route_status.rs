@@ -57,11 +57,11 @@ pub struct MailRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ramp: Option<RampStatus>,
 
-    /// A requested Switch that is in force.
+    /// A requested Switch that is in force: mail goes there until it ends, unless that backend dies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<SwitchStatus>,
 
-    /// A requested Pause that is in force.
+    /// A requested Pause that is in force: nothing moves, not even away from a dead backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseStatus>,
 
@@ -116,9 +116,9 @@ pub struct ActiveBackend {
     /// Its share of the mail in percent.
     #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
-    /// True where it only takes what does not fit elsewhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub overflow: Option<bool>,
+    /// Present and true when it only takes what does not fit elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overflow: bool,
 }
 
 /// Where a route stands.
@@ -145,8 +145,8 @@ pub enum RouteState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldStatus {
-    /// Cooldown, MinimumStay, SwitchBudget, Soak, FailbackWindow, Ramp, ManualFailback, Switched, Paused, NoneHealthy, StormBrake,
-    /// AwaitingConfirmation, AwaitingEvidence, or ConfigurationRejected.
+    /// Why, of a closed set. A timer: Cooldown, MinimumStay, SwitchBudget, Soak, FailbackWindow, Ramp. A person: ManualFailback, Switched,
+    /// Paused. Health: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. What is written down: ConfigurationRejected.
     #[schemars(length(max = 64))]
     pub reason: String,
     /// When it ends by itself; absent when it does not.
@@ -181,7 +181,7 @@ pub struct SwitchStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub until: Option<MicroTime>,
-    /// Whether it was asked for with `force`: it then lasts although the backend cannot deliver.
+    /// Whether it holds even though the backend is Unhealthy or suspended.
     pub forced: bool,
 }
 
@@ -205,7 +205,7 @@ pub struct RequestStatus {
     /// The id that the caller chose. A request of the same id is not carried out again.
     #[schemars(length(max = 64))]
     pub id: String,
-    /// What was asked for: Switch, Failback, Pause, Resume or ApproveFailback.
+    /// What was asked for: Switch, Failback, Pause, Resume or ApproveFailback; Malformed when that could not be read.
     #[schemars(length(max = 32))]
     pub action: String,
     /// Done, or Refused for the reason in `message`.
@@ -236,7 +236,8 @@ pub struct RouteBackendStatus {
     pub name: String,
     /// The verdict.
     pub health: Health,
-    /// Why, of a closed set: Ok, ConnectionRefused, …, Suspended, BackendNotFound.
+    /// Why, of a closed set: Ok, Slow, ConnectionRefused, …; Suspended, Residency, SenderDomain or BackendNotFound where the route sends
+    /// nothing there whatever its health.
     #[schemars(length(max = 64))]
     pub reason: String,
     /// Since when the verdict stands.
@@ -248,9 +249,9 @@ pub struct RouteBackendStatus {
 /// What kind of move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TransitionKind {
-    /// To a less preferred backend, or to one because the active one had to be left.
+    /// To a less preferred backend, to fewer of them, or to one because the active one had to be left.
     Failover,
-    /// Back to a more preferred backend.
+    /// Back to a more preferred backend, or to more of them.
     Failback,
 }
 
@@ -262,13 +263,13 @@ pub struct TransitionStatus {
     pub id: i64,
     /// Failover or Failback.
     pub kind: TransitionKind,
-    /// The backend that was left.
+    /// The backend that was left, or gave up mail.
     #[schemars(length(max = 253))]
     pub from: String,
-    /// The backend that carries the mail since.
+    /// The backend that carries the mail since, or the most of what moved.
     #[schemars(length(max = 253))]
     pub to: String,
-    /// Why, of a closed set: the evidence class that made `from` Unhealthy, or Suspended, Excluded, RemovedFromRoute,
+    /// Why, of a closed set: the evidence class that made `from` Unhealthy or Degraded, or Suspended, Excluded, RemovedFromRoute,
     /// Recovered, NoneHealthy, Requested.
     #[schemars(length(max = 64))]
     pub reason: String,

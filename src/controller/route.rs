@@ -35,6 +35,8 @@ pub(super) struct RouteEntry {
     policy_problem: Option<Rejection>,
     /// Whether it was read afresh since this replica became the leader.
     pub(super) is_confirmed: bool,
+    /// The latest transition told of by an output for which the route was read afresh.
+    confirmed_for: Option<i64>,
     /// Whether every backend has been heard of at least once since this process began.
     is_observed: bool,
     /// Whether any answer of a standby, even one that changes no verdict, may let it move.
@@ -179,8 +181,20 @@ impl RouteEntry {
         }
     }
 
-    /// The next missing step: confirm, decide, write the outputs, publish, write the rest of the status.
+    /// The next missing step, and when to look again: at a timer of the decision, or when evidence gets stale.
     pub(super) fn next(&mut self, subject: &Subject, around: &Surroundings<'_>) -> Next {
+        let Next { step, wake_at } = self.next_step(subject, around);
+        let route = self.usable.as_ref();
+        let entries = route
+            .iter()
+            .flat_map(|route| &route.backends)
+            .filter_map(|member| around.backends.get(&subject.key.sibling(member.name.clone())));
+        let stale_at = entries.filter_map(|entry| entry.evidence.next_change_at(around.now)).min();
+        Next { step, wake_at: [wake_at, stale_at].into_iter().flatten().min() }
+    }
+
+    /// The next missing step: confirm, decide, write the outputs, publish, write the rest of the status.
+    fn next_step(&mut self, subject: &Subject, around: &Surroundings<'_>) -> Next {
         if !self.is_confirmed {
             return Next { step: Some((Step::Confirm, None)), wake_at: None };
         }
@@ -197,6 +211,9 @@ impl RouteEntry {
         }
 
         let memory = memory(&before);
+        if self.is_outdated(&owner, &memory, around) {
+            return Next { step: Some((Step::Confirm, None)), wake_at: None };
+        }
         let candidates = self.candidates(subject, &route, around);
         let decision = decide(
             &Situation {
@@ -216,7 +233,7 @@ impl RouteEntry {
             return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
         }
 
-        let mut plan = self.plan(&owner, &route, &decision.memory.shares, around);
+        let mut plan = self.plan(&owner, &route, &decision.memory, around);
         // The garbage collector takes away what a route under deletion owns: making it anew would be a race with it.
         plan.writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
         let (actuation, ends_at) = match self.actuate(plan, around.now) {
@@ -235,6 +252,18 @@ impl RouteEntry {
             return Next { step: Some((Step::PublishEvents(outstanding), None)), wake_at };
         }
         Next { wake_at, ..self.report(subject, around, Some(&decision), &actuation, &candidates) }
+    }
+
+    /// Whether an output tells of a later transition than what is known of the route: the watch of routes lags behind that of outputs. Each
+    /// such transition is a reason to read the route afresh once; an output that claims more than its route is put right.
+    fn is_outdated(&mut self, owner: &Owner, memory: &Memory, around: &Surroundings<'_>) -> bool {
+        let known = memory.last_transition().map_or(0, |last| last.id);
+        let newest = around.observed.newest_transition(owner).filter(|newest| *newest > known);
+        let is_news = newest > self.confirmed_for;
+        if is_news {
+            self.confirmed_for = newest;
+        }
+        is_news
     }
 
     /// Whether each backend has been observed at least once since this process began; from then on this stays so, lest a backend that
@@ -269,15 +298,16 @@ impl RouteEntry {
         })
     }
 
-    /// What leads the outputs where these shares say.
-    fn plan<'a>(&self, owner: &Owner, route: &Route, shares: &'a [Share], around: &Surroundings<'a>) -> Plan {
+    /// What leads the outputs where a decision says.
+    fn plan<'a>(&self, owner: &Owner, route: &Route, memory: &'a Memory, around: &Surroundings<'a>) -> Plan {
+        let transition = memory.last_transition().map_or(0, |last| last.id);
         let target = |share: &'a Share| {
             let entry = around.backends.get(&owner.key.sibling(share.backend.clone()))?;
             let backend = entry.usable.as_deref()?;
             let addresses = entry.addresses(self.thresholds());
-            Some(Target { percent: share.percent, name: &share.backend, backend, addresses })
+            Some(Target { percent: share.percent, transition, name: &share.backend, backend, addresses })
         };
-        let mut targets: Vec<_> = shares.iter().map(target).collect();
+        let mut targets: Vec<_> = memory.shares.iter().map(target).collect();
         // Without the one that leads, nothing is known of where to lead.
         let targets =
             if targets.first().is_some_and(Option::is_some) { targets.drain(..).flatten().collect() } else { vec![] };
@@ -298,7 +328,7 @@ impl RouteEntry {
     fn candidates(&self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> Vec<Candidate> {
         let candidate = |member: &Member| {
             let entry = around.backends.get(&subject.key.sibling(member.name.clone()));
-            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds()));
+            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds(), around.now));
             // A backend that was deleted may keep the mail it carries, and be left when it fails; it is never gone to.
             let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && !self.carries(&member.name);
             let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_gone);

@@ -78,16 +78,12 @@ fn share(active: &ActiveBackend) -> Share {
     Share {
         backend: active.backend.as_str().into(),
         percent: u8::try_from(active.percent).unwrap_or(100).min(100),
-        is_overflow: active.overflow.unwrap_or(false),
+        is_overflow: active.overflow,
     }
 }
 
 fn active_backend(share: &Share) -> ActiveBackend {
-    ActiveBackend {
-        backend: share.backend.to_string(),
-        percent: i32::from(share.percent),
-        overflow: share.is_overflow.then_some(true),
-    }
+    ActiveBackend { backend: share.backend.to_string(), percent: i32::from(share.percent), overflow: share.is_overflow }
 }
 
 fn transition(status: &TransitionStatus) -> Transition {

@@ -239,7 +239,7 @@ impl Drafting<'_> {
     /// `ses-eu → sendgrid: AuthenticationRefused (AUTH: 535 5.7.8 …), decided 1.234 s after the first evidence`.
     fn transition_note(&self, transition: &Transition) -> String {
         let left = self.backends.get(&self.subject.key.sibling(transition.from.clone()));
-        let verdict = left.and_then(|entry| entry.evidence.verdict(self.thresholds));
+        let verdict = left.and_then(|entry| entry.evidence.verdict(self.thresholds, self.now));
         let seen = match (transition.reason, verdict) {
             (TransitionReason::Failed(_), Some(verdict)) if !verdict.message.is_empty() => {
                 format!(" ({})", verdict.message)

@@ -99,6 +99,19 @@ impl State {
             Self::Unknown => "Unknown",
         }
     }
+
+    /// What it means, for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Preferred => "mail leaves by the preferred backend, or by all of them",
+            Self::FailedOver => "mail leaves by another backend, or by fewer",
+            Self::FailingBack => "mail returns in steps",
+            Self::Holding => "the route should move and cannot, for a reason that is neither health nor a timer",
+            Self::Paused => "a person has stopped every move",
+            Self::NoneHealthy => "no backend can deliver",
+            Self::Unknown => "no backend is chosen yet",
+        }
+    }
 }
 
 /// A move from one backend to another.
@@ -163,6 +176,19 @@ impl TransitionReason {
             Self::Recovered => "Recovered",
             Self::NoneHealthy => "NoneHealthy",
             Self::Requested => "Requested",
+        }
+    }
+
+    /// What it means, for people; `None` for evidence, which has its own words.
+    pub fn meaning(self) -> Option<&'static str> {
+        match self {
+            Self::Failed(_) => None,
+            Self::Suspended => Some("the backend was taken out of service"),
+            Self::Excluded => Some("the route must not use the backend any more: residency or sender domain"),
+            Self::RemovedFromRoute => Some("the backend is no longer in the route's list"),
+            Self::Recovered => Some("a more preferred backend has recovered"),
+            Self::NoneHealthy => Some("nobody can deliver, and the policy prefers the preferred one"),
+            Self::Requested => Some("a person asked for it"),
         }
     }
 

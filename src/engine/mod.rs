@@ -9,25 +9,35 @@
 
 mod candidate;
 mod decision;
+#[cfg(test)]
+mod docs_tests;
 mod evidence;
 mod explanation;
+mod fleet;
 mod holds;
 mod judgement;
+mod latency;
 mod memory;
+mod observers;
 mod placement;
 #[cfg(test)]
 pub(crate) mod promises_tests;
 mod requests;
 #[cfg(test)]
 pub(crate) mod testing;
+mod verdict;
+mod window;
 
 pub use candidate::{Candidate, Capacity, Exclusion, Standing};
 pub use decision::{Announcement, Decision, Situation, decide};
-pub use evidence::{Evidence, Verdict};
+pub use evidence::Evidence;
 pub use explanation::{Explanation, Prospect, Reason};
+pub use fleet::{Fleet, suspects};
 pub use holds::{Hold, HoldReason, TIMERS, Timer};
-pub use judgement::{Health, Judgement, Observation};
+pub use judgement::{Health, Judgement, News, Observation};
 pub use memory::{
     Action, Answer, MAX_HISTORY, Memory, Pause, Ramp, Request, Share, State, Switch, Transition, TransitionKind,
     TransitionReason,
 };
+pub use observers::{Agreement, Observer, Sighting};
+pub use verdict::Verdict;

@@ -29,6 +29,12 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// Annotation that names the route's active backend, for people.
 pub const BACKEND_ANNOTATION: &str = "mailfailover.io/sending-backend";
 
+/// Annotation that names the transition that led the output where it leads.
+///
+/// So every decision rewrites every output that it concerns, and a write of an earlier one that arrives late, from a leader that was
+/// suspended or over a connection that stalled, meets another version and is refused.
+pub const TRANSITION_ANNOTATION: &str = "mailfailover.io/transition";
+
 /// The route that owns outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -43,6 +49,8 @@ pub struct Owner {
 pub struct Target<'a> {
     /// How much of the mail it shall carry.
     pub percent: u8,
+    /// The id of the route's latest transition; 0 before the first.
+    pub transition: i64,
     /// Name of the `SendingBackend`.
     pub name: &'a str,
     /// What it is.
@@ -95,13 +103,19 @@ fn nearest_even_split<'t, 'a>(targets: &'t [Target<'a>]) -> Vec<&'t Target<'a>> 
     targets.iter().filter(|target| chosen.contains(&target.name)).collect()
 }
 
-fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], backend: Option<&str>) -> ObjectMeta {
+fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option<&Target<'_>>) -> ObjectMeta {
     let labels = labels.iter().chain(&[(MANAGED_BY_LABEL, MANAGED_BY)]);
     ObjectMeta {
         name: Some(name),
         namespace: Some(owner.key.namespace.to_string()),
         labels: Some(labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()),
-        annotations: backend.map(|backend| [(BACKEND_ANNOTATION.to_owned(), backend.to_owned())].into()),
+        annotations: target.map(|target| {
+            [
+                (BACKEND_ANNOTATION.to_owned(), target.name.to_owned()),
+                (TRANSITION_ANNOTATION.to_owned(), target.transition.to_string()),
+            ]
+            .into()
+        }),
         owner_references: Some(vec![OwnerReference {
             api_version: format!("{}/{}", api::GROUP, api::VERSION),
             kind: "MailRoute".to_owned(),
@@ -179,7 +193,7 @@ mod tests {
             (&[], &[]),
         ];
         for (percents, expected) in cases {
-            let target = |(name, percent)| Target { percent, name, backend: &backend, addresses: None };
+            let target = |(name, percent)| Target { percent, transition: 0, name, backend: &backend, addresses: None };
             let targets: Vec<_> = ["a", "b", "c"].into_iter().zip(percents.iter().copied()).map(target).collect();
             let names: Vec<_> = nearest_even_split(&targets).iter().map(|target| target.name).collect();
             assert_eq!(names, *expected, "{percents:?}");

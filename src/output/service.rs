@@ -59,7 +59,7 @@ pub(super) fn endpoint_slices(
                 owner,
                 if index == 0 { format!("{}-{name}", output.name) } else { format!("{}-{name}-{index}", output.name) },
                 &[(SERVICE_NAME_LABEL, &output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)],
-                Some(target.name),
+                Some(target),
             ),
             address_type: address_type.to_owned(),
             endpoints: endpoints.collect(),
@@ -116,7 +116,13 @@ mod tests {
             sender_domains: vec![],
         };
         let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();
-        let target = Target { percent: 100, name: "relay", backend: &backend, addresses: Some(addresses.clone()) };
+        let target = Target {
+            percent: 100,
+            transition: 0,
+            name: "relay",
+            backend: &backend,
+            addresses: Some(addresses.clone()),
+        };
         endpoint_slices(&owner, &output, &target, 0, &addresses)
     }
 

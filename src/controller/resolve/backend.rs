@@ -175,3 +175,7 @@ fn warm_up(api::WarmUpSpec { started_at, schedule }: &api::WarmUpSpec) -> Result
         schedule: schedule.iter().map(day).collect::<Result<_, _>>()?,
     })
 }
+
+#[cfg(test)]
+#[path = "backend_tests.rs"]
+mod tests;

@@ -158,3 +158,7 @@ fn ramp(spec: &[api::RampStepSpec]) -> Result<Vec<RampStep>, Rejection> {
     }
     Ok(steps)
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -91,3 +91,7 @@ fn jurisdictions(api::ResidencySpec { jurisdictions }: &api::ResidencySpec) -> R
     }
     Ok(texts(jurisdictions))
 }
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod tests;
