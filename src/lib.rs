@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod engine;
+pub mod explain;
 pub mod kubernetes;
 pub mod leader;
 pub mod lint;
