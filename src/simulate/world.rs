@@ -117,6 +117,8 @@ struct Skipping {
     reach: Duration,
     /// When everything will have been at rest for so long.
     calm_at: Timestamp,
+    /// What the source has promised last.
+    constant_until: Timestamp,
 }
 
 impl<S: Source> World<S> {
@@ -174,7 +176,7 @@ impl<S: Source> World<S> {
         };
         let thresholds = self.fleet.backends.iter().flat_map(|backend| &backend.thresholds);
         let reach = thresholds.map(reach).max().unwrap_or_default() + self.streams.iter().map(|stream| stream.stride).max().unwrap_or_default() * 2;
-        self.skipping = Some(Skipping { reach, calm_at: self.now + reach });
+        self.skipping = Some(Skipping { reach, calm_at: self.now + reach, constant_until: self.now });
         self
     }
 
@@ -327,15 +329,19 @@ impl<S: Source> World<S> {
         }
     }
 
-    fn next_round(&self, index: usize) -> u64 {
+    fn next_round(&mut self, index: usize) -> u64 {
         let state = &self.streams[index];
         let next = state.round + 1;
-        let Some(skipping) = self.skipping.as_ref().filter(|skipping| self.now >= skipping.calm_at) else {
-            return next;
-        };
-        let resume_at = self.source.constant_until(self.now) - skipping.reach;
-        let target = resume_at.min(self.now + state.stride);
-        if target > self.now { next.max(state.schedule.round_at(target)) } else { next }
+        let Some(skipping) = &mut self.skipping else { return next };
+        let constant_until = self.source.constant_until(self.now);
+        if constant_until != skipping.constant_until {
+            // The promise is a new one: answers may have changed, though this one has not.
+            skipping.constant_until = constant_until;
+            skipping.calm_at = self.now + skipping.reach;
+        }
+        let target = (constant_until - skipping.reach).min(self.now + state.stride);
+        let may_skip = self.now >= skipping.calm_at && target > self.now;
+        if may_skip { next.max(state.schedule.round_at(target)) } else { next }
     }
 
     fn observe(&mut self, index: usize, finding: &Finding, recorder: &mut impl Recorder) {
