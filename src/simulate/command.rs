@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Fleet, Overrides, Scenario, Simulation, is_scenario, json, parse, prepare, table};
+use super::{chart, Fleet, Overrides, Scenario, Simulation, is_scenario, json, parse, prepare, table};
 use crate::cli::{SimulateArguments, SimulationFormat};
 use crate::manifests::{self, Manifest, Objects};
 
@@ -33,6 +33,10 @@ fn attempt(arguments: &SimulateArguments, out: &mut impl Write) -> Result<u8, Ve
         SimulationFormat::Table => table(&simulation, &outcome),
         SimulationFormat::Json => json(&simulation, &outcome).map_err(|error| vec![error.to_string()])?,
     };
+    if let Some(path) = &arguments.chart {
+        fs::write(path, chart(&simulation, &outcome))
+            .map_err(|error| vec![format!("{} cannot be written: {error}", path.display())])?;
+    }
     out.write_all(text.as_bytes()).map_err(|error| vec![format!("the timeline cannot be printed: {error}")])?;
     let is_met = outcome.checked.iter().all(|checked| checked.is_met);
     Ok(if is_met { 0 } else { UNMET })

@@ -12,6 +12,7 @@
 //! What it leaves out: decisions are carried out at once, an observer knows at once what another sees, every backend has one address,
 //! mail is spread evenly over time, and the one who decides is never replaced.
 
+mod chart;
 mod command;
 mod draw;
 mod expect;
@@ -30,6 +31,7 @@ mod timeline;
 mod words;
 mod world;
 
+pub use chart::chart;
 pub use command::{load, run};
 pub use expect::Checked;
 pub use fleet::Fleet;

@@ -106,6 +106,7 @@ pub fn prepare(
         warnings,
         checks,
         event_texts: texts,
+        is_lasting: scenario.events.iter().map(|event| event.value.request.is_none()).collect(),
         fleet,
     })
 }

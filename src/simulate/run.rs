@@ -32,6 +32,8 @@ pub struct Simulation {
     pub(super) checks: Vec<Check>,
     /// By event.
     pub(super) event_texts: Vec<String>,
+    /// By event: what a person asks is over at once.
+    pub(super) is_lasting: Vec<bool>,
 }
 
 /// What came of a simulation.

@@ -51,7 +51,11 @@ impl Simulation {
         match what {
             What::Event { event, is_over } => Line {
                 subject: "scenario".to_owned(),
-                change: if *is_over { "ends".to_owned() } else { "begins".to_owned() },
+                change: match (is_over, self.is_lasting[*event]) {
+                    (true, _) => "ends".to_owned(),
+                    (false, true) => "begins".to_owned(),
+                    (false, false) => "happens".to_owned(),
+                },
                 why: self.event_texts[*event].clone(),
             },
             What::Verdict(VerdictChange { backend, health, class, is_throttled, message }) => Line {
