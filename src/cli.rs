@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::crds_yaml;
 use crate::explain;
 use crate::lint::{Format, Severity};
 use crate::model::Timestamp;
+use crate::simulate;
 use crate::telemetry::LogFormat;
 
 /// Moves outgoing mail to a standby when a sending backend fails.
@@ -38,6 +39,11 @@ pub enum Command {
     /// Say why something is as it is.
     #[command(subcommand)]
     Explain(Explanation),
+    /// Show what would become of mail in a scenario of faults: health, decisions, holds and shares over time.
+    ///
+    /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateArguments),
 }
 
 /// What can be explained.
@@ -57,6 +63,11 @@ const LINT_EXAMPLES: &str = "Examples:
   mail-failover lint mail.yaml deploy/
   kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover lint -
   mail-failover lint --fail-on warning --output github mail.yaml";
+
+const SIMULATE_EXAMPLES: &str = "Examples:
+  mail-failover simulate examples/scenarios/ses-account-paused.yaml
+  mail-failover simulate mail.yaml --scenario outage.yaml --chart outage.svg
+  kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover simulate - --scenario outage.yaml --output json";
 
 /// How the operator runs.
 #[derive(Debug, Args)]
@@ -182,6 +193,44 @@ fn timestamp(text: &str) -> Result<Timestamp, String> {
     let parsed = text.parse::<jiff::Timestamp>();
     let parsed = parsed.map_err(|error| format!("{error}; use a time such as 2026-11-24T08:00:00Z"))?;
     Ok(Timestamp::from_micros(parsed.as_microsecond()))
+}
+
+/// What is simulated, and what is shown of it.
+#[derive(Debug, Args)]
+pub struct SimulateArguments {
+    /// Manifests, folders of them, `-` for the standard input, and a scenario. A scenario can name its manifests itself.
+    #[arg(value_name = "FILE", required_unless_present = "scenario")]
+    pub files: Vec<PathBuf>,
+
+    /// The scenario, where it is not among the files.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+
+    /// How the timeline is printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: SimulationFormat,
+
+    /// Draw the timeline into this SVG file as well.
+    #[arg(long, value_name = "FILE.svg")]
+    pub chart: Option<PathBuf>,
+
+    /// How long the simulation lasts, instead of what the scenario says: 90s, 6h, 7d.
+    #[arg(long, alias = "until", value_name = "DURATION", value_parser = simulate::span)]
+    pub duration: Option<Duration>,
+
+    /// What determines chance, instead of what the scenario says.
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+}
+
+/// How the timeline of a simulation is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SimulationFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs; see docs/simulate.md.
+    Json,
 }
 
 /// A duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.

@@ -14,5 +14,6 @@ pub mod manifests;
 pub mod model;
 pub mod output;
 pub mod probe;
+pub mod simulate;
 pub mod telemetry;
 pub mod watch;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mail_failover_operator::cli::{Cli, Command};
 use mail_failover_operator::clock::Clock;
-use mail_failover_operator::{app, cli, explain, lint};
+use mail_failover_operator::{app, cli, explain, lint, simulate};
 
 fn main() -> ExitCode {
     let result: Result<ExitCode, String> = match Cli::parse().command {
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
             &mut io::stdout().lock(),
             &mut io::stderr().lock(),
         ))),
+        Command::Simulate(arguments) => {
+            Ok(ExitCode::from(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("mail-failover: {error}");
