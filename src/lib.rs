@@ -9,6 +9,7 @@ pub mod engine;
 pub mod kubernetes;
 pub mod leader;
 pub mod model;
+pub mod observers;
 pub mod output;
 pub mod probe;
 pub mod telemetry;

@@ -30,5 +30,5 @@ mod route_status;
 pub mod run;
 mod status;
 pub mod step;
-mod time;
+pub(crate) mod time;
 pub mod world;
