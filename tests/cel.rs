@@ -29,11 +29,17 @@ fn backend() -> Value {
 }
 
 fn policy() -> Value {
-    json!({"hold": {"cooldown": "168h", "minimumStay": "0s"}, "failback": {"after": "10m"}})
+    json!({"failure": {"window": {"duration": "24h", "minimumSamples": 20, "failurePercent": 50}, "latency": {"percentile": 95, "above": "5m", "for": "1s"}},
+        "recovery": {"stableFor": "168h"},
+        "hold": {"cooldown": "168h", "minimumStay": "0s", "budget": {"switches": 3, "per": "1s"}},
+        "failback": {"after": "10m", "windows": [{"schedule": "0 2 * * *", "duration": "1m"}],
+            "ramp": [{"percent": 10, "for": "1s"}, {"percent": 50, "for": "168h"}]},
+        "objectives": {"recoveryTime": "24h"}})
 }
 
 fn route() -> Value {
-    json!({"backends": [{"name": "a"}, {"name": "b"}],
+    json!({"strategy": "ActiveActive", "backends": [{"name": "a", "weight": 2}, {"name": "b"}],
+        "traffic": {"peakPerSecond": 5}, "preferredRegions": ["eu-west-1", "eu-west-2"],
         "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}]})
 }
 
@@ -65,6 +71,7 @@ fn sound_specs_pass() {
     assert_eq!(refusals("SendingBackend", &service), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &policy()), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &json!({})), Vec::<String>::new());
+    assert_eq!(refusals("FailoverPolicy", &json!({"failback": {"ramp": []}, "objectives": {}})), Vec::<String>::new());
     assert_eq!(refusals("MailRoute", &route()), Vec::<String>::new());
 }
 
@@ -150,6 +157,107 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "FailoverPolicy",
             with(policy(), "/failback/after", json!("200h")),
             "spec.failback.after must be at most 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/window/duration", json!("999ms")),
+            "spec.failure.window.duration must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/window/duration", json!("24h1s")),
+            "spec.failure.window.duration must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/above", json!("0s")),
+            "spec.failure.latency.above must be more than 0s and at most 5m",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/above", json!("5m1s")),
+            "spec.failure.latency.above must be more than 0s and at most 5m",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/for", json!("999ms")),
+            "spec.failure.latency.for must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/for", json!("24h1s")),
+            "spec.failure.latency.for must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/recovery/stableFor", json!("168h1s")),
+            "spec.recovery.stableFor must be at most 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/hold/budget/per", json!("999ms")),
+            "spec.hold.budget.per must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/hold/budget/per", json!("168h1s")),
+            "spec.hold.budget.per must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/windows/0/duration", json!("59s")),
+            "spec.failback.windows[].duration must be between 1m and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/windows/0/duration", json!("168h1s")),
+            "spec.failback.windows[].duration must be between 1m and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/for", json!("999ms")),
+            "spec.failback.ramp[].for must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/for", json!("168h1s")),
+            "spec.failback.ramp[].for must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/percent", json!(50)),
+            "spec.failback.ramp[].percent must increase from step to step",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/percent", json!(51)),
+            "spec.failback.ramp[].percent must increase from step to step",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/recoveryTime", json!("999ms")),
+            "spec.objectives.recoveryTime must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/recoveryTime", json!("24h1s")),
+            "spec.objectives.recoveryTime must be between 1s and 24h",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/strategy", json!("ActivePassive")),
+            "spec.backends[].weight has an effect with strategy ActiveActive only",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/strategy", json!(null)),
+            "spec.backends[].weight has an effect with strategy ActiveActive only",
+        ),
+        ("MailRoute", with(route(), "/preferredRegions/-", json!("eu-west-1")), "spec.preferredRegions must be unique"),
+        (
+            "MailRoute",
+            with(route(), "/traffic", json!({})),
+            "at least one of spec.traffic.messagesPerDay and spec.traffic.peakPerSecond must be set",
         ),
         ("MailRoute", with(route(), "/backends/-", json!({"name": "a"})), "spec.backends[].name must be unique"),
         (

@@ -1,9 +1,8 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, PendingEvent};
+use super::{DOMAIN, MailRouteStatus, PLACE};
 
 /// One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,13 +34,13 @@ use super::{Health, PendingEvent};
         name = "State",
         type_ = "string",
         json_path = ".status.state",
-        description = "Preferred, FailedOver, Holding, NoneHealthy or Unknown"
+        description = "Preferred, FailedOver, FailingBack, Holding, Paused, NoneHealthy or Unknown"
     ),
     printcolumn(
         name = "Since",
         type_ = "date",
         json_path = ".status.since",
-        description = "Since when the active backend carries the mail"
+        description = "Since when the mail goes there"
     ),
     printcolumn(
         name = "Ready",
@@ -55,6 +54,8 @@ use super::{Health, PendingEvent};
 )]
 #[x_kube(
     validation = Rule::new("self.backends.all(b, self.backends.exists_one(c, c.name == b.name))").message("spec.backends[].name must be unique: a backend cannot stand in for itself"),
+    validation = Rule::new("(has(self.strategy) && self.strategy == 'ActiveActive') || self.backends.all(b, !has(b.weight))").message("spec.backends[].weight has an effect with strategy ActiveActive only: with ActivePassive the order of the list is the preference"),
+    validation = Rule::new("!has(self.preferredRegions) || self.preferredRegions.all(r, self.preferredRegions.exists_one(q, q == r))").message("spec.preferredRegions must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.service) || self.outputs.exists_one(p, has(p.service) && p.service.name == o.service.name))").message("spec.outputs[].service.name must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.configMap) || self.outputs.exists_one(p, has(p.configMap) && p.configMap.name == o.configMap.name))").message("spec.outputs[].configMap.name must be unique")
 )]
@@ -64,13 +65,39 @@ pub struct MailRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_ref: Option<PolicyReference>,
 
-    /// `ActivePassive`: all mail goes to one backend; the order of the list is the preference. Default: ActivePassive.
+    /// `ActivePassive`: all mail goes to one backend; the order of the list is the preference. `ActiveActive`: mail goes to every backend
+    /// that can deliver, by `weight`; the parts of those that cannot go to the others, as far as their `limits` allow. Default: ActivePassive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
 
     /// SendingBackends of the same namespace, most preferred first; 1 to 100.
     #[schemars(length(min = 1, max = 100))]
     pub backends: Vec<BackendReference>,
+
+    /// How much mail this is: by it the operator knows what part fits within the `limits` of a backend. Default: unknown, all of it
+    /// fits anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSpec>,
+
+    /// Where this mail may be handled. Default: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<ResidencySpec>,
+
+    /// Regions whose backends are preferred to all others, the best first, compared letter by letter with `location.region` of a
+    /// SendingBackend. Within a region the order of `backends` counts. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 63), regex(pattern = PLACE)))]
+    pub preferred_regions: Vec<String>,
+
+    /// Domains in the sender addresses of this mail, in any case; 1 to 64. A backend that has `senderDomains` carries it only if all of
+    /// them are there. Default: unknown, and any backend may carry it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = DOMAIN))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub sender_domains: Option<Vec<String>>,
 
     /// What is rewritten when the route switches; 1 to 16.
     #[schemars(length(min = 1, max = 16))]
@@ -92,6 +119,8 @@ pub struct PolicyReference {
 pub enum Strategy {
     /// All mail goes to one backend.
     ActivePassive,
+    /// Mail goes to all that can deliver.
+    ActiveActive,
 }
 
 /// A SendingBackend of the same namespace.
@@ -101,6 +130,42 @@ pub struct BackendReference {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+
+    /// Its part of the mail beside the weights of the others: of 100, 100 and 50 the last gets a fifth. With strategy ActiveActive only.
+    /// Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: Option<i32>,
+}
+
+/// How much mail a route carries. At least one of its fields must be set.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.messagesPerDay) || has(self.peakPerSecond)").message("at least one of spec.traffic.messagesPerDay and spec.traffic.peakPerSecond must be set"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrafficSpec {
+    /// Messages on a busy day, measured against `limits.messagesPerDay` and `limits.warmUp` of a SendingBackend. Default: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub messages_per_day: Option<i32>,
+
+    /// Messages in the busiest second, measured against `limits.messagesPerSecond` of a SendingBackend. Default: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub peak_per_second: Option<i32>,
+}
+
+/// Where mail may be handled.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResidencySpec {
+    /// Mail goes to backends of these jurisdictions and to no others, not even when none of them can deliver: `EU`. Compared letter by
+    /// letter with `location.jurisdiction` of a SendingBackend; one that does not say where it is gets none. 1 to 32.
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 63), regex(pattern = PLACE))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub jurisdictions: Vec<String>,
 }
 
 /// One thing that is rewritten when the route switches. Exactly one of its fields must be set.
@@ -168,170 +233,4 @@ pub enum ConfigMapFormat {
     Postfix,
     /// Environment variables.
     Env,
-}
-
-/// What the operator decided about a route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MailRouteStatus {
-    /// The `metadata.generation` this status speaks of; -1 before the first look.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-
-    /// The strategy in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<Strategy>,
-
-    /// Where the mail goes now.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
-    pub active: Vec<ActiveBackend>,
-
-    /// Since when `active` carries the mail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::micro_time_schema")]
-    pub since: Option<MicroTime>,
-
-    /// `Preferred`: the mail leaves by the first backend of the list. `FailedOver`: by another one. `Holding`: decisions wait, see
-    /// `hold`. `NoneHealthy`: no backend can deliver. `Unknown`: not enough evidence for a first decision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<RouteState>,
-
-    /// In one sentence, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub message: Option<String>,
-
-    /// Healthy backends of all: `2/3`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub healthy_backends: Option<String>,
-
-    /// Why the route does not move although it would, and until when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold: Option<HoldStatus>,
-
-    /// Each backend as this route's policy judges it, most preferred first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
-    pub backends: Vec<RouteBackendStatus>,
-
-    /// The latest transition with its times.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_transition: Option<TransitionStatus>,
-
-    /// Earlier transitions, newest first, at most 10, `lastTransition` included.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
-    pub history: Vec<TransitionStatus>,
-
-    /// Events that are decided but not published yet; empty when nothing is outstanding.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub pending_events: Vec<PendingEvent>,
-
-    /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. `FailedOver`: it leaves by another
-    /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
-    /// active backend. `Stalled`: present and True only while the spec cannot be used as it is.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "super::conditions_schema")]
-    pub conditions: Vec<Condition>,
-}
-
-/// A backend that carries mail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ActiveBackend {
-    /// Name of the SendingBackend.
-    #[schemars(length(max = 253))]
-    pub backend: String,
-    /// Its share of the mail in percent.
-    #[schemars(range(min = 0, max = 100))]
-    pub percent: i32,
-}
-
-/// Where a route stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(transform = super::without_description)]
-pub enum RouteState {
-    /// The mail leaves by the first backend of the list.
-    Preferred,
-    /// The mail leaves by another backend.
-    FailedOver,
-    /// Decisions wait.
-    Holding,
-    /// No backend can deliver.
-    NoneHealthy,
-    /// Not enough evidence for a first decision.
-    Unknown,
-}
-
-/// Why a route does not move although it would.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HoldStatus {
-    /// Cooldown, MinimumStay, Soak, ManualFailback, NoneHealthy, AwaitingEvidence, or ConfigurationRejected.
-    #[schemars(length(max = 64))]
-    pub reason: String,
-    /// When it ends by itself; absent when it does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::micro_time_schema")]
-    pub until: Option<MicroTime>,
-}
-
-/// A backend as a route's policy judges it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RouteBackendStatus {
-    /// Name of the SendingBackend.
-    #[schemars(length(max = 253))]
-    pub name: String,
-    /// The verdict.
-    pub health: Health,
-    /// Why, of a closed set: Ok, ConnectionRefused, …, Suspended, BackendNotFound.
-    #[schemars(length(max = 64))]
-    pub reason: String,
-    /// Since when the verdict stands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::micro_time_schema")]
-    pub since: Option<MicroTime>,
-}
-
-/// What kind of move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TransitionKind {
-    /// To a less preferred backend, or to one because the active one had to be left.
-    Failover,
-    /// Back to a more preferred backend.
-    Failback,
-}
-
-/// A move of the mail from one backend to another, with its times.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TransitionStatus {
-    /// Unique within the route; increases.
-    pub id: i64,
-    /// Failover or Failback.
-    pub kind: TransitionKind,
-    /// The backend that was left.
-    #[schemars(length(max = 253))]
-    pub from: String,
-    /// The backend that carries the mail since.
-    #[schemars(length(max = 253))]
-    pub to: String,
-    /// Why, of a closed set: the evidence class that made `from` Unhealthy, or Suspended, RemovedFromRoute, Recovered, NoneHealthy.
-    #[schemars(length(max = 64))]
-    pub reason: String,
-    /// When the first observation that led to it was begun.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::micro_time_schema")]
-    pub first_evidence_at: Option<MicroTime>,
-    /// When it was decided.
-    #[schemars(schema_with = "super::micro_time_schema")]
-    pub decided_at: MicroTime,
-    /// When every output was written; absent while it is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::micro_time_schema")]
-    pub applied_at: Option<MicroTime>,
 }

@@ -10,22 +10,28 @@
 mod crds;
 mod failover_policy;
 mod mail_route;
+mod mail_route_status;
 mod sending_backend;
 mod status;
 
 pub use crds::{crds, crds_yaml};
 pub use failover_policy::{
-    FailbackMode, FailbackSpec, FailoverPolicy, FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, HoldSpec,
-    RecoverySpec, WhenNoneHealthy,
+    BudgetSpec, FailbackMode, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
+    FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec, ObjectivesSpec,
+    RampStepSpec, RecoverySpec, WhenNoneHealthy,
 };
 pub use mail_route::{
-    ActiveBackend, BackendReference, ConfigMapFormat, ConfigMapOutput, HoldStatus, MailRoute, MailRouteSpec,
-    MailRouteStatus, OutputSpec, PolicyReference, RouteBackendStatus, RouteState, ServiceOutput, ServiceOutputPort,
-    Strategy, TransitionKind, TransitionStatus,
+    BackendReference, ConfigMapFormat, ConfigMapOutput, MailRoute, MailRouteSpec, OutputSpec, PolicyReference,
+    ResidencySpec, ServiceOutput, ServiceOutputPort, Strategy, TrafficSpec,
+};
+pub use mail_route_status::{
+    ActiveBackend, HoldStatus, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
+    RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
 };
 pub use sending_backend::{
-    BackendType, CaReference, Health, ProbeDepth, ProbeSpec, ProbeStatus, SendingBackend, SendingBackendSpec,
-    SendingBackendStatus, ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec,
+    BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeSpec, ProbeStatus, SenderDomain,
+    SendingBackend, SendingBackendSpec, SendingBackendStatus, ServiceReference, SmtpProbe, SmtpServer, TlsMode,
+    TlsSpec, WarmUpSpec,
 };
 pub use status::PendingEvent;
 
@@ -33,6 +39,11 @@ pub use status::PendingEvent;
 pub const GROUP: &str = "mailfailover.io";
 /// The API version.
 pub const VERSION: &str = "v1alpha1";
+
+/// A region, a jurisdiction or a failure domain: what a label's value may be.
+const PLACE: &str = "^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$";
+/// A domain name without a final dot (RFC 1123 §2.1), in any case.
+const DOMAIN: &str = r"^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
 
 /// Schema of a Go-style duration: `200ms`, `10s`, `1h30m`.
 fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -77,4 +88,14 @@ fn without_description(schema: &mut schemars::Schema) {
 /// Schema of a time with microseconds.
 fn micro_time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
+}
+
+/// Schema of a time that a user writes, as RFC 3339 has it. The API server's `date-time` alone lets a time without a zone pass.
+fn time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "format": "date-time",
+        "maxLength": 40,
+        "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$",
+    })
 }

@@ -1,11 +1,11 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PendingEvent;
+use super::{DOMAIN, PLACE, PendingEvent};
 
 /// One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster.
 ///
@@ -33,7 +33,7 @@ use super::PendingEvent;
         name = "Health",
         type_ = "string",
         json_path = ".status.health",
-        description = "Healthy, Unhealthy or Unknown"
+        description = "Healthy, Degraded, Unhealthy or Unknown"
     ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Why"),
     printcolumn(name = "Since", type_ = "date", json_path = ".status.since", description = "Since when"),
@@ -85,6 +85,20 @@ pub struct SendingBackendSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub probes: Option<Vec<ProbeSpec>>,
+
+    /// Where it is run. Default: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<LocationSpec>,
+
+    /// How much mail it takes. A route that says in `traffic` how much it carries sends no more here. Default: any amount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
+
+    /// The domains it may send for; 1 to 64. A route that has other `senderDomains`, too, sends nothing here. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["domain".into()]))]
+    pub sender_domains: Option<Vec<SenderDomain>>,
 
     /// Planned maintenance: no new mail is sent here, and its failures raise no alarm. A route whose active backend is
     /// suspended moves at once to the next healthy one. Default: false.
@@ -242,6 +256,68 @@ pub enum ProbeDepth {
     StartTls,
 }
 
+/// Where a backend is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocationSpec {
+    /// A region, by any name that `preferredRegions` of a MailRoute uses, too: `eu-west-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = PLACE))]
+    pub region: Option<String>,
+
+    /// Whose law applies, by any name that `residency.jurisdictions` of a MailRoute uses, too: `EU`. Mail of a route with `residency`
+    /// never comes here while it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = PLACE))]
+    pub jurisdiction: Option<String>,
+
+    /// What fails together with it: `aws`. When all fail at once, backends of one failure domain count as one. Default: none but itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = PLACE))]
+    pub failure_domain: Option<String>,
+}
+
+/// How much mail a backend takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitsSpec {
+    /// Messages a second. Default: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages_per_second: Option<i32>,
+
+    /// Messages a day. Default: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub messages_per_day: Option<i32>,
+
+    /// How much may be sent on each of the first days: a new address earns its reputation slowly. Default: no warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUpSpec>,
+}
+
+/// How much may be sent on each of the first days.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WarmUpSpec {
+    /// When the first day begins (RFC 3339): `2026-11-01T00:00:00Z`. Each day is 24 hours; before it, the first day's number holds.
+    #[schemars(schema_with = "super::time_schema")]
+    pub started_at: Time,
+
+    /// Messages on the first day, the second, and so on; afterwards warm-up limits nothing. 1 to 90 days.
+    #[schemars(length(min = 1, max = 90), inner(range(min = 1, max = 1_000_000_000)))]
+    pub schedule: Vec<i32>,
+}
+
+/// A domain that a backend may send for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SenderDomain {
+    /// The domain in sender addresses, in any case, without `@`; an internationalized one as A-labels: `shop.example`, `xn--bcher-kva.example`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = DOMAIN))]
+    pub domain: String,
+}
+
 /// What the operator knows of a backend.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -259,8 +335,8 @@ pub struct SendingBackendStatus {
     #[schemars(length(max = 512))]
     pub host: Option<String>,
 
-    /// Whether mail can leave this way: Healthy, Unhealthy, or Unknown while there is not enough evidence. Judged with the
-    /// thresholds of the routes that use this backend (the documented defaults when none does); where their verdicts differ, the worst is shown.
+    /// Whether mail can leave this way: Healthy, Degraded (slowly), Unhealthy, or Unknown while there is not enough evidence. Judged with
+    /// the thresholds of the routes that use this backend (the documented defaults when none does); where their verdicts differ, the worst is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
 
@@ -319,6 +395,8 @@ pub enum BackendType {
 pub enum Health {
     /// Mail can leave this way.
     Healthy,
+    /// Mail can leave this way, slower than the policy allows.
+    Degraded,
     /// Mail cannot leave this way.
     Unhealthy,
     /// Not enough evidence.

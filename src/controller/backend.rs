@@ -13,7 +13,7 @@ use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined,
 use super::step::{Step, Subject};
 use super::time::{micro_time, timestamp};
 use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
-use crate::engine::{Evidence, Health, Judgement, Verdict};
+use crate::engine::{Evidence, Health, Judgement, News, Verdict};
 use crate::model::{
     Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
 };
@@ -101,7 +101,7 @@ impl BackendEntry {
         let Some(usable) = &self.usable else { return false };
         let probes: Vec<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
         self.certificates.retain(|probe, _| probes.contains(probe));
-        self.evidence.track(thresholds, &probes, now)
+        self.evidence.track(thresholds, &usable.probes, now)
     }
 
     /// The probes that have to be set or removed for what is known now.
@@ -135,12 +135,12 @@ impl BackendEntry {
     }
 
     /// Takes a round into account. Returns whether anything that status or outputs show may have changed.
-    pub(super) fn observe(&mut self, report: &ProbeReport) -> bool {
+    pub(super) fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> bool {
         if report.revision != self.revision {
             return false;
         }
         let was_observed = self.evidence.is_observed();
-        let mut changed = self.evidence.observe(report);
+        let mut changed = self.evidence.observe(report, now) == News::Turned;
         changed |= was_observed != self.evidence.is_observed();
         changed |= self.note_addresses(&report.resolution);
         changed |= self.note_certificate(report);
@@ -256,7 +256,7 @@ impl BackendEntry {
         now: Timestamp,
     ) -> SendingBackendStatus {
         let generation = object.metadata.generation.unwrap_or_default();
-        let worst = self.usable.as_ref().and_then(|_| self.evidence.worst());
+        let worst = self.usable.as_ref().and_then(|_| self.evidence.worst(now));
         let verdict = worst.as_ref().map(|(verdict, _)| verdict);
         let suspended = object.spec.suspended.unwrap_or(false);
         let rejections: Vec<_> = self.rejection().cloned().into_iter().collect();
@@ -269,6 +269,10 @@ impl BackendEntry {
         match verdict {
             Some(Verdict { health: Health::Healthy, .. }) => {
                 conditions.set("Healthy", Some(true), EvidenceClass::Ok.as_str(), "mail can leave this way");
+            }
+            Some(Verdict { health: Health::Degraded, class, message, .. }) => {
+                let message = format!("mail can leave this way, slower than it should: {message}");
+                conditions.set("Healthy", Some(true), class.as_str(), &message);
             }
             Some(Verdict { health: Health::Unhealthy, class, message, .. }) => {
                 conditions.set("Healthy", Some(false), class.as_str(), message);
@@ -290,7 +294,7 @@ impl BackendEntry {
 
         let (r#type, host) = place(&object.spec);
         let (reason, message) = match (verdict, rejections.first()) {
-            (Some(verdict), _) => (verdict.class.as_str(), verdict.message.as_str()),
+            (Some(verdict), _) => (verdict.class.as_str(), &*verdict.message),
             (None, Some(rejection)) => (rejection.reason, rejection.message.as_str()),
             (None, None) => (EvidenceClass::Inconclusive.as_str(), ""),
         };
@@ -319,14 +323,20 @@ impl BackendEntry {
         let mut tellings = vec![];
         if let Some(verdict) = verdict.filter(|_| !suspended) {
             match (before.health, verdict.health) {
-                (Some(api::Health::Unhealthy), Health::Healthy) => {
+                (Some(api::Health::Unhealthy), Health::Healthy | Health::Degraded) => {
                     tellings.push((Telling::BackendRecovered, "mail can leave this way again".to_owned()));
                 }
-                (None | Some(api::Health::Healthy | api::Health::Unknown), Health::Unhealthy) => {
+                (
+                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
+                    Health::Unhealthy,
+                ) => {
                     let note = format!("{}: {}", verdict.class.as_str(), verdict.message);
                     tellings.push((Telling::BackendUnhealthy, note));
                 }
-                (None | Some(api::Health::Healthy | api::Health::Unknown), Health::Healthy | Health::Unknown)
+                (
+                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
+                    Health::Healthy | Health::Degraded | Health::Unknown,
+                )
                 | (Some(api::Health::Unhealthy), Health::Unhealthy | Health::Unknown) => {}
             }
         }
@@ -383,6 +393,7 @@ fn probe_status((name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus 
 pub(super) fn api_health(health: Health) -> api::Health {
     match health {
         Health::Healthy => api::Health::Healthy,
+        Health::Degraded => api::Health::Degraded,
         Health::Unhealthy => api::Health::Unhealthy,
         Health::Unknown => api::Health::Unknown,
     }
@@ -391,6 +402,7 @@ pub(super) fn api_health(health: Health) -> api::Health {
 fn engine_health(health: api::Health) -> Health {
     match health {
         api::Health::Healthy => Health::Healthy,
+        api::Health::Degraded => Health::Degraded,
         api::Health::Unhealthy => Health::Unhealthy,
         api::Health::Unknown => Health::Unknown,
     }
@@ -404,7 +416,7 @@ pub(super) fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
 }
 
 /// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
-pub(super) fn persisted_verdict(
+pub(crate) fn persisted_verdict(
     verdict: &api::RouteBackendStatus,
     backend: Option<&SendingBackendStatus>,
 ) -> Option<Judgement> {

@@ -23,6 +23,8 @@ pub(super) enum Telling {
     FailedBack,
     NoneHealthy,
     Recovered,
+    RequestDone,
+    RequestRefused,
     ConfigurationRejected,
     OutputRefused,
     BackendUnhealthy,
@@ -36,6 +38,8 @@ impl Telling {
             Self::FailedBack => "FailedBack",
             Self::NoneHealthy => "NoneHealthy",
             Self::Recovered => "Recovered",
+            Self::RequestDone => "RequestDone",
+            Self::RequestRefused => "RequestRefused",
             Self::ConfigurationRejected => "ConfigurationRejected",
             Self::OutputRefused => "OutputRefused",
             Self::BackendUnhealthy => "BackendUnhealthy",
@@ -47,6 +51,7 @@ impl Telling {
         match self {
             Self::FailedOver | Self::FailedBack => "Switch",
             Self::NoneHealthy | Self::Recovered | Self::BackendUnhealthy | Self::BackendRecovered => "Judge",
+            Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused => "Write",
         }
@@ -56,10 +61,11 @@ impl Telling {
         match self {
             Self::FailedOver
             | Self::NoneHealthy
+            | Self::RequestRefused
             | Self::ConfigurationRejected
             | Self::OutputRefused
             | Self::BackendUnhealthy => true,
-            Self::FailedBack | Self::Recovered | Self::BackendRecovered => false,
+            Self::FailedBack | Self::Recovered | Self::RequestDone | Self::BackendRecovered => false,
         }
     }
 }

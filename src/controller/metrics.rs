@@ -63,8 +63,15 @@ struct TransitionLabels {
     reason: String,
 }
 
-const STATES: [RouteState; 5] =
-    [RouteState::Preferred, RouteState::FailedOver, RouteState::Holding, RouteState::NoneHealthy, RouteState::Unknown];
+const STATES: [RouteState; 7] = [
+    RouteState::Preferred,
+    RouteState::FailedOver,
+    RouteState::FailingBack,
+    RouteState::Holding,
+    RouteState::Paused,
+    RouteState::NoneHealthy,
+    RouteState::Unknown,
+];
 
 impl Metrics {
     /// Metrics in this registry.
@@ -184,7 +191,9 @@ fn state_labels(key: &ObjectKey, state: RouteState) -> RouteStateLabels {
     let state = match state {
         RouteState::Preferred => "Preferred",
         RouteState::FailedOver => "FailedOver",
+        RouteState::FailingBack => "FailingBack",
         RouteState::Holding => "Holding",
+        RouteState::Paused => "Paused",
         RouteState::NoneHealthy => "NoneHealthy",
         RouteState::Unknown => "Unknown",
     };

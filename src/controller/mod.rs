@@ -14,7 +14,7 @@
 //! here reads a clock except through the `now` it is given.
 
 pub mod applier;
-mod backend;
+pub(crate) mod backend;
 mod backoff;
 pub mod ca;
 mod events;
@@ -24,8 +24,10 @@ mod known;
 pub mod metrics;
 mod policy;
 mod references;
+pub(crate) mod request;
 pub mod resolve;
 mod route;
+pub(crate) mod route_memory;
 mod route_status;
 pub mod run;
 mod status;

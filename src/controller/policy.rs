@@ -1,8 +1,8 @@
 //! One `FailoverPolicy`: what it means, and who uses it.
 
 use super::backoff::Backoff;
-use super::known::Known;
-use super::resolve;
+use super::known::{Known, note, unreadable_rejection};
+use super::resolve::{self, Rejection};
 use super::status::{Conditions, patch};
 use super::step::{Step, Subject};
 use crate::api::{FailoverPolicy, FailoverPolicyStatus};
@@ -16,13 +16,27 @@ const MAX_ROUTES: usize = 100;
 pub(super) struct PolicyEntry {
     /// `None` once it is deleted.
     pub(super) object: Option<Known<FailoverPolicy>>,
+    resolved: Option<Result<Policy, Rejection>>,
     pub(super) backoff: Backoff,
 }
 
 impl PolicyEntry {
-    /// What it says, if it can be read.
-    pub(super) fn policy(&self) -> Option<Policy> {
-        Some(resolve::policy(&self.object.as_ref()?.readable()?.spec))
+    /// Takes note of a version of it. Returns whether it says anything new.
+    pub(super) fn take(&mut self, known: Known<FailoverPolicy>) -> bool {
+        if !note(&mut self.object, known) {
+            return false;
+        }
+        // Once for all routes that use it: a window's schedule takes a while to parse.
+        self.resolved = self.object.as_ref().map(|known| match known {
+            Known::Readable(object) => resolve::policy(&object.spec),
+            Known::Unreadable(unreadable) => Err(unreadable_rejection(unreadable)),
+        });
+        true
+    }
+
+    /// What it says, if it can be used; `None` once it is deleted.
+    pub(super) fn policy(&self) -> Option<&Result<Policy, Rejection>> {
+        self.resolved.as_ref()
     }
 
     /// A status was written: what is known is now this.
@@ -42,7 +56,13 @@ impl PolicyEntry {
         let before = object.status.clone().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         let mut conditions = Conditions::new(&before.conditions, generation, now);
-        conditions.set("Ready", Some(true), "Accepted", "accepted");
+        match &self.resolved {
+            Some(Err(rejection)) => {
+                conditions.set("Ready", Some(false), rejection.reason, &rejection.message);
+                conditions.set_stalled(std::slice::from_ref(rejection));
+            }
+            Some(Ok(_)) | None => conditions.set("Ready", Some(true), "Accepted", "accepted"),
+        }
         let mut routes: Vec<_> = routes.map(|route| route.key.name.to_string()).collect();
         routes.sort();
         let status = FailoverPolicyStatus {

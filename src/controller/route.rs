@@ -8,13 +8,15 @@ use super::backend::BackendEntry;
 use super::backoff::{Backoff, WriteBudget};
 use super::events;
 use super::known::{Known, unreadable_rejection};
+use super::request;
 use super::resolve::{self, Rejection};
-use super::route_status::{Actuation, Drafting, memory};
+use super::route_memory::memory;
+use super::route_status::{Actuation, Drafting};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
 use crate::api::{MailRoute, MailRouteStatus};
-use crate::engine::{Candidate, Decision, Health, Standing, decide};
-use crate::model::{EvidenceClass, ObjectKey, Policy, Route, Thresholds, Timestamp};
+use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, decide};
+use crate::model::{Member, ObjectKey, Policy, Route, Thresholds, Timestamp};
 use crate::output::{Observed, OutputKey, OutputKind, Owner, Target, Write, desired, writes};
 
 /// A refused output is tried again after so long: whoever is in the way may be gone, and not everything in the way is watched.
@@ -33,8 +35,12 @@ pub(super) struct RouteEntry {
     policy_problem: Option<Rejection>,
     /// Whether it was read afresh since this replica became the leader.
     pub(super) is_confirmed: bool,
+    /// The latest transition told of by an output for which the route was read afresh.
+    confirmed_for: Option<i64>,
     /// Whether every backend has been heard of at least once since this process began.
     is_observed: bool,
+    /// Whether any answer of a standby, even one that changes no verdict, may let it move.
+    pub(super) awaits_confirmation: bool,
     refused: BTreeMap<OutputKey, Refusal>,
     published: BTreeSet<String>,
     budget: Option<WriteBudget>,
@@ -54,6 +60,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) instance: &'a str,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     pub(super) observed: &'a Observed,
+    /// Every failure domain of the fleet fails at once.
+    pub(super) is_storm: bool,
     /// The other route that has the better claim to an output, if there is one.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -112,6 +120,11 @@ impl RouteEntry {
         self.status()?.active.first().map(|active| active.backend.as_str())
     }
 
+    /// Whether mail goes there, as far as is persisted.
+    fn carries(&self, backend: &str) -> bool {
+        self.status().is_some_and(|status| status.active.iter().any(|active| active.backend == backend))
+    }
+
     /// Its status as it is known.
     pub(super) fn status(&self) -> Option<&MailRouteStatus> {
         self.object.as_ref()?.readable()?.status.as_ref()
@@ -168,8 +181,20 @@ impl RouteEntry {
         }
     }
 
-    /// The next missing step: confirm, decide, write the outputs, publish, write the rest of the status.
+    /// The next missing step, and when to look again: at a timer of the decision, or when evidence gets stale.
     pub(super) fn next(&mut self, subject: &Subject, around: &Surroundings<'_>) -> Next {
+        let Next { step, wake_at } = self.next_step(subject, around);
+        let route = self.usable.as_ref();
+        let entries = route
+            .iter()
+            .flat_map(|route| &route.backends)
+            .filter_map(|member| around.backends.get(&subject.key.sibling(member.name.clone())));
+        let stale_at = entries.filter_map(|entry| entry.evidence.next_change_at(around.now)).min();
+        Next { step, wake_at: [wake_at, stale_at].into_iter().flatten().min() }
+    }
+
+    /// The next missing step: confirm, decide, write the outputs, publish, write the rest of the status.
+    fn next_step(&mut self, subject: &Subject, around: &Surroundings<'_>) -> Next {
         if !self.is_confirmed {
             return Next { step: Some((Step::Confirm, None)), wake_at: None };
         }
@@ -177,6 +202,7 @@ impl RouteEntry {
         let owner = Owner { key: subject.key.clone(), uid: object.metadata.uid.clone().unwrap_or_default() };
         let is_being_deleted = object.metadata.deletion_timestamp.is_some();
         let before = object.status.clone().unwrap_or_default();
+        let request = request::of(object);
         let Some(route) = self.usable.clone() else {
             return self.report(subject, around, None, &Actuation::Waiting, &[]);
         };
@@ -185,14 +211,29 @@ impl RouteEntry {
         }
 
         let memory = memory(&before);
+        if self.is_outdated(&owner, &memory, around) {
+            return Next { step: Some((Step::Confirm, None)), wake_at: None };
+        }
         let candidates = self.candidates(subject, &route, around);
-        let decision = decide(around.now, self.policy.as_ref(), &candidates, &memory);
-        if decision.memory.active != memory.active || !decision.announcements.is_empty() {
+        let decision = decide(
+            &Situation {
+                now: around.now,
+                policy: self.policy.as_ref(),
+                strategy: route.strategy,
+                preferred_regions: &route.preferred_regions,
+                candidates: &candidates,
+                is_storm: around.is_storm,
+                request: request.as_ref(),
+            },
+            &memory,
+        );
+        self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
+        if !is_persisted(&decision.memory, &memory) || !decision.announcements.is_empty() {
             self.budget = None;
             return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
         }
 
-        let mut plan = self.plan(&owner, &route, decision.memory.active.as_deref(), around);
+        let mut plan = self.plan(&owner, &route, &decision.memory, around);
         // The garbage collector takes away what a route under deletion owns: making it anew would be a race with it.
         plan.writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
         let (actuation, ends_at) = match self.actuate(plan, around.now) {
@@ -211,6 +252,18 @@ impl RouteEntry {
             return Next { step: Some((Step::PublishEvents(outstanding), None)), wake_at };
         }
         Next { wake_at, ..self.report(subject, around, Some(&decision), &actuation, &candidates) }
+    }
+
+    /// Whether an output tells of a later transition than what is known of the route: the watch of routes lags behind that of outputs. Each
+    /// such transition is a reason to read the route afresh once; an output that claims more than its route is put right.
+    fn is_outdated(&mut self, owner: &Owner, memory: &Memory, around: &Surroundings<'_>) -> bool {
+        let known = memory.last_transition().map_or(0, |last| last.id);
+        let newest = around.observed.newest_transition(owner).filter(|newest| *newest > known);
+        let is_news = newest > self.confirmed_for;
+        if is_news {
+            self.confirmed_for = newest;
+        }
+        is_news
     }
 
     /// Whether each backend has been observed at least once since this process began; from then on this stays so, lest a backend that
@@ -245,18 +298,21 @@ impl RouteEntry {
         })
     }
 
-    /// What leads the outputs to `active`.
-    fn plan(&self, owner: &Owner, route: &Route, active: Option<&str>, around: &Surroundings<'_>) -> Plan {
-        let entry = active.and_then(|name| around.backends.get(&owner.key.sibling(name)));
-        let backend = entry.and_then(|entry| entry.usable.clone());
-        let target = match (active, entry, &backend) {
-            (Some(name), Some(entry), Some(backend)) => {
-                Some(Target { name, backend, addresses: entry.addresses(self.thresholds()) })
-            }
-            (_, _, _) => None,
+    /// What leads the outputs where a decision says.
+    fn plan<'a>(&self, owner: &Owner, route: &Route, memory: &'a Memory, around: &Surroundings<'a>) -> Plan {
+        let transition = memory.last_transition().map_or(0, |last| last.id);
+        let target = |share: &'a Share| {
+            let entry = around.backends.get(&owner.key.sibling(share.backend.clone()))?;
+            let backend = entry.usable.as_deref()?;
+            let addresses = entry.addresses(self.thresholds());
+            Some(Target { percent: share.percent, transition, name: &share.backend, backend, addresses })
         };
-        let desired = desired(owner, route, target.as_ref());
-        let is_target_known = target.is_some() && (desired.endpoints_known || route.services.is_empty());
+        let mut targets: Vec<_> = memory.shares.iter().map(target).collect();
+        // Without the one that leads, nothing is known of where to lead.
+        let targets =
+            if targets.first().is_some_and(Option::is_some) { targets.drain(..).flatten().collect() } else { vec![] };
+        let desired = desired(owner, route, &targets);
+        let is_target_known = !targets.is_empty() && (desired.endpoints_known || route.services.is_empty());
         let rivals: BTreeMap<_, _> =
             desired.claims.iter().filter_map(|key| (around.rival)(key).map(|rival| (key.clone(), rival))).collect();
         let standing = self.refused.iter().filter(|(_, refusal)| refusal.until > around.now);
@@ -270,27 +326,15 @@ impl RouteEntry {
     }
 
     fn candidates(&self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> Vec<Candidate> {
-        let candidate = |name: &Arc<str>| {
-            let entry = around.backends.get(&subject.key.sibling(name.clone()));
-            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds()));
-            let usable = entry.and_then(|entry| entry.usable.as_deref());
+        let candidate = |member: &Member| {
+            let entry = around.backends.get(&subject.key.sibling(member.name.clone()));
+            let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds(), around.now));
             // A backend that was deleted may keep the mail it carries, and be left when it fails; it is never gone to.
-            let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && self.active() != Some(&**name);
-            Candidate {
-                name: name.clone(),
-                standing: match usable {
-                    Some(_) if is_gone => Standing::Unusable,
-                    Some(backend) if backend.suspended => Standing::Suspended,
-                    Some(_) => Standing::InService,
-                    None => Standing::Unusable,
-                },
-                health: verdict.as_ref().map_or(Health::Unknown, |verdict| verdict.health),
-                since: verdict.as_ref().map_or(around.now, |verdict| verdict.since),
-                class: verdict.as_ref().map_or(EvidenceClass::Inconclusive, |verdict| verdict.class),
-                first_failure_at: verdict.and_then(|verdict| verdict.first_failure_at),
-            }
+            let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && !self.carries(&member.name);
+            let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_gone);
+            Candidate::new(member, usable, verdict.as_ref(), route, None, around.now)
         };
-        route.backends.iter().map(|member| candidate(&member.name)).collect()
+        route.backends.iter().map(candidate).collect()
     }
 
     /// What is wrong with what the spec refers to, or with the spec itself.
@@ -329,6 +373,8 @@ impl RouteEntry {
             published: &self.published,
             problems: self.problems(subject, around),
             thresholds: self.thresholds(),
+            strategy: self.usable.as_ref().map(|route| route.strategy),
+            recovery_time: self.policy.as_ref().and_then(|policy| policy.objectives.recovery_time),
             backends: around.backends,
         };
         let status = drafting.status(decision, actuation, candidates);
@@ -337,6 +383,19 @@ impl RouteEntry {
         let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
         Next { step: Some((Step::WriteStatus { resource_version, patch }, Some(status))), wake_at }
     }
+}
+
+/// Whether all that outputs and later decisions follow from stands in status already. What people read may follow.
+fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
+    let Memory { shares, since, state: _, held_by: _, history, ramp, switch, pause, approved_at, request } = decided;
+    *shares == persisted.shares
+        && *since == persisted.since
+        && *history == persisted.history
+        && *ramp == persisted.ramp
+        && *switch == persisted.switch
+        && *pause == persisted.pause
+        && *approved_at == persisted.approved_at
+        && *request == persisted.request
 }
 
 /// What leads outputs where they should.

@@ -1,22 +1,24 @@
 //! The status of a `MailRoute`: what is persisted of decisions, and what people read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::backend::{BackendEntry, api_health};
 use super::events::{self, Telling};
 use super::resolve::Rejection;
+use super::route_memory::{memory, remember};
 use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined};
 use super::step::Subject;
 use super::time::{micro_time, timestamp};
-use crate::api::{self, MailRouteStatus, PendingEvent, RouteState, TransitionStatus};
+use crate::api::{self, MailRouteStatus, PendingEvent, RouteState};
 use crate::engine::{
-    Announcement, Candidate, Decision, Health, HoldReason, Memory, Standing, State, Transition, TransitionKind,
-    TransitionReason,
+    Announcement, Candidate, Decision, Health, Standing, Transition, TransitionKind, TransitionReason,
 };
-use crate::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
+use crate::model::{ObjectKey, Strategy, Thresholds, Timestamp};
 
-/// The API's bound on `status.history`.
-const MAX_HISTORY: usize = 10;
+/// The API's bounds on `status.explanation`: reasons, and bytes of each.
+const MAX_REASONS: usize = 32;
+const MAX_REASON: usize = 512;
 
 /// How far the outputs lead where the decision says.
 #[derive(Debug)]
@@ -40,6 +42,9 @@ pub(super) struct Drafting<'a> {
     pub(super) published: &'a BTreeSet<String>,
     pub(super) problems: Vec<Rejection>,
     pub(super) thresholds: Thresholds,
+    pub(super) strategy: Option<Strategy>,
+    /// The policy's objective.
+    pub(super) recovery_time: Option<Duration>,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
 }
 
@@ -54,52 +59,40 @@ impl Drafting<'_> {
         let memory = decision.map_or_else(|| memory(self.before), |decision| decision.memory.clone());
         let mut status = MailRouteStatus {
             observed_generation: Some(self.generation),
-            strategy: Some(api::Strategy::ActivePassive),
-            active: memory
-                .active
-                .iter()
-                .map(|name| api::ActiveBackend { backend: name.to_string(), percent: 100 })
-                .collect(),
-            since: memory.active.is_some().then(|| micro_time(memory.since)),
-            state: Some(api_state(memory.state)),
-            message: None,
+            strategy: self.strategy.map(api_strategy).or(self.before.strategy),
             healthy_backends: Some(healthy_backends(candidates)),
-            hold: decision.and_then(|decision| decision.hold).map(|(reason, until)| api::HoldStatus {
-                reason: reason.as_str().to_owned(),
-                until: until.map(micro_time),
+            hold: decision.and_then(|decision| decision.hold).map(|hold| api::HoldStatus {
+                reason: hold.reason.as_str().to_owned(),
+                until: hold.until.map(micro_time),
             }),
+            unplaced_percent: decision.map(|decision| i32::from(decision.unplaced)).filter(|unplaced| *unplaced > 0),
+            explanation: decision.map_or_else(|| self.before.explanation.clone(), explanation),
             backends: candidates.iter().map(|candidate| self.backend_status(candidate)).collect(),
-            last_transition: self.before.last_transition.clone(),
-            history: self.before.history.clone(),
-            pending_events: vec![],
-            conditions: vec![],
+            ..MailRouteStatus::default()
         };
-        self.record_transition(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
-        status.conditions = self.conditions(&status, actuation, candidates);
+        remember(&memory, self.before, &mut status);
+        self.note_applied(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
+        status.conditions = self.conditions(&status, decision, actuation, candidates);
         status.pending_events = self.pending_events(decision, actuation, &status);
-        status.message = Some(events::truncated(&self.sentence(&memory, &status), MAX_MESSAGE));
+        status.message = Some(events::truncated(&self.sentence(decision), MAX_MESSAGE));
         status
     }
 
-    fn record_transition(&self, status: &mut MailRouteStatus, transition: Option<&Transition>, actuation: &Actuation) {
-        if let Some(transition) = transition {
-            let transition = transition_status(transition);
-            status.history.insert(0, transition.clone());
-            status.history.truncate(MAX_HISTORY);
-            status.last_transition = Some(transition);
-        } else if matches!(actuation, Actuation::Complete)
-            && let Some(last) = status.last_transition.as_mut().filter(|last| last.applied_at.is_none())
+    /// Once every output leads where the latest transition says, it is applied.
+    fn note_applied(&self, status: &mut MailRouteStatus, decided_now: Option<&Transition>, actuation: &Actuation) {
+        if decided_now.is_none()
+            && matches!(actuation, Actuation::Complete)
+            && let Some(last) = status.history.first_mut().filter(|last| last.applied_at.is_none())
         {
             last.applied_at = Some(micro_time(self.now));
-            if let Some(newest) = status.history.first_mut().filter(|newest| newest.id == last.id) {
-                newest.applied_at.clone_from(&last.applied_at);
-            }
         }
+        status.last_transition = status.history.first().cloned();
     }
 
     fn conditions(
         &self,
         status: &MailRouteStatus,
+        decision: Option<&Decision>,
         actuation: &Actuation,
         candidates: &[Candidate],
     ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
@@ -122,36 +115,33 @@ impl Drafting<'_> {
         };
         conditions.set("OutputsApplied", outputs, outputs_reason, &outputs_message);
 
+        let sentence = self.sentence(decision);
         match (self.problems.first(), status.state, active) {
             (Some(problem), _, _) => conditions.set("Ready", Some(false), problem.reason, &joined(&self.problems)),
             (None, Some(RouteState::NoneHealthy), _) => {
-                conditions.set("Ready", Some(false), "NoneHealthy", "no backend can deliver");
+                conditions.set("Ready", Some(false), "NoneHealthy", &sentence);
             }
             (None, _, None) => {
                 let reason = status.hold.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
-                conditions.set("Ready", Some(false), reason, &Self::no_choice_note(status));
+                conditions.set("Ready", Some(false), reason, &sentence);
             }
-            (None, _, Some(active)) => match outputs {
-                Some(true) => conditions.set("Ready", Some(true), "Delivering", &format!("mail leaves by {active}")),
+            (None, _, Some(_)) => match outputs {
+                Some(true) => conditions.set("Ready", Some(true), "Delivering", &sentence),
                 Some(false) => conditions.set("Ready", Some(false), outputs_reason, &outputs_message),
                 None => conditions.set("Ready", Some(false), "OutputsWaiting", "the outputs are not written yet"),
             },
         }
 
-        let preferred = candidates.first().map(|candidate| &*candidate.name);
-        match (active, preferred) {
-            (Some(active), Some(preferred)) if active == preferred => {
-                conditions.set("FailedOver", Some(false), "Preferred", &format!("mail leaves by {active}"));
-            }
-            (Some(active), Some(preferred)) => {
+        match (active, decision.map(|decision| decision.is_preferred)) {
+            (Some(_), Some(true)) => conditions.set("FailedOver", Some(false), "Preferred", &sentence),
+            (Some(active), Some(false)) => {
                 let reason = status.last_transition.as_ref().filter(|last| last.to == active);
                 let reason = reason.map_or("PreferredNotHealthy", |last| last.reason.as_str());
-                conditions.set(
-                    "FailedOver",
-                    Some(true),
-                    reason,
-                    &format!("mail leaves by {active} instead of {preferred}"),
-                );
+                conditions.set("FailedOver", Some(true), reason, &sentence);
+            }
+            // Without a decision what was said stays.
+            (Some(_), None) if !condition_message(existing, "FailedOver").is_empty() => {
+                conditions.keep("FailedOver");
             }
             (_, _) => conditions.set("FailedOver", None, "AwaitingEvidence", "no backend is chosen yet"),
         }
@@ -167,10 +157,31 @@ impl Drafting<'_> {
             }
             None => conditions.set("Redundant", Some(false), "NoStandby", "no other backend could take over"),
         }
+        self.judge_recovery_time(&mut conditions, status);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
         conditions.build()
+    }
+
+    /// Whether the latest failover that evidence led to was as quick as `objectives.recoveryTime` demands.
+    fn judge_recovery_time(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let Some(objective) = self.recovery_time else { return };
+        let took = status.history.iter().find_map(|transition| {
+            let is_failover = transition.kind == api::TransitionKind::Failover;
+            let began_at = timestamp(transition.first_evidence_at.as_ref().filter(|_| is_failover)?);
+            Some(timestamp(transition.applied_at.as_ref()?).since(began_at))
+        });
+        match took {
+            None => conditions.set("RecoveryTimeMet", None, "NoFailover", "no failover is on record"),
+            Some(took) => {
+                let is_met = took <= objective;
+                let message =
+                    format!("the latest failover took {:.3} s of {:.3} s", took.as_secs_f64(), objective.as_secs_f64());
+                let reason = if is_met { "WithinObjective" } else { "ObjectiveMissed" };
+                conditions.set("RecoveryTimeMet", Some(is_met), reason, &message);
+            }
+        }
     }
 
     fn pending_events(
@@ -191,7 +202,12 @@ impl Drafting<'_> {
                     };
                     (telling, Some(transition.to.clone()), self.transition_note(transition))
                 }
-                Announcement::NoneHealthy => (Telling::NoneHealthy, None, Self::none_healthy_note(status)),
+                Announcement::RequestAnswered => {
+                    let Some(answer) = decision.and_then(|decision| decision.memory.request.as_ref()) else { continue };
+                    let telling = if answer.is_done { Telling::RequestDone } else { Telling::RequestRefused };
+                    (telling, None, format!("{} ({}): {}", answer.action, answer.id, answer.message))
+                }
+                Announcement::NoneHealthy => (Telling::NoneHealthy, None, self.sentence(decision)),
                 Announcement::Recovered => {
                     let by = status.active.first().map_or("", |active| active.backend.as_str());
                     (Telling::Recovered, None, format!("mail can leave again, by {by}"))
@@ -220,7 +236,7 @@ impl Drafting<'_> {
     /// `ses-eu → sendgrid: AuthenticationRefused (AUTH: 535 5.7.8 …), decided 1.234 s after the first evidence`.
     fn transition_note(&self, transition: &Transition) -> String {
         let left = self.backends.get(&self.subject.key.sibling(transition.from.clone()));
-        let verdict = left.and_then(|entry| entry.evidence.verdict(self.thresholds));
+        let verdict = left.and_then(|entry| entry.evidence.verdict(self.thresholds, self.now));
         let seen = match (transition.reason, verdict) {
             (TransitionReason::Failed(_), Some(verdict)) if !verdict.message.is_empty() => {
                 format!(" ({})", verdict.message)
@@ -239,54 +255,12 @@ impl Drafting<'_> {
         format!("{} → {}: {}{seen}{after}", transition.from, transition.to, transition.reason.as_str())
     }
 
-    /// Why no backend is chosen yet.
-    fn no_choice_note(status: &MailRouteStatus) -> String {
-        match &status.hold {
-            Some(hold) if hold.reason == HoldReason::NoneHealthy.as_str() => Self::none_healthy_note(status),
-            Some(_) | None => "waiting for verdicts on the backends".to_owned(),
-        }
-    }
-
-    fn none_healthy_note(status: &MailRouteStatus) -> String {
-        let verdicts: Vec<_> =
-            status.backends.iter().map(|backend| format!("{}: {}", backend.name, backend.reason)).collect();
-        let stays = match status.active.first() {
-            Some(active) => format!("mail stays with {}", active.backend),
-            None => "mail has nowhere to go".to_owned(),
-        };
-        format!("no backend can deliver ({}); {stays}", verdicts.join(", "))
-    }
-
-    /// Where the mail goes and why not elsewhere.
-    fn sentence(&self, memory: &Memory, status: &MailRouteStatus) -> String {
-        if let Some(problem) = self.problems.first() {
-            return problem.message.clone();
-        }
-        let hold = status.hold.as_ref().map(|hold| hold.reason.as_str());
-        let Some(active) = &memory.active else { return Self::no_choice_note(status) };
-        let by_hold = match hold {
-            Some("Cooldown" | "MinimumStay" | "Soak") => ", a more preferred backend is healthy and waits",
-            Some("ManualFailback") => ", a more preferred backend is healthy and a person has to decide",
-            Some(_) | None => "",
-        };
-        match memory.state {
-            State::NoneHealthy => Self::none_healthy_note(status),
-            State::Preferred => format!("mail leaves by {active}"),
-            State::FailedOver => match &memory.last_transition {
-                Some(last) if last.to == *active => {
-                    format!("mail leaves by {active}, {} was left: {}{by_hold}", last.from, last.reason.as_str())
-                }
-                Some(_) | None => format!("mail leaves by {active}{by_hold}"),
-            },
-            State::Holding => match hold {
-                Some(hold) if hold == HoldReason::NoneHealthy.as_str() => {
-                    format!("mail leaves by {active} although it is suspended: nobody else is healthy")
-                }
-                Some(_) | None => {
-                    format!("mail leaves by {active}; nothing moves while the configuration cannot be used")
-                }
-            },
-            State::Unknown => "waiting for verdicts on the backends".to_owned(),
+    /// Where the mail goes and why not elsewhere: what is wrong with the configuration, or else the summary of the decision.
+    fn sentence(&self, decision: Option<&Decision>) -> String {
+        match (self.problems.first(), decision) {
+            (Some(problem), _) => problem.message.clone(),
+            (None, Some(decision)) => decision.explanation.summary(),
+            (None, None) => self.before.message.clone().unwrap_or_default(),
         }
     }
 
@@ -310,77 +284,21 @@ impl Drafting<'_> {
     }
 }
 
-/// What a status remembers of earlier decisions.
-pub(super) fn memory(status: &MailRouteStatus) -> Memory {
-    Memory {
-        active: status.active.first().map(|active| active.backend.as_str().into()),
-        since: status.since.as_ref().map(timestamp).unwrap_or_default(),
-        state: status.state.map_or(State::Unknown, engine_state),
-        last_transition: status.last_transition.as_ref().map(|last| Transition {
-            id: last.id,
-            kind: match last.kind {
-                api::TransitionKind::Failover => TransitionKind::Failover,
-                api::TransitionKind::Failback => TransitionKind::Failback,
-            },
-            from: last.from.as_str().into(),
-            to: last.to.as_str().into(),
-            reason: transition_reason(&last.reason),
-            first_evidence_at: last.first_evidence_at.as_ref().map(timestamp),
-            decided_at: timestamp(&last.decided_at),
-        }),
-    }
+fn explanation(decision: &Decision) -> Vec<String> {
+    let reasons = decision.explanation.reasons.iter().map(|reason| events::truncated(&reason.to_string(), MAX_REASON));
+    // What is decided stands at the end; of many backends the first ones' verdicts give way.
+    let reasons: Vec<_> = reasons.collect();
+    reasons[reasons.len().saturating_sub(MAX_REASONS)..].to_vec()
 }
 
-/// The reason of that name; one that a newer version has written says no more than that the backend failed.
-fn transition_reason(name: &str) -> TransitionReason {
-    let others = [
-        TransitionReason::Suspended,
-        TransitionReason::RemovedFromRoute,
-        TransitionReason::Recovered,
-        TransitionReason::NoneHealthy,
-    ];
-    let other = others.into_iter().find(|reason| reason.as_str() == name);
-    let class = || EvidenceClass::from_name(name).unwrap_or(EvidenceClass::Inconclusive);
-    other.unwrap_or_else(|| TransitionReason::Failed(class()))
-}
-
-fn transition_status(transition: &Transition) -> TransitionStatus {
-    TransitionStatus {
-        id: transition.id,
-        kind: match transition.kind {
-            TransitionKind::Failover => api::TransitionKind::Failover,
-            TransitionKind::Failback => api::TransitionKind::Failback,
-        },
-        from: transition.from.to_string(),
-        to: transition.to.to_string(),
-        reason: transition.reason.as_str().to_owned(),
-        first_evidence_at: transition.first_evidence_at.map(micro_time),
-        decided_at: micro_time(transition.decided_at),
-        applied_at: None,
+fn api_strategy(strategy: Strategy) -> api::Strategy {
+    match strategy {
+        Strategy::ActivePassive => api::Strategy::ActivePassive,
+        Strategy::ActiveActive => api::Strategy::ActiveActive,
     }
 }
 
 fn healthy_backends(candidates: &[Candidate]) -> String {
     let healthy = candidates.iter().filter(|candidate| candidate.health == Health::Healthy).count();
     format!("{healthy}/{}", candidates.len())
-}
-
-fn api_state(state: State) -> RouteState {
-    match state {
-        State::Preferred => RouteState::Preferred,
-        State::FailedOver => RouteState::FailedOver,
-        State::Holding => RouteState::Holding,
-        State::NoneHealthy => RouteState::NoneHealthy,
-        State::Unknown => RouteState::Unknown,
-    }
-}
-
-fn engine_state(state: RouteState) -> State {
-    match state {
-        RouteState::Preferred => State::Preferred,
-        RouteState::FailedOver => State::FailedOver,
-        RouteState::Holding => State::Holding,
-        RouteState::NoneHealthy => State::NoneHealthy,
-        RouteState::Unknown => State::Unknown,
-    }
 }

@@ -1,159 +1,33 @@
+//! Where the mail of a route goes now. Reads as a table of contents in [`decide`].
+
 use std::sync::Arc;
 
-use super::Health;
-use crate::model::{EvidenceClass, FailbackMode, Policy, Timestamp, WhenNoneHealthy};
+use super::explanation::{self, Explanation};
+use super::placement::{self, Carrier};
+use super::requests::{self, Order};
+use super::{
+    Answer, Candidate, Health, Hold, HoldReason, MAX_HISTORY, Memory, Ramp, Request, Standing, State, Transition,
+    TransitionKind, TransitionReason, holds,
+};
+use crate::model::{Policy, Strategy, Timestamp, WhenNoneHealthy};
 
-/// A backend of a route, as the decision sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Name of the `SendingBackend`.
-    pub name: Arc<str>,
-    /// Whether it may be chosen at all.
-    pub standing: Standing,
-    /// The verdict under the route's thresholds.
-    pub health: Health,
-    /// Since when the verdict stands.
-    pub since: Timestamp,
-    /// Why.
-    pub class: EvidenceClass,
-    /// When the run of failures began.
-    pub first_failure_at: Option<Timestamp>,
-}
-
-impl Candidate {
-    fn is_eligible(&self) -> bool {
-        self.standing == Standing::InService && self.health == Health::Healthy
-    }
-}
-
-/// Whether a backend may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It may.
-    InService,
-    /// A person has taken it out of service.
-    Suspended,
-    /// The object is missing or cannot be used, and no earlier good version is known: nothing can be said or done about it.
-    Unusable,
-}
-
-/// What a route remembers from one decision to the next: exactly what `status` persists.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Where the mail goes.
-    pub active: Option<Arc<str>>,
-    /// Since when; meaningless without `active`.
-    pub since: Timestamp,
-    /// Where the route stood after the latest decision.
-    pub state: State,
-    /// The latest transition.
-    pub last_transition: Option<Transition>,
-}
-
-/// Where a route stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// On its first backend.
-    Preferred,
-    /// On another one.
-    FailedOver,
-    /// Wants to move and cannot, for a reason that is neither health nor a timer.
-    Holding,
-    /// No backend is healthy.
-    NoneHealthy,
-    /// Before the first decision.
-    #[default]
-    Unknown,
-}
-
-/// A move from one backend to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// Increases by one with each transition of the route.
-    pub id: i64,
-    /// What kind of move.
-    pub kind: TransitionKind,
-    /// The backend that is left.
-    pub from: Arc<str>,
-    /// The backend that carries the mail from now on.
-    pub to: Arc<str>,
-    /// Why.
-    pub reason: TransitionReason,
-    /// When the first observation that led here was begun, where evidence did.
-    pub first_evidence_at: Option<Timestamp>,
-    /// When it was decided.
-    pub decided_at: Timestamp,
-}
-
-/// What kind of move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransitionKind {
-    /// To a less preferred backend, or away from one that left the list.
-    Failover,
-    /// To a more preferred backend.
-    Failback,
-}
-
-/// Why a route moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransitionReason {
-    /// The active backend failed, by this evidence.
-    Failed(EvidenceClass),
-    /// The active backend was taken out of service.
-    Suspended,
-    /// The active backend is no longer in the route's list.
-    RemovedFromRoute,
-    /// A more preferred backend has recovered.
-    Recovered,
-    /// Nobody is healthy and the policy prefers the preferred one.
-    NoneHealthy,
-}
-
-impl TransitionReason {
-    /// The CamelCase name used in status, Events and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Failed(class) => class.as_str(),
-            Self::Suspended => "Suspended",
-            Self::RemovedFromRoute => "RemovedFromRoute",
-            Self::Recovered => "Recovered",
-            Self::NoneHealthy => "NoneHealthy",
-        }
-    }
-}
-
-/// Why a route does not move although it would.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldReason {
-    /// `hold.cooldown` after the latest transition.
-    Cooldown,
-    /// `hold.minimumStay` after arriving.
-    MinimumStay,
-    /// `failback.after`: the preferred backend has not been healthy for long enough.
-    Soak,
-    /// `failback.mode: Manual`: a person decides.
-    ManualFailback,
-    /// No other backend is healthy.
-    NoneHealthy,
-    /// A first decision waits for verdicts.
-    AwaitingEvidence,
-    /// The route, its policy or its active backend cannot be used as written: the last good decision stays.
-    ConfigurationRejected,
-}
-
-impl HoldReason {
-    /// The CamelCase name used in status and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cooldown => "Cooldown",
-            Self::MinimumStay => "MinimumStay",
-            Self::Soak => "Soak",
-            Self::ManualFailback => "ManualFailback",
-            Self::NoneHealthy => "NoneHealthy",
-            Self::AwaitingEvidence => "AwaitingEvidence",
-            Self::ConfigurationRejected => "ConfigurationRejected",
-        }
-    }
+/// Everything a decision depends on besides what the route remembers.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The present.
+    pub now: Timestamp,
+    /// `None` when it cannot be used and no earlier good version is known: then nothing moves.
+    pub policy: Option<&'a Policy>,
+    /// How mail is spread.
+    pub strategy: Strategy,
+    /// Regions whose backends are preferred, the best first.
+    pub preferred_regions: &'a [Arc<str>],
+    /// The route's backends in the order of its list.
+    pub candidates: &'a [Candidate],
+    /// Every failure domain of the fleet fails at once.
+    pub is_storm: bool,
+    /// What a person asks, answered or not.
+    pub request: Option<&'a Request>,
 }
 
 /// Something people should hear of.
@@ -161,219 +35,656 @@ impl HoldReason {
 pub enum Announcement {
     /// The route moved: see the decision's transition.
     Moved,
-    /// No backend is healthy any more.
+    /// No backend can deliver any more.
     NoneHealthy,
     /// Mail can leave again.
     Recovered,
+    /// A request is answered: see the memory's request.
+    RequestAnswered,
 }
 
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What to remember; `memory.active` is where the mail shall go.
+    /// What to remember; `memory.shares` is where the mail shall go.
     pub memory: Memory,
     /// The move that was decided just now.
     pub transition: Option<Transition>,
     /// Why the route does not move although it would, and until when.
-    pub hold: Option<(HoldReason, Option<Timestamp>)>,
+    pub hold: Option<Hold>,
+    /// Whether mail goes where it is preferred: to the preferred backend, or with `ActiveActive` to all that the route may use.
+    pub is_preferred: bool,
+    /// So much of the mail, in percent, has nowhere to go.
+    pub unplaced: u8,
     /// What people should hear of.
     pub announcements: Vec<Announcement>,
     /// When to decide again without new evidence.
     pub wake_at: Option<Timestamp>,
+    /// Why.
+    pub explanation: Explanation,
 }
 
-/// Decides where the mail of an active-passive route goes. `candidates` are in order of preference; `policy` is `None` when it
-/// cannot be used and no earlier good version is known: then nothing moves.
-pub fn decide(now: Timestamp, policy: Option<&Policy>, candidates: &[Candidate], memory: &Memory) -> Decision {
-    let Some(policy) = policy else {
-        return stay(memory, State::Holding, Some((HoldReason::ConfigurationRejected, None)));
-    };
-    let Some(active) = &memory.active else { return first_choice(now, candidates, memory) };
-    let position = candidates.iter().position(|candidate| candidate.name == *active);
-    match departure(position.map(|position| &candidates[position])) {
-        Some((reason, first_evidence_at)) => {
-            leave(now, policy, candidates, memory, position, reason, first_evidence_at)
-        }
-        None => remain(now, policy, candidates, memory, position.unwrap_or_default()),
-    }
+/// Decides where the mail of a route goes.
+pub fn decide(situation: &Situation<'_>, memory: &Memory) -> Decision {
+    let mut course = Course::begin(situation, memory);
+    course.end_what_is_over();
+    let order = course.answer_request();
+    course.settle(order);
+    course.advance_ramp();
+    course.conclude()
 }
 
-/// Why the active backend must be left, if it must. Unknown is not Unhealthy; an unusable object is no evidence.
-fn departure(active: Option<&Candidate>) -> Option<(TransitionReason, Option<Timestamp>)> {
-    let Some(active) = active else { return Some((TransitionReason::RemovedFromRoute, None)) };
-    match (active.standing, active.health) {
-        (Standing::Suspended, _) => Some((TransitionReason::Suspended, None)),
-        (Standing::InService, Health::Unhealthy) => {
-            Some((TransitionReason::Failed(active.class), active.first_failure_at))
-        }
-        (Standing::InService, Health::Healthy | Health::Unknown) | (Standing::Unusable, _) => None,
-    }
+/// A decision in the making.
+pub(super) struct Course<'a> {
+    pub(super) situation: &'a Situation<'a>,
+    /// In order of preference.
+    pub(super) ranked: Vec<&'a Candidate>,
+    pub(super) before: &'a Memory,
+    pub(super) memory: Memory,
+    /// Who carries the mail, the leading one first.
+    pub(super) members: Vec<Arc<str>>,
+    /// Who carries the mail was decided anew.
+    is_moved: bool,
+    pub(super) transition: Option<Transition>,
+    pub(super) hold: Option<Hold>,
+    wake_at: Option<Timestamp>,
 }
 
-/// Without anything to hold on to: the first healthy backend, once everything preferred to it is known to be unhealthy; the
-/// preferred one when all are.
-fn first_choice(now: Timestamp, candidates: &[Candidate], memory: &Memory) -> Decision {
-    let mut in_service = candidates.iter().filter(|candidate| candidate.standing == Standing::InService);
-    let Some(preferred) = in_service.clone().next() else {
-        return stay(memory, State::Unknown, Some((HoldReason::NoneHealthy, None)));
-    };
-    let chosen = in_service.find(|candidate| candidate.health != Health::Unhealthy);
-    match chosen.map(|candidate| candidate.health) {
-        Some(Health::Unknown) => stay(memory, State::Unknown, Some((HoldReason::AwaitingEvidence, None))),
-        Some(Health::Healthy | Health::Unhealthy) | None => {
-            let chosen = chosen.unwrap_or(preferred);
-            let state = standing_at(candidates, chosen, memory.state);
-            let hold = (state == State::NoneHealthy).then_some((HoldReason::NoneHealthy, None));
-            let memory = Memory { active: Some(chosen.name.clone()), since: now, ..memory.clone() };
-            stay(&memory, state, hold)
-        }
-    }
-}
-
-/// The active backend cannot stay. No comfort hold keeps mail on it.
-fn leave(
-    now: Timestamp,
-    policy: &Policy,
-    candidates: &[Candidate],
-    memory: &Memory,
-    position: Option<usize>,
+/// Why a member is to be left.
+struct Departure {
+    member: Arc<str>,
     reason: TransitionReason,
     first_evidence_at: Option<Timestamp>,
-) -> Decision {
-    if let Some(target) = candidates.iter().position(Candidate::is_eligible) {
-        return move_to(now, candidates, memory, position, target, reason, first_evidence_at);
+}
+
+impl<'a> Course<'a> {
+    fn begin(situation: &'a Situation<'a>, before: &'a Memory) -> Self {
+        let region_rank = |candidate: &Candidate| {
+            let is_in = |preferred: &Arc<str>| candidate.region.as_ref() == Some(preferred);
+            situation.preferred_regions.iter().position(is_in).unwrap_or(usize::MAX)
+        };
+        let mut ranked: Vec<_> = situation.candidates.iter().collect();
+        ranked.sort_by_key(|candidate| region_rank(candidate));
+        let members = before.shares.iter().filter(|share| !share.is_overflow).map(|share| share.backend.clone());
+        Self {
+            situation,
+            ranked,
+            before,
+            memory: before.clone(),
+            members: members.collect(),
+            is_moved: false,
+            transition: None,
+            hold: None,
+            wake_at: None,
+        }
     }
-    let active_works = position.is_some_and(|position| candidates[position].health != Health::Unhealthy);
-    if active_works {
-        // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
-        return stay(memory, State::Holding, Some((HoldReason::NoneHealthy, None)));
+
+    fn now(&self) -> Timestamp {
+        self.situation.now
     }
-    let preferred = candidates.iter().position(|candidate| candidate.standing == Standing::InService);
-    match (policy.when_none_healthy, preferred) {
-        (WhenNoneHealthy::Preferred, Some(preferred)) if Some(preferred) != position => {
-            let (hold, until) = comfort_hold(policy, memory);
-            if until <= now {
-                move_to(now, candidates, memory, position, preferred, TransitionReason::NoneHealthy, first_evidence_at)
-            } else {
-                waiting(memory, State::NoneHealthy, (hold, until))
+
+    pub(super) fn find(&self, name: &str) -> Option<&'a Candidate> {
+        self.ranked.iter().find(|candidate| &*candidate.name == name).copied()
+    }
+
+    /// 0 for the most preferred; one that is not in the list comes last.
+    fn rank(&self, name: &str) -> usize {
+        self.ranked.iter().position(|candidate| &*candidate.name == name).unwrap_or(usize::MAX)
+    }
+
+    fn is_member(&self, candidate: &Candidate) -> bool {
+        self.members.contains(&candidate.name)
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        if at > self.now() {
+            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    fn hold(&mut self, hold: Hold) {
+        self.hold = Some(hold);
+    }
+
+    fn end_what_is_over(&mut self) {
+        let now = self.now();
+        let is_over = |until: Option<Timestamp>| until.is_some_and(|until| until <= now);
+        if self.memory.pause.as_ref().is_some_and(|pause| is_over(pause.until)) {
+            self.memory.pause = None;
+        }
+        if self.memory.switch.as_ref().is_some_and(|switch| is_over(switch.until)) {
+            self.memory.switch = None;
+        }
+    }
+
+    /// A request is answered once, by its id.
+    fn answer_request(&mut self) -> Option<Order> {
+        let request = self.situation.request?;
+        if self.before.request.as_ref().is_some_and(|answer| answer.id == request.id) {
+            return None;
+        }
+        let (now, policy) = (self.now(), self.situation.policy);
+        let ruling = requests::rule(request, &self.ranked, policy, &mut self.memory, now);
+        let (order, message, is_done) = match ruling {
+            Ok((order, message)) => (order, message, true),
+            Err(message) => (None, message, false),
+        };
+        self.memory.request =
+            Some(Answer { id: request.id.clone(), action: request.action.as_str().into(), is_done, message, at: now });
+        order
+    }
+
+    /// Who carries the mail.
+    fn settle(&mut self, order: Option<Order>) {
+        if let Some(order) = order {
+            return self.obey(&order);
+        }
+        if let Some(pause) = &self.memory.pause {
+            return self.hold(Hold { reason: HoldReason::Paused, until: pause.until });
+        }
+        let Some(policy) = self.situation.policy else {
+            return self.hold(Hold::open(HoldReason::ConfigurationRejected));
+        };
+        if self.members.is_empty() {
+            return self.choose_first();
+        }
+        let departures = self.departures();
+        if let Some(switch) = &self.memory.switch {
+            if switch.is_forced || !departures.iter().any(|departure| departure.member == switch.to) {
+                return self.hold(Hold { reason: HoldReason::Switched, until: switch.until });
+            }
+            self.memory.switch = None;
+        }
+        if departures.is_empty() {
+            if !self.escape_slowness(policy) {
+                self.return_to_preferred(policy);
+            }
+        } else {
+            self.leave(policy, &departures);
+        }
+    }
+
+    fn obey(&mut self, order: &Order) {
+        self.memory.ramp = None;
+        let members = match order {
+            Order::SwitchTo(to) => vec![to.clone()],
+            Order::FailBack => {
+                let wanted = self.ranked.iter().filter(|candidate| !is_excluded(candidate));
+                match self.situation.strategy {
+                    Strategy::ActivePassive => wanted.take(1).map(|candidate| candidate.name.clone()).collect(),
+                    Strategy::ActiveActive => wanted
+                        .filter(|candidate| candidate.is_sound())
+                        .map(|candidate| candidate.name.clone())
+                        .collect(),
+                }
+            }
+        };
+        self.move_to(members, None, TransitionReason::Requested, None);
+    }
+
+    /// Members that must not keep the mail. Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
+    fn departures(&self) -> Vec<Departure> {
+        let departure = |member: &Arc<str>| {
+            let (reason, first_evidence_at) = match self.find(member) {
+                None => (TransitionReason::RemovedFromRoute, None),
+                Some(candidate) => match (candidate.standing, candidate.health) {
+                    (Standing::Excluded(_), _) => (TransitionReason::Excluded, None),
+                    (Standing::Suspended, _) => (TransitionReason::Suspended, None),
+                    (Standing::InService, Health::Unhealthy) => {
+                        (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
+                    }
+                    (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+                    | (Standing::Unusable, _) => return None,
+                },
+            };
+            Some(Departure { member: member.clone(), reason, first_evidence_at })
+        };
+        self.members.iter().filter_map(departure).collect()
+    }
+
+    /// Without anything to hold on to: whatever is preferred and can deliver, once everything preferred to it is known not to; the
+    /// preferred one when nobody can.
+    fn choose_first(&mut self) {
+        let in_service = || self.ranked.iter().filter(|candidate| candidate.standing == Standing::InService);
+        let is_known = |candidate: &&&Candidate| candidate.health != Health::Unknown;
+        let members: Vec<_> = match self.situation.strategy {
+            Strategy::ActivePassive => {
+                let sound = in_service().find(|candidate| candidate.is_sound() || candidate.health == Health::Unknown);
+                let chosen = sound.or_else(|| in_service().find(|candidate| candidate.is_eligible()));
+                if chosen.is_some_and(|chosen| chosen.health == Health::Unknown) {
+                    return self.hold(Hold::open(HoldReason::AwaitingEvidence));
+                }
+                chosen.or_else(|| in_service().next()).map(|chosen| chosen.name.clone()).into_iter().collect()
+            }
+            Strategy::ActiveActive => {
+                if !in_service().all(|candidate| is_known(&candidate)) {
+                    return self.hold(Hold::open(HoldReason::AwaitingEvidence));
+                }
+                let sound: Vec<_> = in_service().filter(|candidate| candidate.is_sound()).collect();
+                let able = || in_service().filter(|candidate| candidate.is_eligible());
+                let chosen = [sound, able().collect(), in_service().take(1).collect()];
+                let chosen = chosen.into_iter().find(|chosen| !chosen.is_empty()).unwrap_or_default();
+                chosen.into_iter().map(|candidate| candidate.name.clone()).collect()
+            }
+        };
+        if members.is_empty() || !members.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible) {
+            self.hold(Hold::open(HoldReason::NoneHealthy));
+        }
+        if !members.is_empty() {
+            self.members = members;
+            self.memory.since = self.now();
+        }
+    }
+
+    /// Members must be left. No hold for comfort keeps mail on them.
+    fn leave(&mut self, policy: &Policy, departures: &[Departure]) {
+        let is_leaving = |name: &Arc<str>| departures.iter().any(|departure| departure.member == *name);
+        let staying: Vec<_> = self.members.iter().filter(|member| !is_leaving(member)).cloned().collect();
+        let can_stay = staying.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible);
+        let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member));
+        let Some(telling) = telling else { return };
+        let has_failed = matches!(telling.reason, TransitionReason::Failed(_));
+
+        let is_other = |candidate: &&&Candidate| !is_leaving(&candidate.name);
+        let eligible = self.ranked.iter().filter(is_other).filter(|candidate| candidate.is_eligible());
+        let mut targets: Vec<&Candidate> = if can_stay {
+            eligible.filter(|candidate| staying.contains(&candidate.name)).copied().collect()
+        } else {
+            eligible.copied().collect()
+        };
+        // Slow ones are used before none, and after all that are sound.
+        targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
+        if has_failed {
+            if self.situation.is_storm {
+                return self.hold(Hold::open(HoldReason::StormBrake));
+            }
+            if let Some(until) = self.storm_settles_at(policy, &targets) {
+                return self.hold(Hold::until(HoldReason::StormBrake, until));
             }
         }
-        (WhenNoneHealthy::Hold | WhenNoneHealthy::Preferred, _) => {
-            stay(memory, State::NoneHealthy, Some((HoldReason::NoneHealthy, None)))
+        if targets.is_empty() {
+            return self.nowhere_to_go(policy, telling);
+        }
+        // A ramp whose old side fails is over; the failback it belongs to is decided already.
+        if can_stay && self.situation.strategy == Strategy::ActivePassive && self.members.first() == staying.first() {
+            self.members = staying;
+            self.memory.ramp = None;
+            return;
+        }
+        if has_failed {
+            let began_at = departures.iter().filter_map(|departure| departure.first_evidence_at).min();
+            let has_answered_since = |candidate: &&Candidate| match began_at {
+                Some(began_at) => candidate.confirmed_at.is_some_and(|at| at >= began_at),
+                None => true,
+            };
+            targets.retain(has_answered_since);
+            if targets.is_empty() {
+                return self.hold(Hold::open(HoldReason::AwaitingConfirmation));
+            }
+            if let Some(hold) = holds::budget(policy, &self.memory, self.now(), true) {
+                return self.hold(hold);
+            }
+        }
+        let members = match self.situation.strategy {
+            Strategy::ActivePassive => targets.iter().take(1).map(|target| target.name.clone()).collect(),
+            Strategy::ActiveActive if can_stay => staying,
+            Strategy::ActiveActive => {
+                let is_sound = targets.first().is_some_and(|target| target.is_sound());
+                let alike = targets.iter().filter(|target| target.is_sound() == is_sound);
+                alike.map(|target| target.name.clone()).collect()
+            }
+        };
+        let first_evidence_at = telling.first_evidence_at;
+        self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
+    }
+
+    /// After a storm the backend in use gets as long to recover as a route stays anywhere at least: the first evidence to return is not a
+    /// reason to move.
+    fn storm_settles_at(&self, policy: &Policy, targets: &[&Candidate]) -> Option<Timestamp> {
+        if self.before.held_by != Some(HoldReason::StormBrake) {
+            return None;
+        }
+        let settles_at = targets.iter().map(|target| target.since).min()? + policy.hold.minimum_stay;
+        (settles_at > self.now()).then_some(settles_at)
+    }
+
+    fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) {
+        self.hold(Hold::open(HoldReason::NoneHealthy));
+        let lead_works = self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead));
+        let preferred = self.ranked.iter().find(|candidate| candidate.standing == Standing::InService).copied();
+        let Some(preferred) = preferred.filter(|preferred| self.members.first() != Some(&preferred.name)) else {
+            return;
+        };
+        match policy.when_none_healthy {
+            // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
+            WhenNoneHealthy::Hold | WhenNoneHealthy::Preferred if lead_works => {}
+            WhenNoneHealthy::Hold => {}
+            WhenNoneHealthy::Preferred => {
+                if let Some(hold) = self.unforced_hold(policy) {
+                    return self.hold(hold);
+                }
+                let evidence = telling.first_evidence_at;
+                self.move_to(vec![preferred.name.clone()], None, TransitionReason::NoneHealthy, evidence);
+                self.hold(Hold::open(HoldReason::NoneHealthy));
+            }
         }
     }
-}
 
-/// The active backend can stay: is there a better one that may be returned to?
-fn remain(now: Timestamp, policy: &Policy, candidates: &[Candidate], memory: &Memory, position: usize) -> Decision {
-    let active = &candidates[position];
-    let state = if active.standing == Standing::Unusable {
-        State::Holding
-    } else {
-        standing_at(candidates, active, memory.state)
-    };
-    let unusable = (state == State::Holding).then_some((HoldReason::ConfigurationRejected, None));
-    let better = || candidates[..position].iter().enumerate().filter(|(_, candidate)| candidate.is_eligible());
-    let ready_at = |candidate: &Candidate| {
-        let soak = (HoldReason::Soak, candidate.since + policy.failback.after);
-        let comfort = comfort_hold(policy, memory);
-        if comfort.1 > soak.1 { comfort } else { soak }
-    };
-    if let Some((target, recovered)) = better().find(|(_, candidate)| ready_at(candidate).1 <= now) {
-        return match policy.failback.mode {
-            FailbackMode::Automatic => move_to(
-                now,
-                candidates,
-                memory,
-                Some(position),
-                target,
-                TransitionReason::Recovered,
-                Some(recovered.since),
-            ),
-            FailbackMode::Manual => stay(memory, state, Some((HoldReason::ManualFailback, None))),
+    /// What keeps a move that nothing forces.
+    fn unforced_hold(&self, policy: &Policy) -> Option<Hold> {
+        let comfort = holds::comfort(policy, &self.memory);
+        let comfort = Some(comfort).filter(|hold| hold.until.is_some_and(|until| until > self.now()));
+        let budget = holds::budget(policy, &self.memory, self.now(), false);
+        [comfort, budget]
+            .into_iter()
+            .flatten()
+            .reduce(|latest, hold| if hold.until > latest.until { hold } else { latest })
+    }
+
+    /// Leaves members that answer, but too slowly, if a sound one can take over and nothing holds the route. Returns whether it is about that.
+    fn escape_slowness(&mut self, policy: &Policy) -> bool {
+        let (slow, quick): (Vec<_>, Vec<_>) =
+            self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));
+        let Some(slowest) = slow.first() else { return false };
+        let sound = || self.ranked.iter().filter(|candidate| candidate.is_sound() && !is_slow(candidate));
+        let members: Vec<_> = match self.situation.strategy {
+            // Half way through a return the old side is still there.
+            Strategy::ActivePassive if self.members.first() != Some(&slowest.name) => return false,
+            Strategy::ActivePassive => sound().take(1).map(|candidate| candidate.name.clone()).collect(),
+            Strategy::ActiveActive if quick.is_empty() => sound().map(|candidate| candidate.name.clone()).collect(),
+            Strategy::ActiveActive => quick.iter().map(|candidate| candidate.name.clone()).collect(),
         };
+        if members.is_empty() {
+            return false;
+        }
+        if let Some(hold) = self.unforced_hold(policy) {
+            self.hold(hold);
+        } else {
+            let reason = TransitionReason::Failed(slowest.class);
+            self.move_to(members, Some(&slowest.name), reason, Some(slowest.since));
+        }
+        true
     }
-    match better().map(|(_, candidate)| ready_at(candidate)).min_by_key(|(_, until)| *until) {
-        Some(hold) => waiting(memory, state, hold),
-        None => stay(memory, state, unusable),
+
+    /// Nothing has to be left: is there a better place that may be returned to?
+    fn return_to_preferred(&mut self, policy: &Policy) {
+        let lead_rank = self.members.first().map_or(0, |lead| self.rank(lead));
+        if self.memory.ramp.is_some() {
+            return;
+        }
+        let better: Vec<&Candidate> = match self.situation.strategy {
+            Strategy::ActivePassive => self.ranked[..lead_rank.min(self.ranked.len())].to_vec(),
+            Strategy::ActiveActive => {
+                self.ranked.iter().filter(|candidate| !self.is_member(candidate)).copied().collect()
+            }
+        };
+        let sound = || better.iter().filter(|candidate| candidate.is_sound());
+        let held: Vec<_> = sound()
+            .map(|candidate| (*candidate, holds::on_return(policy, &self.memory, candidate, self.now())))
+            .collect();
+        let ready: Vec<&Candidate> =
+            held.iter().filter(|(_, hold)| hold.is_none()).map(|(candidate, _)| *candidate).collect();
+        let Some(first) = ready.first() else {
+            // The one that ends first; one without an end comes last.
+            let hold = held
+                .iter()
+                .filter_map(|(_, hold)| *hold)
+                .min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at))));
+            match hold {
+                Some(hold) => self.hold(hold),
+                None if self.lead().is_some_and(|lead| lead.standing == Standing::Unusable) => {
+                    self.hold(Hold::open(HoldReason::ConfigurationRejected));
+                }
+                None => {}
+            }
+            return;
+        };
+        let joining: Vec<Arc<str>> = match self.situation.strategy {
+            Strategy::ActivePassive => vec![first.name.clone()],
+            Strategy::ActiveActive => ready.iter().map(|candidate| candidate.name.clone()).collect(),
+        };
+        let evidence = Some(first.since);
+        let is_ramped = !policy.failback.ramp.is_empty();
+        let mut members = self.members.clone();
+        match self.situation.strategy {
+            Strategy::ActivePassive if is_ramped => members.insert(0, first.name.clone()),
+            Strategy::ActivePassive => members.clone_from(&joining),
+            Strategy::ActiveActive => members.extend(joining.iter().cloned()),
+        }
+        let from = self.members.first().cloned();
+        self.move_to(members, from.as_ref(), TransitionReason::Recovered, evidence);
+        if is_ramped {
+            self.memory.ramp = Some(Ramp { to: joining, step: 0, since: self.now() });
+        }
+    }
+
+    /// The mail goes there from now on, the leading one first. `from` is who gives it up: the present lead, unless told.
+    fn move_to(
+        &mut self,
+        mut members: Vec<Arc<str>>,
+        from: Option<&Arc<str>>,
+        reason: TransitionReason,
+        first_evidence_at: Option<Timestamp>,
+    ) {
+        if self.situation.strategy == Strategy::ActiveActive {
+            members.sort_by_key(|name| self.rank(name));
+        }
+        self.is_moved = members != self.members;
+        let before = std::mem::replace(&mut self.members, members);
+        if let Some(ramp) = &mut self.memory.ramp {
+            ramp.to.retain(|name| self.members.contains(name));
+        }
+        if self.situation.strategy == Strategy::ActivePassive
+            || self.memory.ramp.as_ref().is_some_and(|ramp| ramp.to.is_empty())
+        {
+            self.memory.ramp = None;
+        }
+        if !self.is_moved {
+            return;
+        }
+        let (Some(first), Some(from)) = (self.members.first().cloned(), from.or(before.first()).cloned()) else {
+            self.memory.since = self.now();
+            return;
+        };
+        let joined = self.members.iter().find(|name| !before.contains(name));
+        let to = match self.situation.strategy {
+            Strategy::ActivePassive => first.clone(),
+            Strategy::ActiveActive => {
+                joined.or(self.members.iter().find(|name| **name != from)).cloned().unwrap_or(first.clone())
+            }
+        };
+        let kind = match self.situation.strategy {
+            Strategy::ActivePassive if self.rank(&to) < self.rank(&from) => TransitionKind::Failback,
+            Strategy::ActiveActive if joined.is_some() && before.iter().all(|name| self.members.contains(name)) => {
+                TransitionKind::Failback
+            }
+            Strategy::ActivePassive | Strategy::ActiveActive => TransitionKind::Failover,
+        };
+        let transition = Transition {
+            id: self.before.last_transition().map_or(0, |last| last.id).saturating_add(1),
+            kind,
+            from,
+            to,
+            reason,
+            first_evidence_at,
+            decided_at: self.now(),
+        };
+        self.memory.approved_at = None;
+        self.memory.since = self.now();
+        self.memory.history.insert(0, transition.clone());
+        self.memory.history.truncate(MAX_HISTORY);
+        self.transition = Some(transition);
+    }
+
+    /// A return that goes in steps takes its next one when the present one is over and all is well.
+    fn advance_ramp(&mut self) {
+        if self.memory.pause.is_some() {
+            return;
+        }
+        let (Some(policy), Some(ramp)) = (self.situation.policy, self.memory.ramp.clone()) else { return };
+        let step = policy.failback.ramp.get(ramp.step);
+        let ends_at = step.map_or(self.now(), |step| ramp.since + step.duration);
+        let is_well = ramp.to.iter().filter_map(|name| self.find(name)).all(Candidate::is_sound);
+        if !is_well {
+            self.hold.get_or_insert(Hold::open(HoldReason::Ramp));
+        } else if ends_at > self.now() {
+            self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
+            self.wake_at(ends_at);
+        } else if ramp.step + 1 < policy.failback.ramp.len() {
+            let next = Ramp { step: ramp.step + 1, since: self.now(), ..ramp };
+            let ends_at = next.since + policy.failback.ramp[next.step].duration;
+            self.memory.ramp = Some(next);
+            self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
+            self.wake_at(ends_at);
+        } else {
+            self.memory.ramp = None;
+            if self.situation.strategy == Strategy::ActivePassive {
+                self.members.truncate(1);
+            }
+        }
+    }
+
+    pub(super) fn lead(&self) -> Option<&'a Candidate> {
+        self.find(self.members.first()?)
+    }
+
+    /// How much goes where.
+    fn place(&mut self) -> u8 {
+        if self.memory.pause.is_some() && !self.is_moved {
+            return 100_u8.saturating_sub(self.before.shares.iter().map(|share| share.percent).sum());
+        }
+        let ramp = self.memory.ramp.as_ref();
+        let step = ramp.and_then(|ramp| self.situation.policy?.failback.ramp.get(ramp.step));
+        let ramp_limit = |name: &Arc<str>| match (ramp, step) {
+            (Some(ramp), Some(step)) if ramp.to.contains(name) => step.percent,
+            (_, _) => 100,
+        };
+        let carrier = |candidate: &'a Candidate| Carrier {
+            candidate,
+            at_most: candidate.capacity.percent.min(ramp_limit(&candidate.name)),
+        };
+        let known: Vec<_> = self.members.iter().filter_map(|name| self.find(name)).collect();
+        let others = self.ranked.iter().filter(|candidate| !self.is_member(candidate) && candidate.is_eligible());
+        let mut others: Vec<_> = others.copied().collect();
+        others.sort_by_key(|candidate| candidate.health != Health::Healthy);
+        let members: Vec<_> = known.iter().map(|candidate| carrier(candidate)).collect();
+        let overflow: Vec<_> = others.iter().map(|candidate| carrier(candidate)).collect();
+        if members.is_empty() {
+            // Removed from the list, and nobody else can take over: what led there stays.
+            self.memory.shares.retain(|share| self.members.contains(&share.backend));
+            return 0;
+        }
+        let placement = match self.situation.strategy {
+            Strategy::ActivePassive => placement::in_order(&members, &overflow),
+            Strategy::ActiveActive => placement::by_weight(&members, &overflow),
+        };
+        let changes = known.iter().chain(&others).filter_map(|candidate| candidate.capacity.until);
+        changes.collect::<Vec<_>>().into_iter().for_each(|at| self.wake_at(at));
+        self.memory.shares = placement.shares;
+        placement.unplaced
+    }
+
+    fn conclude(mut self) -> Decision {
+        let unplaced = self.place();
+        self.memory.state = self.state();
+        self.memory.held_by = self.hold.map(|hold| hold.reason);
+        let ends = [
+            self.hold.and_then(|hold| hold.until),
+            self.memory.pause.as_ref().and_then(|pause| pause.until),
+            self.memory.switch.as_ref().and_then(|switch| switch.until),
+        ];
+        ends.into_iter().flatten().for_each(|at| self.wake_at(at));
+        let announcements = self.announcements();
+        let explanation = explanation::of(&self, unplaced);
+        let is_preferred = self.is_preferred();
+        Decision {
+            memory: self.memory,
+            transition: self.transition,
+            hold: self.hold,
+            is_preferred,
+            unplaced,
+            announcements,
+            wake_at: self.wake_at,
+            explanation,
+        }
+    }
+
+    fn state(&self) -> State {
+        if self.members.is_empty() {
+            return State::Unknown;
+        }
+        if self.memory.pause.is_some() {
+            return State::Paused;
+        }
+        if self.situation.policy.is_none() {
+            return State::Holding;
+        }
+        let was_dead = self.before.state == State::NoneHealthy;
+        let can_deliver = |candidate: &Candidate| match candidate.health {
+            Health::Healthy | Health::Degraded => true,
+            // What nothing is known about does not end a NoneHealthy: that takes evidence.
+            Health::Unknown => !was_dead,
+            Health::Unhealthy => false,
+        };
+        let members = || self.members.iter().filter_map(|name| self.find(name));
+        let held_by = self.hold.map(|hold| hold.reason);
+        if !members().any(can_deliver)
+            && (held_by == Some(HoldReason::StormBrake) || !self.ranked.iter().any(|one| one.is_eligible()))
+        {
+            return State::NoneHealthy;
+        }
+        let is_stuck = match self.lead() {
+            None => true,
+            Some(lead) => match lead.standing {
+                Standing::Unusable | Standing::Excluded(_) => true,
+                Standing::Suspended => held_by == Some(HoldReason::NoneHealthy),
+                Standing::InService => false,
+            },
+        };
+        if is_stuck && self.memory.switch.is_none() {
+            return State::Holding;
+        }
+        if self.memory.ramp.is_some() {
+            return State::FailingBack;
+        }
+        if self.is_preferred() { State::Preferred } else { State::FailedOver }
+    }
+
+    fn is_preferred(&self) -> bool {
+        let Some(first) = self.members.first() else { return false };
+        let mut wanted = self.ranked.iter().filter(|candidate| !is_excluded(candidate));
+        match self.situation.strategy {
+            _ if self.memory.ramp.is_some() => false,
+            Strategy::ActivePassive => wanted.next().is_some_and(|preferred| preferred.name == *first),
+            Strategy::ActiveActive => wanted.all(|candidate| self.is_member(candidate)),
+        }
+    }
+
+    fn announcements(&self) -> Vec<Announcement> {
+        let (before, after) = (self.before.state, self.memory.state);
+        let is_answered = self.memory.request != self.before.request;
+        let told = [
+            (is_answered, Announcement::RequestAnswered),
+            (self.transition.is_some(), Announcement::Moved),
+            (before != State::NoneHealthy && after == State::NoneHealthy, Announcement::NoneHealthy),
+            (
+                before == State::NoneHealthy
+                    && matches!(after, State::Preferred | State::FailedOver | State::FailingBack),
+                Announcement::Recovered,
+            ),
+        ];
+        told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, announcement)| announcement).collect()
     }
 }
 
-/// The hold that keeps the route where it is longest when nothing forces it to move.
-fn comfort_hold(policy: &Policy, memory: &Memory) -> (HoldReason, Timestamp) {
-    let minimum_stay = (HoldReason::MinimumStay, memory.since + policy.hold.minimum_stay);
-    let cooldown =
-        memory.last_transition.as_ref().map(|last| (HoldReason::Cooldown, last.decided_at + policy.hold.cooldown));
-    match cooldown {
-        Some(cooldown) if cooldown.1 >= minimum_stay.1 => cooldown,
-        Some(_) | None => minimum_stay,
-    }
+fn is_excluded(candidate: &Candidate) -> bool {
+    matches!(candidate.standing, Standing::Excluded(_))
 }
 
-/// Where a route stands that has this backend active.
-///
-/// An active backend about which nothing is known yet does not end a `NoneHealthy`: that takes a healthy one.
-fn standing_at(candidates: &[Candidate], active: &Candidate, before: State) -> State {
-    let cannot_deliver = match active.health {
-        Health::Healthy => false,
-        Health::Unhealthy => true,
-        Health::Unknown => before == State::NoneHealthy,
-    };
-    if cannot_deliver && !candidates.iter().any(Candidate::is_eligible) {
-        State::NoneHealthy
-    } else if candidates.first().is_some_and(|first| first.name == active.name) {
-        State::Preferred
-    } else {
-        State::FailedOver
-    }
-}
-
-fn move_to(
-    now: Timestamp,
-    candidates: &[Candidate],
-    memory: &Memory,
-    position: Option<usize>,
-    target: usize,
-    reason: TransitionReason,
-    first_evidence_at: Option<Timestamp>,
-) -> Decision {
-    let to = &candidates[target];
-    let transition = Transition {
-        id: memory.last_transition.as_ref().map_or(0, |last| last.id).saturating_add(1),
-        kind: match position {
-            Some(position) if target < position => TransitionKind::Failback,
-            Some(_) | None => TransitionKind::Failover,
-        },
-        from: memory.active.clone().unwrap_or_else(|| to.name.clone()),
-        to: to.name.clone(),
-        reason,
-        first_evidence_at,
-        decided_at: now,
-    };
-    let moved = Memory {
-        active: Some(to.name.clone()),
-        since: now,
-        state: memory.state,
-        last_transition: Some(transition.clone()),
-    };
-    let mut decision = stay(&moved, standing_at(candidates, to, memory.state), None);
-    decision.announcements.insert(0, Announcement::Moved);
-    decision.transition = Some(transition);
-    decision
-}
-
-fn waiting(memory: &Memory, state: State, hold: (HoldReason, Timestamp)) -> Decision {
-    Decision { wake_at: Some(hold.1), ..stay(memory, state, Some((hold.0, Some(hold.1)))) }
-}
-
-fn stay(memory: &Memory, state: State, hold: Option<(HoldReason, Option<Timestamp>)>) -> Decision {
-    let announcements = match (memory.state, state) {
-        (State::NoneHealthy, State::NoneHealthy) => vec![],
-        (_, State::NoneHealthy) => vec![Announcement::NoneHealthy],
-        (State::NoneHealthy, State::Preferred | State::FailedOver) => vec![Announcement::Recovered],
-        (_, State::Preferred | State::FailedOver | State::Holding | State::Unknown) => vec![],
-    };
-    Decision { memory: Memory { state, ..memory.clone() }, transition: None, hold, announcements, wake_at: None }
+fn is_slow(candidate: &Candidate) -> bool {
+    candidate.standing == Standing::InService
+        && candidate.health == Health::Degraded
+        && candidate.class == crate::model::EvidenceClass::Slow
 }
 
 #[cfg(test)]

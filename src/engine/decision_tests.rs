@@ -1,65 +1,11 @@
+//! What a route does, as tables: each case is a situation and where the mail goes then.
+
 use std::time::Duration;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::model::{Budget, Failback, Hold, Objectives, Thresholds};
-
-fn at(seconds: u64) -> Timestamp {
-    Timestamp::from_micros(0) + Duration::from_secs(seconds)
-}
-
-fn policy() -> Policy {
-    Policy {
-        thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
-        hold: Hold {
-            cooldown: Duration::from_mins(10),
-            minimum_stay: Duration::from_mins(1),
-            budget: Budget { switches: 10, per: Duration::from_secs(1) },
-        },
-        when_none_healthy: WhenNoneHealthy::Hold,
-        failback: Failback {
-            mode: FailbackMode::Automatic,
-            after: Duration::from_mins(5),
-            windows: vec![],
-            ramp: vec![],
-        },
-        objectives: Objectives { recovery_time: None },
-    }
-}
-
-/// `a+` is healthy, `a-` unhealthy, `a?` unknown, `a~` suspended and healthy, `a!` suspended and unhealthy, `a0` unusable; all since 0 s.
-fn candidates(text: &str) -> Vec<Candidate> {
-    let candidate = |word: &str| {
-        let (name, mark) = word.split_at(word.len() - 1);
-        let (standing, health) = match mark {
-            "+" => (Standing::InService, Health::Healthy),
-            "-" => (Standing::InService, Health::Unhealthy),
-            "?" => (Standing::InService, Health::Unknown),
-            "~" => (Standing::Suspended, Health::Healthy),
-            "!" => (Standing::Suspended, Health::Unhealthy),
-            "0" => (Standing::Unusable, Health::Unknown),
-            other => panic!("{other} means nothing"),
-        };
-        let class = if health == Health::Healthy { EvidenceClass::Ok } else { EvidenceClass::NoAnswer };
-        Candidate { name: name.into(), standing, health, since: at(0), class, first_failure_at: None }
-    };
-    text.split_whitespace().map(candidate).collect()
-}
-
-/// A route that has been on `active` since 0 s, having got there by a transition unless it is the first of the list.
-fn memory(active: &str, state: State) -> Memory {
-    let last_transition = (active != "a").then(|| Transition {
-        id: 7,
-        kind: TransitionKind::Failover,
-        from: "a".into(),
-        to: active.into(),
-        reason: TransitionReason::Failed(EvidenceClass::NoAnswer),
-        first_evidence_at: None,
-        decided_at: at(0),
-    });
-    Memory { active: Some(active.into()), since: at(0), state, last_transition }
-}
+use crate::engine::testing::{Fleet, at, policy, transition};
+use crate::engine::{Action, Capacity, Pause, Share, Switch};
+use crate::model::{Budget, FailbackMode, FailbackWindow, RampStep};
 
 /// Active, candidates, seconds since everything was as it is; then: active, state, hold.
 type Case<'a> = (&'a str, &'a str, u64, &'a str, State, Option<HoldReason>);
@@ -69,17 +15,18 @@ fn where_mail_goes() {
     let cases: &[Case] = &[
         // A healthy preferred backend stays.
         ("a", "a+ b+", 0, "a", State::Preferred, None),
-        // A dead one is left at once, past those that cannot deliver, whatever the holds.
+        // A dead one is left at once, past those that cannot deliver, whatever the holds for comfort.
         ("a", "a- b+", 0, "b", State::FailedOver, None),
         ("a", "a- b- c+", 0, "c", State::FailedOver, None),
         ("a", "a- b? c+", 0, "c", State::FailedOver, None),
         ("a", "a- b~ c+", 0, "c", State::FailedOver, None),
         ("a", "a- b0 c+", 0, "c", State::FailedOver, None),
+        ("a", "a- bx c+", 0, "c", State::FailedOver, None),
         ("b", "a- b- c+", 1, "c", State::FailedOver, None),
         ("b", "a+ b-", 1, "a", State::Preferred, None),
         // Unknown is not unhealthy, and an unusable object is no evidence.
         ("a", "a? b+", 9999, "a", State::Preferred, None),
-        ("a", "a0 b+", 9999, "a", State::Holding, Some(HoldReason::ConfigurationRejected)),
+        ("a", "a0 b+", 9999, "a", State::Holding, None),
         // Nobody to go to.
         ("a", "a- b-", 9999, "a", State::NoneHealthy, Some(HoldReason::NoneHealthy)),
         ("a", "a- b? c!", 9999, "a", State::NoneHealthy, Some(HoldReason::NoneHealthy)),
@@ -90,6 +37,19 @@ fn where_mail_goes() {
         // Gone from the list: as good as dead.
         ("z", "a- b+", 0, "b", State::FailedOver, None),
         ("z", "a+ b+", 0, "a", State::Preferred, None),
+        // What the route must not use is left at once, and is not what counts as preferred.
+        ("a", "ax b+", 0, "b", State::Preferred, None),
+        ("a", "ax b-", 0, "a", State::Holding, Some(HoldReason::NoneHealthy)),
+        // Slow is not dead: left for a sound one when the holds for comfort allow, used before none.
+        ("a", "a= b+", 59, "a", State::Preferred, Some(HoldReason::MinimumStay)),
+        ("a", "a= b+", 60, "b", State::FailedOver, None),
+        ("a", "a= b=", 9999, "a", State::Preferred, None),
+        ("a", "a= b-", 9999, "a", State::Preferred, None),
+        ("a", "a- b= c+", 0, "c", State::FailedOver, None),
+        ("a", "a- b=", 0, "b", State::FailedOver, None),
+        ("b", "a= b+", 9999, "b", State::FailedOver, None),
+        // Asking for less is no failure.
+        ("a", "a% b+", 9999, "a", State::Preferred, None),
         // Failback waits for whichever hold ends last: soak 300 s, cooldown 600 s, minimum stay 60 s.
         ("b", "a+ b+", 299, "b", State::FailedOver, Some(HoldReason::Cooldown)),
         ("b", "a+ b+", 599, "b", State::FailedOver, Some(HoldReason::Cooldown)),
@@ -100,10 +60,12 @@ fn where_mail_goes() {
         ("b", "a~ b+ c+", 9999, "b", State::FailedOver, None),
     ];
     for (active, text, now, expected, state, hold) in cases {
-        let decision = decide(at(*now), Some(&policy()), &candidates(text), &memory(active, State::Unknown));
-        let case = format!("{active} of {text} at {now}: {decision:?}");
-        assert_eq!(decision.memory.active.as_deref(), Some(*expected), "{case}");
-        assert_eq!((decision.memory.state, decision.hold.map(|hold| hold.0)), (*state, *hold), "{case}");
+        let decision = Fleet::of(text).on(active).decide(*now);
+        let case = format!("{active} of {text} at {now}: {decision:#?}");
+        assert_eq!(decision.memory.lead().map(|lead| &**lead), Some(*expected), "{case}");
+        let is_unusable = *text == "a0 b+";
+        let hold = if is_unusable { Some(HoldReason::ConfigurationRejected) } else { *hold };
+        assert_eq!((decision.memory.state, decision.memory.held_by), (*state, hold), "{case}");
         assert_eq!(decision.transition.is_some(), active != expected, "{case}");
     }
 }
@@ -115,140 +77,440 @@ fn the_first_choice_waits_until_what_is_preferred_to_it_is_known_to_be_dead() {
         ("a? b+", None, State::Unknown),
         ("a- b+", Some("b"), State::FailedOver),
         ("a- b? c+", None, State::Unknown),
+        ("a= b+", Some("b"), State::FailedOver),
+        ("a= b-", Some("a"), State::Preferred),
         ("a~ b+", Some("b"), State::FailedOver),
         ("a0 b+", Some("b"), State::FailedOver),
+        ("ax b+", Some("b"), State::Preferred),
         ("a- b-", Some("a"), State::NoneHealthy),
         ("a! b-", Some("b"), State::NoneHealthy),
         ("a~ b~", None, State::Unknown),
+        ("ax bx", None, State::Unknown),
     ];
     for (text, expected, state) in cases {
-        let decision = decide(at(5), Some(&policy()), &candidates(text), &Memory::default());
-        assert_eq!((decision.memory.active.as_deref(), decision.memory.state), (expected, state), "{text}");
+        let decision = Fleet::of(text).decide(5);
+        assert_eq!((decision.memory.lead().map(|lead| &**lead), decision.memory.state), (expected, state), "{text}");
         assert_eq!(decision.transition, None, "a first choice is no transition: {text}");
     }
 }
 
 #[test]
 fn without_a_policy_nothing_moves() {
-    let decision = decide(at(5), None, &candidates("a- b+"), &memory("a", State::Preferred));
-    assert_eq!((decision.memory.active.as_deref(), decision.memory.state), (Some("a"), State::Holding));
-    assert_eq!(decision.hold, Some((HoldReason::ConfigurationRejected, None)));
+    let decision = Fleet::of("a- b+").on("a").without_policy().decide(5);
+    assert_eq!((decision.memory.lead().map(|lead| &**lead), decision.memory.state), (Some("a"), State::Holding));
+    assert_eq!(decision.hold, Some(Hold::open(HoldReason::ConfigurationRejected)));
 }
 
 #[test]
-fn manual_failback_says_that_the_way_back_is_open_and_stays() {
-    let policy = Policy { failback: Failback { mode: FailbackMode::Manual, ..policy().failback }, ..policy() };
-    let decide = |now, text| decide(at(now), Some(&policy), &candidates(text), &memory("b", State::FailedOver));
-    assert_eq!(decide(599, "a+ b+").hold, Some((HoldReason::Cooldown, Some(at(600)))));
-    let open = decide(600, "a+ b+");
-    assert_eq!((open.memory.active.as_deref(), open.hold), (Some("b"), Some((HoldReason::ManualFailback, None))));
+fn a_region_that_is_preferred_comes_before_the_list() {
+    let mut fleet = Fleet::of("a+ b+ c+").on("c");
+    fleet.candidates[0].region = Some("us".into());
+    fleet.candidates[2].region = Some("eu".into());
+    fleet.preferred_regions = vec!["eu".into(), "us".into()];
+    let decision = fleet.decide(9999);
+    assert_eq!((decision.memory.lead().map(|lead| &**lead), decision.memory.state), (Some("c"), State::Preferred));
+    fleet.candidates[2].health = Health::Unhealthy;
+    assert_eq!(fleet.decide(9999).memory.lead().map(|lead| &**lead), Some("a"));
+}
+
+#[test]
+fn nobody_is_gone_to_who_has_not_answered_since_the_failure_began() {
+    let mut fleet = Fleet::of("a- b+ c+").on("a");
+    fleet.candidates[0].first_failure_at = Some(at(100));
+    let (b, c) = (1, 2);
+    fleet.candidates[b].confirmed_at = Some(at(99));
+    fleet.candidates[c].confirmed_at = None;
+    assert_eq!(fleet.decide(130).memory.held_by, Some(HoldReason::AwaitingConfirmation));
+    fleet.candidates[c].confirmed_at = Some(at(101));
+    assert_eq!(fleet.decide(131).memory.lead().map(|lead| &**lead), Some("c"), "rather than wait for b");
+    fleet.candidates[b].confirmed_at = Some(at(100));
+    assert_eq!(fleet.decide(131).memory.lead().map(|lead| &**lead), Some("b"));
+}
+
+#[test]
+fn a_storm_moves_nothing_and_afterwards_the_backend_in_use_has_its_chance() {
+    let mut fleet = Fleet::of("a- b-").on("a");
+    fleet.policy.as_mut().unwrap().when_none_healthy = WhenNoneHealthy::Preferred;
+    fleet.is_storm = true;
+    fleet.settle(1000);
+    assert_eq!((fleet.memory.state, fleet.memory.held_by), (State::NoneHealthy, Some(HoldReason::StormBrake)));
+    fleet.is_storm = false;
+    fleet.set("b", "+", 1010);
+    let settling = fleet.settle(1010);
+    assert_eq!(settling.hold, Some(Hold::until(HoldReason::StormBrake, at(1070))));
+    assert_eq!(settling.wake_at, Some(at(1070)));
+    let mut recovered = fleet.clone();
+    recovered.set("a", "+", 1020);
+    let decision = recovered.settle(1020);
+    assert_eq!((decision.transition, decision.memory.state), (None, State::Preferred));
+    assert_eq!(fleet.settle(1070).memory.lead().map(|lead| &**lead), Some("b"), "the one in use stays dead");
+}
+
+#[test]
+fn manual_failback_says_that_the_way_back_is_open_and_waits_for_a_person() {
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    fleet.policy.as_mut().unwrap().failback.mode = FailbackMode::Manual;
+    assert_eq!(fleet.decide(599).hold, Some(Hold::until(HoldReason::Cooldown, at(600))));
+    let open = fleet.settle(600);
     assert_eq!(
-        decide(600, "a+ b-").memory.active.as_deref(),
-        Some("a"),
-        "a dead active backend is left in either mode"
+        (open.memory.lead().map(|lead| &**lead), open.hold),
+        (Some("b"), Some(Hold::open(HoldReason::ManualFailback)))
     );
+    fleet.ask("1", Action::ApproveFailback);
+    let moved = fleet.settle(700);
+    assert_eq!(moved.memory.lead().map(|lead| &**lead), Some("a"));
+    assert_eq!(moved.memory.approved_at, None, "an approval is used once");
+    assert_eq!(moved.announcements, [Announcement::RequestAnswered, Announcement::Moved]);
+    let mut dead = Fleet::of("a+ b-").on("b");
+    dead.policy = fleet.policy;
+    assert_eq!(dead.decide(1).memory.lead().map(|lead| &**lead), Some("a"), "a dead one is left in either mode");
 }
 
 #[test]
 fn when_none_is_healthy_the_policy_may_prefer_the_preferred_one_as_soon_as_the_holds_allow() {
-    let policy = Policy { when_none_healthy: WhenNoneHealthy::Preferred, ..policy() };
-    let decide = |now| decide(at(now), Some(&policy), &candidates("a- b-"), &memory("b", State::FailedOver));
-    let waiting = decide(599);
-    assert_eq!((waiting.memory.active.as_deref(), waiting.wake_at), (Some("b"), Some(at(600))));
-    let moved = decide(600);
-    assert_eq!((moved.memory.active.as_deref(), moved.memory.state), (Some("a"), State::NoneHealthy));
+    let mut fleet = Fleet::of("a- b-").on("b");
+    fleet.policy.as_mut().unwrap().when_none_healthy = WhenNoneHealthy::Preferred;
+    let waiting = fleet.decide(599);
+    assert_eq!((waiting.memory.lead().map(|lead| &**lead), waiting.wake_at), (Some("b"), Some(at(600))));
+    let moved = fleet.decide(600);
+    assert_eq!((moved.memory.lead().map(|lead| &**lead), moved.memory.state), (Some("a"), State::NoneHealthy));
     assert_eq!(moved.announcements, [Announcement::Moved, Announcement::NoneHealthy]);
 }
 
 #[test]
 fn people_hear_once_that_nobody_is_healthy_and_once_that_somebody_is_again() {
-    let dead = decide(at(1), Some(&policy()), &candidates("a- b-"), &memory("a", State::Preferred));
-    assert_eq!(dead.announcements, [Announcement::NoneHealthy]);
-    let still = decide(at(2), Some(&policy()), &candidates("a- b-"), &dead.memory);
-    assert_eq!(still.announcements, []);
-    let unknown = decide(at(3), Some(&policy()), &candidates("a? b-"), &still.memory);
+    let mut fleet = Fleet::of("a- b-").on("a");
+    assert_eq!(fleet.settle(1).announcements, [Announcement::NoneHealthy]);
+    assert_eq!(fleet.settle(2).announcements, []);
+    fleet.set("a", "?", 3);
+    let unknown = fleet.settle(3);
     assert_eq!((unknown.announcements.len(), unknown.memory.state), (0, State::NoneHealthy));
-    let back = decide(at(4), Some(&policy()), &candidates("a+ b-"), &unknown.memory);
+    let mut back = fleet.clone();
+    back.set("a", "+", 4);
+    let back = back.settle(4);
     assert_eq!((back.announcements, back.memory.state), (vec![Announcement::Recovered], State::Preferred));
-    let moved = decide(at(4), Some(&policy()), &candidates("a- b+"), &unknown.memory);
-    assert_eq!(moved.announcements, [Announcement::Moved, Announcement::Recovered]);
+    fleet.set("a", "-", 4);
+    fleet.set("b", "+", 4);
+    assert_eq!(fleet.settle(4).announcements, [Announcement::Moved, Announcement::Recovered]);
 }
 
-const MARKS: [&str; 6] = ["+", "-", "?", "~", "!", "0"];
+#[test]
+fn a_spent_budget_holds_comfort_altogether_and_a_dead_backend_to_one_move_a_cooldown() {
+    let mut fleet = Fleet::of("a- b+").on("a");
+    let hold = &mut fleet.policy.as_mut().unwrap().hold;
+    hold.budget = Budget { switches: 2, per: Duration::from_hours(1) };
+    fleet.memory.history = vec![transition(2, "b", "a", 1000), transition(1, "a", "b", 900)];
+    fleet.memory.since = at(1000);
+    let held = fleet.decide(1100);
+    assert_eq!(held.hold, Some(Hold::until(HoldReason::SwitchBudget, at(1600))), "the last resort");
+    assert_eq!(fleet.decide(1600).memory.lead().map(|lead| &**lead), Some("b"));
+    let mut comfort = Fleet::of("a+ b+").on("b");
+    comfort.policy = fleet.policy.clone();
+    comfort.memory.history = vec![transition(2, "a", "b", 1000), transition(1, "b", "a", 900)];
+    comfort.memory.since = at(1000);
+    assert_eq!(comfort.decide(2000).hold, Some(Hold::until(HoldReason::SwitchBudget, at(4500))));
+    assert_eq!(comfort.decide(4500).memory.lead().map(|lead| &**lead), Some("a"));
+}
 
-prop_compose! {
-    fn any_policy()(
-        cooldown in 0_u64..600, minimum_stay in 0_u64..600, after in 0_u64..600,
-        prefers in any::<bool>(), is_manual in any::<bool>(),
-    ) -> Policy {
-        Policy {
-            thresholds: Thresholds::default(),
-            hold: Hold { cooldown: Duration::from_secs(cooldown), minimum_stay: Duration::from_secs(minimum_stay), budget: Budget { switches: 10, per: Duration::from_secs(1) } },
-            when_none_healthy: if prefers { WhenNoneHealthy::Preferred } else { WhenNoneHealthy::Hold },
-            failback: Failback {
-                mode: if is_manual { FailbackMode::Manual } else { FailbackMode::Automatic },
-                after: Duration::from_secs(after),
-                windows: vec![],
-                ramp: vec![],
-            },
-            objectives: Objectives { recovery_time: None },
-        }
+#[test]
+fn a_primary_that_fails_again_and_again_soaks_longer() {
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    fleet.policy.as_mut().unwrap().failback.after = Duration::from_hours(1);
+    let soaks = |fleet: &Fleet| {
+        let hold = fleet.decide(100_001).hold.unwrap();
+        (hold.reason, hold.until.unwrap().since(at(100_000)).as_secs() / 3600)
+    };
+    fleet.set("a", "-", 90_000);
+    fleet.set("a", "+", 100_000);
+    let failure = |id, seconds| transition(id, "a", "b", seconds);
+    fleet.memory.history = vec![failure(1, 90_000)];
+    assert_eq!(soaks(&fleet), (HoldReason::Soak, 1));
+    fleet.memory.history = vec![failure(2, 90_000), failure(1, 80_000)];
+    assert_eq!(soaks(&fleet), (HoldReason::Soak, 2));
+    fleet.memory.history = vec![failure(2, 90_000), failure(1, 1_000)];
+    assert_eq!(soaks(&fleet), (HoldReason::Soak, 1), "more than a day ago");
+    fleet.memory.history = (0..9).map(|n| failure(9 - n, 90_000)).collect();
+    assert_eq!(soaks(&fleet), (HoldReason::Soak, 8));
+}
+
+#[test]
+fn a_return_begins_in_a_window_only() {
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    // The epoch was a Thursday; the window opens at 02:00 UTC.
+    let window = FailbackWindow::new("0 2 * * *", "UTC", Duration::from_hours(2)).unwrap();
+    fleet.policy.as_mut().unwrap().failback.windows = vec![window];
+    let hours = |hours: u64| hours * 3600;
+    let closed = fleet.decide(hours(1));
+    assert_eq!(closed.hold, Some(Hold::until(HoldReason::FailbackWindow, at(hours(2)))));
+    assert_eq!(closed.wake_at, Some(at(hours(2))));
+    assert_eq!(fleet.decide(hours(2)).memory.lead().map(|lead| &**lead), Some("a"));
+    assert_eq!(fleet.decide(hours(4)).hold, Some(Hold::until(HoldReason::FailbackWindow, at(hours(26)))));
+}
+
+fn ramped() -> Fleet {
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    fleet.policy.as_mut().unwrap().failback.ramp = vec![
+        RampStep { percent: 10, duration: Duration::from_mins(5) },
+        RampStep { percent: 50, duration: Duration::from_mins(10) },
+    ];
+    fleet
+}
+
+#[test]
+fn a_ramp_goes_step_by_step() {
+    let mut fleet = ramped();
+    let begun = fleet.settle(600);
+    assert_eq!((begun.memory.state, fleet.shares()), (State::FailingBack, "a10 b90".to_owned()));
+    assert_eq!(begun.hold, Some(Hold::until(HoldReason::Ramp, at(900))));
+    assert_eq!(begun.transition.map(|transition| transition.kind), Some(TransitionKind::Failback));
+    assert_eq!(fleet.settle(899).wake_at, Some(at(900)));
+    let second = fleet.settle(900);
+    assert_eq!((second.transition, fleet.shares()), (None, "a50 b50".to_owned()));
+    let whole = fleet.settle(1500);
+    assert_eq!((whole.memory.state, fleet.shares(), whole.memory.ramp), (State::Preferred, "a100".to_owned(), None));
+}
+
+#[test]
+fn a_ramp_falls_back_at_once_when_what_it_returns_to_fails_and_goes_whole_when_what_it_leaves_fails() {
+    let mut fleet = ramped();
+    fleet.settle(600);
+    let mut primary_fails = fleet.clone();
+    primary_fails.set("a", "-", 610);
+    let back = primary_fails.settle(610);
+    assert_eq!((back.memory.state, primary_fails.shares()), (State::FailedOver, "b100".to_owned()));
+    assert_eq!(back.transition.map(|transition| transition.kind), Some(TransitionKind::Failover));
+    fleet.set("b", "-", 610);
+    let whole = fleet.settle(610);
+    assert_eq!((whole.transition, fleet.shares(), whole.memory.state), (None, "a100".to_owned(), State::Preferred));
+}
+
+#[test]
+fn a_ramp_does_not_advance_on_doubt() {
+    let mut fleet = ramped();
+    fleet.settle(600);
+    fleet.set("a", "?", 610);
+    let doubtful = fleet.settle(2000);
+    assert_eq!((fleet.shares(), doubtful.hold), ("a10 b90".to_owned(), Some(Hold::open(HoldReason::Ramp))));
+    fleet.set("a", "+", 2010);
+    fleet.settle(2010);
+    assert_eq!(fleet.shares(), "a50 b50");
+}
+
+#[test]
+fn active_active_spreads_by_weight_and_shares_out_what_a_dead_one_carried() {
+    let mut fleet = Fleet::of("a+ b+ c+").active_active(&[50, 30, 20]);
+    let first = fleet.settle(1);
+    assert_eq!((first.memory.state, fleet.shares()), (State::Preferred, "a50 b30 c20".to_owned()));
+    fleet.set("b", "-", 1000);
+    let failed = fleet.settle(1000);
+    assert_eq!((failed.memory.state, fleet.shares()), (State::FailedOver, "a71 c29".to_owned()));
+    let transition = failed.transition.unwrap();
+    assert_eq!((&*transition.from, transition.kind), ("b", TransitionKind::Failover));
+    fleet.set("b", "+", 2000);
+    assert_eq!(fleet.settle(2299).hold, Some(Hold::until(HoldReason::Soak, at(2300))));
+    let back = fleet.settle(2300);
+    assert_eq!((back.memory.state, fleet.shares()), (State::Preferred, "a50 b30 c20".to_owned()));
+    let transition = back.transition.unwrap();
+    assert_eq!((&*transition.to, transition.kind), ("b", TransitionKind::Failback));
+}
+
+#[test]
+fn active_active_ramps_the_one_that_returns() {
+    let mut fleet = Fleet::of("a+ b-").active_active(&[50, 50]);
+    fleet.policy = ramped().policy;
+    fleet.settle(1);
+    assert_eq!(fleet.shares(), "a100");
+    fleet.set("b", "+", 1000);
+    fleet.settle(1300);
+    assert_eq!((fleet.memory.state, fleet.shares()), (State::FailingBack, "a90 b10".to_owned()));
+    fleet.settle(1600);
+    assert_eq!(fleet.shares(), "a50 b50");
+    fleet.set("b", "-", 1610);
+    fleet.settle(1610);
+    assert_eq!((fleet.memory.state, fleet.shares()), (State::FailedOver, "a100".to_owned()));
+    assert_eq!(fleet.memory.ramp, None);
+}
+
+#[test]
+fn active_active_starts_with_whoever_can_once_all_are_known() {
+    assert_eq!(Fleet::of("a+ b?").active_active(&[1, 1]).decide(1).memory.held_by, Some(HoldReason::AwaitingEvidence));
+    let mut fleet = Fleet::of("a- b+ c~").active_active(&[1, 1, 1]);
+    fleet.settle(1);
+    assert_eq!((fleet.memory.state, fleet.shares()), (State::FailedOver, "b100".to_owned()));
+    let mut dead = Fleet::of("a- b-").active_active(&[1, 1]);
+    dead.settle(1);
+    assert_eq!((dead.memory.state, dead.shares()), (State::NoneHealthy, "a100".to_owned()));
+    dead.set("b", "+", 100);
+    dead.settle(100);
+    assert_eq!((dead.memory.state, dead.shares()), (State::FailedOver, "b100".to_owned()));
+}
+
+#[test]
+fn limits_let_mail_spill_over_and_name_what_has_nowhere_to_go() {
+    let mut fleet = Fleet::of("a+ b+ c+").on("a");
+    fleet.candidates[0].capacity.percent = 60;
+    fleet.candidates[1].capacity.percent = 30;
+    fleet.settle(1);
+    assert_eq!((fleet.shares(), fleet.memory.state), ("a60 b30* c10*".to_owned(), State::Preferred));
+    fleet.set("c", "-", 2);
+    assert_eq!((fleet.settle(2).unplaced, fleet.shares()), (10, "a60 b30*".to_owned()));
+    let mut weighted = Fleet::of("a+ b+ c+").active_active(&[60, 30, 10]);
+    weighted.candidates[0].capacity.percent = 40;
+    weighted.settle(1);
+    assert_eq!(weighted.shares(), "a40 b45 c15");
+    weighted.candidates[1].capacity.percent = 20;
+    weighted.candidates[2].capacity.percent = 20;
+    assert_eq!((weighted.settle(2).unplaced, weighted.shares()), (20, "a40 b20 c20".to_owned()));
+}
+
+#[test]
+fn whoever_asks_for_less_gets_at_most_half_of_its_part_unless_there_is_no_other_way() {
+    let mut fleet = Fleet::of("a% b+").active_active(&[60, 40]);
+    fleet.settle(1);
+    assert_eq!(fleet.shares(), "a30 b70");
+    fleet.candidates[1].capacity.percent = 50;
+    fleet.settle(2);
+    assert_eq!(fleet.shares(), "a50 b50");
+    let mut alone = Fleet::of("a% b-").active_active(&[60, 40]);
+    alone.settle(1);
+    assert_eq!(alone.shares(), "a100");
+}
+
+#[test]
+fn warm_up_opens_day_by_day() {
+    let mut fleet = Fleet::of("a- b+").on("a");
+    fleet.candidates[1].capacity = Capacity { percent: 20, until: Some(at(86_400)) };
+    let decision = fleet.settle(10);
+    assert_eq!((fleet.shares(), decision.unplaced, decision.wake_at), ("b20".to_owned(), 80, Some(at(86_400))));
+}
+
+#[test]
+fn a_switch_is_made_once_lasts_as_long_as_asked_and_ends_when_its_backend_dies() {
+    let to_b = |is_forced| Action::Switch { to: "b".into(), duration: Some(Duration::from_hours(2)), is_forced };
+    let mut fleet = Fleet::of("a+ b+").on("a");
+    fleet.ask("1", to_b(false));
+    let switched = fleet.settle(10);
+    assert_eq!((fleet.shares(), switched.memory.state), ("b100".to_owned(), State::FailedOver));
+    assert!(switched.memory.request.as_ref().unwrap().is_done);
+    assert_eq!((switched.transition.unwrap().reason, switched.wake_at), (TransitionReason::Requested, Some(at(7210))));
+    let again = fleet.settle(20);
+    assert_eq!(
+        (again.transition, again.announcements.len(), again.memory.held_by),
+        (None, 0, Some(HoldReason::Switched))
+    );
+    let mut dies = fleet.clone();
+    dies.set("b", "-", 30);
+    dies.settle(30);
+    assert_eq!((dies.shares(), dies.memory.switch.as_ref()), ("a100".to_owned(), None));
+    fleet.settle(7210);
+    assert_eq!((fleet.shares(), fleet.memory.switch.as_ref()), ("a100".to_owned(), None));
+}
+
+#[test]
+fn what_is_impossible_is_refused_with_the_reason_and_force_overrides_health_alone() {
+    let switch = |to: &str, is_forced| Action::Switch { to: to.into(), duration: None, is_forced };
+    let cases = [
+        ("a+ b-", switch("b", false), Some("\"force\"")),
+        ("a+ b-", switch("b", true), None),
+        ("a+ b?", switch("b", false), Some("Unknown")),
+        ("a+ b~", switch("b", false), Some("suspended")),
+        ("a+ b~", switch("b", true), None),
+        ("a+ bx", switch("b", true), Some("spec.residency")),
+        ("a+ b0", switch("b", true), Some("cannot be used")),
+        ("a+ b+", switch("c", true), Some("one of a, b")),
+        ("a+ b+", Action::Failback, Some("already leaves by a")),
+        ("a+ b+", Action::Resume, Some("not paused")),
+        ("a+ b+", Action::ApproveFailback, Some("not Manual")),
+        ("a+ b+", Action::Malformed("no JSON".to_owned()), Some("no JSON")),
+    ];
+    for (text, action, refusal) in cases {
+        let mut fleet = Fleet::of(text).on("a");
+        fleet.ask("1", action.clone());
+        let decision = fleet.settle(10);
+        let answer = decision.memory.request.unwrap();
+        assert_eq!(answer.is_done, refusal.is_none(), "{text} {action:?}: {}", answer.message);
+        assert!(answer.message.contains(refusal.unwrap_or_default()), "{text} {action:?}: {}", answer.message);
+        assert_eq!(fleet.shares() == "b100", refusal.is_none(), "{text} {action:?}");
+        assert_eq!(fleet.settle(11).announcements.len(), 0, "answered once");
     }
 }
 
-proptest! {
-    /// Random fleets whose marks change at random times: each decision is checked against the promises.
-    #[test]
-    fn promises_hold_over_random_histories(
-        policy in any_policy(),
-        steps in prop::collection::vec((0_u64..200, prop::collection::vec(0_usize..6, 4)), 1..40),
-    ) {
-        let names = ["a", "b", "c", "d"];
-        let (mut now, mut memory) = (at(1000), Memory::default());
-        let mut fleet: Vec<(usize, Timestamp)> = vec![(2, now); 4];
-        for (wait, marks) in steps {
-            now = now + Duration::from_secs(wait);
-            for (member, mark) in fleet.iter_mut().zip(marks) {
-                if member.0 != mark {
-                    *member = (mark, now);
-                }
-            }
-            let text: Vec<_> = names.iter().zip(&fleet).map(|(name, (mark, _))| format!("{name}{}", MARKS[*mark])).collect();
-            let mut candidates = candidates(&text.join(" "));
-            for (candidate, (_, since)) in candidates.iter_mut().zip(&fleet) {
-                candidate.since = *since;
-            }
-            let decision = decide(now, Some(&policy), &candidates, &memory);
-            prop_assert_eq!(&decision, &decide(now, Some(&policy), &candidates, &memory), "the same inputs, another decision");
-            let find = |name: &str| candidates.iter().find(|candidate| &*candidate.name == name).unwrap();
-            if let Some(transition) = &decision.transition {
-                let (from, to) = (find(&transition.from), find(&transition.to));
-                let was_forced = from.standing == Standing::Suspended
-                    || (from.standing == Standing::InService && from.health == Health::Unhealthy);
-                prop_assert!(to.standing == Standing::InService, "to {to:?}");
-                prop_assert!(to.health == Health::Healthy || transition.reason == TransitionReason::NoneHealthy);
-                if !was_forced || transition.reason == TransitionReason::NoneHealthy {
-                    prop_assert!(memory.since + policy.hold.minimum_stay <= now);
-                    if let Some(last) = &memory.last_transition {
-                        prop_assert!(last.decided_at + policy.hold.cooldown <= now, "within cooldown");
-                    }
-                }
-                if transition.reason == TransitionReason::Recovered {
-                    prop_assert!(to.since + policy.failback.after <= now, "before the soak was over");
-                    prop_assert_eq!(policy.failback.mode, FailbackMode::Automatic);
-                }
-                prop_assert_eq!(transition.id, memory.last_transition.as_ref().map_or(0, |last| last.id) + 1);
-            } else if memory.active.is_some() {
-                prop_assert_eq!(&decision.memory.active, &memory.active, "a move without a transition");
-            }
-            if let Some(wake_at) = decision.wake_at {
-                prop_assert!(wake_at > now, "a timer that has already ended");
-                let just_before = decide(wake_at - Duration::from_micros(1), Some(&policy), &candidates, &decision.memory);
-                prop_assert_eq!(just_before.transition, None, "earlier than its timer");
-                let then = decide(wake_at, Some(&policy), &candidates, &decision.memory);
-                prop_assert!(then.transition.is_some() || then.hold != decision.hold, "a timer after which nothing is different");
-            }
-            memory = decision.memory;
-        }
-    }
+#[test]
+fn a_forced_switch_stays_on_a_dead_backend() {
+    let mut fleet = Fleet::of("a+ b-").on("a");
+    fleet.ask("1", Action::Switch { to: "b".into(), duration: None, is_forced: true });
+    fleet.settle(10);
+    assert_eq!((fleet.settle(9999).memory.held_by, fleet.shares()), (Some(HoldReason::Switched), "b100".to_owned()));
+    fleet.ask("2", Action::Failback);
+    fleet.settle(10_000);
+    assert_eq!((fleet.shares(), fleet.memory.switch.clone()), ("a100".to_owned(), None::<Switch>));
+}
+
+#[test]
+fn a_requested_failback_waits_for_no_hold() {
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    fleet.ask("1", Action::Failback);
+    fleet.settle(1);
+    assert_eq!(fleet.shares(), "a100");
+    let mut dead = Fleet::of("a- b+").on("b");
+    dead.ask("1", Action::Failback);
+    dead.settle(1);
+    assert_eq!((dead.shares(), dead.memory.request.unwrap().is_done), ("b100".to_owned(), false));
+}
+
+#[test]
+fn a_pause_moves_nothing_not_even_away_from_a_dead_backend() {
+    let mut fleet = Fleet::of("a+ b+").on("a");
+    fleet.ask("1", Action::Pause { duration: Some(Duration::from_mins(10)) });
+    fleet.settle(10);
+    fleet.set("a", "-", 20);
+    let paused = fleet.settle(20);
+    assert_eq!((paused.memory.state, fleet.shares()), (State::Paused, "a100".to_owned()));
+    assert_eq!(paused.hold, Some(Hold::until(HoldReason::Paused, at(610))));
+    let mut resumed = fleet.clone();
+    resumed.ask("2", Action::Resume);
+    resumed.settle(30);
+    assert_eq!((resumed.shares(), resumed.memory.pause.clone()), ("b100".to_owned(), None::<Pause>));
+    fleet.settle(610);
+    assert_eq!(fleet.shares(), "b100");
+}
+
+#[test]
+fn every_decision_is_explained() {
+    let fleet = Fleet::of("a+ b+ cx").on("b");
+    let decision = fleet.decide(599);
+    let reasons: Vec<_> = decision.explanation.reasons.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        reasons,
+        [
+            "a is Healthy since 1970-01-01T00:00:00Z",
+            "b is Healthy since 1970-01-01T00:00:00Z",
+            "c is outside the jurisdictions of the route",
+            "the route moved at 1970-01-01T00:00:00Z from a to b: NoAnswer of a",
+            "held by Cooldown until 1970-01-01T00:10:00Z: too soon after the latest transition",
+            "b carries 100 %",
+        ]
+    );
+    let prospects: Vec<_> = decision.explanation.prospects.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        prospects,
+        ["Cooldown ends at 1970-01-01T00:10:00Z", "b turns Unhealthy (0 of 3 failures in a row): mail goes to a",]
+    );
+}
+
+#[test]
+fn a_share_knows_whether_it_is_overflow() {
+    let mut fleet = Fleet::of("a+ b+").on("a");
+    fleet.candidates[0].capacity.percent = 60;
+    fleet.settle(1);
+    let overflow = Share { backend: "b".into(), percent: 40, is_overflow: true };
+    assert_eq!(fleet.memory.shares[1], overflow);
+    assert_eq!(fleet.memory.lead().map(|lead| &**lead), Some("a"));
+}
+
+#[test]
+fn the_policy_of_these_tests_is_what_the_tables_say() {
+    let policy = policy();
+    assert_eq!((policy.hold.cooldown.as_secs(), policy.hold.minimum_stay.as_secs()), (600, 60));
+    assert_eq!(policy.failback.after.as_secs(), 300);
 }

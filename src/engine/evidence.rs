@@ -1,24 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Health, Judgement, Observation};
-use crate::model::{EvidenceClass, ProbeReport, Thresholds, Timestamp};
+use super::observers::{Panel, Suspicion};
+use super::{Health, Judgement, News, Observation, Observer, Sighting, Verdict};
+use crate::model::{Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp};
 
-/// The verdict about a backend, over all its probes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The worst of its probes': Unhealthy before Unknown before Healthy.
-    pub health: Health,
-    /// Since when.
-    pub since: Timestamp,
-    /// Why.
-    pub class: EvidenceClass,
-    /// What was seen, for people.
-    pub message: String,
-    /// When the first observation of the run of failures was begun; `None` unless Unhealthy.
-    pub first_failure_at: Option<Timestamp>,
-}
+/// Silence of a probe for three intervals, its timeout and this makes its judgement stale: a leader's change or a busy minute does not.
+const STALE_GRACE: Duration = Duration::from_secs(30);
 
 /// What is known of one backend, judged once for each set of thresholds in use.
 ///
@@ -26,6 +16,7 @@ pub struct Verdict {
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     judged: BTreeMap<Thresholds, Judged>,
+    suspicion: Suspicion,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -33,15 +24,20 @@ struct Judged {
     probes: BTreeMap<Arc<str>, Judgement>,
     /// Kept only for backends with several addresses, to leave out of a Service those that fail while others work.
     addresses: BTreeMap<(Arc<str>, SocketAddr), Judgement>,
+    panel: Panel,
 }
 
 impl Evidence {
     /// Says which thresholds and probes are in use. Thresholds and probes that are new start from the verdict that stood before;
-    /// those no longer in use are forgotten. Returns whether anything changed.
-    pub fn track(&mut self, thresholds: &BTreeSet<Thresholds>, probes: &[Arc<str>], now: Timestamp) -> bool {
+    /// those no longer in use are forgotten. Returns whether anything changed: then others must be heard again.
+    pub fn track(&mut self, thresholds: &BTreeSet<Thresholds>, probes: &[Probe], now: Timestamp) -> bool {
         let unchanged = self.judged.keys().eq(thresholds.iter())
             && self.judged.values().all(|judged| {
-                judged.probes.len() == probes.len() && probes.iter().all(|probe| judged.probes.contains_key(probe))
+                judged.probes.len() == probes.len()
+                    && probes.iter().all(|probe| {
+                        let known = judged.probes.get(&probe.name);
+                        known.is_some_and(|judgement| judgement.stale_after() == stale_after(probe))
+                    })
             });
         if unchanged {
             return false;
@@ -50,59 +46,91 @@ impl Evidence {
         self.judged.retain(|key, _| thresholds.contains(key));
         for key in thresholds {
             let judged = self.judged.entry(*key).or_default();
-            judged.probes.retain(|probe, _| probes.contains(probe));
-            judged.addresses.retain(|(probe, _), _| probes.contains(probe));
-            for probe in probes {
-                judged.probes.entry(probe.clone()).or_insert_with(|| {
-                    let earlier = before.as_ref().and_then(|before| before.probes.get(probe));
-                    earlier.map_or_else(|| Judgement::unknown(now), Judgement::carried_over)
-                });
-            }
+            judged.change(&self.suspicion, now, |judged| judged.use_probes(probes, before.as_ref(), now));
         }
         true
     }
 
     /// Takes over what an earlier leader wrote down about a probe.
-    pub fn adopt_probe(&mut self, probe: &str, earlier: &Judgement) {
+    pub fn adopt_probe(&mut self, probe: &str, earlier: &Judgement, now: Timestamp) {
         for judged in self.judged.values_mut() {
-            if let Some(judgement) = judged.probes.get_mut(probe) {
-                judgement.adopt(earlier);
-            }
+            judged.change(&self.suspicion, now, |judged| {
+                if let Some(judgement) = judged.probes.get_mut(probe) {
+                    judgement.adopt(earlier);
+                }
+            });
         }
     }
 
     /// Takes over the verdict that an earlier leader wrote down for a route with these thresholds, unless what is known of the probes says
-    /// the same already.
-    pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement) {
+    /// the same already. Among several observers it is what stands while their votes are equal.
+    pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, now: Timestamp) {
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
-        if judged.verdict().is_some_and(|verdict| (verdict.health, verdict.since) == (earlier.health, earlier.since)) {
-            return;
-        }
-        for judgement in judged.probes.values_mut() {
-            judgement.adopt(earlier);
-        }
+        let own = Sighting::of_probes(&judged.probes, now);
+        let is_same = own.is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
+        judged.change(&self.suspicion, now, |judged| {
+            if !is_same {
+                judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier));
+            }
+            judged.panel.adopt(earlier.health, earlier.since);
+        });
     }
 
-    /// Forgets everything: the backend is another host now.
+    /// Forgets everything: the backend is another host now. Others must be heard again.
     pub fn reset(&mut self, now: Timestamp) {
         for judged in self.judged.values_mut() {
             judged.addresses.clear();
+            judged.panel = Panel::default();
             for judgement in judged.probes.values_mut() {
+                let stale_after = judgement.stale_after();
                 *judgement = Judgement::unknown(now);
+                judgement.watch(stale_after, now);
             }
         }
     }
 
-    /// Takes a round into account. Returns whether any verdict changed.
-    pub fn observe(&mut self, report: &ProbeReport) -> bool {
-        let mut changed = false;
+    /// Takes a round into account.
+    pub fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> News {
+        let mut news = News::Nothing;
         for (thresholds, judged) in &mut self.judged {
-            let Some(judgement) = judged.probes.get_mut(&report.key.probe) else { continue };
-            let (class, message) = (report.outcome.class, report.outcome.message.as_str());
-            changed |= judgement.observe(*thresholds, observation(report, class, message));
-            changed |= judged.observe_addresses(*thresholds, report);
+            news = news.max(judged.change(&self.suspicion, now, |judged| judged.observe(thresholds, report, now)));
+            if judged.observe_addresses(thresholds, report) {
+                news = News::Turned;
+            }
         }
-        changed
+        news
+    }
+
+    /// Notes what another observer says under these thresholds. Returns whether that is news. Nothing is noted for thresholds that are
+    /// not tracked.
+    pub fn hear(&mut self, observer: &Arc<str>, thresholds: Thresholds, sighting: Sighting, now: Timestamp) -> bool {
+        let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
+        if judged.panel.has_heard(observer, sighting) {
+            return false;
+        }
+        judged.change_voters(&self.suspicion, now, |judged| judged.panel.hear(observer, sighting));
+        true
+    }
+
+    /// Forgets what another observer said. Returns whether it had said anything.
+    pub fn forget_observer(&mut self, observer: &str, now: Timestamp) -> bool {
+        let suspicion = &self.suspicion;
+        let forget = |judged: &mut Judged| judged.change_voters(suspicion, now, |judged| judged.panel.forget(observer));
+        self.judged.values_mut().fold(false, |known, judged| forget(judged) | known)
+    }
+
+    /// Says whose votes do not count for now: see `Fleet::suspects`. Returns whether that is news.
+    pub fn suspect(&mut self, suspects: &BTreeSet<Observer>, now: Timestamp) -> bool {
+        let suspicion = Suspicion::of(suspects, &self.suspicion, now);
+        if suspicion == self.suspicion {
+            return false;
+        }
+        for judged in self.judged.values_mut() {
+            judged.change_voters(&self.suspicion, now, |_| ());
+            judged.change_voters(&suspicion, now, |_| ());
+        }
+        self.suspicion = suspicion;
+        true
     }
 
     /// Whether every probe has been heard of since this process began.
@@ -111,16 +139,27 @@ impl Evidence {
     }
 
     /// The verdict under these thresholds; `None` when they are not tracked.
-    pub fn verdict(&self, thresholds: Thresholds) -> Option<Verdict> {
-        self.judged.get(&thresholds).and_then(Judged::verdict)
+    pub fn verdict(&self, thresholds: Thresholds, now: Timestamp) -> Option<Verdict> {
+        self.judged.get(&thresholds)?.verdict(&self.suspicion, now)
     }
 
-    /// The worst verdict under any thresholds in use.
-    pub fn worst(&self) -> Option<(Verdict, &BTreeMap<Arc<str>, Judgement>)> {
+    /// What this process alone would say under these thresholds: what it tells others.
+    pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<Sighting> {
+        Sighting::of_probes(&self.judged.get(&thresholds)?.probes, now)
+    }
+
+    /// The worst verdict under any thresholds in use, with what stands for each probe, stale or not.
+    pub fn worst(&self, now: Timestamp) -> Option<(Verdict, &BTreeMap<Arc<str>, Judgement>)> {
         self.judged
             .values()
-            .filter_map(|judged| judged.verdict().map(|verdict| (verdict, &judged.probes)))
-            .max_by_key(|(verdict, _)| severity(verdict.health))
+            .filter_map(|judged| judged.verdict(&self.suspicion, now).map(|verdict| (verdict, &judged.probes)))
+            .max_by_key(|(verdict, _)| verdict.health)
+    }
+
+    /// When a verdict may change without any further input: when the next probe goes stale.
+    pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let probes = self.judged.values().flat_map(|judged| judged.probes.values());
+        probes.map(Judgement::stale_at).filter(|at| *at > now).min()
     }
 
     /// Whether an address is known to fail although it is one of several.
@@ -132,7 +171,20 @@ impl Evidence {
 }
 
 impl Judged {
-    fn observe_addresses(&mut self, thresholds: Thresholds, report: &ProbeReport) -> bool {
+    fn use_probes(&mut self, probes: &[Probe], before: Option<&Self>, now: Timestamp) {
+        let is_used = |name: &Arc<str>| probes.iter().any(|probe| probe.name == *name);
+        self.probes.retain(|name, _| is_used(name));
+        self.addresses.retain(|(name, _), _| is_used(name));
+        for probe in probes {
+            let judgement = self.probes.entry(probe.name.clone()).or_insert_with(|| {
+                let earlier = before.and_then(|before| before.probes.get(&probe.name));
+                earlier.map_or_else(|| Judgement::unknown(now), Judgement::carried_over)
+            });
+            judgement.watch(stale_after(probe), now);
+        }
+    }
+
+    fn observe_addresses(&mut self, thresholds: &Thresholds, report: &ProbeReport) -> bool {
         let probe = &report.key.probe;
         let present = |address: &SocketAddr| report.addresses.iter().any(|outcome| outcome.address == *address);
         self.addresses.retain(|(of, address), _| of != probe || present(address));
@@ -145,43 +197,68 @@ impl Judged {
                 .addresses
                 .entry((probe.clone(), at.address))
                 .or_insert_with(|| Judgement::unknown(report.started_at));
-            changed |= judgement.observe(thresholds, observation(report, at.outcome.class, ""));
+            changed |= judgement.observe(thresholds, observation(report, &at.outcome, false)) == News::Turned;
         }
         changed
     }
 
-    fn verdict(&self) -> Option<Verdict> {
-        let worst = severity(self.probes.values().map(|judgement| judgement.health).max_by_key(|h| severity(*h))?);
-        let of_worst = self.probes.values().filter(|judgement| severity(judgement.health) == worst);
-        // The first to fail tells since when the backend has failed; the last to recover since when it is whole.
-        let telling = match of_worst.clone().next()?.health {
-            Health::Unhealthy => of_worst.min_by_key(|judgement| judgement.since)?,
-            Health::Healthy | Health::Unknown => of_worst.max_by_key(|judgement| judgement.since)?,
-        };
-        Some(Verdict {
-            health: telling.health,
-            since: telling.since,
-            class: telling.class,
-            message: telling.message.clone(),
-            first_failure_at: telling.first_failure_at,
-        })
+    /// Changes what our own vote rests on.
+    fn change<T>(&mut self, suspicion: &Suspicion, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        if self.panel.is_alone() { change(self) } else { self.change_voters(suspicion, now, change) }
+    }
+
+    /// Changes who votes, or how: what stood at the last moment before stands while votes are equal after it.
+    fn change_voters<T>(&mut self, suspicion: &Suspicion, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        if let Some(own) = Sighting::of_probes(&self.probes, now) {
+            self.panel.settle(own, suspicion, turned_at(own, now));
+        }
+        let changed = change(self);
+        if let Some(own) = Sighting::of_probes(&self.probes, now) {
+            self.panel.settle(own, suspicion, now);
+            self.panel.leave_alone();
+        }
+        changed
+    }
+
+    /// Takes a round into account at one of the probes.
+    fn observe(&mut self, thresholds: &Thresholds, report: &ProbeReport, now: Timestamp) -> News {
+        let Some(judgement) = self.probes.get_mut(&report.key.probe) else { return News::Nothing };
+        let was_stale = judgement.is_stale(now);
+        let news = judgement.observe(thresholds, observation(report, &report.outcome, true));
+        if was_stale == judgement.is_stale(now) { news } else { News::Turned }
+    }
+
+    fn verdict(&self, suspicion: &Suspicion, now: Timestamp) -> Option<Verdict> {
+        let own = Verdict::of_probes(&self.probes, now)?;
+        let turned_at = turned_at(own.sighting(), now);
+        Some(self.panel.merged(own, suspicion, turned_at))
     }
 }
 
-fn severity(health: Health) -> u8 {
-    match health {
-        Health::Healthy => 0,
-        Health::Unknown => 1,
-        Health::Unhealthy => 2,
-    }
+/// When the votes came to be as they are, if they have changed by time alone.
+fn turned_at(own: Sighting, now: Timestamp) -> Timestamp {
+    if own.class == EvidenceClass::Stale { own.since } else { now }
 }
 
-fn observation<'a>(report: &ProbeReport, class: EvidenceClass, message: &'a str) -> Observation<'a> {
+fn stale_after(probe: &Probe) -> Duration {
+    probe.interval.saturating_mul(3).saturating_add(probe.timeout).saturating_add(STALE_GRACE)
+}
+
+fn observation<'a>(report: &ProbeReport, outcome: &'a Outcome, is_whole: bool) -> Observation<'a> {
     Observation {
         sequence: report.sequence,
         started_at: report.started_at,
         finished_at: report.finished_at,
-        class,
-        message,
+        class: outcome.class,
+        latency: (is_whole && outcome.class.effect() == Effect::Success).then_some(outcome.elapsed),
+        message: if is_whole { &outcome.message } else { "" },
     }
 }
+
+#[cfg(test)]
+#[path = "evidence_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "evidence_property_tests.rs"]
+mod property_tests;

@@ -1,14 +1,33 @@
-use crate::model::{Effect, EvidenceClass, Thresholds, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The verdict about a backend, a probe of it, or one of its addresses.
+use super::latency::Slowness;
+use super::window::Window;
+use crate::model::{Effect, EvidenceClass, LatencyLimit, Thresholds, Timestamp};
+
+/// The verdict about a backend, a probe of it, or one of its addresses; the worse, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
     /// Mail can leave this way.
     Healthy,
-    /// Mail cannot leave this way.
-    Unhealthy,
+    /// Mail can leave this way, slower than it should.
+    Degraded,
     /// Not enough evidence: never a reason to leave, never good enough to go to.
     Unknown,
+    /// Mail cannot leave this way.
+    Unhealthy,
+}
+
+impl Health {
+    /// The name used in status and texts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Degraded => "Degraded",
+            Self::Unknown => "Unknown",
+            Self::Unhealthy => "Unhealthy",
+        }
+    }
 }
 
 /// One observation, as the judgement needs it.
@@ -22,11 +41,26 @@ pub struct Observation<'a> {
     pub finished_at: Timestamp,
     /// What it says.
     pub class: EvidenceClass,
+    /// How long a success took; `None` when that says nothing.
+    pub latency: Option<Duration>,
     /// One line for people.
     pub message: &'a str,
 }
 
-/// A verdict with hysteresis: consecutive failures make it Unhealthy, consecutive successes Healthy again.
+/// What an observation has changed; the more, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// Nothing that a decision rests on.
+    Nothing,
+    /// The backend has answered as it should, again: who waits for a confirmation has it.
+    Answered,
+    /// A verdict, its reason, or whether the backend throttles.
+    Turned,
+}
+
+/// A verdict with hysteresis: failures in a row, or too many in a time, make it Unhealthy; successes in a row Healthy again.
+///
+/// Its memory does not grow: see `a_judgement_takes_bounded_memory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The verdict.
@@ -36,35 +70,54 @@ pub struct Judgement {
     /// What it rests on; while Unhealthy it follows a cause that has lasted as long as it takes to fail.
     pub class: EvidenceClass,
     /// What was seen, for people.
-    pub message: String,
-    /// When the first observation of the current run of failures was begun.
+    pub message: Arc<str>,
+    /// When the first observation of the run of failures that made it Unhealthy was begun; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
+    /// When the latest success was begun, unless a failure has followed it.
+    pub confirmed_at: Option<Timestamp>,
     failures: u32,
     successes: u32,
+    /// When the first of the present run of failures, or of successes, was begun.
+    run_began_at: Timestamp,
     /// How many of the latest failures in a row were of one class, and which.
     same_class: (EvidenceClass, u32),
+    /// So many successes in a row are still missing until it no longer counts as throttled.
+    throttled: u32,
     /// The newest observation that was taken into account; 0 before the first.
     sequence: u64,
+    /// When it was last known to be alive or dead; before the first such observation, when we began to look.
+    alive_at: Timestamp,
+    stale_after: Duration,
+    /// Made with the first observation under thresholds that ask for it, as is `slowness`.
+    window: Option<Box<Window>>,
+    slowness: Option<Box<Slowness>>,
 }
 
 impl Judgement {
     /// Nothing is known yet.
     pub fn unknown(now: Timestamp) -> Self {
-        Self::restored(Health::Unknown, now, EvidenceClass::Inconclusive, String::new())
+        Self::restored(Health::Unknown, now, EvidenceClass::Inconclusive, Arc::default())
     }
 
     /// A verdict taken over from `status` after a restart: it stands until new evidence changes it by the same thresholds.
-    pub fn restored(health: Health, since: Timestamp, class: EvidenceClass, message: String) -> Self {
+    pub fn restored(health: Health, since: Timestamp, class: EvidenceClass, message: impl Into<Arc<str>>) -> Self {
         Self {
             health,
             since,
             class,
-            message,
+            message: message.into(),
             first_failure_at: None,
+            confirmed_at: None,
             failures: 0,
             successes: 0,
+            run_began_at: since,
             same_class: (class, 0),
+            throttled: 0,
             sequence: 0,
+            alive_at: since,
+            stale_after: Duration::MAX,
+            window: None,
+            slowness: None,
         }
     }
 
@@ -73,15 +126,22 @@ impl Judgement {
     pub fn carried_over(&self) -> Self {
         Self {
             first_failure_at: self.first_failure_at,
+            confirmed_at: self.confirmed_at,
+            throttled: self.throttled,
+            alive_at: self.alive_at,
+            stale_after: self.stale_after,
             ..Self::restored(self.health, self.since, self.class, self.message.clone())
         }
     }
 
     /// Takes over what an earlier leader wrote down: all of it while nothing was observed; since when and why, once it is the same
-    /// verdict. A verdict of our own that differs stands.
+    /// verdict. A verdict of our own that differs stands. That evidence was stale is no verdict to take over.
     pub fn adopt(&mut self, earlier: &Judgement) {
+        if earlier.class == EvidenceClass::Stale {
+            return;
+        }
         if !self.is_observed() {
-            *self = earlier.carried_over();
+            *self = Self { alive_at: self.alive_at, stale_after: self.stale_after, ..earlier.carried_over() };
         } else if self.health == earlier.health {
             self.since = earlier.since;
             self.class = earlier.class;
@@ -89,137 +149,206 @@ impl Judgement {
         }
     }
 
+    /// From `now` on, silence for so long is worth telling: see [`Judgement::is_stale`].
+    pub(super) fn watch(&mut self, stale_after: Duration, now: Timestamp) {
+        if self.stale_after == Duration::MAX {
+            self.alive_at = now;
+        }
+        self.stale_after = stale_after;
+    }
+
+    /// How long there may be no conclusive evidence.
+    pub fn stale_after(&self) -> Duration {
+        self.stale_after
+    }
+
+    /// When it becomes stale without further evidence.
+    pub fn stale_at(&self) -> Timestamp {
+        self.alive_at + self.stale_after
+    }
+
+    /// Whether there has been no conclusive evidence for so long that the verdict says nothing any more. It stands all the same: what
+    /// was Unhealthy before the silence needs the whole recovery after it.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        now >= self.stale_at()
+    }
+
     /// Whether any observation of this process was taken into account.
     pub fn is_observed(&self) -> bool {
         self.sequence > 0
     }
 
+    /// Failures in a row so far.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Successes in a row so far.
+    pub fn successes(&self) -> u32 {
+        self.successes
+    }
+
+    /// Whether it asked for less, and `recovery` successes in a row have not followed yet.
+    pub fn is_throttled(&self) -> bool {
+        self.throttled > 0
+    }
+
     /// Takes an observation into account. Observations may overlap and arrive out of order: one that was begun before the newest
-    /// that is already known says nothing new and is ignored. Returns whether the verdict or its class changed.
-    pub fn observe(&mut self, thresholds: Thresholds, observation: Observation<'_>) -> bool {
+    /// that is already known says nothing new and is ignored.
+    pub fn observe(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> News {
         if observation.sequence <= self.sequence {
-            return false;
+            return News::Nothing;
         }
         self.sequence = observation.sequence;
+        if tells_of_life(observation.class) {
+            if self.is_stale(observation.finished_at)
+                && let Some(slowness) = &mut self.slowness
+            {
+                slowness.clear();
+            }
+            self.alive_at = observation.finished_at;
+        }
         match observation.class.effect() {
-            Effect::Neutral => false,
+            Effect::Neutral if observation.class == EvidenceClass::Throttled => {
+                let was_throttled = self.is_throttled();
+                self.throttled = thresholds.recovery.max(1);
+                if was_throttled { News::Nothing } else { News::Turned }
+            }
+            Effect::Neutral => News::Nothing,
             Effect::Success => self.succeed(thresholds, observation),
             Effect::Failure => self.fail(thresholds, observation),
         }
     }
 
-    fn succeed(&mut self, thresholds: Thresholds, observation: Observation<'_>) -> bool {
-        self.failures = 0;
-        self.first_failure_at = None;
-        self.same_class = (observation.class, 0);
-        self.successes = self.successes.saturating_add(1);
-        let recovered = match self.health {
-            Health::Healthy => false,
-            Health::Unknown => true,
-            Health::Unhealthy => self.successes >= thresholds.recovery,
-        };
-        if recovered {
-            self.turn(Health::Healthy, observation);
+    fn succeed(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> News {
+        if self.successes == 0 {
+            self.run_began_at = observation.started_at;
         }
-        recovered
+        self.failures = 0;
+        self.successes = self.successes.saturating_add(1);
+        self.same_class = (observation.class, 0);
+        self.confirmed_at = Some(observation.started_at);
+        let was_throttled = self.is_throttled();
+        self.throttled = self.throttled.saturating_sub(1);
+        self.count(thresholds, observation, false);
+        let is_slow = self.is_slow(thresholds, observation);
+        let turned = match (self.health, is_slow) {
+            (Health::Healthy, Some(true)) => {
+                let message = thresholds.latency.as_ref().map(too_slow).unwrap_or_default();
+                self.turn(Health::Degraded, EvidenceClass::Slow, observation.finished_at, message);
+                true
+            }
+            (Health::Degraded, Some(false)) | (Health::Unknown, _) => {
+                self.turn(Health::Healthy, observation.class, observation.finished_at, observation.message.into());
+                true
+            }
+            (Health::Unhealthy, _) if self.has_recovered(thresholds, observation) => {
+                self.turn(Health::Healthy, observation.class, observation.finished_at, observation.message.into());
+                // What was before must not make it Unhealthy or Degraded again.
+                self.window.iter_mut().for_each(|window| window.clear());
+                self.slowness.iter_mut().for_each(|slowness| slowness.clear());
+                true
+            }
+            (Health::Healthy, Some(false) | None) | (Health::Degraded, Some(true) | None) | (Health::Unhealthy, _) => {
+                false
+            }
+        };
+        if turned || was_throttled != self.is_throttled() { News::Turned } else { News::Answered }
     }
 
-    fn fail(&mut self, thresholds: Thresholds, observation: Observation<'_>) -> bool {
+    fn has_recovered(&self, thresholds: &Thresholds, observation: Observation<'_>) -> bool {
+        self.successes >= thresholds.recovery
+            && observation.finished_at.since(self.run_began_at) >= thresholds.stable_for
+    }
+
+    fn fail(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> News {
+        if self.failures == 0 {
+            self.run_began_at = observation.started_at;
+        }
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
-        self.first_failure_at.get_or_insert(observation.started_at);
         self.same_class = match self.same_class {
             (class, run) if class == observation.class => (class, run.saturating_add(1)),
             _ => (observation.class, 1),
         };
+        self.confirmed_at = None;
+        if self.is_throttled() {
+            self.throttled = thresholds.recovery.max(1);
+        }
+        self.count(thresholds, observation, true);
         match self.health {
-            Health::Healthy | Health::Unknown if self.failures >= thresholds.failure => {
-                self.turn(Health::Unhealthy, observation);
-                true
+            Health::Healthy | Health::Degraded | Health::Unknown => {
+                let message = if self.failures >= thresholds.failure || thresholds.immediate.contains(observation.class)
+                {
+                    observation.message.into()
+                } else if let Some(message) = self.too_many_failures(thresholds, observation) {
+                    message
+                } else {
+                    return News::Nothing;
+                };
+                self.turn(Health::Unhealthy, observation.class, observation.finished_at, message);
+                self.first_failure_at = Some(self.run_began_at);
+                News::Turned
             }
             Health::Unhealthy if self.class != observation.class && self.same_class.1 >= thresholds.failure => {
                 self.class = observation.class;
-                observation.message.clone_into(&mut self.message);
-                true
+                self.message = observation.message.into();
+                News::Turned
             }
-            Health::Healthy | Health::Unknown | Health::Unhealthy => false,
+            Health::Unhealthy => News::Nothing,
         }
     }
 
-    fn turn(&mut self, health: Health, observation: Observation<'_>) {
+    fn count(&mut self, thresholds: &Thresholds, observation: Observation<'_>, is_failure: bool) {
+        if let Some(limit) = &thresholds.window {
+            self.window.get_or_insert_default().note(limit.duration, observation.finished_at, is_failure);
+        }
+    }
+
+    /// What to say when the share of failures in the window is too large. Asked at failures only: nothing fails by a success.
+    fn too_many_failures(&self, thresholds: &Thresholds, observation: Observation<'_>) -> Option<Arc<str>> {
+        let (limit, window) = (thresholds.window.as_ref()?, self.window.as_ref()?);
+        let (samples, failures) = window.counts();
+        let is_reached =
+            samples >= u64::from(limit.minimum_samples) && failures * 100 >= u64::from(limit.failure_percent) * samples;
+        is_reached.then(|| {
+            let duration = limit.duration;
+            format!("{failures} of {samples} failed within {duration:?}, the latest: {}", observation.message).into()
+        })
+    }
+
+    /// Whether it is slow, where that has held for long enough to count. Without a limit nothing is slow.
+    fn is_slow(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> Option<bool> {
+        match (&thresholds.latency, observation.latency) {
+            (None, _) => Some(false),
+            (Some(_), None) => None,
+            (Some(limit), Some(latency)) => {
+                self.slowness.get_or_insert_default().note(limit, latency, observation.finished_at)
+            }
+        }
+    }
+
+    fn turn(&mut self, health: Health, class: EvidenceClass, since: Timestamp, message: Arc<str>) {
         self.health = health;
-        self.since = observation.finished_at;
-        self.class = observation.class;
-        observation.message.clone_into(&mut self.message);
+        self.since = since;
+        self.class = class;
+        self.message = message;
+        self.first_failure_at = None;
+    }
+}
+
+fn too_slow(limit: &LatencyLimit) -> Arc<str> {
+    format!("p{} over {:?} for {:?}", limit.percentile, limit.above, limit.held_for).into()
+}
+
+/// Whether an observation of this class tells that the backend is alive, or that it is dead. A reply that counts neither way is a reply.
+fn tells_of_life(class: EvidenceClass) -> bool {
+    match class.effect() {
+        Effect::Success | Effect::Failure => true,
+        Effect::Neutral => matches!(class, EvidenceClass::Throttled | EvidenceClass::RecipientLevel),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const THREE_TWO: Thresholds = Thresholds {
-        failure: 3,
-        recovery: 2,
-        stable_for: std::time::Duration::ZERO,
-        window: None,
-        latency: None,
-        immediate: crate::model::EvidenceClasses::NONE,
-    };
-
-    fn judge(classes: &[EvidenceClass]) -> Judgement {
-        let mut judgement = Judgement::unknown(Timestamp::from_micros(0));
-        for (class, sequence) in classes.iter().zip(1..) {
-            judgement.observe(THREE_TWO, observation(sequence, *class));
-        }
-        judgement
-    }
-
-    fn observation(sequence: u64, class: EvidenceClass) -> Observation<'static> {
-        let at = Timestamp::from_micros(i64::try_from(sequence).unwrap());
-        Observation { sequence, started_at: at, finished_at: at, class, message: class.as_str() }
-    }
-
-    #[test]
-    fn verdicts_follow_runs_of_evidence() {
-        use EvidenceClass::{ConnectionRefused as Refused, Inconclusive, NoAnswer, Ok, RecipientLevel, Throttled};
-        let cases: &[(&[EvidenceClass], Health)] = &[
-            (&[], Health::Unknown),
-            (&[Ok], Health::Healthy),
-            (&[Refused, Refused], Health::Unknown),
-            (&[Refused, Refused, Refused], Health::Unhealthy),
-            (&[Ok, Refused, Refused, Ok, Refused, Refused], Health::Healthy),
-            (&[Ok, Refused, NoAnswer, Refused], Health::Unhealthy),
-            (&[Ok, Refused, Throttled, Refused, Inconclusive, Refused], Health::Unhealthy),
-            (&[Ok, Throttled, Throttled, Throttled, RecipientLevel, RecipientLevel, Inconclusive], Health::Healthy),
-            (&[Throttled, RecipientLevel], Health::Unknown),
-            (&[Refused, Refused, Refused, Ok], Health::Unhealthy),
-            (&[Refused, Refused, Refused, Ok, Refused, Ok], Health::Unhealthy),
-            (&[Refused, Refused, Refused, Ok, Throttled, Ok], Health::Healthy),
-        ];
-        for (classes, health) in cases {
-            assert_eq!(judge(classes).health, *health, "{classes:?}");
-        }
-    }
-
-    #[test]
-    fn a_lasting_new_cause_replaces_the_reason_but_not_the_time() {
-        use EvidenceClass::{ConnectionRefused, NoAnswer};
-        let judgement = judge(&[ConnectionRefused, ConnectionRefused, ConnectionRefused, NoAnswer, NoAnswer]);
-        assert_eq!(judgement.class, ConnectionRefused);
-        let judgement = judge(&[ConnectionRefused, ConnectionRefused, ConnectionRefused, NoAnswer, NoAnswer, NoAnswer]);
-        assert_eq!((judgement.class, judgement.since), (NoAnswer, Timestamp::from_micros(3)));
-    }
-
-    #[test]
-    fn an_older_observation_that_arrives_late_changes_nothing() {
-        let mut judgement = judge(&[EvidenceClass::Ok]);
-        for sequence in [4, 5] {
-            judgement.observe(THREE_TWO, observation(sequence, EvidenceClass::NoAnswer));
-        }
-        judgement.observe(THREE_TWO, observation(2, EvidenceClass::Ok));
-        judgement.observe(THREE_TWO, observation(6, EvidenceClass::NoAnswer));
-        assert_eq!(judgement.health, Health::Unhealthy);
-        assert_eq!(judgement.first_failure_at, Some(Timestamp::from_micros(4)));
-    }
-}
+#[path = "judgement_tests.rs"]
+pub(super) mod tests;

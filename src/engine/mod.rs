@@ -4,21 +4,40 @@
 //! serde (`tests/architecture.rs` checks it). Time is an argument. The same inputs give the same decisions, so a new leader that
 //! restores [`Memory`] from `status` goes on where the old one stopped.
 //!
-//! Timers, all of them derived from persisted timestamps and returned as [`Decision::wake_at`]:
-//!
-//! | timer | starts | ends |
-//! |---|---|---|
-//! | cooldown | when a transition is decided | `hold.cooldown` later |
-//! | minimum stay | when the route arrives at its active backend | `hold.minimumStay` later |
-//! | soak | when a preferred backend becomes Healthy | `failback.after` later, or when it fails |
+//! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as [`Decision::wake_at`] or
+//! [`Evidence::next_change_at`].
 
+mod candidate;
 mod decision;
+#[cfg(test)]
+mod docs_tests;
 mod evidence;
+mod explanation;
+mod fleet;
+mod holds;
 mod judgement;
+mod latency;
+mod memory;
+mod observers;
+mod placement;
+#[cfg(test)]
+pub(crate) mod promises_tests;
+mod requests;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verdict;
+mod window;
 
-pub use decision::{
-    Announcement, Candidate, Decision, HoldReason, Memory, Standing, State, Transition, TransitionKind,
-    TransitionReason, decide,
+pub use candidate::{Candidate, Capacity, Exclusion, Standing};
+pub use decision::{Announcement, Decision, Situation, decide};
+pub use evidence::Evidence;
+pub use explanation::{Explanation, Prospect, Reason};
+pub use fleet::{Fleet, suspects};
+pub use holds::{Hold, HoldReason, TIMERS, Timer};
+pub use judgement::{Health, Judgement, News, Observation};
+pub use memory::{
+    Action, Answer, MAX_HISTORY, Memory, Pause, Ramp, Request, Share, State, Switch, Transition, TransitionKind,
+    TransitionReason,
 };
-pub use evidence::{Evidence, Verdict};
-pub use judgement::{Health, Judgement, Observation};
+pub use observers::{Agreement, Observer, Sighting};
+pub use verdict::Verdict;

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 /// No record is believed to last longer than this: `Settings` allow no more.
-pub(super) const LONGEST_LEASE: Duration = Duration::from_mins(5);
+pub const LONGEST_LEASE: Duration = Duration::from_mins(5);
 
 /// The times of an election; see `Settings` for what they must satisfy.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timing {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timing {
     /// How long a record must be unchanged before its holder is taken for dead.
     pub lease_duration: Duration,
     /// How long a claim lasts, counted from when the renewal was sent.
@@ -18,9 +18,11 @@ pub(super) struct Timing {
 }
 
 /// The lease as the API server shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    /// `metadata.uid`.
     pub uid: String,
+    /// `metadata.resourceVersion`.
     pub resource_version: String,
     /// Empty when it is vacant.
     pub holder: String,
@@ -33,8 +35,8 @@ pub(super) struct Record {
 }
 
 /// What to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
     /// Read the lease.
     Read,
     /// Write it.
@@ -42,8 +44,8 @@ pub(super) enum Call {
 }
 
 /// A write of the lease, on the condition that it is still what was seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Write {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Write {
     /// Uid and resourceVersion of the record to replace; `None`: there is none, create it.
     pub over: Option<(String, String)>,
     /// The new holder; empty to vacate.
@@ -56,7 +58,7 @@ pub(super) struct Write {
 
 /// When to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub enum Then {
     /// At once.
     Now,
     /// At the next turn.
@@ -64,8 +66,8 @@ pub(super) enum Then {
 }
 
 /// A claim to the leadership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
     /// Counts this process's terms; never the same for two of them.
     pub term: u64,
     /// `spec.leaseTransitions` of this term.
@@ -74,7 +76,7 @@ pub(super) struct Held {
     pub deadline: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Sight {
     /// It has not been looked at yet.
     Unknown,
@@ -91,9 +93,9 @@ enum Sight {
     },
 }
 
-/// One replica's part in the election.
-#[derive(Debug)]
-pub(super) struct Machine {
+/// One replica's part in the election. It can be copied and compared, so that a model checker can drive it (`tests/model_check/`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Machine {
     identity: String,
     timing: Timing,
     sight: Sight,
@@ -105,23 +107,24 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(identity: String, timing: Timing) -> Self {
+    /// One that has seen nothing yet; `identity` as in `Settings`.
+    pub fn new(identity: String, timing: Timing) -> Self {
         Self { identity, timing, sight: Sight::Unknown, stale: false, held: None, terms: 0, transitions: None }
     }
 
     /// The claim, if it still holds. One whose deadline has passed is gone for good: the next one has another term.
-    pub(super) fn held(&mut self, now: Duration) -> Option<Held> {
+    pub fn held(&mut self, now: Duration) -> Option<Held> {
         self.held = self.held.filter(|held| now < held.deadline);
         self.held
     }
 
     /// Gives the claim up.
-    pub(super) fn forfeit(&mut self) {
+    pub fn forfeit(&mut self) {
         self.held = None;
     }
 
     /// What to do now.
-    pub(super) fn call(&mut self, now: Duration) -> Call {
+    pub fn call(&mut self, now: Duration) -> Call {
         let held = self.held(now);
         if self.stale {
             return Call::Read;
@@ -143,7 +146,7 @@ impl Machine {
     }
 
     /// The write that vacates the lease, if it is known to be ours. The claim ends here, before the write is sent.
-    pub(super) fn vacate(&mut self) -> Option<Write> {
+    pub fn vacate(&mut self) -> Option<Write> {
         self.held = None;
         match &self.sight {
             Sight::Present { record, .. } if record.holder == self.identity && !self.stale => Some(Write {
@@ -157,7 +160,7 @@ impl Machine {
     }
 
     /// The lease was read.
-    pub(super) fn read(&mut self, now: Duration, record: Option<Record>) -> Then {
+    pub fn read(&mut self, now: Duration, record: Option<Record>) -> Then {
         self.stale = false;
         let sight = match record {
             Some(record) => {
@@ -188,7 +191,7 @@ impl Machine {
     }
 
     /// A write that was sent at `sent` has been accepted, and the lease is now this.
-    pub(super) fn written(&mut self, sent: Duration, now: Duration, write: &Write, record: Record) -> Then {
+    pub fn written(&mut self, sent: Duration, now: Duration, write: &Write, record: Record) -> Then {
         let before = self.held(now);
         self.stale = false;
         self.transitions = Some(record.transitions);
@@ -209,7 +212,7 @@ impl Machine {
     }
 
     /// The lease is not what a write was based on, or not known to be.
-    pub(super) fn outdated(&mut self) {
+    pub fn outdated(&mut self) {
         self.stale = true;
     }
 

@@ -18,7 +18,7 @@
 
 mod claim;
 mod election;
-mod lease;
+pub mod lease;
 mod metrics;
 mod settings;
 

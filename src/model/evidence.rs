@@ -106,6 +106,32 @@ impl EvidenceClass {
         }
     }
 
+    /// What it says, for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "the backend did what was asked",
+            Self::Throttled => "it is alive and asks for less",
+            Self::QuotaExhausted => "a daily or monthly allowance is used up",
+            Self::AuthenticationRefused => "it does not accept our credentials, or demands some",
+            Self::AccountPaused => "the account is paused, suspended or closed",
+            Self::Reputation => "it refuses us for our reputation or a block list",
+            Self::Temporary => "another 4xx reply: the service is not available now",
+            Self::Permanent => "another 5xx reply that concerns the backend and no recipient",
+            Self::RecipientLevel => "a reply about one recipient, mailbox or message: says nothing about the backend",
+            Self::ConnectionRefused => "the connection was refused, or the host is unreachable",
+            Self::ConnectionLost => "the connection ended before the dialogue did",
+            Self::NoAnswer => "no complete answer within the deadline",
+            Self::ProtocolError => "bytes that are no SMTP reply",
+            Self::TlsFailed => "STARTTLS or its handshake failed",
+            Self::CertificateInvalid => "the certificate is expired, for another name, or not trusted",
+            Self::Unresolvable => "DNS says that the host does not exist or has no address",
+            Self::NoEndpoints => "the in-cluster Service has no ready endpoint",
+            Self::Inconclusive => "the observation itself failed on our side: no evidence",
+            Self::Slow => "it answers, but slower than `failure.latency` allows",
+            Self::Stale => "there was no conclusive observation for too long",
+        }
+    }
+
     /// The class of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == name)

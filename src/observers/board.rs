@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::report::{Extent, Report, Sighting, Sightings};
+use super::report::{Extent, Report, Sightings, Verdicts};
 use crate::model::ObjectKey;
 
 /// What this replica sees of one backend from now on.
@@ -14,7 +14,7 @@ pub struct Change {
     /// Which.
     pub backend: ObjectKey,
     /// Every verdict about it, when one of them is not Healthy; empty when nothing is known; `None` when it is healthy or gone.
-    pub verdicts: Option<Vec<Sighting>>,
+    pub verdicts: Option<Verdicts>,
 }
 
 /// Takes down what this replica sees, for the publisher. Cheap to clone, never waits. Its size is bounded by the number of backends.
@@ -72,7 +72,7 @@ impl Noticeboard {
     }
 
     /// What is to be told, and as of which version.
-    pub(super) fn report(&self) -> (String, Extent, u64) {
+    pub(crate) fn report(&self) -> (String, Extent, u64) {
         let board = self.lock();
         let (text, extent) = Report::of(board.is_complete, &board.sightings);
         (text, extent, board.version)
@@ -86,18 +86,18 @@ impl Noticeboard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::{key, sighting};
+    use super::super::report::tests::{key, verdicts};
     use super::*;
     use crate::engine::Health;
 
     #[test]
     fn only_what_changes_something_is_news() {
         let board = Noticeboard::default();
-        let unhealthy = || Some(vec![sighting("3/3", Health::Unhealthy)]);
+        let unhealthy = || Some(verdicts("3/3", Health::Unhealthy));
         for (what, verdicts, is_complete, is_news) in [
             ("a healthy backend", None, false, false),
-            ("one that is not observed", Some(vec![]), false, true),
-            ("the same", Some(vec![]), false, false),
+            ("one that is not observed", Some(Verdicts::new()), false, true),
+            ("the same", Some(Verdicts::new()), false, false),
             ("one that fails", unhealthy(), false, true),
             ("the same", unhealthy(), false, false),
             ("everything is observed", unhealthy(), true, true),

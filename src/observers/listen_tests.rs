@@ -2,7 +2,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::super::Sightings;
-use super::super::report::tests::{key, sighting};
+use super::super::report::tests::{key, verdicts};
 use super::*;
 use crate::engine::Health;
 
@@ -34,7 +34,7 @@ fn changed(identity: &str, version: u32, report: &str) -> Event<Guarded<Lease>> 
 }
 
 fn told(is_complete: bool, names: &[&str]) -> String {
-    let sightings: Sightings = names.iter().map(|name| (key(name), vec![sighting("3/3", Health::Unhealthy)])).collect();
+    let sightings: Sightings = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
     Report::of(is_complete, &sightings).0
 }
 

@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::leader::Leadership;
 pub use board::{Change, Noticeboard};
 pub use metrics::Metrics;
-pub use report::{Sighting, Sightings};
+pub use report::{Sightings, Verdicts};
 
 /// Marks the Lease of an observer.
 pub const OBSERVER_LABEL: &str = "mailfailover.io/observer";

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tower::{BoxError, service_fn};
 
-use super::super::report::tests::{key, sighting};
-use super::super::{Change, Sighting};
+use super::super::report::tests::{key, verdicts};
+use super::super::{Change, Verdicts};
 use super::*;
 use crate::engine::Health;
 
@@ -83,7 +83,7 @@ impl Running {
         requests.into_iter().map(told).collect()
     }
 
-    fn note(&self, name: &str, verdicts: Option<Vec<Sighting>>) {
+    fn note(&self, name: &str, verdicts: Option<Verdicts>) {
         self.board.note([Change { backend: key(name), verdicts }], true);
     }
 }
@@ -110,10 +110,10 @@ async fn a_change_goes_out_at_once_and_those_that_follow_together_after_a_pause(
     tokio::time::sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
     running.since(begun);
-    running.note("ses", Some(vec![sighting("3/3", Health::Unhealthy)]));
+    running.note("ses", Some(verdicts("3/3", Health::Unhealthy)));
     tokio::time::sleep(Duration::from_millis(10)).await;
     for name in ["b", "c", "d"] {
-        running.note(name, Some(vec![]));
+        running.note(name, Some(Verdicts::new()));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -128,16 +128,14 @@ async fn the_larger_a_report_the_longer_the_pause_after_it() {
     let running = Running::start(Mood::Well);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let many = |count| {
-        (0..count).map(|n| Change {
-            backend: key(&format!("b{n}")),
-            verdicts: Some(vec![sighting("3/3", Health::Unhealthy)]),
-        })
+        (0..count)
+            .map(|n| Change { backend: key(&format!("b{n}")), verdicts: Some(verdicts("3/3", Health::Unhealthy)) })
     };
     let begun = Instant::now();
     running.since(begun);
     running.board.note(many(500), true);
     tokio::time::sleep(Duration::from_millis(10)).await;
-    running.note("ses", Some(vec![]));
+    running.note("ses", Some(Verdicts::new()));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let requests = running.since(begun);
     assert_eq!(requests.len(), 2, "{:?}", requests.len());
@@ -156,7 +154,7 @@ async fn what_was_refused_or_not_answered_is_tried_again_with_a_growing_pause_an
         // Half a minute of pauses of two seconds at most; when nothing is answered five seconds each before the pause.
         let expected = if mood == Mood::Refusing { 30..70 } else { 8..13 };
         assert!(expected.contains(&count), "{count}");
-        running.note("ses", Some(vec![sighting("3/3", Health::Unhealthy)]));
+        running.note("ses", Some(verdicts("3/3", Health::Unhealthy)));
         *running.mood.lock().expect("not poisoned") = Mood::Well;
         tokio::time::sleep(Duration::from_secs(8)).await;
         let requests = running.since(begun);
@@ -170,7 +168,7 @@ async fn at_the_end_the_lease_is_deleted_and_nothing_is_written_after_that() {
         let running = Running::start(mood);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let begun = Instant::now();
-        running.note("ses", Some(vec![]));
+        running.note("ses", Some(Verdicts::new()));
         running.shutdown.cancel();
         let (requests, task) = (running.requests.clone(), running.task);
         task.await.expect("it does not panic");

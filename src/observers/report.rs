@@ -12,31 +12,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
 use crate::controller::time::{micro_time, timestamp};
-use crate::engine::Health;
-use crate::model::{EvidenceClass, ObjectKey, Timestamp};
+use crate::engine::{Health, Sighting};
+use crate::model::{EvidenceClass, ObjectKey};
 
 /// More verdicts than this are not told: who sees so much fail is suspect.
 pub const MAX_VERDICTS: usize = 1000;
 /// A longer report is not told. An object's annotations may have 256 KiB together.
 pub const MAX_BYTES: usize = 200_000;
 
-/// The verdict of one replica about one backend under some thresholds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
-    /// The thresholds, as `model::Thresholds` displays them.
-    pub thresholds: Arc<str>,
-    /// The verdict.
-    pub health: Health,
-    /// Since when it stands, on the writer's clock.
-    pub since: Timestamp,
-    /// What it rests on.
-    pub class: EvidenceClass,
-    /// When the first observation of the current run of failures was begun, on the writer's clock.
-    pub first_failure_at: Option<Timestamp>,
-}
+/// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
+pub type Verdicts = BTreeMap<Arc<str>, Sighting>;
 
 /// Every verdict about each backend that is not healthy through and through.
-pub type Sightings = BTreeMap<ObjectKey, Vec<Sighting>>;
+pub type Sightings = BTreeMap<ObjectKey, Verdicts>;
 
 /// What a replica says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,22 +39,20 @@ pub(super) enum Report {
 
 /// What an observer sees of one backend under some thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen<'a> {
+pub enum Seen {
     /// Healthy.
     Healthy,
     /// It does not judge by these thresholds, or has not observed it.
     Abstains,
     /// This, which may be Unknown, too.
-    As(&'a Sighting),
+    As(Sighting),
 }
 
 /// What a complete report says about a backend under some thresholds.
-pub fn seen<'a>(sightings: &'a Sightings, backend: &ObjectKey, thresholds: &str) -> Seen<'a> {
+pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> Seen {
     match sightings.get(backend) {
         None => Seen::Healthy,
-        Some(verdicts) => {
-            verdicts.iter().find(|sighting| *sighting.thresholds == *thresholds).map_or(Seen::Abstains, Seen::As)
-        }
+        Some(verdicts) => verdicts.get(thresholds).copied().map_or(Seen::Abstains, Seen::As),
     }
 }
 
@@ -78,13 +64,12 @@ struct Document {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    backends: BTreeMap<String, Vec<Entry>>,
+    backends: BTreeMap<String, BTreeMap<String, Entry>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    thresholds: String,
     health: String,
     since: MicroTime,
     class: String,
@@ -136,7 +121,7 @@ impl Report {
                 .split_once('/')
                 .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'))
                 .ok_or_else(|| format!("{key:?} is not the namespace and the name of a backend"))?;
-            Ok((ObjectKey::new(namespace, name), entries.into_iter().map(sighting).collect()))
+            Ok((ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect()))
         });
         Ok(Self::Complete(sightings.collect::<Result<_, String>>()?))
     }
@@ -144,7 +129,7 @@ impl Report {
 
 /// How much a report tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     Incomplete,
     Truncated,
     Complete { verdicts: usize },
@@ -155,33 +140,33 @@ fn json(document: &Document) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }
 
-fn entries(verdicts: &[Sighting]) -> Vec<Entry> {
+fn entries(verdicts: &Verdicts) -> BTreeMap<String, Entry> {
     let entry = |sighting: &Sighting| Entry {
-        thresholds: sighting.thresholds.to_string(),
         health: health_name(sighting.health).to_owned(),
         since: micro_time(sighting.since),
         class: sighting.class.as_str().to_owned(),
         first_failure_at: sighting.first_failure_at.map(micro_time),
     };
-    verdicts.iter().map(entry).collect()
+    verdicts.iter().map(|(thresholds, sighting)| (thresholds.to_string(), entry(sighting))).collect()
 }
 
-fn sighting(entry: Entry) -> Sighting {
-    let Entry { thresholds, health, since, class, first_failure_at } = entry;
-    Sighting {
-        thresholds: thresholds.into(),
+fn verdict((thresholds, entry): (String, Entry)) -> (Arc<str>, Sighting) {
+    let Entry { health, since, class, first_failure_at } = entry;
+    let sighting = Sighting {
         health: ALL_HEALTH.into_iter().find(|known| health_name(*known) == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
-    }
+    };
+    (thresholds.into(), sighting)
 }
 
-const ALL_HEALTH: [Health; 3] = [Health::Healthy, Health::Unhealthy, Health::Unknown];
+const ALL_HEALTH: [Health; 4] = [Health::Healthy, Health::Degraded, Health::Unknown, Health::Unhealthy];
 
 fn health_name(health: Health) -> &'static str {
     match health {
         Health::Healthy => "Healthy",
+        Health::Degraded => "Degraded",
         Health::Unhealthy => "Unhealthy",
         Health::Unknown => "Unknown",
     }

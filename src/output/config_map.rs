@@ -13,7 +13,7 @@ pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Targe
         ConfigMapFormat::Env => env(target),
     };
     ConfigMap {
-        metadata: metadata(owner, output.name.to_string(), &[], Some(target.name)),
+        metadata: metadata(owner, output.name.to_string(), &[], Some(target)),
         data: Some(data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         ..ConfigMap::default()
     }
@@ -86,7 +86,7 @@ mod tests {
             limits: crate::model::Limits::default(),
             sender_domains: vec![],
         };
-        let target = Target { name: "relay", backend: &backend, addresses: None };
+        let target = Target { percent: 100, transition: 0, name: "relay", backend: &backend, addresses: None };
         render(&target).into_iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 

@@ -29,6 +29,12 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// Annotation that names the route's active backend, for people.
 pub const BACKEND_ANNOTATION: &str = "mailfailover.io/sending-backend";
 
+/// Annotation that names the transition that led the output where it leads.
+///
+/// So every decision rewrites every output that it concerns, and a write of an earlier one that arrives late, from a leader that was
+/// suspended or over a connection that stalled, meets another version and is refused.
+pub const TRANSITION_ANNOTATION: &str = "mailfailover.io/transition";
+
 /// The route that owns outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -38,9 +44,13 @@ pub struct Owner {
     pub uid: String,
 }
 
-/// The backend that outputs lead to.
+/// A backend that outputs lead to.
 #[derive(Clone, Debug)]
 pub struct Target<'a> {
+    /// How much of the mail it shall carry.
+    pub percent: u8,
+    /// The id of the route's latest transition; 0 before the first.
+    pub transition: i64,
     /// Name of the `SendingBackend`.
     pub name: &'a str,
     /// What it is.
@@ -50,33 +60,62 @@ pub struct Target<'a> {
 }
 
 /// Everything a route's outputs should be; without a usable target, only what it claims.
-pub fn desired(owner: &Owner, route: &Route, target: Option<&Target<'_>>) -> Desired {
+///
+/// A Service spreads evenly over its endpoints, so it leads to as many of the targets as come closest to their shares that way; what knows
+/// one backend only leads to the one with the largest share.
+pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>]) -> Desired {
     let key = |kind, name: &Arc<str>| (kind, owner.key.sibling(name.clone()));
     let services = route.services.iter().map(|output| key(OutputKind::Service, &output.name));
     let config_maps = route.config_maps.iter().map(|output| key(OutputKind::ConfigMap, &output.name));
     let mut desired =
         Desired { objects: vec![], claims: services.chain(config_maps).collect(), endpoints_known: false };
-    let Some(target) = target else { return desired };
-    desired.endpoints_known = target.addresses.is_some();
+    let evenly = nearest_even_split(targets);
+    // The first of equals.
+    let Some(largest) = targets.iter().rev().max_by_key(|target| target.percent) else { return desired };
+    desired.endpoints_known = evenly.iter().all(|target| target.addresses.is_some());
     for output in &route.services {
         desired.objects.push(Output::Service(Box::new(service::service(owner, output))));
-        let slices =
-            target.addresses.iter().flat_map(|addresses| service::endpoint_slices(owner, output, target, addresses));
-        desired.objects.extend(slices.map(|slice| Output::EndpointSlice(Box::new(slice))));
+        for (index, target) in evenly.iter().enumerate() {
+            let addresses = target.addresses.iter();
+            let slices = addresses.flat_map(|known| service::endpoint_slices(owner, output, target, index, known));
+            desired.objects.extend(slices.map(|slice| Output::EndpointSlice(Box::new(slice))));
+        }
     }
     for output in &route.config_maps {
-        desired.objects.push(Output::ConfigMap(Box::new(config_map::config_map(owner, output, target))));
+        desired.objects.push(Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest))));
     }
     desired
 }
 
-fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], backend: Option<&str>) -> ObjectMeta {
+/// The targets over which an even split differs least from their shares, in their order; of equals the fewest.
+fn nearest_even_split<'t, 'a>(targets: &'t [Target<'a>]) -> Vec<&'t Target<'a>> {
+    let mut by_share: Vec<_> = targets.iter().collect();
+    by_share.sort_by_key(|target| std::cmp::Reverse(target.percent));
+    // In hundredths of a percent; what is beyond the first `count` misses all of its share.
+    let distance = |count: usize| -> u32 {
+        let even = u32::try_from(10_000 / count).unwrap_or(0);
+        let share = |target: &&Target<'_>| u32::from(target.percent) * 100;
+        let taken = by_share.iter().take(count).map(|target| share(target).abs_diff(even));
+        taken.chain(by_share.iter().skip(count).map(share)).sum()
+    };
+    let count = (1..=by_share.len()).min_by_key(|count| distance(*count)).unwrap_or(0);
+    let chosen: Vec<_> = by_share.iter().take(count).map(|target| target.name).collect();
+    targets.iter().filter(|target| chosen.contains(&target.name)).collect()
+}
+
+fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option<&Target<'_>>) -> ObjectMeta {
     let labels = labels.iter().chain(&[(MANAGED_BY_LABEL, MANAGED_BY)]);
     ObjectMeta {
         name: Some(name),
         namespace: Some(owner.key.namespace.to_string()),
         labels: Some(labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()),
-        annotations: backend.map(|backend| [(BACKEND_ANNOTATION.to_owned(), backend.to_owned())].into()),
+        annotations: target.map(|target| {
+            [
+                (BACKEND_ANNOTATION.to_owned(), target.name.to_owned()),
+                (TRANSITION_ANNOTATION.to_owned(), target.transition.to_string()),
+            ]
+            .into()
+        }),
         owner_references: Some(vec![OwnerReference {
             api_version: format!("{}/{}", api::GROUP, api::VERSION),
             kind: "MailRoute".to_owned(),
@@ -117,5 +156,47 @@ impl OutputObject for EndpointSlice {
 impl OutputObject for ConfigMap {
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Depth, Destination, Limits, Location, Probe, SmtpHost, Tls, TlsMode, TrustAnchors};
+
+    #[test]
+    fn a_service_leads_to_as_many_backends_as_come_closest_to_their_shares() {
+        let backend = Backend {
+            destination: Destination::Host(SmtpHost { host: "relay.example".into(), port: 587 }),
+            tls: Tls { mode: TlsMode::None, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
+            suspended: false,
+            probes: vec![Probe {
+                name: "smtp".into(),
+                interval: Duration::from_secs(10),
+                timeout: Duration::from_secs(5),
+                depth: Depth::Ehlo,
+            }],
+            location: Location::default(),
+            limits: Limits::default(),
+            sender_domains: vec![],
+        };
+        let cases: &[(&[u8], &[&str])] = &[
+            (&[100], &["a"]),
+            (&[10, 90], &["b"]),
+            (&[50, 50], &["a", "b"]),
+            (&[30, 70], &["a", "b"]),
+            (&[80, 20], &["a"]),
+            (&[50, 30, 20], &["a", "b", "c"]),
+            (&[0, 100], &["b"]),
+            (&[], &[]),
+        ];
+        for (percents, expected) in cases {
+            let target = |(name, percent)| Target { percent, transition: 0, name, backend: &backend, addresses: None };
+            let targets: Vec<_> = ["a", "b", "c"].into_iter().zip(percents.iter().copied()).map(target).collect();
+            let names: Vec<_> = nearest_even_split(&targets).iter().map(|target| target.name).collect();
+            assert_eq!(names, *expected, "{percents:?}");
+        }
     }
 }

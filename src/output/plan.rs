@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{OutputObject, Owner, SERVICE_NAME_LABEL, route_uid};
+use super::{OutputObject, Owner, SERVICE_NAME_LABEL, TRANSITION_ANNOTATION, route_uid};
 use crate::model::ObjectKey;
 
 /// What kind of object an output is made of.
@@ -179,6 +179,13 @@ impl Observed {
     }
 
     /// What a route owns, by kind.
+    /// The newest transition that an output of this route names.
+    pub fn newest_transition(&self, owner: &Owner) -> Option<i64> {
+        let named =
+            |output: &Arc<Output>| output.metadata().annotations.as_ref()?.get(TRANSITION_ANNOTATION)?.parse().ok();
+        self.owned_by(owner).filter_map(named).max()
+    }
+
     fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a Arc<Output>> {
         let kinds = [OutputKind::Service, OutputKind::EndpointSlice, OutputKind::ConfigMap];
         let namespace = owner.key.namespace.clone();

@@ -35,11 +35,12 @@ pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
     }
 }
 
-/// One slice per address family that has addresses.
+/// One slice per address family that has addresses; `index` tells the targets of one Service apart.
 pub(super) fn endpoint_slices(
     owner: &Owner,
     output: &ServiceOutput,
     target: &Target<'_>,
+    index: usize,
     addresses: &[(SocketAddr, bool)],
 ) -> Vec<EndpointSlice> {
     // When no address works, each is as good as any other: an empty Service would only hide the reason.
@@ -56,9 +57,9 @@ pub(super) fn endpoint_slices(
         Some(EndpointSlice {
             metadata: metadata(
                 owner,
-                format!("{}-{name}", output.name),
+                if index == 0 { format!("{}-{name}", output.name) } else { format!("{}-{name}-{index}", output.name) },
                 &[(SERVICE_NAME_LABEL, &output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)],
-                Some(target.name),
+                Some(target),
             ),
             address_type: address_type.to_owned(),
             endpoints: endpoints.collect(),
@@ -115,8 +116,14 @@ mod tests {
             sender_domains: vec![],
         };
         let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();
-        let target = Target { name: "relay", backend: &backend, addresses: Some(addresses.clone()) };
-        endpoint_slices(&owner, &output, &target, &addresses)
+        let target = Target {
+            percent: 100,
+            transition: 0,
+            name: "relay",
+            backend: &backend,
+            addresses: Some(addresses.clone()),
+        };
+        endpoint_slices(&owner, &output, &target, 0, &addresses)
     }
 
     fn ready(slice: &EndpointSlice) -> Vec<(&str, bool)> {

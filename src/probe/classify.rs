@@ -40,10 +40,22 @@ struct Rule {
     class: EvidenceClass,
     /// Of replies with these codes only.
     codes: std::ops::RangeInclusive<u16>,
-    /// Only where a reply can be about a recipient or message.
-    about_message: bool,
-    /// Any of these, in lower case, anywhere in the text.
+    scope: Scope,
+    /// Any of these, in lower case, anywhere in the text. `…` stands for a few words without punctuation.
     says: &'static [&'static str],
+}
+
+/// To which replies a rule applies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// To all.
+    Any,
+    /// Where a reply can be about a recipient or message.
+    Messages,
+    /// To all but those whose enhanced code says that they are about a recipient's mailbox or a message.
+    NoMailbox,
+    /// As [`Scope::NoMailbox`], and to none about a recipient: recipients have accounts, too.
+    NoRecipient,
 }
 
 /// In order of precedence: an exhausted allowance is announced as throttling by some (SES), and throttling as reputation by others
@@ -53,7 +65,7 @@ const RULES: &[Rule] = &[
     Rule {
         class: EvidenceClass::RecipientLevel,
         codes: 400..=599,
-        about_message: true,
+        scope: Scope::Messages,
         says: &[
             "mailbox full",
             "mailbox is full",
@@ -71,12 +83,57 @@ const RULES: &[Rule] = &[
             "recipient address was suppressed",
             // Gmail: 450 4.2.1 The user you are trying to contact is receiving mail too quickly.
             "you are trying to contact is receiving mail",
+            // Gmail: 550 5.2.1 The email account that you tried to reach is disabled.
+            "account that you tried to reach",
+            // Yahoo, after DATA: 554 delivery error: dd … This account has been disabled or discontinued [#102]
+            "account has been disabled or discontinued",
+        ],
+    },
+    // Ours for certain: recipients do not send, and nobody calls theirs "yours".
+    Rule {
+        class: EvidenceClass::AccountPaused,
+        codes: 400..=599,
+        scope: Scope::Any,
+        says: &[
+            // SES: 554 Message rejected: Sending paused for this account. …
+            "sending paused",
+            "sending is paused",
+            "sending was paused",
+            "sending has been paused",
+            "sending is suspended",
+            "sending was suspended",
+            "sending has been suspended",
+            "sending has been disabled",
+            "your account…paused",
+            "your account…suspended",
+            "your account…disabled",
+            "your account…deactivated",
+            "your account…closed",
+            "your account…terminated",
+            "your account…under review",
+            // Outlook.com: 554 5.2.0 … WASCL UserAction verdict is not None. Actual verdict is Suspend
+            "verdict is suspend",
+        ],
+    },
+    Rule {
+        class: EvidenceClass::AccountPaused,
+        codes: 400..=599,
+        scope: Scope::NoRecipient,
+        says: &[
+            // SendGrid: 535 Authentication failed: account disabled
+            "account…paused",
+            "account…suspended",
+            "account…disabled",
+            "account…deactivated",
+            "account…closed",
+            "account…terminated",
+            "account…under review",
         ],
     },
     Rule {
         class: EvidenceClass::QuotaExhausted,
         codes: 400..=599,
-        about_message: false,
+        scope: Scope::Any,
         says: &[
             // SES: 454 Throttling failure: Daily message quota exceeded.
             "daily message quota",
@@ -105,7 +162,7 @@ const RULES: &[Rule] = &[
     Rule {
         class: EvidenceClass::Throttled,
         codes: 400..=499,
-        about_message: false,
+        scope: Scope::Any,
         says: &[
             // SES: 454 Throttling failure: Maximum sending rate exceeded.
             "throttl",
@@ -135,7 +192,8 @@ const RULES: &[Rule] = &[
     Rule {
         class: EvidenceClass::Reputation,
         codes: 400..=599,
-        about_message: false,
+        // A mailbox can be blocked or listed, too.
+        scope: Scope::NoMailbox,
         says: &[
             "reputation",
             "blocklist",
@@ -167,13 +225,13 @@ const RULES: &[Rule] = &[
     Rule {
         class: EvidenceClass::AuthenticationRefused,
         codes: 500..=599,
-        about_message: false,
+        scope: Scope::Any,
         says: &["unauthenticated", "not authenticated", "authentication required", "authentication is required"],
     },
     Rule {
         class: EvidenceClass::RecipientLevel,
         codes: 400..=599,
-        about_message: true,
+        scope: Scope::Messages,
         says: &[
             "virus",
             "malware",
@@ -196,20 +254,37 @@ pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, t
         _ => return EvidenceClass::ProtocolError,
     }
     let text = text.to_ascii_lowercase();
-    // A mailbox can be blocked or listed, too; its enhanced code says that it is the mailbox.
     let is_mailbox =
         enhanced.is_some() && answered.concerns_a_message() && is_about_recipient_or_message(answered, code, enhanced);
     let fits = |rule: &&Rule| {
-        rule.codes.contains(&code)
-            && !(is_mailbox && rule.class == EvidenceClass::Reputation)
-            && (!rule.about_message || answered.concerns_a_message())
-            && rule.says.iter().any(|phrase| text.contains(phrase))
+        let applies = match rule.scope {
+            Scope::Any => true,
+            Scope::Messages => answered.concerns_a_message(),
+            Scope::NoMailbox => !is_mailbox,
+            Scope::NoRecipient => !is_mailbox && answered != Answered::Recipient,
+        };
+        applies && rule.codes.contains(&code) && rule.says.iter().any(|phrase| says(&text, phrase))
     };
     // A full mailbox in answer to MAIL is ours: there is no recipient yet.
     if answered == Answered::Mail && matches!(enhanced, Some(EnhancedCode(4 | 5, 2, 2))) {
         return EvidenceClass::QuotaExhausted;
     }
     RULES.iter().find(fits).map_or_else(|| by_code(answered, code, enhanced, &text), |rule| rule.class)
+}
+
+/// No more letters than this stand for a `…`.
+const MAX_GAP: usize = 32;
+
+/// Whether a text contains a phrase.
+fn says(text: &str, phrase: &str) -> bool {
+    let Some((subject, predicate)) = phrase.split_once('…') else { return text.contains(phrase) };
+    text.match_indices(subject).any(|(at, _)| {
+        let rest = &text[at + subject.len()..];
+        let words = |letter: &char| letter.is_ascii_lowercase() || *letter == ' ';
+        let reach = rest.chars().take_while(words).take(MAX_GAP + predicate.len()).count();
+        // Letters and spaces are one byte each.
+        rest[..reach].contains(predicate)
+    })
 }
 
 fn by_code(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> EvidenceClass {

@@ -4,8 +4,8 @@ use super::Answered::{Auth, Connection, Data, Hello, Mail, Recipient, StartTls};
 use super::*;
 use crate::model::Effect;
 use EvidenceClass::{
-    AuthenticationRefused, Ok, Permanent, ProtocolError, QuotaExhausted, RecipientLevel, Reputation, Temporary,
-    Throttled, TlsFailed,
+    AccountPaused, AuthenticationRefused, Ok, Permanent, ProtocolError, QuotaExhausted, RecipientLevel, Reputation,
+    Temporary, Throttled, TlsFailed,
 };
 
 /// Replies as servers and providers send them, by sender. Addresses and names are those reserved for documentation.
@@ -98,7 +98,7 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
         "SES",
         Data,
         "554 Message rejected: Sending paused for this account. For more information, please check the inbox of the email address associated with your AWS account.",
-        Permanent,
+        AccountPaused,
     ),
     (
         "SES",
@@ -118,7 +118,7 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
         "535 Authentication failed: The provided authorization grant is invalid, expired, or revoked",
         AuthenticationRefused,
     ),
-    ("SendGrid", Auth, "535 Authentication failed: account disabled", AuthenticationRefused),
+    ("SendGrid", Auth, "535 Authentication failed: account disabled", AccountPaused),
     ("SendGrid", Mail, "550 Unauthenticated senders not allowed", AuthenticationRefused),
     ("SendGrid", Recipient, "452 Too many recipients received this hour", Throttled),
     (
@@ -141,6 +141,12 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
         Data,
         "421 Domain example.com is not allowed to send: Please activate your Mailgun account.",
         Temporary,
+    ),
+    (
+        "Mailgun",
+        Data,
+        "421 Domain example.com is not allowed to send: Account has been temporarily disabled. Please contact support.",
+        AccountPaused,
     ),
     // Postmark
     ("Postmark", Connection, "220 smtp.postmarkapp.com ESMTP", Ok),
@@ -230,6 +236,34 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
     ("Microsoft", Data, "554 5.2.2 mailbox full", RecipientLevel),
     ("Domino", Recipient, "550 ann@example.com... User not listed in public Name & Address Book", RecipientLevel),
     ("any", Recipient, "550 5.2.1 The mailbox has been blocked", RecipientLevel),
+    (
+        "Microsoft",
+        Data,
+        "554 5.2.0 STOREDRV.Submission.Exception:OutboundSpamException; Failed to process message due to a permanent exception with message WASCL UserAction verdict is not None. Actual verdict is Suspend, ShowTierUpgrade.",
+        AccountPaused,
+    ),
+    // Accounts: ours …
+    ("SES", Data, "554 Message rejected: Sending paused for this configuration set.", AccountPaused),
+    ("any", Mail, "450 4.7.1 Sending has been paused for your account", AccountPaused),
+    ("any", Auth, "454 4.7.0 Your account is under review", AccountPaused),
+    ("any", Mail, "550 5.7.1 Account suspended, see https://esp.example/review", AccountPaused),
+    ("any", Data, "550 5.7.1 This account has been deactivated", AccountPaused),
+    ("any", Connection, "554 Account closed", AccountPaused),
+    ("any", Recipient, "550 Your account is currently suspended", AccountPaused),
+    // … and the recipient's.
+    ("Google", Recipient, "550 5.2.1 The email account that you tried to reach is disabled.", RecipientLevel),
+    (
+        "Yahoo",
+        Data,
+        "554 delivery error: dd Sorry, your message to ann@example.com cannot be delivered. This account has been disabled or discontinued [#102].",
+        RecipientLevel,
+    ),
+    ("any", Recipient, "550 This account has been suspended", RecipientLevel),
+    ("any", Recipient, "550 5.7.1 Account disabled", Permanent),
+    ("any", Data, "554 5.2.1 Account disabled, not accepting messages", RecipientLevel),
+    // Neither.
+    ("any", Connection, "421 4.3.2 No account of that name; connection closed", Temporary),
+    ("SES", Auth, "454 4.7.0 Temporary authentication failure", Temporary),
     // Gateways
     (
         "IronPort",
@@ -272,7 +306,7 @@ fn any_text() -> impl Strategy<Value = String> {
     let phrases: Vec<&str> = RULES.iter().flat_map(|rule| rule.says).copied().collect();
     prop_oneof![
         any::<String>(),
-        prop::sample::select(phrases).prop_map(str::to_owned),
+        prop::sample::select(phrases).prop_map(|phrase| phrase.replace('…', " is ")),
         "[245]\\.[0-9]{1,3}\\.[0-9]{1,3} .*"
     ]
 }

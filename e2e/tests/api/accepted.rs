@@ -1,7 +1,9 @@
 //! What the API server accepts, and what it fills in.
 
 use anyhow::{Context, Result, bail};
+use kube::api::{Api, PostParams};
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_operator::api::{MailRoute, MailRouteStatus};
 use serde_json::{Value, json};
 
 use super::object::{Kind, create, object};
@@ -32,12 +34,35 @@ const CASES: &[(Kind, &str, &str)] = &[
          {name: overlapping, interval: 500ms, timeout: 5s, smtp: {depth: Banner}}, \
          {name: fractions, interval: 1m1.5s, smtp: {}}]}",
     ),
+    (
+        Kind::Backend,
+        "that says where it is, how much it takes and for whom",
+        "{smtp: {host: mx.example, port: 25}, location: {region: eu-west-1, jurisdiction: EU, failureDomain: aws}, \
+         limits: {messagesPerSecond: 1, messagesPerDay: 1000000000, warmUp: {startedAt: '2026-11-01T00:00:00.5+01:00', schedule: [200, 500, 1000]}}, \
+         senderDomains: [{domain: shop.example}, {domain: xn--bcher-kva.Example}]}",
+    ),
     (Kind::Policy, "that says nothing", "{}"),
     (
         Kind::Policy,
         "that says everything",
-        "{failure: {consecutive: 3}, recovery: {consecutive: 1000}, hold: {cooldown: 168h, minimumStay: 0s}, \
-         whenNoneHealthy: Preferred, failback: {mode: Manual, after: 1h30m}}",
+        "{failure: {consecutive: 3, window: {duration: 1m, minimumSamples: 20, failurePercent: 50}, latency: {percentile: 95, above: 1ms, for: 24h}, \
+         immediately: [AuthenticationRefused, AccountPaused, QuotaExhausted, Reputation, Permanent, CertificateInvalid, Unresolvable]}, \
+         recovery: {consecutive: 1000, stableFor: 0s}, hold: {cooldown: 168h, minimumStay: 0s, budget: {switches: 10, per: 168h}}, \
+         whenNoneHealthy: Preferred, failback: {mode: Manual, after: 1h30m, windows: [{schedule: '0 2 * * *', timeZone: Europe/Berlin, duration: 2h}, \
+         {schedule: '*/15 0-6,22-23 1 JAN-MAR MON', timeZone: America/Argentina/Buenos_Aires, duration: 168h}, {schedule: '0  3  *  *  5#1', duration: 1m}], \
+         ramp: [{percent: 1, for: 1s}, {percent: 99, for: 168h}]}, objectives: {recoveryTime: 30s}}",
+    ),
+    (
+        Kind::Policy,
+        "whose lists are empty",
+        "{failure: {immediately: []}, failback: {windows: [], ramp: []}, objectives: {}}",
+    ),
+    (
+        Kind::Route,
+        "that says what mail it is",
+        "{strategy: ActiveActive, backends: [{name: a, weight: 1000}, {name: b}], traffic: {messagesPerDay: 20000, peakPerSecond: 5}, \
+         residency: {jurisdictions: [EU, CH]}, preferredRegions: [eu-west-2, eu-west-1], senderDomains: [shop.example, News.Example], \
+         outputs: [{configMap: {name: c, format: Env}}]}",
     ),
     (
         Kind::Route,
@@ -88,8 +113,33 @@ pub fn trials() -> Vec<Trial> {
         }
         Ok(())
     }));
+    trials.push(trial("the status of a route keeps everything that is written there", async |stage| {
+        let route = object(Kind::Route, "kept", "{backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}")?;
+        let mut created = create(&stage, Kind::Route, &route).await?.map_err(anyhow::Error::msg)?;
+        let written = json!({
+            "observedGeneration": 1, "strategy": "ActiveActive", "state": "FailingBack", "unplacedPercent": 100,
+            "active": [{"backend": "a", "percent": 0}, {"backend": "b", "percent": 100, "overflow": true}],
+            "ramp": {"to": ["a", "b"], "step": 8, "since": AT},
+            "switch": {"to": "a", "until": AT, "forced": true},
+            "pause": {"since": AT, "until": AT},
+            "approvedAt": AT,
+            "request": {"id": "i".repeat(64), "action": "ApproveFailback", "outcome": "Refused", "message": "m".repeat(1024), "at": AT},
+            "explanation": vec!["e".repeat(512); 32],
+            "backends": [{"name": "a", "health": "Degraded", "reason": "Slow", "since": AT}],
+            "history": vec![json!({"id": 1, "kind": "Failback", "from": "b", "to": "a", "reason": "Recovered", "decidedAt": AT}); 10],
+        });
+        // What the operator would read, and write again: nothing is lost on the way either.
+        let status: MailRouteStatus = serde_json::from_value(written.clone())?;
+        same(&serde_json::to_value(&status)?, &written)?;
+        created["status"] = written.clone();
+        let routes: Api<MailRoute> = Api::namespaced(stage.client(), stage.namespace());
+        let kept = routes.replace_status("kept", &PostParams::default(), &serde_json::from_value(created)?).await?;
+        same(&serde_json::to_value(kept.status)?, &written)
+    }));
     trials
 }
+
+const AT: &str = "2026-11-01T00:00:00.000001Z";
 
 fn same(actual: &Value, expected: &Value) -> Result<()> {
     if actual != expected {

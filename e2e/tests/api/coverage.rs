@@ -95,5 +95,8 @@ fn limits(path: &str, schema: &JSONSchemaProps) -> Vec<Vec<String>> {
             limits.push(vec![format!("{path}: {text}"), format!("{path} in body {text}")]);
         }
     }
+    if matches!(schema.x_kubernetes_list_type.as_deref(), Some("set" | "map")) {
+        limits.push(vec![format!("{path}[]: Duplicate value")]);
+    }
     limits
 }

@@ -84,9 +84,21 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ("sendingbackend.spec.probes.timeout", "For the whole dialogue with one address"),
     (
         "failoverpolicy.spec.failback.after",
-        "The preferred backend must have been Healthy for so long without interruption.",
+        "The preferred backend must have been Healthy for so long without interruption;",
     ),
     ("failoverpolicy.spec.failure.consecutive", "Default: 6"),
+    (
+        "failoverpolicy.spec.failure.immediately",
+        "`AccountPaused`: the provider has paused, suspended or closed the account.",
+    ),
+    ("failoverpolicy.spec.hold.budget", "the last-resort rule. Default: 6 per 1h."),
+    ("failoverpolicy.spec.failback.mode", "`ApproveFailback` lets it return as soon as `after` and `windows` allow"),
+    ("failoverpolicy.spec.failback.windows.timeZone", "Default: UTC."),
+    ("mailroute.spec.strategy", "ENUM: ActivePassive ActiveActive"),
+    ("mailroute.spec.residency.jurisdictions", "one that does not say where it is gets none"),
+    ("mailroute.status.hold.reason", "SwitchBudget"),
+    ("sendingbackend.spec.limits.warmUp.startedAt", "When the first day begins (RFC 3339)"),
+    ("sendingbackend.status.health", "ENUM: Healthy Degraded Unhealthy Unknown"),
 ];
 
 pub fn trials() -> Vec<Trial> {

@@ -141,7 +141,7 @@ impl World {
             Input::EndpointSlice(change) => self.take_slice(now, change),
             Input::ConfigMap(change) => self.take_config_map(change),
             Input::Synced(source) => self.take_synced(now, source),
-            Input::Report(report) => self.take_report(&report),
+            Input::Report(report) => self.take_report(now, &report),
             Input::Ca(key, answer) => {
                 let reference = Reference::Ca(key.clone());
                 if self.references.is_used(&reference) {
@@ -149,7 +149,7 @@ impl World {
                     self.resolve_users(now, &reference);
                 }
             }
-            Input::Leading(is_leading) => self.take_leading(is_leading),
+            Input::Leading(is_leading) => self.take_leading(now, is_leading),
             Input::Done(done) => self.take_done(now, *done),
         }
     }
@@ -202,6 +202,9 @@ impl World {
             }
             SubjectKind::Backend => {
                 let Some(entry) = self.backends.get(&subject.key) else { return };
+                if let Some(at) = entry.evidence.next_change_at(now) {
+                    self.agenda.set_timer(subject, at);
+                }
                 if let Some((step, status)) = entry.next_step(subject, &self.settings.instance, now) {
                     let before = entry.health();
                     self.begin(subject, step, status.map(|after| Written::Backend { before, after: Box::new(after) }));
@@ -219,6 +222,7 @@ impl World {
                         instance: &self.settings.instance,
                         backends: &self.backends,
                         observed: &self.observed,
+                        is_storm: false,
                         rival: &|key| self.rival(&subject.key, &age, key),
                     },
                 );
@@ -250,19 +254,19 @@ impl World {
         }
         for key in self.backends.keys().cloned().collect::<Vec<_>>() {
             self.refresh_backend(now, &key);
-            self.adopt_persisted(&key);
+            self.adopt_persisted(now, &key);
         }
         self.agenda.extend(self.policies.keys().map(|key| subject(SubjectKind::Policy, key)));
     }
 
     /// What the last leader wrote down holds on: before anything is observed, all of it, so that a soak goes on where it was; afterwards,
     /// since when the same verdict stands, so that a change of leaders rewrites no status.
-    fn adopt_persisted(&mut self, key: &ObjectKey) {
+    fn adopt_persisted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else { return };
         let status = entry.object.as_ref().and_then(Known::readable).and_then(|object| object.status.clone());
         for probe in status.iter().flat_map(|status| &status.probes) {
             if let Some(judgement) = backend::persisted_probe(probe) {
-                entry.evidence.adopt_probe(&probe.name, &judgement);
+                entry.evidence.adopt_probe(&probe.name, &judgement, now);
             }
         }
         for user in self.references.users(&Reference::Backend(key.clone())) {
@@ -270,25 +274,30 @@ impl World {
             let persisted = route.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
             let of_backend = persisted.and_then(|status| status.backends.iter().find(|of| *of.name == *key.name));
             if let Some(judgement) = of_backend.and_then(|of| backend::persisted_verdict(of, status.as_ref())) {
-                entry.evidence.adopt_verdict(route.thresholds(), &judgement);
+                entry.evidence.adopt_verdict(route.thresholds(), &judgement, now);
             }
         }
     }
 
-    fn take_report(&mut self, report: &ProbeReport) {
+    fn take_report(&mut self, now: Timestamp, report: &ProbeReport) {
         let key = &report.key.backend;
         let Some(entry) = self.backends.get_mut(key) else { return };
-        if entry.observe(report) {
+        if entry.observe(report, now) {
             self.touch_users(&Reference::Backend(key.clone()));
             self.agenda.add(subject(SubjectKind::Backend, key));
+        } else {
+            let awaits = |user: &Subject| self.routes.get(&user.key).is_some_and(|route| route.awaits_confirmation);
+            let awaiting: Vec<_> =
+                self.references.users(&Reference::Backend(key.clone())).filter(|user| awaits(user)).cloned().collect();
+            self.agenda.extend(awaiting);
         }
     }
 
-    fn take_leading(&mut self, is_leading: bool) {
+    fn take_leading(&mut self, now: Timestamp, is_leading: bool) {
         self.is_leading = is_leading;
         if is_leading && self.is_synced() {
             for key in self.backends.keys().cloned().collect::<Vec<_>>() {
-                self.adopt_persisted(&key);
+                self.adopt_persisted(now, &key);
             }
         }
         // What an earlier term has begun is worked out again; its answers, should they still come, are no harm.

@@ -6,6 +6,7 @@ use super::{World, identified, subject};
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::controller::input::Change;
 use crate::controller::known::note;
+use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
 use crate::controller::resolve::{Rejection, ca_key};
 use crate::controller::route::RouteEntry;
@@ -89,7 +90,7 @@ impl World {
             }
             Some(known) => {
                 let entry = self.policies.entry(key.clone()).or_default();
-                if !note(&mut entry.object, known) {
+                if !entry.take(known) {
                     return;
                 }
             }
@@ -198,14 +199,16 @@ impl World {
     fn policy(&self, key: &ObjectKey) -> Result<Policy, Rejection> {
         let field = "spec.policyRef.name";
         let kept = "until then the last good policy stays in force";
-        let Some(entry) = self.policies.get(key).filter(|entry| entry.object.is_some()) else {
+        let Some(policy) = self.policies.get(key).and_then(PolicyEntry::policy) else {
             let message = format!(
                 "FailoverPolicy {} does not exist in namespace {}; create it or take the reference away; {kept}",
                 key.name, key.namespace
             );
             return Err(Rejection::new("PolicyNotFound", field, &message));
         };
-        let rejected = || format!("FailoverPolicy {} cannot be read; see its conditions; {kept}", key.name);
-        entry.policy().ok_or_else(|| Rejection::new("PolicyRejected", field, &rejected()))
+        policy.clone().map_err(|_| {
+            let message = format!("FailoverPolicy {} cannot be used; see its conditions; {kept}", key.name);
+            Rejection::new("PolicyRejected", field, &message)
+        })
     }
 }

@@ -181,6 +181,43 @@ fn a_policy_or_backend_that_vanishes_or_turns_unreadable_leaves_the_last_good_de
 }
 
 #[test]
+fn a_policy_that_only_the_operator_can_tell_is_wrong_stalls_and_its_routes_keep_the_last_good_one() {
+    let mut stage = Stage::with(&quickstart());
+    stage.run(5.0);
+    stage.answer("primary", EvidenceClass::NoAnswer);
+    stage.run(5.0);
+    stage.answer("primary", EvidenceClass::Ok);
+    let window = json!({"schedule": "0 2 * * *", "timeZone": "Europe/Atlantis", "duration": "1h"});
+    stage.edit("FailoverPolicy", "fast", |object| object["spec"]["failback"]["windows"] = json!([window]));
+    stage.run(5.0);
+    let policy = stage.store.objects[&("FailoverPolicy", "fast".to_owned())].clone();
+    let conditions = policy["status"]["conditions"].as_array().unwrap();
+    let told: Vec<_> = conditions.iter().map(|c| (&c["type"], &c["status"], &c["reason"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("Ready"), &json!("False"), &json!("InvalidSpec")),
+            (&json!("Stalled"), &json!("True"), &json!("InvalidSpec")),
+        ]
+    );
+    let message = conditions[0]["message"].as_str().unwrap();
+    assert!(message.starts_with("spec.failback.windows[0].timeZone: "), "{message}");
+    assert_eq!(policy["status"]["observedGeneration"], policy["metadata"]["generation"]);
+    assert_eq!(stage.condition("Ready"), ("False".to_owned(), "PolicyRejected".to_owned()));
+    assert_eq!(stage.condition("Stalled"), (String::new(), String::new()), "the route itself is sound");
+    // By the last good policy: back after the soak of 30 s, for it had no windows.
+    stage.run(40.0);
+    assert_eq!(stage.active(), "primary");
+
+    stage.edit("FailoverPolicy", "fast", |object| object["spec"]["failback"]["windows"][0]["timeZone"] = json!("UTC"));
+    stage.run(5.0);
+    let policy = stage.store.objects[&("FailoverPolicy", "fast".to_owned())].clone();
+    let conditions = policy["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.len() == 1 && conditions[0]["status"] == "True", "{policy}");
+    assert_eq!(stage.condition("Ready").0, "True");
+}
+
+#[test]
 fn a_deleted_backend_that_carries_the_mail_is_still_left_when_it_dies() {
     for is_echo_first in [false, true] {
         let mut stage = Stage::with(&quickstart());

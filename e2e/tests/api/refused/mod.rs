@@ -1,6 +1,7 @@
 //! What the API server refuses, and the words that a user reads.
 
 mod backends;
+mod limits;
 mod policies;
 mod routes;
 
@@ -9,6 +10,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 
 use super::object::{Kind, create, object};
 use backends::{BACKENDS, tls};
+use limits::LIMITS;
 use policies::POLICIES;
 use routes::ROUTES;
 
@@ -48,6 +50,7 @@ pub fn cases() -> Vec<Case> {
         }));
     };
     add(Kind::Backend, BACKENDS);
+    add(Kind::Backend, LIMITS);
     add(Kind::Policy, POLICIES);
     add(Kind::Route, ROUTES);
     cases.extend(tls());
@@ -93,6 +96,60 @@ fn many() -> Vec<Case> {
             "with 9 probes",
             format!("{{smtp: {{host: mx.example, port: 25}}, probes: [{}]}}", list(9, "{name: p#, smtp: {}}")),
             "spec.probes: Too many: 9: must have at most 8 items",
+        ),
+        case(
+            Kind::Route,
+            "with 33 jurisdictions",
+            format!(
+                "{{residency: {{jurisdictions: [{}]}}, backends: [{{name: a}}], outputs: [{{configMap: {{name: c, format: Env}}}}]}}",
+                list(33, "J#")
+            ),
+            "spec.residency.jurisdictions: Too many: 33: must have at most 32 items",
+        ),
+        case(
+            Kind::Route,
+            "with 33 regions",
+            format!(
+                "{{preferredRegions: [{}], backends: [{{name: a}}], outputs: [{{configMap: {{name: c, format: Env}}}}]}}",
+                list(33, "r#")
+            ),
+            "spec.preferredRegions: Too many: 33: must have at most 32 items",
+        ),
+        case(
+            Kind::Route,
+            "with 65 sender domains",
+            format!(
+                "{{senderDomains: [{}], backends: [{{name: a}}], outputs: [{{configMap: {{name: c, format: Env}}}}]}}",
+                list(65, "d#.example")
+            ),
+            "spec.senderDomains: Too many: 65: must have at most 64 items",
+        ),
+        case(
+            Kind::Backend,
+            "with 65 sender domains",
+            format!("{{smtp: {{host: mx.example, port: 25}}, senderDomains: [{}]}}", list(65, "{domain: d#.example}")),
+            "spec.senderDomains: Too many: 65: must have at most 64 items",
+        ),
+        case(
+            Kind::Backend,
+            "with 91 days of warm-up",
+            format!(
+                "{{smtp: {{host: mx.example, port: 25}}, limits: {{warmUp: {{startedAt: '2026-11-01T00:00:00Z', schedule: [{}]}}}}}}",
+                list(91, "200#")
+            ),
+            "spec.limits.warmUp.schedule: Too many: 91: must have at most 90 items",
+        ),
+        case(
+            Kind::Policy,
+            "with 9 failback windows",
+            format!("{{failback: {{windows: [{}]}}}}", list(9, "{schedule: '# 2 * * *', duration: 2h}")),
+            "spec.failback.windows: Too many: 9: must have at most 8 items",
+        ),
+        case(
+            Kind::Policy,
+            "with 9 steps of a ramp",
+            format!("{{failback: {{ramp: [{}]}}}}", list(9, "{percent: 1#, for: 5m}")),
+            "spec.failback.ramp: Too many: 9: must have at most 8 items",
         ),
     ]
 }

@@ -2,8 +2,8 @@
 pub const ROUTES: &[(&str, &str, &str)] = &[
     (
         "with an unknown field",
-        "{backends: [{name: a, weight: 2}], outputs: [{configMap: {name: c, format: Env}}]}",
-        "unknown field \"spec.backends[0].weight\"",
+        "{backends: [{name: a, share: 2}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "unknown field \"spec.backends[0].share\"",
     ),
     // Backends.
     ("without backends", "{outputs: [{configMap: {name: c, format: Env}}]}", "spec.backends: Required value"),
@@ -182,5 +182,134 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
         "with a ConfigMap of unknown format",
         "{backends: [{name: a}], outputs: [{configMap: {name: c, format: Exim}}]}",
         "spec.outputs[0].configMap.format: Unsupported value: \"Exim\": supported values: \"Postfix\", \"Env\"",
+    ),
+    // Weights.
+    (
+        "with a weight and no strategy",
+        "{backends: [{name: a, weight: 2}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[].weight has an effect with strategy ActiveActive only: with ActivePassive the order of the list is the preference",
+    ),
+    (
+        "with a weight and strategy ActivePassive",
+        "{strategy: ActivePassive, backends: [{name: a}, {name: b, weight: 2}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[].weight has an effect with strategy ActiveActive only: with ActivePassive the order of the list is the preference",
+    ),
+    (
+        "with a weight of 0",
+        "{strategy: ActiveActive, backends: [{name: a, weight: 0}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[0].weight in body should be greater than or equal to 1",
+    ),
+    (
+        "with a weight of 1001",
+        "{strategy: ActiveActive, backends: [{name: a, weight: 1001}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.backends[0].weight in body should be less than or equal to 1000",
+    ),
+    // Traffic.
+    (
+        "whose traffic says nothing",
+        "{traffic: {}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "at least one of spec.traffic.messagesPerDay and spec.traffic.peakPerSecond must be set",
+    ),
+    (
+        "with a daily number of messages of 0",
+        "{traffic: {messagesPerDay: 0}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.traffic.messagesPerDay in body should be greater than or equal to 1",
+    ),
+    (
+        "with a daily number of messages of 1000000001",
+        "{traffic: {messagesPerDay: 1000000001}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.traffic.messagesPerDay in body should be less than or equal to 1000000000",
+    ),
+    (
+        "with a number of messages a second of 0",
+        "{traffic: {peakPerSecond: 0}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.traffic.peakPerSecond in body should be greater than or equal to 1",
+    ),
+    (
+        "with a number of messages a second of 1000001",
+        "{traffic: {peakPerSecond: 1000001}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.traffic.peakPerSecond in body should be less than or equal to 1000000",
+    ),
+    // Residency and regions.
+    (
+        "whose residency says nothing",
+        "{residency: {}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.residency.jurisdictions: Required value",
+    ),
+    (
+        "with 0 jurisdictions",
+        "{residency: {jurisdictions: []}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.residency.jurisdictions in body should have at least 1 items",
+    ),
+    (
+        "with a jurisdiction that stands there twice",
+        "{residency: {jurisdictions: [EU, CH, EU]}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.residency.jurisdictions[2]: Duplicate value: \"EU\"",
+    ),
+    (
+        "with an empty jurisdiction",
+        "{residency: {jurisdictions: ['']}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.residency.jurisdictions[0] in body should be at least 1 chars long",
+    ),
+    (
+        "with a jurisdiction that is too long",
+        "{residency: {jurisdictions: [@64]}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.residency.jurisdictions[0]: Too long: may not be more than 63",
+    ),
+    (
+        "with a space in its jurisdiction",
+        "{residency: {jurisdictions: ['the EU']}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.residency.jurisdictions[0] in body should match",
+    ),
+    (
+        "with a region that stands there twice",
+        "{preferredRegions: [b, a, b], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.preferredRegions must be unique",
+    ),
+    (
+        "with an empty region",
+        "{preferredRegions: [''], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.preferredRegions[0] in body should be at least 1 chars long",
+    ),
+    (
+        "with a region that is too long",
+        "{preferredRegions: [@64], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.preferredRegions[0]: Too long: may not be more than 63",
+    ),
+    (
+        "with a slash in its region",
+        "{preferredRegions: [eu/west], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.preferredRegions[0] in body should match",
+    ),
+    // Sender domains.
+    (
+        "with 0 sender domains",
+        "{senderDomains: [], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.senderDomains in body should have at least 1 items",
+    ),
+    (
+        "with a sender domain that stands there twice",
+        "{senderDomains: [shop.example, shop.example], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.senderDomains[1]: Duplicate value: \"shop.example\"",
+    ),
+    (
+        "with an empty sender domain",
+        "{senderDomains: [''], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.senderDomains[0] in body should be at least 1 chars long",
+    ),
+    (
+        "with a sender domain that is too long",
+        "{senderDomains: [@254], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.senderDomains[0]: Too long: may not be more than 253",
+    ),
+    (
+        "with a final dot in its sender domain",
+        "{senderDomains: [shop.example.], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.senderDomains[0] in body should match",
+    ),
+    (
+        "with an empty label in its sender domain",
+        "{senderDomains: [shop..example], backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.senderDomains[0] in body should match",
     ),
 ];

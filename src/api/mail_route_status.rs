@@ -1,0 +1,287 @@
+//! What the operator writes about a `MailRoute`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Health, PendingEvent, Strategy};
+
+/// What the operator decided about a route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MailRouteStatus {
+    /// The `metadata.generation` this status speaks of; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The strategy in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+
+    /// Where the mail goes now, and how much of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub active: Vec<ActiveBackend>,
+
+    /// So much of the mail, in percent, has nowhere to go: it exceeds what the backends take that can deliver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub unplaced_percent: Option<i32>,
+
+    /// Since when `active` carries the mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: Option<MicroTime>,
+
+    /// `Preferred`: the mail leaves by the first backend of the list. `FailedOver`: by another one. `FailingBack`: it returns in steps,
+    /// see `ramp`. `Holding`: decisions wait, see `hold`. `Paused`: decisions wait because a request said so, see `pause`. `NoneHealthy`: no
+    /// backend can deliver. `Unknown`: not enough evidence for a first decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<RouteState>,
+
+    /// In one sentence, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// Healthy backends of all: `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub healthy_backends: Option<String>,
+
+    /// Why the route does not move although it would, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldStatus>,
+
+    /// A return in steps that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<RampStatus>,
+
+    /// A requested Switch that is in force: mail goes there until it ends, unless that backend dies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<SwitchStatus>,
+
+    /// A requested Pause that is in force: nothing moves, not even away from a dead backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseStatus>,
+
+    /// Since when an ApproveFailback is in force: the next failback needs no person any more. It ends with that failback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub approved_at: Option<MicroTime>,
+
+    /// The answer to the latest request in the annotation `mailfailover.io/request`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestStatus>,
+
+    /// Why the mail goes where it goes: the chain of reasons, the first one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 512)))]
+    pub explanation: Vec<String>,
+
+    /// Each backend as this route's policy judges it, most preferred first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub backends: Vec<RouteBackendStatus>,
+
+    /// The latest transition with its times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition: Option<TransitionStatus>,
+
+    /// The latest transitions, newest first, at most 10; the first is `lastTransition`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub history: Vec<TransitionStatus>,
+
+    /// Events that are decided but not published yet; empty when nothing is outstanding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub pending_events: Vec<PendingEvent>,
+
+    /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. `FailedOver`: it leaves by another
+    /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
+    /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick. `Stalled`: present and True only while the spec cannot be used as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::conditions_schema")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A backend that carries mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveBackend {
+    /// Name of the SendingBackend.
+    #[schemars(length(max = 253))]
+    pub backend: String,
+    /// Its share of the mail in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: i32,
+    /// Present and true when it only takes what does not fit elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overflow: bool,
+}
+
+/// Where a route stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = super::without_description)]
+pub enum RouteState {
+    /// The mail leaves by the first backend of the list.
+    Preferred,
+    /// The mail leaves by another backend.
+    FailedOver,
+    /// The mail returns in steps.
+    FailingBack,
+    /// Decisions wait.
+    Holding,
+    /// Decisions wait because a request said so.
+    Paused,
+    /// No backend can deliver.
+    NoneHealthy,
+    /// Not enough evidence for a first decision.
+    Unknown,
+}
+
+/// Why a route does not move although it would.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldStatus {
+    /// Why, of a closed set. A timer: Cooldown, MinimumStay, SwitchBudget, Soak, FailbackWindow, Ramp. A person: ManualFailback, Switched,
+    /// Paused. Health: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. What is written down: ConfigurationRejected.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// When it ends by itself; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub until: Option<MicroTime>,
+}
+
+/// A return in steps that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RampStatus {
+    /// Names of the SendingBackends that the mail returns to.
+    #[schemars(length(max = 100), inner(length(max = 253)))]
+    pub to: Vec<String>,
+    /// Which step of the policy's `failback.ramp` is in force; the first is 0.
+    #[schemars(range(min = 0, max = 8))]
+    pub step: i32,
+    /// Since when that step is in force.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: MicroTime,
+}
+
+/// A requested Switch that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchStatus {
+    /// Name of the SendingBackend that was asked for.
+    #[schemars(length(max = 253))]
+    pub to: String,
+    /// When it ends by itself; absent when only a Failback ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub until: Option<MicroTime>,
+    /// Whether it holds even though the backend is Unhealthy or suspended.
+    pub forced: bool,
+}
+
+/// A requested Pause that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseStatus {
+    /// Since when.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: MicroTime,
+    /// When it ends by itself; absent when only a Resume ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub until: Option<MicroTime>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestStatus {
+    /// The id that the caller chose. A request of the same id is not carried out again.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// What was asked for: Switch, Failback, Pause, Resume or ApproveFailback; Malformed when that could not be read.
+    #[schemars(length(max = 32))]
+    pub action: String,
+    /// Done, or Refused for the reason in `message`.
+    pub outcome: RequestOutcome,
+    /// What was done, or why not, for people.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// When it was answered.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub at: MicroTime,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RequestOutcome {
+    /// It was carried out.
+    Done,
+    /// It was not, and will not be.
+    Refused,
+}
+
+/// A backend as a route's policy judges it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteBackendStatus {
+    /// Name of the SendingBackend.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The verdict.
+    pub health: Health,
+    /// Why, of a closed set: Ok, Slow, ConnectionRefused, …; Suspended, Residency, SenderDomain or BackendNotFound where the route sends
+    /// nothing there whatever its health.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Since when the verdict stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: Option<MicroTime>,
+}
+
+/// What kind of move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TransitionKind {
+    /// To a less preferred backend, to fewer of them, or to one because the active one had to be left.
+    Failover,
+    /// Back to a more preferred backend, or to more of them.
+    Failback,
+}
+
+/// A move of the mail from one backend to another, with its times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TransitionStatus {
+    /// Unique within the route; increases.
+    pub id: i64,
+    /// Failover or Failback.
+    pub kind: TransitionKind,
+    /// The backend that was left, or gave up mail.
+    #[schemars(length(max = 253))]
+    pub from: String,
+    /// The backend that carries the mail since, or the most of what moved.
+    #[schemars(length(max = 253))]
+    pub to: String,
+    /// Why, of a closed set: the evidence class that made `from` Unhealthy or Degraded, or Suspended, Excluded, RemovedFromRoute,
+    /// Recovered, NoneHealthy, Requested.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// When the first observation that led to it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub first_evidence_at: Option<MicroTime>,
+    /// When it was decided.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub decided_at: MicroTime,
+    /// When every output was written; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub applied_at: Option<MicroTime>,
+}

@@ -1,0 +1,181 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    CaKey, CaProblem, Lookup, MAX_PER_DAY, MAX_PER_SECOND, Rejection, ServiceProblem, Unresolved, ca_key, domains,
+    duration, number, port_number, port_text,
+};
+use crate::api;
+use crate::model::{
+    Backend, Depth, Destination, Limits, Location, ObjectKey, Probe, SmtpHost, Timestamp, Tls, TlsMode, TrustAnchors,
+    WarmUp,
+};
+
+const DEFAULT_PROBE_NAME: &str = "smtp";
+const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A backend from its spec.
+///
+/// # Errors
+/// [`Unresolved`] when something it refers to is missing, malformed or not read yet.
+pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lookup) -> Result<Backend, Unresolved> {
+    let api::SendingBackendSpec { smtp, service, probes, location, limits, sender_domains, suspended } = spec;
+    let (destination, tls_spec, default_name, field) = match (smtp, service) {
+        (Some(smtp), _) => {
+            let api::SmtpServer { host, port, tls } = smtp;
+            let host: Arc<str> = host.trim_end_matches('.').into();
+            let port = port_number(*port, "spec.smtp.port")?;
+            (Destination::Host(SmtpHost { host: host.clone(), port }), tls.as_ref(), host, "spec.smtp")
+        }
+        (None, Some(service)) => {
+            let api::ServiceReference { name, port, tls } = service;
+            let found = lookup.service(&key.sibling(name.as_str()), port).map_err(|problem| {
+                Unresolved::Rejected(match problem {
+                    ServiceProblem::NotFound => Rejection::new(
+                        "ServiceNotFound",
+                        "spec.service.name",
+                        &format!(
+                            "Service {name} does not exist in namespace {}; create it or correct the name",
+                            key.namespace
+                        ),
+                    ),
+                    ServiceProblem::PortNotFound => Rejection::new(
+                        "ServicePortNotFound",
+                        "spec.service.port",
+                        &format!(
+                            "Service {name} has no TCP port {}; use one of its spec.ports by name or number",
+                            port_text(port)
+                        ),
+                    ),
+                })
+            })?;
+            let host: Arc<str> = format!("{name}.{}.svc", key.namespace).into();
+            (Destination::Service(found), tls.as_ref(), host, "spec.service")
+        }
+        (None, None) => {
+            return Err(Unresolved::Rejected(Rejection::new(
+                "InvalidSpec",
+                "spec",
+                "exactly one of spec.smtp and spec.service must be set",
+            )));
+        }
+    };
+    let tls = tls(key, spec, tls_spec, default_name, field, lookup)?;
+    let probes = self::probes(probes.as_deref(), tls.mode)?;
+    Ok(Backend {
+        destination,
+        tls,
+        suspended: suspended.unwrap_or(false),
+        probes,
+        location: location.as_ref().map(self::location).unwrap_or_default(),
+        limits: limits.as_ref().map(self::limits).transpose()?.unwrap_or_default(),
+        sender_domains: domains(sender_domains.iter().flatten().map(|api::SenderDomain { domain }| domain.as_str())),
+    })
+}
+
+fn tls(
+    key: &ObjectKey,
+    spec: &api::SendingBackendSpec,
+    tls: Option<&api::TlsSpec>,
+    default_name: Arc<str>,
+    field: &str,
+    lookup: &impl Lookup,
+) -> Result<Tls, Unresolved> {
+    let Some(api::TlsSpec { mode, server_name, ca_ref: _ }) = tls else {
+        return Ok(Tls { mode: TlsMode::None, server_name: default_name, trust: TrustAnchors::WellKnown });
+    };
+    let trust = match ca_key(key, spec) {
+        None => TrustAnchors::WellKnown,
+        Some(ca) => TrustAnchors::Pem(lookup.ca(&ca).map_err(|problem| ca_unresolved(&ca, field, problem))?),
+    };
+    Ok(Tls {
+        mode: match mode {
+            api::TlsMode::None => TlsMode::None,
+            api::TlsMode::Opportunistic => TlsMode::Opportunistic,
+            api::TlsMode::StartTls => TlsMode::StartTls,
+            api::TlsMode::Implicit => TlsMode::Implicit,
+        },
+        server_name: server_name.as_deref().map_or(default_name, Into::into),
+        trust,
+    })
+}
+
+fn ca_unresolved(ca: &CaKey, field: &str, problem: CaProblem) -> Unresolved {
+    let field = format!("{field}.tls.caRef");
+    let place = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
+    let (reason, message) = match problem {
+        CaProblem::Pending => return Unresolved::Pending,
+        CaProblem::NotFound => {
+            ("CANotFound", format!("{place} does not exist in namespace {}; create it", ca.object.namespace))
+        }
+        CaProblem::Malformed(why) => ("CAMalformed", format!("{place} holds no usable PEM certificates: {why}")),
+        CaProblem::Unreadable(why) => ("CAUnreadable", format!("{place} cannot be read: {why}")),
+    };
+    Unresolved::Rejected(Rejection::new(reason, &field, &message))
+}
+
+fn probes(specs: Option<&[api::ProbeSpec]>, mode: TlsMode) -> Result<Vec<Probe>, Rejection> {
+    let default_depth = if mode == TlsMode::None { Depth::Ehlo } else { Depth::StartTls };
+    let Some(specs) = specs.filter(|specs| !specs.is_empty()) else {
+        return Ok(vec![Probe {
+            name: DEFAULT_PROBE_NAME.into(),
+            interval: DEFAULT_PROBE_INTERVAL,
+            timeout: DEFAULT_PROBE_TIMEOUT,
+            depth: default_depth,
+        }]);
+    };
+    let mut names = BTreeSet::new();
+    specs
+        .iter()
+        .map(|api::ProbeSpec { name, interval, timeout, smtp: api::SmtpProbe { depth } }| {
+            let field = "spec.probes[].name";
+            if !names.insert(name.as_str()) {
+                return Err(Rejection::new("InvalidSpec", field, &format!("{name} is not unique")));
+            }
+            Ok(Probe {
+                name: name.as_str().into(),
+                interval: interval.map_or(DEFAULT_PROBE_INTERVAL, duration).max(Duration::from_millis(100)),
+                timeout: timeout.map_or(DEFAULT_PROBE_TIMEOUT, duration).max(Duration::from_millis(50)),
+                depth: match depth {
+                    None => default_depth,
+                    Some(api::ProbeDepth::Connect) => Depth::Connect,
+                    Some(api::ProbeDepth::Banner) => Depth::Banner,
+                    Some(api::ProbeDepth::Ehlo) => Depth::Ehlo,
+                    Some(api::ProbeDepth::StartTls) => Depth::StartTls,
+                },
+            })
+        })
+        .collect()
+}
+
+fn location(api::LocationSpec { region, jurisdiction, failure_domain }: &api::LocationSpec) -> Location {
+    let text = |text: &Option<String>| text.as_deref().map(Arc::from);
+    Location { region: text(region), jurisdiction: text(jurisdiction), failure_domain: text(failure_domain) }
+}
+
+fn limits(spec: &api::LimitsSpec) -> Result<Limits, Rejection> {
+    let api::LimitsSpec { messages_per_second, messages_per_day, warm_up } = spec;
+    Ok(Limits {
+        messages_per_second: messages_per_second
+            .map(|given| number("spec.limits.messagesPerSecond", given, 1..=MAX_PER_SECOND))
+            .transpose()?,
+        messages_per_day: messages_per_day
+            .map(|given| number("spec.limits.messagesPerDay", given, 1..=MAX_PER_DAY))
+            .transpose()?,
+        warm_up: warm_up.as_ref().map(self::warm_up).transpose()?,
+    })
+}
+
+fn warm_up(api::WarmUpSpec { started_at, schedule }: &api::WarmUpSpec) -> Result<WarmUp, Rejection> {
+    let day = |given: &i32| number("spec.limits.warmUp.schedule[]", *given, 1..=MAX_PER_DAY);
+    Ok(WarmUp {
+        started_at: Timestamp::from_micros(started_at.0.as_microsecond()),
+        schedule: schedule.iter().map(day).collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+#[path = "backend_tests.rs"]
+mod tests;

@@ -1,0 +1,280 @@
+use super::*;
+use crate::engine::Agreement;
+use crate::model::{Depth, EvidenceClasses, ObjectKey, ProbeKey, Resolution, Stage};
+
+const TWO_THREE: Thresholds = Thresholds {
+    failure: 2,
+    recovery: 3,
+    stable_for: Duration::ZERO,
+    window: None,
+    latency: None,
+    immediate: EvidenceClasses::NONE,
+};
+/// 3 intervals, the timeout and the grace.
+const STALE_AFTER: u64 = 65;
+
+pub(super) fn at(second: u64) -> Timestamp {
+    Timestamp::from_micros(0) + Duration::from_secs(second)
+}
+
+pub(super) fn probe(name: &str, interval: Duration) -> Probe {
+    Probe { name: name.into(), interval, timeout: Duration::from_secs(5), depth: Depth::Ehlo }
+}
+
+fn tracked(probes: &[&str]) -> Evidence {
+    let probes: Vec<_> = probes.iter().map(|name| probe(name, Duration::from_secs(10))).collect();
+    let mut evidence = Evidence::default();
+    assert!(evidence.track(&[TWO_THREE].into(), &probes, at(0)));
+    assert!(!evidence.track(&[TWO_THREE].into(), &probes, at(1)));
+    evidence
+}
+
+pub(super) fn report(probe: &str, sequence: u64, finished_at: Timestamp, class: EvidenceClass) -> ProbeReport {
+    ProbeReport {
+        key: ProbeKey { backend: ObjectKey::new("shop", "ses"), probe: probe.into() },
+        revision: 1,
+        sequence,
+        started_at: finished_at - Duration::from_secs(1),
+        finished_at,
+        resolution: Resolution::NotNeeded,
+        addresses: vec![],
+        outcome: Outcome {
+            class,
+            stage: Stage::Banner,
+            message: class.as_str().to_owned(),
+            certificate_not_after: None,
+            elapsed: Duration::from_secs(1),
+        },
+    }
+}
+
+/// Feeds one observation a second, from this second on: `+` success, `-` failure, a space for none.
+fn feed(evidence: &mut Evidence, probe: &str, second: u64, marks: &str) {
+    for (mark, second) in marks.chars().zip(second..) {
+        let class = match mark {
+            '+' => EvidenceClass::Ok,
+            '-' => EvidenceClass::NoAnswer,
+            't' => EvidenceClass::Throttled,
+            'r' => EvidenceClass::RecipientLevel,
+            'i' => EvidenceClass::Inconclusive,
+            _ => continue,
+        };
+        evidence.observe(&report(probe, second, at(second), class), at(second));
+    }
+}
+
+fn verdict(evidence: &Evidence, second: u64) -> Verdict {
+    evidence.verdict(TWO_THREE, at(second)).unwrap()
+}
+
+/// Health and since.
+fn said(evidence: &Evidence, second: u64) -> (Health, Timestamp) {
+    let verdict = verdict(evidence, second);
+    (verdict.health, verdict.since)
+}
+
+fn hear(evidence: &mut Evidence, observer: &str, health: Health, since: u64, now: u64) {
+    let class = if health == Health::Unhealthy { EvidenceClass::ConnectionRefused } else { EvidenceClass::Ok };
+    let first_failure_at = (health == Health::Unhealthy).then(|| at(since) - Duration::from_secs(1));
+    let sighting = Sighting { health, since: at(since), class, first_failure_at };
+    evidence.hear(&observer.into(), TWO_THREE, sighting, at(now));
+}
+
+#[test]
+fn the_probe_that_tells_most_speaks_for_the_backend() {
+    let mut evidence = tracked(&["a", "b"]);
+    feed(&mut evidence, "a", 1, "+");
+    assert_eq!(said(&evidence, 2), (Health::Unknown, at(0)));
+    feed(&mut evidence, "b", 3, "+");
+    assert_eq!(said(&evidence, 4), (Health::Healthy, at(3)));
+    assert_eq!(verdict(&evidence, 4).confirmed_at, Some(at(0)), "the earliest of them");
+    feed(&mut evidence, "b", 5, "-");
+    assert_eq!((verdict(&evidence, 6).confirmed_at, said(&evidence, 6).0), (None, Health::Healthy));
+    feed(&mut evidence, "b", 7, "-");
+    feed(&mut evidence, "a", 8, "--");
+    let failed = verdict(&evidence, 10);
+    assert_eq!((failed.health, failed.since, failed.first_failure_at), (Health::Unhealthy, at(7), Some(at(4))));
+    assert_eq!((failed.failures, failed.observers), (2, Agreement { voters: 1, unhealthy: 1 }));
+    feed(&mut evidence, "a", 11, "t");
+    assert!(verdict(&evidence, 11).is_throttled);
+}
+
+#[test]
+fn silence_makes_a_verdict_unknown_and_leaves_what_it_rests_on() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "--+");
+    let stale_at = 3 + STALE_AFTER;
+    assert_eq!(evidence.next_change_at(at(3)), Some(at(stale_at)));
+    assert_eq!(said(&evidence, stale_at - 1), (Health::Unhealthy, at(2)));
+    let stale = verdict(&evidence, stale_at);
+    assert_eq!((stale.health, stale.since, stale.class), (Health::Unknown, at(stale_at), EvidenceClass::Stale));
+    assert_eq!(&*stale.message, "no conclusive evidence from probe a for longer than 65s");
+    assert_eq!((stale.observers, stale.first_failure_at), (Agreement::default(), None));
+    assert_eq!(evidence.next_change_at(at(stale_at)), None);
+    // One success more than before the silence makes two; it takes three.
+    feed(&mut evidence, "a", 100, "+");
+    assert_eq!(said(&evidence, 100), (Health::Unhealthy, at(2)));
+    feed(&mut evidence, "a", 101, "+");
+    assert_eq!(said(&evidence, 101), (Health::Healthy, at(101)));
+}
+
+#[test]
+fn what_proves_life_ends_a_silence_and_is_news_of_it() {
+    let cases = [('+', true), ('-', true), ('t', true), ('r', true), ('i', false)];
+    for (mark, ends) in cases {
+        let mut evidence = tracked(&["a"]);
+        feed(&mut evidence, "a", 1, "+");
+        assert_eq!(said(&evidence, 100).0, Health::Unknown);
+        let class = [EvidenceClass::Ok, EvidenceClass::NoAnswer, EvidenceClass::Throttled];
+        let class = class.into_iter().chain([EvidenceClass::RecipientLevel, EvidenceClass::Inconclusive]);
+        let class = class.zip("+-tri".chars()).find(|(_, of)| *of == mark).unwrap().0;
+        let news = evidence.observe(&report("a", 100, at(100), class), at(100));
+        assert_eq!((news == News::Turned, said(&evidence, 100).0 == Health::Healthy), (ends, ends), "{mark}");
+    }
+}
+
+#[test]
+fn a_restart_takes_verdicts_over_and_gives_them_time_to_be_seen_again() {
+    let mut evidence = tracked(&["a"]);
+    let earlier = Judgement::restored(Health::Unhealthy, Timestamp::from_micros(-5), EvidenceClass::NoAnswer, "silent");
+    evidence.adopt_probe("a", &earlier, at(1));
+    evidence.adopt_verdict(TWO_THREE, &earlier, at(1));
+    assert_eq!(said(&evidence, STALE_AFTER - 1), (Health::Unhealthy, Timestamp::from_micros(-5)));
+    assert!(!evidence.is_observed());
+    assert_eq!(said(&evidence, STALE_AFTER), (Health::Unknown, at(STALE_AFTER)));
+    // That it was stale when it was written down is nothing to take over.
+    let stale = Judgement::restored(Health::Unknown, at(0), EvidenceClass::Stale, "");
+    evidence.adopt_verdict(TWO_THREE, &stale, at(2));
+    feed(&mut evidence, "a", 10, "+");
+    assert_eq!(said(&evidence, 10).0, Health::Unhealthy, "what was Unhealthy needs the whole recovery");
+}
+
+#[test]
+fn thresholds_and_probes_may_change_under_a_verdict() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "--");
+    let other = Thresholds { recovery: 1, ..TWO_THREE };
+    let quick = [probe("a", Duration::from_secs(1))];
+    assert!(evidence.track(&[TWO_THREE, other].into(), &quick, at(3)));
+    assert_eq!(evidence.verdict(other, at(3)).unwrap().health, Health::Unhealthy);
+    assert_eq!(evidence.next_change_at(at(3)), Some(at(2 + 38)), "another interval, another silence");
+    feed(&mut evidence, "a", 4, "+");
+    assert_eq!(evidence.verdict(other, at(4)).unwrap().health, Health::Healthy);
+    assert_eq!(evidence.worst(at(4)).unwrap().0.health, Health::Unhealthy);
+    evidence.reset(at(5));
+    assert_eq!(said(&evidence, 5), (Health::Unknown, at(5)));
+    assert_eq!(evidence.next_change_at(at(5)), Some(at(5 + 38)));
+}
+
+#[test]
+fn with_two_observers_both_must_see_a_failure_and_both_its_end() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "+");
+    hear(&mut evidence, "b", Health::Healthy, 2, 3);
+    feed(&mut evidence, "a", 9, "--");
+    let torn = verdict(&evidence, 10);
+    assert_eq!((torn.health, torn.since, torn.class), (Health::Healthy, at(1), EvidenceClass::Ok));
+    assert_eq!(torn.observers, Agreement { voters: 2, unhealthy: 1 });
+    assert_eq!(&*torn.message, "1 of 2 observers see it fail");
+    hear(&mut evidence, "b", Health::Unhealthy, 12, 13);
+    let failed = verdict(&evidence, 13);
+    assert_eq!((failed.health, failed.since, failed.class), (Health::Unhealthy, at(12), EvidenceClass::NoAnswer));
+    assert_eq!(failed.first_failure_at, Some(at(8)), "the earliest of theirs");
+    feed(&mut evidence, "a", 20, "+++");
+    let torn = verdict(&evidence, 22);
+    assert_eq!((torn.health, torn.since, torn.class), (Health::Unhealthy, at(12), EvidenceClass::ConnectionRefused));
+    assert_eq!(&*torn.message, "seen by b");
+    hear(&mut evidence, "b", Health::Healthy, 30, 31);
+    assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)));
+}
+
+#[test]
+fn of_three_observers_two_decide() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "+");
+    for observer in ["b", "c"] {
+        hear(&mut evidence, observer, Health::Healthy, 1, 2);
+    }
+    hear(&mut evidence, "b", Health::Unhealthy, 10, 11);
+    assert_eq!(said(&evidence, 11), (Health::Healthy, at(1)));
+    hear(&mut evidence, "c", Health::Unhealthy, 20, 21);
+    let failed = verdict(&evidence, 21);
+    assert_eq!((failed.health, failed.since), (Health::Unhealthy, at(20)));
+    assert_eq!((failed.observers, &*failed.message), (Agreement { voters: 3, unhealthy: 2 }, "seen by b"));
+    // The verdict has stood since then, whoever else joins it.
+    hear(&mut evidence, "c", Health::Unhealthy, 5, 22);
+    assert_eq!(said(&evidence, 22), (Health::Unhealthy, at(20)));
+    hear(&mut evidence, "b", Health::Degraded, 30, 31);
+    assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)));
+    hear(&mut evidence, "c", Health::Degraded, 40, 41);
+    assert_eq!(said(&evidence, 41), (Health::Degraded, at(40)));
+}
+
+#[test]
+fn who_has_no_verdict_has_no_vote() {
+    let mut evidence = tracked(&["a"]);
+    hear(&mut evidence, "b", Health::Unknown, 0, 1);
+    feed(&mut evidence, "a", 2, "+ --");
+    assert_eq!(said(&evidence, 5), (Health::Unhealthy, at(5)));
+    assert_eq!(verdict(&evidence, 5).observers, Agreement { voters: 1, unhealthy: 1 });
+    hear(&mut evidence, "b", Health::Healthy, 6, 7);
+    assert_eq!(said(&evidence, 7), (Health::Unhealthy, at(5)), "a tie");
+    // Our own goes stale: the other one is the only voter, and healthy since before the failure was known to be over.
+    let stale_at = 5 + STALE_AFTER;
+    assert_eq!(said(&evidence, stale_at - 1), (Health::Unhealthy, at(5)));
+    assert_eq!(said(&evidence, stale_at), (Health::Healthy, at(6)));
+    evidence.forget_observer("b", at(stale_at + 10));
+    assert_eq!(said(&evidence, stale_at + 10), (Health::Unknown, at(stale_at)));
+}
+
+#[test]
+fn a_verdict_that_ends_because_an_observer_left_has_not_ended_before() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "+");
+    hear(&mut evidence, "b", Health::Unhealthy, 4, 5);
+    hear(&mut evidence, "c", Health::Unhealthy, 5, 6);
+    assert_eq!(said(&evidence, 6), (Health::Unhealthy, at(5)));
+    assert!(evidence.forget_observer("b", at(20)));
+    assert!(!evidence.forget_observer("b", at(20)));
+    assert_eq!(said(&evidence, 20), (Health::Unhealthy, at(5)), "a tie");
+    evidence.forget_observer("c", at(30));
+    assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)), "a soak must not look back on the failure");
+    feed(&mut evidence, "a", 40, "--");
+    assert_eq!(said(&evidence, 41), (Health::Unhealthy, at(41)));
+    feed(&mut evidence, "a", 50, "+++");
+    assert_eq!(said(&evidence, 52), (Health::Healthy, at(52)));
+}
+
+#[test]
+fn a_new_leader_keeps_what_stood_while_votes_are_equal() {
+    for (earlier, since) in [(Health::Unhealthy, 7), (Health::Healthy, 0)] {
+        let mut evidence = tracked(&["a"]);
+        feed(&mut evidence, "a", 1, "+");
+        hear(&mut evidence, "b", Health::Unhealthy, 5, 6);
+        let class = if earlier == Health::Healthy { EvidenceClass::Ok } else { EvidenceClass::NoAnswer };
+        evidence.adopt_verdict(TWO_THREE, &Judgement::restored(earlier, at(since), class, ""), at(10));
+        assert_eq!(said(&evidence, 10), (earlier, at(since)));
+        hear(&mut evidence, "b", Health::Healthy, 20, 21);
+        assert_eq!(said(&evidence, 21).0, Health::Healthy);
+    }
+}
+
+#[test]
+fn who_is_suspect_has_no_vote() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "+--");
+    hear(&mut evidence, "b", Health::Healthy, 1, 4);
+    assert_eq!(said(&evidence, 4).0, Health::Unhealthy, "a tie");
+    let suspects = [Observer::Own].into();
+    assert!(evidence.suspect(&suspects, at(5)));
+    assert!(!evidence.suspect(&suspects, at(6)));
+    assert_eq!(said(&evidence, 6), (Health::Healthy, at(5)));
+    evidence.forget_observer("b", at(7));
+    let unknown = verdict(&evidence, 8);
+    assert_eq!((unknown.health, unknown.since), (Health::Unknown, at(5)), "nobody is left to believe");
+    evidence.suspect(&BTreeSet::new(), at(9));
+    assert_eq!(said(&evidence, 9).0, Health::Unhealthy);
+    hear(&mut evidence, "b", Health::Healthy, 1, 10);
+    evidence.suspect(&[Observer::Other("b".into())].into(), at(11));
+    assert_eq!(verdict(&evidence, 11).observers, Agreement { voters: 1, unhealthy: 1 });
+}

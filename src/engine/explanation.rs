@@ -1,0 +1,378 @@
+//! Why a decision is what it is, in one structure for Events, conditions and commands.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::decision::Course;
+use super::{Answer, Exclusion, Health, Hold, HoldReason, Share, Standing, State, Transition, TransitionReason, holds};
+use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp, WhenNoneHealthy};
+
+/// The chain of reasons of a decision, and what would have to happen for it to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// From what is known, by what was concluded, to what is done.
+    pub reasons: Vec<Reason>,
+    /// What would change it.
+    pub prospects: Vec<Prospect>,
+}
+
+/// One link of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// What is known of a backend.
+    Known {
+        /// Its name.
+        backend: Arc<str>,
+        /// Whether it may be chosen.
+        standing: Standing,
+        /// The verdict.
+        health: Health,
+        /// Why.
+        class: EvidenceClass,
+        /// Since when.
+        since: Timestamp,
+        /// It has asked for less.
+        is_throttled: bool,
+    },
+    /// A person asked for something, just now.
+    Requested(Answer),
+    /// The route moves, just now.
+    Moves(Transition),
+    /// The route has moved before, and stays where that led.
+    Moved(Transition),
+    /// The route is where it is wanted.
+    Stays {
+        /// The backend that leads; several share the mail with `ActiveActive`.
+        backend: Arc<str>,
+    },
+    /// Something keeps it from moving.
+    Held(Hold),
+    /// No backend can deliver.
+    NoneHealthy,
+    /// Where the mail goes.
+    Carries(Share),
+    /// So much of the mail, in percent, has nowhere to go.
+    Unplaced(u8),
+}
+
+/// Something that would change where the mail goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prospect {
+    /// The backend that leads turns Unhealthy.
+    Fails {
+        /// The backend.
+        backend: Arc<str>,
+        /// So many failures in a row it takes.
+        failures: u32,
+        /// So many it has now.
+        so_far: u32,
+        /// Who would take over; nobody could, when absent.
+        to: Option<Arc<str>>,
+    },
+    /// A backend recovers.
+    Recovers {
+        /// The backend.
+        backend: Arc<str>,
+        /// So many successes in a row it takes.
+        successes: u32,
+        /// Whether a failback follows by itself once it has been healthy for the soak.
+        returns_after: Option<std::time::Duration>,
+    },
+    /// A hold ends.
+    Ends(Hold),
+    /// A person asks for something.
+    Asks {
+        /// The request's action.
+        action: &'static str,
+    },
+    /// A person changes something.
+    Changes {
+        /// The field, with the object it is of.
+        field: String,
+    },
+}
+
+impl Explanation {
+    /// Where the mail goes and why not elsewhere, in one sentence.
+    pub fn summary(&self) -> String {
+        let mut carriers = vec![];
+        let (mut move_, mut hold, mut unplaced, mut is_dead) = (None, None, 0, false);
+        for reason in &self.reasons {
+            match reason {
+                Reason::Carries(share) => carriers.push(share),
+                Reason::Moves(transition) | Reason::Moved(transition) => move_ = Some(transition),
+                Reason::Held(held) => hold = Some(held),
+                Reason::Unplaced(percent) => unplaced = *percent,
+                Reason::NoneHealthy => is_dead = true,
+                Reason::Known { .. } | Reason::Requested(_) | Reason::Stays { .. } => {}
+            }
+        }
+        let mut sentence = match &carriers[..] {
+            [] if is_dead || hold.is_some_and(|hold| hold.reason == HoldReason::NoneHealthy) => {
+                format!("no backend can deliver ({}); mail has nowhere to go", self.troubles())
+            }
+            [] => return "waiting for verdicts on the backends".to_owned(),
+            several if is_dead => {
+                format!("no backend can deliver ({}); mail stays with {}", self.troubles(), names(several))
+            }
+            several => format!("mail leaves by {}", names(several)),
+        };
+        if let Some(transition) = move_.filter(|_| !is_dead) {
+            sentence.push_str(&if transition.reason == TransitionReason::Recovered {
+                format!(", {} has recovered", transition.to)
+            } else {
+                format!(", {} was left: {}", transition.from, transition.reason.as_str())
+            });
+        }
+        if let Some(hold) = hold.filter(|hold| hold.reason != HoldReason::NoneHealthy || !is_dead) {
+            sentence.push_str("; ");
+            sentence.push_str(hold.reason.meaning());
+        }
+        if unplaced > 0 {
+            sentence.push_str("; ");
+            sentence.push_str(&Reason::Unplaced(unplaced).to_string());
+        }
+        sentence
+    }
+
+    /// What is wrong with each backend: `ses-eu: NoAnswer, relay-a: suspended`.
+    fn troubles(&self) -> String {
+        let trouble = |reason: &Reason| match reason {
+            Reason::Known { backend, standing, class, .. } => Some(match standing {
+                Standing::InService => format!("{backend}: {}", class.as_str()),
+                Standing::Suspended => format!("{backend}: suspended"),
+                Standing::Excluded(_) => format!("{backend}: excluded"),
+                Standing::Unusable => format!("{backend}: missing or cannot be used"),
+            }),
+            Reason::Requested(_)
+            | Reason::Moves(_)
+            | Reason::Moved(_)
+            | Reason::Stays { .. }
+            | Reason::Held(_)
+            | Reason::NoneHealthy
+            | Reason::Carries(_)
+            | Reason::Unplaced(_) => None,
+        };
+        self.reasons.iter().filter_map(trouble).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
+fn names(shares: &[&Share]) -> String {
+    match shares {
+        [only] if only.percent == 100 => only.backend.to_string(),
+        several => {
+            let parts: Vec<_> =
+                several.iter().map(|share| format!("{} ({} %)", share.backend, share.percent)).collect();
+            parts.join(" and ")
+        }
+    }
+}
+
+/// Explains a decision that is about to be concluded.
+pub(super) fn of(course: &Course<'_>, unplaced: u8) -> Explanation {
+    Explanation { reasons: reasons(course, unplaced), prospects: prospects(course) }
+}
+
+fn reasons(course: &Course<'_>, unplaced: u8) -> Vec<Reason> {
+    let known = course.ranked.iter().map(|candidate| Reason::Known {
+        backend: candidate.name.clone(),
+        standing: candidate.standing,
+        health: candidate.health,
+        class: candidate.class,
+        since: candidate.since,
+        is_throttled: candidate.is_throttled,
+    });
+    let mut reasons: Vec<_> = known.collect();
+    if course.memory.request != course.before.request {
+        reasons.extend(course.memory.request.clone().map(Reason::Requested));
+    }
+    if course.memory.state == State::NoneHealthy {
+        reasons.push(Reason::NoneHealthy);
+    }
+    match (&course.transition, course.memory.last_transition(), course.members.first()) {
+        (Some(transition), _, _) => reasons.push(Reason::Moves(transition.clone())),
+        (None, Some(last), Some(lead)) if course.memory.state != State::Preferred && last.to == *lead => {
+            reasons.push(Reason::Moved(last.clone()));
+        }
+        (None, _, Some(lead)) => reasons.push(Reason::Stays { backend: lead.clone() }),
+        (None, _, None) => {}
+    }
+    reasons.extend(course.hold.map(Reason::Held));
+    reasons.extend(course.memory.shares.iter().cloned().map(Reason::Carries));
+    reasons.extend((unplaced > 0).then_some(Reason::Unplaced(unplaced)));
+    reasons
+}
+
+fn prospects(course: &Course<'_>) -> Vec<Prospect> {
+    let mut prospects = vec![];
+    let Some(policy) = course.situation.policy else {
+        return vec![Prospect::Changes { field: "spec.policyRef of the route, or the policy it names".to_owned() }];
+    };
+    if course.memory.pause.is_some() {
+        prospects.push(Prospect::Asks { action: "Resume" });
+    } else if course.memory.switch.is_some() {
+        prospects.push(Prospect::Asks { action: "Failback" });
+    }
+    if let Some(hold) = course.hold.filter(|hold| hold.until.is_some()) {
+        prospects.push(Prospect::Ends(hold));
+    }
+    let is_member = |name: &Arc<str>| course.members.contains(name);
+    let standby = course.ranked.iter().find(|candidate| !is_member(&candidate.name) && candidate.is_eligible());
+    for member in course.members.iter().filter_map(|name| course.find(name)) {
+        match (member.standing, member.health) {
+            (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+                if course.memory.pause.is_none() =>
+            {
+                let other_member = course.members.iter().find(|name| **name != member.name);
+                prospects.push(Prospect::Fails {
+                    backend: member.name.clone(),
+                    failures: policy.thresholds.failure,
+                    so_far: member.failures,
+                    to: other_member.cloned().or(standby.map(|standby| standby.name.clone())),
+                });
+            }
+            (Standing::Suspended, _) => {
+                prospects
+                    .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) });
+            }
+            (_, _) => {}
+        }
+    }
+    let lead_rank = course.members.first().map_or(usize::MAX, |lead| {
+        course.ranked.iter().position(|candidate| candidate.name == *lead).unwrap_or(usize::MAX)
+    });
+    let is_wanted = |rank: usize| match course.situation.strategy {
+        Strategy::ActivePassive => rank < lead_rank || course.memory.state == State::NoneHealthy,
+        Strategy::ActiveActive => true,
+    };
+    for (_, candidate) in course.ranked.iter().enumerate().filter(|(rank, _)| is_wanted(*rank)) {
+        let is_dead_member = is_member(&candidate.name) && candidate.health == Health::Unhealthy;
+        if is_member(&candidate.name) && !is_dead_member {
+            continue;
+        }
+        match (candidate.standing, candidate.health) {
+            (Standing::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
+                prospects.push(Prospect::Recovers {
+                    backend: candidate.name.clone(),
+                    successes: policy.thresholds.recovery,
+                    returns_after: (policy.failback.mode == FailbackMode::Automatic && !is_dead_member)
+                        .then(|| holds::soak(policy, &course.memory, candidate)),
+                });
+            }
+            (Standing::InService, Health::Healthy) => {}
+            (Standing::Suspended, _) => prospects
+                .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", candidate.name) }),
+            (Standing::Excluded(Exclusion::Residency), _) => prospects.push(Prospect::Changes {
+                field: format!("spec.residency of the route, or spec.location of SendingBackend {}", candidate.name),
+            }),
+            (Standing::Excluded(Exclusion::SenderDomain), _) => prospects.push(Prospect::Changes {
+                field: format!("spec.senderDomains of the route, or of SendingBackend {}", candidate.name),
+            }),
+            (Standing::Unusable, _) => prospects.push(Prospect::Changes {
+                field: format!("SendingBackend {}, which is missing or cannot be used", candidate.name),
+            }),
+        }
+    }
+    if course.hold.is_some_and(|hold| hold.reason == HoldReason::ManualFailback) {
+        prospects.push(Prospect::Asks { action: "ApproveFailback" });
+        prospects.push(Prospect::Asks { action: "Failback" });
+    }
+    if course.memory.state == State::NoneHealthy && policy.when_none_healthy == WhenNoneHealthy::Hold {
+        prospects.push(Prospect::Asks { action: "Switch with force" });
+    }
+    prospects
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known { backend, standing, health, class, since, is_throttled } => {
+                match standing {
+                    Standing::InService => write!(f, "{backend} is {}", health.as_str())?,
+                    Standing::Suspended => write!(f, "{backend} is suspended and {}", health.as_str())?,
+                    Standing::Excluded(Exclusion::Residency) => {
+                        return write!(f, "{backend} is outside the jurisdictions of the route");
+                    }
+                    Standing::Excluded(Exclusion::SenderDomain) => {
+                        return write!(f, "{backend} may not send for all domains of the route");
+                    }
+                    Standing::Unusable => return write!(f, "{backend} is missing or cannot be used"),
+                }
+                match health {
+                    Health::Healthy => write!(f, " since {since}")?,
+                    Health::Degraded | Health::Unhealthy => write!(f, " ({}) since {since}", class.as_str())?,
+                    Health::Unknown => write!(f, " ({})", class.as_str())?,
+                }
+                if *is_throttled { f.write_str(", and asks for less") } else { Ok(()) }
+            }
+            Self::Requested(answer) => {
+                let outcome = if answer.is_done { "granted" } else { "refused" };
+                write!(f, "the request {} ({}) is {outcome}: {}", answer.action, answer.id, answer.message)
+            }
+            Self::Moves(transition) => write!(f, "the route moves from {}", Move(transition)),
+            Self::Moved(transition) => {
+                write!(f, "the route moved at {} from {}", transition.decided_at, Move(transition))
+            }
+            Self::Stays { backend } => write!(f, "{backend} is where the mail belongs"),
+            Self::Held(hold) => match hold.until {
+                Some(until) => write!(f, "held by {} until {until}: {}", hold.reason.as_str(), hold.reason.meaning()),
+                None => write!(f, "held by {}: {}", hold.reason.as_str(), hold.reason.meaning()),
+            },
+            Self::NoneHealthy => f.write_str("no backend can deliver"),
+            Self::Carries(Share { backend, percent, is_overflow: false }) => write!(f, "{backend} carries {percent} %"),
+            Self::Carries(Share { backend, percent, is_overflow: true }) => {
+                write!(f, "{backend} carries the {percent} % that do not fit elsewhere")
+            }
+            Self::Unplaced(percent) => {
+                write!(f, "{percent} % of the mail have nowhere to go: limits and warm-up leave no room")
+            }
+        }
+    }
+}
+
+/// `ses-eu to sendgrid: NoAnswer`.
+struct Move<'a>(&'a Transition);
+
+impl fmt::Display for Move<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Transition { from, to, reason, .. } = self.0;
+        let why = match reason {
+            TransitionReason::Failed(_) => format!("{} of {from}", reason.as_str()),
+            TransitionReason::Suspended => format!("{from} is suspended"),
+            TransitionReason::Excluded => format!("the route must not use {from}"),
+            TransitionReason::RemovedFromRoute => format!("{from} is not in the list any more"),
+            TransitionReason::Recovered => format!("{to} has recovered"),
+            TransitionReason::NoneHealthy => format!("nobody can deliver, and {to} is preferred"),
+            TransitionReason::Requested => "requested".to_owned(),
+        };
+        write!(f, "{from} to {to}: {why}")
+    }
+}
+
+impl fmt::Display for Prospect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fails { backend, failures, so_far, to } => {
+                let then = match to {
+                    Some(to) => format!("mail goes to {to}"),
+                    None => "mail has nowhere to go".to_owned(),
+                };
+                write!(f, "{backend} turns Unhealthy ({so_far} of {failures} failures in a row): {then}")
+            }
+            Self::Recovers { backend, successes, returns_after } => {
+                write!(f, "{backend} turns Healthy ({successes} successes in a row)")?;
+                match returns_after {
+                    Some(soak) => write!(f, " and stays so for {soak:?}: mail returns to it"),
+                    None => Ok(()),
+                }
+            }
+            Self::Ends(hold) => match hold.until {
+                Some(until) => write!(f, "{} ends at {until}", hold.reason.as_str()),
+                None => write!(f, "{} ends", hold.reason.as_str()),
+            },
+            Self::Asks { action } => write!(f, "a person requests {action}"),
+            Self::Changes { field } => write!(f, "a person changes {field}"),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Health, Observer};
+use crate::model::ObjectKey;
+
+/// The observers that see every failure domain fail of which they know, two at least, while another sees one of those work: they have lost
+/// their own network. Where all see everything fail nobody is suspect. `true` means that something in the domain works.
+pub fn suspects<D: Ord>(views: &BTreeMap<Observer, BTreeMap<D, bool>>) -> BTreeSet<Observer> {
+    let sees_all_fail = |view: &BTreeMap<D, bool>| view.len() >= 2 && !view.values().any(|works| *works);
+    let is_contradicted = |view: &BTreeMap<D, bool>| {
+        views.values().any(|other| other.iter().any(|(domain, works)| *works && view.contains_key(domain)))
+    };
+    let suspects = views.iter().filter(|(_, view)| sees_all_fail(view) && is_contradicted(view));
+    suspects.map(|(observer, _)| observer.clone()).collect()
+}
+
+/// What fails together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Domain {
+    Named(Arc<str>),
+    /// A backend that names no domain is one of its own.
+    Alone(ObjectKey),
+}
+
+/// Who sees which failure domains fail: kept up to date change by change, so that a verdict that turns costs no walk over all backends.
+///
+/// A domain fails for an observer when it has a verdict about one of its backends and all its verdicts about them are Unhealthy.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    backends: BTreeMap<ObjectKey, Member>,
+    views: BTreeMap<Observer, View>,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    domain: Domain,
+    /// Those that have a verdict about it, and whether that is Unhealthy.
+    fails: BTreeMap<Observer, bool>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct View {
+    domains: BTreeMap<Domain, Count>,
+    /// How many of `domains` work.
+    working: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    works: u32,
+    fails: u32,
+}
+
+impl View {
+    fn sees_all_fail(&self) -> bool {
+        self.working == 0 && !self.domains.is_empty()
+    }
+
+    fn add(&mut self, domain: &Domain, fails: bool) {
+        let count = match self.domains.get_mut(domain) {
+            Some(count) => count,
+            None => self.domains.entry(domain.clone()).or_default(),
+        };
+        if fails {
+            count.fails += 1;
+        } else {
+            count.works += 1;
+            self.working += usize::from(count.works == 1);
+        }
+    }
+
+    fn remove(&mut self, domain: &Domain, fails: bool) {
+        let Some(count) = self.domains.get_mut(domain) else { return };
+        if fails {
+            count.fails -= 1;
+        } else {
+            count.works -= 1;
+            self.working -= usize::from(count.works == 0);
+        }
+        if count.works == 0 && count.fails == 0 {
+            self.domains.remove(domain);
+        }
+    }
+}
+
+impl Fleet {
+    /// Notes what an observer thinks of a backend in service; Unknown is no opinion. A backend without a domain is one of its own. Returns
+    /// whether anything changed.
+    pub fn note(
+        &mut self,
+        backend: &ObjectKey,
+        failure_domain: Option<&Arc<str>>,
+        observer: &Observer,
+        health: Health,
+    ) -> bool {
+        let moved = self.place(backend, failure_domain);
+        let Some(member) = self.backends.get_mut(backend) else { return moved };
+        let fails = match health {
+            Health::Healthy | Health::Degraded => Some(false),
+            Health::Unhealthy => Some(true),
+            Health::Unknown => None,
+        };
+        let before = member.fails.get(observer).copied();
+        if before == fails {
+            return moved;
+        }
+        if let Some(before) = before {
+            remove(&mut self.views, observer, &member.domain, before);
+        }
+        match fails {
+            Some(fails) => {
+                member.fails.insert(observer.clone(), fails);
+                self.views.entry(observer.clone()).or_default().add(&member.domain, fails);
+            }
+            None => {
+                member.fails.remove(observer);
+            }
+        }
+        true
+    }
+
+    fn place(&mut self, backend: &ObjectKey, failure_domain: Option<&Arc<str>>) -> bool {
+        let is_in_place = self.backends.get(backend).map(|member| match (&member.domain, failure_domain) {
+            (Domain::Named(before), Some(domain)) => before == domain,
+            (Domain::Alone(_), None) => true,
+            (Domain::Named(_), None) | (Domain::Alone(_), Some(_)) => false,
+        });
+        if is_in_place == Some(true) {
+            return false;
+        }
+        let domain = failure_domain.map_or_else(|| Domain::Alone(backend.clone()), |name| Domain::Named(name.clone()));
+        let fails = self.leave_out(backend);
+        for (observer, fails) in &fails {
+            self.views.entry(observer.clone()).or_default().add(&domain, *fails);
+        }
+        let moved = !fails.is_empty();
+        self.backends.insert(backend.clone(), Member { domain, fails });
+        moved
+    }
+
+    /// The backend counts no more: it is gone, unusable or out of service. Returns who had which opinion of it: whether it fails.
+    pub fn leave_out(&mut self, backend: &ObjectKey) -> BTreeMap<Observer, bool> {
+        let Some(member) = self.backends.remove(backend) else { return BTreeMap::new() };
+        for (observer, fails) in &member.fails {
+            remove(&mut self.views, observer, &member.domain, *fails);
+        }
+        member.fails
+    }
+
+    /// Forgets all that an observer has said. Returns whether it had said anything.
+    pub fn forget_observer(&mut self, observer: &Observer) -> bool {
+        let known = self.views.remove(observer).is_some();
+        if known {
+            for member in self.backends.values_mut() {
+                member.fails.remove(observer);
+            }
+        }
+        known
+    }
+
+    /// Those that have lost their own network: see [`suspects`]. As long as everyone sees something work, this costs a look at each observer.
+    pub fn suspects(&self) -> BTreeSet<Observer> {
+        let is_suspect = |view: &View| view.domains.len() >= 2 && view.sees_all_fail() && self.contradicts(view);
+        self.views.iter().filter(|(_, view)| is_suspect(view)).map(|(observer, _)| observer.clone()).collect()
+    }
+
+    fn contradicts(&self, view: &View) -> bool {
+        let mut others = self.views.values().filter(|other| other.working > 0);
+        others.any(|other| {
+            other.domains.iter().any(|(domain, count)| count.works > 0 && view.domains.contains_key(domain))
+        })
+    }
+
+    /// Whether two failure domains or more fail at once, and none works, for every observer that is not suspect: then it is rather our
+    /// own way to all of them that has failed.
+    pub fn is_storm(&self) -> bool {
+        if !self.views.values().any(View::sees_all_fail) {
+            return false;
+        }
+        let suspects = self.suspects();
+        let mut counting = self.views.iter().filter(|(observer, _)| !suspects.contains(observer));
+        let mut domains = BTreeSet::new();
+        counting.all(|(_, view)| {
+            // Two are enough to know.
+            domains.extend(view.domains.keys().take(2));
+            view.working == 0
+        }) && domains.len() >= 2
+    }
+}
+
+fn remove(views: &mut BTreeMap<Observer, View>, observer: &Observer, domain: &Domain, fails: bool) {
+    let Some(view) = views.get_mut(observer) else { return };
+    view.remove(domain, fails);
+    if view.domains.is_empty() {
+        views.remove(observer);
+    }
+}
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -1,0 +1,257 @@
+//! Why a route waits, and until when.
+
+use std::time::Duration;
+
+use super::{Candidate, Memory, TransitionKind, TransitionReason};
+use crate::model::{EvidenceClass, Policy, Timestamp};
+
+/// Failures of a preferred backend within so long before its recovery lengthen the soak.
+const FLAP_MEMORY: Duration = Duration::from_hours(24);
+/// The soak doubles with each of them from the second on, this many times at most.
+const MAX_DOUBLINGS: u32 = 3;
+
+/// Why a route does not move although it would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HoldReason {
+    /// `hold.cooldown` after the latest transition.
+    Cooldown,
+    /// `hold.minimumStay` after arriving.
+    MinimumStay,
+    /// `hold.budget` is spent.
+    SwitchBudget,
+    /// `failback.after`: the preferred backend has not been healthy for long enough.
+    Soak,
+    /// `failback.windows`: none is open.
+    FailbackWindow,
+    /// `failback.ramp`: a step of the return lasts.
+    Ramp,
+    /// `failback.mode: Manual`: a person decides.
+    ManualFailback,
+    /// A requested Switch is in force.
+    Switched,
+    /// A requested Pause is in force.
+    Paused,
+    /// No other backend can deliver.
+    NoneHealthy,
+    /// Every failure domain fails at once: our own network is suspect.
+    StormBrake,
+    /// No standby has answered since the active backend began to fail.
+    AwaitingConfirmation,
+    /// A first decision waits for verdicts.
+    AwaitingEvidence,
+    /// The route, its policy or its active backend cannot be used as written: the last good decision stays.
+    ConfigurationRejected,
+}
+
+impl HoldReason {
+    /// Every reason.
+    pub const ALL: [Self; 14] = [
+        Self::Cooldown,
+        Self::MinimumStay,
+        Self::SwitchBudget,
+        Self::Soak,
+        Self::FailbackWindow,
+        Self::Ramp,
+        Self::ManualFailback,
+        Self::Switched,
+        Self::Paused,
+        Self::NoneHealthy,
+        Self::StormBrake,
+        Self::AwaitingConfirmation,
+        Self::AwaitingEvidence,
+        Self::ConfigurationRejected,
+    ];
+
+    /// The CamelCase name used in status and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cooldown => "Cooldown",
+            Self::MinimumStay => "MinimumStay",
+            Self::SwitchBudget => "SwitchBudget",
+            Self::Soak => "Soak",
+            Self::FailbackWindow => "FailbackWindow",
+            Self::Ramp => "Ramp",
+            Self::ManualFailback => "ManualFailback",
+            Self::Switched => "Switched",
+            Self::Paused => "Paused",
+            Self::NoneHealthy => "NoneHealthy",
+            Self::StormBrake => "StormBrake",
+            Self::AwaitingConfirmation => "AwaitingConfirmation",
+            Self::AwaitingEvidence => "AwaitingEvidence",
+            Self::ConfigurationRejected => "ConfigurationRejected",
+        }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// What it means, for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Cooldown => "too soon after the latest transition",
+            Self::MinimumStay => "too soon after arriving at the backend in use",
+            Self::SwitchBudget => "the budget of transitions is spent",
+            Self::Soak => "a more preferred backend has not been healthy for long enough",
+            Self::FailbackWindow => "no failback window is open",
+            Self::Ramp => "the return goes in steps",
+            Self::ManualFailback => "a person has to approve the return",
+            Self::Switched => "a requested Switch is in force",
+            Self::Paused => "a requested Pause is in force: nothing moves",
+            Self::NoneHealthy => "no other backend can deliver",
+            Self::StormBrake => "everything fails at once: our own network is suspect",
+            Self::AwaitingConfirmation => "no standby has answered since the failure began",
+            Self::AwaitingEvidence => "verdicts on the backends are missing",
+            Self::ConfigurationRejected => "the configuration cannot be used as written",
+        }
+    }
+}
+
+/// Why a route waits, and until when; without a time it waits for evidence, a person or a change of configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Why.
+    pub reason: HoldReason,
+    /// Until when.
+    pub until: Option<Timestamp>,
+}
+
+impl Hold {
+    pub(super) fn open(reason: HoldReason) -> Self {
+        Self { reason, until: None }
+    }
+
+    pub(super) fn until(reason: HoldReason, until: Timestamp) -> Self {
+        Self { reason, until: Some(until) }
+    }
+}
+
+/// Everything that ends by time alone: the table of all timers. Each is derived from what `status` persists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// Its name.
+    pub name: &'static str,
+    /// The event that starts it.
+    pub starts: &'static str,
+    /// When it ends.
+    pub ends: &'static str,
+}
+
+/// The table of all timers.
+pub const TIMERS: [Timer; 12] = [
+    Timer { name: "cooldown", starts: "a transition is decided", ends: "`hold.cooldown` later" },
+    Timer { name: "minimum stay", starts: "a backend begins to lead", ends: "`hold.minimumStay` later" },
+    Timer {
+        name: "switch budget",
+        starts: "the transition that spends it is decided",
+        ends: "`hold.budget.per` after the oldest of the `hold.budget.switches` latest transitions",
+    },
+    Timer {
+        name: "last resort",
+        starts: "a transition is decided while the budget is spent",
+        ends: "the longer of `hold.cooldown` and `hold.minimumStay` later",
+    },
+    Timer {
+        name: "soak",
+        starts: "a preferred backend becomes Healthy",
+        ends: "`failback.after` later, doubled for each failure but one in the 24 hours before, at most three times; or when it fails",
+    },
+    Timer {
+        name: "failback window",
+        starts: "every other hold on a return has ended",
+        ends: "the next opening of `failback.windows`",
+    },
+    Timer {
+        name: "ramp step",
+        starts: "a return begins, or its step before ends",
+        ends: "the step's `for` later, or when a backend fails",
+    },
+    Timer {
+        name: "storm settling",
+        starts: "the first backend recovers from a storm",
+        ends: "`hold.minimumStay` later",
+    },
+    Timer {
+        name: "switch",
+        starts: "a Switch is requested with `for`",
+        ends: "so long later, or when its backend dies",
+    },
+    Timer { name: "pause", starts: "a Pause is requested with `for`", ends: "so long later, or at a Resume" },
+    Timer { name: "warm-up day", starts: "`limits.warmUp.startedAt` and every 24 hours", ends: "24 hours later" },
+    Timer {
+        name: "staleness",
+        starts: "a probe's latest conclusive result",
+        ends: "three intervals, one timeout and 30 s later",
+    },
+];
+
+/// The hold for comfort that lasts longest: it keeps moves that nothing forces.
+pub(super) fn comfort(policy: &Policy, memory: &Memory) -> Hold {
+    let minimum_stay = memory.since + policy.hold.minimum_stay;
+    let cooldown = memory.last_transition().map(|last| last.decided_at + policy.hold.cooldown);
+    match cooldown {
+        Some(cooldown) if cooldown >= minimum_stay => Hold::until(HoldReason::Cooldown, cooldown),
+        Some(_) | None => Hold::until(HoldReason::MinimumStay, minimum_stay),
+    }
+}
+
+/// Until when the budget allows no move; `None` when it does.
+///
+/// The last-resort rule: while the budget is spent, a dead backend may still be left, but no sooner after the latest transition than the
+/// holds for comfort allow. So mail is never kept on a dead backend for the rest of the hour, and backends that take turns in dying do not
+/// drive a route round faster than the cooldown.
+pub(super) fn budget(policy: &Policy, memory: &Memory, now: Timestamp, is_forced: bool) -> Option<Hold> {
+    let limit = usize::from(policy.hold.budget.switches.max(1));
+    let oldest_counted = memory.history.get(limit - 1)?;
+    let mut until = oldest_counted.decided_at + policy.hold.budget.per;
+    if is_forced && let Some(last) = memory.last_transition() {
+        until = until.min(last.decided_at + policy.hold.cooldown.max(policy.hold.minimum_stay));
+    }
+    (until > now).then(|| Hold::until(HoldReason::SwitchBudget, until))
+}
+
+/// How long a recovered backend must have been healthy: longer for one that fails again and again.
+pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> Duration {
+    let failures = memory.history.iter().filter(|transition| {
+        let is_failure = match transition.reason {
+            TransitionReason::Failed(class) => class != EvidenceClass::Slow,
+            TransitionReason::Suspended
+            | TransitionReason::Excluded
+            | TransitionReason::RemovedFromRoute
+            | TransitionReason::Recovered
+            | TransitionReason::NoneHealthy
+            | TransitionReason::Requested => false,
+        };
+        is_failure
+            && transition.from == candidate.name
+            && candidate.since.since(transition.decided_at) <= FLAP_MEMORY
+            && match transition.kind {
+                TransitionKind::Failover => true,
+                TransitionKind::Failback => false,
+            }
+    });
+    let failures = u32::try_from(failures.count()).unwrap_or(u32::MAX);
+    policy.failback.after.saturating_mul(1 << failures.saturating_sub(1).min(MAX_DOUBLINGS))
+}
+
+/// What keeps a return to this backend, if anything does: the hold that ends last, a person, or a closed window.
+pub(super) fn on_return(policy: &Policy, memory: &Memory, candidate: &Candidate, now: Timestamp) -> Option<Hold> {
+    let soak = Hold::until(HoldReason::Soak, candidate.since + soak(policy, memory, candidate));
+    let timed = [Some(soak), Some(comfort(policy, memory)), budget(policy, memory, now, false)];
+    // Of equals the first.
+    let latest =
+        timed.into_iter().flatten().reduce(|latest, hold| if hold.until > latest.until { hold } else { latest });
+    if let Some(hold) = latest.filter(|hold| hold.until.is_some_and(|until| until > now)) {
+        return Some(hold);
+    }
+    if policy.failback.mode == crate::model::FailbackMode::Manual && memory.approved_at.is_none() {
+        return Some(Hold::open(HoldReason::ManualFailback));
+    }
+    let windows = &policy.failback.windows;
+    if windows.is_empty() || windows.iter().any(|window| window.open_until(now).is_some()) {
+        return None;
+    }
+    let next = windows.iter().filter_map(|window| window.next_opening(now)).min();
+    Some(Hold { reason: HoldReason::FailbackWindow, until: next })
+}

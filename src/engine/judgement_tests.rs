@@ -1,0 +1,383 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{EvidenceClasses, FailureWindow};
+
+const THREE_TWO: Thresholds = Thresholds {
+    failure: 3,
+    recovery: 2,
+    stable_for: Duration::ZERO,
+    window: None,
+    latency: None,
+    immediate: EvidenceClasses::NONE,
+};
+
+/// Half of at least ten within a minute; counts in a row never get there.
+const HALF_OF_TEN: Thresholds = Thresholds {
+    failure: 100,
+    window: Some(FailureWindow { duration: Duration::from_mins(1), minimum_samples: 10, failure_percent: 50 }),
+    ..THREE_TWO
+};
+
+fn at(second: u64) -> Timestamp {
+    Timestamp::from_micros(0) + Duration::from_secs(second)
+}
+
+fn judge(classes: &[EvidenceClass]) -> Judgement {
+    let mut judgement = Judgement::unknown(at(0));
+    for (class, sequence) in classes.iter().zip(1..) {
+        judgement.observe(&THREE_TWO, observation(sequence, *class));
+    }
+    judgement
+}
+
+fn observation(sequence: u64, class: EvidenceClass) -> Observation<'static> {
+    let at = at(sequence);
+    Observation { sequence, started_at: at, finished_at: at, class, latency: None, message: class.as_str() }
+}
+
+/// A history of one observation a second: `+` success, `-` no answer, `a` authentication refused, `t` throttled, `r` recipient-level,
+/// `i` inconclusive, a space for a second without any.
+fn history(thresholds: &Thresholds, text: &str) -> Judgement {
+    let mut judgement = Judgement::unknown(at(0));
+    for (mark, second) in text.chars().zip(1..) {
+        let class = match mark {
+            '+' => EvidenceClass::Ok,
+            '-' => EvidenceClass::NoAnswer,
+            'a' => EvidenceClass::AuthenticationRefused,
+            't' => EvidenceClass::Throttled,
+            'r' => EvidenceClass::RecipientLevel,
+            'i' => EvidenceClass::Inconclusive,
+            ' ' => continue,
+            other => panic!("no such mark: {other}"),
+        };
+        judgement.observe(thresholds, observation(second, class));
+    }
+    judgement
+}
+
+#[test]
+fn verdicts_follow_runs_of_evidence() {
+    use EvidenceClass::{ConnectionRefused as Refused, Inconclusive, NoAnswer, Ok, RecipientLevel, Throttled};
+    let cases: &[(&[EvidenceClass], Health)] = &[
+        (&[], Health::Unknown),
+        (&[Ok], Health::Healthy),
+        (&[Refused, Refused], Health::Unknown),
+        (&[Refused, Refused, Refused], Health::Unhealthy),
+        (&[Ok, Refused, Refused, Ok, Refused, Refused], Health::Healthy),
+        (&[Ok, Refused, NoAnswer, Refused], Health::Unhealthy),
+        (&[Ok, Refused, Throttled, Refused, Inconclusive, Refused], Health::Unhealthy),
+        (&[Ok, Throttled, Throttled, Throttled, RecipientLevel, RecipientLevel, Inconclusive], Health::Healthy),
+        (&[Throttled, RecipientLevel], Health::Unknown),
+        (&[Refused, Refused, Refused, Ok], Health::Unhealthy),
+        (&[Refused, Refused, Refused, Ok, Refused, Ok], Health::Unhealthy),
+        (&[Refused, Refused, Refused, Ok, Throttled, Ok], Health::Healthy),
+    ];
+    for (classes, health) in cases {
+        assert_eq!(judge(classes).health, *health, "{classes:?}");
+    }
+}
+
+#[test]
+fn a_lasting_new_cause_replaces_the_reason_but_not_the_time() {
+    use EvidenceClass::{ConnectionRefused, NoAnswer};
+    let judgement = judge(&[ConnectionRefused, ConnectionRefused, ConnectionRefused, NoAnswer, NoAnswer]);
+    assert_eq!(judgement.class, ConnectionRefused);
+    let judgement = judge(&[ConnectionRefused, ConnectionRefused, ConnectionRefused, NoAnswer, NoAnswer, NoAnswer]);
+    assert_eq!((judgement.class, judgement.since), (NoAnswer, at(3)));
+}
+
+#[test]
+fn an_older_observation_that_arrives_late_changes_nothing() {
+    let mut judgement = judge(&[EvidenceClass::Ok]);
+    for sequence in [4, 5] {
+        judgement.observe(&THREE_TWO, observation(sequence, EvidenceClass::NoAnswer));
+    }
+    assert_eq!(judgement.observe(&THREE_TWO, observation(2, EvidenceClass::Ok)), News::Nothing);
+    judgement.observe(&THREE_TWO, observation(6, EvidenceClass::NoAnswer));
+    assert_eq!(judgement.health, Health::Unhealthy);
+    assert_eq!(judgement.first_failure_at, Some(at(4)));
+}
+
+#[test]
+fn a_class_that_trips_at_once_needs_no_second_failure() {
+    let thresholds =
+        Thresholds { immediate: [EvidenceClass::AuthenticationRefused].into_iter().collect(), ..THREE_TWO };
+    let cases = [
+        ("+a", Health::Unhealthy),
+        ("a", Health::Unhealthy),
+        ("+-", Health::Healthy),
+        ("+-a", Health::Unhealthy),
+        ("a+", Health::Unhealthy),
+        ("a++", Health::Healthy),
+        // An Unhealthy backend that is refused once more starts its recovery over, and no sooner.
+        ("a+a+", Health::Unhealthy),
+    ];
+    for (text, health) in cases {
+        assert_eq!(history(&thresholds, text).health, health, "{text}");
+    }
+    assert_eq!(history(&THREE_TWO, "+a").health, Health::Healthy);
+    assert_eq!(history(&thresholds, "+-a").first_failure_at, Some(at(2)));
+}
+
+#[test]
+fn a_share_of_failures_trips_although_none_came_in_a_row() {
+    let cases = [
+        ("five of ten", "+-+-+-+-+-", Health::Unhealthy),
+        ("nine are too few to say anything", "---------", Health::Unknown),
+        ("four of ten", "+-+-+-+++-", Health::Healthy),
+        ("a success never trips, the next failure does", "-+-+-+-+-+", Health::Healthy),
+        ("the next failure", "-+-+-+-+-+-", Health::Unhealthy),
+        ("what counts neither way is no sample", "+-+-+-+-+rtirtirti", Health::Healthy),
+        ("and dilutes nothing", "+-+-+-+-+rtirtirti-", Health::Unhealthy),
+        (
+            "what was a minute ago is forgotten",
+            "-+-+-+-+-                                                  -",
+            Health::Healthy,
+        ),
+        ("after a recovery the window is empty", "---------+-++--------", Health::Healthy),
+        ("and fills again", "---------+-++--------+-", Health::Unhealthy),
+    ];
+    for (case, text, health) in cases {
+        assert_eq!(history(&HALF_OF_TEN, text).health, health, "{case}");
+    }
+    let judgement = history(&HALF_OF_TEN, "+-+-+-+-+-");
+    assert_eq!(&*judgement.message, "5 of 10 failed within 60s, the latest: NoAnswer");
+}
+
+#[test]
+fn successes_of_a_recovery_must_span_a_time() {
+    let thresholds = Thresholds { stable_for: Duration::from_secs(5), ..THREE_TWO };
+    let cases = [
+        ("---++", Health::Unhealthy),
+        ("---+++++", Health::Unhealthy),
+        ("---++++++", Health::Healthy),
+        ("---+    +", Health::Healthy),
+        ("---+    t", Health::Unhealthy),
+        ("---++++-++++", Health::Unhealthy),
+        ("---++++-++++++", Health::Healthy),
+    ];
+    for (text, health) in cases {
+        assert_eq!(history(&thresholds, text).health, health, "{text}");
+    }
+    // From the start of the first to the end of the latest.
+    let mut judgement = history(&thresholds, "---");
+    for (sequence, start, end) in [(4, 10, 12), (5, 13, 15)] {
+        let observation =
+            Observation { started_at: at(start), finished_at: at(end), ..observation(sequence, EvidenceClass::Ok) };
+        judgement.observe(&thresholds, observation);
+    }
+    assert_eq!((judgement.health, judgement.since), (Health::Healthy, at(15)));
+}
+
+#[test]
+fn throttling_is_marked_until_enough_successes_follow() {
+    let cases = [
+        ("+", false),
+        ("+t", true),
+        ("+t+", true),
+        ("+t++", false),
+        ("+t+t+", true),
+        ("+t+-+", true),
+        ("+t+-++", false),
+        ("t---", true),
+    ];
+    for (text, is_throttled) in cases {
+        assert_eq!(history(&THREE_TWO, text).is_throttled(), is_throttled, "{text}");
+    }
+}
+
+#[test]
+fn the_latest_success_confirms_until_a_failure_follows() {
+    let cases = [
+        ("", None),
+        ("+", Some(1)),
+        ("++", Some(2)),
+        ("++-", None),
+        ("++-+", Some(4)),
+        ("+tri", Some(1)),
+        ("---+", Some(4)),
+    ];
+    for (text, second) in cases {
+        assert_eq!(history(&THREE_TWO, text).confirmed_at, second.map(at), "{text}");
+    }
+}
+
+#[test]
+fn a_failure_is_remembered_from_its_beginning_until_it_is_over() {
+    let cases = [("+--", None), ("+---", Some(2)), ("+---+", Some(2)), ("+---+--", Some(2)), ("+---++", None)];
+    for (text, second) in cases {
+        assert_eq!(history(&THREE_TWO, text).first_failure_at, second.map(at), "{text}");
+    }
+}
+
+#[test]
+fn only_what_is_healthy_degrades_and_what_fails_is_unhealthy() {
+    let limit = LatencyLimit { percentile: 95, above: Duration::from_secs(5), held_for: Duration::from_mins(1) };
+    let thresholds = Thresholds { latency: Some(limit), ..THREE_TWO };
+    let mut judgement = Judgement::unknown(at(0));
+    let mut feed = |thresholds: &Thresholds, seconds: std::ops::Range<u64>, class, latency: u64| {
+        for second in seconds {
+            let latency = Some(Duration::from_secs(latency)).filter(|_| class == EvidenceClass::Ok);
+            judgement.observe(thresholds, Observation { latency, ..observation(second, class) });
+        }
+        (judgement.health, judgement.since, judgement.message.clone())
+    };
+    let ok = EvidenceClass::Ok;
+    assert_eq!(feed(&thresholds, 1..61, ok, 9).0, Health::Healthy);
+    let degraded = (Health::Degraded, at(61), "p95 over 5s for 60s".into());
+    assert_eq!(feed(&thresholds, 61..62, ok, 9), degraded);
+    assert_eq!(feed(&thresholds, 62..140, ok, 1).0, Health::Degraded);
+    assert_eq!(feed(&thresholds, 140..160, ok, 1).0, Health::Healthy);
+    assert_eq!(feed(&thresholds, 160..240, ok, 9).0, Health::Degraded);
+    assert_eq!(feed(&thresholds, 240..243, EvidenceClass::NoAnswer, 0).0, Health::Unhealthy);
+    assert_eq!(feed(&thresholds, 243..245, ok, 9).0, Health::Healthy, "slowness does not lengthen a recovery");
+    assert_eq!(feed(&thresholds, 245..305, ok, 9).0, Health::Healthy, "nor does what was slow before it count");
+    assert_eq!(feed(&thresholds, 305..306, ok, 9).0, Health::Degraded);
+    assert_eq!(feed(&THREE_TWO, 306..307, ok, 9).0, Health::Healthy, "without a limit nothing is slow");
+}
+
+#[test]
+fn who_waits_for_an_answer_hears_of_it() {
+    use EvidenceClass::{NoAnswer, Ok, RecipientLevel, Throttled};
+    let mut judgement = Judgement::unknown(at(0));
+    let cases = [
+        (Ok, News::Turned),
+        (Ok, News::Answered),
+        (RecipientLevel, News::Nothing),
+        (Throttled, News::Turned),
+        (Throttled, News::Nothing),
+        (Ok, News::Answered),
+        (Ok, News::Turned),
+        (NoAnswer, News::Nothing),
+        (NoAnswer, News::Nothing),
+        (NoAnswer, News::Turned),
+        (NoAnswer, News::Nothing),
+        (Ok, News::Answered),
+        (Ok, News::Turned),
+    ];
+    for ((class, news), sequence) in cases.into_iter().zip(1..) {
+        assert_eq!(judgement.observe(&THREE_TWO, observation(sequence, class)), news, "{sequence}");
+    }
+}
+
+#[test]
+fn a_judgement_takes_bounded_memory() {
+    assert!(size_of::<Judgement>() <= 192, "{}", size_of::<Judgement>());
+    // Only under thresholds that ask for them; the message is at most as long as an outcome's.
+    assert!(size_of::<Window>() <= 104, "{}", size_of::<Window>());
+    assert!(size_of::<Slowness>() <= 128, "{}", size_of::<Slowness>());
+}
+
+pub(crate) fn any_thresholds() -> impl Strategy<Value = Thresholds> {
+    let seconds = || prop_oneof![8 => (0_u64..120).prop_map(Duration::from_secs), 1 => Just(Duration::ZERO), 1 => Just(Duration::MAX)];
+    let window = (seconds(), 0_u32..8, any::<u8>()).prop_map(|(duration, minimum_samples, failure_percent)| {
+        FailureWindow { duration, minimum_samples, failure_percent }
+    });
+    let latency = (any::<u8>(), seconds(), seconds()).prop_map(|(percentile, above, held_for)| LatencyLimit {
+        percentile,
+        above,
+        held_for,
+    });
+    let classes = prop::collection::vec(prop::sample::select(&EvidenceClass::ALL[..]), 0..3);
+    (0_u32..6, 0_u32..8, seconds(), prop::option::of(window), prop::option::of(latency), classes).prop_map(
+        |(failure, recovery, stable_for, window, latency, immediate)| Thresholds {
+            failure,
+            recovery,
+            stable_for: if stable_for == Duration::MAX { Duration::ZERO } else { stable_for },
+            window,
+            latency,
+            immediate: immediate.into_iter().collect(),
+        },
+    )
+}
+
+/// What the judgement should be, from all that was observed: slow, and simple enough to be seen to be right.
+fn health_by_the_book(thresholds: &Thresholds, observed: &[Observation<'_>]) -> Health {
+    let mut health = Health::Unknown;
+    let (mut failures, mut successes) = (0, vec![]);
+    let mut samples: Vec<(Timestamp, bool)> = vec![];
+    for observation in observed {
+        match observation.class.effect() {
+            Effect::Neutral => {}
+            Effect::Success => {
+                failures = 0;
+                successes.push(*observation);
+                samples.push((observation.finished_at, false));
+                let span = observation.finished_at.since(successes[0].started_at);
+                let is_enough = successes.len() >= thresholds.recovery as usize && span >= thresholds.stable_for;
+                if health == Health::Unknown || (health == Health::Unhealthy && is_enough) {
+                    if health == Health::Unhealthy {
+                        samples.clear();
+                    }
+                    health = Health::Healthy;
+                }
+            }
+            Effect::Failure => {
+                failures += 1;
+                successes.clear();
+                samples.push((observation.finished_at, true));
+                let is_share = thresholds.window.is_some_and(|limit| {
+                    let part = i64::try_from(limit.duration.as_micros()).unwrap_or(i64::MAX) / 12;
+                    let part_of = |at: Timestamp| at.as_micros().div_euclid(part.max(1));
+                    let newest = part_of(observation.finished_at);
+                    let within: Vec<_> = samples.iter().filter(|(at, _)| newest - part_of(*at) < 12).collect();
+                    let failed = within.iter().filter(|(_, is_failure)| *is_failure).count();
+                    within.len() >= limit.minimum_samples as usize
+                        && failed * 100 >= usize::from(limit.failure_percent) * within.len()
+                });
+                if failures >= thresholds.failure || thresholds.immediate.contains(observation.class) || is_share {
+                    health = Health::Unhealthy;
+                }
+            }
+        }
+    }
+    health
+}
+
+proptest! {
+    #[test]
+    fn a_judgement_keeps_counts_and_says_what_the_whole_history_says(
+        thresholds in any_thresholds(),
+        steps in prop::collection::vec((prop::sample::select(&EvidenceClass::ALL[..]), 0_u64..20, 0_u64..5), 1..80),
+    ) {
+        let thresholds = Thresholds { latency: None, ..thresholds };
+        let mut judgement = Judgement::unknown(at(0));
+        let mut observed = vec![];
+        let mut second = 1;
+        for ((class, gap, took), sequence) in steps.into_iter().zip(1..) {
+            second += gap;
+            let observation = Observation {
+                started_at: at(second), finished_at: at(second + took), ..observation(sequence, class)
+            };
+            second += took;
+            observed.push(observation);
+            judgement.observe(&thresholds, observation);
+            prop_assert_eq!(judgement.health, health_by_the_book(&thresholds, &observed));
+        }
+    }
+
+    /// With more evidence to recover than to fail, as by default, or the other way round: never fewer successes than asked for.
+    #[test]
+    fn no_success_ends_a_failure_before_the_recovery_is_whole(
+        thresholds in any_thresholds(),
+        is_success in prop::collection::vec(prop::bool::weighted(0.7), 1..100),
+    ) {
+        let mut judgement = Judgement::unknown(at(0));
+        let (mut in_a_row, mut failures) = (0, 0);
+        for (is_success, sequence) in is_success.into_iter().zip(1..) {
+            let before = judgement.health;
+            let class = if is_success { EvidenceClass::Ok } else { EvidenceClass::NoAnswer };
+            (in_a_row, failures) = if is_success { (in_a_row + 1, 0) } else { (0, failures + 1) };
+            judgement.observe(&thresholds, Observation { latency: Some(Duration::ZERO), ..observation(sequence, class) });
+            if before == Health::Unhealthy && judgement.health != Health::Unhealthy {
+                prop_assert!(in_a_row >= thresholds.recovery.max(1));
+                prop_assert!(Duration::from_secs(u64::from(in_a_row - 1)) >= thresholds.stable_for);
+            }
+            if before != Health::Unhealthy && judgement.health == Health::Unhealthy {
+                let is_hasty = thresholds.window.is_some() || thresholds.immediate.contains(class);
+                prop_assert!(is_hasty || failures >= thresholds.failure);
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Health, Verdict};
+use crate::model::{EvidenceClass, Timestamp};
+
+/// Who observes backends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Observer {
+    /// This process.
+    Own,
+    /// Another replica or vantage point, by its name.
+    Other(Arc<str>),
+}
+
+/// What an observer says of a backend under some thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Its verdict; Unknown when it has none.
+    pub health: Health,
+    /// Since when, by its clock.
+    pub since: Timestamp,
+    /// Why.
+    pub class: EvidenceClass,
+    /// When the run of failures began, by its clock; `None` unless Unhealthy.
+    pub first_failure_at: Option<Timestamp>,
+}
+
+/// How many observers a verdict rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// Those that have a verdict and are not suspect.
+    pub voters: u32,
+    /// Those of them that say Unhealthy.
+    pub unhealthy: u32,
+}
+
+impl Agreement {
+    pub(super) fn of_one(health: Health) -> Self {
+        match health {
+            Health::Healthy | Health::Degraded => Self { voters: 1, unhealthy: 0 },
+            Health::Unhealthy => Self { voters: 1, unhealthy: 1 },
+            Health::Unknown => Self::default(),
+        }
+    }
+}
+
+/// Which observers are not to be believed for now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Suspicion {
+    own_since: Option<Timestamp>,
+    others: BTreeSet<Arc<str>>,
+}
+
+impl Suspicion {
+    pub(super) fn of(suspects: &BTreeSet<Observer>, before: &Self, now: Timestamp) -> Self {
+        let other = |suspect: &Observer| match suspect {
+            Observer::Own => None,
+            Observer::Other(name) => Some(name.clone()),
+        };
+        let is_own = suspects.contains(&Observer::Own);
+        Self {
+            own_since: is_own.then(|| before.own_since.unwrap_or(now)),
+            others: suspects.iter().filter_map(other).collect(),
+        }
+    }
+}
+
+/// Those who observe one backend under the same thresholds, and what they agreed on last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Panel {
+    others: BTreeMap<Arc<str>, Sighting>,
+    /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
+    standing: Option<Opinion>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Opinion {
+    health: Health,
+    since: Timestamp,
+    /// Whether others have had a say in it. One that is our own alone follows our judgement; of a shared one more is known than our
+    /// judgement knows: that it has not stood for longer.
+    is_shared: bool,
+}
+
+/// An observer's vote; our own has no name.
+#[derive(Clone, Copy)]
+struct Vote<'a> {
+    observer: Option<&'a Arc<str>>,
+    sighting: Sighting,
+}
+
+impl Panel {
+    /// Whether this observer has said just this.
+    pub(super) fn has_heard(&self, observer: &str, sighting: Sighting) -> bool {
+        self.others.get(observer) == Some(&sighting)
+    }
+
+    /// Notes what another observer says.
+    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: Sighting) {
+        self.others.insert(observer.clone(), sighting);
+    }
+
+    /// Forgets what another observer said. Returns whether it had said anything.
+    pub(super) fn forget(&mut self, observer: &str) -> bool {
+        self.others.remove(observer).is_some()
+    }
+
+    /// Whether no other observer has a say, nor had one in what stands.
+    pub(super) fn is_alone(&self) -> bool {
+        self.others.is_empty() && self.standing.is_none()
+    }
+
+    /// Takes over what an earlier leader's verdict was.
+    pub(super) fn adopt(&mut self, health: Health, since: Timestamp) {
+        if !self.others.is_empty() && health != Health::Unknown {
+            self.standing = Some(Opinion { health, since, is_shared: true });
+        }
+    }
+
+    /// Makes what the votes say now what stands: before anything that votes rest on changes, and after.
+    pub(super) fn settle(&mut self, own: Sighting, suspicion: &Suspicion, now: Timestamp) {
+        if let Some(count) = self.count(own, suspicion, now) {
+            self.standing = Some(count.verdict);
+        }
+    }
+
+    /// Nothing need stand beside our own verdict once no other observer is left and none had a say in it.
+    pub(super) fn leave_alone(&mut self) {
+        if self.others.is_empty() && self.standing.is_some_and(|standing| !standing.is_shared) {
+            self.standing = None;
+        }
+    }
+
+    /// The verdict of all who observe. `now` bounds what other clocks say, and is when the verdict turned if no vote but the voters changed.
+    pub(super) fn merged(&self, own: Verdict, suspicion: &Suspicion, now: Timestamp) -> Verdict {
+        if self.is_alone() && suspicion.own_since.is_none() {
+            return own;
+        }
+        let Some(Count { verdict, observers, telling, first_failure_at }) = self.count(own.sighting(), suspicion, now)
+        else {
+            return without_voters(own, suspicion);
+        };
+        let (class, message) = reason(verdict.health, telling, &own, observers);
+        Verdict { health: verdict.health, since: verdict.since, class, message, first_failure_at, observers, ..own }
+    }
+
+    /// By quorum: more than half of those that have a verdict and are not suspect. While votes are equal, what stood before stands.
+    fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<Count<'_>> {
+        let our_vote = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
+        let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
+        let heard = heard.map(|(name, sighting)| Vote { observer: Some(name), sighting: *sighting });
+        let votes = our_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
+        let saying = |health: Health| votes.clone().filter(move |vote| vote.sighting.health == health).count();
+        let (voters, unhealthy) = (votes.clone().count(), saying(Health::Unhealthy));
+        if voters == 0 {
+            return None;
+        }
+        let health = match (unhealthy * 2).cmp(&voters) {
+            Ordering::Greater => Health::Unhealthy,
+            Ordering::Equal => self.standing.map_or(Health::Unknown, |standing| standing.health),
+            Ordering::Less if saying(Health::Degraded) * 2 > voters => Health::Degraded,
+            Ordering::Less => Health::Healthy,
+        };
+        let agreeing = votes.clone().filter(|vote| match health {
+            Health::Unhealthy | Health::Degraded => vote.sighting.health == health,
+            Health::Healthy => vote.sighting.health != Health::Unhealthy,
+            Health::Unknown => true,
+        });
+        let is_own = voters == 1 && votes.clone().all(|vote| vote.observer.is_none());
+        let reached = || {
+            let mut times: Vec<_> = agreeing.clone().map(|vote| vote.sighting.since).collect();
+            times.sort_unstable();
+            times.get(voters / 2).or(times.last()).copied().unwrap_or(now).min(now)
+        };
+        let since = match self.standing {
+            None | Some(Opinion { is_shared: false, .. }) if is_own => own.since,
+            Some(standing) if standing.health == health && is_own => standing.since.max(own.since),
+            Some(standing) if standing.health == health => standing.since,
+            // Votes that are older than what stood until now cannot have ended it: the voters changed.
+            Some(standing) => Some(reached()).filter(|reached| *reached > standing.since).unwrap_or(now),
+            None => reached(),
+        };
+        let is_shared = !(is_own && since == own.since);
+        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(Count {
+            verdict: Opinion { health, since, is_shared },
+            observers: Agreement { voters: bounded(voters), unhealthy: bounded(unhealthy) },
+            telling: agreeing
+                .clone()
+                .filter(|vote| vote.sighting.health == health)
+                .min_by_key(|vote| (vote.observer.is_some(), vote.sighting.since)),
+            first_failure_at: agreeing.filter_map(|vote| vote.sighting.first_failure_at).min(),
+        })
+    }
+}
+
+/// What votes have led to.
+struct Count<'a> {
+    verdict: Opinion,
+    observers: Agreement,
+    /// Our own if it says the same as the verdict, else the earliest that does.
+    telling: Option<Vote<'a>>,
+    first_failure_at: Option<Timestamp>,
+}
+
+fn reason(health: Health, telling: Option<Vote<'_>>, own: &Verdict, observers: Agreement) -> (EvidenceClass, Arc<str>) {
+    let Agreement { voters, unhealthy } = observers;
+    let disagreement = || format!("{unhealthy} of {voters} observers see it fail").into();
+    match (health, telling) {
+        (_, Some(Vote { observer: None, .. })) => (own.class, own.message.clone()),
+        (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), sighting })) => {
+            (sighting.class, format!("seen by {name}").into())
+        }
+        (Health::Healthy, _) if unhealthy > 0 => (EvidenceClass::Ok, disagreement()),
+        (Health::Healthy, _) => (EvidenceClass::Ok, Arc::default()),
+        (Health::Unknown | Health::Degraded | Health::Unhealthy, _) => (EvidenceClass::Inconclusive, disagreement()),
+    }
+}
+
+fn without_voters(own: Verdict, suspicion: &Suspicion) -> Verdict {
+    match suspicion.own_since {
+        Some(since) if own.health != Health::Unknown => Verdict {
+            health: Health::Unknown,
+            since,
+            class: EvidenceClass::Inconclusive,
+            message: "we see everything fail and others do not: our own network is suspect".into(),
+            first_failure_at: None,
+            observers: Agreement::default(),
+            ..own
+        },
+        Some(_) | None => own,
+    }
+}

@@ -1,0 +1,103 @@
+//! How much of the mail goes where, once it is decided who carries it.
+
+use std::sync::Arc;
+
+use super::{Candidate, Share};
+
+/// A backend that takes part, with the most it may carry.
+#[derive(Clone, Copy)]
+pub(super) struct Carrier<'a> {
+    pub(super) candidate: &'a Candidate,
+    /// In percent of the route's mail.
+    pub(super) at_most: u8,
+}
+
+/// Where the mail goes, and how much of it in percent has nowhere to go.
+pub(super) struct Placement {
+    pub(super) shares: Vec<Share>,
+    pub(super) unplaced: u8,
+}
+
+/// Fills one after the other; then those that only take what does not fit.
+pub(super) fn in_order(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Placement {
+    let mut left = 100;
+    let mut fill = |carrier: &Carrier<'_>| {
+        let percent = carrier.at_most.min(left);
+        left -= percent;
+        percent
+    };
+    let percents: Vec<_> = members.iter().map(&mut fill).collect();
+    finish(members, &percents, overflow, left)
+}
+
+/// Spreads by weight. What one cannot take goes to the others by their weights; a backend that asks for less gets at most half of its
+/// part unless there is no other way.
+pub(super) fn by_weight(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Placement {
+    let total: u64 = members.iter().map(|member| u64::from(member.candidate.weight)).sum();
+    let spared: Vec<_> = members
+        .iter()
+        .map(|member| {
+            let nominal = u64::from(member.candidate.weight) * 100 / total.max(1);
+            let spared = u8::try_from(nominal.div_ceil(2)).unwrap_or(100);
+            if member.candidate.is_throttled { member.at_most.min(spared.max(1)) } else { member.at_most }
+        })
+        .collect();
+    let mut percents = spread(members, &spared, 100);
+    let left = 100 - percents.iter().sum::<u8>();
+    if left > 0 {
+        let room: Vec<_> = members.iter().zip(&percents).map(|(member, percent)| member.at_most - percent).collect();
+        for (percent, more) in percents.iter_mut().zip(spread(members, &room, left)) {
+            *percent += more;
+        }
+    }
+    let left = 100 - percents.iter().sum::<u8>();
+    finish(members, &percents, overflow, left)
+}
+
+/// Splits `amount` by weight among the members, none beyond its limit; whole percents by largest remainder.
+fn spread(members: &[Carrier<'_>], limits: &[u8], amount: u8) -> Vec<u8> {
+    let mut percents = vec![0; members.len()];
+    let mut open: Vec<usize> = (0..members.len()).filter(|at| limits[*at] > 0).collect();
+    let mut left = amount;
+    let weight = |at: &usize| u64::from(members[*at].candidate.weight);
+    // Whoever would get more than it takes gets what it takes, and the rest is split anew: at most one round per member.
+    loop {
+        let total: u64 = open.iter().map(weight).sum();
+        let part = |at: &usize, left: u8| u64::from(left) * weight(at) / total.max(1);
+        let Some(full) = open.iter().position(|at| part(at, left) >= u64::from(limits[*at])) else { break };
+        let at = open.remove(full);
+        percents[at] = limits[at].min(left);
+        left -= percents[at];
+    }
+    let total: u64 = open.iter().map(weight).sum();
+    let before = left;
+    let mut by_remainder = vec![];
+    for at in &open {
+        let exact = u64::from(before) * weight(at);
+        percents[*at] = u8::try_from(exact / total.max(1)).unwrap_or(100);
+        left -= percents[*at];
+        by_remainder.push((exact % total.max(1), *at));
+    }
+    by_remainder.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
+    for (_, at) in by_remainder {
+        if left > 0 && percents[at] < limits[at] {
+            percents[at] += 1;
+            left -= 1;
+        }
+    }
+    percents
+}
+
+fn finish(members: &[Carrier<'_>], percents: &[u8], overflow: &[Carrier<'_>], mut left: u8) -> Placement {
+    let share = |name: &Arc<str>, percent, is_overflow| Share { backend: name.clone(), percent, is_overflow };
+    let mut shares: Vec<_> =
+        members.iter().zip(percents).map(|(member, percent)| share(&member.candidate.name, *percent, false)).collect();
+    for carrier in overflow {
+        let percent = carrier.at_most.min(left);
+        if percent > 0 {
+            shares.push(share(&carrier.candidate.name, percent, true));
+            left -= percent;
+        }
+    }
+    Placement { shares, unplaced: left }
+}

@@ -1,0 +1,114 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Agreement, Health, Judgement, Sighting};
+use crate::model::{EvidenceClass, Timestamp};
+
+/// The verdict about a backend, over all its probes and all who observe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The worst of its probes': Unhealthy before Unknown before Degraded before Healthy.
+    pub health: Health,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub class: EvidenceClass,
+    /// What was seen, for people.
+    pub message: Arc<str>,
+    /// When the first observation of the run of failures was begun; `None` unless Unhealthy.
+    pub first_failure_at: Option<Timestamp>,
+    /// When the latest success that no failure has followed was begun, as this process sees it: the earliest of its probes'. `None` when the
+    /// newest conclusive observation of any of them is a failure, or it never succeeded.
+    pub confirmed_at: Option<Timestamp>,
+    /// Whether it has asked for less lately.
+    pub is_throttled: bool,
+    /// Failures in a row so far, as this process sees it at the probe that tells most.
+    pub failures: u32,
+    /// Who agrees.
+    pub observers: Agreement,
+}
+
+impl Verdict {
+    /// What the probes of this process say together; `None` when there are none.
+    pub(super) fn of_probes(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
+        let telling = Said::telling(probes, now)?;
+        let confirmations = probes.values().map(|judgement| judgement.confirmed_at);
+        Some(Self {
+            health: telling.health,
+            since: telling.since,
+            class: telling.class,
+            message: telling.message(),
+            first_failure_at: telling.first_failure_at(),
+            confirmed_at: confirmations.min().flatten(),
+            is_throttled: probes.values().any(Judgement::is_throttled),
+            failures: telling.judgement.failures(),
+            observers: Agreement::of_one(telling.health),
+        })
+    }
+
+    pub(super) fn sighting(&self) -> Sighting {
+        let Self { health, since, class, first_failure_at, .. } = *self;
+        Sighting { health, since, class, first_failure_at }
+    }
+}
+
+impl Sighting {
+    /// What the probes of this process say together, as others are told of it; `None` when there are none.
+    pub(super) fn of_probes(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
+        let telling = Said::telling(probes, now)?;
+        Some(Self {
+            health: telling.health,
+            since: telling.since,
+            class: telling.class,
+            first_failure_at: telling.first_failure_at(),
+        })
+    }
+}
+
+/// What one probe says now: its judgement, unless that is stale.
+struct Said<'a> {
+    probe: &'a str,
+    judgement: &'a Judgement,
+    health: Health,
+    since: Timestamp,
+    class: EvidenceClass,
+}
+
+impl<'a> Said<'a> {
+    /// What the probe says that tells most about the backend.
+    fn telling(probes: &'a BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
+        let said = probes.iter().map(|(name, judgement)| Self::by(name, judgement, now));
+        said.reduce(|telling, said| if said.tells_more_than(&telling) { said } else { telling })
+    }
+
+    fn by(probe: &'a str, judgement: &'a Judgement, now: Timestamp) -> Self {
+        let (health, since, class) = if judgement.is_stale(now) {
+            (Health::Unknown, judgement.stale_at(), EvidenceClass::Stale)
+        } else {
+            (judgement.health, judgement.since, judgement.class)
+        };
+        Self { probe, judgement, health, since, class }
+    }
+
+    /// The first to fail tells since when the backend has failed; the last to recover since when it is whole.
+    fn tells_more_than(&self, other: &Self) -> bool {
+        match self.health {
+            _ if self.health != other.health => self.health > other.health,
+            Health::Unhealthy | Health::Degraded => self.since < other.since,
+            Health::Healthy | Health::Unknown => self.since > other.since,
+        }
+    }
+
+    fn first_failure_at(&self) -> Option<Timestamp> {
+        self.judgement.first_failure_at.filter(|_| self.health == Health::Unhealthy)
+    }
+
+    fn message(&self) -> Arc<str> {
+        if self.class == EvidenceClass::Stale {
+            let (probe, silence) = (self.probe, self.judgement.stale_after());
+            format!("no conclusive evidence from probe {probe} for longer than {silence:?}").into()
+        } else {
+            self.judgement.message.clone()
+        }
+    }
+}

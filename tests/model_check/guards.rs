@@ -1,0 +1,38 @@
+//! What protects the protocol, and against what.
+
+/// What protects the protocol; a test that takes one away must see it fail.
+#[derive(Clone, Copy, Debug)]
+pub struct Guards {
+    /// Writes of the lease are made on the condition of its resourceVersion.
+    pub lease_versions: bool,
+    /// So are those of `status`.
+    pub status_versions: bool,
+    /// So are those of outputs.
+    pub output_versions: bool,
+    /// An Event's name stands in `status` before it is published.
+    pub event_names: bool,
+    /// A new leader reads the route afresh.
+    pub confirm: bool,
+    /// The claim is looked at before each step.
+    pub claim: bool,
+    /// `status` is written before the output.
+    pub status_first: bool,
+    /// Outputs carry the id of the decision that they were written for: each is written anew for a new decision, and who sees a newer
+    /// one than it knows reads its route afresh.
+    pub outputs_name_their_decision: bool,
+}
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Faults {
+    /// A process dies, and another is started in its place.
+    pub crashes: u8,
+    /// A process is told to end, and another is started in its place.
+    pub leaves: u8,
+    /// A write is slow: it arrives after any number of other things, or never, or its answer does.
+    pub slow: u8,
+    /// A clock stands still for a tick (`CLOCK_MONOTONIC` does while a machine is suspended).
+    pub stalls: u8,
+    /// The primary dies or recovers.
+    pub changes: u8,
+}

@@ -1,0 +1,431 @@
+//! Every order in which replicas, network and clocks may act.
+//!
+//! Time is counted in ticks. Whatever a replica can do it may do now or after any number of ticks, so a frozen process, a slow API
+//! server and a busy machine need no action of their own. After the storm nobody dawdles: a tick passes when nothing is left to be
+//! done, nothing is lost, and all of it must be well before the time is up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail_failover_operator::leader::lease::{Call, Timing, Write};
+use stateright::{Model, Property};
+
+use super::guards::{Faults, Guards};
+use super::replica::{LeaseCall, Life, Place, Replica, Step};
+use super::server::{Process, Request, Server, Writer};
+
+/// What is checked.
+#[derive(Clone, Debug)]
+pub struct Protocol {
+    pub replicas: u8,
+    /// In ticks.
+    pub lease_duration: u8,
+    pub renew_deadline: u8,
+    /// Until when anything may go wrong, and until when all must be well again.
+    pub storm: u8,
+    pub end: u8,
+    pub faults: Faults,
+    /// Whether nobody leads at first; else the first replica has just taken the lease, which it is does not matter.
+    pub is_contested: bool,
+    /// Whether there is something to do.
+    pub primary_works: bool,
+    /// Whether calls for the lease take time; else the network delays them only when it loses or forgets them.
+    pub slow_lease_calls: bool,
+    pub guards: Guards,
+    pub properties: fn() -> Vec<Property<Protocol>>,
+}
+
+/// A write whose sender does not wait for it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Late {
+    Lease(Process, Write),
+    Step(Writer, Request),
+}
+
+/// Everything there is at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub tick: u8,
+    pub primary_works: bool,
+    pub server: Arc<Server>,
+    pub replicas: Vec<Arc<Replica>>,
+    /// In no order: the network keeps none.
+    pub late: Vec<Late>,
+    pub left: Faults,
+    processes: Process,
+}
+
+/// What happens next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The election's turn in a replica: calls for the lease, as many as follow each other.
+    Turn(usize),
+    LeaseCallArrives(usize),
+    LeaseCallAnswered(usize),
+    /// The next step of the route.
+    Step(usize, Step),
+    /// A slow one.
+    StepArrives(usize),
+    /// A watch catches up.
+    RouteSeen(usize),
+    OutputSeen(usize),
+    LateArrives(usize),
+    Tick,
+    // From here on: faults, and the weather.
+    TickWithout(usize),
+    /// A call for the lease, the turn's first write, is given up by its caller.
+    TurnInVain(usize, Fate),
+    LeaseCallTimesOut(usize, Fate),
+    SlowStep(usize, Step),
+    /// The caller gives up.
+    StepTimesOut(usize, Fate),
+    Crash(usize),
+    Leave(usize),
+    PrimaryChanges,
+}
+
+/// What becomes of a request that nobody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was lost.
+    Lost,
+    /// It is done, but the answer is lost.
+    Done,
+    /// It is still on its way.
+    Late,
+}
+
+impl Protocol {
+    fn timing(&self) -> Timing {
+        let ticks = |ticks: u8| Duration::from_secs(ticks.into());
+        Timing { lease_duration: ticks(self.lease_duration), renew_deadline: ticks(self.renew_deadline) }
+    }
+
+    /// What a replica's clock shows. Clocks of different machines have nothing to do with each other.
+    fn clock(state: &State, index: usize) -> Duration {
+        let replica = &state.replicas[index];
+        let began = 10 * u64::try_from(index).unwrap();
+        Duration::from_secs(began + u64::from(state.tick) - u64::from(replica.behind))
+    }
+
+    /// What can be done without anything going wrong.
+    fn work(&self, state: &State, actions: &mut Vec<Action>) {
+        for (index, replica) in state.replicas.iter().enumerate() {
+            match &replica.lease_call {
+                Some(LeaseCall { place: Place::Travelling, .. }) => actions.push(Action::LeaseCallArrives(index)),
+                Some(LeaseCall { place: Place::Answered(_), .. }) => actions.push(Action::LeaseCallAnswered(index)),
+                None if !replica.had_turn => actions.push(Action::Turn(index)),
+                None => {}
+            }
+            match &replica.step {
+                Some(_) => actions.push(Action::StepArrives(index)),
+                None => actions
+                    .extend(replica.next_step(self.guards, state.primary_works).map(|step| Action::Step(index, step))),
+            }
+            if replica.waits_for_route(&state.server) {
+                actions.push(Action::RouteSeen(index));
+            }
+            if replica.waits_for_output(&state.server) {
+                actions.push(Action::OutputSeen(index));
+            }
+        }
+        actions.extend((0..state.late.len()).map(Action::LateArrives));
+    }
+
+    fn faults(&self, state: &State, actions: &mut Vec<Action>) {
+        let left = state.left;
+        if left.changes > 0 {
+            actions.push(Action::PrimaryChanges);
+        }
+        for (index, replica) in state.replicas.iter().enumerate() {
+            let fates = [Fate::Lost, Fate::Done, Fate::Late];
+            match &replica.lease_call {
+                Some(_) if left.slow > 0 => {
+                    actions.extend(fates.map(|fate| Action::LeaseCallTimesOut(index, fate)));
+                }
+                None if left.slow > 0 && !replica.had_turn && !self.slow_lease_calls => {
+                    actions.extend(fates.map(|fate| Action::TurnInVain(index, fate)));
+                }
+                Some(_) | None => {}
+            }
+            match &replica.step {
+                Some(_) => actions.extend(fates.map(|fate| Action::StepTimesOut(index, fate))),
+                None if left.slow > 0 => {
+                    let step = replica.next_step(self.guards, state.primary_works);
+                    actions.extend(
+                        step.filter(|step| step.request != Request::ReadRoute)
+                            .map(|step| Action::SlowStep(index, step)),
+                    );
+                }
+                None => {}
+            }
+            if left.crashes > 0 {
+                actions.push(Action::Crash(index));
+            }
+            if left.leaves > 0 && replica.life == Life::Running {
+                actions.push(Action::Leave(index));
+            }
+            if left.stalls > 0 {
+                actions.push(Action::TickWithout(index));
+            }
+        }
+    }
+
+    /// Whether time is up and nothing is left to be done.
+    pub fn is_over(&self, state: &State) -> bool {
+        let is_idle = || {
+            let mut work = vec![];
+            self.work(state, &mut work);
+            work.is_empty()
+        };
+        state.tick == self.end && is_idle()
+    }
+
+    /// Does this to the state. Returns whether it can be done.
+    fn apply(&self, state: &mut State, action: Action) -> bool {
+        match action {
+            Action::Turn(index) => {
+                let now = Self::clock(state, index);
+                replica(state, index).call_for_lease(now);
+                if !self.slow_lease_calls {
+                    self.hurry(state, index, None);
+                }
+                self.look_at_the_claim(state, index);
+            }
+            Action::TurnInVain(index, fate) => {
+                state.left.slow -= 1;
+                let now = Self::clock(state, index);
+                replica(state, index).call_for_lease(now);
+                if !self.hurry(state, index, Some(fate)) {
+                    return false;
+                }
+                self.look_at_the_claim(state, index);
+            }
+            Action::LeaseCallArrives(index) => self.lease_call_arrives(state, index),
+            Action::LeaseCallAnswered(index) => {
+                self.lease_call_answered(state, index);
+                self.look_at_the_claim(state, index);
+            }
+            Action::LeaseCallTimesOut(index, fate) => {
+                state.left.slow -= 1;
+                self.lease_call_fails(state, index, fate);
+            }
+            Action::Step(index, Step { writer, request }) => {
+                let answer = Arc::make_mut(&mut state.server).receive(self.guards, writer, &request);
+                replica(state, index).step_answered(request, answer);
+            }
+            Action::SlowStep(index, step) => {
+                state.left.slow -= 1;
+                replica(state, index).step = Some(step);
+            }
+            Action::StepArrives(index) => {
+                let Some(Step { writer, request }) = replica(state, index).step.take() else {
+                    unreachable!("it was sent")
+                };
+                let answer = Arc::make_mut(&mut state.server).receive(self.guards, writer, &request);
+                replica(state, index).step_answered(request, answer);
+            }
+            Action::StepTimesOut(index, fate) => match (fate, replica(state, index).step.take()) {
+                (Fate::Late, step) => leave_step(state, step),
+                (Fate::Done, Some(Step { writer, request })) => {
+                    Arc::make_mut(&mut state.server).receive(self.guards, writer, &request);
+                }
+                (Fate::Lost | Fate::Done, _) => {}
+            },
+            Action::RouteSeen(index) => {
+                let server = state.server.clone();
+                replica(state, index).see_route(&server.route);
+            }
+            Action::OutputSeen(index) => {
+                let server = state.server.clone();
+                replica(state, index).see_output(server.output);
+            }
+            Action::Leave(index) => {
+                state.left.leaves -= 1;
+                let now = Self::clock(state, index);
+                let call = replica(state, index).leave(now);
+                leave_lease_call(state, index, call);
+                self.look_at_the_claim(state, index);
+                if !self.slow_lease_calls {
+                    self.hurry(state, index, None);
+                }
+            }
+            Action::Crash(index) => {
+                state.left.crashes -= 1;
+                let Replica { lease_call, step, .. } = (*state.replicas[index]).clone();
+                leave_lease_call(state, index, lease_call);
+                leave_step(state, step);
+                self.restart(state, index);
+            }
+            Action::LateArrives(index) => {
+                let server = Arc::make_mut(&mut state.server);
+                match state.late.remove(index) {
+                    Late::Lease(process, write) => {
+                        server.write_lease(self.guards, process, &write, self.timing().lease_duration);
+                    }
+                    Late::Step(writer, request) => {
+                        server.receive(self.guards, writer, &request);
+                    }
+                }
+            }
+            Action::Tick => self.tick(state, None),
+            Action::TickWithout(index) => {
+                state.left.stalls -= 1;
+                self.tick(state, Some(index));
+            }
+            Action::PrimaryChanges => {
+                state.left.changes -= 1;
+                state.primary_works = !state.primary_works;
+            }
+        }
+        true
+    }
+
+    /// To be done whenever the clock or the election has gone on.
+    fn look_at_the_claim(&self, state: &mut State, index: usize) {
+        let now = Self::clock(state, index);
+        let step = replica(state, index).look_at_the_claim(now, self.guards);
+        leave_step(state, step);
+    }
+
+    fn tick(&self, state: &mut State, stalled: Option<usize>) {
+        state.tick += 1;
+        for index in 0..state.replicas.len() {
+            let replica = replica(state, index);
+            replica.had_turn = false;
+            replica.behind += u8::from(stalled == Some(index));
+            self.look_at_the_claim(state, index);
+        }
+    }
+
+    fn lease_call_arrives(&self, state: &mut State, index: usize) {
+        let replica = Arc::make_mut(&mut state.replicas[index]);
+        let Some(under_way) = &mut replica.lease_call else { unreachable!("it was sent") };
+        under_way.place = Place::Answered(match &under_way.call {
+            Call::Read => state.server.read_lease(),
+            Call::Write(write) => Arc::make_mut(&mut state.server).write_lease(
+                self.guards,
+                replica.process,
+                write,
+                self.timing().lease_duration,
+            ),
+        });
+    }
+
+    fn lease_call_answered(&self, state: &mut State, index: usize) {
+        let now = Self::clock(state, index);
+        if replica(state, index).lease_answered(now) {
+            self.restart(state, index);
+        }
+    }
+
+    /// The caller gives up.
+    fn lease_call_fails(&self, state: &mut State, index: usize, fate: Fate) {
+        let call = state.replicas[index].lease_call.clone();
+        match (fate, &call) {
+            (Fate::Done, Some(LeaseCall { place: Place::Travelling, .. })) => self.lease_call_arrives(state, index),
+            (Fate::Late, _) => leave_lease_call(state, index, call),
+            (Fate::Lost | Fate::Done, _) => {}
+        }
+        replica(state, index).lease_call_failed();
+        if state.replicas[index].life == Life::Vacating {
+            self.restart(state, index);
+        }
+    }
+
+    /// A whole turn at once, in which the first write meets this fate. Returns whether there was a write.
+    fn hurry(&self, state: &mut State, index: usize, fate: Option<Fate>) -> bool {
+        let mut writes = false;
+        while let Some(LeaseCall { call, .. }) = &state.replicas[index].lease_call {
+            writes |= matches!(call, Call::Write(_));
+            if let (Call::Write(_), Some(fate)) = (call, fate) {
+                self.lease_call_fails(state, index, fate);
+                break;
+            }
+            self.lease_call_arrives(state, index);
+            self.lease_call_answered(state, index);
+        }
+        if !writes && state.tick < self.storm {
+            // Nothing has changed: it may look as often as it likes.
+            replica(state, index).had_turn = false;
+        }
+        writes
+    }
+
+    fn restart(&self, state: &mut State, index: usize) {
+        state.processes += 1;
+        let behind = state.replicas[index].behind;
+        state.replicas[index] = Arc::new(Replica::start(state.processes, behind, self.timing(), &state.server));
+    }
+}
+
+fn replica(state: &mut State, index: usize) -> &mut Replica {
+    Arc::make_mut(&mut state.replicas[index])
+}
+
+/// A write of the lease that is on its way stays there when nobody waits for it.
+fn leave_lease_call(state: &mut State, index: usize, call: Option<LeaseCall>) {
+    if let Some(LeaseCall { call: Call::Write(write), place: Place::Travelling, .. }) = call {
+        state.late.push(Late::Lease(state.replicas[index].process, write));
+        state.late.sort_by_cached_key(|late| format!("{late:?}"));
+    }
+}
+
+/// So does a step, unless it only reads.
+fn leave_step(state: &mut State, step: Option<Step>) {
+    if let Some(Step { writer, request }) = step
+        && request != Request::ReadRoute
+    {
+        state.late.push(Late::Step(writer, request));
+        state.late.sort_by_cached_key(|late| format!("{late:?}"));
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let server = Arc::new(Server::new());
+        let start = |index: u8| Arc::new(Replica::start(index, 0, self.timing(), &server));
+        let mut state = State {
+            tick: 0,
+            primary_works: self.primary_works,
+            replicas: (0..self.replicas).map(start).collect(),
+            server,
+            late: vec![],
+            left: self.faults,
+            processes: self.replicas - 1,
+        };
+        if !self.is_contested {
+            self.apply(&mut state, Action::Turn(0));
+            while state.replicas[0].lease_call.is_some() {
+                self.apply(&mut state, Action::LeaseCallArrives(0));
+                self.apply(&mut state, Action::LeaseCallAnswered(0));
+            }
+        }
+        vec![state]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.server.breach.is_some() {
+            return;
+        }
+        self.work(state, actions);
+        if state.tick < self.storm {
+            self.faults(state, actions);
+            actions.push(Action::Tick);
+        } else if actions.is_empty() && state.tick < self.end {
+            actions.push(Action::Tick);
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        self.apply(&mut next, action).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        (self.properties)()
+    }
+}
