@@ -6,9 +6,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::crds_yaml;
+use crate::explain;
+use crate::lint::{Format, Severity};
+use crate::model::Timestamp;
+use crate::simulate;
 use crate::telemetry::LogFormat;
 
 /// Moves outgoing mail to a standby when a sending backend fails.
@@ -27,7 +31,43 @@ pub enum Command {
     Run(Box<RunArguments>),
     /// Print the custom resource definitions as YAML, or write them into a folder.
     Crds(CrdsArguments),
+    /// Say what is wrong with manifests: what the API server would refuse, and what a mail operator would not accept.
+    ///
+    /// Exit codes: 0, nothing that counts; 1, findings that count (see --fail-on); 2, files that cannot be read.
+    #[command(after_help = LINT_EXAMPLES)]
+    Lint(LintArguments),
+    /// Say why something is as it is.
+    #[command(subcommand)]
+    Explain(Explanation),
+    /// Show what would become of mail in a scenario of faults: health, decisions, holds and shares over time.
+    ///
+    /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateArguments),
 }
+
+/// What can be explained.
+#[derive(Debug, Subcommand)]
+pub enum Explanation {
+    /// Why mail of a route goes where it goes, and what would have to happen for it to change.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Route(RouteArguments),
+}
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  mail-failover explain route orders -n shop
+  kubectl get mailroutes,sendingbackends,failoverpolicies -A -o yaml > dump.yaml
+  mail-failover explain route orders -n shop --file dump.yaml --at 2026-11-24T08:00:00Z";
+
+const LINT_EXAMPLES: &str = "Examples:
+  mail-failover lint mail.yaml deploy/
+  kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover lint -
+  mail-failover lint --fail-on warning --output github mail.yaml";
+
+const SIMULATE_EXAMPLES: &str = "Examples:
+  mail-failover simulate examples/scenarios/ses-account-paused.yaml
+  mail-failover simulate mail.yaml --scenario outage.yaml --chart outage.svg
+  kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover simulate - --scenario outage.yaml --output json";
 
 /// How the operator runs.
 #[derive(Debug, Args)]
@@ -97,6 +137,102 @@ pub struct CrdsArguments {
     pub output: Option<PathBuf>,
 }
 
+/// What is looked at, and what counts.
+#[derive(Debug, Args)]
+pub struct LintArguments {
+    /// YAML or JSON files, folders of them, or - for the standard input; what refers to one another should be given together.
+    #[arg(required_unless_present = "rules", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Exit with 1 for findings that are at least so bad.
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value = "error")]
+    pub fail_on: Severity,
+
+    /// How findings are written.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Format,
+
+    /// As of when warm-ups and failback windows are looked at (RFC 3339); now by default.
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
+    pub at: Option<Timestamp>,
+
+    /// Print every rule there is, as a table in Markdown, and look at nothing.
+    #[arg(long)]
+    pub rules: bool,
+}
+
+/// Which route, and where it is read from.
+#[derive(Debug, Args)]
+pub struct RouteArguments {
+    /// Name of the route.
+    pub name: String,
+
+    /// Its namespace; by default that of the kubeconfig's context, or with --file the only one that has such a route.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account. It has to allow reading by name.
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Read files instead of a cluster: YAML with status as kubectl prints it, folders, or - for the standard input; repeatable.
+    #[arg(long = "file", short = 'f', value_name = "FILE", num_args = 1..)]
+    pub files: Vec<PathBuf>,
+
+    /// How the account is written.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: explain::Format,
+
+    /// As of when (RFC 3339), for a dump of the past; now by default.
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
+    pub at: Option<Timestamp>,
+}
+
+/// A time as RFC 3339 has it: `2026-11-24T08:00:00Z`.
+fn timestamp(text: &str) -> Result<Timestamp, String> {
+    let parsed = text.parse::<jiff::Timestamp>();
+    let parsed = parsed.map_err(|error| format!("{error}; use a time such as 2026-11-24T08:00:00Z"))?;
+    Ok(Timestamp::from_micros(parsed.as_microsecond()))
+}
+
+/// What is simulated, and what is shown of it.
+#[derive(Debug, Args)]
+pub struct SimulateArguments {
+    /// Manifests, folders of them, `-` for the standard input, and a scenario. A scenario can name its manifests itself.
+    #[arg(value_name = "FILE", required_unless_present = "scenario")]
+    pub files: Vec<PathBuf>,
+
+    /// The scenario, where it is not among the files.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+
+    /// How the timeline is printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: SimulationFormat,
+
+    /// Draw the timeline into this SVG file as well.
+    #[arg(long, value_name = "FILE.svg")]
+    pub chart: Option<PathBuf>,
+
+    /// How long the simulation lasts, instead of what the scenario says: 90s, 6h, 7d.
+    #[arg(long, alias = "until", value_name = "DURATION", value_parser = simulate::span)]
+    pub duration: Option<Duration>,
+
+    /// What determines chance, instead of what the scenario says.
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+}
+
+/// How the timeline of a simulation is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SimulationFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs; see docs/simulate.md.
+    Json,
+}
+
 /// A duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let remedy = "use a duration such as 500ms, 10s or 1m30s";
@@ -138,5 +274,39 @@ mod tests {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("-1s").unwrap_err().contains("negative"));
         assert!(duration("soon").unwrap_err().contains("500ms"));
+    }
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn explain_reads_a_cluster_or_files() {
+        let Ok(Command::Explain(Explanation::Route(route))) = parsed("mail-failover explain route orders -n shop")
+        else {
+            panic!()
+        };
+        assert_eq!((route.name.as_str(), route.namespace.as_deref()), ("orders", Some("shop")));
+        assert!(route.files.is_empty() && route.output == explain::Format::Text);
+        let line = "mail-failover explain route orders --file a.yaml b.yaml -o json";
+        let Ok(Command::Explain(Explanation::Route(route))) = parsed(line) else { panic!() };
+        assert_eq!(route.files, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
+        assert_eq!(route.output, explain::Format::Json);
+        assert!(parsed("mail-failover explain route").unwrap_err().contains("NAME"));
+        assert!(parsed(&format!("{line} --kubeconfig k")).unwrap_err().contains("--kubeconfig"));
+    }
+
+    #[test]
+    fn lint_wants_files_unless_it_prints_its_rules() {
+        let Ok(Command::Lint(arguments)) = parsed("mail-failover lint a.yaml b --at 1970-01-01T00:00:01Z") else {
+            panic!()
+        };
+        assert_eq!(arguments.files, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
+        assert_eq!((arguments.fail_on, arguments.output), (Severity::Error, Format::Text));
+        assert_eq!(arguments.at, Some(Timestamp::from_micros(1_000_000)));
+        assert!(matches!(parsed("mail-failover lint --rules"), Ok(Command::Lint(_))));
+        assert!(parsed("mail-failover lint").unwrap_err().contains("FILE"));
+        assert!(parsed("mail-failover lint a.yaml --at noon").unwrap_err().contains("2026-11-24T08:00:00Z"));
+        assert!(parsed("mail-failover lint a.yaml --fail-on never").unwrap_err().contains("warning"));
     }
 }

@@ -1,21 +1,34 @@
 //! The `mail-failover` binary.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 use mail_failover_operator::cli::{Cli, Command};
-use mail_failover_operator::{app, cli};
+use mail_failover_operator::clock::Clock;
+use mail_failover_operator::{app, cli, explain, lint, simulate};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run(arguments) => app::run(arguments).map_err(|error| error.to_string()),
-        Command::Crds(arguments) => cli::print_crds(&arguments).map_err(|error| error.to_string()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mail-failover: {error}");
-            ExitCode::FAILURE
+    let result: Result<ExitCode, String> = match Cli::parse().command {
+        Command::Run(arguments) => app::run(arguments).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
+        Command::Crds(arguments) => {
+            cli::print_crds(&arguments).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
-    }
+        Command::Explain(what) => explain::run(&what, Clock::system().now(), &mut io::stdout().lock())
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
+        Command::Lint(arguments) => Ok(ExitCode::from(lint::run(
+            &arguments,
+            Clock::system().now(),
+            &mut io::stdout().lock(),
+            &mut io::stderr().lock(),
+        ))),
+        Command::Simulate(arguments) => {
+            Ok(ExitCode::from(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("mail-failover: {error}");
+        ExitCode::FAILURE
+    })
 }

@@ -416,7 +416,7 @@ pub(super) fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
 }
 
 /// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
-pub(super) fn persisted_verdict(
+pub(crate) fn persisted_verdict(
     verdict: &api::RouteBackendStatus,
     backend: Option<&SendingBackendStatus>,
 ) -> Option<Judgement> {

@@ -29,6 +29,7 @@ use super::input::Input;
 use super::resolve::{CaKey, CaKind, CaProblem};
 use crate::kubernetes::describe;
 pub use metrics::Metrics;
+pub(crate) use pem::certificates;
 use schedule::{Outcome, Schedule};
 
 /// How many reads are under way at a time.

@@ -31,7 +31,7 @@ struct Written {
 }
 
 /// What is asked of this route, if anything.
-pub(super) fn of(route: &MailRoute) -> Option<Request> {
+pub(crate) fn of(route: &MailRoute) -> Option<Request> {
     route.annotations().get(REQUEST_ANNOTATION).map(|text| parse(text))
 }
 

@@ -52,6 +52,8 @@ pub struct Decision {
     pub transition: Option<Transition>,
     /// Why the route does not move although it would, and until when.
     pub hold: Option<Hold>,
+    /// Whether mail goes where it is preferred: to the preferred backend, or with `ActiveActive` to all that the route may use.
+    pub is_preferred: bool,
     /// So much of the mail, in percent, has nowhere to go.
     pub unplaced: u8,
     /// What people should hear of.
@@ -594,10 +596,12 @@ impl<'a> Course<'a> {
         ends.into_iter().flatten().for_each(|at| self.wake_at(at));
         let announcements = self.announcements();
         let explanation = explanation::of(&self, unplaced);
+        let is_preferred = self.is_preferred();
         Decision {
             memory: self.memory,
             transition: self.transition,
             hold: self.hold,
+            is_preferred,
             unplaced,
             announcements,
             wake_at: self.wake_at,
@@ -606,7 +610,9 @@ impl<'a> Course<'a> {
     }
 
     fn state(&self) -> State {
-        let Some(first) = self.members.first() else { return State::Unknown };
+        if self.members.is_empty() {
+            return State::Unknown;
+        }
         if self.memory.pause.is_some() {
             return State::Paused;
         }
@@ -641,12 +647,17 @@ impl<'a> Course<'a> {
         if self.memory.ramp.is_some() {
             return State::FailingBack;
         }
+        if self.is_preferred() { State::Preferred } else { State::FailedOver }
+    }
+
+    fn is_preferred(&self) -> bool {
+        let Some(first) = self.members.first() else { return false };
         let mut wanted = self.ranked.iter().filter(|candidate| !is_excluded(candidate));
-        let is_preferred = match self.situation.strategy {
+        match self.situation.strategy {
+            _ if self.memory.ramp.is_some() => false,
             Strategy::ActivePassive => wanted.next().is_some_and(|preferred| preferred.name == *first),
             Strategy::ActiveActive => wanted.all(|candidate| self.is_member(candidate)),
-        };
-        if is_preferred { State::Preferred } else { State::FailedOver }
+        }
     }
 
     fn announcements(&self) -> Vec<Announcement> {

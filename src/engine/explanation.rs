@@ -92,6 +92,83 @@ pub enum Prospect {
     },
 }
 
+impl Explanation {
+    /// Where the mail goes and why not elsewhere, in one sentence.
+    pub fn summary(&self) -> String {
+        let mut carriers = vec![];
+        let (mut move_, mut hold, mut unplaced, mut is_dead) = (None, None, 0, false);
+        for reason in &self.reasons {
+            match reason {
+                Reason::Carries(share) => carriers.push(share),
+                Reason::Moves(transition) | Reason::Moved(transition) => move_ = Some(transition),
+                Reason::Held(held) => hold = Some(held),
+                Reason::Unplaced(percent) => unplaced = *percent,
+                Reason::NoneHealthy => is_dead = true,
+                Reason::Known { .. } | Reason::Requested(_) | Reason::Stays { .. } => {}
+            }
+        }
+        let mut sentence = match &carriers[..] {
+            [] if is_dead || hold.is_some_and(|hold| hold.reason == HoldReason::NoneHealthy) => {
+                format!("no backend can deliver ({}); mail has nowhere to go", self.troubles())
+            }
+            [] => return "waiting for verdicts on the backends".to_owned(),
+            several if is_dead => {
+                format!("no backend can deliver ({}); mail stays with {}", self.troubles(), names(several))
+            }
+            several => format!("mail leaves by {}", names(several)),
+        };
+        if let Some(transition) = move_.filter(|_| !is_dead) {
+            sentence.push_str(&if transition.reason == TransitionReason::Recovered {
+                format!(", {} has recovered", transition.to)
+            } else {
+                format!(", {} was left: {}", transition.from, transition.reason.as_str())
+            });
+        }
+        if let Some(hold) = hold.filter(|hold| hold.reason != HoldReason::NoneHealthy || !is_dead) {
+            sentence.push_str("; ");
+            sentence.push_str(hold.reason.meaning());
+        }
+        if unplaced > 0 {
+            sentence.push_str("; ");
+            sentence.push_str(&Reason::Unplaced(unplaced).to_string());
+        }
+        sentence
+    }
+
+    /// What is wrong with each backend: `ses-eu: NoAnswer, relay-a: suspended`.
+    fn troubles(&self) -> String {
+        let trouble = |reason: &Reason| match reason {
+            Reason::Known { backend, standing, class, .. } => Some(match standing {
+                Standing::InService => format!("{backend}: {}", class.as_str()),
+                Standing::Suspended => format!("{backend}: suspended"),
+                Standing::Excluded(_) => format!("{backend}: excluded"),
+                Standing::Unusable => format!("{backend}: missing or cannot be used"),
+            }),
+            Reason::Requested(_)
+            | Reason::Moves(_)
+            | Reason::Moved(_)
+            | Reason::Stays { .. }
+            | Reason::Held(_)
+            | Reason::NoneHealthy
+            | Reason::Carries(_)
+            | Reason::Unplaced(_) => None,
+        };
+        self.reasons.iter().filter_map(trouble).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
+fn names(shares: &[&Share]) -> String {
+    match shares {
+        [only] if only.percent == 100 => only.backend.to_string(),
+        several => {
+            let parts: Vec<_> =
+                several.iter().map(|share| format!("{} ({} %)", share.backend, share.percent)).collect();
+            parts.join(" and ")
+        }
+    }
+}
+
 /// Explains a decision that is about to be concluded.
 pub(super) fn of(course: &Course<'_>, unplaced: u8) -> Explanation {
     Explanation { reasons: reasons(course, unplaced), prospects: prospects(course) }

@@ -13,7 +13,7 @@ const END: &[u8] = b"-----END CERTIFICATE-----";
 ///
 /// # Errors
 /// What is wrong, as a phrase for people which quotes nothing of the text.
-pub(super) fn certificates(text: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn certificates(text: &[u8]) -> Result<Vec<u8>, String> {
     check(text)?;
     let mut kept = vec![];
     let mut inside = false;

@@ -1,0 +1,94 @@
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::manifests::Manifest;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+pub enum Severity {
+    /// Worth knowing.
+    Hint,
+    /// It works, until the day it is needed.
+    Warning,
+    /// It is refused, or cannot do what it says.
+    Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hint => "hint",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// Something that manifests can be wrong about.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// A stable name, CamelCase.
+    pub code: &'static str,
+    /// How bad it is to break it.
+    pub severity: Severity,
+    /// When it is broken, for people.
+    pub broken_when: &'static str,
+}
+
+/// A rule that is broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// From 1.
+    pub line: u64,
+    /// Kind, namespace and name.
+    pub object: String,
+    /// The field; empty for the object as a whole.
+    pub field: String,
+    /// What is wrong, with its numbers.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Findings as they come up.
+#[derive(Debug, Default)]
+pub(super) struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// A finding about a field of an object.
+    pub(super) fn add(
+        &mut self,
+        rule: &'static Rule,
+        manifest: &Manifest,
+        field: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let key = manifest.key();
+        self.0.push(Finding {
+            rule,
+            file: manifest.file().into(),
+            line: manifest.line(field),
+            object: format!("{} {}/{}", manifest.kind(), key.namespace, key.name),
+            field: field.to_owned(),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    /// By place, the worst first where they share one.
+    pub(super) fn sorted(mut self) -> Vec<Finding> {
+        let order = |finding: &Finding| {
+            let severity = std::cmp::Reverse(finding.rule.severity);
+            (finding.file.clone(), finding.line, finding.field.clone(), severity, finding.rule.code)
+        };
+        self.0.sort_by_key(order);
+        self.0
+    }
+}
