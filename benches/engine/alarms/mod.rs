@@ -1,12 +1,12 @@
 //! How often random faults move a route wrongly, and how often an outage is missed: by the engine, and by "3 failed checks, 2 good ones" as
 //! HAProxy has it. Virtual time, seeded: the same counts on any machine.
 
-mod haproxy;
-mod ours;
-mod probes;
-mod profile;
-mod simulation;
-mod weather;
+pub mod haproxy;
+pub mod ours;
+pub mod probes;
+pub mod profile;
+pub mod simulation;
+pub mod weather;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +18,6 @@ use mail_failover_operator::model::Timestamp;
 use profile::Profile;
 use simulation::{Pace, Tally, simulate};
 use weather::{ROWS, Trouble};
-
-pub use haproxy::Server;
 
 /// A route is simulated for so long at a stretch.
 const DAY: u32 = 24;
@@ -74,7 +72,18 @@ pub fn print(divisor: usize) {
     );
     println!(
         "{:<8} {:<22} {:>3} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7} | {:>9} {:>9} {:>7}",
-        "POLICY", "TROUBLE", "OBS", "HOURS", "OUTAGES", "MOVES", "WRONG", "W/1000", "MISSED", "HAPROXY W", "W/1000", "MISSED"
+        "POLICY",
+        "TROUBLE",
+        "OBS",
+        "HOURS",
+        "OUTAGES",
+        "MOVES",
+        "WRONG",
+        "W/1000",
+        "MISSED",
+        "HAPROXY W",
+        "W/1000",
+        "MISSED"
     );
     for (row, tally) in rows.iter().zip(&tallies) {
         let per_thousand = |wrong: u64| format!("{:.3}", ratio(wrong * 1_000, tally.hours));
@@ -99,7 +108,9 @@ pub fn print(divisor: usize) {
     let promised = rows.iter().zip(&tallies).filter(|(row, _)| is_promised(row));
     let broken: u64 = promised.map(|(_, tally)| tally.ours.wrong).sum();
     let met = if broken == 0 { "met" } else { "NOT met" };
-    println!("goal: no wrong move by blips under the default policy, nor by our own network under any: {broken}, {met}");
+    println!(
+        "goal: no wrong move by blips under the default policy, nor by our own network under any: {broken}, {met}"
+    );
 }
 
 /// The product promises that such a trouble never moves a route under this policy.

@@ -31,11 +31,7 @@ impl Profile {
             name: "fast",
             policy: Policy {
                 thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
-                hold: Hold {
-                    cooldown: Duration::from_secs(5),
-                    minimum_stay: Duration::from_secs(2),
-                    ..defaults.hold
-                },
+                hold: Hold { cooldown: Duration::from_secs(5), minimum_stay: Duration::from_secs(2), ..defaults.hold },
                 failback: mail_failover_operator::model::Failback {
                     after: Duration::from_secs(5),
                     ..defaults.failback

@@ -8,7 +8,7 @@
 //! * Where a row has calm, the schedules begin anew at a random phase shortly before the next fault in both, and the probes of the calm
 //!   stretch are drawn in the full one only. Phases that drift are uniform after minutes anyway.
 //!
-//! `skipping_changes_no_count` compares the two.
+//! `skipping_changes_no_count` (`tests/engine_benches.rs`) compares the two.
 
 use fastrand::Rng;
 use mail_failover_operator::engine::{Sighting, Transition, TransitionReason};
@@ -278,7 +278,9 @@ impl Simulation {
 
     /// Goes to shortly before the next thing that matters, if that is far enough.
     fn pass_calm(&mut self) {
-        let Some(until) = self.undisturbed_until().map(|until| until - 3 * self.interval - self.timeout) else { return };
+        let Some(until) = self.undisturbed_until().map(|until| until - 3 * self.interval - self.timeout) else {
+            return;
+        };
         if until < self.now + 3 * self.interval + self.timeout {
             return;
         }
@@ -333,27 +335,5 @@ impl Simulation {
                 self.schedule(probe.finish, Event::Result { stream, probe });
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::alarms::weather::ROWS;
-
-    #[test]
-    fn skipping_changes_no_count() {
-        let mut sum = Tally::default();
-        for (profile, hours, seeds) in [(Profile::default_policy(), 24, 0..8), (Profile::fast(), 3, 0..2)] {
-            for trouble in ROWS {
-                for seed in seeds.clone() {
-                    let full = simulate(&profile, trouble, hours, seed, Pace::Full);
-                    let quick = simulate(&profile, trouble, hours, seed, Pace::Quick);
-                    assert_eq!(full, quick, "{} {trouble:?} {seed}", profile.name);
-                    sum += quick;
-                }
-            }
-        }
-        assert!(sum.ours.wrong > 0 && sum.peer.wrong > 0 && sum.outages > 0 && sum.transitions > 0, "{sum:?}");
     }
 }

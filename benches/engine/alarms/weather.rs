@@ -170,35 +170,3 @@ pub fn forecast(trouble: Trouble, hours: u32, random: &mut Rng) -> Vec<Fault> {
     faults.sort_by_key(|fault| fault.from);
     faults
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_fails_at_random_fails_as_often_as_it_says() {
-        let share = |trouble: Trouble| {
-            let mut random = Rng::with_seed(1);
-            let failures = (0..100_000).filter(|_| trouble.everyday(random.u32(..), 5_000_000).0 != EvidenceClass::Ok);
-            failures.count()
-        };
-        for (trouble, expected) in
-            [(Trouble::Random(1), 1_000), (Trouble::Random(20), 20_000), (Trouble::Slow, 13_534), (ROWS[0], 0)]
-        {
-            assert!(share(trouble).abs_diff(expected) <= expected / 20, "{trouble:?}: {}", share(trouble));
-        }
-    }
-
-    #[test]
-    fn every_hour_has_its_trouble_and_one_in_ten_an_outage_apart_from_it() {
-        for trouble in ROWS.into_iter().filter(|trouble| trouble.has_calm()) {
-            let faults = forecast(trouble, 1_000, &mut Rng::with_seed(2));
-            let (outages, troubles): (Vec<_>, Vec<_>) = faults.iter().partition(|fault| fault.is_outage);
-            assert_eq!(troubles.len(), 1_000, "{trouble:?}");
-            assert!((60..140).contains(&outages.len()), "{trouble:?}: {}", outages.len());
-            let overlaps = |a: &Fault, b: &Fault| a.from < b.until && b.from < a.until;
-            let is_met = outages.iter().any(|outage| troubles.iter().any(|trouble| overlaps(outage, trouble)));
-            assert_eq!(is_met, matches!(trouble, Trouble::CutOff(_)), "{trouble:?}");
-        }
-    }
-}
