@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{chart, Fleet, Overrides, Scenario, Simulation, is_scenario, json, parse, prepare, table};
+use super::{Fleet, Overrides, Scenario, Simulation, chart, is_scenario, json, parse, prepare, table};
 use crate::cli::{SimulateArguments, SimulationFormat};
 use crate::manifests::{self, Manifest, Objects};
 

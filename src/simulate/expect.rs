@@ -33,13 +33,20 @@ enum Subject {
     Backend { backend: usize, health: Option<Health>, class: Option<EvidenceClass> },
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+enum WantedHold {
+    #[default]
+    Any,
+    None,
+    Of(HoldReason),
+}
+
 #[derive(Clone, Debug, Default)]
 struct WantedRoute {
     active: Option<String>,
     shares: Option<BTreeMap<String, u8>>,
     state: Option<State>,
-    /// `Some(None)`: no hold.
-    hold: Option<Option<HoldReason>>,
+    hold: WantedHold,
     unplaced: Option<u8>,
 }
 
@@ -72,7 +79,11 @@ pub(super) fn prepare(
         if at > end { Err(format!("{} is after the end", clock(after))) } else { Ok(at) }
     };
     let pair = |[from, until]: [Span; 2]| {
-        if from > until { Err("the first time is after the second".to_owned()) } else { Ok((time(from)?, time(until)?)) }
+        if from > until {
+            Err("the first time is after the second".to_owned())
+        } else {
+            Ok((time(from)?, time(until)?))
+        }
     };
     let (when, when_text) = match (given.at, given.between, given.within) {
         (Some(at), None, None) => (When::At(time(at)?), format!("at {}", clock(at.0))),
@@ -128,14 +139,14 @@ fn route_subject(given: &Expectation, fleet: &Fleet, name: &str, when: When) -> 
         texts.push(state.clone());
     }
     if let Some(hold) = &given.hold {
-        wanted.hold = Some(match (hold.as_str(), HoldReason::from_name(hold)) {
-            ("None", _) => None,
-            (_, Some(reason)) => Some(reason),
+        wanted.hold = match (hold.as_str(), HoldReason::from_name(hold)) {
+            ("None", _) => WantedHold::None,
+            (_, Some(reason)) => WantedHold::Of(reason),
             (_, None) => {
                 let known = HoldReason::ALL.map(HoldReason::as_str).join(", ");
                 return Err(format!("{hold} is no hold; there is None, {known}"));
             }
-        });
+        };
         texts.push(format!("hold {hold}"));
     }
     if let Some(unplaced) = given.unplaced {
@@ -177,8 +188,7 @@ fn backend_subject(given: &Expectation, fleet: &Fleet, name: &str) -> Result<(Su
         })
     });
     let (health, class) = (health.transpose()?, class.transpose()?);
-    let texts: Vec<_> =
-        [health.map(Health::as_str), class.map(EvidenceClass::as_str)].into_iter().flatten().collect();
+    let texts: Vec<_> = [health.map(Health::as_str), class.map(EvidenceClass::as_str)].into_iter().flatten().collect();
     if texts.is_empty() {
         return Err("nothing is expected: set health or class".to_owned());
     }
@@ -190,8 +200,10 @@ impl Check {
     pub(super) fn check(&self, simulation: &Simulation, timeline: &Timeline) -> Checked {
         let (is_met, found) = match &self.of {
             Subject::Route { route, wanted, transitions } => {
-                let views: Vec<_> =
-                    views(timeline, *route).into_iter().map(|(at, view)| (at, wanted.fits(view), view_text(view))).collect();
+                let views: Vec<_> = views(timeline, *route)
+                    .into_iter()
+                    .map(|(at, view)| (at, wanted.fits(view), view_text(view)))
+                    .collect();
                 let (is_met, found) = self.when.check(simulation, &views);
                 match transitions.map(|wanted| (wanted, self.transitions(timeline, *route))) {
                     Some((wanted, counted)) => (is_met && counted == wanted, format!("{counted} transitions; {found}")),
@@ -209,7 +221,9 @@ impl Check {
                             let text = format!("{} ({})", change.health.as_str(), change.class.as_str());
                             Some((entry.at, fits, text))
                         }
-                        What::Event { .. } | What::Verdict(_) | What::Route(_) | What::Storm(_) | What::Suspects(_) => None,
+                        What::Event { .. } | What::Verdict(_) | What::Route(_) | What::Storm(_) | What::Suspects(_) => {
+                            None
+                        }
                     })
                     .collect();
                 self.when.check(simulation, &verdicts)
@@ -219,14 +233,12 @@ impl Check {
     }
 
     fn transitions(&self, timeline: &Timeline, route: usize) -> usize {
-        let (from, until) = match self.when {
-            When::At(until) => (Timestamp::from_micros(i64::MIN), until),
-            When::Between(from, until) | When::Within(from, until) => (from, until),
+        let is_in_time = |at: Timestamp| match self.when {
+            When::At(until) => at <= until,
+            When::Between(from, until) | When::Within(from, until) => from <= at && at < until,
         };
         let is_counted = |entry: &&super::timeline::Entry| match &entry.what {
-            What::Route(change) => {
-                change.route == route && change.transition.is_some() && (from..=until).contains(&entry.at)
-            }
+            What::Route(change) => change.route == route && change.transition.is_some() && is_in_time(entry.at),
             What::Event { .. } | What::Verdict(_) | What::Storm(_) | What::Suspects(_) => false,
         };
         timeline.entries.iter().filter(is_counted).count()
@@ -238,12 +250,16 @@ impl When {
     fn check(self, simulation: &Simulation, states: &[(Timestamp, bool, String)]) -> (bool, String) {
         let at = |at: Timestamp| states.iter().rfind(|(since, ..)| *since <= at);
         let text = |state: Option<&(Timestamp, bool, String)>| {
-            state.map_or_else(|| "nothing is known".to_owned(), |(since, _, what)| format!("{what} since {}", simulation.after(*since)))
+            state.map_or_else(
+                || "nothing is known".to_owned(),
+                |(since, _, what)| format!("{what} since {}", simulation.after(*since)),
+            )
         };
-        let during = |from, until| states.iter().filter(move |(since, ..)| *since > from && *since <= until);
+        let during = |from, until| states.iter().filter(move |(since, ..)| *since >= from && *since < until);
         match self {
             Self::At(moment) => (at(moment).is_some_and(|(_, fits, _)| *fits), text(at(moment))),
             Self::Between(from, until) => {
+                // What changes with the first moment counts, what changes with the last does not.
                 let mut all = at(from).into_iter().chain(during(from, until));
                 match all.find(|(_, fits, _)| !fits) {
                     Some(other) => (false, text(Some(other))),
@@ -251,16 +267,15 @@ impl When {
                 }
             }
             Self::Within(from, until) => {
-                if at(from).is_some_and(|(_, fits, _)| *fits) {
-                    return (false, format!("it was so before: {}", text(at(from))));
+                let before = states.iter().rfind(|(since, ..)| *since < from);
+                if before.is_some_and(|(_, fits, _)| *fits) {
+                    return (false, format!("it was so before: {}", text(before)));
                 }
-                match during(from, until).find(|(_, fits, _)| *fits) {
-                    Some(found) => (true, text(Some(found))),
-                    None => {
-                        let later = states.iter().find(|(since, fits, _)| *fits && *since > until);
-                        (false, later.map_or_else(|| text(at(until)), |later| format!("only later: {}", text(Some(later)))))
-                    }
+                if let Some(found) = during(from, until).find(|(_, fits, _)| *fits) {
+                    return (true, text(Some(found)));
                 }
+                let later = states.iter().find(|(since, fits, _)| *fits && *since >= until);
+                (false, later.map_or_else(|| text(at(until)), |later| format!("only later: {}", text(Some(later)))))
             }
         }
     }
@@ -268,11 +283,18 @@ impl When {
 
 impl WantedRoute {
     fn fits(&self, view: &RouteView) -> bool {
-        let shares = || view.shares.iter().filter(|share| share.percent > 0).map(|share| (share.backend.to_string(), share.percent));
+        let shares = || {
+            view.shares.iter().filter(|share| share.percent > 0).map(|share| (share.backend.to_string(), share.percent))
+        };
+        let is_held_as_wanted = match self.hold {
+            WantedHold::Any => true,
+            WantedHold::None => view.hold.is_none(),
+            WantedHold::Of(reason) => view.hold.is_some_and(|hold| hold.reason == reason),
+        };
         self.active.as_ref().is_none_or(|active| view.active().is_some_and(|found| **found == **active))
             && self.shares.as_ref().is_none_or(|wanted| *wanted == shares().collect())
             && self.state.is_none_or(|state| state == view.state)
-            && self.hold.is_none_or(|hold| hold == view.hold.map(|hold| hold.reason))
+            && is_held_as_wanted
             && self.unplaced.is_none_or(|unplaced| unplaced == view.unplaced)
     }
 }

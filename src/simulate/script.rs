@@ -27,6 +27,8 @@ pub(super) struct Script {
     in_force: Vec<usize>,
     /// When that changes.
     next_turn: Timestamp,
+    /// Whether anything of it is left to chance, or mail tells something.
+    is_restless: bool,
     well: Arc<str>,
     /// By timeout.
     too_late: Vec<(Duration, Arc<str>)>,
@@ -109,10 +111,22 @@ pub(super) struct Act {
 #[derive(Clone, Debug)]
 pub(super) enum Deed {
     /// An event begins or ends: for the timeline.
-    Note { event: usize, is_over: bool },
-    Suspend { backend: usize, is_suspended: bool },
-    Limit { backend: usize, quota_left: Option<u32> },
-    Ask { route: usize, request: Request },
+    Note {
+        event: usize,
+        is_over: bool,
+    },
+    Suspend {
+        backend: usize,
+        is_suspended: bool,
+    },
+    Limit {
+        backend: usize,
+        quota_left: Option<u32>,
+    },
+    Ask {
+        route: usize,
+        request: Request,
+    },
 }
 
 /// Mail that is refused, and what becomes known of it.
@@ -160,9 +174,21 @@ impl Script {
             timeouts,
             in_force: vec![],
             next_turn: Timestamp::from_micros(i64::MIN),
+            is_restless: false,
             well: "250 ready".into(),
             too_late,
         }
+    }
+
+    /// Looks what is in force from now on.
+    fn turn(&mut self, at: Timestamp) {
+        let is_now = |from: Timestamp, until: Timestamp| from <= at && at < until;
+        let faults = self.faults.iter().enumerate();
+        self.in_force.clear();
+        self.in_force.extend(faults.filter(|(_, fault)| is_now(fault.from, fault.until)).map(|(index, _)| index));
+        self.is_restless = self.in_force.iter().any(|index| self.faults[*index].percent < 100)
+            || self.restless.iter().any(|(from, until)| is_now(*from, *until));
+        self.next_turn = turn_after(&self.turns, at);
     }
 
     /// Whether a fault hits a round of a stream, by chance.
@@ -170,10 +196,7 @@ impl Script {
         let percent = self.faults[fault].percent;
         let place = [fault, stream.observer, stream.backend, stream.probe];
         percent >= 100
-            || place
-                .into_iter()
-                .fold(self.draw, |draw, position| draw.of(position as u64))
-                .fraction(round)
+            || place.into_iter().fold(self.draw, |draw, position| draw.of(position as u64)).fraction(round)
                 < f64::from(percent) / 100.0
     }
 }
@@ -181,10 +204,7 @@ impl Script {
 impl Source for Script {
     fn answer(&mut self, stream: Stream, round: u64, at: Timestamp) -> Answer {
         if at >= self.next_turn {
-            let is_in_force = |fault: &&Fault| fault.from <= at && at < fault.until;
-            self.in_force.clear();
-            self.in_force.extend(self.faults.iter().enumerate().filter(|(_, fault)| is_in_force(fault)).map(|(n, _)| n));
-            self.next_turn = turn_after(&self.turns, at);
+            self.turn(at);
         }
         let probe = self.first_probes[stream.backend] + stream.probe;
         let timeout = self.timeouts[probe];
@@ -207,7 +227,9 @@ impl Source for Script {
         }
         match end {
             Some((_, class, true, message)) => Answer { class, elapsed: timeout, message: message.clone() },
-            Some((_, class, false, message)) if elapsed < timeout => Answer { class, elapsed, message: message.clone() },
+            Some((_, class, false, message)) if elapsed < timeout => {
+                Answer { class, elapsed, message: message.clone() }
+            }
             None if elapsed < timeout => Answer { class: EvidenceClass::Ok, elapsed, message: self.well.clone() },
             Some(_) | None => {
                 let message = self.too_late.iter().find(|(of, _)| *of == timeout).map(|(_, message)| message.clone());
@@ -217,9 +239,7 @@ impl Source for Script {
     }
 
     fn constant_until(&self, at: Timestamp) -> Timestamp {
-        let is_by_chance = |fault: &Fault| fault.percent < 100 && fault.from <= at && at < fault.until;
-        let is_restless = |(from, until): &(Timestamp, Timestamp)| *from <= at && at < *until;
-        if self.faults.iter().any(is_by_chance) || self.restless.iter().any(is_restless) { at } else { turn_after(&self.turns, at) }
+        if self.is_restless || at >= self.next_turn { at } else { self.next_turn }
     }
 }
 

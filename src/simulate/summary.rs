@@ -70,9 +70,10 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
         for share in &view.shares {
             let part = f64::from(share.percent) / 100.0;
             *summary.shares.entry(share.backend.clone()).or_default() += lasted.as_secs_f64() * part / total;
-            let backend = &simulation.fleet.routes[route].backends.iter().find(|backend| {
-                simulation.fleet.backends[**backend].key.name == share.backend
-            });
+            let backend = &simulation.fleet.routes[route]
+                .backends
+                .iter()
+                .find(|backend| simulation.fleet.backends[**backend].key.name == share.backend);
             if let Some(backend) = backend {
                 summary.refused += refused(simulation, **backend, *from, until).mul_f64(part);
             }

@@ -45,11 +45,15 @@ pub fn table(simulation: &Simulation, outcome: &Outcome) -> String {
 fn write_summary(text: &mut String, name: &str, summary: &RouteSummary) {
     let shares: Vec<_> =
         summary.shares.iter().map(|(backend, part)| format!("{backend} {:.1} %", part * 100.0)).collect();
-    let slowest = summary.slowest_failover.map_or_else(String::new, |slowest| {
-        format!(" (the slowest {} after the first evidence)", length(slowest))
-    });
+    let slowest = summary
+        .slowest_failover
+        .map_or_else(String::new, |slowest| format!(" (the slowest {} after the first evidence)", length(slowest)));
     let _ = writeln!(text, "route {name}");
-    let _ = writeln!(text, "  transitions          {} failovers{slowest}, {} failbacks", summary.failovers, summary.failbacks);
+    let _ = writeln!(
+        text,
+        "  transitions          {} failovers{slowest}, {} failbacks",
+        summary.failovers, summary.failbacks
+    );
     let _ = writeln!(text, "  mail went to         {}", shares.join(", "));
     for (what, lasted) in [
         ("no way out known for", summary.none_healthy),

@@ -29,7 +29,8 @@ pub(super) fn length(of: Duration) -> String {
     }
     let seconds = of.as_secs() + u64::from(of.subsec_millis() >= 500);
     let units = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let parts: Vec<_> = units.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    let parts: Vec<_> =
+        units.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
     parts.join(" ")
 }
 
@@ -60,14 +61,17 @@ impl Simulation {
             },
             What::Verdict(VerdictChange { backend, health, class, is_throttled, message }) => Line {
                 subject: self.fleet.backend_name(*backend),
-                change: match (*class, is_throttled) {
-                    (_, true) => format!("{}, throttled", health.as_str()),
-                    (_, false) => health.as_str().to_owned(),
+                change: if *is_throttled {
+                    format!("{}, throttled", health.as_str())
+                } else {
+                    health.as_str().to_owned()
                 },
-                why: match class {
-                    EvidenceClass::Ok => message.to_string(),
-                    class if message.is_empty() => class.as_str().to_owned(),
-                    class => format!("{}: {message}", class.as_str()),
+                why: if *class == EvidenceClass::Ok {
+                    message.to_string()
+                } else if message.is_empty() {
+                    class.as_str().to_owned()
+                } else {
+                    format!("{}: {message}", class.as_str())
                 },
             },
             What::Route(change) => Line {
@@ -84,11 +88,9 @@ impl Simulation {
                     String::new()
                 },
             },
-            What::Suspects(suspects) if suspects.is_empty() => Line {
-                subject: "fleet".to_owned(),
-                change: "nobody is suspect".to_owned(),
-                why: String::new(),
-            },
+            What::Suspects(suspects) if suspects.is_empty() => {
+                Line { subject: "fleet".to_owned(), change: "nobody is suspect".to_owned(), why: String::new() }
+            }
             What::Suspects(suspects) => Line {
                 subject: "fleet".to_owned(),
                 change: format!("{} suspect", self.observer_names(suspects).join(", ")),
@@ -119,7 +121,8 @@ impl Simulation {
         if before.is_none_or(|before| before.state != change.view.state) {
             parts.push(change.view.state.as_str().to_owned());
         }
-        if before.is_none_or(|before| (&before.shares, before.unplaced) != (&change.view.shares, change.view.unplaced)) {
+        if before.is_none_or(|before| (&before.shares, before.unplaced) != (&change.view.shares, change.view.unplaced))
+        {
             parts.push(change.view.shares_text());
         }
         if before.map_or(change.view.hold.is_some(), |before| before.hold != change.view.hold) {
@@ -132,7 +135,9 @@ impl Simulation {
         match hold {
             None => "no hold".to_owned(),
             Some(Hold { reason, until: None }) => format!("hold {}", reason.as_str()),
-            Some(Hold { reason, until: Some(until) }) => format!("hold {} until {}", reason.as_str(), self.after(until)),
+            Some(Hold { reason, until: Some(until) }) => {
+                format!("hold {} until {}", reason.as_str(), self.after(until))
+            }
         }
     }
 
@@ -167,7 +172,10 @@ mod tests {
             (250, "0:00:00.2", "250ms"),
         ];
         for (millis, since, long) in cases {
-            assert_eq!((clock(Duration::from_millis(millis)), length(Duration::from_millis(millis))), (since.into(), long.into()));
+            assert_eq!(
+                (clock(Duration::from_millis(millis)), length(Duration::from_millis(millis))),
+                (since.into(), long.into())
+            );
         }
     }
 }

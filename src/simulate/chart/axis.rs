@@ -55,12 +55,8 @@ mod tests {
 
     #[test]
     fn ticks_are_few_and_at_times_that_people_count_in() {
-        let cases = [
-            (90, "0:00:00 0:00:10", 10),
-            (7200, "0:00 0:10", 13),
-            (86_400, "0:00 2:00", 13),
-            (604_800, "0 d 1 d", 8),
-        ];
+        let cases =
+            [(90, "0:00:00 0:00:10", 10), (7200, "0:00 0:10", 13), (86_400, "0:00 2:00", 13), (604_800, "0 d 1 d", 8)];
         for (seconds, first, count) in cases {
             let start = Timestamp::from_micros(0);
             let axis = Axis::new(start, start + Duration::from_secs(seconds), 0.0, 100.0);
