@@ -11,7 +11,7 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
 	$(CARGO) test --workspace --locked

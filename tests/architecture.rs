@@ -94,10 +94,17 @@ fn what_replicas_tell_one_another_is_pure_but_for_the_tasks_that_carry_it() {
 }
 
 #[test]
+fn a_simulation_touches_no_network_and_no_clock() {
+    let forbidden =
+        ["kube::Client", "tokio", "async ", "Instant", "SystemTime", "std::net::Tcp", "fastrand::f64", "fastrand::u64"];
+    assert_eq!(offences("src/simulate", &forbidden), Vec::<String>::new());
+}
+
+#[test]
 fn nobody_decides_outside_the_engine() {
     let deciders = offences("src", &["decide("]);
-    // What is explained is told to people, and an input to nothing.
-    let askers = ["src/engine/", "src/controller/route.rs", "src/explain/account.rs"];
+    // What is explained or simulated is told to people, and an input to nothing.
+    let askers = ["src/engine/", "src/controller/route.rs", "src/explain/account.rs", "src/simulate/world/"];
     let allowed = |decider: &String| askers.iter().any(|asker| decider.contains(asker));
     assert!(deciders.iter().all(allowed), "{deciders:#?}");
 }
