@@ -48,11 +48,10 @@ fn rows(divisor: usize) -> Vec<Row> {
     let of_default = ROWS.map(|trouble| row(Profile::default_policy, trouble, 100_000));
     let of_fast = ROWS.map(|trouble| {
         let hours = match trouble {
-            Trouble::Blip(_) => 250_000,
-            Trouble::Random(percent) if percent < 10 => 40_000,
-            Trouble::Random(_) => 10_000,
-            Trouble::Slow => 5_000,
-            Trouble::Resolver(_) | Trouble::CutOff(_) | Trouble::AllAtOnce(_) => 60_000,
+            Trouble::Blip(_) => 275_000,
+            Trouble::Random(percent) => 30_000 / usize::try_from(percent).unwrap_or(1).isqrt().max(1),
+            Trouble::Slow => 3_000,
+            Trouble::Resolver(_) | Trouble::CutOff(_) | Trouble::AllAtOnce(_) => 45_000,
         };
         row(Profile::fast, trouble, hours)
     });
