@@ -25,9 +25,9 @@ impl Server {
         self.health >= RISE
     }
 
-    /// Whether another passed check would change nothing.
-    pub fn is_at_rest(self) -> bool {
-        self.health == Self::FULL
+    /// Whether another such check would change nothing.
+    pub fn is_settled(self, passed: bool) -> bool {
+        self.health == if passed { Self::FULL } else { 0 }
     }
 
     /// A failure of one that is down, or that brings it down, and a success of one that is up, each begin the count anew.
@@ -53,10 +53,6 @@ pub struct Balancer {
 impl Balancer {
     pub fn new() -> Self {
         Self { servers: [Server::up(); 2] }
-    }
-
-    pub fn is_at_rest(&self) -> bool {
-        self.servers.iter().all(|server| server.is_at_rest())
     }
 
     /// The server that connections go to: the primary whenever it is up.

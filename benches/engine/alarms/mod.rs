@@ -37,8 +37,8 @@ struct Row {
     days: usize,
 }
 
-/// Two million route-hours. The fast policy has fifty times as many probes an hour, so rows without calm get fewer of its hours, and those
-/// with calm more.
+/// Two million route-hours. The fast policy has fifty times as many probes an hour, so that rows without stretches to skip get fewer of its
+/// hours, and the others more.
 fn rows(divisor: usize) -> Vec<Row> {
     let row = |profile: fn() -> Profile, trouble: Trouble, hours: usize| Row {
         profile: profile(),
@@ -48,11 +48,10 @@ fn rows(divisor: usize) -> Vec<Row> {
     let of_default = ROWS.map(|trouble| row(Profile::default_policy, trouble, 100_000));
     let of_fast = ROWS.map(|trouble| {
         let hours = match trouble {
-            Trouble::Blip(_) => 250_000,
-            Trouble::Random(percent) if percent < 10 => 60_000,
-            Trouble::Random(_) | Trouble::CutOff(_) | Trouble::AllAtOnce(_) => 30_000,
-            Trouble::Slow => 10_000,
-            Trouble::Resolver(_) => 40_000,
+            Trouble::Blip(_) => 275_000,
+            Trouble::Random(percent) => 30_000 / usize::try_from(percent).unwrap_or(1).isqrt().max(1),
+            Trouble::Slow => 3_000,
+            Trouble::Resolver(_) | Trouble::CutOff(_) | Trouble::AllAtOnce(_) => 45_000,
         };
         row(Profile::fast, trouble, hours)
     });

@@ -8,9 +8,9 @@ use mail_failover_operator::engine::{
     Candidate, Evidence, Fleet, Health, HoldReason, Memory, News, Observer, Sighting, Situation, Transition, decide,
 };
 use mail_failover_operator::model::{
-    Backend, Depth, Destination, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome, Probe as ProbeSpec,
-    ProbeKey, ProbeReport, Resolution, Route, SmtpHost, Stage, Strategy, Thresholds, Timestamp, Tls, TlsMode, Traffic,
-    TrustAnchors,
+    Backend, Depth, Destination, Effect, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome,
+    Probe as ProbeSpec, ProbeKey, ProbeReport, Resolution, Route, SmtpHost, Stage, Strategy, Thresholds, Timestamp,
+    Tls, TlsMode, Traffic, TrustAnchors,
 };
 
 use super::probes::Probe;
@@ -28,14 +28,23 @@ pub struct Ours {
     evidence: Vec<[Evidence; 2]>,
     /// One for each backend, filled in anew each time.
     reports: [ProbeReport; 2],
-    newest: Vec<[u64; 2]>,
-    is_well: Vec<[bool; 2]>,
+    latest: Vec<[Latest; 2]>,
     stale_at: Vec<[i64; 2]>,
     other: Arc<str>,
     fleet: Fleet,
     suspects: BTreeSet<Observer>,
     memory: Memory,
     wake_at: Option<Timestamp>,
+}
+
+/// The newest results of a probe.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latest {
+    sequence: u64,
+    class: Option<EvidenceClass>,
+    /// So many in a row were of that class.
+    run: u32,
+    health: Option<Health>,
 }
 
 /// What follows from an observation.
@@ -72,8 +81,7 @@ impl Ours {
             backends,
             evidence: (0..observers).map(|_| [tracked(), tracked()]).collect(),
             reports,
-            newest: vec![[0; 2]; observers],
-            is_well: vec![[false; 2]; observers],
+            latest: vec![[Latest::default(); 2]; observers],
             stale_at: vec![[i64::MAX; 2]; observers],
             other: "replica-1".into(),
             fleet: Fleet::default(),
@@ -94,12 +102,21 @@ impl Ours {
         self.wake_at.map_or(i64::MAX, Timestamp::as_micros).min(stale_at)
     }
 
-    /// Whether further successes change nothing until then: everyone sees everything healthy, the latest conclusive result of each probe
-    /// is a success, and nothing awaits a confirmation. A success then only renews when the backend was last seen alive.
-    pub fn is_at_rest(&self) -> bool {
-        self.is_well.iter().flatten().all(|is_well| *is_well)
-            && self.suspects.is_empty()
-            && self.memory.held_by != Some(HoldReason::AwaitingConfirmation)
+    /// Whether further results of this class change nothing: a success of what is Healthy and succeeded last, or a failure of what is
+    /// Unhealthy, by as many failures of this class as would make it the cause. Such a result only renews when the backend was last seen
+    /// alive, confirmed or dead, and counts on.
+    pub fn is_settled(&self, observer: usize, backend: usize, class: EvidenceClass) -> bool {
+        let latest = &self.latest[observer][backend];
+        latest.class == Some(class)
+            && match class.effect() {
+                Effect::Success => latest.health == Some(Health::Healthy) && !self.awaits_confirmation(),
+                Effect::Failure => latest.health == Some(Health::Unhealthy) && latest.run > self.thresholds.failure,
+                Effect::Neutral => false,
+            }
+    }
+
+    fn awaits_confirmation(&self) -> bool {
+        self.memory.held_by == Some(HoldReason::AwaitingConfirmation)
     }
 
     pub fn observe(&mut self, observer: usize, backend: usize, probe: &Probe) -> Consequence {
@@ -112,17 +129,20 @@ impl Ours {
         report.outcome.elapsed = Duration::from_micros((probe.finish - probe.start).unsigned_abs());
         let evidence = &mut self.evidence[observer][backend];
         let news = evidence.observe(report, now);
-        if probe.sequence > self.newest[observer][backend] {
-            self.newest[observer][backend] = probe.sequence;
-            let is_success = probe.class == EvidenceClass::Ok;
-            self.is_well[observer][backend] = is_success
-                && evidence.sighting(self.thresholds, now).is_some_and(|sighting| sighting.health == Health::Healthy);
+        let latest = &mut self.latest[observer][backend];
+        if probe.sequence > latest.sequence {
+            let run = if latest.class == Some(probe.class) { latest.run + 1 } else { 1 };
+            let health = match news {
+                News::Turned => evidence.sighting(self.thresholds, now).map(|sighting| sighting.health),
+                News::Answered | News::Nothing => latest.health,
+            };
+            *latest = Latest { sequence: probe.sequence, class: Some(probe.class), run, health };
             // Only where nothing is learnt can evidence get stale: conclusive results come every interval.
             let may_get_stale = probe.class == EvidenceClass::Inconclusive;
             let stale_at = evidence.next_change_at(now).filter(|_| may_get_stale);
             self.stale_at[observer][backend] = stale_at.map_or(i64::MAX, Timestamp::as_micros);
         }
-        let awaits = self.memory.held_by == Some(HoldReason::AwaitingConfirmation);
+        let awaits = self.awaits_confirmation();
         match (observer, news) {
             (0, News::Turned) => Consequence { transition: self.turned(now), is_to_be_told: false },
             (0, News::Answered) if awaits => Consequence { transition: self.decide(now), is_to_be_told: false },
@@ -153,6 +173,7 @@ impl Ours {
         for (observer, stale_at) in self.stale_at.iter_mut().enumerate() {
             for (backend, stale_at) in stale_at.iter_mut().enumerate().filter(|(_, stale_at)| **stale_at <= at) {
                 *stale_at = i64::MAX;
+                self.latest[observer][backend].health = Some(Health::Unknown);
                 is_to_be_told[backend] |= observer > 0;
             }
         }

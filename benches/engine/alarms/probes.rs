@@ -79,9 +79,17 @@ impl Stream {
         self.known(start, start + took, class)
     }
 
-    /// One that succeeded a while before this moment.
-    pub fn success_before(&mut self, at: i64) -> Probe {
-        self.known(at - self.interval / 2 - QUICK, at - self.interval / 2, EvidenceClass::Ok)
+    /// What all probes say that begin now, apart from what is so every day.
+    pub fn expected(&self, faults: &[Fault], now: i64) -> EvidenceClass {
+        let mut begun = faults.iter().take_while(|fault| fault.from < now + QUICK);
+        let fault = begun.find(|fault| fault.meets(self.observer, self.backend, now));
+        fault.map_or(EvidenceClass::Ok, |fault| fault.class)
+    }
+
+    /// One whose result is known a while before this moment.
+    pub fn before(&mut self, at: i64, class: EvidenceClass) -> Probe {
+        let took = if is_silent(class) { self.timeout } else { QUICK };
+        self.known(at - self.interval / 2 - took, at - self.interval / 2, class)
     }
 
     fn known(&mut self, start: i64, finish: i64, class: EvidenceClass) -> Probe {

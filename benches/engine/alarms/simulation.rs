@@ -1,12 +1,12 @@
 //! One route through some hours of virtual time, by the engine and by the peer, on the same probes.
 //!
-//! Full simulation tells the engine every result. The quick one leaves out successes at rest: when everyone sees everything healthy, the
-//! latest conclusive result of each probe is a success, and nothing is in flight. Then a success only renews when the backend was last
-//! seen alive and confirmed, which the latest one does as well, so that one is told before anything else happens.
+//! Full simulation tells the engine every result. The quick one leaves out those that change nothing (`Ours::is_settled`), in stretches in
+//! which every probe of every observer can only have such results. They only renew when a backend was last seen alive, confirmed or
+//! dead, which the latest one does as well, so one more is told before anything else happens (in both, that both go on from the same).
 //!
 //! * Where probes fail at random, each probe is drawn in both, so both meet the same failures at the same moments.
-//! * Where a row has calm, the schedules begin anew at a random phase shortly before the next fault in both, and the probes of the calm
-//!   stretch are drawn in the full one only. Phases that drift are uniform after minutes anyway.
+//! * Where they do not, the schedules begin anew at a random phase shortly before the next fault begins or ends, in both, and the probes
+//!   of the stretch before it are drawn in the full one only. Phases that drift are uniform after minutes anyway.
 //!
 //! `skipping_changes_no_count` (`tests/engine_benches.rs`) compares the two.
 
@@ -58,7 +58,7 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Whether successes at rest are told to the engine, too.
+/// Whether results that change nothing are told to the engine, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     Full,
@@ -143,33 +143,44 @@ impl Simulation {
 
     fn run(&mut self) {
         while self.now < self.end {
-            if self.is_at_rest() {
-                match (self.trouble.has_calm(), self.pace) {
-                    (true, _) => self.pass_calm(),
-                    (false, Pace::Quick) => self.skim(),
-                    (false, Pace::Full) => {}
-                }
+            match (self.trouble.has_calm(), self.pace) {
+                (true, _) => self.pass_calm(),
+                (false, Pace::Quick) => self.skim(),
+                (false, Pace::Full) => {}
             }
             self.step(self.end);
         }
     }
 
-    /// Nothing is in flight, and a success would change nothing.
-    fn is_at_rest(&self) -> bool {
-        self.pending.is_empty() && self.peer.is_at_rest() && self.ours.is_at_rest()
+    /// Whether each probe's result has changed nothing the last time and would change nothing again, until a fault begins or ends.
+    fn is_settled(&self) -> bool {
+        let faults = &self.faults[self.past..];
+        self.streams.iter().all(|stream| {
+            let class = stream.expected(faults, self.now);
+            let is_expected = |event: &Event| match event {
+                Event::Result { stream: of, probe } => {
+                    (self.streams[*of].observer, self.streams[*of].backend) != (stream.observer, stream.backend)
+                        || probe.class == class
+                }
+                Event::Told { .. } => false,
+            };
+            self.ours.is_settled(stream.observer, stream.backend, class)
+                && (stream.observer > 0 || self.peer.servers[stream.backend].is_settled(class == EvidenceClass::Ok))
+                && self.pending.iter().all(|(_, event)| is_expected(event))
+        })
     }
 
-    /// Until then only the results of probes matter, and no fault meets one. `None` while a fault lasts.
-    fn undisturbed_until(&mut self) -> Option<i64> {
+    /// Until then no fault begins or ends, and no timer or deadline does.
+    fn undisturbed_until(&mut self) -> i64 {
         // One that is over may still be in flight, or be what a decision is about.
         while self.faults.get(self.past).is_some_and(|fault| fault.until + 2 * self.timeout < self.now) {
             self.past += 1;
         }
-        let ahead = self.faults[self.past..].iter().find(|fault| fault.until > self.now);
-        let fault = ahead.map_or(i64::MAX, |fault| fault.from - QUICK);
-        let deadline = self.deadlines.last().map_or(i64::MAX, |(at, _)| *at);
-        let until = fault.min(deadline).min(self.wakes_at).min(self.end);
-        (until > self.now).then_some(until)
+        let begun = self.faults[self.past..].iter().take_while(|fault| fault.from - QUICK < self.now);
+        let next = self.faults[self.past..].iter().find(|fault| fault.from - QUICK >= self.now);
+        let ends = begun.map(|fault| fault.until).filter(|until| *until > self.now);
+        let changes = ends.chain(next.map(|fault| fault.from - QUICK)).chain(self.deadlines.last().map(|(at, _)| *at));
+        changes.fold(self.wakes_at.min(self.end), i64::min)
     }
 
     /// The next thing that happens before `until`; the time is then that of it.
@@ -278,38 +289,44 @@ impl Simulation {
 
     /// Goes to shortly before the next thing that matters, if that is far enough.
     fn pass_calm(&mut self) {
-        let Some(until) = self.undisturbed_until().map(|until| until - 3 * self.interval - self.timeout) else {
-            return;
-        };
-        if until < self.now + 3 * self.interval + self.timeout {
+        let slack = 3 * self.interval + self.timeout;
+        let until = self.undisturbed_until() - slack;
+        if until < self.now + slack || !self.is_settled() {
             return;
         }
+        let expected: Vec<_> =
+            self.streams.iter().map(|stream| stream.expected(&self.faults[self.past..], self.now)).collect();
         if self.pace == Pace::Full {
             let after: Vec<_> = self.streams.iter().map(|stream| stream.random.clone()).collect();
             self.streams.iter_mut().for_each(|stream| stream.random = self.random.fork());
             while self.now < until {
                 self.step(until);
             }
-            while let Some((at, event)) = self.pending.pop() {
-                self.now = self.now.max(at);
-                self.take(event);
-            }
             self.streams.iter_mut().zip(after).for_each(|(stream, random)| stream.random = random);
         }
-        for stream in 0..self.streams.len() {
-            if self.pace == Pace::Quick {
-                let probe = self.streams[stream].success_before(until);
-                let (observer, backend) = (self.streams[stream].observer, self.streams[stream].backend);
-                self.observe(observer, backend, &probe);
-            }
-            self.streams[stream].begin_anew(until);
+        while let Some((at, event)) = self.pending.pop() {
+            self.now = self.now.max(at);
+            self.take(event);
+        }
+        for (number, class) in expected.into_iter().enumerate() {
+            let probe = self.streams[number].before(until, class);
+            let (observer, backend) = (self.streams[number].observer, self.streams[number].backend);
+            self.observe(observer, backend, &probe);
+            self.streams[number].begin_anew(until);
         }
         self.now = self.now.max(until);
     }
 
     /// Draws probes until one does not succeed, or something else is to happen.
     fn skim(&mut self) {
-        let Some(until) = self.undisturbed_until() else { return };
+        if !self.pending.is_empty() || !self.is_settled() {
+            return;
+        }
+        let until = self.undisturbed_until();
+        let is_fault = self.faults[self.past..].first().is_some_and(|fault| fault.from - QUICK <= self.now);
+        if is_fault {
+            return;
+        }
         let mut latest = [[None; IN_FLIGHT]; 2];
         let mut drawn = [0; 2];
         let at = loop {
