@@ -169,7 +169,7 @@ async fn stable(stage: Arc<Stage>) -> Result<()> {
     let repaired_at = MicroTime(jiff::Timestamp::now());
     let status = wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
     // The first success may have been begun a moment before the repair was over.
-    let earliest = later(&repaired_at, STABLE - Duration::from_millis(500));
+    let earliest = later(&repaired_at, STABLE.saturating_sub(Duration::from_millis(500)));
     ensure!(status.since.as_ref().is_some_and(|since| *since >= earliest), "{earliest:?}: {status:?}");
     play.active(&[("primary", 100)]).await.map(drop)
 }
