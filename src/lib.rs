@@ -12,6 +12,7 @@ pub mod leader;
 pub mod lint;
 pub mod manifests;
 pub mod model;
+pub mod observers;
 pub mod output;
 pub mod probe;
 pub mod simulate;

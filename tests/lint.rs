@@ -17,10 +17,11 @@ fn run(arguments: &[&str]) -> (u8, String, String) {
     (code, String::from_utf8(out).unwrap(), String::from_utf8(errors).unwrap())
 }
 
-/// Folders that hold manifests, however deep.
+/// Folders that hold manifests, however deep. Scenarios are none; their fleets are.
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let is_manifest = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "yaml");
+    let is_manifest =
+        |path: &PathBuf| path.extension().is_some_and(|ending| ending == "yaml") && !folder.ends_with("scenarios");
     let own = entries.iter().any(is_manifest).then(|| folder.to_owned());
     own.into_iter().chain(entries.iter().filter(|path| path.is_dir()).flat_map(|path| folders(path))).collect()
 }

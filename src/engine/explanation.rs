@@ -1,6 +1,6 @@
 //! Why a decision is what it is, in one structure for Events, conditions and commands.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::decision::Course;
@@ -118,11 +118,11 @@ impl Explanation {
             several => format!("mail leaves by {}", names(several)),
         };
         if let Some(transition) = move_.filter(|_| !is_dead) {
-            sentence.push_str(&if transition.reason == TransitionReason::Recovered {
-                format!(", {} has recovered", transition.to)
-            } else {
-                format!(", {} was left: {}", transition.from, transition.reason.as_str())
-            });
+            let Transition { from, to, reason, .. } = transition;
+            let _ = match (*reason == TransitionReason::Recovered, reason.as_str()) {
+                (true, _) => write!(sentence, ", {to} has recovered"),
+                (false, reason) => write!(sentence, ", {from} was left: {reason}"),
+            };
         }
         if let Some(hold) = hold.filter(|hold| hold.reason != HoldReason::NoneHealthy || !is_dead) {
             sentence.push_str("; ");
@@ -195,8 +195,10 @@ fn reasons(course: &Course<'_>, unplaced: u8) -> Vec<Reason> {
         (None, Some(last), Some(lead)) if course.memory.state != State::Preferred && last.to == *lead => {
             reasons.push(Reason::Moved(last.clone()));
         }
-        (None, _, Some(lead)) => reasons.push(Reason::Stays { backend: lead.clone() }),
-        (None, _, None) => {}
+        (None, _, Some(lead)) if course.lead().is_some_and(|lead| lead.health != Health::Unhealthy) => {
+            reasons.push(Reason::Stays { backend: lead.clone() });
+        }
+        (None, _, Some(_) | None) => {}
     }
     reasons.extend(course.hold.map(Reason::Held));
     reasons.extend(course.memory.shares.iter().cloned().map(Reason::Carries));
@@ -255,9 +257,16 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
             (Standing::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
                 prospects.push(Prospect::Recovers {
                     backend: candidate.name.clone(),
-                    successes: policy.thresholds.recovery,
-                    returns_after: (policy.failback.mode == FailbackMode::Automatic && !is_dead_member)
-                        .then(|| holds::soak(policy, &course.memory, candidate)),
+                    // What was never seen fail owes no recovery.
+                    successes: if candidate.class == EvidenceClass::Inconclusive {
+                        1
+                    } else {
+                        policy.thresholds.recovery
+                    },
+                    returns_after: (policy.failback.mode == FailbackMode::Automatic
+                        && !is_dead_member
+                        && !course.members.is_empty())
+                    .then(|| holds::soak(policy, &course.memory, candidate)),
                 });
             }
             (Standing::InService, Health::Healthy) => {}
@@ -361,7 +370,10 @@ impl fmt::Display for Prospect {
                 write!(f, "{backend} turns Unhealthy ({so_far} of {failures} failures in a row): {then}")
             }
             Self::Recovers { backend, successes, returns_after } => {
-                write!(f, "{backend} turns Healthy ({successes} successes in a row)")?;
+                match successes {
+                    1 => write!(f, "{backend} turns Healthy (one success)")?,
+                    _ => write!(f, "{backend} turns Healthy ({successes} successes in a row)")?,
+                }
                 match returns_after {
                     Some(soak) => write!(f, " and stays so for {soak:?}: mail returns to it"),
                     None => Ok(()),

@@ -33,13 +33,20 @@ enum Subject {
     Backend { backend: usize, health: Option<Health>, class: Option<EvidenceClass> },
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+enum WantedHold {
+    #[default]
+    Any,
+    None,
+    Of(HoldReason),
+}
+
 #[derive(Clone, Debug, Default)]
 struct WantedRoute {
     active: Option<String>,
     shares: Option<BTreeMap<String, u8>>,
     state: Option<State>,
-    /// `Some(None)`: no hold.
-    hold: Option<Option<HoldReason>>,
+    hold: WantedHold,
     unplaced: Option<u8>,
 }
 
@@ -132,14 +139,14 @@ fn route_subject(given: &Expectation, fleet: &Fleet, name: &str, when: When) -> 
         texts.push(state.clone());
     }
     if let Some(hold) = &given.hold {
-        wanted.hold = Some(match (hold.as_str(), HoldReason::from_name(hold)) {
-            ("None", _) => None,
-            (_, Some(reason)) => Some(reason),
+        wanted.hold = match (hold.as_str(), HoldReason::from_name(hold)) {
+            ("None", _) => WantedHold::None,
+            (_, Some(reason)) => WantedHold::Of(reason),
             (_, None) => {
                 let known = HoldReason::ALL.map(HoldReason::as_str).join(", ");
                 return Err(format!("{hold} is no hold; there is None, {known}"));
             }
-        });
+        };
         texts.push(format!("hold {hold}"));
     }
     if let Some(unplaced) = given.unplaced {
@@ -226,14 +233,12 @@ impl Check {
     }
 
     fn transitions(&self, timeline: &Timeline, route: usize) -> usize {
-        let (from, until) = match self.when {
-            When::At(until) => (Timestamp::from_micros(i64::MIN), until),
-            When::Between(from, until) | When::Within(from, until) => (from, until),
+        let is_in_time = |at: Timestamp| match self.when {
+            When::At(until) => at <= until,
+            When::Between(from, until) | When::Within(from, until) => from <= at && at < until,
         };
         let is_counted = |entry: &&super::timeline::Entry| match &entry.what {
-            What::Route(change) => {
-                change.route == route && change.transition.is_some() && (from..=until).contains(&entry.at)
-            }
+            What::Route(change) => change.route == route && change.transition.is_some() && is_in_time(entry.at),
             What::Event { .. } | What::Verdict(_) | What::Storm(_) | What::Suspects(_) => false,
         };
         timeline.entries.iter().filter(is_counted).count()
@@ -250,10 +255,11 @@ impl When {
                 |(since, _, what)| format!("{what} since {}", simulation.after(*since)),
             )
         };
-        let during = |from, until| states.iter().filter(move |(since, ..)| *since > from && *since <= until);
+        let during = |from, until| states.iter().filter(move |(since, ..)| *since >= from && *since < until);
         match self {
             Self::At(moment) => (at(moment).is_some_and(|(_, fits, _)| *fits), text(at(moment))),
             Self::Between(from, until) => {
+                // What changes with the first moment counts, what changes with the last does not.
                 let mut all = at(from).into_iter().chain(during(from, until));
                 match all.find(|(_, fits, _)| !fits) {
                     Some(other) => (false, text(Some(other))),
@@ -261,19 +267,15 @@ impl When {
                 }
             }
             Self::Within(from, until) => {
-                if at(from).is_some_and(|(_, fits, _)| *fits) {
-                    return (false, format!("it was so before: {}", text(at(from))));
+                let before = states.iter().rfind(|(since, ..)| *since < from);
+                if before.is_some_and(|(_, fits, _)| *fits) {
+                    return (false, format!("it was so before: {}", text(before)));
                 }
-                match during(from, until).find(|(_, fits, _)| *fits) {
-                    Some(found) => (true, text(Some(found))),
-                    None => {
-                        let later = states.iter().find(|(since, fits, _)| *fits && *since > until);
-                        (
-                            false,
-                            later.map_or_else(|| text(at(until)), |later| format!("only later: {}", text(Some(later)))),
-                        )
-                    }
+                if let Some(found) = during(from, until).find(|(_, fits, _)| *fits) {
+                    return (true, text(Some(found)));
                 }
+                let later = states.iter().find(|(since, fits, _)| *fits && *since >= until);
+                (false, later.map_or_else(|| text(at(until)), |later| format!("only later: {}", text(Some(later)))))
             }
         }
     }
@@ -284,10 +286,15 @@ impl WantedRoute {
         let shares = || {
             view.shares.iter().filter(|share| share.percent > 0).map(|share| (share.backend.to_string(), share.percent))
         };
+        let is_held_as_wanted = match self.hold {
+            WantedHold::Any => true,
+            WantedHold::None => view.hold.is_none(),
+            WantedHold::Of(reason) => view.hold.is_some_and(|hold| hold.reason == reason),
+        };
         self.active.as_ref().is_none_or(|active| view.active().is_some_and(|found| **found == **active))
             && self.shares.as_ref().is_none_or(|wanted| *wanted == shares().collect())
             && self.state.is_none_or(|state| state == view.state)
-            && self.hold.is_none_or(|hold| hold == view.hold.map(|hold| hold.reason))
+            && is_held_as_wanted
             && self.unplaced.is_none_or(|unplaced| unplaced == view.unplaced)
     }
 }

@@ -50,7 +50,8 @@ enum Told<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Route<'a> {
-    route: String,
+    #[serde(rename = "route")]
+    name: String,
     state: &'static str,
     shares: Vec<Share<'a>>,
     unplaced_percent: u8,
@@ -198,7 +199,7 @@ fn told<'a>(simulation: &'a Simulation, what: &'a What) -> Told<'a> {
 fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> Route<'a> {
     let RouteView { state, shares, hold, unplaced } = &change.view;
     Route {
-        route: simulation.fleet.route_name(change.route),
+        name: simulation.fleet.route_name(change.route),
         state: state.as_str(),
         shares: shares
             .iter()

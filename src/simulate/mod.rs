@@ -15,6 +15,7 @@
 mod chart;
 mod command;
 mod draw;
+mod effects;
 mod expect;
 mod fleet;
 mod json;

@@ -71,6 +71,7 @@ impl Simulation {
         }
         let mut notes = Notes::new(self.fleet.routes.len());
         world.run_until(self.start - Duration::from_micros(1), &mut notes);
+        (0..self.fleet.routes.len()).for_each(|route| world.look_again(route, &mut notes));
         notes.open(self.start, (0..self.fleet.backends.len()).map(|backend| world.verdict(backend)));
         let mut mail = Mail {
             draw: Draw::new(self.seed).of(u64::from_be_bytes(*b"messages")),

@@ -228,10 +228,10 @@ pub struct Expectation {
     /// At this time.
     #[serde(default)]
     pub at: Option<Span>,
-    /// From the first to the second time, all the while.
+    /// From the first time up to the second, all the while.
     #[serde(default)]
     pub between: Option<[Span; 2]>,
-    /// At some moment from the first to the second time, and not before the first.
+    /// From some moment on between the first time and the second, and not before the first.
     #[serde(default)]
     pub within: Option<[Span; 2]>,
     /// Of this route.
@@ -255,7 +255,7 @@ pub struct Expectation {
     /// So much of its mail, in percent, has nowhere to go.
     #[serde(default)]
     pub unplaced: Option<u8>,
-    /// So many transitions are decided: up to `at`, or from the first to the second time of `between`.
+    /// So many transitions are decided: up to `at`, or in the time of `between`.
     #[serde(default)]
     pub transitions: Option<usize>,
     /// The backend's verdict.

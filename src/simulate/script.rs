@@ -27,6 +27,8 @@ pub(super) struct Script {
     in_force: Vec<usize>,
     /// When that changes.
     next_turn: Timestamp,
+    /// Whether anything of it is left to chance, or mail tells something.
+    is_restless: bool,
     well: Arc<str>,
     /// By timeout.
     too_late: Vec<(Duration, Arc<str>)>,
@@ -172,9 +174,21 @@ impl Script {
             timeouts,
             in_force: vec![],
             next_turn: Timestamp::from_micros(i64::MIN),
+            is_restless: false,
             well: "250 ready".into(),
             too_late,
         }
+    }
+
+    /// Looks what is in force from now on.
+    fn turn(&mut self, at: Timestamp) {
+        let is_now = |from: Timestamp, until: Timestamp| from <= at && at < until;
+        let faults = self.faults.iter().enumerate();
+        self.in_force.clear();
+        self.in_force.extend(faults.filter(|(_, fault)| is_now(fault.from, fault.until)).map(|(index, _)| index));
+        self.is_restless = self.in_force.iter().any(|index| self.faults[*index].percent < 100)
+            || self.restless.iter().any(|(from, until)| is_now(*from, *until));
+        self.next_turn = turn_after(&self.turns, at);
     }
 
     /// Whether a fault hits a round of a stream, by chance.
@@ -190,11 +204,7 @@ impl Script {
 impl Source for Script {
     fn answer(&mut self, stream: Stream, round: u64, at: Timestamp) -> Answer {
         if at >= self.next_turn {
-            let is_in_force = |fault: &&Fault| fault.from <= at && at < fault.until;
-            self.in_force.clear();
-            self.in_force
-                .extend(self.faults.iter().enumerate().filter(|(_, fault)| is_in_force(fault)).map(|(n, _)| n));
-            self.next_turn = turn_after(&self.turns, at);
+            self.turn(at);
         }
         let probe = self.first_probes[stream.backend] + stream.probe;
         let timeout = self.timeouts[probe];
@@ -229,13 +239,7 @@ impl Source for Script {
     }
 
     fn constant_until(&self, at: Timestamp) -> Timestamp {
-        let is_by_chance = |fault: &Fault| fault.percent < 100 && fault.from <= at && at < fault.until;
-        let is_restless = |(from, until): &(Timestamp, Timestamp)| *from <= at && at < *until;
-        if self.faults.iter().any(is_by_chance) || self.restless.iter().any(is_restless) {
-            at
-        } else {
-            turn_after(&self.turns, at)
-        }
+        if self.is_restless || at >= self.next_turn { at } else { self.next_turn }
     }
 }
 

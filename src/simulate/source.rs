@@ -31,6 +31,6 @@ pub trait Source {
     /// has the same answer whatever was asked before, so that rounds can be skipped.
     fn answer(&mut self, stream: Stream, round: u64, at: Timestamp) -> Answer;
 
-    /// Until then every stream's answers stay exactly what they are at `at`. `at` itself promises nothing.
+    /// Until then every stream's answers stay exactly what they are at `at`, when an answer was asked for last. `at` itself promises nothing.
     fn constant_until(&self, at: Timestamp) -> Timestamp;
 }

@@ -155,6 +155,22 @@ impl Notes {
         }
     }
 
+    /// Whether this is the rest of what has just been decided about the same route; then it is noted there.
+    fn goes_on(&mut self, at: Timestamp, route: usize, view: &RouteView, decision: &Decision) -> bool {
+        let Some(Entry { at: last_at, what: What::Route(last) }) = self.timeline.entries.last_mut() else {
+            return false;
+        };
+        if *last_at != at || last.route != route || last.before.is_none() || decision.transition.is_some() {
+            return false;
+        }
+        last.view.clone_from(view);
+        let is_hold = |reason: &&Reason| matches!(reason, Reason::Held(_));
+        last.explanation.reasons.retain(|reason| !is_hold(&reason));
+        last.explanation.reasons.extend(decision.explanation.reasons.iter().filter(is_hold).cloned());
+        last.explanation.prospects.clone_from(&decision.explanation.prospects);
+        true
+    }
+
     pub(super) fn note(&mut self, at: Timestamp, what: What) {
         if self.is_open {
             self.timeline.entries.push(Entry { at, what });
@@ -184,6 +200,7 @@ impl Recorder for Notes {
                 && view.unplaced == decision.unplaced
         };
         let answer = memory.request.as_ref().filter(|_| memory.request != before.request);
+        self.explanations[route].clone_from(&decision.explanation);
         if is_same && decision.transition.is_none() && answer.is_none() {
             return;
         }
@@ -194,7 +211,9 @@ impl Recorder for Notes {
             unplaced: decision.unplaced,
         };
         let before = std::mem::replace(&mut self.routes[route], view.clone());
-        self.explanations[route].clone_from(&decision.explanation);
+        if self.goes_on(at, route, &view, decision) {
+            return;
+        }
         let change = RouteChange {
             route,
             view,

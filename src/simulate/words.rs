@@ -61,14 +61,17 @@ impl Simulation {
             },
             What::Verdict(VerdictChange { backend, health, class, is_throttled, message }) => Line {
                 subject: self.fleet.backend_name(*backend),
-                change: match (*class, is_throttled) {
-                    (_, true) => format!("{}, throttled", health.as_str()),
-                    (_, false) => health.as_str().to_owned(),
+                change: if *is_throttled {
+                    format!("{}, throttled", health.as_str())
+                } else {
+                    health.as_str().to_owned()
                 },
-                why: match class {
-                    EvidenceClass::Ok => message.to_string(),
-                    class if message.is_empty() => class.as_str().to_owned(),
-                    class => format!("{}: {message}", class.as_str()),
+                why: if *class == EvidenceClass::Ok {
+                    message.to_string()
+                } else if message.is_empty() {
+                    class.as_str().to_owned()
+                } else {
+                    format!("{}: {message}", class.as_str())
                 },
             },
             What::Route(change) => Line {

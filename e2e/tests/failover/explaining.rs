@@ -44,7 +44,10 @@ async fn as_the_status_has_it(stage: Arc<Stage>) -> Result<()> {
         ensure!(account[field] == as_written[field], "{field} of {out} is not that of {as_written}");
     }
     ensure!(account["isObserved"] == true && account["notes"] == serde_json::json!([]), "{out}");
-    ensure!(account["backends"][0]["health"] == "Unhealthy" && account["backends"][0]["reason"] == "NoAnswer", "{out}");
+    ensure!(
+        account["backends"][0]["health"] == "Unhealthy" && account["backends"][0]["reason"] == "ConnectionRefused",
+        "{out}"
+    );
     let prospects = account["prospects"].to_string();
     ensure!(prospects.contains("primary turns Healthy") && prospects.contains("standby turns Unhealthy"), "{out}");
 

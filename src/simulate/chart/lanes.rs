@@ -4,8 +4,8 @@ use super::super::run::{Outcome, Simulation};
 use super::super::script::Deed;
 use super::super::summary::views;
 use super::super::timeline::{Entry, What};
-use crate::engine::Health;
-use crate::model::{EvidenceClass, Timestamp};
+use crate::engine::{Health, Transition, TransitionKind};
+use crate::model::Timestamp;
 
 /// Something that lasts.
 pub(super) struct Span<T> {
@@ -39,8 +39,9 @@ pub(super) fn events(simulation: &Simulation, outcome: &Outcome) -> Vec<Span<Str
 pub(super) struct Told {
     pub(super) health: Health,
     pub(super) text: String,
-    /// Suspended or throttled: worth a word although it is Healthy.
-    pub(super) is_remarkable: bool,
+    /// The same in a word; nothing where a word is not needed.
+    pub(super) word: String,
+    pub(super) is_suspended: bool,
 }
 
 /// The verdicts about a backend, parted where it is taken out of service.
@@ -66,16 +67,18 @@ pub(super) fn health(simulation: &Simulation, outcome: &Outcome, backend: usize)
     let span = |turns: &[Timestamp]| {
         let (_, change) = verdicts.iter().rfind(|(at, _)| *at <= turns[0])?;
         let is_suspended = suspensions.iter().rfind(|(at, _)| *at <= turns[0]).is_some_and(|(_, is)| *is);
-        let mut text = match change.class {
-            EvidenceClass::Ok => change.health.as_str().to_owned(),
-            class => format!("{}: {}", change.health.as_str(), class.as_str()),
+        let (mut text, mut word) = match (change.health, change.class) {
+            (Health::Healthy, _) => (String::new(), String::new()),
+            (health, class) => (format!("{}: {}", health.as_str(), class.as_str()), class.as_str().to_owned()),
         };
-        for (is_so, word) in [(change.is_throttled, "throttled"), (is_suspended, "suspended")] {
+        for (is_so, more) in [(change.is_throttled, "throttled"), (is_suspended, "suspended")] {
             if is_so {
-                text = format!("{word}, {text}");
+                let comma = if text.is_empty() { "" } else { ", " };
+                text = format!("{more}{comma}{text}");
+                more.clone_into(&mut word);
             }
         }
-        let told = Told { health: change.health, text, is_remarkable: change.is_throttled || is_suspended };
+        let told = Told { health: change.health, text, word, is_suspended };
         Some(Span { from: turns[0], until: turns[1], what: told })
     };
     turns.windows(2).filter_map(span).collect()
@@ -85,13 +88,14 @@ pub(super) fn health(simulation: &Simulation, outcome: &Outcome, backend: usize)
 pub(super) struct Part {
     pub(super) name: String,
     pub(super) percent: u8,
-    /// In the route's list; none for mail with nowhere to go.
-    pub(super) rank: Option<usize>,
+    /// Its position in the fleet: the same in every lane; none for mail with nowhere to go.
+    pub(super) backend: Option<usize>,
 }
 
 /// Where the mail of a route goes; in the order of its list, so that areas keep their place.
 pub(super) fn shares(simulation: &Simulation, outcome: &Outcome, route: usize) -> Vec<Span<Vec<Part>>> {
-    let members = &simulation.fleet.routes[route].route.backends;
+    let known = &simulation.fleet.routes[route];
+    let rank = |name: &str| known.route.backends.iter().position(|member| *member.name == *name);
     let mut spans: Vec<Span<Vec<Part>>> = vec![];
     for (from, until, view) in with_ends(simulation, outcome, route) {
         let mut parts: Vec<_> = view
@@ -101,12 +105,12 @@ pub(super) fn shares(simulation: &Simulation, outcome: &Outcome, route: usize) -
             .map(|share| Part {
                 name: share.backend.to_string(),
                 percent: share.percent,
-                rank: Some(members.iter().position(|member| member.name == share.backend).unwrap_or(members.len())),
+                backend: rank(&share.backend).map(|rank| known.backends[rank]),
             })
             .collect();
-        parts.sort_by_key(|part| part.rank);
+        parts.sort_by_key(|part| rank(&part.name));
         if view.unplaced > 0 {
-            parts.push(Part { name: "nowhere".to_owned(), percent: view.unplaced, rank: None });
+            parts.push(Part { name: "nowhere".to_owned(), percent: view.unplaced, backend: None });
         }
         let is_same = |before: &Span<Vec<Part>>| {
             before
@@ -154,11 +158,16 @@ pub(super) struct Mark {
 }
 
 /// The transitions of a route.
-pub(super) fn marks(simulation: &Simulation, outcome: &Outcome, route: usize) -> Vec<Mark> {
+pub(super) fn marks(outcome: &Outcome, route: usize) -> Vec<Mark> {
     let mark = |entry: &Entry| match &entry.what {
         What::Route(change) if change.route == route && change.transition.is_some() => {
-            let line = simulation.line(&entry.what);
-            Some(Mark { at: entry.at, text: line.why })
+            let transition = change.transition.as_ref()?;
+            let Transition { kind, from, to, reason, .. } = transition;
+            let kind = match kind {
+                TransitionKind::Failover => "failover",
+                TransitionKind::Failback => "failback",
+            };
+            Some(Mark { at: entry.at, text: format!("{kind} {from} → {to}: {}", reason.as_str()) })
         }
         What::Event { .. } | What::Verdict(_) | What::Route(_) | What::Storm(_) | What::Suspects(_) => None,
     };

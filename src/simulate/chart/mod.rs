@@ -42,14 +42,18 @@ pub fn chart(simulation: &Simulation, outcome: &Outcome) -> String {
         y: 0.0,
     };
     drawing.heading();
+    let storms = storms(simulation, outcome);
     let top = drawing.y;
+    if !storms.is_empty() {
+        drawing.y += 10.0;
+    }
     drawing.events(&events(simulation, outcome));
     drawing.health(outcome);
     let mut listed = vec![];
     for route in 0..simulation.fleet.routes.len() {
         drawing.route(outcome, route, &mut listed);
     }
-    drawing.time(top, &storms(simulation, outcome));
+    drawing.time(top, &storms);
     drawing.list(&listed);
     drawing.legend();
     let height = drawing.y.ceil();
@@ -118,20 +122,24 @@ impl Drawing<'_> {
             let (from, until) = (self.axis.x(span.from), self.axis.x(span.until));
             let label = shortened(&span.what, 11.0, self.axis.right - self.axis.left);
             let width = style::width(&label, 11.0) + 10.0;
-            // A text that is longer than its bar goes on beside it; at the right edge it ends there.
-            let start = from.min(self.axis.right - width).max(self.axis.left);
-            let end = until.max(start + width);
+            // In its bar, or beside it where it is longer: after it, or before it at the right edge.
+            let (start, text_x) = if until - from >= width {
+                (from, from + 5.0)
+            } else if until + width <= self.axis.right {
+                (from, until + 5.0)
+            } else {
+                (from - width, from - width + 5.0)
+            };
+            let end = until.max(text_x + width);
             let row = rows.iter().position(|taken| *taken <= start).unwrap_or_else(|| {
                 rows.push(0.0);
                 rows.len() - 1
             });
             rows[row] = end + 6.0;
             let y = top + EVENT_ROW * f64_of(row);
-            let bar = area(from, y, until - from, EVENT_ROW - 5.0, &span.what)
-                .set("fill", "#dfe6ee")
-                .set("stroke", "#8093a8");
-            self.add(bar);
-            self.add(text(start + 5.0, y + 12.5, 11.0, &label));
+            let bar = area(from, y, until - from, EVENT_ROW - 5.0, &span.what);
+            self.add(bar.set("fill", "#dfe6ee").set("stroke", "#8093a8"));
+            self.add(text(text_x, y + 12.5, 11.0, &label));
         }
         if !rows.is_empty() {
             self.label(top + 12.0, "what happens", true);
@@ -149,14 +157,24 @@ impl Drawing<'_> {
             for span in health(self.simulation, outcome, backend) {
                 let (from, until) = (self.axis.x(span.from), self.axis.x(span.until));
                 let look = health_look(span.what.health);
-                let tip = format!("{name}: {} from {}", span.what.text, self.simulation.after(span.from));
+                let tip = format!(
+                    "{name}: {} {} from {}",
+                    span.what.health.as_str(),
+                    span.what.text,
+                    self.simulation.after(span.from)
+                );
                 let drawn = area(from, y + (HEALTH_ROW - look.height) / 2.0, until - from, look.height, &tip)
                     .set("fill", look.fill)
                     .set("stroke", look.stroke);
                 self.add(drawn);
-                let is_plain = span.what.health == Health::Healthy && !span.what.is_remarkable;
-                if !is_plain && fits(&span.what.text, 10.5, until - from) {
-                    self.halo(from + 6.0, middle + 3.5, &span.what.text);
+                if span.what.is_suspended {
+                    let box_ = rect(from, y + 3.0, until - from, HEALTH_ROW - 6.0).set("fill", "none");
+                    self.add(box_.set("stroke", INK).set("stroke-width", 1.2).set("stroke-dasharray", "4 3"));
+                }
+                let texts = [&span.what.text, &span.what.word];
+                if let Some(fitting) = texts.into_iter().find(|text| !text.is_empty() && fits(text, 10.5, until - from))
+                {
+                    self.halo(from + 6.0, middle + 3.5, fitting);
                 }
             }
             self.y += HEALTH_ROW;
@@ -164,14 +182,11 @@ impl Drawing<'_> {
         self.y += 14.0;
     }
 
-    /// A text that can be read on a pattern.
+    /// A text that can be read on a pattern: twice, because not everything that draws SVG knows `paint-order`.
     fn halo(&mut self, x: f64, y: f64, content: &str) {
-        let halo = text(x, y, 10.5, content)
-            .set("paint-order", "stroke")
-            .set("stroke", "#ffffff")
-            .set("stroke-width", 3)
-            .set("stroke-opacity", 0.85);
-        self.add(halo);
+        let halo = text(x, y, 10.5, content).set("stroke", "#ffffff").set("stroke-width", 3).set("fill", "#ffffff");
+        self.add(halo.set("stroke-linejoin", "round").set("aria-hidden", "true"));
+        self.add(text(x, y, 10.5, content));
     }
 
     fn route(&mut self, outcome: &Outcome, route: usize, listed: &mut Vec<String>) {
@@ -193,7 +208,7 @@ impl Drawing<'_> {
                 let height = SHARES * f64::from(part.percent) / 100.0;
                 let percent = part.percent;
                 let tip = format!("{percent} % {} from {}", part.name, self.simulation.after(span.from));
-                let fill = share_fill(part.rank);
+                let fill = share_fill(part.backend);
                 let drawn =
                     area(from, y + above, until - from, height, &tip).set("fill", fill).set("stroke", "#ffffff");
                 self.add(drawn.set("stroke-width", 0.5));
@@ -217,9 +232,9 @@ impl Drawing<'_> {
             }
         }
         let mut last_x = f64::MIN;
-        for mark in marks(self.simulation, outcome, route) {
+        for mark in marks(outcome, route) {
             let x = self.axis.x(mark.at);
-            listed.push(format!("{} {name}: {}", self.simulation.after(mark.at), mark.text));
+            listed.push(format!("{}  {name}: {}", self.simulation.after(mark.at), mark.text));
             let number = listed.len().to_string();
             self.add(line(x, y - 4.0, x, y + SHARES).set("stroke", INK).set("stroke-width", 1.4));
             // Numbers that would lie on one another are left out; the lines and the list tell how many there are.
@@ -241,12 +256,7 @@ impl Drawing<'_> {
             let (from, until) = (self.axis.x(span.from), self.axis.x(span.until));
             let band = area(from, top - 4.0, until - from, bottom - top + 4.0, "storm: everything fails at once");
             self.add_behind(band.set("fill", "#fff1c9"));
-            let label = if fits("storm: our own network is suspect", 10.5, until - from) {
-                "storm: our own network is suspect"
-            } else {
-                "storm"
-            };
-            self.add(text(from + 3.0, bottom - 2.0, 10.5, label).set("fill", AMBER));
+            self.add(text(from + 2.0, top + 1.0, 10.5, "storm").set("fill", AMBER).set("font-weight", "bold"));
         }
         for (at, label) in self.axis.ticks() {
             let x = self.axis.x(at);
@@ -255,7 +265,7 @@ impl Drawing<'_> {
             self.add(text(x, bottom + 17.0, 11.0, &label).set("text-anchor", "middle"));
         }
         self.add(line(self.axis.left, bottom, self.axis.right, bottom).set("stroke", INK));
-        self.label(bottom + 17.0, "time since the start", false);
+        self.add(text(self.axis.left - 34.0, bottom + 17.0, 11.0, "time").set("text-anchor", "end").set("fill", MUTED));
         self.y = bottom + 34.0;
     }
 
@@ -265,15 +275,18 @@ impl Drawing<'_> {
             self.add(text(left, self.y + 10.0, 11.0, "No route moves.").set("fill", MUTED));
             self.y += LIST_ROW;
         }
+        let listed_count = listed.len().min(MAX_LISTED);
+        // Long lists go in two columns.
+        let columns = if listed_count > 6 { 2 } else { 1 };
+        let rows = listed_count.div_ceil(columns);
+        let column_width = (self.axis.right - left) / f64_of(columns);
         for (at, entry) in listed.iter().take(MAX_LISTED).enumerate() {
+            let (x, y) = (left + column_width * f64_of(at / rows), self.y + LIST_ROW * f64_of(at % rows) + 10.0);
             let number = (at + 1).to_string();
-            self.add(
-                text(left - 8.0, self.y + 10.0, 11.0, &number).set("text-anchor", "end").set("font-weight", "bold"),
-            );
-            let entry = shortened(entry, 11.0, self.axis.right - left);
-            self.add(text(left, self.y + 10.0, 11.0, &entry));
-            self.y += LIST_ROW;
+            self.add(text(x + 12.0, y, 11.0, &number).set("text-anchor", "end").set("font-weight", "bold"));
+            self.add(text(x + 20.0, y, 11.0, &shortened(entry, 11.0, column_width - 30.0)));
         }
+        self.y += LIST_ROW * f64_of(rows);
         if let Some(more) = listed.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
             self.add(text(left, self.y + 10.0, 11.0, &format!("and {more} more")).set("fill", MUTED));
             self.y += LIST_ROW;
@@ -294,6 +307,10 @@ impl Drawing<'_> {
         self.add(rect(x, y + 4.0, 34.0, 12.0).set("fill", "url(#hold)").set("stroke", "#6b6b8f"));
         self.add(text(x + 40.0, y + 14.0, 11.0, "held"));
         x += 90.0;
+        let dashed = rect(x, y, 34.0, 20.0).set("fill", "none").set("stroke", INK).set("stroke-dasharray", "4 3");
+        self.add(dashed.set("stroke-width", 1.2));
+        self.add(text(x + 40.0, y + 14.0, 11.0, "suspended"));
+        x += 124.0;
         self.add(rect(x, y + 4.0, 34.0, 12.0).set("fill", share_fill(None)).set("stroke", BORDER));
         self.add(text(x + 40.0, y + 14.0, 11.0, "mail with nowhere to go"));
         self.y += 34.0;

@@ -28,9 +28,9 @@ pub(super) fn health_look(health: Health) -> Look {
     }
 }
 
-/// By the rank of a backend in its route; without a rank, mail with nowhere to go.
-pub(super) fn share_fill(rank: Option<usize>) -> &'static str {
-    rank.map_or("url(#nowhere)", |rank| SHARE_FILLS[rank % SHARE_FILLS.len()])
+/// By a backend's position in the fleet; without one, mail with nowhere to go.
+pub(super) fn share_fill(backend: Option<usize>) -> &'static str {
+    backend.map_or("url(#nowhere)", |backend| SHARE_FILLS[backend % SHARE_FILLS.len()])
 }
 
 pub(super) fn patterns(definitions: Definitions) -> Definitions {

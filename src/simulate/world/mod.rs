@@ -1,16 +1,20 @@
+mod rounds;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::draw::Draw;
+use self::rounds::{Finding, Skipping, StreamState};
 use super::fleet::Fleet;
 use super::queue::Queue;
-use super::schedule::Schedule;
 use super::source::{Source, Stream};
 use crate::engine::{
     self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, Request, Situation, Verdict,
 };
-use crate::model::{EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp};
+use crate::model::{EvidenceClass, Timestamp};
+
+/// So often a route is looked at in a row at most. Two settle it; more would be the engine's mistake, and no reason to hang.
+const MAX_LOOKS: usize = 8;
 
 /// Who is told what happens in a simulated world.
 pub trait Recorder {
@@ -70,27 +74,6 @@ enum Due {
     Stale(usize, usize),
 }
 
-#[derive(Clone, Debug)]
-struct Finding {
-    sequence: u64,
-    started_at: Timestamp,
-    class: EvidenceClass,
-    elapsed: Duration,
-    message: Arc<str>,
-}
-
-#[derive(Debug)]
-struct StreamState {
-    stream: Stream,
-    schedule: Schedule,
-    round: u64,
-    sequence: u64,
-    /// How far apart rounds may be without evidence going stale.
-    stride: Duration,
-    /// Used again for each round.
-    report: ProbeReport,
-}
-
 #[derive(Debug, Default)]
 struct EvidenceState {
     evidence: Evidence,
@@ -111,16 +94,6 @@ struct RouteState {
     candidates: Vec<Candidate>,
     wake_at: Option<Timestamp>,
     is_touched: bool,
-}
-
-#[derive(Debug)]
-struct Skipping {
-    /// So far back reaches the longest memory of any judgement.
-    reach: Duration,
-    /// When everything will have been at rest for so long.
-    calm_at: Timestamp,
-    /// What the source has promised last.
-    constant_until: Timestamp,
 }
 
 impl<S: Source> World<S> {
@@ -165,58 +138,6 @@ impl<S: Source> World<S> {
         world
     }
 
-    /// Leaves rounds out where nothing can change.
-    #[must_use]
-    pub fn skipping(mut self) -> Self {
-        let probes = || self.fleet.backends.iter().flat_map(|backend| &backend.backend.probes);
-        let slowest = probes().map(|probe| probe.interval + probe.timeout).max().unwrap_or_default();
-        let reach = |thresholds: &Thresholds| {
-            let window = thresholds.window.map_or(Duration::ZERO, |window| window.duration);
-            let latency = thresholds.latency.map_or(Duration::ZERO, |latency| latency.held_for * 2);
-            let run = slowest * (thresholds.failure.max(thresholds.recovery) + 2);
-            window.max(latency).max(thresholds.stable_for) + run
-        };
-        let thresholds = self.fleet.backends.iter().flat_map(|backend| &backend.thresholds);
-        let reach = thresholds.map(reach).max().unwrap_or_default()
-            + self.streams.iter().map(|stream| stream.stride).max().unwrap_or_default() * 2;
-        self.skipping = Some(Skipping { reach, calm_at: self.now + reach, constant_until: self.now });
-        self
-    }
-
-    fn stream(&self, stream: Stream, seed: u64) -> StreamState {
-        let known = &self.fleet.backends[stream.backend];
-        let probe = &known.backend.probes[stream.probe];
-        // By name, so that a backend more in the manifests shifts nobody else's probes.
-        let name = format!("{:?}/{}/{}", self.observers[stream.observer], known.key, probe.name);
-        let what = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        let outcome = Outcome {
-            class: EvidenceClass::Inconclusive,
-            stage: Stage::Resolve,
-            message: String::new(),
-            certificate_not_after: None,
-            elapsed: Duration::ZERO,
-        };
-        StreamState {
-            stream,
-            schedule: Schedule::new(self.now, probe.interval, Draw::new(seed).of(what)),
-            round: 0,
-            sequence: 0,
-            stride: stride(probe),
-            report: ProbeReport {
-                key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
-                revision: 0,
-                sequence: 0,
-                started_at: self.now,
-                finished_at: self.now,
-                resolution: Resolution::NotNeeded,
-                addresses: vec![],
-                outcome,
-            },
-        }
-    }
-
     /// Lets time pass until `end`, whose own events come to pass, too.
     pub fn run_until(&mut self, end: Timestamp, recorder: &mut impl Recorder) {
         self.settle(recorder);
@@ -232,8 +153,15 @@ impl<S: Source> World<S> {
                     }
                 }
                 Due::Stale(observer, backend) => {
-                    self.evidence[observer][backend].is_watched = false;
-                    self.look_at(observer, backend, recorder);
+                    let state = &mut self.evidence[observer][backend];
+                    state.is_watched = false;
+                    let own = state.evidence.worst(at).map(|(verdict, _)| (verdict.health, verdict.class));
+                    // Mostly it has been heard of in the meantime.
+                    if own == state.own {
+                        self.watch(observer, backend);
+                    } else {
+                        self.look_at(observer, backend, recorder);
+                    }
                 }
             }
             self.settle(recorder);
@@ -313,46 +241,6 @@ impl<S: Source> World<S> {
         self.settle(recorder);
     }
 
-    fn begin_round(&mut self, index: usize, end: Timestamp, recorder: &mut impl Recorder) {
-        self.rounds += 1;
-        let state = &mut self.streams[index];
-        let answer = self.source.answer(state.stream, state.round, self.now);
-        state.sequence += 1;
-        let finding = Finding {
-            sequence: state.sequence,
-            started_at: self.now,
-            class: answer.class,
-            elapsed: answer.elapsed,
-            message: answer.message,
-        };
-        let next = self.next_round(index);
-        self.streams[index].round = next;
-        self.queue.push(self.streams[index].schedule.start(next), Due::Round(index));
-        let known_at = self.now + finding.elapsed;
-        // Mostly nothing happens while a round is under way: then its result need not queue.
-        if known_at <= end && self.queue.next_at().is_none_or(|next| next > known_at) {
-            self.now = known_at;
-            self.observe(index, &finding, recorder);
-        } else {
-            self.queue.push(known_at, Due::Result(index, finding));
-        }
-    }
-
-    fn next_round(&mut self, index: usize) -> u64 {
-        let state = &self.streams[index];
-        let next = state.round + 1;
-        let Some(skipping) = &mut self.skipping else { return next };
-        let constant_until = self.source.constant_until(self.now);
-        if constant_until != skipping.constant_until {
-            // The promise is a new one: answers may have changed, though this one has not.
-            skipping.constant_until = constant_until;
-            skipping.calm_at = self.now + skipping.reach;
-        }
-        let target = (constant_until - skipping.reach).min(self.now + state.stride);
-        let may_skip = self.now >= skipping.calm_at && target > self.now;
-        if may_skip { next.max(state.schedule.round_at(target)) } else { next }
-    }
-
     fn observe(&mut self, index: usize, finding: &Finding, recorder: &mut impl Recorder) {
         let state = &mut self.streams[index];
         let report = &mut state.report;
@@ -383,13 +271,6 @@ impl<S: Source> World<S> {
         }
         if !self.evidence[observer][backend].is_watched {
             self.watch(observer, backend);
-        }
-    }
-
-    /// Something is not as it was: nothing is skipped until that has been forgotten.
-    fn stir(&mut self) {
-        if let Some(skipping) = &mut self.skipping {
-            skipping.calm_at = self.now + skipping.reach;
         }
     }
 
@@ -493,11 +374,12 @@ impl<S: Source> World<S> {
         self.touched.sort_unstable_by(|one, other| other.cmp(one));
         while let Some(route) = self.touched.pop() {
             self.routes[route].is_touched = false;
-            self.decide(route, recorder);
+            let _ = (0..MAX_LOOKS).take_while(|_| self.decide(route, recorder)).count();
         }
     }
 
-    fn decide(&mut self, index: usize, recorder: &mut impl Recorder) {
+    /// Decides about a route. Returns whether that is to be done once more.
+    fn decide(&mut self, index: usize, recorder: &mut impl Recorder) -> bool {
         let now = self.now;
         let (known, state) = (&self.fleet.routes[index], &mut self.routes[index]);
         state.candidates.clear();
@@ -524,11 +406,9 @@ impl<S: Source> World<S> {
                 self.queue.push(at, Due::Wake(index));
             }
         }
+        // As the operator does once it has carried out what was decided: what holds the route now may show only then.
+        let is_settled = decision.memory == state.memory;
         state.memory = decision.memory;
+        !is_settled
     }
-}
-
-/// Evidence goes stale three intervals, a timeout and 30 s after the latest; a round is late by no more than an interval.
-fn stride(probe: &Probe) -> Duration {
-    probe.interval * 2 + Duration::from_secs(25)
 }
