@@ -124,14 +124,14 @@ async fn immediately(stage: Arc<Stage>) -> Result<()> {
     let tls = json!({ "mode": "StartTLS", "serverName": NAME, "caRef": { "configMap": "authority" } });
     let spec = json!({ "smtp": { "host": primary.address().ip(), "port": 587, "tls": tls },
         "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "2s", "smtp": {} }] });
-    let failure = json!({ "failure": { "consecutive": 100, "immediately": ["CertificateInvalid"] } });
+    let failure = json!({ "failure": { "consecutive": 1000, "immediately": ["CertificateInvalid"] } });
     let standby = [("standby", json!({}))];
     let backends = json!({ "backends": [{ "name": "primary" }, { "name": "standby" }] });
     let play = Play::set(stage.clone(), &standby, failure, backends).await?;
     stage.apply(&manifest("SendingBackend", "primary", &spec)).await?;
     let _operator = start_operator(&stage, &[]).await?;
     wait_active(&stage, "orders", "primary").await?;
-    // Refused a few times: of that class a hundred are needed.
+    // Refused a few times: of that class a thousand are needed.
     primary.set_fault(Fault::reply(At::Banner, 554, "5.3.2 no service")).await?;
     let connections = primary.counters().connections;
     mail_failover_e2e::eventually::eventually(Duration::from_mins(1), "a few failures", async || {

@@ -9,6 +9,7 @@ mod ramps;
 mod requests;
 mod restarts;
 mod sharing;
+mod storms;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     // Those with the longest timers first, so that they do not end alone.
     let groups = [
         restarts::trials(),
+        storms::trials(),
         judging::trials(),
         ramps::trials(),
         holding::trials(),
