@@ -1,7 +1,8 @@
 //! All wiring of `mail-failover run`: what is started, what it is connected to, and in which order it ends.
 //!
 //! The order of the end is the point: first nothing new is decided and the steps under way are over, then the lease is vacated, so that
-//! a successor cannot meet our writes; probes and watches end with the process. This module never decides and never writes.
+//! a successor cannot meet our writes; probes and watches end with the process. What this replica told the others is withdrawn at once: from
+//! then on it does not look any more. This module never decides and never writes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::controller::world::{Settings as WorldSettings, World};
 use crate::controller::{ca, metrics as controller_metrics, run as controller};
 use crate::kubernetes::{self, ConfigError, Purpose, describe};
 use crate::leader::{self, SettingsError, unique_identity};
+use crate::observers::{self, Noticeboard};
 use crate::probe::{self, Prober, StartError};
 use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 use crate::watch;
@@ -28,6 +30,8 @@ use crate::watch;
 const INPUT_QUEUE: usize = 4096;
 /// Probe reports that wait for the controller.
 const REPORT_QUEUE: usize = 4096;
+/// What other replicas say and the controller has not yet heard: more than there can be observers.
+const HEARING_QUEUE: usize = 128;
 /// A loop that has not turned for so long is stuck: it turns every second at least.
 const HEARTBEAT_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -95,6 +99,8 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
 
     let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);
     let (reports, report_receiver) = mpsc::channel(REPORT_QUEUE);
+    let (hearings, hearing_receiver) = mpsc::channel(HEARING_QUEUE);
+    let board = Noticeboard::default();
     let heartbeat = Heartbeat::new(HEARTBEAT_PAUSE);
     let readiness = Readiness::default();
     let server = listen(arguments.listen_address, &mut registry).await?;
@@ -105,6 +111,25 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         leader::Metrics::new(&mut registry),
         release.clone(),
     )?;
+    let observers::Tasks { publishing, listening } = observers::spawn(
+        watch_client.clone(),
+        call_client.clone(),
+        observers::Settings {
+            namespace: arguments.lease_namespace.clone(),
+            lease_name: arguments.lease_name.clone(),
+            identity: identity.clone(),
+            lease_duration: arguments.lease_duration,
+        },
+        observers::Connections {
+            board: board.clone(),
+            hearings,
+            leadership: leadership.clone(),
+            clock,
+            metrics: observers::Metrics::new(&mut registry),
+        },
+        shutdown.clone(),
+        end.clone(),
+    );
     let (prober, probing) = Prober::start(
         &probe::Settings {
             concurrency: usize::from(arguments.probe_concurrency),
@@ -132,6 +157,8 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let connections = Connections {
         inputs: input_receiver,
         reports: report_receiver,
+        hearings: hearing_receiver,
+        board,
         leading: leadership.subscribe(),
         applier: Applier::new(call_client, leadership, metrics.clone()),
         prober,
@@ -144,13 +171,15 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let serving = tokio::spawn(server.serve(registry, State { heartbeat, readiness }, end.clone()));
     tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
 
-    let parts = Parts { controlling, election, probing, ca_reading, watching, serving };
+    let parts = Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving };
     parts.run_until_told(&shutdown, &release, &end).await
 }
 
 struct Parts {
     controlling: JoinHandle<Result<(), tokio::task::JoinError>>,
     election: JoinHandle<()>,
+    publishing: JoinHandle<()>,
+    listening: JoinHandle<()>,
     probing: JoinHandle<()>,
     ca_reading: JoinHandle<()>,
     watching: JoinSet<()>,
@@ -165,13 +194,24 @@ impl Parts {
         release: &CancellationToken,
         end: &CancellationToken,
     ) -> Result<(), AppError> {
-        let Self { mut controlling, mut election, mut probing, mut ca_reading, mut watching, mut serving } = self;
+        let Self {
+            mut controlling,
+            mut election,
+            mut publishing,
+            mut listening,
+            mut probing,
+            mut ca_reading,
+            mut watching,
+            mut serving,
+        } = self;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let ended = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             _ = &mut controlling => Some("the controller"),
             _ = &mut election => Some("the leader election"),
+            _ = &mut publishing => Some("the observer"),
+            _ = &mut listening => Some("the listener to other replicas"),
             _ = &mut probing => Some("the prober"),
             _ = &mut ca_reading => Some("the reader of certificates"),
             _ = watching.join_next() => Some("a watch"),
@@ -186,6 +226,9 @@ impl Parts {
         release.cancel();
         if ended != Some("the leader election") {
             drop(election.await);
+        }
+        if ended != Some("the observer") {
+            drop(publishing.await);
         }
         end.cancel();
         ended.map_or(Ok(()), |part| Err(AppError::Ended(part)))

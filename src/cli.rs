@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::crds_yaml;
+use crate::explain;
 use crate::lint::{Format, Severity};
 use crate::model::Timestamp;
 use crate::simulate;
@@ -35,12 +36,28 @@ pub enum Command {
     /// Exit codes: 0, nothing that counts; 1, findings that count (see --fail-on); 2, files that cannot be read.
     #[command(after_help = LINT_EXAMPLES)]
     Lint(LintArguments),
+    /// Say why something is as it is.
+    #[command(subcommand)]
+    Explain(Explanation),
     /// Show what would become of mail in a scenario of faults: health, decisions, holds and shares over time.
     ///
     /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArguments),
 }
+
+/// What can be explained.
+#[derive(Debug, Subcommand)]
+pub enum Explanation {
+    /// Why mail of a route goes where it goes, and what would have to happen for it to change.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Route(RouteArguments),
+}
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  mail-failover explain route orders -n shop
+  kubectl get mailroutes,sendingbackends,failoverpolicies -A -o yaml > dump.yaml
+  mail-failover explain route orders -n shop --file dump.yaml --at 2026-11-24T08:00:00Z";
 
 const LINT_EXAMPLES: &str = "Examples:
   mail-failover lint mail.yaml deploy/
@@ -144,6 +161,33 @@ pub struct LintArguments {
     pub rules: bool,
 }
 
+/// Which route, and where it is read from.
+#[derive(Debug, Args)]
+pub struct RouteArguments {
+    /// Name of the route.
+    pub name: String,
+
+    /// Its namespace; by default that of the kubeconfig's context, or with --file the only one that has such a route.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account. It has to allow reading by name.
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Read files instead of a cluster: YAML with status as kubectl prints it, folders, or - for the standard input; repeatable.
+    #[arg(long = "file", short = 'f', value_name = "FILE", num_args = 1..)]
+    pub files: Vec<PathBuf>,
+
+    /// How the account is written.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: explain::Format,
+
+    /// As of when (RFC 3339), for a dump of the past; now by default.
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
+    pub at: Option<Timestamp>,
+}
+
 /// A time as RFC 3339 has it: `2026-11-24T08:00:00Z`.
 fn timestamp(text: &str) -> Result<Timestamp, String> {
     let parsed = text.parse::<jiff::Timestamp>();
@@ -234,6 +278,22 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Command, String> {
         Cli::try_parse_from(line.split(' ')).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn explain_reads_a_cluster_or_files() {
+        let Ok(Command::Explain(Explanation::Route(route))) = parsed("mail-failover explain route orders -n shop")
+        else {
+            panic!()
+        };
+        assert_eq!((route.name.as_str(), route.namespace.as_deref()), ("orders", Some("shop")));
+        assert!(route.files.is_empty() && route.output == explain::Format::Text);
+        let line = "mail-failover explain route orders --file a.yaml b.yaml -o json";
+        let Ok(Command::Explain(Explanation::Route(route))) = parsed(line) else { panic!() };
+        assert_eq!(route.files, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
+        assert_eq!(route.output, explain::Format::Json);
+        assert!(parsed("mail-failover explain route").unwrap_err().contains("NAME"));
+        assert!(parsed(&format!("{line} --kubeconfig k")).unwrap_err().contains("--kubeconfig"));
     }
 
     #[test]

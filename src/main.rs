@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mail_failover_operator::cli::{Cli, Command};
 use mail_failover_operator::clock::Clock;
-use mail_failover_operator::{app, cli, lint, simulate};
+use mail_failover_operator::{app, cli, explain, lint, simulate};
 
 fn main() -> ExitCode {
     let result: Result<ExitCode, String> = match Cli::parse().command {
@@ -14,6 +14,9 @@ fn main() -> ExitCode {
         Command::Crds(arguments) => {
             cli::print_crds(&arguments).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
+        Command::Explain(what) => explain::run(&what, Clock::system().now(), &mut io::stdout().lock())
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
         Command::Lint(arguments) => Ok(ExitCode::from(lint::run(
             &arguments,
             Clock::system().now(),

@@ -36,6 +36,8 @@ const WATCHED: [&str; 6] = [
     "/api/v1/configmaps",
 ];
 
+const LEASES: &str = "/apis/coordination.k8s.io/";
+
 /// A request that changes something.
 #[derive(Clone, Debug)]
 pub struct Write {
@@ -52,7 +54,12 @@ pub struct Write {
 impl Write {
     /// Whether it is about the leader's lease.
     pub fn is_of_lease(&self) -> bool {
-        self.path.starts_with("/apis/coordination.k8s.io/")
+        self.path.starts_with(LEASES) && !self.is_of_observer()
+    }
+
+    /// Whether it is about the Lease by which a replica tells the others what it sees.
+    pub fn is_of_observer(&self) -> bool {
+        self.path.starts_with(LEASES) && self.path.contains("-observer-")
     }
 
     /// Whether the API server has carried it out.
@@ -133,17 +140,17 @@ impl Gateway {
         &self.kubeconfig
     }
 
-    /// Every write so far, in the order in which they came; those of the lease, too.
+    /// Every write so far, in the order in which they came; those of the leases, too.
     pub fn log(&self) -> Vec<Write> {
         lock(&self.shared.writes).clone()
     }
 
-    /// Every write but those of the lease.
+    /// Every write but those of leases.
     pub fn writes(&self) -> Vec<Write> {
-        self.log().into_iter().filter(|write| !write.is_of_lease()).collect()
+        self.log().into_iter().filter(|write| !write.path.starts_with(LEASES)).collect()
     }
 
-    /// Sets a trap at the `number`-th write from now on (the first is 1; those of the lease do not count). When it springs the
+    /// Sets a trap at the `number`-th write from now on (the first is 1; those of leases do not count). When it springs the
     /// write is described, the operator hears no answer, and nothing it sends is written any more; it is for the caller to kill it.
     pub fn set_trap(&self, number: usize, side: Side) -> watch::Receiver<Option<String>> {
         let (sprung, receiver) = watch::channel(None);
@@ -209,7 +216,7 @@ impl Shared {
         }
         let write = Write { method: method.clone(), path: path.to_owned(), arrived: Instant::now(), answered: None };
         let mut set = lock(&self.trap);
-        let trap = match set.as_mut().filter(|_| !write.is_of_lease()) {
+        let trap = match set.as_mut().filter(|_| !write.path.starts_with(LEASES)) {
             Some(trap) if trap.passes > 0 => {
                 trap.passes -= 1;
                 None

@@ -78,7 +78,7 @@ pub fn backend(name: &str, at: SocketAddr, tempo: &Tempo) -> String {
 pub fn policy(tempo: &Tempo) -> String {
     let Tempo { failures, successes, cooldown, minimum_stay, soak, .. } = tempo;
     format!(
-        "---\napiVersion: mailfailover.io/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: fast}}\nspec:\n  failure: {{consecutive: {failures}}}\n  recovery: {{consecutive: {successes}}}\n  hold: {{cooldown: {cooldown}, minimumStay: {minimum_stay}}}\n  failback: {{after: {soak}}}\n"
+        "---\napiVersion: mailfailover.io/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: fast}}\nspec:\n  failure: {{consecutive: {failures}}}\n  recovery: {{consecutive: {successes}}}\n  hold: {{cooldown: {cooldown}, minimumStay: {minimum_stay}, budget: {{switches: 10, per: 1s}}}}\n  failback: {{after: {soak}}}\n"
     )
 }
 

@@ -17,6 +17,7 @@ use crate::engine::{Evidence, Health, Judgement, News, Verdict};
 use crate::model::{
     Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
 };
+use crate::observers::Verdicts;
 use crate::probe::Target;
 
 /// A certificate that was not served again for so long gives way to one that expires later: providers serve several.
@@ -202,6 +203,23 @@ impl BackendEntry {
     /// Whether something it refers to has not been read yet.
     pub(super) fn is_pending(&self) -> bool {
         self.problem == Some(Unresolved::Pending)
+    }
+
+    /// Whether it is, or will soon be, probed and no round of every probe is over yet.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_pending() || (self.usable.is_some() && !self.evidence.is_observed())
+    }
+
+    /// What this replica's own probes say of it, for the other replicas: every verdict if one of them is not Healthy, none if nothing is known
+    /// of what its present spec says.
+    pub(super) fn own_sightings(&self, thresholds: &[(Thresholds, String)], now: Timestamp) -> Option<Verdicts> {
+        if self.problem.is_some() || self.usable.is_none() || !self.evidence.is_observed() {
+            return Some(Verdicts::new());
+        }
+        let sighting =
+            |(of, text): &(Thresholds, String)| Some((text.as_str().into(), self.evidence.sighting(*of, now)?));
+        let verdicts: Verdicts = thresholds.iter().filter_map(sighting).collect();
+        verdicts.values().any(|sighting| sighting.health != Health::Healthy).then_some(verdicts)
     }
 
     /// The health that its status says.
@@ -416,7 +434,7 @@ pub(super) fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
 }
 
 /// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
-pub(super) fn persisted_verdict(
+pub(crate) fn persisted_verdict(
     verdict: &api::RouteBackendStatus,
     backend: Option<&SendingBackendStatus>,
 ) -> Option<Judgement> {

@@ -9,6 +9,7 @@ use super::resolve::{CaKey, CaProblem};
 use super::step::Done;
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::model::{ObjectKey, ProbeReport};
+use crate::observers::Hearing;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum Input {
     Synced(Source),
     /// A probe's round is over.
     Report(Box<ProbeReport>),
+    /// Another replica says what it sees, or does not count any more.
+    Observer(Hearing),
     /// A CA's certificates were read.
     Ca(CaKey, Result<Arc<[u8]>, CaProblem>),
     /// This replica became the leader, or is no longer.

@@ -23,6 +23,10 @@ pub struct Metrics {
     pub(super) step_limit_reached: Counter,
     /// Inputs that wait to be taken into account; at the bound their producers wait.
     pub(super) input_queue: Gauge,
+    /// Observers, this replica included, that see everything fail what others see work.
+    pub(super) suspects: Gauge,
+    /// Whether everything fails at once for every observer.
+    pub(super) storm: Gauge,
     steps: Family<StepLabels, Counter>,
     step_duration: Family<StepNameLabels, Histogram, fn() -> Histogram>,
     unreadable: Family<SourceLabels, Counter>,
@@ -81,6 +85,8 @@ impl Metrics {
             waiting_subjects: Gauge::default(),
             step_limit_reached: Counter::default(),
             input_queue: Gauge::default(),
+            suspects: Gauge::default(),
+            storm: Gauge::default(),
             steps: Family::default(),
             step_duration: Family::new_with_constructor(durations as fn() -> Histogram),
             unreadable: Family::default(),
@@ -92,6 +98,8 @@ impl Metrics {
             waiting_subjects,
             step_limit_reached,
             input_queue,
+            suspects,
+            storm,
             steps,
             step_duration,
             unreadable,
@@ -114,6 +122,12 @@ impl Metrics {
             "Inputs that wait to be taken into account",
             input_queue,
         );
+        registry.register(
+            "mail_failover_suspect_observers",
+            "Observers, this replica included, that are not believed: they see everything fail and others do not",
+            suspects,
+        );
+        registry.register("mail_failover_storm", "1 while everything fails at once for every observer", storm);
         registry.register(
             "mail_failover_controller_steps",
             "Steps carried out, by kind of object, step and result",

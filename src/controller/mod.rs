@@ -14,7 +14,7 @@
 //! here reads a clock except through the `now` it is given.
 
 pub mod applier;
-mod backend;
+pub(crate) mod backend;
 mod backoff;
 pub mod ca;
 mod events;
@@ -32,5 +32,5 @@ mod route_status;
 pub mod run;
 mod status;
 pub mod step;
-mod time;
+pub(crate) mod time;
 pub mod world;

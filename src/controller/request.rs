@@ -1,6 +1,6 @@
 //! What a person asks of a route: the annotation `mailfailover.io/request`, read into the engine's words.
 //!
-//! An annotation, and not a field of `spec`, so that no GitOps tool reverts an incident response. This module never rules on a request.
+//! An annotation, and not a field of `spec`, so that no `GitOps` tool reverts an incident response. This module never rules on a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ struct Written {
 }
 
 /// What is asked of this route, if anything.
-pub(super) fn of(route: &MailRoute) -> Option<Request> {
+pub(crate) fn of(route: &MailRoute) -> Option<Request> {
     route.annotations().get(REQUEST_ANNOTATION).map(|text| parse(text))
 }
 

@@ -12,8 +12,7 @@ use super::step::Subject;
 use super::time::{micro_time, timestamp};
 use crate::api::{self, MailRouteStatus, PendingEvent, RouteState};
 use crate::engine::{
-    Announcement, Candidate, Decision, Health, HoldReason, Memory, Standing, State, Transition, TransitionKind,
-    TransitionReason,
+    Announcement, Candidate, Decision, Health, Standing, Transition, TransitionKind, TransitionReason,
 };
 use crate::model::{ObjectKey, Strategy, Thresholds, Timestamp};
 
@@ -73,9 +72,9 @@ impl Drafting<'_> {
         };
         remember(&memory, self.before, &mut status);
         self.note_applied(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
-        status.conditions = self.conditions(&status, actuation, candidates);
+        status.conditions = self.conditions(&status, decision, actuation, candidates);
         status.pending_events = self.pending_events(decision, actuation, &status);
-        status.message = Some(events::truncated(&self.sentence(&memory, &status), MAX_MESSAGE));
+        status.message = Some(events::truncated(&self.sentence(decision), MAX_MESSAGE));
         status
     }
 
@@ -93,6 +92,7 @@ impl Drafting<'_> {
     fn conditions(
         &self,
         status: &MailRouteStatus,
+        decision: Option<&Decision>,
         actuation: &Actuation,
         candidates: &[Candidate],
     ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
@@ -115,36 +115,33 @@ impl Drafting<'_> {
         };
         conditions.set("OutputsApplied", outputs, outputs_reason, &outputs_message);
 
+        let sentence = self.sentence(decision);
         match (self.problems.first(), status.state, active) {
             (Some(problem), _, _) => conditions.set("Ready", Some(false), problem.reason, &joined(&self.problems)),
             (None, Some(RouteState::NoneHealthy), _) => {
-                conditions.set("Ready", Some(false), "NoneHealthy", "no backend can deliver");
+                conditions.set("Ready", Some(false), "NoneHealthy", &sentence);
             }
             (None, _, None) => {
                 let reason = status.hold.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
-                conditions.set("Ready", Some(false), reason, &Self::no_choice_note(status));
+                conditions.set("Ready", Some(false), reason, &sentence);
             }
-            (None, _, Some(active)) => match outputs {
-                Some(true) => conditions.set("Ready", Some(true), "Delivering", &format!("mail leaves by {active}")),
+            (None, _, Some(_)) => match outputs {
+                Some(true) => conditions.set("Ready", Some(true), "Delivering", &sentence),
                 Some(false) => conditions.set("Ready", Some(false), outputs_reason, &outputs_message),
                 None => conditions.set("Ready", Some(false), "OutputsWaiting", "the outputs are not written yet"),
             },
         }
 
-        let preferred = candidates.first().map(|candidate| &*candidate.name);
-        match (active, preferred) {
-            (Some(active), Some(preferred)) if active == preferred => {
-                conditions.set("FailedOver", Some(false), "Preferred", &format!("mail leaves by {active}"));
-            }
-            (Some(active), Some(preferred)) => {
+        match (active, decision.map(|decision| decision.is_preferred)) {
+            (Some(_), Some(true)) => conditions.set("FailedOver", Some(false), "Preferred", &sentence),
+            (Some(active), Some(false)) => {
                 let reason = status.last_transition.as_ref().filter(|last| last.to == active);
                 let reason = reason.map_or("PreferredNotHealthy", |last| last.reason.as_str());
-                conditions.set(
-                    "FailedOver",
-                    Some(true),
-                    reason,
-                    &format!("mail leaves by {active} instead of {preferred}"),
-                );
+                conditions.set("FailedOver", Some(true), reason, &sentence);
+            }
+            // Without a decision what was said stays.
+            (Some(_), None) if !condition_message(existing, "FailedOver").is_empty() => {
+                conditions.keep("FailedOver");
             }
             (_, _) => conditions.set("FailedOver", None, "AwaitingEvidence", "no backend is chosen yet"),
         }
@@ -210,7 +207,7 @@ impl Drafting<'_> {
                     let telling = if answer.is_done { Telling::RequestDone } else { Telling::RequestRefused };
                     (telling, None, format!("{} ({}): {}", answer.action, answer.id, answer.message))
                 }
-                Announcement::NoneHealthy => (Telling::NoneHealthy, None, Self::none_healthy_note(status)),
+                Announcement::NoneHealthy => (Telling::NoneHealthy, None, self.sentence(decision)),
                 Announcement::Recovered => {
                     let by = status.active.first().map_or("", |active| active.backend.as_str());
                     (Telling::Recovered, None, format!("mail can leave again, by {by}"))
@@ -258,52 +255,12 @@ impl Drafting<'_> {
         format!("{} → {}: {}{seen}{after}", transition.from, transition.to, transition.reason.as_str())
     }
 
-    /// Why no backend is chosen yet.
-    fn no_choice_note(status: &MailRouteStatus) -> String {
-        match &status.hold {
-            Some(hold) if hold.reason == HoldReason::NoneHealthy.as_str() => Self::none_healthy_note(status),
-            Some(_) | None => "waiting for verdicts on the backends".to_owned(),
-        }
-    }
-
-    fn none_healthy_note(status: &MailRouteStatus) -> String {
-        let verdicts: Vec<_> =
-            status.backends.iter().map(|backend| format!("{}: {}", backend.name, backend.reason)).collect();
-        let stays = match status.active.first() {
-            Some(active) => format!("mail stays with {}", active.backend),
-            None => "mail has nowhere to go".to_owned(),
-        };
-        format!("no backend can deliver ({}); {stays}", verdicts.join(", "))
-    }
-
-    /// Where the mail goes and why not elsewhere.
-    fn sentence(&self, memory: &Memory, status: &MailRouteStatus) -> String {
-        if let Some(problem) = self.problems.first() {
-            return problem.message.clone();
-        }
-        let hold = status.hold.as_ref().map(|hold| hold.reason.as_str());
-        let Some(active) = memory.lead() else { return Self::no_choice_note(status) };
-        let waits = status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)).map(HoldReason::meaning);
-        let waits = waits.map(|meaning| format!("; {meaning}")).unwrap_or_default();
-        let carriers = carriers(status);
-        match memory.state {
-            State::NoneHealthy => format!("{}{}", Self::none_healthy_note(status), waits_for_storm(status)),
-            State::FailedOver => match memory.last_transition() {
-                Some(last) if last.to == *active => {
-                    format!("mail leaves by {carriers}, {} was left: {}{waits}", last.from, last.reason.as_str())
-                }
-                Some(_) | None => format!("mail leaves by {carriers}{waits}"),
-            },
-            State::Preferred | State::FailingBack | State::Paused => format!("mail leaves by {carriers}{waits}"),
-            State::Holding => match hold {
-                Some(hold) if hold == HoldReason::NoneHealthy.as_str() => {
-                    format!("mail leaves by {active} although it should not: nobody else can deliver")
-                }
-                Some(_) | None => {
-                    format!("mail leaves by {active}; nothing moves while the configuration cannot be used")
-                }
-            },
-            State::Unknown => "waiting for verdicts on the backends".to_owned(),
+    /// Where the mail goes and why not elsewhere: what is wrong with the configuration, or else the summary of the decision.
+    fn sentence(&self, decision: Option<&Decision>) -> String {
+        match (self.problems.first(), decision) {
+            (Some(problem), _) => problem.message.clone(),
+            (None, Some(decision)) => decision.explanation.summary(),
+            (None, None) => self.before.message.clone().unwrap_or_default(),
         }
     }
 
@@ -325,22 +282,6 @@ impl Drafting<'_> {
             since: (candidate.health != Health::Unknown).then(|| micro_time(candidate.since)),
         }
     }
-}
-
-/// `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
-fn carriers(status: &MailRouteStatus) -> String {
-    match &status.active[..] {
-        [only] if only.percent == 100 => only.backend.clone(),
-        several => {
-            let parts: Vec<_> = several.iter().map(|one| format!("{} ({} %)", one.backend, one.percent)).collect();
-            parts.join(" and ")
-        }
-    }
-}
-
-fn waits_for_storm(status: &MailRouteStatus) -> &'static str {
-    let is_storm = status.hold.as_ref().is_some_and(|hold| hold.reason == HoldReason::StormBrake.as_str());
-    if is_storm { "; everything fails at once: our own network is suspect" } else { "" }
 }
 
 fn explanation(decision: &Decision) -> Vec<String> {

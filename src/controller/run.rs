@@ -15,6 +15,7 @@ use super::step::Done;
 use super::world::{CaChange, Effects, World};
 use crate::clock::Clock;
 use crate::model::{ProbeReport, Timestamp};
+use crate::observers::{Hearing, Noticeboard};
 use crate::probe::Prober;
 use crate::telemetry::Heartbeat;
 
@@ -32,6 +33,10 @@ pub struct Connections {
     pub inputs: mpsc::Receiver<Input>,
     /// What the probes say.
     pub reports: mpsc::Receiver<ProbeReport>,
+    /// What the other replicas say.
+    pub hearings: mpsc::Receiver<Hearing>,
+    /// Where this replica's own part is told.
+    pub board: Noticeboard,
     /// Whether this replica leads, by term.
     pub leading: watch::Receiver<Option<u64>>,
     /// Who carries out steps.
@@ -53,8 +58,19 @@ pub struct Connections {
 /// # Errors
 /// When a step panicked: nobody would know any more what it has done.
 pub async fn run(mut world: World, connections: Connections, shutdown: CancellationToken) -> Result<(), JoinError> {
-    let Connections { mut inputs, mut reports, mut leading, applier, prober, ca_reader, heartbeat, clock, metrics } =
-        connections;
+    let Connections {
+        mut inputs,
+        mut reports,
+        mut hearings,
+        board,
+        mut leading,
+        applier,
+        prober,
+        ca_reader,
+        heartbeat,
+        clock,
+        metrics,
+    } = connections;
     let mut steps: JoinSet<Done> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut term = *leading.borrow_and_update();
@@ -62,7 +78,8 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
     loop {
         heartbeat.beat();
         let now = clock.now();
-        let Effects { steps: tasks, probes, cas } = world.settle(now);
+        let Effects { steps: tasks, probes, cas, sightings, is_complete } = world.settle(now);
+        board.note(sightings, is_complete);
         for change in probes {
             match change {
                 ProbeChange::Set(target) => prober.set(*target),
@@ -99,6 +116,10 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                 while let Some(done) = steps.try_join_next() {
                     world.take(clock.now(), Input::Done(Box::new(done?)));
                 }
+            }
+            hearing = hearings.recv() => {
+                let Some(hearing) = hearing else { break };
+                world.take(clock.now(), Input::Observer(hearing));
             }
             count = reports.recv_many(&mut report_batch, BATCH) => {
                 if count == 0 {

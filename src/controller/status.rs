@@ -40,6 +40,11 @@ impl<'a> Conditions<'a> {
         });
     }
 
+    /// Keeps a condition as it is.
+    pub(super) fn keep(&mut self, type_: &str) {
+        self.built.extend(self.existing.iter().find(|condition| condition.type_ == type_).cloned());
+    }
+
     /// Adds `Stalled`, which kstatus reads as "will not progress by itself", while there is something to reject.
     pub(super) fn set_stalled(&mut self, rejections: &[Rejection]) {
         if let Some(first) = rejections.first() {

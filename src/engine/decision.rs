@@ -6,10 +6,10 @@ use super::explanation::{self, Explanation};
 use super::placement::{self, Carrier};
 use super::requests::{self, Order};
 use super::{
-    Answer, Candidate, Health, Hold, HoldReason, MAX_HISTORY, Memory, Ramp, Request, Standing, State, Transition,
-    TransitionKind, TransitionReason, holds,
+    Answer, Candidate, Health, Hold, HoldReason, MAX_HISTORY, Memory, Request, Standing, State, Transition,
+    TransitionKind, TransitionReason,
 };
-use crate::model::{Policy, Strategy, Timestamp, WhenNoneHealthy};
+use crate::model::{Policy, Strategy, Timestamp};
 
 /// Everything a decision depends on besides what the route remembers.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub struct Decision {
     pub transition: Option<Transition>,
     /// Why the route does not move although it would, and until when.
     pub hold: Option<Hold>,
+    /// Whether mail goes where it is preferred: to the preferred backend, or with `ActiveActive` to all that the route may use.
+    pub is_preferred: bool,
     /// So much of the mail, in percent, has nowhere to go.
     pub unplaced: u8,
     /// What people should hear of.
@@ -88,13 +90,6 @@ pub(super) struct Course<'a> {
     wake_at: Option<Timestamp>,
 }
 
-/// Why a member is to be left.
-struct Departure {
-    member: Arc<str>,
-    reason: TransitionReason,
-    first_evidence_at: Option<Timestamp>,
-}
-
 impl<'a> Course<'a> {
     fn begin(situation: &'a Situation<'a>, before: &'a Memory) -> Self {
         let region_rank = |candidate: &Candidate| {
@@ -117,7 +112,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.situation.now
     }
 
@@ -126,21 +121,21 @@ impl<'a> Course<'a> {
     }
 
     /// 0 for the most preferred; one that is not in the list comes last.
-    fn rank(&self, name: &str) -> usize {
+    pub(super) fn rank(&self, name: &str) -> usize {
         self.ranked.iter().position(|candidate| &*candidate.name == name).unwrap_or(usize::MAX)
     }
 
-    fn is_member(&self, candidate: &Candidate) -> bool {
+    pub(super) fn is_member(&self, candidate: &Candidate) -> bool {
         self.members.contains(&candidate.name)
     }
 
-    fn wake_at(&mut self, at: Timestamp) {
+    pub(super) fn wake_at(&mut self, at: Timestamp) {
         if at > self.now() {
             self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
         }
     }
 
-    fn hold(&mut self, hold: Hold) {
+    pub(super) fn hold(&mut self, hold: Hold) {
         self.hold = Some(hold);
     }
 
@@ -220,26 +215,6 @@ impl<'a> Course<'a> {
         self.move_to(members, None, TransitionReason::Requested, None);
     }
 
-    /// Members that must not keep the mail. Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
-    fn departures(&self) -> Vec<Departure> {
-        let departure = |member: &Arc<str>| {
-            let (reason, first_evidence_at) = match self.find(member) {
-                None => (TransitionReason::RemovedFromRoute, None),
-                Some(candidate) => match (candidate.standing, candidate.health) {
-                    (Standing::Excluded(_), _) => (TransitionReason::Excluded, None),
-                    (Standing::Suspended, _) => (TransitionReason::Suspended, None),
-                    (Standing::InService, Health::Unhealthy) => {
-                        (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
-                    }
-                    (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
-                    | (Standing::Unusable, _) => return None,
-                },
-            };
-            Some(Departure { member: member.clone(), reason, first_evidence_at })
-        };
-        self.members.iter().filter_map(departure).collect()
-    }
-
     /// Without anything to hold on to: whatever is preferred and can deliver, once everything preferred to it is known not to; the
     /// preferred one when nobody can.
     fn choose_first(&mut self) {
@@ -274,191 +249,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Members must be left. No hold for comfort keeps mail on them.
-    fn leave(&mut self, policy: &Policy, departures: &[Departure]) {
-        let is_leaving = |name: &Arc<str>| departures.iter().any(|departure| departure.member == *name);
-        let staying: Vec<_> = self.members.iter().filter(|member| !is_leaving(member)).cloned().collect();
-        let can_stay = staying.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible);
-        let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member));
-        let Some(telling) = telling else { return };
-        let has_failed = matches!(telling.reason, TransitionReason::Failed(_));
-
-        let is_other = |candidate: &&&Candidate| !is_leaving(&candidate.name);
-        let eligible = self.ranked.iter().filter(is_other).filter(|candidate| candidate.is_eligible());
-        let mut targets: Vec<&Candidate> = if can_stay {
-            eligible.filter(|candidate| staying.contains(&candidate.name)).copied().collect()
-        } else {
-            eligible.copied().collect()
-        };
-        // Slow ones are used before none, and after all that are sound.
-        targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
-        if has_failed {
-            if self.situation.is_storm {
-                return self.hold(Hold::open(HoldReason::StormBrake));
-            }
-            if let Some(until) = self.storm_settles_at(policy, &targets) {
-                return self.hold(Hold::until(HoldReason::StormBrake, until));
-            }
-        }
-        if targets.is_empty() {
-            return self.nowhere_to_go(policy, telling);
-        }
-        // A ramp whose old side fails is over; the failback it belongs to is decided already.
-        if can_stay && self.situation.strategy == Strategy::ActivePassive && self.members.first() == staying.first() {
-            self.members = staying;
-            self.memory.ramp = None;
-            return;
-        }
-        if has_failed {
-            let began_at = departures.iter().filter_map(|departure| departure.first_evidence_at).min();
-            let has_answered_since = |candidate: &&Candidate| match began_at {
-                Some(began_at) => candidate.confirmed_at.is_some_and(|at| at >= began_at),
-                None => true,
-            };
-            targets.retain(has_answered_since);
-            if targets.is_empty() {
-                return self.hold(Hold::open(HoldReason::AwaitingConfirmation));
-            }
-            if let Some(hold) = holds::budget(policy, &self.memory, self.now(), true) {
-                return self.hold(hold);
-            }
-        }
-        let members = match self.situation.strategy {
-            Strategy::ActivePassive => targets.iter().take(1).map(|target| target.name.clone()).collect(),
-            Strategy::ActiveActive if can_stay => staying,
-            Strategy::ActiveActive => {
-                let is_sound = targets.first().is_some_and(|target| target.is_sound());
-                let alike = targets.iter().filter(|target| target.is_sound() == is_sound);
-                alike.map(|target| target.name.clone()).collect()
-            }
-        };
-        let first_evidence_at = telling.first_evidence_at;
-        self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
-    }
-
-    /// After a storm the backend in use gets as long to recover as a route stays anywhere at least: the first evidence to return is not a
-    /// reason to move.
-    fn storm_settles_at(&self, policy: &Policy, targets: &[&Candidate]) -> Option<Timestamp> {
-        if self.before.held_by != Some(HoldReason::StormBrake) {
-            return None;
-        }
-        let settles_at = targets.iter().map(|target| target.since).min()? + policy.hold.minimum_stay;
-        (settles_at > self.now()).then_some(settles_at)
-    }
-
-    fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) {
-        self.hold(Hold::open(HoldReason::NoneHealthy));
-        let lead_works = self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead));
-        let preferred = self.ranked.iter().find(|candidate| candidate.standing == Standing::InService).copied();
-        let Some(preferred) = preferred.filter(|preferred| self.members.first() != Some(&preferred.name)) else {
-            return;
-        };
-        match policy.when_none_healthy {
-            // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
-            WhenNoneHealthy::Hold | WhenNoneHealthy::Preferred if lead_works => {}
-            WhenNoneHealthy::Hold => {}
-            WhenNoneHealthy::Preferred => match self.unforced_hold(policy) {
-                Some(hold) => self.hold(hold),
-                None => {
-                    let evidence = telling.first_evidence_at;
-                    self.move_to(vec![preferred.name.clone()], None, TransitionReason::NoneHealthy, evidence);
-                    self.hold(Hold::open(HoldReason::NoneHealthy));
-                }
-            },
-        }
-    }
-
-    /// What keeps a move that nothing forces.
-    fn unforced_hold(&self, policy: &Policy) -> Option<Hold> {
-        let comfort = holds::comfort(policy, &self.memory);
-        let comfort = Some(comfort).filter(|hold| hold.until.is_some_and(|until| until > self.now()));
-        let budget = holds::budget(policy, &self.memory, self.now(), false);
-        [comfort, budget]
-            .into_iter()
-            .flatten()
-            .reduce(|latest, hold| if hold.until > latest.until { hold } else { latest })
-    }
-
-    /// Leaves members that answer, but too slowly, if a sound one can take over and nothing holds the route. Returns whether it is about that.
-    fn escape_slowness(&mut self, policy: &Policy) -> bool {
-        let (slow, quick): (Vec<_>, Vec<_>) =
-            self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));
-        let Some(slowest) = slow.first() else { return false };
-        let sound = || self.ranked.iter().filter(|candidate| candidate.is_sound() && !is_slow(candidate));
-        let members: Vec<_> = match self.situation.strategy {
-            // Half way through a return the old side is still there.
-            Strategy::ActivePassive if self.members.first() != Some(&slowest.name) => return false,
-            Strategy::ActivePassive => sound().take(1).map(|candidate| candidate.name.clone()).collect(),
-            Strategy::ActiveActive if quick.is_empty() => sound().map(|candidate| candidate.name.clone()).collect(),
-            Strategy::ActiveActive => quick.iter().map(|candidate| candidate.name.clone()).collect(),
-        };
-        if members.is_empty() {
-            return false;
-        }
-        match self.unforced_hold(policy) {
-            Some(hold) => self.hold(hold),
-            None => {
-                let reason = TransitionReason::Failed(slowest.class);
-                self.move_to(members, Some(&slowest.name), reason, Some(slowest.since));
-            }
-        }
-        true
-    }
-
-    /// Nothing has to be left: is there a better place that may be returned to?
-    fn return_to_preferred(&mut self, policy: &Policy) {
-        let lead_rank = self.members.first().map_or(0, |lead| self.rank(lead));
-        if self.memory.ramp.is_some() {
-            return;
-        }
-        let better: Vec<&Candidate> = match self.situation.strategy {
-            Strategy::ActivePassive => self.ranked[..lead_rank.min(self.ranked.len())].to_vec(),
-            Strategy::ActiveActive => {
-                self.ranked.iter().filter(|candidate| !self.is_member(candidate)).copied().collect()
-            }
-        };
-        let sound = || better.iter().filter(|candidate| candidate.is_sound());
-        let held: Vec<_> = sound()
-            .map(|candidate| (*candidate, holds::on_return(policy, &self.memory, candidate, self.now())))
-            .collect();
-        let ready: Vec<&Candidate> =
-            held.iter().filter(|(_, hold)| hold.is_none()).map(|(candidate, _)| *candidate).collect();
-        let Some(first) = ready.first() else {
-            // The one that ends first; one without an end comes last.
-            let hold = held
-                .iter()
-                .filter_map(|(_, hold)| *hold)
-                .min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at))));
-            match hold {
-                Some(hold) => self.hold(hold),
-                None if self.lead().is_some_and(|lead| lead.standing == Standing::Unusable) => {
-                    self.hold(Hold::open(HoldReason::ConfigurationRejected));
-                }
-                None => {}
-            }
-            return;
-        };
-        let joining: Vec<Arc<str>> = match self.situation.strategy {
-            Strategy::ActivePassive => vec![first.name.clone()],
-            Strategy::ActiveActive => ready.iter().map(|candidate| candidate.name.clone()).collect(),
-        };
-        let evidence = Some(first.since);
-        let is_ramped = !policy.failback.ramp.is_empty();
-        let mut members = self.members.clone();
-        match self.situation.strategy {
-            Strategy::ActivePassive if is_ramped => members.insert(0, first.name.clone()),
-            Strategy::ActivePassive => members.clone_from(&joining),
-            Strategy::ActiveActive => members.extend(joining.iter().cloned()),
-        }
-        let from = self.members.first().cloned();
-        self.move_to(members, from.as_ref(), TransitionReason::Recovered, evidence);
-        if is_ramped {
-            self.memory.ramp = Some(Ramp { to: joining, step: 0, since: self.now() });
-        }
-    }
-
     /// The mail goes there from now on, the leading one first. `from` is who gives it up: the present lead, unless told.
-    fn move_to(
+    pub(super) fn move_to(
         &mut self,
         mut members: Vec<Arc<str>>,
         from: Option<&Arc<str>>,
@@ -515,34 +307,6 @@ impl<'a> Course<'a> {
         self.transition = Some(transition);
     }
 
-    /// A return that goes in steps takes its next one when the present one is over and all is well.
-    fn advance_ramp(&mut self) {
-        if self.memory.pause.is_some() {
-            return;
-        }
-        let (Some(policy), Some(ramp)) = (self.situation.policy, self.memory.ramp.clone()) else { return };
-        let step = policy.failback.ramp.get(ramp.step);
-        let ends_at = step.map_or(self.now(), |step| ramp.since + step.duration);
-        let is_well = ramp.to.iter().filter_map(|name| self.find(name)).all(Candidate::is_sound);
-        if !is_well {
-            self.hold.get_or_insert(Hold::open(HoldReason::Ramp));
-        } else if ends_at > self.now() {
-            self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
-            self.wake_at(ends_at);
-        } else if ramp.step + 1 < policy.failback.ramp.len() {
-            let next = Ramp { step: ramp.step + 1, since: self.now(), ..ramp };
-            let ends_at = next.since + policy.failback.ramp[next.step].duration;
-            self.memory.ramp = Some(next);
-            self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
-            self.wake_at(ends_at);
-        } else {
-            self.memory.ramp = None;
-            if self.situation.strategy == Strategy::ActivePassive {
-                self.members.truncate(1);
-            }
-        }
-    }
-
     pub(super) fn lead(&self) -> Option<&'a Candidate> {
         self.find(self.members.first()?)
     }
@@ -595,10 +359,12 @@ impl<'a> Course<'a> {
         ends.into_iter().flatten().for_each(|at| self.wake_at(at));
         let announcements = self.announcements();
         let explanation = explanation::of(&self, unplaced);
+        let is_preferred = self.is_preferred();
         Decision {
             memory: self.memory,
             transition: self.transition,
             hold: self.hold,
+            is_preferred,
             unplaced,
             announcements,
             wake_at: self.wake_at,
@@ -607,7 +373,9 @@ impl<'a> Course<'a> {
     }
 
     fn state(&self) -> State {
-        let Some(first) = self.members.first() else { return State::Unknown };
+        if self.members.is_empty() {
+            return State::Unknown;
+        }
         if self.memory.pause.is_some() {
             return State::Paused;
         }
@@ -642,12 +410,17 @@ impl<'a> Course<'a> {
         if self.memory.ramp.is_some() {
             return State::FailingBack;
         }
+        if self.is_preferred() { State::Preferred } else { State::FailedOver }
+    }
+
+    fn is_preferred(&self) -> bool {
+        let Some(first) = self.members.first() else { return false };
         let mut wanted = self.ranked.iter().filter(|candidate| !is_excluded(candidate));
-        let is_preferred = match self.situation.strategy {
+        match self.situation.strategy {
+            _ if self.memory.ramp.is_some() => false,
             Strategy::ActivePassive => wanted.next().is_some_and(|preferred| preferred.name == *first),
             Strategy::ActiveActive => wanted.all(|candidate| self.is_member(candidate)),
-        };
-        if is_preferred { State::Preferred } else { State::FailedOver }
+        }
     }
 
     fn announcements(&self) -> Vec<Announcement> {
@@ -667,14 +440,8 @@ impl<'a> Course<'a> {
     }
 }
 
-fn is_excluded(candidate: &Candidate) -> bool {
+pub(super) fn is_excluded(candidate: &Candidate) -> bool {
     matches!(candidate.standing, Standing::Excluded(_))
-}
-
-fn is_slow(candidate: &Candidate) -> bool {
-    candidate.standing == Standing::InService
-        && candidate.health == Health::Degraded
-        && candidate.class == crate::model::EvidenceClass::Slow
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::testing::{Fleet, at, policy, transition};
 use crate::engine::{Action, Capacity, Pause, Share, Switch};
-use crate::model::{Budget, FailbackMode, FailbackWindow, RampStep};
+use crate::model::{Budget, FailbackMode, FailbackWindow, RampStep, WhenNoneHealthy};
 
 /// Active, candidates, seconds since everything was as it is; then: active, state, hold.
 type Case<'a> = (&'a str, &'a str, u64, &'a str, State, Option<HoldReason>);
@@ -123,6 +123,10 @@ fn nobody_is_gone_to_who_has_not_answered_since_the_failure_began() {
     assert_eq!(fleet.decide(130).memory.held_by, Some(HoldReason::AwaitingConfirmation));
     fleet.candidates[c].confirmed_at = Some(at(101));
     assert_eq!(fleet.decide(131).memory.lead().map(|lead| &**lead), Some("c"), "rather than wait for b");
+    let mut answered = Fleet::of("a- b+").on("a");
+    answered.candidates[0].first_failure_at = Some(at(100));
+    answered.candidates[0].class = crate::model::EvidenceClass::AccountPaused;
+    assert_eq!(answered.decide(100).memory.lead().map(|lead| &**lead), Some("b"), "a reply came through our network");
     fleet.candidates[b].confirmed_at = Some(at(100));
     assert_eq!(fleet.decide(131).memory.lead().map(|lead| &**lead), Some("b"));
 }

@@ -133,6 +133,11 @@ impl Evidence {
         true
     }
 
+    /// The thresholds that are tracked.
+    pub fn thresholds(&self) -> impl Iterator<Item = Thresholds> {
+        self.judged.keys().copied()
+    }
+
     /// Whether every probe has been heard of since this process began.
     pub fn is_observed(&self) -> bool {
         self.judged.values().all(|judged| judged.probes.values().all(Judgement::is_observed))

@@ -1,6 +1,6 @@
 //! Why a decision is what it is, in one structure for Events, conditions and commands.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::decision::Course;
@@ -92,6 +92,83 @@ pub enum Prospect {
     },
 }
 
+impl Explanation {
+    /// Where the mail goes and why not elsewhere, in one sentence.
+    pub fn summary(&self) -> String {
+        let mut carriers = vec![];
+        let (mut move_, mut hold, mut unplaced, mut is_dead) = (None, None, 0, false);
+        for reason in &self.reasons {
+            match reason {
+                Reason::Carries(share) => carriers.push(share),
+                Reason::Moves(transition) | Reason::Moved(transition) => move_ = Some(transition),
+                Reason::Held(held) => hold = Some(held),
+                Reason::Unplaced(percent) => unplaced = *percent,
+                Reason::NoneHealthy => is_dead = true,
+                Reason::Known { .. } | Reason::Requested(_) | Reason::Stays { .. } => {}
+            }
+        }
+        let mut sentence = match &carriers[..] {
+            [] if is_dead || hold.is_some_and(|hold| hold.reason == HoldReason::NoneHealthy) => {
+                format!("no backend can deliver ({}); mail has nowhere to go", self.troubles())
+            }
+            [] => return "waiting for verdicts on the backends".to_owned(),
+            several if is_dead => {
+                format!("no backend can deliver ({}); mail stays with {}", self.troubles(), names(several))
+            }
+            several => format!("mail leaves by {}", names(several)),
+        };
+        if let Some(transition) = move_.filter(|_| !is_dead) {
+            let Transition { from, to, reason, .. } = transition;
+            let _ = match (*reason == TransitionReason::Recovered, reason.as_str()) {
+                (true, _) => write!(sentence, ", {to} has recovered"),
+                (false, reason) => write!(sentence, ", {from} was left: {reason}"),
+            };
+        }
+        if let Some(hold) = hold.filter(|hold| hold.reason != HoldReason::NoneHealthy || !is_dead) {
+            sentence.push_str("; ");
+            sentence.push_str(hold.reason.meaning());
+        }
+        if unplaced > 0 {
+            sentence.push_str("; ");
+            sentence.push_str(&Reason::Unplaced(unplaced).to_string());
+        }
+        sentence
+    }
+
+    /// What is wrong with each backend: `ses-eu: NoAnswer, relay-a: suspended`.
+    fn troubles(&self) -> String {
+        let trouble = |reason: &Reason| match reason {
+            Reason::Known { backend, standing, class, .. } => Some(match standing {
+                Standing::InService => format!("{backend}: {}", class.as_str()),
+                Standing::Suspended => format!("{backend}: suspended"),
+                Standing::Excluded(_) => format!("{backend}: excluded"),
+                Standing::Unusable => format!("{backend}: missing or cannot be used"),
+            }),
+            Reason::Requested(_)
+            | Reason::Moves(_)
+            | Reason::Moved(_)
+            | Reason::Stays { .. }
+            | Reason::Held(_)
+            | Reason::NoneHealthy
+            | Reason::Carries(_)
+            | Reason::Unplaced(_) => None,
+        };
+        self.reasons.iter().filter_map(trouble).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
+fn names(shares: &[&Share]) -> String {
+    match shares {
+        [only] if only.percent == 100 => only.backend.to_string(),
+        several => {
+            let parts: Vec<_> =
+                several.iter().map(|share| format!("{} ({} %)", share.backend, share.percent)).collect();
+            parts.join(" and ")
+        }
+    }
+}
+
 /// Explains a decision that is about to be concluded.
 pub(super) fn of(course: &Course<'_>, unplaced: u8) -> Explanation {
     Explanation { reasons: reasons(course, unplaced), prospects: prospects(course) }
@@ -118,8 +195,10 @@ fn reasons(course: &Course<'_>, unplaced: u8) -> Vec<Reason> {
         (None, Some(last), Some(lead)) if course.memory.state != State::Preferred && last.to == *lead => {
             reasons.push(Reason::Moved(last.clone()));
         }
-        (None, _, Some(lead)) => reasons.push(Reason::Stays { backend: lead.clone() }),
-        (None, _, None) => {}
+        (None, _, Some(lead)) if course.lead().is_some_and(|lead| lead.health != Health::Unhealthy) => {
+            reasons.push(Reason::Stays { backend: lead.clone() });
+        }
+        (None, _, Some(_) | None) => {}
     }
     reasons.extend(course.hold.map(Reason::Held));
     reasons.extend(course.memory.shares.iter().cloned().map(Reason::Carries));
@@ -156,7 +235,8 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
                 });
             }
             (Standing::Suspended, _) => {
-                prospects.push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) })
+                prospects
+                    .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) });
             }
             (_, _) => {}
         }
@@ -178,8 +258,10 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
                 prospects.push(Prospect::Recovers {
                     backend: candidate.name.clone(),
                     successes: policy.thresholds.recovery,
-                    returns_after: (policy.failback.mode == FailbackMode::Automatic && !is_dead_member)
-                        .then(|| holds::soak(policy, &course.memory, candidate)),
+                    returns_after: (policy.failback.mode == FailbackMode::Automatic
+                        && !is_dead_member
+                        && !course.members.is_empty())
+                    .then(|| holds::soak(policy, &course.memory, candidate)),
                 });
             }
             (Standing::InService, Health::Healthy) => {}

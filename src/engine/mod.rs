@@ -9,10 +9,12 @@
 
 mod candidate;
 mod decision;
+mod departure;
 #[cfg(test)]
 mod docs_tests;
 mod evidence;
 mod explanation;
+mod failback;
 mod fleet;
 mod holds;
 mod judgement;

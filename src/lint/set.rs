@@ -12,7 +12,9 @@ use super::finding::{Findings, Rule, Severity};
 use super::schema::Schemas;
 use crate::api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
 use crate::controller::ca;
-use crate::controller::resolve::{self, CaKey, CaKind, CaProblem, Lookup, Rejection, ServiceProblem, Unresolved};
+use crate::controller::resolve::{
+    self, CaKey, CaKind, CaProblem, Lookup, Presumed, Rejection, ServiceProblem, Unresolved,
+};
 use crate::engine::{Candidate, Standing};
 use crate::manifests::Manifest;
 use crate::model::{Backend, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
@@ -223,9 +225,7 @@ impl<'a> Core<'a> {
 
 impl Lookup for Core<'_> {
     fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, CaProblem> {
-        let Some(manifest) = self.0.get(&(key.kind.as_str(), key.object.clone())) else {
-            return Ok(Arc::from(&b""[..]));
-        };
+        let Some(manifest) = self.0.get(&(key.kind.as_str(), key.object.clone())) else { return Presumed.ca(key) };
         let read = |error: serde_json::Error| CaProblem::Malformed(format!("the object cannot be read: {error}"));
         let name: &str = &key.data_key;
         let text = match key.kind {
@@ -247,25 +247,17 @@ impl Lookup for Core<'_> {
     }
 
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
-        let dns_name: Arc<str> = format!("{}.{}.svc", key.name, key.namespace).into();
-        let known = self.0.get(&("Service", key.clone())).and_then(|one| Service::deserialize(one.value()).ok());
-        let ports = known.map(|service| service.spec.and_then(|spec| spec.ports).unwrap_or_default());
-        let number = match (ports, port) {
-            (None, IntOrString::Int(number)) => *number,
-            // Named ports of a Service that is elsewhere: some port it is.
-            (None, IntOrString::String(_)) => 25,
-            (Some(ports), port) => {
-                let is_it = |one: &&k8s_openapi::api::core::v1::ServicePort| match port {
-                    IntOrString::Int(number) => one.port == *number,
-                    IntOrString::String(name) => one.name.as_ref() == Some(name),
-                };
-                let is_tcp = |one: &&k8s_openapi::api::core::v1::ServicePort| {
-                    one.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
-                };
-                ports.iter().filter(is_tcp).find(is_it).ok_or(ServiceProblem::PortNotFound)?.port
-            }
+        let Some(manifest) = self.0.get(&("Service", key.clone())) else { return Presumed.service(key, port) };
+        let service = Service::deserialize(manifest.value()).map_err(|_| ServiceProblem::PortNotFound)?;
+        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        let is_it = |one: &&k8s_openapi::api::core::v1::ServicePort| match port {
+            IntOrString::Int(number) => one.port == *number,
+            IntOrString::String(name) => one.name.as_ref() == Some(name),
         };
-        let port = u16::try_from(number).map_err(|_| ServiceProblem::PortNotFound)?;
-        Ok(ServicePort { dns_name, port, endpoints: vec![] })
+        let is_tcp = |one: &&k8s_openapi::api::core::v1::ServicePort| {
+            one.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+        };
+        let found = ports.iter().filter(is_tcp).find(is_it).ok_or(ServiceProblem::PortNotFound)?;
+        Presumed.service(key, &IntOrString::Int(found.port))
     }
 }

@@ -106,6 +106,33 @@ impl EvidenceClass {
         }
     }
 
+    /// Whether the backend itself was heard, or the API server told: what our own network's failure cannot feign.
+    pub fn is_answer(self) -> bool {
+        match self {
+            Self::Ok
+            | Self::Throttled
+            | Self::QuotaExhausted
+            | Self::AuthenticationRefused
+            | Self::AccountPaused
+            | Self::Reputation
+            | Self::Temporary
+            | Self::Permanent
+            | Self::RecipientLevel
+            | Self::NoEndpoints
+            | Self::Slow => true,
+            // A certificate for another name may be that of a gateway of ours.
+            Self::ConnectionRefused
+            | Self::ConnectionLost
+            | Self::NoAnswer
+            | Self::ProtocolError
+            | Self::TlsFailed
+            | Self::CertificateInvalid
+            | Self::Unresolvable
+            | Self::Inconclusive
+            | Self::Stale => false,
+        }
+    }
+
     /// What it says, for people.
     pub fn meaning(self) -> &'static str {
         match self {

@@ -12,11 +12,11 @@ use serde_json::Value;
 /// Like kube's `DeserializeGuard`, except that the error says *where* in the object it is: without the path, "invalid type: string,
 /// expected i32" leaves the user to guess.
 #[derive(Clone, Debug)]
-pub(super) struct Guarded<K>(pub Result<K, Invalid>);
+pub(crate) struct Guarded<K>(pub Result<K, Invalid>);
 
 /// An object that cannot be read.
 #[derive(Clone, Debug)]
-pub(super) struct Invalid {
+pub(crate) struct Invalid {
     pub metadata: ObjectMeta,
     /// `path: what is wrong`.
     pub error: String,

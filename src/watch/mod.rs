@@ -33,20 +33,20 @@ use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::controller::input::{Input, Source};
 use crate::kubernetes::{Backoff, describe};
 use crate::telemetry::Readiness;
-use guard::Guarded;
+pub(crate) use guard::Guarded;
 use kinds::Watched;
 pub use metrics::Metrics;
 use tracker::Tracker;
 
 /// How long one watch request lasts.
-const WATCH_SECONDS: u32 = 45;
+pub(crate) const WATCH_SECONDS: u32 = 45;
 /// Objects per page of a list.
-const PAGE: u32 = 500;
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+pub(crate) const PAGE: u32 = 500;
+pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// Longer would cost seconds of staleness after each outage, and six watches per replica are no load.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// A quiet watch gives no sign that it has begun again. When the last failure is this long ago, it has.
-const RECOVERED_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
 /// What the watches need besides a client.
 #[derive(Clone, Debug)]
@@ -153,16 +153,16 @@ async fn send(inputs: &Sender<Input>, input: Input, source: Source, metrics: &Me
 }
 
 /// A failed watch in words and as a label.
-struct Problem {
-    label: &'static str,
-    text: String,
+pub(crate) struct Problem {
+    pub label: &'static str,
+    pub text: String,
     /// The watch cannot go on from where it was. kube's `watcher` knows that only when it is told so in the middle of a watch;
     /// when the start of one is refused it would try the same again for ever.
-    lists_anew: bool,
+    pub lists_anew: bool,
 }
 
 impl Problem {
-    fn of(error: &watcher::Error) -> Self {
+    pub(crate) fn of(error: &watcher::Error) -> Self {
         let (label, cause, code) = match error {
             watcher::Error::InitialListFailed(cause) => ("list", describe(cause), code(cause)),
             watcher::Error::WatchStartFailed(cause) => ("start", describe(cause), code(cause)),

@@ -220,8 +220,19 @@ fn without_any_one_of_its_guards_the_protocol_fails() {
             Protocol { faults: slow, ..PROTOCOL },
             Guards { event_names: false, ..GUARDS },
         ),
-        ("the fresh look at the route", NEVER_BACK, handover, Guards { confirm: false, ..GUARDS }),
-        ("the look at the claim", NEVER_BACK, late_and_flapping, Guards { claim: false, ..GUARDS }),
+        (
+            // Either of the two is enough here.
+            "the fresh look at the route and names on outputs",
+            NEVER_BACK,
+            handover,
+            Guards { confirm: false, outputs_name_their_decision: false, ..GUARDS },
+        ),
+        (
+            "the look at the claim and names on outputs",
+            NEVER_BACK,
+            late_and_flapping,
+            Guards { claim: false, outputs_name_their_decision: false, ..GUARDS },
+        ),
         ("status before outputs", DECIDED_FIRST, PROTOCOL, Guards { status_first: false, ..GUARDS }),
     ] {
         fails(&format!("without {name}"), property, Protocol { guards, ..protocol });

@@ -1,5 +1,6 @@
 //! A route fails over and back, and every output, status and Event says so.
 
+mod explaining;
 mod observing;
 mod outputs;
 mod ownership;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     trials.extend(outputs::trials());
     trials.extend(policies::trials());
     trials.extend(telling::trials());
+    trials.extend(explaining::trials());
     trials.push(trial("a sending client survives the death of the primary and its return", there_and_back).listens());
     suite::run("failover", options, trials)
 }

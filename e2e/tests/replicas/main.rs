@@ -1,7 +1,8 @@
-//! Operators die, freeze and hand over, and yet each switch happens once and is told once.
+//! Operators die, freeze, hand over and disagree, and yet each switch happens once and is told once.
 
 mod deaths;
 mod handovers;
+mod quorum;
 
 use std::fmt::Debug;
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use serde_json::json;
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(5), ..Options::default() };
     // The longest first, so that it does not end alone.
-    let trials = handovers::trials().into_iter().chain(deaths::trials()).collect();
+    let trials = handovers::trials().into_iter().chain(quorum::trials()).chain(deaths::trials()).collect();
     suite::run("replicas", options, trials)
 }
 

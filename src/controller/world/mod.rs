@@ -2,6 +2,9 @@
 
 mod agenda;
 mod objects;
+mod others;
+#[cfg(test)]
+mod others_tests;
 mod outcomes;
 mod resources;
 #[cfg(test)]
@@ -13,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agenda::Agenda;
 use kube::{Resource, ResourceExt};
+use others::Others;
 
 use crate::api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::backend::{self, BackendEntry, ProbeChange};
@@ -27,6 +31,7 @@ use crate::controller::resolve::CaKey;
 use crate::controller::route::{Next, RouteEntry, Surroundings};
 use crate::controller::step::{Step, Subject, SubjectKind, Task};
 use crate::model::{ObjectKey, ProbeReport, Timestamp};
+use crate::observers;
 use crate::output::{Observed, OutputKey};
 
 /// So many steps may be under way at once; a part of them is kept for routes, which must not wait behind ten thousand backends.
@@ -51,6 +56,10 @@ pub struct Effects {
     pub probes: Vec<ProbeChange>,
     /// Which certificates to read and which no more.
     pub cas: Vec<CaChange>,
+    /// What this replica sees otherwise than before, for the others.
+    pub sightings: Vec<observers::Change>,
+    /// Whether this replica has observed every backend once: before that the others do not count on it.
+    pub is_complete: bool,
 }
 
 /// Which CA's certificates are needed.
@@ -94,6 +103,7 @@ pub struct World {
     references: References,
     observed: Observed,
     agenda: Agenda,
+    others: Others,
     /// Objects that cannot be read and about which people have been told: the object's version counts, not ours.
     told: BTreeMap<Subject, (String, i64, String)>,
     pending: Effects,
@@ -116,6 +126,7 @@ impl World {
             references: References::default(),
             observed: Observed::default(),
             agenda: Agenda::default(),
+            others: Others::default(),
             told: BTreeMap::new(),
             pending: Effects::default(),
         }
@@ -128,7 +139,7 @@ impl World {
 
     /// When to call [`World::settle`] again although nothing happened.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        self.agenda.wake_at()
+        self.agenda.wake_at().into_iter().chain(self.others.wake_at()).min()
     }
 
     /// Takes something that happened into account.
@@ -142,6 +153,7 @@ impl World {
             Input::ConfigMap(change) => self.take_config_map(change),
             Input::Synced(source) => self.take_synced(now, source),
             Input::Report(report) => self.take_report(now, &report),
+            Input::Observer(hearing) => self.take_hearing(now, hearing),
             Input::Ca(key, answer) => {
                 let reference = Reference::Ca(key.clone());
                 if self.references.is_used(&reference) {
@@ -157,7 +169,11 @@ impl World {
     /// What is to be done now.
     pub fn settle(&mut self, now: Timestamp) -> Effects {
         self.agenda.wake(now);
-        if self.is_leading && self.is_synced() {
+        // Every replica tells what it sees, whether it leads or not.
+        if self.is_synced() {
+            self.weigh_observers(now);
+        }
+        if self.is_leading && self.is_synced() && self.others.is_listed {
             // Routes first: a status of a backend can wait, mail cannot.
             for kind in [SubjectKind::Route, SubjectKind::Backend, SubjectKind::Policy] {
                 self.settle_kind(now, kind);
@@ -222,7 +238,7 @@ impl World {
                         instance: &self.settings.instance,
                         backends: &self.backends,
                         observed: &self.observed,
-                        is_storm: false,
+                        is_storm: self.others.is_storm(),
                         rival: &|key| self.rival(&subject.key, &age, key),
                     },
                 );
@@ -263,6 +279,7 @@ impl World {
     /// since when the same verdict stands, so that a change of leaders rewrites no status.
     fn adopt_persisted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else { return };
+        self.others.mark(key);
         let status = entry.object.as_ref().and_then(Known::readable).and_then(|object| object.status.clone());
         for probe in status.iter().flat_map(|status| &status.probes) {
             if let Some(judgement) = backend::persisted_probe(probe) {
@@ -283,6 +300,7 @@ impl World {
         let key = &report.key.backend;
         let Some(entry) = self.backends.get_mut(key) else { return };
         if entry.observe(report, now) {
+            self.others.mark(key);
             self.touch_users(&Reference::Backend(key.clone()));
             self.agenda.add(subject(SubjectKind::Backend, key));
         } else {

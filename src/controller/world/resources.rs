@@ -26,6 +26,7 @@ impl World {
     fn backend_deleted(&mut self, key: &ObjectKey) {
         if let Some(entry) = self.backends.get_mut(key) {
             entry.object = None;
+            self.others.mark(key);
         }
         self.set_references(&subject(SubjectKind::Backend, key), BTreeSet::new());
         self.touch_users(&Reference::Backend(key.clone()));
@@ -42,6 +43,7 @@ impl World {
         let carries_mail =
             users.any(|user| self.routes.get(&user.key).is_some_and(|route| route.active() == Some(&*key.name)));
         if !carries_mail && let Some(entry) = self.backends.remove(key) {
+            self.others.mark(key);
             self.pending.probes.extend(entry.all_probes_gone(key));
         }
     }
@@ -62,6 +64,7 @@ impl World {
         if let Some(entry) = self.backends.get_mut(key) {
             self.pending.probes.extend(entry.probe_changes(key));
         }
+        self.others.mark(key);
         self.touch_users(&Reference::Backend(key.clone()));
         self.agenda.add(subject);
     }
@@ -76,6 +79,7 @@ impl World {
         }
         let Some(entry) = self.backends.get_mut(key) else { return };
         if entry.track(&thresholds, now) {
+            self.others.mark(key);
             self.agenda.add(subject(SubjectKind::Backend, key));
         }
     }

@@ -18,6 +18,7 @@ use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, 
 use crate::model::{
     AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Timestamp,
 };
+use crate::observers::{Hearing, Noticeboard};
 use crate::output::{Output, OutputKind, Write, route_uid};
 use crate::probe::Target;
 
@@ -234,6 +235,8 @@ pub(super) struct Stage {
     /// What each backend answers.
     pub(super) answers: BTreeMap<String, EvidenceClass>,
     pub(super) deaths: usize,
+    /// What the other replicas are told.
+    pub(super) board: Noticeboard,
     /// The watch shows what a write has changed before the write is answered.
     pub(super) is_echo_first: bool,
 }
@@ -252,6 +255,7 @@ pub(super) fn world_with(registry: &mut Registry) -> World {
     let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned() };
     let mut world = World::new(settings, Metrics::new(registry));
     world.take(Timestamp::default(), Input::Leading(true));
+    world.take(Timestamp::default(), Input::Observer(Hearing::Listed));
     world
 }
 
@@ -265,6 +269,7 @@ impl Stage {
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
             deaths: 0,
+            board: Noticeboard::default(),
             is_echo_first: false,
         }
     }
@@ -320,6 +325,7 @@ impl Stage {
     /// The process is gone; another one begins with what is stored.
     pub(super) fn restart(&mut self) {
         self.world = world();
+        self.board = Noticeboard::default();
         self.store.dies_at = None;
         self.store.writer_is_dead = false;
         self.seen.clear();
@@ -340,7 +346,8 @@ impl Stage {
 
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
-            let Effects { steps, probes, cas: _ } = self.world.settle(self.now);
+            let Effects { steps, probes, cas: _, sightings, is_complete } = self.world.settle(self.now);
+            self.board.note(sightings, is_complete);
             self.set_probes(probes);
             if steps.is_empty() {
                 return;

@@ -1,0 +1,262 @@
+//! Two replicas that see different things: a switch takes both, as long as both are alive.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::ListParams;
+use mail_failover_e2e::eventually::eventually_is;
+use mail_failover_e2e::mail::dns::DnsServer;
+use mail_failover_e2e::mail::server::{Options, SmtpServer};
+use mail_failover_e2e::operator::Operator;
+use mail_failover_e2e::scene::{
+    PATIENCE, QUICK_LEASE, Scene, Tempo, backend, events, policy, route, route_status, wait_active, wait_health,
+};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{api, manifest, metric_sum, wait_gone};
+use mail_failover_operator::api::Health;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::wait_holder;
+
+const NAME: &str = "relay.provider.example";
+/// Longer than any failover of these scenes takes.
+const A_WHILE: Duration = Duration::from_secs(4);
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("a replica that ends takes back what it told, and what a killed one told is swept", leases).listens(),
+        trial("two replicas agree on a failure in about the time that one needs to see it", cost).listens(),
+    ];
+    for leads in [Which::Blind, Which::Seeing] {
+        let who = if leads == Which::Blind { "sees it fail" } else { "sees it answer" };
+        trials.push(
+            trial(
+                format!(
+                    "of two replicas one sees a backend fail: it is left when both do, if the one leads that {who}"
+                ),
+                async move |stage| quorum(stage, leads).await,
+            )
+            .listens(),
+        );
+        trials.push(
+            trial(
+                format!("when one of two replicas is killed the other decides alone, if the one led that {who}"),
+                async move |stage| alone(stage, leads).await,
+            )
+            .listens(),
+        );
+    }
+    trials
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// Its name server knows the primary no more.
+    Blind,
+    Seeing,
+}
+
+/// Two replicas with name servers of their own; the primary is known by its name.
+struct Views {
+    stage: Arc<Stage>,
+    names: [DnsServer; 2],
+    /// The blind one first.
+    replicas: [Operator; 2],
+    _servers: [SmtpServer; 2],
+}
+
+impl Views {
+    /// Mail leaves by the primary, and each replica counts on the other.
+    async fn set(stage: Arc<Stage>, leads: Which) -> Result<Self> {
+        let tempo = Tempo::default();
+        let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(stage.ipv4(), 25))).await?;
+        let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv4(), 25))).await?;
+        let probe = json!({ "name": "smtp", "interval": tempo.interval, "timeout": tempo.timeout, "smtp": {} });
+        let by_name = json!({ "smtp": { "host": NAME, "port": 25 }, "probes": [probe] });
+        let manifests = [
+            policy(&tempo),
+            manifest("SendingBackend", "primary", &by_name),
+            backend("standby", standby.address(), &tempo),
+            route("orders", &["primary", "standby"], "mail"),
+        ];
+        stage.apply(&manifests.concat()).await?;
+        let names = [
+            DnsServer::start(SocketAddr::new(stage.ipv4(), 53)).await?,
+            DnsServer::start(SocketAddr::new(stage.ipv4(), 53)).await?,
+        ];
+        for server in &names {
+            server.set(NAME, vec![primary.address().ip()])?;
+        }
+        let start = async |which: Which| {
+            let (identity, names) = match which {
+                Which::Blind => ("blind", &names[0]),
+                Which::Seeing => ("seeing", &names[1]),
+            };
+            let asked = names.address().to_string();
+            let arguments = [&QUICK_LEASE[..], &["--dns-server", &asked]].concat();
+            let operator = stage.start_own_operator(identity, &arguments).await?;
+            operator.wait_ready(PATIENCE).await?;
+            anyhow::Ok(operator)
+        };
+        let replicas = match leads {
+            Which::Blind => {
+                let blind = start(Which::Blind).await?;
+                wait_holder(&stage, "blind").await?;
+                [blind, start(Which::Seeing).await?]
+            }
+            Which::Seeing => {
+                let seeing = start(Which::Seeing).await?;
+                wait_holder(&stage, "seeing").await?;
+                [start(Which::Blind).await?, seeing]
+            }
+        };
+        wait_active(&stage, "orders", "primary").await?;
+        for replica in &replicas {
+            wait_heard(replica, 1.0).await?;
+        }
+        Ok(Self { stage, names, replicas, _servers: [primary, standby] })
+    }
+
+    /// From now on the blind replica sees the primary fail, and has said so.
+    async fn blind(&self) -> Result<()> {
+        self.names[0].set_nxdomain(NAME)?;
+        let verdicts = async || {
+            Ok(metric_sum(&self.replicas[0].metrics().await?, "mail_failover_observer_report_verdicts", str::is_empty))
+        };
+        eventually_is(PATIENCE, "the blind replica to report", verdicts, |count| *count > 0.5).await?;
+        Ok(())
+    }
+
+    /// Nothing happens to the route for a while.
+    async fn check_stays(&self) -> Result<()> {
+        // No condition to wait for: what is shown is that nothing happens.
+        sleep(A_WHILE).await;
+        let status = route_status(&self.stage, "orders").await?;
+        ensure!(status.active.first().is_some_and(|active| active.backend == "primary"), "{status:?}");
+        ensure!(status.history.is_empty(), "{:?}", status.history);
+        Ok(())
+    }
+
+    async fn check_left(&self) -> Result<()> {
+        let status = wait_active(&self.stage, "orders", "standby").await?;
+        ensure!(status.history.len() == 1, "{:?}", status.history);
+        ensure!(status.history[0].reason == "Unresolvable", "{:?}", status.history);
+        ensure!(events(&self.stage, "orders").await? == ["FailedOver"]);
+        Ok(())
+    }
+}
+
+/// Waits until a replica counts on so many others.
+async fn wait_heard(operator: &Operator, others: f64) -> Result<()> {
+    let heard = async || {
+        Ok(metric_sum(&operator.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
+    };
+    eventually_is(PATIENCE, "the other replicas to be heard", heard, |count| (count - others).abs() < 0.1).await?;
+    Ok(())
+}
+
+async fn quorum(stage: Arc<Stage>, leads: Which) -> Result<()> {
+    let views = Views::set(stage, leads).await?;
+    views.blind().await?;
+    views.check_stays().await?;
+    views.names[1].set_nxdomain(NAME)?;
+    views.check_left().await
+}
+
+async fn alone(stage: Arc<Stage>, leads: Which) -> Result<()> {
+    let views = Views::set(stage, leads).await?;
+    views.blind().await?;
+    views.check_stays().await?;
+    views.replicas[1].kill();
+    let killed = Instant::now();
+    views.check_left().await?;
+    let took = killed.elapsed();
+    // The lease of three seconds was renewed a second before at the earliest.
+    ensure!(took > Duration::from_millis(1500), "the dead replica still has its say for a while, but it took {took:?}");
+    ensure!(took < Duration::from_secs(15), "it took {took:?}");
+    eprintln!("the other replica decides alone {took:?} after one was killed ({leads:?} led; a lease of 3 s)");
+    Ok(())
+}
+
+async fn leases(stage: Arc<Stage>) -> Result<()> {
+    const OTHERS: &str = "mailfailover.io/observer=true,mailfailover.io/lease=mail-failover-operator";
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let leader = scene.start_operator("leader").await?;
+    let asked = stage.start_own_operator("asked", &QUICK_LEASE).await?;
+    let killed = stage.start_own_operator("killed", &QUICK_LEASE).await?;
+    wait_heard(&leader, 2.0).await?;
+    let named = async || -> Result<Vec<String>> {
+        let leases = api::<Lease>(&stage).list(&ListParams::default().labels(OTHERS)).await?.items;
+        Ok(leases.into_iter().filter_map(|lease| lease.metadata.name).collect())
+    };
+    let of = |identity: &str| format!("mail-failover-operator-observer-{identity}");
+    ensure!(named().await? == [of("asked"), of("killed"), of("leader")], "{:?}", named().await?);
+    // Of another installation, and nobody's: neither is touched.
+    let lease = |name: &str, labels| json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "labels": labels } });
+    let other =
+        lease("another-observer-x", json!({ "mailfailover.io/observer": "true", "mailfailover.io/lease": "another" }));
+    let foreign = lease(
+        "payroll",
+        json!({ "mailfailover.io/observer": "true", "mailfailover.io/lease": "mail-failover-operator" }),
+    );
+    stage.apply(&format!("{other}\n---\n{foreign}\n")).await?;
+
+    let status = asked.terminate(Duration::from_secs(10)).await?;
+    ensure!(status.success(), "it ended with {status}");
+    ensure!(!named().await?.contains(&of("asked")), "{:?}", named().await?);
+    killed.kill();
+    wait_heard(&leader, 0.0).await?;
+    ensure!(named().await?.contains(&of("killed")), "it is kept for a while");
+    // Ten leases of three seconds.
+    wait_gone::<Lease>(&stage, &of("killed")).await?;
+    ensure!(named().await? == [of("leader"), "payroll".to_owned()], "{:?}", named().await?);
+    ensure!(api::<Lease>(&stage).get_opt("another-observer-x").await?.is_some());
+    Ok(())
+}
+
+/// From the first evidence to the decision, in seconds, over some crashes. Each time there is a new route: one that has switched often is held
+/// back.
+async fn decided_after(scene: &Scene, rounds: usize, name: &str) -> Result<f64> {
+    let mut total = 0.0;
+    for round in 0..rounds {
+        let name = format!("{name}-{round}");
+        scene.stage.apply(&route(&name, &["primary", "standby"], &name)).await?;
+        wait_active(&scene.stage, &name, "primary").await.with_context(|| name.clone())?;
+        sleep(Duration::from_millis(fastrand::u64(0..400))).await;
+        scene.primary.crash().await?;
+        let begun = Instant::now();
+        let status = wait_active(&scene.stage, &name, "standby").await.with_context(|| name.clone())?;
+        let since_crash = begun.elapsed();
+        ensure!(since_crash < Duration::from_secs(15), "it took {since_crash:?}");
+        let last = status.last_transition.context("a transition")?;
+        let evidence = last.first_evidence_at.context("evidence")?;
+        total += last.decided_at.0.duration_since(evidence.0).as_secs_f64();
+        scene.primary.repair().await?;
+        wait_health(&scene.stage, "primary", Health::Healthy, "Ok").await?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a handful of rounds")]
+    let mean = total / rounds as f64;
+    Ok(mean)
+}
+
+async fn cost(stage: Arc<Stage>) -> Result<()> {
+    const ROUNDS: usize = 6;
+    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+    let one = scene.start_operator("one").await?;
+    let alone = decided_after(&scene, ROUNDS, "alone").await?;
+    let two = stage.start_own_operator("two", &QUICK_LEASE).await?;
+    for replica in [&one, &two] {
+        wait_heard(replica, 1.0).await?;
+    }
+    let together = decided_after(&scene, ROUNDS, "together").await?;
+    eprintln!(
+        "from the first evidence to the decision: {alone:.3} s with one replica, {together:.3} s with two that must agree (a probe each 200 ms, 3 failures)"
+    );
+    ensure!(together < alone + 2.0, "{together} s is much more than {alone} s");
+    Ok(())
+}

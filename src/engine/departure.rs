@@ -1,0 +1,183 @@
+//! What makes a route leave a backend, and what keeps it there all the same.
+
+use std::sync::Arc;
+
+use super::decision::{Course, is_excluded};
+use super::{Candidate, Health, Hold, HoldReason, Standing, TransitionReason, holds};
+use crate::model::{EvidenceClass, Policy, Strategy, Timestamp, WhenNoneHealthy};
+
+/// Why a member is to be left.
+pub(super) struct Departure {
+    pub(super) member: Arc<str>,
+    reason: TransitionReason,
+    first_evidence_at: Option<Timestamp>,
+}
+
+impl Departure {
+    /// The backend said itself that it cannot: our own network works, and no standby has to confirm that.
+    fn is_answered(&self) -> bool {
+        matches!(self.reason, TransitionReason::Failed(class) if class.is_answer())
+    }
+}
+
+impl Course<'_> {
+    /// Members that must not keep the mail. Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
+    pub(super) fn departures(&self) -> Vec<Departure> {
+        let departure = |member: &Arc<str>| {
+            let (reason, first_evidence_at) = match self.find(member) {
+                None => (TransitionReason::RemovedFromRoute, None),
+                Some(candidate) => match (candidate.standing, candidate.health) {
+                    (Standing::Excluded(_), _) => (TransitionReason::Excluded, None),
+                    (Standing::Suspended, _) => (TransitionReason::Suspended, None),
+                    (Standing::InService, Health::Unhealthy) => {
+                        (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
+                    }
+                    (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+                    | (Standing::Unusable, _) => return None,
+                },
+            };
+            Some(Departure { member: member.clone(), reason, first_evidence_at })
+        };
+        self.members.iter().filter_map(departure).collect()
+    }
+
+    /// Members must be left. No hold for comfort keeps mail on them.
+    pub(super) fn leave(&mut self, policy: &Policy, departures: &[Departure]) {
+        let is_leaving = |name: &Arc<str>| departures.iter().any(|departure| departure.member == *name);
+        let staying: Vec<_> = self.members.iter().filter(|member| !is_leaving(member)).cloned().collect();
+        let can_stay = staying.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible);
+        let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member));
+        let Some(telling) = telling else { return };
+        let has_failed = matches!(telling.reason, TransitionReason::Failed(_));
+
+        let is_other = |candidate: &&&Candidate| !is_leaving(&candidate.name);
+        let eligible = self.ranked.iter().filter(is_other).filter(|candidate| candidate.is_eligible());
+        let mut targets: Vec<&Candidate> = if can_stay {
+            eligible.filter(|candidate| staying.contains(&candidate.name)).copied().collect()
+        } else {
+            eligible.copied().collect()
+        };
+        // Slow ones are used before none, and after all that are sound.
+        targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
+        if has_failed {
+            if self.situation.is_storm {
+                return self.hold(Hold::open(HoldReason::StormBrake));
+            }
+            if let Some(until) = self.storm_settles_at(policy, &targets) {
+                return self.hold(Hold::until(HoldReason::StormBrake, until));
+            }
+        }
+        if targets.is_empty() {
+            return self.nowhere_to_go(policy, telling);
+        }
+        // A ramp whose old side fails is over; the failback it belongs to is decided already.
+        if can_stay && self.situation.strategy == Strategy::ActivePassive && self.members.first() == staying.first() {
+            self.members = staying;
+            self.memory.ramp = None;
+            return;
+        }
+        if has_failed {
+            let began_at = departures
+                .iter()
+                .filter(|departure| !departure.is_answered())
+                .filter_map(|departure| departure.first_evidence_at)
+                .min();
+            let has_answered_since = |candidate: &&Candidate| match began_at {
+                Some(began_at) => candidate.confirmed_at.is_some_and(|at| at >= began_at),
+                None => true,
+            };
+            targets.retain(has_answered_since);
+            if targets.is_empty() {
+                return self.hold(Hold::open(HoldReason::AwaitingConfirmation));
+            }
+            if let Some(hold) = holds::budget(policy, &self.memory, self.now(), true) {
+                return self.hold(hold);
+            }
+        }
+        let members = match self.situation.strategy {
+            Strategy::ActivePassive => targets.iter().take(1).map(|target| target.name.clone()).collect(),
+            Strategy::ActiveActive if can_stay => staying,
+            Strategy::ActiveActive => {
+                let is_sound = targets.first().is_some_and(|target| target.is_sound());
+                let alike = targets.iter().filter(|target| target.is_sound() == is_sound);
+                alike.map(|target| target.name.clone()).collect()
+            }
+        };
+        let first_evidence_at = telling.first_evidence_at;
+        self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
+    }
+
+    /// After a storm the backend in use gets as long to recover as a route stays anywhere at least: the first evidence to return is not a
+    /// reason to move.
+    fn storm_settles_at(&self, policy: &Policy, targets: &[&Candidate]) -> Option<Timestamp> {
+        if self.before.held_by != Some(HoldReason::StormBrake) {
+            return None;
+        }
+        let settles_at = targets.iter().map(|target| target.since).min()? + policy.hold.minimum_stay;
+        (settles_at > self.now()).then_some(settles_at)
+    }
+
+    fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) {
+        self.hold(Hold::open(HoldReason::NoneHealthy));
+        let lead_works = self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead));
+        let preferred = self.ranked.iter().find(|candidate| candidate.standing == Standing::InService).copied();
+        let Some(preferred) = preferred.filter(|preferred| self.members.first() != Some(&preferred.name)) else {
+            return;
+        };
+        match policy.when_none_healthy {
+            // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
+            WhenNoneHealthy::Hold | WhenNoneHealthy::Preferred if lead_works => {}
+            WhenNoneHealthy::Hold => {}
+            WhenNoneHealthy::Preferred => {
+                if let Some(hold) = self.unforced_hold(policy) {
+                    return self.hold(hold);
+                }
+                let evidence = telling.first_evidence_at;
+                self.move_to(vec![preferred.name.clone()], None, TransitionReason::NoneHealthy, evidence);
+                self.hold(Hold::open(HoldReason::NoneHealthy));
+            }
+        }
+    }
+
+    /// What keeps a move that nothing forces.
+    fn unforced_hold(&self, policy: &Policy) -> Option<Hold> {
+        let comfort = holds::comfort(policy, &self.memory);
+        let comfort = Some(comfort).filter(|hold| hold.until.is_some_and(|until| until > self.now()));
+        let budget = holds::budget(policy, &self.memory, self.now(), false);
+        [comfort, budget]
+            .into_iter()
+            .flatten()
+            .reduce(|latest, hold| if hold.until > latest.until { hold } else { latest })
+    }
+
+    /// Leaves members that answer, but too slowly, if a sound one can take over and nothing holds the route. Returns whether it is about that.
+    pub(super) fn escape_slowness(&mut self, policy: &Policy) -> bool {
+        let (slow, quick): (Vec<_>, Vec<_>) =
+            self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));
+        let Some(slowest) = slow.first() else { return false };
+        let sound = || self.ranked.iter().filter(|candidate| candidate.is_sound() && !is_slow(candidate));
+        let members: Vec<_> = match self.situation.strategy {
+            // Half way through a return the old side is still there.
+            Strategy::ActivePassive if self.members.first() != Some(&slowest.name) => return false,
+            Strategy::ActivePassive => sound().take(1).map(|candidate| candidate.name.clone()).collect(),
+            Strategy::ActiveActive if quick.is_empty() => sound().map(|candidate| candidate.name.clone()).collect(),
+            Strategy::ActiveActive => quick.iter().map(|candidate| candidate.name.clone()).collect(),
+        };
+        if members.is_empty() {
+            return false;
+        }
+        if let Some(hold) = self.unforced_hold(policy) {
+            self.hold(hold);
+        } else {
+            let reason = TransitionReason::Failed(slowest.class);
+            self.move_to(members, Some(&slowest.name), reason, Some(slowest.since));
+        }
+        true
+    }
+}
+
+fn is_slow(candidate: &Candidate) -> bool {
+    candidate.standing == Standing::InService
+        && candidate.health == Health::Degraded
+        && candidate.class == EvidenceClass::Slow
+}

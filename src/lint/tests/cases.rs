@@ -1,0 +1,327 @@
+use serde_json::{Value, json};
+
+use super::second_route;
+
+/// Pointers into the sound set, and what comes there.
+pub(super) type Changes = Vec<(&'static str, Value)>;
+
+/// Code, what breaks the rule, and what is just inside.
+pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
+    let none = || vec![];
+    let passive = |mut changes: Changes| {
+        changes.extend([
+            ("/route/spec/strategy", json!("ActivePassive")),
+            ("/route/spec/backends", json!([{"name": "a"}, {"name": "b"}])),
+        ]);
+        changes
+    };
+    vec![
+        ("UnknownField", vec![("/route/spec/wieghts", json!(1))], none()),
+        (
+            "UnknownField",
+            vec![("/route/metadata/labls", json!({}))],
+            vec![("/route/metadata/labels", json!({"a": "b"}))],
+        ),
+        ("UnknownField", vec![("/route/sepc", json!({}))], vec![("/route/status", json!({"observedGeneration": -1}))]),
+        ("SchemaViolation", vec![("/a/spec/smtp/port", json!(65536))], vec![("/a/spec/smtp/port", json!(65535))]),
+        ("SchemaViolation", vec![("/a/spec/smtp/host", Value::Null)], none()),
+        ("SchemaViolation", vec![("/a/spec/probes/0/interval", json!("soon"))], none()),
+        ("SchemaViolation", vec![("/policy/spec/whenNoneHealthy", json!("Never"))], none()),
+        ("SchemaViolation", vec![("/route/spec/senderDomains", json!(["a.example", "a.example"]))], none()),
+        ("SchemaViolation", vec![("/a/spec/senderDomains/-", json!({"domain": "shop.example"}))], none()),
+        ("SchemaViolation", vec![("/a/spec", Value::Null)], none()),
+        (
+            "ValidationRule",
+            vec![("/policy/spec/hold/cooldown", json!("169h"))],
+            vec![("/policy/spec/hold/cooldown", json!("168h"))],
+        ),
+        ("UnknownKind", vec![("/route/apiVersion", json!("mailfailover.io/v1"))], none()),
+        ("UnknownKind", vec![("/route/kind", json!("Route"))], none()),
+        ("InvalidName", vec![("/a/metadata/name", json!("A"))], vec![("/deployment/metadata/name", json!("A"))]),
+        ("InvalidName", vec![("/a/metadata/name", Value::Null)], none()),
+        ("InvalidName", vec![("/a/metadata/namespace", json!("sh.op"))], none()),
+        ("DuplicateObject", vec![("/b/metadata/name", json!("a"))], vec![("/mta/metadata/name", json!("ca"))]),
+        ("Unusable", vec![("/policy/spec/failback/windows/0/timeZone", json!("Europe/Atlantis"))], none()),
+        ("Unusable", vec![("/ca/data/ca.crt", json!("none"))], none()),
+        (
+            "Unusable",
+            vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mta", "port": 26}))],
+            vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mta", "port": "smtp"}))],
+        ),
+        (
+            "MissingPolicy",
+            vec![("/route/spec/policyRef/name", json!("mild"))],
+            vec![("/route/spec/policyRef", Value::Null)],
+        ),
+        (
+            "MissingBackend",
+            vec![("/route/spec/backends/-", json!({"name": "c"}))],
+            // Malformed is not missing.
+            vec![("/a/spec/smtp/port", json!(0))],
+        ),
+        (
+            "MissingService",
+            vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mat", "port": 25}))],
+            vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mta", "port": 25}))],
+        ),
+        ("MissingCA", vec![("/a/spec/smtp/tls/caRef/configMap", json!("other"))], none()),
+        ("UnusedBackend", vec![("/route/spec/backends/1", json!({"name": "c"}))], vec![("/route", Value::Null)]),
+        ("UnusedPolicy", vec![("/route/spec/policyRef", Value::Null)], vec![("/route", Value::Null)]),
+        (
+            "UnknownRegion",
+            vec![("/route/spec/preferredRegions/0", json!("South"))],
+            vec![("/route/spec/backends/-", json!({"name": "c"})), ("/route/spec/preferredRegions/0", json!("South"))],
+        ),
+        (
+            "RequestInManifest",
+            vec![("/route/metadata/annotations", json!({"mailfailover.io/request": "{}"}))],
+            vec![
+                ("/route/metadata/annotations", json!({"mailfailover.io/request": "{}"})),
+                ("/route/status", json!({})),
+            ],
+        ),
+        ("SingleBackend", vec![("/route/spec/backends", json!([{"name": "a"}]))], none()),
+        ("NoStandby", vec![("/a/spec/suspended", json!(true))], vec![("/a/spec/suspended", json!(false))]),
+        (
+            "NoStandby",
+            vec![("/b/spec/location/jurisdiction", Value::Null)],
+            vec![("/b/spec/location/jurisdiction", Value::Null), ("/route/spec/residency", Value::Null)],
+        ),
+        (
+            "NobodyInService",
+            vec![("/route/spec/residency/jurisdictions", json!(["US"]))],
+            vec![("/route/spec/residency/jurisdictions", json!(["US", "EU"]))],
+        ),
+        (
+            "NobodyInService",
+            vec![("/a/spec/suspended", json!(true)), ("/b/spec/location/jurisdiction", json!("US"))],
+            none(),
+        ),
+        (
+            "SenderDomainNotCovered",
+            vec![("/route/spec/senderDomains/-", json!("blog.example"))],
+            vec![("/route/spec/senderDomains/-", json!("NEWS.example"))],
+        ),
+        (
+            "OneFailureDomain",
+            vec![("/b/spec/location/failureDomain", json!("a"))],
+            // Unknown is not the same.
+            vec![("/b/spec/location/failureDomain", Value::Null)],
+        ),
+        (
+            "SameDestination",
+            vec![("/b/spec/smtp/host", json!("SMTP.a.example")), ("/b/spec/smtp/port", json!(2525))],
+            none(),
+        ),
+        (
+            "CapacityShort",
+            vec![("/route/spec/traffic/messagesPerDay", json!(200_001))],
+            vec![("/route/spec/traffic/messagesPerDay", json!(200_000))],
+        ),
+        (
+            "NoSpareCapacity",
+            vec![("/route/spec/traffic/messagesPerDay", json!(100_001))],
+            vec![("/route/spec/traffic/messagesPerDay", json!(100_000))],
+        ),
+        (
+            "NoSpareCapacity",
+            vec![("/route/spec/traffic/peakPerSecond", json!(21))],
+            vec![("/route/spec/traffic/peakPerSecond", json!(20))],
+        ),
+        // The fifth day is today: 24 November.
+        (
+            "NoSpareCapacity",
+            vec![("/b/spec/limits/warmUp/schedule", json!([1000, 1000, 1000, 1000, 1000]))],
+            vec![("/b/spec/limits/warmUp/schedule", json!([1000, 1000, 1000, 1000, 50_000]))],
+        ),
+        (
+            "WeightAboveLimit",
+            vec![("/route/spec/backends/0/weight", json!(401)), ("/a/spec/limits/messagesPerDay", json!(40_000))],
+            vec![("/route/spec/backends/0/weight", json!(400)), ("/a/spec/limits/messagesPerDay", json!(40_000))],
+        ),
+        (
+            "WeightAboveLimit",
+            vec![("/route/spec/traffic/peakPerSecond", json!(30)), ("/route/spec/backends/0/weight", json!(300))],
+            passive(vec![("/route/spec/traffic/peakPerSecond", json!(30))]),
+        ),
+        (
+            "WeightAboveLimitWithoutOne",
+            vec![("/a/spec/limits/messagesPerDay", json!(40_000))],
+            vec![("/a/spec/limits/messagesPerDay", json!(50_000))],
+        ),
+        (
+            "SharedLimits",
+            vec![("/news", second_route("news-mail")), ("/news/spec/traffic", json!({"messagesPerDay": 50_001}))],
+            vec![("/news", second_route("news-mail"))],
+        ),
+        (
+            "LimitsWithoutTraffic",
+            vec![("/route/spec/traffic", Value::Null)],
+            vec![
+                ("/route/spec/traffic", Value::Null),
+                ("/a/spec/limits", Value::Null),
+                ("/b/spec/limits", Value::Null),
+            ],
+        ),
+        // 300 s / 9.5 s are 31 samples, and one.
+        (
+            "WindowNeverFires",
+            vec![("/policy/spec/failure/window/minimumSamples", json!(33))],
+            vec![("/policy/spec/failure/window/minimumSamples", json!(32))],
+        ),
+        (
+            "WindowAddsNothing",
+            vec![("/policy/spec/failure/window/failurePercent", json!(100))],
+            vec![("/policy/spec/failure/window/failurePercent", json!(99))],
+        ),
+        (
+            "LatencyNeverFires",
+            vec![("/policy/spec/failure/latency/above", json!("5s"))],
+            vec![("/policy/spec/failure/latency/above", json!("4999ms"))],
+        ),
+        (
+            "LatencyOfOneDialogue",
+            vec![("/policy/spec/failure/latency/for", json!("19s"))],
+            vec![("/policy/spec/failure/latency/for", json!("20s"))],
+        ),
+        (
+            "RecoveryEasierThanFailure",
+            vec![("/policy/spec/recovery", json!({"consecutive": 2}))],
+            vec![("/policy/spec/recovery", json!({"consecutive": 3}))],
+        ),
+        (
+            "RecoveryEasierThanFailure",
+            vec![("/policy/spec/recovery", json!({"consecutive": 2, "stableFor": "29s"}))],
+            vec![("/policy/spec/recovery", json!({"consecutive": 2, "stableFor": "30s"}))],
+        ),
+        // 3 × 10 s + 5 s + 1 s.
+        (
+            "ObjectiveImpossible",
+            vec![("/policy/spec/objectives/recoveryTime", json!("35s"))],
+            vec![("/policy/spec/objectives/recoveryTime", json!("36s"))],
+        ),
+        (
+            "ObjectiveMissedByProbe",
+            vec![("/a/spec/probes/1/interval", json!("19s"))],
+            vec![("/a/spec/probes/1/interval", json!("18s"))],
+        ),
+        // 4 more successes after the first, and 1 m.
+        (
+            "FailbackBeforeRecovery",
+            vec![("/policy/spec/failback/after", json!("59s"))],
+            vec![("/policy/spec/failback/after", json!("60s"))],
+        ),
+        (
+            "FailbackBeforeRecovery",
+            vec![("/policy/spec/failback/after", json!("60s")), ("/policy/spec/recovery/consecutive", json!(8))],
+            vec![("/policy/spec/failback/after", json!("60s")), ("/policy/spec/recovery/consecutive", json!(7))],
+        ),
+        (
+            "RampOutlastsWindow",
+            vec![("/policy/spec/failback/windows/0/duration", json!("59m"))],
+            vec![("/policy/spec/failback/windows/0/duration", json!("60m"))],
+        ),
+        (
+            "WindowSeldomOpens",
+            vec![("/policy/spec/failback/windows/0/schedule", json!("0 2 26 12 *"))],
+            vec![("/policy/spec/failback/windows/0/schedule", json!("0 2 25 12 *"))],
+        ),
+        (
+            "BudgetBelowRoundTrip",
+            vec![("/policy/spec/hold/budget/switches", json!(1))],
+            vec![("/policy/spec/hold/budget/switches", json!(2))],
+        ),
+        // 3 × 10 s + 60 s + after.
+        (
+            "Flapping",
+            vec![
+                ("/policy/spec/hold/cooldown", json!("0s")),
+                ("/policy/spec/failback/windows", json!([])),
+                ("/policy/spec/failback/after", json!("209s")),
+            ],
+            vec![
+                ("/policy/spec/hold/cooldown", json!("0s")),
+                ("/policy/spec/failback/windows", json!([])),
+                ("/policy/spec/failback/after", json!("210s")),
+            ],
+        ),
+        (
+            "PreferredDespiteManual",
+            vec![("/policy/spec/whenNoneHealthy", json!("Preferred")), ("/policy/spec/failback/mode", json!("Manual"))],
+            vec![("/policy/spec/whenNoneHealthy", json!("Preferred"))],
+        ),
+        (
+            "OutputClaimedTwice",
+            vec![("/news", second_route("mail"))],
+            vec![("/news", second_route("mail")), ("/news/metadata/namespace", json!("other"))],
+        ),
+        (
+            "OutputExists",
+            vec![("/route/spec/outputs/1/configMap/name", json!("ca"))],
+            vec![
+                ("/route/spec/outputs/1/configMap/name", json!("ca")),
+                (
+                    "/ca/metadata/ownerReferences",
+                    json!([{"apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "name": "orders", "uid": "1"}]),
+                ),
+            ],
+        ),
+        (
+            "MailLoop",
+            vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mail", "port": 25}))],
+            vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mta", "port": 25}))],
+        ),
+        (
+            "ProbesTooFast",
+            vec![("/a/spec/probes/0/interval", json!("999ms"))],
+            vec![("/a/spec/probes/0/interval", json!("1s"))],
+        ),
+        (
+            "ProbesTooFast",
+            vec![("/a/spec/probes/0/interval", json!("999ms"))],
+            vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+        ),
+        (
+            "TLSNotVerified",
+            vec![("/a/spec/smtp/tls", json!({"mode": "Opportunistic"}))],
+            vec![
+                ("/a/spec/smtp/tls", json!({"mode": "Opportunistic"})),
+                ("/a/spec/smtp/host", json!("relay.corp.internal")),
+            ],
+        ),
+        ("TLSNotVerified", vec![("/a/spec/smtp/tls", Value::Null)], none()),
+        (
+            "TLSModeAgainstPort",
+            vec![("/a/spec/smtp/port", json!(465))],
+            vec![("/a/spec/smtp/port", json!(465)), ("/a/spec/smtp/tls/mode", json!("Implicit"))],
+        ),
+        (
+            "TLSModeAgainstPort",
+            vec![("/a/spec/smtp/tls/mode", json!("Implicit"))],
+            vec![("/a/spec/smtp/port", json!(2525))],
+        ),
+        (
+            "Port25",
+            vec![("/a/spec/smtp/port", json!(25))],
+            vec![("/a/spec/smtp/port", json!(25)), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+        ),
+        (
+            "ShallowProbes",
+            vec![("/a/spec/probes/0/smtp/depth", json!("Ehlo"))],
+            vec![("/a/spec/probes/0/smtp/depth", json!("StartTLS"))],
+        ),
+        (
+            "ShallowProbes",
+            vec![
+                ("/a/spec/smtp/port", json!(465)),
+                ("/a/spec/smtp/tls/mode", json!("Implicit")),
+                ("/a/spec/probes", json!([{"name": "a", "smtp": {"depth": "Connect"}}])),
+            ],
+            vec![
+                ("/a/spec/smtp/port", json!(465)),
+                ("/a/spec/smtp/tls/mode", json!("Implicit")),
+                ("/a/spec/probes", json!([{"name": "a", "smtp": {"depth": "Banner"}}])),
+            ],
+        ),
+    ]
+}

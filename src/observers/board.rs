@@ -1,0 +1,122 @@
+//! What this replica sees, as far as it is to be told. No I/O, no clock.
+
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::report::{Extent, Report, Sightings, Verdicts};
+use crate::model::ObjectKey;
+
+/// What this replica sees of one backend from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub backend: ObjectKey,
+    /// Every verdict about it, when one of them is not Healthy; empty when nothing is known; `None` when it is healthy or gone.
+    pub verdicts: Option<Verdicts>,
+}
+
+/// Takes down what this replica sees, for the publisher. Cheap to clone, never waits. Its size is bounded by the number of backends.
+#[derive(Clone, Debug, Default)]
+pub struct Noticeboard(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    board: Mutex<Board>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    sightings: Sightings,
+    is_complete: bool,
+    /// Increases with every change.
+    version: u64,
+}
+
+impl Noticeboard {
+    /// These are the changes since the last call; `is_complete` when every backend has been observed once.
+    pub fn note(&self, changes: impl IntoIterator<Item = Change>, is_complete: bool) {
+        let mut board = self.lock();
+        let mut changed = std::mem::replace(&mut board.is_complete, is_complete) != is_complete;
+        for Change { backend, verdicts } in changes {
+            changed |= match (board.sightings.entry(backend), verdicts) {
+                (Entry::Vacant(_), None) => false,
+                (Entry::Occupied(known), Some(verdicts)) if *known.get() == verdicts => false,
+                (Entry::Occupied(known), None) => {
+                    known.remove();
+                    true
+                }
+                (entry, Some(verdicts)) => {
+                    entry.insert_entry(verdicts);
+                    true
+                }
+            };
+        }
+        if changed {
+            board.version += 1;
+            drop(board);
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Waits for a change that happens after the last wait began, or has happened since the last wait ended.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// The number of changes so far.
+    pub(super) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// What is to be told, and as of which version.
+    pub(crate) fn report(&self) -> (String, Extent, u64) {
+        let board = self.lock();
+        let (text, extent) = Report::of(board.is_complete, &board.sightings);
+        (text, extent, board.version)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        // No user of the lock can leave the board half changed.
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{key, verdicts};
+    use super::*;
+    use crate::engine::Health;
+
+    #[test]
+    fn only_what_changes_something_is_news() {
+        let board = Noticeboard::default();
+        let unhealthy = || Some(verdicts("3/3", Health::Unhealthy));
+        for (what, verdicts, is_complete, is_news) in [
+            ("a healthy backend", None, false, false),
+            ("one that is not observed", Some(Verdicts::new()), false, true),
+            ("the same", Some(Verdicts::new()), false, false),
+            ("one that fails", unhealthy(), false, true),
+            ("the same", unhealthy(), false, false),
+            ("everything is observed", unhealthy(), true, true),
+            ("it recovers", None, true, true),
+            ("the same", None, true, false),
+        ] {
+            let before = board.version();
+            board.note([Change { backend: key("ses"), verdicts }], is_complete);
+            assert_eq!(board.version() != before, is_news, "{what}");
+        }
+        assert_eq!(board.report().1, Extent::Complete { verdicts: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_before_the_wait_is_not_missed() {
+        let board = Noticeboard::default();
+        board.note([], true);
+        tokio::time::timeout(std::time::Duration::from_secs(1), board.changed()).await.expect("it has changed");
+        let again = tokio::time::timeout(std::time::Duration::from_secs(1), board.changed()).await;
+        assert!(again.is_err(), "nothing has changed since");
+    }
+}

@@ -1,0 +1,184 @@
+//! Which observers are alive, told from when their Leases were seen to change. No I/O; time is an argument.
+//!
+//! An observer that is seen for the first time counts as if it had just changed: when it really did is known to its own clock only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What is known of more observers than this is not kept.
+pub(super) const MAX_OBSERVERS: usize = 64;
+/// No Lease is believed to last longer: the election's settings allow no more.
+const LONGEST_LEASE: Duration = Duration::from_mins(5);
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+/// A Lease that has not changed for so many lease durations is garbage.
+const GARBAGE_AFTER: u32 = 10;
+
+/// One version of an observer's Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub uid: String,
+    pub resource_version: String,
+}
+
+#[derive(Debug)]
+struct Entry {
+    version: Version,
+    /// Since when it has been as it is.
+    since: Instant,
+    lasts: Duration,
+    is_silent: bool,
+    /// When its removal is tried next.
+    swept_at: Instant,
+}
+
+/// The observers whose Leases exist.
+#[derive(Debug, Default)]
+pub(super) struct Liveness {
+    known: BTreeMap<Arc<str>, Entry>,
+    /// While a list is under way: what it has brought so far.
+    listed: Option<BTreeSet<Arc<str>>>,
+}
+
+impl Liveness {
+    /// A Lease is there, in this version. Returns whether that is a sign of life; `None` when there are too many.
+    pub(super) fn seen(&mut self, now: Instant, name: &Arc<str>, version: Version, lasts: Duration) -> Option<bool> {
+        if !self.known.contains_key(name) && self.known.len() >= MAX_OBSERVERS {
+            return None;
+        }
+        if let Some(listed) = &mut self.listed {
+            listed.insert(name.clone());
+        }
+        let lasts = lasts.clamp(SHORTEST_LEASE, LONGEST_LEASE);
+        if self.known.get(name).is_some_and(|known| known.version == version) {
+            return Some(false);
+        }
+        let swept_at = now + lasts * GARBAGE_AFTER;
+        self.known.insert(name.clone(), Entry { version, since: now, lasts, is_silent: false, swept_at });
+        Some(true)
+    }
+
+    /// A Lease is gone. Returns whether it was known.
+    pub(super) fn gone(&mut self, name: &str) -> bool {
+        self.known.remove(name).is_some()
+    }
+
+    /// A list of everything begins; one that broke off starts over.
+    pub(super) fn begin_list(&mut self) {
+        self.listed = Some(BTreeSet::new());
+    }
+
+    /// The list is complete. Returns what has vanished.
+    pub(super) fn end_list(&mut self) -> Vec<Arc<str>> {
+        let Some(listed) = self.listed.take() else { return vec![] };
+        self.known.extract_if(.., |name, _| !listed.contains(name)).map(|(name, _)| name).collect()
+    }
+
+    /// When to call [`Self::silenced`] or [`Self::garbage`] again.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let due = |entry: &Entry| if entry.is_silent { entry.swept_at } else { entry.since + entry.lasts };
+        self.known.values().map(due).min()
+    }
+
+    /// Those that have now been unchanged for their lease duration; each once for every silence.
+    pub(super) fn silenced(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let mut silenced = vec![];
+        for (name, entry) in &mut self.known {
+            if !entry.is_silent && now >= entry.since + entry.lasts {
+                entry.is_silent = true;
+                silenced.push(name.clone());
+            }
+        }
+        silenced
+    }
+
+    /// Those that have been unchanged for so long that nobody will come back for them; each again a lease duration later.
+    pub(super) fn garbage(&mut self, now: Instant) -> Vec<(Arc<str>, Version)> {
+        let due = self.known.iter_mut().filter(|(_, entry)| entry.is_silent && now >= entry.swept_at);
+        due.map(|(name, entry)| {
+            entry.swept_at = now + entry.lasts;
+            (name.clone(), entry.version.clone())
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LASTS: Duration = Duration::from_secs(15);
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    fn version(number: u64) -> Version {
+        Version { uid: "uid".to_owned(), resource_version: number.to_string() }
+    }
+
+    fn names(of: &[Arc<str>]) -> Vec<&str> {
+        of.iter().map(|name| &**name).collect()
+    }
+
+    #[test]
+    fn who_does_not_change_for_a_lease_duration_is_silent_until_it_does() {
+        let (start, name) = (Instant::now(), Arc::from("a"));
+        let mut liveness = Liveness::default();
+        assert_eq!(liveness.seen(start, &name, version(1), LASTS), Some(true));
+        // The same version once more, from a new list, is no sign of life.
+        assert_eq!(liveness.seen(start + LASTS / 2, &name, version(1), LASTS), Some(false));
+        assert_eq!(liveness.wake_at(), Some(start + LASTS));
+        assert!(liveness.silenced(start + LASTS - MOMENT).is_empty());
+        assert_eq!(names(&liveness.silenced(start + LASTS)), ["a"]);
+        assert!(liveness.silenced(start + 2 * LASTS).is_empty(), "it is said once");
+        assert_eq!(liveness.seen(start + 2 * LASTS, &name, version(2), LASTS), Some(true));
+        assert!(liveness.silenced(start + 3 * LASTS - MOMENT).is_empty());
+        assert_eq!(names(&liveness.silenced(start + 3 * LASTS)), ["a"], "every silence is said");
+    }
+
+    #[test]
+    fn who_is_silent_for_ten_lease_durations_is_garbage_again_and_again() {
+        let (start, name) = (Instant::now(), Arc::from("a"));
+        let mut liveness = Liveness::default();
+        liveness.seen(start, &name, version(1), LASTS);
+        liveness.silenced(start + 10 * LASTS - MOMENT);
+        assert!(liveness.garbage(start + 10 * LASTS - MOMENT).is_empty());
+        assert_eq!(liveness.wake_at(), Some(start + 10 * LASTS));
+        assert_eq!(liveness.garbage(start + 10 * LASTS), [(name.clone(), version(1))]);
+        assert!(liveness.garbage(start + 10 * LASTS + MOMENT).is_empty(), "not at once again");
+        assert_eq!(liveness.wake_at(), Some(start + 11 * LASTS));
+        liveness.seen(start + 11 * LASTS, &name, version(2), LASTS);
+        assert!(liveness.garbage(start + 11 * LASTS).is_empty(), "it lives");
+    }
+
+    #[test]
+    fn a_new_list_tells_who_has_vanished() {
+        let start = Instant::now();
+        let mut liveness = Liveness::default();
+        for name in ["a", "b", "c"] {
+            liveness.seen(start, &name.into(), version(1), LASTS);
+        }
+        liveness.begin_list();
+        liveness.seen(start, &"b".into(), version(1), LASTS);
+        // It breaks off and starts over.
+        liveness.begin_list();
+        liveness.seen(start, &"c".into(), version(1), LASTS);
+        assert_eq!(names(&liveness.end_list()), ["a", "b"]);
+        assert!(liveness.gone("c") && !liveness.gone("c"));
+        assert!(liveness.known.is_empty());
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_no_lease_lasts_for_ever() {
+        let start = Instant::now();
+        let mut liveness = Liveness::default();
+        let name = |number: usize| Arc::from(number.to_string());
+        for number in 0..MAX_OBSERVERS {
+            assert_eq!(liveness.seen(start, &name(number), version(1), Duration::MAX), Some(true));
+        }
+        assert_eq!(liveness.seen(start, &name(MAX_OBSERVERS), version(1), LASTS), None);
+        assert_eq!(liveness.seen(start, &name(0), version(2), Duration::ZERO), Some(true), "who is known goes on");
+        assert_eq!(liveness.silenced(start + SHORTEST_LEASE), [name(0)]);
+        assert_eq!(liveness.silenced(start + LONGEST_LEASE).len(), MAX_OBSERVERS - 1);
+    }
+}

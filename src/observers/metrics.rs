@@ -1,0 +1,165 @@
+//! How telling and hearing fare.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::report::Extent;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Call {
+    call: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Problem {
+    problem: &'static str,
+}
+
+/// How another observer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    Heard,
+    Incomplete,
+    Truncated,
+    Malformed,
+    Silent,
+}
+
+impl Standing {
+    pub(super) const ALL: [Self; 5] = [Self::Heard, Self::Incomplete, Self::Truncated, Self::Malformed, Self::Silent];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Heard => "heard",
+            Self::Incomplete => "incomplete",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Ok,
+    Timeout,
+    Error,
+}
+
+/// Metrics of the observers.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    observers: Family<State, Gauge>,
+    ignored: Counter,
+    calls: Family<Call, Counter>,
+    watch_errors: Family<Problem, Counter>,
+    waits: Counter,
+    verdicts: Gauge,
+    bytes: Gauge,
+    truncated: Gauge,
+}
+
+impl Metrics {
+    /// Metrics in this registry.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            observers: Family::default(),
+            ignored: Counter::default(),
+            calls: Family::default(),
+            watch_errors: Family::default(),
+            waits: Counter::default(),
+            verdicts: Gauge::default(),
+            bytes: Gauge::default(),
+            truncated: Gauge::default(),
+        };
+        registry.register(
+            "mail_failover_observers",
+            "Other replicas by what is heard of them: only those in the state heard count for a quorum",
+            metrics.observers.clone(),
+        );
+        registry.register(
+            "mail_failover_observers_ignored",
+            "Reports that were ignored because there are more observers than are kept",
+            metrics.ignored.clone(),
+        );
+        registry.register(
+            "mail_failover_observer_calls",
+            "Writes of observers' Leases: report, withdraw (our own), sweep (those of the dead); ok, timeout or error",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "mail_failover_observer_watch_errors",
+            "Failures of the watch of the other observers' Leases, by what failed",
+            metrics.watch_errors.clone(),
+        );
+        registry.register(
+            "mail_failover_observer_waits",
+            "How often what was heard had to wait because the controller's queue was full",
+            metrics.waits.clone(),
+        );
+        registry.register(
+            "mail_failover_observer_report_verdicts",
+            "Verdicts in our last report; only backends that are not healthy are in it",
+            metrics.verdicts.clone(),
+        );
+        registry.register("mail_failover_observer_report_bytes", "Size of our last report", metrics.bytes.clone());
+        registry.register(
+            "mail_failover_observer_report_truncated",
+            "1 while we have more to report than fits and therefore do not count for the other replicas",
+            metrics.truncated.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn standings(&self, standings: impl Iterator<Item = Standing>) {
+        let mut counts = BTreeMap::from(Standing::ALL.map(|standing| (standing, 0)));
+        standings.for_each(|standing| *counts.entry(standing).or_default() += 1);
+        for (standing, count) in counts {
+            self.observers.get_or_create(&State { state: standing.as_str() }).set(count);
+        }
+    }
+
+    pub(super) fn ignored(&self) {
+        self.ignored.inc();
+    }
+
+    pub(super) fn call(&self, call: &'static str, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Ok => "ok",
+            Outcome::Timeout => "timeout",
+            Outcome::Error => "error",
+        };
+        self.calls.get_or_create(&Call { call, outcome }).inc();
+    }
+
+    pub(super) fn watch_failed(&self, problem: &'static str) {
+        self.watch_errors.get_or_create(&Problem { problem }).inc();
+    }
+
+    pub(super) fn waited(&self) {
+        self.waits.inc();
+    }
+
+    pub(super) fn reported(&self, extent: Extent, bytes: usize) {
+        let (verdicts, truncated) = match extent {
+            Extent::Incomplete => (0, false),
+            Extent::Truncated => (0, true),
+            Extent::Complete { verdicts } => (verdicts, false),
+        };
+        self.verdicts.set(i64::try_from(verdicts).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.truncated.set(i64::from(truncated));
+    }
+}

@@ -1,0 +1,224 @@
+//! The task that keeps our own Lease: writes what this replica sees, renews it, and deletes it at the end.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::board::Noticeboard;
+use super::metrics::Outcome;
+use super::report::Extent;
+use super::{LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
+use crate::clock::Clock;
+use crate::controller::time::micro_time;
+use crate::kubernetes::{Backoff, describe, jittered};
+
+/// The least pause between two reports, so that what changes at about the same time goes out together.
+const PAUSE: Duration = Duration::from_millis(100);
+/// For each of these bytes of a report the pause is longer by as much: who sees a thousand backends fail writes once a second.
+const BYTES_PER_PAUSE: usize = 20_000;
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// No call takes longer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The operator's end does not wait longer for its Lease to be deleted; the others notice its silence anyway.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// `metadata.managedFields` name of the writer.
+const FIELD_MANAGER: &str = "mail-failover-observer";
+
+/// When the next report is due. No I/O; time is an argument.
+#[derive(Debug)]
+struct Schedule {
+    lease_duration: Duration,
+    /// Before this nothing is written.
+    earliest: Instant,
+    /// At this time the Lease is written though nothing has changed.
+    renewal: Instant,
+    backoff: Backoff,
+}
+
+impl Schedule {
+    fn new(now: Instant, lease_duration: Duration) -> Self {
+        let backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
+        Self { lease_duration, earliest: now, renewal: now, backoff }
+    }
+
+    fn due(&self, is_changed: bool) -> Instant {
+        if is_changed { self.earliest } else { self.renewal.max(self.earliest) }
+    }
+
+    /// Three attempts fit into the time for which a report holds.
+    fn deadline(&self) -> Duration {
+        DEADLINE.min(self.lease_duration / 3)
+    }
+
+    /// A report of this size, whose writing was begun then, was written.
+    fn succeeded(&mut self, begun: Instant, bytes: usize) {
+        self.backoff.reset();
+        let shares = u32::try_from(bytes / BYTES_PER_PAUSE).unwrap_or(u32::MAX).saturating_add(1);
+        self.earliest = begun + PAUSE.saturating_mul(shares);
+        self.renewal = begun + jittered(self.lease_duration / 3, 0.1);
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.earliest = now + self.backoff.after_failure();
+        self.renewal = self.earliest;
+    }
+}
+
+/// Publishes what is on the board until `shutdown`.
+pub(super) async fn run(
+    client: Client,
+    settings: Settings,
+    board: Noticeboard,
+    clock: Clock,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    let publisher = Publisher {
+        api: Api::namespaced(client, &settings.namespace),
+        name: settings.own_name(),
+        schedule: Schedule::new(Instant::now(), settings.lease_duration),
+        settings,
+        board,
+        clock,
+        metrics,
+        written: None,
+        is_failing: false,
+        is_truncated: false,
+    };
+    publisher.run(shutdown).await;
+}
+
+struct Publisher {
+    api: Api<Lease>,
+    name: String,
+    settings: Settings,
+    board: Noticeboard,
+    clock: Clock,
+    metrics: Metrics,
+    schedule: Schedule,
+    /// The version that was written last.
+    written: Option<u64>,
+    is_failing: bool,
+    is_truncated: bool,
+}
+
+impl Publisher {
+    async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let due = self.schedule.due(self.written != Some(self.board.version()));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = sleep_until(due) => self.report().await,
+                () = self.board.changed() => {}
+            }
+        }
+        self.withdraw().await;
+    }
+
+    /// Not interrupted by a shutdown: a write that is on its way could arrive after the deletion.
+    async fn report(&mut self) {
+        let (text, extent, version) = self.board.report();
+        let (begun, bytes) = (Instant::now(), text.len());
+        let lease = self.lease(text);
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(&lease);
+        let written = timeout(self.schedule.deadline(), self.api.patch(&self.name, &parameters, &patch)).await;
+        let error = match written {
+            Ok(Ok(_)) => {
+                self.metrics.call("report", Outcome::Ok);
+                self.metrics.reported(extent, bytes);
+                self.written = Some(version);
+                self.schedule.succeeded(begun, bytes);
+                self.tell(extent);
+                return;
+            }
+            Ok(Err(error)) => {
+                self.metrics.call("report", Outcome::Error);
+                describe(&error)
+            }
+            Err(_elapsed) => {
+                self.metrics.call("report", Outcome::Timeout);
+                format!("no answer within {:?}", self.schedule.deadline())
+            }
+        };
+        self.schedule.failed(Instant::now());
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::warn!(
+                namespace = self.settings.namespace,
+                lease = self.name,
+                error,
+                "what this replica sees cannot be told to the others; trying on; its service account needs create, patch, list, watch and delete on leases"
+            );
+        }
+    }
+
+    fn tell(&mut self, extent: Extent) {
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("what this replica sees is told to the others again");
+        }
+        let is_truncated = extent == Extent::Truncated;
+        if std::mem::replace(&mut self.is_truncated, is_truncated) != is_truncated {
+            if is_truncated {
+                tracing::warn!("this replica sees too much fail to tell it; it does not count for the others");
+            } else {
+                tracing::info!("this replica can tell what it sees again");
+            }
+        }
+    }
+
+    fn lease(&self, text: String) -> Lease {
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(self.settings.namespace.clone()),
+                labels: Some(
+                    [
+                        (OBSERVER_LABEL.to_owned(), "true".to_owned()),
+                        (LEASE_LABEL.to_owned(), name::label_value(&self.settings.lease_name)),
+                    ]
+                    .into(),
+                ),
+                annotations: Some([(REPORT_ANNOTATION.to_owned(), text)].into()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.settings.identity.clone()),
+                lease_duration_seconds: i32::try_from(self.settings.lease_duration.as_secs()).ok(),
+                // Microseconds of a clock that only goes forward: every renewal makes a new version.
+                renew_time: Some(micro_time(self.clock.now())),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    async fn withdraw(&self) {
+        let deletion = timeout(FAREWELL, self.api.delete(&self.name, &DeleteParams::default())).await;
+        match deletion {
+            Ok(Ok(_)) => self.metrics.call("withdraw", Outcome::Ok),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => self.metrics.call("withdraw", Outcome::Ok),
+            Ok(Err(error)) => {
+                self.metrics.call("withdraw", Outcome::Error);
+                tracing::warn!(
+                    lease = self.name,
+                    error = describe(&error),
+                    "our observer's Lease could not be deleted"
+                );
+            }
+            Err(_elapsed) => {
+                self.metrics.call("withdraw", Outcome::Timeout);
+                tracing::warn!(lease = self.name, "our observer's Lease could not be deleted in time");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

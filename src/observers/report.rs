@@ -1,0 +1,177 @@
+//! What one replica tells the others: rendering, parsing, bounds. No I/O, no clock.
+//!
+//! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for each set of
+//! thresholds that judges it. So silence about a backend means Healthy under all thresholds, and silence about some thresholds of
+//! a backend that is named means that its writer does not judge by them: another version of the operator, or a policy that has just been
+//! changed. Of a backend that is named without any verdict nothing is known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde::{Deserialize, Serialize};
+
+use crate::controller::time::{micro_time, timestamp};
+use crate::engine::{Health, Sighting};
+use crate::model::{EvidenceClass, ObjectKey};
+
+/// More verdicts than this are not told: who sees so much fail is suspect.
+pub const MAX_VERDICTS: usize = 1000;
+/// A longer report is not told. An object's annotations may have 256 KiB together.
+pub const MAX_BYTES: usize = 200_000;
+
+/// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
+pub type Verdicts = BTreeMap<Arc<str>, Sighting>;
+
+/// Every verdict about each backend that is not healthy through and through.
+pub type Sightings = BTreeMap<ObjectKey, Verdicts>;
+
+/// What a replica says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// It has not yet observed every backend once.
+    Incomplete,
+    /// It has more to tell than fits.
+    Truncated,
+    /// What it does not see healthy.
+    Complete(Sightings),
+}
+
+/// What an observer sees of one backend under some thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Healthy.
+    Healthy,
+    /// It does not judge by these thresholds, or has not observed it.
+    Abstains,
+    /// This, which may be Unknown, too.
+    As(Sighting),
+}
+
+/// What a complete report says about a backend under some thresholds.
+pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> Seen {
+    match sightings.get(backend) {
+        None => Seen::Healthy,
+        Some(verdicts) => verdicts.get(thresholds).copied().map_or(Seen::Abstains, Seen::As),
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Document {
+    /// False until every backend was observed once: only then silence about one means Healthy.
+    complete: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    backends: BTreeMap<String, BTreeMap<String, Entry>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    health: String,
+    since: MicroTime,
+    class: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_failure_at: Option<MicroTime>,
+}
+
+impl Report {
+    /// The report as text, and how much is told in it.
+    pub(super) fn of(is_complete: bool, sightings: &Sightings) -> (String, Extent) {
+        let verdicts = sightings.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
+        let whole = Document { complete: true, truncated: false, backends: BTreeMap::new() };
+        let (document, mut extent) = if !is_complete {
+            (Document::default(), Extent::Incomplete)
+        } else if verdicts > MAX_VERDICTS {
+            (Document { truncated: true, ..whole }, Extent::Truncated)
+        } else {
+            let backends = sightings.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts)));
+            (Document { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
+        };
+        let mut text = json(&document);
+        if text.len() > MAX_BYTES {
+            text = json(&Document { complete: true, truncated: true, backends: BTreeMap::new() });
+            extent = Extent::Truncated;
+        }
+        (text, extent)
+    }
+
+    /// Reads what another replica wrote, perhaps one of another version: fields and names that are not known here are no error, but a verdict
+    /// that has such a name is Unknown.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_BYTES {
+            return Err(format!("it has {} bytes; {MAX_BYTES} are allowed", text.len()));
+        }
+        let Document { complete, truncated, backends } =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if truncated {
+            return Ok(Self::Truncated);
+        }
+        if !complete {
+            return Ok(Self::Incomplete);
+        }
+        let verdicts = backends.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
+        if verdicts > MAX_VERDICTS {
+            return Err(format!("it has {verdicts} verdicts; {MAX_VERDICTS} are allowed"));
+        }
+        let sightings = backends.into_iter().map(|(key, entries)| {
+            let (namespace, name) = key
+                .split_once('/')
+                .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'))
+                .ok_or_else(|| format!("{key:?} is not the namespace and the name of a backend"))?;
+            Ok((ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect()))
+        });
+        Ok(Self::Complete(sightings.collect::<Result<_, String>>()?))
+    }
+}
+
+/// How much a report tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Incomplete,
+    Truncated,
+    Complete { verdicts: usize },
+}
+
+fn json(document: &Document) -> String {
+    // Maps with text for keys, texts and flags: nothing that JSON cannot hold. Were it otherwise, nobody would count us.
+    serde_json::to_string(document).unwrap_or_default()
+}
+
+fn entries(verdicts: &Verdicts) -> BTreeMap<String, Entry> {
+    let entry = |sighting: &Sighting| Entry {
+        health: health_name(sighting.health).to_owned(),
+        since: micro_time(sighting.since),
+        class: sighting.class.as_str().to_owned(),
+        first_failure_at: sighting.first_failure_at.map(micro_time),
+    };
+    verdicts.iter().map(|(thresholds, sighting)| (thresholds.to_string(), entry(sighting))).collect()
+}
+
+fn verdict((thresholds, entry): (String, Entry)) -> (Arc<str>, Sighting) {
+    let Entry { health, since, class, first_failure_at } = entry;
+    let sighting = Sighting {
+        health: ALL_HEALTH.into_iter().find(|known| health_name(*known) == health).unwrap_or(Health::Unknown),
+        since: timestamp(&since),
+        class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
+        first_failure_at: first_failure_at.as_ref().map(timestamp),
+    };
+    (thresholds.into(), sighting)
+}
+
+const ALL_HEALTH: [Health; 4] = [Health::Healthy, Health::Degraded, Health::Unknown, Health::Unhealthy];
+
+fn health_name(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "Healthy",
+        Health::Degraded => "Degraded",
+        Health::Unhealthy => "Unhealthy",
+        Health::Unknown => "Unknown",
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+pub(super) mod tests;

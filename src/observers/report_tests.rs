@@ -1,0 +1,167 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Timestamp;
+
+pub(in crate::observers) fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
+pub(in crate::observers) fn verdicts(thresholds: &str, health: Health) -> Verdicts {
+    Verdicts::from([(thresholds.into(), sighting(health))])
+}
+
+fn sighting(health: Health) -> Sighting {
+    Sighting {
+        health,
+        since: Timestamp::from_micros(1_700_000_000_123_456),
+        class: EvidenceClass::ConnectionRefused,
+        first_failure_at: Some(Timestamp::from_micros(1_700_000_000_000_001)),
+    }
+}
+
+fn failing(count: usize, name: &str) -> Sightings {
+    (0..count).map(|n| (key(&format!("{name}{n}")), verdicts("6/10", Health::Unhealthy))).collect()
+}
+
+#[test]
+fn a_report_looks_like_this() {
+    let mut sightings = Sightings::from([(key("ses"), verdicts("6/10", Health::Unhealthy))]);
+    sightings.insert(key("new"), Verdicts::new());
+    for (is_complete, sightings, want) in [
+        (false, &sightings, r#"{"complete":false}"#.to_owned()),
+        (true, &Sightings::new(), r#"{"complete":true}"#.to_owned()),
+        (
+            true,
+            &sightings,
+            concat!(
+                r#"{"complete":true,"backends":{"shop/new":{},"shop/ses":{"6/10":{"health":"Unhealthy","#,
+                r#""since":"2023-11-14T22:13:20.123456Z","class":"ConnectionRefused","#,
+                r#""firstFailureAt":"2023-11-14T22:13:20.000001Z"}}}}"#
+            )
+            .to_owned(),
+        ),
+    ] {
+        assert_eq!(Report::of(is_complete, sightings).0, want);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_not_told() {
+    let long = "x".repeat(200);
+    for (what, sightings, want) in [
+        ("nothing", Sightings::new(), Extent::Complete { verdicts: 0 }),
+        ("the most", failing(MAX_VERDICTS, "b"), Extent::Complete { verdicts: MAX_VERDICTS }),
+        ("one more", failing(MAX_VERDICTS + 1, "b"), Extent::Truncated),
+        ("too many bytes", failing(MAX_VERDICTS - 1, &long), Extent::Truncated),
+        (
+            "too many of which nothing is known",
+            (0..=MAX_VERDICTS).map(|n| (key(&n.to_string()), Verdicts::new())).collect(),
+            Extent::Truncated,
+        ),
+    ] {
+        let (text, extent) = Report::of(true, &sightings);
+        assert_eq!(extent, want, "{what}");
+        assert!(text.len() <= MAX_BYTES, "{what}: {}", text.len());
+        let report = Report::parse(&text).expect("we wrote it");
+        assert_eq!(report == Report::Truncated, want == Extent::Truncated, "{what}");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_report_is_refused() {
+    let too_many: Vec<_> = (0..=MAX_VERDICTS).map(|n| format!(r#""a/{n}":{{}}"#)).collect();
+    let too_many = format!(r#"{{"complete":true,"backends":{{{}}}}}"#, too_many.join(","));
+    for (text, why) in [
+        ("", "EOF"),
+        ("[1]", "invalid"),
+        (r#"{"complete":"yes"}"#, "invalid type"),
+        (r#"{"complete":true,"backends":{"ses":{}}}"#, "is not the namespace and the name"),
+        (r#"{"complete":true,"backends":{"a/b/c":{}}}"#, "is not the namespace and the name"),
+        (r#"{"complete":true,"backends":{"/b":{}}}"#, "is not the namespace and the name"),
+        (r#"{"complete":true,"backends":{"a/b":{"6/10":{}}}}"#, "missing field"),
+        (&too_many, "1001 verdicts"),
+        (&" ".repeat(MAX_BYTES + 1), "200001 bytes"),
+    ] {
+        let error = Report::parse(text).expect_err(text);
+        assert!(error.contains(why), "{error:?} does not say {why:?}");
+    }
+}
+
+#[test]
+fn another_version_may_say_what_this_one_does_not_know() {
+    let text = r#"{"complete":true,"region":"eu","backends":{"shop/ses":{"6/10":{"health":"Glowing",
+        "since":"2023-11-14T22:13:20Z","class":"Haunted","mood":1}}}}"#;
+    let Ok(Report::Complete(sightings)) = Report::parse(text) else { panic!("{:?}", Report::parse(text)) };
+    let Seen::As(sighting) = seen(&sightings, &key("ses"), "6/10") else { panic!("{sightings:?}") };
+    assert_eq!((sighting.health, sighting.class), (Health::Unknown, EvidenceClass::Inconclusive));
+    assert_eq!(Report::parse("{}"), Ok(Report::Incomplete));
+}
+
+#[test]
+fn silence_means_healthy_only_where_the_writer_judges() {
+    let sightings = Sightings::from([
+        (
+            key("ses"),
+            [("6/10".into(), sighting(Health::Unhealthy)), ("20/20".into(), sighting(Health::Degraded))].into(),
+        ),
+        (key("new"), Verdicts::new()),
+    ]);
+    for (backend, thresholds, want) in [
+        ("relay", "6/10", "healthy"),
+        ("ses", "6/10", "Unhealthy"),
+        ("ses", "20/20", "Degraded"),
+        ("ses", "3/3", "abstains"),
+        ("new", "6/10", "abstains"),
+    ] {
+        let said = match seen(&sightings, &key(backend), thresholds) {
+            Seen::Healthy => "healthy",
+            Seen::Abstains => "abstains",
+            Seen::As(sighting) => health_name(sighting.health),
+        };
+        assert_eq!(said, want, "{backend} {thresholds}");
+    }
+}
+
+fn any_sighting() -> impl Strategy<Value = Sighting> {
+    // A year around 1970 and one around 2100: what MicroTime holds and people use.
+    let time = (-31_536_000_000_000..4_102_444_800_000_000_i64).prop_map(Timestamp::from_micros);
+    let health = prop::sample::select(ALL_HEALTH.to_vec());
+    let class = prop::sample::select(EvidenceClass::ALL.to_vec());
+    (health, time.clone(), class, prop::option::of(time))
+        .prop_map(|(health, since, class, first_failure_at)| Sighting { health, since, class, first_failure_at })
+}
+
+fn any_verdicts() -> impl Strategy<Value = Verdicts> {
+    let verdicts = prop::collection::btree_map(".{0,20}", any_sighting(), 0..4);
+    verdicts.prop_map(|verdicts| verdicts.into_iter().map(|(thresholds, one)| (thresholds.into(), one)).collect())
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(
+        sightings in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20)
+    ) {
+        let sightings: Sightings = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
+        let (text, _) = Report::of(true, &sightings);
+        prop_assert_eq!(Report::parse(&text), Ok(Report::Complete(sightings)));
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
+        let _ = Report::parse(&text);
+    }
+
+    #[test]
+    fn no_damaged_report_makes_the_parser_panic(
+        verdicts in any_verdicts(), at in any::<prop::sample::Index>(), with in any::<char>()
+    ) {
+        let (text, _) = Report::of(true, &Sightings::from([(key("ses"), verdicts)]));
+        let mut letters: Vec<_> = text.chars().collect();
+        let at = at.index(letters.len());
+        letters[at] = with;
+        let _ = Report::parse(&letters.iter().collect::<String>());
+        letters.truncate(at);
+        let _ = Report::parse(&letters.into_iter().collect::<String>());
+    }
+}
