@@ -86,7 +86,9 @@ fn skipping_rounds_changes_nothing_but_their_number() {
 #[test]
 fn a_seed_determines_everything() {
     let path = folder().join("blips.yaml");
-    let run = |seed| load(std::slice::from_ref(&path), None, Overrides { seed: Some(seed), duration: None }).unwrap().run(true);
+    let run = |seed| {
+        load(std::slice::from_ref(&path), None, Overrides { seed: Some(seed), duration: None }).unwrap().run(true)
+    };
     assert_eq!(run(7).timeline, run(7).timeline);
     assert_eq!(run(7).rounds, run(7).rounds);
     assert_ne!(run(7).timeline, run(8).timeline);
