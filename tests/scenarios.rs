@@ -86,7 +86,9 @@ fn skipping_rounds_changes_nothing_but_their_number() {
 #[test]
 fn a_seed_determines_everything() {
     let path = folder().join("blips.yaml");
-    let run = |seed| load(&[path.clone()], None, Overrides { seed: Some(seed), duration: None }).unwrap().run(true);
+    let run = |seed| {
+        load(std::slice::from_ref(&path), None, Overrides { seed: Some(seed), duration: None }).unwrap().run(true)
+    };
     assert_eq!(run(7).timeline, run(7).timeline);
     assert_eq!(run(7).rounds, run(7).rounds);
     assert_ne!(run(7).timeline, run(8).timeline);
@@ -137,7 +139,7 @@ fn a_simulated_week_of_fifty_backends_takes_seconds() {
     println!("a week of 50 backends: {} rounds, {transitions} transitions in {took:?}", outcome.rounds);
     assert!(transitions >= 20, "{transitions}");
     // A debug build on a machine that does other things as well; a release build takes a tenth.
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
     let drawing = chart(&simulation, &outcome);
     assert!(roxmltree::Document::parse(&drawing).is_ok() && drawing.len() < 4_000_000, "{}", drawing.len());
 }
