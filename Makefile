@@ -3,15 +3,15 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo bench crds fmt clean
+.PHONY: help check test demo bench bench-engine crds fmt clean
 
 help: ## Print this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test architecture --test cel --test crds --test explain --test lint --test model_check --test scenarios --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
 	$(CARGO) test --workspace --locked
@@ -20,8 +20,11 @@ demo: ## Watch a failover and a failback happen, on this machine, in half a minu
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
-bench: ## Measure failover times and the cost of the steady state, beside HAProxy
+bench: bench-engine ## Measure false alarms, failover times and what it all costs, beside HAProxy
 	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench steady_state
+
+bench-engine: ## The part of it that needs no control plane: false alarms, and what the engine costs
+	$(CARGO) bench --locked --bench engine --bench engine_memory
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds

@@ -273,9 +273,22 @@ impl Stage {
     }
 }
 
-/// A loopback address with a port that nobody uses now.
+/// A loopback address with a port that nobody uses now, nor will before it is listened on: no port is given out twice, and none of those
+/// that the kernel gives to whoever asks for any (32768 and up, unless told otherwise).
 fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Suites that share a network begin at different ports.
+    let start = std::process::id().wrapping_mul(97);
+    for _ in 0..COUNT {
+        let number = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + number)?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port from {FIRST} on is free")
 }
 
 /// The trial's name as a DNS label (RFC 1123), and something that no earlier run has used.
@@ -300,6 +313,13 @@ fn namespace_for(trial: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_address_is_given_out_twice() {
+        let addresses: std::collections::BTreeSet<_> =
+            (0..200).map(|_| free_address().expect("a free address")).collect();
+        assert_eq!(addresses.len(), 200);
+    }
 
     #[test]
     fn a_namespace_is_named_after_its_trial() {

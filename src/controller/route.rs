@@ -325,6 +325,7 @@ impl RouteEntry {
         Plan { writes: writes(owner, desired, around.observed, is_refused), refusals, is_target_known }
     }
 
+    /// Its backends, most preferred first.
     fn candidates(&self, subject: &Subject, route: &Route, around: &Surroundings<'_>) -> Vec<Candidate> {
         let candidate = |member: &Member| {
             let entry = around.backends.get(&subject.key.sibling(member.name.clone()));
@@ -334,7 +335,9 @@ impl RouteEntry {
             let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_gone);
             Candidate::new(member, usable, verdict.as_ref(), route, None, around.now)
         };
-        route.backends.iter().map(candidate).collect()
+        let mut candidates: Vec<_> = route.backends.iter().map(candidate).collect();
+        candidates.sort_by_key(|candidate| candidate.region_rank(&route.preferred_regions));
+        candidates
     }
 
     /// What is wrong with what the spec refers to, or with the spec itself.

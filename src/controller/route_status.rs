@@ -12,7 +12,7 @@ use super::step::Subject;
 use super::time::{micro_time, timestamp};
 use crate::api::{self, MailRouteStatus, PendingEvent, RouteState};
 use crate::engine::{
-    Announcement, Candidate, Decision, Health, Standing, Transition, TransitionKind, TransitionReason,
+    Announcement, Candidate, Decision, Exclusion, Health, Standing, Transition, TransitionKind, TransitionReason,
 };
 use crate::model::{ObjectKey, Strategy, Thresholds, Timestamp};
 
@@ -272,8 +272,10 @@ impl Drafting<'_> {
             (Standing::InService, _) if !is_missing => candidate.class.as_str(),
             (Standing::Suspended, _) => "Suspended",
             (_, _) if is_missing => "BackendNotFound",
-            (_, Some(rejection)) => rejection.reason,
-            (_, None) => candidate.class.as_str(),
+            (Standing::Excluded(Exclusion::Residency), _) => "Residency",
+            (Standing::Excluded(Exclusion::SenderDomain), _) => "SenderDomain",
+            (Standing::InService | Standing::Unusable, Some(rejection)) => rejection.reason,
+            (Standing::InService | Standing::Unusable, None) => candidate.class.as_str(),
         };
         api::RouteBackendStatus {
             name: candidate.name.to_string(),

@@ -119,6 +119,12 @@ impl Candidate {
         }
     }
 
+    /// Its place by region: 0 in the most preferred one, and after all others in one that is not preferred. Among equals the list decides.
+    pub fn region_rank(&self, preferred_regions: &[Arc<str>]) -> usize {
+        let is_here = |preferred: &Arc<str>| self.region.as_ref() == Some(preferred);
+        preferred_regions.iter().position(is_here).unwrap_or(usize::MAX)
+    }
+
     /// Whether mail may go there: in service, and Healthy or at least alive.
     pub(super) fn is_eligible(&self) -> bool {
         self.standing == Standing::InService

@@ -92,12 +92,8 @@ pub(super) struct Course<'a> {
 
 impl<'a> Course<'a> {
     fn begin(situation: &'a Situation<'a>, before: &'a Memory) -> Self {
-        let region_rank = |candidate: &Candidate| {
-            let is_in = |preferred: &Arc<str>| candidate.region.as_ref() == Some(preferred);
-            situation.preferred_regions.iter().position(is_in).unwrap_or(usize::MAX)
-        };
         let mut ranked: Vec<_> = situation.candidates.iter().collect();
-        ranked.sort_by_key(|candidate| region_rank(candidate));
+        ranked.sort_by_key(|candidate| candidate.region_rank(situation.preferred_regions));
         let members = before.shares.iter().filter(|share| !share.is_overflow).map(|share| share.backend.clone());
         Self {
             situation,

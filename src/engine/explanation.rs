@@ -257,7 +257,12 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
             (Standing::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
                 prospects.push(Prospect::Recovers {
                     backend: candidate.name.clone(),
-                    successes: policy.thresholds.recovery,
+                    // What was never seen fail owes no recovery.
+                    successes: if candidate.class == EvidenceClass::Inconclusive {
+                        1
+                    } else {
+                        policy.thresholds.recovery
+                    },
                     returns_after: (policy.failback.mode == FailbackMode::Automatic
                         && !is_dead_member
                         && !course.members.is_empty())
@@ -365,7 +370,10 @@ impl fmt::Display for Prospect {
                 write!(f, "{backend} turns Unhealthy ({so_far} of {failures} failures in a row): {then}")
             }
             Self::Recovers { backend, successes, returns_after } => {
-                write!(f, "{backend} turns Healthy ({successes} successes in a row)")?;
+                match successes {
+                    1 => write!(f, "{backend} turns Healthy (one success)")?,
+                    _ => write!(f, "{backend} turns Healthy ({successes} successes in a row)")?,
+                }
                 match returns_after {
                     Some(soak) => write!(f, " and stays so for {soak:?}: mail returns to it"),
                     None => Ok(()),

@@ -43,6 +43,11 @@ async fn manual_failback(stage: Arc<Stage>) -> Result<()> {
 
 async fn none_healthy(stage: Arc<Stage>) -> Result<()> {
     let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
+    // One failure domain: were there two that fail at once, it would rather be our own network, and nothing would move.
+    for backend in ["primary", "standby"] {
+        let domain = json!({ "spec": { "location": { "failureDomain": "site" } } });
+        change::<SendingBackend>(&stage, backend, &domain).await?;
+    }
     let spec = json!({ "failure": { "consecutive": 3 }, "recovery": { "consecutive": 3 }, "whenNoneHealthy": "Preferred",
         "hold": { "cooldown": "0s", "minimumStay": "0s" }, "failback": { "after": "1s" } });
     let eager = json!({ "policyRef": { "name": "eager" }, "backends": [{ "name": "primary" }, { "name": "standby" }],

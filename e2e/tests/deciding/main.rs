@@ -1,0 +1,34 @@
+//! What a user sets to decide by is what decides, as status, outputs, Events and kubectl show it.
+
+mod gitops;
+mod holding;
+mod judging;
+mod places;
+mod play;
+mod ramps;
+mod requests;
+mod restarts;
+mod sharing;
+mod storms;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mail_failover_e2e::suite::{self, Options};
+
+fn main() -> ExitCode {
+    let options = Options { operator: true, parallel: 8, deadline: Duration::from_mins(4), ..Options::default() };
+    // Those with the longest timers first, so that they do not end alone.
+    let groups = [
+        restarts::trials(),
+        storms::trials(),
+        judging::trials(),
+        ramps::trials(),
+        holding::trials(),
+        requests::trials(),
+        gitops::trials(),
+        sharing::trials(),
+        places::trials(),
+    ];
+    suite::run("deciding", options, groups.into_iter().flatten().collect())
+}

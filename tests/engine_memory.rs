@@ -1,0 +1,32 @@
+//! What the engine keeps of a backend is bounded, as `docs/benchmarks.md` states. Alone in its program: the allocator counts for all of it.
+
+#[expect(dead_code, reason = "nothing is decided here")]
+#[path = "../benches/engine/crowd.rs"]
+mod crowd;
+
+use crowd::{Crowd, KINDS};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+const SIZE: usize = 100;
+
+#[test]
+fn a_backend_takes_bounded_memory_however_much_is_observed() {
+    for kind in KINDS {
+        let mut crowd = Crowd::of(SIZE, kind);
+        for round in 0..500 {
+            crowd.pass_round();
+            for number in 0..SIZE {
+                // Turns now and then, so that every message is replaced many times.
+                crowd.observe(number, (round + number) % 40 < 30);
+            }
+        }
+        let before = ALLOCATOR.current_usage();
+        drop(std::mem::take(&mut crowd.evidence));
+        let bytes = (before - ALLOCATOR.current_usage()) / SIZE;
+        assert!(bytes > 200, "{}: {bytes} is too little to be true", kind.name);
+        assert!(bytes <= kind.at_most, "{}: {bytes} of {}", kind.name, kind.at_most);
+    }
+}
