@@ -260,7 +260,7 @@ impl When {
             Self::At(moment) => (at(moment).is_some_and(|(_, fits, _)| *fits), text(at(moment))),
             Self::Between(from, until) => {
                 // What changes with the first moment counts, what changes with the last does not.
-                let mut all = at(from).into_iter().chain(during(from, until));
+                let mut all = at(from).into_iter().chain(during(from, until).filter(|(since, ..)| *since > from));
                 match all.find(|(_, fits, _)| !fits) {
                     Some(other) => (false, text(Some(other))),
                     None => (at(from).is_some(), text(at(from))),
