@@ -236,7 +236,12 @@ impl Judged {
     fn verdict(&self, suspicion: &Suspicion, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of_probes(&self.probes, now)?;
         let turned_at = turned_at(own.sighting(), now);
-        Some(self.panel.merged(own, suspicion, turned_at))
+        let mut verdict = self.panel.merged(own, suspicion, turned_at);
+        // Those who are believed see it work now; when they last heard of it they do not tell.
+        if suspicion.is_of_own() && verdict.health == Health::Healthy {
+            verdict.confirmed_at = Some(now);
+        }
+        Some(verdict)
     }
 }
 
