@@ -104,8 +104,8 @@ pub fn print(divisor: usize) {
     }
     let hours: u64 = tallies.iter().map(|tally| tally.hours).sum();
     println!("\n{hours} route-hours in {:.1} s", took.as_secs_f64());
-    let promised = rows.iter().zip(&tallies).filter(|(row, _)| is_promised(row));
-    let broken: u64 = promised.map(|(_, tally)| tally.ours.wrong).sum();
+    let promised = || rows.iter().zip(&tallies).filter(|(row, _)| is_promised(row));
+    let broken: u64 = promised().map(|(_, tally)| tally.ours.wrong).sum();
     let met = if broken == 0 { "met" } else { "NOT met" };
     println!(
         "goal: no wrong move by blips under the default policy, nor by our own network under any: {broken}, {met}"

@@ -44,6 +44,8 @@ pub struct Tally {
     pub transitions: u64,
     pub ours: Score,
     pub peer: Score,
+    /// The seed of our first wrong move, and when it was: to look at it again.
+    pub first_wrong: Option<(u64, i64)>,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -51,6 +53,7 @@ impl std::ops::AddAssign for Tally {
         self.hours += other.hours;
         self.outages += other.outages;
         self.transitions += other.transitions;
+        self.first_wrong = self.first_wrong.into_iter().chain(other.first_wrong).min();
         for (sum, score) in [(&mut self.ours, other.ours), (&mut self.peer, other.peer)] {
             sum.wrong += score.wrong;
             sum.missed += score.missed;
@@ -86,6 +89,7 @@ enum Deadline {
 
 struct Simulation {
     trouble: Trouble,
+    seed: u64,
     pace: Pace,
     now: i64,
     end: i64,
@@ -122,6 +126,7 @@ impl Simulation {
         let streams = streams.map(|(observer, backend)| Stream::new(observer, backend, profile, random.fork()));
         Self {
             trouble,
+            seed,
             pace,
             now: 0,
             end: WARM_UP + micros(std::time::Duration::from_hours(1) * hours),
@@ -271,6 +276,7 @@ impl Simulation {
         let has_failed = matches!(transition.reason, TransitionReason::Failed(_));
         if has_failed && !self.is_out(usize::from(&*transition.from == "b")) {
             self.tally.ours.wrong += 1;
+            self.tally.first_wrong.get_or_insert((self.seed, self.now));
         }
     }
 

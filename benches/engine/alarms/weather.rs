@@ -9,6 +9,8 @@ use super::micros;
 
 const HOUR: Duration = Duration::from_hours(1);
 const OUTAGE: Duration = Duration::from_mins(10);
+/// Between two faults, lest they be one: as long as a recovery takes under the default policy.
+const PAUSE: Duration = Duration::from_mins(2);
 /// One hour in so many holds an outage of the primary.
 const OUTAGE_EVERY: u32 = 10;
 /// How long an answer takes when nothing is wrong.
@@ -131,7 +133,7 @@ pub fn forecast(trouble: Trouble, hours: u32, random: &mut Rng) -> Vec<Fault> {
     for hour in 0..hours {
         let begins = WARM_UP + micros(HOUR * hour);
         let mut place = |length: Duration| {
-            let from = begins + random.i64(0..micros(HOUR) - micros(length));
+            let from = begins + micros(PAUSE / 2) + random.i64(0..micros(HOUR) - micros(PAUSE) - micros(length));
             (from, from + micros(length))
         };
         let (length, class, observers, backends) = match trouble {
@@ -147,7 +149,7 @@ pub fn forecast(trouble: Trouble, hours: u32, random: &mut Rng) -> Vec<Fault> {
         let may_overlap = matches!(trouble, Trouble::CutOff(_));
         let outage = loop {
             let (began, ended) = place(OUTAGE);
-            let pause = micros(Duration::from_mins(2));
+            let pause = micros(PAUSE);
             if may_overlap || length.is_zero() || ended + pause < from || began > until + pause {
                 break (began, ended);
             }
