@@ -143,6 +143,9 @@ fn a_storm_moves_nothing_and_afterwards_the_backend_in_use_has_its_chance() {
     let settling = fleet.settle(1010);
     assert_eq!(settling.hold, Some(Hold::until(HoldReason::StormBrake, at(1070))));
     assert_eq!(settling.wake_at, Some(at(1070)));
+    let mut patient = fleet.clone();
+    patient.policy.as_mut().unwrap().hold.minimum_stay = Duration::from_hours(5);
+    assert_eq!(patient.decide(1011).hold, settling.hold, "a minute at most");
     let mut recovered = fleet.clone();
     recovered.set("a", "+", 1020);
     let decision = recovered.settle(1020);

@@ -1,10 +1,14 @@
 //! What makes a route leave a backend, and what keeps it there all the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::decision::{Course, is_excluded};
 use super::{Candidate, Health, Hold, HoldReason, Standing, TransitionReason, holds};
 use crate::model::{EvidenceClass, Policy, Strategy, Timestamp, WhenNoneHealthy};
+
+/// A storm that is over holds no longer than this, however long a route stays anywhere: what looked like a storm may have been a coincidence.
+const MAX_STORM_SETTLING: Duration = Duration::from_mins(1);
 
 /// Why a member is to be left.
 pub(super) struct Departure {
@@ -113,7 +117,8 @@ impl Course<'_> {
         if self.before.held_by != Some(HoldReason::StormBrake) {
             return None;
         }
-        let settles_at = targets.iter().map(|target| target.since).min()? + policy.hold.minimum_stay;
+        let settles_at =
+            targets.iter().map(|target| target.since).min()? + policy.hold.minimum_stay.min(MAX_STORM_SETTLING);
         (settles_at > self.now()).then_some(settles_at)
     }
 

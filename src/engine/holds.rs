@@ -170,7 +170,7 @@ pub const TIMERS: [Timer; 12] = [
     Timer {
         name: "storm settling",
         starts: "the first backend recovers from a storm",
-        ends: "`hold.minimumStay` later",
+        ends: "`hold.minimumStay` later, after a minute at most",
     },
     Timer {
         name: "switch",

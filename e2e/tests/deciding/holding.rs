@@ -58,10 +58,10 @@ async fn minimum_stay(stage: Arc<Stage>) -> Result<()> {
     play.server("standby").crash().await?;
     let status = play.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
-    play.server("standby").repair().await?;
     // Shorter by a change of the policy: over at once.
-    play.server("primary").crash().await?;
+    play.server("standby").repair().await?;
     play.judged("standby", Health::Healthy).await?;
+    play.server("primary").crash().await?;
     play.active(&[("standby", 100)]).await?;
     play.server("primary").repair().await?;
     play.held("MinimumStay").await?;
@@ -137,7 +137,7 @@ async fn windows(stage: Arc<Stage>) -> Result<()> {
 }
 
 async fn objective(stage: Arc<Stage>) -> Result<()> {
-    // Thirty failures in a row take longer than a second.
+    // Fifteen failures in a row, five a second, take longer than a second.
     let slow = json!({ "failure": { "consecutive": 15 }, "objectives": { "recoveryTime": "1s" } });
     let play = Play::of_two(stage.clone(), json!({ "objectives": { "recoveryTime": "1h" } })).await?;
     let backends = ["primary", "standby"];

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
+use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
 use mail_failover_e2e::scene::{backend_status, wait_active, wait_health};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{manifest, start_operator, wait_event};
-use mail_failover_operator::api::{Health, RouteState};
+use mail_failover_operator::api::{Health, MailRouteStatus, RouteState};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -134,7 +135,7 @@ async fn immediately(stage: Arc<Stage>) -> Result<()> {
     // Refused a few times: of that class a thousand are needed.
     primary.set_fault(Fault::reply(At::Banner, 554, "5.3.2 no service")).await?;
     let connections = primary.counters().connections;
-    mail_failover_e2e::eventually::eventually(Duration::from_mins(1), "a few failures", async || {
+    eventually(Duration::from_mins(1), "a few failures", async || {
         Ok((primary.counters().connections >= connections + 5).then_some(()))
     })
     .await?;
@@ -161,7 +162,7 @@ async fn stable(stage: Arc<Stage>) -> Result<()> {
     // One failure at least.
     play.server("primary").set_fault(Fault::At(At::Banner, Action::Reset)).await?;
     let connections = play.server("primary").counters().connections;
-    mail_failover_e2e::eventually::eventually(Duration::from_mins(1), "a failure", async || {
+    eventually(Duration::from_mins(1), "a failure", async || {
         Ok((play.server("primary").counters().connections >= connections + 2).then_some(()))
     })
     .await?;
@@ -169,7 +170,7 @@ async fn stable(stage: Arc<Stage>) -> Result<()> {
     let repaired_at = MicroTime(jiff::Timestamp::now());
     let status = wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
     // The first success may have been begun a moment before the repair was over.
-    let earliest = later(&repaired_at, STABLE.saturating_sub(Duration::from_millis(500)));
+    let earliest = later(&repaired_at, STABLE * 7 / 8);
     ensure!(status.since.as_ref().is_some_and(|since| *since >= earliest), "{earliest:?}: {status:?}");
     play.active(&[("primary", 100)]).await.map(drop)
 }
@@ -184,12 +185,12 @@ async fn throttled(stage: Arc<Stage>) -> Result<()> {
     ];
     for fault in asks {
         play.server("primary").set_fault(fault.clone()).await?;
-        let asks_for_less = |status: &mail_failover_operator::api::MailRouteStatus| {
+        let asks_for_less = |status: &MailRouteStatus| {
             status.explanation.iter().any(|reason| reason.starts_with("primary") && reason.ends_with("asks for less"))
         };
         play.until("to say that it asks for less", asks_for_less).await.with_context(|| fault.to_string())?;
         let connections = play.server("primary").counters().connections;
-        mail_failover_e2e::eventually::eventually(Duration::from_mins(1), "more answers", async || {
+        eventually(Duration::from_mins(1), "more answers", async || {
             Ok((play.server("primary").counters().connections >= connections + 6).then_some(()))
         })
         .await?;

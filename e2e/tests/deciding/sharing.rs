@@ -8,7 +8,7 @@ use k8s_openapi::jiff;
 use mail_failover_e2e::scene::{condition, events};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{data, wait_event};
+use mail_failover_e2e::views::{data, start_operator, wait_event};
 use mail_failover_operator::api::{RouteState, Strategy, TransitionKind};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ async fn by_weight(stage: Arc<Stage>) -> Result<()> {
     let shared = json!({ "strategy": "ActiveActive", "backends": weighted });
     let play = Play::set(stage.clone(), &backends, json!({}), shared).await?;
     let all = [("a", 40), ("b", 40), ("c", 20)];
-    let _operator = mail_failover_e2e::views::start_operator(&stage, &[]).await?;
+    let _operator = start_operator(&stage, &[]).await?;
     let status = play.active(&all).await?;
     ensure!(status.state == Some(RouteState::Preferred), "{status:?}");
     ensure!(status.strategy == Some(Strategy::ActiveActive) && status.history.is_empty(), "{status:?}");
@@ -72,7 +72,7 @@ async fn overflow(stage: Arc<Stage>) -> Result<()> {
     let backends = [("primary", a_second(30)), ("second", a_second(40)), ("third", json!({}))];
     let traffic = json!({ "traffic": { "peakPerSecond": 100 } });
     let play = Play::set(stage.clone(), &backends, json!({}), traffic).await?;
-    let _operator = mail_failover_e2e::views::start_operator(&stage, &[]).await?;
+    let _operator = start_operator(&stage, &[]).await?;
     let status = play.active(&[("primary", 30), ("second", 40), ("third", 30)]).await?;
     ensure!(status.state == Some(RouteState::Preferred) && status.unplaced_percent.is_none(), "{status:?}");
     let overflow: Vec<_> = status.active.iter().map(|active| active.overflow).collect();
@@ -105,7 +105,7 @@ async fn limited_weight(stage: Arc<Stage>) -> Result<()> {
         json!([{ "name": "a", "weight": 100 }, { "name": "b", "weight": 100 }, { "name": "c", "weight": 50 }]);
     let shared = json!({ "strategy": "ActiveActive", "backends": weighted, "traffic": { "messagesPerDay": 1000, "peakPerSecond": 10 } });
     let play = Play::set(stage.clone(), &backends, json!({}), shared).await?;
-    let _operator = mail_failover_e2e::views::start_operator(&stage, &[]).await?;
+    let _operator = start_operator(&stage, &[]).await?;
     let status = play.active(&[("a", 10), ("b", 60), ("c", 30)]).await?;
     ensure!(status.active.iter().all(|active| !active.overflow), "{status:?}");
     play.server("b").crash().await?;
@@ -126,7 +126,7 @@ async fn warm_up(stage: Arc<Stage>) -> Result<()> {
     let backends = [("fresh", warming), ("old", json!({}))];
     let traffic = json!({ "traffic": { "messagesPerDay": 1000 } });
     let play = Play::set(stage.clone(), &backends, json!({}), traffic).await?;
-    let _operator = mail_failover_e2e::views::start_operator(&stage, &[]).await?;
+    let _operator = start_operator(&stage, &[]).await?;
     play.until("to be on the first day", |status| shares(status) == [("fresh", 10), ("old", 90)]).await?;
     // Nothing but time ends it.
     let status = play.active(&[("fresh", 50), ("old", 50)]).await?;
