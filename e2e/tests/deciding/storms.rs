@@ -28,7 +28,8 @@ async fn all_die(play: &Play) -> Result<MailRouteStatus> {
 }
 
 async fn storm(stage: Arc<Stage>) -> Result<()> {
-    const STAY: Duration = Duration::from_hours(1);
+    // However long a route stays anywhere.
+    const AT_MOST: Duration = Duration::from_mins(1);
     let play = Play::of_two(stage.clone(), json!({ "hold": { "minimumStay": "1h" } })).await?;
     let _operator = play.begin("primary").await?;
     for first_to_recover in ["primary", "standby"] {
@@ -41,12 +42,12 @@ async fn storm(stage: Arc<Stage>) -> Result<()> {
         play.leads_to(&["primary"]).await?;
         play.server(first_to_recover).repair().await?;
         if first_to_recover == "standby" {
-            // The one in use gets as long to recover as the route stays anywhere.
+            // The one in use gets its time to recover.
             let status = play.until("to settle", |status| held_until(status).is_some()).await?;
             let since = status.backends[1].since.as_ref().context("since when")?;
             ensure!(status.backends[1].health == Health::Healthy, "{status:?}");
             ensure!(held_by(&status) == Some("StormBrake"), "{status:?}");
-            ensure!(held_until(&status) == Some(later(since, STAY)), "{status:?}");
+            ensure!(held_until(&status) == Some(later(since, AT_MOST)), "{status:?}");
             ensure!(shares(&status) == [("primary", 100)], "{status:?}");
         }
         for name in ["primary", "standby"] {
