@@ -102,7 +102,8 @@ impl Drafting<'_> {
 
         let (outputs, outputs_reason, outputs_message) = match actuation {
             Actuation::Complete => {
-                (Some(true), "Applied", format!("every output leads to {}", active.unwrap_or_default()))
+                let carriers: Vec<_> = status.active.iter().map(|active| active.backend.as_str()).collect();
+                (Some(true), "Applied", format!("every output leads to {}", carriers.join(", ")))
             }
             Actuation::Refused(refusals) => {
                 (Some(false), refusals.first().map_or("Refused", |r| r.reason), joined(refusals))

@@ -236,12 +236,7 @@ impl Judged {
     fn verdict(&self, suspicion: &Suspicion, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of_probes(&self.probes, now)?;
         let turned_at = turned_at(own.sighting(), now);
-        let mut verdict = self.panel.merged(own, suspicion, turned_at);
-        // Those who are believed see it work; when they last heard of it they do not tell, so it is later than any failure.
-        if suspicion.is_of_own() && verdict.health == Health::Healthy {
-            verdict.confirmed_at = Some(Timestamp::from_micros(i64::MAX));
-        }
-        Some(verdict)
+        Some(self.panel.merged(own, suspicion, turned_at))
     }
 }
 

@@ -269,7 +269,6 @@ fn who_is_suspect_has_no_vote() {
     assert!(evidence.suspect(&suspects, at(5)));
     assert!(!evidence.suspect(&suspects, at(6)));
     assert_eq!(said(&evidence, 6), (Health::Healthy, at(5)));
-    assert!(verdict(&evidence, 6).confirmed_at >= Some(at(6)), "the others confirm what this process cannot");
     evidence.forget_observer("b", at(7));
     let unknown = verdict(&evidence, 8);
     assert_eq!((unknown.health, unknown.since), (Health::Unknown, at(5)), "nobody is left to believe");

@@ -65,11 +65,6 @@ impl Suspicion {
             others: suspects.iter().filter_map(other).collect(),
         }
     }
-
-    /// Whether what this process sees itself is not to be believed.
-    pub(super) fn is_of_own(&self) -> bool {
-        self.own_since.is_some()
-    }
 }
 
 /// Those who observe one backend under the same thresholds, and what they agreed on last.
