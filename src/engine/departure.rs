@@ -124,14 +124,15 @@ impl Course<'_> {
 
     fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) {
         self.hold(Hold::open(HoldReason::NoneHealthy));
-        let lead_works = self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead));
+        // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
+        if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead)) {
+            return;
+        }
         let preferred = self.ranked.iter().find(|candidate| candidate.standing == Standing::InService).copied();
         let Some(preferred) = preferred.filter(|preferred| self.members.first() != Some(&preferred.name)) else {
             return;
         };
         match policy.when_none_healthy {
-            // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
-            WhenNoneHealthy::Hold | WhenNoneHealthy::Preferred if lead_works => {}
             WhenNoneHealthy::Hold => {}
             WhenNoneHealthy::Preferred => {
                 if let Some(hold) = self.unforced_hold(policy) {
