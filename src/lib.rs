@@ -1,5 +1,6 @@
 //! mail-failover-operator: moves outgoing mail to a standby when a sending backend fails.
 
+pub mod agent;
 pub mod api;
 pub mod app;
 pub mod cli;
