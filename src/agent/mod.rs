@@ -17,4 +17,8 @@ pub mod answers;
 pub mod core;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
+pub mod log;
+pub mod metrics;
+pub mod mta;
 pub mod routing;
+pub mod shield;
