@@ -121,7 +121,7 @@ struct Instance {
 impl Instance {
     fn start(name: &str) -> Option<Self> {
         let has_postfix =
-            Command::new("postconf").arg("mail_version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            Command::new("postconf").args(["-d", "mail_version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !rustix::process::geteuid().is_root() || !has_postfix.is_ok_and(|status| status.success()) {
             eprintln!("skipped: needs root and Postfix");
             return None;

@@ -138,7 +138,8 @@ impl Postfix {
         let text = fs::read_to_string(&file).map_err(|error| not_running(error.to_string()))?;
         let number: i32 =
             text.trim().parse().map_err(|_| not_running(format!("{:?} is no process id", text.trim())))?;
-        let pid = Pid::from_raw(number).filter(|_| number > 1);
+        // Not 1, and not the process groups that 0 and less mean to kill(2).
+        let pid = (number > 1).then(|| Pid::from_raw(number)).flatten();
         let pid = pid.ok_or_else(|| not_running(format!("{number} is no process id")))?;
         // A pid file outlives its process, and the number may be another's by now.
         let name = fs::read_to_string(format!("/proc/{number}/comm")).unwrap_or_default();
