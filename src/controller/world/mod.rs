@@ -1,6 +1,8 @@
 //! Everything the controller knows, and what follows from it. No I/O: time and inputs are arguments, steps are returned.
 
 mod agenda;
+#[cfg(test)]
+mod agents_tests;
 mod objects;
 mod others;
 #[cfg(test)]
