@@ -239,6 +239,7 @@ impl World {
                         backends: &self.backends,
                         observed: &self.observed,
                         is_storm: self.others.is_storm(),
+                        operators: &[],
                         rival: &|key| self.rival(&subject.key, &age, key),
                     },
                 );
