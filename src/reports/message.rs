@@ -244,4 +244,4 @@ fn is_message_id(word: &str) -> bool {
 
 #[cfg(test)]
 #[path = "message_tests.rs"]
-mod tests;
+pub(super) mod tests;

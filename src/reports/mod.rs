@@ -24,6 +24,8 @@ mod token;
 pub use certificate::{Certificate, CertificateError, SERVER_NAME, fingerprint};
 pub use directory::{Change, Directory, Rejection, RouteAgents};
 pub use metrics::Metrics;
+#[cfg(test)]
+pub(crate) use server::tests;
 pub use server::{Connections, Server};
 pub use token::{Caller, Denial};
 

@@ -14,9 +14,9 @@ use crate::agent::document::OperatorEndpoint;
 use crate::agent::reporter::{self, SendError};
 use crate::model::{ObjectKey, Word};
 
-struct Running {
-    endpoint: OperatorEndpoint,
-    reports: mpsc::Receiver<AgentReport>,
+pub(crate) struct Taking {
+    pub(crate) endpoint: OperatorEndpoint,
+    pub(crate) reports: mpsc::Receiver<AgentReport>,
     _shutdown: tokio_util::sync::DropGuard,
 }
 
@@ -37,7 +37,7 @@ fn api_server() -> Client {
     Client::new(service, "ops")
 }
 
-async fn start() -> Running {
+pub(crate) async fn start() -> Taking {
     let certificate = Certificate::generate().unwrap();
     let mut registry = Registry::default();
     let server = Server::bind(([127, 0, 0, 1], 0).into(), &certificate, &mut registry).await.unwrap();
@@ -50,10 +50,10 @@ async fn start() -> Running {
     let shutdown = CancellationToken::new();
     let connections = Connections { client: api_server(), directory, reports: sender, clock: Clock::system() };
     tokio::spawn(server.serve(connections, shutdown.clone()));
-    Running { endpoint, reports, _shutdown: shutdown.drop_guard() }
+    Taking { endpoint, reports, _shutdown: shutdown.drop_guard() }
 }
 
-async fn post(running: &Running, token: &str, body: &Value) -> Result<(), SendError> {
+async fn post(running: &Taking, token: &str, body: &Value) -> Result<(), SendError> {
     reporter::post(&running.endpoint, token, body.to_string().into()).await
 }
 
