@@ -84,7 +84,7 @@ async fn others_are_told_why_not_and_nothing_secret() {
     for (token, edit, wanted, text) in [
         ("secret-token", None, 401, "a bearer token of a service account for the audience mail-failover-operator"),
         ("stuck", None, 503, "cannot be reviewed"),
-        ("foreign", None, 403, "expected is system:serviceaccount:shop:NAME"),
+        ("foreign", None, 403, "only system:serviceaccount:shop:NAME"),
         ("postfix", Some(("/route/uid", json!("v"))), 404, "MailRoute shop/orders (uid v) does not exist"),
         ("postfix", Some(("/agent", json!(""))), 400, "agent: use"),
         ("postfix", Some(("/agent", json!("x".repeat(message::MAX_BYTES)))), 413, "a report may have 131072 bytes"),

@@ -295,6 +295,7 @@ fn of_two_replicas_both_must_have_been_told() {
     let mut stage = stage();
     let hearing = Hearing::Heard { observer: "other".into(), sightings: BTreeMap::new().into() };
     stage.world.take(stage.now, Input::Observer(hearing));
+    stage.run(1.0);
     let word = failing(&stage, EvidenceClass::AccountPaused);
     say(&mut stage, "a", 1, word);
     stage.run(1.0);
