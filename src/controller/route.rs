@@ -46,9 +46,17 @@ pub(super) struct RouteEntry {
     pub(super) awaits_confirmation: bool,
     refused: BTreeMap<OutputKey, Refusal>,
     published: BTreeSet<String>,
+    /// What its agents are told beyond where mail goes, which changes without a decision.
+    told: Told,
     budget: Option<WriteBudget>,
     output_backoff: Backoff,
     pub(super) backoff: Backoff,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    standbys: Vec<Arc<str>>,
+    operators: Vec<OperatorEndpoint>,
 }
 
 #[derive(Debug)]
@@ -266,6 +274,9 @@ impl RouteEntry {
             return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
         }
 
+        if !route.agents.is_empty() {
+            self.note_told(&decision, &candidates, around);
+        }
         let mut plan = self.plan(&owner, &route, &decision, &candidates, around);
         // The garbage collector takes away what a route under deletion owns: making it anew would be a race with it.
         plan.writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
@@ -285,6 +296,17 @@ impl RouteEntry {
             return Next { step: Some((Step::PublishEvents(outstanding), None)), wake_at };
         }
         Next { wake_at, ..self.report(subject, around, Some(&decision), &actuation, &candidates) }
+    }
+
+    /// What is news of ours is nobody's undoing of what was written.
+    fn note_told(&mut self, decision: &Decision, candidates: &[Candidate], around: &Surroundings<'_>) {
+        let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
+        let standbys = standbys.map(|candidate| candidate.name.clone()).collect();
+        let told = Told { standbys, operators: around.operators.to_vec() };
+        if self.told != told {
+            self.told = told;
+            self.budget = None;
+        }
     }
 
     /// Whether an output tells of a later transition than what is known of the route: the watch of routes lags behind that of outputs. Each

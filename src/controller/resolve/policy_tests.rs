@@ -155,6 +155,8 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
             json!({"objectives": {"recoveryTime": "0s"}}),
             "spec.objectives.recoveryTime: 0ns is not between 1s and 86400s",
         ),
+        (json!({"reflex": {"consecutive": 0}}), "spec.reflex.consecutive: 0 is not between 1 and 1000"),
+        (json!({"reflex": {"lasting": "61m"}}), "spec.reflex.lasting: 3660s is not between 0ns and 3600s"),
     ];
     for (spec, expected) in rejected {
         assert_eq!(parsed(&spec), Err(Rejection { reason: "InvalidSpec", message: expected.to_owned() }), "{spec}");

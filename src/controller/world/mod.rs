@@ -2,10 +2,12 @@
 
 mod agenda;
 mod agents;
-mod objects;
-mod others;
 #[cfg(test)]
 mod agents_tests;
+#[cfg(test)]
+mod deliveries_tests;
+mod objects;
+mod others;
 #[cfg(test)]
 mod others_tests;
 mod outcomes;
