@@ -169,11 +169,8 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         },
     );
     let metrics = controller_metrics::Metrics::new(&mut registry);
-    let world_settings = WorldSettings {
-        instance: identity.clone(),
-        cluster_domain: arguments.cluster_domain,
-        reports: advertised,
-    };
+    let world_settings =
+        WorldSettings { instance: identity.clone(), cluster_domain: arguments.cluster_domain, reports: advertised };
     let connections = Connections {
         inputs: input_receiver,
         reports: report_receiver,
@@ -203,7 +200,8 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     });
     tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
 
-    let parts = Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving, taking_reports };
+    let parts =
+        Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving, taking_reports };
     // Until here there is a sender of reports, whether they are taken or not.
     let ended = parts.run_until_told(&shutdown, &release, &end).await;
     drop(agent_reports);
@@ -288,16 +286,21 @@ async fn listen_for_reports(
     }
     let (address, flag) = (arguments.report_listen_address, "--report-listen-address");
     let certificate = Certificate::generate()?;
-    let server = reports::Server::bind(address, &certificate, registry)
-        .await
-        .map_err(|source| AppError::Listen { address, flag, source })?;
+    let server = reports::Server::bind(address, &certificate, registry).await.map_err(|source| AppError::Listen {
+        address,
+        flag,
+        source,
+    })?;
     let port = server.local_addr()?.port();
     let advertised = arguments.report_advertise_address.map(|advertised| OperatorEndpoint {
         address: SocketAddr::new(advertised.address, advertised.port.unwrap_or(port)).to_string(),
         certificate_sha256: certificate.fingerprint,
     });
     if advertised.is_none() {
-        tracing::info!(port, "agents are not told where this replica takes reports; set --report-advertise-address or POD_IP");
+        tracing::info!(
+            port,
+            "agents are not told where this replica takes reports; set --report-advertise-address or POD_IP"
+        );
     }
     Ok(Some((server, advertised)))
 }

@@ -154,7 +154,9 @@ fn advertised(text: &str) -> Result<Advertised, String> {
     let with_port = text.parse::<SocketAddr>().map(|at| Advertised { address: at.ip(), port: Some(at.port()) });
     let without = || text.parse::<IpAddr>().map(|address| Advertised { address, port: None });
     let advertised = with_port.or_else(|_| without());
-    advertised.map_err(|_| "use an IP address, with a port or without: 10.0.0.7, 10.0.0.7:8443, [2001:db8::7]:8443".to_owned())
+    advertised.map_err(|_| {
+        "use an IP address, with a port or without: 10.0.0.7, 10.0.0.7:8443, [2001:db8::7]:8443".to_owned()
+    })
 }
 
 /// Where the custom resource definitions go.

@@ -251,11 +251,7 @@ struct Sender {
 }
 
 /// Keeps one task for each replica that the document names.
-async fn run(
-    sender: Arc<Sender>,
-    mut published: watch::Receiver<Option<Arc<Published>>>,
-    shutdown: CancellationToken,
-) {
+async fn run(sender: Arc<Sender>, mut published: watch::Receiver<Option<Arc<Published>>>, shutdown: CancellationToken) {
     let mut tasks: BTreeMap<(String, String), tokio_util::task::AbortOnDropHandle<()>> = BTreeMap::new();
     loop {
         let operators = published.borrow_and_update().as_deref().map(|published| published.state.operators.clone());
@@ -438,7 +434,8 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
     let name = ServerName::try_from(SERVER_NAME).map_err(connection)?;
     let stream = TcpStream::connect(&endpoint.address).await.map_err(connection)?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(connection)?;
-    let (mut sender, driving) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(connection)?;
+    let (mut sender, driving) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(connection)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(connection)?;
         let status = response.status();

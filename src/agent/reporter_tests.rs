@@ -43,8 +43,7 @@ fn reporting(heartbeat: Duration) -> Reporting {
     let mut token = tempfile::NamedTempFile::new().unwrap();
     token.write_all(b"postfix\n").unwrap();
     let (clock, shutdown) = (Clock::system(), CancellationToken::new());
-    let settings =
-        Settings { agent: "postfix-0".to_owned(), token_file: Some(token.path().to_owned()), heartbeat };
+    let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(token.path().to_owned()), heartbeat };
     let metrics = Metrics::new(&mut Registry::default());
     let (reporter, _task) = Reporter::start(settings, clock, metrics, shutdown.clone());
     Reporting { reporter, clock, token, _end: shutdown.drop_guard() }

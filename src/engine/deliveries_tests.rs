@@ -59,7 +59,10 @@ fn the_verdict_tells_what_the_first_failure_was() {
     deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
     let judgement = deliveries.judgement().unwrap();
     assert_eq!((judgement.since, judgement.first_failure_at), (at(10), Some(at(9))));
-    assert_eq!((judgement.class, &*judgement.message), (EvidenceClass::AccountPaused, "deliveries: 554 Sending paused"));
+    assert_eq!(
+        (judgement.class, &*judgement.message),
+        (EvidenceClass::AccountPaused, "deliveries: 554 Sending paused")
+    );
 }
 
 #[test]

@@ -237,7 +237,8 @@ fn anonymous(word: &str) -> String {
 
 /// Ids of queues are long, of letters and digits mixed (`4bXy2k1zQ9z6`, `3F2A1B4C5D`, `01000190-aa…`); words, codes and host names are not.
 fn is_message_id(word: &str) -> bool {
-    let is_mixed = word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
+    let is_mixed =
+        word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
     let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     word.len() >= 10 && is_mixed && is_plain
 }

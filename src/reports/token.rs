@@ -71,12 +71,7 @@ pub(super) struct Reviewer {
 
 impl Reviewer {
     pub(super) fn new(client: Client, metrics: Metrics) -> Self {
-        Self {
-            api: Api::all(client),
-            remembered: Mutex::default(),
-            places: Semaphore::new(REVIEWS),
-            metrics,
-        }
+        Self { api: Api::all(client), remembered: Mutex::default(), places: Semaphore::new(REVIEWS), metrics }
     }
 
     /// Who shows this token.

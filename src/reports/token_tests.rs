@@ -51,7 +51,10 @@ async fn a_good_token_is_asked_about_once_a_minute() {
     for (after, count) in [(0, 1), (59, 1), (1, 2), (0, 2)] {
         tokio::time::advance(Duration::from_secs(after)).await;
         let caller = reviewing.reviewer.review("a.b.c").await.unwrap();
-        assert_eq!((&*caller.username, caller.pod.as_deref()), ("system:serviceaccount:shop:default", Some("postfix-0")));
+        assert_eq!(
+            (&*caller.username, caller.pod.as_deref()),
+            ("system:serviceaccount:shop:default", Some("postfix-0"))
+        );
         assert_eq!(reviewing.count(), count);
     }
     assert_eq!(reviewing.asked.lock().unwrap()[0], json!({"audiences": [AUDIENCE], "token": "a.b.c"}));

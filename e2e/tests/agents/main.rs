@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
-use kube::api::{ObjectMeta, PostParams};
 use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scene::{
@@ -33,8 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 const ACCOUNT: &str = "postfix";
 const CONFIG_MAP: &str = "orders-agent";
-const TAKES_REPORTS: [&str; 4] =
-    ["--report-listen-address", "127.0.0.1:0", "--report-advertise-address", "127.0.0.1"];
+const TAKES_REPORTS: [&str; 4] = ["--report-listen-address", "127.0.0.1:0", "--report-advertise-address", "127.0.0.1"];
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 4, deadline: Duration::from_mins(5), ..Options::default() };
@@ -180,7 +179,8 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
         possible_duplicates: 0,
     };
     agent.say(Word::Silent, Some(switched));
-    let first_delivery = async || Ok(route_status(&stage, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
+    let first_delivery =
+        async || Ok(route_status(&stage, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
     let at = eventually_is(PATIENCE, "the first delivery to be written down", first_delivery, Option::is_some).await?;
     let off = at.context("it is there")?.0.as_microsecond() - out.as_micros();
     ensure!(off.abs() < 500_000, "{off} µs");
@@ -218,7 +218,8 @@ async fn replicas(stage: Arc<Stage>) -> Result<()> {
     let decided = status.last_transition.context("a transition")?.decided_at.0.as_microsecond() - begun.as_micros();
     eprintln!("decided {decided} µs after an agent had something to say to two replicas that must agree");
     for replica in [&one, &two] {
-        let accepted = metric_sum(&replica.metrics().await?, "mail_failover_reports_total", |labels| labels.contains("accepted"));
+        let accepted =
+            metric_sum(&replica.metrics().await?, "mail_failover_reports_total", |labels| labels.contains("accepted"));
         ensure!(accepted >= 1.0, "{accepted}");
     }
     let ended = two.terminate(Duration::from_secs(10)).await?;
@@ -245,8 +246,20 @@ async fn refused(stage: Arc<Stage>) -> Result<()> {
     let made_anew = RouteReference { uid: "0".to_owned(), ..route.clone() };
     let expected = format!("system:serviceaccount:{own}:");
     for (what, token, route, status, text) in [
-        ("of another namespace", token(&stage, &other, ACCOUNT, AUDIENCE).await?, &route, 403, format!("{expected}NAME")),
-        ("another of this namespace", token(&stage, own, "default", AUDIENCE).await?, &route, 403, format!("{expected}{ACCOUNT}")),
+        (
+            "of another namespace",
+            token(&stage, &other, ACCOUNT, AUDIENCE).await?,
+            &route,
+            403,
+            format!("{expected}NAME"),
+        ),
+        (
+            "another of this namespace",
+            token(&stage, own, "default", AUDIENCE).await?,
+            &route,
+            403,
+            format!("{expected}{ACCOUNT}"),
+        ),
         ("for another audience", token(&stage, own, ACCOUNT, "vault").await?, &route, 401, AUDIENCE.to_owned()),
         ("made up", "aaaa.bbbb.cccc".to_owned(), &route, 401, AUDIENCE.to_owned()),
         ("good, and another route", good.clone(), &made_anew, 404, "does not exist".to_owned()),

@@ -88,7 +88,10 @@ fn a_route_switches_on_what_mail_met_at_once_and_returns_a_cooldown_and_a_soak_l
     assert_eq!(stage.active(), "standby");
     let last = stage.store.route("orders").last_transition.unwrap();
     assert_eq!((last.reason.as_str(), timestamp(&last.first_evidence_at.unwrap())), ("AccountPaused", began_at));
-    assert_eq!((verdict(&stage, "deliveries"), verdict(&stage, "smtp")), (Some(Health::Unhealthy), Some(Health::Healthy)));
+    assert_eq!(
+        (verdict(&stage, "deliveries"), verdict(&stage, "smtp")),
+        (Some(Health::Unhealthy), Some(Health::Healthy))
+    );
     assert_eq!(primary(&stage).health, Some(Health::Unhealthy));
     assert_eq!(primary(&stage).message.as_deref(), Some("deliveries: 554 Sending paused"));
     // The agent has nothing more to send there. The policy's cooldown of 20 s is shorter than what a word counts at least: 30 s.
@@ -264,10 +267,8 @@ fn who_may_report_follows_the_route() {
 #[test]
 fn documents_name_every_replica_that_takes_reports() {
     let mut stage = stage();
-    let endpoint = |last: u8| OperatorEndpoint {
-        address: format!("192.0.2.{last}:8443"),
-        certificate_sha256: "0a".repeat(32),
-    };
+    let endpoint =
+        |last: u8| OperatorEndpoint { address: format!("192.0.2.{last}:8443"), certificate_sha256: "0a".repeat(32) };
     let told = |stage: &Stage| -> Vec<String> {
         let config_map: k8s_openapi::api::core::v1::ConfigMap = stage.store.get("ConfigMap", "orders-agent").unwrap();
         let document: Document = serde_json::from_str(&config_map.data.unwrap()[KEY]).unwrap();

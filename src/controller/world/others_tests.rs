@@ -152,7 +152,8 @@ fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
 #[test]
 fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let mut stage = Stage::new();
-    let settings = Settings { instance: "standby".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
+    let settings =
+        Settings { instance: "standby".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
     stage.world = World::new(settings, Metrics::new(&mut Registry::default()));
     for (kind, object) in quickstart() {
         stage.store.create(kind, object);
