@@ -160,6 +160,11 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
         "spec.probes[].name must be unique",
     ),
     (
+        "with a probe of the name of what agents say",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: deliveries, smtp: {}}]}",
+        "spec.probes[].name must not be deliveries",
+    ),
+    (
         "with a probe of unknown depth",
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: STARTTLS}}]}",
         "spec.probes[0].smtp.depth: Unsupported value: \"STARTTLS\": supported values: \"Connect\", \"Banner\", \"Ehlo\", \"StartTLS\"",
