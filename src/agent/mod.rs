@@ -8,6 +8,8 @@
 //! | `document` | what the operator writes and the agent reads: one JSON document in one `ConfigMap`, with a schema | yes |
 //! | `routing` | a document, checked; which document may replace which | yes |
 //! | `answers` | what the MTA is told, from memory | yes |
+//! | `reporter` | tells the operator's replicas what deliveries meet | no |
+//! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
 //! | `core` | what it concludes from the operator's word and from real deliveries: leave, return, switch, report | yes |
 //!
 //! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
@@ -20,5 +22,7 @@ pub mod document;
 pub mod log;
 pub mod metrics;
 pub mod mta;
+mod pinned;
+pub mod reporter;
 pub mod routing;
 pub mod shield;

@@ -68,7 +68,8 @@ use super::{DOMAIN, PLACE, PendingEvent};
 #[x_kube(
     validation = Rule::new("has(self.smtp) != has(self.service)").message("exactly one of spec.smtp and spec.service must be set"),
     validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'StartTLS' || (has(self.smtp) && has(self.smtp.tls) && self.smtp.tls.mode != 'None') || (has(self.service) && has(self.service.tls) && self.service.tls.mode != 'None'))").message("spec.probes[].smtp.depth StartTLS needs a tls.mode other than None: there is no TLS to probe"),
-    validation = Rule::new("!has(self.probes) || self.probes.all(p, self.probes.exists_one(q, q.name == p.name))").message("spec.probes[].name must be unique")
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, self.probes.exists_one(q, q.name == p.name))").message("spec.probes[].name must be unique"),
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, p.name != 'deliveries')").message("spec.probes[].name must not be deliveries: under that name status.probes tells what agents say of real mail")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SendingBackendSpec {
@@ -110,7 +111,8 @@ pub struct SendingBackendSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("isIP(self.host) || (!self.host.contains(':') && !self.host.matches('^[0-9.]+$'))").message("spec.smtp.host must be a DNS name or an IP address, without scheme, brackets or port"),
-    validation = Rule::new("!isIP(self.host) || (!ip(self.host).isLoopback() && !ip(self.host).isUnspecified() && !ip(self.host).isLinkLocalUnicast() && !ip(self.host).isLinkLocalMulticast())").message("spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there")
+    validation = Rule::new("!isIP(self.host) || (!ip(self.host).isLoopback() && !ip(self.host).isUnspecified() && !ip(self.host).isLinkLocalUnicast() && !ip(self.host).isLinkLocalMulticast())").message("spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there"),
+    validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) && self.tls.mode in ['StartTLS', 'Implicit'])").message("spec.smtp.auth needs tls.mode StartTLS or Implicit, or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SmtpServer {
@@ -125,10 +127,15 @@ pub struct SmtpServer {
     /// How TLS is spoken. Default: `mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+
+    /// How to log in. Only agents do today (output `agent` of a MailRoute): probes end before it. Default: no login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSpec>,
 }
 
 /// An MTA behind a Service of this cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) && self.tls.mode in ['StartTLS', 'Implicit'])").message("spec.service.auth needs tls.mode StartTLS or Implicit, or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceReference {
     /// Name of the Service, in the same namespace.
@@ -142,6 +149,33 @@ pub struct ServiceReference {
     /// How TLS is spoken. Default: `mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+
+    /// How to log in. Only agents do today (output `agent` of a MailRoute): probes end before it. Default: no login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSpec>,
+}
+
+/// How to log in (SMTP AUTH, RFC 4954).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthSpec {
+    /// Where the credentials are.
+    pub secret_ref: SecretReference,
+
+    /// Whether the password may travel where others can read it: over a connection without TLS, or with TLS that is not verified.
+    /// For relays in one's own network only. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_plaintext: Option<bool>,
+}
+
+/// A Secret of the same namespace, of type `kubernetes.io/basic-auth` or any other with the keys `username` and `password`. It is
+/// mounted where the agent runs; the operator does not read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
 }
 
 /// How TLS is spoken with a backend.
@@ -361,9 +395,9 @@ pub struct SendingBackendStatus {
     #[schemars(schema_with = "super::micro_time_schema")]
     pub certificate_not_after: Option<MicroTime>,
 
-    /// Each probe's verdict.
+    /// Each probe's verdict; and `deliveries`, what the agents of the routes say of real mail, once it has failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 9))]
     pub probes: Vec<ProbeStatus>,
 
     /// Events that are decided but not published yet; empty when nothing is outstanding.

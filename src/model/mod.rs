@@ -5,6 +5,7 @@
 //! (`tests/architecture.rs` checks it).
 
 mod backend;
+mod deliveries;
 mod evidence;
 mod key;
 mod policy;
@@ -15,12 +16,15 @@ mod window;
 pub use backend::{
     Backend, Depth, Destination, Limits, Location, Probe, ServicePort, SmtpHost, Tls, TlsMode, TrustAnchors, WarmUp,
 };
+pub use deliveries::{Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Word};
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
 pub use key::{ObjectKey, ProbeKey};
 pub use policy::{
     Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, Hold, LatencyLimit, Objectives, Policy, RampStep,
-    Thresholds, WhenNoneHealthy,
+    Reflex, Thresholds, WhenNoneHealthy,
 };
-pub use route::{ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic};
+pub use route::{
+    AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
+};
 pub use time::Timestamp;
 pub use window::{FailbackWindow, WindowError};
