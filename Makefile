@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo bench bench-engine crds fmt clean
+.PHONY: help check test demo bench bench-engine crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,7 +11,7 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
 	$(CARGO) test --workspace --locked
@@ -28,6 +28,9 @@ bench-engine: ## The part of it that needs no control plane: false alarms, and w
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds
+
+schemas: ## Generate schemas/ from the code
+	$(CARGO) run --locked --quiet -- agent schema > schemas/agent.schema.json
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

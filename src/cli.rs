@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::agent::AgentCommand;
 use crate::api::crds_yaml;
 use crate::explain;
 use crate::lint::{Format, Severity};
@@ -44,6 +45,9 @@ pub enum Command {
     /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArguments),
+    /// Stand beside a queueing mail server: where each message goes, and moving the queue when that changes.
+    #[command(subcommand)]
+    Agent(AgentCommand),
 }
 
 /// What can be explained.

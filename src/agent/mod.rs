@@ -13,6 +13,26 @@
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
 
 pub mod answers;
+mod arguments;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
 pub mod routing;
+
+use std::process::ExitCode;
+
+pub use arguments::{AgentCommand, FOLDER, ObjectReference, RunArguments, StatusArguments, StatusFormat};
+
+/// Does what the command line asks.
+///
+/// # Errors
+/// In words, for people.
+pub fn command(command: AgentCommand) -> Result<ExitCode, String> {
+    match command {
+        AgentCommand::Run(_) => Err("agent run is not merged yet".to_owned()),
+        AgentCommand::Status(_) => Err("agent status is not merged yet".to_owned()),
+        AgentCommand::Schema => {
+            print!("{}", document::schema_json());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
