@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::postfix_config::PostfixConfigArguments;
 use crate::telemetry::LogFormat;
 
 /// What an agent can be asked.
@@ -18,6 +19,8 @@ pub enum AgentCommand {
     ///
     /// Exit codes: 0, it is ready; 1, it is not; 2, it cannot be reached.
     Status(StatusArguments),
+    /// Print the lines that Postfix needs to ask the agent, or check a configuration for what defeats failover.
+    PostfixConfig(Box<PostfixConfigArguments>),
     /// Print the JSON schema of the document that agents read.
     Schema,
 }

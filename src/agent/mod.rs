@@ -8,6 +8,7 @@
 //! | `document` | what the operator writes and the agent reads: one JSON document in one `ConfigMap`, with a schema | yes |
 //! | `routing` | a document, checked; which document may replace which | yes |
 //! | `answers` | what the MTA is told, from memory | yes |
+//! | `postfix_config` | what Postfix has to be told, and what in its configuration defeats failover | but for reading it |
 //!
 //! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
@@ -16,6 +17,7 @@ pub mod answers;
 mod arguments;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
+pub mod postfix_config;
 pub mod routing;
 
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ pub fn command(command: AgentCommand) -> Result<ExitCode, String> {
     match command {
         AgentCommand::Run(_) => Err("agent run is not merged yet".to_owned()),
         AgentCommand::Status(_) => Err("agent status is not merged yet".to_owned()),
+        AgentCommand::PostfixConfig(arguments) => Ok(postfix_config::run(&arguments)),
         AgentCommand::Schema => {
             print!("{}", document::schema_json());
             Ok(ExitCode::SUCCESS)
