@@ -8,6 +8,7 @@
 //! | `document` | what the operator writes and the agent reads: one JSON document in one `ConfigMap`, with a schema | yes |
 //! | `routing` | a document, checked; which document may replace which | yes |
 //! | `answers` | what the MTA is told, from memory | yes |
+//! | `supervise` | how Postfix is started, watched, drained and ended | `drain` is |
 //! | `postfix_config` | what Postfix has to be told, and what in its configuration defeats failover | but for reading it |
 //!
 //! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
@@ -19,6 +20,7 @@ mod arguments;
 pub mod document;
 pub mod postfix_config;
 pub mod routing;
+pub mod supervise;
 
 use std::process::ExitCode;
 
