@@ -7,10 +7,13 @@ mod peers;
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use instance::{Instance, possible};
-use mail_failover_operator::agent::supervise::{self, Depth, Ended, Intake, Master, Metrics, Settings, Signals, Told};
+use mail_failover_operator::agent::supervise::{
+    self, Depth, Ended, Intake, LineReader, Master, Settings, Signals, Told,
+};
 use peers::{Sink, send, serve_socketmap};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -64,7 +67,7 @@ struct Supervised {
     sink: Sink,
     settings: Settings,
     tell: mpsc::Sender<Told>,
-    lines: mpsc::Receiver<String>,
+    lines: mpsc::UnboundedReceiver<String>,
     ended: JoinHandle<std::io::Result<Ended>>,
 }
 
@@ -78,11 +81,13 @@ impl Supervised {
         let settings =
             Settings { queue_directory: instance.queue(), drain: Some(drain), stop: Duration::from_secs(10) };
         let (tell, mut signals) = Signals::channel();
-        let (line, lines) = mpsc::channel(10_000);
+        let (line, lines) = mpsc::unbounded_channel();
+        let lines_reader: LineReader =
+            Arc::new(move |text: &[u8]| drop(line.send(String::from_utf8_lossy(text).into_owned())));
         let command = ["postfix", "-c", instance.etc().to_str().unwrap(), "start-fg"].map(Into::into);
         let ended = tokio::spawn({
             let settings = settings.clone();
-            async move { supervise::run(&command, &settings, &intake, line, &Metrics::default(), &mut signals).await }
+            async move { supervise::run(&command, &settings, &intake, &lines_reader, &mut signals).await }
         });
         let supervised = Self { instance, sink, settings, tell, lines, ended };
         supervised.until("Postfix listens", || std::net::TcpStream::connect(supervised.instance.at()).is_ok()).await;

@@ -1,19 +1,18 @@
 //! The command that the agent starts: what it prints goes on to our own standard output and error as it is, and line by line to
 //! whoever reads Postfix's log.
 //!
-//! Threads with blocking reads and writes, so that a slow reader of our output slows the command exactly as it would without us. A
-//! slow reader of the lines does not: lines that it has no room for are dropped and counted.
+//! Threads with blocking reads and writes, so that a slow reader of our output slows the command exactly as it would without us.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Postfix cuts its own lines at 2 kB or so; the rest of a longer one is not looked at.
@@ -34,7 +33,7 @@ impl Running {
     ///
     /// # Errors
     /// When there is no such program, or it may not be run.
-    pub fn start(command: &[OsString], lines: &Lines) -> io::Result<Self> {
+    pub fn start(command: &[OsString], lines: &LineReader) -> io::Result<Self> {
         let Some((program, arguments)) = command.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no command"));
         };
@@ -76,16 +75,10 @@ impl Running {
     }
 }
 
-/// Where lines go.
-#[derive(Clone, Debug)]
-pub struct Lines {
-    /// Whoever reads the log.
-    pub reader: mpsc::Sender<String>,
-    /// Lines that it had no room for.
-    pub dropped: Counter,
-}
+/// Takes each line, without its end. It must not wait for anything, or it holds the command up.
+pub type LineReader = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-fn pass_on(input: OwnedFd, mut output: impl Write + Send + 'static, lines: &Lines) -> oneshot::Receiver<()> {
+fn pass_on(input: OwnedFd, mut output: impl Write + Send + 'static, lines: &LineReader) -> oneshot::Receiver<()> {
     let (ended, end) = oneshot::channel::<()>();
     let lines = lines.clone();
     std::thread::spawn(move || {
@@ -101,11 +94,7 @@ fn pass_on(input: OwnedFd, mut output: impl Write + Send + 'static, lines: &Line
             };
             // Mail goes on when nobody reads our output any more.
             drop(output.write_all(&buffer[..read]).and_then(|()| output.flush()));
-            for line in splitter.split(&buffer[..read]) {
-                if lines.reader.try_send(line).is_err() {
-                    lines.dropped.inc();
-                }
-            }
+            splitter.split(&buffer[..read], &*lines);
         }
         drop(ended);
     });
@@ -117,62 +106,63 @@ fn pass_on(input: OwnedFd, mut output: impl Write + Send + 'static, lines: &Line
 struct Splitter(Vec<u8>);
 
 impl Splitter {
-    fn split(&mut self, bytes: &[u8]) -> Vec<String> {
-        let mut lines = vec![];
+    fn split(&mut self, bytes: &[u8], take: impl Fn(&[u8])) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             let room = MAX_LINE - self.0.len();
             self.0.extend_from_slice(&text[..text.len().min(room)]);
             if ends {
-                lines.push(String::from_utf8_lossy(&self.0).into_owned());
+                take(&self.0);
                 self.0.clear();
             }
         }
-        lines
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// Keeps what it is given.
+    fn keeping() -> (LineReader, Arc<Mutex<Vec<String>>>) {
+        let kept: Arc<Mutex<Vec<String>>> = Arc::default();
+        let reader = {
+            let kept = kept.clone();
+            move |line: &[u8]| kept.lock().unwrap().push(String::from_utf8_lossy(line).into_owned())
+        };
+        (Arc::new(reader), kept)
+    }
 
     #[test]
     fn lines_are_put_together_from_what_comes() {
+        let (reader, kept) = keeping();
         let mut splitter = Splitter::default();
-        assert_eq!(splitter.split(b"one\ntw"), ["one"]);
-        assert_eq!(splitter.split(b"o\n\nthree\n"), ["two", "", "three"]);
-        assert_eq!(splitter.split(&[b'x'; MAX_LINE + 9]), Vec::<String>::new());
-        assert_eq!(splitter.split(b"yz\nnext \xff\n").iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE, 8]);
+        for bytes in [&b"one\ntw"[..], b"o\n\nthree\n", &[b'x'; MAX_LINE + 9], b"yz\nnext \xff\n", b"unfinished"] {
+            splitter.split(bytes, &*reader);
+        }
+        let kept = kept.lock().unwrap();
+        assert_eq!(kept[..4], ["one", "two", "", "three"]);
+        assert_eq!(kept[4..].iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE, 8]);
     }
 
     #[tokio::test]
     async fn what_a_command_prints_is_read_to_the_end() {
-        let (reader, mut lines) = mpsc::channel(8);
-        let command = ["/bin/sh", "-c", "echo one; echo two >&2; printf three\\\\n; exit 3"].map(OsString::from);
-        let mut running = Running::start(&command, &Lines { reader, dropped: Counter::default() }).unwrap();
+        let (reader, kept) = keeping();
+        let command = ["/bin/sh", "-c", "echo one; echo two >&2; echo three; exit 3"].map(OsString::from);
+        let mut running = Running::start(&command, &reader).unwrap();
         assert_eq!(running.ended().await.unwrap().code(), Some(3));
-        let mut read: Vec<_> = std::iter::from_fn(|| lines.try_recv().ok()).collect();
-        read.sort();
-        assert_eq!(read, ["one", "three", "two"]);
+        assert_eq!(running.ended().await.unwrap().code(), Some(3), "it can be asked again");
+        let mut kept = kept.lock().unwrap().clone();
+        kept.sort();
+        assert_eq!(kept, ["one", "three", "two"]);
     }
 
     #[tokio::test]
-    async fn a_reader_that_is_too_slow_loses_lines_and_not_the_command() {
-        let (reader, lines) = mpsc::channel(5);
-        let dropped = Counter::default();
-        let command = ["/bin/sh", "-c", "seq 100"].map(OsString::from);
-        let mut running = Running::start(&command, &Lines { reader, dropped: dropped.clone() }).unwrap();
-        assert!(running.ended().await.unwrap().success());
-        assert_eq!((lines.len(), dropped.get()), (5, 95));
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_an_error() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _inside = runtime.enter();
-        let (reader, _lines) = mpsc::channel(1);
-        let lines = Lines { reader, dropped: Counter::default() };
-        assert!(Running::start(&[OsString::from("/nonexistent")], &lines).is_err());
-        assert!(Running::start(&[], &lines).is_err());
+    async fn a_program_that_is_not_there_is_an_error() {
+        let (reader, _) = keeping();
+        assert!(Running::start(&[OsString::from("/nonexistent")], &reader).is_err());
+        assert!(Running::start(&[], &reader).is_err());
     }
 }

@@ -27,15 +27,13 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::registry::Registry;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-pub use command::Lines;
+pub use command::LineReader;
 pub use drain::{Drain, Step};
 pub use intake::Intake;
 pub use master::Master;
@@ -58,25 +56,6 @@ pub struct Settings {
     pub drain: Option<Duration>,
     /// Postfix is asked to end for so long, then killed.
     pub stop: Duration,
-}
-
-/// What is counted.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    lines_dropped: Counter,
-}
-
-impl Metrics {
-    /// Metrics in a registry.
-    pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "log_lines_dropped",
-            "Lines of Postfix's log that were not looked at because the agent was busy; they were passed on all the same",
-            metrics.lines_dropped.clone(),
-        );
-        metrics
-    }
 }
 
 /// What the agent is told from outside, in order.
@@ -163,12 +142,10 @@ pub async fn run(
     command: &[OsString],
     settings: &Settings,
     intake: &Intake,
-    lines: mpsc::Sender<String>,
-    metrics: &Metrics,
+    lines: &LineReader,
     signals: &mut Signals,
 ) -> io::Result<Ended> {
-    let lines = Lines { reader: lines, dropped: metrics.lines_dropped.clone() };
-    let mut running = Running::start(command, &lines)?;
+    let mut running = Running::start(command, lines)?;
     loop {
         tokio::select! {
             status = running.ended() => return by_itself(status?, settings).await,
