@@ -8,15 +8,23 @@
 //! | `document` | what the operator writes and the agent reads: one JSON document in one `ConfigMap`, with a schema | yes |
 //! | `routing` | a document, checked; which document may replace which | yes |
 //! | `answers` | what the MTA is told, from memory | yes |
+//! | `core` | what it concludes from the operator's word and from real deliveries: leave, return, switch, report | yes |
 //!
 //! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
 
 pub mod answers;
 mod arguments;
+mod authorities;
+pub mod core;
+pub mod credentials;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
 pub mod routing;
+pub mod socketmap;
+mod source;
+pub mod status;
+pub mod store;
 
 use std::process::ExitCode;
 
