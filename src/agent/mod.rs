@@ -9,6 +9,13 @@
 //! | `routing` | a document, checked; which document may replace which | yes |
 //! | `answers` | what the MTA is told, from memory | yes |
 //! | `core` | what it concludes from the operator's word and from real deliveries: leave, return, switch, report | yes |
+//! | `socketmap` | what Postfix asks, and the answers | but for the server |
+//! | `credentials`, `authorities` | logins from mounted Secrets; certificates as files for Postfix | no |
+//! | `source` | where documents come from: a `ConfigMap`, a file | no |
+//! | `store`, `keeper` | what survives a restart | no |
+//! | `status`, `http` | what it says about itself | but for the client |
+//! | `driver` | the loop that owns the core | no |
+//! | `run`, `arguments` | all wiring; the command line | no |
 //!
 //! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
@@ -18,6 +25,12 @@ mod arguments;
 mod authorities;
 pub mod core;
 pub mod credentials;
+mod driver;
+mod http;
+mod keeper;
+mod metrics;
+mod run;
+mod shield;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
 pub mod routing;
@@ -25,7 +38,10 @@ pub mod socketmap;
 mod source;
 pub mod status;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
+use std::io;
 use std::process::ExitCode;
 
 pub use arguments::{AgentCommand, FOLDER, ObjectReference, RunArguments, StatusArguments, StatusFormat};
@@ -36,8 +52,12 @@ pub use arguments::{AgentCommand, FOLDER, ObjectReference, RunArguments, StatusA
 /// In words, for people.
 pub fn command(command: AgentCommand) -> Result<ExitCode, String> {
     match command {
-        AgentCommand::Run(_) => Err("agent run is not merged yet".to_owned()),
-        AgentCommand::Status(_) => Err("agent status is not merged yet".to_owned()),
+        AgentCommand::Run(arguments) => {
+            run::run(*arguments).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
+        AgentCommand::Status(arguments) => {
+            Ok(ExitCode::from(status::print(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
+        }
         AgentCommand::Schema => {
             print!("{}", document::schema_json());
             Ok(ExitCode::SUCCESS)
