@@ -238,7 +238,7 @@ pub enum SimulationFormat {
 }
 
 /// A duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let remedy = "use a duration such as 500ms, 10s or 1m30s";
     let parsed = kube::core::Duration::from_str(text).map_err(|error| format!("{error}; {remedy}"))?;
     if parsed.is_negative() { Err(format!("it is negative; {remedy}")) } else { Ok(parsed.into()) }

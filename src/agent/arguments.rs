@@ -1,8 +1,10 @@
 //! The command line of `mail-failover agent`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -27,7 +29,8 @@ pub enum AgentCommand {
 
 const RUN_EXAMPLES: &str = "Examples:
   mail-failover agent run --config-map shop/orders-agent
-  mail-failover agent run --config-file /etc/mail-failover/agent.json --local-domain example.com";
+  mail-failover agent run --config-file /etc/mail-failover/agent.json --local-domain example.com
+  mail-failover agent run --config-map shop/orders-agent --drain-timeout 2m -- postfix start-fg";
 
 /// How an agent runs.
 #[derive(Debug, Args)]
@@ -79,6 +82,15 @@ pub struct RunArguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8026")]
     pub listen_address: SocketAddr,
 
+    /// At its end the agent has Postfix refuse new mail and waits for the queue to be empty, for at most so long. By default 20s with a
+    /// COMMAND, and not at all beside a Postfix that goes on.
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
+    pub drain_timeout: Option<Duration>,
+
+    /// Postfix is asked to end for so long after that, then killed; with a COMMAND.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::cli::duration)]
+    pub stop_timeout: Duration,
+
     /// How logs look.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -86,9 +98,23 @@ pub struct RunArguments {
     /// A level (error, warn, info, debug, trace) or a list of directives such as `info,mail_failover_operator::agent=debug`.
     #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
+
+    /// A command that runs Postfix in the foreground, for an agent that is the entry point of a container: it reads Postfix's log from
+    /// the command's output, reaps what loses its parent, and ends with the command.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
+/// With the stop after it and a little more it fits into the 30 s that Kubernetes gives by default.
+const DRAIN_WITH_COMMAND: Duration = Duration::from_secs(20);
+
 impl RunArguments {
+    /// For how long the queue is emptied at the end; not at all when this is nothing.
+    pub fn drain(&self) -> Option<Duration> {
+        let default = if self.command.is_empty() { Duration::ZERO } else { DRAIN_WITH_COMMAND };
+        Some(self.drain_timeout.unwrap_or(default)).filter(|timeout| !timeout.is_zero())
+    }
+
     /// The agent's folder in the queue directory.
     pub fn folder(&self) -> PathBuf {
         self.queue_directory.join(FOLDER)
@@ -196,6 +222,18 @@ mod tests {
         for wrong in ["orders", "shop/", "/orders", "a/b/c"] {
             assert!(run(&format!("--config-map {wrong}")).unwrap_err().contains("shop/orders-agent"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_agent_beside_postfix_drains_only_when_asked() {
+        let drain = |line: &str| {
+            run(format!("--config-file f {line}").trim_end()).unwrap().drain().map(|timeout| timeout.as_secs())
+        };
+        assert_eq!(drain(""), None);
+        assert_eq!(drain("--drain-timeout 2m"), Some(120));
+        assert_eq!(drain("-- postfix start-fg"), Some(20));
+        assert_eq!(drain("--drain-timeout 0s -- postfix start-fg"), None);
+        assert_eq!(run("--config-file f -- postfix -v start-fg").unwrap().command, ["postfix", "-v", "start-fg"]);
     }
 
     #[test]

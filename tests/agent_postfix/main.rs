@@ -196,3 +196,41 @@ async fn a_master_that_outlives_the_script_that_started_it_is_ended() {
     assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::ByItself(137));
     assert_eq!(Master::find(&supervised.settings.queue_directory), None);
 }
+
+/// A container's first process, in a process namespace of its own: what loses its parent is reaped, and signals reach the agent.
+#[test]
+fn the_first_process_reaps_orphans_and_ends_with_its_command() {
+    if !possible() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("mail-failover-agent-init-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("mail-failover")).unwrap();
+    let run = |command: &str, then: &str| {
+        let agent = format!(
+            "exec {} agent run --config-file {folder}/none.json --queue-directory {folder} --state-directory {folder} \
+             --listen-address 127.0.0.1:0 -- sh -c '{command}'",
+            env!("CARGO_BIN_EXE_mail-failover"),
+            folder = folder.display(),
+        );
+        let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"];
+        // The shell becomes the agent, and so process 1; what comes after runs beside it.
+        let script = format!("({then}) & {agent}");
+        let output = Command::new("unshare").args(unshare).arg(script).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let orphans = "for i in 1 2 3 4 5; do (sleep 0.1 & exit 0); done; sleep 1; cat /proc/[0-9]*/status | grep -c \"^State:.Z\"; exit 7";
+    let (code, output, errors) = run(orphans, "true");
+    assert_eq!(code, Some(7), "{errors}");
+    assert_eq!(output, "0\n", "zombies: {errors}");
+
+    let begun = Instant::now();
+    let (code, _, errors) = run("sleep 60", "sleep 1; kill -TERM 1");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}: {errors}", begun.elapsed());
+    assert!(errors.contains("is not running") || errors.contains("does not run"), "{errors}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

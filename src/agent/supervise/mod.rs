@@ -133,6 +133,27 @@ impl Ended {
     }
 }
 
+/// With a command, [`run`]; without one, waits to be told to end, and drains when that is asked for. Returns the exit code.
+///
+/// # Errors
+/// As [`run`].
+pub async fn attend(
+    command: Vec<OsString>,
+    settings: Settings,
+    intake: Intake,
+    lines: LineReader,
+    mut signals: Signals,
+) -> io::Result<u8> {
+    if command.is_empty() {
+        while signals.next().await != Told::Stop {
+            reload(&settings);
+        }
+        drain(&settings, &intake, &mut signals).await;
+        return Ok(0);
+    }
+    Ok(run(&command, &settings, &intake, &lines, &mut signals).await?.exit_code())
+}
+
 /// Starts a command that runs Postfix in the foreground and watches it, until it ends or the agent is told to end. SIGHUP reloads
 /// Postfix; a second SIGTERM or SIGINT cuts the drain short.
 ///
