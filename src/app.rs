@@ -168,7 +168,8 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         metrics: metrics.clone(),
     };
     let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
-    let serving = tokio::spawn(server.serve(registry, State { heartbeat, readiness }, axum::Router::new(), end.clone()));
+    let serving =
+        tokio::spawn(server.serve(registry, State { heartbeat, readiness }, axum::Router::new(), end.clone()));
     tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
 
     let parts = Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving };

@@ -25,7 +25,10 @@ pub fn of<'a>(backends: impl Iterator<Item = &'a Backend>) -> BTreeSet<Arc<str>>
 
 /// Where Postfix finds each of these authorities, or why it does not; by its PEM text. Writes what is not there yet, and removes what is
 /// not needed any more.
-pub fn provide(queue_directory: &Path, authorities: &BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, Result<PathBuf, String>> {
+pub fn provide(
+    queue_directory: &Path,
+    authorities: &BTreeSet<Arc<str>>,
+) -> BTreeMap<Arc<str>, Result<PathBuf, String>> {
     let provide = |pem: &Arc<str>| {
         let relative = Path::new(FOLDER).join(SUBFOLDER).join(format!("{}.pem", sha256(pem.as_bytes())));
         let file = queue_directory.join(&relative);

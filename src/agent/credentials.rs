@@ -134,7 +134,8 @@ impl Credentials {
             self.note(secret, Err(format!("{} did not answer in time", self.folder.join(&**secret).display())));
         }
         let known = self.lock().get(secret).cloned().unwrap_or_default();
-        let missing = |trouble: Option<String>| Missing { secret: secret.clone(), trouble: trouble.unwrap_or_default() };
+        let missing =
+            |trouble: Option<String>| Missing { secret: secret.clone(), trouble: trouble.unwrap_or_default() };
         known.login.ok_or_else(|| missing(known.trouble))
     }
 
@@ -229,11 +230,16 @@ fn read(folder: &Path, secret: &str) -> Result<Login, String> {
 
 /// Reads in one folder, and names files by another.
 fn read_in(folder: &Path, shown: &Path) -> Result<Login, String> {
-    let read = |name: &str| read_line(&folder.join(name)).map_err(|trouble| format!("{}: {trouble}", shown.join(name).display()));
+    let read = |name: &str| {
+        read_line(&folder.join(name)).map_err(|trouble| format!("{}: {trouble}", shown.join(name).display()))
+    };
     let login = Login { username: read("username")?, password: read("password")? };
     if login.username.contains(':') {
         let file = shown.join("username");
-        return Err(format!("{}: it holds a colon, which separates user name and password for Postfix", file.display()));
+        return Err(format!(
+            "{}: it holds a colon, which separates user name and password for Postfix",
+            file.display()
+        ));
     }
     Ok(login)
 }

@@ -60,7 +60,10 @@ fn the_last_good_login_stays_whatever_becomes_of_the_files() {
     assert_eq!(login(&credentials, "ses").unwrap(), "user:hunter2");
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    assert!(text.contains("credentials_usable{secret=\"ses\"} 1") && text.contains("credentials_current{secret=\"ses\"} 0"), "{text}");
+    assert!(
+        text.contains("credentials_usable{secret=\"ses\"} 1") && text.contains("credentials_current{secret=\"ses\"} 0"),
+        "{text}"
+    );
     write(&folder, "ses", "user", "hunter3");
     assert_eq!(login(&credentials, "ses").unwrap(), "user:hunter3");
 }
@@ -71,7 +74,13 @@ fn a_missing_login_is_named_with_its_file() {
     let (credentials, _registry) = credentials(&folder);
     let error = login(&credentials, "ses").unwrap_err();
     let file = folder.path().join("ses/username");
-    assert_eq!(error, format!("the login in Secret ses cannot be read: {}: there is no such file; mount the Secret there", file.display()));
+    assert_eq!(
+        error,
+        format!(
+            "the login in Secret ses cannot be read: {}: there is no such file; mount the Secret there",
+            file.display()
+        )
+    );
     assert!(matches!(credentials.standing("ses"), Standing::Missing { .. }));
 }
 

@@ -25,15 +25,14 @@ mod arguments;
 mod authorities;
 pub mod core;
 pub mod credentials;
+#[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
+pub mod document;
 mod driver;
 mod http;
 mod keeper;
-mod metrics;
+pub mod routing;
 mod run;
 mod shield;
-#[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
-pub mod document;
-pub mod routing;
 pub mod socketmap;
 mod source;
 pub mod status;

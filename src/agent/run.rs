@@ -19,9 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::arguments::RunArguments;
 use super::core::{Core, Memory};
 use super::credentials::Credentials;
-use super::driver::{Driver, Ears, Mouths, Settings};
+use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
 use super::keeper::Keeper;
-use super::metrics::Metrics;
 use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
 use super::source::{self, Source};
 use super::store::{Record, Store};
@@ -110,11 +109,18 @@ async fn attend(arguments: RunArguments) -> Result<(), RunError> {
     let settings = Settings {
         queue_directory: arguments.queue_directory.clone(),
         state_directory: arguments.state_directory.clone(),
-        switched: saved.get(&Record::Switched).map(ToString::to_string),
         clock,
         credentials: credentials.clone(),
     };
-    let mouths = Mouths { view, switch_orders, words, keeper, heartbeat: heartbeat.clone(), readiness: readiness.clone(), metrics };
+    let mouths = Mouths {
+        view,
+        switch_orders,
+        words,
+        keeper,
+        heartbeat: heartbeat.clone(),
+        readiness: readiness.clone(),
+        metrics,
+    };
     let mut driver = Driver::new(Core::new(memory(&saved)), settings, mouths, sources(&arguments));
     if let Some(document) = saved.get(&Record::Document) {
         driver.begin_with(Source::Disk(store.path(Record::Document).display().to_string()), document).await;
@@ -273,7 +279,9 @@ impl Parts {
             drop(driving.await);
         }
         end.cancel();
-        for (part, task) in [("the keeper of the state", keeping), ("the socketmap", answering), ("the HTTP server", serving)] {
+        for (part, task) in
+            [("the keeper of the state", keeping), ("the socketmap", answering), ("the HTTP server", serving)]
+        {
             if ended != Some(part) {
                 drop(task.await);
             }

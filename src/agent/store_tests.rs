@@ -22,7 +22,8 @@ fn what_was_saved_is_loaded() {
     }
     let mode = fs::metadata(store.path(Record::Document)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let left: Vec<_> = fs::read_dir(folder.path().join("state")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(folder.path().join("state")).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left.len(), Record::ALL.len(), "{left:?}");
 }
 

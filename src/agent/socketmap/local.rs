@@ -24,7 +24,8 @@ impl LocalDomains {
             return false;
         }
         let domain = domain.to_ascii_lowercase();
-        self.exact.contains(&domain) || self.below.iter().any(|suffix| domain.len() > suffix.len() && domain.ends_with(suffix))
+        self.exact.contains(&domain)
+            || self.below.iter().any(|suffix| domain.len() > suffix.len() && domain.ends_with(suffix))
     }
 }
 
@@ -34,7 +35,8 @@ mod tests {
 
     #[test]
     fn a_leading_dot_stands_for_what_is_below() {
-        let domains = LocalDomains::new(&["Example.com".to_owned(), ".lab.example".to_owned(), "[192.0.2.1]".to_owned()]);
+        let domains =
+            LocalDomains::new(&["Example.com".to_owned(), ".lab.example".to_owned(), "[192.0.2.1]".to_owned()]);
         for (domain, local) in [
             ("example.com", true),
             ("EXAMPLE.COM", true),

@@ -210,7 +210,9 @@ fn tls_policy(view: &View, backend: &Backend) -> Reply {
     match view.authorities.get(ca) {
         Some(Ok(file)) => Reply::Found(format!("secure match={server_name} tafile={}", file.display())),
         // Never without the authority: that would be another way to verify than the one that was asked for.
-        Some(Err(error)) => Reply::Temporary(format!("mail-failover agent: the authority of {}: {error}", backend.name)),
+        Some(Err(error)) => {
+            Reply::Temporary(format!("mail-failover agent: the authority of {}: {error}", backend.name))
+        }
         None => Reply::Temporary(format!("mail-failover agent: the authority of {} is not written yet", backend.name)),
     }
 }

@@ -70,7 +70,10 @@ fn each_map_answers_its_own_keys() {
         ("tls-policy [ipv6:2001:db8::1]:465", "TEMP mail-failover agent: the authority of b is not written yet"),
         ("delivery-status 5.1.1 no such user", "OK 4.1.1 no such user"),
         ("delivery-status 2.0.0 ok", "NOTFOUND "),
-        ("relay x@example.net", "PERM there is no such map; the maps are transport, sender-transport, sasl, tls-policy, delivery-status"),
+        (
+            "relay x@example.net",
+            "PERM there is no such map; the maps are transport, sender-transport, sasl, tls-policy, delivery-status",
+        ),
         ("transport", "PERM a request is the name of a map, a blank and a key in UTF-8"),
         ("", "PERM a request is the name of a map, a blank and a key in UTF-8"),
     ] {
@@ -145,7 +148,8 @@ fn a_backend_sends_only_for_domains_that_it_may_send_for() {
 fn what_was_removed_is_still_spoken_to_as_before() {
     let first = view(&two());
     let only = |host: &str| {
-        let backend = json!([{"name": host, "percent": 100, "standby": true, "host": host, "port": 25, "tls": {"mode": "None"}}]);
+        let backend =
+            json!([{"name": host, "percent": 100, "standby": true, "host": host, "port": 25, "tls": {"mode": "None"}}]);
         Arc::new(Answers::as_decided(Arc::new(document(&backend))))
     };
     let second = first.next(only("c.example"), BTreeMap::new());

@@ -29,7 +29,8 @@ fn settings(folder: &Folder) -> Settings {
 async fn start() -> Running {
     let folder = Folder::new();
     let mut registry = Registry::default();
-    let (sender, view) = watch::channel(Arc::new(View { waiting_for: "no document yet".to_owned(), ..View::default() }));
+    let (sender, view) =
+        watch::channel(Arc::new(View { waiting_for: "no document yet".to_owned(), ..View::default() }));
     let fixed = Fixed { local_domains: LocalDomains::default(), shield: |_, _| None };
     let credentials = Credentials::new(folder.path().join("credentials"), &mut registry);
     let responder = Responder::new(view, fixed, credentials, Metrics::new(&mut registry));
@@ -67,7 +68,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u
 async fn it_answers_on_both_sockets_and_keeps_connections() {
     let server = start().await;
     let request = b"13:transport a@b,11:transport *,";
-    let want = ("42:TEMP mail-failover agent: no document yet,9:NOTFOUND ,".to_owned(), false);
+    let want = ("41:TEMP mail-failover agent: no document yet,9:NOTFOUND ,".to_owned(), false);
     assert_eq!(exchange(UnixStream::connect(&server.socket).await.unwrap(), request).await, want);
     assert_eq!(exchange(TcpStream::connect(server.address).await.unwrap(), request).await, want);
     assert!(server.counted("answers_total{map=\"transport\",answer=\"temporary\"} 2"));

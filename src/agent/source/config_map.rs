@@ -101,7 +101,8 @@ mod tests {
     use super::*;
 
     fn object(data: &Value) -> Guarded<ConfigMap> {
-        serde_json::from_value(json!({"metadata": {"namespace": "shop", "name": "x", "uid": "1"}, "data": data})).unwrap()
+        serde_json::from_value(json!({"metadata": {"namespace": "shop", "name": "x", "uid": "1"}, "data": data}))
+            .unwrap()
     }
 
     #[test]

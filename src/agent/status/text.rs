@@ -23,7 +23,11 @@ pub fn text(status: &Status) -> String {
     }
     for source in &status.sources {
         let message = if source.message.is_empty() { String::new() } else { format!(": {}", source.message) };
-        let since = if source.state == SourceState::Following { String::new() } else { format!(" ({})", ago(status, &source.since)) };
+        let since = if source.state == SourceState::Following {
+            String::new()
+        } else {
+            format!(" ({})", ago(status, &source.since))
+        };
         let _ = writeln!(page, "Source     {} {}{message}{since}", source.source, source.state.as_str());
         if let Some(refused) = &source.refused {
             let _ = writeln!(page, "           its latest document is refused: {refused}");
@@ -85,7 +89,11 @@ fn backends(status: &Status, page: &mut String) {
         } else if let Some(failing) = &backend.failing {
             let (count, since) = (failing.count, ago(status, &failing.since));
             let times = if count == 1 { "time" } else { "times" };
-            let _ = writeln!(page, "  failed {count} {times} in a row since {since}: {} {}", failing.reason, failing.message);
+            let _ = writeln!(
+                page,
+                "  failed {count} {times} in a row since {since}: {} {}",
+                failing.reason, failing.message
+            );
         }
         let login = backend.credentials.as_ref().filter(|credentials| !credentials.message.is_empty());
         if let Some(credentials) = login {
@@ -98,8 +106,16 @@ fn backends(status: &Status, page: &mut String) {
 }
 
 fn switch(status: &Status, switch: &SwitchStatus, page: &mut String) {
-    let SwitchStatus { cause, at, state, took_milliseconds, first_delivery_milliseconds, queued_before, queued_after, troubles } =
-        switch;
+    let SwitchStatus {
+        cause,
+        at,
+        state,
+        took_milliseconds,
+        first_delivery_milliseconds,
+        queued_before,
+        queued_after,
+        troubles,
+    } = switch;
     let _ = write!(page, "\nSwitch     {}: {cause}; {state}", ago(status, at));
     if let Some(took) = took_milliseconds {
         let _ = write!(page, " in {took} ms");
