@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::metrics::Metrics;
+use super::driver::Metrics;
 use super::store::{Record, Store};
 use crate::kubernetes::Backoff;
 

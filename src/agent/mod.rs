@@ -32,7 +32,6 @@ pub mod document;
 mod driver;
 mod http;
 mod keeper;
-mod metrics;
 pub mod postfix_config;
 pub mod routing;
 mod run;

@@ -18,9 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::arguments::RunArguments;
 use super::core::{Core, Memory};
 use super::credentials::Credentials;
-use super::driver::{Driver, Ears, Mouths, Settings};
+use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
 use super::keeper::Keeper;
-use super::metrics::Metrics;
 use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
 use super::source::{self, Source};
 use super::store::{Record, Store};
@@ -116,7 +115,6 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let settings = Settings {
         queue_directory: arguments.queue_directory.clone(),
         state_directory: arguments.state_directory.clone(),
-        switched: saved.get(&Record::Switched).map(ToString::to_string),
         clock,
         credentials: credentials.clone(),
     };

@@ -1,4 +1,4 @@
-//! What survives a restart: the last good document, what the core remembers, and which switch was done.
+//! What survives a restart: the last good document, and what the core remembers.
 //!
 //! Each is a file of its own, replaced in one step, with a first line that says what it is and what its content hashes to. What is damaged
 //! is as good as missing. Architecture invariant: nothing secret is kept.
@@ -23,20 +23,17 @@ pub enum Record {
     Document,
     /// What the core remembers.
     Memory,
-    /// The mark of the last switch that was done.
-    Switched,
 }
 
 impl Record {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Document, Self::Memory, Self::Switched];
+    pub const ALL: [Self; 2] = [Self::Document, Self::Memory];
 
     /// The name of its file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Document => "document",
             Self::Memory => "memory",
-            Self::Switched => "switched",
         }
     }
 }

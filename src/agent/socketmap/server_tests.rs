@@ -69,7 +69,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u
 async fn it_answers_on_both_sockets_and_keeps_connections() {
     let server = start().await;
     let request = b"13:transport a@b,11:transport *,";
-    let want = ("42:TEMP mail-failover agent: no document yet,9:NOTFOUND ,".to_owned(), false);
+    let want = ("41:TEMP mail-failover agent: no document yet,9:NOTFOUND ,".to_owned(), false);
     assert_eq!(exchange(UnixStream::connect(&server.socket).await.unwrap(), request).await, want);
     assert_eq!(exchange(TcpStream::connect(server.address).await.unwrap(), request).await, want);
     assert!(server.counted("answers_total{map=\"transport\",answer=\"temporary\"} 2"));

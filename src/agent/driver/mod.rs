@@ -2,6 +2,8 @@
 //!
 //! Nothing that is slow happens here: files of authorities are written within a deadline, everything else is handed on.
 
+mod metrics;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
 use super::authorities;
-use super::core::{Action, Cause, Core, Replaced, Sighting, SwitchOrder, SwitchReport, Word};
+use super::core::{Action, Core, Sighting, SwitchOrder, SwitchReport, Word};
 use super::credentials::Credentials;
 use super::keeper::Keeper;
-use super::metrics::Metrics;
 use super::routing::{self, Backend, Routing};
 use super::socketmap::View;
 use super::source::{Finding, Found, Source};
@@ -28,6 +29,7 @@ use super::store::Record;
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::telemetry::{Heartbeat, Readiness};
+pub use metrics::Metrics;
 
 /// What the agent must have to be ready.
 pub const DOCUMENT: &str = "document";
@@ -79,8 +81,6 @@ pub struct Settings {
     pub queue_directory: PathBuf,
     /// For the status.
     pub state_directory: PathBuf,
-    /// The mark of the last switch that was done before the start.
-    pub switched: Option<String>,
     /// Time.
     pub clock: Clock,
     /// For the status.
@@ -109,8 +109,6 @@ pub struct Driver {
     sources: Vec<Heard>,
     /// Where the document in force came from, and when.
     origin: Option<(Source, Timestamp)>,
-    /// Of the latest order.
-    mark: Option<(u64, String)>,
     authorities_tried: Option<Instant>,
 }
 
@@ -128,7 +126,7 @@ impl Driver {
             refused: None,
         };
         let sources: Vec<_> = sources.into_iter().map(heard).collect();
-        let mut driver = Self { core, settings, mouths, sources, origin: None, mark: None, authorities_tried: None };
+        let mut driver = Self { core, settings, mouths, sources, origin: None, authorities_tried: None };
         driver.say_what_is_waited_for();
         driver
     }
@@ -164,7 +162,7 @@ impl Driver {
                 biased;
                 () = shutdown.cancelled() => return,
                 Some((source, finding)) = ears.findings.recv() => self.found(&source, finding),
-                Some(report) = ears.switch_reports.recv() => self.switched(report),
+                Some(report) = ears.switch_reports.recv() => self.core.switch_done(self.settings.clock.now(), report),
                 Some(question) = ears.questions.recv() => drop(question.send(self.status())),
                 () = timer => self.core.on_timer(self.settings.clock.now()),
                 _ = tick.tick() => self.retry_authorities().await,
@@ -278,15 +276,6 @@ impl Driver {
         format!("no document yet: {}", sources.join("; "))
     }
 
-    fn switched(&mut self, report: SwitchReport) {
-        if report.replaced.is_none()
-            && let Some((_, mark)) = self.mark.as_ref().filter(|(number, _)| *number == report.number)
-        {
-            self.mouths.keeper.keep(Record::Switched, mark);
-        }
-        self.core.switch_done(self.settings.clock.now(), report);
-    }
-
     /// Carries out what the core has concluded, until it concludes no more.
     async fn act(&mut self) {
         loop {
@@ -356,21 +345,8 @@ impl Driver {
     }
 
     async fn order(&mut self, order: SwitchOrder) {
-        // After a restart with nothing new the MTA has noticed everything already.
-        if order.cause == Cause::Start && self.settings.switched.as_deref() == Some(order.mark.as_str()) {
-            let report = SwitchReport {
-                number: order.number,
-                replaced: Some(Replaced::DoneBefore),
-                took: Duration::ZERO,
-                queued_before: None,
-                queued_after: None,
-                troubles: vec![],
-            };
-            return self.core.switch_done(self.settings.clock.now(), report);
-        }
         tracing::info!(number = order.number, cause = %order.cause, "mail goes another way");
         self.mouths.metrics.ordered(&order);
-        self.mark = Some((order.number, order.mark.clone()));
         match self.mouths.switch_orders.try_send(order) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(order)) => {
@@ -445,5 +421,4 @@ fn named<'a>(routing: &'a Routing, name: &str) -> Option<&'a Backend> {
 }
 
 #[cfg(test)]
-#[path = "driver_tests.rs"]
 mod tests;

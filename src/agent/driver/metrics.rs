@@ -1,4 +1,4 @@
-//! How an agent fares.
+//! How the agent fares, but for what Postfix asks and is told.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,11 +6,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::core::{SwitchOrder, View};
-use super::routing::Refusal;
-use super::source::Source;
-use super::status::SourceState;
-use super::store::Record;
+use crate::agent::core::{SwitchOrder, View};
+use crate::agent::routing::Refusal;
+use crate::agent::source::Source;
+use crate::agent::status::SourceState;
+use crate::agent::store::Record;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfSource {
@@ -60,7 +60,7 @@ pub struct Metrics {
     possible_duplicates: Gauge,
     saves: Family<Saved, Counter>,
     damaged: Family<OfRecord, Counter>,
-    pub(super) orders_waited: Counter,
+    pub(in crate::agent) orders_waited: Counter,
 }
 
 impl Metrics {
@@ -147,11 +147,11 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn accepted(&self, source: &Source) {
+    pub(in crate::agent) fn accepted(&self, source: &Source) {
         self.accepted.get_or_create(&OfSource { source: source.as_str() }).inc();
     }
 
-    pub(super) fn refused(&self, source: &Source, refusal: &Refusal) {
+    pub(in crate::agent) fn refused(&self, source: &Source, refusal: &Refusal) {
         let reason = match refusal {
             Refusal::Empty => "empty",
             Refusal::TooLarge(_) => "too_large",
@@ -163,25 +163,25 @@ impl Metrics {
         self.refused.get_or_create(&Refused { source: source.as_str(), reason }).inc();
     }
 
-    pub(super) fn source(&self, source: &Source, state: SourceState) {
+    pub(in crate::agent) fn source(&self, source: &Source, state: SourceState) {
         let following = i64::from(state == SourceState::Following);
         self.following.get_or_create(&OfSource { source: source.as_str() }).set(following);
     }
 
-    pub(super) fn ordered(&self, order: &SwitchOrder) {
+    pub(in crate::agent) fn ordered(&self, order: &SwitchOrder) {
         self.switches.get_or_create(&OfCause { cause: order.cause.as_str() }).inc();
     }
 
-    pub(super) fn saved(&self, record: Record, saved: bool) {
+    pub(in crate::agent) fn saved(&self, record: Record, saved: bool) {
         let result = if saved { "saved" } else { "failed" };
         self.saves.get_or_create(&Saved { record: record.as_str(), result }).inc();
     }
 
-    pub(super) fn damaged(&self, record: Record) {
+    pub(in crate::agent) fn damaged(&self, record: Record) {
         self.damaged.get_or_create(&OfRecord { record: record.as_str() }).inc();
     }
 
-    pub(super) fn view(&self, view: &View) {
+    pub(in crate::agent) fn view(&self, view: &View) {
         self.transition.set(view.transition);
         self.held.set(i64::from(view.held.is_some()));
         self.moves_left.set(view.moves_left.into());

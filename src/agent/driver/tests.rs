@@ -5,6 +5,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::agent::core::Cause;
 use crate::agent::keeper::Keeper;
 use crate::agent::store::Store;
 use crate::agent::testing::Folder;
@@ -60,7 +61,6 @@ async fn start(folder: Folder) -> Agent {
     let settings = Settings {
         queue_directory: folder.path().to_owned(),
         state_directory: folder.path().join("state"),
-        switched: saved.get(&Record::Switched).map(ToString::to_string),
         clock: Clock::system(),
         credentials: Credentials::new(folder.path().join("credentials"), &mut registry),
     };
@@ -190,8 +190,12 @@ async fn a_restart_begins_with_what_was_in_force() {
     let status = agent.status().await;
     assert!(status.ready);
     assert_eq!(status.document.unwrap().source, "last good document state/document");
-    assert_eq!(status.last_switch.unwrap().state, "DoneBeforeTheStart");
-    assert!(agent.orders.try_recv().is_err(), "Postfix has noticed before");
+    let again = agent.orders.recv().await.unwrap();
+    assert_eq!(
+        (again.cause, again.mark),
+        (Cause::Start, order.mark),
+        "the executor knows whether Postfix has noticed before"
+    );
     agent.finds(Finding::Document(document(1, "a"))).await;
     assert!(agent.status().await.sources[0].refused.is_some(), "an older decision than the one that was kept");
 }
@@ -204,7 +208,7 @@ async fn the_status_tells_of_files_that_are_missing() {
     let credentials = status.backends[0].credentials.clone().unwrap();
     assert_eq!(
         (credentials.secret.as_str(), credentials.state),
-        ("a-login", super::super::status::CredentialsState::Missing)
+        ("a-login", crate::agent::status::CredentialsState::Missing)
     );
     assert_eq!(status.backends[0].authority_problem, None);
     let view = agent.view.borrow().clone();
