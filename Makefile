@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo bench bench-engine crds schemas fmt clean
+.PHONY: help check test demo bench bench-engine bench-socketmap crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,20 +11,23 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --test socketmap_fuzz --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
-	$(CARGO) test --workspace --locked
+	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
 
 demo: ## Watch a failover and a failback happen, on this machine, in half a minute
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
-bench: bench-engine ## Measure false alarms, failover times and what it all costs, beside HAProxy
+bench: bench-engine bench-socketmap ## Measure false alarms, failover times and what it all costs, beside HAProxy
 	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench steady_state
 
 bench-engine: ## The part of it that needs no control plane: false alarms, and what the engine costs
 	$(CARGO) bench --locked --bench engine --bench engine_memory
+
+bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
+	$(CARGO) bench --locked --bench socketmap
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds
