@@ -70,10 +70,24 @@ fn outputs_only_say_what_should_be() {
 
 #[test]
 fn what_an_agent_concludes_and_answers_is_pure() {
-    let impure = ["kube", "tokio", "async ", "Instant", "SystemTime", "fastrand", "std::fs", "std::net", "std::io", "tracing"];
-    let pure = ["answers.rs", "document.rs", "routing.rs", "core/", "netstring.rs", "reply.rs", "local.rs", "maps.rs", "text.rs"];
+    let impure =
+        ["kube", "tokio", "async ", "Instant", "SystemTime", "fastrand", "std::fs", "std::net", "std::io", "tracing"];
+    let pure = [
+        "answers.rs",
+        "document.rs",
+        "routing.rs",
+        "core/",
+        "netstring.rs",
+        "reply.rs",
+        "local.rs",
+        "maps.rs",
+        "text.rs",
+    ];
     for file in pure {
-        assert!(sources("src/agent").iter().any(|path| path.to_string_lossy().contains(file)), "{file} is not there any more");
+        assert!(
+            sources("src/agent").iter().any(|path| path.to_string_lossy().contains(file)),
+            "{file} is not there any more"
+        );
     }
     let offences: Vec<_> = offences("src/agent", &impure)
         .into_iter()

@@ -21,6 +21,7 @@
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
 
 pub mod answers;
+#[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
 mod arguments;
 mod authorities;
 pub mod core;
@@ -30,9 +31,12 @@ pub mod document;
 mod driver;
 mod http;
 mod keeper;
+pub mod log;
+pub mod metrics;
+pub mod mta;
 pub mod routing;
 mod run;
-mod shield;
+pub mod shield;
 pub mod socketmap;
 mod source;
 pub mod status;

@@ -71,13 +71,13 @@ impl fmt::Display for Cause {
     }
 }
 
-/// How a switch went.
+/// How a switch went, as far as it has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchReport {
     /// The order's.
     pub number: u64,
-    /// Whether it was carried out, or a later order made it superfluous.
-    pub replaced: Option<Replaced>,
+    /// Nothing was done, because the same switch was done before the agent started again.
+    pub done_before: bool,
     /// From the order's arrival until the MTA was reloaded and told to flush.
     pub took: Duration,
     /// Messages in the queue before; `None` when they could not be counted.
@@ -88,13 +88,28 @@ pub struct SwitchReport {
     pub troubles: Vec<String>,
 }
 
-/// Why an order was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replaced {
-    /// A later order came.
-    ByLaterOrder,
-    /// The same switch was done before the agent started again.
-    DoneBefore,
+/// Troubles of one switch that are kept: the first, which tell most.
+const MAX_TROUBLES: usize = 5;
+
+impl SwitchReport {
+    /// Of a switch that begins.
+    pub fn begun(number: u64) -> Self {
+        Self {
+            number,
+            done_before: false,
+            took: Duration::ZERO,
+            queued_before: None,
+            queued_after: None,
+            troubles: vec![],
+        }
+    }
+
+    /// Notes what did not work.
+    pub fn trouble(&mut self, step: &str, error: &dyn fmt::Display) {
+        if self.troubles.len() < MAX_TROUBLES {
+            self.troubles.push(format!("{step}: {error}"));
+        }
+    }
 }
 
 /// What the MTA sees of one backend.

@@ -22,7 +22,7 @@ mod view;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use change::{Cause, Replaced, SwitchOrder, SwitchReport};
+pub use change::{Cause, SwitchOrder, SwitchReport};
 pub use memory::{Left, Memory, RememberedLeave};
 pub use sighting::{Delivery, Place, Sighting};
 pub use traffic::Run;
@@ -152,7 +152,7 @@ impl Core {
         self.reconsider(now);
     }
 
-    /// A switch was carried out, or given up.
+    /// How a switch went, as often as there is news of it.
     pub fn switch_done(&mut self, now: Timestamp, report: SwitchReport) {
         if let Some(last) = self.last_switch.as_mut().filter(|last| last.order.number == report.number) {
             last.report = Some(report);
@@ -186,3 +186,7 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;
