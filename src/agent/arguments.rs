@@ -74,6 +74,18 @@ pub struct RunArguments {
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     pub socketmap_address: Option<SocketAddr>,
 
+    /// Postfix's log: a file, which may be rotated, or a named pipe. Without a log the agent leaves no backend by itself.
+    #[arg(long, value_name = "FILE")]
+    pub mail_log: Option<PathBuf>,
+
+    /// Take Postfix's log from syslog at this socket instead, which is made: /dev/log, where nobody else is.
+    #[arg(long, value_name = "FILE", conflicts_with = "mail_log")]
+    pub mail_log_socket: Option<PathBuf>,
+
+    /// Postfix's config_directory, for its commands, which are run when its own sockets and processes cannot be reached.
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/postfix")]
+    pub postfix_config_directory: PathBuf,
+
     /// Where the last good document is kept, so that a restart needs neither operator nor API server.
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/mail-failover")]
     pub state_directory: PathBuf,

@@ -248,9 +248,9 @@ fn read_in(folder: &Path, shown: &Path) -> Result<Login, String> {
 fn read_line(file: &Path) -> Result<String, String> {
     let mut bytes = vec![];
     let read = File::open(file).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; mount the Secret there".to_owned(),
-        _ => error.to_string(),
+    read.map_err(|error| {
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        if is_missing { "there is no such file; mount the Secret there".to_owned() } else { error.to_string() }
     })?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("it has more than {MAX_BYTES} bytes"));

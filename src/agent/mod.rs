@@ -25,6 +25,7 @@
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
 
 pub mod answers;
+#[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
 mod arguments;
 mod authorities;
 pub mod core;

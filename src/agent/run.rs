@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,11 @@ use super::core::{Core, Memory};
 use super::credentials::Credentials;
 use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
 use super::keeper::Keeper;
+use super::log::follow as log;
+use super::log::follow::Sink;
+use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
+use super::mta::Postfix;
+use super::mta::switch::Executor;
 use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
 use super::source::{self, Source};
 use super::store::{Record, Store};
@@ -30,10 +35,8 @@ use crate::clock::Clock;
 use crate::kubernetes::{self, ConfigError, Purpose, describe};
 use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 
-/// Sightings that wait for the driver; whoever reads the log waits then.
-const SIGHTING_QUEUE: usize = 4_096;
-/// Orders that wait for the executor: it takes the latest.
-const ORDER_QUEUE: usize = 16;
+/// Reports about switches that wait for the driver; the executor waits in its turn when there are more.
+const REPORT_QUEUE: usize = 16;
 /// A loop that has not turned for so long is stuck: it turns every second at least.
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
 /// Logins are looked at so often, so that one that is missing is known before mail needs it.
@@ -106,11 +109,12 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
 
     let (view, views) = watch::channel(Arc::new(View::default()));
     let (findings, found) = mpsc::channel(source::QUEUE);
-    let (sightings, sighted) = mpsc::channel(SIGHTING_QUEUE);
-    let (switch_orders, ordered) = mpsc::channel(ORDER_QUEUE);
-    let (switch_reports, reported) = mpsc::channel(ORDER_QUEUE);
+    let (sink, sighted) = Sink::new(LogMetrics::new(&mut registry));
+    let (switch_orders, ordered) = watch::channel(None);
+    let (switch_reports, reported) = mpsc::channel(REPORT_QUEUE);
     let (questions, asked) = mpsc::channel(http::QUEUE);
     let (words, _news) = watch::channel(vec![]);
+    let mta_metrics = MtaMetrics::new(&mut registry);
 
     let settings = Settings {
         queue_directory: arguments.queue_directory.clone(),
@@ -126,6 +130,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
         heartbeat: heartbeat.clone(),
         readiness: readiness.clone(),
         metrics,
+        traffic: TrafficMetrics::new(&mut registry),
     };
     let mut driver = Driver::new(Core::new(memory(&saved)), settings, mouths, sources(&arguments));
     if let Some(document) = saved.get(&Record::Document) {
@@ -138,6 +143,22 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let mut following = JoinSet::new();
     follow(&arguments, &findings, &mut following, &mut registry).await?;
     drop(findings);
+    let executor = Executor {
+        mta: Postfix {
+            config_directory: arguments.postfix_config_directory.clone(),
+            queue_directory: arguments.queue_directory.clone(),
+            metrics: mta_metrics.clone(),
+        },
+        done: arguments.state_directory.join("switched"),
+        orders: ordered,
+        reports: switch_reports,
+        metrics: mta_metrics,
+    };
+    let mut executing = JoinSet::new();
+    executing.spawn(executor.run());
+    let mut reading = JoinSet::new();
+    let printed = sink.clone();
+    read_log(&arguments, sink, &mut reading);
 
     let parts = Parts {
         driving: tokio::spawn(driver.run(
@@ -147,6 +168,8 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
         answering: tokio::spawn(server.serve(responder, end.clone())),
         looking: tokio::spawn(look_at_logins(credentials, views)),
         following,
+        executing,
+        reading,
         keeping,
         serving: tokio::spawn(http.serve(
             registry,
@@ -157,8 +180,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     };
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
-    // Whoever reads the log is given its lines here.
-    let lines: LineReader = Arc::new(|_: &[u8]| {});
+    let lines: LineReader = Arc::new(move |line: &[u8]| printed.take(line));
     let settings = supervise::Settings {
         queue_directory: arguments.queue_directory.clone(),
         drain: arguments.drain(),
@@ -166,6 +188,27 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     };
     let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
     parts.run_until_told(supervising, &shutdown, &end).await
+}
+
+fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
+    let is_pipe = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    if let Some(path) = arguments.mail_log_socket.clone() {
+        reading.spawn(async move {
+            let ended = log::syslog_socket(&path, &sink).await;
+            tracing::error!(path = %path.display(), ?ended, "the socket for the mail log cannot be used");
+        });
+    } else if let Some(path) = arguments.mail_log.clone().filter(|path| is_pipe(path)) {
+        reading.spawn(async move {
+            let ended = log::named_pipe(&path, &sink).await;
+            tracing::error!(path = %path.display(), ?ended, "the named pipe of the mail log cannot be read");
+        });
+    } else if let Some(path) = arguments.mail_log.clone() {
+        reading.spawn(log::file(path, sink));
+    } else if arguments.command.is_empty() {
+        tracing::warn!(
+            "Postfix's log is not read (--mail-log, --mail-log-socket): the agent follows the operator and leaves no backend by itself"
+        );
+    }
 }
 
 /// What was kept, as far as it is whole.
@@ -220,8 +263,11 @@ fn responder(
     credentials: Credentials,
     registry: &mut Registry,
 ) -> Responder {
-    let fixed =
-        Fixed { local_domains: LocalDomains::new(&arguments.local_domains), shield: shield::delivery_status, intake };
+    let fixed = Fixed {
+        local_domains: LocalDomains::new(&arguments.local_domains),
+        shield: |answers, status| shield::replacement(status, answers),
+        intake,
+    };
     Responder::new(views, fixed, credentials, socketmap::Metrics::new(registry))
 }
 
@@ -270,6 +316,8 @@ struct Parts {
     answering: JoinHandle<()>,
     looking: JoinHandle<()>,
     following: JoinSet<()>,
+    executing: JoinSet<()>,
+    reading: JoinSet<()>,
     keeping: JoinHandle<()>,
     serving: JoinHandle<()>,
 }
@@ -282,7 +330,16 @@ impl Parts {
         shutdown: &CancellationToken,
         end: &CancellationToken,
     ) -> Result<u8, RunError> {
-        let Self { mut driving, mut answering, mut looking, mut following, mut keeping, mut serving } = self;
+        let Self {
+            mut driving,
+            mut answering,
+            mut looking,
+            mut following,
+            mut executing,
+            mut reading,
+            mut keeping,
+            mut serving,
+        } = self;
         let mut code = Ok(0);
         let ended = tokio::select! {
             supervised = &mut supervising => match supervised {
@@ -296,6 +353,8 @@ impl Parts {
             _ = &mut answering => Some("the socketmap"),
             _ = &mut looking => Some("the reader of logins"),
             Some(_) = following.join_next() => Some("a source"),
+            Some(_) = executing.join_next() => Some("the executor of switches"),
+            Some(_) = reading.join_next() => Some("the reader of Postfix's log"),
             _ = &mut keeping => Some("the keeper of the state"),
             _ = &mut serving => Some("the HTTP server"),
         };

@@ -54,13 +54,10 @@ pub struct Metrics {
     decided: Family<OfBackend, Gauge>,
     carried: Family<OfBackend, Gauge>,
     left: Family<OfBackend, Gauge>,
-    held: Gauge,
     moves_left: Gauge,
     switches: Family<OfCause, Counter>,
-    possible_duplicates: Gauge,
     saves: Family<Saved, Counter>,
     damaged: Family<OfRecord, Counter>,
-    pub(in crate::agent) orders_waited: Counter,
 }
 
 impl Metrics {
@@ -74,13 +71,10 @@ impl Metrics {
             decided: Family::default(),
             carried: Family::default(),
             left: Family::default(),
-            held: Gauge::default(),
             moves_left: Gauge::default(),
             switches: Family::default(),
-            possible_duplicates: Gauge::default(),
             saves: Family::default(),
             damaged: Family::default(),
-            orders_waited: Counter::default(),
         };
         registry.register(
             "mail_failover_agent_documents_accepted",
@@ -114,20 +108,14 @@ impl Metrics {
             metrics.left.clone(),
         );
         registry.register(
-            "mail_failover_agent_held",
-            "1 when a backend should be left and is not",
-            metrics.held.clone(),
-        );
-        registry.register(
             "mail_failover_agent_moves_left",
             "How often the agent may still move by itself at present",
             metrics.moves_left.clone(),
         );
-        registry.register("mail_failover_agent_switches", "Switches that were ordered", metrics.switches.clone());
         registry.register(
-            "mail_failover_agent_possible_duplicates",
-            "Messages since the start that a backend may have taken without our learning it, and that are sent again",
-            metrics.possible_duplicates.clone(),
+            "mail_failover_agent_switch_orders",
+            "Switches that were ordered, by cause",
+            metrics.switches.clone(),
         );
         registry.register(
             "mail_failover_agent_state_saves",
@@ -138,11 +126,6 @@ impl Metrics {
             "mail_failover_agent_state_damaged",
             "Records that could not be used at the start",
             metrics.damaged.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_switch_order_waits",
-            "How often the agent had to wait because too many orders to switch were not taken",
-            metrics.orders_waited.clone(),
         );
         metrics
     }
@@ -183,9 +166,7 @@ impl Metrics {
 
     pub(in crate::agent) fn view(&self, view: &View) {
         self.transition.set(view.transition);
-        self.held.set(i64::from(view.held.is_some()));
         self.moves_left.set(view.moves_left.into());
-        self.possible_duplicates.set(i64::try_from(view.possible_duplicates).unwrap_or(i64::MAX));
         // Backends that were removed are not told of any more.
         self.decided.clear();
         self.carried.clear();

@@ -18,6 +18,7 @@ use super::authorities;
 use super::core::{Action, Core, Sighting, SwitchOrder, SwitchReport, Word};
 use super::credentials::Credentials;
 use super::keeper::Keeper;
+use super::metrics::TrafficMetrics;
 use super::routing::{self, Backend, Routing};
 use super::socketmap::View;
 use super::source::{Finding, Found, Source};
@@ -60,8 +61,8 @@ pub struct Ears {
 pub struct Mouths {
     /// What the MTA is told.
     pub view: watch::Sender<Arc<View>>,
-    /// Switches to carry out, in order.
-    pub switch_orders: mpsc::Sender<SwitchOrder>,
+    /// The latest switch to carry out.
+    pub switch_orders: watch::Sender<Option<SwitchOrder>>,
     /// What the operator is to know.
     pub words: watch::Sender<Vec<Word>>,
     /// What is to survive a restart.
@@ -72,6 +73,8 @@ pub struct Mouths {
     pub readiness: Readiness,
     /// Numbers.
     pub metrics: Metrics,
+    /// Numbers of real mail.
+    pub traffic: TrafficMetrics,
 }
 
 /// What the driver works with.
@@ -167,11 +170,19 @@ impl Driver {
                 () = timer => self.core.on_timer(self.settings.clock.now()),
                 _ = tick.tick() => self.retry_authorities().await,
                 count = ears.sightings.recv_many(&mut sightings, SIGHTINGS), if !ears.sightings.is_closed() || !ears.sightings.is_empty() => {
-                    let now = self.settings.clock.now();
-                    sightings.drain(..count).for_each(|sighting| self.core.observe(now, &sighting));
+                    self.saw(sightings.drain(..count));
                 }
             }
             self.act().await;
+        }
+    }
+
+    fn saw(&mut self, sightings: impl Iterator<Item = Sighting>) {
+        let now = self.settings.clock.now();
+        for sighting in sightings {
+            let answers = self.core.answers();
+            self.mouths.traffic.observe(&sighting, answers.as_ref().map(|answers| &*answers.routing));
+            self.core.observe(now, &sighting);
         }
     }
 
@@ -197,10 +208,10 @@ impl Driver {
             match state {
                 SourceState::Following => tracing::info!(%source, "the source is followed"),
                 SourceState::Missing => {
-                    tracing::warn!(%source, message, "the source has no document; the last good one stays")
+                    tracing::warn!(%source, why = message, "the source has no document; the last good one stays");
                 }
                 SourceState::Unreachable => {
-                    tracing::warn!(%source, message, "the source is not reached; the last good document stays");
+                    tracing::warn!(%source, why = message, "the source is not reached; the last good document stays");
                 }
                 SourceState::Waiting => {}
             }
@@ -286,7 +297,7 @@ impl Driver {
             for action in actions {
                 match action {
                     Action::Publish(answers) => self.publish(answers).await,
-                    Action::Switch(order) => self.order(order).await,
+                    Action::Switch(order) => self.order(order),
                     Action::Remember(memory) => {
                         // Of strings and numbers: it can be written.
                         if let Ok(json) = serde_json::to_string(&memory) {
@@ -298,6 +309,7 @@ impl Driver {
             }
             if let Some(view) = self.core.view(self.settings.clock.now()) {
                 self.mouths.metrics.view(&view);
+                self.mouths.traffic.set_held(view.held.as_ref());
             }
         }
     }
@@ -344,18 +356,10 @@ impl Driver {
         self.mouths.view.send_replace(Arc::new(View { authorities, ..View::clone(&view) }));
     }
 
-    async fn order(&mut self, order: SwitchOrder) {
+    fn order(&mut self, order: SwitchOrder) {
         tracing::info!(number = order.number, cause = %order.cause, "mail goes another way");
         self.mouths.metrics.ordered(&order);
-        match self.mouths.switch_orders.try_send(order) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(order)) => {
-                self.mouths.metrics.orders_waited.inc();
-                // Without an executor the process ends.
-                drop(self.mouths.switch_orders.send(order).await);
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
-        }
+        self.mouths.switch_orders.send_replace(Some(order));
     }
 
     fn status(&self) -> Status {

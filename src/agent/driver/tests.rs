@@ -13,7 +13,7 @@ use crate::agent::testing::Folder;
 struct Agent {
     folder: Folder,
     findings: mpsc::Sender<Found>,
-    orders: mpsc::Receiver<SwitchOrder>,
+    orders: watch::Receiver<Option<SwitchOrder>>,
     reports: mpsc::Sender<SwitchReport>,
     questions: mpsc::Sender<oneshot::Sender<Status>>,
     view: watch::Receiver<Arc<View>>,
@@ -53,7 +53,7 @@ async fn start(folder: Folder) -> Agent {
     let (view, views) = watch::channel(Arc::new(View::default()));
     let (findings, found) = mpsc::channel(16);
     let (sightings, sighted) = mpsc::channel(16);
-    let (switch_orders, orders) = mpsc::channel(16);
+    let (switch_orders, orders) = watch::channel(None);
     let (reports, reported) = mpsc::channel(16);
     let (questions, asked) = mpsc::channel(16);
     let (words, news) = watch::channel(vec![]);
@@ -65,7 +65,16 @@ async fn start(folder: Folder) -> Agent {
         credentials: Credentials::new(folder.path().join("credentials"), &mut registry),
     };
     let heartbeat = Heartbeat::new(Duration::from_secs(10));
-    let mouths = Mouths { view, switch_orders, words, keeper, heartbeat, readiness: readiness.clone(), metrics };
+    let mouths = Mouths {
+        view,
+        switch_orders,
+        words,
+        keeper,
+        heartbeat,
+        readiness: readiness.clone(),
+        metrics,
+        traffic: TrafficMetrics::new(&mut registry),
+    };
     let mut driver = Driver::new(Core::new(None), settings, mouths, vec![file()]);
     if let Some(document) = saved.get(&Record::Document) {
         driver.begin_with(Source::Disk("state/document".to_owned()), document).await;
@@ -92,6 +101,11 @@ async fn start(folder: Folder) -> Agent {
 impl Agent {
     async fn finds(&self, finding: Finding) {
         self.findings.send((file(), finding)).await.unwrap();
+    }
+
+    async fn order(&mut self) -> SwitchOrder {
+        self.orders.changed().await.unwrap();
+        self.orders.borrow_and_update().clone().unwrap()
     }
 
     async fn status(&self) -> Status {
@@ -142,7 +156,7 @@ async fn the_last_good_document_stays_whatever_comes() {
     agent.finds(Finding::Document(document(2, "a"))).await;
     assert!(agent.status().await.ready);
     assert_eq!(agent.carrier().as_deref(), Some("a"));
-    assert_eq!(agent.orders.recv().await.unwrap().cause, Cause::Start);
+    assert_eq!(agent.order().await.cause, Cause::Start);
     for (finding, refused, state) in [
         (Finding::Document(String::new()), Some("it is empty"), SourceState::Following),
         (Finding::Document("garbage".to_owned()), Some("it cannot be read"), SourceState::Following),
@@ -166,7 +180,7 @@ async fn the_last_good_document_stays_whatever_comes() {
     agent.finds(Finding::Document(document(3, "b"))).await;
     let status = agent.status().await;
     assert_eq!((agent.carrier().as_deref(), &status.sources[0].refused), (Some("b"), &None));
-    assert_eq!(agent.orders.recv().await.unwrap().cause, Cause::Operator);
+    assert_eq!(agent.order().await.cause, Cause::Operator);
     assert!(agent.counted("transition 3") && agent.counted("backend_carried_percent{backend=\"b\"} 100"));
 }
 
@@ -174,15 +188,8 @@ async fn the_last_good_document_stays_whatever_comes() {
 async fn a_restart_begins_with_what_was_in_force() {
     let mut agent = start(Folder::new()).await;
     agent.finds(Finding::Document(document(2, "b"))).await;
-    let order = agent.orders.recv().await.unwrap();
-    let done = SwitchReport {
-        number: order.number,
-        replaced: None,
-        took: Duration::ZERO,
-        queued_before: None,
-        queued_after: None,
-        troubles: vec![],
-    };
+    let order = agent.order().await;
+    let done = SwitchReport { took: Duration::from_millis(80), ..SwitchReport::begun(order.number) };
     agent.reports.send(done).await.unwrap();
     assert_eq!(agent.status().await.last_switch.unwrap().state, "Done");
     let mut agent = start(agent.stop().await).await;
@@ -190,7 +197,7 @@ async fn a_restart_begins_with_what_was_in_force() {
     let status = agent.status().await;
     assert!(status.ready);
     assert_eq!(status.document.unwrap().source, "last good document state/document");
-    let again = agent.orders.recv().await.unwrap();
+    let again = agent.order().await;
     assert_eq!(
         (again.cause, again.mark),
         (Cause::Start, order.mark),

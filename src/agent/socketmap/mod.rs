@@ -1,4 +1,4 @@
-//! The socketmap server that Postfix asks (socketmap_table(5)).
+//! The socketmap server that Postfix asks (`socketmap_table(5)`).
 //!
 //! | module | is | pure |
 //! |---|---|---|

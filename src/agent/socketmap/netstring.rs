@@ -1,4 +1,4 @@
-//! Netstrings, `LENGTH:BYTES,`: the frames of a socketmap (socketmap_table(5)).
+//! Netstrings, `LENGTH:BYTES,`: the frames of a socketmap (`socketmap_table(5)`).
 //!
 //! Pure, and bounded whatever arrives: a [`Decoder`] never holds more than one request of [`MAX_REQUEST`] bytes.
 

@@ -1,4 +1,4 @@
-//! What a map answers (socketmap_table(5)).
+//! What a map answers (`socketmap_table(5)`).
 
 use super::netstring::{MAX_REPLY, encode};
 

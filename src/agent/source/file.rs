@@ -108,6 +108,7 @@ impl Eye {
         match error.kind() {
             io::ErrorKind::NotFound => Finding::Missing("there is no such file".to_owned()),
             io::ErrorKind::InvalidData => Finding::Missing("it is no UTF-8".to_owned()),
+            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else a system can say")]
             _ => Finding::Unreachable(error.to_string()),
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use command::print;
 pub use text::text;
 
-use crate::agent::core::{BackendView, Replaced, SwitchView, View};
+use crate::agent::core::{BackendView, SwitchView, View};
 use crate::agent::credentials::Standing;
 use crate::model::Timestamp;
 
@@ -210,7 +210,7 @@ pub struct SwitchStatus {
     pub cause: String,
     /// When it was decided.
     pub at: String,
-    /// `UnderWay`, `Done`, or why it was not carried out.
+    /// `UnderWay`, `Done`, or `DoneBeforeTheStart` of the agent.
     pub state: String,
     /// Milliseconds until Postfix was reloaded and told to flush.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -304,17 +304,16 @@ impl HeldStatus {
 impl SwitchStatus {
     pub(super) fn of(view: &SwitchView) -> Self {
         let report = view.report.as_ref();
-        let state = match report.map(|report| report.replaced) {
-            None => "UnderWay",
-            Some(None) => "Done",
-            Some(Some(Replaced::ByLaterOrder)) => "ReplacedByLater",
-            Some(Some(Replaced::DoneBefore)) => "DoneBeforeTheStart",
+        let state = match report {
+            Some(report) if report.done_before => "DoneBeforeTheStart",
+            Some(report) if report.took > Duration::ZERO => "Done",
+            Some(_) | None => "UnderWay",
         };
         Self {
             cause: view.order.cause.to_string(),
             at: rfc_3339(view.order.at),
             state: state.to_owned(),
-            took_milliseconds: report.map(|report| milliseconds(report.took)),
+            took_milliseconds: report.filter(|_| state == "Done").map(|report| milliseconds(report.took)),
             first_delivery_milliseconds: view.first_delivery_after.map(milliseconds),
             queued_before: report.and_then(|report| report.queued_before),
             queued_after: report.and_then(|report| report.queued_after),
