@@ -25,6 +25,7 @@ use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, EXISTING, Program, install_crds};
 use crate::environment;
 use crate::operator;
+use crate::postfix::Postfix;
 use crate::stage::Stage;
 
 /// What a suite needs.
@@ -34,6 +35,8 @@ pub struct Options {
     pub controller_manager: bool,
     /// The trials start operators.
     pub operator: bool,
+    /// The trials start Postfix: takes the program, and real root.
+    pub postfix: bool,
     /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
     pub parallel: usize,
     /// How long a trial may take.
@@ -42,7 +45,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { controller_manager: false, operator: false, parallel: 8, deadline: Duration::from_mins(2) }
+        Self {
+            controller_manager: false,
+            operator: false,
+            postfix: false,
+            parallel: 8,
+            deadline: Duration::from_mins(2),
+        }
     }
 }
 
@@ -136,16 +145,29 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         }
         Ok(binaries)
     };
-    let isolation = if Cluster::existing().is_some() { Isolation::Processes } else { Isolation::Network };
-    let (binaries, skip_all) = match (namespace::enter(isolation, || prepare().map(drop))?, isolation) {
+    let isolation = match (Cluster::existing(), options.postfix) {
+        (Some(_), _) => Isolation::Processes,
+        (None, false) => Isolation::Network,
+        (None, true) => Isolation::NetworkAsRoot,
+    };
+    let missing = (isolation == Isolation::NetworkAsRoot).then(Postfix::missing).flatten();
+    let entered = match missing {
+        Some(why) => Entry::Forbidden(why),
+        None => namespace::enter(isolation, || prepare().map(drop))?,
+    };
+    let (binaries, skip_all) = match (entered, isolation) {
         (Entry::Finished(code), _) => return Ok(code),
         (Entry::Inside, _) => (Binaries::locate(&programs(options))?, None),
         // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
         (Entry::Forbidden(_), Isolation::Processes) => (prepare()?, None),
+        // The whole reason once is enough.
         (Entry::Forbidden(why), Isolation::Network) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
-            // The whole reason once is enough.
             (Binaries::default(), Some("this machine allows no namespace of one's own; see above".to_owned()))
+        }
+        (Entry::Forbidden(why), Isolation::NetworkAsRoot) => {
+            eprintln!("the suite {suite} is skipped: {why}");
+            (Binaries::default(), Some("Postfix cannot be started here; see above".to_owned()))
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
