@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo e2e-matrix bench bench-engine bench-mta crds fmt clean
+.PHONY: help check test demo e2e-matrix bench bench-engine bench-mta crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,7 +11,7 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
 	$(CARGO) test --workspace --locked
@@ -35,6 +35,9 @@ bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in on
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds
+
+schemas: ## Generate schemas/ from the code
+	UPDATE_SCHEMAS=1 $(CARGO) test --locked --quiet --test agent_schema
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

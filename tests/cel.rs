@@ -24,7 +24,7 @@ fn refusals(kind: &str, spec: &Value) -> Vec<String> {
 }
 
 fn backend() -> Value {
-    json!({"smtp": {"host": "relay.example", "port": 587, "tls": {"mode": "StartTLS", "caRef": {"configMap": "ca"}}},
+    json!({"smtp": {"host": "relay.example", "port": 587, "tls": {"mode": "StartTLS", "caRef": {"configMap": "ca"}}, "auth": {"secretRef": {"name": "relay"}}},
         "probes": [{"name": "submit", "interval": "10s", "timeout": "5s", "smtp": {"depth": "StartTLS"}}]})
 }
 
@@ -34,13 +34,13 @@ fn policy() -> Value {
         "hold": {"cooldown": "168h", "minimumStay": "0s", "budget": {"switches": 3, "per": "1s"}},
         "failback": {"after": "10m", "windows": [{"schedule": "0 2 * * *", "duration": "1m"}],
             "ramp": [{"percent": 10, "for": "1s"}, {"percent": 50, "for": "168h"}]},
-        "objectives": {"recoveryTime": "24h"}})
+        "objectives": {"recoveryTime": "24h"}, "reflex": {"consecutive": 1, "lasting": "1h"}})
 }
 
 fn route() -> Value {
     json!({"strategy": "ActiveActive", "backends": [{"name": "a", "weight": 2}, {"name": "b"}],
         "traffic": {"peakPerSecond": 5}, "preferredRegions": ["eu-west-1", "eu-west-2"],
-        "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}]})
+        "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}, {"agent": {"configMap": "agent"}}]})
 }
 
 /// A sound spec with one place changed.
@@ -67,6 +67,9 @@ fn sound_specs_pass() {
             "{address}"
         );
     }
+    let readable =
+        json!({"service": {"name": "relay", "port": 25, "auth": {"secretRef": {"name": "a"}, "allowPlaintext": true}}});
+    assert_eq!(refusals("SendingBackend", &readable), Vec::<String>::new());
     let service = json!({"service": {"name": "relay", "port": "smtp", "tls": {"mode": "StartTLS"}}, "probes": [{"name": "a", "smtp": {"depth": "StartTLS"}}]});
     assert_eq!(refusals("SendingBackend", &service), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &policy()), Vec::<String>::new());
@@ -233,6 +236,22 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             with(policy(), "/failback/ramp/0/percent", json!(51)),
             "spec.failback.ramp[].percent must increase from step to step",
         ),
+        ("FailoverPolicy", with(policy(), "/reflex/lasting", json!("1h1s")), "spec.reflex.lasting must be at most 1h"),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", Value::Null),
+            "spec.smtp.auth needs tls.mode StartTLS or Implicit",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", json!({"mode": "Opportunistic"})),
+            "spec.smtp.auth needs tls.mode StartTLS or Implicit",
+        ),
+        (
+            "SendingBackend",
+            json!({"service": {"name": "a", "port": 25, "auth": {"secretRef": {"name": "a"}, "allowPlaintext": false}}}),
+            "spec.service.auth needs tls.mode StartTLS or Implicit",
+        ),
         (
             "FailoverPolicy",
             with(policy(), "/objectives/recoveryTime", json!("999ms")),
@@ -273,7 +292,22 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         (
             "MailRoute",
             with(route(), "/outputs/-", json!({})),
-            "exactly one of spec.outputs[].service and spec.outputs[].configMap",
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/2/service", json!({"name": "other", "ports": [port.clone()]})),
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", route()["outputs"][2].clone()),
+            "spec.outputs[].agent.configMap must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", json!({"agent": {"configMap": "mail"}})),
+            "spec.outputs[].agent.configMap must be unique",
         ),
         (
             "MailRoute",

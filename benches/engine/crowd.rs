@@ -191,6 +191,7 @@ fn backend() -> Backend {
     Backend {
         destination: Destination::Host(SmtpHost { host: "192.0.2.11".into(), port: 587 }),
         tls: Tls { mode: TlsMode::StartTls, server_name: "mx.example".into(), trust: TrustAnchors::WellKnown },
+        secret: None,
         suspended: false,
         probes: vec![Probe {
             name: "smtp".into(),
@@ -215,6 +216,7 @@ fn route(number: usize) -> Route {
         sender_domains: vec![],
         services: vec![],
         config_maps: vec![],
+        agents: vec![],
     }
 }
 

@@ -156,3 +156,9 @@ pub struct OperatorEndpoint {
     /// SHA-256 of the certificate that it must show there, in lower-case hexadecimal digits.
     pub certificate_sha256: String,
 }
+
+/// The JSON schema of [`Document`], as committed in `schemas/`.
+pub fn schema_json() -> String {
+    let schema = schemars::schema_for!(Document);
+    format!("{:#}\n", schema.as_value())
+}

@@ -65,6 +65,12 @@ pub struct FailoverPolicySpec {
     /// What a switch is measured against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objectives: Option<ObjectivesSpec>,
+
+    /// When an agent (output `agent` of a MailRoute) leaves a backend by itself, by what real mail meets there, without waiting for the
+    /// operator. `failure.immediately` names classes of which one delivery is enough; `hold.cooldown` keeps it from going back,
+    /// `hold.budget` from going to and fro.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reflex: Option<ReflexSpec>,
 }
 
 /// When a backend counts as failed, and when as degraded.
@@ -297,6 +303,23 @@ pub struct ObjectivesSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub recovery_time: Option<Duration>,
+}
+
+/// When an agent leaves a backend by itself.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.lasting) || duration(self.lasting) <= duration('1h')").message("spec.reflex.lasting must be at most 1h"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReflexSpec {
+    /// So many deliveries in a row must fail, by the backend's fault. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub consecutive: Option<i32>,
+
+    /// They must span at least so long, so that a blip that many messages meet at once is ridden out. Default: 50s, which rides out one
+    /// of 45s. At most 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub lasting: Option<Duration>,
 }
 
 /// Who decides on a failback.

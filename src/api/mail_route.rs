@@ -57,7 +57,8 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
     validation = Rule::new("(has(self.strategy) && self.strategy == 'ActiveActive') || self.backends.all(b, !has(b.weight))").message("spec.backends[].weight has an effect with strategy ActiveActive only: with ActivePassive the order of the list is the preference"),
     validation = Rule::new("!has(self.preferredRegions) || self.preferredRegions.all(r, self.preferredRegions.exists_one(q, q == r))").message("spec.preferredRegions must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.service) || self.outputs.exists_one(p, has(p.service) && p.service.name == o.service.name))").message("spec.outputs[].service.name must be unique"),
-    validation = Rule::new("self.outputs.all(o, !has(o.configMap) || self.outputs.exists_one(p, has(p.configMap) && p.configMap.name == o.configMap.name))").message("spec.outputs[].configMap.name must be unique")
+    validation = Rule::new("self.outputs.all(o, !has(o.configMap) || self.outputs.exists_one(p, has(p.configMap) && p.configMap.name == o.configMap.name))").message("spec.outputs[].configMap.name must be unique"),
+    validation = Rule::new("self.outputs.all(o, !has(o.agent) || (self.outputs.exists_one(p, has(p.agent) && p.agent.configMap == o.agent.configMap) && !self.outputs.exists(p, has(p.configMap) && p.configMap.name == o.agent.configMap)))").message("spec.outputs[].agent.configMap must be unique, among spec.outputs[].configMap.name, too")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MailRouteSpec {
@@ -170,7 +171,7 @@ pub struct ResidencySpec {
 
 /// One thing that is rewritten when the route switches. Exactly one of its fields must be set.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.service) != has(self.configMap)").message("exactly one of spec.outputs[].service and spec.outputs[].configMap must be set"))]
+#[x_kube(validation = Rule::new("[has(self.service), has(self.configMap), has(self.agent)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OutputSpec {
     /// A Service without selector that this route owns, whose EndpointSlices point at the active backend. For clients that
@@ -181,6 +182,25 @@ pub struct OutputSpec {
     /// A ConfigMap that this route owns, with the active backend rendered for the program that reads it. Never holds credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapOutput>,
+
+    /// A ConfigMap that this route owns, for `mail-failover agent`, which stands beside a queueing MTA and moves its queue, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentOutput>,
+}
+
+/// A ConfigMap for `mail-failover agent`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentOutput {
+    /// Name of the ConfigMap. It must not exist yet, or be owned by this route. Its key `agent.json` tells every backend with its share,
+    /// TLS and the name of its Secret, and what an agent may do by itself (`reflex` of the FailoverPolicy). Never holds credentials.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub config_map: String,
+
+    /// Name of the ServiceAccount in the same namespace under which the MTA's pod runs: only reports from there are taken. Default: default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub service_account_name: Option<String>,
 }
 
 /// A Service that leads to the active backend.

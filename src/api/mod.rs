@@ -18,20 +18,20 @@ pub use crds::{crds, crds_yaml};
 pub use failover_policy::{
     BudgetSpec, FailbackMode, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
     FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec, ObjectivesSpec,
-    RampStepSpec, RecoverySpec, WhenNoneHealthy,
+    RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthy,
 };
 pub use mail_route::{
-    BackendReference, ConfigMapFormat, ConfigMapOutput, MailRoute, MailRouteSpec, OutputSpec, PolicyReference,
-    ResidencySpec, ServiceOutput, ServiceOutputPort, Strategy, TrafficSpec,
+    AgentOutput, BackendReference, ConfigMapFormat, ConfigMapOutput, MailRoute, MailRouteSpec, OutputSpec,
+    PolicyReference, ResidencySpec, ServiceOutput, ServiceOutputPort, Strategy, TrafficSpec,
 };
 pub use mail_route_status::{
     ActiveBackend, HoldStatus, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
     RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
 };
 pub use sending_backend::{
-    BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeSpec, ProbeStatus, SenderDomain,
-    SendingBackend, SendingBackendSpec, SendingBackendStatus, ServiceReference, SmtpProbe, SmtpServer, TlsMode,
-    TlsSpec, WarmUpSpec,
+    AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeSpec, ProbeStatus,
+    SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus, ServiceReference,
+    SmtpProbe, SmtpServer, TlsMode, TlsSpec, WarmUpSpec,
 };
 pub use status::PendingEvent;
 

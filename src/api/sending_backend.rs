@@ -110,7 +110,8 @@ pub struct SendingBackendSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("isIP(self.host) || (!self.host.contains(':') && !self.host.matches('^[0-9.]+$'))").message("spec.smtp.host must be a DNS name or an IP address, without scheme, brackets or port"),
-    validation = Rule::new("!isIP(self.host) || (!ip(self.host).isLoopback() && !ip(self.host).isUnspecified() && !ip(self.host).isLinkLocalUnicast() && !ip(self.host).isLinkLocalMulticast())").message("spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there")
+    validation = Rule::new("!isIP(self.host) || (!ip(self.host).isLoopback() && !ip(self.host).isUnspecified() && !ip(self.host).isLinkLocalUnicast() && !ip(self.host).isLinkLocalMulticast())").message("spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there"),
+    validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) && self.tls.mode in ['StartTLS', 'Implicit'])").message("spec.smtp.auth needs tls.mode StartTLS or Implicit, or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SmtpServer {
@@ -125,10 +126,15 @@ pub struct SmtpServer {
     /// How TLS is spoken. Default: `mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+
+    /// How to log in. Only agents do today (output `agent` of a MailRoute): probes end before it. Default: no login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSpec>,
 }
 
 /// An MTA behind a Service of this cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) && self.tls.mode in ['StartTLS', 'Implicit'])").message("spec.service.auth needs tls.mode StartTLS or Implicit, or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceReference {
     /// Name of the Service, in the same namespace.
@@ -142,6 +148,33 @@ pub struct ServiceReference {
     /// How TLS is spoken. Default: `mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+
+    /// How to log in. Only agents do today (output `agent` of a MailRoute): probes end before it. Default: no login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSpec>,
+}
+
+/// How to log in (SMTP AUTH, RFC 4954).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthSpec {
+    /// Where the credentials are.
+    pub secret_ref: SecretReference,
+
+    /// Whether the password may travel where others can read it: over a connection without TLS, or with TLS that is not verified.
+    /// For relays in one's own network only. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_plaintext: Option<bool>,
+}
+
+/// A Secret of the same namespace, of type `kubernetes.io/basic-auth` or any other with the keys `username` and `password`. It is
+/// mounted where the agent runs; the operator does not read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
 }
 
 /// How TLS is spoken with a backend.

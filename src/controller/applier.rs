@@ -412,15 +412,9 @@ fn already_there<K: Resource>(key: &OutputKey, there: &K) -> WriteOutcome {
     let owner = there.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     let whose =
         owner.map_or_else(|| "nobody's that we know".to_owned(), |owner| format!("{} {}'s", owner.kind, owner.name));
-    let field = match key.0 {
-        OutputKind::Service | OutputKind::EndpointSlice => "spec.outputs[].service.name",
-        OutputKind::ConfigMap => "spec.outputs[].configMap.name",
-    };
     WriteOutcome::Refused {
         reason: "OutputConflict",
-        message: format!(
-            "{field}: {kind} {name} exists and is {whose}; it is left as it is: delete it or choose another name"
-        ),
+        message: format!("{kind} {name} exists and is {whose}; it is left as it is: delete it or choose another name"),
     }
 }
 

@@ -14,10 +14,11 @@ use super::route_memory::memory;
 use super::route_status::{Actuation, Drafting};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
+use crate::agent::document::OperatorEndpoint;
 use crate::api::{MailRoute, MailRouteStatus};
-use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, decide};
+use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, Transition, decide};
 use crate::model::{Member, ObjectKey, Policy, Route, Thresholds, Timestamp};
-use crate::output::{Observed, OutputKey, OutputKind, Owner, Target, Write, desired, writes};
+use crate::output::{self, Briefed, Briefing, Observed, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
 
 /// A refused output is tried again after so long: whoever is in the way may be gone, and not everything in the way is watched.
 const REFUSAL_RETRY: Duration = Duration::from_secs(30);
@@ -43,9 +44,17 @@ pub(super) struct RouteEntry {
     pub(super) awaits_confirmation: bool,
     refused: BTreeMap<OutputKey, Refusal>,
     published: BTreeSet<String>,
+    /// What its agents are told beyond where mail goes, which changes without a decision.
+    told: Told,
     budget: Option<WriteBudget>,
     output_backoff: Backoff,
     pub(super) backoff: Backoff,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    standbys: Vec<Arc<str>>,
+    operators: Vec<OperatorEndpoint>,
 }
 
 #[derive(Debug)]
@@ -62,6 +71,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) observed: &'a Observed,
     /// Every failure domain of the fleet fails at once.
     pub(super) is_storm: bool,
+    /// Where agents report.
+    pub(super) operators: &'a [OperatorEndpoint],
     /// The other route that has the better claim to an output, if there is one.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -132,10 +143,7 @@ impl RouteEntry {
 
     /// Every object it wants to own.
     pub(super) fn claims(&self, key: &ObjectKey) -> Vec<OutputKey> {
-        let Some(route) = &self.usable else { return vec![] };
-        let of = |kind, name: &Arc<str>| (kind, key.sibling(name.clone()));
-        let services = route.services.iter().map(|output| of(OutputKind::Service, &output.name));
-        services.chain(route.config_maps.iter().map(|output| of(OutputKind::ConfigMap, &output.name))).collect()
+        self.usable.iter().flat_map(|route| output::claims(route, key)).collect()
     }
 
     /// Something changed about an object that was in the way.
@@ -156,7 +164,10 @@ impl RouteEntry {
                     self.refused.remove(key);
                 }
                 WriteOutcome::Refused { reason, message } => {
-                    let rejection = Rejection { reason, message: message.clone() };
+                    let rejection = match &self.usable {
+                        Some(route) => Rejection::new(reason, output::field(route, key), message),
+                        None => Rejection { reason, message: message.clone() },
+                    };
                     self.refused.insert(key.clone(), Refusal { rejection, until: now + REFUSAL_RETRY });
                 }
             }
@@ -233,7 +244,10 @@ impl RouteEntry {
             return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
         }
 
-        let mut plan = self.plan(&owner, &route, &decision.memory, around);
+        if !route.agents.is_empty() {
+            self.note_told(&decision, &candidates, around);
+        }
+        let mut plan = self.plan(&owner, &route, &decision, &candidates, around);
         // The garbage collector takes away what a route under deletion owns: making it anew would be a race with it.
         plan.writes.retain(|write| !is_being_deleted || !matches!(write, Write::Create(_)));
         let (actuation, ends_at) = match self.actuate(plan, around.now) {
@@ -252,6 +266,17 @@ impl RouteEntry {
             return Next { step: Some((Step::PublishEvents(outstanding), None)), wake_at };
         }
         Next { wake_at, ..self.report(subject, around, Some(&decision), &actuation, &candidates) }
+    }
+
+    /// What is news of ours is nobody's undoing of what was written.
+    fn note_told(&mut self, decision: &Decision, candidates: &[Candidate], around: &Surroundings<'_>) {
+        let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
+        let standbys = standbys.map(|candidate| candidate.name.clone()).collect();
+        let told = Told { standbys, operators: around.operators.to_vec() };
+        if self.told != told {
+            self.told = told;
+            self.budget = None;
+        }
     }
 
     /// Whether an output tells of a later transition than what is known of the route: the watch of routes lags behind that of outputs. Each
@@ -299,11 +324,22 @@ impl RouteEntry {
     }
 
     /// What leads the outputs where a decision says.
-    fn plan<'a>(&self, owner: &Owner, route: &Route, memory: &'a Memory, around: &Surroundings<'a>) -> Plan {
+    fn plan<'a>(
+        &self,
+        owner: &Owner,
+        route: &Route,
+        decision: &'a Decision,
+        candidates: &'a [Candidate],
+        around: &Surroundings<'a>,
+    ) -> Plan {
+        let memory = &decision.memory;
         let transition = memory.last_transition().map_or(0, |last| last.id);
+        let usable = |name: &Arc<str>| {
+            let entry = around.backends.get(&owner.key.sibling(name.clone()))?;
+            Some((entry, entry.usable.as_deref()?))
+        };
         let target = |share: &'a Share| {
-            let entry = around.backends.get(&owner.key.sibling(share.backend.clone()))?;
-            let backend = entry.usable.as_deref()?;
+            let (entry, backend) = usable(&share.backend)?;
             let addresses = entry.addresses(self.thresholds());
             Some(Target { percent: share.percent, transition, name: &share.backend, backend, addresses })
         };
@@ -311,13 +347,27 @@ impl RouteEntry {
         // Without the one that leads, nothing is known of where to lead.
         let targets =
             if targets.first().is_some_and(Option::is_some) { targets.drain(..).flatten().collect() } else { vec![] };
-        let desired = desired(owner, route, &targets);
+        let briefed = |candidate: &'a Candidate| {
+            let (_, backend) = usable(&candidate.name)?;
+            Some(Briefed { name: &candidate.name, backend, is_standby: decision.is_standby(candidate) })
+        };
+        let default_policy = Policy::default();
+        let briefing = Briefing {
+            members: candidates.iter().filter_map(briefed).collect(),
+            summary: memory.last_transition().map(Transition::summary).unwrap_or_default(),
+            policy: self.policy.as_ref().unwrap_or(&default_policy),
+            operators: around.operators,
+        };
+        let desired = desired(owner, route, &targets, &briefing);
         let is_target_known = !targets.is_empty() && (desired.endpoints_known || route.services.is_empty());
         let rivals: BTreeMap<_, _> =
             desired.claims.iter().filter_map(|key| (around.rival)(key).map(|rival| (key.clone(), rival))).collect();
         let standing = self.refused.iter().filter(|(_, refusal)| refusal.until > around.now);
         let refused: BTreeMap<_, _> = standing.map(|(key, refusal)| (key.clone(), refusal.rejection.clone())).collect();
-        let mut refusals: Vec<_> = rivals.iter().map(|(key, rival)| claimed(key, rival)).collect();
+        let mut refusals: Vec<_> = rivals.iter().map(|(key, rival)| claimed(route, key, rival)).collect();
+        refusals.extend(
+            desired.obstacles.iter().map(|Obstacle { reason, field, message }| Rejection::new(reason, field, message)),
+        );
         refusals.extend(
             refused.iter().filter(|(key, _)| !rivals.contains_key(key)).map(|(_, rejection)| rejection.clone()),
         );
@@ -410,12 +460,8 @@ struct Plan {
     is_target_known: bool,
 }
 
-fn claimed(key: &OutputKey, rival: &ObjectKey) -> Rejection {
-    let (field, kind) = match key.0 {
-        OutputKind::Service | OutputKind::EndpointSlice => ("spec.outputs[].service.name", "Service"),
-        OutputKind::ConfigMap => ("spec.outputs[].configMap.name", "ConfigMap"),
-    };
-    let message =
-        format!("{kind} {} belongs to MailRoute {}, which had it first; choose another name", key.1.name, rival.name);
-    Rejection::new("OutputClaimed", field, &message)
+fn claimed(route: &Route, key: &OutputKey, rival: &ObjectKey) -> Rejection {
+    let (kind, name) = (key.0.as_str(), &key.1.name);
+    let message = format!("{kind} {name} belongs to MailRoute {}, which had it first; choose another name", rival.name);
+    Rejection::new("OutputClaimed", output::field(route, key), &message)
 }

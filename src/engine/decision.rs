@@ -64,6 +64,14 @@ pub struct Decision {
     pub explanation: Explanation,
 }
 
+impl Decision {
+    /// Whether mail may go there now without asking again: it is in service and alive, and nobody has said that the mail stays where it is.
+    pub fn is_standby(&self, candidate: &Candidate) -> bool {
+        let is_held = self.memory.pause.is_some() || self.memory.switch.as_ref().is_some_and(|switch| switch.is_forced);
+        candidate.is_eligible() && !is_held
+    }
+}
+
 /// Decides where the mail of a route goes.
 pub fn decide(situation: &Situation<'_>, memory: &Memory) -> Decision {
     let mut course = Course::begin(situation, memory);

@@ -142,6 +142,16 @@ pub enum TransitionKind {
     Failback,
 }
 
+impl TransitionKind {
+    /// The CamelCase name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failover => "Failover",
+            Self::Failback => "Failback",
+        }
+    }
+}
+
 /// Why a route moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransitionReason {
@@ -196,6 +206,13 @@ impl TransitionReason {
     pub fn from_name(name: &str) -> Self {
         let other = Self::OTHERS.into_iter().find(|reason| reason.as_str() == name);
         other.unwrap_or_else(|| Self::Failed(EvidenceClass::from_name(name).unwrap_or(EvidenceClass::Inconclusive)))
+    }
+}
+
+impl Transition {
+    /// What it was and why, for people: `Failover ses-eu → sendgrid: AccountPaused`.
+    pub fn summary(&self) -> String {
+        format!("{} {} → {}: {}", self.kind.as_str(), self.from, self.to, self.reason.as_str())
     }
 }
 

@@ -10,8 +10,8 @@ use super::{
     Action, Candidate, Capacity, Decision, Health, HoldReason, Memory, Request, Standing, State, TransitionReason,
 };
 use crate::model::{
-    Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, Hold, Objectives, Policy, RampStep, Thresholds,
-    Timestamp, WhenNoneHealthy,
+    Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, Hold, Objectives, Policy, RampStep, Reflex,
+    Thresholds, Timestamp, WhenNoneHealthy,
 };
 
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -43,6 +43,7 @@ prop_compose! {
                 ramp: steps.map(|(duration, percent)| RampStep { percent, duration: seconds(*duration) }).collect(),
             },
             objectives: Objectives { recovery_time: None },
+            reflex: Reflex::default(),
         }
     }
 }

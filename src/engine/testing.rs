@@ -8,7 +8,7 @@ use super::{
     Transition, TransitionKind, TransitionReason, decide,
 };
 use crate::model::{
-    Budget, EvidenceClass, Failback, FailbackMode, Hold, Objectives, Policy, Strategy, Thresholds, Timestamp,
+    Budget, EvidenceClass, Failback, FailbackMode, Hold, Objectives, Policy, Reflex, Strategy, Thresholds, Timestamp,
     WhenNoneHealthy,
 };
 
@@ -33,6 +33,7 @@ pub(crate) fn policy() -> Policy {
             ramp: vec![],
         },
         objectives: Objectives { recovery_time: None },
+        reflex: Reflex::default(),
     }
 }
 

@@ -24,7 +24,8 @@ fn sound() -> Value {
     let api = "mailfailover.io/v1alpha1";
     let backend = |name: &str, region: &str| {
         json!({"apiVersion": api, "kind": "SendingBackend", "metadata": meta(name), "spec": {
-            "smtp": {"host": format!("smtp.{name}.example"), "port": 587, "tls": {"mode": "StartTLS", "caRef": {"configMap": "ca"}}},
+            "smtp": {"host": format!("smtp.{name}.example"), "port": 587, "tls": {"mode": "StartTLS", "caRef": {"configMap": "ca"}},
+                "auth": {"secretRef": {"name": name}}},
             "probes": [{"name": "smtp", "interval": "10s", "timeout": "5s", "smtp": {}},
                 {"name": "banner", "interval": "10s", "timeout": "5s", "smtp": {"depth": "Banner"}}],
             "location": {"region": region, "jurisdiction": "EU", "failureDomain": name},
@@ -45,7 +46,7 @@ fn sound() -> Value {
             "failback": {"mode": "Automatic", "after": "10m",
                 "windows": [{"schedule": "0 2 * * *", "timeZone": "Europe/Berlin", "duration": "2h"}],
                 "ramp": [{"percent": 10, "for": "30m"}, {"percent": 50, "for": "30m"}]},
-            "objectives": {"recoveryTime": "1m"}}},
+            "objectives": {"recoveryTime": "1m"}, "reflex": {"consecutive": 10, "lasting": "50s"}}},
         "route": {"apiVersion": api, "kind": "MailRoute", "metadata": meta("orders"), "spec": {
             "policyRef": {"name": "calm"}, "strategy": "ActiveActive",
             "backends": [{"name": "a", "weight": 100}, {"name": "b", "weight": 100}],
@@ -53,7 +54,8 @@ fn sound() -> Value {
             "residency": {"jurisdictions": ["EU"]}, "preferredRegions": ["south", "north"],
             "senderDomains": ["Shop.example"],
             "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}},
-                {"configMap": {"name": "mail-env", "format": "Env"}}]}},
+                {"configMap": {"name": "mail-env", "format": "Env"}},
+                {"agent": {"configMap": "mail-agent"}}]}},
         "ca": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("ca"), "data": {"ca.crt": ca}},
         "mta": {"apiVersion": "v1", "kind": "Service", "metadata": meta("mta"), "spec": {"ports": [{"name": "smtp", "port": 25}]}},
         "deployment": {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta("app")},

@@ -11,6 +11,8 @@ pub struct Backend {
     pub destination: Destination,
     /// How TLS is spoken.
     pub tls: Tls,
+    /// The Secret with its credentials (`username`, `password`), in its namespace; it asks for no login, when absent.
+    pub secret: Option<Arc<str>>,
     /// Planned maintenance: no new mail here, and no alarm about it.
     pub suspended: bool,
     /// At least one, names unique.

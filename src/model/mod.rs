@@ -19,8 +19,10 @@ pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, 
 pub use key::{ObjectKey, ProbeKey};
 pub use policy::{
     Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, Hold, LatencyLimit, Objectives, Policy, RampStep,
-    Thresholds, WhenNoneHealthy,
+    Reflex, Thresholds, WhenNoneHealthy,
 };
-pub use route::{ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic};
+pub use route::{
+    AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
+};
 pub use time::Timestamp;
 pub use window::{FailbackWindow, WindowError};

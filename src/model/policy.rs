@@ -16,6 +16,8 @@ pub struct Policy {
     pub failback: Failback,
     /// What a switch is measured against.
     pub objectives: Objectives,
+    /// When an agent leaves a backend by itself.
+    pub reflex: Reflex,
 }
 
 impl Default for Policy {
@@ -36,6 +38,7 @@ impl Default for Policy {
                 ramp: vec![],
             },
             objectives: Objectives { recovery_time: None },
+            reflex: Reflex::default(),
         }
     }
 }
@@ -215,4 +218,21 @@ pub struct RampStep {
 pub struct Objectives {
     /// From the first evidence of a failure until every output leads elsewhere.
     pub recovery_time: Option<Duration>,
+}
+
+/// When an agent leaves a backend by itself, by what real mail meets there; classes of which one delivery is enough, cooldown and budget are
+/// those of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reflex {
+    /// So many deliveries in a row must fail; at least 1.
+    pub consecutive: u32,
+    /// They must span at least so long.
+    pub lasting: Duration,
+}
+
+impl Default for Reflex {
+    /// However much mail meets a blip of 45 s, it does not span 50.
+    fn default() -> Self {
+        Self { consecutive: 10, lasting: Duration::from_secs(50) }
+    }
 }

@@ -19,6 +19,8 @@ pub struct Route {
     pub services: Vec<ServiceOutput>,
     /// `ConfigMaps` to own, names unique.
     pub config_maps: Vec<ConfigMapOutput>,
+    /// `ConfigMaps` for agents to own, names unique, among `config_maps`, too.
+    pub agents: Vec<AgentOutput>,
 }
 
 /// How mail is spread over the backends.
@@ -73,6 +75,15 @@ pub struct ConfigMapOutput {
     pub name: Arc<str>,
     /// For whom.
     pub format: ConfigMapFormat,
+}
+
+/// A `ConfigMap` for agents, which stand beside queueing MTAs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentOutput {
+    /// Name of the `ConfigMap`.
+    pub config_map: Arc<str>,
+    /// The service account, in the route's namespace, from which reports are taken.
+    pub service_account: Arc<str>,
 }
 
 /// Who reads a rendered `ConfigMap`.

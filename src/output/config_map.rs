@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Owner, Target, metadata};
-use crate::model::{ConfigMapFormat, ConfigMapOutput, Destination, TlsMode};
+use crate::model::{Backend, ConfigMapFormat, ConfigMapOutput, Destination, TlsMode};
 
 pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Target<'_>) -> ConfigMap {
     let data = match output.format {
@@ -19,8 +19,9 @@ pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Targe
     }
 }
 
-fn host_and_port<'a>(target: &'a Target<'_>) -> (&'a str, u16) {
-    match &target.backend.destination {
+/// Where clients reach it. A Service by its name: it may be headless, and be made anew with another address.
+pub(super) fn host_and_port(backend: &Backend) -> (&str, u16) {
+    match &backend.destination {
         Destination::Host(host) => (&host.host, host.port),
         Destination::Service(service) => (&service.dns_name, service.port),
     }
@@ -29,7 +30,7 @@ fn host_and_port<'a>(target: &'a Target<'_>) -> (&'a str, u16) {
 /// Postfix's `[host]:port`: the brackets turn MX look-ups off, and are needed for addresses; an IPv6 address has its own prefix
 /// (transport(5), postconf(5) `relayhost`).
 fn next_hop(target: &Target<'_>) -> String {
-    let (host, port) = host_and_port(target);
+    let (host, port) = host_and_port(target.backend);
     if host.contains(':') { format!("[ipv6:{host}]:{port}") } else { format!("[{host}]:{port}") }
 }
 
@@ -54,7 +55,7 @@ fn postfix(target: &Target<'_>) -> BTreeMap<&'static str, String> {
 }
 
 fn env(target: &Target<'_>) -> BTreeMap<&'static str, String> {
-    let (host, port) = host_and_port(target);
+    let (host, port) = host_and_port(target.backend);
     let tls = match target.backend.tls.mode {
         TlsMode::None => "none",
         TlsMode::Opportunistic => "opportunistic",
@@ -74,12 +75,13 @@ fn env(target: &Target<'_>) -> BTreeMap<&'static str, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Backend, SmtpHost, Tls, TrustAnchors};
+    use crate::model::{SmtpHost, Tls, TrustAnchors};
 
     fn rendered(host: &str, mode: TlsMode, render: fn(&Target<'_>) -> BTreeMap<&'static str, String>) -> Vec<String> {
         let backend = Backend {
             destination: Destination::Host(SmtpHost { host: host.into(), port: 587 }),
             tls: Tls { mode, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
+            secret: None,
             suspended: false,
             probes: vec![],
             location: crate::model::Location::default(),

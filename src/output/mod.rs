@@ -3,20 +3,22 @@
 //! Pure. Architecture invariant: an output never decides where mail goes, never holds a credential, and never touches an object
 //! that another owner controls.
 
+mod agent;
 mod config_map;
 mod plan;
 mod service;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::agent::routing::Refusal;
 use crate::api;
 use crate::model::{Backend, ObjectKey, Route};
-pub use plan::{Desired, Observed, Output, OutputKey, OutputKind, Write, writes};
+pub use agent::{Briefed, Briefing};
+pub use plan::{Desired, Observed, Obstacle, Output, OutputKey, OutputKind, Write, writes};
 
 /// The field manager of every output.
 pub const FIELD_MANAGER: &str = "mail-failover-output";
@@ -59,16 +61,36 @@ pub struct Target<'a> {
     pub addresses: Option<Vec<(SocketAddr, bool)>>,
 }
 
+/// Every object that a route wants to own by its spec, `EndpointSlices` aside.
+pub fn claims<'a>(route: &'a Route, key: &'a ObjectKey) -> impl Iterator<Item = OutputKey> + 'a {
+    let services = route.services.iter().map(|output| (OutputKind::Service, &output.name));
+    let config_maps = route.config_maps.iter().map(|output| (OutputKind::ConfigMap, &output.name));
+    let agents = route.agents.iter().map(|output| (OutputKind::ConfigMap, &output.config_map));
+    services.chain(config_maps).chain(agents).map(|(kind, name)| (kind, key.sibling(name.clone())))
+}
+
+/// The field of a route's spec that names this output.
+pub fn field(route: &Route, key: &OutputKey) -> &'static str {
+    match key.0 {
+        OutputKind::Service | OutputKind::EndpointSlice => "spec.outputs[].service.name",
+        OutputKind::ConfigMap if route.agents.iter().any(|output| output.config_map == key.1.name) => AGENT_FIELD,
+        OutputKind::ConfigMap => "spec.outputs[].configMap.name",
+    }
+}
+
+const AGENT_FIELD: &str = "spec.outputs[].agent.configMap";
+
 /// Everything a route's outputs should be; without a usable target, only what it claims.
 ///
 /// A Service spreads evenly over its endpoints, so it leads to as many of the targets as come closest to their shares that way; what knows
 /// one backend only leads to the one with the largest share.
-pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>]) -> Desired {
-    let key = |kind, name: &Arc<str>| (kind, owner.key.sibling(name.clone()));
-    let services = route.services.iter().map(|output| key(OutputKind::Service, &output.name));
-    let config_maps = route.config_maps.iter().map(|output| key(OutputKind::ConfigMap, &output.name));
-    let mut desired =
-        Desired { objects: vec![], claims: services.chain(config_maps).collect(), endpoints_known: false };
+pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Desired {
+    let mut desired = Desired {
+        objects: vec![],
+        claims: claims(route, &owner.key).collect(),
+        endpoints_known: false,
+        obstacles: vec![],
+    };
     let evenly = nearest_even_split(targets);
     // The first of equals.
     let Some(largest) = targets.iter().rev().max_by_key(|target| target.percent) else { return desired };
@@ -84,7 +106,49 @@ pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>]) -> Desired 
     for output in &route.config_maps {
         desired.objects.push(Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest))));
     }
+    if !route.agents.is_empty() {
+        brief(owner, route, targets, largest, briefing, &mut desired);
+    }
     desired
+}
+
+/// What the agents of a route are told, or what stands in the way of telling them.
+fn brief(
+    owner: &Owner,
+    route: &Route,
+    targets: &[Target<'_>],
+    largest: &Target<'_>,
+    briefing: &Briefing<'_>,
+    desired: &mut Desired,
+) {
+    let rendered = match agent::render(owner, targets, briefing) {
+        Ok(rendered) => rendered,
+        Err(refusal) => {
+            let remedy = match refusal {
+                Refusal::TooLarge(_) => "; use smaller bundles in tls.caRef of its backends",
+                Refusal::Empty
+                | Refusal::Unreadable(_)
+                | Refusal::Version(_)
+                | Refusal::Field { .. }
+                | Refusal::Older { .. } => "",
+            };
+            let message =
+                format!("agents could not use what they would be told, and keep what they have: {refusal}{remedy}");
+            return desired.obstacles.push(Obstacle { reason: "AgentDocumentUnusable", field: AGENT_FIELD, message });
+        }
+    };
+    desired.obstacles.extend(rendered.left_out.iter().map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
+        reason: "NextHopShared",
+        field: "spec.backends[].name",
+        message: format!(
+            "{told} and {left_out} are both {next_hop}, and by host and port an MTA tells backends apart: agents are told of {told} \
+             alone; give one of them another host name, or take it out of the list"
+        ),
+    }));
+    for output in &route.agents {
+        let config_map = agent::config_map(owner, output, largest, &rendered.text);
+        desired.objects.push(Output::ConfigMap(Box::new(config_map)));
+    }
 }
 
 /// The targets over which an even split differs least from their shares, in their order; of equals the fewest.
@@ -171,6 +235,7 @@ mod tests {
         let backend = Backend {
             destination: Destination::Host(SmtpHost { host: "relay.example".into(), port: 587 }),
             tls: Tls { mode: TlsMode::None, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
+            secret: None,
             suspended: false,
             probes: vec![Probe {
                 name: "smtp".into(),

@@ -241,6 +241,19 @@ pub struct Desired {
     pub claims: Vec<OutputKey>,
     /// Whether `objects` has every `EndpointSlice` there should be. While the active backend's addresses are unknown the slices stay.
     pub endpoints_known: bool,
+    /// What keeps outputs from saying all that they should.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Something in the specs that keeps an output from saying all that it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// One CamelCase word, for a condition.
+    pub reason: &'static str,
+    /// The field of the route's spec that it is about.
+    pub field: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
 }
 
 /// The writes that are possible now; when they are done the rest follows in a next round (endpoints need their Service first).
@@ -251,7 +264,7 @@ pub fn writes(
     observed: &Observed,
     is_refused: impl Fn(&OutputKey) -> bool,
 ) -> Vec<Write> {
-    let Desired { objects, claims, endpoints_known } = desired;
+    let Desired { objects, claims, endpoints_known, obstacles: _ } = desired;
     let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|output| (output.key(), output)).collect();
     let is_ours = |key: &OutputKey| {
         observed.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
@@ -360,7 +373,7 @@ mod tests {
             store.note(object);
         }
         let claims = claims.iter().map(Output::key).collect();
-        writes(&owner("u"), Desired { objects, claims, endpoints_known }, &store, |_| false)
+        writes(&owner("u"), Desired { objects, claims, endpoints_known, obstacles: vec![] }, &store, |_| false)
     }
 
     #[test]

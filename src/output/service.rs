@@ -104,6 +104,7 @@ mod tests {
         let backend = Backend {
             destination: Destination::Host(SmtpHost { host: host.clone(), port: 587 }),
             tls: Tls { mode: TlsMode::None, server_name: host, trust: TrustAnchors::WellKnown },
+            secret: None,
             suspended: false,
             probes: vec![Probe {
                 name: "smtp".into(),

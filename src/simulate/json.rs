@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::run::{Outcome, Simulation};
 use super::timeline::{RouteChange, RouteView, What};
-use crate::engine::TransitionKind;
 use crate::model::Timestamp;
 
 /// Increases when a field changes its meaning or goes; new ones may come without.
@@ -208,10 +207,7 @@ fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> Route<'a> {
         unplaced_percent: *unplaced,
         hold: hold.map(|hold| Hold { reason: hold.reason.as_str(), until: hold.until.map(instant) }),
         transition: change.transition.as_ref().map(|transition| Transition {
-            kind: match transition.kind {
-                TransitionKind::Failover => "Failover",
-                TransitionKind::Failback => "Failback",
-            },
+            kind: transition.kind.as_str(),
             from: &transition.from,
             to: &transition.to,
             reason: transition.reason.as_str(),

@@ -224,6 +224,7 @@ fn backend(name: &Arc<str>, probe: &ProbeSpec) -> Backend {
     Backend {
         destination: Destination::Host(SmtpHost { host: "192.0.2.11".into(), port: 587 }),
         tls: Tls { mode: TlsMode::StartTls, server_name: name.clone(), trust: TrustAnchors::WellKnown },
+        secret: None,
         suspended: false,
         probes: vec![probe.clone()],
         location: Location { failure_domain: Some(name.clone()), ..Location::default() },
@@ -242,6 +243,7 @@ fn route(names: [Arc<str>; 2]) -> Route {
         sender_domains: vec![],
         services: vec![],
         config_maps: vec![],
+        agents: vec![],
     }
 }
 

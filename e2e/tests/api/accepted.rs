@@ -41,6 +41,16 @@ const CASES: &[(Kind, &str, &str)] = &[
          limits: {messagesPerSecond: 1, messagesPerDay: 1000000000, warmUp: {startedAt: '2026-11-01T00:00:00.5+01:00', schedule: [200, 500, 1000]}}, \
          senderDomains: [{domain: shop.example}, {domain: xn--bcher-kva.Example}]}",
     ),
+    (
+        Kind::Backend,
+        "with a login over verified TLS",
+        "{smtp: {host: mx.example, port: 465, tls: {mode: Implicit}, auth: {secretRef: {name: ses-smtp.eu}}}}",
+    ),
+    (
+        Kind::Backend,
+        "with a login that others may read",
+        "{service: {name: relay, port: 25, auth: {secretRef: {name: relay}, allowPlaintext: true}}}",
+    ),
     (Kind::Policy, "that says nothing", "{}"),
     (
         Kind::Policy,
@@ -50,12 +60,12 @@ const CASES: &[(Kind, &str, &str)] = &[
          recovery: {consecutive: 1000, stableFor: 0s}, hold: {cooldown: 168h, minimumStay: 0s, budget: {switches: 10, per: 168h}}, \
          whenNoneHealthy: Preferred, failback: {mode: Manual, after: 1h30m, windows: [{schedule: '0 2 * * *', timeZone: Europe/Berlin, duration: 2h}, \
          {schedule: '*/15 0-6,22-23 1 JAN-MAR MON', timeZone: America/Argentina/Buenos_Aires, duration: 168h}, {schedule: '0  3  *  *  5#1', duration: 1m}], \
-         ramp: [{percent: 1, for: 1s}, {percent: 99, for: 168h}]}, objectives: {recoveryTime: 30s}}",
+         ramp: [{percent: 1, for: 1s}, {percent: 99, for: 168h}]}, objectives: {recoveryTime: 30s}, reflex: {consecutive: 1000, lasting: 1h}}",
     ),
     (
         Kind::Policy,
         "whose lists are empty",
-        "{failure: {immediately: []}, failback: {windows: [], ramp: []}, objectives: {}}",
+        "{failure: {immediately: []}, failback: {windows: [], ramp: []}, objectives: {}, reflex: {lasting: 0s}}",
     ),
     (
         Kind::Route,
@@ -69,7 +79,8 @@ const CASES: &[(Kind, &str, &str)] = &[
         "with every kind of output",
         "{policyRef: {name: default}, strategy: ActivePassive, backends: [{name: a}, {name: b}], outputs: [\
          {service: {name: mail, ports: [{name: smtp, port: 25}, {name: submission, port: 587}]}}, \
-         {configMap: {name: mail, format: Postfix}}, {configMap: {name: mail.env, format: Env}}]}",
+         {configMap: {name: mail, format: Postfix}}, {configMap: {name: mail.env, format: Env}}, \
+         {agent: {configMap: mail-agent}}, {agent: {configMap: mail-agent.2, serviceAccountName: mta}}]}",
     ),
 ];
 

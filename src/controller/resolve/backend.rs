@@ -22,15 +22,15 @@ const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`Unresolved`] when something it refers to is missing, malformed or not read yet.
 pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lookup) -> Result<Backend, Unresolved> {
     let api::SendingBackendSpec { smtp, service, probes, location, limits, sender_domains, suspended } = spec;
-    let (destination, tls_spec, default_name, field) = match (smtp, service) {
+    let (destination, tls_spec, auth, default_name, field) = match (smtp, service) {
         (Some(smtp), _) => {
-            let api::SmtpServer { host, port, tls } = smtp;
+            let api::SmtpServer { host, port, tls, auth } = smtp;
             let host: Arc<str> = host.trim_end_matches('.').into();
             let port = port_number(*port, "spec.smtp.port")?;
-            (Destination::Host(SmtpHost { host: host.clone(), port }), tls.as_ref(), host, "spec.smtp")
+            (Destination::Host(SmtpHost { host: host.clone(), port }), tls.as_ref(), auth, host, "spec.smtp")
         }
         (None, Some(service)) => {
-            let api::ServiceReference { name, port, tls } = service;
+            let api::ServiceReference { name, port, tls, auth } = service;
             let found = lookup.service(&key.sibling(name.as_str()), port).map_err(|problem| {
                 Unresolved::Rejected(match problem {
                     ServiceProblem::NotFound => Rejection::new(
@@ -52,7 +52,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
                 })
             })?;
             let host: Arc<str> = format!("{name}.{}.svc", key.namespace).into();
-            (Destination::Service(found), tls.as_ref(), host, "spec.service")
+            (Destination::Service(found), tls.as_ref(), auth, host, "spec.service")
         }
         (None, None) => {
             return Err(Unresolved::Rejected(Rejection::new(
@@ -63,10 +63,12 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
         }
     };
     let tls = tls(key, spec, tls_spec, default_name, field, lookup)?;
+    let secret = auth.as_ref().map(|auth| self::secret(auth, tls.mode, field)).transpose()?;
     let probes = self::probes(probes.as_deref(), tls.mode)?;
     Ok(Backend {
         destination,
         tls,
+        secret,
         suspended: suspended.unwrap_or(false),
         probes,
         location: location.as_ref().map(self::location).unwrap_or_default(),
@@ -100,6 +102,20 @@ fn tls(
         server_name: server_name.as_deref().map_or(default_name, Into::into),
         trust,
     })
+}
+
+/// The name of the Secret with the credentials, unless they would travel where others can read them, and nobody has said that they may.
+fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<Arc<str>, Rejection> {
+    let api::AuthSpec { secret_ref: api::SecretReference { name }, allow_plaintext } = auth;
+    let is_verified = match mode {
+        TlsMode::None | TlsMode::Opportunistic => false,
+        TlsMode::StartTls | TlsMode::Implicit => true,
+    };
+    if is_verified || *allow_plaintext == Some(true) {
+        return Ok(name.as_str().into());
+    }
+    let message = "whoever sits between reads the password; use tls.mode StartTLS or Implicit, or set allowPlaintext to true if that is meant";
+    Err(Rejection::new("InvalidSpec", &format!("{field}.auth"), message))
 }
 
 fn ca_unresolved(ca: &CaKey, field: &str, problem: CaProblem) -> Unresolved {

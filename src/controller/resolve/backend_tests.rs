@@ -62,6 +62,23 @@ fn where_it_is_how_much_it_takes_and_for_whom_is_taken_at_its_word() {
 }
 
 #[test]
+fn a_password_goes_where_others_can_read_it_only_if_that_is_said() {
+    let auth = json!({"secretRef": {"name": "relay"}});
+    let readable = json!({"secretRef": {"name": "relay"}, "allowPlaintext": true});
+    let smtp = |tls: &str, auth: &Value| json!({"smtp": {"host": "mx.example", "port": 25, "tls": {"mode": tls}, "auth": auth}});
+    let secret = |fields: &Value| parsed(fields).map(|backend| backend.secret);
+    assert_eq!(secret(&json!({})), Ok(None));
+    for (tls, auth) in [("StartTLS", &auth), ("Implicit", &auth), ("None", &readable), ("Opportunistic", &readable)] {
+        assert_eq!(secret(&smtp(tls, auth)), Ok(Some(Arc::from("relay"))), "{tls}");
+    }
+    let expected = "spec.smtp.auth: whoever sits between reads the password; use tls.mode StartTLS or Implicit, or set allowPlaintext to true if that is meant";
+    for tls in ["None", "Opportunistic"] {
+        let rejection = Rejection { reason: "InvalidSpec", message: expected.to_owned() };
+        assert_eq!(secret(&smtp(tls, &auth)), Err(Unresolved::Rejected(rejection)), "{tls}");
+    }
+}
+
+#[test]
 fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
     let warm_up = json!({"startedAt": "2026-11-01T00:00:00Z", "schedule": [200, 0]});
     let rejected = [

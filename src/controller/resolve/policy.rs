@@ -4,10 +4,11 @@ use super::{Rejection, duration, number, span};
 use crate::api;
 use crate::model::{
     Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow, Hold, LatencyLimit, Objectives,
-    Policy, RampStep, Thresholds, WhenNoneHealthy, WindowError,
+    Policy, RampStep, Reflex, Thresholds, WhenNoneHealthy, WindowError,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 const WEEK: Duration = Duration::from_hours(168);
 const DEFAULT_TIME_ZONE: &str = "UTC";
@@ -18,7 +19,7 @@ const DEFAULT_TIME_ZONE: &str = "UTC";
 /// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should have refused
 /// (an old schema may still be installed).
 pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
-    let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives } = spec;
+    let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives, reflex } = spec;
     let default = Policy::default();
     let objectives = objectives.as_ref().and_then(|api::ObjectivesSpec { recovery_time }| *recovery_time);
     Ok(Policy {
@@ -41,6 +42,17 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
                 .map(|given| span("spec.objectives.recoveryTime", given, SECOND..=DAY))
                 .transpose()?,
         },
+        reflex: reflex.as_ref().map(self::reflex).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn reflex(api::ReflexSpec { consecutive, lasting }: &api::ReflexSpec) -> Result<Reflex, Rejection> {
+    let default = Reflex::default();
+    let given = |lasting| span("spec.reflex.lasting", lasting, Duration::ZERO..=HOUR);
+    Ok(Reflex {
+        consecutive: consecutive
+            .map_or(Ok(default.consecutive), |given| number("spec.reflex.consecutive", given, 1..=1000))?,
+        lasting: lasting.map_or(Ok(default.lasting), given)?,
     })
 }
 

@@ -8,7 +8,7 @@ fn parsed(spec: &Value) -> Result<Policy, Rejection> {
 
 #[test]
 fn a_policy_that_says_nothing_is_the_default() {
-    let empty = json!({"failure": {}, "recovery": {}, "hold": {}, "failback": {}, "objectives": {}});
+    let empty = json!({"failure": {}, "recovery": {}, "hold": {}, "failback": {}, "objectives": {}, "reflex": {}});
     for spec in [json!({}), empty] {
         assert_eq!(parsed(&spec), Ok(Policy::default()), "{spec}");
     }
@@ -27,6 +27,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
             "windows": [{"schedule": "0 2 * * *", "timeZone": "Europe/Berlin", "duration": "2h"}, {"schedule": "30 12 * * 1-5", "duration": "1m"}],
             "ramp": [{"percent": 10, "for": "5m"}, {"percent": 50, "for": "10m"}]},
         "objectives": {"recoveryTime": "30s"},
+        "reflex": {"consecutive": 5, "lasting": "90s"},
     });
     let seconds = Duration::from_secs;
     let expected = Policy {
@@ -57,6 +58,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
             ],
         },
         objectives: Objectives { recovery_time: Some(seconds(30)) },
+        reflex: Reflex { consecutive: 5, lasting: seconds(90) },
     };
     assert_eq!(parsed(&spec), Ok(expected));
 }
@@ -153,6 +155,8 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
             json!({"objectives": {"recoveryTime": "0s"}}),
             "spec.objectives.recoveryTime: 0ns is not between 1s and 86400s",
         ),
+        (json!({"reflex": {"consecutive": 0}}), "spec.reflex.consecutive: 0 is not between 1 and 1000"),
+        (json!({"reflex": {"lasting": "61m"}}), "spec.reflex.lasting: 3660s is not between 0ns and 3600s"),
     ];
     for (spec, expected) in rejected {
         assert_eq!(parsed(&spec), Err(Rejection { reason: "InvalidSpec", message: expected.to_owned() }), "{spec}");

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use super::{MAX_PER_DAY, MAX_PER_SECOND, Rejection, domains, number, port_number, texts};
 use crate::api;
 use crate::model::{
-    ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
+    AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
 };
 
 const DEFAULT_WEIGHT: i32 = 100;
+/// The one under which Kubernetes runs a pod that names none.
+const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
 /// A route from its spec.
 ///
@@ -43,8 +45,9 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         sender_domains: domains(sender_domains.iter().flatten().map(String::as_str)),
         services: vec![],
         config_maps: vec![],
+        agents: vec![],
     };
-    for api::OutputSpec { service, config_map } in outputs {
+    for api::OutputSpec { service, config_map, agent } in outputs {
         if let Some(api::ServiceOutput { name, ports }) = service {
             let ports = ports.iter().map(|api::ServiceOutputPort { name, port }| {
                 Ok(ServiceOutputPort {
@@ -61,6 +64,10 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
                 api::ConfigMapFormat::Env => ConfigMapFormat::Env,
             };
             route.config_maps.push(ConfigMapOutput { name: name.as_str().into(), format });
+        }
+        if let Some(api::AgentOutput { config_map, service_account_name }) = agent {
+            let service_account = service_account_name.as_deref().unwrap_or(DEFAULT_SERVICE_ACCOUNT).into();
+            route.agents.push(AgentOutput { config_map: config_map.as_str().into(), service_account });
         }
     }
     Ok(route)

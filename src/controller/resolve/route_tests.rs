@@ -40,6 +40,14 @@ fn what_a_route_says_is_taken_at_its_word() {
 }
 
 #[test]
+fn agents_report_as_the_default_service_account_unless_another_is_named() {
+    let outputs = json!([{"agent": {"configMap": "x"}}, {"agent": {"configMap": "y", "serviceAccountName": "mta"}}]);
+    let agents = parsed(&json!({"outputs": outputs})).unwrap().agents;
+    let agent = |name: &str, account: &str| AgentOutput { config_map: name.into(), service_account: account.into() };
+    assert_eq!(agents, [agent("x", "default"), agent("y", "mta")]);
+}
+
+#[test]
 fn sender_domains_are_compared_regardless_of_case_and_counted_once() {
     let route = parsed(&json!({"senderDomains": ["Shop.Example", "news.example", "shop.EXAMPLE"]})).unwrap();
     assert_eq!(route.sender_domains, names(&["shop.example", "news.example"]));

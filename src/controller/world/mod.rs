@@ -1,6 +1,8 @@
 //! Everything the controller knows, and what follows from it. No I/O: time and inputs are arguments, steps are returned.
 
 mod agenda;
+#[cfg(test)]
+mod agents_tests;
 mod objects;
 mod others;
 #[cfg(test)]
@@ -239,6 +241,7 @@ impl World {
                         backends: &self.backends,
                         observed: &self.observed,
                         is_storm: self.others.is_storm(),
+                        operators: &[],
                         rival: &|key| self.rival(&subject.key, &age, key),
                     },
                 );

@@ -121,7 +121,7 @@ fn depth(backend: &Backend, manifest: &Manifest, findings: &mut Findings) {
 }
 
 /// Whether a host is beyond the cluster and the network it stands in, as far as a name can tell.
-fn is_public(host: &str) -> bool {
+pub(super) fn is_public(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => {
             let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0b1100_0000 == 64;

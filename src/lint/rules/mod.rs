@@ -1,6 +1,7 @@
 //! What the API server accepts but a mail operator would not. One pure function per rule, over what was parsed; each file holds what
 //! belongs together.
 
+mod agents;
 mod capacity;
 mod connections;
 mod holds;
@@ -16,7 +17,7 @@ use super::schema;
 use super::set::{self, Set};
 
 /// Every rule there is, by what it is about.
-pub const RULES: [&Rule; 48] = [
+pub const RULES: [&Rule; 53] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -65,6 +66,11 @@ pub const RULES: [&Rule; 48] = [
     &connections::TLS_MODE_AGAINST_PORT,
     &connections::PORT_25,
     &connections::SHALLOW_PROBES,
+    &agents::NEXT_HOP_SHARED,
+    &agents::AUTH_UNUSED,
+    &agents::REFLEX_UNUSED,
+    &agents::SUBMISSION_WITHOUT_AUTH,
+    &agents::PASSWORD_READABLE,
 ];
 
 /// Checks everything.
@@ -76,6 +82,7 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     holds::check(set, findings);
     outputs::check(set, findings);
     connections::check(set, findings);
+    agents::check(set, findings);
 }
 
 /// So many names are told at most.

@@ -47,10 +47,11 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
 fn claims(view: &View<'_>) -> Vec<(&'static str, String, ObjectKey)> {
     let outputs = view.spec.outputs.iter().enumerate();
     let claims = outputs.flat_map(|(index, output)| {
-        let service = output.service.as_ref().map(|one| ("Service", "service", &one.name));
-        let config_map = output.config_map.as_ref().map(|one| ("ConfigMap", "configMap", &one.name));
-        service.into_iter().chain(config_map).map(move |(kind, field, name)| {
-            (kind, format!("spec.outputs[{index}].{field}.name"), view.key.sibling(name.as_str()))
+        let service = output.service.as_ref().map(|one| ("Service", "service.name", &one.name));
+        let config_map = output.config_map.as_ref().map(|one| ("ConfigMap", "configMap.name", &one.name));
+        let agent = output.agent.as_ref().map(|one| ("ConfigMap", "agent.configMap", &one.config_map));
+        service.into_iter().chain(config_map).chain(agent).map(move |(kind, field, name)| {
+            (kind, format!("spec.outputs[{index}].{field}"), view.key.sibling(name.as_str()))
         })
     });
     claims.collect()

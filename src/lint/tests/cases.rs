@@ -5,6 +5,11 @@ use super::second_route;
 /// Pointers into the sound set, and what comes there.
 pub(super) type Changes = Vec<(&'static str, Value)>;
 
+/// An output that is no agent's.
+fn other_output() -> Value {
+    json!({"configMap": {"name": "mail-postfix", "format": "Postfix"}})
+}
+
 /// Code, what breaks the rule, and what is just inside.
 pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
     let none = || vec![];
@@ -267,6 +272,11 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             ],
         ),
         (
+            "OutputExists",
+            vec![("/route/spec/outputs/2/agent/configMap", json!("ca"))],
+            vec![("/route/spec/outputs/2/agent/configMap", json!("mail"))],
+        ),
+        (
             "MailLoop",
             vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mail", "port": 25}))],
             vec![("/b/spec/smtp", Value::Null), ("/b/spec/service", json!({"name": "mta", "port": 25}))],
@@ -283,13 +293,14 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
         ),
         (
             "TLSNotVerified",
-            vec![("/a/spec/smtp/tls", json!({"mode": "Opportunistic"}))],
+            vec![("/a/spec/smtp/tls", json!({"mode": "Opportunistic"})), ("/a/spec/smtp/auth", Value::Null)],
             vec![
+                ("/a/spec/smtp/auth", Value::Null),
                 ("/a/spec/smtp/tls", json!({"mode": "Opportunistic"})),
                 ("/a/spec/smtp/host", json!("relay.corp.internal")),
             ],
         ),
-        ("TLSNotVerified", vec![("/a/spec/smtp/tls", Value::Null)], none()),
+        ("TLSNotVerified", vec![("/a/spec/smtp/tls", Value::Null), ("/a/spec/smtp/auth", Value::Null)], none()),
         (
             "TLSModeAgainstPort",
             vec![("/a/spec/smtp/port", json!(465))],
@@ -304,6 +315,47 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "Port25",
             vec![("/a/spec/smtp/port", json!(25))],
             vec![("/a/spec/smtp/port", json!(25)), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+        ),
+        (
+            "NextHopShared",
+            vec![("/b/spec/smtp/host", json!("smtp.A.example"))],
+            vec![("/b/spec/smtp/host", json!("smtp.A.example")), ("/b/spec/smtp/port", json!(2525))],
+        ),
+        (
+            "NextHopShared",
+            vec![("/b/spec/smtp/host", json!("smtp.a.example"))],
+            vec![("/b/spec/smtp/host", json!("smtp.a.example")), ("/route/spec/outputs/2", other_output())],
+        ),
+        (
+            "AuthUnused",
+            vec![("/route/spec/outputs/2", other_output())],
+            vec![
+                ("/route/spec/outputs/2", other_output()),
+                ("/a/spec/smtp/auth", Value::Null),
+                ("/b/spec/smtp/auth", Value::Null),
+            ],
+        ),
+        (
+            "ReflexUnused",
+            vec![("/route/spec/outputs/2", other_output())],
+            vec![("/route/spec/outputs/2", other_output()), ("/policy/spec/reflex", Value::Null)],
+        ),
+        (
+            "SubmissionWithoutAuth",
+            vec![("/a/spec/smtp/auth", Value::Null)],
+            vec![("/a/spec/smtp/auth", Value::Null), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+        ),
+        (
+            "PasswordReadable",
+            vec![
+                ("/a/spec/smtp/tls", json!({"mode": "Opportunistic"})),
+                ("/a/spec/smtp/auth/allowPlaintext", json!(true)),
+            ],
+            vec![
+                ("/a/spec/smtp/tls", json!({"mode": "Opportunistic"})),
+                ("/a/spec/smtp/auth/allowPlaintext", json!(true)),
+                ("/a/spec/smtp/host", json!("relay.corp.internal")),
+            ],
         ),
         (
             "ShallowProbes",

@@ -317,11 +317,53 @@ const TLS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What stands beside `tls`, which a host and a Service have alike: (what, auth and tls, the message after the path of `auth`).
+const AUTH: &[(&str, &str, &str)] = &[
+    ("without a Secret", "tls: {mode: StartTLS}, auth: {}", ".secretRef: Required value"),
+    ("with a Secret without a name", "tls: {mode: StartTLS}, auth: {secretRef: {}}", ".secretRef.name: Required value"),
+    (
+        "with a Secret of an empty name",
+        "tls: {mode: StartTLS}, auth: {secretRef: {name: ''}}",
+        ".secretRef.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a Secret whose name is too long",
+        "tls: {mode: StartTLS}, auth: {secretRef: {name: @254}}",
+        ".secretRef.name: Too long: may not be more than 253",
+    ),
+    (
+        "with a path for a Secret",
+        "tls: {mode: StartTLS}, auth: {secretRef: {name: ../ses}}",
+        ".secretRef.name in body should match",
+    ),
+    (
+        "with a password",
+        "tls: {mode: StartTLS}, auth: {secretRef: {name: ses}, password: x}",
+        ".password\": unknown field",
+    ),
+    ("over no TLS", "auth: {secretRef: {name: ses}}", READABLE),
+    ("over TLS of mode None", "tls: {mode: None}, auth: {secretRef: {name: ses}}", READABLE),
+    ("over TLS that is not verified", "tls: {mode: Opportunistic}, auth: {secretRef: {name: ses}}", READABLE),
+    ("where nobody allows plaintext", "auth: {secretRef: {name: ses}, allowPlaintext: false}", READABLE),
+];
+const READABLE: &str = " needs tls.mode StartTLS or Implicit, or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant";
+
+const PARENTS: [(&str, &str, &str); 2] =
+    [("a host's", "smtp", "host: mx.example, port: 587"), ("a Service's", "service", "name: relay, port: smtp")];
+
+pub fn auth() -> Vec<Case> {
+    let case = |(whose, field, rest): (&str, &str, &str), (what, auth, expected): &(&str, &str, &str)| Case {
+        kind: Kind::Backend,
+        what: format!("with {whose} login {what}"),
+        spec: format!("{{{field}: {{{rest}, {auth}}}}}"),
+        expected: format!("spec.{field}.auth{expected}"),
+    };
+    PARENTS.into_iter().flat_map(|parent| AUTH.iter().map(move |row| case(parent, row))).collect()
+}
+
 pub fn tls() -> Vec<Case> {
-    let parents =
-        [("a host's", "smtp", "host: mx.example, port: 587"), ("a Service's", "service", "name: relay, port: smtp")];
     let mut cases = Vec::new();
-    for (whose, field, rest) in parents {
+    for (whose, field, rest) in PARENTS {
         for (what, tls, expected) in TLS {
             let expected =
                 if expected.starts_with('.') { format!("spec.{field}.tls{expected}") } else { (*expected).to_owned() };

@@ -9,7 +9,7 @@ use anyhow::bail;
 use mail_failover_e2e::suite::{Trial, trial};
 
 use super::object::{Kind, create, object};
-use backends::{BACKENDS, tls};
+use backends::{BACKENDS, auth, tls};
 use limits::LIMITS;
 use policies::POLICIES;
 use routes::ROUTES;
@@ -54,6 +54,7 @@ pub fn cases() -> Vec<Case> {
     add(Kind::Policy, POLICIES);
     add(Kind::Route, ROUTES);
     cases.extend(tls());
+    cases.extend(auth());
     cases.extend(many());
     cases
 }

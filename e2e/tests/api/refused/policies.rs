@@ -379,4 +379,22 @@ pub const POLICIES: &[(&str, &str, &str)] = &[
         "{objectives: {recoveryTime: 24h1s}}",
         "spec.objectives.recoveryTime must be between 1s and 24h",
     ),
+    // Reflexes.
+    (
+        "with a reflex of 0 deliveries",
+        "{reflex: {consecutive: 0}}",
+        "spec.reflex.consecutive in body should be greater than or equal to 1",
+    ),
+    (
+        "with a reflex of 1001 deliveries",
+        "{reflex: {consecutive: 1001}}",
+        "spec.reflex.consecutive in body should be less than or equal to 1000",
+    ),
+    ("with a reflex in days", "{reflex: {lasting: 1d}}", "spec.reflex.lasting in body should match"),
+    (
+        "with a reflex of too many letters",
+        "{reflex: {lasting: 10000000000000000000ms}}",
+        "spec.reflex.lasting: Too long: may not be more than 20",
+    ),
+    ("with a reflex above 1h", "{reflex: {lasting: 1h1s}}", "spec.reflex.lasting must be at most 1h"),
 ];

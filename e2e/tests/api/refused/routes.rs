@@ -59,12 +59,62 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     (
         "with an empty output",
         "{backends: [{name: a}], outputs: [{}]}",
-        "exactly one of spec.outputs[].service and spec.outputs[].configMap must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
     ),
     (
         "with an output that is both",
         "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 25}]}, configMap: {name: c, format: Env}}]}",
-        "exactly one of spec.outputs[].service and spec.outputs[].configMap must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+    ),
+    (
+        "with an output for both an agent and another reader",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: a}, configMap: {name: c, format: Env}}]}",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+    ),
+    (
+        "with two agent outputs into one ConfigMap",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: c}}, {agent: {configMap: c, serviceAccountName: mta}}]}",
+        "spec.outputs[].agent.configMap must be unique, among spec.outputs[].configMap.name, too",
+    ),
+    (
+        "with an agent output into the ConfigMap of another output",
+        "{backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}, {agent: {configMap: c}}]}",
+        "spec.outputs[].agent.configMap must be unique, among spec.outputs[].configMap.name, too",
+    ),
+    (
+        "with an agent output without a ConfigMap",
+        "{backends: [{name: a}], outputs: [{agent: {}}]}",
+        "spec.outputs[0].agent.configMap: Required value",
+    ),
+    (
+        "with an agent output of an empty name",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: ''}}]}",
+        "spec.outputs[0].agent.configMap in body should be at least 1 chars long",
+    ),
+    (
+        "with an agent output whose name is too long",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: @254}}]}",
+        "spec.outputs[0].agent.configMap: Too long: may not be more than 253",
+    ),
+    (
+        "with capitals in the name of an agent output",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: Mail}}]}",
+        "spec.outputs[0].agent.configMap in body should match",
+    ),
+    (
+        "with agents of a service account of an empty name",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: c, serviceAccountName: ''}}]}",
+        "spec.outputs[0].agent.serviceAccountName in body should be at least 1 chars long",
+    ),
+    (
+        "with agents of a service account whose name is too long",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: c, serviceAccountName: @254}}]}",
+        "spec.outputs[0].agent.serviceAccountName: Too long: may not be more than 253",
+    ),
+    (
+        "with agents of a service account of another namespace",
+        "{backends: [{name: a}], outputs: [{agent: {configMap: c, serviceAccountName: 'other:mta'}}]}",
+        "spec.outputs[0].agent.serviceAccountName in body should match",
     ),
     (
         "with two outputs into one Service",

@@ -1,0 +1,196 @@
+//! A `ConfigMap` for agents: every backend of the route with its share, and what an agent may do by itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::config_map::host_and_port;
+use super::{Owner, Target, metadata};
+use crate::agent::document::{self, API_VERSION, Document, KEY, OperatorEndpoint};
+use crate::agent::routing::{self, Refusal};
+use crate::model::{AgentOutput, Backend, Policy, TlsMode, TrustAnchors};
+
+/// What the agents of a route are told beyond the shares of its targets.
+#[derive(Clone, Debug)]
+pub struct Briefing<'a> {
+    /// Every backend of the route that is known, the most preferred first.
+    pub members: Vec<Briefed<'a>>,
+    /// What the latest transition was, for people; empty before the first.
+    pub summary: String,
+    /// The policy in force.
+    pub policy: &'a Policy,
+    /// Where agents report.
+    pub operators: &'a [OperatorEndpoint],
+}
+
+/// A backend that agents are told of.
+#[derive(Clone, Debug)]
+pub struct Briefed<'a> {
+    /// Name of the `SendingBackend`.
+    pub name: &'a str,
+    /// What it is.
+    pub backend: &'a Backend,
+    /// Whether mail may go there now without asking.
+    pub is_standby: bool,
+}
+
+/// A document as it is written down, and the backends that it leaves out, each with the one whose place it shares.
+#[derive(Debug, PartialEq)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    pub(super) left_out: Vec<Sharing>,
+}
+
+/// Two backends of one host and port.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sharing {
+    pub(super) told: String,
+    pub(super) left_out: String,
+    /// As Postfix writes it.
+    pub(super) next_hop: String,
+}
+
+pub(super) fn config_map(owner: &Owner, output: &AgentOutput, target: &Target<'_>, text: &str) -> ConfigMap {
+    ConfigMap {
+        metadata: metadata(owner, output.config_map.to_string(), &[], Some(target)),
+        data: Some([(KEY.to_owned(), text.to_owned())].into()),
+        ..ConfigMap::default()
+    }
+}
+
+/// What the agents of a route are told.
+///
+/// # Errors
+/// [`Refusal`] when no agent would use it: what is written has been read as an agent does.
+pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Result<Rendered, Refusal> {
+    let (backends, left_out) = distinct(backends(targets, briefing));
+    let document = Document {
+        api_version: API_VERSION.to_owned(),
+        route: document::RouteReference {
+            namespace: owner.key.namespace.to_string(),
+            name: owner.key.name.to_string(),
+            uid: owner.uid.clone(),
+        },
+        decision: document::Decision {
+            transition: targets.first().map_or(0, |target| target.transition),
+            summary: briefing.summary.clone(),
+        },
+        backends,
+        reflex: reflex(briefing.policy),
+        operators: briefing.operators.to_vec(),
+    };
+    let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+    routing::parse(&text)?;
+    Ok(Rendered { text: format!("{text}\n"), left_out })
+}
+
+/// Every backend with its share. Whole percents of what is placed: what nobody may take is not withheld, as with every other output.
+fn backends(targets: &[Target<'_>], briefing: &Briefing<'_>) -> Vec<document::Backend> {
+    let is_told = |target: &&Target<'_>| briefing.members.iter().any(|member| member.name == target.name);
+    let carrying = |name: &str| targets.iter().find(|target| target.name == name).map_or(0, |target| target.percent);
+    let members = briefing.members.iter().map(|member| (member.clone(), carrying(member.name)));
+    // One that has left the route may still carry its mail, until somebody can take over.
+    let leaving = targets
+        .iter()
+        .filter(|target| !is_told(target))
+        .map(|target| (Briefed { name: target.name, backend: target.backend, is_standby: false }, target.percent));
+    let (members, shares): (Vec<_>, Vec<_>) = members.chain(leaving).unzip();
+    let percents = to_hundred(&shares);
+    members.iter().zip(percents).map(|(member, percent)| backend(member, percent)).collect()
+}
+
+fn backend(member: &Briefed<'_>, percent: u8) -> document::Backend {
+    let Briefed { name, backend, is_standby } = member;
+    let (host, port) = host_and_port(backend);
+    document::Backend {
+        name: (*name).to_owned(),
+        percent,
+        standby: *is_standby,
+        host: host.to_owned(),
+        port,
+        tls: tls(backend),
+        secret: backend.secret.as_deref().map(str::to_owned),
+        sender_domains: backend.sender_domains.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn tls(backend: &Backend) -> document::Tls {
+    let (mode, is_verified) = match backend.tls.mode {
+        TlsMode::None => (document::TlsMode::None, false),
+        TlsMode::Opportunistic => (document::TlsMode::Opportunistic, false),
+        TlsMode::StartTls => (document::TlsMode::StartTls, true),
+        TlsMode::Implicit => (document::TlsMode::Implicit, true),
+    };
+    document::Tls {
+        mode,
+        server_name: is_verified.then(|| backend.tls.server_name.to_string()),
+        ca: match &backend.tls.trust {
+            TrustAnchors::Pem(pem) if is_verified => Some(String::from_utf8_lossy(pem).into_owned()),
+            TrustAnchors::Pem(_) | TrustAnchors::WellKnown => None,
+        },
+    }
+}
+
+fn reflex(policy: &Policy) -> document::Reflex {
+    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    document::Reflex {
+        consecutive: policy.reflex.consecutive,
+        lasting_milliseconds: milliseconds(policy.reflex.lasting),
+        immediately: policy.thresholds.immediate.iter().map(|class| class.as_str().to_owned()).collect(),
+        cooldown_milliseconds: milliseconds(policy.hold.cooldown),
+        switches: policy.hold.budget.switches.into(),
+        per_milliseconds: milliseconds(policy.hold.budget.per),
+    }
+}
+
+/// Of backends with one host and port the one that carries most, the more preferred of equals, with the shares of all: an MTA knows a
+/// backend by host and port, so that they are one to it.
+fn distinct(backends: Vec<document::Backend>) -> (Vec<document::Backend>, Vec<Sharing>) {
+    let place = |backend: &document::Backend| (backend.host.to_ascii_lowercase(), backend.port);
+    let mut kept: BTreeMap<_, (String, u8, u8)> = BTreeMap::new();
+    for backend in &backends {
+        let (name, most, total) =
+            kept.entry(place(backend)).or_insert_with(|| (backend.name.clone(), backend.percent, 0));
+        if backend.percent > *most {
+            (*name, *most) = (backend.name.clone(), backend.percent);
+        }
+        *total += backend.percent;
+    }
+    let (mut told, mut left_out) = (vec![], vec![]);
+    for mut backend in backends {
+        let Some((name, _, total)) = kept.get(&place(&backend)) else { continue };
+        if backend.name == *name {
+            backend.percent = *total;
+            told.push(backend);
+        } else {
+            let next_hop = routing::NextHop { host: backend.host.as_str().into(), port: backend.port }.to_string();
+            left_out.push(Sharing { told: name.clone(), left_out: backend.name, next_hop });
+        }
+    }
+    (told, left_out)
+}
+
+/// The same proportions in whole percents that add up to 100, by largest remainder; all to the first where nobody has any.
+fn to_hundred(shares: &[u8]) -> Vec<u8> {
+    let total: u32 = shares.iter().map(|share| u32::from(*share)).sum();
+    if total == 0 {
+        return (0..shares.len()).map(|index| if index == 0 { 100 } else { 0 }).collect();
+    }
+    let exact = |share: &u8| u32::from(*share) * 100;
+    let mut percents: Vec<u8> = shares.iter().map(|share| u8::try_from(exact(share) / total).unwrap_or(100)).collect();
+    let mut left = 100 - percents.iter().map(|percent| u32::from(*percent)).sum::<u32>();
+    let mut by_remainder: Vec<_> = (0..shares.len()).collect();
+    by_remainder.sort_by_key(|index| std::cmp::Reverse(exact(&shares[*index]) % total));
+    for index in by_remainder {
+        if left > 0 {
+            percents[index] += 1;
+            left -= 1;
+        }
+    }
+    percents
+}
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;
