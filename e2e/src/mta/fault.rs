@@ -104,7 +104,7 @@ impl Point {
         Action::Reply(code, Cow::Borrowed(text))
     }
 
-    /// What Amazon SES and SendGrid say of an account that may not send at present; SES says it at the end of the data.
+    /// What Amazon SES and `SendGrid` say of an account that may not send at present; SES says it at the end of the data.
     fn account_refused(self) -> Action {
         let (code, text) = match self {
             Self::Auth => (535, "Authentication failed: account disabled"),

@@ -152,14 +152,7 @@ impl Mta {
         stage.apply(&manifests(providers, suffix)).await?;
         let (mut options, bounces) = base(stage, providers, suffix);
         options.patience = patience;
-        let options = options
-            .with("transport_maps", format!("{bounces}, socketmap:unix:mail-failover/socketmap:transport"))
-            .with("smtp_sasl_auth_enable", "yes")
-            .with("smtp_sasl_security_options", "noanonymous")
-            .with("smtp_sasl_password_maps", "socketmap:unix:mail-failover/socketmap:sasl")
-            .with("smtp_tls_policy_maps", "socketmap:unix:mail-failover/socketmap:tls-policy")
-            .with("smtp_delivery_status_filter", "socketmap:unix:mail-failover/socketmap:delivery-status");
-        let postfix = Postfix::start(options).await?;
+        let postfix = Postfix::start(with_agent_maps(options, &format!("{bounces}, "))).await?;
         let mut options = agent::Options {
             kubeconfig: stage.kubeconfig().to_owned(),
             config_map: format!("{}/{}", stage.namespace(), config_map(suffix)),
@@ -175,6 +168,18 @@ impl Mta {
         agent.wait_ready(PATIENCE).await?;
         Ok(Self { postfix, agent: Some(agent), _haproxy: None })
     }
+}
+
+/// What main.cf says where the agent leads mail, after these other transport maps (none, or with a comma at their end).
+#[must_use]
+pub fn with_agent_maps(options: postfix::Options, other_maps: &str) -> postfix::Options {
+    options
+        .with("transport_maps", format!("{other_maps}socketmap:unix:mail-failover/socketmap:transport"))
+        .with("smtp_sasl_auth_enable", "yes")
+        .with("smtp_sasl_security_options", "noanonymous")
+        .with("smtp_sasl_password_maps", "socketmap:unix:mail-failover/socketmap:sasl")
+        .with("smtp_tls_policy_maps", "socketmap:unix:mail-failover/socketmap:tls-policy")
+        .with("smtp_delivery_status_filter", "socketmap:unix:mail-failover/socketmap:delivery-status")
 }
 
 /// What every way has in common: an address, a log, and the map that leads bounces to where they are counted.

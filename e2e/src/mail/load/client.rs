@@ -1,5 +1,6 @@
 //! A connection that sends message after message, with as few round trips as PIPELINING (RFC 2920) allows.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ impl Connection {
     pub async fn send(&mut self, from: &str, message: &Message, taking: &mut bool) -> Result<String, Failure> {
         let mut commands = format!("MAIL FROM:<{from}>\r\n");
         for recipient in &message.recipients {
-            commands.push_str(&format!("RCPT TO:<{recipient}>\r\n"));
+            // Writing to a String cannot fail.
+            let _ = write!(commands, "RCPT TO:<{recipient}>\r\n");
         }
         commands.push_str("DATA\r\n");
         self.write(&commands).await?;
