@@ -24,6 +24,7 @@ use tokio::sync::{OnceCell, RwLock};
 use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, EXISTING, Program, install_crds};
 use crate::environment;
+use crate::haproxy::{HOW_TO_INSTALL, HaProxy};
 use crate::operator;
 use crate::postfix::Postfix;
 use crate::stage::Stage;
@@ -72,6 +73,8 @@ enum Need {
     Control,
     /// Addresses that lead to us and that `EndpointSlices` may hold.
     OwnNetwork,
+    /// The peer.
+    HaProxy,
 }
 
 /// A trial named by the sentence that it shows to hold.
@@ -112,6 +115,13 @@ impl Trial {
     #[must_use]
     pub fn listens(mut self) -> Self {
         self.needs.push(Need::OwnNetwork);
+        self
+    }
+
+    /// It plays against HAProxy.
+    #[must_use]
+    pub fn needs_haproxy(mut self) -> Self {
+        self.needs.push(Need::HaProxy);
         self
     }
 }
@@ -214,12 +224,16 @@ impl Suite {
             return self.skip_all.clone();
         }
         // Known before the cluster is started: a suite of which all is skipped starts nothing.
-        Cluster::existing()?;
-        needs.first().map(|need| match need {
-            Need::Control => format!("{EXISTING} names a cluster that is not ours to stop or to make users of"),
-            Need::OwnNetwork => {
-                format!("{EXISTING} names a cluster whose network does not lead to this machine's servers")
+        let is_own = Cluster::existing().is_none();
+        needs.iter().find_map(|need| match need {
+            Need::HaProxy if HaProxy::program().is_none() => Some(HOW_TO_INSTALL.to_owned()),
+            Need::Control if !is_own => {
+                Some(format!("{EXISTING} names a cluster that is not ours to stop or to make users of"))
             }
+            Need::OwnNetwork if !is_own => {
+                Some(format!("{EXISTING} names a cluster whose network does not lead to this machine's servers"))
+            }
+            Need::HaProxy | Need::Control | Need::OwnNetwork => None,
         })
     }
 

@@ -26,6 +26,9 @@ pub fn trials() -> Vec<Trial> {
         trial("the account of a list of relays shows a bounce for a paused account", bounces_by_list).listens(),
         trial("the account of a list of relays shows no loss for a refused connection", passes_refusal_by_list)
             .listens(),
+        trial("the account of HAProxy's check shows that it sees no paused account", bounces_by_haproxy)
+            .listens()
+            .needs_haproxy(),
         trial("providers that ask for TLS and a login get both", tls_and_login).listens(),
     ]
 }
@@ -84,6 +87,14 @@ async fn bounces_by_list(stage: Arc<Stage>) -> Result<()> {
     ensure!(account.bounced >= 60 && account.lost.len() == account.bounced, "{outcome:?}");
     ensure!(outcome.bounces == account.bounced, "{outcome:?}");
     ensure!(account.delivered + account.bounced == 100, "{outcome:?}");
+    Ok(())
+}
+
+async fn bounces_by_haproxy(stage: Arc<Stage>) -> Result<()> {
+    let providers = Providers::start(&stage, Demands::default()).await?;
+    let mta = Mta::start(&stage, Way::Proxy, &providers, Patience::Lowered, "").await?;
+    let outcome = play(&mta, &providers, &plan(Point::EndOfData, Kind::AccountRefused)).await?;
+    ensure!(outcome.account.bounced >= 60 && outcome.first_by_standby.is_none(), "{outcome:?}");
     Ok(())
 }
 

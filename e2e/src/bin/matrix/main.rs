@@ -105,7 +105,7 @@ async fn play_one(stage: &Stage, cell: Cell, number: usize, arguments: &Argument
         recipients: 1,
         per_second: arguments.per_second,
         break_after: arguments.messages / 4,
-        within: Duration::from_secs(120),
+        within: Duration::from_mins(2),
     };
     let outcome = play(&mta, &providers, &plan).await;
     forget(stage, &suffix).await?;
