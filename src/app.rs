@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::document::OperatorEndpoint;
 use crate::cli::RunArguments;
 use crate::clock::Clock;
 use crate::controller::applier::Applier;
@@ -23,6 +24,7 @@ use crate::kubernetes::{self, ConfigError, Purpose, describe};
 use crate::leader::{self, SettingsError, unique_identity};
 use crate::observers::{self, Noticeboard};
 use crate::probe::{self, Prober, StartError};
+use crate::reports::{self, Certificate, CertificateError, Directory};
 use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 use crate::watch;
 
@@ -32,6 +34,8 @@ const INPUT_QUEUE: usize = 4096;
 const REPORT_QUEUE: usize = 4096;
 /// What other replicas say and the controller has not yet heard: more than there can be observers.
 const HEARING_QUEUE: usize = 128;
+/// Reports of agents that wait for the controller; beyond, agents are told to come again.
+const AGENT_REPORT_QUEUE: usize = 1024;
 /// A loop that has not turned for so long is stuck: it turns every second at least.
 const HEARTBEAT_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -54,13 +58,18 @@ pub enum AppError {
     #[error(transparent)]
     Probe(#[from] StartError),
     /// The address to listen on cannot be had.
-    #[error("cannot listen on {address}: {source}; choose another with --listen-address")]
+    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
         /// Why.
         source: io::Error,
     },
+    /// No certificate for reports.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The operating system refused something at start.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -104,6 +113,12 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let heartbeat = Heartbeat::new(HEARTBEAT_PAUSE);
     let readiness = Readiness::default();
     let server = listen(arguments.listen_address, &mut registry).await?;
+    let (agent_reports, agent_report_receiver) = mpsc::channel(AGENT_REPORT_QUEUE);
+    let directory = Directory::default();
+    let (report_server, advertised) = match listen_for_reports(&arguments, &mut registry).await? {
+        Some((server, advertised)) => (Some(server), advertised),
+        None => (None, None),
+    };
 
     let (leadership, election) = leader::start(
         lease_client,
@@ -119,6 +134,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
             lease_name: arguments.lease_name.clone(),
             identity: identity.clone(),
             lease_duration: arguments.lease_duration,
+            reports: advertised.clone(),
         },
         observers::Connections {
             board: board.clone(),
@@ -153,14 +169,17 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         },
     );
     let metrics = controller_metrics::Metrics::new(&mut registry);
-    let world_settings = WorldSettings { instance: identity.clone(), cluster_domain: arguments.cluster_domain };
+    let world_settings =
+        WorldSettings { instance: identity.clone(), cluster_domain: arguments.cluster_domain, reports: advertised };
     let connections = Connections {
         inputs: input_receiver,
         reports: report_receiver,
         hearings: hearing_receiver,
+        agent_reports: agent_report_receiver,
+        directory: directory.clone(),
         board,
         leading: leadership.subscribe(),
-        applier: Applier::new(call_client, leadership, metrics.clone()),
+        applier: Applier::new(call_client.clone(), leadership, metrics.clone()),
         prober,
         ca_reader,
         heartbeat: heartbeat.clone(),
@@ -169,10 +188,24 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     };
     let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
     let serving = tokio::spawn(server.serve(registry, State { heartbeat, readiness }, end.clone()));
+    let taking = reports::Connections { client: call_client, directory, reports: agent_reports.clone(), clock };
+    let taking_reports = tokio::spawn({
+        let end = end.clone();
+        async move {
+            match report_server {
+                Some(server) => server.serve(taking, end).await,
+                None => end.cancelled().await,
+            }
+        }
+    });
     tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
 
-    let parts = Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving };
-    parts.run_until_told(&shutdown, &release, &end).await
+    let parts =
+        Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving, taking_reports };
+    // Until here there is a sender of reports, whether they are taken or not.
+    let ended = parts.run_until_told(&shutdown, &release, &end).await;
+    drop(agent_reports);
+    ended
 }
 
 struct Parts {
@@ -184,6 +217,7 @@ struct Parts {
     ca_reading: JoinHandle<()>,
     watching: JoinSet<()>,
     serving: JoinHandle<()>,
+    taking_reports: JoinHandle<()>,
 }
 
 impl Parts {
@@ -203,6 +237,7 @@ impl Parts {
             mut ca_reading,
             mut watching,
             mut serving,
+            mut taking_reports,
         } = self;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let ended = tokio::select! {
@@ -216,6 +251,7 @@ impl Parts {
             _ = &mut ca_reading => Some("the reader of certificates"),
             _ = watching.join_next() => Some("a watch"),
             _ = &mut serving => Some("the telemetry server"),
+            _ = &mut taking_reports => Some("the server for reports"),
         };
         tracing::info!(cause = ended.unwrap_or("a signal"), "the operator ends");
         shutdown.cancel();
@@ -236,7 +272,37 @@ impl Parts {
 }
 
 async fn listen(address: SocketAddr, registry: &mut Registry) -> Result<Server, AppError> {
-    Server::bind(address, registry).await.map_err(|source| AppError::Listen { address, source })
+    let flag = "--listen-address";
+    Server::bind(address, registry).await.map_err(|source| AppError::Listen { address, flag, source })
+}
+
+/// The server that takes reports, and where agents are told that it is.
+async fn listen_for_reports(
+    arguments: &RunArguments,
+    registry: &mut Registry,
+) -> Result<Option<(reports::Server, Option<OperatorEndpoint>)>, AppError> {
+    if arguments.without_reports {
+        return Ok(None);
+    }
+    let (address, flag) = (arguments.report_listen_address, "--report-listen-address");
+    let certificate = Certificate::generate()?;
+    let server = reports::Server::bind(address, &certificate, registry).await.map_err(|source| AppError::Listen {
+        address,
+        flag,
+        source,
+    })?;
+    let port = server.local_addr()?.port();
+    let advertised = arguments.report_advertise_address.map(|advertised| OperatorEndpoint {
+        address: SocketAddr::new(advertised.address, advertised.port.unwrap_or(port)).to_string(),
+        certificate_sha256: certificate.fingerprint,
+    });
+    if advertised.is_none() {
+        tracing::info!(
+            port,
+            "agents are not told where this replica takes reports; set --report-advertise-address or POD_IP"
+        );
+    }
+    Ok(Some((server, advertised)))
 }
 
 fn lease(arguments: &RunArguments, identity: &str) -> leader::Settings {

@@ -1,7 +1,7 @@
 //! The command line: what can be asked of the binary, and the commands that need no cluster.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -80,6 +80,18 @@ pub struct RunArguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     pub listen_address: SocketAddr,
 
+    /// Where agents beside MTAs report, over HTTPS, what real mail meets.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
+    pub report_listen_address: SocketAddr,
+
+    /// Where agents reach that: the pod's address, with another port if it is not the same. Without it no agent is told of this replica.
+    #[arg(long, env = "POD_IP", value_name = "ADDRESS[:PORT]", value_parser = advertised)]
+    pub report_advertise_address: Option<Advertised>,
+
+    /// Take no reports of agents.
+    #[arg(long, conflicts_with = "report_listen_address")]
+    pub without_reports: bool,
+
     /// Namespace of the Lease by which replicas elect a leader; the pod's own in a cluster.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
     pub lease_namespace: String,
@@ -127,6 +139,24 @@ pub struct RunArguments {
     /// A level (error, warn, info, debug, trace) or a list of directives such as `info,mail_failover_operator::leader=debug`.
     #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
+}
+
+/// An address under which others reach this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// The IP address.
+    pub address: IpAddr,
+    /// The port, where it is not the one that is listened on.
+    pub port: Option<u16>,
+}
+
+fn advertised(text: &str) -> Result<Advertised, String> {
+    let with_port = text.parse::<SocketAddr>().map(|at| Advertised { address: at.ip(), port: Some(at.port()) });
+    let without = || text.parse::<IpAddr>().map(|address| Advertised { address, port: None });
+    let advertised = with_port.or_else(|_| without());
+    advertised.map_err(|_| {
+        "use an IP address, with a port or without: 10.0.0.7, 10.0.0.7:8443, [2001:db8::7]:8443".to_owned()
+    })
 }
 
 /// Where the custom resource definitions go.
@@ -267,6 +297,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_advertised_address_has_a_port_or_not() {
+        let parsed = |text| advertised(text).map(|Advertised { address, port }| (address.to_string(), port));
+        assert_eq!(parsed("10.0.0.7"), Ok(("10.0.0.7".to_owned(), None)));
+        assert_eq!(parsed("10.0.0.7:443"), Ok(("10.0.0.7".to_owned(), Some(443))));
+        assert_eq!(parsed("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));
+        assert_eq!(parsed("[2001:db8::7]:443"), Ok(("2001:db8::7".to_owned(), Some(443))));
+        assert!(parsed("pod.example").unwrap_err().contains("10.0.0.7:8443"));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! | `document` | what the operator writes and the agent reads: one JSON document in one `ConfigMap`, with a schema | yes |
 //! | `routing` | a document, checked; which document may replace which | yes |
 //! | `answers` | what the MTA is told, from memory | yes |
+//! | `reporter` | tells the operator's replicas what deliveries meet | no |
+//! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
 //!
 //! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
@@ -15,4 +17,6 @@
 pub mod answers;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
+mod pinned;
+pub mod reporter;
 pub mod routing;

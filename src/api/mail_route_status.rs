@@ -284,4 +284,8 @@ pub struct TransitionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub applied_at: Option<MicroTime>,
+    /// When the first message was out on the new way, as the first agent tells that has carried it out; absent without agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub first_delivery_at: Option<MicroTime>,
 }

@@ -68,7 +68,8 @@ use super::{DOMAIN, PLACE, PendingEvent};
 #[x_kube(
     validation = Rule::new("has(self.smtp) != has(self.service)").message("exactly one of spec.smtp and spec.service must be set"),
     validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'StartTLS' || (has(self.smtp) && has(self.smtp.tls) && self.smtp.tls.mode != 'None') || (has(self.service) && has(self.service.tls) && self.service.tls.mode != 'None'))").message("spec.probes[].smtp.depth StartTLS needs a tls.mode other than None: there is no TLS to probe"),
-    validation = Rule::new("!has(self.probes) || self.probes.all(p, self.probes.exists_one(q, q.name == p.name))").message("spec.probes[].name must be unique")
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, self.probes.exists_one(q, q.name == p.name))").message("spec.probes[].name must be unique"),
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, p.name != 'deliveries')").message("spec.probes[].name must not be deliveries: under that name status.probes tells what agents say of real mail")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SendingBackendSpec {
@@ -394,9 +395,9 @@ pub struct SendingBackendStatus {
     #[schemars(schema_with = "super::micro_time_schema")]
     pub certificate_not_after: Option<MicroTime>,
 
-    /// Each probe's verdict.
+    /// Each probe's verdict; and `deliveries`, what the agents of the routes say of real mail, once it has failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 9))]
     pub probes: Vec<ProbeStatus>,
 
     /// Events that are decided but not published yet; empty when nothing is outstanding.

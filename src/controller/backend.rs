@@ -13,7 +13,7 @@ use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined,
 use super::step::{Step, Subject};
 use super::time::{micro_time, timestamp};
 use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
-use crate::engine::{Evidence, Health, Judgement, News, Verdict};
+use crate::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use crate::model::{
     Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
 };
@@ -310,6 +310,8 @@ impl BackendEntry {
             events::push(&mut pending_events, events::pending(subject, telling, now, None, &note));
         }
 
+        let name = Arc::from(DELIVERIES);
+        let deliveries = self.evidence.deliveries().filter(|_| worst.is_some()).map(|judgement| (&name, judgement));
         let (r#type, host) = place(&object.spec);
         let (reason, message) = match (verdict, rejections.first()) {
             (Some(verdict), _) => (verdict.class.as_str(), &*verdict.message),
@@ -325,7 +327,7 @@ impl BackendEntry {
             reason: Some(reason.to_owned()),
             message: Some(events::truncated(message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
             certificate_not_after: self.certificates.values().map(|c| c.not_after).min().map(micro_time),
-            probes: worst.iter().flat_map(|(_, probes)| probes.iter()).map(probe_status).collect(),
+            probes: worst.iter().flat_map(|(_, probes)| probes.iter()).chain(deliveries).map(probe_status).collect(),
             pending_events,
             conditions: conditions.build(),
         }

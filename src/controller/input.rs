@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use super::resolve::{CaKey, CaProblem};
 use super::step::Done;
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::model::{ObjectKey, ProbeReport};
+use crate::model::{AgentReport, ObjectKey, ProbeReport};
 use crate::observers::Hearing;
 
 /// One thing that happened.
@@ -30,6 +30,8 @@ pub enum Input {
     Synced(Source),
     /// A probe's round is over.
     Report(Box<ProbeReport>),
+    /// An agent says what real mail meets.
+    AgentReport(Box<AgentReport>),
     /// Another replica says what it sees, or does not count any more.
     Observer(Hearing),
     /// A CA's certificates were read.

@@ -1,5 +1,6 @@
 //! What the controller counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 use super::input::{Source, Unreadable};
 use super::step::SubjectKind;
 use crate::api::{MailRouteStatus, RouteState, TransitionKind};
-use crate::model::ObjectKey;
+use crate::model::{BackendDeliveries, ObjectKey};
 
 /// Counters, gauges and histograms of the controller; clones share them.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Metrics {
     pub(super) input_queue: Gauge,
     /// Observers, this replica included, that see everything fail what others see work.
     pub(super) suspects: Gauge,
+    /// Agents that have a say.
+    pub(super) agents: Gauge,
     /// Whether everything fails at once for every observer.
     pub(super) storm: Gauge,
     steps: Family<StepLabels, Counter>,
@@ -33,6 +36,7 @@ pub struct Metrics {
     route_state: Family<RouteStateLabels, Gauge>,
     transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
+    deliveries: Family<DeliveryLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +61,14 @@ struct RouteStateLabels {
     namespace: String,
     route: String,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    namespace: String,
+    route: String,
+    backend: String,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,6 +98,7 @@ impl Metrics {
             step_limit_reached: Counter::default(),
             input_queue: Gauge::default(),
             suspects: Gauge::default(),
+            agents: Gauge::default(),
             storm: Gauge::default(),
             steps: Family::default(),
             step_duration: Family::new_with_constructor(durations as fn() -> Histogram),
@@ -93,12 +106,14 @@ impl Metrics {
             route_state: Family::default(),
             transitions: Family::default(),
             actuation: durations(),
+            deliveries: Family::default(),
         };
         let Self {
             waiting_subjects,
             step_limit_reached,
             input_queue,
             suspects,
+            agents,
             storm,
             steps,
             step_duration,
@@ -106,6 +121,7 @@ impl Metrics {
             route_state,
             transitions,
             actuation,
+            deliveries,
         } = metrics.clone();
         registry.register(
             "mail_failover_controller_waiting_objects",
@@ -126,6 +142,16 @@ impl Metrics {
             "mail_failover_suspect_observers",
             "Observers, this replica included, that are not believed: they see everything fail and others do not",
             suspects,
+        );
+        registry.register(
+            "mail_failover_agents",
+            "Agents beside MTAs that have reported to this replica within the last 30 s",
+            agents,
+        );
+        registry.register(
+            "mail_failover_agent_deliveries",
+            "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
+            deliveries,
         );
         registry.register("mail_failover_storm", "1 while everything fails at once for every observer", storm);
         registry.register(
@@ -193,12 +219,42 @@ impl Metrics {
         }
     }
 
+    /// An agent tells of deliveries since its process began; `earlier` is what it told before.
+    pub(super) fn deliveries(
+        &self,
+        route: &ObjectKey,
+        backend: &str,
+        earlier: Option<&BackendDeliveries>,
+        said: &BackendDeliveries,
+    ) {
+        let counts = |of: &BackendDeliveries| [of.sent, of.deferred, of.bounced, of.possible_duplicates];
+        let before = earlier.map_or([0; RESULTS.len()], counts);
+        for ((result, before), now) in RESULTS.into_iter().zip(before).zip(counts(said)) {
+            if let Some(new) = now.checked_sub(before).filter(|new| *new > 0) {
+                self.deliveries.get_or_create(&delivery_labels(route, backend, result)).inc_by(new);
+            }
+        }
+    }
+
     /// A route is gone, and with it its series.
-    pub(super) fn forget_route(&self, key: &ObjectKey) {
+    pub(super) fn forget_route(&self, key: &ObjectKey, backends: impl Iterator<Item = Arc<str>>) {
+        for backend in backends {
+            for result in RESULTS {
+                self.deliveries.remove(&delivery_labels(key, &backend, result));
+            }
+        }
         for state in STATES {
             self.route_state.remove(&state_labels(key, state));
         }
     }
+}
+
+/// How deliveries end.
+const RESULTS: [&str; 4] = ["sent", "deferred", "bounced", "possible_duplicate"];
+
+fn delivery_labels(route: &ObjectKey, backend: &str, result: &'static str) -> DeliveryLabels {
+    let (namespace, route) = (route.namespace.to_string(), route.name.to_string());
+    DeliveryLabels { namespace, route, backend: backend.to_owned(), result }
 }
 
 fn state_labels(key: &ObjectKey, state: RouteState) -> RouteStateLabels {

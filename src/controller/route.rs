@@ -17,7 +17,7 @@ use super::step::{Step, Subject, WriteOutcome};
 use crate::agent::document::OperatorEndpoint;
 use crate::api::{MailRoute, MailRouteStatus};
 use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, Transition, decide};
-use crate::model::{Member, ObjectKey, Policy, Route, Thresholds, Timestamp};
+use crate::model::{Member, ObjectKey, Policy, Route, SwitchedMail, Thresholds, Timestamp};
 use crate::output::{self, Briefed, Briefing, Observed, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
 
 /// A refused output is tried again after so long: whoever is in the way may be gone, and not everything in the way is watched.
@@ -40,6 +40,8 @@ pub(super) struct RouteEntry {
     confirmed_for: Option<i64>,
     /// Whether every backend has been heard of at least once since this process began.
     is_observed: bool,
+    /// The transition that an agent has carried out, and when its first message was out.
+    first_delivery: Option<(i64, Timestamp)>,
     /// Whether any answer of a standby, even one that changes no verdict, may let it move.
     pub(super) awaits_confirmation: bool,
     refused: BTreeMap<OutputKey, Refusal>,
@@ -124,6 +126,34 @@ impl RouteEntry {
     /// The thresholds that judge its backends.
     pub(super) fn thresholds(&self) -> Thresholds {
         self.policy.as_ref().map(|policy| policy.thresholds).unwrap_or_default()
+    }
+
+    /// For how long after the latest failed delivery its agents' word that deliveries fail counts.
+    pub(super) fn cooldown(&self) -> Duration {
+        self.policy.as_ref().map_or_else(|| Policy::default().hold.cooldown, |policy| policy.hold.cooldown)
+    }
+
+    /// Whether it has outputs for agents.
+    pub(super) fn has_agents(&self) -> bool {
+        self.usable.as_ref().is_some_and(|route| !route.agents.is_empty())
+    }
+
+    /// The service accounts under which its agents run.
+    pub(super) fn agents_accounts(&self) -> BTreeSet<Arc<str>> {
+        let agents = self.usable.iter().flat_map(|route| &route.agents);
+        agents.map(|output| output.service_account.clone()).collect()
+    }
+
+    /// An agent has switched. Returns whether it tells of the latest transition's first delivery, and is the first to do so.
+    pub(super) fn note_first_delivery(&mut self, switched: &SwitchedMail) -> bool {
+        let (Some(id), Some(at)) = (switched.transition, switched.first_delivery_at) else { return false };
+        let last = self.status().and_then(|status| status.last_transition.as_ref());
+        let is_awaited = last.is_some_and(|last| last.id == id && last.first_delivery_at.is_none());
+        let is_first = self.first_delivery.is_none_or(|(known, _)| known != id);
+        if is_awaited && is_first {
+            self.first_delivery = Some((id, at));
+        }
+        is_awaited && is_first
     }
 
     /// Where its mail goes, as far as is persisted.
@@ -428,6 +458,7 @@ impl RouteEntry {
             thresholds: self.thresholds(),
             strategy: self.usable.as_ref().map(|route| route.strategy),
             recovery_time: self.policy.as_ref().and_then(|policy| policy.objectives.recovery_time),
+            first_delivery: self.first_delivery,
             backends: around.backends,
         };
         let status = drafting.status(decision, actuation, candidates);

@@ -116,6 +116,7 @@ fn transition_status(transition: &Transition, before: &MailRouteStatus) -> Trans
         first_evidence_at: transition.first_evidence_at.map(micro_time),
         decided_at: micro_time(transition.decided_at),
         applied_at: known.and_then(|known| known.applied_at.clone()),
+        first_delivery_at: known.and_then(|known| known.first_delivery_at.clone()),
     }
 }
 

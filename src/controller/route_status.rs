@@ -45,6 +45,8 @@ pub(super) struct Drafting<'a> {
     pub(super) strategy: Option<Strategy>,
     /// The policy's objective.
     pub(super) recovery_time: Option<Duration>,
+    /// The transition that an agent has carried out, and when its first message was out.
+    pub(super) first_delivery: Option<(i64, Timestamp)>,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
 }
 
@@ -78,13 +80,20 @@ impl Drafting<'_> {
         status
     }
 
-    /// Once every output leads where the latest transition says, it is applied.
+    /// Once every output leads where the latest transition says, it is applied; and an agent says when the first message was out on the new way.
     fn note_applied(&self, status: &mut MailRouteStatus, decided_now: Option<&Transition>, actuation: &Actuation) {
         if decided_now.is_none()
             && matches!(actuation, Actuation::Complete)
             && let Some(last) = status.history.first_mut().filter(|last| last.applied_at.is_none())
         {
             last.applied_at = Some(micro_time(self.now));
+        }
+        if let (Some((id, at)), Some(last)) = (self.first_delivery, status.history.first_mut())
+            && last.id == id
+            && last.first_delivery_at.is_none()
+        {
+            // By the agent's account of how long ago it was, which cannot be before the decision that it follows.
+            last.first_delivery_at = Some(micro_time(at.max(timestamp(&last.decided_at))));
         }
         status.last_transition = status.history.first().cloned();
     }

@@ -14,9 +14,10 @@ use super::metrics::Metrics;
 use super::step::Done;
 use super::world::{CaChange, Effects, World};
 use crate::clock::Clock;
-use crate::model::{ProbeReport, Timestamp};
+use crate::model::{AgentReport, ProbeReport, Timestamp};
 use crate::observers::{Hearing, Noticeboard};
 use crate::probe::Prober;
+use crate::reports::Directory;
 use crate::telemetry::Heartbeat;
 
 /// So many inputs are taken before anything is decided about them.
@@ -35,6 +36,10 @@ pub struct Connections {
     pub reports: mpsc::Receiver<ProbeReport>,
     /// What the other replicas say.
     pub hearings: mpsc::Receiver<Hearing>,
+    /// What agents say.
+    pub agent_reports: mpsc::Receiver<AgentReport>,
+    /// Where it stands who may report.
+    pub directory: Directory,
     /// Where this replica's own part is told.
     pub board: Noticeboard,
     /// Whether this replica leads, by term.
@@ -62,6 +67,8 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
         mut inputs,
         mut reports,
         mut hearings,
+        mut agent_reports,
+        directory,
         board,
         mut leading,
         applier,
@@ -73,13 +80,15 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
     } = connections;
     let mut steps: JoinSet<Done> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+    let mut agent_batch = Vec::with_capacity(BATCH);
     let mut term = *leading.borrow_and_update();
     world.take(clock.now(), Input::Leading(term.is_some()));
     loop {
         heartbeat.beat();
         let now = clock.now();
-        let Effects { steps: tasks, probes, cas, sightings, is_complete } = world.settle(now);
+        let Effects { steps: tasks, probes, cas, sightings, is_complete, admissions } = world.settle(now);
         board.note(sightings, is_complete);
+        directory.note(admissions);
         for change in probes {
             match change {
                 ProbeChange::Set(target) => prober.set(*target),
@@ -120,6 +129,15 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
             hearing = hearings.recv() => {
                 let Some(hearing) = hearing else { break };
                 world.take(clock.now(), Input::Observer(hearing));
+            }
+            count = agent_reports.recv_many(&mut agent_batch, BATCH) => {
+                if count == 0 {
+                    break;
+                }
+                let now = clock.now();
+                for report in agent_batch.drain(..) {
+                    world.take(now, Input::AgentReport(Box::new(report)));
+                }
             }
             count = reports.recv_many(&mut report_batch, BATCH) => {
                 if count == 0 {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observers::{Panel, Suspicion};
-use super::{Health, Judgement, News, Observation, Observer, Sighting, Verdict};
-use crate::model::{Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp};
+use super::{Deliveries, Health, Judgement, News, Observation, Observer, Sighting, Verdict};
+use crate::model::{Agent, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Word};
 
 /// Silence of a probe for three intervals, its timeout and this makes its judgement stale: a leader's change or a busy minute does not.
 const STALE_GRACE: Duration = Duration::from_secs(30);
@@ -17,6 +17,8 @@ const STALE_GRACE: Duration = Duration::from_secs(30);
 pub struct Evidence {
     judged: BTreeMap<Thresholds, Judged>,
     suspicion: Suspicion,
+    /// The same under all thresholds: the agents have thresholds of their own.
+    deliveries: Deliveries,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,13 @@ struct Judged {
     /// Kept only for backends with several addresses, to leave out of a Service those that fail while others work.
     addresses: BTreeMap<(Arc<str>, SocketAddr), Judgement>,
     panel: Panel,
+}
+
+/// What counts beside the probes, under all thresholds alike.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    suspicion: &'a Suspicion,
+    deliveries: Option<&'a Judgement>,
 }
 
 impl Evidence {
@@ -46,15 +55,17 @@ impl Evidence {
         self.judged.retain(|key, _| thresholds.contains(key));
         for key in thresholds {
             let judged = self.judged.entry(*key).or_default();
-            judged.change(&self.suspicion, now, |judged| judged.use_probes(probes, before.as_ref(), now));
+            let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+            judged.change(beside, now, |judged| judged.use_probes(probes, before.as_ref(), now));
         }
         true
     }
 
     /// Takes over what an earlier leader wrote down about a probe.
     pub fn adopt_probe(&mut self, probe: &str, earlier: &Judgement, now: Timestamp) {
+        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for judged in self.judged.values_mut() {
-            judged.change(&self.suspicion, now, |judged| {
+            judged.change(beside, now, |judged| {
                 if let Some(judgement) = judged.probes.get_mut(probe) {
                     judgement.adopt(earlier);
                 }
@@ -65,10 +76,11 @@ impl Evidence {
     /// Takes over the verdict that an earlier leader wrote down for a route with these thresholds, unless what is known of the probes says
     /// the same already. Among several observers it is what stands while their votes are equal.
     pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, now: Timestamp) {
+        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
-        let own = Sighting::of_probes(&judged.probes, now);
+        let own = judged.own(beside.deliveries, now);
         let is_same = own.is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
-        judged.change(&self.suspicion, now, |judged| {
+        judged.change(beside, now, |judged| {
             if !is_same {
                 judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier));
             }
@@ -78,6 +90,7 @@ impl Evidence {
 
     /// Forgets everything: the backend is another host now. Others must be heard again.
     pub fn reset(&mut self, now: Timestamp) {
+        self.deliveries = Deliveries::default();
         for judged in self.judged.values_mut() {
             judged.addresses.clear();
             judged.panel = Panel::default();
@@ -92,8 +105,9 @@ impl Evidence {
     /// Takes a round into account.
     pub fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> News {
         let mut news = News::Nothing;
+        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for (thresholds, judged) in &mut self.judged {
-            news = news.max(judged.change(&self.suspicion, now, |judged| judged.observe(thresholds, report, now)));
+            news = news.max(judged.change(beside, now, |judged| judged.observe(thresholds, report, now)));
             if judged.observe_addresses(thresholds, report) {
                 news = News::Turned;
             }
@@ -101,21 +115,56 @@ impl Evidence {
         news
     }
 
+    /// Notes what an agent says of its deliveries. Returns whether that turns the verdict about them.
+    pub fn hear_agent(&mut self, agent: &Agent, word: Word, cooldown: Duration, now: Timestamp) -> bool {
+        self.change_deliveries(now, |deliveries| deliveries.hear(agent, word, cooldown, now))
+    }
+
+    /// Brings the verdict about deliveries up to date. Returns whether it has turned.
+    pub fn settle_deliveries(&mut self, now: Timestamp) -> bool {
+        self.change_deliveries(now, |deliveries| deliveries.settle(now))
+    }
+
+    /// Takes over the verdict about deliveries that an earlier leader wrote down.
+    pub fn adopt_deliveries(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
+        self.change_deliveries(now, |deliveries| deliveries.adopt(earlier, cooldown, now));
+    }
+
+    /// The verdict about deliveries, if there is one.
+    pub fn deliveries(&self) -> Option<&Judgement> {
+        self.deliveries.judgement()
+    }
+
+    fn change_deliveries(&mut self, now: Timestamp, change: impl FnOnce(&mut Deliveries)) -> bool {
+        let before = self.deliveries.judgement().cloned();
+        change(&mut self.deliveries);
+        let after = self.deliveries.judgement();
+        if before.as_ref() == after {
+            return false;
+        }
+        for judged in self.judged.values_mut().filter(|judged| !judged.panel.is_alone()) {
+            judged.settle(Beside { suspicion: &self.suspicion, deliveries: before.as_ref() }, now);
+            judged.settled(Beside { suspicion: &self.suspicion, deliveries: after }, now);
+        }
+        true
+    }
+
     /// Notes what another observer says under these thresholds. Returns whether that is news. Nothing is noted for thresholds that are
     /// not tracked.
     pub fn hear(&mut self, observer: &Arc<str>, thresholds: Thresholds, sighting: Sighting, now: Timestamp) -> bool {
+        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
         if judged.panel.has_heard(observer, sighting) {
             return false;
         }
-        judged.change_voters(&self.suspicion, now, |judged| judged.panel.hear(observer, sighting));
+        judged.change_voters(beside, now, |judged| judged.panel.hear(observer, sighting));
         true
     }
 
     /// Forgets what another observer said. Returns whether it had said anything.
     pub fn forget_observer(&mut self, observer: &str, now: Timestamp) -> bool {
-        let suspicion = &self.suspicion;
-        let forget = |judged: &mut Judged| judged.change_voters(suspicion, now, |judged| judged.panel.forget(observer));
+        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let forget = |judged: &mut Judged| judged.change_voters(beside, now, |judged| judged.panel.forget(observer));
         self.judged.values_mut().fold(false, |known, judged| forget(judged) | known)
     }
 
@@ -125,9 +174,10 @@ impl Evidence {
         if suspicion == self.suspicion {
             return false;
         }
+        let deliveries = self.deliveries.judgement();
         for judged in self.judged.values_mut() {
-            judged.change_voters(&self.suspicion, now, |_| ());
-            judged.change_voters(&suspicion, now, |_| ());
+            judged.change_voters(Beside { suspicion: &self.suspicion, deliveries }, now, |_| ());
+            judged.change_voters(Beside { suspicion: &suspicion, deliveries }, now, |_| ());
         }
         self.suspicion = suspicion;
         true
@@ -145,26 +195,30 @@ impl Evidence {
 
     /// The verdict under these thresholds; `None` when they are not tracked.
     pub fn verdict(&self, thresholds: Thresholds, now: Timestamp) -> Option<Verdict> {
-        self.judged.get(&thresholds)?.verdict(&self.suspicion, now)
+        self.judged.get(&thresholds)?.verdict(self.beside(), now)
     }
 
     /// What this process alone would say under these thresholds: what it tells others.
     pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<Sighting> {
-        Sighting::of_probes(&self.judged.get(&thresholds)?.probes, now)
+        self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
+    }
+
+    fn beside(&self) -> Beside<'_> {
+        Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() }
     }
 
     /// The worst verdict under any thresholds in use, with what stands for each probe, stale or not.
     pub fn worst(&self, now: Timestamp) -> Option<(Verdict, &BTreeMap<Arc<str>, Judgement>)> {
         self.judged
             .values()
-            .filter_map(|judged| judged.verdict(&self.suspicion, now).map(|verdict| (verdict, &judged.probes)))
+            .filter_map(|judged| judged.verdict(self.beside(), now).map(|verdict| (verdict, &judged.probes)))
             .max_by_key(|(verdict, _)| verdict.health)
     }
 
-    /// When a verdict may change without any further input: when the next probe goes stale.
+    /// When a verdict may change without any further input: when the next probe goes stale, or an agent's word lapses.
     pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
         let probes = self.judged.values().flat_map(|judged| judged.probes.values());
-        probes.map(Judgement::stale_at).filter(|at| *at > now).min()
+        probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_change_at(now)).min()
     }
 
     /// Whether an address is known to fail although it is one of several.
@@ -207,22 +261,37 @@ impl Judged {
         changed
     }
 
+    /// What this process alone says.
+    fn own(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<Sighting> {
+        Sighting::of(&self.probes, deliveries, now)
+    }
+
     /// Changes what our own vote rests on.
-    fn change<T>(&mut self, suspicion: &Suspicion, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        if self.panel.is_alone() { change(self) } else { self.change_voters(suspicion, now, change) }
+    fn change<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        if self.panel.is_alone() { change(self) } else { self.change_voters(beside, now, change) }
     }
 
     /// Changes who votes, or how: what stood at the last moment before stands while votes are equal after it.
-    fn change_voters<T>(&mut self, suspicion: &Suspicion, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        if let Some(own) = Sighting::of_probes(&self.probes, now) {
-            self.panel.settle(own, suspicion, turned_at(own, now));
-        }
+    fn change_voters<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.settle(beside, now);
         let changed = change(self);
-        if let Some(own) = Sighting::of_probes(&self.probes, now) {
-            self.panel.settle(own, suspicion, now);
+        self.settled(beside, now);
+        changed
+    }
+
+    /// What the votes say before anything changes is what stands.
+    fn settle(&mut self, beside: Beside<'_>, now: Timestamp) {
+        if let Some(own) = self.own(beside.deliveries, now) {
+            self.panel.settle(own, beside.suspicion, turned_at(own, now));
+        }
+    }
+
+    /// And what they say after it.
+    fn settled(&mut self, beside: Beside<'_>, now: Timestamp) {
+        if let Some(own) = self.own(beside.deliveries, now) {
+            self.panel.settle(own, beside.suspicion, now);
             self.panel.leave_alone();
         }
-        changed
     }
 
     /// Takes a round into account at one of the probes.
@@ -233,10 +302,10 @@ impl Judged {
         if was_stale == judgement.is_stale(now) { news } else { News::Turned }
     }
 
-    fn verdict(&self, suspicion: &Suspicion, now: Timestamp) -> Option<Verdict> {
-        let own = Verdict::of_probes(&self.probes, now)?;
+    fn verdict(&self, beside: Beside<'_>, now: Timestamp) -> Option<Verdict> {
+        let own = Verdict::of(&self.probes, beside.deliveries, now)?;
         let turned_at = turned_at(own.sighting(), now);
-        Some(self.panel.merged(own, suspicion, turned_at))
+        Some(self.panel.merged(own, beside.suspicion, turned_at))
     }
 }
 

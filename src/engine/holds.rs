@@ -139,7 +139,7 @@ pub struct Timer {
 }
 
 /// The table of all timers.
-pub const TIMERS: [Timer; 12] = [
+pub const TIMERS: [Timer; 14] = [
     Timer { name: "cooldown", starts: "a transition is decided", ends: "`hold.cooldown` later" },
     Timer { name: "minimum stay", starts: "a backend begins to lead", ends: "`hold.minimumStay` later" },
     Timer {
@@ -183,6 +183,12 @@ pub const TIMERS: [Timer; 12] = [
         name: "staleness",
         starts: "a probe's latest conclusive result",
         ends: "three intervals, one timeout and 30 s later",
+    },
+    Timer { name: "an agent's opinion", starts: "the agent reports", ends: "30 s later" },
+    Timer {
+        name: "deliveries",
+        starts: "the latest delivery that an agent reports as failed",
+        ends: "`hold.cooldown` later, after 30 s at least; or when most agents say that deliveries succeed",
     },
 ];
 

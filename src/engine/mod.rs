@@ -9,6 +9,7 @@
 
 mod candidate;
 mod decision;
+mod deliveries;
 mod departure;
 #[cfg(test)]
 mod docs_tests;
@@ -32,6 +33,7 @@ mod window;
 
 pub use candidate::{Candidate, Capacity, Exclusion, Standing};
 pub use decision::{Announcement, Decision, Situation, decide};
+pub use deliveries::{DELIVERIES, Deliveries, OPINION_HOLDS};
 pub use evidence::Evidence;
 pub use explanation::{Explanation, Prospect, Reason};
 pub use fleet::{Fleet, suspects};

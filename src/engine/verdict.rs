@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Agreement, Health, Judgement, Sighting};
+use super::{Agreement, DELIVERIES, Health, Judgement, Sighting};
 use crate::model::{EvidenceClass, Timestamp};
 
 /// The verdict about a backend, over all its probes and all who observe it.
@@ -29,10 +29,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// What the probes of this process say together; `None` when there are none.
-    pub(super) fn of_probes(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
-        let telling = Said::telling(probes, now)?;
-        let confirmations = probes.values().map(|judgement| judgement.confirmed_at);
+    /// What the probes of this process and the deliveries that it was told of say together; `None` when there are no probes.
+    pub(super) fn of(
+        probes: &BTreeMap<Arc<str>, Judgement>,
+        deliveries: Option<&Judgement>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let telling = Said::telling(probes, deliveries, now)?;
+        let failed = deliveries.filter(|judgement| judgement.health == Health::Unhealthy);
+        let confirmations = probes.values().chain(failed).map(|judgement| judgement.confirmed_at);
         Some(Self {
             health: telling.health,
             since: telling.since,
@@ -53,9 +58,13 @@ impl Verdict {
 }
 
 impl Sighting {
-    /// What the probes of this process say together, as others are told of it; `None` when there are none.
-    pub(super) fn of_probes(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
-        let telling = Said::telling(probes, now)?;
+    /// The same, as others are told of it.
+    pub(super) fn of(
+        probes: &BTreeMap<Arc<str>, Judgement>,
+        deliveries: Option<&Judgement>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let telling = Said::telling(probes, deliveries, now)?;
         Some(Self {
             health: telling.health,
             since: telling.since,
@@ -75,10 +84,16 @@ struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// What the probe says that tells most about the backend.
-    fn telling(probes: &'a BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Self> {
+    /// What the probe says that tells most about the backend; or the deliveries, if they tell more.
+    fn telling(
+        probes: &'a BTreeMap<Arc<str>, Judgement>,
+        deliveries: Option<&'a Judgement>,
+        now: Timestamp,
+    ) -> Option<Self> {
         let said = probes.iter().map(|(name, judgement)| Self::by(name, judgement, now));
-        said.reduce(|telling, said| if said.tells_more_than(&telling) { said } else { telling })
+        let most = |telling: Self, said: Self| if said.tells_more_than(&telling) { said } else { telling };
+        let telling = said.reduce(most)?;
+        Some(deliveries.map(|judgement| Self::by(DELIVERIES, judgement, now)).into_iter().fold(telling, most))
     }
 
     fn by(probe: &'a str, judgement: &'a Judgement, now: Timestamp) -> Self {

@@ -5,6 +5,7 @@
 //! (`tests/architecture.rs` checks it).
 
 mod backend;
+mod deliveries;
 mod evidence;
 mod key;
 mod policy;
@@ -15,6 +16,7 @@ mod window;
 pub use backend::{
     Backend, Depth, Destination, Limits, Location, Probe, ServicePort, SmtpHost, Tls, TlsMode, TrustAnchors, WarmUp,
 };
+pub use deliveries::{Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Word};
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
 pub use key::{ObjectKey, ProbeKey};
 pub use policy::{

@@ -18,7 +18,8 @@ use super::liveness::{Liveness, Version};
 use super::metrics::Standing;
 use super::report::Report;
 use super::sweep::sweep;
-use super::{Hearing, Metrics, REPORT_ANNOTATION, Settings, name};
+use super::{ENDPOINT_ANNOTATION, Hearing, Metrics, REPORT_ANNOTATION, Settings, endpoint, name};
+use crate::agent::document::OperatorEndpoint;
 use crate::kubernetes::Backoff;
 use crate::leader::Leadership;
 use crate::watch::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, Problem, RECOVERED_AFTER, WATCH_SECONDS};
@@ -38,6 +39,8 @@ pub(super) struct Ear {
     lease_name: String,
     liveness: Liveness,
     voices: BTreeMap<Arc<str>, Voice>,
+    /// Where they take reports.
+    endpoints: BTreeMap<Arc<str>, OperatorEndpoint>,
     /// Until when the first list is waited for; `None` once it is here, or was given up.
     list_expected_by: Option<Instant>,
     metrics: Metrics,
@@ -50,6 +53,7 @@ impl Ear {
             lease_name: settings.lease_name.clone(),
             liveness: Liveness::default(),
             voices: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             list_expected_by: Some(now + settings.lease_duration),
             metrics,
         }
@@ -74,7 +78,7 @@ impl Ear {
                 }
             }
             Event::Delete(lease) => {
-                let name = lease.name_any();
+                let name: Arc<str> = lease.name_any().into();
                 self.liveness.gone(&name);
                 self.forget(&name, out);
             }
@@ -104,6 +108,8 @@ impl Ear {
                 let identity = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
                 // Otherwise one replica could have several voices.
                 let is_its_own = !identity.is_empty() && *name == *name::of_observer(&self.lease_name, identity);
+                let endpoint = lease.annotations().get(ENDPOINT_ANNOTATION).filter(|_| is_its_own);
+                self.note_endpoint(&name, endpoint.and_then(|text| endpoint::parse(text)), out);
                 let text = lease.annotations().get(REPORT_ANNOTATION).map_or("", String::as_str);
                 self.listen(
                     name,
@@ -112,6 +118,17 @@ impl Ear {
                 );
             }
         }
+    }
+
+    fn note_endpoint(&mut self, name: &Arc<str>, endpoint: Option<OperatorEndpoint>, out: &mut Vec<Hearing>) {
+        if self.endpoints.get(name) == endpoint.as_ref() {
+            return;
+        }
+        match &endpoint {
+            Some(endpoint) => self.endpoints.insert(name.clone(), endpoint.clone()),
+            None => self.endpoints.remove(name),
+        };
+        out.push(Hearing::TakesReports { observer: name.clone(), endpoint });
     }
 
     /// An observer that is alive says this.
@@ -162,7 +179,8 @@ impl Ear {
         }
     }
 
-    fn forget(&mut self, name: &str, out: &mut Vec<Hearing>) {
+    fn forget(&mut self, name: &Arc<str>, out: &mut Vec<Hearing>) {
+        self.note_endpoint(name, None, out);
         if let Some((name, voice)) = self.voices.remove_entry(name) {
             tracing::debug!(lease = &*name, was = voice.standing.as_str(), "an observer is gone");
             if voice.standing == Standing::Heard {

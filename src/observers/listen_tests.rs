@@ -16,6 +16,7 @@ fn settings() -> Settings {
         lease_name: "mail".to_owned(),
         identity: "a".to_owned(),
         lease_duration: LASTS,
+        reports: None,
     }
 }
 
@@ -81,6 +82,10 @@ fn words(hearings: &[Hearing]) -> String {
             Hearing::Heard { observer, sightings } => {
                 let names: Vec<_> = sightings.keys().map(|key| key.name.to_string()).collect();
                 format!("{}({})", short(observer), names.join(","))
+            }
+            Hearing::TakesReports { observer, endpoint } => {
+                let address = endpoint.as_ref().map_or("nowhere", |endpoint| &endpoint.address);
+                format!("{} at {address}", short(observer))
             }
             Hearing::Lost { observer } => format!("-{}", short(observer)),
         }
@@ -185,4 +190,32 @@ fn more_observers_than_are_kept_are_ignored() {
     }
     assert_eq!(heard.count("heard"), 64);
     assert_eq!(heard.ear.voices.len(), 64);
+}
+
+#[test]
+fn where_reports_are_taken_holds_as_long_as_there_is_the_lease() {
+    let mut heard = Heard::new();
+    let taking = |version, address: Option<&str>| {
+        let mut lease = lease("b", version, "");
+        if let (Ok(lease), Some(address)) = (&mut lease.0, address) {
+            let endpoint = json!({"address": address, "certificateSha256": "0a".repeat(32)});
+            let annotations = lease.metadata.annotations.get_or_insert_default();
+            annotations.insert(ENDPOINT_ANNOTATION.to_owned(), endpoint.to_string());
+        }
+        lease
+    };
+    let at = |address| Some(address).filter(|address: &&str| !address.is_empty());
+    heard.take(Duration::ZERO, Event::Init);
+    // It does not count, for it says nothing of backends.
+    assert_eq!(heard.take(Duration::ZERO, Event::InitApply(taking(1, at("192.0.2.1:8443")))), "b at 192.0.2.1:8443");
+    assert_eq!(heard.take(Duration::ZERO, Event::InitDone), "listed");
+    assert_eq!(heard.take(LASTS / 2, Event::Apply(taking(2, at("192.0.2.1:8443")))), "", "a renewal is no news");
+    assert_eq!(heard.wake(9 * LASTS).0, "", "nor is its silence");
+    assert_eq!(heard.take(9 * LASTS, Event::Apply(taking(3, at("192.0.2.9:8443")))), "b at 192.0.2.9:8443");
+    assert_eq!(heard.take(9 * LASTS, Event::Apply(taking(4, at("localhost:8443")))), "b at nowhere");
+    assert_eq!(heard.take(9 * LASTS, Event::Apply(taking(5, at("192.0.2.9:8443")))), "b at 192.0.2.9:8443");
+    assert_eq!(heard.take(9 * LASTS, Event::Delete(taking(5, None))), "b at nowhere");
+    assert_eq!(heard.take(9 * LASTS, Event::Apply(taking(6, at("192.0.2.9:8443")))), "b at 192.0.2.9:8443");
+    heard.take(9 * LASTS, Event::Init);
+    assert_eq!(heard.take(9 * LASTS, Event::InitDone), "b at nowhere", "it has vanished");
 }

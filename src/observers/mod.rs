@@ -9,12 +9,15 @@
 //!   monotonic clock (`liveness`). `renewTime` and the times in a report are for people and are never compared with a clock here.
 //! - Who has not yet observed every backend once, sees more failures than a report may hold, or writes what cannot be read, does not count.
 //! - A change is written at once, further ones a pause later (`publish`); a report is as large as [`report::MAX_BYTES`] at most.
+//! - The Lease also says where its replica takes reports of agents ([`ENDPOINT_ANNOTATION`]); that holds as long as there is the Lease, so that a replica
+//!   that is slow for a moment leaves no agent's document.
 //! - The leader deletes Leases of observers that have not changed for many lease durations: a replica that crashed cannot delete its own.
 //!
 //! This module never decides: what counts how is the engine's. It never touches a Lease that is not of this installation's observers, and
 //! never repeats what it heard from another replica: a report says what its writer saw with its own probes.
 
 mod board;
+mod endpoint;
 mod listen;
 mod liveness;
 mod metrics;
@@ -31,6 +34,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::document::OperatorEndpoint;
 use crate::clock::Clock;
 use crate::leader::Leadership;
 pub use board::{Change, Noticeboard};
@@ -43,6 +47,8 @@ pub const OBSERVER_LABEL: &str = "mailfailover.io/observer";
 pub const LEASE_LABEL: &str = "mailfailover.io/lease";
 /// What an observer sees, as JSON.
 pub const REPORT_ANNOTATION: &str = "mailfailover.io/sightings";
+/// Where an observer takes reports of agents, as JSON: `address` and `certificateSha256`.
+pub const ENDPOINT_ANNOTATION: &str = "mailfailover.io/reports";
 
 /// Whose reports, where, and for how long they hold.
 #[derive(Clone, Debug)]
@@ -55,6 +61,8 @@ pub struct Settings {
     pub identity: String,
     /// An observer whose Lease was not changed for so long is taken for dead. It renews it three times as often.
     pub lease_duration: Duration,
+    /// Where this replica takes reports of agents, if the others are to tell them.
+    pub reports: Option<OperatorEndpoint>,
 }
 
 impl Settings {
@@ -81,6 +89,13 @@ pub enum Hearing {
         observer: Arc<str>,
         /// Whatever it does not see healthy.
         sightings: Arc<Sightings>,
+    },
+    /// An observer's Lease says where that replica takes reports of agents, or says so no more; it need not count for that.
+    TakesReports {
+        /// The name of its Lease.
+        observer: Arc<str>,
+        /// `None` when it takes none, or its Lease is gone.
+        endpoint: Option<OperatorEndpoint>,
     },
     /// An observer does not count any more.
     Lost {

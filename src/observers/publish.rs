@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::board::Noticeboard;
 use super::metrics::Outcome;
 use super::report::Extent;
-use super::{LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
+use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
 use crate::clock::Clock;
 use crate::controller::time::micro_time;
 use crate::kubernetes::{Backoff, describe, jittered};
@@ -185,7 +185,7 @@ impl Publisher {
                     ]
                     .into(),
                 ),
-                annotations: Some([(REPORT_ANNOTATION.to_owned(), text)].into()),
+                annotations: Some(self.endpoint().into_iter().chain([(REPORT_ANNOTATION.to_owned(), text)]).collect()),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -196,6 +196,12 @@ impl Publisher {
                 ..LeaseSpec::default()
             }),
         }
+    }
+
+    /// Where this replica takes reports, as an annotation.
+    fn endpoint(&self) -> Option<(String, String)> {
+        let text = serde_json::to_string(self.settings.reports.as_ref()?).ok()?;
+        Some((ENDPOINT_ANNOTATION.to_owned(), text))
     }
 
     async fn withdraw(&self) {

@@ -12,6 +12,7 @@ use tower::{BoxError, service_fn};
 use super::super::report::tests::{key, verdicts};
 use super::super::{Change, Verdicts};
 use super::*;
+use crate::agent::document::OperatorEndpoint;
 use crate::engine::Health;
 
 /// How the API server answers.
@@ -61,6 +62,10 @@ impl Running {
             lease_name: "mail".to_owned(),
             identity: "a".to_owned(),
             lease_duration: Duration::from_secs(15),
+            reports: Some(OperatorEndpoint {
+                address: "192.0.2.1:8443".to_owned(),
+                certificate_sha256: "0a".repeat(32),
+            }),
         };
         let (board, shutdown) = (Noticeboard::default(), CancellationToken::new());
         let task = tokio::spawn(run(
@@ -96,6 +101,8 @@ async fn a_replica_says_at_once_that_it_is_here_and_then_three_times_in_a_lease_
     let lease = running.requests.lock().expect("not poisoned")[0].2.clone();
     assert_eq!(lease["metadata"]["labels"], json!({OBSERVER_LABEL: "true", LEASE_LABEL: "mail"}));
     assert_eq!((&lease["spec"]["holderIdentity"], &lease["spec"]["leaseDurationSeconds"]), (&json!("a"), &json!(15)));
+    let endpoint = json!({"address": "192.0.2.1:8443", "certificateSha256": "0a".repeat(32)}).to_string();
+    assert_eq!(lease["metadata"]["annotations"][ENDPOINT_ANNOTATION], json!(endpoint));
     let requests = running.since(begun);
     assert_eq!(requests[0].2, r#"{"complete":false}"#);
     assert!(requests[0].0 < Duration::from_millis(1), "{requests:?}");

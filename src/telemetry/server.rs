@@ -4,37 +4,24 @@
 //! or hold a connection and do nothing. Probes of the kubelet open a connection each time anyway.
 
 use std::fmt::Write as _;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::{fmt, io};
 
 use axum::Router;
 use axum::extract;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{Heartbeat, Readiness};
+use crate::http::Listener;
 
-/// How many connections are served at a time; more wait in the kernel's queue until one ends, at most [`CONNECTION_DEADLINE`].
+/// How many connections are served at a time.
 const CONNECTIONS: usize = 64;
-/// How long a client may take to send the head of its request.
-const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a connection may last.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
-/// How long to wait after the kernel could not give out a connection: too many open files, most likely.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the server tells.
 #[derive(Clone, Debug)]
@@ -46,87 +33,40 @@ pub struct State {
 }
 
 /// A server that listens already and serves nothing yet.
-#[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
-    delayed: Counter,
-    cut: Counter,
+pub struct Server(Listener);
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(&self.0.local_addr().ok()).finish()
+    }
 }
 
 impl Server {
     /// Listens on this address.
     pub async fn bind(address: SocketAddr, registry: &mut Registry) -> io::Result<Self> {
-        let server =
-            Self { listener: TcpListener::bind(address).await?, delayed: Counter::default(), cut: Counter::default() };
+        let listener = Listener::bind("telemetry", address, CONNECTIONS).await?;
         registry.register(
             "mail_failover_http_connections_delayed",
             "Connections to the telemetry server that had to wait because too many were open",
-            server.delayed.clone(),
+            listener.delayed.clone(),
         );
         registry.register(
             "mail_failover_http_connections_cut",
             "Connections to the telemetry server that were closed at their deadline",
-            server.cut.clone(),
+            listener.cut.clone(),
         );
-        Ok(server)
+        Ok(Self(listener))
     }
 
     /// The address it listens on; the port is the real one where 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.0.local_addr()
     }
 
     /// Serves until `shutdown`, then lets what is under way come to its end.
     pub async fn serve(self, registry: Registry, state: State, shutdown: CancellationToken) {
-        let app = app(Arc::new(registry), state);
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
-        let connections = TaskTracker::new();
-        let accept = async {
-            loop {
-                if permits.available_permits() == 0 {
-                    self.delayed.inc();
-                }
-                let Ok(permit) = permits.clone().acquire_owned().await else { return };
-                match self.listener.accept().await {
-                    Ok((stream, _peer)) => {
-                        let (app, cut) = (app.clone(), self.cut.clone());
-                        connections.spawn(async move {
-                            if tokio::time::timeout(CONNECTION_DEADLINE, connection(stream, app)).await.unwrap_or(true)
-                            {
-                                cut.inc();
-                            }
-                            drop(permit);
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection to the telemetry server");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = accept => {}
-        }
-        connections.close();
-        connections.wait().await;
+        self.0.serve(app(Arc::new(registry), state), shutdown).await;
     }
-}
-
-/// Serves one request. Returns whether the client used up its time for the head of the request.
-async fn connection(stream: TcpStream, app: Router) -> bool {
-    let served = http1::Builder::new()
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
-        .await;
-    served.is_err_and(|error| {
-        tracing::debug!(%error, "a connection to the telemetry server failed");
-        error.is_timeout()
-    })
 }
 
 fn app(registry: Arc<Registry>, state: State) -> Router {
@@ -170,9 +110,13 @@ fn metrics(registry: &Registry) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
+    use crate::http::CONNECTION_DEADLINE;
 
     struct Running {
         address: SocketAddr,

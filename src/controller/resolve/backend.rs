@@ -7,6 +7,7 @@ use super::{
     duration, number, port_number, port_text,
 };
 use crate::api;
+use crate::engine::DELIVERIES;
 use crate::model::{
     Backend, Depth, Destination, Limits, Location, ObjectKey, Probe, SmtpHost, Timestamp, Tls, TlsMode, TrustAnchors,
     WarmUp,
@@ -149,6 +150,10 @@ fn probes(specs: Option<&[api::ProbeSpec]>, mode: TlsMode) -> Result<Vec<Probe>,
             let field = "spec.probes[].name";
             if !names.insert(name.as_str()) {
                 return Err(Rejection::new("InvalidSpec", field, &format!("{name} is not unique")));
+            }
+            if name == DELIVERIES {
+                let message = format!("{DELIVERIES} is the name of what agents say of real mail; choose another");
+                return Err(Rejection::new("InvalidSpec", field, &message));
             }
             Ok(Probe {
                 name: name.as_str().into(),

@@ -2,6 +2,9 @@
 
 mod agenda;
 #[cfg(test)]
+mod agent_documents_tests;
+mod agents;
+#[cfg(test)]
 mod agents_tests;
 mod objects;
 mod others;
@@ -17,9 +20,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use agenda::Agenda;
+use agents::Agents;
 use kube::{Resource, ResourceExt};
 use others::Others;
 
+use crate::agent::document::OperatorEndpoint;
 use crate::api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::backend::{self, BackendEntry, ProbeChange};
 use crate::controller::backoff::Backoff;
@@ -32,9 +37,11 @@ use crate::controller::references::{Reference, References};
 use crate::controller::resolve::CaKey;
 use crate::controller::route::{Next, RouteEntry, Surroundings};
 use crate::controller::step::{Step, Subject, SubjectKind, Task};
+use crate::engine::DELIVERIES;
 use crate::model::{ObjectKey, ProbeReport, Timestamp};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
+use crate::reports;
 
 /// So many steps may be under way at once; a part of them is kept for routes, which must not wait behind ten thousand backends.
 const MAX_STEPS: usize = 48;
@@ -47,6 +54,8 @@ pub struct Settings {
     pub instance: String,
     /// The cluster's DNS domain: `cluster.local`.
     pub cluster_domain: String,
+    /// Where this replica takes reports of agents, if they are to know.
+    pub reports: Option<OperatorEndpoint>,
 }
 
 /// What is to be done outside.
@@ -62,6 +71,8 @@ pub struct Effects {
     pub sightings: Vec<observers::Change>,
     /// Whether this replica has observed every backend once: before that the others do not count on it.
     pub is_complete: bool,
+    /// Who may report on which route from now on.
+    pub admissions: Vec<reports::Change>,
 }
 
 /// Which CA's certificates are needed.
@@ -106,6 +117,7 @@ pub struct World {
     observed: Observed,
     agenda: Agenda,
     others: Others,
+    agents: Agents,
     /// Objects that cannot be read and about which people have been told: the object's version counts, not ours.
     told: BTreeMap<Subject, (String, i64, String)>,
     pending: Effects,
@@ -114,6 +126,7 @@ pub struct World {
 impl World {
     /// A world in which nothing is known.
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
+        let agents = Agents::new(settings.reports.clone());
         Self {
             facts: Facts::new(&settings.cluster_domain),
             settings,
@@ -129,6 +142,7 @@ impl World {
             observed: Observed::default(),
             agenda: Agenda::default(),
             others: Others::default(),
+            agents,
             told: BTreeMap::new(),
             pending: Effects::default(),
         }
@@ -155,6 +169,7 @@ impl World {
             Input::ConfigMap(change) => self.take_config_map(change),
             Input::Synced(source) => self.take_synced(now, source),
             Input::Report(report) => self.take_report(now, &report),
+            Input::AgentReport(report) => self.take_agent_report(now, &report),
             Input::Observer(hearing) => self.take_hearing(now, hearing),
             Input::Ca(key, answer) => {
                 let reference = Reference::Ca(key.clone());
@@ -241,7 +256,7 @@ impl World {
                         backends: &self.backends,
                         observed: &self.observed,
                         is_storm: self.others.is_storm(),
-                        operators: &[],
+                        operators: self.agents.operators(),
                         rival: &|key| self.rival(&subject.key, &age, key),
                     },
                 );
@@ -284,9 +299,15 @@ impl World {
         let Some(entry) = self.backends.get_mut(key) else { return };
         self.others.mark(key);
         let status = entry.object.as_ref().and_then(Known::readable).and_then(|object| object.status.clone());
+        let users = self.references.users(&Reference::Backend(key.clone()));
+        let cooldown = users.filter_map(|user| Some(self.routes.get(&user.key)?.cooldown())).max().unwrap_or_default();
         for probe in status.iter().flat_map(|status| &status.probes) {
-            if let Some(judgement) = backend::persisted_probe(probe) {
-                entry.evidence.adopt_probe(&probe.name, &judgement, now);
+            match backend::persisted_probe(probe) {
+                Some(judgement) if probe.name == DELIVERIES => {
+                    entry.evidence.adopt_deliveries(&judgement, cooldown, now);
+                }
+                Some(judgement) => entry.evidence.adopt_probe(&probe.name, &judgement, now),
+                None => {}
             }
         }
         for user in self.references.users(&Reference::Backend(key.clone())) {

@@ -173,6 +173,7 @@ impl World {
     pub(super) fn take_hearing(&mut self, now: Timestamp, hearing: Hearing) {
         match hearing {
             Hearing::Listed => self.others.is_listed = true,
+            Hearing::TakesReports { observer, endpoint } => self.take_endpoint(observer, endpoint),
             Hearing::Heard { observer, sightings } => {
                 if let Some(voice) = self.others.voices.get_mut(&observer) {
                     let changed = voice.turn(sightings, now, |key| self.backends.contains_key(key));
@@ -220,6 +221,7 @@ impl World {
             thresholds.iter().map(|(of, _)| entry.evidence.verdict(*of, now)).collect::<Vec<_>>()
         };
         let before = verdicts(entry);
+        entry.evidence.settle_deliveries(now);
         entry.evidence.suspect(&self.others.suspects, now);
         for (observer, voice) in &self.others.voices {
             for (of, text) in &thresholds {

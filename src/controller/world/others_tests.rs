@@ -152,7 +152,8 @@ fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
 #[test]
 fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let mut stage = Stage::new();
-    let settings = Settings { instance: "standby".to_owned(), cluster_domain: "cluster.local".to_owned() };
+    let settings =
+        Settings { instance: "standby".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
     stage.world = World::new(settings, Metrics::new(&mut Registry::default()));
     for (kind, object) in quickstart() {
         stage.store.create(kind, object);
@@ -207,7 +208,7 @@ fn of_a_spec_that_cannot_be_read_nothing_is_told_but_that_and_of_what_is_gone_no
 #[test]
 fn nothing_is_decided_before_the_others_were_listened_to() {
     let mut stage = Stage::new();
-    let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned() };
+    let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
     stage.world = World::new(settings, Metrics::new(&mut Registry::default()));
     stage.world.take(stage.now, Input::Leading(true));
     for (kind, object) in quickstart() {

@@ -132,7 +132,9 @@ impl World {
 
     fn route_deleted(&mut self, now: Timestamp, key: &ObjectKey) {
         let subject = subject(SubjectKind::Route, key);
+        let mut backends = vec![];
         if let Some(entry) = self.routes.remove(key) {
+            backends.extend(entry.usable.iter().flat_map(|route| &route.backends).map(|member| member.name.clone()));
             self.set_claims(key, &entry.claims(key), &[]);
             if let Some(known) = &entry.object {
                 self.routes_by_uid.remove(known.uid());
@@ -140,7 +142,9 @@ impl World {
         }
         self.agenda.clear_timer(&subject);
         self.told.remove(&subject);
-        self.metrics.forget_route(key);
+        self.agents.forget_route(key);
+        self.admit_agents(key);
+        self.metrics.forget_route(key, backends.into_iter());
         for reference in self.set_references(&subject, BTreeSet::new()) {
             self.route_reference_changed(now, &reference);
         }
@@ -160,6 +164,7 @@ impl World {
             backends.chain(policy).collect::<BTreeSet<_>>()
         });
         self.set_claims(key, &claimed_before, &claims);
+        self.admit_agents(key);
         let changed = references.map(|references| self.set_references(&subject, references)).unwrap_or_default();
         self.refresh_policy_of(now, key);
         for reference in changed {

@@ -21,6 +21,7 @@ use crate::model::{
 use crate::observers::{Hearing, Noticeboard};
 use crate::output::{Output, OutputKind, Write, route_uid};
 use crate::probe::Target;
+use crate::reports::Directory;
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
@@ -237,6 +238,8 @@ pub(super) struct Stage {
     pub(super) deaths: usize,
     /// What the other replicas are told.
     pub(super) board: Noticeboard,
+    /// Who may report.
+    pub(super) directory: Directory,
     /// The watch shows what a write has changed before the write is answered.
     pub(super) is_echo_first: bool,
 }
@@ -252,7 +255,7 @@ pub(super) fn world() -> World {
 }
 
 pub(super) fn world_with(registry: &mut Registry) -> World {
-    let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned() };
+    let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
     let mut world = World::new(settings, Metrics::new(registry));
     world.take(Timestamp::default(), Input::Leading(true));
     world.take(Timestamp::default(), Input::Observer(Hearing::Listed));
@@ -270,6 +273,7 @@ impl Stage {
             answers: BTreeMap::new(),
             deaths: 0,
             board: Noticeboard::default(),
+            directory: Directory::default(),
             is_echo_first: false,
         }
     }
@@ -326,6 +330,7 @@ impl Stage {
     pub(super) fn restart(&mut self) {
         self.world = world();
         self.board = Noticeboard::default();
+        self.directory = Directory::default();
         self.store.dies_at = None;
         self.store.writer_is_dead = false;
         self.seen.clear();
@@ -346,8 +351,9 @@ impl Stage {
 
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
-            let Effects { steps, probes, cas: _, sightings, is_complete } = self.world.settle(self.now);
+            let Effects { steps, probes, cas: _, sightings, is_complete, admissions } = self.world.settle(self.now);
             self.board.note(sightings, is_complete);
+            self.directory.note(admissions);
             self.set_probes(probes);
             if steps.is_empty() {
                 return;

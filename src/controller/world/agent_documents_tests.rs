@@ -1,0 +1,168 @@
+//! What the agents of a route are told, in virtual time.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+
+use super::testing::*;
+use crate::agent::routing::{Routing, parse};
+use crate::model::EvidenceClass;
+
+/// The quickstart with credentials and an output for agents.
+fn with_agents() -> Vec<(&'static str, Value)> {
+    let mut objects = quickstart();
+    objects[1].1["spec"]["smtp"]["auth"] = json!({"secretRef": {"name": "primary-login"}, "allowPlaintext": true});
+    objects[0].1["spec"]["reflex"] = json!({"consecutive": 4, "lasting": "2s"});
+    objects[3].1["spec"]["outputs"].as_array_mut().unwrap().push(json!({"agent": {"configMap": "mail-agent"}}));
+    objects
+}
+
+fn document(stage: &Stage) -> String {
+    let config_map: ConfigMap = stage.store.get("ConfigMap", "mail-agent").unwrap();
+    config_map.data.unwrap().remove("agent.json").unwrap()
+}
+
+/// Name, share and whether an agent may go there by itself.
+fn told(stage: &Stage) -> Vec<(Arc<str>, u8, bool)> {
+    let backends = parse(&document(stage)).unwrap().backends;
+    backends.into_iter().map(|backend| (backend.name, backend.percent, backend.standby)).collect()
+}
+
+fn backends(expected: &[(&str, u8, bool)]) -> Vec<(Arc<str>, u8, bool)> {
+    expected.iter().map(|(name, percent, is_standby)| (Arc::from(*name), *percent, *is_standby)).collect()
+}
+
+fn condition_message(stage: &Stage, type_: &str) -> String {
+    let conditions = stage.store.route("orders").conditions;
+    conditions.into_iter().find(|condition| condition.type_ == type_).map(|found| found.message).unwrap_or_default()
+}
+
+#[test]
+fn agents_are_told_where_mail_goes_and_who_could_take_over() {
+    let mut stage = Stage::with(&with_agents());
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
+    let Routing { route, transition, summary, reflex, backends: first, .. } = parse(&document(&stage)).unwrap();
+    assert_eq!((&*route, transition, &*summary), ("shop/orders", 0, ""));
+    assert_eq!((reflex.consecutive, reflex.lasting.as_secs(), reflex.cooldown.as_secs()), (4, 2, 20));
+    assert_eq!(first[0].secret.as_deref(), Some("primary-login"));
+
+    // Who could take over changes without a decision.
+    stage.answer("standby", EvidenceClass::NoAnswer);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, false)]));
+    assert_eq!(parse(&document(&stage)).unwrap().transition, 0);
+    stage.answer("standby", EvidenceClass::Ok);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
+
+    stage.answer("primary", EvidenceClass::AccountPaused);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 0, false), ("standby", 100, true)]));
+    let Routing { transition, summary, .. } = parse(&document(&stage)).unwrap();
+    assert_eq!((transition, &*summary), (1, "Failover primary → standby: AccountPaused"));
+    assert_eq!(stage.condition("OutputsApplied").0, "True");
+
+    let writes = stage.store.writes;
+    stage.run(600.0);
+    assert_eq!(stage.store.writes, writes, "{:?}", &stage.store.log[writes..]);
+}
+
+#[test]
+fn an_agent_goes_nowhere_by_itself_while_a_person_holds_the_mail() {
+    let request = |json: Value| json!({"mailfailover.io/request": json.to_string()});
+    let forced = json!({"id": "3", "action": "Switch", "to": "primary", "force": true});
+    for (held, is_standby) in [
+        (json!({"id": "1", "action": "Pause"}), false),
+        (forced, false),
+        (json!({"id": "2", "action": "Switch", "to": "primary"}), true),
+    ] {
+        let mut stage = Stage::with(&with_agents());
+        stage.run(5.0);
+        stage.edit("MailRoute", "orders", |object| object["metadata"]["annotations"] = request(held.clone()));
+        stage.run(5.0);
+        assert_eq!(
+            told(&stage),
+            backends(&[("primary", 100, is_standby), ("standby", 0, is_standby)]),
+            "{held}: {:?}",
+            stage.store.route("orders").request
+        );
+    }
+}
+
+#[test]
+fn suspended_and_excluded_backends_are_no_standby() {
+    for (place, value) in [("suspended", json!(true)), ("senderDomains", json!([{"domain": "other.example"}]))] {
+        let mut objects = with_agents();
+        objects[2].1["spec"][place] = value;
+        objects[3].1["spec"]["senderDomains"] = json!(["shop.example"]);
+        let mut stage = Stage::with(&objects);
+        stage.run(5.0);
+        assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, false)]), "{place}");
+    }
+}
+
+#[test]
+fn backends_that_agents_cannot_tell_apart_are_said_so_and_mail_follows_the_decision_all_the_same() {
+    let mut objects = with_agents();
+    objects[2].1["spec"]["smtp"]["host"] = json!("192.0.2.1");
+    let mut stage = Stage::with(&objects);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true)]));
+    assert_eq!(stage.condition("OutputsApplied"), ("False".to_owned(), "NextHopShared".to_owned()));
+    let message = condition_message(&stage, "OutputsApplied");
+    assert!(message.starts_with("spec.backends[].name: primary and standby are both [192.0.2.1]:25"), "{message}");
+    assert_eq!(stage.store.leads_to("mail-ipv4"), ["192.0.2.1"], "the other outputs go on");
+    stage.answer("primary", EvidenceClass::AccountPaused);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("standby", 100, true)]));
+    stage.edit("SendingBackend", "standby", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.2"));
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 0, false), ("standby", 100, true)]));
+    assert_eq!(stage.condition("OutputsApplied").0, "True");
+}
+
+#[test]
+fn the_config_map_of_agents_is_owned_as_every_other_output() {
+    let mut objects = with_agents();
+    let foreign = json!({"metadata": {"name": "mail-agent"}, "data": {"agent.json": "{}"}});
+    objects.insert(0, ("ConfigMap", foreign));
+    let mut stage = Stage::with(&objects);
+    stage.run(5.0);
+    assert_eq!(document(&stage), "{}");
+    assert_eq!(stage.condition("OutputsApplied"), ("False".to_owned(), "OutputConflict".to_owned()));
+    let message = condition_message(&stage, "OutputsApplied");
+    assert!(message.starts_with("spec.outputs[].agent.configMap: "), "{message}");
+    stage.delete("ConfigMap", "mail-agent");
+    stage.run(40.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
+    stage.edit("MailRoute", "orders", |object| {
+        object["spec"]["outputs"].as_array_mut().unwrap().pop();
+    });
+    stage.run(5.0);
+    assert!(stage.store.get::<ConfigMap>("ConfigMap", "mail-agent").is_none());
+}
+
+/// Everything fails one after the other within seconds: that is no controller that undoes what was written.
+#[test]
+fn much_news_is_told_at_once() {
+    let mut objects = with_agents();
+    let names: Vec<_> = (0..40).map(|number| format!("b{number}")).collect();
+    objects[0].1["spec"]["failure"]["consecutive"] = json!(1);
+    for (number, name) in names.iter().enumerate() {
+        let (kind, mut object) = backend(name, &format!("198.51.100.{number}"));
+        object["spec"]["probes"][0]["interval"] = json!("100ms");
+        objects[3].1["spec"]["backends"].as_array_mut().unwrap().push(json!({"name": name}));
+        objects.push((kind, object));
+    }
+    let mut stage = Stage::with(&objects);
+    stage.run(5.0);
+    for name in &names {
+        stage.answer(name, EvidenceClass::NoAnswer);
+        stage.run(0.1);
+        let standbys = told(&stage).into_iter().filter(|(told, ..)| **told == **name);
+        assert_eq!(standbys.collect::<Vec<_>>(), backends(&[(name, 0, false)]));
+        assert_eq!(stage.condition("OutputsApplied").0, "True");
+    }
+}

@@ -1,0 +1,140 @@
+//! Who may report on which route, as the controller knows it. No I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::token::Caller;
+use crate::agent::document::RouteReference;
+use crate::model::ObjectKey;
+
+/// The agents that a route has, as far as its outputs say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteAgents {
+    /// `metadata.uid` of the route.
+    pub uid: String,
+    /// Names of the service accounts that they run under.
+    pub service_accounts: BTreeSet<Arc<str>>,
+}
+
+/// What is known otherwise of one route from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub route: ObjectKey,
+    /// `None` when it is gone, or has no agents.
+    pub agents: Option<RouteAgents>,
+}
+
+/// Routes with agents. Cheap to clone; its size is bounded by the number of routes.
+#[derive(Clone, Debug, Default)]
+pub struct Directory(Arc<RwLock<BTreeMap<ObjectKey, RouteAgents>>>);
+
+/// Why somebody may not report.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Somebody else is expected.
+    #[error("{caller} may not report on MailRoute {route}; expected is {expected}")]
+    Foreign {
+        /// The user that the API server takes it for.
+        caller: String,
+        /// `namespace/name`.
+        route: ObjectKey,
+        /// Who may.
+        expected: String,
+    },
+    /// There is no such route, or it has no agents.
+    #[error("MailRoute {route} (uid {uid}) does not exist or has no output of the kind agent")]
+    Unknown {
+        /// `namespace/name`.
+        route: ObjectKey,
+        /// Its uid, as the report has it.
+        uid: String,
+    },
+}
+
+impl Directory {
+    /// Takes note of changes.
+    pub fn note(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut changes = changes.into_iter().peekable();
+        if changes.peek().is_none() {
+            return;
+        }
+        // No user of the lock can leave the map half changed.
+        let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for Change { route, agents } in changes {
+            match agents {
+                Some(agents) => routes.insert(route, agents),
+                None => routes.remove(&route),
+            };
+        }
+    }
+
+    /// Whether the caller may report on this route. Who is of another namespace does not learn what there is in this one.
+    ///
+    /// # Errors
+    /// [`Rejection`], which says who is expected.
+    pub fn admit(&self, caller: &Caller, reference: &RouteReference) -> Result<ObjectKey, Rejection> {
+        let RouteReference { namespace, name, uid } = reference;
+        let route = ObjectKey::new(namespace.as_str(), name.as_str());
+        let foreign =
+            |expected| Rejection::Foreign { caller: caller.username.to_string(), route: route.clone(), expected };
+        let prefix = format!("system:serviceaccount:{namespace}:");
+        let Some(account) = caller.username.strip_prefix(prefix.as_str()) else {
+            return Err(foreign(format!(
+                "{prefix}NAME, where NAME is spec.outputs[].agent.serviceAccountName of that route"
+            )));
+        };
+        let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(agents) = routes.get(&route).filter(|agents| agents.uid == *uid) else {
+            return Err(Rejection::Unknown { route, uid: uid.clone() });
+        };
+        if agents.service_accounts.contains(account) {
+            return Ok(route);
+        }
+        let names = agents.service_accounts.iter().map(|name| format!("{prefix}{name}"));
+        let expected = format!("{} (spec.outputs[].agent.serviceAccountName)", names.collect::<Vec<_>>().join(" or "));
+        Err(foreign(expected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(username: &str) -> Caller {
+        Caller { username: username.into(), pod: None }
+    }
+
+    fn reference(uid: &str) -> RouteReference {
+        RouteReference { namespace: "shop".to_owned(), name: "orders".to_owned(), uid: uid.to_owned() }
+    }
+
+    fn directory() -> Directory {
+        let directory = Directory::default();
+        let agents = RouteAgents { uid: "u".to_owned(), service_accounts: ["postfix".into()].into() };
+        directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
+        directory
+    }
+
+    #[test]
+    fn only_the_service_account_that_the_route_names_may_report() {
+        let admit = |username| directory().admit(&caller(username), &reference("u")).map_err(|error| error.to_string());
+        assert_eq!(admit("system:serviceaccount:shop:postfix"), Ok(ObjectKey::new("shop", "orders")));
+        for username in ["system:serviceaccount:other:postfix", "postfix", "system:serviceaccount:shop2:postfix"] {
+            let error = admit(username).unwrap_err();
+            assert!(error.contains("expected is system:serviceaccount:shop:NAME"), "{error}");
+        }
+        let error = admit("system:serviceaccount:shop:default").unwrap_err();
+        assert!(error.contains("expected is system:serviceaccount:shop:postfix (spec."), "{error}");
+    }
+
+    #[test]
+    fn a_route_that_is_gone_or_was_made_anew_is_unknown() {
+        let directory = directory();
+        let postfix = caller("system:serviceaccount:shop:postfix");
+        let unknown = |uid: &str| matches!(directory.admit(&postfix, &reference(uid)), Err(Rejection::Unknown { .. }));
+        assert!(unknown("v") && !unknown("u"));
+        directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: None }]);
+        assert!(unknown("u"));
+    }
+}

@@ -1,0 +1,205 @@
+//! The HTTPS server that takes reports: bounded connections, bodies, reviews and rates; each refusal a sentence.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, io};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::directory::Rejection;
+use super::rate::Rate;
+use super::token::{Denial, Reviewer};
+use super::{Certificate, Directory, Metrics, message, received};
+use crate::clock::Clock;
+use crate::http::Listener;
+use crate::model::{Agent, AgentReport};
+
+/// How many connections are served at a time.
+const CONNECTIONS: usize = 256;
+
+/// A server that listens already and serves nothing yet.
+pub struct Server {
+    listener: Listener,
+    metrics: Metrics,
+}
+
+/// What the server works with.
+pub struct Connections {
+    /// For `TokenReviews`.
+    pub client: Client,
+    /// Who may report.
+    pub directory: Directory,
+    /// Where reports go. When it is full the agent is told to come again.
+    pub reports: mpsc::Sender<AgentReport>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.listener.local_addr().ok()).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    reviewer: Reviewer,
+    rate: Mutex<Rate>,
+    directory: Directory,
+    reports: mpsc::Sender<AgentReport>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Listens on this address with this certificate.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn bind(address: SocketAddr, certificate: &Certificate, registry: &mut Registry) -> io::Result<Self> {
+        let listener = Listener::bind("reports", address, CONNECTIONS).await?.with_tls(certificate.server.clone());
+        registry.register(
+            "mail_failover_report_connections_delayed",
+            "Connections of agents that had to wait because too many were open",
+            listener.delayed.clone(),
+        );
+        registry.register(
+            "mail_failover_report_connections_cut",
+            "Connections of agents that were closed at their deadline",
+            listener.cut.clone(),
+        );
+        Ok(Self { listener, metrics: Metrics::new(registry) })
+    }
+
+    /// The address it listens on; the port is the real one where 0 was asked for.
+    ///
+    /// # Errors
+    /// When the operating system does not know it any more.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, then lets what is under way come to its end.
+    pub async fn serve(self, connections: Connections, shutdown: CancellationToken) {
+        let Self { listener, metrics } = self;
+        let Connections { client, directory, reports, clock } = connections;
+        let reviewer = Reviewer::new(client, metrics.clone());
+        let shared = Shared { reviewer, rate: Mutex::default(), directory, reports, clock, metrics };
+        let app = Router::new().route(message::PATH, post(take)).with_state(Arc::new(shared));
+        listener.serve(app, shutdown).await;
+    }
+}
+
+/// Why a report is not taken.
+enum Refusal {
+    Unauthorized,
+    Unavailable,
+    TooLarge,
+    Malformed(message::Refusal),
+    Rejected(Rejection),
+    TooMany,
+    Busy,
+}
+
+impl Refusal {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Unavailable => "unavailable",
+            Self::TooLarge => "too_large",
+            Self::Malformed(_) => "malformed",
+            Self::Rejected(Rejection::Foreign { .. }) => "forbidden",
+            Self::Rejected(Rejection::Unknown { .. }) => "unknown_route",
+            Self::TooMany => "too_many",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Denial::Refused.to_string()),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Denial::Unavailable.to_string()),
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, format!("a report may have {} bytes", message::MAX_BYTES))
+            }
+            Self::Malformed(refusal) => (StatusCode::BAD_REQUEST, refusal.to_string()),
+            Self::Rejected(rejection @ Rejection::Foreign { .. }) => (StatusCode::FORBIDDEN, rejection.to_string()),
+            Self::Rejected(rejection @ Rejection::Unknown { .. }) => (StatusCode::NOT_FOUND, rejection.to_string()),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "this agent reports too often".to_owned()),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many reports are waiting".to_owned()),
+        };
+        let mut response = (status, format!("{text}\n")).into_response();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Response {
+    match shared.take(&headers, body).await {
+        Ok(()) => {
+            shared.metrics.report("accepted");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(refusal) => {
+            shared.metrics.report(refusal.outcome());
+            refusal.into_response()
+        }
+    }
+}
+
+impl Shared {
+    async fn take(&self, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
+        let token = bearer(headers).ok_or(Refusal::Unauthorized)?;
+        let caller = self.reviewer.review(token).await.map_err(|denial| match denial {
+            Denial::Refused => Refusal::Unauthorized,
+            Denial::Unavailable => Refusal::Unavailable,
+        })?;
+        // Nobody who is unknown is read any further.
+        let body = to_bytes(body, message::MAX_BYTES).await.map_err(|_too_large| Refusal::TooLarge)?;
+        let report = message::Report::parse(&body).map_err(Refusal::Malformed)?;
+        let route = self.directory.admit(&caller, &report.route).map_err(|rejection| {
+            tracing::debug!(%rejection, "a report is refused");
+            Refusal::Rejected(rejection)
+        })?;
+        // One pod has one voice, whatever it calls itself.
+        let agent = Agent { route, name: caller.pod.unwrap_or_else(|| report.agent.as_str().into()) };
+        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(&agent, Instant::now()) {
+            return Err(Refusal::TooMany);
+        }
+        self.reports.try_send(received(agent, report, self.clock.now())).map_err(|_full| Refusal::Busy)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+pub(crate) mod tests;
