@@ -104,6 +104,11 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         ),
         (
             "SendingBackend",
+            with(backend(), "/probes/-", json!({"name": "deliveries", "smtp": {}})),
+            "spec.probes[].name must not be deliveries",
+        ),
+        (
+            "SendingBackend",
             with(backend(), "/smtp/host", json!("relay.example:587")),
             "spec.smtp.host must be a DNS name or an IP address",
         ),

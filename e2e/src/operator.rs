@@ -73,8 +73,13 @@ impl Operator {
             .args(["--lease-namespace", &options.lease_namespace])
             .args(["--identity", &options.identity])
             .args(["--listen-address", &options.listen.to_string()]);
-        if !options.arguments.iter().any(|argument| argument == "--log-format") {
+        let is_given = |flag: &str| options.arguments.iter().any(|argument| argument == flag);
+        if !is_given("--log-format") {
             command.args(["--log-format", "json"]);
+        }
+        // Several operators share the network; an earlier release does not know the flag.
+        if options.program.is_none() && !is_given("--report-listen-address") {
+            command.arg("--without-reports");
         }
         command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start(format!("operator {}", options.identity), &mut command, &options.log)?;

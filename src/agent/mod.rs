@@ -10,13 +10,19 @@
 //! | `answers` | what the MTA is told, from memory | yes |
 //! | `reporter` | tells the operator's replicas what deliveries meet | no |
 //! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
+//! | `core` | what it concludes from the operator's word and from real deliveries: leave, return, switch, report | yes |
 //!
 //! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
 //! but its own memory; and whatever it cannot read leaves the last good answer in force.
 
 pub mod answers;
+pub mod core;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
+pub mod log;
+pub mod metrics;
+pub mod mta;
 mod pinned;
 pub mod reporter;
 pub mod routing;
+pub mod shield;

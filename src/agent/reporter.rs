@@ -415,7 +415,10 @@ async fn token(file: PathBuf) -> Result<String, SendError> {
 }
 
 /// Sends one report.
-pub(crate) async fn post(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Result<(), SendError> {
+///
+/// # Errors
+/// When it was not accepted within the deadline.
+pub async fn post(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Result<(), SendError> {
     timeout(DEADLINE, exchange(endpoint, token, body)).await.unwrap_or(Err(SendError::Deadline))
 }
 
@@ -440,7 +443,7 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
             return Ok(());
         }
         let text = to_bytes(Body::new(response.into_body()), LONGEST_REFUSAL).await.unwrap_or_default();
-        let text = message::printable(&String::from_utf8_lossy(&text));
+        let text = String::from_utf8_lossy(&text).split_whitespace().collect::<Vec<_>>().join(" ");
         Err(SendError::Refused { status: status.as_u16(), text })
     };
     tokio::select! {

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::tests::{at, probe, report};
 use super::*;
 use crate::engine::judgement::tests::any_thresholds;
+use crate::model::{FailingDeliveries, ObjectKey};
 
 /// What can happen to the evidence of a backend.
 #[derive(Clone, Debug)]
@@ -12,6 +13,7 @@ enum Step {
     Forget { observer: usize },
     Suspect(BTreeSet<Observer>),
     Adopt { health: Health, since: Timestamp },
+    Word { agent: usize, word: Word },
     Reset,
 }
 
@@ -29,6 +31,8 @@ fn any_step(times: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl S
         health,
         since,
     });
+    let (agent, word) = (0_usize..3, any_word(times.clone()));
+    let word = (agent, word).prop_map(|(agent, word)| Step::Word { agent, word });
     let observer = prop_oneof![
         Just(Observer::Own),
         prop::sample::select(&OBSERVERS[..]).prop_map(|name| Observer::Other(name.into()))
@@ -36,11 +40,20 @@ fn any_step(times: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl S
     prop_oneof![
         12 => round,
         4 => hear,
+        4 => word,
         1 => (0_usize..3).prop_map(|observer| Step::Forget { observer }),
         1 => prop::collection::btree_set(observer, 0..2).prop_map(Step::Suspect),
         1 => (health(), times).prop_map(|(health, since)| Step::Adopt { health, since }),
         1 => Just(Step::Reset),
     ]
+}
+
+fn any_word(times: impl Strategy<Value = Timestamp>) -> impl Strategy<Value = Word> {
+    let class = prop::sample::select(&EvidenceClass::ALL[..]);
+    let failing = (class, times).prop_map(|(class, at)| {
+        Word::Failing(FailingDeliveries { class, message: "".into(), first_failure_at: at, last_failure_at: at })
+    });
+    prop_oneof![3 => failing, 2 => Just(Word::Passing), 1 => Just(Word::Silent)]
 }
 
 /// Seconds of a few minutes.
@@ -76,6 +89,10 @@ fn take(evidence: &mut Evidence, thresholds: Thresholds, sequence: &mut u64, ste
             let earlier = Judgement::restored(*health, *since, EvidenceClass::NoAnswer, "earlier");
             evidence.adopt_probe(PROBES[0], &earlier, now);
             evidence.adopt_verdict(thresholds, &earlier, now);
+        }
+        Step::Word { agent, word } => {
+            let agent = Agent { route: ObjectKey::new("shop", "orders"), name: OBSERVERS[*agent].into() };
+            evidence.hear_agent(&agent, word.clone(), Duration::from_mins(2), now);
         }
         Step::Reset => evidence.reset(now),
     }
@@ -122,6 +139,41 @@ proptest! {
                 take(&mut with, thresholds, &mut 0, &step, now);
             }
             prop_assert_eq!(without.verdict(thresholds, now), with.verdict(thresholds, now), "after {} of them", neutral);
+        }
+    }
+
+    /// Whatever agents say, a backend is never better than its probes say; and where none of them says that deliveries fail, they change
+    /// nothing at all.
+    #[test]
+    fn words_make_no_backend_better_and_without_a_failure_none_worse(
+        thresholds in any_thresholds(),
+        may_fail in any::<bool>(),
+        steps in prop::collection::vec((any_step(near_times()), 0_u64..20), 1..60),
+    ) {
+        let start = || evidence_of(thresholds, Duration::from_secs(10), at(0));
+        let (mut without, mut with) = (start(), start());
+        let mut now = at(0);
+        for ((step, gap), sequence) in steps.into_iter().zip((10..).step_by(10)) {
+            now = now + Duration::from_secs(gap);
+            match &step {
+                Step::Word { word: Word::Failing(failing), .. }
+                    if !may_fail && failing.class.effect() == Effect::Failure => {}
+                Step::Word { .. } => take(&mut with, thresholds, &mut 0, &step, now),
+                Step::Round { .. } | Step::Reset => {
+                    for evidence in [&mut without, &mut with] {
+                        take(evidence, thresholds, &mut { sequence }, &step, now);
+                    }
+                }
+                // One voter: what a majority of observers makes of it is another matter.
+                Step::Hear { .. } | Step::Forget { .. } | Step::Suspect(_) | Step::Adopt { .. } => {}
+            }
+            with.settle_deliveries(now);
+            let (probes, all) = (without.verdict(thresholds, now), with.verdict(thresholds, now));
+            if may_fail {
+                prop_assert!(all.as_ref().map(|all| all.health) >= probes.as_ref().map(|probes| probes.health));
+            } else {
+                prop_assert_eq!(all, probes);
+            }
         }
     }
 

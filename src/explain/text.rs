@@ -65,7 +65,8 @@ fn ago(earlier: Timestamp, now: Timestamp) -> String {
 }
 
 fn transition(transition: &TransitionStatus) -> String {
-    let TransitionStatus { id, kind, from, to, reason, first_evidence_at, decided_at, applied_at, .. } = transition;
+    let TransitionStatus { id, kind, from, to, reason, first_evidence_at, decided_at, applied_at, first_delivery_at } =
+        transition;
     let decided_at = timestamp(decided_at);
     let mut text = format!("{decided_at} #{id} {kind:?} {from} → {to}: {reason}");
     let between = |from: Timestamp, to: Timestamp| to.since(from).as_secs_f64();
@@ -77,6 +78,9 @@ fn transition(transition: &TransitionStatus) -> String {
         Some(applied) => write!(text, ", applied {:.1} s later", between(decided_at, timestamp(applied))),
         None => write!(text, ", not applied yet"),
     };
+    if let Some(out) = first_delivery_at {
+        let _ = write!(text, ", first message out after {:.1} s", between(decided_at, timestamp(out)));
+    }
     text
 }
 

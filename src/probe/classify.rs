@@ -245,6 +245,16 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// Texts that make any reply to anything one of this class, whatever its codes; in lower case, `…` as in the rules.
+pub fn unmistakable(class: EvidenceClass) -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter(move |rule| rule.class == class && rule.scope == Scope::Any).flat_map(|rule| rule.says).copied()
+}
+
+/// Texts about a recipient or a message, whatever else a reply says.
+pub fn about_recipients() -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter(|rule| rule.class == EvidenceClass::RecipientLevel).flat_map(|rule| rule.says).copied()
+}
+
 /// What a reply says about the backend; `text` without code, of any length, in any case.
 pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> EvidenceClass {
     match code {

@@ -1,5 +1,6 @@
 //! A route fails over and back, and every output, status and Event says so.
 
+mod agents;
 mod explaining;
 mod observing;
 mod outputs;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let mut trials = observing::trials();
     trials.extend(ownership::trials());
     trials.extend(outputs::trials());
+    trials.extend(agents::trials());
     trials.extend(policies::trials());
     trials.extend(telling::trials());
     trials.extend(explaining::trials());

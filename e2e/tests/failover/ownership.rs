@@ -32,7 +32,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// One owner reference, to the route, and one field manager, of server-side apply.
-async fn check<K>(stage: &Stage, name: &str) -> Result<()>
+pub async fn check<K>(stage: &Stage, name: &str) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {

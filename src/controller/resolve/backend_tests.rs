@@ -94,3 +94,14 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
         assert_eq!(parsed(&json!({"limits": limits})), Err(Unresolved::Rejected(rejection)), "{limits}");
     }
 }
+
+#[test]
+fn no_probe_has_the_name_of_what_agents_say() {
+    let refused = parsed(&json!({"probes": [{"name": "deliveries", "smtp": {}}]})).unwrap_err();
+    let Unresolved::Rejected(Rejection { reason, message }) = refused else { panic!("{refused:?}") };
+    assert_eq!(
+        (reason, message.starts_with("spec.probes[].name: deliveries is the name")),
+        ("InvalidSpec", true),
+        "{message}"
+    );
+}

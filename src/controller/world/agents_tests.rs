@@ -1,305 +1,168 @@
-//! What agents tell of real mail, and what becomes of it.
+//! What the agents of a route are told, in virtual time.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
 
 use super::testing::*;
-use crate::agent::document::{Document, KEY, OperatorEndpoint, RouteReference};
-use crate::api::{Health, SendingBackend};
-use crate::controller::input::Input;
-use crate::controller::time::timestamp;
-use crate::model::{
-    Agent, AgentReport, BackendDeliveries, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail, Word,
-};
-use crate::observers::Hearing;
-use crate::reports::Caller;
+use crate::agent::routing::{Routing, parse};
+use crate::model::EvidenceClass;
 
-/// The quickstart with an output for agents.
-fn stage() -> Stage {
+/// The quickstart with credentials and an output for agents.
+fn with_agents() -> Vec<(&'static str, Value)> {
     let mut objects = quickstart();
-    for (kind, object) in &mut objects {
-        if *kind == "MailRoute" {
-            let agent = json!({"agent": {"configMap": "orders-agent", "serviceAccountName": "postfix"}});
-            object["spec"]["outputs"].as_array_mut().unwrap().push(agent);
-        }
+    objects[1].1["spec"]["smtp"]["auth"] = json!({"secretRef": {"name": "primary-login"}, "allowPlaintext": true});
+    objects[0].1["spec"]["reflex"] = json!({"consecutive": 4, "lasting": "2s"});
+    objects[3].1["spec"]["outputs"].as_array_mut().unwrap().push(json!({"agent": {"configMap": "mail-agent"}}));
+    objects
+}
+
+fn document(stage: &Stage) -> String {
+    let config_map: ConfigMap = stage.store.get("ConfigMap", "mail-agent").unwrap();
+    config_map.data.unwrap().remove("agent.json").unwrap()
+}
+
+/// Name, share and whether an agent may go there by itself.
+fn told(stage: &Stage) -> Vec<(Arc<str>, u8, bool)> {
+    let backends = parse(&document(stage)).unwrap().backends;
+    backends.into_iter().map(|backend| (backend.name, backend.percent, backend.standby)).collect()
+}
+
+fn backends(expected: &[(&str, u8, bool)]) -> Vec<(Arc<str>, u8, bool)> {
+    expected.iter().map(|(name, percent, is_standby)| (Arc::from(*name), *percent, *is_standby)).collect()
+}
+
+fn condition_message(stage: &Stage, type_: &str) -> String {
+    let conditions = stage.store.route("orders").conditions;
+    conditions.into_iter().find(|condition| condition.type_ == type_).map(|found| found.message).unwrap_or_default()
+}
+
+#[test]
+fn agents_are_told_where_mail_goes_and_who_could_take_over() {
+    let mut stage = Stage::with(&with_agents());
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
+    let Routing { route, transition, summary, reflex, backends: first, .. } = parse(&document(&stage)).unwrap();
+    assert_eq!((&*route, transition, &*summary), ("shop/orders", 0, ""));
+    assert_eq!((reflex.consecutive, reflex.lasting.as_secs(), reflex.cooldown.as_secs()), (4, 2, 20));
+    assert_eq!(first[0].secret.as_deref(), Some("primary-login"));
+
+    // Who could take over changes without a decision.
+    stage.answer("standby", EvidenceClass::NoAnswer);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, false)]));
+    assert_eq!(parse(&document(&stage)).unwrap().transition, 0);
+    stage.answer("standby", EvidenceClass::Ok);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
+
+    stage.answer("primary", EvidenceClass::AccountPaused);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 0, false), ("standby", 100, true)]));
+    let Routing { transition, summary, .. } = parse(&document(&stage)).unwrap();
+    assert_eq!((transition, &*summary), (1, "Failover primary → standby: AccountPaused"));
+    assert_eq!(stage.condition("OutputsApplied").0, "True");
+
+    let writes = stage.store.writes;
+    stage.run(600.0);
+    assert_eq!(stage.store.writes, writes, "{:?}", &stage.store.log[writes..]);
+}
+
+#[test]
+fn an_agent_goes_nowhere_by_itself_while_a_person_holds_the_mail() {
+    let request = |json: Value| json!({"mailfailover.io/request": json.to_string()});
+    let forced = json!({"id": "3", "action": "Switch", "to": "primary", "force": true});
+    for (held, is_standby) in [
+        (json!({"id": "1", "action": "Pause"}), false),
+        (forced, false),
+        (json!({"id": "2", "action": "Switch", "to": "primary"}), true),
+    ] {
+        let mut stage = Stage::with(&with_agents());
+        stage.run(5.0);
+        stage.edit("MailRoute", "orders", |object| object["metadata"]["annotations"] = request(held.clone()));
+        stage.run(5.0);
+        assert_eq!(
+            told(&stage),
+            backends(&[("primary", 100, is_standby), ("standby", 0, is_standby)]),
+            "{held}: {:?}",
+            stage.store.route("orders").request
+        );
+    }
+}
+
+#[test]
+fn suspended_and_excluded_backends_are_no_standby() {
+    for (place, value) in [("suspended", json!(true)), ("senderDomains", json!([{"domain": "other.example"}]))] {
+        let mut objects = with_agents();
+        objects[2].1["spec"][place] = value;
+        objects[3].1["spec"]["senderDomains"] = json!(["shop.example"]);
+        let mut stage = Stage::with(&objects);
+        stage.run(5.0);
+        assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, false)]), "{place}");
+    }
+}
+
+#[test]
+fn backends_that_agents_cannot_tell_apart_are_said_so_and_mail_follows_the_decision_all_the_same() {
+    let mut objects = with_agents();
+    objects[2].1["spec"]["smtp"]["host"] = json!("192.0.2.1");
+    let mut stage = Stage::with(&objects);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true)]));
+    assert_eq!(stage.condition("OutputsApplied"), ("False".to_owned(), "NextHopShared".to_owned()));
+    let message = condition_message(&stage, "OutputsApplied");
+    assert!(message.starts_with("spec.backends[].name: primary and standby are both [192.0.2.1]:25"), "{message}");
+    assert_eq!(stage.store.leads_to("mail-ipv4"), ["192.0.2.1"], "the other outputs go on");
+    stage.answer("primary", EvidenceClass::AccountPaused);
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("standby", 100, true)]));
+    stage.edit("SendingBackend", "standby", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.2"));
+    stage.run(5.0);
+    assert_eq!(told(&stage), backends(&[("primary", 0, false), ("standby", 100, true)]));
+    assert_eq!(stage.condition("OutputsApplied").0, "True");
+}
+
+#[test]
+fn the_config_map_of_agents_is_owned_as_every_other_output() {
+    let mut objects = with_agents();
+    let foreign = json!({"metadata": {"name": "mail-agent"}, "data": {"agent.json": "{}"}});
+    objects.insert(0, ("ConfigMap", foreign));
+    let mut stage = Stage::with(&objects);
+    stage.run(5.0);
+    assert_eq!(document(&stage), "{}");
+    assert_eq!(stage.condition("OutputsApplied"), ("False".to_owned(), "OutputConflict".to_owned()));
+    let message = condition_message(&stage, "OutputsApplied");
+    assert!(message.starts_with("spec.outputs[].agent.configMap: "), "{message}");
+    stage.delete("ConfigMap", "mail-agent");
+    stage.run(40.0);
+    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
+    stage.edit("MailRoute", "orders", |object| {
+        object["spec"]["outputs"].as_array_mut().unwrap().pop();
+    });
+    stage.run(5.0);
+    assert!(stage.store.get::<ConfigMap>("ConfigMap", "mail-agent").is_none());
+}
+
+/// Everything fails one after the other within seconds: that is no controller that undoes what was written.
+#[test]
+fn much_news_is_told_at_once() {
+    let mut objects = with_agents();
+    let names: Vec<_> = (0..40).map(|number| format!("b{number}")).collect();
+    objects[0].1["spec"]["failure"]["consecutive"] = json!(1);
+    for (number, name) in names.iter().enumerate() {
+        let (kind, mut object) = backend(name, &format!("198.51.100.{number}"));
+        object["spec"]["probes"][0]["interval"] = json!("100ms");
+        objects[3].1["spec"]["backends"].as_array_mut().unwrap().push(json!({"name": name}));
+        objects.push((kind, object));
     }
     let mut stage = Stage::with(&objects);
     stage.run(5.0);
-    assert_eq!(stage.active(), "primary");
-    stage
-}
-
-/// Deliveries have failed for two seconds.
-fn failing(stage: &Stage, class: EvidenceClass) -> Word {
-    Word::Failing(FailingDeliveries {
-        class,
-        message: "554 Sending paused".into(),
-        first_failure_at: stage.now - Duration::from_secs(2),
-        last_failure_at: stage.now,
-    })
-}
-
-fn report(stage: &Stage, agent: &str, sequence: u64, primary: Word) -> AgentReport {
-    let deliveries = |word| BackendDeliveries {
-        word,
-        is_left: false,
-        sent: sequence,
-        deferred: 0,
-        bounced: 0,
-        possible_duplicates: 0,
-    };
-    AgentReport {
-        agent: Agent { route: ObjectKey::new("shop", "orders"), name: agent.into() },
-        route_uid: stage.store.objects[&("MailRoute", "orders".to_owned())]["metadata"]["uid"].as_str().unwrap().into(),
-        process: "p".into(),
-        sequence,
-        backends: [("primary".into(), deliveries(primary)), ("standby".into(), deliveries(Word::Passing))].into(),
-        last_switch: None,
+    for name in &names {
+        stage.answer(name, EvidenceClass::NoAnswer);
+        stage.run(0.1);
+        let standbys = told(&stage).into_iter().filter(|(told, ..)| **told == **name);
+        assert_eq!(standbys.collect::<Vec<_>>(), backends(&[(name, 0, false)]));
+        assert_eq!(stage.condition("OutputsApplied").0, "True");
     }
-}
-
-fn tell(stage: &mut Stage, report: AgentReport) {
-    stage.world.take(stage.now, Input::AgentReport(Box::new(report)));
-}
-
-fn say(stage: &mut Stage, agent: &str, sequence: u64, primary: Word) {
-    tell(stage, report(stage, agent, sequence, primary));
-}
-
-fn primary(stage: &Stage) -> crate::api::SendingBackendStatus {
-    stage.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap()
-}
-
-fn verdict(stage: &Stage, probe: &str) -> Option<Health> {
-    primary(stage).probes.into_iter().find(|of| of.name == probe).map(|of| of.health)
-}
-
-#[test]
-fn a_route_switches_on_what_mail_met_at_once_and_returns_a_cooldown_and_a_soak_later() {
-    let mut stage = stage();
-    assert_eq!(verdict(&stage, "deliveries"), None);
-    let word = failing(&stage, EvidenceClass::AccountPaused);
-    let (failed_at, began_at) = (stage.now, stage.now - Duration::from_secs(2));
-    say(&mut stage, "a", 1, word);
-    // Without a tick of time: no probe has been round.
-    stage.settle();
-    assert_eq!(stage.active(), "standby");
-    let last = stage.store.route("orders").last_transition.unwrap();
-    assert_eq!((last.reason.as_str(), timestamp(&last.first_evidence_at.unwrap())), ("AccountPaused", began_at));
-    assert_eq!(
-        (verdict(&stage, "deliveries"), verdict(&stage, "smtp")),
-        (Some(Health::Unhealthy), Some(Health::Healthy))
-    );
-    assert_eq!(primary(&stage).health, Some(Health::Unhealthy));
-    assert_eq!(primary(&stage).message.as_deref(), Some("deliveries: 554 Sending paused"));
-    // The agent has nothing more to send there. The policy's cooldown of 20 s is shorter than what a word counts at least: 30 s.
-    say(&mut stage, "a", 2, Word::Silent);
-    stage.run(29.0);
-    assert_eq!(verdict(&stage, "deliveries"), Some(Health::Unhealthy));
-    stage.run(2.0);
-    assert_eq!(verdict(&stage, "deliveries"), Some(Health::Healthy));
-    assert_eq!(stage.active(), "standby", "it has been healthy for a moment only");
-    // A soak of 30 s.
-    stage.run(30.0);
-    assert_eq!(stage.active(), "primary");
-    let back = timestamp(&stage.store.route("orders").last_transition.unwrap().decided_at);
-    assert!(back.since(failed_at) >= Duration::from_mins(1), "{:?}", back.since(failed_at));
-    let writes = stage.store.writes;
-    stage.run(120.0);
-    assert_eq!(stage.store.writes, writes, "quiet when nothing happens: {:?}", &stage.store.log[writes..]);
-}
-
-#[test]
-fn words_of_a_minority_of_recipients_of_an_old_route_or_of_strangers_move_nothing() {
-    for what in ["minority", "recipient", "other uid", "overtaken", "not listed"] {
-        let mut stage = stage();
-        let paused = failing(&stage, EvidenceClass::AccountPaused);
-        match what {
-            "minority" => {
-                say(&mut stage, "b", 1, Word::Passing);
-                say(&mut stage, "c", 1, Word::Passing);
-                say(&mut stage, "a", 1, paused);
-            }
-            "recipient" => {
-                let word = failing(&stage, EvidenceClass::RecipientLevel);
-                say(&mut stage, "a", 1, word);
-            }
-            "other uid" => {
-                let report = AgentReport { route_uid: "other".to_owned(), ..report(&stage, "a", 1, paused) };
-                tell(&mut stage, report);
-            }
-            "overtaken" => {
-                say(&mut stage, "a", 7, Word::Passing);
-                say(&mut stage, "a", 6, paused);
-            }
-            _ => {
-                let mut report = report(&stage, "a", 1, paused);
-                let primary = report.backends.remove("primary").unwrap();
-                report.backends.insert("stranger".into(), primary);
-                tell(&mut stage, report);
-            }
-        }
-        stage.run(5.0);
-        assert_eq!((stage.active().as_str(), verdict(&stage, "deliveries")), ("primary", None), "{what}");
-    }
-}
-
-#[test]
-fn a_restarted_agent_is_heard_though_it_counts_from_the_beginning() {
-    let mut stage = stage();
-    say(&mut stage, "a", 7, Word::Passing);
-    let word = failing(&stage, EvidenceClass::AccountPaused);
-    let anew = AgentReport { process: "q".into(), ..report(&stage, "a", 1, word) };
-    tell(&mut stage, anew);
-    stage.settle();
-    assert_eq!(stage.active(), "standby");
-}
-
-#[test]
-fn agents_make_no_backend_healthy_that_probes_see_fail() {
-    let mut stage = stage();
-    stage.answer("primary", EvidenceClass::ConnectionRefused);
-    for sequence in 1..20 {
-        say(&mut stage, "a", sequence, Word::Passing);
-        stage.run(1.0);
-    }
-    assert_eq!((stage.active().as_str(), primary(&stage).health), ("standby", Some(Health::Unhealthy)));
-}
-
-#[test]
-fn heartbeats_write_nothing() {
-    let mut stage = stage();
-    for (sequence, word) in (1..8).zip([Word::Passing, failing(&stage, EvidenceClass::NoAnswer)].into_iter().cycle()) {
-        let mut heartbeat = word;
-        if let Word::Failing(failing) = &mut heartbeat {
-            failing.last_failure_at = stage.now;
-        }
-        // Two others pass.
-        say(&mut stage, "b", sequence, Word::Passing);
-        say(&mut stage, "c", sequence, Word::Passing);
-        say(&mut stage, "a", sequence, heartbeat);
-        let writes = stage.store.writes;
-        stage.run(10.0);
-        assert_eq!(stage.store.writes, writes, "{:?}", &stage.store.log[writes..]);
-    }
-}
-
-#[test]
-fn a_new_leader_goes_by_what_the_old_one_was_told() {
-    let mut stage = stage();
-    let word = failing(&stage, EvidenceClass::AccountPaused);
-    say(&mut stage, "a", 1, word);
-    stage.run(5.0);
-    let before = primary(&stage);
-    stage.restart();
-    stage.run(5.0);
-    assert_eq!(primary(&stage), before, "it writes nothing anew");
-    assert_eq!(stage.active(), "standby");
-    stage.run(26.0);
-    assert_eq!(verdict(&stage, "deliveries"), Some(Health::Healthy));
-}
-
-#[test]
-fn the_first_message_on_the_new_way_is_written_down_once() {
-    let mut stage = stage();
-    let word = failing(&stage, EvidenceClass::AccountPaused);
-    say(&mut stage, "a", 1, word);
-    stage.run(1.0);
-    let id = stage.store.route("orders").last_transition.unwrap().id;
-    let switched = |stage: &Stage, agent, sequence, transition, at| AgentReport {
-        last_switch: Some(SwitchedMail {
-            transition: Some(transition),
-            queue_before: 120,
-            queue_after: 3,
-            first_delivery_at: at,
-            first_delivery_after: Some(Duration::from_millis(210)),
-            possible_duplicates: 0,
-        }),
-        ..report(stage, agent, sequence, Word::Silent)
-    };
-    let first_delivery_at = |stage: &Stage| {
-        let status = stage.store.route("orders");
-        assert_eq!(status.last_transition.as_ref(), status.history.first());
-        status.last_transition.unwrap().first_delivery_at.map(|at| timestamp(&at))
-    };
-    let out = stage.now;
-    for (sequence, transition, at, wanted) in
-        [(2, id, None, None), (3, id + 1, Some(out), None), (4, id, Some(out), Some(out))]
-    {
-        let report = switched(&stage, "a", sequence, transition, at);
-        tell(&mut stage, report);
-        stage.run(1.0);
-        assert_eq!(first_delivery_at(&stage), wanted, "{sequence}");
-    }
-    let writes = stage.store.writes;
-    let later = switched(&stage, "b", 1, id, Some(out + Duration::from_millis(5)));
-    tell(&mut stage, later);
-    stage.run(1.0);
-    assert_eq!((first_delivery_at(&stage), stage.store.writes), (Some(out), writes), "the first report wins");
-    stage.restart();
-    stage.run(1.0);
-    assert_eq!(first_delivery_at(&stage), Some(out));
-}
-
-#[test]
-fn who_may_report_follows_the_route() {
-    let mut stage = stage();
-    let caller = |name: &str| Caller { username: format!("system:serviceaccount:shop:{name}").into(), pod: None };
-    let admits = |stage: &Stage, name: &str| {
-        let uid = stage.store.objects.get(&("MailRoute", "orders".to_owned()));
-        let uid = uid.map_or("gone", |route| route["metadata"]["uid"].as_str().unwrap());
-        let reference = RouteReference { namespace: "shop".into(), name: "orders".into(), uid: uid.into() };
-        stage.directory.admit(&caller(name), &reference).is_ok()
-    };
-    assert!(admits(&stage, "postfix") && !admits(&stage, "default"));
-    stage.edit("MailRoute", "orders", |route| {
-        route["spec"]["outputs"][2]["agent"].as_object_mut().unwrap().remove("serviceAccountName");
-    });
-    stage.run(1.0);
-    assert!(!admits(&stage, "postfix") && admits(&stage, "default"));
-    stage.delete("MailRoute", "orders");
-    stage.run(1.0);
-    assert!(!admits(&stage, "default"));
-}
-
-#[test]
-fn documents_name_every_replica_that_takes_reports() {
-    let mut stage = stage();
-    let endpoint =
-        |last: u8| OperatorEndpoint { address: format!("192.0.2.{last}:8443"), certificate_sha256: "0a".repeat(32) };
-    let told = |stage: &Stage| -> Vec<String> {
-        let config_map: k8s_openapi::api::core::v1::ConfigMap = stage.store.get("ConfigMap", "orders-agent").unwrap();
-        let document: Document = serde_json::from_str(&config_map.data.unwrap()[KEY]).unwrap();
-        document.operators.into_iter().map(|endpoint| endpoint.address).collect()
-    };
-    let hear = |stage: &mut Stage, observer: &str, endpoint| {
-        let hearing = Hearing::TakesReports { observer: observer.into(), endpoint };
-        stage.world.take(stage.now, Input::Observer(hearing));
-        stage.run(1.0);
-    };
-    assert!(told(&stage).is_empty());
-    hear(&mut stage, "b", Some(endpoint(9)));
-    hear(&mut stage, "c", Some(endpoint(2)));
-    assert_eq!(told(&stage), ["192.0.2.2:8443", "192.0.2.9:8443"]);
-    let writes = stage.store.writes;
-    hear(&mut stage, "c", Some(endpoint(2)));
-    stage.run(60.0);
-    assert_eq!(stage.store.writes, writes);
-    hear(&mut stage, "b", None);
-    assert_eq!(told(&stage), ["192.0.2.2:8443"]);
-}
-
-#[test]
-fn of_two_replicas_both_must_have_been_told() {
-    let mut stage = stage();
-    let hearing = Hearing::Heard { observer: "other".into(), sightings: BTreeMap::new().into() };
-    stage.world.take(stage.now, Input::Observer(hearing));
-    let word = failing(&stage, EvidenceClass::AccountPaused);
-    say(&mut stage, "a", 1, word);
-    stage.run(1.0);
-    assert_eq!(stage.active(), "primary");
-    let (told, _, _) = stage.board.report();
-    assert!(told.contains("shop/primary") && told.contains("AccountPaused"), "{told}");
 }

@@ -1,11 +1,11 @@
 //! Everything the controller knows, and what follows from it. No I/O: time and inputs are arguments, steps are returned.
 
 mod agenda;
-#[cfg(test)]
-mod agent_documents_tests;
 mod agents;
 #[cfg(test)]
 mod agents_tests;
+#[cfg(test)]
+mod deliveries_tests;
 mod objects;
 mod others;
 #[cfg(test)]

@@ -160,6 +160,11 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
         "spec.probes[].name must be unique",
     ),
     (
+        "with a probe of the name of what agents say",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: deliveries, smtp: {}}]}",
+        "spec.probes[].name must not be deliveries",
+    ),
+    (
         "with a probe of unknown depth",
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: STARTTLS}}]}",
         "spec.probes[0].smtp.depth: Unsupported value: \"STARTTLS\": supported values: \"Connect\", \"Banner\", \"Ehlo\", \"StartTLS\"",
@@ -336,11 +341,7 @@ const AUTH: &[(&str, &str, &str)] = &[
         "tls: {mode: StartTLS}, auth: {secretRef: {name: ../ses}}",
         ".secretRef.name in body should match",
     ),
-    (
-        "with a password",
-        "tls: {mode: StartTLS}, auth: {secretRef: {name: ses}, password: x}",
-        ".password\": unknown field",
-    ),
+    ("with a password", "tls: {mode: StartTLS}, auth: {secretRef: {name: ses}, password: x}", ".password\""),
     ("over no TLS", "auth: {secretRef: {name: ses}}", READABLE),
     ("over TLS of mode None", "tls: {mode: None}, auth: {secretRef: {name: ses}}", READABLE),
     ("over TLS that is not verified", "tls: {mode: Opportunistic}, auth: {secretRef: {name: ses}}", READABLE),

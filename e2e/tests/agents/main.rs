@@ -1,0 +1,288 @@
+//! What agents tell of real mail reaches every replica, and routes switch on it while every probe succeeds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+use mail_failover_e2e::eventually::{eventually, eventually_is};
+use mail_failover_e2e::operator::Operator;
+use mail_failover_e2e::scene::{
+    PATIENCE, QUICK_LEASE, Scene, Tempo, backend_status, route_status, wait_active, wait_health,
+};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{self, Options, Trial, trial};
+use mail_failover_e2e::views::{api, change, metric_sum};
+use mail_failover_operator::agent::document::{Document, KEY, OperatorEndpoint, RouteReference};
+use mail_failover_operator::agent::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
+use mail_failover_operator::api::{Health, MailRoute};
+use mail_failover_operator::clock::Clock;
+use mail_failover_operator::model::{
+    BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word,
+};
+use mail_failover_operator::reports::message::AUDIENCE;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const ACCOUNT: &str = "postfix";
+const CONFIG_MAP: &str = "orders-agent";
+const TAKES_REPORTS: [&str; 4] = ["--report-listen-address", "127.0.0.1:0", "--report-advertise-address", "127.0.0.1"];
+
+fn main() -> ExitCode {
+    let options = Options { operator: true, parallel: 4, deadline: Duration::from_mins(5), ..Options::default() };
+    let trials = vec![
+        trial("a route leaves a backend that real mail is refused by though probes succeed, and returns later", switch)
+            .listens(),
+        trial("of two replicas both are told, and one that ends is told no more", replicas).listens(),
+        refusals(),
+    ];
+    suite::run("agents", options, trials)
+}
+
+fn refusals() -> Trial {
+    trial("only the service account that the route names may report, with a token for the operator", refused).listens()
+}
+
+/// A scene whose route has agents.
+async fn set(stage: &Arc<Stage>) -> Result<Scene> {
+    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
+    let outputs = json!([
+        { "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } },
+        { "agent": { "configMap": CONFIG_MAP, "serviceAccountName": ACCOUNT } },
+    ]);
+    change::<MailRoute>(stage, "orders", &json!({ "spec": { "outputs": outputs } })).await?;
+    make_account(stage, stage.namespace(), ACCOUNT).await?;
+    Ok(scene)
+}
+
+async fn make_account(stage: &Stage, namespace: &str, name: &str) -> Result<()> {
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+    Api::<ServiceAccount>::namespaced(stage.client(), namespace).create(&PostParams::default(), &account).await?;
+    Ok(())
+}
+
+async fn start(stage: &Stage, identity: &str) -> Result<Operator> {
+    let operator = stage.start_own_operator(identity, &[&QUICK_LEASE[..], &TAKES_REPORTS].concat()).await?;
+    operator.wait_ready(PATIENCE).await?;
+    Ok(operator)
+}
+
+/// As the kubelet asks for one.
+async fn token(stage: &Stage, namespace: &str, account: &str, audience: &str) -> Result<String> {
+    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let accounts = Api::<ServiceAccount>::namespaced(stage.client(), namespace);
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+    Ok(answer.status.context("a token")?.token)
+}
+
+/// The document, once it names so many replicas.
+async fn document(stage: &Stage, operators: usize) -> Result<Document> {
+    eventually(PATIENCE, &format!("{operators} replicas in the document"), async || {
+        let config_map = api::<ConfigMap>(stage).get_opt(CONFIG_MAP).await?.context("no ConfigMap yet")?;
+        let document: Document = serde_json::from_str(&config_map.data.context("data")?[KEY])?;
+        Ok((document.operators.len() == operators).then_some(document))
+    })
+    .await
+}
+
+fn deliveries(word: Word) -> BackendDeliveries {
+    BackendDeliveries { word, is_left: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
+}
+
+fn paused(now: Timestamp) -> Word {
+    Word::Failing(FailingDeliveries {
+        class: EvidenceClass::AccountPaused,
+        message: "554 Message rejected: Sending paused for this account".into(),
+        first_failure_at: now - Duration::from_secs(1),
+        last_failure_at: now,
+    })
+}
+
+/// An agent that tells what it is told to.
+struct Agent {
+    reporter: Reporter,
+    clock: Clock,
+    document: Document,
+    _token: PathBuf,
+    _end: DropGuard,
+}
+
+impl Agent {
+    async fn start(stage: &Stage, name: &str, document: Document) -> Result<Self> {
+        let file = stage.folder().join(format!("{name}.token"));
+        std::fs::write(&file, token(stage, stage.namespace(), ACCOUNT, AUDIENCE).await?)?;
+        let (clock, end) = (Clock::system(), CancellationToken::new());
+        let settings = Settings { agent: name.to_owned(), token_file: Some(file.clone()), heartbeat: HEARTBEAT };
+        let metrics = reporter::Metrics::new(&mut Registry::default());
+        let (reporter, _task) = Reporter::start(settings, clock, metrics, end.clone());
+        Ok(Self { reporter, clock, document, _token: file, _end: end.drop_guard() })
+    }
+
+    fn say(&self, primary: Word, last_switch: Option<SwitchedMail>) {
+        let backends = [("primary", primary), ("standby", Word::Passing)];
+        self.reporter.publish(ReportState {
+            route: self.document.route.clone(),
+            operators: self.document.operators.clone(),
+            backends: backends.into_iter().map(|(name, word)| (name.into(), deliveries(word))).collect(),
+            last_switch,
+        });
+    }
+}
+
+async fn verdicts(stage: &Stage) -> Result<BTreeMap<String, Health>> {
+    let status = backend_status(stage, "primary").await?;
+    Ok(status.probes.into_iter().map(|probe| (probe.name, probe.health)).collect())
+}
+
+async fn switch(stage: Arc<Stage>) -> Result<()> {
+    let scene = set(&stage).await?;
+    let operator = start(&stage, "one").await?;
+    scene.wait_active("primary").await?;
+    let agent = Agent::start(&stage, "postfix-0", document(&stage, 1).await?).await?;
+
+    let (begun, said_at) = (Instant::now(), agent.clock.now());
+    agent.say(paused(said_at), None);
+    let status = wait_active(&stage, "orders", "standby").await?;
+    let last = status.last_transition.context("a transition")?;
+    let decided = last.decided_at.0.as_microsecond() - said_at.as_micros();
+    eprintln!(
+        "decided {:.1} ms after an agent had something to say, everything written after {:?}",
+        f64::from(i32::try_from(decided)?) / 1000.0,
+        begun.elapsed()
+    );
+    ensure!(decided < 2_000_000, "it took {decided} µs");
+    ensure!(last.reason == "AccountPaused", "{last:?}");
+    let evidence = last.first_evidence_at.context("evidence")?.0.as_microsecond() - said_at.as_micros();
+    ensure!((-1_100_000..=-900_000).contains(&evidence), "the first failure was a second before, not {evidence} µs");
+    let backend = wait_health(&stage, "primary", Health::Unhealthy, "AccountPaused").await?;
+    let told = "deliveries: 554 Message rejected: Sending paused for this account";
+    ensure!(backend.message.as_deref() == Some(told), "{backend:?}");
+    let seen = verdicts(&stage).await?;
+    ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
+
+    let out = agent.clock.now();
+    let switched = SwitchedMail {
+        transition: Some(last.id),
+        queue_before: 3,
+        queue_after: 0,
+        first_delivery_at: Some(out),
+        first_delivery_after: Some(Duration::from_millis(40)),
+        possible_duplicates: 0,
+    };
+    agent.say(Word::Silent, Some(switched));
+    let first_delivery =
+        async || Ok(route_status(&stage, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
+    let at = eventually_is(PATIENCE, "the first delivery to be written down", first_delivery, Option::is_some).await?;
+    let off = at.context("it is there")?.0.as_microsecond() - out.as_micros();
+    ensure!(off.abs() < 500_000, "{off} µs");
+
+    // Nothing fails any more: 30 s later the word has lapsed, a second after that the preferred backend is returned to.
+    wait_active(&stage, "orders", "primary").await?;
+    let took = begun.elapsed();
+    ensure!(took > Duration::from_secs(30), "it took {took:?}");
+    let seen = verdicts(&stage).await?;
+    ensure!(seen["deliveries"] == Health::Healthy, "{seen:?}");
+    let metrics = operator.metrics().await?;
+    let count = |name: &str, label: &str| metric_sum(&metrics, name, |labels| labels.contains(label));
+    ensure!(count("mail_failover_reports_total", "accepted") >= 2.0);
+    ensure!(count("mail_failover_token_reviews_total", "authenticated") >= 1.0);
+    ensure!(count("mail_failover_agent_deliveries_total", "deferred") >= 3.0);
+    Ok(())
+}
+
+async fn replicas(stage: Arc<Stage>) -> Result<()> {
+    let scene = set(&stage).await?;
+    let one = start(&stage, "one").await?;
+    scene.wait_active("primary").await?;
+    document(&stage, 1).await?;
+    let two = start(&stage, "two").await?;
+    for replica in [&one, &two] {
+        let heard = async || {
+            Ok(metric_sum(&replica.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
+        };
+        eventually_is(PATIENCE, "the other replica to be heard", heard, |count| *count > 0.5).await?;
+    }
+    let agent = Agent::start(&stage, "postfix-0", document(&stage, 2).await?).await?;
+    let begun = agent.clock.now();
+    agent.say(paused(begun), None);
+    let status = wait_active(&stage, "orders", "standby").await?;
+    let decided = status.last_transition.context("a transition")?.decided_at.0.as_microsecond() - begun.as_micros();
+    eprintln!("decided {decided} µs after an agent had something to say to two replicas that must agree");
+    for replica in [&one, &two] {
+        let accepted =
+            metric_sum(&replica.metrics().await?, "mail_failover_reports_total", |labels| labels.contains("accepted"));
+        ensure!(accepted >= 1.0, "{accepted}");
+    }
+    let ended = two.terminate(Duration::from_secs(10)).await?;
+    ensure!(ended.success(), "{ended}");
+    let left = document(&stage, 1).await?.operators;
+    ensure!(agent.document.operators.contains(&left[0]), "{left:?}");
+    Ok(())
+}
+
+async fn refused(stage: Arc<Stage>) -> Result<()> {
+    let scene = set(&stage).await?;
+    let operator = start(&stage, "one").await?;
+    scene.wait_active("primary").await?;
+    let Document { route, operators, .. } = document(&stage, 1).await?;
+    let other = format!("{}-other", stage.namespace());
+    let metadata = ObjectMeta { name: Some(other.clone()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    Api::<Namespace>::all(stage.client()).create(&PostParams::default(), &namespace).await?;
+    make_account(&stage, &other, ACCOUNT).await?;
+    make_account(&stage, stage.namespace(), "default").await?;
+
+    let own = stage.namespace();
+    let good = token(&stage, own, ACCOUNT, AUDIENCE).await?;
+    let made_anew = RouteReference { uid: "0".to_owned(), ..route.clone() };
+    let expected = format!("system:serviceaccount:{own}:");
+    for (what, token, route, status, text) in [
+        (
+            "of another namespace",
+            token(&stage, &other, ACCOUNT, AUDIENCE).await?,
+            &route,
+            403,
+            format!("{expected}NAME"),
+        ),
+        (
+            "another of this namespace",
+            token(&stage, own, "default", AUDIENCE).await?,
+            &route,
+            403,
+            format!("{expected}{ACCOUNT}"),
+        ),
+        ("for another audience", token(&stage, own, ACCOUNT, "vault").await?, &route, 401, AUDIENCE.to_owned()),
+        ("made up", "aaaa.bbbb.cccc".to_owned(), &route, 401, AUDIENCE.to_owned()),
+        ("good, and another route", good.clone(), &made_anew, 404, "does not exist".to_owned()),
+    ] {
+        match post(&operators[0], &token, route).await {
+            Err(SendError::Refused { status: was, text: told }) => {
+                ensure!(was == status && told.contains(&text), "{what}: {was}: {told}");
+            }
+            other => bail!("{what}: {other:?}"),
+        }
+    }
+    post(&operators[0], &good, &route).await?;
+    wait_active(&stage, "orders", "standby").await?;
+    let log = std::fs::read_to_string(operator.log())?;
+    ensure!(!log.contains(&good) && !log.contains("aaaa.bbbb"), "a token is in the log");
+    Ok(())
+}
+
+async fn post(endpoint: &OperatorEndpoint, token: &str, route: &RouteReference) -> Result<(), SendError> {
+    let report = json!({
+        "apiVersion": "agent.mailfailover.io/v1alpha1", "route": route, "agent": "host-1", "process": "p", "sequence": 1,
+        "backends": [{ "name": "primary", "word": "Failing",
+            "failure": { "class": "AccountPaused", "message": "554 paused", "firstMilliseconds": 10, "lastMilliseconds": 5 } }],
+    });
+    reporter::post(endpoint, token, report.to_string().into()).await
+}

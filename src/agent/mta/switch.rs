@@ -1,0 +1,190 @@
+//! Carries out switches: reload, flush, and flush again what was on its way meanwhile.
+//!
+//! The order was measured: a flush without a reload tries the last resolved message on the old way again (a cache of 30 s in the queue
+//! manager), and a reload alone leaves what was deferred where it is. Messages that were being delivered during the first flush are
+//! skipped by it; they come back into the queue when their attempt ends, which behind a host that hangs is minutes later. So the queue is
+//! flushed again, ever more rarely, as long as it holds anything.
+//!
+//! What was done last is kept on disk, so that an agent that was killed between any two steps does them again when it starts.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::{MtaError, Postfix};
+use crate::agent::core::{Cause, SwitchOrder, SwitchReport};
+use crate::agent::metrics::MtaMetrics;
+
+/// No more than so many switches …
+const BURST: u32 = 3;
+/// … in this time: each makes Postfix start its processes anew.
+const WINDOW: Duration = Duration::from_secs(15);
+/// Between tries to reach a Postfix that does not run, or not yet.
+const RETRY: Duration = Duration::from_secs(1);
+/// When the queue is flushed, after the reload. The second one is for a queue manager that was told just before it ended for the reload;
+/// later ones are for messages whose attempt hung: as long as Postfix's longest usual timeout (`smtp_helo_timeout`, 300 s).
+const FLUSHES: [Duration; 10] = [
+    Duration::ZERO,
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(120),
+    Duration::from_secs(210),
+    Duration::from_secs(310),
+];
+/// With so many of them a switch is done: whoever kills the agent now has lost no message to the old way.
+const ENOUGH: usize = 2;
+
+/// What is done to an MTA.
+pub trait Mta {
+    /// See [`Postfix::reload`].
+    fn reload(&self) -> impl Future<Output = Result<(), MtaError>> + Send;
+    /// See [`Postfix::flush`].
+    fn flush(&self) -> impl Future<Output = Result<(), MtaError>> + Send;
+    /// See [`Postfix::queued`].
+    fn queued(&self) -> impl Future<Output = Option<u64>> + Send;
+}
+
+impl Mta for Postfix {
+    async fn reload(&self) -> Result<(), MtaError> {
+        Postfix::reload(self).await.map(drop)
+    }
+
+    async fn flush(&self) -> Result<(), MtaError> {
+        Postfix::flush(self).await.map(drop)
+    }
+
+    async fn queued(&self) -> Option<u64> {
+        Postfix::queued(self).await
+    }
+}
+
+/// Carries out orders until their sender is gone.
+#[derive(Debug)]
+pub struct Executor<M> {
+    /// The MTA.
+    pub mta: M,
+    /// The file that holds the mark of the last switch that was done.
+    pub done: PathBuf,
+    /// The latest order; who orders never waits, and what was overtaken is never carried out.
+    pub orders: watch::Receiver<Option<SwitchOrder>>,
+    /// A report when the switch is done, and again for each later flush, until the queue is empty.
+    pub reports: mpsc::Sender<SwitchReport>,
+    /// What is counted.
+    pub metrics: MtaMetrics,
+}
+
+impl<M: Mta> Executor<M> {
+    /// Runs.
+    pub async fn run(mut self) {
+        let mut began: VecDeque<Instant> = VecDeque::new();
+        let mut carried_out = 0;
+        while let Some(first) = newer(&mut self.orders, carried_out).await {
+            let arrived = Instant::now();
+            if began.len() >= BURST as usize
+                && let Some(earliest) = began.pop_front().map(|earlier| earlier + WINDOW).filter(|at| *at > arrived)
+            {
+                self.metrics.delayed.inc();
+                sleep_until(earliest).await;
+            }
+            let order = newer(&mut self.orders, carried_out).await.unwrap_or(first);
+            self.metrics.superseded.inc_by(order.number - carried_out - 1);
+            carried_out = order.number;
+            if order.cause == Cause::Start && fs::read_to_string(&self.done).is_ok_and(|done| done == order.mark) {
+                self.report(SwitchReport { done_before: true, ..SwitchReport::begun(order.number) }).await;
+            } else {
+                began.push_back(Instant::now());
+                self.carry_out(&order, arrived).await;
+            }
+        }
+    }
+
+    /// Carries one out, until it is done or a later one comes, whose reload and flush do what is missing.
+    async fn carry_out(&mut self, order: &SwitchOrder, arrived: Instant) {
+        let mut report = SwitchReport::begun(order.number);
+        report.queued_before = self.mta.queued().await;
+        while let Err(error) = self.mta.reload().await {
+            report.trouble("reload", &error);
+            tracing::warn!(%error, "Postfix cannot be reloaded; it is tried again");
+            self.report(report.clone()).await;
+            if self.overtaken(order, Instant::now() + RETRY).await {
+                return;
+            }
+        }
+        let reloaded = Instant::now();
+        let mut flushed = 0;
+        for after in FLUSHES {
+            if self.overtaken(order, reloaded + after).await {
+                return;
+            }
+            if flushed >= ENOUGH {
+                report.queued_after = self.mta.queued().await;
+                self.report(report.clone()).await;
+                if report.queued_after == Some(0) {
+                    return;
+                }
+            }
+            match self.mta.flush().await {
+                Ok(()) => flushed += 1,
+                Err(error) => {
+                    report.trouble("flush", &error);
+                    tracing::warn!(%error, "Postfix's queue cannot be flushed; it is tried again");
+                    continue;
+                }
+            }
+            if flushed == 1 {
+                report.took = arrived.elapsed();
+                self.metrics.switched(order.cause.as_str(), report.took.as_secs_f64());
+                self.report(report.clone()).await;
+            }
+            if flushed == ENOUGH
+                && let Err(error) = self.remember(&order.mark)
+            {
+                report.trouble(&self.done.display().to_string(), &error);
+                tracing::warn!(path = %self.done.display(), %error, "that a switch is done cannot be kept; it is done again at the next start");
+            }
+        }
+        report.queued_after = self.mta.queued().await;
+        self.report(report).await;
+    }
+
+    /// Waits until then, or until a later order comes.
+    async fn overtaken(&mut self, order: &SwitchOrder, until: Instant) -> bool {
+        tokio::select! {
+            () = sleep_until(until) => false,
+            _ = newer(&mut self.orders, order.number) => true,
+        }
+    }
+
+    async fn report(&self, report: SwitchReport) {
+        // Who asked is gone: nobody to tell.
+        let _ = self.reports.send(report).await;
+    }
+
+    /// Atomically: a half-written mark would be none.
+    fn remember(&self, mark: &str) -> io::Result<()> {
+        let new = self.done.with_extension("new");
+        let mut file = fs::File::create(&new)?;
+        file.write_all(mark.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &self.done)
+    }
+}
+
+/// The latest order, as soon as it is later than that; nothing when there will be none.
+async fn newer(orders: &mut watch::Receiver<Option<SwitchOrder>>, number: u64) -> Option<SwitchOrder> {
+    let latest = orders.wait_for(|order| order.as_ref().is_some_and(|order| order.number > number)).await;
+    latest.ok().and_then(|order| order.clone())
+}
+
+#[cfg(test)]
+#[path = "switch_tests.rs"]
+mod tests;
