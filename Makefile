@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo demo-postfix e2e-matrix bench bench-engine bench-mta crds schemas fmt clean
+.PHONY: help check test demo e2e-matrix bench bench-engine bench-mta crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +19,6 @@ test: check ## Everything, against a real API server that is built the first tim
 demo: ## Watch a failover and a failback happen, on this machine, in half a minute
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
-
-demo-postfix: ## The same with a real Postfix in the middle and the agent beside it; takes root
-	@$(CARGO) build --workspace --bins --locked
-	@$${CARGO_TARGET_DIR:-target}/debug/demo-postfix
 
 e2e-matrix: ## Break the primary at every point of a session in every way, under load, with real Postfix; takes root
 	@$(CARGO) build --workspace --bins --locked

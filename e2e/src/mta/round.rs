@@ -44,7 +44,7 @@ pub struct Outcome {
     pub all_delivered: Option<Duration>,
     /// Deliveries of which Postfix says in its log that the message may be sent more than once.
     pub unsure_by_log: usize,
-    /// The same as the agent counts them.
+    /// The same as the agent counts them; since its last start, when it was started again meanwhile.
     pub unsure_by_agent: Option<usize>,
     /// Bounces that arrived.
     pub bounces: usize,
@@ -188,7 +188,10 @@ pub async fn play_and(
         old_delivered: last_of(of(&sent.accepted, |at| at < switched).collect()),
         all_delivered: last_of(of(&sent.accepted, |_| true).collect()),
         unsure_by_log: log.may_be_sent_more_than_once() - log_before,
-        unsure_by_agent: unsure_by_agent(mta).await?.zip(unsure_before).map(|(after, before)| after - before),
+        unsure_by_agent: unsure_by_agent(mta)
+            .await?
+            .zip(unsure_before)
+            .map(|(after, before)| after.saturating_sub(before)),
         bounces: providers.bounces.received_count(),
         refusals: sent.refusals,
         account,
