@@ -38,6 +38,8 @@ pub struct Options {
     pub log: PathBuf,
     /// Further arguments.
     pub arguments: Vec<OsString>,
+    /// The program that starts the agent, with its arguments: `setpriv` for other rights, say. Nothing: the agent is started directly.
+    pub starter: Vec<OsString>,
 }
 
 /// An agent that can be killed and started again. Killed when dropped.
@@ -64,7 +66,15 @@ impl Agent {
     /// When it cannot be started.
     pub fn start_again(&self) -> Result<()> {
         let options = &self.options;
-        let mut command = Command::new(operator::program()?);
+        let program = operator::program()?;
+        let mut command = match options.starter.split_first() {
+            Some((starter, arguments)) => {
+                let mut command = Command::new(starter);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command
             .args(["agent", "run", "--config-map", &options.config_map, "--log-format", "json"])
             .arg("--kubeconfig")

@@ -162,6 +162,7 @@ impl Mta {
             listen: crate::stage::free_address()?,
             log: stage.folder().join(format!("agent{suffix}.log")),
             arguments: vec!["--log".into(), "info,mail_failover_operator::agent=debug".into()],
+            starter: Vec::new(),
         };
         adjust(&mut options);
         let agent = Agent::start(options)?;
