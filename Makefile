@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo e2e-matrix bench bench-engine bench-mta crds schemas fmt clean
+.PHONY: help check test demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,20 +11,24 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --test socketmap_fuzz --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
-	$(CARGO) test --workspace --locked
+	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
 
 demo: ## Watch a failover and a failback happen, on this machine, in half a minute
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
+demo-postfix: ## The same with a real Postfix in the middle and the agent beside it; takes root
+	@$(CARGO) build --workspace --bins --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/demo-postfix
+
 e2e-matrix: ## Break the primary at every point of a session in every way, under load, with real Postfix; takes root
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/matrix
 
-bench: bench-engine ## Measure false alarms, failover times and what it all costs, beside HAProxy
+bench: bench-engine bench-socketmap ## Measure false alarms, failover times and what it all costs, beside HAProxy
 	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench steady_state
 
 bench-engine: ## The part of it that needs no control plane: false alarms, and what the engine costs
@@ -32,6 +36,9 @@ bench-engine: ## The part of it that needs no control plane: false alarms, and w
 
 bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in one run; BENCH_QUICK=1 for a short one; takes root
 	$(CARGO) bench --package mail-failover-e2e --locked --bench mta
+
+bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
+	$(CARGO) bench --locked --bench socketmap
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds

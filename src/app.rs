@@ -187,7 +187,8 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         metrics: metrics.clone(),
     };
     let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
-    let serving = tokio::spawn(server.serve(registry, State { heartbeat, readiness }, end.clone()));
+    let serving =
+        tokio::spawn(server.serve(registry, State { heartbeat, readiness }, axum::Router::new(), end.clone()));
     let taking = reports::Connections { client: call_client, directory, reports: agent_reports.clone(), clock };
     let taking_reports = tokio::spawn({
         let end = end.clone();
@@ -318,7 +319,7 @@ fn lease(arguments: &RunArguments, identity: &str) -> leader::Settings {
 
 /// A dialogue holds a socket, and the usual soft limit of 1024 would make probes of thousands of silent backends inconclusive. The hard
 /// limit is what the machine's owner allows.
-fn raise_limit_of_open_files() {
+pub(crate) fn raise_limit_of_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::agent::AgentCommand;
 use crate::api::crds_yaml;
 use crate::explain;
 use crate::lint::{Format, Severity};
@@ -44,6 +45,9 @@ pub enum Command {
     /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArguments),
+    /// Stand beside a queueing mail server: where each message goes, and moving the queue when that changes.
+    #[command(subcommand)]
+    Agent(AgentCommand),
 }
 
 /// What can be explained.
@@ -264,7 +268,7 @@ pub enum SimulationFormat {
 }
 
 /// A duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let remedy = "use a duration such as 500ms, 10s or 1m30s";
     let parsed = kube::core::Duration::from_str(text).map_err(|error| format!("{error}; {remedy}"))?;
     if parsed.is_negative() { Err(format!("it is negative; {remedy}")) } else { Ok(parsed.into()) }

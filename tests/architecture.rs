@@ -69,6 +69,34 @@ fn outputs_only_say_what_should_be() {
 }
 
 #[test]
+fn what_an_agent_concludes_and_answers_is_pure() {
+    let impure =
+        ["kube", "tokio", "async ", "Instant", "SystemTime", "fastrand", "std::fs", "std::net", "std::io", "tracing"];
+    let pure = [
+        "answers.rs",
+        "document.rs",
+        "routing.rs",
+        "core/",
+        "netstring.rs",
+        "reply.rs",
+        "local.rs",
+        "maps.rs",
+        "text.rs",
+    ];
+    for file in pure {
+        assert!(
+            sources("src/agent").iter().any(|path| path.to_string_lossy().contains(file)),
+            "{file} is not there any more"
+        );
+    }
+    let offences: Vec<_> = offences("src/agent", &impure)
+        .into_iter()
+        .filter(|offence| pure.iter().any(|file| offence.contains(&format!("/{file}"))))
+        .collect();
+    assert_eq!(offences, Vec::<String>::new());
+}
+
+#[test]
 fn one_place_reads_the_wall_clock_and_one_place_writes_to_the_api_server() {
     let readers: Vec<_> = offences("src", &["SystemTime::now", "jiff::Timestamp::now", "Zoned::now"]);
     assert!(readers.iter().all(|reader| reader.contains("src/clock.rs")), "{readers:#?}");

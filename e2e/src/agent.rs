@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use serde_json::Value;
+use mail_failover_operator::agent::status::Status;
 
 use crate::eventually::eventually;
 use crate::operator;
@@ -132,10 +132,14 @@ impl Agent {
     /// What `/status` says.
     ///
     /// # Errors
-    /// When it does not answer, or not in JSON.
-    pub async fn status(&self) -> Result<Value> {
-        let text = operator::get(self.options.listen, "/status").await?;
-        serde_json::from_str(&text).with_context(|| format!("/status is no JSON: {text}"))
+    /// When it does not answer, or what answers is no agent.
+    pub async fn status(&self) -> Result<Status> {
+        status(self.options.listen).await
+    }
+
+    /// Where it answers about itself.
+    pub fn listen_address(&self) -> SocketAddr {
+        self.options.listen
     }
 
     /// The numbers of `/metrics`.
@@ -167,4 +171,13 @@ impl Agent {
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What `/status` of an agent says.
+///
+/// # Errors
+/// When it does not answer, or what answers is no agent.
+pub async fn status(agent: SocketAddr) -> Result<Status> {
+    let text = operator::get(agent, "/status").await?;
+    serde_json::from_str(&text).with_context(|| format!("/status is none of an agent: {text}"))
 }

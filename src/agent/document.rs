@@ -14,6 +14,13 @@ pub const API_VERSION: &str = "agent.mailfailover.io/v1alpha1";
 /// More than this is not read: a ConfigMap may have 1 MiB.
 pub const MAX_BYTES: usize = 1_000_000;
 
+/// The JSON schema of [`Document`], as `schemas/agent.schema.json` holds it.
+pub fn schema_json() -> String {
+    let schema = schemars::schema_for!(Document);
+    // A schema is a JSON value, and values can be printed.
+    format!("{:#}\n", schema.as_value())
+}
+
 /// Where the mail of one route goes, and what its agents may do by themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -155,10 +162,4 @@ pub struct OperatorEndpoint {
     pub address: String,
     /// SHA-256 of the certificate that it must show there, in lower-case hexadecimal digits.
     pub certificate_sha256: String,
-}
-
-/// The JSON schema of [`Document`], as committed in `schemas/`.
-pub fn schema_json() -> String {
-    let schema = schemars::schema_for!(Document);
-    format!("{:#}\n", schema.as_value())
 }

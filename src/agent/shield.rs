@@ -74,7 +74,7 @@ fn speaker(reason: &str) -> Option<Place> {
     Some(Place { host: host.to_ascii_lowercase().into(), port: None })
 }
 
-/// A `regexp:` table (regexp_table(5), no package needed) for what is about our account beyond doubt.
+/// A `regexp:` table (`regexp_table(5)`, no package needed) for what is about our account beyond doubt.
 ///
 /// Narrower than [`replacement`], and it knows no backends: a message to a paused account waits, up to `maximal_queue_lifetime`, even when
 /// there is no other way out yet.

@@ -110,7 +110,7 @@ fn the_static_table_keeps_nothing_that_the_agent_would_not() {
         std::fs::remove_dir_all(&folder).unwrap();
         return;
     };
-    let keys: String = KEYS.iter().map(|(key, ..)| format!("{key}\n")).collect();
+    let keys = KEYS.iter().fold(String::new(), |keys, (key, ..)| keys + key + "\n");
     child.stdin.take().unwrap().write_all(keys.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");

@@ -68,17 +68,15 @@ impl Deliveries {
     pub fn adopt(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
         let lapses_at = lapses_at(earlier.since, cooldown);
         match &mut self.verdict {
-            Some(Standing { judgement, .. }) => {
-                if judgement.health == earlier.health {
-                    judgement.since = earlier.since;
-                    judgement.class = earlier.class;
-                    judgement.message.clone_from(&earlier.message);
-                }
+            Some(Standing { judgement, .. }) if judgement.health == earlier.health => {
+                judgement.since = earlier.since;
+                judgement.class = earlier.class;
+                judgement.message.clone_from(&earlier.message);
             }
             None if self.words.is_empty() && (earlier.health != Health::Unhealthy || lapses_at > now) => {
                 self.verdict = Some(Standing { judgement: earlier.carried_over(), lapses_at });
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 

@@ -31,7 +31,7 @@ impl Metrics {
         );
         registry.register(
             "mail_failover_token_reviews",
-            "TokenReviews by outcome: authenticated, refused, error, timeout, busy (too many were under way)",
+            "TokenReviews by outcome: authenticated, refused, error, or timeout (waiting for one of eight places included)",
             metrics.reviews.clone(),
         );
         registry.register(

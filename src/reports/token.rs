@@ -1,4 +1,4 @@
-//! Who a caller is: its bearer token, reviewed by the API server (TokenReview) and remembered for a short while by its hash.
+//! Who a caller is: its bearer token, reviewed by the API server (`TokenReview`) and remembered for a short while by its hash.
 //!
 //! A token is never stored, logged or told; what the API server says of a bad one is not passed on either, because it may quote it.
 
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// So many reviews may be under way: a flood of bad tokens must not become one of API calls.
 const REVIEWS: usize = 8;
 /// How long a good token is believed without asking again.
-const BELIEVED_FOR: Duration = Duration::from_secs(60);
+const BELIEVED_FOR: Duration = Duration::from_mins(1);
 /// How long a bad one is refused without asking.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// How long nobody asks again after the API server did not answer.
@@ -107,16 +107,9 @@ impl Reviewer {
                 // An API server that knows of no audiences would name none.
                 let is_for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
                 let caller = status.user.and_then(caller);
-                match caller.filter(|_| status.authenticated == Some(true) && is_for_us) {
-                    Some(caller) => {
-                        self.metrics.review("authenticated");
-                        Ok(caller)
-                    }
-                    None => {
-                        self.metrics.review("refused");
-                        Err(Denial::Refused)
-                    }
-                }
+                let caller = caller.filter(|_| status.authenticated == Some(true) && is_for_us);
+                self.metrics.review(if caller.is_some() { "authenticated" } else { "refused" });
+                caller.ok_or(Denial::Refused)
             }
             Err(error) => {
                 self.metrics.review("error");

@@ -1,4 +1,4 @@
-//! The HTTP server of `/livez`, `/readyz` and `/metrics`.
+//! The HTTP server of `/livez`, `/readyz`, `/metrics` and what else a process has to say.
 //!
 //! It serves one request per connection, so that one deadline bounds everything a client can do: be slow to ask, be slow to read,
 //! or hold a connection and do nothing. Probes of the kubelet open a connection each time anyway.
@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 64;
 /// What the server tells.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// The pulse of the controller's loop.
+    /// The pulse of the main loop.
     pub heartbeat: Heartbeat,
     /// What is waited for at start.
     pub readiness: Readiness,
@@ -63,9 +63,9 @@ impl Server {
         self.0.local_addr()
     }
 
-    /// Serves until `shutdown`, then lets what is under way come to its end.
-    pub async fn serve(self, registry: Registry, state: State, shutdown: CancellationToken) {
-        self.0.serve(app(Arc::new(registry), state), shutdown).await;
+    /// Serves these and what is `further`, until `shutdown`; then lets what is under way come to its end.
+    pub async fn serve(self, registry: Registry, state: State, further: Router, shutdown: CancellationToken) {
+        self.0.serve(app(Arc::new(registry), state).merge(further), shutdown).await;
     }
 }
 
@@ -82,7 +82,7 @@ async fn livez(extract::State(state): extract::State<State>) -> Response {
         return "ok\n".into_response();
     }
     let age = state.heartbeat.age().as_secs();
-    (StatusCode::SERVICE_UNAVAILABLE, format!("the controller's loop has not come round for {age} s\n")).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the main loop has not come round for {age} s\n")).into_response()
 }
 
 async fn readyz(extract::State(state): extract::State<State>) -> Response {
@@ -131,7 +131,7 @@ mod tests {
         let address = server.local_addr().expect("an address");
         let state = State { heartbeat: Heartbeat::new(Duration::from_mins(1)), readiness: Readiness::default() };
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(server.serve(registry, state.clone(), shutdown.clone()));
+        let task = tokio::spawn(server.serve(registry, state.clone(), Router::new(), shutdown.clone()));
         Running { address, state, shutdown, task }
     }
 

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -15,6 +16,7 @@ use crate::eventually::eventually;
 use crate::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
 use crate::mail::certificates::{Authority, Validity};
 use crate::mail::server::{Logins, Options as ServerOptions, SmtpServer};
+use crate::operator;
 use crate::postfix::{self, Patience, Postfix};
 use crate::scene::PATIENCE;
 use crate::stage::Stage;
@@ -152,7 +154,7 @@ impl Mta {
         stage.apply(&manifests(providers, suffix)).await?;
         let (mut options, bounces) = base(stage, providers, suffix);
         options.patience = patience;
-        let postfix = Postfix::start(with_agent_maps(options, &format!("{bounces}, "))).await?;
+        let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
         let mut options = agent::Options {
             kubeconfig: stage.kubeconfig().to_owned(),
             config_map: format!("{}/{}", stage.namespace(), config_map(suffix)),
@@ -171,16 +173,18 @@ impl Mta {
     }
 }
 
-/// What main.cf says where the agent leads mail, after these other transport maps (none, or with a comma at their end).
-#[must_use]
-pub fn with_agent_maps(options: postfix::Options, other_maps: &str) -> postfix::Options {
-    options
-        .with("transport_maps", format!("{other_maps}socketmap:unix:mail-failover/socketmap:transport"))
-        .with("smtp_sasl_auth_enable", "yes")
-        .with("smtp_sasl_security_options", "noanonymous")
-        .with("smtp_sasl_password_maps", "socketmap:unix:mail-failover/socketmap:sasl")
-        .with("smtp_tls_policy_maps", "socketmap:unix:mail-failover/socketmap:tls-policy")
-        .with("smtp_delivery_status_filter", "socketmap:unix:mail-failover/socketmap:delivery-status")
+/// As `mail-failover agent postfix-config` says it for the agent, which is what users do, and with what a test needs on top.
+///
+/// # Errors
+/// When the program cannot say it.
+pub fn with_agent(options: postfix::Options) -> Result<postfix::Options> {
+    let output = Command::new(operator::program()?)
+        .args(["agent", "postfix-config", "--format", "commands", "--timeouts", "lan", "--maillog-file"])
+        .arg(&options.log)
+        .output()
+        .context("cannot start mail-failover agent postfix-config")?;
+    ensure!(output.status.success(), "agent postfix-config: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(postfix::Options { commands: Some(String::from_utf8(output.stdout)?), ..options })
 }
 
 /// What every way has in common: an address, a log, and the map that leads bounces to where they are counted.

@@ -1,7 +1,8 @@
 //! main.cf and master.cf.
 
-use std::fmt::Write as _;
 use std::path::Path;
+
+use anyhow::Result;
 
 use super::Options;
 
@@ -10,11 +11,34 @@ use super::Options;
 pub struct Parameter {
     name: &'static str,
     value: String,
+    is_first: bool,
+}
+
+impl Parameter {
+    /// Its value goes ahead of what is there by then, with a comma between them.
+    #[must_use]
+    pub fn ahead(self) -> Self {
+        Self { is_first: true, ..self }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The value to set, where `now` tells the present one.
+    pub(super) fn value_after(&self, now: impl FnOnce() -> Result<String>) -> Result<String> {
+        let Self { name: _, value, is_first } = self;
+        if !is_first {
+            return Ok(value.clone());
+        }
+        let now = now()?;
+        Ok(if now.trim().is_empty() { value.clone() } else { format!("{value}, {}", now.trim()) })
+    }
 }
 
 /// A line of main.cf.
 pub fn parameter(name: &'static str, value: impl Into<String>) -> Parameter {
-    Parameter { name, value: value.into() }
+    Parameter { name, value: value.into(), is_first: false }
 }
 
 /// How long Postfix waits for a server, and with what it has deferred.
@@ -30,7 +54,7 @@ pub enum Patience {
 
 impl Patience {
     /// In main.cf.
-    fn parameters(self) -> &'static [(&'static str, &'static str)] {
+    pub(super) fn parameters(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Lowered => &[
                 ("smtp_connect_timeout", "2s"),
@@ -54,11 +78,11 @@ impl Patience {
     }
 }
 
-/// main.cf: a relay that delivers nothing itself, looks nothing up in DNS, and trusts the documentation networks.
+/// The beginning of main.cf: a relay that delivers nothing itself, looks nothing up in DNS, and trusts the documentation networks.
 pub(super) fn main(options: &Options, queue: &Path, data: &Path, daemons: &Path) -> String {
     let log = &options.log;
     let log_folder = log.parent().unwrap_or(Path::new("/"));
-    let mut text = format!(
+    format!(
         "compatibility_level = 3.6\n\
          queue_directory = {}\ndata_directory = {}\ndaemon_directory = {}\n\
          maillog_file = {}\nmaillog_file_prefixes = {}\n\
@@ -75,14 +99,7 @@ pub(super) fn main(options: &Options, queue: &Path, data: &Path, daemons: &Path)
         daemons.display(),
         log.display(),
         log_folder.display(),
-    );
-    for (name, value) in options.patience.parameters() {
-        let _ = writeln!(text, "{name} = {value}");
-    }
-    for Parameter { name, value } in &options.parameters {
-        let _ = writeln!(text, "{name} = {value}");
-    }
-    text
+    )
 }
 
 /// master.cf: Debian's, without what delivers to local users.
@@ -112,8 +129,7 @@ pub(super) fn master(options: &Options) -> String {
          anvil unix - - {chroot} - 1 anvil\n\
          scache unix - - {chroot} - 1 scache\n\
          postlog unix-dgram n - n - 1 postlogd\n\
-         {}",
-        options.services
+        "
     )
 }
 
@@ -123,13 +139,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_test_adds_comes_last_and_so_is_what_counts() {
-        let mut options = Options::new("198.51.100.9:25".parse().expect("an address"), "/tmp/x/mail.log".into());
-        options.parameters.push(parameter("smtp_helo_timeout", "9s"));
-        let text = main(&options, Path::new("/q"), Path::new("/d"), Path::new("/l"));
-        let last = text.lines().rfind(|line| line.starts_with("smtp_helo_timeout"));
-        assert_eq!(last, Some("smtp_helo_timeout = 9s"));
-        assert!(text.contains("maillog_file_prefixes = /tmp/x\n"));
+    fn a_value_replaces_another_or_goes_ahead_of_it() {
+        let set = |parameter: &Parameter, now: &str| parameter.value_after(|| Ok(now.to_owned())).expect("a value");
+        let maps = parameter("transport_maps", "inline:{}");
+        assert_eq!(set(&maps, "lmdb:x\n"), "inline:{}");
+        assert_eq!(set(&maps.clone().ahead(), "lmdb:x\n"), "inline:{}, lmdb:x");
+        assert_eq!(set(&maps.ahead(), "\n"), "inline:{}");
     }
 
     #[test]

@@ -50,10 +50,10 @@ pub struct Options {
     pub chroot: bool,
     /// How long it waits for a server, and with what it has deferred.
     pub patience: Patience,
-    /// Further lines of main.cf: where mail goes, for one.
+    /// Commands of a shell by which an administrator changes a configuration, before what follows here: `postconf -e …`.
+    pub commands: Option<String>,
+    /// Further parameters of main.cf: where mail goes, for one.
     pub parameters: Vec<Parameter>,
-    /// Further lines of master.cf.
-    pub services: String,
     /// Its log.
     pub log: PathBuf,
 }
@@ -61,13 +61,20 @@ pub struct Options {
 impl Options {
     /// Chrooted, with lowered timeouts, and nothing said about where mail goes.
     pub fn new(at: SocketAddr, log: PathBuf) -> Self {
-        Self { at, chroot: true, patience: Patience::Lowered, parameters: Vec::new(), services: String::new(), log }
+        Self { at, chroot: true, patience: Patience::Lowered, commands: None, parameters: Vec::new(), log }
     }
 
     /// With a further parameter, whose value may refer to others.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.parameters.push(parameter(name, value));
+        self
+    }
+
+    /// With this ahead of the value that a parameter has by then.
+    #[must_use]
+    pub fn with_first(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.parameters.push(parameter(name, value).ahead());
         self
     }
 }
@@ -136,6 +143,17 @@ impl Postfix {
         let main = configuration::main(options, &self.queue_directory(), &self.data_directory(), &self.daemons);
         fs::write(self.configuration().join("main.cf"), main)?;
         fs::write(self.configuration().join("master.cf"), configuration::master(options))?;
+        if let Some(commands) = &options.commands {
+            let mut shell = Command::new("sh");
+            shell.args(["-euc", commands]).env("MAIL_CONFIG", self.configuration());
+            said(shell, "the commands that configure Postfix")?;
+        }
+        let parameters = options.patience.parameters().iter().map(|(name, value)| parameter(name, *value));
+        for parameter in parameters.chain(options.parameters.iter().cloned()) {
+            let now = || self.said("postconf", &["-h", parameter.name()]);
+            let value = parameter.value_after(now)?;
+            self.said("postconf", &["-e", &format!("{} = {value}", parameter.name())])?;
+        }
         Ok(())
     }
 
@@ -324,6 +342,15 @@ impl Drop for Postfix {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What a program prints.
+fn said(mut command: Command, what: &str) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {what}"))?;
+    if !output.status.success() {
+        bail!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// With its daemons: they are of its process group.

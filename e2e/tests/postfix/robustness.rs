@@ -80,7 +80,7 @@ impl System {
     async fn told(&self, text: &str) -> Result<()> {
         let agent = self.agent()?;
         eventually(PATIENCE, &format!("{text:?} in /status"), async || {
-            let status = agent.status().await?.to_string();
+            let status = serde_json::to_string(&agent.status().await?)?;
             if status.contains(text) { Ok(Some(())) } else { bail!("{status}") }
         })
         .await

@@ -13,7 +13,7 @@ fn at(seconds: f64) -> Timestamp {
 }
 
 /// Backends `a`, `b`, … at ports 1, 2, …: share and whether it is a standby.
-fn routing(transition: i64, backends: &[(u8, bool)], reflex: serde_json::Value) -> Routing {
+fn routing(transition: i64, backends: &[(u8, bool)], reflex: &serde_json::Value) -> Routing {
     let backend = |(number, (percent, standby)): (usize, &(u8, bool))| {
         let name = ["a", "b", "c", "d"][number];
         serde_json::json!({"name": name, "percent": percent, "standby": standby, "host": "127.0.0.1", "port": number + 1, "tls": {"mode": "None"}})
@@ -30,7 +30,7 @@ fn routing(transition: i64, backends: &[(u8, bool)], reflex: serde_json::Value) 
 }
 
 fn usual(transition: i64, backends: &[(u8, bool)]) -> Routing {
-    routing(transition, backends, serde_json::json!({}))
+    routing(transition, backends, &serde_json::json!({}))
 }
 
 fn started(routing: Routing) -> Core {
@@ -46,10 +46,11 @@ fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) ->
 
 /// Messages of their own, `per_second`, all of that class, from second to second.
 fn send(core: &mut Core, backend: u16, class: EvidenceClass, from: f64, to: f64, per_second: f64) {
-    let count = ((to - from) * per_second) as u64;
-    for number in 0..count {
-        let now = from + number as f64 / per_second;
-        core.observe(at(now), &delivery(backend, class, (now * 1e6) as u64, Duration::from_millis(5)));
+    let (mut now, end) = (at(from), at(to));
+    while now < end {
+        let message = now.as_micros().unsigned_abs();
+        core.observe(now, &delivery(backend, class, message, Duration::from_millis(5)));
+        now = now + Duration::from_secs_f64(1.0 / per_second);
     }
 }
 
@@ -101,7 +102,7 @@ fn one_message_to_a_paused_account_is_enough() {
 #[test]
 fn one_message_to_many_recipients_is_one_failure() {
     let reflex = serde_json::json!({"consecutive": 3, "lastingMilliseconds": 0});
-    let mut core = started(routing(1, &[(100, false), (0, true)], reflex));
+    let mut core = started(routing(1, &[(100, false), (0, true)], &reflex));
     for recipient in 0..50 {
         core.observe(at(1.0 + f64::from(recipient) / 1000.0), &delivery(0, EvidenceClass::Temporary, 7, SECOND / 10));
     }
@@ -157,7 +158,7 @@ fn a_share_goes_to_the_others_before_it_goes_to_a_standby() {
 #[test]
 fn it_returns_after_the_cooldown_when_the_operator_is_silent_and_could_leave_again() {
     let reflex = serde_json::json!({"switches": 1});
-    let mut core = started(routing(1, &[(100, false), (0, true)], reflex));
+    let mut core = started(routing(1, &[(100, false), (0, true)], &reflex));
     core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
     core.on_timer(at(700.0));
     assert_eq!(percents(&core), [0, 100], "the budget is spent: mail would be caught");
@@ -243,7 +244,7 @@ proptest! {
         consecutive in 1..5_u32,
     ) {
         let reflex = serde_json::json!({"switches": switches, "lastingMilliseconds": lasting, "consecutive": consecutive, "cooldownMilliseconds": 60_000, "perMilliseconds": 300_000});
-        let first = routing(0, &[(100, false), (0, true), (0, false)], reflex.clone());
+        let first = routing(0, &[(100, false), (0, true), (0, false)], &reflex);
         let (mut core, mut twin) = (started(first.clone()), started(first));
         let mut now = at(1.0);
         let mut moves: Vec<Timestamp> = vec![];
@@ -254,7 +255,7 @@ proptest! {
             for core in [&mut core, &mut twin] {
                 match &event {
                     Event::Delivered(backend, class, message, took) => core.observe(now, &delivery(*backend, *class, *message, Duration::from_millis(*took))),
-                    Event::Offered(transition, backends) => _ = core.offer(now, routing(*transition, backends, reflex.clone())),
+                    Event::Offered(transition, backends) => _ = core.offer(now, routing(*transition, backends, &reflex)),
                     Event::Waited => core.on_timer(now),
                 }
             }
@@ -277,7 +278,7 @@ proptest! {
                     moves.push(at);
                 }
             }
-            let recent = moves.iter().filter(|at| **at + Duration::from_secs(300) > now).count();
+            let recent = moves.iter().filter(|at| **at + Duration::from_mins(5) > now).count();
             prop_assert!(recent <= switches as usize, "{recent} moves of {switches}");
             prop_assert!(core.moves.len() <= MAX_MOVES);
             if let Some(next) = core.next_timer() {
@@ -292,9 +293,9 @@ proptest! {
     #[test]
     fn recipients_and_throttling_never_move_it(count in 1..500_u64, throttled in any::<bool>()) {
         let class = if throttled { EvidenceClass::Throttled } else { EvidenceClass::RecipientLevel };
-        let mut core = started(routing(1, &[(100, false), (0, true)], serde_json::json!({"consecutive": 1, "lastingMilliseconds": 0, "immediately": []})));
+        let mut core = started(routing(1, &[(100, false), (0, true)], &serde_json::json!({"consecutive": 1, "lastingMilliseconds": 0, "immediately": []})));
         for number in 0..count {
-            core.observe(at(number as f64), &delivery(0, class, number, SECOND / 10));
+            core.observe(at(0.0) + Duration::from_secs(number), &delivery(0, class, number, SECOND / 10));
         }
         prop_assert_eq!(percents(&core), [100, 0]);
     }

@@ -57,32 +57,32 @@ fn answered(command: &str) -> Option<Answered> {
     known.map(|(_, answered)| *answered)
 }
 
+/// What Postfix itself says, and what that says about the backend; the first that is found.
+const WORDS: &[(&str, EvidenceClass)] = &[
+    ("lost connection with ", EvidenceClass::ConnectionLost),
+    ("conversation with ", EvidenceClass::NoAnswer),
+    ("Connection timed out", EvidenceClass::NoAnswer),
+    ("Connection refused", EvidenceClass::ConnectionRefused),
+    ("No route to host", EvidenceClass::ConnectionRefused),
+    ("Network is unreachable", EvidenceClass::Inconclusive),
+    ("Cannot assign requested address", EvidenceClass::Inconclusive),
+    ("Connection reset", EvidenceClass::ConnectionLost),
+    ("connect to ", EvidenceClass::ConnectionRefused),
+    ("Host not found, try again", EvidenceClass::Inconclusive),
+    ("Host or domain name not found", EvidenceClass::Unresolvable),
+    ("Server certificate not ", EvidenceClass::CertificateInvalid),
+    ("Cannot start TLS", EvidenceClass::TlsFailed),
+    ("TLS is required, but", EvidenceClass::TlsFailed),
+    ("SASL authentication failed", EvidenceClass::AuthenticationRefused),
+    ("local data error", EvidenceClass::Inconclusive),
+    ("exceeds size limit", EvidenceClass::RecipientLevel),
+    ("SMTPUTF8 is required", EvidenceClass::RecipientLevel),
+];
+
 /// What a text about a failed delivery says; nothing when it says nothing about the backend.
 pub fn class(reason: &str) -> Option<EvidenceClass> {
-    use EvidenceClass as Class;
     if let Some(quoted) = Quoted::within(reason) {
         return Some(quoted.class());
     }
-    // In this order; the first that is found. Only texts of Postfix's own come here.
-    const WORDS: &[(&str, EvidenceClass)] = &[
-        ("lost connection with ", Class::ConnectionLost),
-        ("conversation with ", Class::NoAnswer),
-        ("Connection timed out", Class::NoAnswer),
-        ("Connection refused", Class::ConnectionRefused),
-        ("No route to host", Class::ConnectionRefused),
-        ("Network is unreachable", Class::Inconclusive),
-        ("Cannot assign requested address", Class::Inconclusive),
-        ("Connection reset", Class::ConnectionLost),
-        ("connect to ", Class::ConnectionRefused),
-        ("Host not found, try again", Class::Inconclusive),
-        ("Host or domain name not found", Class::Unresolvable),
-        ("Server certificate not ", Class::CertificateInvalid),
-        ("Cannot start TLS", Class::TlsFailed),
-        ("TLS is required, but", Class::TlsFailed),
-        ("SASL authentication failed", Class::AuthenticationRefused),
-        ("local data error", Class::Inconclusive),
-        ("exceeds size limit", Class::RecipientLevel),
-        ("SMTPUTF8 is required", Class::RecipientLevel),
-    ];
     WORDS.iter().find(|(words, _)| reason.contains(words)).map(|(_, class)| *class)
 }

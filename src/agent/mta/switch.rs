@@ -35,8 +35,8 @@ const FLUSHES: [Duration; 10] = [
     Duration::from_secs(3),
     Duration::from_secs(10),
     Duration::from_secs(30),
-    Duration::from_secs(60),
-    Duration::from_secs(120),
+    Duration::from_mins(1),
+    Duration::from_mins(2),
     Duration::from_secs(210),
     Duration::from_secs(310),
 ];

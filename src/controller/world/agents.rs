@@ -69,19 +69,21 @@ impl Agents {
         is_changed
     }
 
-    /// Takes note of a report. Returns what the agent had said before; `None` when a later report was here first, or there is no room.
-    fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<Option<Known>> {
-        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch } = report;
-        let before = self.known.get(agent);
-        if before.is_some_and(|known| known.process == *process && known.sequence >= *sequence) {
-            return None;
+    /// Whether a report counts: no later one was here first, and there is room for the agent.
+    fn has_room_for(&mut self, now: Timestamp, report: &AgentReport) -> bool {
+        let AgentReport { agent, process, sequence, .. } = report;
+        if let Some(known) = self.known.get(agent) {
+            return known.process != *process || known.sequence < *sequence;
         }
-        if before.is_none() {
-            self.known.retain(|_, known| now.since(known.heard_at) < FORGOTTEN_AFTER);
-            let of_the_route = self.known.keys().filter(|known| known.route == agent.route).count();
-            if of_the_route >= MAX_AGENTS_OF_A_ROUTE {
-                return None;
-            }
+        self.known.retain(|_, known| now.since(known.heard_at) < FORGOTTEN_AFTER);
+        let of_the_route = self.known.keys().filter(|known| known.route == agent.route).count();
+        of_the_route < MAX_AGENTS_OF_A_ROUTE
+    }
+
+    /// Takes note of a report. Returns what the agent had said before.
+    fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<Known> {
+        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch } = report;
+        if !self.known.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
         let known = Known {
@@ -91,7 +93,7 @@ impl Agents {
             backends: backends.clone(),
             last_switch: last_switch.clone(),
         };
-        Some(self.known.insert(agent.clone(), known))
+        self.known.insert(agent.clone(), known)
     }
 
     /// Agents that have a say now.
@@ -129,7 +131,10 @@ impl World {
         if !entry.object.as_ref().is_some_and(|object| is_same(object.uid())) {
             return;
         }
-        let Some(before) = self.agents.note(now, report) else { return };
+        if !self.agents.has_room_for(now, report) {
+            return;
+        }
+        let before = self.agents.note(now, report);
         self.metrics.agents.set(i64::try_from(self.agents.present(now)).unwrap_or(i64::MAX));
         let cooldown = entry.cooldown();
         let members: Vec<_> =

@@ -1,0 +1,41 @@
+//! `/status`, beside what every process of ours serves.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::status::Status;
+
+/// Questions that wait; more are turned away by the deadline of their connection.
+pub const QUEUE: usize = 16;
+/// The loop turns within milliseconds. One that does not is what `/livez` tells of.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Who answers for the status.
+pub type Questions = mpsc::Sender<oneshot::Sender<Status>>;
+
+/// The path.
+pub fn router(questions: Questions) -> Router {
+    Router::new().route("/status", get(status)).with_state(questions)
+}
+
+async fn status(extract::State(questions): extract::State<Questions>) -> Response {
+    let ask = async {
+        let (answer, status) = oneshot::channel();
+        questions.send(answer).await.ok()?;
+        status.await.ok()
+    };
+    match timeout(DEADLINE, ask).await.ok().flatten().map(|status| serde_json::to_string_pretty(&status)) {
+        Some(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Some(Err(error)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the status cannot be written: {error}\n")).into_response()
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the agent's loop does not answer; see /livez\n").into_response(),
+    }
+}

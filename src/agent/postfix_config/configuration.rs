@@ -1,0 +1,252 @@
+//! What Postfix is configured to do, parsed: main.cf, or what `postconf` prints of it, and master.cf. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::expansion::expand;
+
+/// Defaults of Postfix 3.7 (`postconf -d`) of what the rules look at, for a main.cf that is read without `postconf`. Empty ones are
+/// left out.
+const DEFAULTS: [(&str, &str); 22] = [
+    ("compatibility_level", "0"),
+    ("default_transport", "smtp"),
+    ("maximal_queue_lifetime", "5d"),
+    ("minimal_backoff_time", "300s"),
+    ("mydestination", "$myhostname, localhost.$mydomain, localhost"),
+    ("queue_run_delay", "300s"),
+    ("relay_transport", "relay"),
+    ("smtp_connect_timeout", "30s"),
+    ("smtp_connection_reuse_time_limit", "300s"),
+    ("smtp_data_done_timeout", "600s"),
+    ("smtp_data_init_timeout", "120s"),
+    ("smtp_delivery_status_filter", "$default_delivery_status_filter"),
+    ("smtp_fallback_relay", "$fallback_relay"),
+    ("smtp_helo_timeout", "300s"),
+    ("smtp_mail_timeout", "300s"),
+    ("smtp_rcpt_timeout", "300s"),
+    ("smtp_sasl_auth_soft_bounce", "yes"),
+    ("smtp_sasl_security_options", "noplaintext, noanonymous"),
+    ("smtp_sasl_tls_security_options", "$smtp_sasl_security_options"),
+    ("smtp_skip_5xx_greeting", "yes"),
+    ("smtp_starttls_timeout", "300s"),
+    ("virtual_mailbox_domains", "$virtual_mailbox_maps"),
+];
+
+/// Everything that Postfix is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// Parameters as they are in force, defaults included, `$name` replaced.
+    parameters: BTreeMap<String, String>,
+    /// The services of master.cf; none when it was not read.
+    services: Option<Vec<Service>>,
+    /// Types of look-up tables that this Postfix was built with; none when it was not asked.
+    table_types: Option<BTreeSet<String>>,
+}
+
+/// One service of master.cf (master(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// `smtp`, or an address and port.
+    pub name: String,
+    /// `inet`, `unix`, …
+    pub kind: String,
+    /// Whether it runs in the queue directory; none for Postfix's default, which depends on `compatibility_level`.
+    pub chroot: Option<bool>,
+    /// The program.
+    pub command: String,
+    /// Its `-o name=value`.
+    pub overrides: BTreeMap<String, String>,
+}
+
+impl Configuration {
+    /// From a main.cf, or `postconf -x`.
+    pub fn parse(main_cf: &str) -> Self {
+        let mut raw: BTreeMap<String, String> =
+            DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        raw.extend(logical_lines(main_cf).filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            Some((name.trim().to_owned(), value.trim().to_owned()))
+        }));
+        let parameters = raw.iter().map(|(name, value)| (name.clone(), expand(value, &raw))).collect();
+        Self { parameters, ..Self::default() }
+    }
+
+    /// With a master.cf, or what `postconf -M` prints.
+    #[must_use]
+    pub fn with_services(self, master_cf: &str) -> Self {
+        Self { services: Some(logical_lines(master_cf).filter_map(|line| service(&line)).collect()), ..self }
+    }
+
+    /// With what `postconf -m` prints.
+    #[must_use]
+    pub fn with_table_types(self, types: &str) -> Self {
+        Self { table_types: Some(types.split_whitespace().map(str::to_owned).collect()), ..self }
+    }
+
+    /// A parameter's value; empty when it has none.
+    pub fn value(&self, name: &str) -> &str {
+        self.parameters.get(name).map_or("", String::as_str)
+    }
+
+    /// A parameter's value as a list: separated by commas or spaces, `{…}` kept together.
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        elements(self.value(name))
+    }
+
+    /// Whether a parameter says `yes`.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.value(name).eq_ignore_ascii_case("yes")
+    }
+
+    /// A parameter's value as a time (postconf(5): `s`, `m`, `h`, `d`, `w`; seconds without a unit).
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        let value = self.value(name);
+        let (number, unit) = value.split_at(value.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(value.len()));
+        let seconds = match unit.trim() {
+            "" | "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return None,
+        };
+        Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+    }
+
+    /// All services, when master.cf is known.
+    pub fn services(&self) -> Option<&[Service]> {
+        self.services.as_deref()
+    }
+
+    /// A service.
+    pub fn service(&self, name: &str, kind: &str) -> Option<&Service> {
+        self.services()?.iter().find(|service| service.name == name && service.kind == kind)
+    }
+
+    /// Services that run in the queue directory as their root.
+    pub fn chrooted(&self) -> impl Iterator<Item = &Service> {
+        // compatibility_level 1 turned the default from `y` to `n` (COMPATIBILITY_README).
+        let by_default = self.value("compatibility_level").split('.').next().is_none_or(|level| level == "0");
+        let services = self.services().unwrap_or_default().iter();
+        services.filter(move |service| service.chroot.unwrap_or(by_default))
+    }
+
+    /// Whether this Postfix has a type of look-up tables; none when it was not asked.
+    pub fn has_table_type(&self, name: &str) -> Option<bool> {
+        self.table_types.as_ref().map(|types| types.contains(name))
+    }
+}
+
+/// Lines without comments, with those that begin with white space joined to the one before (postconf(5)).
+fn logical_lines(text: &str) -> impl Iterator<Item = String> {
+    let mut lines: Vec<String> = vec![];
+    for line in text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+        match lines.last_mut() {
+            Some(last) if line.starts_with(char::is_whitespace) => {
+                last.push(' ');
+                last.push_str(line.trim());
+            }
+            Some(_) | None => lines.push(line.trim().to_owned()),
+        }
+    }
+    lines.into_iter()
+}
+
+/// Splits at commas and white space outside braces.
+pub(super) fn elements(text: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    let separates = move |letter: char| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => return depth == 0 && (letter == ',' || letter.is_whitespace()),
+        }
+        false
+    };
+    text.split(separates).filter(|element| !element.is_empty()).collect()
+}
+
+fn service(line: &str) -> Option<Service> {
+    let mut words = elements_of_master_cf(line).into_iter();
+    let (name, kind) = (words.next()?, words.next()?);
+    let (_private, _unprivileged, chroot) = (words.next()?, words.next()?, words.next()?);
+    let (_wakeup, _limit, command) = (words.next()?, words.next()?, words.next()?);
+    let mut overrides = BTreeMap::new();
+    while let Some(word) = words.next() {
+        let option = if word == "-o" { words.next() } else { word.strip_prefix("-o") };
+        let option = option.map(|option| option.trim_start_matches('{').trim_end_matches('}'));
+        if let Some((name, value)) = option.and_then(|option| option.split_once('=')) {
+            overrides.insert(name.trim().to_owned(), value.trim().to_owned());
+        }
+    }
+    Some(Service {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        chroot: match chroot {
+            "y" => Some(true),
+            "n" => Some(false),
+            _ => None,
+        },
+        command: command.to_owned(),
+        overrides,
+    })
+}
+
+/// As [`elements`], but a comma is part of a word.
+fn elements_of_master_cf(line: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    let separates = move |letter: char| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => return depth == 0 && letter.is_whitespace(),
+        }
+        false
+    };
+    line.split(separates).filter(|word| !word.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn main_cf_is_read_as_postfix_reads_it() {
+        let text = "# a comment\nmyhostname = mx.example\nmydomain=example\nrelayhost =\n  [a.example]:587,\n# between\n\t[b.example]:587\n\n";
+        let configuration = Configuration::parse(text);
+        assert_eq!(configuration.list("relayhost"), ["[a.example]:587", "[b.example]:587"]);
+        assert_eq!(configuration.list("mydestination"), ["mx.example", "localhost.example", "localhost"]);
+        assert_eq!(configuration.value("smtp_helo_timeout"), "300s");
+        assert_eq!(configuration.value("smtp_fallback_relay"), "");
+    }
+
+    #[test]
+    fn braces_keep_a_table_together() {
+        let configuration = Configuration::parse("transport_maps = inline:{ {*=smtp:[a]:25}, {b = smtp:c} }, hash:/x");
+        assert_eq!(configuration.list("transport_maps"), ["inline:{ {*=smtp:[a]:25}, {b = smtp:c} }", "hash:/x"]);
+    }
+
+    #[test]
+    fn times_have_units() {
+        let configuration = Configuration::parse("a = 90\nb = 5m\nc = 2h\nd = 1w\ne = soon\nf = 5y");
+        let seconds = |name| configuration.duration(name).map(|duration| duration.as_secs());
+        assert_eq!(
+            ["a", "b", "c", "d", "e", "f"].map(seconds),
+            [Some(90), Some(300), Some(7200), Some(604_800), None, None]
+        );
+    }
+
+    #[test]
+    fn master_cf_has_services_with_options() {
+        let text = "smtp unix - - - - - smtp\n  -o smtp_helo_timeout=5s -o { smtp_x = a, b }\nsmtp inet n - y - - smtpd -v\nrelay unix - - n - - smtp\n";
+        let configuration = Configuration::parse("").with_services(text);
+        let smtp = configuration.service("smtp", "unix").unwrap();
+        let overrides: Vec<_> = smtp.overrides.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(overrides, ["smtp_helo_timeout=5s", "smtp_x=a, b"]);
+        let chrooted = |configuration: &Configuration| {
+            configuration.chrooted().map(|service| service.kind.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(chrooted(&configuration), ["unix", "inet"]);
+        assert_eq!(chrooted(&Configuration::parse("compatibility_level = 3.6").with_services(text)), ["inet"]);
+    }
+}

@@ -1,0 +1,70 @@
+//! Look-up tables as main.cf names them (DATABASE_README). Pure.
+
+/// A reference to a look-up table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Table<'a> {
+    /// `hash`, `socketmap`, …
+    pub kind: &'a str,
+    /// What follows.
+    pub name: &'a str,
+    /// Whether it is asked through proxymap(8).
+    pub proxied: bool,
+}
+
+impl<'a> Table<'a> {
+    /// A table, when this is a reference to one.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (proxied, text) = text.strip_prefix("proxy:").map_or((false, text), |inner| (true, inner));
+        let (kind, name) = text.split_once(':')?;
+        let is_kind =
+            !kind.is_empty() && kind.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
+        is_kind.then_some(Self { kind, name, proxied })
+    }
+
+    /// Whether Postfix sees a change of it only after a reload: it is read when a process starts, and never looked at again.
+    pub fn needs_reload(&self) -> bool {
+        matches!(self.kind, "texthash" | "pcre" | "regexp" | "cidr" | "static" | "inline" | "randmap")
+    }
+
+    /// Whether it answers every address, as far as its name says.
+    pub fn answers_everything(&self) -> bool {
+        let inline = || {
+            super::super::configuration::elements(self.name.trim_start_matches('{').trim_end_matches('}'))
+                .iter()
+                .any(|entry| entry.trim_start_matches(['{', ' ']).trim_start().starts_with('*'))
+        };
+        match self.kind {
+            "static" | "randmap" => true,
+            "inline" => inline(),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_told_from_other_words() {
+        let table = |text| Table::parse(text).map(|Table { kind, name, proxied }| (kind, name, proxied));
+        assert_eq!(table("hash:/etc/postfix/transport"), Some(("hash", "/etc/postfix/transport", false)));
+        assert_eq!(table("proxy:socketmap:unix:s:transport"), Some(("socketmap", "unix:s:transport", true)));
+        assert_eq!(table("example.com"), None);
+        assert_eq!(table("[mail.example]:587"), None);
+    }
+
+    #[test]
+    fn tables_that_answer_everything() {
+        for (text, expected) in [
+            ("static:smtp:[a]:25", true),
+            ("inline:{*=smtp:[a]:25}", true),
+            ("inline:{ {* = smtp:[a]:25} }", true),
+            ("inline:{example.com=smtp:[a]:25}", false),
+            ("inline:{ {example.com = smtp:[a]:25}, {* = smtp:[b]:25} }", true),
+            ("hash:/etc/postfix/transport", false),
+        ] {
+            assert_eq!(Table::parse(text).unwrap().answers_everything(), expected, "{text}");
+        }
+    }
+}

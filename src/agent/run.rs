@@ -1,0 +1,317 @@
+//! All wiring of `mail-failover agent run`, and the order in which it ends.
+//!
+//! The order of the end: first nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
+//! then the socketmap goes, as late as it can, for without it Postfix refuses mail; HTTP goes last. Sources end with the process.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::RunArguments;
+use super::core::{Core, Memory};
+use super::credentials::Credentials;
+use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
+use super::keeper::Keeper;
+use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
+use super::source::{self, Source};
+use super::store::{Record, Store};
+use super::supervise::{self, Intake, LineReader, Signals};
+use super::{http, shield};
+use crate::app::raise_limit_of_open_files;
+use crate::clock::Clock;
+use crate::kubernetes::{self, ConfigError, Purpose, describe};
+use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
+
+/// Sightings that wait for the driver; whoever reads the log waits then.
+const SIGHTING_QUEUE: usize = 4_096;
+/// Orders that wait for the executor: it takes the latest.
+const ORDER_QUEUE: usize = 16;
+/// A loop that has not turned for so long is stuck: it turns every second at least.
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
+/// Logins are looked at so often, so that one that is missing is known before mail needs it.
+const CREDENTIALS_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why the agent could not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Logs cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No way to reach an API server.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The API server's address or our credentials cannot be used.
+    #[error("the API server cannot be used as configured: {0}")]
+    Client(String),
+    /// The socketmap cannot be served.
+    #[error(transparent)]
+    Socketmap(#[from] BindError),
+    /// The address of HTTP cannot be had.
+    #[error("cannot listen on {address}: {source}; choose another with --listen-address")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused something at start.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// A part without which the agent must not go on.
+    #[error("{0} has ended unexpectedly; the process ends so that it is started again")]
+    Ended(&'static str),
+}
+
+/// Runs an agent until SIGTERM or SIGINT, or until the command that it started ends. Returns the exit code.
+///
+/// # Errors
+/// [`RunError`] when it could not start, or when a part of it ended by itself.
+pub fn run(arguments: RunArguments) -> Result<u8, RunError> {
+    if !arguments.command.is_empty() && !supervise::init::is_supervised() {
+        return Ok(supervise::init::run()?.0);
+    }
+    telemetry::init_logs(&arguments.log, arguments.log_format)?;
+    raise_limit_of_open_files();
+    // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(attend(arguments))
+}
+
+async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
+    // Before anything else, so that whoever ends us at once ends us in order.
+    let signals = Signals::of_this_process()?;
+    let intake = Intake::default();
+    let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
+    let mut registry = telemetry::registry();
+    let metrics = Metrics::new(&mut registry);
+    let credentials = Credentials::new(arguments.credentials_directory.clone(), &mut registry);
+    let (heartbeat, readiness) = (Heartbeat::new(HEARTBEAT_PAUSE), Readiness::default());
+    let clock = Clock::system();
+
+    let address = arguments.listen_address;
+    let http = Server::bind(address, &mut registry).await;
+    let http = http.map_err(|source| RunError::Listen { address, source })?;
+
+    let store = Store::new(arguments.state_directory.clone());
+    let saved = restore(&store, &metrics);
+    let (keeper, keeping) = Keeper::start(store.clone(), saved.clone(), metrics.clone(), end.clone());
+
+    let (view, views) = watch::channel(Arc::new(View::default()));
+    let (findings, found) = mpsc::channel(source::QUEUE);
+    let (sightings, sighted) = mpsc::channel(SIGHTING_QUEUE);
+    let (switch_orders, ordered) = mpsc::channel(ORDER_QUEUE);
+    let (switch_reports, reported) = mpsc::channel(ORDER_QUEUE);
+    let (questions, asked) = mpsc::channel(http::QUEUE);
+    let (words, _news) = watch::channel(vec![]);
+
+    let settings = Settings {
+        queue_directory: arguments.queue_directory.clone(),
+        state_directory: arguments.state_directory.clone(),
+        clock,
+        credentials: credentials.clone(),
+    };
+    let mouths = Mouths {
+        view,
+        switch_orders,
+        words,
+        keeper,
+        heartbeat: heartbeat.clone(),
+        readiness: readiness.clone(),
+        metrics,
+    };
+    let mut driver = Driver::new(Core::new(memory(&saved)), settings, mouths, sources(&arguments));
+    if let Some(document) = saved.get(&Record::Document) {
+        driver.begin_with(Source::Disk(store.path(Record::Document).display().to_string()), document).await;
+    }
+
+    // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
+    let responder = responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry);
+    let server = socketmap::Server::bind(&listening(&arguments)).await?;
+    let mut following = JoinSet::new();
+    follow(&arguments, &findings, &mut following, &mut registry).await?;
+    drop(findings);
+
+    let parts = Parts {
+        driving: tokio::spawn(driver.run(
+            Ears { findings: found, sightings: sighted, switch_reports: reported, questions: asked },
+            shutdown.clone(),
+        )),
+        answering: tokio::spawn(server.serve(responder, end.clone())),
+        looking: tokio::spawn(look_at_logins(credentials, views)),
+        following,
+        keeping,
+        serving: tokio::spawn(http.serve(
+            registry,
+            State { heartbeat, readiness },
+            http::router(questions),
+            end.clone(),
+        )),
+    };
+    let socket = arguments.socket();
+    tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
+    // Whoever reads the log is given its lines here.
+    let lines: LineReader = Arc::new(|_: &[u8]| {});
+    let settings = supervise::Settings {
+        queue_directory: arguments.queue_directory.clone(),
+        drain: arguments.drain(),
+        stop: arguments.stop_timeout,
+    };
+    let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
+    parts.run_until_told(supervising, &shutdown, &end).await
+}
+
+/// What was kept, as far as it is whole.
+fn restore(store: &Store, metrics: &Metrics) -> BTreeMap<Record, Arc<str>> {
+    let mut saved = BTreeMap::new();
+    for record in Record::ALL {
+        match store.load(record) {
+            Ok(Some(content)) => drop(saved.insert(record, content.into())),
+            Ok(None) => {}
+            Err(damage) => {
+                metrics.damaged(record);
+                tracing::warn!(file = %store.path(record).display(), %damage, "what was kept is ignored");
+            }
+        }
+    }
+    saved
+}
+
+fn memory(saved: &BTreeMap<Record, Arc<str>>) -> Option<Memory> {
+    let parsed = serde_json::from_str(saved.get(&Record::Memory)?);
+    // Of another version: what it says would be about backends that are left, and they are left again soon enough.
+    parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier agent remembered is ignored")).ok()
+}
+
+fn sources(arguments: &RunArguments) -> Vec<Source> {
+    let config_map = arguments.config_map.iter().map(|object| Source::ConfigMap(object.to_string()));
+    config_map.chain(arguments.config_file.iter().map(|path| Source::File(path.display().to_string()))).collect()
+}
+
+async fn follow(
+    arguments: &RunArguments,
+    findings: &mpsc::Sender<source::Found>,
+    following: &mut JoinSet<()>,
+    registry: &mut Registry,
+) -> Result<(), RunError> {
+    if let Some(object) = arguments.config_map.clone() {
+        let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
+        let client = kubernetes::client(config, Purpose::Watch, &kubernetes::Metrics::new(registry));
+        let client = client.map_err(|error| RunError::Client(describe(&error)))?;
+        following.spawn(source::follow_config_map(client, object, findings.clone()));
+    }
+    if let Some(path) = arguments.config_file.clone() {
+        following.spawn(source::follow_file(path, findings.clone()));
+    }
+    Ok(())
+}
+
+fn responder(
+    arguments: &RunArguments,
+    intake: Intake,
+    views: watch::Receiver<Arc<View>>,
+    credentials: Credentials,
+    registry: &mut Registry,
+) -> Responder {
+    let fixed =
+        Fixed { local_domains: LocalDomains::new(&arguments.local_domains), shield: shield::delivery_status, intake };
+    Responder::new(views, fixed, credentials, socketmap::Metrics::new(registry))
+}
+
+fn listening(arguments: &RunArguments) -> socketmap::Settings {
+    let owner = mail_owner(&arguments.queue_directory);
+    let (uid, is_root) = (rustix::process::geteuid(), rustix::process::geteuid().is_root());
+    if let Some((mail_owner, _)) = owner
+        && !is_root
+        && uid.as_raw() != mail_owner
+        && arguments.socket_mode & 0o002 == 0
+    {
+        tracing::warn!(
+            "Postfix's processes (uid {mail_owner}) may not be able to use the socket, which belongs to uid {}; run the agent with that uid, or with --socket-mode 0666 in a folder that only Postfix reaches",
+            uid.as_raw()
+        );
+    }
+    socketmap::Settings {
+        socket: arguments.socket(),
+        mode: arguments.socket_mode,
+        owner: owner.filter(|_| is_root),
+        address: arguments.socketmap_address,
+    }
+}
+
+/// The user and group of Postfix's processes: those that its folder `private` belongs to, on every system.
+fn mail_owner(queue_directory: &Path) -> Option<(u32, u32)> {
+    let private = std::fs::metadata(queue_directory.join("private")).ok()?;
+    let group = std::fs::metadata(queue_directory.join("active")).map_or(private.gid(), |active| active.gid());
+    Some((private.uid(), group))
+}
+
+/// Looks at every login that may be asked for, now and then, and when there are others.
+async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc<View>>) {
+    loop {
+        let view = views.borrow_and_update().clone();
+        credentials.keep(view.backends().filter_map(|backend| backend.secret.clone())).await;
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(CREDENTIALS_PAUSE) => {}
+        }
+    }
+}
+
+struct Parts {
+    driving: JoinHandle<()>,
+    answering: JoinHandle<()>,
+    looking: JoinHandle<()>,
+    following: JoinSet<()>,
+    keeping: JoinHandle<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Parts {
+    /// Waits for a signal or for the end of any part; then ends them all in order.
+    async fn run_until_told(
+        self,
+        mut supervising: JoinHandle<io::Result<u8>>,
+        shutdown: &CancellationToken,
+        end: &CancellationToken,
+    ) -> Result<u8, RunError> {
+        let Self { mut driving, mut answering, mut looking, mut following, mut keeping, mut serving } = self;
+        let mut code = Ok(0);
+        let ended = tokio::select! {
+            supervised = &mut supervising => match supervised {
+                Ok(result) => {
+                    code = result;
+                    None
+                }
+                Err(_) => Some("the supervisor"),
+            },
+            _ = &mut driving => Some("the driver"),
+            _ = &mut answering => Some("the socketmap"),
+            _ = &mut looking => Some("the reader of logins"),
+            Some(_) = following.join_next() => Some("a source"),
+            _ = &mut keeping => Some("the keeper of the state"),
+            _ = &mut serving => Some("the HTTP server"),
+        };
+        tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");
+        shutdown.cancel();
+        if ended != Some("the driver") {
+            drop(driving.await);
+        }
+        end.cancel();
+        for (part, task) in
+            [("the keeper of the state", keeping), ("the socketmap", answering), ("the HTTP server", serving)]
+        {
+            if ended != Some(part) {
+                drop(task.await);
+            }
+        }
+        ended.map_or(Ok(code?), |part| Err(RunError::Ended(part)))
+    }
+}

@@ -1,0 +1,28 @@
+//! The socketmap server that Postfix asks (socketmap_table(5)).
+//!
+//! | module | is | pure |
+//! |---|---|---|
+//! | `netstring` | frames | yes |
+//! | `reply` | what an answer looks like on the wire | yes |
+//! | `local` | domains whose mail is none of ours | yes |
+//! | `maps` | questions and answers | yes |
+//! | `responder` | the answers of one moment, and logins | no |
+//! | `server` | sockets, bounds and deadlines | no |
+//!
+//! Architecture invariants: an answer comes from memory (a login is looked up on disk for a bounded time, then taken from memory);
+//! what is malformed ends its connection and nothing else; no answer is logged.
+
+mod local;
+mod maps;
+mod metrics;
+pub mod netstring;
+mod reply;
+mod responder;
+mod server;
+
+pub use local::LocalDomains;
+pub use maps::{Answer, Fixed, IMPLICIT_TLS_TRANSPORT, Map, Shield, View, answer};
+pub use metrics::Metrics;
+pub use reply::Reply;
+pub use responder::Responder;
+pub use server::{BindError, Server, Settings};

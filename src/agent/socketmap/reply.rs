@@ -1,0 +1,85 @@
+//! What a map answers (socketmap_table(5)).
+
+use super::netstring::{MAX_REPLY, encode};
+
+/// An answer. What [`Self::Found`] holds may be a password: nothing prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// `OK data`.
+    Found(String),
+    /// `NOTFOUND `: the map has nothing to say, and Postfix goes on without it.
+    NotFound,
+    /// `TEMP reason`: Postfix keeps the message and asks again later. The reason is logged there.
+    Temporary(String),
+    /// `PERM reason`: the question is wrong.
+    Permanent(String),
+}
+
+impl Reply {
+    /// A name for metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::NotFound => "not_found",
+            Self::Temporary(_) => "temporary",
+            Self::Permanent(_) => "permanent",
+        }
+    }
+
+    /// Appends it as a netstring.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let text = match self {
+            Self::Found(data) => format!("OK {data}"),
+            // With the blank: Postfix wants one after every status.
+            Self::NotFound => "NOTFOUND ".to_owned(),
+            Self::Temporary(reason) => format!("TEMP {}", in_one_line(reason)),
+            Self::Permanent(reason) => format!("PERM {}", in_one_line(reason)),
+        };
+        if text.len() > MAX_REPLY {
+            return Self::Temporary("the answer is too long for Postfix".to_owned()).encode(out);
+        }
+        encode(text.as_bytes(), out);
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a log can hold.
+fn in_one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(1_000).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_look_as_postfix_wants_them() {
+        for (reply, wire) in [
+            (Reply::Found("smtp:[a.example]:25".to_owned()), "22:OK smtp:[a.example]:25,"),
+            (Reply::NotFound, "9:NOTFOUND ,"),
+            (Reply::Temporary("wait\na bit".to_owned()), "15:TEMP wait a bit,"),
+            (Reply::Permanent("no".to_owned()), "7:PERM no,"),
+        ] {
+            let mut out = vec![];
+            reply.encode(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), wire);
+        }
+    }
+
+    #[test]
+    fn too_long_an_answer_is_none() {
+        let mut out = vec![];
+        Reply::Found("x".repeat(MAX_REPLY)).encode(&mut out);
+        assert!(String::from_utf8(out).unwrap().contains("TEMP the answer is too long"));
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        assert!(!format!("{:?}", Reply::Found("user:hunter2".to_owned())).contains("hunter2"));
+    }
+}

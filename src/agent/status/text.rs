@@ -1,0 +1,171 @@
+//! A status as a page for people. Pure.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{BackendStatus, CredentialsState, SourceState, Status, SwitchStatus};
+
+/// The page.
+pub fn text(status: &Status) -> String {
+    let mut page = String::new();
+    let ready = match &status.waiting_for {
+        _ if status.ready => "ready".to_owned(),
+        Some(what) => format!("NOT READY: {what}"),
+        None => "NOT READY".to_owned(),
+    };
+    let _ = writeln!(page, "mail-failover agent {}: {ready}", status.version);
+    if let Some(document) = &status.document {
+        let age = ago(status, &document.since);
+        let _ = writeln!(page, "\nRoute      {}", document.route);
+        let summary = if document.summary.is_empty() { "" } else { ": " };
+        let _ = writeln!(page, "Decision   {}{summary}{}", document.transition, document.summary);
+        let _ = writeln!(page, "In force   {age}, from {}", document.source);
+    }
+    for source in &status.sources {
+        let message = if source.message.is_empty() { String::new() } else { format!(": {}", source.message) };
+        let since = if source.state == SourceState::Following {
+            String::new()
+        } else {
+            format!(" ({})", ago(status, &source.since))
+        };
+        let _ = writeln!(page, "Source     {} {}{message}{since}", source.source, source.state.as_str());
+        if let Some(refused) = &source.refused {
+            let _ = writeln!(page, "           its latest document is refused: {refused}");
+        }
+    }
+    if !status.backends.is_empty() {
+        backends(status, &mut page);
+    }
+    if let Some(held) = &status.held {
+        let because = match held.because.as_str() {
+            "BudgetSpent" => "the agent has moved as often as it may by itself",
+            "NoStandby" => "no other backend is called a good standby by the operator",
+            other => other,
+        };
+        let _ = writeln!(page, "\nHELD       {} should be left ({}): {because}", held.backend, held.reason);
+    }
+    if let Some(switch) = &status.last_switch {
+        self::switch(status, switch, &mut page);
+    }
+    if status.document.is_some() {
+        let _ = writeln!(page, "Moves left {} by itself at present", status.moves_left);
+    }
+    if status.possible_duplicates > 0 {
+        let _ = writeln!(page, "Possibly sent twice since the start: {}", status.possible_duplicates);
+    }
+    if let Some(problem) = &status.state.problem {
+        let _ = writeln!(page, "State      not up to date in {}: {problem}", status.state.directory);
+    }
+    page
+}
+
+fn backends(status: &Status, page: &mut String) {
+    let column = |header: &str, of: fn(&BackendStatus) -> usize| {
+        status.backends.iter().map(of).chain([header.len()]).max().unwrap_or_default()
+    };
+    let name = column("BACKEND", |backend| backend.name.chars().count());
+    let next_hop = column("NEXT HOP", |backend| backend.next_hop.chars().count());
+    let _ = writeln!(page, "\n{:name$}  {:next_hop$}  DECIDED  CARRIES  STANDBY  LOGIN", "BACKEND", "NEXT HOP");
+    for backend in &status.backends {
+        let login = match &backend.credentials {
+            None => "none",
+            Some(credentials) => match credentials.state {
+                CredentialsState::Loaded => "loaded",
+                CredentialsState::LastGood => "LAST GOOD",
+                CredentialsState::Missing => "MISSING",
+            },
+        };
+        let standby = if backend.standby { "yes" } else { "no" };
+        let (decided, carried) = (format!("{} %", backend.decided_percent), format!("{} %", backend.carried_percent));
+        let _ = writeln!(
+            page,
+            "{:name$}  {:next_hop$}  {decided:>7}  {carried:>7}  {standby:<7}  {login}",
+            backend.name, backend.next_hop
+        );
+        if let Some(left) = &backend.left {
+            let until = in_time(status, &left.until);
+            let ago = ago(status, &left.at);
+            let _ = writeln!(page, "  left {ago} for {}, not tried again {until}: {}", left.reason, left.message);
+        } else if let Some(failing) = &backend.failing {
+            let (count, since) = (failing.count, ago(status, &failing.since));
+            let times = if count == 1 { "time" } else { "times" };
+            let _ = writeln!(
+                page,
+                "  failed {count} {times} in a row since {since}: {} {}",
+                failing.reason, failing.message
+            );
+        }
+        let login = backend.credentials.as_ref().filter(|credentials| !credentials.message.is_empty());
+        if let Some(credentials) = login {
+            let _ = writeln!(page, "  Secret {}: {}", credentials.secret, credentials.message);
+        }
+        if let Some(problem) = &backend.authority_problem {
+            let _ = writeln!(page, "  authority: {problem}");
+        }
+    }
+}
+
+fn switch(status: &Status, switch: &SwitchStatus, page: &mut String) {
+    let SwitchStatus {
+        cause,
+        at,
+        state,
+        took_milliseconds,
+        first_delivery_milliseconds,
+        queued_before,
+        queued_after,
+        troubles,
+    } = switch;
+    let _ = write!(page, "\nSwitch     {}: {cause}; {state}", ago(status, at));
+    if let Some(took) = took_milliseconds {
+        let _ = write!(page, " in {took} ms");
+    }
+    if let Some(first) = first_delivery_milliseconds {
+        let _ = write!(page, ", first message out after {first} ms");
+    }
+    if let (Some(before), Some(after)) = (queued_before, queued_after) {
+        let _ = write!(page, ", queue {before} → {after}");
+    }
+    page.push('\n');
+    for trouble in troubles {
+        let _ = writeln!(page, "           {trouble}");
+    }
+}
+
+/// How long before the status was made this was.
+fn ago(status: &Status, at: &str) -> String {
+    match between(at, &status.now) {
+        Some(age) => format!("{} ago", rough(age)),
+        None => at.to_owned(),
+    }
+}
+
+fn in_time(status: &Status, at: &str) -> String {
+    match between(&status.now, at) {
+        Some(Duration::ZERO) => "until it is worth it".to_owned(),
+        Some(time) => format!("for {}", rough(time)),
+        None => format!("until {at}"),
+    }
+}
+
+fn between(from: &str, to: &str) -> Option<Duration> {
+    let (from, to): (jiff::Timestamp, jiff::Timestamp) = (from.parse().ok()?, to.parse().ok()?);
+    Some(Duration::try_from(to.duration_since(from)).unwrap_or_default())
+}
+
+/// To two units: `1h 5m`.
+fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) if seconds == 0 => format!("{} ms", duration.as_millis()),
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+//! What people read.
+
+use super::super::*;
+use super::text;
+
+fn status() -> Status {
+    let backend = |name: &str, decided_percent, carried_percent| BackendStatus {
+        name: name.to_owned(),
+        next_hop: format!("[{name}.example]:587"),
+        decided_percent,
+        carried_percent,
+        standby: true,
+        left: None,
+        failing: None,
+        last_success: None,
+        credentials: Some(CredentialsStatus {
+            secret: format!("{name}-login"),
+            state: CredentialsState::Loaded,
+            message: String::new(),
+        }),
+        authority_problem: None,
+    };
+    Status {
+        version: "0.1.0".to_owned(),
+        now: "2026-11-25T12:00:00Z".to_owned(),
+        ready: true,
+        waiting_for: None,
+        document: Some(DocumentStatus {
+            route: "shop/orders".to_owned(),
+            transition: 7,
+            summary: "Failover ses → sendgrid: AccountPaused".to_owned(),
+            source: "ConfigMap shop/orders-agent".to_owned(),
+            since: "2026-11-25T10:55:00Z".to_owned(),
+        }),
+        sources: vec![SourceStatus {
+            source: "ConfigMap shop/orders-agent".to_owned(),
+            state: SourceState::Following,
+            message: String::new(),
+            since: "2026-11-25T10:55:00Z".to_owned(),
+            refused: None,
+        }],
+        backends: vec![backend("ses", 0, 0), backend("sendgrid", 100, 100)],
+        held: None,
+        moves_left: 6,
+        last_switch: None,
+        possible_duplicates: 0,
+        state: StateStatus { directory: "/var/lib/mail-failover".to_owned(), problem: None },
+    }
+}
+
+#[test]
+fn a_page_tells_what_is_in_force() {
+    let want = "\
+mail-failover agent 0.1.0: ready
+
+Route      shop/orders
+Decision   7: Failover ses → sendgrid: AccountPaused
+In force   1h 5m ago, from ConfigMap shop/orders-agent
+Source     ConfigMap shop/orders-agent Following
+
+BACKEND   NEXT HOP                DECIDED  CARRIES  STANDBY  LOGIN
+ses       [ses.example]:587           0 %      0 %  yes      loaded
+sendgrid  [sendgrid.example]:587    100 %    100 %  yes      loaded
+Moves left 6 by itself at present
+";
+    assert_eq!(text(&status()), want);
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    let mut status = status();
+    status.sources[0].state = SourceState::Unreachable;
+    status.sources[0].message = "connection refused".to_owned();
+    status.sources[0].refused = Some("it is empty".to_owned());
+    status.backends[0].left = Some(LeftStatus {
+        at: "2026-11-25T11:59:30Z".to_owned(),
+        until: "2026-11-25T12:09:30Z".to_owned(),
+        reason: "ConnectionRefused".to_owned(),
+        message: "connect to ses: refused".to_owned(),
+    });
+    status.backends[1].credentials.as_mut().unwrap().state = CredentialsState::LastGood;
+    status.backends[1].credentials.as_mut().unwrap().message = "/c/password: it is empty".to_owned();
+    status.backends[1].authority_problem = Some("no space left".to_owned());
+    status.held = Some(HeldStatus {
+        backend: "sendgrid".to_owned(),
+        reason: "Timeout".to_owned(),
+        because: "NoStandby".to_owned(),
+    });
+    status.last_switch = Some(SwitchStatus {
+        cause: "the agent has left ses: ConnectionRefused".to_owned(),
+        at: "2026-11-25T11:59:30Z".to_owned(),
+        state: "Done".to_owned(),
+        took_milliseconds: Some(80),
+        first_delivery_milliseconds: Some(120),
+        queued_before: Some(50),
+        queued_after: Some(0),
+        troubles: vec!["master could not be signalled".to_owned()],
+    });
+    status.state.problem = Some("no space left on device".to_owned());
+    let page = text(&status);
+    for want in [
+        "Unreachable: connection refused (1h 5m ago)",
+        "its latest document is refused: it is empty",
+        "  left 30s ago for ConnectionRefused, not tried again for 9m 30s: connect to ses: refused",
+        "LAST GOOD",
+        "  Secret sendgrid-login: /c/password: it is empty",
+        "  authority: no space left",
+        "HELD       sendgrid should be left (Timeout): no other backend is called a good standby",
+        "Switch     30s ago: the agent has left ses: ConnectionRefused; Done in 80 ms, first message out after 120 ms, queue 50 → 0",
+        "           master could not be signalled",
+        "State      not up to date in /var/lib/mail-failover: no space left on device",
+    ] {
+        assert!(page.contains(want), "{want}\nis not in\n{page}");
+    }
+}
+
+#[test]
+fn a_status_survives_its_own_format() {
+    let status = status();
+    let json = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
