@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 use mail_failover_operator::agent::status::Status;
+use rustix::process::Signal;
 
 use crate::eventually::eventually;
 use crate::operator;

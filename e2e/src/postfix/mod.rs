@@ -325,12 +325,9 @@ impl Postfix {
     }
 
     fn said(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let output =
-            self.command(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;
-        if !output.status.success() {
-            bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let mut command = self.command(program);
+        command.args(arguments);
+        said(command, &format!("{program} {}", arguments.join(" ")))
     }
 
     fn master(&self) -> MutexGuard<'_, Option<Process>> {

@@ -101,7 +101,13 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
         SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
     };
     let (primary, standby) = (server(PRIMARY).await?, server(STANDBY).await?);
-    println!("Two SMTP servers listen: {} at {} and {} at {}.", PRIMARY.0, primary.address(), STANDBY.0, standby.address());
+    println!(
+        "Two SMTP servers listen: {} at {} and {} at {}.",
+        PRIMARY.0,
+        primary.address(),
+        STANDBY.0,
+        standby.address()
+    );
     println!();
 
     command(&stage, "apply -f crds/").await?;
@@ -173,7 +179,11 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     let back = tell_decision(&mut timeline, &failed_back, TransitionKind::Failback)?;
     let back = clock.instant(back);
     let by_primary = primary.received().into_iter().map(|message| message.at).filter(|at| *at >= back).min();
-    timeline.seen(by_primary.context("nothing left by the primary")?, Some(Ink::Good), format!("first mail by {} again", PRIMARY.0));
+    timeline.seen(
+        by_primary.context("nothing left by the primary")?,
+        Some(Ink::Good),
+        format!("first mail by {} again", PRIMARY.0),
+    );
     println!();
     println!("{}", Ink::Heading.on("Timeline (since the break; since the line above)"));
     print!("{timeline}");
@@ -189,7 +199,9 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     operator.terminate(PATIENCE).await.context("the operator did not end when asked to")?;
     println!(
         "{}",
-        Ink::Good.on("A failover and a failback behind Postfix, and no mail was lost. Everything started here is stopped again.")
+        Ink::Good.on(
+            "A failover and a failback behind Postfix, and no mail was lost. Everything started here is stopped again."
+        )
     );
     if namespace::keep() {
         println!("E2E_KEEP is set: logs are kept.");
@@ -246,12 +258,21 @@ fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: Transi
 /// Shows what became of the messages; an error when one is lost.
 fn tell_account(sent: &Sent, postfix: &Postfix, primary: &SmtpServer, standby: &SmtpServer) -> Result<()> {
     let log = postfix.log()?;
-    let account = Account::of(&sent.accepted, &Stored::by(&[primary, standby]), &log.bounced(), &std::collections::BTreeSet::new());
+    let account = Account::of(
+        &sent.accepted,
+        &Stored::by(&[primary, standby]),
+        &log.bounced(),
+        &std::collections::BTreeSet::new(),
+    );
     println!("{}", Ink::Heading.on("Messages"));
     println!("  accepted    {:>6}   by Postfix; {} were offered more than once", account.accepted, sent.refusals);
     println!("  delivered   {:>6}   {} deliveries were put off and made again", account.delivered, log.deferred());
     let verdict = if account.lost.is_empty() { Ink::Good } else { Ink::Bad };
-    println!("  lost        {}   {} of them bounced", verdict.on(&format!("{:>6}", account.lost.len())), account.bounced);
+    println!(
+        "  lost        {}   {} of them bounced",
+        verdict.on(&format!("{:>6}", account.lost.len())),
+        account.bounced
+    );
     println!("  twice       {:>6}", account.duplicated);
     for (server, count) in &account.by_server {
         println!("  {server:<10}  {count:>6}   received");

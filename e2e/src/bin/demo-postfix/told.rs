@@ -53,7 +53,11 @@ impl Told {
             timeline.told(&time(&at)?, Some(Ink::Bad), format!("the first delivery by {backend} fails: {message}"));
         }
         for ((backend, at), reason) in left {
-            timeline.told(&time(&at)?, Some(Ink::Bad), format!("reflex: the agent leaves {backend} by itself: {reason}"));
+            timeline.told(
+                &time(&at)?,
+                Some(Ink::Bad),
+                format!("reflex: the agent leaves {backend} by itself: {reason}"),
+            );
         }
         for (at, switch) in switches {
             let SwitchStatus { cause, took_milliseconds, first_delivery_milliseconds, queued_before, .. } = switch;
@@ -64,7 +68,8 @@ impl Told {
                 Some(MicroTime(decided.0.checked_add(after).ok()?))
             };
             if let Some(flushed) = after(took_milliseconds) {
-                let queued = queued_before.map_or_else(String::new, |queued| format!("; {queued} messages were queued"));
+                let queued =
+                    queued_before.map_or_else(String::new, |queued| format!("; {queued} messages were queued"));
                 timeline.told(&flushed, None, format!("Postfix is reloaded and its queue flushed{queued}"));
             }
             if let Some(delivered) = after(first_delivery_milliseconds) {
@@ -84,7 +89,11 @@ async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {
                     heard.failing.entry((backend.name.clone(), failing.since)).or_insert(failing.message);
                 }
                 if let Some(left) = backend.left {
-                    let reason = if left.message.is_empty() { left.reason } else { format!("{}, {}", left.reason, left.message) };
+                    let reason = if left.message.is_empty() {
+                        left.reason
+                    } else {
+                        format!("{}, {}", left.reason, left.message)
+                    };
                     heard.left.entry((backend.name, left.at)).or_insert(reason);
                 }
             }
