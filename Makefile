@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo bench bench-engine bench-socketmap crds schemas fmt clean
+.PHONY: help check test demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +20,22 @@ demo: ## Watch a failover and a failback happen, on this machine, in half a minu
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
+demo-postfix: ## The same with a real Postfix in the middle and the agent beside it; takes root
+	@$(CARGO) build --workspace --bins --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/demo-postfix
+
+e2e-matrix: ## Break the primary at every point of a session in every way, under load, with real Postfix; takes root
+	@$(CARGO) build --workspace --bins --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/matrix
+
 bench: bench-engine bench-socketmap ## Measure false alarms, failover times and what it all costs, beside HAProxy
 	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench steady_state
 
 bench-engine: ## The part of it that needs no control plane: false alarms, and what the engine costs
 	$(CARGO) bench --locked --bench engine --bench engine_memory
+
+bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in one run; BENCH_QUICK=1 for a short one; takes root
+	$(CARGO) bench --package mail-failover-e2e --locked --bench mta
 
 bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
 	$(CARGO) bench --locked --bench socketmap

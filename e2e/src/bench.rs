@@ -37,13 +37,32 @@ pub fn run<F>(name: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<Stage>, Arguments) -> Result<()>,
 {
+    match arguments(name) {
+        Some(arguments) => standalone::run(name, async |stage| body(stage, arguments).await),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// As [`run`], for a bench that starts Postfix.
+pub fn run_with_postfix<F>(name: &str, body: F) -> ExitCode
+where
+    F: AsyncFnOnce(Arc<Stage>, Arguments) -> Result<()>,
+{
+    match arguments(name) {
+        Some(arguments) => standalone::run_with_postfix(name, async |stage| body(stage, arguments).await),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// What was said to the bench; `None` when it is not to measure anything.
+fn arguments(name: &str) -> Option<Arguments> {
     let mut arguments = Arguments::parse();
     if !arguments.bench {
         println!("{name} measures nothing: it is for `cargo bench`");
-        return ExitCode::SUCCESS;
+        return None;
     }
     arguments.quick |= env::var_os("BENCH_QUICK").is_some_and(|value| !value.is_empty() && value != "0");
-    standalone::run(name, async |stage| body(stage, arguments).await)
+    Some(arguments)
 }
 
 /// The machine, in one line.

@@ -12,7 +12,7 @@ use crate::control_plane::binaries::on_path;
 use crate::process::Process;
 
 /// What to say when it is not installed.
-pub const HOW_TO_INSTALL: &str = "haproxy is not installed (on Debian and Ubuntu: apt-get install haproxy)";
+pub const HOW_TO_INSTALL: &str = "haproxy is not installed (on Debian and Ubuntu: e2e/tools/install-debian-packages)";
 
 /// How it checks its servers, as its configuration has it.
 #[derive(Clone, Copy, Debug)]

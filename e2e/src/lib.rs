@@ -1,5 +1,6 @@
 //! A real control plane, fault-injecting SMTP servers, and what the suites, the demo and the benches share.
 
+pub mod agent;
 pub mod bench;
 pub mod control_plane;
 pub mod environment;
@@ -7,11 +8,14 @@ pub mod eventually;
 pub mod gateway;
 pub mod haproxy;
 pub mod mail;
+pub mod mta;
 pub mod operator;
+pub mod postfix;
 pub mod process;
 pub mod scene;
 pub mod scrape;
 pub mod stage;
 pub mod standalone;
+pub mod story;
 pub mod suite;
 pub mod views;

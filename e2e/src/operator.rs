@@ -150,20 +150,7 @@ impl Operator {
     /// # Errors
     /// When there is no answer in time, or another status; the message has the body.
     pub async fn get(&self, path: &str) -> Result<String> {
-        let uri: hyper::Uri = format!("http://{}{path}", self.listen).parse()?;
-        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let ask = async {
-            let (head, body) = client.get(uri).await?.into_parts();
-            let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(anyhow::Error::from_boxed)?;
-            anyhow::Ok((head.status, String::from_utf8(body.to_bytes().to_vec())?))
-        };
-        let answer =
-            timeout(QUESTION, ask).await.with_context(|| format!("GET {path} took longer than {QUESTION:?}"))?;
-        let (status, body) = answer.with_context(|| format!("GET {path}"))?;
-        if !status.is_success() {
-            bail!("GET {path}: {status}: {body}");
-        }
-        Ok(body)
+        get(self.listen, path).await
     }
 
     /// How it ended, if it did.
@@ -185,6 +172,26 @@ impl Operator {
     pub fn log(&self) -> &Path {
         self.process.log()
     }
+}
+
+/// The body of an HTTP answer, when the status is a success.
+///
+/// # Errors
+/// When there is no answer in time, or another status; the message has the body.
+pub async fn get(server: SocketAddr, path: &str) -> Result<String> {
+    let uri: hyper::Uri = format!("http://{server}{path}").parse()?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let ask = async {
+        let (head, body) = client.get(uri).await?.into_parts();
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(anyhow::Error::from_boxed)?;
+        anyhow::Ok((head.status, String::from_utf8(body.to_bytes().to_vec())?))
+    };
+    let answer = timeout(QUESTION, ask).await.with_context(|| format!("GET {path} took longer than {QUESTION:?}"))?;
+    let (status, body) = answer.with_context(|| format!("GET {path}"))?;
+    if !status.is_success() {
+        bail!("GET {path}: {status}: {body}");
+    }
+    Ok(body)
 }
 
 /// Builds the operator when cargo runs this, so that no suite ever tests yesterday's program: `cargo test -p mail-failover-e2e`

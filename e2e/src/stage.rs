@@ -275,7 +275,7 @@ impl Stage {
 
 /// A loopback address with a port that nobody uses now, nor will before it is listened on: no port is given out twice, and none of those
 /// that the kernel gives to whoever asks for any (32768 and up, unless told otherwise).
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, ControlPlane, Program};
 use crate::operator;
+use crate::postfix::Postfix;
 use crate::stage::Stage;
 
 /// Where such a program's objects live: where a user's would who names no namespace.
@@ -24,7 +25,19 @@ pub fn run<F>(program: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
 {
-    match try_run(body) {
+    report(program, try_run(Isolation::Network, body))
+}
+
+/// As [`run`], for a program that starts Postfix: fails with what is missing and how to get it where that cannot be.
+pub fn run_with_postfix<F>(program: &str, body: F) -> ExitCode
+where
+    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+{
+    report(program, try_run(Isolation::NetworkAsRoot, body))
+}
+
+fn report(program: &str, result: Result<ExitCode>) -> ExitCode {
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{program} failed: {error:#}");
@@ -33,17 +46,22 @@ where
     }
 }
 
-fn try_run<F>(body: F) -> Result<ExitCode>
+fn try_run<F>(isolation: Isolation, body: F) -> Result<ExitCode>
 where
     F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
 {
+    if isolation == Isolation::NetworkAsRoot
+        && let Some(missing) = Postfix::missing()
+    {
+        bail!("{missing}");
+    }
     let options = control_plane::Options::default();
     // What takes a network, and what takes minutes the first time, happens before there is no network.
     let prepare = || -> Result<()> {
         Binaries::locate(&options.programs())?;
         operator::build()
     };
-    match namespace::enter(Isolation::Network, prepare)? {
+    match namespace::enter(isolation, prepare)? {
         Entry::Finished(code) => return Ok(code),
         Entry::Forbidden(why) => bail!("{why}"),
         Entry::Inside => {}

@@ -24,7 +24,9 @@ use tokio::sync::{OnceCell, RwLock};
 use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, EXISTING, Program, install_crds};
 use crate::environment;
+use crate::haproxy::{HOW_TO_INSTALL, HaProxy};
 use crate::operator;
+use crate::postfix::Postfix;
 use crate::stage::Stage;
 
 /// What a suite needs.
@@ -34,6 +36,8 @@ pub struct Options {
     pub controller_manager: bool,
     /// The trials start operators.
     pub operator: bool,
+    /// The trials start Postfix: takes the program, and real root.
+    pub postfix: bool,
     /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
     pub parallel: usize,
     /// How long a trial may take.
@@ -42,7 +46,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { controller_manager: false, operator: false, parallel: 8, deadline: Duration::from_mins(2) }
+        Self {
+            controller_manager: false,
+            operator: false,
+            postfix: false,
+            parallel: 8,
+            deadline: Duration::from_mins(2),
+        }
     }
 }
 
@@ -63,6 +73,8 @@ enum Need {
     Control,
     /// Addresses that lead to us and that `EndpointSlices` may hold.
     OwnNetwork,
+    /// The peer.
+    HaProxy,
 }
 
 /// A trial named by the sentence that it shows to hold.
@@ -105,6 +117,13 @@ impl Trial {
         self.needs.push(Need::OwnNetwork);
         self
     }
+
+    /// It plays against HAProxy.
+    #[must_use]
+    pub fn needs_haproxy(mut self) -> Self {
+        self.needs.push(Need::HaProxy);
+        self
+    }
 }
 
 /// Runs a suite as the arguments of this program say. Call it first thing in `main`.
@@ -136,16 +155,29 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         }
         Ok(binaries)
     };
-    let isolation = if Cluster::existing().is_some() { Isolation::Processes } else { Isolation::Network };
-    let (binaries, skip_all) = match (namespace::enter(isolation, || prepare().map(drop))?, isolation) {
+    let isolation = match (Cluster::existing(), options.postfix) {
+        (Some(_), _) => Isolation::Processes,
+        (None, false) => Isolation::Network,
+        (None, true) => Isolation::NetworkAsRoot,
+    };
+    let missing = (isolation == Isolation::NetworkAsRoot).then(Postfix::missing).flatten();
+    let entered = match missing {
+        Some(why) => Entry::Forbidden(why),
+        None => namespace::enter(isolation, || prepare().map(drop))?,
+    };
+    let (binaries, skip_all) = match (entered, isolation) {
         (Entry::Finished(code), _) => return Ok(code),
         (Entry::Inside, _) => (Binaries::locate(&programs(options))?, None),
         // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
         (Entry::Forbidden(_), Isolation::Processes) => (prepare()?, None),
+        // The whole reason once is enough.
         (Entry::Forbidden(why), Isolation::Network) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
-            // The whole reason once is enough.
             (Binaries::default(), Some("this machine allows no namespace of one's own; see above".to_owned()))
+        }
+        (Entry::Forbidden(why), Isolation::NetworkAsRoot) => {
+            eprintln!("the suite {suite} is skipped: {why}");
+            (Binaries::default(), Some("Postfix cannot be started here; see above".to_owned()))
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -192,12 +224,16 @@ impl Suite {
             return self.skip_all.clone();
         }
         // Known before the cluster is started: a suite of which all is skipped starts nothing.
-        Cluster::existing()?;
-        needs.first().map(|need| match need {
-            Need::Control => format!("{EXISTING} names a cluster that is not ours to stop or to make users of"),
-            Need::OwnNetwork => {
-                format!("{EXISTING} names a cluster whose network does not lead to this machine's servers")
+        let is_own = Cluster::existing().is_none();
+        needs.iter().find_map(|need| match need {
+            Need::HaProxy if HaProxy::program().is_none() => Some(HOW_TO_INSTALL.to_owned()),
+            Need::Control if !is_own => {
+                Some(format!("{EXISTING} names a cluster that is not ours to stop or to make users of"))
             }
+            Need::OwnNetwork if !is_own => {
+                Some(format!("{EXISTING} names a cluster whose network does not lead to this machine's servers"))
+            }
+            Need::HaProxy | Need::Control | Need::OwnNetwork => None,
         })
     }
 

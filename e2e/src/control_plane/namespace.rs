@@ -18,6 +18,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
@@ -44,6 +45,9 @@ const RANGE_V6: &str = "2001:db8::/32";
 pub enum Isolation {
     /// Processes and network: for a control plane of our own.
     Network,
+    /// Processes and network, but the users are the machine's: for programs that start as root and become somebody else, as Postfix does.
+    /// A user namespace made without help has one user only. Takes real root.
+    NetworkAsRoot,
     /// Processes only, the network is the machine's: for a cluster that exists already.
     Processes,
 }
@@ -52,7 +56,15 @@ impl Isolation {
     fn as_str(self) -> &'static str {
         match self {
             Self::Network => "network",
+            Self::NetworkAsRoot => "network-as-root",
             Self::Processes => "processes",
+        }
+    }
+
+    fn has_own_network(self) -> bool {
+        match self {
+            Self::Network | Self::NetworkAsRoot => true,
+            Self::Processes => false,
         }
     }
 }
@@ -78,7 +90,7 @@ pub enum Entry {
 pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Result<Entry> {
     if env::var_os(INSIDE).is_some_and(|value| value == OsStr::new(isolation.as_str())) {
         end_with_the_process_outside();
-        if isolation == Isolation::Network {
+        if isolation.has_own_network() {
             prepare_network()?;
         }
         return Ok(Entry::Inside);
@@ -86,8 +98,13 @@ pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Resu
     let Some(unshare) = on_path("unshare") else {
         return Ok(Entry::Forbidden("`unshare` is not installed; it comes with util-linux".to_owned()));
     };
-    if isolation == Isolation::Network && on_path("ip").is_none() {
+    if isolation.has_own_network() && on_path("ip").is_none() {
         return Ok(Entry::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
+    }
+    if isolation == Isolation::NetworkAsRoot
+        && let Err(why) = has_real_root()
+    {
+        return Ok(Entry::Forbidden(why));
     }
     match allowed_flags(&unshare, isolation)? {
         Ok(flags) => {
@@ -101,15 +118,15 @@ pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Resu
 /// The most isolating flags that this machine allows, or why it allows none.
 fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'static str>, String>> {
     let mut common = vec!["--mount", "--pid", "--fork", "--kill-child"];
-    match isolation {
-        Isolation::Network => common.push("--net"),
-        Isolation::Processes => {}
+    if isolation.has_own_network() {
+        common.push("--net");
     }
     // A container may forbid a fresh /proc, or user namespaces while its root may make the others.
     let attempts: [&[&str]; 4] =
         [&["--user", "--map-root-user", "--mount-proc"], &["--user", "--map-root-user"], &["--mount-proc"], &[]];
+    let keeps_users = |attempt: &&&[&str]| isolation != Isolation::NetworkAsRoot || !attempt.contains(&"--user");
     let mut refusals = Vec::new();
-    for attempt in attempts {
+    for attempt in attempts.iter().filter(keeps_users) {
         let flags: Vec<&str> = attempt.iter().chain(&common).copied().collect();
         let output = Command::new(unshare)
             .args(&flags)
@@ -131,11 +148,44 @@ fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'st
     )))
 }
 
+/// Whether this process is root and may become any user, or what to do about it.
+fn has_real_root() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("it needs root, because Postfix starts as root: run it with `sudo -E env PATH=$PATH …`".to_owned());
+    }
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if maps_many_users(&map) {
+        Ok(())
+    } else {
+        Err("this root is the only user of a user namespace, and Postfix becomes other users: run it as the machine's root, or in a \
+             container whose users are mapped (newuidmap, `--userns-remap`)"
+            .to_owned())
+    }
+}
+
+/// By `/proc/self/uid_map` (`user_namespaces(7)`): lines of first id inside, first id outside, and how many. All users that packages of
+/// Debian make have an id below 1000.
+fn maps_many_users(map: &str) -> bool {
+    let ranges: Vec<_> = map
+        .lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
+            let (first, _, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some(first..first.saturating_add(count))
+        })
+        .collect();
+    (0..1000).all(|id| ranges.iter().any(|range| range.contains(&id)))
+}
+
 /// The process outside, from here to its end.
 fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<ExitCode> {
     let program = env::current_exe().context("the path of this program")?;
     let scratch =
         tempfile::Builder::new().prefix("mail-failover-").tempdir().context("cannot make a temporary folder")?;
+    if isolation == Isolation::NetworkAsRoot {
+        // Others may pass through, as Postfix' users must to reach what is theirs in there; only root may look around.
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o711))?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (status, interrupted) = runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -274,4 +324,24 @@ fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> Result<()> {
         bail!("{} {words}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_with_one_user_is_told_from_a_machine() {
+        let cases = [
+            ("         0          0 4294967295\n", true),
+            ("0 100000 65536\n", true),
+            ("0 1000 1\n1 100000 65536\n", true),
+            ("0 1000 1\n", false),
+            ("1000 1000 1\n", false),
+            ("", false),
+        ];
+        for (map, expected) in cases {
+            assert_eq!(maps_many_users(map), expected, "{map:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //!
 //! * [`server`] plays providers: a real SMTP dialogue (RFC 5321) with faults at every stage.
 //! * [`sender`] plays an application: a connection per message, its own patience, and a journal of every attempt.
+//! * [`load`] plays many applications in front of a queueing mail server, and keeps the account of what it took.
 //! * [`endpoints`] tells the sender where kube-proxy would lead it.
 //! * [`certificates`] and [`dns`] are what servers are reached with.
 //! * [`statistics`] turns durations into the figures people read.
@@ -13,6 +14,7 @@
 pub mod certificates;
 pub mod dns;
 pub mod endpoints;
+pub mod load;
 pub mod sender;
 pub mod server;
 pub mod statistics;

@@ -3,9 +3,6 @@
 //! Starts a control plane, two SMTP servers and the operator, does what a user would with kubectl, and tells what happened when. Exits
 //! with 0 only when there was a failover, a failback, and no mail was lost. Nothing is left running, also after Ctrl-C.
 
-mod ink;
-mod timeline;
-
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -23,11 +20,9 @@ use mail_failover_e2e::mail::statistics::human;
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_active, wait_health};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::standalone;
+use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
 use mail_failover_operator::api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use tokio::time::sleep;
-
-use self::ink::{Ink, fold};
-use self::timeline::{Clock, Timeline, between};
 
 /// What is in examples/quickstart.yaml.
 const ROUTE: &str = "orders";

@@ -129,6 +129,8 @@ pub enum Ending {
     Close,
     /// Not at all: nothing is said any more.
     Hang,
+    /// With a line of bytes that are no SMTP reply; then FIN.
+    Garbage,
 }
 
 impl Ending {
@@ -137,6 +139,7 @@ impl Ending {
             Self::Reset => Action::Reset,
             Self::Close => Action::Close,
             Self::Hang => Action::Hang,
+            Self::Garbage => Action::Garbage,
         }
     }
 }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
@@ -112,9 +112,13 @@ struct Shared {
     max_message_size: usize,
     idle_timeout: Duration,
     fault: watch::Sender<Fault>,
+    /// When the fault in force first showed itself to a client that had connected.
+    first_struck: Mutex<Option<Instant>>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     ledger: Ledger,
     connections: AtomicU64,
+    /// Sessions up to this connection end where the next message would begin.
+    retired: AtomicU64,
     sessions: Arc<Semaphore>,
     /// Cancelled, and replaced, to cut the sessions of now.
     cut: Mutex<CancellationToken>,
@@ -142,9 +146,11 @@ impl SmtpServer {
             max_message_size,
             idle_timeout,
             fault: watch::Sender::new(Fault::None),
+            first_struck: Mutex::default(),
             tls: watch::Sender::new(tls),
             ledger: Ledger::new(),
             connections: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
             sessions: Arc::new(Semaphore::new(max_sessions)),
             cut: Mutex::new(CancellationToken::new()),
         });
@@ -173,6 +179,7 @@ impl SmtpServer {
     /// sessions from their next stage on. A session that a fault made hang goes on hanging after the repair.
     pub async fn set_fault(&self, fault: Fault) -> Result<()> {
         let listening = fault.listening();
+        *lock(&self.shared.first_struck) = None;
         self.shared.fault.send_replace(fault);
         self.listen(listening).await
     }
@@ -182,9 +189,21 @@ impl SmtpServer {
         self.shared.fault.borrow().clone()
     }
 
+    /// When the fault in force first showed itself to a client, which had connected: a refused connection is the kernel's doing and not
+    /// seen.
+    pub fn first_struck(&self) -> Option<Instant> {
+        *lock(&self.shared.first_struck)
+    }
+
     /// Resets every established session.
     pub fn cut_sessions(&self) {
         std::mem::take(&mut *lock(&self.shared.cut)).cancel();
+    }
+
+    /// Resets every established session where its next message would begin: what a client that keeps connections for reuse meets once a
+    /// server is gone, without a message being on its way that the server may or may not have.
+    pub fn retire_sessions(&self) {
+        self.shared.retired.store(self.shared.connections.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// What a crash of the process does: connections are refused, and established sessions reset.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
@@ -12,6 +13,7 @@ use super::faults::{Action, Extension, Fault, Stage};
 use super::login::{self, Login};
 use super::received::{MAX_KEPT_CONTENT, Received};
 use super::wire::{Ended, Line, MAX_COMMAND, Wire};
+use crate::mail::lock;
 
 /// RFC 5321 section 4.5.3.1.8 asks for at least this many.
 const MAX_RECIPIENTS: usize = 100;
@@ -190,6 +192,7 @@ impl Session {
 
     async fn handshake(&mut self) -> Result<(), Ended> {
         if let Some(action) = self.fault().at(Stage::Handshake) {
+            self.struck();
             self.shared.ledger.count(|counters| counters.failed_handshakes += 1);
             self.wire.act(action, &BEGUN_RECORD).await?;
             return Err(self.wire.hang().await);
@@ -250,6 +253,10 @@ impl Session {
     }
 
     async fn mail(&mut self, arguments: &str) -> Result<(), Ended> {
+        if self.connection <= self.shared.retired.load(Ordering::Relaxed) {
+            self.wire.reset();
+            return Err(Ended);
+        }
         if !self.greeted {
             return self.say("503 5.5.1 Say EHLO first").await;
         }
@@ -317,12 +324,15 @@ impl Session {
                     return self.say("452 4.3.1 Insufficient system storage").await;
                 }
                 if let Fault::AcceptWithoutReply(ending) = fault {
+                    self.struck();
                     self.wire.act(&ending.action(), b"").await?;
+                    return Err(self.wire.close().await);
                 }
                 let reply = format!("250 2.0.0 Ok: queued by {} as {id}\r\n", self.shared.name);
                 self.answer_to(&fault, Stage::EndOfData, &reply).await?;
             }
             Some(action) => {
+                self.struck();
                 self.wire.act(action, b"250 2.0.0 Ok\r\n").await?;
             }
         }
@@ -345,6 +355,7 @@ impl Session {
             if std::mem::take(&mut first)
                 && let Some(action) = self.fault().at(Stage::Content)
             {
+                self.struck();
                 self.wire.act(action, b"250 2.0.0 Ok\r\n").await?;
             }
             if line == b"." {
@@ -375,6 +386,11 @@ impl Session {
         self.shared.fault.borrow().clone()
     }
 
+    /// A fault showed itself to this client.
+    fn struck(&self) {
+        lock(&self.shared.first_struck).get_or_insert_with(Instant::now);
+    }
+
     /// Replies as usual, or does what the fault of now says; true if it was the usual reply.
     async fn answer(&mut self, stage: Stage, usual: &str) -> Result<bool, Ended> {
         let fault = self.fault();
@@ -383,6 +399,7 @@ impl Session {
 
     async fn answer_to(&mut self, fault: &Fault, stage: Stage, usual: &str) -> Result<bool, Ended> {
         if let Some(action) = fault.at(stage) {
+            self.struck();
             return self.wire.act(action, usual.as_bytes()).await;
         }
         self.wire.write(usual.as_bytes()).await?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-use crate::ink::Ink;
+use super::ink::Ink;
 
 /// Translates instants to the wall clock, by which the operator writes. Both run on this machine.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,121 @@
+//! A queue full of deferred mail, once there is a way out: as plain Postfix sends it when a person flushes the queue, and as it goes when the
+//! operator finds the standby healthy and the agent switches.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::bench::Arguments;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::mail::load::{Load, LoadOptions};
+use mail_failover_e2e::mail::server::SmtpServer;
+use mail_failover_e2e::mail::statistics::human;
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SENDER, Way, forget};
+use mail_failover_e2e::postfix::{Patience, Postfix};
+use mail_failover_e2e::scene::{PATIENCE, route_status};
+use mail_failover_e2e::stage::Stage;
+use tokio::time::sleep;
+
+use crate::yes_or_no;
+
+/// By then the whole queue is sent, or never.
+const WITHIN: Duration = Duration::from_mins(5);
+/// The most that the switch may cost, beside plain Postfix.
+const RATIO: f64 = 1.2;
+/// The first message of the queue leaves within this of the switch.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// From the moment mail could go.
+struct Drained {
+    first: Duration,
+    last: Duration,
+}
+
+/// Measures both; true when the goals are met.
+pub async fn measure(stage: &Stage, arguments: Arguments) -> Result<bool> {
+    let messages = if arguments.quick { 1000 } else { 10_000 };
+    println!("\nA queue of {messages} deferred messages, from the moment mail could go by the standby:");
+    let plain = plain(stage, messages).await.context("plain Postfix")?;
+    println!(
+        "  plain Postfix, its relay repaired, from `postqueue -f` a second after `postfix reload`: first {}, last {}",
+        human(plain.first),
+        human(plain.last)
+    );
+    let agent = by_agent(stage, messages).await.context("with the agent")?;
+    let ratio = agent.last.as_secs_f64() / plain.last.as_secs_f64();
+    println!(
+        "  with the agent, from the operator's decision: first {}, last {}",
+        human(agent.first),
+        human(agent.last)
+    );
+    let met = [agent.first <= FIRST, ratio <= RATIO];
+    println!(
+        "  goal: first within {}: {}; last within {RATIO} times plain Postfix: {ratio:.2}, {}",
+        human(FIRST),
+        yes_or_no(met[0]),
+        yes_or_no(met[1])
+    );
+    Ok(met == [true, true])
+}
+
+async fn plain(stage: &Stage, messages: usize) -> Result<Drained> {
+    let providers = Providers::start(stage, Demands::default()).await?;
+    let mta = Mta::start(stage, Way::Direct, &providers, Patience::Defaults, "-drain-plain").await?;
+    providers.primary.crash().await?;
+    fill(&mta.postfix, messages).await?;
+    providers.primary.repair().await?;
+    // As a person would, who types the one and then the other: without the reload, Postfix remembers for a while that the relay is dead.
+    mta.postfix.reload()?;
+    sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    mta.postfix.flush()?;
+    drained(&mta.postfix, &providers.primary, messages, begun).await
+}
+
+async fn by_agent(stage: &Stage, messages: usize) -> Result<Drained> {
+    let suffix = "-drain";
+    let providers = Providers::start(stage, Demands::default()).await?;
+    let mta = Mta::start(stage, Way::Agent, &providers, Patience::Defaults, suffix).await?;
+    providers.primary.crash().await?;
+    providers.standby.crash().await?;
+    fill(&mta.postfix, messages).await?;
+    let repaired = SystemTime::now();
+    providers.standby.repair().await?;
+    // The decision has a time on the wall clock, of this machine; the agent may have gone to the standby before it.
+    let decided = eventually(PATIENCE, "mail to be led to the standby", async || {
+        let status = route_status(stage, &format!("orders{suffix}")).await?;
+        let is_there = status.active.first().is_some_and(|active| active.backend.starts_with("standby"));
+        let decided = status.last_transition.map(|transition| SystemTime::from(transition.decided_at.0));
+        Ok(is_there.then_some(decided).flatten())
+    })
+    .await?;
+    let decided = decided.max(repaired);
+    let begun = Instant::now()
+        .checked_sub(SystemTime::now().duration_since(decided).unwrap_or_default())
+        .context("a decision before this machine")?;
+    let drained = drained(&mta.postfix, &providers.standby, messages, begun).await;
+    forget(stage, suffix).await?;
+    drained
+}
+
+/// Until every message has been tried and put off.
+async fn fill(postfix: &Postfix, messages: usize) -> Result<()> {
+    let mut options = LoadOptions::new(postfix.address(), messages, SENDER);
+    options.connections = 20;
+    Load::start(options).finish(WITHIN).await?;
+    eventually(WITHIN, "all mail to be deferred", async || {
+        let active = postfix.queue()?.iter().filter(|message| message.queue_name != "deferred").count();
+        ensure!(active == 0, "{active} are not");
+        Ok(Some(()))
+    })
+    .await?;
+    ensure!(postfix.queued()? == messages, "{} of {messages} are in the queue", postfix.queued()?);
+    Ok(())
+}
+
+async fn drained(postfix: &Postfix, server: &SmtpServer, messages: usize, begun: Instant) -> Result<Drained> {
+    server.wait_for_received(messages, WITHIN).await?;
+    ensure!(postfix.drained(PATIENCE).await?, "{} are still queued", postfix.queued()?);
+    let times: Vec<_> = server.received().iter().map(|message| message.at.saturating_duration_since(begun)).collect();
+    let (first, last) = (times.iter().min(), times.iter().max());
+    Ok(Drained { first: *first.context("nothing arrived")?, last: *last.context("nothing arrived")? })
+}

@@ -1,0 +1,50 @@
+//! A queueing mail server whose provider breaks, side by side in one run: Postfix with a list of relays, Postfix behind HAProxy, and
+//! Postfix with our agent and operator. Then what it costs: 10,000 deferred messages, and throughput when nothing is broken.
+//!
+//! Every round has providers and a Postfix of its own, so that nothing is remembered from one to the next.
+
+mod draining;
+mod side_by_side;
+mod throughput;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use mail_failover_e2e::bench::{self, Arguments, load, machine};
+use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::haproxy::{HOW_TO_INSTALL, HaProxy};
+use mail_failover_e2e::postfix::Postfix;
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
+use mail_failover_e2e::stage::Stage;
+
+fn main() -> ExitCode {
+    bench::run_with_postfix("the bench of queueing mail servers", measure)
+}
+
+async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
+    install_crds(&stage.client()).await?;
+    println!("{}; load {}", machine(), load());
+    let haproxy = HaProxy::program().filter(|_| !arguments.no_peer);
+    match &haproxy {
+        Some(program) => println!("Postfix {}, HAProxy {}", Postfix::version()?, HaProxy::version(program)?),
+        None if arguments.no_peer => println!("Postfix {}", Postfix::version()?),
+        None => println!("Postfix {}; rows of HAProxy are missing: {HOW_TO_INSTALL}", Postfix::version()?),
+    }
+    let operator = stage.start_operator("bench", &QUICK_LEASE)?;
+    operator.wait_ready(PATIENCE).await?;
+
+    let all_met = [
+        side_by_side::measure(&stage, arguments, haproxy.is_some()).await?,
+        draining::measure(&stage, arguments).await?,
+        throughput::measure(&stage, arguments).await?,
+    ];
+    operator.terminate(PATIENCE).await?;
+    println!("{}", if all_met.iter().all(|met| *met) { "Every goal is met." } else { "NOT every goal is met." });
+    Ok(())
+}
+
+/// In a table.
+fn yes_or_no(met: bool) -> &'static str {
+    if met { "yes" } else { "NO" }
+}

@@ -1,0 +1,136 @@
+//! The same break under the same load, with each way around it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mail_failover_e2e::bench::{Arguments, load};
+use mail_failover_e2e::mail::statistics::{Align, Table, human};
+use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
+use mail_failover_e2e::mta::round::{Outcome, Plan, play};
+use mail_failover_e2e::mta::way::{Demands, INTERVAL, Mta, Providers, THRESHOLD, TIMEOUT, Way, forget};
+use mail_failover_e2e::postfix::Patience;
+use mail_failover_e2e::stage::Stage;
+
+use crate::yes_or_no;
+
+/// What breaks, and what it is called.
+const CASES: [(&str, Cell); 5] = [
+    ("connection refused", Cell { point: Point::Connect, kind: Kind::Refuse }),
+    ("hang, no banner", Cell { point: Point::Banner, kind: Kind::Hang }),
+    ("AUTH refused", Cell { point: Point::Auth, kind: Kind::AccountRefused }),
+    ("account paused, at the end of data", Cell { point: Point::EndOfData, kind: Kind::AccountRefused }),
+    ("slow, a byte per 700 ms of the banner", Cell { point: Point::Banner, kind: Kind::Slow }),
+];
+
+/// Who leads mail, and with what patience of Postfix.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Contender {
+    name: &'static str,
+    way: Way,
+    patience: Patience,
+}
+
+const CONTENDERS: [Contender; 5] = [
+    Contender { name: "list of relays", way: Way::List, patience: Patience::Lowered },
+    Contender { name: "HAProxy smtpchk, backup", way: Way::Proxy, patience: Patience::Lowered },
+    Contender { name: "agent", way: Way::Agent, patience: Patience::Lowered },
+    Contender { name: "list, Postfix' defaults", way: Way::List, patience: Patience::Defaults },
+    Contender { name: "agent, Postfix' defaults", way: Way::Agent, patience: Patience::Defaults },
+];
+
+/// Plays all; true when the agent has met every goal.
+pub async fn measure(stage: &Stage, arguments: Arguments, with_haproxy: bool) -> Result<bool> {
+    let (messages, per_second) = if arguments.quick { (300, 100) } else { (1000, 100) };
+    println!(
+        "\nSide by side: {messages} messages, {per_second} a second, the break after a fifth of them; probes and HAProxy's checks every {} with \
+         a timeout of {}, {THRESHOLD} failures; the reflex after {THRESHOLD} failed deliveries in a row.",
+        INTERVAL.0, TIMEOUT.0
+    );
+    println!(
+        "Timeouts of Postfix are lowered to 2 to 4 s, and deferred mail is tried again after 30 s, unless its defaults are named.\n"
+    );
+    let right = |name| (name, Align::Right);
+    let mut columns = vec![("FAULT", Align::Left), ("WAY", Align::Left)];
+    columns.extend(
+        ["NEW MAIL BY STANDBY", "GOAL", "MET", "OLD QUEUE DRAINED", "LOST", "BOUNCED", "TWICE", "STILL QUEUED"]
+            .map(right),
+    );
+    let mut table = Table::new(&columns);
+    let mut all_met = true;
+    let mut number = 0;
+    for (name, cell) in CASES {
+        for contender in CONTENDERS {
+            let Contender { way, patience, .. } = contender;
+            let skipped = (way == Way::Proxy && !with_haproxy) || (arguments.no_peer && way != Way::Agent);
+            // Minutes for each: a few lines of the table, once.
+            if skipped || (arguments.quick && patience == Patience::Defaults) {
+                continue;
+            }
+            number += 1;
+            let suffix = format!("-side-{number}");
+            let within = match patience {
+                Patience::Lowered => Duration::from_secs(100),
+                // The greeting may take 300 s, and the next attempt 300 more.
+                Patience::Defaults => Duration::from_secs(700),
+            };
+            let plan = Plan { cell, messages, recipients: 1, per_second, break_after: messages / 5, within };
+            let outcome = one(stage, contender, &plan, &suffix).await;
+            let outcome = outcome.with_context(|| format!("{name}, {}", contender.name))?;
+            let goal = (way == Way::Agent).then(|| goal(cell));
+            let met = goal.map(|goal| is_met(&outcome, goal));
+            all_met &= met.unwrap_or(true);
+            table.row(row(name, contender.name, &outcome, goal, met));
+            println!("  {name}, {}: {}; load {}", contender.name, time(outcome.first_by_standby), load());
+        }
+    }
+    println!("\n{table}");
+    println!(
+        "From the first attempt that met the fault (for a refused connection: from the break). LOST: neither delivered nor queued;"
+    );
+    println!("BOUNCED: of the lost, those whose sender was told.");
+    Ok(all_met)
+}
+
+async fn one(stage: &Stage, contender: Contender, plan: &Plan, suffix: &str) -> Result<Outcome> {
+    let demands = Demands { tls: plan.cell.takes_tls(), login: plan.cell.takes_login() };
+    let providers = Providers::start(stage, demands).await?;
+    let mta = Mta::start(stage, contender.way, &providers, contender.patience, suffix).await?;
+    let outcome = play(&mta, &providers, plan).await;
+    if contender.way == Way::Agent {
+        forget(stage, suffix).await?;
+    }
+    outcome
+}
+
+/// New mail by the standby: a second where the fault answers; what the probes need and 300 ms otherwise.
+fn goal(cell: Cell) -> Duration {
+    if cell.takes_patience() {
+        INTERVAL.1 * THRESHOLD + TIMEOUT.1 + Duration::from_millis(300)
+    } else {
+        Duration::from_secs(1)
+    }
+}
+
+fn is_met(outcome: &Outcome, goal: Duration) -> bool {
+    outcome.first_by_standby.is_some_and(|first| first <= goal) && outcome.complaints().is_empty()
+}
+
+fn row(fault: &str, way: &str, outcome: &Outcome, goal: Option<Duration>, met: Option<bool>) -> Vec<String> {
+    let account = &outcome.account;
+    vec![
+        fault.to_owned(),
+        way.to_owned(),
+        time(outcome.first_by_standby),
+        goal.map_or_else(String::new, human),
+        met.map_or("", yes_or_no).to_owned(),
+        time(outcome.old_delivered),
+        account.lost.len().to_string(),
+        account.bounced.to_string(),
+        account.duplicated.to_string(),
+        account.queued.to_string(),
+    ]
+}
+
+fn time(time: Option<Duration>) -> String {
+    time.map_or_else(|| "never".to_owned(), human)
+}

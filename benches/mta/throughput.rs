@@ -1,0 +1,69 @@
+//! What the agent costs when nothing is broken: the same load through Postfix with it and without, in turns.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::bench::Arguments;
+use mail_failover_e2e::mail::load::{Load, LoadOptions};
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SENDER, Way, forget};
+use mail_failover_e2e::postfix::Patience;
+use mail_failover_e2e::stage::Stage;
+
+use crate::yes_or_no;
+
+/// A load takes no longer than this.
+const WITHIN: Duration = Duration::from_mins(3);
+/// The least that the agent may leave of plain Postfix' throughput.
+const RATIO: f64 = 0.95;
+
+/// Measures both; true when the goal is met.
+pub async fn measure(stage: &Stage, arguments: Arguments) -> Result<bool> {
+    let (messages, rounds) = if arguments.quick { (500, 3) } else { (5000, 7) };
+    println!(
+        "\nThroughput, from the first message sent to the last delivered: {rounds} rounds of {messages} messages each, in turns"
+    );
+    let suffix = "-throughput";
+    let (one, other) =
+        (Providers::start(stage, Demands::default()).await?, Providers::start(stage, Demands::default()).await?);
+    let plain = Mta::start(stage, Way::Direct, &one, Patience::Defaults, "-throughput-plain").await?;
+    let agent = Mta::start(stage, Way::Agent, &other, Patience::Defaults, suffix).await?;
+    // The first load finds nothing started.
+    for (mta, providers) in [(&plain, &one), (&agent, &other)] {
+        round(mta, providers, 200).await?;
+    }
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        without.push(round(&plain, &one, messages).await.context("without the agent")?);
+        with.push(round(&agent, &other, messages).await.context("with the agent")?);
+    }
+    forget(stage, suffix).await?;
+    let (without, with) = (spread(without), spread(with));
+    let ratio = with.1 / without.1;
+    for (name, (least, median, most)) in [("plain Postfix", without), ("with the agent", with)] {
+        println!("  {name}: {median:.0} messages a second (median; {least:.0} to {most:.0})");
+    }
+    println!("  goal: at least {:.0} %: {:.1} %, {}", RATIO * 100.0, ratio * 100.0, yes_or_no(ratio >= RATIO));
+    Ok(ratio >= RATIO)
+}
+
+/// Messages a second.
+async fn round(mta: &Mta, providers: &Providers, messages: usize) -> Result<f64> {
+    let mut options = LoadOptions::new(mta.postfix.address(), messages, SENDER);
+    options.connections = 20;
+    let before = providers.primary.received_count();
+    let begun = Instant::now();
+    Load::start(options).finish(WITHIN).await?;
+    providers.primary.wait_for_received(before + messages, WITHIN).await?;
+    let took = begun.elapsed();
+    ensure!(mta.postfix.drained(WITHIN).await?, "{} are still queued", mta.postfix.queued()?);
+    ensure!(providers.primary.received_count() == before + messages, "more arrived than was sent");
+    let messages = u32::try_from(messages).context("a load that can be counted")?;
+    Ok(f64::from(messages) / took.as_secs_f64())
+}
+
+/// The least, the median and the most.
+fn spread(mut rates: Vec<f64>) -> (f64, f64, f64) {
+    rates.sort_by(f64::total_cmp);
+    let at = |index: usize| rates.get(index).copied().unwrap_or_default();
+    (at(0), at(rates.len() / 2), at(rates.len().saturating_sub(1)))
+}

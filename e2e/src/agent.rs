@@ -1,0 +1,183 @@
+//! The agent as a process of its own: `mail-failover agent run`, beside a Postfix of ours.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use mail_failover_operator::agent::status::Status;
+use rustix::process::Signal;
+
+use crate::eventually::eventually;
+use crate::operator;
+use crate::process::{Process, tail};
+use crate::scrape::Scrape;
+
+/// Lines of the log that an error shows.
+const TAIL: usize = 15;
+
+/// How to run the agent.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--kubeconfig`.
+    pub kubeconfig: PathBuf,
+    /// `--config-map`: `namespace/name`.
+    pub config_map: String,
+    /// `--queue-directory`.
+    pub queue_directory: PathBuf,
+    /// `--state-directory`.
+    pub state_directory: PathBuf,
+    /// `--credentials-directory`.
+    pub credentials_directory: PathBuf,
+    /// `--listen-address`: where it answers about itself.
+    pub listen: SocketAddr,
+    /// Where its output goes; appended to.
+    pub log: PathBuf,
+    /// Further arguments.
+    pub arguments: Vec<OsString>,
+    /// The program that starts the agent, with its arguments: `setpriv` for other rights, say. Nothing: the agent is started directly.
+    pub starter: Vec<OsString>,
+}
+
+/// An agent that can be killed and started again. Killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    options: Options,
+    process: Mutex<Option<Process>>,
+}
+
+impl Agent {
+    /// Starts the agent. It may not be ready yet, see [`Self::wait_ready`].
+    ///
+    /// # Errors
+    /// When the program is not there or cannot be started.
+    pub fn start(options: Options) -> Result<Self> {
+        let agent = Self { options, process: Mutex::default() };
+        agent.start_again()?;
+        Ok(agent)
+    }
+
+    /// Starts it once more after it has ended.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_again(&self) -> Result<()> {
+        let options = &self.options;
+        let program = operator::program()?;
+        let mut command = match options.starter.split_first() {
+            Some((starter, arguments)) => {
+                let mut command = Command::new(starter);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command
+            .args(["agent", "run", "--config-map", &options.config_map, "--log-format", "json"])
+            .arg("--kubeconfig")
+            .arg(&options.kubeconfig)
+            .arg("--queue-directory")
+            .arg(&options.queue_directory)
+            .arg("--state-directory")
+            .arg(&options.state_directory)
+            .arg("--credentials-directory")
+            .arg(&options.credentials_directory)
+            .args(["--listen-address", &options.listen.to_string()])
+            .args(&options.arguments);
+        *self.process() = Some(Process::start("the agent", &mut command, &options.log)?);
+        Ok(())
+    }
+
+    /// Waits until `/readyz` says yes.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the end of its log is in the message.
+    pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
+        let ready = eventually(deadline, "the agent to be ready", async || {
+            if let Some(status) = self.ended() {
+                return Ok(Some(Err(status)));
+            }
+            operator::get(self.options.listen, "/readyz").await?;
+            Ok(Some(Ok(())))
+        })
+        .await;
+        let log = tail(&self.options.log, TAIL);
+        match ready {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => bail!("the agent ended ({status}):\n{log}"),
+            Err(error) => bail!("{error:#}\nthe end of its log:\n{log}"),
+        }
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&self) {
+        if let Some(process) = self.process().take() {
+            process.kill();
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end within the deadline.
+    pub async fn terminate(&self, deadline: Duration) -> Result<ExitStatus> {
+        let process = self.process().take().context("the agent does not run")?;
+        process.signal(Signal::TERM)?;
+        process.wait(deadline).await
+    }
+
+    /// What `/status` says.
+    ///
+    /// # Errors
+    /// When it does not answer, or what answers is no agent.
+    pub async fn status(&self) -> Result<Status> {
+        status(self.options.listen).await
+    }
+
+    /// Where it answers about itself.
+    pub fn listen_address(&self) -> SocketAddr {
+        self.options.listen
+    }
+
+    /// The numbers of `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<Scrape> {
+        Ok(Scrape::new(operator::get(self.options.listen, "/metrics").await?))
+    }
+
+    /// How it ended, if it did by itself.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.process().as_ref().and_then(Process::ended)
+    }
+
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process().as_ref().context("the agent does not run")?.id())
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.options.log
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `/status` of an agent says.
+///
+/// # Errors
+/// When it does not answer, or what answers is no agent.
+pub async fn status(agent: SocketAddr) -> Result<Status> {
+    let text = operator::get(agent, "/status").await?;
+    serde_json::from_str(&text).with_context(|| format!("/status is none of an agent: {text}"))
+}

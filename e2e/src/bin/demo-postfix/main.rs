@@ -1,0 +1,283 @@
+//! `make demo-postfix`: the story of `make demo` with a real Postfix in the middle, and the agent beside it.
+//!
+//! An application hands its mail to Postfix and knows nothing. Exits with 0 only when there was a failover, a failback, and every message
+//! that Postfix had accepted has arrived. Takes real root and the package; says what is missing otherwise. Nothing is left running, also
+//! after Ctrl-C.
+
+mod told;
+
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use mail_failover_e2e::agent::{self, Agent};
+use mail_failover_e2e::control_plane::namespace;
+use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Sent, Stored};
+use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mta::way::with_agent;
+use mail_failover_e2e::postfix::{self, Postfix};
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_active, wait_health};
+use mail_failover_e2e::stage::{Stage, free_address};
+use mail_failover_e2e::standalone;
+use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
+use mail_failover_operator::api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
+use tokio::time::sleep;
+
+use self::told::Told;
+
+/// What is in examples/postfix.yaml.
+const ROUTE: &str = "orders";
+const CONFIG_MAP: &str = "orders-agent";
+const PRIMARY: (&str, Ipv4Addr) = ("relay-a", Ipv4Addr::new(192, 0, 2, 11));
+const STANDBY: (&str, Ipv4Addr) = ("relay-b", Ipv4Addr::new(192, 0, 2, 12));
+/// Where Postfix takes mail.
+const POSTFIX: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 25);
+/// Messages a second.
+const PACE: u32 = 50;
+/// More than the story has time for.
+const ENOUGH: usize = 100_000;
+/// How long mail flows before the break, during the outage and after the failback, so that each can be seen.
+const STRETCH: Duration = Duration::from_secs(2);
+
+/// Watch a failover and a failback happen behind a real Postfix, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "demo-postfix")]
+struct Arguments {
+    /// What breaks.
+    #[arg(long, value_enum, default_value_t)]
+    fault: Kind,
+}
+
+/// How the primary fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Its process is gone: connections are refused.
+    #[default]
+    Refuse,
+    /// It accepts connections and says nothing. A TCP check would not notice.
+    Hang,
+    /// The account is paused: it refuses every message at its end with 554, which bounces elsewhere. No probe notices.
+    Paused,
+}
+
+impl Kind {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Refuse => Fault::Refuse,
+            Self::Hang => Fault::Silent,
+            Self::Paused => Fault::At(
+                At::EndOfData,
+                Action::Reply(554, "Message rejected: Sending paused for this account.".into()),
+            ),
+        }
+    }
+
+    fn told(self) -> &'static str {
+        match self {
+            Self::Refuse => "breaks: nobody listens any more, connections are refused",
+            Self::Hang => "breaks: it accepts connections and says nothing any more",
+            Self::Paused => "breaks: \"554 Message rejected: Sending paused for this account.\"",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The commands name files as a user in the repository does.
+    if let Err(error) = env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
+        eprintln!("the demo failed: the repository's folder: {error}");
+        return ExitCode::FAILURE;
+    }
+    standalone::run_with_postfix("the demo", async |stage| play(stage, arguments.fault).await)
+}
+
+async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
+    let server = |(name, address): (&'static str, Ipv4Addr)| {
+        SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
+    };
+    let (primary, standby) = (server(PRIMARY).await?, server(STANDBY).await?);
+    println!(
+        "Two SMTP servers listen: {} at {} and {} at {}.",
+        PRIMARY.0,
+        primary.address(),
+        STANDBY.0,
+        standby.address()
+    );
+    println!();
+
+    command(&stage, "apply -f crds/").await?;
+    command(&stage, "wait --for=condition=Established crds --all --timeout=30s").await?;
+    let operator = stage.start_operator("demo", &QUICK_LEASE)?;
+    println!("{}", Ink::Command.on("$ mail-failover run"));
+    operator.wait_ready(PATIENCE).await?;
+    println!("the operator is ready");
+    command(&stage, "apply -f examples/postfix.yaml").await?;
+    command(&stage, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
+    wait_active(&stage, ROUTE, PRIMARY.0).await?;
+    command(&stage, &format!("get mailroute,configmap/{CONFIG_MAP}")).await?;
+    println!();
+
+    let postfix = start_postfix(&stage).await?;
+    println!("Postfix {} takes mail at {}.", Postfix::version()?, postfix.address());
+    let agent = start_agent(&stage, &postfix)?;
+    println!(
+        "{}",
+        Ink::Command.on(&format!("$ mail-failover agent run --config-map {}/{CONFIG_MAP}", stage.namespace()))
+    );
+    agent.wait_ready(PATIENCE).await?;
+    println!("the agent is ready");
+    println!();
+
+    let clock = Clock::read();
+    let mut options = LoadOptions::new(postfix.address(), ENOUGH, "app@shop.example");
+    options.per_second = Some(PACE);
+    let load = Load::start(options);
+    load.wait_accepted(1, PATIENCE).await?;
+    println!("An application sends {PACE} messages a second to Postfix.");
+    sleep(STRETCH).await;
+
+    let told = Told::listen(&agent);
+    let broken = Instant::now();
+    primary.set_fault(kind.fault()).await?;
+    println!("{}", Ink::Bad.on(&format!("{} {}.", PRIMARY.0, kind.told())));
+    let before = standby.received_count();
+    standby.wait_for_received(before + 1, PATIENCE).await.context("no failover")?;
+    println!("{}", Ink::Good.on(&format!("Mail leaves by {}.", STANDBY.0)));
+    let failed_over = wait_active(&stage, ROUTE, STANDBY.0).await.context("the operator has not followed")?;
+    println!("The operator has decided so, too.");
+    sleep(STRETCH).await;
+
+    let repaired = Instant::now();
+    primary.repair().await?;
+    println!("{}", Ink::Good.on(&format!("{} is repaired.", PRIMARY.0)));
+    wait_health(&stage, PRIMARY.0, Health::Healthy, "Ok").await?;
+    let recovered = backend_status(&stage, PRIMARY.0).await?;
+    println!("{} is healthy again; the policy waits before it trusts that.", PRIMARY.0);
+    let before = primary.received_count();
+    let failed_back = wait_active(&stage, ROUTE, PRIMARY.0).await.context("no failback")?;
+    primary.wait_for_received(before + 1, PATIENCE).await.context("no mail after the failback")?;
+    println!("{}", Ink::Good.on(&format!("Mail leaves by {} again.", PRIMARY.0)));
+    sleep(STRETCH).await;
+    let sent = load.stop(PATIENCE).await?;
+    let drained = postfix.drained(PATIENCE).await?;
+
+    let mut timeline = Timeline::new(clock, broken);
+    timeline.seen(broken, Some(Ink::Bad), format!("{} {}", PRIMARY.0, kind.told()));
+    told.tell(&mut timeline).await?;
+    let by_standby = standby.received().into_iter().map(|message| message.at).filter(|at| *at >= broken).min();
+    let by_standby = by_standby.context("nothing left by the standby")?;
+    timeline.seen(by_standby, Some(Ink::Good), format!("first mail by {}", STANDBY.0));
+    tell_decision(&mut timeline, &failed_over, TransitionKind::Failover)?;
+    timeline.seen(repaired, Some(Ink::Good), format!("{} is repaired", PRIMARY.0));
+    let since = recovered.since.as_ref().context("a healthy backend says since when")?;
+    timeline.told(since, None, format!("recovery: {} is healthy", PRIMARY.0));
+    let back = tell_decision(&mut timeline, &failed_back, TransitionKind::Failback)?;
+    let back = clock.instant(back);
+    let by_primary = primary.received().into_iter().map(|message| message.at).filter(|at| *at >= back).min();
+    timeline.seen(
+        by_primary.context("nothing left by the primary")?,
+        Some(Ink::Good),
+        format!("first mail by {} again", PRIMARY.0),
+    );
+    println!();
+    println!("{}", Ink::Heading.on("Timeline (since the break; since the line above)"));
+    print!("{timeline}");
+    println!();
+
+    ensure!(drained, "{} messages are still in Postfix' queue", postfix.queued()?);
+    let all_there = tell_account(&sent, &postfix, &primary, &standby);
+    command(&stage, "get sendingbackends,failoverpolicies,mailroutes").await?;
+    println!();
+    all_there?;
+    agent.terminate(PATIENCE).await.context("the agent did not end when asked to")?;
+    postfix.stop().await?;
+    operator.terminate(PATIENCE).await.context("the operator did not end when asked to")?;
+    println!(
+        "{}",
+        Ink::Good.on(
+            "A failover and a failback behind Postfix, and no mail was lost. Everything started here is stopped again."
+        )
+    );
+    if namespace::keep() {
+        println!("E2E_KEEP is set: logs are kept.");
+    }
+    Ok(())
+}
+
+async fn start_postfix(stage: &Stage) -> Result<Postfix> {
+    let at = SocketAddr::new(POSTFIX.into(), 25);
+    let options = with_agent(postfix::Options::new(at, stage.folder().join("postfix.log")))?;
+    println!("{}", Ink::Command.on("$ mail-failover agent postfix-config --format commands | sh"));
+    Postfix::start(options).await
+}
+
+fn start_agent(stage: &Stage, postfix: &Postfix) -> Result<Agent> {
+    let folder = |name: &str| {
+        let folder = stage.folder().join(name);
+        std::fs::create_dir(&folder).map(|()| folder)
+    };
+    Agent::start(agent::Options {
+        kubeconfig: stage.kubeconfig().to_owned(),
+        config_map: format!("{}/{CONFIG_MAP}", stage.namespace()),
+        queue_directory: postfix.queue_directory(),
+        state_directory: folder("state")?,
+        credentials_directory: folder("credentials")?,
+        listen: free_address()?,
+        log: stage.folder().join("agent.log"),
+        arguments: agent::arguments_for(postfix),
+    })
+}
+
+/// Runs kubectl, and shows what a user sees who types it.
+async fn command(stage: &Stage, line: &str) -> Result<()> {
+    println!("{}", Ink::Command.on(&format!("$ kubectl {line}")));
+    let output = stage.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
+    let tables: Vec<_> = output.trim_end().split("\n\n").map(fold).collect();
+    print!("{}", tables.join("\n"));
+    Ok(())
+}
+
+/// The operator's decision, with its times; returns when it was made.
+fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: TransitionKind) -> Result<SystemTime> {
+    let transition: &TransitionStatus = status.last_transition.as_ref().with_context(|| format!("no {kind:?}"))?;
+    ensure!(transition.kind == kind, "a {kind:?} was expected, and there was a {:?}", transition.kind);
+    let TransitionStatus { from, to, reason, decided_at, .. } = transition;
+    timeline.told(decided_at, None, format!("the operator decides: {kind:?} {from} → {to}: {reason}"));
+    if let Some(applied) = &transition.applied_at {
+        let took = mail_failover_e2e::mail::statistics::human(between(decided_at, applied));
+        timeline.told(applied, None, format!("the operator has written the agents' ConfigMap, {took} later"));
+    }
+    Ok(SystemTime::from(decided_at.0))
+}
+
+/// Shows what became of the messages; an error when one is lost.
+fn tell_account(sent: &Sent, postfix: &Postfix, primary: &SmtpServer, standby: &SmtpServer) -> Result<()> {
+    let log = postfix.log()?;
+    let account = Account::of(
+        &sent.accepted,
+        &Stored::by(&[primary, standby]),
+        &log.bounced(),
+        &std::collections::BTreeSet::new(),
+    );
+    println!("{}", Ink::Heading.on("Messages"));
+    println!("  accepted    {:>6}   by Postfix; {} were offered more than once", account.accepted, sent.refusals);
+    println!("  delivered   {:>6}   {} deliveries were put off and made again", account.delivered, log.deferred());
+    let verdict = if account.lost.is_empty() { Ink::Good } else { Ink::Bad };
+    println!(
+        "  lost        {}   {} of them bounced",
+        verdict.on(&format!("{:>6}", account.lost.len())),
+        account.bounced
+    );
+    println!("  twice       {:>6}", account.duplicated);
+    for (server, count) in &account.by_server {
+        println!("  {server:<10}  {count:>6}   received");
+    }
+    println!();
+    ensure!(account.lost.is_empty(), "{} messages are lost, such as {:?}", account.lost.len(), account.lost.first());
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What the agent says of itself while it acts, as it says it: read often, since it keeps the latest switch only.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff;
+use mail_failover_e2e::agent::{self, Agent};
+use mail_failover_e2e::story::{Ink, Timeline};
+use mail_failover_operator::agent::status::{Status, SwitchStatus};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// From one look to the next.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What was heard.
+#[derive(Default)]
+struct Heard {
+    /// The first failures, by backend and their time.
+    failing: BTreeMap<(String, String), String>,
+    /// Why a backend was left, by backend and time.
+    left: BTreeMap<(String, String), String>,
+    /// Switches by their time, as they were told last.
+    switches: BTreeMap<String, SwitchStatus>,
+}
+
+/// A listener.
+pub struct Told {
+    stop: oneshot::Sender<()>,
+    listening: JoinHandle<Heard>,
+}
+
+impl Told {
+    /// From now on.
+    pub fn listen(agent: &Agent) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop, listening: tokio::spawn(listen(agent.listen_address(), stopped)) }
+    }
+
+    /// Adds everything to a timeline.
+    ///
+    /// # Errors
+    /// When the agent gives a time that is none.
+    pub async fn tell(self, timeline: &mut Timeline) -> Result<()> {
+        // It ends at its next look.
+        let _ = self.stop.send(());
+        let Heard { failing, left, switches } = self.listening.await?;
+        for ((backend, at), message) in failing {
+            timeline.told(&time(&at)?, Some(Ink::Bad), format!("the first delivery by {backend} fails: {message}"));
+        }
+        for ((backend, at), reason) in left {
+            timeline.told(
+                &time(&at)?,
+                Some(Ink::Bad),
+                format!("reflex: the agent leaves {backend} by itself: {reason}"),
+            );
+        }
+        for (at, switch) in switches {
+            let SwitchStatus { cause, took_milliseconds, first_delivery_milliseconds, queued_before, .. } = switch;
+            let decided = time(&at)?;
+            timeline.told(&decided, None, format!("switch: {cause}; other answers from now on"));
+            let after = |milliseconds: Option<u64>| {
+                let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds?).ok()?);
+                Some(MicroTime(decided.0.checked_add(after).ok()?))
+            };
+            if let Some(flushed) = after(took_milliseconds) {
+                let queued =
+                    queued_before.map_or_else(String::new, |queued| format!("; {queued} messages were queued"));
+                timeline.told(&flushed, None, format!("Postfix is reloaded and its queue flushed{queued}"));
+            }
+            if let Some(delivered) = after(first_delivery_milliseconds) {
+                timeline.told(&delivered, Some(Ink::Good), "the agent sees the first delivery on the new way");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {
+    let mut heard = Heard::default();
+    while matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+        if let Ok(Status { backends, last_switch, .. }) = agent::status(at).await {
+            for backend in backends {
+                if let Some(failing) = backend.failing {
+                    heard.failing.entry((backend.name.clone(), failing.since)).or_insert(failing.message);
+                }
+                if let Some(left) = backend.left {
+                    let reason = if left.message.is_empty() {
+                        left.reason
+                    } else {
+                        format!("{}, {}", left.reason, left.message)
+                    };
+                    heard.left.entry((backend.name, left.at)).or_insert(reason);
+                }
+            }
+            if let Some(switch) = last_switch {
+                heard.switches.insert(switch.at.clone(), switch);
+            }
+        }
+        sleep(PAUSE).await;
+    }
+    heard
+}
+
+fn time(text: &str) -> Result<MicroTime> {
+    let time: jiff::Timestamp = text.parse().with_context(|| format!("{text:?} is no time"))?;
+    Ok(MicroTime(time))
+}

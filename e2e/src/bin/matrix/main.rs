@@ -1,0 +1,113 @@
+//! `make e2e-matrix`: the primary breaks at every point of a session, in every way that makes sense there, under load; real Postfix, the
+//! agent beside it, the operator and a real API server. Prints a table, and exits with 0 only when no message is lost in any cell, none
+//! bounces, and none arrives twice where SMTP can exclude that.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use mail_failover_e2e::bench::{load, machine};
+use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::mta::fault::Cell;
+use mail_failover_e2e::mta::round::{self, Outcome, Plan, play};
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, Way, forget};
+use mail_failover_e2e::postfix::{Patience, Postfix};
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::standalone;
+
+/// Break the primary everywhere, in every way.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "matrix")]
+struct Arguments {
+    /// How many messages are sent in each cell.
+    #[arg(long, default_value_t = 2000)]
+    messages: usize,
+    /// How many of them a second.
+    #[arg(long, default_value_t = 200)]
+    per_second: u32,
+    /// Only cells whose name contains this: `end of data`, `hang`, `AUTH, 4xx`.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    standalone::run_with_postfix("the fault matrix", async |stage| play_all(stage, &arguments).await)
+}
+
+async fn play_all(stage: Arc<Stage>, arguments: &Arguments) -> Result<()> {
+    install_crds(&stage.client()).await?;
+    println!("{}; load {}", machine(), load());
+    println!(
+        "Postfix {}, timeouts of 2 to 4 s where its defaults are minutes, deferred mail again after 30 s; {} messages in each cell, {} a \
+         second, the break after a quarter of them",
+        Postfix::version()?,
+        arguments.messages,
+        arguments.per_second
+    );
+    println!(
+        "probes every 200 ms with a timeout of 500 ms, 3 failures; the agent's reflex after 3 failed deliveries in a row\n"
+    );
+    println!("Not played:");
+    for cell in Cell::all() {
+        if let Err(reason) = cell.fault() {
+            println!("  {cell}: {reason}");
+        }
+    }
+    println!();
+
+    let operator = stage.start_operator("matrix", &QUICK_LEASE)?;
+    operator.wait_ready(PATIENCE).await?;
+    let cells: Vec<_> = Cell::playable().filter(|cell| cell.to_string().contains(&arguments.only)).collect();
+    ensure!(!cells.is_empty(), "no cell's name contains {:?}", arguments.only);
+    let (count, mut table, mut bad) = (cells.len(), round::table(), 0);
+    for (number, cell) in cells.into_iter().enumerate() {
+        let begun = Instant::now();
+        let verdict = match play_one(&stage, cell, number, arguments).await {
+            Ok(outcome) => {
+                let complaints = outcome.complaints();
+                let verdict =
+                    if complaints.is_empty() { "ok".to_owned() } else { format!("NOT OK: {}", complaints.join("; ")) };
+                table.row(round::row(&outcome, &verdict));
+                verdict
+            }
+            Err(error) => {
+                let verdict = format!("NOT PLAYED: {error:#}");
+                table.row([cell.point.to_string(), cell.kind.to_string(), verdict.clone()]);
+                verdict
+            }
+        };
+        bad += usize::from(verdict != "ok");
+        println!("{:>2} of {count}  {cell}  ({:.0} s): {verdict}", number + 1, begun.elapsed().as_secs_f64());
+    }
+    println!(
+        "\n{table}\nThe times count from the first attempt that met the fault. COUNTED: by the agent, as deliveries after which a message"
+    );
+    println!(
+        "may be sent more than once. MAY BE: SMTP cannot exclude a second copy, for the primary has the message and has not said so."
+    );
+    ensure!(bad == 0, "{bad} of {count} cells are not as they should be");
+    println!("In {count} cells nothing was lost, nothing bounced, and nothing arrived twice without an excuse.");
+    Ok(())
+}
+
+async fn play_one(stage: &Stage, cell: Cell, number: usize, arguments: &Arguments) -> Result<Outcome> {
+    let suffix = format!("-{number}");
+    let demands = Demands { tls: cell.takes_tls(), login: cell.takes_login() };
+    let providers = Providers::start(stage, demands).await?;
+    let mta = Mta::start(stage, Way::Agent, &providers, Patience::Lowered, &suffix).await?;
+    let plan = Plan {
+        cell,
+        messages: arguments.messages,
+        recipients: 1,
+        per_second: arguments.per_second,
+        break_after: arguments.messages / 4,
+        within: Duration::from_mins(2),
+    };
+    let outcome = play(&mta, &providers, &plan).await;
+    forget(stage, &suffix).await?;
+    outcome
+}

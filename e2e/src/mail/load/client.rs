@@ -1,0 +1,107 @@
+//! A connection that sends message after message, with as few round trips as PIPELINING (RFC 2920) allows.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Message;
+
+/// A line of a reply is no longer.
+const MAX_LINE: u64 = 4096;
+/// Nobody waits long for the answer to QUIT.
+const QUIT: Duration = Duration::from_secs(1);
+
+/// A message was not taken, or nobody said so.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the server said, or what broke.
+    pub reason: String,
+    /// The content was sent, and no reply came.
+    pub may_have_been_taken: bool,
+}
+
+impl Failure {
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), may_have_been_taken: false }
+    }
+}
+
+/// An open session, after EHLO.
+pub(super) struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    pub async fn open(server: SocketAddr) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(server).await.map_err(|error| Failure::new(error.to_string()))?;
+        // Small writes are sent at once.
+        let _ = stream.set_nodelay(true);
+        let mut connection = Self(BufReader::new(stream));
+        connection.expect("2").await?;
+        connection.write("EHLO load.test\r\n").await?;
+        connection.expect("2").await?;
+        Ok(connection)
+    }
+
+    /// The reply to the final dot, when it is 2yz. `taking` is set while the server has the content and has not replied.
+    pub async fn send(&mut self, from: &str, message: &Message, taking: &mut bool) -> Result<String, Failure> {
+        let mut commands = format!("MAIL FROM:<{from}>\r\n");
+        for recipient in &message.recipients {
+            // Writing to a String cannot fail.
+            let _ = write!(commands, "RCPT TO:<{recipient}>\r\n");
+        }
+        commands.push_str("DATA\r\n");
+        self.write(&commands).await?;
+        for _ in 0..=message.recipients.len() {
+            self.expect("2").await?;
+        }
+        self.expect("3").await?;
+        self.write(&message.content).await?;
+        *taking = true;
+        self.write(".\r\n").await.map_err(unknown)?;
+        let (reply, is_expected) = self.reply("2").await.map_err(unknown)?;
+        *taking = false;
+        if is_expected { Ok(reply) } else { Err(Failure::new(reply)) }
+    }
+
+    pub async fn quit(mut self) {
+        // Everything is taken; nothing that happens now matters.
+        let _ = timeout(QUIT, async {
+            self.write("QUIT\r\n").await?;
+            self.expect("2").await
+        })
+        .await;
+    }
+
+    async fn write(&mut self, text: &str) -> Result<(), Failure> {
+        self.0.get_mut().write_all(text.as_bytes()).await.map_err(|error| Failure::new(error.to_string()))
+    }
+
+    async fn expect(&mut self, class: &str) -> Result<(), Failure> {
+        let (reply, is_expected) = self.reply(class).await?;
+        if is_expected { Ok(()) } else { Err(Failure::new(reply)) }
+    }
+
+    /// The last line of a reply (RFC 5321 section 4.2.1), and whether it is of this class.
+    async fn reply(&mut self, class: &str) -> Result<(String, bool), Failure> {
+        loop {
+            let mut line = String::new();
+            let read = (&mut self.0).take(MAX_LINE).read_line(&mut line).await;
+            match read {
+                Ok(0) => return Err(Failure::new("the connection was closed")),
+                Ok(_) if line.as_bytes().get(3) == Some(&b'-') => {}
+                Ok(_) => {
+                    let is_expected = line.starts_with(class);
+                    return Ok((line.trim_end().to_owned(), is_expected));
+                }
+                Err(error) => return Err(Failure::new(error.to_string())),
+            }
+        }
+    }
+}
+
+fn unknown(failure: Failure) -> Failure {
+    Failure { may_have_been_taken: true, ..failure }
+}

@@ -1,0 +1,259 @@
+//! Load for a queueing mail server, and the account of what became of it.
+//!
+//! Some connections, each sending message after message, at a pace or as fast as the server takes them. Every message has an id of its own
+//! and every recipient an address of its own: caches of a mail server that know a recipient would decide what is measured otherwise.
+//! A message that the server does not take is offered again until it does. It never talks to anything but that server.
+
+mod account;
+mod client;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+pub use account::{Account, Stored};
+
+use self::client::{Connection, Failure};
+use super::{Error, Result, lock};
+
+/// From a failed attempt to the next one of the same message.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a load is.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Who takes the mail.
+    pub server: SocketAddr,
+    /// How many messages.
+    pub messages: usize,
+    /// How many recipients each has.
+    pub recipients: usize,
+    /// Over how many connections at a time.
+    pub connections: usize,
+    /// How many messages a second, over all connections; as fast as they are taken otherwise.
+    pub per_second: Option<u32>,
+    /// The envelope sender, to whom bounces go.
+    pub from: String,
+    /// Bytes of body that each has, about.
+    pub size: usize,
+    /// How long a message may take to be taken, before it is offered again.
+    pub patience: Duration,
+}
+
+impl LoadOptions {
+    /// Small messages to one recipient each, over ten connections.
+    pub fn new(server: SocketAddr, messages: usize, from: &str) -> Self {
+        Self {
+            server,
+            messages,
+            recipients: 1,
+            connections: 10,
+            per_second: None,
+            from: from.to_owned(),
+            size: 500,
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A message that the server took responsibility for.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its `X-Message-Id`.
+    pub id: String,
+    /// To whom it goes; nobody else's goes there.
+    pub recipients: Vec<String>,
+    /// What the server said.
+    pub reply: String,
+    /// When.
+    pub at: Instant,
+}
+
+/// What a load did.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// Messages that the server took, in that order.
+    pub accepted: Vec<Accepted>,
+    /// How often it did not take one, which was offered again then.
+    pub refusals: usize,
+    /// What it said the last time it did not.
+    pub last_refusal: Option<String>,
+    /// Messages of which nobody told whether they were taken: the connection broke amid the last reply. They were offered again under other
+    /// ids and to other recipients.
+    pub unknown: usize,
+}
+
+struct Shared {
+    options: LoadOptions,
+    run: String,
+    begun: Instant,
+    next: AtomicUsize,
+    sent: Mutex<Sent>,
+    accepted: watch::Sender<usize>,
+}
+
+/// A load that runs. It stops when dropped.
+pub struct Load {
+    shared: Arc<Shared>,
+    connections: JoinSet<()>,
+}
+
+impl Load {
+    /// Sends the first message at once.
+    pub fn start(options: LoadOptions) -> Self {
+        let connections = options.connections;
+        let shared = Arc::new(Shared {
+            options,
+            run: format!("{:08x}", fastrand::u32(..)),
+            begun: Instant::now(),
+            next: AtomicUsize::new(0),
+            sent: Mutex::default(),
+            accepted: watch::Sender::new(0),
+        });
+        let mut running = JoinSet::new();
+        for _ in 0..connections {
+            running.spawn(send(Arc::clone(&shared)));
+        }
+        Self { shared, connections: running }
+    }
+
+    /// Waits until so many messages are taken.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn wait_accepted(&self, count: usize, within: Duration) -> Result<()> {
+        let mut accepted = self.shared.accepted.subscribe();
+        let waited = timeout(within, accepted.wait_for(|accepted| *accepted >= count)).await;
+        if matches!(waited, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let sent = lock(&self.shared.sent);
+        let seen =
+            format!("{} accepted, {} refusals, the last: {:?}", sent.accepted.len(), sent.refusals, sent.last_refusal);
+        Err(Error::Timeout { what: format!("{count} messages accepted"), within, seen })
+    }
+
+    /// What was done so far.
+    pub fn sent(&self) -> Sent {
+        lock(&self.shared.sent).clone()
+    }
+
+    /// Begins no further message, and waits until those that were begun are taken.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn stop(mut self, within: Duration) -> Result<Sent> {
+        self.shared.next.fetch_max(self.shared.options.messages, Ordering::Relaxed);
+        let ended = timeout(within, async { while self.connections.join_next().await.is_some() {} }).await;
+        ended.map_err(|_| Error::Timeout {
+            what: "the last messages accepted".to_owned(),
+            within,
+            seen: format!("{:?}", lock(&self.shared.sent).last_refusal),
+        })?;
+        Ok(self.sent())
+    }
+
+    /// Waits until all messages are taken.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn finish(mut self, within: Duration) -> Result<Sent> {
+        self.wait_accepted(self.shared.options.messages, within).await?;
+        while self.connections.join_next().await.is_some() {}
+        Ok(self.sent())
+    }
+}
+
+/// One connection after the other, until there are no more messages.
+async fn send(shared: Arc<Shared>) {
+    let mut connection = None;
+    loop {
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        if number >= shared.options.messages {
+            break;
+        }
+        if let Some(per_second) = shared.options.per_second {
+            let due = Duration::from_secs(1).mul_f64(as_f64(number) / f64::from(per_second.max(1)));
+            sleep(due.saturating_sub(shared.begun.elapsed())).await;
+        }
+        for attempt in 0.. {
+            let message = Message::new(&shared, number, attempt);
+            match offer(&shared.options, &mut connection, &message).await {
+                Ok(reply) => {
+                    let mut sent = lock(&shared.sent);
+                    let Message { id, recipients, .. } = message;
+                    sent.accepted.push(Accepted { id, recipients, reply, at: Instant::now() });
+                    shared.accepted.send_replace(sent.accepted.len());
+                    break;
+                }
+                Err(failure) => {
+                    connection = None;
+                    let mut sent = lock(&shared.sent);
+                    sent.refusals += 1;
+                    sent.unknown += usize::from(failure.may_have_been_taken);
+                    sent.last_refusal = Some(failure.reason);
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+    if let Some(connection) = connection {
+        connection.quit().await;
+    }
+}
+
+async fn offer(
+    options: &LoadOptions,
+    connection: &mut Option<Connection>,
+    message: &Message,
+) -> std::result::Result<String, Failure> {
+    let mut taking = false;
+    let attempt = async {
+        if connection.is_none() {
+            *connection = Some(Connection::open(options.server).await?);
+        }
+        let Some(open) = connection.as_mut() else { return Err(Failure::new("no connection")) };
+        open.send(&options.from, message, &mut taking).await
+    };
+    match timeout(options.patience, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure { reason: format!("no answer in {:?}", options.patience), may_have_been_taken: taking }),
+    }
+}
+
+/// A message as it is offered.
+struct Message {
+    id: String,
+    recipients: Vec<String>,
+    /// With CRLF, no line beginning with a dot.
+    content: String,
+}
+
+impl Message {
+    /// Each attempt has an id and recipients of its own, since one that looked failed may have been taken.
+    fn new(shared: &Shared, number: usize, attempt: u32) -> Self {
+        let LoadOptions { recipients, from, size, .. } = &shared.options;
+        let id = match attempt {
+            0 => format!("{}-{number:06}", shared.run),
+            again => format!("{}-{number:06}-{again}", shared.run),
+        };
+        let recipients: Vec<_> = (0..*recipients).map(|to| format!("customer{to}+{id}@mail.example")).collect();
+        let mut content = format!(
+            "From: <{from}>\r\nTo: {}\r\nSubject: Message {number}\r\nMessage-ID: <{id}@load.test>\r\nX-Message-Id: {id}\r\n\r\n",
+            recipients.join(",\r\n ")
+        );
+        let line = "This line is 64 bytes long, with its end, and so are the others.\r\n";
+        content.push_str(&line.repeat(size.div_ceil(line.len())));
+        Self { id, recipients, content }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no load has 2^53 messages")]
+fn as_f64(number: usize) -> f64 {
+    number as f64
+}

@@ -1,0 +1,290 @@
+//! The fault matrix: at every point of a session, everything that can go wrong there.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use crate::mail::server::{Action, Ending, Fault, Stage};
+
+/// A byte this often: any reply takes longer than anybody waits, and none that waits for the next byte only ever gives up.
+const SLOW: Duration = Duration::from_millis(700);
+
+/// Where in a session the primary breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Point {
+    /// The TCP connection.
+    Connect,
+    /// The greeting.
+    Banner,
+    /// EHLO.
+    Ehlo,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH.
+    Auth,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA.
+    Data,
+    /// The final dot, of a message that is not taken.
+    EndOfData,
+    /// The final dot, of a message that is taken.
+    AfterAccepting,
+}
+
+/// How it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The kernel says that nobody listens.
+    Refuse,
+    /// The connection is reset.
+    Reset,
+    /// Nothing is said any more.
+    Hang,
+    /// The usual reply, a byte at a time.
+    Slow,
+    /// A 4xx reply.
+    Temporary,
+    /// A 5xx reply that is about our account, and about no recipient.
+    AccountRefused,
+    /// Bytes that are no reply.
+    Garbage,
+}
+
+/// A cell of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cell {
+    /// Where.
+    pub point: Point,
+    /// How.
+    pub kind: Kind,
+}
+
+impl Point {
+    /// All, in the order of a session.
+    pub const ALL: [Self; 10] = [
+        Self::Connect,
+        Self::Banner,
+        Self::Ehlo,
+        Self::StartTls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::EndOfData,
+        Self::AfterAccepting,
+    ];
+
+    /// The stage of the server that plays it; none before and after a dialogue.
+    fn stage(self) -> Option<Stage> {
+        match self {
+            Self::Connect | Self::AfterAccepting => None,
+            Self::Banner => Some(Stage::Banner),
+            Self::Ehlo => Some(Stage::Ehlo),
+            Self::StartTls => Some(Stage::StartTls),
+            Self::Auth => Some(Stage::Auth),
+            Self::Mail => Some(Stage::Mail),
+            Self::Rcpt => Some(Stage::Rcpt),
+            Self::Data => Some(Stage::Data),
+            Self::EndOfData => Some(Stage::EndOfData),
+        }
+    }
+
+    /// A 4xx reply as providers give it there.
+    fn temporary(self) -> Action {
+        let (code, text) = match self {
+            Self::Connect | Self::Banner | Self::Ehlo => (421, "4.3.2 Service not available, try again later"),
+            Self::StartTls => (454, "4.7.0 TLS not available due to temporary reason"),
+            Self::Auth => (454, "4.7.0 Temporary authentication failure"),
+            Self::Mail | Self::Rcpt | Self::Data => (451, "4.3.0 Temporary server error"),
+            Self::EndOfData | Self::AfterAccepting => (451, "4.3.0 Temporary server error, message not accepted"),
+        };
+        Action::Reply(code, Cow::Borrowed(text))
+    }
+
+    /// What Amazon SES and `SendGrid` say of an account that may not send at present; SES says it at the end of the data.
+    fn account_refused(self) -> Action {
+        let (code, text) = match self {
+            Self::Auth => (535, "Authentication failed: account disabled"),
+            Self::Connect
+            | Self::Banner
+            | Self::Ehlo
+            | Self::StartTls
+            | Self::Mail
+            | Self::Rcpt
+            | Self::Data
+            | Self::EndOfData
+            | Self::AfterAccepting => (554, "Message rejected: Sending paused for this account."),
+        };
+        Action::Reply(code, Cow::Borrowed(text))
+    }
+}
+
+impl Kind {
+    /// All.
+    pub const ALL: [Self; 7] =
+        [Self::Refuse, Self::Reset, Self::Hang, Self::Slow, Self::Temporary, Self::AccountRefused, Self::Garbage];
+}
+
+impl Cell {
+    /// The whole matrix, with the cells that make no sense.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Point::ALL.into_iter().flat_map(|point| Kind::ALL.into_iter().map(move |kind| Self { point, kind }))
+    }
+
+    /// Where there is something to play.
+    pub fn playable() -> impl Iterator<Item = Self> {
+        Self::all().filter(|cell| cell.fault().is_ok())
+    }
+
+    /// What the primary does; or why there is no such thing.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub fn fault(self) -> Result<Fault, &'static str> {
+        match (self.point, self.kind) {
+            (Point::Connect, Kind::Refuse) => Ok(Fault::Refuse),
+            (Point::Connect, Kind::Hang) => Ok(Fault::Blackhole),
+            (Point::Connect, Kind::Reset) => Err("a connection that is made and reset at once: banner, reset"),
+            (Point::Connect, Kind::Slow) => Err("a slow handshake of TCP delays a connection and breaks nothing"),
+            (Point::Connect, Kind::Temporary | Kind::AccountRefused | Kind::Garbage) => {
+                Err("nothing can be said before there is a connection: banner")
+            }
+            (_, Kind::Refuse) => Err("only a connection can be refused"),
+            (Point::AfterAccepting, Kind::Reset) => Ok(Fault::AcceptWithoutReply(Ending::Reset)),
+            (Point::AfterAccepting, Kind::Hang) => Ok(Fault::AcceptWithoutReply(Ending::Hang)),
+            (Point::AfterAccepting, Kind::Garbage) => Ok(Fault::AcceptWithoutReply(Ending::Garbage)),
+            (Point::AfterAccepting, Kind::Slow) => Ok(Fault::At(Stage::EndOfData, Action::Slow(SLOW))),
+            (Point::AfterAccepting, Kind::Temporary | Kind::AccountRefused) => {
+                Err("a server that refuses has not accepted: end of data")
+            }
+            (Point::EndOfData, Kind::Slow) => {
+                Err("a reply that comes, however slowly, means accepted: after accepting, slow")
+            }
+            (point, kind) => {
+                let Some(stage) = point.stage() else { return Err("there is no such stage") };
+                let action = match kind {
+                    Kind::Refuse => return Err("only a connection can be refused"),
+                    Kind::Reset => Action::Reset,
+                    Kind::Hang => Action::Hang,
+                    Kind::Slow => Action::Slow(SLOW),
+                    Kind::Temporary => point.temporary(),
+                    Kind::AccountRefused => point.account_refused(),
+                    Kind::Garbage => Action::Garbage,
+                };
+                Ok(Fault::At(stage, action))
+            }
+        }
+    }
+
+    /// Whether the primary has messages that it did not, or not in time, say it has: those are delivered twice, and SMTP has no remedy
+    /// (RFC 5321 section 4.5.3.2.6, RFC 1047).
+    pub fn may_duplicate(self) -> bool {
+        self.point == Point::AfterAccepting
+    }
+
+    /// Whether the breakage shows itself only when somebody's patience ends.
+    pub fn takes_patience(self) -> bool {
+        matches!(self.kind, Kind::Hang | Kind::Slow)
+    }
+
+    /// Whether there is nothing to break without STARTTLS.
+    pub fn takes_tls(self) -> bool {
+        // A password is not sent in the clear, so AUTH takes TLS, too.
+        matches!(self.point, Point::StartTls | Point::Auth)
+    }
+
+    /// Whether there is nothing to break without a login.
+    pub fn takes_login(self) -> bool {
+        self.point == Point::Auth
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect",
+            Self::Banner => "banner",
+            Self::Ehlo => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::EndOfData => "end of data",
+            Self::AfterAccepting => "after accepting",
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refuse => "refused",
+            Self::Reset => "reset",
+            Self::Hang => "hang",
+            Self::Slow => "slow",
+            Self::Temporary => "4xx",
+            Self::AccountRefused => "account 5xx",
+            Self::Garbage => "garbage",
+        })
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.point, self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use mail_failover_operator::model::EvidenceClass;
+    use mail_failover_operator::probe::classify::{Answered, classify};
+
+    use super::*;
+
+    #[test]
+    fn every_pair_is_played_or_has_a_reason() {
+        assert_eq!(Cell::all().count(), Point::ALL.len() * Kind::ALL.len());
+        let played: BTreeSet<_> = Cell::playable().map(|cell| (cell.point, cell.kind)).collect();
+        for point in Point::ALL {
+            assert!(played.iter().any(|(played, _)| *played == point), "{point} is never played");
+        }
+        for kind in Kind::ALL {
+            assert!(played.iter().any(|(_, played)| *played == kind), "{kind} is never played");
+        }
+        // Every stage of the dialogue with everything but a refused connection; a slow end of data is played as accepted.
+        assert_eq!(played.len(), 2 + 8 * 6 - 1 + 4);
+    }
+
+    #[test]
+    fn what_an_account_is_refused_with_is_known_to_be_about_the_account() {
+        let answered = [
+            (Point::Banner, Answered::Connection),
+            (Point::Ehlo, Answered::Hello),
+            (Point::StartTls, Answered::StartTls),
+            (Point::Auth, Answered::Auth),
+            (Point::Mail, Answered::Mail),
+            (Point::Rcpt, Answered::Recipient),
+            (Point::Data, Answered::Data),
+            (Point::EndOfData, Answered::Data),
+        ];
+        for (point, answered) in answered {
+            let Action::Reply(code, text) = point.account_refused() else { panic!("{point} replies") };
+            assert_eq!(classify(answered, code, None, &text), EvidenceClass::AccountPaused, "{point}");
+        }
+    }
+
+    #[test]
+    fn no_two_cells_play_the_same() {
+        let faults: Vec<_> = Cell::playable().filter_map(|cell| cell.fault().ok()).collect();
+        for (number, fault) in faults.iter().enumerate() {
+            assert!(!faults[..number].contains(fault), "{fault} is played twice");
+        }
+    }
+}

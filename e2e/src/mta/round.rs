@@ -1,0 +1,223 @@
+//! One round: load, a break in the midst of it, and the account of every message.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::fault::{Cell, Point};
+use super::way::{Mta, Providers, SENDER};
+use crate::mail::load::{Accepted, Account, Load, LoadOptions, Stored};
+use crate::mail::statistics::{Align, Table, human};
+
+/// What is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// What breaks.
+    pub cell: Cell,
+    /// How many messages are sent.
+    pub messages: usize,
+    /// How many recipients each has.
+    pub recipients: usize,
+    /// At this pace, over ten connections.
+    pub per_second: u32,
+    /// The break comes when Postfix has taken so many.
+    pub break_after: usize,
+    /// From the last message on: by then, what is neither delivered nor queued is lost.
+    pub within: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was played.
+    pub cell: Cell,
+    /// Where every message went.
+    pub account: Account,
+    /// From the first attempt that met the fault (from the break, where nobody sees that attempt) to the first message by the standby
+    /// that Postfix had taken after it.
+    pub first_by_standby: Option<Duration>,
+    /// From the same moment until the last message was delivered that Postfix had taken before mail went by the standby; `None` when one was
+    /// not.
+    pub old_delivered: Option<Duration>,
+    /// The same for all messages of the load.
+    pub all_delivered: Option<Duration>,
+    /// Deliveries of which Postfix says in its log that the message may be sent more than once.
+    pub unsure_by_log: usize,
+    /// The same as the agent counts them; since its last start, when it was started again meanwhile.
+    pub unsure_by_agent: Option<usize>,
+    /// Bounces that arrived.
+    pub bounces: usize,
+    /// How often Postfix did not take a message.
+    pub refusals: usize,
+}
+
+impl Outcome {
+    /// What must not be when the agent leads the mail: a sentence for each.
+    pub fn complaints(&self) -> Vec<String> {
+        let Self { account, unsure_by_agent, .. } = self;
+        let mut complaints = Vec::new();
+        if !account.lost.is_empty() {
+            let some: Vec<_> = account.lost.iter().take(3).collect();
+            complaints.push(format!("{} lost, such as {some:?}", account.lost.len()));
+        }
+        if account.bounced > 0 || self.bounces > 0 {
+            complaints.push(format!("{} bounced; {} bounces arrived", account.bounced, self.bounces));
+        }
+        if account.queued > 0 {
+            complaints.push(format!("{} still queued at the end", account.queued));
+        }
+        if self.first_by_standby.is_none() {
+            complaints.push("nothing went by the standby".to_owned());
+        }
+        if account.extra_copies > 0 && !self.cell.may_duplicate() {
+            complaints.push(format!("{} copies too many where there is no excuse", account.extra_copies));
+        }
+        if account.extra_copies > unsure_by_agent.unwrap_or(0) {
+            complaints.push(format!(
+                "{} copies too many, of which the agent has counted {unsure_by_agent:?}",
+                account.extra_copies
+            ));
+        }
+        complaints
+    }
+}
+
+/// The heading of a table of outcomes.
+pub fn table() -> Table {
+    let right = |name| (name, Align::Right);
+    let mut columns = vec![("WHERE", Align::Left), ("HOW", Align::Left)];
+    columns.extend(
+        [
+            "ACCEPTED",
+            "DELIVERED",
+            "LOST",
+            "BOUNCED",
+            "TWICE",
+            "MAY BE",
+            "COUNTED",
+            "FIRST BY STANDBY",
+            "OLD ALL DELIVERED",
+        ]
+        .map(right),
+    );
+    columns.push(("", Align::Left));
+    Table::new(&columns)
+}
+
+/// A row of it.
+pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
+    let Outcome { cell, account, .. } = outcome;
+    let time = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), human);
+    let counted = outcome.unsure_by_agent.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    vec![
+        cell.point.to_string(),
+        cell.kind.to_string(),
+        account.accepted.to_string(),
+        account.delivered.to_string(),
+        account.lost.len().to_string(),
+        account.bounced.to_string(),
+        account.duplicated.to_string(),
+        if cell.may_duplicate() { "yes" } else { "no" }.to_owned(),
+        counted,
+        time(outcome.first_by_standby),
+        time(outcome.old_delivered),
+        verdict.to_owned(),
+    ]
+}
+
+/// Plays a round. The primary stays broken.
+///
+/// # Errors
+/// When Postfix does not take the mail, or something cannot be asked.
+pub async fn play(mta: &Mta, providers: &Providers, plan: &Plan) -> Result<Outcome> {
+    play_and(mta, providers, plan, async || Ok(())).await
+}
+
+/// As [`play`]; `meanwhile` begins when the primary is broken, and is over before the account is made.
+///
+/// # Errors
+/// As [`play`], and what `meanwhile` says.
+pub async fn play_and(
+    mta: &Mta,
+    providers: &Providers,
+    plan: &Plan,
+    meanwhile: impl AsyncFnOnce() -> Result<()>,
+) -> Result<Outcome> {
+    let fault = plan.cell.fault().map_err(anyhow::Error::msg)?;
+    let unsure_before = unsure_by_agent(mta).await?;
+    let log_before = mta.postfix.log()?.may_be_sent_more_than_once();
+
+    let mut options = LoadOptions::new(mta.postfix.address(), plan.messages, SENDER);
+    (options.recipients, options.per_second) = (plan.recipients, Some(plan.per_second));
+    let load = Load::start(options);
+    load.wait_accepted(plan.break_after, plan.within).await.context("before the break")?;
+    let broken = Instant::now();
+    providers.primary.set_fault(fault).await?;
+    if is_before_a_message(plan.cell.point) {
+        // Or sessions that Postfix keeps for reuse would go on as if nothing had happened.
+        providers.primary.retire_sessions();
+    }
+    meanwhile().await?;
+    let sent = load.finish(plan.within).await.context("after the break")?;
+    mta.postfix.drained(plan.within).await?;
+
+    let zero = providers.primary.first_struck().unwrap_or(broken);
+    let stored = Stored::by(&[&providers.primary, &providers.standby]);
+    let log = mta.postfix.log()?;
+    let queued: BTreeSet<_> =
+        mta.postfix.queue()?.into_iter().flat_map(|message| message.recipients).map(|to| to.address).collect();
+    let account = Account::of(&sent.accepted, &stored, &log.bounced(), &queued);
+
+    // The first copy of each.
+    let mut delivered: HashMap<&str, Instant> = HashMap::new();
+    for copy in &stored {
+        delivered.entry(&copy.recipient).and_modify(|at| *at = copy.at.min(*at)).or_insert(copy.at);
+    }
+    let new: BTreeSet<&str> = of(&sent.accepted, |at| at >= zero).collect();
+    let by_standby = stored.iter().filter(|copy| copy.server == providers.standby.name());
+    let first = by_standby.filter(|copy| new.contains(copy.recipient.as_str())).map(|copy| copy.at).min();
+    let last_of = |recipients: Vec<&str>| -> Option<Duration> {
+        let times: Option<Vec<_>> = recipients.into_iter().map(|to| delivered.get(to).copied()).collect();
+        Some(times?.into_iter().max()?.saturating_duration_since(zero))
+    };
+    let switched = first.unwrap_or_else(Instant::now);
+    Ok(Outcome {
+        cell: plan.cell,
+        first_by_standby: first.map(|first| first.saturating_duration_since(zero)),
+        old_delivered: last_of(of(&sent.accepted, |at| at < switched).collect()),
+        all_delivered: last_of(of(&sent.accepted, |_| true).collect()),
+        unsure_by_log: log.may_be_sent_more_than_once() - log_before,
+        unsure_by_agent: unsure_by_agent(mta)
+            .await?
+            .zip(unsure_before)
+            .map(|(after, before)| after.saturating_sub(before)),
+        bounces: providers.bounces.received_count(),
+        refusals: sent.refusals,
+        account,
+    })
+}
+
+fn of<'a>(accepted: &'a [Accepted], when: impl Fn(Instant) -> bool + 'a) -> impl Iterator<Item = &'a str> {
+    let chosen = accepted.iter().filter(move |message| when(message.at));
+    chosen.flat_map(|message| message.recipients.iter().map(String::as_str))
+}
+
+/// Whether only new sessions meet the fault.
+fn is_before_a_message(point: Point) -> bool {
+    match point {
+        Point::Connect | Point::Banner | Point::Ehlo | Point::StartTls | Point::Auth => true,
+        Point::Mail | Point::Rcpt | Point::Data | Point::EndOfData | Point::AfterAccepting => false,
+    }
+}
+
+/// How many deliveries the agent has seen after which a message may be sent once more.
+async fn unsure_by_agent(mta: &Mta) -> Result<Option<usize>> {
+    let Some(agent) = &mta.agent else { return Ok(None) };
+    let count = agent.metrics().await?.sum(POSSIBLE_DUPLICATES, |_| true);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of deliveries")]
+    Ok(Some(count as usize))
+}
+
+/// What the agent counts them by.
+const POSSIBLE_DUPLICATES: &str = "mail_failover_agent_possible_duplicates_total";

@@ -1,0 +1,333 @@
+//! Postfix in front of two providers, and what leads its mail around one that breaks.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::agent::{self, Agent};
+use crate::eventually::eventually;
+use crate::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
+use crate::mail::certificates::{Authority, Validity};
+use crate::mail::server::{Logins, Options as ServerOptions, SmtpServer};
+use crate::operator;
+use crate::postfix::{self, Patience, Postfix};
+use crate::scene::PATIENCE;
+use crate::stage::Stage;
+
+/// The name in the providers' certificates.
+const SERVER_NAME: &str = "relay.bench.test";
+/// Who may send through the providers, when they ask.
+const LOGIN: (&str, &str) = ("app", "correct horse");
+/// Probes look this often, and wait this long; so many in a row decide. HAProxy's checks are the same.
+pub const INTERVAL: (&str, Duration) = ("200ms", Duration::from_millis(200));
+/// See [`INTERVAL`].
+pub const TIMEOUT: (&str, Duration) = ("500ms", Duration::from_millis(500));
+/// See [`INTERVAL`].
+pub const THRESHOLD: u32 = 3;
+
+/// Who leads mail around a provider that breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// Nobody: Postfix sends everything to the first provider. What healthy mail takes is measured this way.
+    Direct,
+    /// Postfix itself, by a list in `relayhost`.
+    List,
+    /// HAProxy with `option smtpchk` and a backup, as the only relay that Postfix knows.
+    Proxy,
+    /// The agent beside Postfix, and the operator.
+    Agent,
+}
+
+/// What the providers ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// STARTTLS, verified.
+    pub tls: bool,
+    /// A login.
+    pub login: bool,
+}
+
+/// Two providers, and a server that takes bounces.
+pub struct Providers {
+    /// The preferred one.
+    pub primary: SmtpServer,
+    /// The other one.
+    pub standby: SmtpServer,
+    /// Where bounces go.
+    pub bounces: SmtpServer,
+    demands: Demands,
+    authority: Authority,
+}
+
+impl Providers {
+    /// Starts them on addresses of the stage.
+    ///
+    /// # Errors
+    /// When one cannot listen.
+    pub async fn start(stage: &Stage, demands: Demands) -> Result<Self> {
+        let authority = Authority::new()?;
+        let start = |name: &str, demands: Demands| {
+            let mut options = ServerOptions::new(name, SocketAddr::new(stage.ipv4(), 25));
+            if demands.tls {
+                options = options.start_tls(authority.issue(&[SERVER_NAME], Validity::Valid)?);
+            }
+            if demands.login {
+                options = options.logins(Logins::Only(vec![(LOGIN.0.to_owned(), LOGIN.1.to_owned())]));
+            }
+            anyhow::Ok(SmtpServer::start(options))
+        };
+        let primary = start("primary", demands)?.await?;
+        let standby = start("standby", demands)?.await?;
+        let bounces = start("bounces", Demands::default())?.await?;
+        Ok(Self { primary, standby, bounces, demands, authority })
+    }
+}
+
+/// Postfix, and what stands beside it. All of it ends when dropped.
+pub struct Mta {
+    /// Postfix.
+    pub postfix: Postfix,
+    /// The agent, when it is that way.
+    pub agent: Option<Agent>,
+    _haproxy: Option<HaProxy>,
+}
+
+/// Who sends all mail of a load, and gets the bounces.
+pub const SENDER: &str = "app@shop.example";
+
+impl Mta {
+    /// Starts it; mail can be sent when this returns. By [`Way::Agent`], an operator must be running, and objects get names with `suffix`.
+    ///
+    /// # Errors
+    /// When something does not start, or the operator does not write what the agent reads.
+    pub async fn start(
+        stage: &Stage,
+        way: Way,
+        providers: &Providers,
+        patience: Patience,
+        suffix: &str,
+    ) -> Result<Self> {
+        let (mut options, bounces) = base(stage, providers, suffix);
+        options.patience = patience;
+        let at = options.at;
+        let (primary, standby) = (providers.primary.address(), providers.standby.address());
+        let options = match way {
+            Way::Direct => {
+                let options = options.with("relayhost", next_hop(primary)).with("transport_maps", bounces);
+                with_demands(stage, options, providers, &[primary])?
+            }
+            Way::List => {
+                let relays = format!("{}, {}", next_hop(primary), next_hop(standby));
+                let options = options.with("relayhost", relays).with("transport_maps", bounces);
+                with_demands(stage, options, providers, &[primary, standby])?
+            }
+            Way::Proxy => {
+                let frontend = SocketAddr::new(at.ip(), 2500);
+                let haproxy = start_haproxy(stage, frontend, vec![primary, standby], suffix).await?;
+                let options = options.with("relayhost", next_hop(frontend)).with("transport_maps", bounces);
+                let options = with_demands(stage, options, providers, &[frontend])?;
+                return Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: Some(haproxy) });
+            }
+            Way::Agent => return Self::with_agent(stage, providers, patience, suffix, |_| ()).await,
+        };
+        Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: None })
+    }
+
+    /// As [`Self::start`] by [`Way::Agent`], with an agent that runs otherwise than usual.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn with_agent(
+        stage: &Stage,
+        providers: &Providers,
+        patience: Patience,
+        suffix: &str,
+        adjust: impl FnOnce(&mut agent::Options),
+    ) -> Result<Self> {
+        stage.apply(&manifests(providers, suffix)).await?;
+        let (mut options, bounces) = base(stage, providers, suffix);
+        options.patience = patience;
+        let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
+        let mut options = agent::Options {
+            kubeconfig: stage.kubeconfig().to_owned(),
+            config_map: format!("{}/{}", stage.namespace(), config_map(suffix)),
+            queue_directory: postfix.queue_directory(),
+            state_directory: fresh_folder(stage, &format!("state{suffix}"))?,
+            credentials_directory: credentials(stage, suffix)?,
+            listen: crate::stage::free_address()?,
+            log: stage.folder().join(format!("agent{suffix}.log")),
+            arguments: vec!["--log".into(), "info,mail_failover_operator::agent=debug".into()],
+            starter: Vec::new(),
+        };
+        adjust(&mut options);
+        let agent = Agent::start(options)?;
+        agent.wait_ready(PATIENCE).await?;
+        Ok(Self { postfix, agent: Some(agent), _haproxy: None })
+    }
+}
+
+/// As `mail-failover agent postfix-config` says it for the agent, which is what users do, and with what a test needs on top.
+///
+/// # Errors
+/// When the program cannot say it.
+pub fn with_agent(options: postfix::Options) -> Result<postfix::Options> {
+    let output = Command::new(operator::program()?)
+        .args(["agent", "postfix-config", "--format", "commands", "--timeouts", "lan", "--maillog-file"])
+        .arg(&options.log)
+        .output()
+        .context("cannot start mail-failover agent postfix-config")?;
+    ensure!(output.status.success(), "agent postfix-config: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(postfix::Options { commands: Some(String::from_utf8(output.stdout)?), ..options })
+}
+
+/// What every way has in common: an address, a log, and the map that leads bounces to where they are counted.
+fn base(stage: &Stage, providers: &Providers, suffix: &str) -> (postfix::Options, String) {
+    let at = SocketAddr::new(stage.ipv4(), 25);
+    let bounces = format!("inline:{{ {{ {SENDER} = smtp:{} }} }}", next_hop(providers.bounces.address()));
+    (postfix::Options::new(at, stage.folder().join(format!("postfix{suffix}.log"))), bounces)
+}
+
+/// Deletes the objects with this suffix, so that nothing is probed any more.
+///
+/// # Errors
+/// When kubectl fails.
+pub async fn forget(stage: &Stage, suffix: &str) -> Result<()> {
+    for object in ["mailroute/orders", "sendingbackend/primary", "sendingbackend/standby", "failoverpolicy/quick"] {
+        stage.kubectl(&["delete", "--wait=false", &format!("{object}{suffix}")]).await?;
+    }
+    Ok(())
+}
+
+/// `[address]:port`: no look-up of any kind.
+fn next_hop(address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) => format!("[{ip}]:{}", address.port()),
+        IpAddr::V6(ip) => format!("[ipv6:{ip}]:{}", address.port()),
+    }
+}
+
+/// What main.cf says of TLS and logins where no agent does.
+fn with_demands(
+    stage: &Stage,
+    options: postfix::Options,
+    providers: &Providers,
+    next_hops: &[SocketAddr],
+) -> Result<postfix::Options> {
+    let table = |value: &str| {
+        let entries = next_hops.iter().map(|&at| format!("{{ {} = {value} }}", next_hop(at)));
+        format!("inline:{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+    };
+    let mut options = options;
+    if providers.demands.tls {
+        // Read before Postfix locks itself up.
+        let file = stage.folder().join("ca.pem");
+        fs::write(&file, providers.authority.pem())?;
+        options = options
+            .with("smtp_tls_CAfile", file.display().to_string())
+            .with("smtp_tls_policy_maps", table(&format!("secure match={SERVER_NAME}")));
+    }
+    if providers.demands.login {
+        options = options
+            .with("smtp_sasl_auth_enable", "yes")
+            .with("smtp_sasl_security_options", "noanonymous")
+            .with("smtp_sasl_password_maps", table(&format!("{}:{}", LOGIN.0, LOGIN.1)));
+    }
+    Ok(options)
+}
+
+async fn start_haproxy(stage: &Stage, at: SocketAddr, servers: Vec<SocketAddr>, suffix: &str) -> Result<HaProxy> {
+    let program = HaProxy::program().context(HOW_TO_INSTALL)?;
+    let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
+    let haproxy = HaProxy::start(
+        &program,
+        checks,
+        &[Listen { at, servers }],
+        &fresh_folder(stage, &format!("haproxy{suffix}"))?,
+    )?;
+    // It trusts its servers before it has checked them; this is for what it does first.
+    sleep(Duration::from_secs(1)).await;
+    eventually(PATIENCE, "HAProxy to listen", async || {
+        tokio::net::TcpStream::connect(at).await?;
+        Ok(Some(()))
+    })
+    .await?;
+    Ok(haproxy)
+}
+
+fn fresh_folder(stage: &Stage, name: &str) -> Result<PathBuf> {
+    let folder = stage.folder().join(name);
+    fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+/// The `ConfigMap` that the operator writes for the agent.
+pub fn config_map(suffix: &str) -> String {
+    format!("orders-agent{suffix}")
+}
+
+/// What a mounted Secret looks like.
+fn credentials(stage: &Stage, suffix: &str) -> Result<PathBuf> {
+    let folder = fresh_folder(stage, &format!("credentials{suffix}"))?;
+    let secret = folder.join("relay-credentials");
+    fs::create_dir(&secret)?;
+    fs::write(secret.join("username"), LOGIN.0)?;
+    fs::write(secret.join("password"), LOGIN.1)?;
+    Ok(folder)
+}
+
+/// Two backends, a policy and the route `orders`, all with this suffix.
+fn manifests(providers: &Providers, suffix: &str) -> String {
+    let Demands { tls, login } = providers.demands;
+    let mut text = String::new();
+    if tls {
+        let authority = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("relay-ca{suffix}") },
+            "data": { "ca.crt": providers.authority.pem() },
+        });
+        let _ = writeln!(text, "---\n{authority}");
+    }
+    for (name, server) in [("primary", &providers.primary), ("standby", &providers.standby)] {
+        let mut smtp = json!({ "host": server.address().ip().to_string(), "port": server.address().port() });
+        if tls {
+            smtp["tls"] = json!({
+                "mode": "StartTLS", "serverName": SERVER_NAME, "caRef": { "configMap": format!("relay-ca{suffix}") },
+            });
+        }
+        if login {
+            smtp["auth"] = json!({ "secretRef": { "name": "relay-credentials" } });
+        }
+        let probe = json!({ "name": "smtp", "interval": INTERVAL.0, "timeout": TIMEOUT.0, "smtp": {} });
+        let backend = json!({
+            "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": format!("{name}{suffix}") },
+            "spec": { "smtp": smtp, "probes": [probe] },
+        });
+        let _ = writeln!(text, "---\n{backend}");
+    }
+    let policy = json!({
+        "apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy", "metadata": { "name": format!("quick{suffix}") },
+        "spec": {
+            "failure": { "consecutive": THRESHOLD, "immediately": ["AccountPaused", "QuotaExhausted", "AuthenticationRefused"] },
+            "recovery": { "consecutive": THRESHOLD },
+            "hold": { "cooldown": "1h", "minimumStay": "0s", "budget": { "switches": 10, "per": "1m" } },
+            "failback": { "after": "1s" },
+            "reflex": { "consecutive": THRESHOLD, "lasting": "0s" },
+        },
+    });
+    let route = json!({
+        "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": { "name": format!("orders{suffix}") },
+        "spec": {
+            "policyRef": { "name": format!("quick{suffix}") },
+            "backends": [{ "name": format!("primary{suffix}") }, { "name": format!("standby{suffix}") }],
+            "outputs": [{ "agent": { "configMap": config_map(suffix) } }],
+        },
+    });
+    let _ = writeln!(text, "---\n{policy}\n---\n{route}");
+    text
+}

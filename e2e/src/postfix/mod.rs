@@ -1,0 +1,376 @@
+//! A Postfix of a test's own: real, with its own configuration, queue, data, log and address, chrooted as Debian does it or not.
+//!
+//! It takes real root (Postfix starts as root and becomes `postfix`) and the package; [`Postfix::missing`] says what is not there and
+//! how to get it. Everything is started, signalled and ended by the id of the process that we started; the machine's own Postfix, if
+//! there is one, is neither read nor touched. Nothing here knows how mail is routed: that is in the lines of main.cf that a test adds.
+
+mod configuration;
+mod maillog;
+mod queue;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+pub use configuration::{Parameter, Patience, parameter};
+pub use maillog::MailLog;
+pub use queue::Queued;
+
+use crate::control_plane::binaries::on_path;
+use crate::eventually::eventually;
+use crate::process::{Process, tail};
+
+/// Where Debian, and those who follow it, keep the daemons.
+const DAEMONS: [&str; 3] = ["/usr/lib/postfix/sbin", "/usr/libexec/postfix", "/usr/lib/postfix"];
+/// What to say when it is not installed.
+const HOW_TO_INSTALL: &str = "Postfix is not installed (on Debian and Ubuntu: e2e/tools/install-debian-packages)";
+/// How long it may take to listen, or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Lines of its log that an error shows.
+const TAIL: usize = 15;
+
+/// How to run it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it takes mail. It trusts the documentation networks.
+    pub at: SocketAddr,
+    /// Its daemons run in the queue directory as their root, as in Debian's master.cf.
+    pub chroot: bool,
+    /// How long it waits for a server, and with what it has deferred.
+    pub patience: Patience,
+    /// Commands of a shell by which an administrator changes a configuration, before what follows here: `postconf -e …`.
+    pub commands: Option<String>,
+    /// Further parameters of main.cf: where mail goes, for one.
+    pub parameters: Vec<Parameter>,
+    /// Its log.
+    pub log: PathBuf,
+}
+
+impl Options {
+    /// Chrooted, with lowered timeouts, and nothing said about where mail goes.
+    pub fn new(at: SocketAddr, log: PathBuf) -> Self {
+        Self { at, chroot: true, patience: Patience::Lowered, commands: None, parameters: Vec::new(), log }
+    }
+
+    /// With a further parameter, whose value may refer to others.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.parameters.push(parameter(name, value));
+        self
+    }
+
+    /// With this ahead of the value that a parameter has by then.
+    #[must_use]
+    pub fn with_first(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.parameters.push(parameter(name, value).ahead());
+        self
+    }
+}
+
+/// A running Postfix. Killed, with all its daemons, when dropped.
+#[derive(Debug)]
+pub struct Postfix {
+    at: SocketAddr,
+    log: PathBuf,
+    folder: TempDir,
+    daemons: PathBuf,
+    master: Mutex<Option<Process>>,
+}
+
+impl Postfix {
+    /// What keeps Postfix from being started here, and what to do about it; `None` when nothing does.
+    ///
+    /// Whether this process has root is not looked at: that is what
+    /// [`Isolation::NetworkAsRoot`](crate::control_plane::namespace::Isolation::NetworkAsRoot) is for.
+    pub fn missing() -> Option<String> {
+        if on_path("postfix").is_none() || daemons().is_none() {
+            return Some(HOW_TO_INSTALL.to_owned());
+        }
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+        let has = |text: &str, name: &str| text.lines().any(|line| line.starts_with(&format!("{name}:")));
+        (!has(&users, "postfix") || !has(&groups, "postdrop"))
+            .then(|| "the user `postfix` or the group `postdrop` is missing: install Postfix as a package".to_owned())
+    }
+
+    /// Its version.
+    ///
+    /// # Errors
+    /// When `postconf` cannot be started.
+    pub fn version() -> Result<String> {
+        let output =
+            Command::new("postconf").args(["-dh", "mail_version"]).output().context("cannot start postconf")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Starts it; it takes mail when this returns.
+    ///
+    /// # Errors
+    /// When `postfix check` refuses the configuration, or it does not listen in time.
+    pub async fn start(options: Options) -> Result<Self> {
+        let daemons = daemons().context(HOW_TO_INSTALL)?;
+        // A short path: sockets in the queue directory have names of at most 107 bytes.
+        let folder = tempfile::Builder::new().prefix("pf-").tempdir().context("no temporary folder")?;
+        let postfix = Self { at: options.at, log: options.log.clone(), folder, daemons, master: Mutex::new(None) };
+        postfix.prepare(&options)?;
+        postfix.check()?;
+        postfix.start_again().await?;
+        Ok(postfix)
+    }
+
+    fn prepare(&self, options: &Options) -> Result<()> {
+        let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+        open(self.folder.path())?;
+        for folder in [self.configuration(), self.queue_directory(), self.data_directory()] {
+            fs::create_dir(&folder).and_then(|()| open(&folder)).with_context(|| folder.display().to_string())?;
+        }
+        chown(self.data_directory(), Some(user_id("postfix")?), None).context("the data directory")?;
+        if options.chroot {
+            self.furnish_chroot()?;
+        }
+        let main = configuration::main(options, &self.queue_directory(), &self.data_directory(), &self.daemons);
+        fs::write(self.configuration().join("main.cf"), main)?;
+        fs::write(self.configuration().join("master.cf"), configuration::master(options))?;
+        if let Some(commands) = &options.commands {
+            let mut shell = Command::new("sh");
+            shell.args(["-euc", commands]).env("MAIL_CONFIG", self.configuration());
+            said(shell, "the commands that configure Postfix")?;
+        }
+        let parameters = options.patience.parameters().iter().map(|(name, value)| parameter(name, *value));
+        for parameter in parameters.chain(options.parameters.iter().cloned()) {
+            let now = || self.said("postconf", &["-h", parameter.name()]);
+            let value = parameter.value_after(now)?;
+            self.said("postconf", &["-e", &format!("{} = {value}", parameter.name())])?;
+        }
+        Ok(())
+    }
+
+    /// What Debian's start script copies there, as far as it is needed.
+    fn furnish_chroot(&self) -> Result<()> {
+        let inside = self.queue_directory().join("etc");
+        fs::create_dir(&inside)?;
+        for file in ["localtime", "services", "resolv.conf", "hosts", "host.conf", "nsswitch.conf"] {
+            let outside = Path::new("/etc").join(file);
+            if outside.exists() {
+                fs::copy(&outside, inside.join(file)).with_context(|| outside.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `postfix check`, which also makes the folders of the queue.
+    fn check(&self) -> Result<()> {
+        let output = self.command("postfix").arg("check").output().context("cannot start postfix")?;
+        ensure!(
+            output.status.success(),
+            "`postfix check` refuses {}: {}{}",
+            self.configuration().display(),
+            String::from_utf8_lossy(&output.stderr).trim(),
+            tail(&self.log, TAIL)
+        );
+        Ok(())
+    }
+
+    /// Starts it once more after it has ended; it takes mail when this returns.
+    ///
+    /// # Errors
+    /// When it does not listen in time.
+    pub async fn start_again(&self) -> Result<()> {
+        let start = || {
+            let mut command = Command::new(self.daemons.join("master"));
+            // `-d` keeps it in the foreground. It ends its process group with itself, so it needs one of its own.
+            command.arg("-c").arg(self.configuration()).arg("-d").process_group(0);
+            Process::start("Postfix", &mut command, &self.folder.path().join("master.out"))
+        };
+        *self.master() = Some(start()?);
+        let listening = eventually(PATIENCE, "Postfix to take mail", async || {
+            // Daemons of one that was killed may hold its locks for a moment.
+            if self.master().as_ref().is_some_and(|master| master.ended().is_some()) {
+                *self.master() = Some(start()?);
+            }
+            let mut greeting = [0; 4];
+            TcpStream::connect(self.at).await?.read_exact(&mut greeting).await?;
+            Ok((&greeting == b"220 ").then_some(()))
+        })
+        .await;
+        listening.with_context(|| format!("the end of its log:\n{}", tail(&self.log, TAIL)))
+    }
+
+    /// Where it takes mail.
+    pub fn address(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// `config_directory`.
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.path().join("config")
+    }
+
+    /// `queue_directory`.
+    pub fn queue_directory(&self) -> PathBuf {
+        self.folder.path().join("queue")
+    }
+
+    fn data_directory(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its log, as it is now; empty before it has anything to say.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self) -> Result<MailLog> {
+        match fs::read_to_string(&self.log) {
+            Ok(text) => Ok(MailLog::new(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(MailLog::default()),
+            Err(error) => Err(error).with_context(|| self.log.display().to_string()),
+        }
+    }
+
+    /// Where its log is.
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
+    /// The process id of its master.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn master_id(&self) -> Result<u32> {
+        Ok(self.master().as_ref().context("Postfix does not run")?.id())
+    }
+
+    /// `postfix reload`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn reload(&self) -> Result<()> {
+        self.master().as_ref().context("Postfix does not run")?.signal(Signal::HUP)
+    }
+
+    /// `postqueue -f`.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn flush(&self) -> Result<()> {
+        self.said("postqueue", &["-f"]).map(drop)
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end in time.
+    pub async fn stop(&self) -> Result<()> {
+        let master = self.master().take().context("Postfix does not run")?;
+        master.signal(Signal::TERM)?;
+        master.wait(PATIENCE).await?;
+        Ok(())
+    }
+
+    /// Kills it and all its daemons at once (SIGKILL), as a power cut would. What it had accepted is in its queue.
+    pub fn kill(&self) {
+        kill(self.master().take());
+    }
+
+    /// Everything in the queue.
+    ///
+    /// # Errors
+    /// When `postqueue` fails.
+    pub fn queue(&self) -> Result<Vec<Queued>> {
+        queue::parse(&self.said("postqueue", &["-j"])?)
+    }
+
+    /// How many messages are in the queue: counted by their files, which costs little.
+    ///
+    /// # Errors
+    /// When the queue cannot be read.
+    pub fn queued(&self) -> Result<usize> {
+        queue::count(&self.queue_directory())
+    }
+
+    /// Waits until the queue is empty; false when it is not by then.
+    ///
+    /// # Errors
+    /// When the queue cannot be read.
+    pub async fn drained(&self, within: Duration) -> Result<bool> {
+        let end = tokio::time::Instant::now() + within;
+        loop {
+            if self.queued()? == 0 {
+                return Ok(true);
+            }
+            if tokio::time::Instant::now() >= end {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A program of Postfix with this configuration.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(self.configuration());
+        command
+    }
+
+    fn said(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command(program);
+        command.args(arguments);
+        said(command, &format!("{program} {}", arguments.join(" ")))
+    }
+
+    fn master(&self) -> MutexGuard<'_, Option<Process>> {
+        self.master.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a program prints.
+fn said(mut command: Command, what: &str) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {what}"))?;
+    if !output.status.success() {
+        bail!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// With its daemons: they are of its process group.
+fn kill(master: Option<Process>) {
+    let Some(master) = master else { return };
+    if master.ended().is_none()
+        && let Some(group) = i32::try_from(master.id()).ok().and_then(Pid::from_raw)
+    {
+        // It has not ended and is not reaped, so the group is its own still.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    master.kill();
+}
+
+fn daemons() -> Option<PathBuf> {
+    DAEMONS.into_iter().map(PathBuf::from).find(|folder| folder.join("master").is_file())
+}
+
+/// By `/etc/passwd`.
+fn user_id(name: &str) -> Result<u32> {
+    let users = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
+    let fields =
+        users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name));
+    let id = fields.and_then(|fields| fields.get(2)?.parse().ok());
+    id.with_context(|| format!("/etc/passwd has no user {name}"))
+}

@@ -1,0 +1,47 @@
+//! A sample of the fault matrix: every point of a session once, and every way to break. `make e2e-matrix` plays all, with more mail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
+use mail_failover_e2e::mta::round::{Plan, play};
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, Way};
+use mail_failover_e2e::postfix::Patience;
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+
+const SAMPLE: [Cell; 10] = [
+    Cell { point: Point::Connect, kind: Kind::Refuse },
+    Cell { point: Point::Banner, kind: Kind::Hang },
+    Cell { point: Point::Ehlo, kind: Kind::Garbage },
+    Cell { point: Point::StartTls, kind: Kind::Temporary },
+    Cell { point: Point::Auth, kind: Kind::AccountRefused },
+    Cell { point: Point::Mail, kind: Kind::Reset },
+    Cell { point: Point::Rcpt, kind: Kind::Temporary },
+    Cell { point: Point::Data, kind: Kind::Slow },
+    Cell { point: Point::EndOfData, kind: Kind::AccountRefused },
+    Cell { point: Point::AfterAccepting, kind: Kind::Reset },
+];
+
+pub fn trials() -> Vec<Trial> {
+    let trial = |cell: Cell| {
+        let sentence = format!("no mail is lost or bounced when the primary breaks ({cell})");
+        trial(sentence, async move |stage| cell_is_survived(stage, cell).await).listens()
+    };
+    SAMPLE.into_iter().map(trial).collect()
+}
+
+async fn cell_is_survived(stage: Arc<Stage>, cell: Cell) -> Result<()> {
+    let demands = Demands { tls: cell.takes_tls(), login: cell.takes_login() };
+    let providers = Providers::start(&stage, demands).await?;
+    let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
+    operator.wait_ready(PATIENCE).await?;
+    let mta = Mta::start(&stage, Way::Agent, &providers, Patience::Lowered, "").await?;
+    let plan =
+        Plan { cell, messages: 200, recipients: 2, per_second: 100, break_after: 50, within: Duration::from_secs(90) };
+    let outcome = play(&mta, &providers, &plan).await?;
+    ensure!(outcome.complaints().is_empty(), "{}\n{outcome:?}", outcome.complaints().join("; "));
+    Ok(())
+}

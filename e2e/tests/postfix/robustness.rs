@@ -1,0 +1,232 @@
+//! What else may happen to the agent, to Postfix and to what they hang on: mail flows on the last good answer, and nothing is lost.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use mail_failover_e2e::agent::Agent;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::mail::load::{Load, LoadOptions};
+use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
+use mail_failover_e2e::mta::round::{Outcome, Plan, play, play_and};
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SENDER, Way, config_map};
+use mail_failover_e2e::operator::Operator;
+use mail_failover_e2e::postfix::Patience;
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use serde_json::json;
+use tokio::time::sleep;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("a switch survives Postfix being restarted amid it", restarted_postfix).listens(),
+        trial("an outage of the operator's is survived by the agent alone", without_operator).listens(),
+        trial(
+            "an outage of the API server's is survived by the agent alone, also by one that starts in it",
+            without_api_server,
+        )
+        .listens()
+        .stops_api_server(),
+        trial("a full disk keeps no mail from flowing, and is told", full_disk).listens(),
+        trial(
+            "garbage, an older document and an empty one leave the last good answer in force, and are told",
+            bad_documents,
+        )
+        .listens(),
+        trial("a Secret that is removed leaves its last credentials in force, and is told", removed_secret).listens(),
+    ];
+    // From the break on: before the first failure is seen, amid the reflex, the reload and the flush, and after it.
+    for millis in [0, 5, 15, 40, 80, 150, 400] {
+        let sentence = format!("an agent that is killed {millis} ms after the break loses no mail");
+        trials.push(
+            trial(sentence, async move |stage| killed_agent(stage, Duration::from_millis(millis)).await).listens(),
+        );
+    }
+    trials
+}
+
+/// The whole system, with mail that leaves by the primary.
+struct System {
+    stage: Arc<Stage>,
+    providers: Providers,
+    operator: Operator,
+    mta: Mta,
+}
+
+impl System {
+    async fn start(stage: Arc<Stage>, demands: Demands) -> Result<Self> {
+        let providers = Providers::start(&stage, demands).await?;
+        let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
+        operator.wait_ready(PATIENCE).await?;
+        let mta = Mta::start(&stage, Way::Agent, &providers, Patience::Lowered, "").await?;
+        Ok(Self { stage, providers, operator, mta })
+    }
+
+    fn agent(&self) -> Result<&Agent> {
+        self.mta.agent.as_ref().context("there is an agent")
+    }
+
+    async fn send(&self, messages: usize) -> Result<()> {
+        let sent = Load::start(LoadOptions::new(self.mta.postfix.address(), messages, SENDER)).finish(PATIENCE).await?;
+        ensure!(sent.unknown == 0, "{} of unknown fate", sent.unknown);
+        Ok(())
+    }
+
+    /// Waits until `/status` has this text in it.
+    async fn told(&self, text: &str) -> Result<()> {
+        let agent = self.agent()?;
+        eventually(PATIENCE, &format!("{text:?} in /status"), async || {
+            let status = serde_json::to_string(&agent.status().await?)?;
+            if status.contains(text) { Ok(Some(())) } else { bail!("{status}") }
+        })
+        .await
+    }
+}
+
+fn plan(point: Point, kind: Kind) -> Plan {
+    let cell = Cell { point, kind };
+    Plan { cell, messages: 200, recipients: 1, per_second: 100, break_after: 50, within: Duration::from_secs(90) }
+}
+
+fn no_complaints(outcome: &Outcome) -> Result<()> {
+    ensure!(outcome.complaints().is_empty(), "{}\n{outcome:?}", outcome.complaints().join("; "));
+    Ok(())
+}
+
+async fn killed_agent(stage: Arc<Stage>, after: Duration) -> Result<()> {
+    let system = System::start(stage, Demands::default()).await?;
+    let agent = system.agent()?;
+    let plan = plan(Point::Mail, Kind::Temporary);
+    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
+        sleep(after).await;
+        agent.kill();
+        // As its supervisor would. Postfix refuses new mail for now (451), and the load offers it again.
+        sleep(Duration::from_millis(300)).await;
+        agent.start_again()?;
+        agent.wait_ready(PATIENCE).await
+    })
+    .await?;
+    no_complaints(&outcome)
+}
+
+async fn restarted_postfix(stage: Arc<Stage>) -> Result<()> {
+    let system = System::start(stage, Demands::default()).await?;
+    let postfix = &system.mta.postfix;
+    let plan = plan(Point::Mail, Kind::Temporary);
+    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
+        sleep(Duration::from_millis(50)).await;
+        postfix.stop().await?;
+        postfix.start_again().await
+    })
+    .await?;
+    no_complaints(&outcome)
+}
+
+async fn without_operator(stage: Arc<Stage>) -> Result<()> {
+    let system = System::start(stage, Demands::default()).await?;
+    system.operator.kill();
+    let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    no_complaints(&outcome)
+}
+
+async fn without_api_server(stage: Arc<Stage>) -> Result<()> {
+    let system = System::start(stage, Demands::default()).await?;
+    let (control, agent) = (system.stage.control()?, system.agent()?);
+    control.stop_api_server();
+    let survived = async {
+        agent.kill();
+        agent.start_again()?;
+        agent.wait_ready(PATIENCE).await?;
+        let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+        no_complaints(&outcome)
+    }
+    .await;
+    control.start_api_server().await?;
+    survived
+}
+
+async fn full_disk(stage: Arc<Stage>) -> Result<()> {
+    let state = stage.folder().join("small");
+    fs::create_dir(&state)?;
+    let _disk = SmallDisk::mount(&state)?;
+    let providers = Providers::start(&stage, Demands::default()).await?;
+    let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
+    operator.wait_ready(PATIENCE).await?;
+    let folder = state.clone();
+    let mta =
+        Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| options.state_directory = folder).await?;
+    let system = System { stage, providers, operator, mta };
+    // Until nothing more fits.
+    let filler = state.join("filler");
+    let mut bytes = vec![0_u8; 1024 * 1024];
+    while fs::write(&filler, &bytes).is_err() && bytes.len() > 1 {
+        bytes.truncate(bytes.len() / 2);
+    }
+    for number in 0..64 {
+        if fs::write(state.join(format!("filler-{number}")), [0; 4096]).is_err() {
+            break;
+        }
+    }
+    let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    no_complaints(&outcome)?;
+    system.told("No space left on device").await
+}
+
+/// 64 KiB in memory.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path) -> Result<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(at).status()?;
+        ensure!(mounted.success(), "no small disk at {}", at.display());
+        Ok(Self(at))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // At the latest it goes with our mount namespace.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+async fn bad_documents(stage: Arc<Stage>) -> Result<()> {
+    let system = System::start(stage, Demands::default()).await?;
+    // Or it would write the right document again at once.
+    system.operator.kill();
+    system.send(10).await?;
+    let map = config_map("");
+    let good = system.stage.kubectl(&["get", "configmap", &map, "-o", "jsonpath={.data.agent\\.json}"]).await?;
+    let mut older: serde_json::Value = serde_json::from_str(&good)?;
+    older["decision"]["transition"] = json!(-1);
+    let bad = [
+        ("garbage", "cannot be read", "\u{0}\u{1}{not json".replace('\u{0}', "?")),
+        ("an older one", "older", older.to_string()),
+        ("an empty one", "empty", String::new()),
+    ];
+    for (what, told, text) in bad {
+        let patch = json!({ "data": { "agent.json": text } }).to_string();
+        system.stage.kubectl(&["patch", "configmap", &map, "--type=merge", "-p", &patch]).await?;
+        system.told(told).await.with_context(|| format!("{what} is not told"))?;
+        system.send(10).await.with_context(|| format!("with {what}"))?;
+    }
+    system.stage.kubectl(&["delete", "configmap", &map]).await?;
+    system.send(10).await.context("without a ConfigMap")?;
+    // The reflex works still.
+    let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    no_complaints(&outcome)
+}
+
+async fn removed_secret(stage: Arc<Stage>) -> Result<()> {
+    let system = System::start(stage, Demands { tls: true, login: true }).await?;
+    system.send(10).await?;
+    let folder = system.stage.folder().join("credentials").join("relay-credentials");
+    fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    system.told("relay-credentials").await?;
+    let outcome = play(&system.mta, &system.providers, &plan(Point::Auth, Kind::AccountRefused)).await?;
+    no_complaints(&outcome)
+}
