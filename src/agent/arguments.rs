@@ -229,10 +229,9 @@ mod tests {
 
     fn run(line: &str) -> Result<RunArguments, String> {
         let line = format!("mail-failover agent run {line}");
-        match Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command {
-            Command::Agent(AgentCommand::Run(arguments)) => Ok(*arguments),
-            other => panic!("{other:?}"),
-        }
+        let command = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command;
+        let Command::Agent(AgentCommand::Run(arguments)) = command else { panic!("{command:?}") };
+        Ok(*arguments)
     }
 
     #[test]

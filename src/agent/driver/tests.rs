@@ -128,10 +128,11 @@ impl Agent {
 
     async fn stop(self) -> Folder {
         self.shutdown.cancel();
-        let [driving, keeping] = self.tasks;
+        let [driving, keeping, reporting] = self.tasks;
         driving.await.unwrap();
         self.end.cancel();
         keeping.await.unwrap();
+        reporting.await.unwrap();
         self.folder
     }
 }
