@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use super::credentials::Credentials;
 use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
 use super::keeper::Keeper;
 use super::log::follow as log;
-use super::log::follow::Sink;
+use super::log::follow::{Reading, Sink};
 use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
 use super::mta::Postfix;
 use super::mta::switch::Executor;
 use super::reporter::{self, Reporter};
-use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
+use super::socketmap::{self, BindError, Fixed, LocalDomains, MailOwner, Responder, View};
 use super::source::{self, Source};
 use super::store::{Record, Store};
 use super::supervise::{self, Intake, LineReader, Signals};
@@ -126,7 +126,10 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     );
     let mta_metrics = MtaMetrics::new(&mut registry);
 
+    let (mail_log_source, mail_log) = mail_log(&arguments, &sink);
     let settings = Settings {
+        mail_log_source,
+        mail_log,
         queue_directory: arguments.queue_directory.clone(),
         state_directory: arguments.state_directory.clone(),
         clock,
@@ -201,6 +204,17 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     parts.run_until_told(supervising, &shutdown, &end).await
 }
 
+const NO_MAIL_LOG: &str = "neither --mail-log nor --mail-log-socket is given";
+
+/// Where Postfix's log is read, for people.
+fn mail_log(arguments: &RunArguments, sink: &Sink) -> (String, Reading) {
+    match arguments.mail_log.as_ref().or(arguments.mail_log_socket.as_ref()) {
+        Some(path) => (path.display().to_string(), sink.reading()),
+        None if arguments.command.is_empty() => (String::new(), Reading::hindered(NO_MAIL_LOG)),
+        None => ("its command's output".to_owned(), sink.reading()),
+    }
+}
+
 fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
     let is_pipe = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
     if let Some(path) = arguments.mail_log_socket.clone() {
@@ -217,7 +231,7 @@ fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
         reading.spawn(log::file(path, sink));
     } else if arguments.command.is_empty() {
         tracing::warn!(
-            "Postfix's log is not read (--mail-log, --mail-log-socket): the agent follows the operator and leaves no backend by itself"
+            "Postfix's log is not read, {NO_MAIL_LOG}: the agent follows the operator and leaves no backend by itself"
         );
     }
 }
@@ -283,31 +297,12 @@ fn responder(
 }
 
 fn listening(arguments: &RunArguments) -> socketmap::Settings {
-    let owner = mail_owner(&arguments.queue_directory);
-    let (uid, is_root) = (rustix::process::geteuid(), rustix::process::geteuid().is_root());
-    if let Some((mail_owner, _)) = owner
-        && !is_root
-        && uid.as_raw() != mail_owner
-        && arguments.socket_mode & 0o002 == 0
-    {
-        tracing::warn!(
-            "Postfix's processes (uid {mail_owner}) may not be able to use the socket, which belongs to uid {}; run the agent with that uid, or with --socket-mode 0666 in a folder that only Postfix reaches",
-            uid.as_raw()
-        );
-    }
     socketmap::Settings {
         socket: arguments.socket(),
         mode: arguments.socket_mode,
-        owner: owner.filter(|_| is_root),
+        owner: MailOwner::of(&arguments.queue_directory),
         address: arguments.socketmap_address,
     }
-}
-
-/// The user and group of Postfix's processes: those that its folder `private` belongs to, on every system.
-fn mail_owner(queue_directory: &Path) -> Option<(u32, u32)> {
-    let private = std::fs::metadata(queue_directory.join("private")).ok()?;
-    let group = std::fs::metadata(queue_directory.join("active")).map_or(private.gid(), |active| active.gid());
-    Some((private.uid(), group))
 }
 
 /// Looks at every login that may be asked for, now and then, and when there are others.

@@ -82,6 +82,8 @@ impl Postfix {
         });
         let result = match signalled {
             Ok(()) => Ok(Means::Directly),
+            // The command would say the same, in Postfix's log.
+            Err(reason) if !self.pid_file().exists() => Err(reason),
             // Who sees no process of Postfix's, because it has a namespace of its own, cannot start its command there either.
             Err(reason) => self.command("postfix", &["reload"]).await.map_err(|_| reason),
         };
@@ -133,9 +135,12 @@ impl Postfix {
     /// # Errors
     /// When there is none.
     pub fn master(&self) -> Result<Pid, MtaError> {
-        let file = self.queue_directory.join("pid/master.pid");
+        let file = self.pid_file();
         let not_running = |reason: String| MtaError::NotRunning(format!("{}: {reason}", file.display()));
-        let text = fs::read_to_string(&file).map_err(|error| not_running(error.to_string()))?;
+        let text = fs::read_to_string(&file).map_err(|error| {
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            not_running(if is_missing { "there is no such file".to_owned() } else { error.to_string() })
+        })?;
         let number: i32 =
             text.trim().parse().map_err(|_| not_running(format!("{:?} is no process id", text.trim())))?;
         // Not 1, and not the process groups that 0 and less mean to kill(2).
@@ -147,6 +152,10 @@ impl Postfix {
             return Err(not_running(format!("process {number} is no Postfix master")));
         }
         Ok(pid)
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.queue_directory.join("pid/master.pid")
     }
 
     async fn command(&self, program: &str, arguments: &[&str]) -> Result<Means, MtaError> {

@@ -112,8 +112,10 @@ impl<M: Mta> Executor<M> {
         let mut report = SwitchReport::begun(order.number);
         report.queued_before = self.mta.queued().await;
         while let Err(error) = self.mta.reload().await {
-            report.trouble("reload", &error);
-            tracing::warn!(%error, "Postfix cannot be reloaded; it is tried again");
+            // Once for as long as Postfix is down: it is tried each second.
+            if report.trouble("reload", &error) {
+                tracing::warn!(%error, "Postfix cannot be reloaded; it is tried again each second");
+            }
             self.report(report.clone()).await;
             if self.overtaken(order, Instant::now() + RETRY).await {
                 return;

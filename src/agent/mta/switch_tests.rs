@@ -131,6 +131,6 @@ async fn a_postfix_that_does_not_run_yet_is_waited_for() {
     while report.took.is_zero() {
         report = stage.reports.recv().await.unwrap();
     }
-    assert!(report.took >= Duration::from_secs(20) && report.troubles.len() == 5, "{report:?}");
+    assert!(report.took >= Duration::from_secs(20) && report.troubles.len() == 1, "{report:?}");
     fs::remove_dir_all(stage.done.parent().unwrap()).unwrap();
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::netstring::Decoder;
+use super::owner::MailOwner;
 use super::responder::Responder;
 
 /// Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
@@ -33,6 +34,11 @@ const PIECE: usize = 4_096;
 /// Answers that are written together, at least.
 const BATCH: usize = 16_384;
 
+/// unix(7) has 108 bytes with the one that ends the path, and the socket is made under a name that is four longer.
+const LONGEST_PATH: usize = 108 - 1 - NEW.len();
+/// What is appended to the socket's name until it is complete.
+const NEW: &str = ".new";
+
 /// Where the server listens.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,8 +46,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Its permissions.
     pub mode: u32,
-    /// Whom it is given to, as uid and gid; nobody else, when `None`.
-    pub owner: Option<(u32, u32)>,
+    /// Whom it is given to; nobody else, when `None`.
+    pub owner: Option<MailOwner>,
     /// A loopback address.
     pub address: Option<SocketAddr>,
 }
@@ -55,6 +61,9 @@ pub enum BindError {
     /// Somebody listens there.
     #[error("another process answers at {}; stop it or choose another path with --socket", .0.display())]
     InUse(PathBuf),
+    /// The operating system knows no such long names of sockets.
+    #[error("the path of the socket, {}, is longer than the {LONGEST_PATH} bytes that a socket's may have; choose another with --socket", .0.display())]
+    TooLong(PathBuf),
     /// The operating system refused it.
     #[error("cannot listen at {}: {source}; give --queue-directory or --socket a folder that this user may write to", path.display())]
     Socket {
@@ -98,6 +107,9 @@ impl Server {
             }
         };
         let socket = settings.socket.clone();
+        if socket.as_os_str().len() > LONGEST_PATH {
+            return Err(BindError::TooLong(socket));
+        }
         let refused = |source| BindError::Socket { path: socket.clone(), source };
         match fs::symlink_metadata(&socket) {
             Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(socket)),
@@ -168,7 +180,7 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     }
     let mut new = socket.clone().into_os_string();
-    new.push(".new");
+    new.push(NEW);
     let new = PathBuf::from(new);
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -176,8 +188,8 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
     }
     let listener = UnixListener::bind(&new)?;
     fs::set_permissions(&new, fs::Permissions::from_mode(*mode))?;
-    if let Some((uid, gid)) = owner {
-        chown(&new, Some(*uid), Some(*gid))?;
+    if let Some(owner) = owner {
+        owner.give(&new)?;
     }
     let inode = fs::symlink_metadata(&new)?.ino();
     fs::rename(&new, socket)?;
