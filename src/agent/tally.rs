@@ -89,9 +89,9 @@ fn word(opinion: &Opinion) -> crate::model::Word {
 }
 
 fn switched(last: &SwitchView, view: &View) -> SwitchedMail {
-    let SwitchView { order, report, done_at: _, first_delivery_after, possible_duplicates_before } = last;
+    let SwitchView { order, report, done_at: _, first_delivery_after, possible_duplicates_before, confirmed_by } = last;
     SwitchedMail {
-        transition: order.transition(view.transition),
+        transition: order.transition(view.transition).or(*confirmed_by),
         queue_before: report.as_ref().and_then(|report| report.queued_before).unwrap_or_default(),
         queue_after: report.as_ref().and_then(|report| report.queued_after).unwrap_or_default(),
         first_delivery_at: first_delivery_after.map(|after| order.at + after),

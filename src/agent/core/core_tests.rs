@@ -301,3 +301,17 @@ proptest! {
         prop_assert_eq!(percents(&core), [100, 0]);
     }
 }
+
+#[test]
+fn a_move_of_its_own_is_the_decisions_that_comes_after_it() {
+    let mut core = started(usual(1, &[(100, true), (0, true)]));
+    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, Duration::from_millis(5)));
+    assert_eq!(percents(&core), [0, 100]);
+    let last = |core: &Core| core.view(at(3.0)).unwrap().last_switch.unwrap();
+    assert_eq!(last(&core).confirmed_by, None);
+    core.offer(at(2.0), usual(1, &[(100, true), (0, true)])).unwrap();
+    assert_eq!(last(&core).confirmed_by, None, "the same decision confirms nothing");
+    core.offer(at(2.0), usual(2, &[(0, false), (100, true)])).unwrap();
+    core.offer(at(2.5), usual(3, &[(0, false), (100, true)])).unwrap();
+    assert_eq!((last(&core).order.number, last(&core).confirmed_by), (2, Some(2)), "the first that agrees");
+}

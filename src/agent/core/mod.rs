@@ -128,9 +128,27 @@ impl Core {
         let answers = Arc::new(Answers::as_decided(routing.clone()));
         self.in_force = Some(InForce { routing, answers, traffic, left, refuge, held: None });
         let cause = if before.is_none() { Cause::Start } else { Cause::Operator };
+        let switches = self.switches();
         self.settle(now, before.map(|known| known.answers).as_ref(), cause);
+        if newer && self.switches() == switches {
+            self.confirm();
+        }
         self.reconsider(now);
         Ok(())
+    }
+
+    fn switches(&self) -> u64 {
+        self.last_switch.as_ref().map_or(0, |last| last.order.number)
+    }
+
+    /// A newer decision that changes no answer has decided what the agent had done by itself: the switch is that decision's now.
+    fn confirm(&mut self) {
+        let (Some(last), Some(in_force)) = (&mut self.last_switch, &self.in_force) else { return };
+        let Cause::Left { backend, .. } = &last.order.cause else { return };
+        let is_left = |way: &Backend| way.name == *backend && way.percent == 0;
+        if last.confirmed_by.is_none() && in_force.routing.backends.iter().any(is_left) {
+            last.confirmed_by = Some(in_force.routing.transition);
+        }
     }
 
     /// Takes what the MTA's log says.

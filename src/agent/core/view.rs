@@ -92,11 +92,20 @@ pub struct SwitchView {
     pub first_delivery_after: Option<Duration>,
     /// Of [`View::possible_duplicates`], those that were counted before it.
     pub possible_duplicates_before: u64,
+    /// For a move of the agent's own: the operator's transition that came after it and has decided the same.
+    pub confirmed_by: Option<i64>,
 }
 
 impl SwitchView {
     pub(super) fn of(order: SwitchOrder, possible_duplicates_before: u64) -> Self {
-        Self { order, report: None, done_at: None, first_delivery_after: None, possible_duplicates_before }
+        Self {
+            order,
+            report: None,
+            done_at: None,
+            first_delivery_after: None,
+            possible_duplicates_before,
+            confirmed_by: None,
+        }
     }
 
     pub(super) fn delivered(&mut self, now: Timestamp, backend: &Arc<str>, took: Duration) {
