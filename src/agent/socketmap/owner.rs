@@ -44,7 +44,7 @@ impl MailOwner {
         }
     }
 
-    /// Gives it the file, or its group at least, as far as this process may: a root without CAP_CHOWN may not give files away, and needs
+    /// Gives it the file, or its group at least, as far as this process may: a root without `CAP_CHOWN` may not give files away, and needs
     /// not when its own group is Postfix's.
     ///
     /// # Errors

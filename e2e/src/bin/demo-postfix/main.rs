@@ -30,7 +30,7 @@ use tokio::time::sleep;
 
 use self::told::Told;
 
-/// What is in examples/postfix.yaml.
+/// What is in examples/postfix-relays/route.yaml.
 const ROUTE: &str = "orders";
 const CONFIG_MAP: &str = "orders-agent";
 const PRIMARY: (&str, Ipv4Addr) = ("relay-a", Ipv4Addr::new(192, 0, 2, 11));
@@ -116,7 +116,7 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     println!("{}", Ink::Command.on("$ mail-failover run"));
     operator.wait_ready(PATIENCE).await?;
     println!("the operator is ready");
-    command(&stage, "apply -f examples/postfix.yaml").await?;
+    command(&stage, "apply -f examples/postfix-relays/route.yaml").await?;
     command(&stage, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
     wait_active(&stage, ROUTE, PRIMARY.0).await?;
     command(&stage, &format!("get mailroute,configmap/{CONFIG_MAP}")).await?;
