@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ use crate::stage::Stage;
 const SERVER_NAME: &str = "relay.bench.test";
 /// Who may send through the providers, when they ask.
 const LOGIN: (&str, &str) = ("app", "correct horse");
+/// The Secret with the login.
+pub const SECRET: &str = "relay-credentials";
 /// Probes look this often, and wait this long; so many in a row decide. HAProxy's checks are the same.
 pub const INTERVAL: (&str, Duration) = ("200ms", Duration::from_millis(200));
 /// See [`INTERVAL`].
@@ -155,17 +157,8 @@ impl Mta {
         let (mut options, bounces) = base(stage, providers, suffix);
         options.patience = patience;
         let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
-        let mut options = agent::Options {
-            kubeconfig: stage.kubeconfig().to_owned(),
-            config_map: format!("{}/{}", stage.namespace(), config_map(suffix)),
-            queue_directory: postfix.queue_directory(),
-            state_directory: fresh_folder(stage, &format!("state{suffix}"))?,
-            credentials_directory: credentials(stage, suffix)?,
-            listen: crate::stage::free_address()?,
-            log: stage.folder().join(format!("agent{suffix}.log")),
-            arguments: vec!["--log".into(), "info,mail_failover_operator::agent=debug".into()],
-            starter: Vec::new(),
-        };
+        let mut options = agent::Options::beside(&postfix, stage, &config_map(suffix), &format!("agent{suffix}"))?;
+        mount_secret(&options.credentials_directory)?;
         adjust(&mut options);
         let agent = Agent::start(options)?;
         agent.wait_ready(PATIENCE).await?;
@@ -272,14 +265,13 @@ pub fn config_map(suffix: &str) -> String {
     format!("orders-agent{suffix}")
 }
 
-/// What a mounted Secret looks like.
-fn credentials(stage: &Stage, suffix: &str) -> Result<PathBuf> {
-    let folder = fresh_folder(stage, &format!("credentials{suffix}"))?;
-    let secret = folder.join("relay-credentials");
+/// As a Secret looks where it is mounted.
+fn mount_secret(credentials: &Path) -> Result<()> {
+    let secret = credentials.join(SECRET);
     fs::create_dir(&secret)?;
     fs::write(secret.join("username"), LOGIN.0)?;
     fs::write(secret.join("password"), LOGIN.1)?;
-    Ok(folder)
+    Ok(())
 }
 
 /// Two backends, a policy and the route `orders`, all with this suffix.
@@ -301,7 +293,7 @@ fn manifests(providers: &Providers, suffix: &str) -> String {
             });
         }
         if login {
-            smtp["auth"] = json!({ "secretRef": { "name": "relay-credentials" } });
+            smtp["auth"] = json!({ "secretRef": { "name": SECRET } });
         }
         let probe = json!({ "name": "smtp", "interval": INTERVAL.0, "timeout": TIMEOUT.0, "smtp": {} });
         let backend = json!({

@@ -12,7 +12,7 @@ use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
 use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
 use mail_failover_e2e::mta::round::{Outcome, Plan, play, play_and};
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SENDER, Way, config_map};
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SECRET, SENDER, Way, config_map};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::postfix::Patience;
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
@@ -224,9 +224,9 @@ async fn bad_documents(stage: Arc<Stage>) -> Result<()> {
 async fn removed_secret(stage: Arc<Stage>) -> Result<()> {
     let system = System::start(stage, Demands { tls: true, login: true }).await?;
     system.send(10).await?;
-    let folder = system.stage.folder().join("credentials").join("relay-credentials");
+    let folder = system.stage.folder().join("agent").join("credentials").join(SECRET);
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    system.told("relay-credentials").await?;
+    system.told("LastGood").await?;
     let outcome = play(&system.mta, &system.providers, &plan(Point::Auth, Kind::AccountRefused)).await?;
     no_complaints(&outcome)
 }
