@@ -162,6 +162,12 @@ impl Mta {
         adjust(&mut options);
         let agent = Agent::start(options)?;
         agent.wait_ready(PATIENCE).await?;
+        // It has Postfix reload when it starts, which is none of what is to be measured.
+        eventually(PATIENCE, "the switch of the agent's start to be done", async || {
+            let switch = agent.status().await?.last_switch;
+            Ok(switch.is_some_and(|switch| switch.state != "UnderWay").then_some(()))
+        })
+        .await?;
         Ok(Self { postfix, agent: Some(agent), _haproxy: None })
     }
 }

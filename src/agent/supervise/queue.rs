@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 /// A hundred thousand messages are listed in a few seconds.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Flush dead sites, all time stamps, scan the deferred queue: what `postqueue -f` sends.
-const FLUSH: &[u8] = b"FAD";
+/// Flush dead sites, all time stamps, scan the deferred queue: what `postqueue -f` sends. And the incoming queue, where what a reload
+/// interrupted waits.
+const FLUSH: &[u8] = b"FADI";
 
 /// Messages in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
