@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::fault::{Cell, Point};
-use super::way::{Mta, Providers, SENDER};
+use super::way::{Mta, Providers, SENDER, STANDBY};
 use crate::mail::load::{Accepted, Account, Load, LoadOptions, Stored};
 use crate::mail::statistics::{Align, Table, human};
 
@@ -69,7 +69,7 @@ impl Outcome {
         if account.queued > 0 {
             complaints.push(format!("{} still queued at the end, {:?}", account.queued, self.queued_in));
         }
-        if self.first_by_standby.is_none() {
+        if !account.by_server.contains_key(STANDBY) {
             complaints.push("nothing went by the standby".to_owned());
         }
         if account.extra_copies > 0 && !self.cell.may_duplicate() {

@@ -25,6 +25,8 @@ use crate::stage::Stage;
 const SERVER_NAME: &str = "relay.bench.test";
 /// Who may send through the providers, when they ask.
 const LOGIN: (&str, &str) = ("app", "correct horse");
+/// What the provider that stands by calls itself.
+pub const STANDBY: &str = "standby";
 /// The Secret with the login.
 pub const SECRET: &str = "relay-credentials";
 /// Probes look this often, and wait this long; so many in a row decide. HAProxy's checks are the same.
@@ -86,7 +88,7 @@ impl Providers {
             anyhow::Ok(SmtpServer::start(options))
         };
         let primary = start("primary", demands)?.await?;
-        let standby = start("standby", demands)?.await?;
+        let standby = start(STANDBY, demands)?.await?;
         let bounces = start("bounces", Demands::default())?.await?;
         Ok(Self { primary, standby, bounces, demands, authority })
     }

@@ -119,7 +119,7 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     command(&stage, "apply -f examples/postfix.yaml").await?;
     command(&stage, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
     wait_active(&stage, ROUTE, PRIMARY.0).await?;
-    command(&stage, &format!("get mailroute,configmap/{CONFIG_MAP}")).await?;
+    command(&stage, &format!("get mailroute/{ROUTE} configmap/{CONFIG_MAP}")).await?;
     println!();
 
     let postfix = start_postfix(&stage).await?;
