@@ -327,7 +327,8 @@ pub(crate) fn raise_limit_of_open_files() {
     }
 }
 
-fn hostname() -> String {
+/// The machine's name, or ours when it has none.
+pub(crate) fn hostname() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(read.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "mail-failover".to_owned())
 }

@@ -11,6 +11,7 @@ use mail_failover_operator::agent::answers::Answers;
 use mail_failover_operator::agent::routing::parse;
 use mail_failover_operator::agent::socketmap::netstring::{Decoder, MAX_REPLY, MAX_REQUEST, encode};
 use mail_failover_operator::agent::socketmap::{Answer, Fixed, LocalDomains, View, answer};
+use mail_failover_operator::agent::supervise::Intake;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -153,7 +154,8 @@ fn nothing_that_arrives_makes_it_panic_or_grow() {
     let (inputs, seed) = (number("SOCKETMAP_FUZZ_INPUTS", INPUTS), number("SOCKETMAP_FUZZ_SEED", 0));
     let view = view();
     let shield = |_: &Answers, status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
-    let fixed = Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield };
+    let fixed =
+        Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield, intake: Intake::default() };
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();
     let (mut answered, mut malformed) = (0, 0);

@@ -103,6 +103,15 @@ pub struct RunArguments {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::cli::duration)]
     pub stop_timeout: Duration,
 
+    /// The token by which the operator knows this agent: a projected service-account token for the audience mail-failover-operator.
+    /// Without one nothing is reported to the operator.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Name of this agent in reports, unique among those of the route: the pod's, or the host's by default.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+
     /// How logs look.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -220,10 +229,9 @@ mod tests {
 
     fn run(line: &str) -> Result<RunArguments, String> {
         let line = format!("mail-failover agent run {line}");
-        match Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command {
-            Command::Agent(AgentCommand::Run(arguments)) => Ok(*arguments),
-            other => panic!("{other:?}"),
-        }
+        let command = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command;
+        let Command::Agent(AgentCommand::Run(arguments)) = command else { panic!("{command:?}") };
+        Ok(*arguments)
     }
 
     #[test]

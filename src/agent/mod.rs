@@ -18,6 +18,7 @@
 //! | `source` | where documents come from: a `ConfigMap`, a file | no |
 //! | `store`, `keeper` | what survives a restart | no |
 //! | `status`, `http` | what it says about itself | but for the client |
+//! | `tally` | what became of messages, and what the operator is told of it | yes |
 //! | `driver` | the loop that owns the core | no |
 //! | `run`, `arguments` | all wiring; the command line | no |
 //!
@@ -49,6 +50,7 @@ mod source;
 pub mod status;
 pub mod store;
 pub mod supervise;
+mod tally;
 #[cfg(test)]
 mod testing;
 

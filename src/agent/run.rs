@@ -25,12 +25,13 @@ use super::log::follow::Sink;
 use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
 use super::mta::Postfix;
 use super::mta::switch::Executor;
+use super::reporter::{self, Reporter};
 use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
 use super::source::{self, Source};
 use super::store::{Record, Store};
 use super::supervise::{self, Intake, LineReader, Signals};
 use super::{http, shield};
-use crate::app::raise_limit_of_open_files;
+use crate::app::{hostname, raise_limit_of_open_files};
 use crate::clock::Clock;
 use crate::kubernetes::{self, ConfigError, Purpose, describe};
 use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
@@ -113,7 +114,16 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let (switch_orders, ordered) = watch::channel(None);
     let (switch_reports, reported) = mpsc::channel(REPORT_QUEUE);
     let (questions, asked) = mpsc::channel(http::QUEUE);
-    let (words, _news) = watch::channel(vec![]);
+    let (reporter, reporting) = Reporter::start(
+        reporter::Settings {
+            agent: arguments.name.clone().unwrap_or_else(hostname),
+            token_file: arguments.token_file.clone(),
+            heartbeat: reporter::HEARTBEAT,
+        },
+        clock,
+        reporter::Metrics::new(&mut registry),
+        end.clone(),
+    );
     let mta_metrics = MtaMetrics::new(&mut registry);
 
     let settings = Settings {
@@ -125,7 +135,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let mouths = Mouths {
         view,
         switch_orders,
-        words,
+        reporter,
         keeper,
         heartbeat: heartbeat.clone(),
         readiness: readiness.clone(),
@@ -171,6 +181,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
         executing,
         reading,
         keeping,
+        reporting,
         serving: tokio::spawn(http.serve(
             registry,
             State { heartbeat, readiness },
@@ -319,6 +330,7 @@ struct Parts {
     executing: JoinSet<()>,
     reading: JoinSet<()>,
     keeping: JoinHandle<()>,
+    reporting: JoinHandle<()>,
     serving: JoinHandle<()>,
 }
 
@@ -338,6 +350,7 @@ impl Parts {
             mut executing,
             mut reading,
             mut keeping,
+            mut reporting,
             mut serving,
         } = self;
         let mut code = Ok(0);
@@ -356,6 +369,7 @@ impl Parts {
             Some(_) = executing.join_next() => Some("the executor of switches"),
             Some(_) = reading.join_next() => Some("the reader of Postfix's log"),
             _ = &mut keeping => Some("the keeper of the state"),
+            _ = &mut reporting => Some("the reporter"),
             _ = &mut serving => Some("the HTTP server"),
         };
         tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");

@@ -27,6 +27,16 @@ pub struct SwitchOrder {
     pub lost: Vec<Arc<str>>,
 }
 
+impl SwitchOrder {
+    /// The operator's transition that it carries out, given the one in force; none for a move of the agent's own.
+    pub fn transition(&self, in_force: i64) -> Option<i64> {
+        match self.cause {
+            Cause::Operator | Cause::Start => Some(in_force),
+            Cause::Left { .. } | Cause::Returned { .. } => None,
+        }
+    }
+}
+
 /// Why mail goes another way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {

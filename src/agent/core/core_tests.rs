@@ -41,7 +41,8 @@ fn started(routing: Routing) -> Core {
 
 fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> Sighting {
     let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1) };
-    Sighting::Delivery(Delivery { place, class, took, message, summary: class.as_str().into() })
+    let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
+    Sighting::Delivery(Delivery { place, class, disposition, took, message, summary: class.as_str().into() })
 }
 
 /// Messages of their own, `per_second`, all of that class, from second to second.

@@ -21,10 +21,11 @@ mod view;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use change::{Cause, SwitchOrder, SwitchReport};
 pub use memory::{Left, Memory, RememberedLeave};
-pub use sighting::{Delivery, Place, Sighting};
+pub use sighting::{Delivery, Disposition, Place, Sighting};
 pub use traffic::Run;
 pub use view::{BackendView, Held, Opinion, SwitchView, View, Why, Word};
 
@@ -158,6 +159,11 @@ impl Core {
             last.report = Some(report);
             last.done_at = Some(now);
         }
+    }
+
+    /// How long after the latest switch the first message was out on a way that was new; nothing until it was.
+    pub fn first_delivery(&self) -> Option<Duration> {
+        self.last_switch.as_ref()?.first_delivery_after
     }
 
     /// When [`Self::on_timer`] is to be called, at the latest; earlier or more often does no harm.

@@ -34,12 +34,25 @@ pub struct Delivery {
     pub place: Place,
     /// What it says about the backend there.
     pub class: EvidenceClass,
+    /// What became of the message.
+    pub disposition: Disposition,
     /// From the beginning of connecting to the end: `c + d` of Postfix's `delays=a/b/c/d`, which is rounded to two digits.
     pub took: Duration,
     /// The same for all recipients and attempts of a message, and of no other: a hash, for a queue id tells who wrote to whom.
     pub message: u64,
     /// One line for people, at most [`MAX_SUMMARY`] characters, printable, without mail addresses.
     pub summary: Arc<str>,
+}
+
+/// What became of a message by one attempt, for one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The backend took it.
+    Sent,
+    /// It is tried again later.
+    Deferred,
+    /// It was returned to its sender.
+    Bounced,
 }
 
 /// Characters of [`Delivery::summary`].

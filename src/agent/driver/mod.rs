@@ -15,18 +15,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
 use super::authorities;
-use super::core::{Action, Core, Sighting, SwitchOrder, SwitchReport, Word};
+use super::core::{Action, Core, Sighting, SwitchOrder, SwitchReport};
 use super::credentials::Credentials;
 use super::keeper::Keeper;
 use super::metrics::TrafficMetrics;
+use super::reporter::Reporter;
 use super::routing::{self, Backend, Routing};
 use super::socketmap::View;
 use super::source::{Finding, Found, Source};
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, SourceState, SourceStatus, StateStatus, Status,
-    SwitchStatus, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, ReportsStatus, SourceState, SourceStatus,
+    StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::Record;
+use super::tally::Tally;
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::telemetry::{Heartbeat, Readiness};
@@ -63,8 +65,8 @@ pub struct Mouths {
     pub view: watch::Sender<Arc<View>>,
     /// The latest switch to carry out.
     pub switch_orders: watch::Sender<Option<SwitchOrder>>,
-    /// What the operator is to know.
-    pub words: watch::Sender<Vec<Word>>,
+    /// Whom the operator hears.
+    pub reporter: Reporter,
     /// What is to survive a restart.
     pub keeper: Keeper,
     /// That the loop turns.
@@ -113,6 +115,9 @@ pub struct Driver {
     /// Where the document in force came from, and when.
     origin: Option<(Source, Timestamp)>,
     authorities_tried: Option<Instant>,
+    tally: Tally,
+    /// When the first message was out on the new way, as the operator was last told.
+    first_delivery: Option<Duration>,
 }
 
 impl Driver {
@@ -129,7 +134,16 @@ impl Driver {
             refused: None,
         };
         let sources: Vec<_> = sources.into_iter().map(heard).collect();
-        let mut driver = Self { core, settings, mouths, sources, origin: None, authorities_tried: None };
+        let mut driver = Self {
+            core,
+            settings,
+            mouths,
+            sources,
+            origin: None,
+            authorities_tried: None,
+            tally: Tally::default(),
+            first_delivery: None,
+        };
         driver.say_what_is_waited_for();
         driver
     }
@@ -168,7 +182,10 @@ impl Driver {
                 Some(report) = ears.switch_reports.recv() => self.core.switch_done(self.settings.clock.now(), report),
                 Some(question) = ears.questions.recv() => drop(question.send(self.status())),
                 () = timer => self.core.on_timer(self.settings.clock.now()),
-                _ = tick.tick() => self.retry_authorities().await,
+                _ = tick.tick() => {
+                    self.retry_authorities().await;
+                    self.report();
+                }
                 count = ears.sightings.recv_many(&mut sightings, SIGHTINGS), if !ears.sightings.is_closed() || !ears.sightings.is_empty() => {
                     self.saw(sightings.drain(..count));
                 }
@@ -181,8 +198,16 @@ impl Driver {
         let now = self.settings.clock.now();
         for sighting in sightings {
             let answers = self.core.answers();
-            self.mouths.traffic.observe(&sighting, answers.as_ref().map(|answers| &*answers.routing));
+            let routing = answers.as_ref().map(|answers| &*answers.routing);
+            self.mouths.traffic.observe(&sighting, routing);
+            if let Some(routing) = routing {
+                self.tally.count(&sighting, routing);
+            }
             self.core.observe(now, &sighting);
+        }
+        if self.core.first_delivery() != self.first_delivery {
+            self.first_delivery = self.core.first_delivery();
+            self.report();
         }
     }
 
@@ -304,14 +329,24 @@ impl Driver {
                             self.mouths.keeper.keep(Record::Memory, &json);
                         }
                     }
-                    Action::Report => drop(self.mouths.words.send_replace(self.core.words())),
+                    Action::Report => {}
                 }
             }
             if let Some(view) = self.core.view(self.settings.clock.now()) {
                 self.mouths.metrics.view(&view);
                 self.mouths.traffic.set_held(view.held.as_ref());
             }
+            // Whatever was concluded may be news to the operator; what is none waits for the next heartbeat.
+            self.report();
         }
+    }
+
+    fn report(&mut self) {
+        let (Some(view), Some(answers)) = (self.core.view(self.settings.clock.now()), self.core.answers()) else {
+            return;
+        };
+        self.tally.keep_those_of(&answers.routing);
+        self.mouths.reporter.publish(self.tally.report(&answers.routing, &view, &self.core.words()));
     }
 
     async fn publish(&mut self, answers: Arc<Answers>) {
@@ -400,6 +435,7 @@ impl Driver {
             moves_left: view.as_ref().map_or(0, |view| view.moves_left),
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
+            reports: ReportsStatus::of(self.mouths.reporter.status()),
             state: StateStatus {
                 directory: self.settings.state_directory.display().to_string(),
                 problem: self.mouths.keeper.trouble(),

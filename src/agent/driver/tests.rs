@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::agent::core::Cause;
 use crate::agent::keeper::Keeper;
+use crate::agent::reporter;
 use crate::agent::store::Store;
 use crate::agent::testing::Folder;
 
@@ -21,9 +22,8 @@ struct Agent {
     registry: Registry,
     shutdown: CancellationToken,
     end: CancellationToken,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
     _sightings: mpsc::Sender<Sighting>,
-    _words: watch::Receiver<Vec<Word>>,
 }
 
 fn file() -> Source {
@@ -56,7 +56,9 @@ async fn start(folder: Folder) -> Agent {
     let (switch_orders, orders) = watch::channel(None);
     let (reports, reported) = mpsc::channel(16);
     let (questions, asked) = mpsc::channel(16);
-    let (words, news) = watch::channel(vec![]);
+    let settings = reporter::Settings { agent: "a".to_owned(), token_file: None, heartbeat: reporter::HEARTBEAT };
+    let (reporter, reporting) =
+        Reporter::start(settings, Clock::system(), reporter::Metrics::new(&mut registry), end.clone());
     let readiness = Readiness::default();
     let settings = Settings {
         queue_directory: folder.path().to_owned(),
@@ -68,7 +70,7 @@ async fn start(folder: Folder) -> Agent {
     let mouths = Mouths {
         view,
         switch_orders,
-        words,
+        reporter,
         keeper,
         heartbeat,
         readiness: readiness.clone(),
@@ -92,9 +94,8 @@ async fn start(folder: Folder) -> Agent {
         registry,
         shutdown,
         end,
-        tasks: [driving, keeping],
+        tasks: [driving, keeping, reporting],
         _sightings: sightings,
-        _words: news,
     }
 }
 
@@ -127,10 +128,11 @@ impl Agent {
 
     async fn stop(self) -> Folder {
         self.shutdown.cancel();
-        let [driving, keeping] = self.tasks;
+        let [driving, keeping, reporting] = self.tasks;
         driving.await.unwrap();
         self.end.cancel();
         keeping.await.unwrap();
+        reporting.await.unwrap();
         self.folder
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::line::{self, Record};
 use super::reply;
-use crate::agent::core::sighting::{Delivery, MAX_SUMMARY, Place, Sighting};
+use crate::agent::core::sighting::{Delivery, Disposition, MAX_SUMMARY, Place, Sighting};
 use crate::model::EvidenceClass;
 
 /// What a line says, if it is about mail for a backend.
@@ -23,20 +23,23 @@ fn of_record(record: &Record<'_>) -> Vec<Sighting> {
         return vec![];
     }
     let Some(place) = place_of_relay(record.relay).or_else(|| place_in_reason(reason)) else { return vec![] };
-    let class = match record.status {
-        "sent" => Some(EvidenceClass::Ok),
-        // The message has waited too long; the attempt failed like any other.
-        "deferred" | "bounced" | "expired" | "SOFTBOUNCE" | "undeliverable" => reply::class(reason),
+    let disposition = match record.status {
+        "sent" => Some(Disposition::Sent),
+        "deferred" | "SOFTBOUNCE" => Some(Disposition::Deferred),
+        // One that has waited too long has failed like any other.
+        "bounced" | "expired" | "undeliverable" => Some(Disposition::Bounced),
         _ => None,
     };
-    let delivery = class.map(|class| {
-        Sighting::Delivery(Delivery {
+    let delivery = disposition.and_then(|disposition| {
+        let class = if disposition == Disposition::Sent { EvidenceClass::Ok } else { reply::class(reason)? };
+        Some(Sighting::Delivery(Delivery {
             place: place.clone(),
             class,
+            disposition,
             took: record.took,
             message: message(record.queue_id),
             summary: summary(reason),
-        })
+        }))
     });
     let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))
         .then_some(Sighting::PossibleDuplicate(place));

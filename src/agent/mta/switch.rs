@@ -3,7 +3,7 @@
 //! The order was measured: a flush without a reload tries the last resolved message on the old way again (a cache of 30 s in the queue
 //! manager), and a reload alone leaves what was deferred where it is. Messages that were being delivered during the first flush are
 //! skipped by it; they come back into the queue when their attempt ends, which behind a host that hangs is minutes later. So the queue is
-//! flushed again, ever more rarely, as long as it holds anything.
+//! looked at again, ever more rarely, and flushed whenever it holds anything.
 //!
 //! What was done last is kept on disk, so that an agent that was killed between any two steps does them again when it starts.
 
@@ -128,8 +128,9 @@ impl<M: Mta> Executor<M> {
             if flushed >= ENOUGH {
                 report.queued_after = self.mta.queued().await;
                 self.report(report.clone()).await;
+                // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet to come back.
                 if report.queued_after == Some(0) {
-                    return;
+                    continue;
                 }
             }
             match self.mta.flush().await {

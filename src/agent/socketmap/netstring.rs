@@ -169,7 +169,9 @@ mod tests {
         ) {
             let strings: Vec<_> = strings.into_iter().map(|(length, byte)| vec![byte; length]).collect();
             let mut bytes = vec![];
-            strings.iter().for_each(|string| encode(string, &mut bytes));
+            for string in &strings {
+                encode(string, &mut bytes);
+            }
             prop_assert_eq!(decoded(&bytes, piece), (strings, None));
         }
 

@@ -1,4 +1,4 @@
-//! One ConfigMap, watched.
+//! One `ConfigMap`, watched.
 //!
 //! A list and a watch of the one name: a Role that grants get, list and watch with `resourceNames` is enough. The API server ends each
 //! watch within a minute, so that one that has fallen silent is noticed; what breaks off is begun again with a backoff of its own.

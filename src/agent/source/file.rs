@@ -1,8 +1,8 @@
 //! One file, looked at four times a second.
 //!
-//! Looked at, and not watched by inotify: a mounted ConfigMap is a link to a link that is replaced, an editor renames, and on network and
+//! Looked at, and not watched by inotify: a mounted `ConfigMap` is a link to a link that is replaced, an editor renames, and on network and
 //! some overlay file systems inotify says nothing. One `stat` each 250 ms costs nothing and knows no such cases, and the kubelet
-//! itself takes up to a minute to bring a ConfigMap.
+//! itself takes up to a minute to bring a `ConfigMap`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -105,11 +105,13 @@ impl Eye {
 
     fn failed(&mut self, error: &io::Error) -> Finding {
         self.seen = None;
-        match error.kind() {
-            io::ErrorKind::NotFound => Finding::Missing("there is no such file".to_owned()),
-            io::ErrorKind::InvalidData => Finding::Missing("it is no UTF-8".to_owned()),
-            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else a system can say")]
-            _ => Finding::Unreachable(error.to_string()),
+        let kind = error.kind();
+        if kind == io::ErrorKind::NotFound {
+            Finding::Missing("there is no such file".to_owned())
+        } else if kind == io::ErrorKind::InvalidData {
+            Finding::Missing("it is no UTF-8".to_owned())
+        } else {
+            Finding::Unreachable(error.to_string())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where documents come from: a ConfigMap through the API server, or a file. Either only tells what it finds; whether that is used is
+//! Where documents come from: a `ConfigMap` through the API server, or a file. Either only tells what it finds; whether that is used is
 //! decided elsewhere.
 
 mod config_map;

@@ -12,6 +12,7 @@ pub use text::text;
 
 use crate::agent::core::{BackendView, SwitchView, View};
 use crate::agent::credentials::Standing;
+use crate::agent::reporter::{self, ReporterStatus};
 use crate::model::Timestamp;
 
 /// Everything. Times are RFC 3339.
@@ -44,8 +45,48 @@ pub struct Status {
     pub last_switch: Option<SwitchStatus>,
     /// Messages that may have been sent twice, since the agent started.
     pub possible_duplicates: u64,
+    /// What the operator hears of real mail.
+    pub reports: ReportsStatus,
     /// What it keeps for its next start.
     pub state: StateStatus,
+}
+
+/// What the operator hears of real mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportsStatus {
+    /// Why nothing is reported, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_sent: Option<String>,
+    /// Each replica of the operator that is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// How reports to one replica of the operator fare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    /// `address:port`.
+    pub address: String,
+    /// When it last took one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<String>,
+    /// What has gone wrong since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl ReportsStatus {
+    /// As the reporter has it.
+    pub fn of(ReporterStatus { nothing_sent, replicas }: ReporterStatus) -> Self {
+        let replica = |(address, reporter::ReplicaStatus { accepted_at, error })| ReplicaStatus {
+            address,
+            accepted_at: accepted_at.map(rfc_3339),
+            error,
+        };
+        Self { nothing_sent, replicas: replicas.into_iter().map(replica).collect() }
+    }
 }
 
 /// The document in force.

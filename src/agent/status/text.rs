@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{BackendStatus, CredentialsState, SourceState, Status, SwitchStatus};
+use super::{ReplicaStatus, ReportsStatus};
 
 /// The page.
 pub fn text(status: &Status) -> String {
@@ -50,6 +51,7 @@ pub fn text(status: &Status) -> String {
     if status.document.is_some() {
         let _ = writeln!(page, "Moves left {} by itself at present", status.moves_left);
     }
+    reports(status, &mut page);
     if status.possible_duplicates > 0 {
         let _ = writeln!(page, "Possibly sent twice since the start: {}", status.possible_duplicates);
     }
@@ -129,6 +131,21 @@ fn switch(status: &Status, switch: &SwitchStatus, page: &mut String) {
     page.push('\n');
     for trouble in troubles {
         let _ = writeln!(page, "           {trouble}");
+    }
+}
+
+fn reports(status: &Status, page: &mut String) {
+    let ReportsStatus { nothing_sent, replicas } = &status.reports;
+    if let Some(why) = nothing_sent {
+        let _ = writeln!(page, "\nReports    none: {why}");
+    } else if !replicas.is_empty() {
+        page.push_str("\nReports\n");
+    }
+    for ReplicaStatus { address, accepted_at, error } in replicas {
+        let accepted =
+            accepted_at.as_ref().map_or_else(|| "none taken".to_owned(), |at| format!("taken {}", ago(status, at)));
+        let error = error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
+        let _ = writeln!(page, "  {address}: {accepted}{error}");
     }
 }
 

@@ -43,6 +43,7 @@ fn status() -> Status {
         held: None,
         moves_left: 6,
         last_switch: None,
+        reports: ReportsStatus::default(),
         possible_duplicates: 0,
         state: StateStatus { directory: "/var/lib/mail-failover".to_owned(), problem: None },
     }
