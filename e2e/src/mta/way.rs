@@ -139,7 +139,7 @@ impl Mta {
                 let options = with_demands(stage, options, providers, &[frontend])?;
                 return Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: Some(haproxy) });
             }
-            Way::Agent => return Self::with_agent(stage, providers, patience, suffix, |_| ()).await,
+            Way::Agent => return Self::with_agent(stage, providers, patience, suffix, |_| Ok(())).await,
         };
         Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: None })
     }
@@ -153,7 +153,7 @@ impl Mta {
         providers: &Providers,
         patience: Patience,
         suffix: &str,
-        adjust: impl FnOnce(&mut agent::Options),
+        adjust: impl FnOnce(&mut agent::Options) -> Result<()>,
     ) -> Result<Self> {
         stage.apply(&manifests(providers, suffix)).await?;
         let (mut options, bounces) = base(stage, providers, suffix);
@@ -161,7 +161,7 @@ impl Mta {
         let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
         let mut options = agent::Options::beside(&postfix, stage, &config_map(suffix), &format!("agent{suffix}"))?;
         mount_secret(&options.credentials_directory)?;
-        adjust(&mut options);
+        adjust(&mut options)?;
         let agent = Agent::start(options)?;
         agent.wait_ready(PATIENCE).await?;
         // It has Postfix reload when it starts, which is none of what is to be measured.
