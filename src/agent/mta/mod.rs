@@ -38,9 +38,10 @@ const SOCKET_DEADLINE: Duration = Duration::from_secs(2);
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 /// A switch does not wait longer for the number of messages.
 const COUNT_DEADLINE: Duration = Duration::from_secs(2);
-/// Flush dead destinations, forget when each message was to be tried next, scan the deferred queue: what `postqueue -f` says. And scan the
-/// incoming queue: what was being delivered during a reload is put there with a time in the future, and unless new mail comes, nobody looks
-/// until master wakes the queue manager, every 300 s.
+/// Forget dead destinations (F) and when each message was to be tried next (A), scan what was deferred (D) and what is incoming (I).
+///
+/// `postqueue -f` says `FAD`. But a message that was being delivered during a reload is put back among the incoming ones, to be looked at in
+/// 60 s, and those are scanned when new mail comes, or after `queue_run_delay` (`qmgr_active.c`): without `I` it stays there.
 const FLUSH: &[u8] = b"FADI";
 
 /// A Postfix on this machine, or in this pod.

@@ -3,7 +3,7 @@
 //! The order was measured: a flush without a reload tries the last resolved message on the old way again (a cache of 30 s in the queue
 //! manager), and a reload alone leaves what was deferred where it is. Messages that were being delivered during the first flush are
 //! skipped by it; they come back into the queue when their attempt ends, which behind a host that hangs is minutes later. So the queue is
-//! flushed again, ever more rarely, as long as it holds anything.
+//! looked at again, ever more rarely, and flushed whenever it holds anything.
 //!
 //! A Postfix that does not run, or not yet, is waited for. One that may not be sent signals is only flushed: what it had asked just before
 //! goes the old way for the 30 s of that cache, and so a switch there is done with the flush after that.
@@ -165,8 +165,9 @@ impl<M: Mta> Executor<M> {
             if remembered {
                 report.queued_after = self.mta.queued().await;
                 self.report(report.clone()).await;
+                // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet to come back.
                 if report.queued_after == Some(0) {
-                    return;
+                    continue;
                 }
             }
             match self.mta.flush().await {

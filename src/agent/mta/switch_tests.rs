@@ -81,7 +81,7 @@ fn order(number: u64, cause: Cause) -> SwitchOrder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_reloads_and_then_flushes_until_the_queue_is_empty() {
+async fn it_reloads_and_then_flushes_while_the_queue_holds_anything() {
     let mut stage = stage("order", Recorder::default());
     *stage.mta.queued.lock().unwrap() = 50;
     stage.orders.send(Some(order(1, Cause::Operator))).unwrap();
@@ -89,9 +89,14 @@ async fn it_reloads_and_then_flushes_until_the_queue_is_empty() {
     assert_eq!((report.number, report.done_before, report.queued_before), (1, false, Some(50)));
     sleep(Duration::from_secs(5)).await;
     *stage.mta.queued.lock().unwrap() = 0;
+    sleep(Duration::from_secs(40)).await;
+    // One whose attempt hung for a minute.
+    *stage.mta.queued.lock().unwrap() = 1;
+    sleep(Duration::from_secs(40)).await;
+    *stage.mta.queued.lock().unwrap() = 0;
     sleep(Duration::from_secs(1000)).await;
     assert_eq!(stage.mta.milliseconds("reload"), [0]);
-    assert_eq!(stage.mta.milliseconds("flush"), [0, 300, 1000, 3000]);
+    assert_eq!(stage.mta.milliseconds("flush"), [0, 300, 1000, 3000, 60_000]);
     assert_eq!(fs::read_to_string(&stage.done).unwrap(), "mark 1");
     let mut last = report;
     while let Ok(report) = stage.reports.try_recv() {
