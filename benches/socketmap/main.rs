@@ -19,6 +19,7 @@ use mail_failover_operator::agent::routing::parse;
 use mail_failover_operator::agent::socketmap::{
     Fixed, LocalDomains, Metrics, Responder, Server, Settings, View, answer, netstring,
 };
+use mail_failover_operator::agent::supervise::Intake;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +86,11 @@ fn view() -> View {
 }
 
 fn fixed() -> Fixed {
-    Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield: |_, _| None }
+    Fixed {
+        local_domains: LocalDomains::new(&["local.example".to_owned()]),
+        shield: |_, _| None,
+        intake: Intake::default(),
+    }
 }
 
 fn recipient(number: usize) -> String {

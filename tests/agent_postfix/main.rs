@@ -126,7 +126,7 @@ async fn a_drain_to_a_slow_server_takes_no_mail_and_loses_none() {
     if !possible() {
         return;
     }
-    let mut supervised = Supervised::start(Duration::from_millis(400), Duration::from_secs(60)).await;
+    let mut supervised = Supervised::start(Duration::from_millis(400), Duration::from_mins(1)).await;
     let accepted = supervised.submit(100).await;
     assert_eq!(accepted.len(), 100);
     supervised.tell.send(Told::Stop).await.unwrap();
@@ -149,7 +149,7 @@ async fn a_second_signal_leaves_the_queue_on_disk() {
     if !possible() {
         return;
     }
-    let mut supervised = Supervised::start(Duration::from_secs(60), Duration::from_secs(60)).await;
+    let mut supervised = Supervised::start(Duration::from_mins(1), Duration::from_mins(1)).await;
     let accepted = supervised.submit(5).await;
     let begun = Instant::now();
     supervised.tell.send(Told::Stop).await.unwrap();

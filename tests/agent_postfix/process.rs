@@ -18,7 +18,7 @@ use crate::peers::{Behaviour, Sink, send};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail-failover");
 /// Whatever the machine is busy with.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An agent of an instance: its document, state and output lie in the instance's folder.
 struct Agent<'a> {

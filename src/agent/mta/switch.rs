@@ -75,14 +75,12 @@ impl Mta for Postfix {
 
 /// Something that does not work, said once however often it is tried.
 #[derive(Debug, Default)]
-struct Trouble(Option<String>);
+struct Trouble(Option<&'static str>);
 
 impl Trouble {
-    fn tell(&mut self, error: &MtaError, consequence: &str) {
-        let text = error.to_string();
-        if self.0.as_ref() != Some(&text) {
+    fn tell(&mut self, error: &MtaError, consequence: &'static str) {
+        if self.0.replace(consequence) != Some(consequence) {
             tracing::warn!(%error, "{consequence}");
-            self.0 = Some(text);
         }
     }
 
