@@ -67,7 +67,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub socket: Option<PathBuf>,
 
-    /// Permissions of the socket. Its owner and group become those of Postfix's mail_owner, as far as the agent may give it away.
+    /// Permissions of the socket. It is given to Postfix's mail_owner, or to that user's group, as far as the agent may.
     #[arg(long, value_name = "OCTAL", default_value = "0660", value_parser = file_mode)]
     pub socket_mode: u32,
 

@@ -21,7 +21,7 @@ use super::credentials::Credentials;
 use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
 use super::keeper::Keeper;
 use super::log::follow as log;
-use super::log::follow::Sink;
+use super::log::follow::{Reading, Sink};
 use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
 use super::mta::switch::Executor;
 use super::mta::{self, Postfix};
@@ -126,7 +126,10 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     );
     let mta_metrics = MtaMetrics::new(&mut registry);
 
+    let (mail_log_source, mail_log) = mail_log(&arguments, &sink);
     let settings = Settings {
+        mail_log_source,
+        mail_log,
         queue_directory: arguments.queue_directory.clone(),
         state_directory: arguments.state_directory.clone(),
         clock,
@@ -199,6 +202,17 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     parts.run_until_told(supervising, &shutdown, &end).await
 }
 
+const NO_MAIL_LOG: &str = "neither --mail-log nor --mail-log-socket is given";
+
+/// Where Postfix's log is read, for people.
+fn mail_log(arguments: &RunArguments, sink: &Sink) -> (String, Reading) {
+    match arguments.mail_log.as_ref().or(arguments.mail_log_socket.as_ref()) {
+        Some(path) => (path.display().to_string(), sink.reading()),
+        None if arguments.command.is_empty() => (String::new(), Reading::hindered(NO_MAIL_LOG)),
+        None => ("its command's output".to_owned(), sink.reading()),
+    }
+}
+
 fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
     let is_pipe = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
     if let Some(path) = arguments.mail_log_socket.clone() {
@@ -215,7 +229,7 @@ fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
         reading.spawn(log::file(path, sink));
     } else if arguments.command.is_empty() {
         tracing::warn!(
-            "Postfix's log is not read (--mail-log, --mail-log-socket): the agent follows the operator and leaves no backend by itself"
+            "Postfix's log is not read, {NO_MAIL_LOG}: the agent follows the operator and leaves no backend by itself"
         );
     }
 }

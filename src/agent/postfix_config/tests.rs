@@ -50,6 +50,7 @@ fn nothing_is_said_against_our_own_lines() {
         "--without-tls",
         "--timeouts lan",
         "--maillog-file /var/log/mail.log",
+        "--maillog-file syslog",
         "--without-sasl --without-tls --by sender",
     ] {
         assert_eq!(codes(flags, ""), Vec::<&str>::new(), "{flags}");
@@ -128,7 +129,7 @@ const CASES: [(&str, &str, &[&str]); 60] = [
     ("", "mail_version = 3.3.2", &["TooOld"]),
     ("", "smtpd_end_of_data_restrictions = permit", &["IntakeNotAsked"]),
 ];
-const MORE: [(&str, &str, &[&str]); 6] = [
+const MORE: [(&str, &str, &[&str]); 9] = [
     (
         "",
         "sender_dependent_default_transport_maps = socketmap:inet:agent.example:8027:transport",
@@ -143,6 +144,9 @@ const MORE: [(&str, &str, &[&str]); 6] = [
     ("", "# no socketmap", &["NoSocketmap"]),
     ("", "maillog_file =", &["LogUnreadable"]),
     ("", "maillog_file = /var/log/mail.log", &["LogUnreadable"]),
+    ("--maillog-file syslog", "maillog_file = /var/log/mail.log", &["LogUnreadable"]),
+    ("--maillog-file /srv/mail.log", "", &["LogForbidden"]),
+    ("--maillog-file /srv/mail.log", "maillog_file_prefixes = /srv", &[]),
 ];
 
 #[test]

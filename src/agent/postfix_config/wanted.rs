@@ -12,6 +12,9 @@ use crate::agent::SHIELD;
 /// The service of master.cf through which mail goes to backends that speak TLS from the first byte.
 pub const IMPLICIT_TLS_SERVICE: &str = "mail-failover-smtps";
 
+/// Instead of a file: syslog takes what Postfix logs.
+pub const SYSLOG: &str = "syslog";
+
 /// What is chosen about a Postfix with an agent beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
@@ -55,6 +58,12 @@ impl Setup {
             ca_file: arguments.ca_file.clone(),
             maillog_file: arguments.maillog_file.clone(),
         }
+    }
+
+    /// What `maillog_file` is to be: empty for syslog.
+    pub fn maillog_file(&self) -> String {
+        let is_syslog = self.maillog_file.as_os_str() == SYSLOG;
+        if is_syslog { String::new() } else { self.maillog_file.display().to_string() }
     }
 
     /// A map of the agent's, as main.cf names it.
@@ -176,8 +185,8 @@ fn losing_nothing(setup: &Setup) -> Section {
         ),
         parameter(
             "maillog_file",
-            setup.maillog_file.display().to_string(),
-            "By what real deliveries met, the agent leaves a dead backend by itself. Needs the service postlog of master.cf (Postfix 3.4).",
+            setup.maillog_file(),
+            "By what real deliveries met, the agent leaves a dead backend by itself: it has to read this log. Needs the service postlog of master.cf; empty for syslog.",
         ),
     ];
     Section { title: "Losing nothing", parameters }

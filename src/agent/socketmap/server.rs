@@ -34,6 +34,11 @@ const PIECE: usize = 4_096;
 /// Answers that are written together, at least.
 const BATCH: usize = 16_384;
 
+/// unix(7) has 108 bytes with the one that ends the path, and the socket is made under a name that is four longer.
+const LONGEST_PATH: usize = 108 - 1 - NEW.len();
+/// What is appended to the socket's name until it is complete.
+const NEW: &str = ".new";
+
 /// Where the server listens.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -56,6 +61,9 @@ pub enum BindError {
     /// Somebody listens there.
     #[error("another process answers at {}; stop it or choose another path with --socket", .0.display())]
     InUse(PathBuf),
+    /// The operating system knows no such long names of sockets.
+    #[error("the path of the socket, {}, is longer than the {LONGEST_PATH} bytes that a socket's may have; choose another with --socket", .0.display())]
+    TooLong(PathBuf),
     /// The operating system refused it.
     #[error("cannot listen at {}: {source}; give --queue-directory or --socket a folder that this user may write to", path.display())]
     Socket {
@@ -99,6 +107,9 @@ impl Server {
             }
         };
         let socket = settings.socket.clone();
+        if socket.as_os_str().len() > LONGEST_PATH {
+            return Err(BindError::TooLong(socket));
+        }
         let refused = |source| BindError::Socket { path: socket.clone(), source };
         match fs::symlink_metadata(&socket) {
             Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(socket)),
@@ -169,7 +180,7 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     }
     let mut new = socket.clone().into_os_string();
-    new.push(".new");
+    new.push(NEW);
     let new = PathBuf::from(new);
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
