@@ -200,22 +200,19 @@ pub async fn file(path: PathBuf, sink: Sink) {
                 Err(error) => Some(error.to_string()),
             },
         );
-        let pause = match read {
-            Ok(Chunk { bytes, begins_anew }) => {
-                backoff.reset();
-                if begins_anew {
-                    lines = Lines::default();
-                    sink.metrics.reopened.inc();
-                }
-                for line in lines.add(&bytes, &sink.metrics) {
-                    sink.take_patiently(&line).await;
-                }
-                if bytes.is_empty() { LOOK } else { Duration::ZERO }
+        let pause = if let Ok(Chunk { bytes, begins_anew }) = read {
+            backoff.reset();
+            if begins_anew {
+                lines = Lines::default();
+                sink.metrics.reopened.inc();
             }
-            Err(_) => {
-                sink.metrics.failures.inc();
-                backoff.after_failure()
+            for line in lines.add(&bytes, &sink.metrics) {
+                sink.take_patiently(&line).await;
             }
+            if bytes.is_empty() { LOOK } else { Duration::ZERO }
+        } else {
+            sink.metrics.failures.inc();
+            backoff.after_failure()
         };
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
