@@ -148,7 +148,7 @@ pub struct Reflex {
     pub immediately: Vec<String>,
     /// A backend that was left is not tried again for so many milliseconds, unless the operator decides anew.
     pub cooldown_milliseconds: u64,
-    /// So many times in `per_milliseconds` an agent moves by itself.
+    /// So many times in `perMilliseconds` an agent moves by itself.
     pub switches: u32,
     /// The time to which `switches` applies.
     pub per_milliseconds: u64,

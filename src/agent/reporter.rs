@@ -213,7 +213,7 @@ impl Reporter {
         let (state, published) = watch::channel(None);
         let status = Arc::new(Mutex::new(ReporterStatus {
             nothing_sent: Some(match &settings.token_file {
-                None => "there is no token file: reports need --token-file".to_owned(),
+                None => "--token-file is not given".to_owned(),
                 Some(_) => "there is no document yet".to_owned(),
             }),
             replicas: BTreeMap::new(),

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::document::{self, API_VERSION, Document, MAX_BYTES};
 use crate::model::{EvidenceClass, EvidenceClasses};
 
@@ -27,6 +29,8 @@ pub struct Routing {
     pub reflex: Reflex,
     /// Where reports go.
     pub operators: Vec<document::OperatorEndpoint>,
+    /// Fields and classes of failure that this agent does not know: misspelt, or of a newer operator.
+    pub ignored: Vec<Arc<str>>,
 }
 
 /// One way out.
@@ -112,8 +116,11 @@ pub enum Refusal {
     /// It is larger than any that the operator writes.
     #[error("it has {0} bytes; {MAX_BYTES} are allowed")]
     TooLarge(usize),
+    /// It is no JSON.
+    #[error("it is no valid JSON: {0}")]
+    Json(String),
     /// It is no such document.
-    #[error("it cannot be read: {0}")]
+    #[error("it cannot be read: {0}; `mail-failover agent schema` has what is expected")]
     Unreadable(String),
     /// It is of a version that this agent does not know.
     #[error("apiVersion {0:?} is not {API_VERSION:?}; run an agent of the operator's version")]
@@ -127,7 +134,9 @@ pub enum Refusal {
         reason: String,
     },
     /// An older decision of the same route.
-    #[error("its decision {offered} is older than {known}, which is in force")]
+    #[error(
+        "decision.transition: {offered} is older than {known}, which is in force; who writes documents by hand raises it"
+    )]
     Older {
         /// The transition in force.
         known: i64,
@@ -156,7 +165,40 @@ pub fn parse(text: &str) -> Result<Routing, Refusal> {
     if api_version != API_VERSION {
         return Err(Refusal::Version(api_version));
     }
-    check(from_json(text)?)
+    let document: Document = from_json(text)?;
+    let ignored = ignored(&from_json(text)?, &document);
+    Ok(Routing { ignored, ..check(document)? })
+}
+
+/// What is in a text and not in the document that was read from it. Not refused: a newer operator may say more.
+fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
+    fn walk(path: &str, given: &Value, known: &Value, ignored: &mut Vec<Arc<str>>) {
+        match (given, known) {
+            (Value::Object(given), Value::Object(known)) => {
+                for (name, value) in given {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    match known.get(name) {
+                        Some(known) => walk(&path, value, known, ignored),
+                        // What is empty need not be written.
+                        None if value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == "" => {}
+                        None => ignored.push(path.into()),
+                    }
+                }
+            }
+            (Value::Array(given), Value::Array(known)) => {
+                for (index, (given, known)) in given.iter().zip(known).enumerate() {
+                    walk(&format!("{path}[{index}]"), given, known, ignored);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = vec![];
+    // Of strings and numbers: it can be written.
+    walk("", given, &serde_json::to_value(document).unwrap_or_default(), &mut found);
+    let classes = document.reflex.immediately.iter().filter(|name| EvidenceClass::from_name(name).is_none());
+    found.extend(classes.map(|name| format!("reflex.immediately: {name}").into()));
+    found
 }
 
 #[derive(serde::Deserialize)]
@@ -167,7 +209,13 @@ struct Version {
 
 fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
     let json = &mut serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(json).map_err(|error| Refusal::Unreadable(error.to_string()))
+    serde_path_to_error::deserialize(json).map_err(|error| match error.inner().classify() {
+        // Where it broke off is no field that is wrong.
+        serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+            Refusal::Json(error.inner().to_string())
+        }
+        serde_json::error::Category::Data | serde_json::error::Category::Io => Refusal::Unreadable(error.to_string()),
+    })
 }
 
 /// Whether a document may replace the one in force.
@@ -213,6 +261,7 @@ fn check(document: Document) -> Result<Routing, Refusal> {
         backends: checked,
         reflex: self::reflex(&reflex)?,
         operators,
+        ignored: vec![],
     })
 }
 
@@ -284,3 +333,7 @@ fn reflex(reflex: &document::Reflex) -> Result<Reflex, Refusal> {
         per: Duration::from_millis(*per_milliseconds),
     })
 }
+
+#[cfg(test)]
+#[path = "routing_tests.rs"]
+mod tests;

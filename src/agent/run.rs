@@ -1,11 +1,11 @@
 //! All wiring of `mail-failover agent run`, and the order in which it ends.
 //!
-//! The order of the end: first nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
+//! The order of the end: first Postfix is drained and ended, where the agent is its entry point; then nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
 //! then the socketmap goes, as late as it can, for without it Postfix refuses mail; HTTP goes last. Sources end with the process.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use super::credentials::Credentials;
 use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
 use super::keeper::Keeper;
 use super::log::follow as log;
-use super::log::follow::Sink;
+use super::log::follow::{Reading, Sink};
 use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
-use super::mta::Postfix;
 use super::mta::switch::Executor;
+use super::mta::{self, Postfix};
 use super::reporter::{self, Reporter};
 use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
 use super::source::{self, Source};
 use super::store::{Record, Store};
 use super::supervise::{self, Intake, LineReader, Signals};
-use super::{http, shield};
+use super::{folder, http, shield};
 use crate::app::{hostname, raise_limit_of_open_files};
 use crate::clock::Clock;
 use crate::kubernetes::{self, ConfigError, Purpose, describe};
@@ -126,7 +126,10 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     );
     let mta_metrics = MtaMetrics::new(&mut registry);
 
+    let (mail_log_source, mail_log) = mail_log(&arguments, &sink);
     let settings = Settings {
+        mail_log_source,
+        mail_log,
         queue_directory: arguments.queue_directory.clone(),
         state_directory: arguments.state_directory.clone(),
         clock,
@@ -149,21 +152,23 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
     let responder = responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry);
-    let server = socketmap::Server::bind(&listening(&arguments)).await?;
+    let server = socketmap::Server::bind(&listening(&arguments).await).await?;
+    if let Err(error) = folder::provide_shield(&arguments.queue_directory) {
+        tracing::warn!(
+            error,
+            "without this table Postfix bounces what a paused account refuses while the agent is down"
+        );
+    }
     let mut following = JoinSet::new();
     follow(&arguments, &findings, &mut following, &mut registry).await?;
     drop(findings);
-    let executor = Executor {
-        mta: Postfix {
-            config_directory: arguments.postfix_config_directory.clone(),
-            queue_directory: arguments.queue_directory.clone(),
-            metrics: mta_metrics.clone(),
-        },
-        done: arguments.state_directory.join("switched"),
-        orders: ordered,
-        reports: switch_reports,
-        metrics: mta_metrics,
+    let postfix = Postfix {
+        config_directory: arguments.postfix_config_directory.clone(),
+        queue_directory: arguments.queue_directory.clone(),
+        metrics: mta_metrics.clone(),
     };
+    let done = arguments.state_directory.join("switched");
+    let executor = Executor::new(postfix.clone(), done, ordered, switch_reports, mta_metrics);
     let mut executing = JoinSet::new();
     executing.spawn(executor.run());
     let mut reading = JoinSet::new();
@@ -192,13 +197,20 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
     let lines: LineReader = Arc::new(move |line: &[u8]| printed.take(line));
-    let settings = supervise::Settings {
-        queue_directory: arguments.queue_directory.clone(),
-        drain: arguments.drain(),
-        stop: arguments.stop_timeout,
-    };
+    let settings = supervise::Settings { postfix, drain: arguments.drain(), stop: arguments.stop_timeout };
     let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
     parts.run_until_told(supervising, &shutdown, &end).await
+}
+
+const NO_MAIL_LOG: &str = "neither --mail-log nor --mail-log-socket is given";
+
+/// Where Postfix's log is read, for people.
+fn mail_log(arguments: &RunArguments, sink: &Sink) -> (String, Reading) {
+    match arguments.mail_log.as_ref().or(arguments.mail_log_socket.as_ref()) {
+        Some(path) => (path.display().to_string(), sink.reading()),
+        None if arguments.command.is_empty() => (String::new(), Reading::hindered(NO_MAIL_LOG)),
+        None => ("its command's output".to_owned(), sink.reading()),
+    }
 }
 
 fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
@@ -217,7 +229,7 @@ fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
         reading.spawn(log::file(path, sink));
     } else if arguments.command.is_empty() {
         tracing::warn!(
-            "Postfix's log is not read (--mail-log, --mail-log-socket): the agent follows the operator and leaves no backend by itself"
+            "Postfix's log is not read, {NO_MAIL_LOG}: the agent follows the operator and leaves no backend by itself"
         );
     }
 }
@@ -282,32 +294,13 @@ fn responder(
     Responder::new(views, fixed, credentials, socketmap::Metrics::new(registry))
 }
 
-fn listening(arguments: &RunArguments) -> socketmap::Settings {
-    let owner = mail_owner(&arguments.queue_directory);
-    let (uid, is_root) = (rustix::process::geteuid(), rustix::process::geteuid().is_root());
-    if let Some((mail_owner, _)) = owner
-        && !is_root
-        && uid.as_raw() != mail_owner
-        && arguments.socket_mode & 0o002 == 0
-    {
-        tracing::warn!(
-            "Postfix's processes (uid {mail_owner}) may not be able to use the socket, which belongs to uid {}; run the agent with that uid, or with --socket-mode 0666 in a folder that only Postfix reaches",
-            uid.as_raw()
-        );
-    }
+async fn listening(arguments: &RunArguments) -> socketmap::Settings {
     socketmap::Settings {
         socket: arguments.socket(),
         mode: arguments.socket_mode,
-        owner: owner.filter(|_| is_root),
+        owner: mta::mail_owner(&arguments.queue_directory, &arguments.postfix_config_directory).await,
         address: arguments.socketmap_address,
     }
-}
-
-/// The user and group of Postfix's processes: those that its folder `private` belongs to, on every system.
-fn mail_owner(queue_directory: &Path) -> Option<(u32, u32)> {
-    let private = std::fs::metadata(queue_directory.join("private")).ok()?;
-    let group = std::fs::metadata(queue_directory.join("active")).map_or(private.gid(), |active| active.gid());
-    Some((private.uid(), group))
 }
 
 /// Looks at every login that may be asked for, now and then, and when there are others.

@@ -127,6 +127,7 @@ fn brief(
             let remedy = match refusal {
                 Refusal::TooLarge(_) => "; use smaller bundles in tls.caRef of its backends",
                 Refusal::Empty
+                | Refusal::Json(_)
                 | Refusal::Unreadable(_)
                 | Refusal::Version(_)
                 | Refusal::Field { .. }

@@ -1,5 +1,7 @@
 //! What agents tell of real mail reaches every replica, and routes switch on it while every probe succeeds.
 
+mod process;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,12 +39,13 @@ const TAKES_REPORTS: [&str; 4] = ["--report-listen-address", "127.0.0.1:0", "--r
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 4, deadline: Duration::from_mins(5), ..Options::default() };
-    let trials = vec![
+    let mut trials = vec![
         trial("a route leaves a backend that real mail is refused by though probes succeed, and returns later", switch)
             .listens(),
         trial("of two replicas both are told, and one that ends is told no more", replicas).listens(),
         refusals(),
     ];
+    trials.extend(process::trials());
     suite::run("agents", options, trials)
 }
 
@@ -52,7 +55,11 @@ fn refusals() -> Trial {
 
 /// A scene whose route has agents.
 async fn set(stage: &Arc<Stage>) -> Result<Scene> {
-    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
+    set_with(stage, &Tempo::with_failback()).await
+}
+
+async fn set_with(stage: &Arc<Stage>, tempo: &Tempo) -> Result<Scene> {
+    let scene = Scene::set(stage.clone(), tempo).await?;
     let outputs = json!([
         { "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } },
         { "agent": { "configMap": CONFIG_MAP, "serviceAccountName": ACCOUNT } },
@@ -75,9 +82,10 @@ async fn start(stage: &Stage, identity: &str) -> Result<Operator> {
     Ok(operator)
 }
 
-/// As the kubelet asks for one.
+/// As the kubelet asks for one; without an audience, for the API server.
 async fn token(stage: &Stage, namespace: &str, account: &str, audience: &str) -> Result<String> {
-    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..TokenRequestSpec::default() };
+    let audiences = Some(audience.to_owned()).filter(|audience| !audience.is_empty()).into_iter().collect();
+    let spec = TokenRequestSpec { audiences, ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let accounts = Api::<ServiceAccount>::namespaced(stage.client(), namespace);
     let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;

@@ -148,13 +148,16 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("kubectl apply accepts every example", async |stage| {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+            let namespace = format!("namespace: {}", stage.namespace());
             let mut applied = 0;
-            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-                let path = entry?.path();
-                if path.extension().is_some_and(|extension| extension == "yaml") {
-                    let said = stage.apply(&fs::read_to_string(&path)?).await;
-                    said.with_context(|| path.display().to_string())?;
-                    applied += 1;
+            for folder in [folder.clone(), folder.join("postfix-agent"), folder.join("postfix-relays")] {
+                for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                    let path = entry?.path();
+                    if path.extension().is_some_and(|extension| extension == "yaml") {
+                        let text = fs::read_to_string(&path)?.replace("namespace: shop", &namespace);
+                        stage.apply(&text).await.with_context(|| path.display().to_string())?;
+                        applied += 1;
+                    }
                 }
             }
             if applied == 0 {

@@ -114,11 +114,14 @@ impl SwitchReport {
         }
     }
 
-    /// Notes what did not work.
-    pub fn trouble(&mut self, step: &str, error: &dyn fmt::Display) {
-        if self.troubles.len() < MAX_TROUBLES {
-            self.troubles.push(format!("{step}: {error}"));
+    /// Notes what did not work, once; whether that is news.
+    pub fn trouble(&mut self, step: &str, error: &dyn fmt::Display) -> bool {
+        let trouble = format!("{step}: {error}");
+        let is_news = self.troubles.len() < MAX_TROUBLES && !self.troubles.contains(&trouble);
+        if is_news {
+            self.troubles.push(trouble);
         }
+        is_news
     }
 }
 

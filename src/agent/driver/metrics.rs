@@ -149,7 +149,7 @@ impl Metrics {
         let reason = match refusal {
             Refusal::Empty => "empty",
             Refusal::TooLarge(_) => "too_large",
-            Refusal::Unreadable(_) => "unreadable",
+            Refusal::Json(_) | Refusal::Unreadable(_) => "unreadable",
             Refusal::Version(_) => "version",
             Refusal::Field { .. } => "field",
             Refusal::Older { .. } => "older",

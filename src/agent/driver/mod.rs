@@ -15,17 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
 use super::authorities;
-use super::core::{Action, Core, Sighting, SwitchOrder, SwitchReport};
+use super::core::{Action, Cause, Core, Sighting, SwitchOrder, SwitchReport};
 use super::credentials::Credentials;
 use super::keeper::Keeper;
+use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
 use super::reporter::Reporter;
 use super::routing::{self, Backend, Routing};
 use super::socketmap::View;
 use super::source::{Finding, Found, Source};
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, ReportsStatus, SourceState, SourceStatus,
-    StateStatus, Status, SwitchStatus, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, MailLogStatus, ReportsStatus, SourceState,
+    SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::Record;
 use super::tally::Tally;
@@ -90,6 +91,10 @@ pub struct Settings {
     pub clock: Clock,
     /// For the status.
     pub credentials: Credentials,
+    /// For the status: where the MTA's log is read; empty when nowhere.
+    pub mail_log_source: String,
+    /// For the status.
+    pub mail_log: Reading,
 }
 
 /// A source, and what it has said.
@@ -285,6 +290,11 @@ impl Driver {
             let (route, transition, summary) = (&*view.route, view.transition, &*view.summary);
             tracing::info!(%source, route, transition, summary, "a document is in force");
         }
+        if let Some(ignored) = self.core.answers().map(|answers| answers.routing.ignored.clone())
+            && !ignored.is_empty()
+        {
+            tracing::warn!(%source, ?ignored, "this agent does not know all that the document says: misspelt, or of a newer operator");
+        }
         self.origin = Some((source, now));
     }
 
@@ -395,7 +405,14 @@ impl Driver {
     }
 
     fn order(&mut self, order: SwitchOrder) {
-        tracing::info!(number = order.number, cause = %order.cause, "mail goes another way");
+        let SwitchOrder { number, cause, gained, lost, .. } = &order;
+        let text = "Postfix's answers have changed: it is reloaded and its queue flushed";
+        match cause {
+            Cause::Left { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
+            Cause::Start | Cause::Operator | Cause::Returned { .. } => {
+                tracing::info!(number, %cause, ?gained, ?lost, "{text}");
+            }
+        }
         self.mouths.metrics.ordered(&order);
         self.mouths.switch_orders.send_replace(Some(order));
     }
@@ -431,10 +448,15 @@ impl Driver {
                 summary: view.summary.to_string(),
                 source: source.to_string(),
                 since: rfc_3339(*since),
+                ignored: routing.iter().flat_map(|routing| &routing.ignored).map(ToString::to_string).collect(),
             }),
             sources: sources.collect(),
             backends: backends.collect(),
             held: view.as_ref().and_then(HeldStatus::of),
+            mail_log: MailLogStatus {
+                source: self.settings.mail_log_source.clone(),
+                problem: self.settings.mail_log.problem(),
+            },
             moves_left: view.as_ref().map_or(0, |view| view.moves_left),
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),

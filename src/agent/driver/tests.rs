@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::agent::core::Cause;
+
 use crate::agent::keeper::Keeper;
 use crate::agent::reporter;
 use crate::agent::store::Store;
@@ -65,6 +65,8 @@ async fn start(folder: Folder) -> Agent {
         state_directory: folder.path().join("state"),
         clock: Clock::system(),
         credentials: Credentials::new(folder.path().join("credentials"), &mut registry),
+        mail_log_source: "/var/log/mail.log".to_owned(),
+        mail_log: Reading::default(),
     };
     let heartbeat = Heartbeat::new(Duration::from_secs(10));
     let mouths = Mouths {
@@ -161,8 +163,8 @@ async fn the_last_good_document_stays_whatever_comes() {
     assert_eq!(agent.order().await.cause, Cause::Start);
     for (finding, refused, state) in [
         (Finding::Document(String::new()), Some("it is empty"), SourceState::Following),
-        (Finding::Document("garbage".to_owned()), Some("it cannot be read"), SourceState::Following),
-        (Finding::Document(document(1, "b")), Some("its decision 1 is older than 2"), SourceState::Following),
+        (Finding::Document("garbage".to_owned()), Some("it is no valid JSON"), SourceState::Following),
+        (Finding::Document(document(1, "b")), Some("decision.transition: 1 is older than 2"), SourceState::Following),
         (Finding::Missing("it was deleted".to_owned()), None, SourceState::Missing),
         (Finding::Unreachable("refused".to_owned()), None, SourceState::Unreachable),
     ] {

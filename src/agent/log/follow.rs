@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -26,18 +27,56 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Read at once.
 const CHUNK: usize = 64 * 1024;
 
+/// Whether the log is read; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    problem: Arc<Mutex<Option<String>>>,
+}
+
+impl Reading {
+    /// One that is hindered by this.
+    pub fn hindered(problem: &str) -> Self {
+        Self { problem: Arc::new(Mutex::new(Some(problem.to_owned()))) }
+    }
+
+    /// Why it is not read, if so.
+    pub fn problem(&self) -> Option<String> {
+        // It is replaced as a whole.
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells, once, when it changes.
+    fn note(&self, path: &Path, problem: Option<String>) {
+        let before =
+            std::mem::replace(&mut *self.problem.lock().unwrap_or_else(PoisonError::into_inner), problem.clone());
+        match problem {
+            Some(problem) if before.as_ref() != Some(&problem) => {
+                tracing::warn!(path = %path.display(), problem, "the mail log cannot be read; it is tried on");
+            }
+            None if before.is_some() => tracing::info!(path = %path.display(), "the mail log is read"),
+            Some(_) | None => {}
+        }
+    }
+}
+
 /// Takes lines, gives sightings.
 #[derive(Clone, Debug)]
 pub struct Sink {
     sender: mpsc::Sender<Sighting>,
     metrics: LogMetrics,
+    reading: Reading,
 }
 
 impl Sink {
     /// A sink, and where its sightings come out.
     pub fn new(metrics: LogMetrics) -> (Self, mpsc::Receiver<Sighting>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { sender, metrics }, receiver)
+        (Self { sender, metrics, reading: Reading::default() }, receiver)
+    }
+
+    /// Whether the log is read.
+    pub fn reading(&self) -> Reading {
+        self.reading.clone()
     }
 
     /// Takes a line without waiting.
@@ -153,23 +192,27 @@ pub async fn file(path: PathBuf, sink: Sink) {
         };
         let Ok((again, read)) = reading else { return };
         followed = again;
-        let pause = match read {
-            Ok(Chunk { bytes, begins_anew }) => {
-                backoff.reset();
-                if begins_anew {
-                    lines = Lines::default();
-                    sink.metrics.reopened.inc();
-                }
-                for line in lines.add(&bytes, &sink.metrics) {
-                    sink.take_patiently(&line).await;
-                }
-                if bytes.is_empty() { LOOK } else { Duration::ZERO }
+        sink.reading.note(
+            &path,
+            match &read {
+                Ok(_) if followed.open.is_none() => Some("there is no such file".to_owned()),
+                Ok(_) => None,
+                Err(error) => Some(error.to_string()),
+            },
+        );
+        let pause = if let Ok(Chunk { bytes, begins_anew }) = read {
+            backoff.reset();
+            if begins_anew {
+                lines = Lines::default();
+                sink.metrics.reopened.inc();
             }
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the mail log cannot be read");
-                sink.metrics.failures.inc();
-                backoff.after_failure()
+            for line in lines.add(&bytes, &sink.metrics) {
+                sink.take_patiently(&line).await;
             }
+            if bytes.is_empty() { LOOK } else { Duration::ZERO }
+        } else {
+            sink.metrics.failures.inc();
+            backoff.after_failure()
         };
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;

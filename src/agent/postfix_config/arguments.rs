@@ -40,7 +40,8 @@ pub struct PostfixConfigArguments {
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     pub ca_file: PathBuf,
 
-    /// Where Postfix logs, so that the agent can read it: /dev/stdout when the agent starts Postfix, a file beside it.
+    /// Where Postfix logs, so that the agent can read it: /dev/stdout when the agent starts Postfix, a file beside it (the agent's
+    /// --mail-log), or `syslog` where syslog takes it and writes it to such a file.
     #[arg(long, value_name = "FILE", default_value = "/dev/stdout")]
     pub maillog_file: PathBuf,
 

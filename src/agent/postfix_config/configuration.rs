@@ -7,9 +7,10 @@ use super::expansion::expand;
 
 /// Defaults of Postfix 3.7 (`postconf -d`) of what the rules look at, for a main.cf that is read without `postconf`. Empty ones are
 /// left out.
-const DEFAULTS: [(&str, &str); 22] = [
+const DEFAULTS: [(&str, &str); 23] = [
     ("compatibility_level", "0"),
     ("default_transport", "smtp"),
+    ("maillog_file_prefixes", "/var, /dev/stdout"),
     ("maximal_queue_lifetime", "5d"),
     ("minimal_backoff_time", "300s"),
     ("mydestination", "$myhostname, localhost.$mydomain, localhost"),

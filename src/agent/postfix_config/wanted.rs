@@ -7,9 +7,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::arguments::{By, LinesFormat, PostfixConfigArguments, Timeouts};
+use crate::agent::SHIELD;
 
 /// The service of master.cf through which mail goes to backends that speak TLS from the first byte.
 pub const IMPLICIT_TLS_SERVICE: &str = "mail-failover-smtps";
+
+/// Instead of a file: syslog takes what Postfix logs.
+pub const SYSLOG: &str = "syslog";
 
 /// What is chosen about a Postfix with an agent beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +60,24 @@ impl Setup {
         }
     }
 
+    /// What `maillog_file` is to be: empty for syslog.
+    pub fn maillog_file(&self) -> String {
+        let is_syslog = self.maillog_file.as_os_str() == SYSLOG;
+        if is_syslog { String::new() } else { self.maillog_file.display().to_string() }
+    }
+
     /// A map of the agent's, as main.cf names it.
     pub fn map(&self, name: &str) -> String {
         match &self.endpoint {
             Endpoint::Socket(path) => format!("socketmap:unix:{}:{name}", path.display()),
             Endpoint::Address(address) => format!("socketmap:inet:{address}:{name}"),
         }
+    }
+
+    /// The tables that Postfix asks about the status of a delivery. The one that needs no agent is first, because Postfix asks none after
+    /// one that fails.
+    pub fn shield(&self) -> [String; 2] {
+        [format!("regexp:{SHIELD}"), self.map("delivery-status")]
     }
 
     /// The restriction by which the agent stops new mail.
@@ -159,8 +175,8 @@ fn losing_nothing(setup: &Setup) -> Section {
     let parameters = vec![
         parameter(
             "smtp_delivery_status_filter",
-            setup.map("delivery-status"),
-            "A 5xx that is about our account (paused, out of quota) and not about the recipient keeps the message queued for a standby instead of bouncing it.",
+            setup.shield().join(", "),
+            "A 5xx that is about our account (paused, out of quota) and not about the recipient keeps the message queued for a standby instead of bouncing it. The agent writes the first table when it starts; it holds while the agent is down. The second is the agent, which knows the backends.",
         ),
         parameter(
             "smtpd_end_of_data_restrictions",
@@ -169,8 +185,8 @@ fn losing_nothing(setup: &Setup) -> Section {
         ),
         parameter(
             "maillog_file",
-            setup.maillog_file.display().to_string(),
-            "By what real deliveries met, the agent leaves a dead backend by itself. Needs the service postlog of master.cf (Postfix 3.4).",
+            setup.maillog_file(),
+            "By what real deliveries met, the agent leaves a dead backend by itself: it has to read this log. Needs the service postlog of master.cf; empty for syslog.",
         ),
     ];
     Section { title: "Losing nothing", parameters }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::netstring::Decoder;
 use super::responder::Responder;
+use crate::agent::mta::Account;
 
 /// Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
 const CONNECTIONS: usize = 2_048;
@@ -33,6 +34,11 @@ const PIECE: usize = 4_096;
 /// Answers that are written together, at least.
 const BATCH: usize = 16_384;
 
+/// unix(7) has 108 bytes with the one that ends the path, and the socket is made under a name that is four longer.
+const LONGEST_PATH: usize = 108 - 1 - NEW.len();
+/// What is appended to the socket's name until it is complete.
+const NEW: &str = ".new";
+
 /// Where the server listens.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,8 +46,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Its permissions.
     pub mode: u32,
-    /// Whom it is given to, as uid and gid; nobody else, when `None`.
-    pub owner: Option<(u32, u32)>,
+    /// Whom it is given to, as far as this process may; it stays ours when `None`.
+    pub owner: Option<Account>,
     /// A loopback address.
     pub address: Option<SocketAddr>,
 }
@@ -55,6 +61,9 @@ pub enum BindError {
     /// Somebody listens there.
     #[error("another process answers at {}; stop it or choose another path with --socket", .0.display())]
     InUse(PathBuf),
+    /// The operating system knows no such long names of sockets.
+    #[error("the path of the socket, {}, is longer than the {LONGEST_PATH} bytes that a socket's may have; choose another with --socket", .0.display())]
+    TooLong(PathBuf),
     /// The operating system refused it.
     #[error("cannot listen at {}: {source}; give --queue-directory or --socket a folder that this user may write to", path.display())]
     Socket {
@@ -98,6 +107,9 @@ impl Server {
             }
         };
         let socket = settings.socket.clone();
+        if socket.as_os_str().len() > LONGEST_PATH {
+            return Err(BindError::TooLong(socket));
+        }
         let refused = |source| BindError::Socket { path: socket.clone(), source };
         match fs::symlink_metadata(&socket) {
             Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(socket)),
@@ -168,7 +180,7 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     }
     let mut new = socket.clone().into_os_string();
-    new.push(".new");
+    new.push(NEW);
     let new = PathBuf::from(new);
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -176,12 +188,30 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
     }
     let listener = UnixListener::bind(&new)?;
     fs::set_permissions(&new, fs::Permissions::from_mode(*mode))?;
-    if let Some((uid, gid)) = owner {
-        chown(&new, Some(*uid), Some(*gid))?;
+    if let Some(owner) = owner {
+        hand_over(&new, *owner, *mode)?;
     }
     let inode = fs::symlink_metadata(&new)?.ino();
     fs::rename(&new, socket)?;
     Ok((listener, inode))
+}
+
+/// Gives a socket to Postfix's user, or without the right to do that to its group, of which this process may be.
+fn hand_over(socket: &Path, Account { uid, gid }: Account, mode: u32) -> io::Result<()> {
+    match chown(socket, Some(uid), gid) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => drop(chown(socket, None, gid)),
+        given => given?,
+    }
+    let given = fs::symlink_metadata(socket)?;
+    let by_group = gid == Some(given.gid()) && mode & 0o060 == 0o060;
+    if given.uid() != uid && !by_group && mode & 0o006 != 0o006 {
+        tracing::warn!(
+            "Postfix's processes (uid {uid}) cannot use the socket, which belongs to uid {} and gid {}: run the agent in Postfix's group, or with --socket-mode 0666 in a folder that only Postfix reaches",
+            given.uid(),
+            given.gid()
+        );
+    }
+    Ok(())
 }
 
 struct Connections {

@@ -110,6 +110,9 @@ impl Eye {
             Finding::Missing("there is no such file".to_owned())
         } else if kind == io::ErrorKind::InvalidData {
             Finding::Missing("it is no UTF-8".to_owned())
+        } else if kind == io::ErrorKind::PermissionDenied {
+            let uid = rustix::process::geteuid().as_raw();
+            Finding::Unreachable(format!("{error}; the agent runs as uid {uid}, which must be able to read it"))
         } else {
             Finding::Unreachable(error.to_string())
         }

@@ -40,6 +40,8 @@ pub struct Status {
     pub held: Option<HeldStatus>,
     /// How often it may still move by itself at present.
     pub moves_left: u32,
+    /// Where it sees what becomes of mail.
+    pub mail_log: MailLogStatus,
     /// The latest switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_switch: Option<SwitchStatus>,
@@ -49,6 +51,17 @@ pub struct Status {
     pub reports: ReportsStatus,
     /// What it keeps for its next start.
     pub state: StateStatus,
+}
+
+/// Postfix's log, without which the agent leaves no backend by itself and reports nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailLogStatus {
+    /// A path, or `its command's output`; empty when there is none.
+    pub source: String,
+    /// Why it is not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What the operator hears of real mail.
@@ -103,6 +116,9 @@ pub struct DocumentStatus {
     pub source: String,
     /// When it came.
     pub since: String,
+    /// What this agent does not know of it: misspelt, or of a newer operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 /// A source of documents.

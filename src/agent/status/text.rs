@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{BackendStatus, CredentialsState, SourceState, Status, SwitchStatus};
-use super::{ReplicaStatus, ReportsStatus};
+use super::{
+    BackendStatus, CredentialsState, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus,
+};
 
 /// The page.
 pub fn text(status: &Status) -> String {
@@ -21,6 +22,9 @@ pub fn text(status: &Status) -> String {
         let summary = if document.summary.is_empty() { "" } else { ": " };
         let _ = writeln!(page, "Decision   {}{summary}{}", document.transition, document.summary);
         let _ = writeln!(page, "In force   {age}, from {}", document.source);
+        if !document.ignored.is_empty() {
+            let _ = writeln!(page, "IGNORED    {}: misspelt, or of a newer operator", document.ignored.join(", "));
+        }
     }
     for source in &status.sources {
         let message = if source.message.is_empty() { String::new() } else { format!(": {}", source.message) };
@@ -49,8 +53,16 @@ pub fn text(status: &Status) -> String {
         self::switch(status, switch, &mut page);
     }
     if status.document.is_some() {
-        let _ = writeln!(page, "Moves left {} by itself at present", status.moves_left);
+        let (left, times) = (status.moves_left, if status.moves_left == 1 { "time" } else { "times" });
+        let _ = writeln!(page, "Budget     it may leave a backend by itself {left} more {times} at present");
     }
+    let _ = match &status.mail_log {
+        MailLogStatus { source, problem: None } => writeln!(page, "Mail log   {source}"),
+        MailLogStatus { source, problem: Some(why) } => {
+            let space = if source.is_empty() { "" } else { " " };
+            writeln!(page, "Mail log   {source}{space}NOT READ: {why}; the agent leaves no backend by itself")
+        }
+    };
     reports(status, &mut page);
     if status.possible_duplicates > 0 {
         let _ = writeln!(page, "Possibly sent twice since the start: {}", status.possible_duplicates);
@@ -118,6 +130,12 @@ fn switch(status: &Status, switch: &SwitchStatus, page: &mut String) {
         queued_after,
         troubles,
     } = switch;
+    let state = match state.as_str() {
+        "UnderWay" => "under way",
+        "Done" => "done",
+        "DoneBeforeTheStart" => "nothing to do",
+        other => other,
+    };
     let _ = write!(page, "\nSwitch     {}: {cause}; {state}", ago(status, at));
     if let Some(took) = took_milliseconds {
         let _ = write!(page, " in {took} ms");

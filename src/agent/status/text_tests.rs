@@ -31,6 +31,7 @@ fn status() -> Status {
             summary: "Failover ses → sendgrid: AccountPaused".to_owned(),
             source: "ConfigMap shop/orders-agent".to_owned(),
             since: "2026-11-25T10:55:00Z".to_owned(),
+            ignored: vec![],
         }),
         sources: vec![SourceStatus {
             source: "ConfigMap shop/orders-agent".to_owned(),
@@ -42,6 +43,7 @@ fn status() -> Status {
         backends: vec![backend("ses", 0, 0), backend("sendgrid", 100, 100)],
         held: None,
         moves_left: 6,
+        mail_log: MailLogStatus { source: "/var/log/mail.log".to_owned(), problem: None },
         last_switch: None,
         reports: ReportsStatus::default(),
         possible_duplicates: 0,
@@ -62,7 +64,8 @@ Source     ConfigMap shop/orders-agent Following
 BACKEND   NEXT HOP                DECIDED  CARRIES  STANDBY  LOGIN
 ses       [ses.example]:587           0 %      0 %  yes      loaded
 sendgrid  [sendgrid.example]:587    100 %    100 %  yes      loaded
-Moves left 6 by itself at present
+Budget     it may leave a backend by itself 6 more times at present
+Mail log   /var/log/mail.log
 ";
     assert_eq!(text(&status()), want);
 }
@@ -97,6 +100,8 @@ fn what_is_wrong_is_told() {
         queued_after: Some(0),
         troubles: vec!["master could not be signalled".to_owned()],
     });
+    status.document.as_mut().unwrap().ignored = vec!["backends[0].sercet".to_owned()];
+    status.mail_log.problem = Some("there is no such file".to_owned());
     status.state.problem = Some("no space left on device".to_owned());
     let page = text(&status);
     for want in [
@@ -107,8 +112,10 @@ fn what_is_wrong_is_told() {
         "  Secret sendgrid-login: /c/password: it is empty",
         "  authority: no space left",
         "HELD       sendgrid should be left (Timeout): no other backend is called a good standby",
-        "Switch     30s ago: the agent has left ses: ConnectionRefused; Done in 80 ms, first message out after 120 ms, queue 50 → 0",
+        "Switch     30s ago: the agent has left ses: ConnectionRefused; done in 80 ms, first message out after 120 ms, queue 50 → 0",
         "           master could not be signalled",
+        "IGNORED    backends[0].sercet: misspelt, or of a newer operator",
+        "Mail log   /var/log/mail.log NOT READ: there is no such file",
         "State      not up to date in /var/lib/mail-failover: no space left on device",
     ] {
         assert!(page.contains(want), "{want}\nis not in\n{page}");

@@ -45,7 +45,7 @@ impl Subject<'_> {
 }
 
 /// Every rule there is, by what it is about.
-pub const RULES: [&Rule; 43] = [
+pub const RULES: [&Rule; 44] = [
     &routing::ROUTING_NOT_ASKED,
     &routing::ROUTING_NOT_FIRST,
     &routing::CATCH_ALL_FIRST,
@@ -88,6 +88,7 @@ pub const RULES: [&Rule; 43] = [
     &reach::NO_SOCKETMAP,
     &reach::TOO_OLD,
     &stopping::LOG_UNREADABLE,
+    &stopping::LOG_FORBIDDEN,
     &stopping::INTAKE_NOT_ASKED,
 ];
 

@@ -9,6 +9,11 @@ pub(super) static LOG_UNREADABLE: Rule = Rule {
     severity: Severity::Warning,
     broken_when: "the agent does not see what becomes of deliveries",
 };
+pub(super) static LOG_FORBIDDEN: Rule = Rule {
+    code: "LogForbidden",
+    severity: Severity::Error,
+    broken_when: "Postfix does not start, because it may not log where it is told to",
+};
 pub(super) static INTAKE_NOT_ASKED: Rule = Rule {
     code: "IntakeNotAsked",
     severity: Severity::Warning,
@@ -21,20 +26,28 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
 }
 
 fn log(subject: Subject<'_>, findings: &mut Findings) {
-    let (parameter, wanted) = ("maillog_file", subject.setup.maillog_file.display().to_string());
+    let (parameter, wanted) = ("maillog_file", subject.setup.maillog_file());
     let is = subject.configuration.value(parameter);
+    let mut prefixes = subject.configuration.list("maillog_file_prefixes").into_iter();
+    if !is.is_empty() && !prefixes.any(|prefix| is.starts_with(prefix)) {
+        let message = format!("{is} begins with nothing that maillog_file_prefixes allows, and Postfix does not start");
+        let remedy = format!("maillog_file_prefixes = {}, {is}", subject.configuration.value("maillog_file_prefixes"));
+        findings.add(&LOG_FORBIDDEN, parameter, message, remedy);
+    }
     if is != wanted {
-        let is = if is.is_empty() { "Postfix logs to syslog".to_owned() } else { format!("Postfix logs to {is}") };
+        let place = |file: &str| if file.is_empty() { "syslog".to_owned() } else { file.to_owned() };
+        let (is, wanted) = (place(is), place(&wanted));
         let message = format!(
-            "{is}: the agent reads {wanted}, and neither leaves a dead backend by itself nor reports what mail met"
+            "Postfix logs to {is} and not to {wanted}: an agent that reads that neither leaves a dead backend by itself nor reports what mail met"
         );
         findings.add(
             &LOG_UNREADABLE,
             parameter,
             message,
-            format!("{parameter} = {wanted}; or name to the agent, and here by --maillog-file, what it can read"),
+            format!("what `agent postfix-config --maillog-file {wanted}` prints; or say here --maillog-file {is}, and have the agent read that"),
         );
-    } else if subject.configuration.services().is_some()
+    } else if !is.is_empty()
+        && subject.configuration.services().is_some()
         && subject.configuration.service("postlog", "unix-dgram").is_none()
     {
         let message = "master.cf has no such service, without which Postfix does not start with maillog_file";

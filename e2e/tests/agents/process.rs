@@ -1,0 +1,287 @@
+//! The agent itself, with no right but the one that its example grants: to read one ConfigMap.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{DeleteParams, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use mail_failover_e2e::agent::{self, Agent};
+use mail_failover_e2e::eventually::{eventually, eventually_is};
+use mail_failover_e2e::scene::{PATIENCE, Tempo, route_status, wait_active};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::{api, change, data, metric_sum};
+use mail_failover_operator::agent::document::KEY;
+use mail_failover_operator::agent::status::{SourceState, SourceStatus, Status};
+use mail_failover_operator::api::{Health, MailRoute};
+use mail_failover_operator::reports::message::AUDIENCE;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::{ACCOUNT, CONFIG_MAP, document, set_with, start, token, verdicts};
+
+const RIGHTS: &str = include_str!("../../../examples/postfix-agent/rbac.yaml");
+/// Of `spec.outputs` in examples/postfix-agent: what the example's Role names.
+const NAMESPACE_OF_RIGHTS: &str = "namespace: shop";
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "an agent that may read one ConfigMap follows the operator, and its reports of real mail move the route",
+            follows,
+        )
+        .listens(),
+        trial("an agent keeps the last good document when its ConfigMap is spoilt, deleted, or out of reach", keeps)
+            .stops_api_server()
+            .listens(),
+    ]
+}
+
+/// An agent whose kubeconfig is that of the example's service account.
+struct Beside {
+    agent: Agent,
+    client: Client,
+    socket: PathBuf,
+    mail_log: PathBuf,
+    _short: tempfile::TempDir,
+}
+
+impl Beside {
+    async fn start(stage: &Stage) -> Result<Self> {
+        let namespace = stage.namespace();
+        ensure!(RIGHTS.contains(NAMESPACE_OF_RIGHTS), "the example names another namespace");
+        stage.apply(&RIGHTS.replace(NAMESPACE_OF_RIGHTS, &format!("namespace: {namespace}"))).await?;
+        let folder = stage.folder().join("agent");
+        let [queue, mail_log, token_file] = ["queue", "mail.log", "report-token"].map(|name| folder.join(name));
+        std::fs::create_dir_all(&queue)?;
+        std::fs::write(&mail_log, "")?;
+        std::fs::write(&token_file, token(stage, namespace, ACCOUNT, AUDIENCE).await?)?;
+        let kubeconfig = kubeconfig(stage, &folder).await?;
+        let config = Kubeconfig::read_from(&kubeconfig)?;
+        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+        let client = Client::try_from(config)?;
+        // The path of a socket is short; that of the trial's folder is not.
+        let short = tempfile::tempdir()?;
+        let socket = short.path().join("socketmap");
+        let arguments = [
+            "--mail-log".into(),
+            mail_log.clone().into(),
+            "--token-file".into(),
+            token_file.into(),
+            "--socket".into(),
+            socket.clone().into(),
+        ];
+        let agent = Agent::start(agent::Options {
+            kubeconfig,
+            config_map: format!("{namespace}/{CONFIG_MAP}"),
+            queue_directory: queue,
+            state_directory: folder.join("state"),
+            credentials_directory: folder.join("credentials"),
+            listen: stage.operator_options("agent")?.listen,
+            log: folder.join("log"),
+            arguments: arguments.into_iter().chain(["--name".into(), "postfix-0".into()]).collect(),
+            starter: vec![],
+        })?;
+        Ok(Self { agent, client, socket, mail_log, _short: short })
+    }
+
+    /// What Postfix would be told about this recipient.
+    async fn transport(&self, recipient: &str) -> Result<String> {
+        let request = format!("transport {recipient}");
+        let mut stream = UnixStream::connect(&self.socket).await?;
+        stream.write_all(format!("{}:{request},", request.len()).as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer.split_once(':').context("a netstring")?.1.trim_end_matches(',').to_owned())
+    }
+
+    async fn wait_transport(&self, expected: &str) -> Result<()> {
+        let asked = async || self.transport("someone@example.com").await;
+        eventually_is(PATIENCE, &format!("Postfix to be told {expected}"), asked, |answer| answer == expected).await?;
+        Ok(())
+    }
+
+    /// Waits until it says this of its ConfigMap.
+    async fn wait_source(&self, what: &str, accept: impl Fn(&SourceStatus) -> bool) -> Result<()> {
+        let source = async || self.agent.status().await?.sources.into_iter().next().context("a source");
+        eventually_is(PATIENCE, what, source, |source| accept(source)).await?;
+        Ok(())
+    }
+
+    /// Deliveries, as Postfix writes them down.
+    fn deliveries(&self, count: usize, relay: &str, took: &str, outcome: &str) -> Result<()> {
+        let mut lines = String::new();
+        for number in 0..count {
+            let id = fastrand::u64(..);
+            writeln!(
+                lines,
+                "Nov 25 15:43:38 mx postfix/smtp[9935]: {id:X}: to=<u{number}@example.com>, relay={relay}[{relay}]:25, delay={took}, delays=0/0/0/{took}, {outcome}"
+            )?;
+        }
+        std::io::Write::write_all(&mut std::fs::File::options().append(true).open(&self.mail_log)?, lines.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// As a pod has it: the server, its authority, and the token of the service account.
+async fn kubeconfig(stage: &Stage, folder: &Path) -> Result<PathBuf> {
+    let all_rights: Value = serde_json::to_value(Kubeconfig::read_from(stage.kubeconfig())?)?;
+    let mut cluster = all_rights["clusters"][0].clone();
+    cluster["name"] = "c".into();
+    let account = format!("system:serviceaccount:{}:{ACCOUNT}", stage.namespace());
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "clusters": [cluster],
+        "users": [{ "name": account, "user": { "token": token(stage, stage.namespace(), ACCOUNT, "").await? } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": account } }],
+        "current-context": "c",
+    });
+    let path = folder.join("kubeconfig");
+    // JSON is YAML.
+    std::fs::write(&path, serde_json::to_vec(&kubeconfig)?)?;
+    Ok(path)
+}
+
+fn next_hop(backend: &mail_failover_e2e::mail::server::SmtpServer) -> String {
+    let address = backend.address();
+    format!("OK smtp:[{}]:{}", address.ip(), address.port())
+}
+
+async fn follows(stage: Arc<Stage>) -> Result<()> {
+    let scene = set_with(&stage, &Tempo::default()).await?;
+    let operator = start(&stage, "one").await?;
+    scene.wait_active("primary").await?;
+    document(&stage, 1).await?;
+    let beside = Beside::start(&stage).await?;
+    beside.agent.wait_ready(PATIENCE).await?;
+    beside.wait_transport(&next_hop(&scene.primary)).await?;
+    may_read_nothing_else(&stage, &beside.client).await?;
+
+    let accepted = async || Ok(beside.agent.status().await?.reports.replicas);
+    let taken = |replicas: &Vec<_>| {
+        let replica: Option<&mail_failover_operator::agent::status::ReplicaStatus> = replicas.first();
+        replica.is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none())
+    };
+    eventually_is(PATIENCE, "a report to be accepted", accepted, taken).await?;
+
+    let primary = scene.primary.address().ip().to_string();
+    let paused = "dsn=5.0.0, status=bounced (host a said: 554 Message rejected: Sending paused for this account. (in reply to end of DATA command))";
+    // More than once: what began before mail was given to a backend says nothing about it.
+    eventually(PATIENCE, "the agent to leave the primary", async || {
+        beside.deliveries(1, &primary, "0.01", paused)?;
+        Ok((beside.transport("someone@example.com").await? == next_hop(&scene.standby)).then_some(()))
+    })
+    .await?;
+    let last = wait_active(&stage, "orders", "standby").await?.last_transition.context("a transition")?;
+    ensure!(last.reason == "AccountPaused", "{last:?}");
+    let seen = verdicts(&stage).await?;
+    ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
+    beside.wait_transport(&next_hop(&scene.standby)).await?;
+
+    let followed = async || Ok(beside.agent.status().await?.document.map(|document| document.transition));
+    eventually_is(PATIENCE, "the decision to reach the agent", followed, |transition| *transition == Some(last.id))
+        .await?;
+    let standby = scene.standby.address().ip().to_string();
+    let first_delivery = async || {
+        beside.deliveries(1, &standby, "0.01", "dsn=2.0.0, status=sent (250 2.0.0 Ok)")?;
+        Ok(route_status(&stage, "orders").await?.last_transition.and_then(|last| last.first_delivery_at))
+    };
+    eventually_is(PATIENCE, "the first delivery to be written down", first_delivery, Option::is_some).await?;
+
+    // By the operator's word alone, too.
+    let request = json!({ "metadata": { "annotations": {
+        "mailfailover.io/request": json!({ "id": "1", "action": "Switch", "to": "primary" }).to_string() } } });
+    change::<MailRoute>(&stage, "orders", &request).await?;
+    beside.wait_transport(&next_hop(&scene.primary)).await?;
+    let metrics = operator.metrics().await?;
+    ensure!(metric_sum(&metrics, "mail_failover_reports_total", |labels| labels.contains("accepted")) >= 1.0);
+    let log = std::fs::read_to_string(beside.agent.log())?;
+    ensure!(!log.contains("eyJ"), "a token is in the agent's log");
+    Ok(())
+}
+
+/// The rights of examples/postfix-agent/rbac.yaml end at the one ConfigMap.
+async fn may_read_nothing_else(stage: &Stage, client: &Client) -> Result<()> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), stage.namespace());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), stage.namespace());
+    config_maps.get(CONFIG_MAP).await?;
+    for (what, refused) in [
+        ("another ConfigMap", config_maps.get("kube-root-ca.crt").await.map(drop)),
+        ("all ConfigMaps", config_maps.list(&ListParams::default()).await.map(drop)),
+        ("a Secret", secrets.get("ses-login").await.map(drop)),
+        ("all Secrets", secrets.list(&ListParams::default()).await.map(drop)),
+        ("to delete its own", config_maps.delete(CONFIG_MAP, &DeleteParams::default()).await.map(drop)),
+    ] {
+        let is_forbidden = matches!(&refused, Err(kube::Error::Api(status)) if status.code == 403);
+        ensure!(is_forbidden, "{what}: {refused:?}");
+    }
+    Ok(())
+}
+
+async fn keeps(stage: Arc<Stage>) -> Result<()> {
+    let scene = set_with(&stage, &Tempo::default()).await?;
+    let operator = start(&stage, "one").await?;
+    scene.wait_active("primary").await?;
+    let request = |id: &str, to: &str| {
+        json!({ "metadata": { "annotations": {
+            "mailfailover.io/request": json!({ "id": id, "action": "Switch", "to": to }).to_string() } } })
+    };
+    change::<MailRoute>(&stage, "orders", &request("1", "standby")).await?;
+    wait_active(&stage, "orders", "standby").await?;
+    let beside = Beside::start(&stage).await?;
+    beside.agent.wait_ready(PATIENCE).await?;
+    let standby = next_hop(&scene.standby);
+    beside.wait_transport(&standby).await?;
+    // It would put right what is done to the ConfigMap.
+    operator.terminate(Duration::from_secs(10)).await?;
+
+    let good = data(&stage, CONFIG_MAP).await?.remove(KEY).context("a document")?;
+    let mut older: Value = serde_json::from_str(&good)?;
+    ensure!(older["decision"]["transition"].as_i64() >= Some(1), "{older}");
+    older["decision"]["transition"] = json!(0);
+    (older["backends"][0]["percent"], older["backends"][1]["percent"]) = (json!(100), json!(0));
+    for (what, spoilt, refusal) in
+        [("garbage", "}{", "JSON"), ("an older version", &*older.to_string(), "older"), ("nothing", "", "empty")]
+    {
+        change::<ConfigMap>(&stage, CONFIG_MAP, &json!({ "data": { KEY: spoilt } })).await?;
+        let refused = |source: &SourceStatus| source.refused.as_ref().is_some_and(|why| why.contains(refusal));
+        beside.wait_source(&format!("{what} to be refused"), refused).await?;
+        ensure!(beside.transport("a@example.com").await? == standby, "{what} changed the answers");
+    }
+    change::<ConfigMap>(&stage, CONFIG_MAP, &json!({ "data": { KEY: null } })).await?;
+    let missing = |text: &'static str| {
+        move |source: &SourceStatus| source.state == SourceState::Missing && source.message.contains(text)
+    };
+    beside.wait_source("the missing key to be told", missing(KEY)).await?;
+    api::<ConfigMap>(&stage).delete(CONFIG_MAP, &DeleteParams::default()).await?;
+    beside.wait_source("the deletion to be told", missing("deleted")).await?;
+    ensure!(beside.transport("a@example.com").await? == standby, "a deletion changed the answers");
+
+    let control = stage.control()?;
+    control.stop_api_server();
+    let unreachable = |source: &SourceStatus| source.state == SourceState::Unreachable;
+    beside.wait_source("the API server to be missed", unreachable).await?;
+    beside.agent.kill();
+    beside.agent.start_again()?;
+    beside.agent.wait_ready(PATIENCE).await?;
+    let Status { document, .. } = beside.agent.status().await?;
+    ensure!(document.context("the last good document")?.source.starts_with("last good document"));
+    ensure!(beside.transport("a@example.com").await? == standby, "a start without an API server changed the answers");
+
+    control.start_api_server().await?;
+    let operator = start(&stage, "two").await?;
+    beside.wait_source("the ConfigMap to be followed again", |source| source.state == SourceState::Following).await?;
+    change::<MailRoute>(&stage, "orders", &request("2", "primary")).await?;
+    eventually(PATIENCE, "the way back", async || {
+        Ok((beside.transport("a@example.com").await? == next_hop(&scene.primary)).then_some(()))
+    })
+    .await?;
+    drop(operator);
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! What is refused, and how that is said; what is ignored.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn document() -> Value {
+    json!({
+        "apiVersion": API_VERSION,
+        "route": { "namespace": "shop", "name": "orders", "uid": "u" },
+        "decision": { "transition": 2, "summary": "" },
+        "backends": [
+            { "name": "a", "host": "a.example", "port": 25, "percent": 100, "standby": true, "tls": { "mode": "None" }, "secret": null },
+            { "name": "b", "host": "b.example", "port": 25, "percent": 0, "standby": true, "tls": { "mode": "None" }, "senderDomains": [] },
+        ],
+        "reflex": { "consecutive": 5, "lastingMilliseconds": 0, "immediately": ["AccountPaused"], "cooldownMilliseconds": 0,
+                    "switches": 6, "perMilliseconds": 1 },
+    })
+}
+
+fn with(pointer: &str, value: Value) -> String {
+    let mut document = document();
+    *document.pointer_mut(pointer).unwrap() = value;
+    document.to_string()
+}
+
+#[test]
+fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
+    let whole = document().to_string();
+    for (text, want) in [
+        ("  \n".to_owned(), "it is empty"),
+        ("}{".to_owned(), "it is no valid JSON: expected value at line 1 column 1"),
+        (whole[..whole.len() / 2].to_owned(), "it is no valid JSON: EOF while parsing"),
+        (with("/apiVersion", json!("x/v9")), "apiVersion \"x/v9\" is not \"agent.mailfailover.io/v1alpha1\""),
+        (with("/backends/1/port", json!("25")), "it cannot be read: backends[1].port: invalid type: string \"25\""),
+        (with("/backends/1/port", json!(0)), "backends[1].port: 0 is no port"),
+        (with("/backends/1/percent", json!(20)), "backends[].percent: they add up to 120, not to 100"),
+        (with("/backends/1/name", json!("a")), "backends[1].name: a is not unique"),
+        (with("/backends/1/host", json!("A.example")), "backends[1].host: another backend is [a.example]:25 as well"),
+        (
+            with("/backends/0/host", json!("a]:1,b")),
+            "backends[0].host: \"a]:1,b\" is neither a host name nor an address",
+        ),
+        (with("/backends/0/secret", json!("../x")), "backends[0].secret: \"../x\" is no name of a Secret"),
+        (with("/backends", json!([])), "backends: there is none"),
+        (with("/reflex/consecutive", json!(0)), "reflex.consecutive: at least 1 is needed"),
+    ] {
+        let refusal = parse(&text).unwrap_err().to_string();
+        assert!(refusal.starts_with(want), "{refusal}\nwants {want}");
+    }
+}
+
+#[test]
+fn an_older_decision_of_the_same_route_is_refused() {
+    let known = parse(&document().to_string()).unwrap();
+    let older = parse(&with("/decision/transition", json!(1))).unwrap();
+    let refusal = may_replace(&known, &older).unwrap_err().to_string();
+    assert!(refusal.starts_with("decision.transition: 1 is older than 2, which is in force"), "{refusal}");
+    assert_eq!(may_replace(&known, &known), Ok(()));
+    assert_eq!(may_replace(&known, &Routing { route_uid: "made anew".into(), ..older }), Ok(()));
+}
+
+#[test]
+fn what_is_misspelt_or_newer_is_used_without_and_named() {
+    assert_eq!(parse(&document().to_string()).unwrap().ignored, Vec::<Arc<str>>::new());
+    let mut text = document();
+    text["backends"][1]["sercet"] = json!("login");
+    text["newer"] = json!({ "of": 1 });
+    text["reflex"]["immediately"] = json!(["AcountPaused", "AccountPaused"]);
+    let mut ignored = parse(&text.to_string()).unwrap().ignored;
+    ignored.sort();
+    assert_eq!(ignored, ["backends[1].sercet", "newer", "reflex.immediately: AcountPaused"].map(Arc::from));
+}
