@@ -65,7 +65,10 @@ impl Agent {
             .spawn()
             .unwrap();
         let mut agent = Self { process, folder, http };
-        agent.eventually("it listens", |agent| TcpStream::connect(agent.http).is_ok() && agent.socket().exists());
+        // The socket of one that was killed exists still.
+        let listens =
+            |agent: &Self| TcpStream::connect(agent.http).is_ok() && UnixStream::connect(agent.socket()).is_ok();
+        agent.eventually("it listens", listens);
         agent
     }
 

@@ -19,6 +19,7 @@ use mail_failover_operator::agent::routing::parse;
 use mail_failover_operator::agent::socketmap::{
     Fixed, LocalDomains, Metrics, Responder, Server, Settings, View, answer, netstring,
 };
+use mail_failover_operator::agent::supervise::Intake;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +86,11 @@ fn view() -> View {
 }
 
 fn fixed() -> Fixed {
-    Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield: |_, _| None }
+    Fixed {
+        local_domains: LocalDomains::new(&["local.example".to_owned()]),
+        shield: |_, _| None,
+        intake: Intake::default(),
+    }
 }
 
 fn recipient(number: usize) -> String {
@@ -221,8 +226,8 @@ fn by_postmap(folder: &Path, agent: &Path, queries: usize) {
         return;
     }
     let table = folder.join("transport");
-    let lines: String = (0..RECIPIENTS * 7).map(|n| format!("{} smtp:[b.example]:587\n", recipient(n))).collect();
-    fs::write(&table, lines).expect("written");
+    let lines: Vec<_> = (0..RECIPIENTS * 7).map(|n| format!("{} smtp:[b.example]:587", recipient(n))).collect();
+    fs::write(&table, lines.join("\n") + "\n").expect("written");
     // It needs a main.cf of its own; the system's may be missing.
     let configuration = folder.join("postfix");
     fs::create_dir_all(&configuration).expect("a folder");
@@ -254,7 +259,7 @@ fn by_postmap(folder: &Path, agent: &Path, queries: usize) {
         let writer = std::thread::spawn(move || stdin.write_all(keys.as_bytes()));
         let output = child.wait_with_output().expect("postmap ends");
         writer.join().expect("written").expect("written");
-        let found = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+        let found = String::from_utf8_lossy(&output.stdout).lines().count();
         println!("{name:<28} {:>8.1}   {found} of {queries} found", nanoseconds(begun.elapsed(), queries) / 1e3);
     }
 }

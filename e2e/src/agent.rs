@@ -1,6 +1,7 @@
 //! The agent as a process of its own: `mail-failover agent run`, beside a Postfix of ours.
 
 use std::ffi::OsString;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -13,8 +14,10 @@ use rustix::process::Signal;
 
 use crate::eventually::eventually;
 use crate::operator;
+use crate::postfix::Postfix;
 use crate::process::{Process, tail};
 use crate::scrape::Scrape;
+use crate::stage::{Stage, free_address};
 
 /// Lines of the log that an error shows.
 const TAIL: usize = 15;
@@ -28,6 +31,10 @@ pub struct Options {
     pub config_map: String,
     /// `--queue-directory`.
     pub queue_directory: PathBuf,
+    /// `--postfix-config-directory`.
+    pub postfix_config_directory: PathBuf,
+    /// `--mail-log`.
+    pub mail_log: PathBuf,
     /// `--state-directory`.
     pub state_directory: PathBuf,
     /// `--credentials-directory`.
@@ -40,6 +47,33 @@ pub struct Options {
     pub arguments: Vec<OsString>,
     /// The program that starts the agent, with its arguments: `setpriv` for other rights, say. Nothing: the agent is started directly.
     pub starter: Vec<OsString>,
+}
+
+impl Options {
+    /// Beside this Postfix, with all of its files in a folder of the stage, and no logins.
+    ///
+    /// # Errors
+    /// When there is no room for its files, or no free port.
+    pub fn beside(postfix: &Postfix, stage: &Stage, config_map: &str, name: &str) -> Result<Self> {
+        let folder = stage.folder().join(name);
+        let (state_directory, credentials_directory) = (folder.join("state"), folder.join("credentials"));
+        for folder in [&folder, &state_directory, &credentials_directory] {
+            fs::create_dir(folder).with_context(|| folder.display().to_string())?;
+        }
+        Ok(Self {
+            kubeconfig: stage.kubeconfig().to_owned(),
+            config_map: format!("{}/{config_map}", stage.namespace()),
+            queue_directory: postfix.queue_directory(),
+            postfix_config_directory: postfix.configuration(),
+            mail_log: postfix.log_file().to_owned(),
+            state_directory,
+            credentials_directory,
+            listen: free_address()?,
+            log: folder.join("agent.log"),
+            arguments: vec!["--log".into(), "info,mail_failover_operator::agent=debug".into()],
+            starter: Vec::new(),
+        })
+    }
 }
 
 /// An agent that can be killed and started again. Killed when dropped.
@@ -81,6 +115,10 @@ impl Agent {
             .arg(&options.kubeconfig)
             .arg("--queue-directory")
             .arg(&options.queue_directory)
+            .arg("--postfix-config-directory")
+            .arg(&options.postfix_config_directory)
+            .arg("--mail-log")
+            .arg(&options.mail_log)
             .arg("--state-directory")
             .arg(&options.state_directory)
             .arg("--credentials-directory")

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::folder::FOLDER;
 use super::postfix_config::PostfixConfigArguments;
 use crate::telemetry::LogFormat;
 
@@ -82,7 +83,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "mail_log")]
     pub mail_log_socket: Option<PathBuf>,
 
-    /// Postfix's config_directory, for its commands, which are run when its own sockets and processes cannot be reached.
+    /// Postfix's config_directory: for its mail_owner, when the queue is new, and for postqueue, when its own socket cannot be reached.
     #[arg(long, value_name = "FOLDER", default_value = "/etc/postfix")]
     pub postfix_config_directory: PathBuf,
 
@@ -146,10 +147,6 @@ impl RunArguments {
         self.socket.clone().unwrap_or_else(|| self.folder().join("socketmap"))
     }
 }
-
-/// The agent's folder, relative to Postfix's queue directory. Postfix works there, chrooted or not, so it is the path by which either
-/// kind of process reaches what is in it.
-pub const FOLDER: &str = "mail-failover";
 
 /// Which agent is asked, and how its answer is printed.
 #[derive(Debug, Args)]

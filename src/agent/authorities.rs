@@ -6,14 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::arguments::FOLDER;
+use super::folder::{FOLDER, write};
 use super::routing::{Backend, Tls};
-use super::store::{replace, sha256};
+use super::store::sha256;
 
 /// The folder in [`FOLDER`].
 const SUBFOLDER: &str = "ca";
@@ -60,24 +58,10 @@ fn authority(backend: &Backend) -> Option<&Arc<str>> {
     }
 }
 
-fn write(file: &Path, pem: &str) -> io::Result<()> {
-    if fs::read(file).is_ok_and(|there| there == pem.as_bytes()) {
-        return Ok(());
-    }
-    let folder = file.parent().unwrap_or(Path::new("."));
-    for folder in folder.parent().into_iter().chain([folder]) {
-        match fs::create_dir(folder) {
-            // Whatever the umask is: Postfix's user must come through.
-            Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    replace(file, pem.as_bytes(), 0o644)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::agent::routing::{NextHop, Verification};
     use crate::agent::testing::Folder;

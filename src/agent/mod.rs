@@ -14,7 +14,9 @@
 //! | `postfix_config` | what Postfix has to be told, and what in its configuration defeats failover | but for reading it |
 //! | `core` | what it concludes from the operator's word and from real deliveries: leave, return, switch, report | yes |
 //! | `socketmap` | what Postfix asks, and the answers | but for the server |
-//! | `credentials`, `authorities` | logins from mounted Secrets; certificates as files for Postfix | no |
+//! | `mta` | Postfix, told to reload and to flush, and asked what it holds | no |
+//! | `shield` | keeps what a backend refuses for reasons of ours, where Postfix would return it | yes |
+//! | `credentials`, `authorities`, `folder` | logins from mounted Secrets; certificates and the shield as files for Postfix | no |
 //! | `source` | where documents come from: a `ConfigMap`, a file | no |
 //! | `store`, `keeper` | what survives a restart | no |
 //! | `status`, `http` | what it says about itself | but for the client |
@@ -34,6 +36,7 @@ pub mod credentials;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;
 mod driver;
+mod folder;
 mod http;
 mod keeper;
 pub mod log;
@@ -57,7 +60,8 @@ mod testing;
 use std::io;
 use std::process::ExitCode;
 
-pub use arguments::{AgentCommand, FOLDER, ObjectReference, RunArguments, StatusArguments, StatusFormat};
+pub use arguments::{AgentCommand, ObjectReference, RunArguments, StatusArguments, StatusFormat};
+pub use folder::{FOLDER, SHIELD};
 
 /// Does what the command line asks.
 ///

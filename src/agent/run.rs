@@ -1,6 +1,6 @@
 //! All wiring of `mail-failover agent run`, and the order in which it ends.
 //!
-//! The order of the end: first nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
+//! The order of the end: first Postfix is drained and ended, where the agent is its entry point; then nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
 //! then the socketmap goes, as late as it can, for without it Postfix refuses mail; HTTP goes last. Sources end with the process.
 
 use std::collections::BTreeMap;
@@ -23,14 +23,14 @@ use super::keeper::Keeper;
 use super::log::follow as log;
 use super::log::follow::{Reading, Sink};
 use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
-use super::mta::Postfix;
 use super::mta::switch::Executor;
+use super::mta::{self, Postfix};
 use super::reporter::{self, Reporter};
-use super::socketmap::{self, BindError, Fixed, LocalDomains, MailOwner, Responder, View};
+use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
 use super::source::{self, Source};
 use super::store::{Record, Store};
 use super::supervise::{self, Intake, LineReader, Signals};
-use super::{http, shield};
+use super::{folder, http, shield};
 use crate::app::{hostname, raise_limit_of_open_files};
 use crate::clock::Clock;
 use crate::kubernetes::{self, ConfigError, Purpose, describe};
@@ -152,21 +152,23 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
     let responder = responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry);
-    let server = socketmap::Server::bind(&listening(&arguments)).await?;
+    let server = socketmap::Server::bind(&listening(&arguments).await).await?;
+    if let Err(error) = folder::provide_shield(&arguments.queue_directory) {
+        tracing::warn!(
+            error,
+            "without this table Postfix bounces what a paused account refuses while the agent is down"
+        );
+    }
     let mut following = JoinSet::new();
     follow(&arguments, &findings, &mut following, &mut registry).await?;
     drop(findings);
-    let executor = Executor {
-        mta: Postfix {
-            config_directory: arguments.postfix_config_directory.clone(),
-            queue_directory: arguments.queue_directory.clone(),
-            metrics: mta_metrics.clone(),
-        },
-        done: arguments.state_directory.join("switched"),
-        orders: ordered,
-        reports: switch_reports,
-        metrics: mta_metrics,
+    let postfix = Postfix {
+        config_directory: arguments.postfix_config_directory.clone(),
+        queue_directory: arguments.queue_directory.clone(),
+        metrics: mta_metrics.clone(),
     };
+    let done = arguments.state_directory.join("switched");
+    let executor = Executor::new(postfix.clone(), done, ordered, switch_reports, mta_metrics);
     let mut executing = JoinSet::new();
     executing.spawn(executor.run());
     let mut reading = JoinSet::new();
@@ -195,11 +197,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
     let lines: LineReader = Arc::new(move |line: &[u8]| printed.take(line));
-    let settings = supervise::Settings {
-        queue_directory: arguments.queue_directory.clone(),
-        drain: arguments.drain(),
-        stop: arguments.stop_timeout,
-    };
+    let settings = supervise::Settings { postfix, drain: arguments.drain(), stop: arguments.stop_timeout };
     let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
     parts.run_until_told(supervising, &shutdown, &end).await
 }
@@ -296,11 +294,11 @@ fn responder(
     Responder::new(views, fixed, credentials, socketmap::Metrics::new(registry))
 }
 
-fn listening(arguments: &RunArguments) -> socketmap::Settings {
+async fn listening(arguments: &RunArguments) -> socketmap::Settings {
     socketmap::Settings {
         socket: arguments.socket(),
         mode: arguments.socket_mode,
-        owner: MailOwner::of(&arguments.queue_directory),
+        owner: mta::mail_owner(&arguments.queue_directory, &arguments.postfix_config_directory).await,
         address: arguments.socketmap_address,
     }
 }

@@ -46,7 +46,9 @@ fn is_about_us(quoted: &Quoted<'_>) -> bool {
         // MAIL is about us, unless it is about the sender's address (RFC 3463 §3.2), which is no better elsewhere.
         EvidenceClass::Permanent => match quoted.answered {
             Answered::Mail => !matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 1, _))),
-            Answered::Recipient | Answered::Data => quoted.text.to_ascii_lowercase().contains("relay"),
+            Answered::Recipient | Answered::Data => {
+                quoted.text.to_ascii_lowercase().contains("relay") || is_about_the_dialogue(quoted)
+            }
             Answered::Connection | Answered::Hello | Answered::StartTls | Answered::Auth => true,
         },
         EvidenceClass::Ok
@@ -65,6 +67,14 @@ fn is_about_us(quoted: &Quoted<'_>) -> bool {
         | EvidenceClass::Slow
         | EvidenceClass::Stale => false,
     }
+}
+
+/// Whether a command was not known or out of order (RFC 5321 §4.2.2, RFC 3463 §3.6): Postfix's commands are neither, so it is the server, or
+/// what sits before it, that has lost its place. Seen in the fault matrix: a line that is no reply to RCPT, after which the 503 to DATA is taken
+/// for it.
+fn is_about_the_dialogue(quoted: &Quoted<'_>) -> bool {
+    matches!(quoted.code, 500 | 502 | 503)
+        || matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 5, 1)))
 }
 
 /// Who said it: `host NAME[ADDRESS] said: …`, `… server NAME[ADDRESS] said: …`.

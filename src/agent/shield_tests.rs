@@ -53,6 +53,11 @@ const KEYS: &[(&str, bool, bool)] = &[
         false,
     ),
     (
+        "5.5.1 host a.example[192.0.2.1] said: 503 5.5.1 Say MAIL and RCPT first (in reply to RCPT TO command)",
+        true,
+        false,
+    ),
+    (
         "5.1.1 host a.example[192.0.2.1] said: 550 5.1.1 <u@example.net>: no such user (in reply to RCPT TO command)",
         false,
         false,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mail_failover_operator::agent::supervise::Master;
+use mail_failover_operator::agent::mta::Master;
 use rustix::process::Pid;
 
 /// Whether there can be a Postfix here; says why not.
@@ -58,6 +58,35 @@ impl Instance {
         instance
     }
 
+    /// The same in the background, with the lines that `agent postfix-config` prints and its log in a file.
+    pub fn beside_an_agent() -> Self {
+        let instance = Self::listening();
+        instance.set(&format!("maillog_file_prefixes = {}", instance.folder.display()));
+        let printed = Command::new(env!("CARGO_BIN_EXE_mail-failover"))
+            .args([
+                "agent",
+                "postfix-config",
+                "--format",
+                "commands",
+                "--without-sasl",
+                "--without-tls",
+                "--maillog-file",
+            ])
+            .arg(instance.mail_log())
+            .output()
+            .unwrap();
+        let commands = String::from_utf8(printed.stdout).unwrap();
+        let shell = Command::new("sh").args(["-ec", &commands]).env("MAIL_CONFIG", instance.etc()).output().unwrap();
+        assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
+        instance
+    }
+
+    /// Starts it, in the background.
+    pub fn start(&self) {
+        let start = Command::new("postfix").arg("-c").arg(self.etc()).arg("start").output().unwrap();
+        assert!(start.status.success(), "{}", String::from_utf8_lossy(&start.stderr));
+    }
+
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("mail-failover-agent-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -88,6 +117,16 @@ impl Instance {
         self.folder.join("queue")
     }
 
+    /// What is removed with it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file that it logs to, beside an agent.
+    pub fn mail_log(&self) -> PathBuf {
+        self.folder.join("mail.log")
+    }
+
     /// Where it takes mail.
     pub fn at(&self) -> SocketAddr {
         self.at
@@ -110,7 +149,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(master) = Master::find(&self.queue()) {
+        if let Ok(master) = Master::find(&self.queue()) {
             let _ = master.kill();
         }
         drop(fs::remove_dir_all(&self.folder));

@@ -4,6 +4,7 @@
 
 mod instance;
 mod peers;
+mod process;
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,10 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use instance::{Instance, possible};
-use mail_failover_operator::agent::supervise::{
-    self, Depth, Ended, Intake, LineReader, Master, Settings, Signals, Told,
-};
+use mail_failover_operator::agent::metrics::MtaMetrics;
+use mail_failover_operator::agent::mta::{Depth, Master, Postfix, depth_on_disk};
+use mail_failover_operator::agent::supervise::{self, Ended, Intake, LineReader, Settings, Signals, Told};
 use peers::{Sink, send, serve_socketmap};
+use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -65,7 +67,6 @@ fn postfix_takes_the_printed_commands_and_then_nothing_is_found() {
 struct Supervised {
     instance: Instance,
     sink: Sink,
-    settings: Settings,
     tell: mpsc::Sender<Told>,
     lines: mpsc::UnboundedReceiver<String>,
     ended: JoinHandle<std::io::Result<Ended>>,
@@ -78,18 +79,22 @@ impl Supervised {
         let instance = Instance::listening();
         let intake = Intake::default();
         serve_socketmap(&instance.queue().join("mail-failover/socketmap"), sink.port, intake.clone());
-        let settings =
-            Settings { queue_directory: instance.queue(), drain: Some(drain), stop: Duration::from_secs(10) };
+        let postfix = Postfix {
+            config_directory: instance.etc(),
+            queue_directory: instance.queue(),
+            metrics: MtaMetrics::new(&mut Registry::default()),
+        };
+        let settings = Settings { postfix, drain: Some(drain), stop: Duration::from_secs(10) };
         let (tell, mut signals) = Signals::channel();
         let (line, lines) = mpsc::unbounded_channel();
         let lines_reader: LineReader =
             Arc::new(move |text: &[u8]| drop(line.send(String::from_utf8_lossy(text).into_owned())));
         let command = ["postfix", "-c", instance.etc().to_str().unwrap(), "start-fg"].map(Into::into);
-        let ended = tokio::spawn({
-            let settings = settings.clone();
-            async move { supervise::run(&command, &settings, &intake, &lines_reader, &mut signals).await }
-        });
-        let supervised = Self { instance, sink, settings, tell, lines, ended };
+        let ended =
+            tokio::spawn(
+                async move { supervise::run(&command, &settings, &intake, &lines_reader, &mut signals).await },
+            );
+        let supervised = Self { instance, sink, tell, lines, ended };
         supervised.until("Postfix listens", || std::net::TcpStream::connect(supervised.instance.at()).is_ok()).await;
         supervised
     }
@@ -112,7 +117,7 @@ impl Supervised {
     }
 
     fn on_disk(&self) -> Depth {
-        supervise::depth_on_disk(&self.settings.queue_directory).unwrap()
+        depth_on_disk(&self.instance.queue()).unwrap()
     }
 }
 
@@ -121,7 +126,7 @@ async fn a_drain_to_a_slow_server_takes_no_mail_and_loses_none() {
     if !possible() {
         return;
     }
-    let mut supervised = Supervised::start(Duration::from_millis(400), Duration::from_secs(60)).await;
+    let mut supervised = Supervised::start(Duration::from_millis(400), Duration::from_mins(1)).await;
     let accepted = supervised.submit(100).await;
     assert_eq!(accepted.len(), 100);
     supervised.tell.send(Told::Stop).await.unwrap();
@@ -134,7 +139,7 @@ async fn a_drain_to_a_slow_server_takes_no_mail_and_loses_none() {
     assert_eq!(supervised.sink.received().into_iter().collect::<BTreeSet<_>>(), accepted);
     assert_eq!(supervised.sink.received().len(), 100, "none twice");
     assert_eq!(supervised.on_disk(), Depth::default());
-    assert_eq!(Master::find(&supervised.settings.queue_directory), None);
+    assert!(Master::find(&supervised.instance.queue()).is_err());
     let lines: Vec<String> = std::iter::from_fn(|| supervised.lines.try_recv().ok()).collect();
     assert_eq!(lines.iter().filter(|line| line.contains("status=sent")).count(), 100, "the log is handed on");
 }
@@ -144,7 +149,7 @@ async fn a_second_signal_leaves_the_queue_on_disk() {
     if !possible() {
         return;
     }
-    let mut supervised = Supervised::start(Duration::from_secs(60), Duration::from_secs(60)).await;
+    let mut supervised = Supervised::start(Duration::from_mins(1), Duration::from_mins(1)).await;
     let accepted = supervised.submit(5).await;
     let begun = Instant::now();
     supervised.tell.send(Told::Stop).await.unwrap();
@@ -181,7 +186,7 @@ async fn a_postfix_that_dies_ends_the_agent_with_its_code() {
         return;
     }
     let mut supervised = Supervised::start(Duration::ZERO, Duration::from_secs(5)).await;
-    Master::find(&supervised.settings.queue_directory).unwrap().kill().unwrap();
+    Master::find(&supervised.instance.queue()).unwrap().kill().unwrap();
     assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::ByItself(137));
 }
 
@@ -194,7 +199,7 @@ async fn a_master_that_outlives_the_script_that_started_it_is_ended() {
     let script = supervised.instance.parent_of_master();
     rustix::process::kill_process(script, rustix::process::Signal::KILL).unwrap();
     assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::ByItself(137));
-    assert_eq!(Master::find(&supervised.settings.queue_directory), None);
+    assert!(Master::find(&supervised.instance.queue()).is_err());
 }
 
 /// A container's first process, in a process namespace of its own: what loses its parent is reaped, and signals reach the agent.

@@ -5,27 +5,47 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use mail_failover_operator::agent::supervise::Intake;
 
-/// A server that takes its time to say that it has a message.
+/// How a server behaves.
+#[derive(Clone, Copy, Debug)]
+pub enum Behaviour {
+    /// Takes messages, so long after their end.
+    Takes(Duration),
+    /// Greets with a refusal.
+    TurnsAway,
+    /// Refuses each message, so long after its end, because the account may not send.
+    Paused(Duration),
+}
+
+/// A server for mail. It knows no recipient whose name begins with `unknown`.
 pub struct Sink {
     pub port: u16,
     received: Arc<Mutex<Vec<String>>>,
+    /// Messages that were sent whole, taken or not.
+    offered: Arc<AtomicUsize>,
 }
 
 impl Sink {
+    /// One that takes messages, so long after their end.
     pub fn start(delay: Duration) -> Self {
+        Self::that(Behaviour::Takes(delay))
+    }
+
+    pub fn that(behaves: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let sink = Self { port: listener.local_addr().unwrap().port(), received: Arc::default() };
-        let received = sink.received.clone();
+        let port = listener.local_addr().unwrap().port();
+        let sink = Self { port, received: Arc::default(), offered: Arc::default() };
+        let (received, offered) = (sink.received.clone(), sink.offered.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let received = received.clone();
-                thread::spawn(move || drop(converse(&stream, delay, &received)));
+                let (received, offered) = (received.clone(), offered.clone());
+                thread::spawn(move || drop(converse(&stream, behaves, &received, &offered)));
             }
         });
         sink
@@ -35,24 +55,47 @@ impl Sink {
     pub fn received(&self) -> Vec<String> {
         self.received.lock().unwrap().clone()
     }
+
+    /// How many messages were sent whole, taken or not.
+    pub fn offered(&self) -> usize {
+        self.offered.load(Ordering::Relaxed)
+    }
 }
 
-fn converse(mut stream: &TcpStream, delay: Duration, received: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn converse(
+    mut stream: &TcpStream,
+    behaves: Behaviour,
+    received: &Mutex<Vec<String>>,
+    offered: &AtomicUsize,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let mut recipient = String::new();
+    if let Behaviour::TurnsAway = behaves {
+        return stream.write_all(b"421 4.3.2 closed for today\r\n");
+    }
     stream.write_all(b"220 sink\r\n")?;
     while let Some(line) = lines.next().transpose()? {
         let reply: &[u8] = match line.get(..4) {
             Some("RCPT") => {
-                recipient = line.trim_start_matches("RCPT TO:<").trim_end_matches('>').to_owned();
-                b"250 ok\r\n"
+                line.trim_start_matches("RCPT TO:<").trim_end_matches('>').clone_into(&mut recipient);
+                if recipient.starts_with("unknown") { b"550 5.1.1 no such user\r\n" } else { b"250 ok\r\n" }
             }
             Some("DATA") => {
                 stream.write_all(b"354 go\r\n")?;
                 while lines.next().transpose()?.is_some_and(|line| line != ".") {}
-                thread::sleep(delay);
-                received.lock().unwrap().push(recipient.clone());
-                b"250 2.0.0 ok\r\n"
+                offered.fetch_add(1, Ordering::Relaxed);
+                match behaves {
+                    Behaviour::Paused(delay) => {
+                        thread::sleep(delay);
+                        b"554 Message rejected: Sending paused for this account.\r\n"
+                    }
+                    Behaviour::Takes(delay) => {
+                        thread::sleep(delay);
+                        received.lock().unwrap().push(recipient.clone());
+                        b"250 2.0.0 ok\r\n"
+                    }
+                    Behaviour::TurnsAway => b"421 4.3.2 closed for today\r\n",
+                }
             }
             Some("QUIT") => return stream.write_all(b"221 bye\r\n"),
             _ => b"250 ok\r\n",

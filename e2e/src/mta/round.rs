@@ -1,12 +1,12 @@
 //! One round: load, a break in the midst of it, and the account of every message.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::fault::{Cell, Point};
-use super::way::{Mta, Providers, SENDER};
+use super::way::{Mta, Providers, SENDER, STANDBY};
 use crate::mail::load::{Accepted, Account, Load, LoadOptions, Stored};
 use crate::mail::statistics::{Align, Table, human};
 
@@ -34,8 +34,8 @@ pub struct Outcome {
     pub cell: Cell,
     /// Where every message went.
     pub account: Account,
-    /// From the first attempt that met the fault (from the break, where nobody sees that attempt) to the first message by the standby
-    /// that Postfix had taken after it.
+    /// From the first attempt that met the fault (from the break, where it is one of sessions and not of messages) to the first message by
+    /// the standby that Postfix had taken after it.
     pub first_by_standby: Option<Duration>,
     /// From the same moment until the last message was delivered that Postfix had taken before mail went by the standby; `None` when one was
     /// not.
@@ -46,6 +46,8 @@ pub struct Outcome {
     pub unsure_by_log: usize,
     /// The same as the agent counts them; since its last start, when it was started again meanwhile.
     pub unsure_by_agent: Option<usize>,
+    /// What is queued still, by the queue's name.
+    pub queued_in: BTreeMap<String, usize>,
     /// Bounces that arrived.
     pub bounces: usize,
     /// How often Postfix did not take a message.
@@ -65,9 +67,9 @@ impl Outcome {
             complaints.push(format!("{} bounced; {} bounces arrived", account.bounced, self.bounces));
         }
         if account.queued > 0 {
-            complaints.push(format!("{} still queued at the end", account.queued));
+            complaints.push(format!("{} still queued at the end, {:?}", account.queued, self.queued_in));
         }
-        if self.first_by_standby.is_none() {
+        if !account.by_server.contains_key(STANDBY) {
             complaints.push("nothing went by the standby".to_owned());
         }
         if account.extra_copies > 0 && !self.cell.may_duplicate() {
@@ -146,27 +148,38 @@ pub async fn play_and(
 ) -> Result<Outcome> {
     let fault = plan.cell.fault().map_err(anyhow::Error::msg)?;
     let unsure_before = unsure_by_agent(mta).await?;
+    let received_before = providers.primary.received_count();
     let log_before = mta.postfix.log()?.may_be_sent_more_than_once();
 
     let mut options = LoadOptions::new(mta.postfix.address(), plan.messages, SENDER);
     (options.recipients, options.per_second) = (plan.recipients, Some(plan.per_second));
     let load = Load::start(options);
     load.wait_accepted(plan.break_after, plan.within).await.context("before the break")?;
+    providers
+        .primary
+        .wait_for_received(received_before + plan.break_after / 2, plan.within)
+        .await
+        .context("before the break")?;
     let broken = Instant::now();
     providers.primary.set_fault(fault).await?;
-    if is_before_a_message(plan.cell.point) {
-        // Or sessions that Postfix keeps for reuse would go on as if nothing had happened.
+    let only_new_sessions = is_before_a_message(plan.cell.point);
+    if only_new_sessions {
+        // Or those that Postfix keeps for reuse would go on as if nothing had happened. They meet the break before any new one does.
         providers.primary.retire_sessions();
     }
     meanwhile().await?;
     let sent = load.finish(plan.within).await.context("after the break")?;
     mta.postfix.drained(plan.within).await?;
 
-    let zero = providers.primary.first_struck().unwrap_or(broken);
+    let zero = providers.primary.first_struck().filter(|_| !only_new_sessions).unwrap_or(broken);
     let stored = Stored::by(&[&providers.primary, &providers.standby]);
     let log = mta.postfix.log()?;
-    let queued: BTreeSet<_> =
-        mta.postfix.queue()?.into_iter().flat_map(|message| message.recipients).map(|to| to.address).collect();
+    let queue = mta.postfix.queue()?;
+    let mut queued_in: BTreeMap<String, usize> = BTreeMap::new();
+    for message in &queue {
+        *queued_in.entry(message.queue_name.clone()).or_default() += 1;
+    }
+    let queued: BTreeSet<_> = queue.into_iter().flat_map(|message| message.recipients).map(|to| to.address).collect();
     let account = Account::of(&sent.accepted, &stored, &log.bounced(), &queued);
 
     // The first copy of each.
@@ -192,6 +205,7 @@ pub async fn play_and(
             .await?
             .zip(unsure_before)
             .map(|(after, before)| after.saturating_sub(before)),
+        queued_in,
         bounces: providers.bounces.received_count(),
         refusals: sent.refusals,
         account,

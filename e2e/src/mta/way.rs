@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ use crate::stage::Stage;
 const SERVER_NAME: &str = "relay.bench.test";
 /// Who may send through the providers, when they ask.
 const LOGIN: (&str, &str) = ("app", "correct horse");
+/// What the provider that stands by calls itself.
+pub const STANDBY: &str = "standby";
+/// The Secret with the login.
+pub const SECRET: &str = "relay-credentials";
 /// Probes look this often, and wait this long; so many in a row decide. HAProxy's checks are the same.
 pub const INTERVAL: (&str, Duration) = ("200ms", Duration::from_millis(200));
 /// See [`INTERVAL`].
@@ -84,7 +88,7 @@ impl Providers {
             anyhow::Ok(SmtpServer::start(options))
         };
         let primary = start("primary", demands)?.await?;
-        let standby = start("standby", demands)?.await?;
+        let standby = start(STANDBY, demands)?.await?;
         let bounces = start("bounces", Demands::default())?.await?;
         Ok(Self { primary, standby, bounces, demands, authority })
     }
@@ -135,7 +139,7 @@ impl Mta {
                 let options = with_demands(stage, options, providers, &[frontend])?;
                 return Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: Some(haproxy) });
             }
-            Way::Agent => return Self::with_agent(stage, providers, patience, suffix, |_| ()).await,
+            Way::Agent => return Self::with_agent(stage, providers, patience, suffix, |_| Ok(())).await,
         };
         Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: None })
     }
@@ -149,26 +153,23 @@ impl Mta {
         providers: &Providers,
         patience: Patience,
         suffix: &str,
-        adjust: impl FnOnce(&mut agent::Options),
+        adjust: impl FnOnce(&mut agent::Options) -> Result<()>,
     ) -> Result<Self> {
         stage.apply(&manifests(providers, suffix)).await?;
         let (mut options, bounces) = base(stage, providers, suffix);
         options.patience = patience;
         let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
-        let mut options = agent::Options {
-            kubeconfig: stage.kubeconfig().to_owned(),
-            config_map: format!("{}/{}", stage.namespace(), config_map(suffix)),
-            queue_directory: postfix.queue_directory(),
-            state_directory: fresh_folder(stage, &format!("state{suffix}"))?,
-            credentials_directory: credentials(stage, suffix)?,
-            listen: crate::stage::free_address()?,
-            log: stage.folder().join(format!("agent{suffix}.log")),
-            arguments: vec!["--log".into(), "info,mail_failover_operator::agent=debug".into()],
-            starter: Vec::new(),
-        };
-        adjust(&mut options);
+        let mut options = agent::Options::beside(&postfix, stage, &config_map(suffix), &format!("agent{suffix}"))?;
+        mount_secret(&options.credentials_directory)?;
+        adjust(&mut options)?;
         let agent = Agent::start(options)?;
         agent.wait_ready(PATIENCE).await?;
+        // It has Postfix reload when it starts, which is none of what is to be measured.
+        eventually(PATIENCE, "the switch of the agent's start to be done", async || {
+            let switch = agent.status().await?.last_switch;
+            Ok(switch.is_some_and(|switch| switch.state != "UnderWay").then_some(()))
+        })
+        .await?;
         Ok(Self { postfix, agent: Some(agent), _haproxy: None })
     }
 }
@@ -272,14 +273,13 @@ pub fn config_map(suffix: &str) -> String {
     format!("orders-agent{suffix}")
 }
 
-/// What a mounted Secret looks like.
-fn credentials(stage: &Stage, suffix: &str) -> Result<PathBuf> {
-    let folder = fresh_folder(stage, &format!("credentials{suffix}"))?;
-    let secret = folder.join("relay-credentials");
+/// As a Secret looks where it is mounted.
+fn mount_secret(credentials: &Path) -> Result<()> {
+    let secret = credentials.join(SECRET);
     fs::create_dir(&secret)?;
     fs::write(secret.join("username"), LOGIN.0)?;
     fs::write(secret.join("password"), LOGIN.1)?;
-    Ok(folder)
+    Ok(())
 }
 
 /// Two backends, a policy and the route `orders`, all with this suffix.
@@ -301,7 +301,7 @@ fn manifests(providers: &Providers, suffix: &str) -> String {
             });
         }
         if login {
-            smtp["auth"] = json!({ "secretRef": { "name": "relay-credentials" } });
+            smtp["auth"] = json!({ "secretRef": { "name": SECRET } });
         }
         let probe = json!({ "name": "smtp", "interval": INTERVAL.0, "timeout": TIMEOUT.0, "smtp": {} });
         let backend = json!({

@@ -8,10 +8,9 @@ mod configuration;
 mod maillog;
 mod queue;
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -123,6 +122,8 @@ impl Postfix {
         let daemons = daemons().context(HOW_TO_INSTALL)?;
         // A short path: sockets in the queue directory have names of at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("pf-").tempdir().context("no temporary folder")?;
+        // Postfix makes it for root only, and keeps the rights of one that is there; who has others reads it, too.
+        drop(OpenOptions::new().create(true).append(true).mode(0o644).open(&options.log)?);
         let postfix = Self { at: options.at, log: options.log.clone(), folder, daemons, master: Mutex::new(None) };
         postfix.prepare(&options)?;
         postfix.check()?;
@@ -227,16 +228,13 @@ impl Postfix {
         self.folder.path().join("data")
     }
 
-    /// Its log, as it is now; empty before it has anything to say.
+    /// Its log, as it is now.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn log(&self) -> Result<MailLog> {
-        match fs::read_to_string(&self.log) {
-            Ok(text) => Ok(MailLog::new(text)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(MailLog::default()),
-            Err(error) => Err(error).with_context(|| self.log.display().to_string()),
-        }
+        let text = fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())?;
+        Ok(MailLog::new(text))
     }
 
     /// Where its log is.
@@ -366,11 +364,23 @@ fn daemons() -> Option<PathBuf> {
     DAEMONS.into_iter().map(PathBuf::from).find(|folder| folder.join("master").is_file())
 }
 
-/// By `/etc/passwd`.
+/// The number of a group, by `/etc/group`.
+///
+/// # Errors
+/// When there is none of this name.
+pub fn group_id(name: &str) -> Result<u32> {
+    id("/etc/group", name)
+}
+
 fn user_id(name: &str) -> Result<u32> {
-    let users = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
-    let fields =
-        users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name));
+    id("/etc/passwd", name)
+}
+
+/// `name:password:id:…`, a line for each.
+fn id(file: &str, name: &str) -> Result<u32> {
+    let text = fs::read_to_string(file).with_context(|| file.to_owned())?;
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = lines.find(|fields| fields.first() == Some(&name));
     let id = fields.and_then(|fields| fields.get(2)?.parse().ok());
-    id.with_context(|| format!("/etc/passwd has no user {name}"))
+    id.with_context(|| format!("{file} has no {name}"))
 }

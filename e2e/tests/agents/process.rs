@@ -1,4 +1,4 @@
-//! The agent itself, with no right but the one that its example grants: to read one ConfigMap.
+//! The agent itself, with no right but the one that its example grants: to read one `ConfigMap`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -69,18 +69,13 @@ impl Beside {
         // The path of a socket is short; that of the trial's folder is not.
         let short = tempfile::tempdir()?;
         let socket = short.path().join("socketmap");
-        let arguments = [
-            "--mail-log".into(),
-            mail_log.clone().into(),
-            "--token-file".into(),
-            token_file.into(),
-            "--socket".into(),
-            socket.clone().into(),
-        ];
+        let arguments = ["--token-file".into(), token_file.into(), "--socket".into(), socket.clone().into()];
         let agent = Agent::start(agent::Options {
             kubeconfig,
             config_map: format!("{namespace}/{CONFIG_MAP}"),
+            postfix_config_directory: folder.join("postfix"),
             queue_directory: queue,
+            mail_log: mail_log.clone(),
             state_directory: folder.join("state"),
             credentials_directory: folder.join("credentials"),
             listen: stage.operator_options("agent")?.listen,
@@ -108,7 +103,7 @@ impl Beside {
         Ok(())
     }
 
-    /// Waits until it says this of its ConfigMap.
+    /// Waits until it says this of its `ConfigMap`.
     async fn wait_source(&self, what: &str, accept: impl Fn(&SourceStatus) -> bool) -> Result<()> {
         let source = async || self.agent.status().await?.sources.into_iter().next().context("a source");
         eventually_is(PATIENCE, what, source, |source| accept(source)).await?;
@@ -203,7 +198,7 @@ async fn follows(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-/// The rights of examples/postfix-agent/rbac.yaml end at the one ConfigMap.
+/// The rights of examples/postfix-agent/rbac.yaml end at the one `ConfigMap`.
 async fn may_read_nothing_else(stage: &Stage, client: &Client) -> Result<()> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), stage.namespace());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), stage.namespace());

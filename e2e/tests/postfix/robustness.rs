@@ -1,6 +1,7 @@
 //! What else may happen to the agent, to Postfix and to what they hang on: mail flows on the last good answer, and nothing is lost.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
 use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
 use mail_failover_e2e::mta::round::{Outcome, Plan, play, play_and};
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SENDER, Way, config_map};
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SECRET, SENDER, Way, config_map};
 use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::postfix::Patience;
+use mail_failover_e2e::postfix::{Patience, group_id};
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -35,6 +36,11 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "garbage, an older document and an empty one leave the last good answer in force, and are told",
             bad_documents,
+        )
+        .listens(),
+        trial(
+            "an agent that is root without any capability, with the groups postfix and postdrop, moves the queue",
+            without_capabilities,
         )
         .listens(),
         trial("a Secret that is removed leaves its last credentials in force, and is told", removed_secret).listens(),
@@ -157,8 +163,11 @@ async fn full_disk(stage: Arc<Stage>) -> Result<()> {
     let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
     operator.wait_ready(PATIENCE).await?;
     let folder = state.clone();
-    let mta =
-        Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| options.state_directory = folder).await?;
+    let mta = Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| {
+        options.state_directory = folder;
+        Ok(())
+    })
+    .await?;
     let system = System { stage, providers, operator, mta };
     // Until nothing more fits.
     let filler = state.join("filler");
@@ -174,6 +183,30 @@ async fn full_disk(stage: Arc<Stage>) -> Result<()> {
     let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
     no_complaints(&outcome)?;
     system.told("No space left on device").await
+}
+
+async fn without_capabilities(stage: Arc<Stage>) -> Result<()> {
+    let providers = Providers::start(&stage, Demands::default()).await?;
+    let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
+    operator.wait_ready(PATIENCE).await?;
+    let groups = [group_id("postfix")?, group_id("postdrop")?];
+    let mta = Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| {
+        let in_queue = options.queue_directory.join("mail-failover");
+        fs::create_dir(&in_queue)?;
+        // The socket gets the group of the folder that it is in.
+        chown(&in_queue, None, Some(groups[0]))?;
+        fs::set_permissions(&in_queue, fs::Permissions::from_mode(0o2750))?;
+        let numbers = groups.map(|group| group.to_string()).join(",");
+        let rights = ["setpriv", "--groups", &numbers, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"];
+        options.starter = rights.into_iter().map(Into::into).collect();
+        Ok(())
+    })
+    .await?;
+    let outcome = play(&mta, &providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    no_complaints(&outcome)?;
+    let switch = mta.agent.as_ref().context("there is an agent")?.status().await?.last_switch.context("a switch")?;
+    ensure!(switch.troubles.is_empty(), "{switch:?}");
+    Ok(())
 }
 
 /// 64 KiB in memory.
@@ -224,9 +257,9 @@ async fn bad_documents(stage: Arc<Stage>) -> Result<()> {
 async fn removed_secret(stage: Arc<Stage>) -> Result<()> {
     let system = System::start(stage, Demands { tls: true, login: true }).await?;
     system.send(10).await?;
-    let folder = system.stage.folder().join("credentials").join("relay-credentials");
+    let folder = system.stage.folder().join("agent").join("credentials").join(SECRET);
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    system.told("relay-credentials").await?;
+    system.told("LastGood").await?;
     let outcome = play(&system.mta, &system.providers, &plan(Point::Auth, Kind::AccountRefused)).await?;
     no_complaints(&outcome)
 }

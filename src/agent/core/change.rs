@@ -114,7 +114,7 @@ impl SwitchReport {
         }
     }
 
-    /// Notes what did not work. Whether that is news.
+    /// Notes what did not work, once; whether that is news.
     pub fn trouble(&mut self, step: &str, error: &dyn fmt::Display) -> bool {
         let trouble = format!("{step}: {error}");
         let is_news = self.troubles.len() < MAX_TROUBLES && !self.troubles.contains(&trouble);

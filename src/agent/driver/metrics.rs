@@ -1,9 +1,12 @@
 //! How the agent fares, but for what Postfix asks and is told.
 
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::agent::core::{SwitchOrder, View};
@@ -56,6 +59,7 @@ pub struct Metrics {
     left: Family<OfBackend, Gauge>,
     moves_left: Gauge,
     switches: Family<OfCause, Counter>,
+    first_delivery: Histogram,
     saves: Family<Saved, Counter>,
     damaged: Family<OfRecord, Counter>,
 }
@@ -73,6 +77,8 @@ impl Metrics {
             left: Family::default(),
             moves_left: Gauge::default(),
             switches: Family::default(),
+            // 10 ms to 82 s.
+            first_delivery: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
             saves: Family::default(),
             damaged: Family::default(),
         };
@@ -118,6 +124,11 @@ impl Metrics {
             metrics.switches.clone(),
         );
         registry.register(
+            "mail_failover_agent_first_delivery_seconds",
+            "From a switch until the first message was out on a way that was new",
+            metrics.first_delivery.clone(),
+        );
+        registry.register(
             "mail_failover_agent_state_saves",
             "Attempts to save what is kept for the next start",
             metrics.saves.clone(),
@@ -153,6 +164,10 @@ impl Metrics {
 
     pub(in crate::agent) fn ordered(&self, order: &SwitchOrder) {
         self.switches.get_or_create(&OfCause { cause: order.cause.as_str() }).inc();
+    }
+
+    pub(in crate::agent) fn first_delivery(&self, after: Duration) {
+        self.first_delivery.observe(after.as_secs_f64());
     }
 
     pub(in crate::agent) fn saved(&self, record: Record, saved: bool) {

@@ -212,6 +212,9 @@ impl Driver {
         }
         if self.core.first_delivery() != self.first_delivery {
             self.first_delivery = self.core.first_delivery();
+            if let Some(after) = self.first_delivery {
+                self.mouths.metrics.first_delivery(after);
+            }
             self.report();
         }
     }

@@ -3,22 +3,32 @@
 //! | module | is |
 //! |---|---|
 //! | `switch` | carries out what the core orders, in the order that was measured: reload, then flush, then flush what lingered |
+//! | `account` | the user that its processes run as |
+//! | `master` | its master process, and signals for it |
+//! | `queue` | what waits |
 //!
-//! By its own interfaces where they can be reached (a signal, a socket in the queue directory: no process is started), by its commands
-//! otherwise. Architecture invariants: it never writes into the queue, never removes or renames a message, and every call has a deadline.
+//! By its own interfaces (a signal, sockets in the queue directory: no process is started); a flush by its command where the socket cannot
+//! be reached. There is no such second way to reload: `postfix reload` is for root, who may send the signal as well, and it believes the
+//! pid file, which names another process where Postfix has process numbers of its own. Architecture invariants: it never writes into
+//! the queue, never removes or renames a message, and every call has a deadline.
 
+mod account;
+mod master;
+mod queue;
 pub mod switch;
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
+
+pub use account::{Account, mail_owner};
+pub use master::Master;
+pub use queue::{Depth, depth, depth_on_disk};
 
 use super::metrics::MtaMetrics;
 
@@ -26,14 +36,13 @@ use super::metrics::MtaMetrics;
 const SOCKET_DEADLINE: Duration = Duration::from_secs(2);
 /// For a command of Postfix's.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
-/// For counting the queue.
+/// A switch does not wait longer for the number of messages.
 const COUNT_DEADLINE: Duration = Duration::from_secs(2);
-/// Messages beyond this are not counted: a listing of more would take longer than anybody looks at it.
-const MAX_COUNT: u64 = 1_000_000;
-/// Flush dead destinations, forget when each message was to be tried next, scan the deferred queue: what `postqueue -f` says.
-const FLUSH: &[u8] = b"FAD";
-/// Where messages wait; those in `hold` do not.
-const QUEUES: [&str; 4] = ["maildrop", "incoming", "active", "deferred"];
+/// Forget dead destinations (F) and when each message was to be tried next (A), scan what was deferred (D) and what is incoming (I).
+///
+/// `postqueue -f` says `FAD`. But a message that was being delivered during a reload is put back among the incoming ones, to be looked at in
+/// 60 s, and those are scanned when new mail comes, or after `queue_run_delay` (`qmgr_active.c`): without `I` it stays there.
+const FLUSH: &[u8] = b"FADI";
 
 /// A Postfix on this machine, or in this pod.
 #[derive(Clone, Debug)]
@@ -58,9 +67,15 @@ pub enum Means {
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum MtaError {
-    /// There is no master process to tell.
-    #[error("Postfix is not running: {0}")]
+    /// Nobody is there to be told.
+    #[error("Postfix does not run ({0})")]
     NotRunning(String),
+    /// It runs, as far as can be seen, and may not be sent signals.
+    #[error(
+        "Postfix may not be told by SIGHUP ({0}): run the agent as the user root, no capability is needed, or with CAP_KILL, and in a pod \
+         with shareProcessNamespace: true"
+    )]
+    NotPermitted(String),
     /// A command of Postfix's failed.
     #[error("`{command}` failed: {reason}")]
     Command {
@@ -75,17 +90,16 @@ impl Postfix {
     /// Has Postfix read its configuration again. Deliveries under way are finished; its memory of dead destinations is cleared.
     ///
     /// # Errors
-    /// When neither the signal nor `postfix reload` worked.
+    /// [`MtaError::NotRunning`] or [`MtaError::NotPermitted`].
     pub async fn reload(&self) -> Result<Means, MtaError> {
-        let signalled = self.master().and_then(|master| {
-            kill_process(master, Signal::HUP).map_err(|error| MtaError::NotRunning(format!("master: {error}")))
-        });
-        let result = match signalled {
-            Ok(()) => Ok(Means::Directly),
-            // The command would say the same, in Postfix's log.
-            Err(reason) if !self.pid_file().exists() => Err(reason),
-            // Who sees no process of Postfix's, because it has a namespace of its own, cannot start its command there either.
-            Err(reason) => self.command("postfix", &["reload"]).await.map_err(|_| reason),
+        let result = match self.master() {
+            Ok(master) if !master.is_ready() => Err(MtaError::NotRunning("it is just starting".to_owned())),
+            Ok(master) => match master.reload() {
+                Ok(()) => Ok(Means::Directly),
+                Err(error) => Err(MtaError::NotPermitted(format!("master: {error}"))),
+            },
+            Err(reason) if self.is_running().await => Err(MtaError::NotPermitted(reason)),
+            Err(reason) => Err(MtaError::NotRunning(reason)),
         };
         self.count("reload", result)
     }
@@ -93,69 +107,62 @@ impl Postfix {
     /// Has Postfix try every message again, now.
     ///
     /// # Errors
-    /// When neither the queue manager's socket nor `postqueue -f` worked.
+    /// When neither the queue manager's socket, for which the group `postdrop` is enough, nor `postqueue -f` worked.
     pub async fn flush(&self) -> Result<Means, MtaError> {
-        let socket = self.queue_directory.join("public/qmgr");
         let told = timeout(SOCKET_DEADLINE, async {
-            let mut stream = UnixStream::connect(&socket).await?;
+            let mut stream = UnixStream::connect(self.queue_manager()).await?;
             stream.write_all(FLUSH).await?;
             stream.shutdown().await
         });
         let result = match told.await {
             Ok(Ok(())) => Ok(Means::Directly),
+            Ok(Err(error)) if is_absence(&error) => {
+                Err(MtaError::NotRunning(format!("{}: {error}", self.queue_manager().display())))
+            }
             Ok(Err(_)) | Err(_) => self.command("postqueue", &["-f"]).await,
         };
         self.count("flush", result)
     }
 
-    /// How many messages Postfix holds; `None` when they could not all be counted in time.
+    /// How many messages wait to be sent; `None` when they could not all be counted in time.
     pub async fn queued(&self) -> Option<u64> {
-        let directory = self.queue_directory.clone();
-        let counted = tokio::task::spawn_blocking(move || count_files(&directory)).await.ok()?;
-        let count = match counted {
-            Ok(count) => Some(count),
-            // The queue belongs to Postfix's user; a neighbour may ask the listing service.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                timeout(COUNT_DEADLINE, count_listed(self.queue_directory.join("public/showq")))
-                    .await
-                    .ok()
-                    .and_then(Result::ok)
-            }
-            Err(_) => None,
-        };
-        match count {
-            Some(count) => _ = self.metrics.queued.set(i64::try_from(count).unwrap_or(i64::MAX)),
-            None => _ = self.metrics.incomplete_counts.inc(),
-        }
-        count
+        let counted = timeout(COUNT_DEADLINE, self.depth()).await;
+        counted.ok()?.ok().map(|depth| depth.waiting)
     }
 
-    /// The master process: the one that its pid file names, if that is a Postfix master indeed.
+    /// What is in the queue.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn master(&self) -> Result<Pid, MtaError> {
-        let file = self.pid_file();
-        let not_running = |reason: String| MtaError::NotRunning(format!("{}: {reason}", file.display()));
-        let text = fs::read_to_string(&file).map_err(|error| {
-            let is_missing = error.kind() == io::ErrorKind::NotFound;
-            not_running(if is_missing { "there is no such file".to_owned() } else { error.to_string() })
-        })?;
-        let number: i32 =
-            text.trim().parse().map_err(|_| not_running(format!("{:?} is no process id", text.trim())))?;
-        // Not 1, and not the process groups that 0 and less mean to kill(2).
-        let pid = (number > 1).then(|| Pid::from_raw(number)).flatten();
-        let pid = pid.ok_or_else(|| not_running(format!("{number} is no process id")))?;
-        // A pid file outlives its process, and the number may be another's by now.
-        let name = fs::read_to_string(format!("/proc/{number}/comm")).unwrap_or_default();
-        if name.trim_end() != "master" {
-            return Err(not_running(format!("process {number} is no Postfix master")));
+    /// As [`depth`].
+    pub async fn depth(&self) -> io::Result<Depth> {
+        let depth = depth(&self.queue_directory).await;
+        match &depth {
+            Ok(depth) => _ = self.metrics.queued.set(i64::try_from(depth.waiting).unwrap_or(i64::MAX)),
+            Err(_) => _ = self.metrics.incomplete_counts.inc(),
         }
-        Ok(pid)
+        depth
     }
 
-    fn pid_file(&self) -> PathBuf {
-        self.queue_directory.join("pid/master.pid")
+    /// Whether there is a Postfix to be told anything, as far as this process can see.
+    pub async fn is_running(&self) -> bool {
+        if self.master().is_ok() {
+            return true;
+        }
+        // Master listens there for the queue manager, and asks for no right to see processes.
+        let connected = timeout(SOCKET_DEADLINE, UnixStream::connect(self.queue_manager())).await;
+        !matches!(connected, Ok(Err(error)) if is_absence(&error))
+    }
+
+    /// Its master process.
+    ///
+    /// # Errors
+    /// As [`Master::find`].
+    pub fn master(&self) -> Result<Master, String> {
+        Master::find(&self.queue_directory)
+    }
+
+    fn queue_manager(&self) -> PathBuf {
+        self.queue_directory.join("public/qmgr")
     }
 
     async fn command(&self, program: &str, arguments: &[&str]) -> Result<Means, MtaError> {
@@ -193,51 +200,7 @@ impl Postfix {
     }
 }
 
-/// Names are read, no message is opened: 50,000 take some 30 ms.
-fn count_files(queue_directory: &std::path::Path) -> io::Result<u64> {
-    let deadline = Instant::now() + COUNT_DEADLINE;
-    let mut count = 0;
-    let mut folders: Vec<PathBuf> = QUEUES.iter().map(|queue| queue_directory.join(queue)).collect();
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(entry.path());
-            } else {
-                count += 1;
-            }
-        }
-        if count > MAX_COUNT || Instant::now() > deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-    Ok(count)
-}
-
-/// Postfix's listing: attributes as `name NUL value NUL`, one `queue_name` for each message (showq(8)).
-async fn count_listed(socket: PathBuf) -> io::Result<u64> {
-    const MARK: &[u8] = b"queue_name\0";
-    let mut stream = UnixStream::connect(socket).await?;
-    let mut chunk = vec![0; 64 * 1024];
-    let mut kept = 0;
-    let mut count = 0;
-    loop {
-        let read = stream.read(&mut chunk[kept..]).await?;
-        if read == 0 {
-            return Ok(count);
-        }
-        let bytes = kept + read;
-        count += chunk[..bytes].windows(MARK.len()).filter(|window| *window == MARK).count() as u64;
-        if count > MAX_COUNT {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // A mark may lie across two reads; one that was counted must not be kept whole.
-        kept = bytes.min(MARK.len() - 1);
-        chunk.copy_within(bytes - kept..bytes, 0);
-    }
+/// Nobody listens at a socket, or there is none.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

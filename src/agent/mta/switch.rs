@@ -3,7 +3,10 @@
 //! The order was measured: a flush without a reload tries the last resolved message on the old way again (a cache of 30 s in the queue
 //! manager), and a reload alone leaves what was deferred where it is. Messages that were being delivered during the first flush are
 //! skipped by it; they come back into the queue when their attempt ends, which behind a host that hangs is minutes later. So the queue is
-//! flushed again, ever more rarely, as long as it holds anything.
+//! looked at again, ever more rarely, and flushed whenever it holds anything.
+//!
+//! A Postfix that does not run, or not yet, is waited for. One that may not be sent signals is only flushed: what it had asked just before
+//! goes the old way for the 30 s of that cache, and so a switch there is done with the flush after that.
 //!
 //! What was done last is kept on disk, so that an agent that was killed between any two steps does them again when it starts.
 
@@ -19,13 +22,16 @@ use tokio::time::{Instant, sleep_until};
 use super::{MtaError, Postfix};
 use crate::agent::core::{Cause, SwitchOrder, SwitchReport};
 use crate::agent::metrics::MtaMetrics;
+use crate::kubernetes::Backoff;
 
 /// No more than so many switches …
 const BURST: u32 = 3;
 /// … in this time: each makes Postfix start its processes anew.
 const WINDOW: Duration = Duration::from_secs(15);
-/// Between tries to reach a Postfix that does not run, or not yet.
-const RETRY: Duration = Duration::from_secs(1);
+/// Between looks for a Postfix that does not run, or not yet.
+const ABSENCE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// What Postfix asked last before the switch it has forgotten after so long, without a reload (30 s in `resolve_clnt.c`, in whole seconds).
+const FORGOTTEN: Duration = Duration::from_secs(31);
 /// When the queue is flushed, after the reload. The second one is for a queue manager that was told just before it ended for the reload;
 /// later ones are for messages whose attempt hung: as long as Postfix's longest usual timeout (`smtp_helo_timeout`, 300 s).
 const FLUSHES: [Duration; 10] = [
@@ -34,13 +40,13 @@ const FLUSHES: [Duration; 10] = [
     Duration::from_secs(1),
     Duration::from_secs(3),
     Duration::from_secs(10),
-    Duration::from_secs(30),
+    FORGOTTEN,
     Duration::from_mins(1),
     Duration::from_mins(2),
     Duration::from_secs(210),
     Duration::from_secs(310),
 ];
-/// With so many of them a switch is done: whoever kills the agent now has lost no message to the old way.
+/// With so many of them after a reload a switch is done: whoever kills the agent now has lost no message to the old way.
 const ENOUGH: usize = 2;
 
 /// What is done to an MTA.
@@ -67,22 +73,58 @@ impl Mta for Postfix {
     }
 }
 
+/// Something that does not work, said once however often it is tried.
+#[derive(Debug, Default)]
+struct Trouble(Option<&'static str>);
+
+impl Trouble {
+    fn tell(&mut self, error: &MtaError, consequence: &'static str) {
+        if self.0.replace(consequence) != Some(consequence) {
+            tracing::warn!(%error, "{consequence}");
+        }
+    }
+
+    fn over(&mut self, news: &str) {
+        if self.0.take().is_some() {
+            tracing::info!("{news}");
+        }
+    }
+}
+
 /// Carries out orders until their sender is gone.
 #[derive(Debug)]
 pub struct Executor<M> {
-    /// The MTA.
-    pub mta: M,
-    /// The file that holds the mark of the last switch that was done.
-    pub done: PathBuf,
-    /// The latest order; who orders never waits, and what was overtaken is never carried out.
-    pub orders: watch::Receiver<Option<SwitchOrder>>,
-    /// A report when the switch is done, and again for each later flush, until the queue is empty.
-    pub reports: mpsc::Sender<SwitchReport>,
-    /// What is counted.
-    pub metrics: MtaMetrics,
+    mta: M,
+    done: PathBuf,
+    orders: watch::Receiver<Option<SwitchOrder>>,
+    reports: mpsc::Sender<SwitchReport>,
+    metrics: MtaMetrics,
+    reload_trouble: Trouble,
+    flush_trouble: Trouble,
 }
 
 impl<M: Mta> Executor<M> {
+    /// An executor of the latest of these orders: who orders never waits, and what was overtaken is never carried out. It reports when a
+    /// switch is done, and again for each later flush, until the queue is empty. `done` is the file for the mark of the last switch that
+    /// was done.
+    pub fn new(
+        mta: M,
+        done: PathBuf,
+        orders: watch::Receiver<Option<SwitchOrder>>,
+        reports: mpsc::Sender<SwitchReport>,
+        metrics: MtaMetrics,
+    ) -> Self {
+        Self {
+            mta,
+            done,
+            orders,
+            reports,
+            metrics,
+            reload_trouble: Trouble::default(),
+            flush_trouble: Trouble::default(),
+        }
+    }
+
     /// Runs.
     pub async fn run(mut self) {
         let mut began: VecDeque<Instant> = VecDeque::new();
@@ -111,34 +153,32 @@ impl<M: Mta> Executor<M> {
     async fn carry_out(&mut self, order: &SwitchOrder, arrived: Instant) {
         let mut report = SwitchReport::begun(order.number);
         report.queued_before = self.mta.queued().await;
-        while let Err(error) = self.mta.reload().await {
-            // Once for as long as Postfix is down: it is tried each second.
-            if report.trouble("reload", &error) {
-                tracing::warn!(%error, "Postfix cannot be reloaded; it is tried again each second");
-            }
-            self.report(report.clone()).await;
-            if self.overtaken(order, Instant::now() + RETRY).await {
-                return;
-            }
-        }
-        let reloaded = Instant::now();
-        let mut flushed = 0;
+        let Some(reloaded) = self.reloaded(order, &mut report).await else { return };
+        let told = Instant::now();
+        let (mut flushed, mut remembered) = (0, false);
         for after in FLUSHES {
-            if self.overtaken(order, reloaded + after).await {
+            if self.overtaken(order, told + after).await {
                 return;
             }
-            if flushed >= ENOUGH {
+            if remembered {
                 report.queued_after = self.mta.queued().await;
                 self.report(report.clone()).await;
+                // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet to come back.
                 if report.queued_after == Some(0) {
-                    return;
+                    continue;
                 }
             }
             match self.mta.flush().await {
-                Ok(()) => flushed += 1,
+                Ok(()) => {
+                    self.flush_trouble.over("Postfix's queue is flushed again");
+                    flushed += 1;
+                }
                 Err(error) => {
                     report.trouble("flush", &error);
-                    tracing::warn!(%error, "Postfix's queue cannot be flushed; it is tried again");
+                    self.flush_trouble.tell(
+                        &error,
+                        "Postfix's queue cannot be flushed; it is tried again, and else mail waits as long as it did",
+                    );
                     continue;
                 }
             }
@@ -147,15 +187,44 @@ impl<M: Mta> Executor<M> {
                 self.metrics.switched(order.cause.as_str(), report.took.as_secs_f64());
                 self.report(report.clone()).await;
             }
-            if flushed == ENOUGH
-                && let Err(error) = self.remember(&order.mark)
-            {
-                report.trouble(&self.done.display().to_string(), &error);
-                tracing::warn!(path = %self.done.display(), %error, "that a switch is done cannot be kept; it is done again at the next start");
+            let is_done = flushed >= ENOUGH && (reloaded || after >= FORGOTTEN);
+            if is_done && !remembered {
+                remembered = true;
+                if let Err(error) = self.remember(&order.mark) {
+                    report.trouble(&self.done.display().to_string(), &error);
+                    tracing::warn!(path = %self.done.display(), %error, "that a switch is done cannot be kept; it is done again at the next start");
+                }
             }
         }
         report.queued_after = self.mta.queued().await;
         self.report(report).await;
+    }
+
+    /// Reloads, as soon as Postfix runs. Whether it was; nothing when a later order has come meanwhile.
+    async fn reloaded(&mut self, order: &SwitchOrder, report: &mut SwitchReport) -> Option<bool> {
+        let mut absence = ABSENCE;
+        loop {
+            let error = match self.mta.reload().await {
+                Ok(()) => {
+                    self.reload_trouble.over("Postfix runs and is reloaded");
+                    return Some(true);
+                }
+                Err(error) => error,
+            };
+            let is_news = report.trouble("reload", &error);
+            if !matches!(error, MtaError::NotRunning(_)) {
+                self.reload_trouble
+                    .tell(&error, "Postfix is not reloaded: what it asked last goes the old way for up to 30 s");
+                return Some(false);
+            }
+            self.reload_trouble.tell(&error, "mail goes another way as soon as Postfix runs");
+            if is_news {
+                self.report(report.clone()).await;
+            }
+            if self.overtaken(order, Instant::now() + absence.after_failure()).await {
+                return None;
+            }
+        }
     }
 
     /// Waits until then, or until a later order comes.

@@ -20,7 +20,7 @@ pub use arguments::{By, FindingsFormat, LinesFormat, PostfixConfigArguments, Tim
 pub use configuration::{Configuration, Service};
 pub use finding::{Finding, render as render_findings};
 pub use rules::{RULES, Subject, check};
-pub use source::SourceError;
+pub use source::{SourceError, from_postconf};
 pub use wanted::{Endpoint, IMPLICIT_TLS_SERVICE, Setup, render as render_lines};
 
 /// Nothing that counts.

@@ -30,9 +30,10 @@ fn codes(flags: &str, changes: &str) -> Vec<&'static str> {
     let at = lines.find(IMPLICIT_TLS_SERVICE).unwrap_or(lines.len());
     let (master_cf, main_cf): (Vec<&str>, Vec<&str>) = changes.lines().partition(|line| line.starts_with(' '));
     let main_cf = format!("{OTHER_LINES}{}{}\n", &lines[..at], main_cf.join("\n"));
-    let master_cf: String = master_cf.iter().map(|line| format!("{}\n", &line[1..])).collect();
+    let master_cf: Vec<&str> = master_cf.iter().map(|line| &line[1..]).collect();
+    let master_cf = master_cf.join("\n");
     let configuration = Configuration::parse(&main_cf)
-        .with_services(&format!("{master_cf}{OTHER_SERVICES}{}", &lines[at..]))
+        .with_services(&format!("{master_cf}\n{OTHER_SERVICES}{}", &lines[at..]))
         .with_table_types(if changes.contains("no socketmap") { "hash" } else { "hash socketmap" });
     let local_domains = ["example.com".to_owned(), ".sub.example".to_owned()];
     let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &local_domains });
@@ -58,7 +59,7 @@ fn nothing_is_said_against_our_own_lines() {
 }
 
 const TRANSPORT: &str = "socketmap:unix:mail-failover/socketmap:transport";
-const CASES: [(&str, &str, &[&str]); 57] = [
+const CASES: [(&str, &str, &[&str]); 60] = [
     ("", "transport_maps =", &["RoutingNotAsked"]),
     ("", "transport_maps = hash:/etc/postfix/transport", &["RoutingNotAsked"]),
     ("--by sender", "sender_dependent_default_transport_maps =", &["RoutingNotAsked"]),
@@ -96,6 +97,13 @@ const CASES: [(&str, &str, &[&str]); 57] = [
     ("", " smtp unix - - n - - smtp -o smtp_helo_timeout=20s -o syslog_name=x", &[]),
     ("", " smtp unix - - n - - smtp -o { smtp_fallback_relay = [b.example] }", &["OverriddenByService"]),
     ("", "smtp_delivery_status_filter =", &["ShieldMissing"]),
+    ("", "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status", &["ShieldMissing"]),
+    ("", "smtp_delivery_status_filter = regexp:mail-failover/shield.regexp", &["ShieldMissing"]),
+    (
+        "",
+        "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status, regexp:mail-failover/shield.regexp",
+        &["ShieldMissing"],
+    ),
     (
         "",
         "smtp_delivery_status_filter =\ndefault_delivery_status_filter = pcre:/etc/postfix/status",

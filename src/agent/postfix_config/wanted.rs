@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::arguments::{By, LinesFormat, PostfixConfigArguments, Timeouts};
+use crate::agent::SHIELD;
 
 /// The service of master.cf through which mail goes to backends that speak TLS from the first byte.
 pub const IMPLICIT_TLS_SERVICE: &str = "mail-failover-smtps";
@@ -71,6 +72,12 @@ impl Setup {
             Endpoint::Socket(path) => format!("socketmap:unix:{}:{name}", path.display()),
             Endpoint::Address(address) => format!("socketmap:inet:{address}:{name}"),
         }
+    }
+
+    /// The tables that Postfix asks about the status of a delivery. The one that needs no agent is first, because Postfix asks none after
+    /// one that fails.
+    pub fn shield(&self) -> [String; 2] {
+        [format!("regexp:{SHIELD}"), self.map("delivery-status")]
     }
 
     /// The restriction by which the agent stops new mail.
@@ -168,8 +175,8 @@ fn losing_nothing(setup: &Setup) -> Section {
     let parameters = vec![
         parameter(
             "smtp_delivery_status_filter",
-            setup.map("delivery-status"),
-            "A 5xx that is about our account (paused, out of quota) and not about the recipient keeps the message queued for a standby instead of bouncing it.",
+            setup.shield().join(", "),
+            "A 5xx that is about our account (paused, out of quota) and not about the recipient keeps the message queued for a standby instead of bouncing it. The agent writes the first table when it starts; it holds while the agent is down. The second is the agent, which knows the backends.",
         ),
         parameter(
             "smtpd_end_of_data_restrictions",

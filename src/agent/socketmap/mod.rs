@@ -7,7 +7,6 @@
 //! | `local` | domains whose mail is none of ours | yes |
 //! | `maps` | questions and answers | yes |
 //! | `responder` | the answers of one moment, and logins | no |
-//! | `owner` | whom the socket is given to | no |
 //! | `server` | sockets, bounds and deadlines | no |
 //!
 //! Architecture invariants: an answer comes from memory (a login is looked up on disk for a bounded time, then taken from memory);
@@ -17,7 +16,6 @@ mod local;
 mod maps;
 mod metrics;
 pub mod netstring;
-mod owner;
 mod reply;
 mod responder;
 mod server;
@@ -25,7 +23,6 @@ mod server;
 pub use local::LocalDomains;
 pub use maps::{Answer, Fixed, IMPLICIT_TLS_TRANSPORT, Map, Shield, View, answer};
 pub use metrics::Metrics;
-pub use owner::MailOwner;
 pub use reply::Reply;
 pub use responder::Responder;
 pub use server::{BindError, Server, Settings};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::netstring::Decoder;
-use super::owner::MailOwner;
 use super::responder::Responder;
+use crate::agent::mta::Account;
 
 /// Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
 const CONNECTIONS: usize = 2_048;
@@ -46,8 +46,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Its permissions.
     pub mode: u32,
-    /// Whom it is given to; nobody else, when `None`.
-    pub owner: Option<MailOwner>,
+    /// Whom it is given to, as far as this process may; it stays ours when `None`.
+    pub owner: Option<Account>,
     /// A loopback address.
     pub address: Option<SocketAddr>,
 }
@@ -189,11 +189,29 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
     let listener = UnixListener::bind(&new)?;
     fs::set_permissions(&new, fs::Permissions::from_mode(*mode))?;
     if let Some(owner) = owner {
-        owner.give(&new)?;
+        hand_over(&new, *owner, *mode)?;
     }
     let inode = fs::symlink_metadata(&new)?.ino();
     fs::rename(&new, socket)?;
     Ok((listener, inode))
+}
+
+/// Gives a socket to Postfix's user, or without the right to do that to its group, of which this process may be.
+fn hand_over(socket: &Path, Account { uid, gid }: Account, mode: u32) -> io::Result<()> {
+    match chown(socket, Some(uid), gid) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => drop(chown(socket, None, gid)),
+        given => given?,
+    }
+    let given = fs::symlink_metadata(socket)?;
+    let by_group = gid == Some(given.gid()) && mode & 0o060 == 0o060;
+    if given.uid() != uid && !by_group && mode & 0o006 != 0o006 {
+        tracing::warn!(
+            "Postfix's processes (uid {uid}) cannot use the socket, which belongs to uid {} and gid {}: run the agent in Postfix's group, or with --socket-mode 0666 in a folder that only Postfix reaches",
+            given.uid(),
+            given.gid()
+        );
+    }
+    Ok(())
 }
 
 struct Connections {

@@ -139,7 +139,7 @@ mod tests {
     fn lines_are_put_together_from_what_comes() {
         let (reader, kept) = keeping();
         let mut splitter = Splitter::default();
-        for bytes in [&b"one\ntw"[..], b"o\n\nthree\n", &[b'x'; MAX_LINE + 9], b"yz\nnext \xff\n", b"unfinished"] {
+        for bytes in [&b"one\ntw"[..], b"o\n\nthree\n", &vec![b'x'; MAX_LINE + 9], b"yz\nnext \xff\n", b"unfinished"] {
             splitter.split(bytes, &*reader);
         }
         let kept = kept.lock().unwrap();

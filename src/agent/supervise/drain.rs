@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::queue::Depth;
+use crate::agent::mta::Depth;
 use crate::model::Timestamp;
 
 /// A message that was accepted just before new mail was refused is in the queue after so long, and has been seen there.

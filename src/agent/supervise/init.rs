@@ -109,7 +109,7 @@ async fn end_what_is_left() {
     }
 }
 
-/// Our children now, as far as the kernel lists them (proc_pid_task(5)).
+/// Our children now, as far as the kernel lists them (`proc_pid_task(5)`).
 fn children() -> Vec<Pid> {
     let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()

@@ -4,8 +4,6 @@
 //! |---|---|---|
 //! | `init` | the first process: reaps orphans, passes signals on | no |
 //! | `command` | the command, and what it prints | no |
-//! | `master` | Postfix's master process, and signals for it | no |
-//! | `queue` | what waits, and a push | no |
 //! | `intake` | whether new mail is accepted | yes |
 //! | `drain` | what to do next while the queue is emptied | yes |
 //!
@@ -17,13 +15,10 @@ mod command;
 mod drain;
 pub mod init;
 mod intake;
-mod master;
-mod queue;
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -36,9 +31,8 @@ use tracing::{error, info, warn};
 pub use command::LineReader;
 pub use drain::{Drain, Step};
 pub use intake::Intake;
-pub use master::Master;
-pub use queue::{Depth, depth, depth_on_disk, flush};
 
+use super::mta::{Depth, Postfix, depth_on_disk};
 use crate::clock::Clock;
 use command::Running;
 
@@ -50,8 +44,8 @@ const LOOK_SHARE: u32 = 5;
 /// How Postfix is ended.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Postfix's `queue_directory`.
-    pub queue_directory: PathBuf,
+    /// It.
+    pub postfix: Postfix,
     /// New mail is refused and the queue is emptied for at most so long; not at all when this is nothing.
     pub drain: Option<Duration>,
     /// Postfix is asked to end for so long, then killed.
@@ -146,7 +140,7 @@ pub async fn attend(
 ) -> io::Result<u8> {
     if command.is_empty() {
         while signals.next().await != Told::Stop {
-            reload(&settings);
+            reload(&settings.postfix).await;
         }
         drain(&settings, &intake, &mut signals).await;
         return Ok(0);
@@ -171,7 +165,7 @@ pub async fn run(
         tokio::select! {
             status = running.ended() => return by_itself(status?, settings).await,
             told = signals.next() => match told {
-                Told::Reload => reload(settings),
+                Told::Reload => reload(&settings.postfix).await,
                 Told::Stop => break,
             },
         }
@@ -185,18 +179,17 @@ pub async fn run(
     Ok(Ended::AsTold)
 }
 
-fn reload(settings: &Settings) {
-    match Master::find(&settings.queue_directory).map(Master::reload) {
-        Some(Ok(())) => info!("SIGHUP: Postfix reads its configuration again"),
-        Some(Err(error)) => warn!("SIGHUP could not be passed on to Postfix: {error}"),
-        None => warn!("SIGHUP was not passed on: no Postfix runs in {}", settings.queue_directory.display()),
+async fn reload(postfix: &Postfix) {
+    match postfix.reload().await {
+        Ok(_) => info!("SIGHUP: Postfix reads its configuration again"),
+        Err(error) => warn!("SIGHUP was not passed on: {error}"),
     }
 }
 
 /// The command has ended without being told to. Should master outlive the script that started it, it must not outlive us.
 async fn by_itself(status: ExitStatus, settings: &Settings) -> io::Result<Ended> {
     error!("the command has ended by itself ({status}), and so does the agent");
-    if let Some(master) = Master::find(&settings.queue_directory) {
+    if let Ok(master) = settings.postfix.master() {
         let _ = master.stop();
         let deadline = Instant::now() + settings.stop;
         while master.is_alive() && Instant::now() < deadline {
@@ -236,17 +229,17 @@ async fn empty(settings: &Settings, timeout: Duration, seen: &mut Option<Depth>)
     let mut drain = Drain::new(clock.now(), timeout);
     loop {
         let looked = Instant::now();
-        let depth = depth(&settings.queue_directory).await;
+        let depth = settings.postfix.depth().await;
         let took = looked.elapsed();
         *seen = depth.as_ref().ok().copied();
-        if let Err(error) = &depth
-            && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-        {
-            return warn!("Postfix does not run in {}: nothing can be sent", settings.queue_directory.display());
+        if !settings.postfix.is_running().await {
+            let waiting = seen.map_or_else(String::new, |depth| format!(", and {} messages wait", depth.waiting));
+            let directory = settings.postfix.queue_directory.display();
+            return warn!("Postfix does not run in {directory}{waiting}: nothing can be sent");
         }
         match drain.looked(clock.now(), *seen) {
             Step::Flush => {
-                if let Err(error) = flush(&settings.queue_directory).await {
+                if let Err(error) = settings.postfix.flush().await {
                     warn!("the queue cannot be flushed: {error}");
                 }
             }
@@ -265,7 +258,7 @@ async fn empty(settings: &Settings, timeout: Duration, seen: &mut Option<Depth>)
 
 /// Ends Postfix: asked first, then by force.
 async fn stop(running: &mut Running, settings: &Settings) -> io::Result<()> {
-    let master = Master::find(&settings.queue_directory);
+    let master = settings.postfix.master().ok();
     let asked = match (master, running.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))) {
         (Some(master), _) => master.stop(),
         // Not Postfix, or not yet.
@@ -290,11 +283,12 @@ async fn stop(running: &mut Running, settings: &Settings) -> io::Result<()> {
 
 /// After the end of Postfix, when nothing comes or goes any more.
 fn tell_what_is_left(settings: &Settings) {
-    match depth_on_disk(&settings.queue_directory) {
+    let directory = &settings.postfix.queue_directory;
+    match depth_on_disk(directory) {
         Ok(Depth { waiting: 0, held: 0 }) => info!("no mail is left in the queue"),
         Ok(Depth { waiting, held }) => warn!(
             "{waiting} messages are left in {}, and {held} that were put on hold: they are sent when Postfix runs there again",
-            settings.queue_directory.display()
+            directory.display()
         ),
         Err(error) => warn!("what is left in the queue cannot be seen: {error}"),
     }

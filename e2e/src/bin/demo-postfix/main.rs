@@ -22,7 +22,7 @@ use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage 
 use mail_failover_e2e::mta::way::with_agent;
 use mail_failover_e2e::postfix::{self, Postfix};
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_active, wait_health};
-use mail_failover_e2e::stage::{Stage, free_address};
+use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::standalone;
 use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
 use mail_failover_operator::api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
@@ -119,12 +119,12 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     command(&stage, "apply -f examples/postfix-relays/route.yaml").await?;
     command(&stage, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
     wait_active(&stage, ROUTE, PRIMARY.0).await?;
-    command(&stage, &format!("get mailroute,configmap/{CONFIG_MAP}")).await?;
+    command(&stage, &format!("get mailroute/{ROUTE} configmap/{CONFIG_MAP}")).await?;
     println!();
 
     let postfix = start_postfix(&stage).await?;
     println!("Postfix {} takes mail at {}.", Postfix::version()?, postfix.address());
-    let agent = start_agent(&stage, &postfix)?;
+    let agent = Agent::start(agent::Options::beside(&postfix, &stage, CONFIG_MAP, "agent")?)?;
     println!(
         "{}",
         Ink::Command.on(&format!("$ mail-failover agent run --config-map {}/{CONFIG_MAP}", stage.namespace()))
@@ -214,23 +214,6 @@ async fn start_postfix(stage: &Stage) -> Result<Postfix> {
     let options = with_agent(postfix::Options::new(at, stage.folder().join("postfix.log")))?;
     println!("{}", Ink::Command.on("$ mail-failover agent postfix-config --format commands | sh"));
     Postfix::start(options).await
-}
-
-fn start_agent(stage: &Stage, postfix: &Postfix) -> Result<Agent> {
-    let folder = |name: &str| {
-        let folder = stage.folder().join(name);
-        std::fs::create_dir(&folder).map(|()| folder)
-    };
-    Agent::start(agent::Options {
-        kubeconfig: stage.kubeconfig().to_owned(),
-        config_map: format!("{}/{CONFIG_MAP}", stage.namespace()),
-        queue_directory: postfix.queue_directory(),
-        state_directory: folder("state")?,
-        credentials_directory: folder("credentials")?,
-        listen: free_address()?,
-        log: stage.folder().join("agent.log"),
-        arguments: agent::arguments_for(postfix),
-    })
 }
 
 /// Runs kubectl, and shows what a user sees who types it.

@@ -82,6 +82,7 @@ impl Told {
 
 async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {
     let mut heard = Heard::default();
+    let known = agent::status(at).await.ok().and_then(|status| status.last_switch).map(|switch| switch.at);
     while matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
         if let Ok(Status { backends, last_switch, .. }) = agent::status(at).await {
             for backend in backends {
@@ -97,7 +98,7 @@ async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {
                     heard.left.entry((backend.name, left.at)).or_insert(reason);
                 }
             }
-            if let Some(switch) = last_switch {
+            if let Some(switch) = last_switch.filter(|switch| known.as_ref() != Some(&switch.at)) {
                 heard.switches.insert(switch.at.clone(), switch);
             }
         }

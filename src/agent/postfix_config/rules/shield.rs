@@ -29,16 +29,11 @@ pub(super) static LOGIN_BOUNCES: Rule =
 
 pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
     let configuration = subject.configuration;
-    let (parameter, ours) = ("smtp_delivery_status_filter", subject.setup.map("delivery-status"));
-    // Only the first table that has an answer counts, and ours must see what is delivered.
-    if configuration.list(parameter).first() != Some(&ours.as_str()) {
-        let is = configuration.value(parameter);
-        let is = if is.is_empty() { "nothing".to_owned() } else { is.to_owned() };
-        let message = format!(
-            "{is} is asked first about the status of a delivery: a paused account, a spent quota or a revoked password bounces mail that a \
-             standby could deliver"
-        );
-        findings.add(&SHIELD_MISSING, parameter, message, format!("{parameter} = {ours}"));
+    let (parameter, ours) = ("smtp_delivery_status_filter", subject.setup.shield());
+    let asked = configuration.list(parameter);
+    if asked != ours.each_ref().map(String::as_str) {
+        let message = what_bounces(&asked, &ours);
+        findings.add(&SHIELD_MISSING, parameter, message, format!("{parameter} = {}", ours.join(", ")));
     }
     if configuration.is_on("soft_bounce") {
         let message = "no refusal bounces: the sender of a mistyped address hears of it when maximal_queue_lifetime is over, and the queue \
@@ -65,5 +60,24 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
     if subject.setup.sasl && !configuration.is_on(parameter) {
         let message = "a backend that refuses our password bounces every message";
         findings.add(&LOGIN_BOUNCES, parameter, message, format!("{parameter} = yes, Postfix's default"));
+    }
+}
+
+fn what_bounces(asked: &[&str], [table, agent]: &[String; 2]) -> String {
+    match asked {
+        [] => "nothing is asked about the status of a delivery: a paused account, a spent quota or a revoked password bounces mail that a \
+               standby could deliver"
+            .to_owned(),
+        [only] if only == agent => {
+            format!("{table} is not asked: while the agent does not run, a paused account or a spent quota bounces mail")
+        }
+        [only] if only == table => format!(
+            "{agent} is not asked: what only the agent can tell, such as a revoked permission, bounces mail that a standby could deliver"
+        ),
+        _ => format!(
+            "{} are asked in this order about the status of a delivery; only the first answer counts, and after a table that fails none is \
+             asked: a paused account, a spent quota or a revoked password bounces mail that a standby could deliver",
+            asked.join(", ")
+        ),
     }
 }

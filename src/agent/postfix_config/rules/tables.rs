@@ -1,4 +1,4 @@
-//! Look-up tables as main.cf names them (DATABASE_README). Pure.
+//! Look-up tables as main.cf names them (`DATABASE_README`). Pure.
 
 /// A reference to a look-up table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,19 +1,19 @@
-//! What waits in Postfix's queue, and a push to send it. Internal interfaces of Postfix (tested with 3.7): the sockets of showq(8) and
-//! qmgr(8), for which the group `postdrop` is enough.
+//! What waits in Postfix's queue. Its folders where they can be read; otherwise an internal interface of Postfix (tested with 3.7), the
+//! socket of showq(8), for which the group `postdrop` is enough.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// A hundred thousand messages are listed in a few seconds.
+/// A hundred thousand messages are counted in some 100 ms, and listed in a few seconds.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Flush dead sites, all time stamps, scan the deferred queue: what `postqueue -f` sends.
-const FLUSH: &[u8] = b"FAD";
+/// Where messages wait to be sent.
+const WAITING: [&str; 4] = ["maildrop", "incoming", "active", "deferred"];
 
 /// Messages in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,12 +24,23 @@ pub struct Depth {
     pub held: u64,
 }
 
-/// Counts what showq(8) lists.
+/// Counts what waits.
 ///
 /// # Errors
-/// When Postfix does not run, when this process is not in the group `postdrop`, or when the list does not end in time.
+/// When this process may not read the folders and is not in the group `postdrop`, when Postfix does not run and only it could tell, or when
+/// there are too many to be counted in time.
 pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
-    within(async {
+    let directory = queue_directory.to_owned();
+    let counted = tokio::task::spawn_blocking(move || depth_on_disk(&directory)).await.map_err(io::Error::other)?;
+    match counted {
+        // The folders are of Postfix's user; a neighbour may ask for a list.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => listed(queue_directory).await,
+        counted => counted,
+    }
+}
+
+async fn listed(queue_directory: &Path) -> io::Result<Depth> {
+    let list = async {
         let mut socket = UnixStream::connect(queue_directory.join("public/showq")).await?;
         let mut listing = Listing::default();
         let mut buffer = vec![0; 65_536];
@@ -39,24 +50,8 @@ pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
                 read => listing.read(&buffer[..read]),
             }
         }
-    })
-    .await
-}
-
-/// Asks qmgr(8) to try everything now, also what is known as dead.
-///
-/// # Errors
-/// When Postfix does not run, or when this process is not in the group `postdrop`.
-pub async fn flush(queue_directory: &Path) -> io::Result<()> {
-    within(async {
-        let mut socket = UnixStream::connect(queue_directory.join("public/qmgr")).await?;
-        socket.write_all(FLUSH).await
-    })
-    .await
-}
-
-async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(DEADLINE, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    };
+    timeout(DEADLINE, list).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// A list of showq(8) as it comes in: names and values, each ended by a NUL, and an empty name at the end of each message.
@@ -99,28 +94,44 @@ impl Listing {
     }
 }
 
-/// Counts what lies in the queue directory while Postfix does not run; needs the rights of root or `postfix`.
+/// Counts what lies in the queue directory, whether Postfix runs or not; needs the rights of root or `postfix`. Names and modes are read,
+/// no message is opened.
 ///
 /// # Errors
-/// When a folder cannot be read.
+/// When a folder cannot be read, or when it takes too long.
 pub fn depth_on_disk(queue_directory: &Path) -> io::Result<Depth> {
-    let count = |queue: &str| messages_in(queue_directory.join(queue));
-    let waiting = ["maildrop", "incoming", "active", "deferred"].into_iter().map(count).sum::<io::Result<u64>>()?;
+    let deadline = Instant::now() + DEADLINE;
+    let count = |queue: &str| messages_in(queue_directory.join(queue), deadline);
+    let waiting = WAITING.into_iter().map(count).sum::<io::Result<u64>>()?;
     Ok(Depth { waiting, held: count("hold")? })
 }
 
-fn messages_in(queue: PathBuf) -> io::Result<u64> {
+fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
     let mut count = 0;
     let mut folders = vec![queue];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // Postfix makes its folders when it starts.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // Sent, or moved on to the next folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             if metadata.is_dir() {
                 folders.push(entry.path());
             } else if metadata.permissions().mode() & 0o100 != 0 {
                 // Postfix marks a message as complete by this bit; a client was not told that it has what is not.
                 count += 1;
+            }
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
@@ -156,5 +167,23 @@ mod tests {
         for text in ["", "queue_name ", "queue_name active queue_id", "queue_name active queue_id ABC "] {
             assert!(listed(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_not_complete_or_on_hold_does_not_wait() {
+        let folder = crate::agent::testing::Folder::new();
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth::default(), "before Postfix has made its folders");
+        for (queue, name, mode) in [
+            ("deferred/A", "complete", 0o700),
+            ("incoming", "complete", 0o700),
+            ("incoming", "being written", 0o600),
+            ("hold", "complete", 0o700),
+        ] {
+            let queue = folder.path().join(queue);
+            std::fs::create_dir_all(&queue).unwrap();
+            std::fs::write(queue.join(name), "").unwrap();
+            std::fs::set_permissions(queue.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth { waiting: 2, held: 1 });
     }
 }
