@@ -21,7 +21,8 @@ pub const DELIVERIES: &str = "deliveries";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
     words: BTreeMap<Agent, Heard>,
-    verdict: Option<Standing>,
+    /// Boxed, because most backends carry no mail that an agent sees.
+    verdict: Option<Box<Standing>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,14 +68,14 @@ impl Deliveries {
     /// it is the same verdict. When the latest delivery failed is not written down: not before the verdict turned.
     pub fn adopt(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
         let lapses_at = lapses_at(earlier.since, cooldown);
-        match &mut self.verdict {
+        match self.verdict.as_deref_mut() {
             Some(Standing { judgement, .. }) if judgement.health == earlier.health => {
                 judgement.since = earlier.since;
                 judgement.class = earlier.class;
                 judgement.message.clone_from(&earlier.message);
             }
             None if self.words.is_empty() && (earlier.health != Health::Unhealthy || lapses_at > now) => {
-                self.verdict = Some(Standing { judgement: earlier.carried_over(), lapses_at });
+                self.verdict = Some(Box::new(Standing { judgement: earlier.carried_over(), lapses_at }));
             }
             Some(_) | None => {}
         }
@@ -91,7 +92,7 @@ impl Deliveries {
         let first = failures.min_by_key(|deliveries| deliveries.first_failure_at).cloned();
         let lapses_at = failing.iter().map(|failing| failing.lapses_at).max();
         if let (true, Some(first), Some(lapses_at)) = (is_failing, first, lapses_at) {
-            match &mut self.verdict {
+            match self.verdict.as_deref_mut() {
                 Some(standing) if standing.judgement.health == Health::Unhealthy => {
                     standing.lapses_at = standing.lapses_at.max(lapses_at);
                 }
@@ -99,7 +100,7 @@ impl Deliveries {
                     let message = format!("{DELIVERIES}: {}", first.message);
                     let mut judgement = Judgement::restored(Health::Unhealthy, now, first.class, message);
                     judgement.first_failure_at = Some(first.first_failure_at.min(now));
-                    self.verdict = Some(Standing { judgement, lapses_at });
+                    self.verdict = Some(Box::new(Standing { judgement, lapses_at }));
                 }
             }
         } else if let Some(standing) = &mut self.verdict
