@@ -162,7 +162,7 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
     (
         "with a probe of the name of what agents say",
         "{smtp: {host: mx.example, port: 25}, probes: [{name: deliveries, smtp: {}}]}",
-        "spec.probes[].name must not be deliveries",
+        "spec.probes[].name must not be deliveries: under that name status.probes tells what agents say of real mail",
     ),
     (
         "with a probe of unknown depth",
