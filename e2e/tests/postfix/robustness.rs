@@ -237,7 +237,7 @@ async fn bad_documents(stage: Arc<Stage>) -> Result<()> {
     let mut older: serde_json::Value = serde_json::from_str(&good)?;
     older["decision"]["transition"] = json!(-1);
     let bad = [
-        ("garbage", "cannot be read", "\u{0}\u{1}{not json".replace('\u{0}', "?")),
+        ("garbage", "no valid JSON", "\u{0}\u{1}{not json".replace('\u{0}', "?")),
         ("an older one", "older", older.to_string()),
         ("an empty one", "empty", String::new()),
     ];
