@@ -342,6 +342,7 @@ impl Driver {
                             self.mouths.keeper.keep(Record::Memory, &json);
                         }
                     }
+                    // Below, with whatever else is new.
                     Action::Report => {}
                 }
             }
