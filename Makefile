@@ -32,13 +32,13 @@ bench: bench-engine bench-socketmap ## Measure false alarms, failover times and 
 	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench steady_state
 
 bench-engine: ## The part of it that needs no control plane: false alarms, and what the engine costs
-	$(CARGO) bench --locked --bench engine --bench engine_memory
+	$(CARGO) bench --workspace --locked --bench engine --bench engine_memory
 
 bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in one run; BENCH_QUICK=1 for a short one; takes root
-	$(CARGO) bench --package mail-failover-e2e --locked --bench mta
+	$(CARGO) bench --workspace --locked --bench mta
 
 bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
-	$(CARGO) bench --locked --bench socketmap
+	$(CARGO) bench --workspace --locked --bench socketmap
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds

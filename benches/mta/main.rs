@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
+use clap::{Parser, ValueEnum};
 use mail_failover_e2e::bench::{self, Arguments, load, machine};
 use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::haproxy::{HOW_TO_INSTALL, HaProxy};
@@ -18,11 +19,34 @@ use mail_failover_e2e::postfix::Postfix;
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
 use mail_failover_e2e::stage::Stage;
 
+/// What can be said to this bench.
+#[derive(Clone, Debug, Parser)]
+struct MtaArguments {
+    #[command(flatten)]
+    common: Arguments,
+    /// Measure only this; may be given several times.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    SideBySide,
+    Draining,
+    Throughput,
+}
+
+impl AsMut<Arguments> for MtaArguments {
+    fn as_mut(&mut self) -> &mut Arguments {
+        &mut self.common
+    }
+}
+
 fn main() -> ExitCode {
     bench::run_with_postfix("the bench of queueing mail servers", measure)
 }
 
-async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
+async fn measure(stage: Arc<Stage>, MtaArguments { common: arguments, only }: MtaArguments) -> Result<()> {
     install_crds(&stage.client()).await?;
     println!("{}; load {}", machine(), load());
     let haproxy = HaProxy::program().filter(|_| !arguments.no_peer);
@@ -34,13 +58,19 @@ async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
     let operator = stage.start_operator("bench", &QUICK_LEASE)?;
     operator.wait_ready(PATIENCE).await?;
 
-    let all_met = [
-        side_by_side::measure(&stage, arguments, haproxy.is_some()).await?,
-        draining::measure(&stage, arguments).await?,
-        throughput::measure(&stage, arguments).await?,
-    ];
+    let is_wanted = |part| only.is_empty() || only.contains(&part);
+    let mut all_met = true;
+    if is_wanted(Part::SideBySide) {
+        all_met &= side_by_side::measure(&stage, arguments, haproxy.is_some()).await?;
+    }
+    if is_wanted(Part::Draining) {
+        all_met &= draining::measure(&stage, arguments).await?;
+    }
+    if is_wanted(Part::Throughput) {
+        all_met &= throughput::measure(&stage, arguments).await?;
+    }
     operator.terminate(PATIENCE).await?;
-    println!("{}", if all_met.iter().all(|met| *met) { "Every goal is met." } else { "NOT every goal is met." });
+    println!("{}", if all_met { "Every goal is met." } else { "NOT every goal is met." });
     Ok(())
 }
 

@@ -57,31 +57,35 @@ pub async fn measure(stage: &Stage, arguments: Arguments, with_haproxy: bool) ->
     );
     let mut table = Table::new(&columns);
     let mut all_met = true;
-    let mut number = 0;
-    for (name, cell) in CASES {
-        for contender in CONTENDERS {
-            let Contender { way, patience, .. } = contender;
-            let skipped = (way == Way::Proxy && !with_haproxy) || (arguments.no_peer && way != Way::Agent);
-            // Minutes for each: a few lines of the table, once.
-            if skipped || (arguments.quick && patience == Patience::Defaults) {
-                continue;
-            }
-            number += 1;
-            let suffix = format!("-side-{number}");
-            let within = match patience {
-                Patience::Lowered => Duration::from_secs(100),
-                // The greeting may take 300 s, and the next attempt 300 more.
-                Patience::Defaults => Duration::from_secs(700),
-            };
-            let plan = Plan { cell, messages, recipients: 1, per_second, break_after: messages / 5, within };
-            let outcome = one(stage, contender, &plan, &suffix).await;
-            let outcome = outcome.with_context(|| format!("{name}, {}", contender.name))?;
-            let goal = (way == Way::Agent).then(|| goal(cell));
-            let met = goal.map(|goal| is_met(&outcome, goal));
-            all_met &= met.unwrap_or(true);
-            table.row(row(name, contender.name, &outcome, goal, met));
-            println!("  {name}, {}: {}; load {}", contender.name, time(outcome.first_by_standby), load());
+    let mut rows = Vec::new();
+    let all = CASES.into_iter().enumerate().flat_map(|(at, case)| CONTENDERS.map(|contender| (at, case, contender)));
+    let mut rounds: Vec<_> = all.collect();
+    // Those that take minutes each come last: until then nothing is known.
+    rounds.sort_by_key(|(_, _, contender)| contender.patience == Patience::Defaults);
+    for (number, (at, (name, cell), contender)) in rounds.into_iter().enumerate() {
+        let Contender { way, patience, .. } = contender;
+        let skipped = (way == Way::Proxy && !with_haproxy) || (arguments.no_peer && way != Way::Agent);
+        if skipped || (arguments.quick && patience == Patience::Defaults) {
+            continue;
         }
+        let suffix = format!("-side-{number}");
+        let within = match patience {
+            Patience::Lowered => Duration::from_secs(100),
+            // The greeting may take 300 s, and the next attempt 300 more.
+            Patience::Defaults => Duration::from_secs(700),
+        };
+        let plan = Plan { cell, messages, recipients: 1, per_second, break_after: messages / 5, within };
+        let outcome = one(stage, contender, &plan, &suffix).await;
+        let outcome = outcome.with_context(|| format!("{name}, {}", contender.name))?;
+        let goal = (way == Way::Agent).then(|| goal(cell));
+        let met = goal.map(|goal| is_met(&outcome, goal));
+        all_met &= met.unwrap_or(true);
+        println!("  {name}, {}: {}; load {}", contender.name, time(outcome.first_by_standby), load());
+        rows.push((at, row(name, contender.name, &outcome, goal, met)));
+    }
+    rows.sort_by_key(|(at, _)| *at);
+    for (_, row) in rows {
+        table.row(row);
     }
     println!("\n{table}");
     println!(

@@ -201,6 +201,11 @@ impl Agent {
         Ok(self.process().as_ref().context("the agent does not run")?.id())
     }
 
+    /// Where it keeps what it knows.
+    pub fn state_directory(&self) -> &Path {
+        &self.options.state_directory
+    }
+
     /// Its log.
     pub fn log(&self) -> &Path {
         &self.options.log

@@ -30,6 +30,12 @@ pub struct Arguments {
     bench: bool,
 }
 
+impl AsMut<Self> for Arguments {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 /// Runs a bench. Call it first thing in `main`.
 ///
 /// `cargo test --all-targets` runs the programs of benches as well; nothing is measured then.
@@ -37,32 +43,34 @@ pub fn run<F>(name: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<Stage>, Arguments) -> Result<()>,
 {
-    match arguments(name) {
+    match arguments::<Arguments>(name) {
         Some(arguments) => standalone::run(name, async |stage| body(stage, arguments).await),
         None => ExitCode::SUCCESS,
     }
 }
 
-/// As [`run`], for a bench that starts Postfix.
-pub fn run_with_postfix<F>(name: &str, body: F) -> ExitCode
+/// As [`run`], for a bench that starts Postfix, and has arguments of its own with [`Arguments`] flattened into them.
+pub fn run_with_postfix<A, F>(name: &str, body: F) -> ExitCode
 where
-    F: AsyncFnOnce(Arc<Stage>, Arguments) -> Result<()>,
+    A: Parser + AsMut<Arguments>,
+    F: AsyncFnOnce(Arc<Stage>, A) -> Result<()>,
 {
-    match arguments(name) {
+    match arguments::<A>(name) {
         Some(arguments) => standalone::run_with_postfix(name, async |stage| body(stage, arguments).await),
         None => ExitCode::SUCCESS,
     }
 }
 
 /// What was said to the bench; `None` when it is not to measure anything.
-fn arguments(name: &str) -> Option<Arguments> {
-    let mut arguments = Arguments::parse();
+fn arguments<A: Parser + AsMut<Arguments>>(name: &str) -> Option<A> {
+    let mut all = A::parse();
+    let arguments = all.as_mut();
     if !arguments.bench {
         println!("{name} measures nothing: it is for `cargo bench`");
         return None;
     }
     arguments.quick |= env::var_os("BENCH_QUICK").is_some_and(|value| !value.is_empty() && value != "0");
-    Some(arguments)
+    Some(all)
 }
 
 /// The machine, in one line.

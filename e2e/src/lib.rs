@@ -17,5 +17,6 @@ pub mod scrape;
 pub mod stage;
 pub mod standalone;
 pub mod story;
+pub mod strace;
 pub mod suite;
 pub mod views;

@@ -27,6 +27,8 @@ const SERVER_NAME: &str = "relay.bench.test";
 const LOGIN: (&str, &str) = ("app", "correct horse");
 /// What the provider that stands by calls itself.
 pub const STANDBY: &str = "standby";
+/// Where Debian has them.
+const PUBLIC_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The Secret with the login.
 pub const SECRET: &str = "relay-credentials";
 /// Probes look this often, and wait this long; so many in a row decide. HAProxy's checks are the same.
@@ -41,6 +43,9 @@ pub const THRESHOLD: u32 = 3;
 pub enum Way {
     /// Nobody: Postfix sends everything to the first provider. What healthy mail takes is measured this way.
     Direct,
+    /// The same, set up for providers that speak TLS, as the agent's lines for main.cf do it: each process loads the public authorities
+    /// when it starts, whether the provider speaks TLS or not.
+    DirectTrusting,
     /// Postfix itself, by a list in `relayhost`.
     List,
     /// HAProxy with `option smtpchk` and a backup, as the only relay that Postfix knows.
@@ -123,8 +128,12 @@ impl Mta {
         let at = options.at;
         let (primary, standby) = (providers.primary.address(), providers.standby.address());
         let options = match way {
-            Way::Direct => {
-                let options = options.with("relayhost", next_hop(primary)).with("transport_maps", bounces);
+            Way::Direct | Way::DirectTrusting => {
+                let mut options = options.with("relayhost", next_hop(primary)).with("transport_maps", bounces);
+                if way == Way::DirectTrusting {
+                    options =
+                        options.with("smtp_tls_security_level", "may").with("smtp_tls_CAfile", PUBLIC_AUTHORITIES);
+                }
                 with_demands(stage, options, providers, &[primary])?
             }
             Way::List => {

@@ -5,6 +5,7 @@
 
 mod cells;
 mod harness;
+mod killed;
 mod robustness;
 
 use std::process::ExitCode;
@@ -15,6 +16,11 @@ use mail_failover_e2e::suite::{self, Options};
 fn main() -> ExitCode {
     let options =
         Options { operator: true, postfix: true, parallel: 2, deadline: Duration::from_mins(3), ..Options::default() };
-    let trials = harness::trials().into_iter().chain(cells::trials()).chain(robustness::trials()).collect();
+    let trials = harness::trials()
+        .into_iter()
+        .chain(cells::trials())
+        .chain(robustness::trials())
+        .chain(killed::trials())
+        .collect();
     suite::run("postfix", options, trials)
 }

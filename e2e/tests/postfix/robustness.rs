@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use mail_failover_e2e::agent::Agent;
+use mail_failover_e2e::agent::{Agent, Options};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
 use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
 use mail_failover_e2e::mta::round::{Outcome, Plan, play, play_and};
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SECRET, SENDER, Way, config_map};
+use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SECRET, SENDER, config_map};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::postfix::{Patience, group_id};
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
+    vec![
         trial("a switch survives Postfix being restarted amid it", restarted_postfix).listens(),
         trial("an outage of the operator's is survived by the agent alone", without_operator).listens(),
         trial(
@@ -44,35 +44,41 @@ pub fn trials() -> Vec<Trial> {
         )
         .listens(),
         trial("a Secret that is removed leaves its last credentials in force, and is told", removed_secret).listens(),
-    ];
-    // From the break on: before the first failure is seen, amid the reflex, the reload and the flush, and after it.
-    for millis in [0, 5, 15, 40, 80, 150, 400] {
-        let sentence = format!("an agent that is killed {millis} ms after the break loses no mail");
-        trials.push(
-            trial(sentence, async move |stage| killed_agent(stage, Duration::from_millis(millis)).await).listens(),
-        );
-    }
-    trials
+    ]
 }
 
 /// The whole system, with mail that leaves by the primary.
-struct System {
-    stage: Arc<Stage>,
-    providers: Providers,
+pub struct System {
+    pub stage: Arc<Stage>,
+    pub providers: Providers,
+    pub mta: Mta,
     operator: Operator,
-    mta: Mta,
 }
 
 impl System {
-    async fn start(stage: Arc<Stage>, demands: Demands) -> Result<Self> {
-        let providers = Providers::start(&stage, demands).await?;
-        let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
-        operator.wait_ready(PATIENCE).await?;
-        let mta = Mta::start(&stage, Way::Agent, &providers, Patience::Lowered, "").await?;
-        Ok(Self { stage, providers, operator, mta })
+    pub async fn start(stage: Arc<Stage>, demands: Demands) -> Result<Self> {
+        Self::start_with(stage, demands, &QUICK_LEASE, |_| ()).await
     }
 
-    fn agent(&self) -> Result<&Agent> {
+    /// With an operator that is given these arguments, and an agent that runs otherwise than usual.
+    pub async fn start_with(
+        stage: Arc<Stage>,
+        demands: Demands,
+        arguments: &[&str],
+        adjust: impl FnOnce(&mut Options),
+    ) -> Result<Self> {
+        let providers = Providers::start(&stage, demands).await?;
+        let operator = stage.start_own_operator("operator", arguments).await?;
+        operator.wait_ready(PATIENCE).await?;
+        let mta = Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| {
+            adjust(options);
+            Ok(())
+        })
+        .await?;
+        Ok(Self { stage, providers, mta, operator })
+    }
+
+    pub fn agent(&self) -> Result<&Agent> {
         self.mta.agent.as_ref().context("there is an agent")
     }
 
@@ -93,30 +99,14 @@ impl System {
     }
 }
 
-fn plan(point: Point, kind: Kind) -> Plan {
+pub fn plan(point: Point, kind: Kind) -> Plan {
     let cell = Cell { point, kind };
     Plan { cell, messages: 200, recipients: 1, per_second: 100, break_after: 50, within: Duration::from_secs(90) }
 }
 
-fn no_complaints(outcome: &Outcome) -> Result<()> {
+pub fn no_complaints(outcome: &Outcome) -> Result<()> {
     ensure!(outcome.complaints().is_empty(), "{}\n{outcome:?}", outcome.complaints().join("; "));
     Ok(())
-}
-
-async fn killed_agent(stage: Arc<Stage>, after: Duration) -> Result<()> {
-    let system = System::start(stage, Demands::default()).await?;
-    let agent = system.agent()?;
-    let plan = plan(Point::Mail, Kind::Temporary);
-    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
-        sleep(after).await;
-        agent.kill();
-        // As its supervisor would. Postfix refuses new mail for now (451), and the load offers it again.
-        sleep(Duration::from_millis(300)).await;
-        agent.start_again()?;
-        agent.wait_ready(PATIENCE).await
-    })
-    .await?;
-    no_complaints(&outcome)
 }
 
 async fn restarted_postfix(stage: Arc<Stage>) -> Result<()> {
@@ -168,7 +158,7 @@ async fn full_disk(stage: Arc<Stage>) -> Result<()> {
         Ok(())
     })
     .await?;
-    let system = System { stage, providers, operator, mta };
+    let system = System { stage, providers, mta, operator };
     // Until nothing more fits.
     let filler = state.join("filler");
     let mut bytes = vec![0_u8; 1024 * 1024];

@@ -1,0 +1,76 @@
+//! The death of a process at one exact step: strace(1) sends it SIGKILL as it enters a system call, which is then not carried out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::eventually::eventually;
+use crate::process::Process;
+
+/// What an error says when it is not there.
+pub const HOW_TO_INSTALL: &str = "strace is not installed: apt-get install strace";
+/// For strace to attach.
+const ATTACHING: Duration = Duration::from_secs(10);
+
+/// At which system call.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its name, or `/` and a regular expression of its names.
+    pub call: &'static str,
+    /// Only where it is about this file, by the path that the process names first.
+    pub path: Option<PathBuf>,
+    /// Its how-manieth by any one thread, counted from when strace is attached; 1 is the first.
+    pub when: usize,
+    /// What strace prints of it has this in it: proof that it was this step.
+    pub about: &'static str,
+}
+
+/// strace, attached to all threads of a process. Let go when dropped.
+#[derive(Debug)]
+pub struct Tracer {
+    _process: Process,
+    calls: PathBuf,
+    step: Step,
+}
+
+impl Tracer {
+    /// Attaches it. `folder` gets two files.
+    ///
+    /// # Errors
+    /// When strace is not installed or may not do that.
+    pub async fn attach(id: u32, step: Step, folder: &Path) -> Result<Self> {
+        let (calls, log) = (folder.join("strace.calls"), folder.join("strace.log"));
+        let Step { call, path, when, .. } = &step;
+        let mut command = Command::new("strace");
+        command.args(["-f", "-s", "200", "-p", &id.to_string(), "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:signal=SIGKILL:when={when}"), "-o"]).arg(&calls);
+        if let Some(path) = path {
+            command.arg("-P").arg(path);
+        }
+        let process = Process::start("strace", &mut command, &log).context(HOW_TO_INSTALL)?;
+        eventually(ATTACHING, "strace to be attached", async || {
+            if let Some(status) = process.ended() {
+                bail!("strace ended ({status}): {}", process.log_tail(5));
+            }
+            let told = fs::read_to_string(&log)?;
+            Ok(told.contains("attached").then_some(()))
+        })
+        .await?;
+        Ok(Self { _process: process, calls, step })
+    }
+
+    /// Checks that the process has died of that step.
+    ///
+    /// # Errors
+    /// When the last of the calls is another one.
+    pub fn confirm(&self) -> Result<()> {
+        let text = fs::read_to_string(&self.calls).with_context(|| self.calls.display().to_string())?;
+        let mut calls = text.lines().filter(|line| !line.contains("+++") && line.contains('('));
+        let last = calls.next_back().with_context(|| format!("no call in {text:?}"))?;
+        ensure!(last.contains(self.step.about), "it died at another step than {:?}: {text}", self.step);
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! The agent is killed, at each step of a switch and at any moment: what was left undone is done by the one that starts after it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::mta::fault::{Kind, Point};
+use mail_failover_e2e::mta::round::play_and;
+use mail_failover_e2e::mta::way::Demands;
+use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::strace::{Step, Tracer};
+use mail_failover_e2e::suite::{Trial, trial};
+use tokio::time::sleep;
+
+use crate::robustness::{System, no_complaints, plan};
+
+/// A step of a switch: what it is called, the system call that does it, the file of the agent's state that it is about, its how-manieth,
+/// and what is seen of it. Nothing else that the agent does is like these: without endpoints of the operator's it connects to nothing but
+/// Postfix once its watch is open, and it sends no other signal.
+type Named = (&'static str, &'static str, Option<&'static str>, usize, &'static str);
+
+/// In the order of a switch.
+const STEPS: [Named; 6] = [
+    ("before it keeps that it leaves the backend", "/^rename", Some("memory.new"), 1, "/memory\""),
+    ("before the reload", "kill", None, 1, "SIGHUP"),
+    ("between the reload and the flush", "connect", None, 1, "public/qmgr"),
+    ("between the flush and the next one", "connect", None, 2, "public/qmgr"),
+    ("before it keeps that the switch is done", "/^rename", Some("switched.new"), 1, "/switched\""),
+    ("between the second flush and the third", "connect", None, 3, "public/qmgr"),
+];
+
+/// For how long there is no agent. Postfix refuses new mail meanwhile (451), and the load offers it again.
+const ABSENCE: Duration = Duration::from_millis(300);
+
+pub fn trials() -> Vec<Trial> {
+    let steps = STEPS.into_iter().map(|named| {
+        let sentence = format!("an agent that is killed {} loses no mail", named.0);
+        trial(sentence, async move |stage| killed_at(stage, named).await).listens()
+    });
+    // And between any steps, from the break on.
+    let moments = [0, 40, 400].into_iter().map(|millis| {
+        let sentence = format!("an agent that is killed {millis} ms after the break loses no mail");
+        trial(sentence, async move |stage| killed_after(stage, Duration::from_millis(millis)).await).listens()
+    });
+    steps.chain(moments).collect()
+}
+
+async fn killed_at(stage: Arc<Stage>, (_, call, file, when, about): Named) -> Result<()> {
+    let arguments = [&QUICK_LEASE[..], &["--without-reports"]].concat();
+    let system = System::start_with(stage, Demands::default(), &arguments, |options| {
+        // Calls are counted by thread.
+        options.starter = ["env", "TOKIO_WORKER_THREADS=1"].map(Into::into).to_vec();
+    })
+    .await?;
+    let agent = system.agent()?;
+    let path = file.map(|file| agent.state_directory().join(file));
+    let step = Step { call, path, when, about };
+    let tracer = Tracer::attach(agent.id()?, step, system.stage.folder()).await?;
+    let plan = plan(Point::Mail, Kind::Temporary);
+    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
+        eventually(PATIENCE, "the agent to die", async || Ok(agent.ended())).await?;
+        tracer.confirm()?;
+        sleep(ABSENCE).await;
+        agent.start_again()?;
+        agent.wait_ready(PATIENCE).await
+    })
+    .await?;
+    no_complaints(&outcome)?;
+    let switch = agent.status().await?.last_switch.context("what it does at its start")?;
+    ensure!(switch.troubles.is_empty(), "{switch:?}");
+    Ok(())
+}
+
+async fn killed_after(stage: Arc<Stage>, after: Duration) -> Result<()> {
+    let system = System::start(stage, Demands::default()).await?;
+    let agent = system.agent()?;
+    let plan = plan(Point::Mail, Kind::Temporary);
+    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
+        sleep(after).await;
+        agent.kill();
+        sleep(ABSENCE).await;
+        agent.start_again()?;
+        agent.wait_ready(PATIENCE).await
+    })
+    .await?;
+    no_complaints(&outcome)
+}
