@@ -113,15 +113,15 @@ impl Watched for ConfigMap {
 }
 
 /// Jobs of probes and their pods, and no others.
-fn of_probes() -> Option<String> {
-    Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PROBE_LABEL}"))
+fn of_probes() -> String {
+    format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PROBE_LABEL}")
 }
 
 impl Watched for Job {
     const SOURCE: Source = Source::Jobs;
 
     fn selector() -> Option<String> {
-        of_probes()
+        Some(of_probes())
     }
 
     fn input(change: Change<Self>) -> Input {
@@ -133,7 +133,7 @@ impl Watched for Pod {
     const SOURCE: Source = Source::Pods;
 
     fn selector() -> Option<String> {
-        of_probes()
+        Some(of_probes())
     }
 
     fn strip(&mut self) {
