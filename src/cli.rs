@@ -13,6 +13,7 @@ use crate::api::crds_yaml;
 use crate::explain;
 use crate::lint::{Format, Severity};
 use crate::model::Timestamp;
+use crate::probe_job::ProbeArguments;
 use crate::simulate;
 use crate::telemetry::LogFormat;
 
@@ -45,6 +46,9 @@ pub enum Command {
     /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArguments),
+    /// Look at one backend once and say what is seen, as one line of JSON: what the pods of probes with `job` run.
+    #[command(after_help = PROBE_EXAMPLES)]
+    Probe(Box<ProbeArguments>),
     /// Stand beside a queueing mail server: where each message goes, and moving the queue when that changes.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -62,6 +66,10 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
   mail-failover explain route orders -n shop
   kubectl get mailroutes,sendingbackends,failoverpolicies -A -o yaml > dump.yaml
   mail-failover explain route orders -n shop --file dump.yaml --at 2026-11-24T08:00:00Z";
+
+const PROBE_EXAMPLES: &str = "Examples:
+  mail-failover probe --host email-smtp.eu-west-1.amazonaws.com --port 587 --tls StartTLS --depth StartTLS
+  mail-failover probe --host relay.example --port 465 --tls Implicit --depth Auth --login-folder ./login";
 
 const LINT_EXAMPLES: &str = "Examples:
   mail-failover lint mail.yaml deploy/
@@ -131,6 +139,14 @@ pub struct RunArguments {
     /// DNS server that probes ask, repeatable; those of /etc/resolv.conf by default.
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
     pub dns_servers: Vec<SocketAddr>,
+
+    /// The image that probes with `job` run as: this program's own. Without it there are no such Jobs, and no rights on them are needed.
+    #[arg(long, env = "PROBE_IMAGE", value_name = "IMAGE")]
+    pub probe_image: Option<String>,
+
+    /// Jobs of probes under way at a time, over all backends; more wait.
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_probe_jobs: u16,
 
     /// The cluster's DNS domain, in names of in-cluster backends that rendered configuration holds.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]

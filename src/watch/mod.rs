@@ -19,7 +19,8 @@ mod tracker;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -53,8 +54,10 @@ pub(crate) const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 pub struct Context {
     /// Where inputs go. When it is full the watches wait.
     pub inputs: Sender<Input>,
-    /// Every source is expected, and met when it has listed everything once.
+    /// Every source that decisions wait for is expected, and met when it has listed everything once.
     pub readiness: Readiness,
+    /// Whether Jobs of probes and their pods are watched.
+    pub watches_jobs: bool,
     /// Metrics.
     pub metrics: Metrics,
     /// Ends the watches.
@@ -66,8 +69,11 @@ pub struct Context {
 /// The client must not retry by itself (see `kubernetes::Purpose::Watch`).
 pub fn spawn(client: &Client, context: &Context) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for source in Source::ALL {
-        context.readiness.expect(source.as_str());
+    let of_jobs = Source::OF_JOBS.into_iter().filter(|_| context.watches_jobs);
+    for source in Source::ESSENTIAL.into_iter().chain(of_jobs) {
+        if Source::ESSENTIAL.contains(&source) {
+            context.readiness.expect(source.as_str());
+        }
         context.metrics.synced(source, false);
         let (client, context) = (client.clone(), context.clone());
         match source {
@@ -77,6 +83,8 @@ pub fn spawn(client: &Client, context: &Context) -> JoinSet<()> {
             Source::Services => tasks.spawn(watch::<Service>(client, context)),
             Source::EndpointSlices => tasks.spawn(watch::<EndpointSlice>(client, context)),
             Source::ConfigMaps => tasks.spawn(watch::<ConfigMap>(client, context)),
+            Source::Jobs => tasks.spawn(watch::<Job>(client, context)),
+            Source::Pods => tasks.spawn(watch::<Pod>(client, context)),
         };
     }
     tasks
@@ -92,7 +100,7 @@ async fn watch<K: Watched>(client: Client, context: Context) {
 }
 
 async fn follow<K: Watched>(api: Api<Guarded<K>>, context: Context) {
-    let Context { inputs, readiness, metrics, shutdown: _ } = context;
+    let Context { inputs, readiness, metrics, shutdown: _, watches_jobs: _ } = context;
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     config.label_selector = K::selector();
     let mut events = watcher(api.clone(), config.clone()).boxed();

@@ -96,6 +96,7 @@ impl Running {
         let context = Context {
             inputs: sender,
             readiness: Readiness::default(),
+            watches_jobs: false,
             metrics: Metrics::new(&mut registry),
             shutdown: CancellationToken::new(),
         };
