@@ -159,8 +159,10 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     )?;
     let (ca_reader, ca_reading) =
         ca::spawn(call_client.clone(), inputs.clone(), ca::Metrics::new(&mut registry), end.clone());
+    let scope = watch::Scope::of(arguments.namespaces);
     let watching = watch::spawn(
         &watch_client,
+        &scope,
         &watch::Context {
             inputs,
             readiness: readiness.clone(),
@@ -199,7 +201,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
             }
         }
     });
-    tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
+    tracing::info!(identity, api_server, watches = %scope, version = env!("CARGO_PKG_VERSION"), "the operator has started");
 
     let parts =
         Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving, taking_reports };

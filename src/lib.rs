@@ -17,6 +17,7 @@ pub mod model;
 pub mod observers;
 pub mod output;
 pub mod probe;
+pub mod rbac;
 pub mod reports;
 pub mod simulate;
 pub mod telemetry;
