@@ -337,7 +337,10 @@ mod tests {
             Err(error) => Err(error),
         };
         assert_eq!(namespaces("mail-failover run"), Ok(String::new()));
-        assert_eq!(namespaces("mail-failover run --namespaces shop,billing --namespaces ops"), Ok("shop billing ops".to_owned()));
+        assert_eq!(
+            namespaces("mail-failover run --namespaces shop,billing --namespaces ops"),
+            Ok("shop billing ops".to_owned())
+        );
         for wrong in ["--namespaces=", "--namespaces=shop,", "--namespaces=*", "--namespaces=Shop"] {
             let error = namespaces(&format!("mail-failover run {wrong}")).unwrap_err();
             assert!(error.contains("--namespaces") && error.contains("shop,billing"), "{error}");

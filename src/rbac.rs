@@ -126,9 +126,8 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_a_wildcard_nor_twice() {
         let all = || WATCHED.iter().chain(OWN_NAMESPACE).chain(REPORTS);
-        let mut granted: Vec<_> = all()
-            .flat_map(|rule| rule.resources.iter().map(move |resource| (rule.api_group, *resource)))
-            .collect();
+        let mut granted: Vec<_> =
+            all().flat_map(|rule| rule.resources.iter().map(move |resource| (rule.api_group, *resource))).collect();
         assert!(all().all(|rule| !rule.verbs.contains(&"*") && !rule.resources.contains(&"*")));
         assert!(all().all(|rule| rule.verbs.is_sorted() && rule.resources.is_sorted()));
         let count = granted.len();

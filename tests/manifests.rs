@@ -68,7 +68,8 @@ fn the_example_grants_an_agent_what_it_asks_for() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&read("examples/postfix-agent/rbac.yaml")).unwrap();
     let rules: Vec<_> = documents.iter().filter_map(|document| document.get("rules")).collect();
     let Rule { purpose: _, api_group, resources, verbs } = AGENT;
-    let rule = json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": ["orders-agent"], "verbs": verbs });
+    let rule =
+        json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": ["orders-agent"], "verbs": verbs });
     assert_eq!(rules, [&json!([rule])]);
 }
 
@@ -93,7 +94,8 @@ fn rows() -> Vec<Row> {
         let trimmed = line.trim_start();
         if let Some(words) = trimmed.strip_prefix("# ") {
             comment.push(words);
-        } else if let Some((key, _)) = trimmed.split_once(':').filter(|(key, _)| key.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        } else if let Some((key, _)) =
+            trimmed.split_once(':').filter(|(key, _)| key.bytes().all(|byte| byte.is_ascii_alphanumeric()))
         {
             parents.truncate((line.len() - trimmed.len()) / 2);
             parents.push(key);
@@ -216,6 +218,7 @@ fn every_alert_has_a_runbook_and_can_be_left_out() {
     let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(sections, names, "docs/alerts.md has a section for each alert, in the same order");
     let schema: Value = serde_json::from_str(&read(&format!("{CHART}/values.schema.json"))).unwrap();
-    let known = &schema["properties"]["metrics"]["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"];
+    let known =
+        &schema["properties"]["metrics"]["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"];
     assert_eq!(*known, json!(names), "values.schema.json");
 }

@@ -1,6 +1,7 @@
 //! A real control plane, fault-injecting SMTP servers, and what the suites, the demo and the benches share.
 
 pub mod agent;
+pub mod apply;
 pub mod bench;
 pub mod control_plane;
 pub mod environment;

@@ -260,7 +260,10 @@ fn by_namespace(opens: Arc<std::sync::atomic::AtomicBool>) -> (Client, Requests)
                 std::future::pending::<()>().await;
             }
             let (status, body) = if is_shut {
-                (StatusCode::FORBIDDEN, json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403}))
+                (
+                    StatusCode::FORBIDDEN,
+                    json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403}),
+                )
             } else {
                 let namespace = uri.split('/').skip_while(|part| *part != "namespaces").nth(1).unwrap_or("everywhere");
                 let items = [json!({"metadata": {"namespace": namespace, "name": namespace, "uid": namespace,

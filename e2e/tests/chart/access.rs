@@ -12,14 +12,17 @@ fn as_rbac(rules: &[Rule]) -> Vec<Value> {
 /// The roles bound to the operator: kind, namespace and rules.
 fn bound(rendered: &[Value]) -> Result<Vec<(String, Option<String>, Value)>> {
     let account = &only(rendered, "ServiceAccount")?["metadata"];
-    let bindings = rendered.iter().filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("RoleBinding")));
+    let bindings =
+        rendered.iter().filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("RoleBinding")));
     let mut bound = vec![];
     for binding in bindings {
         let subject = json!([{ "kind": "ServiceAccount", "name": account["name"], "namespace": "ops" }]);
         ensure!(binding["subjects"] == subject, "{binding}");
         let (kind, namespace) = (&binding["roleRef"]["kind"], &binding["metadata"]["namespace"]);
         let is_meant = |role: &&Value| {
-            role["kind"] == *kind && role["metadata"]["name"] == binding["roleRef"]["name"] && role["metadata"]["namespace"] == *namespace
+            role["kind"] == *kind
+                && role["metadata"]["name"] == binding["roleRef"]["name"]
+                && role["metadata"]["namespace"] == *namespace
         };
         let role = rendered.iter().find(is_meant).with_context(|| format!("{binding} binds nothing"))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -67,7 +70,9 @@ fn people_with_the_usual_roles_may_see_and_change_our_resources() -> Result<()> 
     let rendered = render(&json!({}))?;
     let aggregated = |to: &str| {
         let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
-        let roles = of_kind(&rendered, "ClusterRole").into_iter().filter(move |role| role["metadata"]["labels"][&label] == "true");
+        let roles = of_kind(&rendered, "ClusterRole")
+            .into_iter()
+            .filter(move |role| role["metadata"]["labels"][&label] == "true");
         let verbs = roles.flat_map(|role| role["rules"][0]["verbs"].as_array().cloned().unwrap_or_default());
         verbs.filter_map(|verb| verb.as_str().map(str::to_owned)).collect::<Vec<_>>().join(" ")
     };
@@ -79,7 +84,8 @@ fn people_with_the_usual_roles_may_see_and_change_our_resources() -> Result<()> 
 
 #[test]
 fn rights_and_service_account_can_be_somebody_elses_matter() -> Result<()> {
-    let rendered = render(&json!({ "rbac": { "create": false }, "serviceAccount": { "create": false, "name": "theirs" } }))?;
+    let rendered =
+        render(&json!({ "rbac": { "create": false }, "serviceAccount": { "create": false, "name": "theirs" } }))?;
     for kind in ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"] {
         ensure!(of_kind(&rendered, kind).is_empty(), "{kind}");
     }

@@ -21,7 +21,12 @@ fn arguments(values: &Value) -> Result<Box<RunArguments>> {
 }
 
 fn environment(pod: &Value) -> Vec<&str> {
-    pod["containers"][0]["env"].as_array().into_iter().flatten().filter_map(|variable| variable["name"].as_str()).collect()
+    pod["containers"][0]["env"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|variable| variable["name"].as_str())
+        .collect()
 }
 
 #[test]
@@ -41,7 +46,10 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
         "leaderElection": { "leaseDuration": "30s", "renewDeadline": "20s", "retryPeriod": "3s" }, "smtpProbes": { "concurrency": 7 } });
     let other = arguments(&values)?;
     ensure!(other.without_reports);
-    assert_eq!((other.cluster_domain.as_str(), other.log.as_str(), other.probe_concurrency), ("k8s.example", "debug", 7));
+    assert_eq!(
+        (other.cluster_domain.as_str(), other.log.as_str(), other.probe_concurrency),
+        ("k8s.example", "debug", 7)
+    );
     assert_eq!(
         [other.lease_duration, other.lease_renew_deadline, other.lease_retry_period].map(|duration| duration.as_secs()),
         [30, 20, 3]
@@ -58,7 +66,10 @@ fn the_image_is_named_by_its_digest_where_there_is_one() -> Result<()> {
     for (values, image) in [
         (json!({}), format!("mail-failover-operator:{}", env!("CARGO_PKG_VERSION"))),
         (json!({ "repository": "registry.example/mail", "tag": "1.2" }), "registry.example/mail:1.2".to_owned()),
-        (json!({ "repository": "registry.example/mail", "tag": "1.2", "digest": digest }), format!("registry.example/mail@{digest}")),
+        (
+            json!({ "repository": "registry.example/mail", "tag": "1.2", "digest": digest }),
+            format!("registry.example/mail@{digest}"),
+        ),
     ] {
         assert_eq!(pod(&json!({ "image": values }))?["containers"][0]["image"], image);
     }
@@ -74,7 +85,9 @@ fn the_pods_are_restricted_and_probed() -> Result<()> {
     assert_eq!(container["securityContext"], expected);
     assert_eq!(container["livenessProbe"]["httpGet"], json!({ "path": "/livez", "port": "http" }));
     assert_eq!(container["readinessProbe"]["httpGet"], json!({ "path": "/readyz", "port": "http" }));
-    ensure!(container["resources"]["requests"]["memory"].is_string() && container["resources"]["limits"]["cpu"].is_null());
+    ensure!(
+        container["resources"]["requests"]["memory"].is_string() && container["resources"]["limits"]["cpu"].is_null()
+    );
     ensure!(pod["volumes"].is_null() && pod["hostNetwork"].is_null());
     Ok(())
 }
@@ -90,9 +103,15 @@ fn replicas_keep_apart_unless_told_otherwise() -> Result<()> {
         assert_eq!(pod["metadata"]["labels"][key], *value);
     }
     let term = &pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"];
-    assert_eq!((&term["topologyKey"], &term["labelSelector"]["matchLabels"]), (&json!("kubernetes.io/hostname"), labels));
+    assert_eq!(
+        (&term["topologyKey"], &term["labelSelector"]["matchLabels"]),
+        (&json!("kubernetes.io/hostname"), labels)
+    );
     let spread = &pod["spec"]["topologySpreadConstraints"][0];
-    assert_eq!((&spread["topologyKey"], &spread["labelSelector"]["matchLabels"]), (&json!("topology.kubernetes.io/zone"), labels));
+    assert_eq!(
+        (&spread["topologyKey"], &spread["labelSelector"]["matchLabels"]),
+        (&json!("topology.kubernetes.io/zone"), labels)
+    );
     assert_eq!(only(&usual, "PodDisruptionBudget")?["spec"]["selector"]["matchLabels"], *labels);
 
     let constraint = json!({ "maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule" });

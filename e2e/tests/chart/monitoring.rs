@@ -8,7 +8,9 @@ fn monitors_select_what_tells_metrics_and_keep_the_labels_of_routes() -> Result<
     for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy"] {
         ensure!(of_kind(&usual, kind).is_empty(), "{kind} must be asked for");
     }
-    let rendered = render(&json!({ "metrics": { "serviceMonitor": { "enabled": true, "interval": "15s", "labels": { "release": "prometheus" } } } }))?;
+    let rendered = render(
+        &json!({ "metrics": { "serviceMonitor": { "enabled": true, "interval": "15s", "labels": { "release": "prometheus" } } } }),
+    )?;
     let (monitor, service) = (only(&rendered, "ServiceMonitor")?, only(&rendered, "Service")?);
     let selector = monitor["spec"]["selector"]["matchLabels"].as_object().context("labels")?;
     ensure!(selector.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value), "{selector:?}");
@@ -17,7 +19,8 @@ fn monitors_select_what_tells_metrics_and_keep_the_labels_of_routes() -> Result<
     assert_eq!((&endpoint["interval"], &endpoint["honorLabels"]), (&json!("15s"), &json!(true)));
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
 
-    let rendered = render(&json!({ "metrics": { "service": { "enabled": false }, "podMonitor": { "enabled": true } } }))?;
+    let rendered =
+        render(&json!({ "metrics": { "service": { "enabled": false }, "podMonitor": { "enabled": true } } }))?;
     ensure!(of_kind(&rendered, "Service").is_empty());
     let endpoint = &only(&rendered, "PodMonitor")?["spec"]["podMetricsEndpoints"][0];
     let ports = &only(&rendered, "Deployment")?["spec"]["template"]["spec"]["containers"][0]["ports"];
@@ -44,13 +47,19 @@ fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
     for alert in &all {
         let expression = alert["expr"].as_str().context("an expression")?;
         ensure!(!expression.contains("SERIES"), "{expression}");
-        let is_of_pods = expression.contains(r#"namespace="ops",pod=~"mail-mail-failover-operator-[a-z0-9]+-[a-z0-9]+""#);
+        let is_of_pods =
+            expression.contains(r#"namespace="ops",pod=~"mail-mail-failover-operator-[a-z0-9]+-[a-z0-9]+""#);
         ensure!(is_of_pods != expression.contains("by (namespace, route)"), "{expression}");
         ensure!(["critical", "warning"].contains(&alert["labels"]["severity"].as_str().unwrap_or_default()), "{alert}");
-        ensure!(alert["annotations"]["summary"].is_string() && alert["annotations"]["description"].is_string(), "{alert}");
+        ensure!(
+            alert["annotations"]["summary"].is_string() && alert["annotations"]["description"].is_string(),
+            "{alert}"
+        );
         ensure!(alert["annotations"]["runbook_url"].is_null(), "{alert}");
     }
-    let fewer = alerts(json!({ "enabled": true, "disabled": ["MailFailoverNoLeader", "MailFailoverStorm"], "runbookUrl": "https://wiki.example/alerts" }))?;
+    let fewer = alerts(
+        json!({ "enabled": true, "disabled": ["MailFailoverNoLeader", "MailFailoverStorm"], "runbookUrl": "https://wiki.example/alerts" }),
+    )?;
     assert_eq!(fewer.len(), all.len() - 2);
     ensure!(fewer.iter().all(|alert| alert["alert"] != "MailFailoverNoLeader"));
     assert_eq!(fewer[0]["annotations"]["runbook_url"], "https://wiki.example/alerts#mailfailovernonehealthy");
@@ -59,9 +68,7 @@ fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
 
 #[test]
 fn the_network_policy_lets_in_what_asks_and_holds_nothing_back_unless_told() -> Result<()> {
-    let policy = |values: Value| -> Result<Value> {
-        Ok(only(&render(&values)?, "NetworkPolicy")?["spec"].clone())
-    };
+    let policy = |values: Value| -> Result<Value> { Ok(only(&render(&values)?, "NetworkPolicy")?["spec"].clone()) };
     let usual = policy(json!({ "networkPolicy": { "enabled": true } }))?;
     assert_eq!(usual["policyTypes"], json!(["Ingress"]));
     let ports = |policy: &Value| {
