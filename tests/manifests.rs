@@ -79,6 +79,19 @@ fn the_chart_has_the_version_of_the_operator() {
     assert_eq!([&chart["version"], &chart["appVersion"]], [env!("CARGO_PKG_VERSION"); 2]);
 }
 
+#[test]
+fn the_images_have_the_version_of_the_operator_and_the_compiler_that_it_wants() {
+    let (version, rust) = (env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION"));
+    let image = read("Dockerfile");
+    assert!(image.contains(&format!("ARG VERSION={version}\n")), "Dockerfile");
+    assert!(image.contains(&format!("ARG BUILDER=rust:{rust}-")), "Dockerfile");
+    let with_postfix = read("examples/postfix-agent/Dockerfile");
+    assert!(
+        with_postfix.contains(&format!("ARG OPERATOR=mail-failover-operator:{version}\n")),
+        "examples/postfix-agent/Dockerfile"
+    );
+}
+
 /// One value of the chart.
 struct Row {
     path: String,

@@ -1,5 +1,7 @@
 //! What the chart makes for Prometheus and for the network.
 
+use anyhow::anyhow;
+
 use super::*;
 
 #[test]
@@ -47,6 +49,7 @@ fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
     for alert in &all {
         let expression = alert["expr"].as_str().context("an expression")?;
         ensure!(!expression.contains("SERIES"), "{expression}");
+        promql_parser::parser::parse(expression).map_err(|error| anyhow!("{expression}: {error}"))?;
         let is_of_pods =
             expression.contains(r#"namespace="ops",pod=~"mail-mail-failover-operator-[a-z0-9]+-[a-z0-9]+""#);
         ensure!(is_of_pods != expression.contains("by (namespace, route)"), "{expression}");

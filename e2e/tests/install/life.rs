@@ -56,7 +56,6 @@ async fn whole_life(stage: Arc<Stage>) -> Result<()> {
     let authority = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": { "ca.crt": "" } });
     stage.apply(&authority.to_string()).await?;
     let tls = json!({ "mode": "StartTLS", "caRef": { "configMap": "authority" } });
-    change::<SendingBackend>(&stage, "standby", &json!({ "metadata": { "labels": { "a": "b" } } })).await?;
     let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "relay" },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": tls } } });
     stage.apply(&relay.to_string()).await?;
