@@ -41,8 +41,7 @@ struct Installation {
 }
 
 impl Installation {
-    async fn start(stage: &Stage, own: &str, watched: &[&str], values: Value) -> Result<Self> {
-        let mut values = values;
+    async fn start(stage: &Stage, own: &str, watched: &[&str], mut values: Value) -> Result<Self> {
         values["namespaces"] = json!(watched);
         values["crds"] = json!({ "enabled": false });
         values["fullnameOverride"] = ACCOUNT.into();
@@ -53,6 +52,14 @@ impl Installation {
         let namespaces = watched.join(",");
         let operator = start_as(stage, (own, ACCOUNT), own, &["--namespaces", &namespaces]).await?;
         Ok(Self { own: own.to_owned(), operator })
+    }
+
+    /// What an upgrade of the release with these namespaces would grant.
+    async fn grant(stage: &Stage, own: &str, watched: &[&str]) -> Result<()> {
+        let values = json!({ "namespaces": watched, "crds": { "enabled": false }, "fullnameOverride": ACCOUNT });
+        let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
+        rendered.retain(|object| object["kind"].as_str().is_some_and(|kind| kind.starts_with("Role")));
+        apply(&stage.client(), &rendered, Mode::Keep).await
     }
 
     fn calls(&self, stage: &Stage) -> Result<Vec<Call>> {
@@ -220,14 +227,4 @@ async fn waits(stage: Arc<Stage>) -> Result<()> {
     // Granted by an upgrade of the release; nothing has to be restarted.
     Installation::grant(&stage, &own, &[&open, &shut]).await?;
     operator.wait_ready(PATIENCE).await
-}
-
-impl Installation {
-    /// What an upgrade of the release with these namespaces would grant.
-    async fn grant(stage: &Stage, own: &str, watched: &[&str]) -> Result<()> {
-        let values = json!({ "namespaces": watched, "crds": { "enabled": false }, "fullnameOverride": ACCOUNT });
-        let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
-        rendered.retain(|object| object["kind"].as_str().is_some_and(|kind| kind.starts_with("Role")));
-        apply(&stage.client(), &rendered, Mode::Keep).await
-    }
 }
