@@ -168,8 +168,10 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         ehlo_name: arguments.ehlo_name.clone(),
         limit: usize::from(arguments.max_probe_jobs),
     });
+    let scope = watch::Scope::of(arguments.namespaces);
     let watching = watch::spawn(
         &watch_client,
+        &scope,
         &watch::Context {
             inputs,
             readiness: readiness.clone(),
@@ -214,7 +216,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
             }
         }
     });
-    tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
+    tracing::info!(identity, api_server, watches = %scope, version = env!("CARGO_PKG_VERSION"), "the operator has started");
 
     let parts = Parts {
         controlling,

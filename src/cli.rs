@@ -16,6 +16,7 @@ use crate::model::Timestamp;
 use crate::probe_job::ProbeArguments;
 use crate::simulate;
 use crate::telemetry::LogFormat;
+use crate::watch::Namespace;
 
 /// Moves outgoing mail to a standby when a sending backend fails.
 #[derive(Debug, Parser)]
@@ -103,6 +104,10 @@ pub struct RunArguments {
     /// Take no reports of agents.
     #[arg(long, conflicts_with = "report_listen_address")]
     pub without_reports: bool,
+
+    /// Look at these namespaces only, comma-separated; the whole cluster by default. A Role in each is enough then.
+    #[arg(long, value_name = "NAMESPACE,…", value_delimiter = ',')]
+    pub namespaces: Vec<Namespace>,
 
     /// Namespace of the Lease by which replicas elect a leader; the pod's own in a cluster.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
@@ -338,6 +343,24 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Command, String> {
         Cli::try_parse_from(line.split(' ')).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn namespaces_are_named_and_an_empty_list_is_not_the_whole_cluster() {
+        let namespaces = |line: &str| match parsed(line) {
+            Ok(Command::Run(run)) => Ok(run.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(namespaces("mail-failover run"), Ok(String::new()));
+        assert_eq!(
+            namespaces("mail-failover run --namespaces shop,billing --namespaces ops"),
+            Ok("shop billing ops".to_owned())
+        );
+        for wrong in ["--namespaces=", "--namespaces=shop,", "--namespaces=*", "--namespaces=Shop"] {
+            let error = namespaces(&format!("mail-failover run {wrong}")).unwrap_err();
+            assert!(error.contains("--namespaces") && error.contains("shop,billing"), "{error}");
+        }
     }
 
     #[test]

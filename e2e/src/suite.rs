@@ -34,6 +34,8 @@ use crate::stage::Stage;
 pub struct Options {
     /// Run kube-controller-manager, too.
     pub controller_manager: bool,
+    /// Keep an audit log of what service accounts ask for.
+    pub audit: bool,
     /// The trials start operators.
     pub operator: bool,
     /// The trials start Postfix: takes the program, and real root.
@@ -48,11 +50,18 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             controller_manager: false,
+            audit: false,
             operator: false,
             postfix: false,
             parallel: 8,
             deadline: Duration::from_mins(2),
         }
+    }
+}
+
+impl Options {
+    fn control_plane(self) -> control_plane::Options {
+        control_plane::Options { controller_manager: self.controller_manager, audit: self.audit }
     }
 }
 
@@ -192,7 +201,7 @@ fn programs(options: Options) -> Vec<Program> {
     if Cluster::existing().is_some() {
         return vec![Program::Kubectl];
     }
-    control_plane::Options { controller_manager: options.controller_manager }.programs()
+    options.control_plane().programs()
 }
 
 /// What the trials of a suite share.
@@ -261,8 +270,7 @@ impl Suite {
     }
 
     async fn start(&self) -> Result<Arc<Cluster>> {
-        let options = control_plane::Options { controller_manager: self.options.controller_manager };
-        let cluster = Cluster::obtain(&self.binaries, options).await?;
+        let cluster = Cluster::obtain(&self.binaries, self.options.control_plane()).await?;
         let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
         let how = match cluster.control() {
             Some(own) => format!("{}, ready after {:.1} s", self.binaries.origin(), own.took().as_secs_f64()),

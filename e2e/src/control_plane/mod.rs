@@ -6,6 +6,7 @@
 //!
 //! This module knows nothing of mail and nothing of test runners.
 
+mod audit;
 pub mod binaries;
 mod certificates;
 mod cluster;
@@ -15,6 +16,7 @@ pub mod namespace;
 mod programs;
 mod server;
 
+pub use audit::{Call, Right, granted};
 pub use binaries::Binaries;
 pub use cluster::{Cluster, EXISTING};
 pub use crds::{install_crds, said};

@@ -15,6 +15,8 @@ pub enum Program {
     KubeControllerManager,
     /// The command line client.
     Kubectl,
+    /// The package manager.
+    Helm,
 }
 
 impl Program {
@@ -25,6 +27,7 @@ impl Program {
             Self::KubeApiServer => "kube-apiserver",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
         }
     }
 
@@ -33,6 +36,7 @@ impl Program {
         match self {
             Self::Etcd => Product::Etcd,
             Self::KubeApiServer | Self::KubeControllerManager | Self::Kubectl => Product::Kubernetes,
+            Self::Helm => Product::Helm,
         }
     }
 
@@ -43,6 +47,7 @@ impl Program {
             Self::KubeApiServer => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Helm => "helm.sh/helm/v4/cmd/helm",
         }
     }
 }
@@ -54,6 +59,8 @@ pub enum Product {
     Etcd,
     /// Kubernetes.
     Kubernetes,
+    /// Helm.
+    Helm,
 }
 
 impl Product {
@@ -62,6 +69,7 @@ impl Product {
         match self {
             Self::Etcd => "etcd",
             Self::Kubernetes => "kubernetes",
+            Self::Helm => "helm",
         }
     }
 
@@ -75,6 +83,7 @@ impl Product {
         let (go_mod, module) = match self {
             Self::Etcd => (include_str!("../../tools/etcd/go.mod"), "go.etcd.io/etcd/server/v3"),
             Self::Kubernetes => (include_str!("../../tools/kubernetes/go.mod"), "k8s.io/kubernetes"),
+            Self::Helm => (include_str!("../../tools/helm/go.mod"), "helm.sh/helm/v4"),
         };
         required_version(go_mod, module).unwrap_or("unknown")
     }
@@ -82,7 +91,7 @@ impl Product {
     /// What the linker is told: no symbol tables, and the version that the programs report.
     pub(super) fn linker_flags(self) -> String {
         match self {
-            Self::Etcd => "-s -w".to_owned(),
+            Self::Etcd | Self::Helm => "-s -w".to_owned(),
             Self::Kubernetes => {
                 let version = self.version();
                 let mut numbers = version.trim_start_matches('v').split('.');
@@ -119,7 +128,7 @@ mod tests {
         for (go_mod, version) in cases {
             assert_eq!(required_version(go_mod, "k8s.io/kubernetes"), version, "{go_mod}");
         }
-        for product in [Product::Etcd, Product::Kubernetes] {
+        for product in [Product::Etcd, Product::Kubernetes, Product::Helm] {
             assert!(product.version().starts_with('v'), "{product:?}");
         }
     }

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::audit::{self, Call};
 use super::certificates::{Authority, Identity, TokenKeys};
 use super::cluster::client;
 use super::component::Component;
@@ -27,6 +28,8 @@ const SERVICE_ADDRESSES: &str = "10.96.0.0/16,fd00:10:96::/112";
 pub struct Options {
     /// Also run kube-controller-manager: garbage collection, `EndpointSlices` of selector Services, Jobs, deletion of namespaces.
     pub controller_manager: bool,
+    /// Keep an audit log of what service accounts ask for, see [`ControlPlane::calls_of`].
+    pub audit: bool,
 }
 
 impl Options {
@@ -52,6 +55,8 @@ pub struct ControlPlane {
     authority: Authority,
     folder: Option<TempDir>,
     took: Duration,
+    /// The audit log, if one is kept.
+    audit_log: Option<PathBuf>,
 }
 
 impl ControlPlane {
@@ -81,7 +86,11 @@ impl ControlPlane {
         let etcd = Component::new("etcd", binaries.path(Program::Etcd)?, etcd_arguments, folder);
         etcd.start()?;
 
-        let arguments = api_server_arguments(&authority, &token_keys, &etcd_url, port, options)?;
+        let mut arguments = api_server_arguments(&authority, &token_keys, &etcd_url, port, options)?;
+        let audit_log = options.audit.then(|| folder.join("audit.log"));
+        if let Some(log) = &audit_log {
+            arguments.extend(audit_arguments(&folder.join("audit-policy.json"), log)?);
+        }
         let api_server = Component::new("kube-apiserver", binaries.path(Program::KubeApiServer)?, arguments, folder);
         let kubeconfig = folder.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &authority, port, &authority.client("admin", &["system:masters"])?)?;
@@ -103,6 +112,7 @@ impl ControlPlane {
             authority,
             folder: None,
             took: Duration::ZERO,
+            audit_log,
         };
         control_plane.start_api_server().await?;
         control_plane.await_controllers().await?;
@@ -141,6 +151,15 @@ impl ControlPlane {
         let path = self.kubeconfig.with_file_name(format!("{}.kubeconfig", user.replace([':', '/'], "-")));
         write_kubeconfig(&path, &self.authority, self.port, &self.authority.client(user, groups)?)?;
         Ok(path)
+    }
+
+    /// What a service account has asked of the API server until now, oldest first. The user is
+    /// [`service_account::user`](crate::service_account::user).
+    ///
+    /// # Errors
+    /// When no audit log is kept ([`Options::audit`]), or when it cannot be read.
+    pub fn calls_of(&self, user: &str) -> Result<Vec<Call>> {
+        audit::calls(self.audit_log.as_deref().context("the control plane keeps no audit log")?, user)
     }
 
     /// The TCP port of the API server, on 127.0.0.1; it stays the same over a restart.
@@ -263,6 +282,12 @@ fn api_server_arguments(
         arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
     }
     Ok(arguments)
+}
+
+fn audit_arguments(policy: &Path, log: &Path) -> Result<[String; 3]> {
+    fs::write(policy, audit::POLICY).with_context(|| policy.display().to_string())?;
+    // Blocking: what was answered is in the log.
+    Ok([flag("audit-policy-file", policy), flag("audit-log-path", log), "--audit-log-mode=blocking".to_owned()])
 }
 
 fn controller_manager_arguments(
