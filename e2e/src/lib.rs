@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod bench;
+pub mod clients;
+pub mod command;
 pub mod control_plane;
 pub mod environment;
 pub mod eventually;
@@ -9,6 +11,7 @@ pub mod gateway;
 pub mod haproxy;
 pub mod mail;
 pub mod mta;
+pub mod node;
 pub mod operator;
 pub mod postfix;
 pub mod process;

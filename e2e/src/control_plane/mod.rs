@@ -6,14 +6,15 @@
 //!
 //! This module knows nothing of mail and nothing of test runners.
 
+pub(crate) mod arguments;
 pub mod binaries;
 mod certificates;
 mod cluster;
-mod component;
+pub(crate) mod component;
 mod crds;
 pub mod namespace;
 mod programs;
-mod server;
+pub(crate) mod server;
 
 pub use binaries::Binaries;
 pub use cluster::{Cluster, EXISTING};
