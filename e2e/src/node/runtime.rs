@@ -80,6 +80,10 @@ state = "/run/containerd"
 [grpc]
   address = "{SOCKET}"
 
+# Made at the start, in a place of the machine unless told otherwise.
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{root}/opt"
+
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "{snapshotter}"
 

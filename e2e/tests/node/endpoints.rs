@@ -13,9 +13,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::pods::{apply_pod, pod};
+use crate::pods::{PATIENCE, apply_pod, pod};
 
-const PATIENCE: Duration = Duration::from_secs(90);
 const ROUNDS: usize = 10;
 /// kube-proxy writes its rules at most once in this time; a write after a longer pause is at once.
 const MINIMUM_BETWEEN_SYNCS: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// Longer than any pod takes on a busy machine of two cores.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -132,7 +132,8 @@ pub fn trials() -> Vec<Trial> {
                 anyhow::Ok(peer)
             };
             let script = format!("nc -w 10 {} 25 </dev/null && ! nc -w 5 192.88.99.1 25 </dev/null", listener.local_addr()?.ip());
-            let (peer, ()) = tokio::try_join!(server, run_pod(&stage, "client", &["sh", "-c", &script]))?;
+            let command = ["sh", "-c", &script];
+            let (peer, ()) = tokio::try_join!(server, run_pod(&stage, "client", &command))?;
             let printed = stage.kubectl(&["logs", "client"]).await?;
             ensure!(printed.starts_with("220 outside"), "{printed}");
             ensure!(peer.ip().to_string().starts_with("10.244."), "the pod comes from {peer}");
