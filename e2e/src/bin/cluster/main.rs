@@ -147,10 +147,10 @@ fn shell(command: &[String]) -> Result<ExitCode> {
     let path = std::env::join_paths(folders.into_iter().map(ToOwned::to_owned).chain(std::env::split_paths(&path)))?;
     let nsenter = on_path("nsenter").context("`nsenter` is not installed; it comes with util-linux")?;
     let mut entering = Command::new(nsenter);
-    entering
-        .args(["--target", &inside.to_string(), "--mount", "--net", "--pid", "--wdns"])
-        .arg(std::env::current_dir()?);
-    entering.arg("--").env("KUBECONFIG", &ready.kubeconfig).env("PATH", path);
+    entering.args(["--target", &inside.to_string(), "--mount", "--net", "--pid", "--"]);
+    // nsenter itself would enter this folder as it is outside.
+    entering.arg("env").arg(format!("--chdir={}", std::env::current_dir()?.display()));
+    entering.env("KUBECONFIG", &ready.kubeconfig).env("PATH", path);
     match command.split_first() {
         Some((program, arguments)) => entering.arg(program).args(arguments),
         None => entering.arg(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())),
