@@ -2,6 +2,7 @@
 //!
 //! Outside of the namespaces, because a Dockerfile may fetch packages.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -160,7 +161,11 @@ pub fn digest(paths: &[&Path]) -> Result<String> {
 }
 
 fn hexadecimal(digest: Digest) -> String {
-    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.finish().as_ref().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Of the recipe and of all that it builds on.

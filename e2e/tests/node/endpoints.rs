@@ -1,4 +1,4 @@
-//! kube-proxy follows an EndpointSlice, and how fast.
+//! kube-proxy follows an `EndpointSlice`, and how fast.
 
 use std::time::{Duration, Instant};
 
