@@ -47,6 +47,11 @@ impl Component {
         self
     }
 
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Starts it, unless it runs.
     pub fn start(&self) -> Result<()> {
         let mut process = self.process();

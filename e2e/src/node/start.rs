@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::Api;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 use super::images::{self, Image};
@@ -32,12 +33,12 @@ pub struct Node {
     // Dropped in this order: first who would start anything again.
     kubelet: Component,
     kube_proxy: Component,
-    _network_policies: Component,
+    network_policies: OnceCell<Component>,
     _scheduler: Component,
     runtime: Runtime,
     reaper: JoinHandle<()>,
     control_plane: ControlPlane,
-    kubectl: PathBuf,
+    binaries: Binaries,
     folder: PathBuf,
     took: Duration,
 }
@@ -121,20 +122,15 @@ impl Node {
         for component in [&kubelet, &kube_proxy, &scheduler] {
             component.start()?;
         }
-        let kubectl = binaries.path(Program::Kubectl)?;
-        let client = Kubectl::new(kubectl, control_plane.kubeconfig(), &folder.join("kubectl"));
-        client.apply(&network_policies::objects().to_string()).await?;
-        client.apply(&name_server::objects().to_string()).await?;
-        let network_policies = network_policies::start(binaries, &control_plane, &client, &folder).await?;
         let mut node = Self {
             kubelet,
             kube_proxy,
-            _network_policies: network_policies,
+            network_policies: OnceCell::new(),
             _scheduler: scheduler,
             runtime,
             reaper: reaper::start(),
             control_plane,
-            kubectl: kubectl.to_owned(),
+            binaries: binaries.clone(),
             folder,
             took: Duration::ZERO,
         };
@@ -147,6 +143,7 @@ impl Node {
     }
 
     async fn become_ready(&self, progress: Progress) -> Result<()> {
+        self.kubectl()?.apply(&name_server::objects().to_string()).await.context("CoreDNS")?;
         let proxy = self.kube_proxy.ready(START, async || healthy(KUBE_PROXY_HEALTH).await);
         let kubelet = self.kubelet.ready(START, async || healthy(KUBELET_HEALTH).await);
         tokio::try_join!(proxy, kubelet)?;
@@ -188,9 +185,24 @@ impl Node {
         &self.control_plane
     }
 
+    /// Enforces `NetworkPolicies` from now on. Not done at the start: the first packet of every connection of a pod takes a way through a
+    /// program then, which who measures does not want.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn enforce_network_policies(&self) -> Result<()> {
+        let start =
+            async || network_policies::start(&self.binaries, &self.control_plane, &self.kubectl()?, &self.folder).await;
+        self.network_policies.get_or_try_init(start).await.map(drop)
+    }
+
     /// kubectl with every right.
-    pub fn kubectl(&self) -> Kubectl {
-        Kubectl::new(&self.kubectl, self.control_plane.kubeconfig(), &self.folder.join("kubectl"))
+    ///
+    /// # Errors
+    /// Never, for a node that was started.
+    pub fn kubectl(&self) -> Result<Kubectl> {
+        let program = self.binaries.path(Program::Kubectl)?;
+        Ok(Kubectl::new(program, self.control_plane.kubeconfig(), &self.folder.join("kubectl")))
     }
 
     /// Where its logs are.

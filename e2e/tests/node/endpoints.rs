@@ -70,7 +70,9 @@ pub fn trials() -> Vec<Trial> {
             ensure!(slowest < Duration::from_secs(10), "the slowest took {slowest:?}");
             Ok(())
         })
-        .needs_own_node(),
+        .needs_own_node()
+        // So that nothing else moves kube-proxy while it is timed.
+        .alone(),
     ]
 }
 

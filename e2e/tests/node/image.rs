@@ -1,6 +1,6 @@
 //! Images that are built here run.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use mail_failover_e2e::node::images::{self, Recipe};
 use mail_failover_e2e::suite::{Trial, trial};
 use serde_json::json;
