@@ -1,5 +1,5 @@
-//! A real node beside a control plane of our own: kubelet, containerd, kube-proxy, kube-scheduler, `CoreDNS`, and what enforces
-//! `NetworkPolicies`, in namespaces of their own. Takes root and a few Debian packages, no Docker and no network.
+//! A real node beside a control plane of our own: kubelet, containerd, kube-proxy, kube-scheduler, `CoreDNS` and, on request, what
+//! enforces `NetworkPolicies`, in namespaces of their own. Takes root and a few Debian packages, no Docker and no network.
 //!
 //! What belongs where: [`packages`] says what is missing on this machine, [`images`] builds images outside, where there is a network,
 //! [`Node`] runs the programs inside ([`Isolation::Node`](crate::control_plane::namespace::Isolation::Node)), and [`evidence`] collects
