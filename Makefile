@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap image manifests crds schemas fmt clean
+.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap image manifests crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,19 @@ check: ## Format, lints and the tests that need no cluster, in about a minute
 
 test: check ## Everything, against a real API server that is built the first time
 	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
+
+e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
+	$(CARGO) test --package mail-failover-e2e --locked --no-fail-fast --test node --test cluster
+
+cluster-up: ## Start a cluster with one node on this machine, apart from everything else; takes root
+	@$(CARGO) build --quiet --package mail-failover-e2e --bin cluster --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/cluster up
+
+cluster-shell: ## A shell inside, with kubectl and helm
+	@$${CARGO_TARGET_DIR:-target}/debug/cluster shell
+
+cluster-down: ## End it and remove all of it
+	@$${CARGO_TARGET_DIR:-target}/debug/cluster down
 
 demo: ## Watch a failover and a failback happen, on this machine, in half a minute
 	@$(CARGO) build --workspace --bins --locked

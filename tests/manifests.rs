@@ -150,7 +150,7 @@ fn every_value_of_the_chart_is_documented() {
          | value | default | meaning |\n|---|---|---|\n",
     );
     for Row { path, meaning, default } in rows {
-        page += &format!("| `{path}` | `{default}` | {} |\n", meaning.replace('|', "\\|"));
+        page.extend(["| `", &path, "` | `", &default, "` | ", &meaning.replace('|', "\\|"), " |\n"]);
     }
     hold("docs/helm-values.md", &page);
 }

@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod apply;
 pub mod bench;
+pub mod clients;
+pub mod command;
 pub mod control_plane;
 pub mod environment;
 pub mod eventually;
@@ -11,6 +13,7 @@ pub mod haproxy;
 pub mod helm;
 pub mod mail;
 pub mod mta;
+pub mod node;
 pub mod operator;
 pub mod postfix;
 pub mod process;

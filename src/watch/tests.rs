@@ -298,7 +298,10 @@ async fn of_several_namespaces_none_holds_another_up_and_a_kind_is_known_when_al
     while let Ok(input) = inputs.try_recv() {
         told.push(input);
     }
-    assert!(told.len() == Source::ESSENTIAL.len() && told.iter().all(|input| !matches!(input, Input::Synced(_))), "{told:?}");
+    assert!(
+        told.len() == Source::ESSENTIAL.len() && told.iter().all(|input| !matches!(input, Input::Synced(_))),
+        "{told:?}"
+    );
     let missing: Vec<_> = readiness.missing().into_iter().map(|(what, _)| what).collect();
     let shut = |kind: &str| format!("{kind} in shut");
     assert_eq!(

@@ -16,7 +16,12 @@ fn arguments(values: &Value) -> Result<Box<RunArguments>> {
     let given = given.iter().map(|argument| argument.as_str().unwrap_or_default());
     match Cli::try_parse_from(["mail-failover"].into_iter().chain(given))?.command {
         Command::Run(arguments) => Ok(arguments),
-        other => bail!("{other:?}"),
+        other @ (Command::Crds(_)
+        | Command::Lint(_)
+        | Command::Explain(_)
+        | Command::Simulate(_)
+        | Command::Probe(_)
+        | Command::Agent(_)) => bail!("{other:?}"),
     }
 }
 

@@ -166,7 +166,7 @@ fn as_floats(value: &Value) -> Value {
         Value::Number(number) => json!(number.as_f64()),
         Value::Array(values) => values.iter().map(as_floats).collect(),
         Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), as_floats(value))).collect(),
-        other => other.clone(),
+        other @ (Value::Null | Value::Bool(_) | Value::String(_)) => other.clone(),
     }
 }
 

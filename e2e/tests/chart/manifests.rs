@@ -61,7 +61,7 @@ fn generated() -> Result<BTreeMap<String, String>> {
     }
     let known = |kind: &str| FILES.iter().any(|(_, kinds)| kinds.contains(&kind));
     ensure!(documents.iter().all(|(kind, _)| known(kind)), "a kind has no file");
-    let list: String = names.iter().map(|name| format!("- {name}\n")).collect();
+    let list: String = names.iter().flat_map(|name| ["- ", name, "\n"]).collect();
     let image = format!("images:\n- name: mail-failover-operator\n  newTag: {}\n", env!("CARGO_PKG_VERSION"));
     let kustomization = format!(
         "{HEAD}# The base of overlays of yours. To take the image from your registry: `images: [{{name: mail-failover-operator, newName: …}}]`.\n\

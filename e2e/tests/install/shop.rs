@@ -78,7 +78,7 @@ pub async fn start_as(
     service_account::write_kubeconfig(stage, namespace, account, &kubeconfig).await?;
     let mut options = stage.operator_options(identity)?;
     options.kubeconfig = kubeconfig;
-    options.lease_namespace = namespace.to_owned();
+    namespace.clone_into(&mut options.lease_namespace);
     options.arguments = [&QUICK_LEASE[..], arguments].concat().into_iter().map(Into::into).collect();
     stage.start_operator_with(&options)
 }
