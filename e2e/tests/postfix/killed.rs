@@ -8,7 +8,7 @@ use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mta::fault::{Kind, Point};
 use mail_failover_e2e::mta::round::play_and;
 use mail_failover_e2e::mta::way::Demands;
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
+use mail_failover_e2e::scene::PATIENCE;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::strace::{Step, Tracer};
 use mail_failover_e2e::suite::{Trial, trial};
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::robustness::{System, no_complaints, plan};
 
 /// A step of a switch: what it is called, the system call that does it, the file of the agent's state that it is about, its how-manieth,
-/// and what is seen of it. Nothing else that the agent does is like these: without endpoints of the operator's it connects to nothing but
+/// and what is seen of it. Nothing else that the agent does is like these: without reports it connects to nothing but
 /// Postfix once its watch is open, and it sends no other signal.
 type Named = (&'static str, &'static str, Option<&'static str>, usize, &'static str);
 
@@ -31,6 +31,8 @@ const STEPS: [Named; 6] = [
     ("between the second flush and the third", "connect", None, 3, "public/qmgr"),
 ];
 
+/// The agent switches when it starts, too, and the last flushes of that come 10 s and 31 s later, if anything is queued then.
+const AFTER_THE_START: Duration = Duration::from_secs(12);
 /// For how long there is no agent. Postfix refuses new mail meanwhile (451), and the load offers it again.
 const ABSENCE: Duration = Duration::from_millis(300);
 
@@ -48,12 +50,12 @@ pub fn trials() -> Vec<Trial> {
 }
 
 async fn killed_at(stage: Arc<Stage>, (_, call, file, when, about): Named) -> Result<()> {
-    let arguments = [&QUICK_LEASE[..], &["--without-reports"]].concat();
-    let system = System::start_with(stage, Demands::default(), &arguments, |options| {
+    let system = System::start_with(stage, Demands::default(), |options| {
         // Calls are counted by thread.
         options.starter = ["env", "TOKIO_WORKER_THREADS=1"].map(Into::into).to_vec();
     })
     .await?;
+    sleep(AFTER_THE_START).await;
     let agent = system.agent()?;
     let path = file.map(|file| agent.state_directory().join(file));
     let step = Step { call, path, when, about };

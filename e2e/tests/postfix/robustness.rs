@@ -57,18 +57,13 @@ pub struct System {
 
 impl System {
     pub async fn start(stage: Arc<Stage>, demands: Demands) -> Result<Self> {
-        Self::start_with(stage, demands, &QUICK_LEASE, |_| ()).await
+        Self::start_with(stage, demands, |_| ()).await
     }
 
-    /// With an operator that is given these arguments, and an agent that runs otherwise than usual.
-    pub async fn start_with(
-        stage: Arc<Stage>,
-        demands: Demands,
-        arguments: &[&str],
-        adjust: impl FnOnce(&mut Options),
-    ) -> Result<Self> {
+    /// With an agent that runs otherwise than usual.
+    pub async fn start_with(stage: Arc<Stage>, demands: Demands, adjust: impl FnOnce(&mut Options)) -> Result<Self> {
         let providers = Providers::start(&stage, demands).await?;
-        let operator = stage.start_own_operator("operator", arguments).await?;
+        let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
         operator.wait_ready(PATIENCE).await?;
         let mta = Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| {
             adjust(options);
