@@ -31,6 +31,7 @@ use crate::node::{Node, packages};
 use crate::operator;
 use crate::postfix::Postfix;
 use crate::stage::Stage;
+use crate::strace;
 
 /// What a suite needs.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,8 @@ enum Need {
     Images,
     /// The peer.
     HaProxy,
+    /// strace(1).
+    Strace,
 }
 
 /// A trial named by the sentence that it shows to hold.
@@ -158,6 +161,13 @@ impl Trial {
     #[must_use]
     pub fn needs_haproxy(mut self) -> Self {
         self.needs.push(Need::HaProxy);
+        self
+    }
+
+    /// It kills a process at an exact step.
+    #[must_use]
+    pub fn needs_strace(mut self) -> Self {
+        self.needs.push(Need::Strace);
         self
     }
 }
@@ -288,6 +298,7 @@ impl Suite {
         let is_own = Cluster::existing().is_none();
         needs.iter().find_map(|need| match need {
             Need::HaProxy if HaProxy::program().is_none() => Some(HOW_TO_INSTALL.to_owned()),
+            Need::Strace if !strace::is_installed() => Some(strace::HOW_TO_INSTALL.to_owned()),
             Need::Control if !is_own => {
                 Some(format!("{EXISTING} names a cluster that is not ours to stop or to make users of"))
             }
@@ -300,7 +311,7 @@ impl Suite {
                  image-archive` or `k3d image import`",
                 images::LOADER
             )),
-            Need::HaProxy | Need::Control | Need::OwnNetwork | Need::OwnNode | Need::Images => None,
+            Need::HaProxy | Need::Strace | Need::Control | Need::OwnNetwork | Need::OwnNode | Need::Images => None,
         })
     }
 
