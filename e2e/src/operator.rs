@@ -8,7 +8,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -179,17 +180,31 @@ impl Operator {
 /// # Errors
 /// When there is no answer in time, or another status; the message has the body.
 pub async fn get(server: SocketAddr, path: &str) -> Result<String> {
-    let uri: hyper::Uri = format!("http://{server}{path}").parse()?;
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    ask(server, Method::GET, path, String::new()).await
+}
+
+/// The body of an HTTP answer to `PUT`, when the status is a success.
+///
+/// # Errors
+/// As of [`get`].
+pub async fn put(server: SocketAddr, path: &str, body: String) -> Result<String> {
+    ask(server, Method::PUT, path, body).await
+}
+
+async fn ask(server: SocketAddr, method: Method, path: &str, body: String) -> Result<String> {
+    let what = format!("{method} {path}");
+    let request = hyper::Request::builder().method(method).uri(format!("http://{server}{path}"));
+    let request = request.body(Full::new(Bytes::from(body)))?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let ask = async {
-        let (head, body) = client.get(uri).await?.into_parts();
+        let (head, body) = client.request(request).await?.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(anyhow::Error::from_boxed)?;
         anyhow::Ok((head.status, String::from_utf8(body.to_bytes().to_vec())?))
     };
-    let answer = timeout(QUESTION, ask).await.with_context(|| format!("GET {path} took longer than {QUESTION:?}"))?;
-    let (status, body) = answer.with_context(|| format!("GET {path}"))?;
+    let answer = timeout(QUESTION, ask).await.with_context(|| format!("{what} took longer than {QUESTION:?}"))?;
+    let (status, body) = answer.with_context(|| what.clone())?;
     if !status.is_success() {
-        bail!("GET {path}: {status}: {body}");
+        bail!("{what}: {status}: {body}");
     }
     Ok(body)
 }

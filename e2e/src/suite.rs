@@ -40,6 +40,8 @@ pub struct Options {
     pub controller_manager: bool,
     /// Keep an audit log of what service accounts ask for.
     pub audit: bool,
+    /// Our resource definitions are there from the start; otherwise the trials install them.
+    pub crds: bool,
     /// The trials start operators.
     pub operator: bool,
     /// The trials start Postfix: takes the program, and real root.
@@ -59,6 +61,7 @@ impl Default for Options {
         Self {
             controller_manager: false,
             audit: false,
+            crds: true,
             operator: false,
             postfix: false,
             node: false,
@@ -359,7 +362,9 @@ impl Suite {
                 (None, None) => {}
             }
         }
-        install_crds(&cluster.client()).await?;
+        if self.options.crds {
+            install_crds(&cluster.client()).await?;
+        }
         Ok(Arc::new(cluster))
     }
 

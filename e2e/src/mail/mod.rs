@@ -4,17 +4,19 @@
 //! * [`server`] plays providers: a real SMTP dialogue (RFC 5321) with faults at every stage.
 //! * [`sender`] plays an application: a connection per message, its own patience, and a journal of every attempt.
 //! * [`load`] plays many applications in front of a queueing mail server, and keeps the account of what it took.
+//! * [`record`] is what either of them leaves on a file, for when it runs in a container of its own.
 //! * [`endpoints`] tells the sender where kube-proxy would lead it.
 //! * [`certificates`] and [`dns`] are what servers are reached with.
 //! * [`statistics`] turns durations into the figures people read.
 //!
 //! Architecture invariant: nothing in here talks to anything but the addresses it is given, looks up a name, or keeps anything on
-//! disk; and nothing lies about what it saw: whatever a bound makes it forget is counted.
+//! disk but the records that it is asked for; and nothing lies about what it saw: whatever a bound makes it forget is counted.
 
 pub mod certificates;
 pub mod dns;
 pub mod endpoints;
 pub mod load;
+pub mod record;
 pub mod sender;
 pub mod server;
 pub mod statistics;

@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 pub use account::{Account, Stored};
 
 use self::client::{Connection, Failure};
+use super::record::{Entry, Record};
 use super::{Error, Result, lock};
 
 /// From a failed attempt to the next one of the same message.
@@ -43,6 +44,8 @@ pub struct LoadOptions {
     pub size: usize,
     /// How long a message may take to be taken, before it is offered again.
     pub patience: Duration,
+    /// Where each message that was taken is written down, too.
+    pub record: Option<Arc<Record>>,
 }
 
 impl LoadOptions {
@@ -57,6 +60,7 @@ impl LoadOptions {
             from: from.to_owned(),
             size: 500,
             patience: Duration::from_secs(30),
+            record: None,
         }
     }
 }
@@ -86,6 +90,8 @@ pub struct Sent {
     /// Messages of which nobody told whether they were taken: the connection broke amid the last reply. They were offered again under other
     /// ids and to other recipients.
     pub unknown: usize,
+    /// Why a message that was taken is not in the record.
+    pub unrecorded: Option<String>,
 }
 
 struct Shared {
@@ -187,6 +193,11 @@ async fn send(shared: Arc<Shared>) {
                 Ok(reply) => {
                     let mut sent = lock(&shared.sent);
                     let Message { id, recipients, .. } = message;
+                    if let Some(record) = &shared.options.record
+                        && let Err(error) = record.write(&Entry::now(&id, &recipients, &shared.options.from))
+                    {
+                        sent.unrecorded = Some(error.to_string());
+                    }
                     sent.accepted.push(Accepted { id, recipients, reply, at: Instant::now() });
                     shared.accepted.send_replace(sent.accepted.len());
                     break;

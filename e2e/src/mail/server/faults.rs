@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// What is wrong with a server, as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// Nothing.
     #[default]
@@ -66,7 +68,7 @@ pub(super) enum Listening {
 }
 
 /// Where in a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// The greeting: right after accepting the connection.
     Banner,
@@ -91,7 +93,7 @@ pub enum Stage {
 }
 
 /// What happens at a stage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// The connection is reset (RST).
     Reset,
@@ -112,7 +114,7 @@ pub enum Action {
 }
 
 /// What EHLO may list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Extension {
     /// STARTTLS (RFC 3207).
     StartTls,
@@ -121,7 +123,7 @@ pub enum Extension {
 }
 
 /// How a session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// RST.
     Reset,

@@ -14,6 +14,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ use self::listening::Port;
 use self::received::Ledger;
 use self::session::Session;
 use super::certificates::Identity;
+use super::record::Record;
 use super::{Context, Error, Result, lock};
 
 /// How often another port is tried when the one that was free at the first address is taken at the next.
@@ -57,6 +59,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// Beyond these, connections are turned away (reset).
     pub max_sessions: usize,
+    /// Where each stored message is written down, too, before the client learns of it.
+    pub record: Option<PathBuf>,
 }
 
 impl Options {
@@ -71,6 +75,7 @@ impl Options {
             max_message_size: 10 * 1024 * 1024,
             idle_timeout: Duration::from_mins(1),
             max_sessions: 4096,
+            record: None,
         }
     }
 
@@ -135,7 +140,7 @@ pub struct SmtpServer {
 impl SmtpServer {
     /// Listens when this returns.
     pub async fn start(options: Options) -> Result<Self> {
-        let Options { name, addresses, tls, implicit_tls, logins, max_message_size, idle_timeout, max_sessions } =
+        let Options { name, addresses, tls, implicit_tls, logins, max_message_size, idle_timeout, max_sessions, record } =
             options;
         let tls = tls.map(|identity| identity.server_config()).transpose()?;
         let ports = reserve(&addresses)?;
@@ -148,7 +153,7 @@ impl SmtpServer {
             fault: watch::Sender::new(Fault::None),
             first_struck: Mutex::default(),
             tls: watch::Sender::new(tls),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(record.as_deref().map(Record::open).transpose()?),
             connections: AtomicU64::new(0),
             retired: AtomicU64::new(0),
             sessions: Arc::new(Semaphore::new(max_sessions)),

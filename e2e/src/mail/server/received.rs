@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::mail::lock;
+use crate::mail::record::{Entry, Record};
 
 /// A server stores no more messages than these, and says so to its clients (452) instead of forgetting some.
 pub const MAX_MESSAGES: usize = 1_000_000;
@@ -62,6 +63,7 @@ pub struct Counters {
 pub(super) struct Ledger {
     state: Mutex<State>,
     stored: watch::Sender<usize>,
+    record: Option<Record>,
 }
 
 #[derive(Default)]
@@ -71,14 +73,19 @@ struct State {
 }
 
 impl Ledger {
-    pub fn new() -> Self {
-        Self { state: Mutex::default(), stored: watch::Sender::new(0) }
+    pub fn new(record: Option<Record>) -> Self {
+        Self { state: Mutex::default(), stored: watch::Sender::new(0), record }
     }
 
     /// False when there is no room left.
-    pub fn store(&self, message: Received) -> bool {
+    pub fn store(&self, message: Received, by: &str) -> bool {
         let mut state = lock(&self.state);
         if state.received.len() >= MAX_MESSAGES {
+            return false;
+        }
+        if let Some(record) = &self.record
+            && record.write(&Entry::now(&message.id, &message.recipients, by)).is_err()
+        {
             return false;
         }
         state.received.push(message);

@@ -319,7 +319,7 @@ impl Session {
         match fault.at(Stage::EndOfData) {
             None | Some(Action::Slow(_) | Action::Huge(_)) => {
                 let id = content.id();
-                let stored = self.shared.ledger.store(self.received(&id, transaction, content));
+                let stored = self.shared.ledger.store(self.received(&id, transaction, content), &self.shared.name);
                 if !stored {
                     return self.say("452 4.3.1 Insufficient system storage").await;
                 }

@@ -1,0 +1,84 @@
+//! `smtp`: the provider and the application of the suites that run inside a cluster, each in a pod of its own.
+//!
+//! It never delivers anything, and leaves nothing behind but the record that it is told to keep.
+
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser};
+use mail_failover_e2e::mail::load::{Load, LoadOptions};
+use mail_failover_e2e::mail::record::Record;
+
+use self::serve::Serve;
+
+/// A provider that fails on demand, and an application that sends.
+#[derive(Parser)]
+enum Command {
+    /// Be a provider.
+    Serve(Serve),
+    /// Be an application: send messages until all are accepted.
+    Send(Send),
+}
+
+#[derive(Args)]
+struct Send {
+    /// Who takes the mail, `host:port`.
+    #[arg(long)]
+    server: String,
+    /// How many messages.
+    #[arg(long)]
+    messages: usize,
+    /// How many of them a second.
+    #[arg(long)]
+    per_second: u32,
+    /// Over how many connections.
+    #[arg(long, default_value_t = 10)]
+    connections: usize,
+    /// Where accepted messages are written down.
+    #[arg(long)]
+    record: PathBuf,
+    /// How many seconds after the last message was due all must have been accepted.
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Serve(options) => serve::serve(options).await,
+        Command::Send(options) => send(options).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smtp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what came of it: `accepted N refusals N unknown N`, and what the server said the last time it refused.
+async fn send(options: Send) -> Result<()> {
+    let server = tokio::net::lookup_host(&options.server).await.with_context(|| options.server.clone())?.next();
+    let server = server.with_context(|| format!("{} has no address", options.server))?;
+    let record = Arc::new(Record::open(&options.record)?);
+    let load = LoadOptions {
+        per_second: Some(options.per_second),
+        connections: options.connections,
+        record: Some(record),
+        ..LoadOptions::new(server, options.messages, "app@shop.example")
+    };
+    let due = Duration::from_secs(u64::try_from(options.messages)? / u64::from(options.per_second.max(1)));
+    let sent = Load::start(load).finish(due + Duration::from_secs(options.patience)).await?;
+    println!("accepted {} refusals {} unknown {}", sent.accepted.len(), sent.refusals, sent.unknown);
+    if let Some(refusal) = sent.last_refusal {
+        println!("the last refusal: {refusal}");
+    }
+    ensure!(sent.unrecorded.is_none(), "not recorded: {:?}", sent.unrecorded);
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! A provider, and the door by which a trial breaks and repairs it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::put;
+use clap::Args;
+use mail_failover_e2e::mail::server::{Fault, Logins, Options, SmtpServer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Args)]
+pub struct Serve {
+    /// What it calls itself.
+    #[arg(long)]
+    name: String,
+    /// Where it takes mail.
+    #[arg(long, default_value = "0.0.0.0:2525")]
+    listen: SocketAddr,
+    /// Where it takes a fault, as JSON by `PUT /fault`.
+    #[arg(long, default_value = "0.0.0.0:8025")]
+    control: SocketAddr,
+    /// Who may send, `user:password`; everybody otherwise.
+    #[arg(long)]
+    login: Option<String>,
+    /// Where stored messages are written down.
+    #[arg(long)]
+    record: PathBuf,
+}
+
+/// Until SIGTERM.
+pub async fn serve(options: Serve) -> Result<()> {
+    let mut server = Options::new(&options.name, options.listen);
+    server.record = Some(options.record);
+    if let Some(login) = &options.login {
+        let (user, password) = login.split_once(':').context("--login is user:password")?;
+        server = server.logins(Logins::Only(vec![(user.to_owned(), password.to_owned())]));
+    }
+    let server = Arc::new(SmtpServer::start(server).await?);
+    let control = TcpListener::bind(options.control).await.with_context(|| options.control.to_string())?;
+    let router = Router::new().route("/fault", put(set_fault)).with_state(server);
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = axum::serve(control, router) => served.context("the control port"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Connections that are kept for reuse end, so that the fault is met at once.
+async fn set_fault(State(server): State<Arc<SmtpServer>>, body: String) -> Result<(), (StatusCode, String)> {
+    let fault: Fault = serde_json::from_str(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+    server.set_fault(fault).await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    server.retire_sessions();
+    Ok(())
+}

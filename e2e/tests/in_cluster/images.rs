@@ -1,0 +1,69 @@
+//! The images of the suite's pods.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::helm::repository;
+use mail_failover_e2e::node::images::{POSTFIX, Recipe, digest, postfix};
+use mail_failover_e2e::operator::program;
+
+pub const OPERATOR: (&str, &str) = ("localhost/mail-failover-operator", "e2e");
+const OPERATOR_NAME: &str = "localhost/mail-failover-operator:e2e";
+pub const POSTFIX_WITH_AGENT: &str = "localhost/postfix-with-mail-failover:1";
+pub const SMTP: &str = "localhost/smtp:1";
+const SMTP_PROGRAM: &str = env!("CARGO_BIN_EXE_smtp");
+
+/// Provisional: the program as the tests have it, on Debian.
+pub fn operator() -> Recipe {
+    Recipe {
+        name: OPERATOR_NAME,
+        bases: &[postfix],
+        key: || digest(&[&program()?]),
+        assemble: |folder| {
+            add_program(&program()?, &folder.join("mail-failover"))?;
+            let text = format!(
+                "FROM {POSTFIX}\nCOPY mail-failover /usr/local/bin/mail-failover\nUSER 65532:65532\nENTRYPOINT [\"/usr/local/bin/mail-failover\"]\nCMD [\"run\"]\n"
+            );
+            Ok(std::fs::write(folder.join("Dockerfile"), text)?)
+        },
+        arguments: &[],
+    }
+}
+
+/// As the example builds it.
+pub fn postfix_with_agent() -> Recipe {
+    Recipe {
+        name: POSTFIX_WITH_AGENT,
+        bases: &[postfix, operator],
+        key: || digest(&[&repository("examples/postfix-agent/Dockerfile")]),
+        assemble: |folder| {
+            std::fs::copy(repository("examples/postfix-agent/Dockerfile"), folder.join("Dockerfile"))?;
+            Ok(())
+        },
+        arguments: &[("BASE", POSTFIX), ("OPERATOR", OPERATOR_NAME), ("OPTIONS", "--timeouts lan")],
+    }
+}
+
+/// The provider and the application.
+pub fn smtp() -> Recipe {
+    Recipe {
+        name: SMTP,
+        bases: &[postfix],
+        key: || digest(&[Path::new(SMTP_PROGRAM)]),
+        assemble: |folder| {
+            add_program(Path::new(SMTP_PROGRAM), &folder.join("smtp"))?;
+            let text =
+                format!("FROM {POSTFIX}\nCOPY smtp /usr/local/bin/smtp\nENTRYPOINT [\"/usr/local/bin/smtp\"]\n");
+            Ok(std::fs::write(folder.join("Dockerfile"), text)?)
+        },
+        arguments: &[],
+    }
+}
+
+/// Without what only debuggers read, which is most of it.
+fn add_program(program: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("strip").arg("--strip-all").arg("-o").arg(to).arg(program).status();
+    ensure!(status.context("cannot start strip")?.success(), "strip {} failed", program.display());
+    Ok(())
+}

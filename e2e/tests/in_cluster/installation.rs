@@ -1,0 +1,50 @@
+//! The operator, installed by Helm as the README has it, once for all trials of the suite.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mail_failover_e2e::helm::CHART;
+use mail_failover_e2e::stage::Stage;
+use tokio::sync::Mutex;
+
+use super::images::OPERATOR;
+
+/// The release and its namespace, as the README has them.
+pub const RELEASE: &str = "mail-failover-operator";
+pub const NAMESPACE: &str = "mail-failover";
+/// The name of its Deployment.
+pub const DEPLOYMENT: &str = "deployment/mail-failover-operator";
+/// Longer than Helm waits by itself.
+const DEADLINE: Duration = Duration::from_mins(4);
+/// Secrets that backends of the trials name.
+const SECRETS: &str = "rbac.secretNames={login}";
+
+static INSTALLED: Mutex<bool> = Mutex::const_new(false);
+
+/// Installs it, unless it is.
+///
+/// # Errors
+/// When Helm says so, or the pods do not become ready.
+pub async fn ensure_installed(stage: &Stage) -> Result<()> {
+    let mut installed = INSTALLED.lock().await;
+    if !*installed {
+        let said = helm(stage, &["install", RELEASE, CHART, "--create-namespace"], &[]).await?;
+        eprintln!("{}", said.lines().find(|line| line.starts_with("DESCRIPTION")).unwrap_or_default());
+        *installed = true;
+    }
+    Ok(())
+}
+
+/// Installs or upgrades with the suite's values and these, and waits until the pods are ready.
+///
+/// # Errors
+/// When Helm says so.
+pub async fn helm(stage: &Stage, command: &[&str], values: &[&str]) -> Result<String> {
+    let image = [format!("image.repository={}", OPERATOR.0), format!("image.tag={}", OPERATOR.1)];
+    let mut arguments = command.to_vec();
+    arguments.extend(["--namespace", NAMESPACE, "--wait", "--timeout=3m", "--set=image.pullPolicy=Never"]);
+    for value in [&image[0], &image[1], SECRETS].into_iter().chain(values.iter().copied()) {
+        arguments.extend(["--set", value]);
+    }
+    stage.helm()?.run(DEADLINE, &arguments).await.context("the operator's chart")
+}

@@ -1,0 +1,60 @@
+//! Providers break, and mail goes on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use tokio::time::sleep;
+
+use super::installation::ensure_installed;
+use super::shop::{Outage, Shop};
+
+const MESSAGES: usize = 20_000;
+const PER_SECOND: u32 = 150;
+/// Messages that `b` carries before `a` is repaired, and `a` before it breaks again.
+const MEANWHILE: usize = 300;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "an application's mail leaves through Postfix and the agent while a provider is killed, hangs, is cut off and refuses logins: no message is refused or lost",
+            outages,
+        )
+        .needs_own_node(),
+    ]
+}
+
+async fn outages(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::open(stage).await?;
+    let application = shop.start_application(MESSAGES, PER_SECOND).await?;
+    for outage in [Outage::Killed, Outage::Hung, Outage::CutOff, Outage::RefusesLogins] {
+        let what = || format!("{outage:?}");
+        shop.wait_stored("a", MEANWHILE).await.with_context(what)?;
+        let broken = Instant::now();
+        shop.break_provider("a", outage).await.with_context(what)?;
+        shop.wait_stored("b", 1).await.with_context(what)?;
+        let by_standby = broken.elapsed();
+        let status = shop.wait_active("b").await.with_context(what)?;
+        let decided = broken.elapsed();
+        shop.wait_stored("b", MEANWHILE).await.with_context(what)?;
+        shop.repair("a", outage).await.with_context(what)?;
+        shop.wait_active("a").await.with_context(what)?;
+        let reason = status.last_transition.map(|last| last.reason).unwrap_or_default();
+        eprintln!("{outage:?}: first message by b after {by_standby:.2?}, the route says so after {decided:.2?} ({reason})");
+    }
+    shop.wait_stored("a", MEANWHILE).await?;
+    let said = application.finish().await?;
+    shop.wait_drained().await?;
+    // Providers write a message down before they say so.
+    sleep(Duration::from_secs(1)).await;
+    let account = shop.account()?;
+    eprintln!("{said}; {account:?}");
+    ensure!(said == format!("accepted {MESSAGES} refusals 0 unknown 0"), "{said}");
+    ensure!(account.accepted == MESSAGES && account.delivered == MESSAGES && account.lost.is_empty(), "{account:?}");
+    // Only what was on its way when its provider vanished may arrive twice: at most what two Postfixes had under way, four times.
+    ensure!(account.extra_copies <= 200, "{account:?}");
+    Ok(())
+}

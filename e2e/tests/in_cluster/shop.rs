@@ -1,0 +1,419 @@
+//! A tenant's namespace: an application, Postfix with the agent by the example's manifests, and two providers `a` and `b` that ask for a login.
+//!
+//! What is not the example's: Services in place of hosts, without TLS; images, probes and thresholds that suit a test, and volumes, since no provisioner runs here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mail_failover_e2e::command;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::helm::{objects, repository};
+use mail_failover_e2e::mail::load::{Account, Accepted};
+use mail_failover_e2e::mail::record::{self, Entry};
+use mail_failover_e2e::mail::server::{Action, Fault, Stage as At};
+use mail_failover_e2e::operator::put;
+use mail_failover_e2e::scene::{condition, route_status};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_operator::api::MailRouteStatus;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::images::{POSTFIX_WITH_AGENT, SMTP};
+
+/// Longer than pods take to come and go on a busy machine of two cores.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+/// How many Postfix pods the example has.
+const POSTFIXES: usize = 2;
+const USER: &str = "shop";
+/// Searched for in everything that can be read after a trial.
+pub const PASSWORD: &str = "kestrel-Quartz-71-lantern";
+/// Where records are, in every pod that keeps one.
+const RECORDS: &str = "/records";
+
+/// The namespace, with everything in it.
+pub struct Shop {
+    pub stage: Arc<Stage>,
+    records: PathBuf,
+}
+
+impl Shop {
+    /// Opens it: returns when mail could be sent.
+    ///
+    /// # Errors
+    /// When a pod does not become ready, or the route does not lead to `a`.
+    pub async fn open(stage: Arc<Stage>) -> Result<Self> {
+        let records = stage.folder().join("records");
+        std::fs::create_dir_all(&records)?;
+        let shop = Self { stage, records };
+        let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
+            "stringData": { "username": USER, "password": PASSWORD } });
+        shop.apply(&[login]).await?;
+        for name in ["a", "b"] {
+            shop.apply(&shop.provider(name)).await?;
+        }
+        for name in ["a", "b"] {
+            shop.stage
+                .kubectl_for(PATIENCE, &["rollout", "status", &format!("deployment/{name}"), "--timeout=110s"])
+                .await?;
+        }
+        shop.apply(&shop.example("examples/postfix-agent/route.yaml")?).await?;
+        shop.wait_active("a").await?;
+        shop.apply(&shop.volumes()?).await?;
+        shop.apply(&shop.example("examples/postfix-agent/rbac.yaml")?).await?;
+        shop.apply(&shop.example("examples/postfix-agent/single-container.yaml")?).await?;
+        let front = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "postfix" },
+            "spec": { "selector": { "app": "postfix" }, "ports": [{ "name": "smtp", "port": 25 }] } });
+        shop.apply(&[front]).await?;
+        shop.wait_rolled_out("statefulset/postfix").await?;
+        Ok(shop)
+    }
+
+    async fn apply(&self, objects: &[Value]) -> Result<()> {
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        self.stage.apply(&list.to_string()).await.map(drop)
+    }
+
+    /// A provider in a pod of its own, by a headless name: the address of the pod.
+    fn provider(&self, name: &str) -> Vec<Value> {
+        let labels = json!({ "provider": name });
+        let arguments = [
+            "serve".to_owned(),
+            format!("--name={}", self.server_name(name)),
+            format!("--login={USER}:{PASSWORD}"),
+            format!("--record={RECORDS}/{name}.jsonl"),
+        ];
+        let pod = json!({
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "smtp", "image": SMTP, "imagePullPolicy": "Never", "args": arguments,
+                "readinessProbe": { "tcpSocket": { "port": 8025 }, "periodSeconds": 1 },
+                "volumeMounts": [{ "name": "records", "mountPath": RECORDS }],
+            }],
+            "volumes": [self.records_volume()],
+        });
+        let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
+            "spec": { "replicas": 1, "selector": { "matchLabels": labels }, "strategy": { "type": "Recreate" },
+                "template": { "metadata": { "labels": labels }, "spec": pod } } });
+        let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
+            "spec": { "clusterIP": "None", "selector": labels, "ports": [{ "name": "smtp", "port": 2525 }] } });
+        vec![deployment, service]
+    }
+
+    /// By which its process is found, too.
+    fn server_name(&self, name: &str) -> String {
+        format!("{name}.{}", self.stage.namespace())
+    }
+
+    fn records_volume(&self) -> Value {
+        json!({ "name": "records", "hostPath": { "path": self.records, "type": "Directory" } })
+    }
+
+    /// The objects of an example, in this namespace, with hosts and images that are here.
+    fn example(&self, path: &str) -> Result<Vec<Value>> {
+        let text = std::fs::read_to_string(repository(path))?;
+        let namespace = self.stage.namespace();
+        // Names of the example's providers are names of ours.
+        let text = text
+            .replace("ses-eu", "a")
+            .replace("sendgrid-login", "login")
+            .replace("ses-login", "login")
+            .replace("name: sendgrid", "name: b")
+            .replace("namespace: shop", &format!("namespace: {namespace}"))
+            .replace("shop/orders-agent", &format!("{namespace}/orders-agent"));
+        let mut objects = objects(&text)?;
+        for object in &mut objects {
+            self.adapt(object)?;
+        }
+        Ok(objects)
+    }
+
+    fn adapt(&self, object: &mut Value) -> Result<()> {
+        let kind = object["kind"].as_str().context("a kind")?.to_owned();
+        match kind.as_str() {
+            "SendingBackend" => {
+                let name = object["metadata"]["name"].as_str().context("a name")?.to_owned();
+                object["spec"]["service"] = json!({ "name": name, "port": 2525,
+                    "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } });
+                object["spec"].as_object_mut().context("a spec")?.remove("smtp");
+                object["spec"]["probes"] = json!([{ "name": "login", "interval": "500ms", "timeout": "1s", "smtp": { "depth": "Auth" } }]);
+            }
+            "FailoverPolicy" => {
+                let spec = &mut object["spec"];
+                spec["failure"]["consecutive"] = 3.into();
+                spec["recovery"] = json!({ "consecutive": 3 });
+                spec["reflex"] = json!({ "consecutive": 3, "lasting": "0s" });
+                let budget = json!({ "switches": 10, "per": "1s" });
+                spec["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
+                spec["failback"] = json!({ "after": "2s" });
+            }
+            "StatefulSet" => {
+                let pod = &mut object["spec"]["template"]["spec"];
+                pod["containers"][0]["image"] = POSTFIX_WITH_AGENT.into();
+                pod["containers"][0]["imagePullPolicy"] = "Never".into();
+                // One Secret and not two, here.
+                let volumes = pod["volumes"].as_array_mut().context("volumes")?;
+                keep_first(volumes, "login");
+                let mounts = pod["containers"][0]["volumeMounts"].as_array_mut().context("mounts")?;
+                keep_first(mounts, "login");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What a provisioner would make for the example's claims.
+    fn volumes(&self) -> Result<Vec<Value>> {
+        let namespace = self.stage.namespace();
+        let volume = |number: usize| {
+            let path = self.stage.folder().join(format!("spool-{number}"));
+            std::fs::create_dir_all(&path)?;
+            anyhow::Ok(json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
+                "spec": { "capacity": { "storage": "5Gi" }, "accessModes": ["ReadWriteOncePod"], "persistentVolumeReclaimPolicy": "Retain",
+                    "claimRef": { "namespace": namespace, "name": format!("spool-postfix-{number}") }, "hostPath": { "path": path } } }))
+        };
+        (0..POSTFIXES).map(volume).collect()
+    }
+
+    /// Waits until all pods of a Deployment or a StatefulSet are the newest and ready.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub async fn wait_rolled_out(&self, what: &str) -> Result<()> {
+        let patience = PATIENCE * 3;
+        let timeout = format!("--timeout={}s", (patience - Duration::from_secs(10)).as_secs());
+        self.stage.kubectl_for(patience, &["rollout", "status", what, &timeout]).await.map(drop)
+    }
+
+    /// Waits until the route leads to this backend.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub async fn wait_active(&self, backend: &str) -> Result<MailRouteStatus> {
+        eventually(PATIENCE, &format!("mail of orders to leave by {backend}"), async || {
+            let status = route_status(&self.stage, "orders").await?;
+            let there = status.active.first().is_some_and(|active| active.backend == backend)
+                && condition(&status, "OutputsApplied").0 == "True"
+                && status.pending_events.is_empty();
+            if !there {
+                bail!("active: {:?}, conditions: {:?}", status.active, status.conditions);
+            }
+            Ok(Some(status))
+        })
+        .await
+    }
+
+    /// Starts the application's pod, which sends to the Postfix pods by their Service.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn start_application(&self, messages: usize, per_second: u32) -> Result<Application<'_>> {
+        let namespace = self.stage.namespace();
+        let arguments = [
+            "send".to_owned(),
+            format!("--server=postfix.{namespace}.svc.cluster.local:25"),
+            format!("--messages={messages}"),
+            format!("--per-second={per_second}"),
+            format!("--record={RECORDS}/application.jsonl"),
+        ];
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "application" }, "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{ "name": "smtp", "image": SMTP, "imagePullPolicy": "Never", "args": arguments,
+                "volumeMounts": [{ "name": "records", "mountPath": RECORDS }] }],
+            "volumes": [self.records_volume()],
+        } });
+        self.apply(&[pod]).await?;
+        Ok(Application { shop: self, due: Duration::from_secs(u64::try_from(messages)? / u64::from(per_second)) })
+    }
+
+    /// What somebody recorded until now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn record(&self, of: &str) -> Result<Vec<Entry>> {
+        Ok(record::read(&self.records.join(format!("{of}.jsonl")))?)
+    }
+
+    /// Waits until this provider has stored `more` messages more.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn wait_stored(&self, provider: &str, more: usize) -> Result<()> {
+        let before = self.record(provider)?.len();
+        eventually(PATIENCE, &format!("{more} messages more at {provider}"), async || {
+            let now = self.record(provider)?.len();
+            if now < before + more {
+                bail!("{}", now - before);
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// How many messages are queued in all Postfix pods.
+    ///
+    /// # Errors
+    /// When a pod cannot be asked.
+    pub async fn queued(&self) -> Result<usize> {
+        let mut queued = 0;
+        for number in 0..POSTFIXES {
+            let printed =
+                self.stage.kubectl(&["exec", &format!("postfix-{number}"), "--", "postqueue", "-j"]).await?;
+            queued += printed.lines().count();
+        }
+        Ok(queued)
+    }
+
+    /// Waits until nothing is queued.
+    ///
+    /// # Errors
+    /// When something still is.
+    pub async fn wait_drained(&self) -> Result<()> {
+        eventually(PATIENCE, "the queues to be empty", async || match self.queued().await? {
+            0 => Ok(Some(())),
+            queued => bail!("{queued} messages are queued"),
+        })
+        .await
+    }
+
+    /// What became of every message that the application's record has.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn account(&self) -> Result<Account> {
+        let accepted: Vec<Accepted> = self.record("application")?.into_iter().map(Into::into).collect();
+        let stored = record::copies([self.record("a")?, self.record("b")?].concat());
+        Ok(Account::of(&accepted, &stored, &std::collections::BTreeSet::new(), &std::collections::BTreeSet::new()))
+    }
+
+    /// The address of the pod that a label selects.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn address(&self, provider: &str) -> Result<std::net::IpAddr> {
+        let selector = format!("--selector=provider={provider}");
+        let printed =
+            self.stage.kubectl(&["get", "pods", &selector, "--output=jsonpath={.items[0].status.podIP}"]).await?;
+        printed.parse().with_context(|| format!("{provider}: {printed:?}"))
+    }
+
+    /// Breaks a provider.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub async fn break_provider(&self, name: &str, outage: Outage) -> Result<()> {
+        match outage {
+            Outage::Killed => {
+                self.stage.kubectl(&["scale", &format!("deployment/{name}"), "--replicas=0"]).await?;
+                let selector = format!("--selector=provider={name}");
+                self.stage.kubectl(&["delete", "pods", &selector, "--grace-period=0", "--force"]).await.map(drop)
+            }
+            Outage::Hung => self.signal(name, Signal::STOP),
+            Outage::CutOff => self.cut(name, "--insert").await,
+            Outage::RefusesLogins => {
+                let refusal = Action::Reply(535, "5.7.8 Authentication credentials invalid".into());
+                self.set_fault(name, &Fault::At(At::Auth, refusal)).await
+            }
+            Outage::Refuses => self.set_fault(name, &Fault::Refuse).await,
+        }
+    }
+
+    /// Repairs what [`Self::break_provider`] broke.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub async fn repair(&self, name: &str, outage: Outage) -> Result<()> {
+        match outage {
+            Outage::Killed => {
+                self.stage.kubectl(&["scale", &format!("deployment/{name}"), "--replicas=1"]).await.map(drop)
+            }
+            Outage::Hung => self.signal(name, Signal::CONT),
+            Outage::CutOff => self.cut(name, "--delete").await,
+            Outage::RefusesLogins | Outage::Refuses => self.set_fault(name, &Fault::None).await,
+        }
+    }
+
+    async fn set_fault(&self, name: &str, fault: &Fault) -> Result<()> {
+        let control = (self.address(name).await?, 8025).into();
+        put(control, "/fault", serde_json::to_string(fault)?).await.map(drop)
+    }
+
+    fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        kill_process(process_with(&format!("--name={}", self.server_name(name)))?, signal)?;
+        Ok(())
+    }
+
+    /// Drops every packet of the pod, on the node.
+    async fn cut(&self, name: &str, action: &str) -> Result<()> {
+        let address = self.address(name).await?.to_string();
+        for direction in ["--source", "--destination"] {
+            let mut iptables = Command::new("iptables");
+            iptables.args(["--wait", action, "FORWARD", direction, &address, "--jump", "DROP"]);
+            command::output(&mut iptables, "iptables", "", Duration::from_secs(20)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// Its pod is killed, and no other takes its place.
+    Killed,
+    /// Its process is stopped: the kernel goes on accepting connections, and nothing answers.
+    Hung,
+    /// The node drops its packets.
+    CutOff,
+    /// It takes no login any more.
+    RefusesLogins,
+    /// Nobody listens.
+    Refuses,
+}
+
+/// The application's pod.
+pub struct Application<'a> {
+    shop: &'a Shop,
+    due: Duration,
+}
+
+impl Application<'_> {
+    /// Waits until all is accepted; what the pod said.
+    ///
+    /// # Errors
+    /// When it ends otherwise.
+    pub async fn finish(self) -> Result<String> {
+        let stage = &self.shop.stage;
+        let begun = Instant::now();
+        let phase = loop {
+            let phase = stage.kubectl(&["get", "pod", "application", "--output=jsonpath={.status.phase}"]).await?;
+            if ["Succeeded", "Failed"].contains(&phase.as_str()) {
+                break phase;
+            }
+            ensure!(begun.elapsed() < self.due + PATIENCE * 2, "the application's pod is {phase}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        let said = stage.kubectl(&["logs", "application"]).await?;
+        ensure!(phase == "Succeeded", "the application's pod: {said}");
+        Ok(said.trim().to_owned())
+    }
+}
+
+fn keep_first(list: &mut Vec<Value>, name: &str) {
+    let mut is_first = true;
+    list.retain(|item| item["name"] != name || std::mem::take(&mut is_first));
+}
+
+/// The process with this argument, in whichever pod.
+fn process_with(argument: &str) -> Result<Pid> {
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        if line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes()) {
+            return Pid::from_raw(id).context("a process id");
+        }
+    }
+    bail!("no process has the argument {argument}")
+}
