@@ -7,11 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::control_plane::binaries::on_path;
 use crate::eventually::eventually;
 use crate::process::Process;
 
 /// What an error says when it is not there.
 pub const HOW_TO_INSTALL: &str = "strace is not installed: apt-get install strace";
+/// Whether it is there.
+pub fn is_installed() -> bool {
+    on_path("strace").is_some()
+}
+
 /// For strace to attach.
 const ATTACHING: Duration = Duration::from_secs(10);
 

@@ -28,6 +28,7 @@ use crate::haproxy::{HOW_TO_INSTALL, HaProxy};
 use crate::operator;
 use crate::postfix::Postfix;
 use crate::stage::Stage;
+use crate::strace;
 
 /// What a suite needs.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,8 @@ enum Need {
     OwnNetwork,
     /// The peer.
     HaProxy,
+    /// strace(1).
+    Strace,
 }
 
 /// A trial named by the sentence that it shows to hold.
@@ -122,6 +125,13 @@ impl Trial {
     #[must_use]
     pub fn needs_haproxy(mut self) -> Self {
         self.needs.push(Need::HaProxy);
+        self
+    }
+
+    /// It kills a process at an exact step.
+    #[must_use]
+    pub fn needs_strace(mut self) -> Self {
+        self.needs.push(Need::Strace);
         self
     }
 }
@@ -227,13 +237,14 @@ impl Suite {
         let is_own = Cluster::existing().is_none();
         needs.iter().find_map(|need| match need {
             Need::HaProxy if HaProxy::program().is_none() => Some(HOW_TO_INSTALL.to_owned()),
+            Need::Strace if !strace::is_installed() => Some(strace::HOW_TO_INSTALL.to_owned()),
             Need::Control if !is_own => {
                 Some(format!("{EXISTING} names a cluster that is not ours to stop or to make users of"))
             }
             Need::OwnNetwork if !is_own => {
                 Some(format!("{EXISTING} names a cluster whose network does not lead to this machine's servers"))
             }
-            Need::HaProxy | Need::Control | Need::OwnNetwork => None,
+            Need::HaProxy | Need::Strace | Need::Control | Need::OwnNetwork => None,
         })
     }
 

@@ -21,14 +21,13 @@ use crate::robustness::{System, no_complaints, plan};
 /// Postfix once its watch is open, and it sends no other signal.
 type Named = (&'static str, &'static str, Option<&'static str>, usize, &'static str);
 
-/// In the order of a switch.
-const STEPS: [Named; 6] = [
+/// In the order of a switch. Later flushes come only while anything is queued, and undo nothing when they do not.
+const STEPS: [Named; 5] = [
     ("before it keeps that it leaves the backend", "/^rename", Some("memory.new"), 1, "/memory\""),
     ("before the reload", "kill", None, 1, "SIGHUP"),
     ("between the reload and the flush", "connect", None, 1, "public/qmgr"),
     ("between the flush and the next one", "connect", None, 2, "public/qmgr"),
     ("before it keeps that the switch is done", "/^rename", Some("switched.new"), 1, "/switched\""),
-    ("between the second flush and the third", "connect", None, 3, "public/qmgr"),
 ];
 
 /// The agent switches when it starts, too, and the last flushes of that come 10 s and 31 s later, if anything is queued then.
@@ -39,7 +38,7 @@ const ABSENCE: Duration = Duration::from_millis(300);
 pub fn trials() -> Vec<Trial> {
     let steps = STEPS.into_iter().map(|named| {
         let sentence = format!("an agent that is killed {} loses no mail", named.0);
-        trial(sentence, async move |stage| killed_at(stage, named).await).listens()
+        trial(sentence, async move |stage| killed_at(stage, named).await).listens().needs_strace()
     });
     // And between any steps, from the break on.
     let moments = [0, 40, 400].into_iter().map(|millis| {
