@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap crds schemas fmt clean
+.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap image manifests crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,10 +11,23 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test model_check --test scenarios --test socketmap_fuzz --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test manifests --test model_check --test scenarios --test socketmap_fuzz --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
 	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
+
+e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
+	$(CARGO) test --package mail-failover-e2e --locked --no-fail-fast --test node --test cluster
+
+cluster-up: ## Start a cluster with one node on this machine, apart from everything else; takes root
+	@$(CARGO) build --quiet --package mail-failover-e2e --bin cluster --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/cluster up
+
+cluster-shell: ## A shell inside, with kubectl and helm
+	@$${CARGO_TARGET_DIR:-target}/debug/cluster shell
+
+cluster-down: ## End it and remove all of it
+	@$${CARGO_TARGET_DIR:-target}/debug/cluster down
 
 demo: ## Watch a failover and a failback happen, on this machine, in half a minute
 	@$(CARGO) build --workspace --bins --locked
@@ -39,6 +52,13 @@ bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in on
 
 bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
 	$(CARGO) bench --workspace --locked --bench socketmap
+
+image: ## Build the operator's image with your cargo and docker, podman or buildah; IMAGE=name:tag, ARCHIVE=file.tar
+	@image/build $(IMAGE) $(ARCHIVE)
+
+manifests: crds ## Generate what the chart has of the code, config/ from the chart, and the page of its values
+	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --test manifests
+	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --package mail-failover-e2e --test chart
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds

@@ -17,9 +17,11 @@ use crate::agent::document::OperatorEndpoint;
 use crate::cli::RunArguments;
 use crate::clock::Clock;
 use crate::controller::applier::Applier;
+use crate::controller::ca::Ca;
+use crate::controller::login::LoginSecret;
 use crate::controller::run::Connections;
-use crate::controller::world::{Settings as WorldSettings, World};
-use crate::controller::{ca, metrics as controller_metrics, run as controller};
+use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
+use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::kubernetes::{self, ConfigError, Purpose, describe};
 use crate::leader::{self, SettingsError, unique_identity};
 use crate::observers::{self, Noticeboard};
@@ -157,20 +159,34 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         reports,
         end.clone(),
     )?;
-    let (ca_reader, ca_reading) =
-        ca::spawn(call_client.clone(), inputs.clone(), ca::Metrics::new(&mut registry), end.clone());
+    let metrics = read::Metrics::new::<Ca>(&mut registry);
+    let (ca_reader, ca_reading) = read::spawn(call_client.clone(), inputs.clone(), metrics, end.clone());
+    let metrics = read::Metrics::new::<LoginSecret>(&mut registry);
+    let (login_reader, login_reading) = read::spawn(call_client.clone(), inputs.clone(), metrics, end.clone());
+    let jobs = arguments.probe_image.clone().map(|image| JobSettings {
+        image,
+        ehlo_name: arguments.ehlo_name.clone(),
+        limit: usize::from(arguments.max_probe_jobs),
+    });
+    let scope = watch::Scope::of(arguments.namespaces);
     let watching = watch::spawn(
         &watch_client,
+        &scope,
         &watch::Context {
             inputs,
             readiness: readiness.clone(),
+            watches_jobs: jobs.is_some(),
             metrics: watch::Metrics::new(&mut registry),
             shutdown: end.clone(),
         },
     );
     let metrics = controller_metrics::Metrics::new(&mut registry);
-    let world_settings =
-        WorldSettings { instance: identity.clone(), cluster_domain: arguments.cluster_domain, reports: advertised };
+    let world_settings = WorldSettings {
+        instance: identity.clone(),
+        cluster_domain: arguments.cluster_domain,
+        reports: advertised,
+        jobs,
+    };
     let connections = Connections {
         inputs: input_receiver,
         reports: report_receiver,
@@ -182,6 +198,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         applier: Applier::new(call_client.clone(), leadership, metrics.clone()),
         prober,
         ca_reader,
+        login_reader,
         heartbeat: heartbeat.clone(),
         clock,
         metrics: metrics.clone(),
@@ -199,10 +216,20 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
             }
         }
     });
-    tracing::info!(identity, api_server, version = env!("CARGO_PKG_VERSION"), "the operator has started");
+    tracing::info!(identity, api_server, watches = %scope, version = env!("CARGO_PKG_VERSION"), "the operator has started");
 
-    let parts =
-        Parts { controlling, election, publishing, listening, probing, ca_reading, watching, serving, taking_reports };
+    let parts = Parts {
+        controlling,
+        election,
+        publishing,
+        listening,
+        probing,
+        ca_reading,
+        login_reading,
+        watching,
+        serving,
+        taking_reports,
+    };
     // Until here there is a sender of reports, whether they are taken or not.
     let ended = parts.run_until_told(&shutdown, &release, &end).await;
     drop(agent_reports);
@@ -216,6 +243,7 @@ struct Parts {
     listening: JoinHandle<()>,
     probing: JoinHandle<()>,
     ca_reading: JoinHandle<()>,
+    login_reading: JoinHandle<()>,
     watching: JoinSet<()>,
     serving: JoinHandle<()>,
     taking_reports: JoinHandle<()>,
@@ -236,6 +264,7 @@ impl Parts {
             mut listening,
             mut probing,
             mut ca_reading,
+            mut login_reading,
             mut watching,
             mut serving,
             mut taking_reports,
@@ -250,6 +279,7 @@ impl Parts {
             _ = &mut listening => Some("the listener to other replicas"),
             _ = &mut probing => Some("the prober"),
             _ = &mut ca_reading => Some("the reader of certificates"),
+            _ = &mut login_reading => Some("the reader of logins"),
             _ = watching.join_next() => Some("a watch"),
             _ = &mut serving => Some("the telemetry server"),
             _ = &mut taking_reports => Some("the server for reports"),

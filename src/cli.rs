@@ -13,8 +13,10 @@ use crate::api::crds_yaml;
 use crate::explain;
 use crate::lint::{Format, Severity};
 use crate::model::Timestamp;
+use crate::probe_job::ProbeArguments;
 use crate::simulate;
 use crate::telemetry::LogFormat;
+use crate::watch::Namespace;
 
 /// Moves outgoing mail to a standby when a sending backend fails.
 #[derive(Debug, Parser)]
@@ -45,6 +47,9 @@ pub enum Command {
     /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArguments),
+    /// Look at one backend once and say what is seen, as one line of JSON: what the pods of probes with `job` run.
+    #[command(after_help = PROBE_EXAMPLES)]
+    Probe(Box<ProbeArguments>),
     /// Stand beside a queueing mail server: where each message goes, and moving the queue when that changes.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -62,6 +67,10 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
   mail-failover explain route orders -n shop
   kubectl get mailroutes,sendingbackends,failoverpolicies -A -o yaml > dump.yaml
   mail-failover explain route orders -n shop --file dump.yaml --at 2026-11-24T08:00:00Z";
+
+const PROBE_EXAMPLES: &str = "Examples:
+  mail-failover probe --host email-smtp.eu-west-1.amazonaws.com --port 587 --tls StartTLS --depth StartTLS
+  mail-failover probe --host relay.example --port 465 --tls Implicit --depth Auth --login-folder ./login";
 
 const LINT_EXAMPLES: &str = "Examples:
   mail-failover lint mail.yaml deploy/
@@ -95,6 +104,10 @@ pub struct RunArguments {
     /// Take no reports of agents.
     #[arg(long, conflicts_with = "report_listen_address")]
     pub without_reports: bool,
+
+    /// Look at these namespaces only, comma-separated; the whole cluster by default. A Role in each is enough then.
+    #[arg(long, value_name = "NAMESPACE,…", value_delimiter = ',')]
+    pub namespaces: Vec<Namespace>,
 
     /// Namespace of the Lease by which replicas elect a leader; the pod's own in a cluster.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
@@ -131,6 +144,14 @@ pub struct RunArguments {
     /// DNS server that probes ask, repeatable; those of /etc/resolv.conf by default.
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
     pub dns_servers: Vec<SocketAddr>,
+
+    /// The image that probes with `job` run as: this program's own. Without it there are no such Jobs, and no rights on them are needed.
+    #[arg(long, env = "PROBE_IMAGE", value_name = "IMAGE")]
+    pub probe_image: Option<String>,
+
+    /// Jobs of probes under way at a time, over all backends; more wait.
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_probe_jobs: u16,
 
     /// The cluster's DNS domain, in names of in-cluster backends that rendered configuration holds.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
@@ -322,6 +343,24 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Command, String> {
         Cli::try_parse_from(line.split(' ')).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn namespaces_are_named_and_an_empty_list_is_not_the_whole_cluster() {
+        let namespaces = |line: &str| match parsed(line) {
+            Ok(Command::Run(run)) => Ok(run.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(namespaces("mail-failover run"), Ok(String::new()));
+        assert_eq!(
+            namespaces("mail-failover run --namespaces shop,billing --namespaces ops"),
+            Ok("shop billing ops".to_owned())
+        );
+        for wrong in ["--namespaces=", "--namespaces=shop,", "--namespaces=*", "--namespaces=Shop"] {
+            let error = namespaces(&format!("mail-failover run {wrong}")).unwrap_err();
+            assert!(error.contains("--namespaces") && error.contains("shop,billing"), "{error}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod model;
 pub mod observers;
 pub mod output;
 pub mod probe;
+pub mod probe_job;
+pub mod rbac;
 pub mod reports;
 pub mod simulate;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mail_failover_operator::cli::{Cli, Command};
 use mail_failover_operator::clock::Clock;
-use mail_failover_operator::{agent, app, cli, explain, lint, simulate};
+use mail_failover_operator::{agent, app, cli, explain, lint, probe_job, simulate};
 
 fn main() -> ExitCode {
     let result: Result<ExitCode, String> = match Cli::parse().command {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => {
             Ok(ExitCode::from(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
         }
+        Command::Probe(arguments) => probe_job::run(&arguments, &mut io::stdout().lock()),
         Command::Agent(command) => agent::command(command),
     };
     result.unwrap_or_else(|error| {

@@ -71,6 +71,21 @@ fn sound_specs_pass() {
         json!({"service": {"name": "relay", "port": 25, "auth": {"secretRef": {"name": "a"}, "allowPlaintext": true}}});
     assert_eq!(refusals("SendingBackend", &readable), Vec::<String>::new());
     let service = json!({"service": {"name": "relay", "port": "smtp", "tls": {"mode": "StartTLS"}}, "probes": [{"name": "a", "smtp": {"depth": "StartTLS"}}]});
+    let quick = json!({"service": {"name": "relay", "port": 25, "auth": {"secretRef": {"name": "a"}, "allowPlaintext": true}},
+        "probes": [{"name": "a", "interval": "200ms", "timeout": "1s", "smtp": {"depth": "Auth"}}]});
+    assert_eq!(refusals("SendingBackend", &quick), Vec::<String>::new());
+    for probe in [
+        json!({"name": "a", "interval": "30s", "smtp": {"depth": "Auth"}}),
+        json!({"name": "a", "smtp": {"depth": "Auth"}, "job": {}}),
+        json!({"name": "a", "smtp": {"depth": "MailFrom", "from": format!("{}@shop.example", "x".repeat(64))}}),
+        json!({"name": "a", "smtp": {"depth": "RcptTo", "from": "probe@shop.example", "to": "sink@inbox.example"}}),
+    ] {
+        assert_eq!(
+            refusals("SendingBackend", &with(backend(), "/probes/0", probe.clone())),
+            Vec::<String>::new(),
+            "{probe}"
+        );
+    }
     assert_eq!(refusals("SendingBackend", &service), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &policy()), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &json!({})), Vec::<String>::new());
@@ -155,6 +170,58 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "spec.probes[].timeout must be between 50ms and 5m",
         ),
         ("SendingBackend", with(backend(), "/probes/0/timeout", json!("101s")), "at most ten times the interval"),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "interval": "29s", "smtp": {}, "job": {}})),
+            "spec.probes[].interval must be at least 30s with job",
+        ),
+        (
+            "SendingBackend",
+            with(
+                with(backend(), "/smtp/auth", Value::Null),
+                "/probes/0",
+                json!({"name": "a", "smtp": {"depth": "Auth"}}),
+            ),
+            "spec.probes[].smtp.depth Auth needs auth.secretRef",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "interval": "29s", "smtp": {"depth": "Auth"}})),
+            "spec.probes[].interval must be at least 30s",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"depth": "MailFrom"}})),
+            "spec.probes[].smtp.from is needed",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"depth": "RcptTo", "from": "a@shop.example"}})),
+            "spec.probes[].smtp.to is needed",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"depth": "Auth", "from": "a@shop.example"}})),
+            "spec.probes[].smtp.from has an effect",
+        ),
+        (
+            "SendingBackend",
+            with(
+                backend(),
+                "/probes/0",
+                json!({"name": "a", "smtp": {"depth": "MailFrom", "from": "a@shop.example", "to": "b@shop.example"}}),
+            ),
+            "spec.probes[].smtp.to has an effect",
+        ),
+        (
+            "SendingBackend",
+            with(
+                backend(),
+                "/probes/0",
+                json!({"name": "a", "smtp": {"depth": "MailFrom", "from": format!("{}@shop.example", "x".repeat(65))}}),
+            ),
+            "must have at most 64 characters before the @",
+        ),
         ("FailoverPolicy", with(policy(), "/hold/cooldown", json!("169h")), "spec.hold.cooldown must be at most 168h"),
         (
             "FailoverPolicy",

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +12,11 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use tempfile::TempDir;
-use tokio::process::Command;
-use tokio::time::timeout;
 
-use crate::control_plane::{Cluster, ControlPlane};
+use crate::clients::{Helm, Kubectl};
+use crate::control_plane::{Binaries, Cluster, ControlPlane, Program};
 use crate::gateway::Gateway;
+use crate::node::{Node, evidence};
 use crate::operator::{self, Operator};
 use crate::process::tail;
 
@@ -29,7 +28,8 @@ const TAIL: usize = 30;
 /// A Kubernetes namespace, addresses and a folder of a trial's own.
 pub struct Stage {
     cluster: Arc<Cluster>,
-    kubectl: PathBuf,
+    kubectl: Kubectl,
+    helm: Option<PathBuf>,
     namespace: String,
     folder: TempDir,
     operator_logs: Mutex<Vec<PathBuf>>,
@@ -42,26 +42,29 @@ impl Stage {
     ///
     /// # Errors
     /// When the namespace cannot be made.
-    pub(crate) async fn set(cluster: Arc<Cluster>, kubectl: &Path, trial: &str) -> Result<Self> {
+    pub(crate) async fn set(cluster: Arc<Cluster>, binaries: &Binaries, trial: &str) -> Result<Self> {
         let namespace = namespace_for(trial);
         let metadata = ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() };
         Api::<Namespace>::all(cluster.client())
             .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
             .await
             .with_context(|| format!("cannot make the namespace {namespace}"))?;
-        Self::set_in(cluster, kubectl, namespace)
+        Self::set_in(cluster, binaries, namespace)
     }
 
     /// Sets a stage in a namespace that exists, for a program that has the cluster to itself.
     ///
     /// # Errors
-    /// When there is no room for its files.
-    pub(crate) fn set_in(cluster: Arc<Cluster>, kubectl: &Path, namespace: String) -> Result<Self> {
+    /// When there is no room for its files, or no kubectl.
+    pub(crate) fn set_in(cluster: Arc<Cluster>, binaries: &Binaries, namespace: String) -> Result<Self> {
         let folder =
             tempfile::Builder::new().prefix(&format!("{namespace}-")).tempdir().context("no temporary folder")?;
+        let cache = folder.path().join("kubectl");
+        let kubectl = Kubectl::new(binaries.path(Program::Kubectl)?, cluster.kubeconfig(), &cache).within(&namespace);
         Ok(Self {
             cluster,
-            kubectl: kubectl.to_owned(),
+            kubectl,
+            helm: binaries.path(Program::Helm).ok().map(Path::to_owned),
             namespace,
             folder,
             operator_logs: Mutex::default(),
@@ -69,18 +72,33 @@ impl Stage {
         })
     }
 
-    /// Takes the stage down. On a cluster of somebody else nothing is left behind; on ours nothing would delete the namespace.
+    /// Takes the stage down. On a cluster of somebody else nothing is left behind; on a node of ours pods make room for the next trial's; on
+    /// a control plane of ours nothing would delete the namespace. Call [`Self::collect_evidence`] before.
     pub(crate) async fn strike(&self, failed: bool) {
         match &*self.cluster {
             Cluster::Own(_) => {}
             Cluster::Existing { .. } if failed => eprintln!("the namespace {} is kept", self.namespace),
-            Cluster::Existing { .. } => {
+            Cluster::Node(_) | Cluster::Existing { .. } => {
                 let api: Api<Namespace> = Api::all(self.cluster.client());
                 if let Err(error) = api.delete(&self.namespace, &DeleteParams::default()).await {
                     eprintln!("the namespace {} could not be deleted: {error}", self.namespace);
                 }
             }
         }
+    }
+
+    /// Writes down what the cluster looks like, if it runs pods; returns where.
+    pub(crate) async fn collect_evidence(&self) -> Option<PathBuf> {
+        let is_own_node = match &*self.cluster {
+            Cluster::Own(_) => return None,
+            Cluster::Node(_) => true,
+            Cluster::Existing { .. } => false,
+        };
+        let folder = self.folder.path().join("evidence");
+        if let Err(error) = evidence::collect(&self.kubectl, is_own_node, &folder).await {
+            eprintln!("the state of the cluster could not be collected: {error:#}");
+        }
+        Some(folder)
     }
 
     /// What a person needs who looks into a failure.
@@ -223,7 +241,15 @@ impl Stage {
     /// # Errors
     /// When it fails; the message is what it said.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        self.kubectl_with_input(arguments, "").await
+        self.kubectl.run(arguments).await
+    }
+
+    /// As [`Self::kubectl`], for a command that may take longer, such as `wait`.
+    ///
+    /// # Errors
+    /// When it fails, or takes longer than `deadline`; the message is what it said.
+    pub async fn kubectl_for(&self, deadline: Duration, arguments: &[&str]) -> Result<String> {
+        self.kubectl.run_for(deadline, arguments, "").await
     }
 
     /// Applies YAML as a user would.
@@ -231,7 +257,7 @@ impl Stage {
     /// # Errors
     /// When the API server refuses it; the message is what the user reads.
     pub async fn apply(&self, yaml: &str) -> Result<String> {
-        self.kubectl_with_input(&["apply", "-f", "-"], yaml).await
+        self.kubectl.apply(yaml).await
     }
 
     /// Runs kubectl in the trial's namespace with this on standard input.
@@ -239,37 +265,24 @@ impl Stage {
     /// # Errors
     /// When it fails; the message is what it said.
     pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
-        use tokio::io::AsyncWriteExt;
+        self.kubectl.run_for(KUBECTL, arguments, input).await
+    }
 
-        let what = || format!("kubectl {}", arguments.join(" "));
-        let mut child = Command::new(&self.kubectl)
-            .arg("--kubeconfig")
-            .arg(self.kubeconfig())
-            .args(["--namespace", &self.namespace])
-            .arg("--cache-dir")
-            .arg(self.folder.path().join("kubectl"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.kubectl.display()))?;
-        let mut pipe = child.stdin.take().context("kubectl has a standard input")?;
-        let run = async {
-            // One that does not read its input ends before all is written; what it says then counts.
-            let _ = pipe.write_all(input.as_bytes()).await;
-            drop(pipe);
-            child.wait_with_output().await
-        };
-        let output = timeout(KUBECTL, run)
-            .await
-            .with_context(|| format!("{} took longer than {KUBECTL:?}", what()))?
-            .with_context(what)?;
-        if !output.status.success() {
-            bail!("{}: {}", what(), String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8(output.stdout)?)
+    /// helm in the trial's namespace. A suite with a node has it.
+    ///
+    /// # Errors
+    /// When the suite has none.
+    pub fn helm(&self) -> Result<Helm> {
+        let program = self.helm.as_deref().context("the suite did not ask for a node, and has no helm")?;
+        Ok(Helm::new(program, self.kubeconfig(), &self.namespace, &self.folder.path().join("helm")))
+    }
+
+    /// The node of our own. The trial must have asked for it: [`Trial::needs_own_node`](crate::suite::Trial::needs_own_node).
+    ///
+    /// # Errors
+    /// When the cluster is somebody else's, or has no node.
+    pub fn node(&self) -> Result<&Node> {
+        self.cluster.node().context("the cluster has no node of ours")
     }
 }
 

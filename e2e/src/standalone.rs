@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use tokio::runtime::Runtime;
 
 use crate::control_plane::namespace::{self, Entry, Isolation};
-use crate::control_plane::{self, Binaries, Cluster, ControlPlane, Program};
+use crate::control_plane::{self, Binaries, Cluster, ControlPlane};
 use crate::operator;
 use crate::postfix::Postfix;
 use crate::stage::Stage;
@@ -86,8 +86,7 @@ where
         took.as_secs_f64(),
         binaries.origin()
     );
-    let kubectl = binaries.path(Program::Kubectl)?;
-    let stage = Arc::new(Stage::set_in(cluster, kubectl, NAMESPACE.to_owned())?);
+    let stage = Arc::new(Stage::set_in(cluster, binaries, NAMESPACE.to_owned())?);
     let result = body(Arc::clone(&stage)).await;
     result.map_err(|error| match Arc::into_inner(stage) {
         Some(mut stage) => error.context(stage.describe_failure()),

@@ -6,6 +6,7 @@
 //! | variable | effect |
 //! |---|---|
 //! | `E2E_KUBECONFIG` | the cluster to use instead of a control plane of our own |
+//! | `E2E_LOAD_IMAGE` | the command that brings an archive of an image to that cluster, which is appended: `kind load image-archive` |
 //! | `E2E_KEEP=1` | keep the logs also after a success |
 //! | `E2E_REQUIRE_ALL=1` | a trial that would be skipped fails: for machines that are meant to run all |
 
@@ -22,9 +23,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::{OnceCell, RwLock};
 
 use crate::control_plane::namespace::{self, Entry, Isolation};
-use crate::control_plane::{self, Binaries, Cluster, EXISTING, Program, install_crds};
+use crate::control_plane::{self, Binaries, Cluster, ControlPlane, EXISTING, Program, install_crds};
 use crate::environment;
 use crate::haproxy::{HOW_TO_INSTALL, HaProxy};
+use crate::node::images::{self, Image, Recipe};
+use crate::node::{Node, packages};
 use crate::operator;
 use crate::postfix::Postfix;
 use crate::stage::Stage;
@@ -35,10 +38,16 @@ use crate::strace;
 pub struct Options {
     /// Run kube-controller-manager, too.
     pub controller_manager: bool,
+    /// Keep an audit log of what service accounts ask for.
+    pub audit: bool,
     /// The trials start operators.
     pub operator: bool,
     /// The trials start Postfix: takes the program, and real root.
     pub postfix: bool,
+    /// The trials run pods: takes a node of our own, which takes real root and a few packages, or a cluster with nodes.
+    pub node: bool,
+    /// Images that the trials' pods are of, beside the toolbox.
+    pub images: &'static [fn() -> Recipe],
     /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
     pub parallel: usize,
     /// How long a trial may take.
@@ -49,11 +58,20 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             controller_manager: false,
+            audit: false,
             operator: false,
             postfix: false,
+            node: false,
+            images: &[],
             parallel: 8,
             deadline: Duration::from_mins(2),
         }
+    }
+}
+
+impl Options {
+    fn control_plane(self) -> control_plane::Options {
+        control_plane::Options { controller_manager: self.controller_manager, audit: self.audit, node: self.node }
     }
 }
 
@@ -74,6 +92,10 @@ enum Need {
     Control,
     /// Addresses that lead to us and that `EndpointSlices` may hold.
     OwnNetwork,
+    /// A node that this program runs inside of, and may break.
+    OwnNode,
+    /// The suite's images.
+    Images,
     /// The peer.
     HaProxy,
     /// strace(1).
@@ -121,6 +143,20 @@ impl Trial {
         self
     }
 
+    /// It breaks the node, or reaches pods from it: not on a cluster of somebody else.
+    #[must_use]
+    pub fn needs_own_node(mut self) -> Self {
+        self.needs.extend([Need::OwnNode, Need::Images]);
+        self
+    }
+
+    /// Its pods are of the suite's images: on a cluster of somebody else, only when `E2E_LOAD_IMAGE` says how they get there.
+    #[must_use]
+    pub fn needs_images(mut self) -> Self {
+        self.needs.push(Need::Images);
+        self
+    }
+
     /// It plays against HAProxy.
     #[must_use]
     pub fn needs_haproxy(mut self) -> Self {
@@ -163,14 +199,22 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         if options.operator {
             operator::build()?;
         }
+        if options.node {
+            images(options)?;
+        }
         Ok(binaries)
     };
-    let isolation = match (Cluster::existing(), options.postfix) {
-        (Some(_), _) => Isolation::Processes,
-        (None, false) => Isolation::Network,
-        (None, true) => Isolation::NetworkAsRoot,
+    let isolation = match (Cluster::existing(), options.node, options.postfix) {
+        (Some(_), _, _) => Isolation::Processes,
+        (None, true, _) => Isolation::Node,
+        (None, false, true) => Isolation::NetworkAsRoot,
+        (None, false, false) => Isolation::Network,
     };
-    let missing = (isolation == Isolation::NetworkAsRoot).then(Postfix::missing).flatten();
+    let missing = match isolation {
+        Isolation::Node => packages::missing(),
+        Isolation::NetworkAsRoot => Postfix::missing(),
+        Isolation::Network | Isolation::Processes => None,
+    };
     let entered = match missing {
         Some(why) => Entry::Forbidden(why),
         None => namespace::enter(isolation, || prepare().map(drop))?,
@@ -181,6 +225,10 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
         (Entry::Forbidden(_), Isolation::Processes) => (prepare()?, None),
         // The whole reason once is enough.
+        (Entry::Forbidden(why), Isolation::Node) => {
+            eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
+            (Binaries::default(), Some("no node can be started here; see above".to_owned()))
+        }
         (Entry::Forbidden(why), Isolation::Network) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
             (Binaries::default(), Some("this machine allows no namespace of one's own; see above".to_owned()))
@@ -199,10 +247,23 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
 }
 
 fn programs(options: Options) -> Vec<Program> {
-    if Cluster::existing().is_some() {
-        return vec![Program::Kubectl];
+    match (Cluster::existing(), options.node) {
+        (Some(_), false) => vec![Program::Kubectl],
+        (Some(_), true) => vec![Program::Kubectl, Program::Helm],
+        (None, true) => Node::programs(),
+        (None, false) => options.control_plane().programs(),
     }
-    control_plane::Options { controller_manager: options.controller_manager }.programs()
+}
+
+/// The images of a suite that runs pods, built if need be. None for a cluster that they cannot be brought to.
+fn images(options: Options) -> Result<Vec<Image>> {
+    match (Cluster::existing(), images::loader()) {
+        (Some(_), None) => return Ok(Vec::new()),
+        (None, _) => Node::prepare()?,
+        (Some(_), Some(_)) => {}
+    }
+    let toolbox: fn() -> Recipe = images::toolbox;
+    std::iter::once(&toolbox).chain(options.images).map(|recipe| images::build(&recipe())).collect()
 }
 
 /// What the trials of a suite share.
@@ -244,7 +305,13 @@ impl Suite {
             Need::OwnNetwork if !is_own => {
                 Some(format!("{EXISTING} names a cluster whose network does not lead to this machine's servers"))
             }
-            Need::HaProxy | Need::Strace | Need::Control | Need::OwnNetwork => None,
+            Need::OwnNode if !is_own => Some(format!("{EXISTING} names a cluster whose nodes are not ours to break")),
+            Need::Images if !is_own && images::loader().is_none() => Some(format!(
+                "{EXISTING} names a cluster without our images: set {} to the command that loads an archive, such as `kind load \
+                 image-archive` or `k3d image import`",
+                images::LOADER
+            )),
+            Need::HaProxy | Need::Strace | Need::Control | Need::OwnNetwork | Need::OwnNode | Need::Images => None,
         })
     }
 
@@ -253,8 +320,7 @@ impl Suite {
             if trial.alone { (None, Some(self.turn.write().await)) } else { (Some(self.turn.read().await), None) };
         let cluster = self.cluster.get_or_init(|| async { self.start().await.map_err(|error| format!("{error:#}")) });
         let cluster = Arc::clone(cluster.await.as_ref().map_err(Clone::clone)?);
-        let kubectl = self.binaries.path(Program::Kubectl).map_err(|error| format!("{error:#}"))?;
-        let stage = Stage::set(cluster, kubectl, &trial.name).await.map_err(|error| format!("{error:#}"))?;
+        let stage = Stage::set(cluster, &self.binaries, &trial.name).await.map_err(|error| format!("{error:#}"))?;
         let stage = Arc::new(stage);
 
         let deadline = self.options.deadline;
@@ -264,6 +330,11 @@ impl Suite {
             Ok(Err(_)) => Err(anyhow!("the trial took longer than {deadline:?}")),
             Err(panic) => Err(anyhow!("the trial panicked: {}", panic_text(&*panic))),
         };
+        if result.is_err()
+            && let Some(folder) = stage.collect_evidence().await
+        {
+            eprintln!("{}: the state of the cluster is in {}", trial.name, folder.display());
+        }
         stage.strike(result.is_err()).await;
         result.map_err(|error| match Arc::into_inner(stage) {
             Some(mut stage) => format!("{error:#}\n{}", stage.describe_failure()),
@@ -272,14 +343,22 @@ impl Suite {
     }
 
     async fn start(&self) -> Result<Arc<Cluster>> {
-        let options = control_plane::Options { controller_manager: self.options.controller_manager };
-        let cluster = Cluster::obtain(&self.binaries, options).await?;
+        let cluster = Cluster::obtain(&self.binaries, self.options.control_plane()).await?;
         let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
-        let how = match cluster.control() {
-            Some(own) => format!("{}, ready after {:.1} s", self.binaries.origin(), own.took().as_secs_f64()),
+        let how = match cluster.node().map(Node::took).or_else(|| cluster.control().map(ControlPlane::took)) {
+            Some(took) => format!("{}, ready after {:.1} s", self.binaries.origin(), took.as_secs_f64()),
             None => format!("of {EXISTING}"),
         };
         eprintln!("Kubernetes {version} ({how})");
+        if self.options.node {
+            let images = images(self.options)?;
+            match (cluster.node(), images::loader()) {
+                // The toolbox is there.
+                (Some(node), _) => node.load_images(images.get(1..).unwrap_or_default()).await?,
+                (None, Some(loader)) => images.iter().try_for_each(|image| images::load_with(&loader, image))?,
+                (None, None) => {}
+            }
+        }
         install_crds(&cluster.client()).await?;
         Ok(Arc::new(cluster))
     }
@@ -288,15 +367,15 @@ impl Suite {
     fn finish(self: Arc<Self>, failed: bool, code: ExitCode) -> ExitCode {
         let Some(suite) = Arc::into_inner(self) else { return code };
         let Self { runtime, cluster, .. } = suite;
-        if let Some(Ok(Some(Cluster::Own(mut own)))) = cluster.into_inner().map(|started| started.map(Arc::into_inner))
-        {
-            if failed {
-                own.keep_folder();
-            }
-            // Within the runtime: the client's connections belong to it.
-            let _inside = runtime.enter();
-            drop(own);
+        // Within the runtime: the client's connections belong to it.
+        let inside = runtime.enter();
+        match cluster.into_inner().map(|started| started.map(Arc::into_inner)) {
+            Some(Ok(Some(Cluster::Own(mut own)))) if failed => own.keep_folder(),
+            Some(Ok(Some(Cluster::Node(mut node)))) if failed => node.keep_folder(),
+            // Dropped here, which ends it.
+            _ => {}
         }
+        drop(inside);
         runtime.shutdown_timeout(Duration::from_secs(1));
         code
     }

@@ -4,7 +4,6 @@
 //! in use, in memory. Architecture invariants: a login is written nowhere, and nothing that can be printed holds one.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,31 +18,18 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Nobody has a longer user name or password.
-const MAX_BYTES: u64 = 4_096;
+use crate::model::Login;
+
+/// More than a part of a login may have: enough to see that there is more.
+const MAX_READ: u64 = Login::MAX_BYTES as u64 + 1;
 /// How long a query waits for the files. They lie in memory (a mounted Secret) or on a local disk.
 const LOOK_DEADLINE: Duration = Duration::from_millis(250);
 /// Looks at a time: one that hangs, with its disk, holds one of them.
 const LOOKS: usize = 4;
 
-/// A user name and a password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Login {
-    username: String,
-    password: String,
-}
-
-impl Login {
-    /// As `smtp_sasl_password_maps` has it.
-    pub fn in_a_password_map(&self) -> String {
-        format!("{}:{}", self.username, self.password)
-    }
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login(hidden)")
-    }
+/// As `smtp_sasl_password_maps` has it.
+pub fn in_a_password_map(login: &Login) -> String {
+    format!("{}:{}", login.username(), login.password())
 }
 
 /// Why there is no login.
@@ -233,8 +219,8 @@ fn read_in(folder: &Path, shown: &Path) -> Result<Login, String> {
     let read = |name: &str| {
         read_line(&folder.join(name)).map_err(|trouble| format!("{}: {trouble}", shown.join(name).display()))
     };
-    let login = Login { username: read("username")?, password: read("password")? };
-    if login.username.contains(':') {
+    let login = Login::new(read("username")?, read("password")?);
+    if login.username().contains(':') {
         let file = shown.join("username");
         return Err(format!(
             "{}: it holds a colon, which separates user name and password for Postfix",
@@ -244,30 +230,15 @@ fn read_in(folder: &Path, shown: &Path) -> Result<Login, String> {
     Ok(login)
 }
 
-/// The content of a file without the line feed at its end.
+/// A part of a login, as a file holds it.
 fn read_line(file: &Path) -> Result<String, String> {
     let mut bytes = vec![];
-    let read = File::open(file).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    let read = File::open(file).and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes));
     read.map_err(|error| {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         if is_missing { "there is no such file; mount the Secret there".to_owned() } else { error.to_string() }
     })?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("it has more than {MAX_BYTES} bytes"));
-    }
-    // Not the library's error: it would hold the bytes.
-    let mut text = String::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    match text {
-        text if text.is_empty() => Err("it is empty".to_owned()),
-        text if text.chars().any(char::is_control) => Err("it holds control characters or several lines".to_owned()),
-        text => Ok(text),
-    }
+    Login::part(bytes)
 }
 
 #[cfg(test)]

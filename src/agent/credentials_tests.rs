@@ -9,7 +9,7 @@ use crate::agent::testing::Folder;
 fn login(credentials: &Credentials, secret: &str) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let login = runtime.block_on(credentials.login(&secret.into()));
-    login.map(|login| login.in_a_password_map()).map_err(|missing| missing.to_string())
+    login.map(|login| in_a_password_map(&login)).map_err(|missing| missing.to_string())
 }
 
 fn credentials(folder: &Folder) -> (Credentials, Registry) {

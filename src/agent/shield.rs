@@ -64,6 +64,7 @@ fn is_about_us(quoted: &Quoted<'_>) -> bool {
         | EvidenceClass::Unresolvable
         | EvidenceClass::NoEndpoints
         | EvidenceClass::Inconclusive
+        | EvidenceClass::ProbeBlocked
         | EvidenceClass::Slow
         | EvidenceClass::Stale => false,
     }

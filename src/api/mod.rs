@@ -29,9 +29,9 @@ pub use mail_route_status::{
     RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
 };
 pub use sending_backend::{
-    AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeSpec, ProbeStatus,
-    SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus, ServiceReference,
-    SmtpProbe, SmtpServer, TlsMode, TlsSpec, WarmUpSpec,
+    AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
+    ProbeStatus, SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus,
+    ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec, WarmUpSpec,
 };
 pub use status::PendingEvent;
 
@@ -44,6 +44,9 @@ pub const VERSION: &str = "v1alpha1";
 const PLACE: &str = "^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$";
 /// A domain name without a final dot (RFC 1123 §2.1), in any case.
 const DOMAIN: &str = r"^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
+
+/// An address as MAIL FROM and RCPT TO name it, without angle brackets (RFC 5321 §4.1.2): a dot-string, `@` and a domain.
+const MAILBOX: &str = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
 
 /// Schema of a Go-style duration: `200ms`, `10s`, `1h30m`.
 fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Duration;
@@ -5,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DOMAIN, PLACE, PendingEvent};
+use super::{DOMAIN, MAILBOX, PLACE, PendingEvent};
 
 /// One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster.
 ///
@@ -68,6 +71,8 @@ use super::{DOMAIN, PLACE, PendingEvent};
 #[x_kube(
     validation = Rule::new("has(self.smtp) != has(self.service)").message("exactly one of spec.smtp and spec.service must be set"),
     validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'StartTLS' || (has(self.smtp) && has(self.smtp.tls) && self.smtp.tls.mode != 'None') || (has(self.service) && has(self.service.tls) && self.service.tls.mode != 'None'))").message("spec.probes[].smtp.depth StartTLS needs a tls.mode other than None: there is no TLS to probe"),
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'Auth' || (has(self.smtp) && has(self.smtp.auth)) || (has(self.service) && has(self.service.auth)))").message("spec.probes[].smtp.depth Auth needs auth.secretRef of smtp or service: there is nothing to log in with"),
+    validation = Rule::new("!has(self.probes) || has(self.service) || self.probes.all(p, !has(p.smtp.depth) || !(p.smtp.depth in ['Auth', 'MailFrom', 'RcptTo']) || !has(p.interval) || duration(p.interval) >= duration('30s'))").message("spec.probes[].interval must be at least 30s for smtp.depth Auth, MailFrom and RcptTo, unless the backend is a Service: providers count log-ins"),
     validation = Rule::new("!has(self.probes) || self.probes.all(p, self.probes.exists_one(q, q.name == p.name))").message("spec.probes[].name must be unique"),
     validation = Rule::new("!has(self.probes) || self.probes.all(p, p.name != 'deliveries')").message("spec.probes[].name must not be deliveries: under that name status.probes tells what agents say of real mail")
 )]
@@ -128,7 +133,7 @@ pub struct SmtpServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
 
-    /// How to log in. Only agents do today (output `agent` of a MailRoute): probes end before it. Default: no login.
+    /// How to log in: agents do, for mail (output `agent` of a MailRoute), and probes from depth `Auth` on. Default: no login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
 }
@@ -150,7 +155,7 @@ pub struct ServiceReference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
 
-    /// How to log in. Only agents do today (output `agent` of a MailRoute): probes end before it. Default: no login.
+    /// How to log in: agents do, for mail (output `agent` of a MailRoute), and probes from depth `Auth` on. Default: no login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
 }
@@ -169,7 +174,7 @@ pub struct AuthSpec {
 }
 
 /// A Secret of the same namespace, of type `kubernetes.io/basic-auth` or any other with the keys `username` and `password`. It is
-/// mounted where the agent runs; the operator does not read it.
+/// mounted where the agent runs. The operator reads it, by name, only if a probe of this backend has depth `Auth`, `MailFrom` or `RcptTo`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretReference {
@@ -240,6 +245,7 @@ pub struct CaReference {
 #[x_kube(
     validation = Rule::new("!has(self.interval) || (duration(self.interval) >= duration('100ms') && duration(self.interval) <= duration('24h'))").message("spec.probes[].interval must be between 100ms and 24h"),
     validation = Rule::new("!has(self.timeout) || (duration(self.timeout) >= duration('50ms') && duration(self.timeout) <= duration('5m'))").message("spec.probes[].timeout must be between 50ms and 5m"),
+    validation = Rule::new("!has(self.job) || !has(self.interval) || duration(self.interval) >= duration('30s')").message("spec.probes[].interval must be at least 30s with job: each round starts a pod"),
     validation = Rule::new("duration(has(self.timeout) ? self.timeout : '5s').getMilliseconds() <= duration(has(self.interval) ? self.interval : '10s').getMilliseconds() * 10").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -250,6 +256,8 @@ pub struct ProbeSpec {
 
     /// From start to start; every probe is shifted by up to 5 % so that they do not march in step. Providers count
     /// connections: intervals below a second are for relays of one's own. Default: 10s. From 100ms to 24h.
+    /// For depths from `Auth` on, unless the backend is a Service: at least 30s, which is then the default; and the replicas of the
+    /// operator share the rounds, so that together they log in once in each interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub interval: Option<Duration>,
@@ -262,17 +270,64 @@ pub struct ProbeSpec {
 
     /// The SMTP dialogue (RFC 5321).
     pub smtp: SmtpProbe,
+
+    /// Makes each round in a Kubernetes Job in the backend's namespace instead of in the operator: from another zone, under another network policy
+    /// or service account, with a login that the operator need not read. Its verdict stands beside the other probes' under its own name.
+    /// `interval` is then at least 30s, and 1m by default. The operator must have been started with `--probe-image`. Default: in the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<ProbeJobSpec>,
+}
+
+/// Where and as whom the pod of a probe runs. It is restricted (Pod Security Standards), has no access to the API server, and mounts the Secret of `auth`
+/// and the certificates of `tls.caRef`, nothing else. Network policies can select it by the labels `mailfailover.io/probe` and
+/// `mailfailover.io/sending-backend`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeJobSpec {
+    /// The service account that the pod runs as; its token is not mounted. Default: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub service_account_name: Option<String>,
+
+    /// Labels of the nodes that the pod may run on: `topology.kubernetes.io/zone: b`. Default: any node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub node_selector: Option<BTreeMap<String, String>>,
+
+    /// Taints of nodes that the pod tolerates. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Option<Vec<Toleration>>,
 }
 
 /// An SMTP dialogue that ends before any mail is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.depth) || !(self.depth in ['MailFrom', 'RcptTo']) || has(self.from)").message("spec.probes[].smtp.from is needed for depth MailFrom and RcptTo: the address that MAIL FROM names"),
+    validation = Rule::new("!has(self.depth) || self.depth != 'RcptTo' || has(self.to)").message("spec.probes[].smtp.to is needed for depth RcptTo: the address that RCPT TO names"),
+    validation = Rule::new("!has(self.from) || (has(self.depth) && self.depth in ['MailFrom', 'RcptTo'])").message("spec.probes[].smtp.from has an effect for depth MailFrom and RcptTo only"),
+    validation = Rule::new("!has(self.to) || (has(self.depth) && self.depth == 'RcptTo')").message("spec.probes[].smtp.to has an effect for depth RcptTo only"),
+    validation = Rule::new("(!has(self.from) || self.from.indexOf('@') <= 64) && (!has(self.to) || self.to.indexOf('@') <= 64)").message("spec.probes[].smtp.from and to must have at most 64 characters before the @ (RFC 5321)")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SmtpProbe {
     /// How far the dialogue goes; each depth includes those before it. `Connect`: the TCP connection. `Banner`: the 220
     /// greeting. `Ehlo`: EHLO. `StartTLS`: the TLS handshake with the certificate's name and expiry verified, and EHLO again.
+    /// `Auth`: logging in with `auth` (PLAIN or LOGIN). `MailFrom`: logging in if there is `auth`, and MAIL FROM. `RcptTo`: RCPT TO as well; a refusal
+    /// of the recipient counts neither way. RSET and QUIT follow: no mail is sent.
     /// Default: `StartTLS`, or `Ehlo` where `tls.mode` is None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<ProbeDepth>,
+
+    /// The sender that MAIL FROM names: one that the provider lets this account send as, `probe@shop.example`. For depth `MailFrom` and `RcptTo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 254), regex(pattern = MAILBOX))]
+    pub from: Option<String>,
+
+    /// The recipient that RCPT TO names: one that exists, `probe@inbox.example`. Nothing is sent there. For depth `RcptTo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 254), regex(pattern = MAILBOX))]
+    pub to: Option<String>,
 }
 
 /// How far a probe's dialogue goes.
@@ -288,6 +343,12 @@ pub enum ProbeDepth {
     /// The TLS handshake and EHLO again.
     #[serde(rename = "StartTLS")]
     StartTls,
+    /// AUTH.
+    Auth,
+    /// MAIL FROM.
+    MailFrom,
+    /// RCPT TO.
+    RcptTo,
 }
 
 /// Where a backend is run.

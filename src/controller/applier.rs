@@ -6,8 +6,10 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
@@ -96,6 +98,7 @@ impl Applier {
                 }
                 Ok(StepResult::OutputsWritten { outcomes, error: None })
             }
+            Step::RunJob { probe, replaces, job } => self.run_job(probe, replaces, *job).await,
             Step::PublishEvents(events) => {
                 for event in events {
                     self.publish(event).await?;
@@ -361,6 +364,40 @@ impl Applier {
         within(DEADLINE, api.get_opt(&key.1.name)).await?.map_err(|error| api_error(&error))
     }
 
+    /// Creates a probe's Job under its fixed name, by which there is one at a time; the one before, which is over, makes room for it.
+    async fn run_job(&self, probe: Arc<str>, replaces: Option<String>, job: Job) -> Result<StepResult, StepError> {
+        let name = job.name_any();
+        let api: Api<Job> =
+            Api::namespaced(self.client.0.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
+        if let Some(uid) = replaces {
+            let preconditions = Preconditions { uid: Some(uid), resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+            match self.write(api.delete(&name, &params)).await? {
+                Ok(_) => {}
+                // Gone, or another one by now: creating meets that.
+                Err(error) if matches!(code(&error), Some(404 | 409)) => {}
+                Err(error) => return job_refused(probe, &error),
+            }
+        }
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.write(api.create(&params, &job)).await? {
+            Ok(created) => Ok(StepResult::JobObserved(Box::new(created))),
+            Err(error) if code(&error) == Some(409) => {
+                let there = within(DEADLINE, api.get_opt(&name)).await?.map_err(|error| api_error(&error))?;
+                let owner = |job: &Job| job.owner_references().first().map(|owner| owner.uid.clone());
+                match there {
+                    Some(there) if owner(&there) == owner(&job) => Ok(StepResult::JobObserved(Box::new(there))),
+                    Some(_) => {
+                        let message = format!("Job {name} exists and is somebody else's; delete it");
+                        Ok(StepResult::JobRefused { probe, message })
+                    }
+                    None => Err(api_error(&error)),
+                }
+            }
+            Err(error) => job_refused(probe, &error),
+        }
+    }
+
     /// Publishes an Event under its fixed name; one that exists has been published before. One that the API server will never take
     /// (the namespace is on its way out) is given up.
     async fn publish(&self, event: Event) -> Result<(), StepError> {
@@ -377,6 +414,14 @@ impl Applier {
                 Some(_) | None => Err(api_error(&error)),
             },
         }
+    }
+}
+
+/// Quota and admission answer 403, a manifest that is not accepted 422; both may change, and are asked again at the next interval.
+fn job_refused(probe: Arc<str>, error: &kube::Error) -> Result<StepResult, StepError> {
+    match code(error) {
+        Some(400 | 403 | 404 | 422) => Ok(StepResult::JobRefused { probe, message: text(error) }),
+        Some(_) | None => Err(api_error(error)),
     }
 }
 

@@ -12,13 +12,16 @@ use super::resolve::{self, Lookup, Rejection, Unresolved};
 use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined, patch};
 use super::step::{Step, Subject};
 use super::time::{micro_time, timestamp};
+use super::world::JobSettings;
 use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
 use crate::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use crate::model::{
-    Backend, Destination, EvidenceClass, ObjectKey, ProbeKey, ProbeReport, Resolution, Thresholds, Timestamp,
+    Backend, Destination, Effect, EvidenceClass, ObjectKey, ProbeKey, ProbeLogin, ProbeReport, Resolution, Thresholds,
+    Timestamp, Vantage,
 };
 use crate::observers::Verdicts;
 use crate::probe::Target;
+use crate::probe_job::manifest::Order;
 
 /// A certificate that was not served again for so long gives way to one that expires later: providers serve several.
 const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
@@ -32,11 +35,15 @@ pub(super) struct BackendEntry {
     pub(super) usable: Option<Arc<Backend>>,
     /// What is wrong with the present version.
     problem: Option<Unresolved>,
+    /// Why its probes cannot log in; everything else of it is in force.
+    login_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
     revision: u64,
     /// What the name service said last, while it said anything.
     resolved: Option<Vec<SocketAddr>>,
     certificates: BTreeMap<Arc<str>, Certificate>,
+    /// Probes whose recipient was refused since they last told anything about the backend, with the reply.
+    refused_recipients: BTreeMap<Arc<str>, String>,
     probed: BTreeSet<Arc<str>>,
     /// The revision that is being probed.
     probed_revision: Option<u64>,
@@ -60,8 +67,8 @@ pub enum ProbeChange {
 }
 
 impl BackendEntry {
-    /// Parses the spec again, with what it refers to as it is now.
-    pub(super) fn resolve(&mut self, key: &ObjectKey, lookup: &impl Lookup, now: Timestamp) {
+    /// Parses the spec again, with what it refers to as it is now, as one of so many replicas.
+    pub(super) fn resolve(&mut self, key: &ObjectKey, lookup: &impl Lookup, replicas: u32, now: Timestamp) {
         let resolved = match &self.object {
             None => return,
             Some(Known::Unreadable(unreadable)) => Err(Unresolved::Rejected(unreadable_rejection(unreadable))),
@@ -70,13 +77,17 @@ impl BackendEntry {
         match resolved {
             Ok(backend) => {
                 self.problem = None;
-                self.adopt(backend, now);
+                self.adopt(backend.shared_out_among(replicas), now);
             }
             Err(problem) => self.problem = Some(problem),
         }
     }
 
     fn adopt(&mut self, backend: Backend, now: Timestamp) {
+        self.login_rejection = match &backend.login {
+            ProbeLogin::Missing { reason, message } => Some(Rejection { reason, message: message.to_string() }),
+            ProbeLogin::None | ProbeLogin::With(_) => None,
+        };
         let Some(before) = self.usable.as_deref() else {
             self.revision += 1;
             self.usable = Some(Arc::new(backend));
@@ -85,7 +96,9 @@ impl BackendEntry {
         if *before == backend {
             return;
         }
-        let what = |backend: &Backend| (backend.destination.clone(), backend.tls.clone(), backend.probes.clone());
+        let what = |backend: &Backend| {
+            (backend.destination.clone(), backend.tls.clone(), backend.login.clone(), backend.probes.clone())
+        };
         if what(before) != what(&backend) {
             self.revision += 1;
         }
@@ -93,6 +106,7 @@ impl BackendEntry {
             self.evidence.reset(now);
             self.resolved = None;
             self.certificates.clear();
+            self.refused_recipients.clear();
         }
         self.usable = Some(Arc::new(backend));
     }
@@ -112,9 +126,10 @@ impl BackendEntry {
             return vec![];
         }
         self.probed_revision = Some(self.revision);
-        let names: BTreeSet<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
+        let own = || usable.probes.iter().filter(|probe| probe.vantage == Vantage::Operator);
+        let names: BTreeSet<_> = own().map(|probe| probe.name.clone()).collect();
         let gone = self.probed.difference(&names).map(|name| ProbeChange::Remove(probe_key(key, name)));
-        let set = usable.probes.iter().map(|probe| {
+        let set = own().map(|probe| {
             ProbeChange::Set(Box::new(Target {
                 key: probe_key(key, &probe.name),
                 revision: self.revision,
@@ -123,11 +138,40 @@ impl BackendEntry {
                 interval: probe.interval,
                 timeout: probe.timeout,
                 depth: probe.depth,
+                envelope: probe.envelope.clone(),
+                login: usable.login.clone(),
             }))
         });
         let changes = gone.chain(set).collect();
         self.probed = names;
         changes
+    }
+
+    /// What Jobs are to be made of; nothing while the present spec is not in force.
+    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<Order<'a>> {
+        let object = self.object.as_ref().and_then(Known::readable).filter(|_| self.problem.is_none());
+        let (Some(object), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
+        let specs = object.spec.probes.iter().flatten();
+        let with_job = specs.filter_map(|spec| {
+            let job = spec.job.as_ref()?;
+            let probe = backend.probes.iter().find(|probe| *probe.name == *spec.name)?;
+            Some(Order {
+                key,
+                uid: object.metadata.uid.as_deref().unwrap_or_default(),
+                backend,
+                probe,
+                job,
+                ca: resolve::ca_key(key, &object.spec),
+                image: &settings.image,
+                ehlo_name: settings.ehlo_name.as_deref(),
+            })
+        });
+        with_job.collect()
+    }
+
+    /// Which version of it is probed.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// What stops being probed when the backend is forgotten.
@@ -145,7 +189,19 @@ impl BackendEntry {
         changed |= was_observed != self.evidence.is_observed();
         changed |= self.note_addresses(&report.resolution);
         changed |= self.note_certificate(report);
+        changed |= self.note_recipient(report);
         changed
+    }
+
+    /// A recipient that is refused counts neither way; while nothing else is known of a probe, people are to see why.
+    fn note_recipient(&mut self, report: &ProbeReport) -> bool {
+        let (probe, outcome) = (&report.key.probe, &report.outcome);
+        if outcome.class == EvidenceClass::RecipientLevel {
+            let is_known = self.refused_recipients.contains_key(probe);
+            self.refused_recipients.entry(probe.clone()).or_insert_with(|| outcome.message.clone());
+            return !is_known;
+        }
+        outcome.class.effect() != Effect::Neutral && self.refused_recipients.remove(probe).is_some()
     }
 
     /// An empty or missing answer leaves the last known addresses: whether mail can leave there is for the evidence to say.
@@ -192,11 +248,12 @@ impl BackendEntry {
         Some(addresses.into_iter().map(|address| (address, works(address))).collect())
     }
 
-    /// Why the present spec is not in force, if it is not.
+    /// Why the present spec, or a part of it, is not in force, if so.
     pub(super) fn rejection(&self) -> Option<&Rejection> {
         match &self.problem {
             Some(Unresolved::Rejected(rejection)) => Some(rejection),
-            Some(Unresolved::Pending) | None => None,
+            Some(Unresolved::Pending) => None,
+            None => self.login_rejection.as_ref(),
         }
     }
 
@@ -295,6 +352,9 @@ impl BackendEntry {
             Some(Verdict { health: Health::Unhealthy, class, message, .. }) => {
                 conditions.set("Healthy", Some(false), class.as_str(), message);
             }
+            Some(Verdict { health: Health::Unknown, class: class @ EvidenceClass::ProbeBlocked, message, .. }) => {
+                conditions.set("Healthy", None, class.as_str(), message);
+            }
             Some(Verdict { health: Health::Unknown, class, .. }) => {
                 conditions.set("Healthy", None, class.as_str(), "not enough evidence yet");
             }
@@ -327,9 +387,26 @@ impl BackendEntry {
             reason: Some(reason.to_owned()),
             message: Some(events::truncated(message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
             certificate_not_after: self.certificates.values().map(|c| c.not_after).min().map(micro_time),
-            probes: worst.iter().flat_map(|(_, probes)| probes.iter()).chain(deliveries).map(probe_status).collect(),
+            probes: worst
+                .iter()
+                .flat_map(|(_, probes)| probes.iter())
+                .chain(deliveries)
+                .map(|said| self.probe_status(said))
+                .collect(),
             pending_events,
             conditions: conditions.build(),
+        }
+    }
+
+    fn probe_status(&self, (name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
+        let told = probe_status(name, judgement);
+        match self.refused_recipients.get(name) {
+            Some(message) if told.reason == EvidenceClass::Inconclusive.as_str() => api::ProbeStatus {
+                reason: EvidenceClass::RecipientLevel.as_str().to_owned(),
+                message: Some(message.clone()),
+                ..told
+            },
+            Some(_) | None => told,
         }
     }
 
@@ -400,7 +477,16 @@ fn is_elsewhere(before: &Destination, after: &Destination) -> bool {
     }
 }
 
-fn probe_status((name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
+fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
+    if let Some(blocked) = judgement.blocked() {
+        return api::ProbeStatus {
+            name: name.to_string(),
+            health: api::Health::Unknown,
+            since: micro_time(blocked.since),
+            reason: EvidenceClass::ProbeBlocked.as_str().to_owned(),
+            message: Some(events::truncated(&blocked.message, MAX_MESSAGE)),
+        };
+    }
     api::ProbeStatus {
         name: name.to_string(),
         health: api_health(judgement.health),

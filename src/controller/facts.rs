@@ -1,4 +1,4 @@
-//! What is known of things that specs refer to: Services with their endpoints, certificates of private CAs.
+//! What is known of things that specs refer to: Services with their endpoints, certificates of private CAs, logins of probes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::resolve::{CaKey, CaProblem, Lookup, ServiceProblem};
-use crate::model::{ObjectKey, ServicePort};
+use super::resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
+use crate::model::{Login, ObjectKey, ServicePort};
 use crate::output::SERVICE_NAME_LABEL;
 
 /// Answers to what backends refer to.
@@ -19,7 +19,8 @@ pub(super) struct Facts {
     services: BTreeMap<ObjectKey, Vec<Port>>,
     /// By Service, then by name of the slice.
     slices: BTreeMap<ObjectKey, BTreeMap<String, Slice>>,
-    cas: BTreeMap<CaKey, Result<Arc<[u8]>, CaProblem>>,
+    cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
+    logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ impl Facts {
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             cas: BTreeMap::new(),
+            logins: BTreeMap::new(),
         }
     }
 
@@ -98,18 +100,30 @@ impl Facts {
         Some(service)
     }
 
-    pub(super) fn note_ca(&mut self, key: CaKey, answer: Result<Arc<[u8]>, CaProblem>) {
+    pub(super) fn note_ca(&mut self, key: CaKey, answer: Result<Arc<[u8]>, ReadProblem>) {
         self.cas.insert(key, answer);
     }
 
     pub(super) fn forget_ca(&mut self, key: &CaKey) {
         self.cas.remove(key);
     }
+
+    pub(super) fn note_login(&mut self, key: ObjectKey, answer: Result<Login, ReadProblem>) {
+        self.logins.insert(key, answer);
+    }
+
+    pub(super) fn forget_login(&mut self, key: &ObjectKey) {
+        self.logins.remove(key);
+    }
 }
 
 impl Lookup for Facts {
-    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, CaProblem> {
-        self.cas.get(key).cloned().unwrap_or(Err(CaProblem::Pending))
+    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
+        self.cas.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
+    }
+
+    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+        self.logins.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::resolve::{CaKey, CaProblem};
+use super::resolve::{CaKey, ReadProblem};
 use super::step::Done;
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::model::{AgentReport, ObjectKey, ProbeReport};
+use crate::model::{AgentReport, Login, ObjectKey, ProbeReport};
 use crate::observers::Hearing;
 
 /// One thing that happened.
@@ -26,6 +27,10 @@ pub enum Input {
     EndpointSlice(Change<EndpointSlice>),
     /// A `ConfigMap` of ours changed.
     ConfigMap(Change<ConfigMap>),
+    /// A Job of a probe changed.
+    Job(Change<Job>),
+    /// A pod of such a Job changed.
+    Pod(Change<Pod>),
     /// A watch has listed everything there is, for the first time.
     Synced(Source),
     /// A probe's round is over.
@@ -35,7 +40,9 @@ pub enum Input {
     /// Another replica says what it sees, or does not count any more.
     Observer(Hearing),
     /// A CA's certificates were read.
-    Ca(CaKey, Result<Arc<[u8]>, CaProblem>),
+    Ca(CaKey, Result<Arc<[u8]>, ReadProblem>),
+    /// A login was read from the Secret of this name.
+    Login(ObjectKey, Result<Login, ReadProblem>),
     /// This replica became the leader, or is no longer.
     Leading(bool),
     /// A step is over.
@@ -83,12 +90,19 @@ pub enum Source {
     EndpointSlices,
     /// `ConfigMaps` of ours.
     ConfigMaps,
+    /// Jobs of probes.
+    Jobs,
+    /// Pods of such Jobs.
+    Pods,
 }
 
 impl Source {
-    /// All of them.
-    pub const ALL: [Self; 6] =
+    /// Those that decisions wait for.
+    pub const ESSENTIAL: [Self; 6] =
         [Self::Backends, Self::Policies, Self::Routes, Self::Services, Self::EndpointSlices, Self::ConfigMaps];
+
+    /// Those that only probe Jobs need: what is not granted there must hold up no failover.
+    pub const OF_JOBS: [Self; 2] = [Self::Jobs, Self::Pods];
 
     /// The watched kind.
     pub fn as_str(self) -> &'static str {
@@ -99,6 +113,8 @@ impl Source {
             Self::Services => "Service",
             Self::EndpointSlices => "EndpointSlice",
             Self::ConfigMaps => "ConfigMap",
+            Self::Jobs => "Job",
+            Self::Pods => "Pod",
         }
     }
 }

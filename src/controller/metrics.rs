@@ -37,6 +37,11 @@ pub struct Metrics {
     transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
     deliveries: Family<DeliveryLabels, Counter>,
+    /// Jobs of probes that are not over.
+    pub(super) jobs_under_way: Gauge,
+    /// How often the bound on Jobs under way made one wait.
+    pub(super) job_limit_reached: Counter,
+    jobs: Family<JobLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,6 +73,11 @@ struct DeliveryLabels {
     namespace: String,
     route: String,
     backend: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
     result: &'static str,
 }
 
@@ -107,6 +117,9 @@ impl Metrics {
             transitions: Family::default(),
             actuation: durations(),
             deliveries: Family::default(),
+            jobs_under_way: Gauge::default(),
+            job_limit_reached: Counter::default(),
+            jobs: Family::default(),
         };
         let Self {
             waiting_subjects,
@@ -122,6 +135,9 @@ impl Metrics {
             transitions,
             actuation,
             deliveries,
+            jobs_under_way,
+            job_limit_reached,
+            jobs,
         } = metrics.clone();
         registry.register(
             "mail_failover_controller_waiting_objects",
@@ -152,6 +168,21 @@ impl Metrics {
             "mail_failover_agent_deliveries",
             "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
             deliveries,
+        );
+        registry.register(
+            "mail_failover_probe_jobs_under_way",
+            "Jobs of probes that are not over; every replica counts all",
+            jobs_under_way,
+        );
+        registry.register(
+            "mail_failover_probe_job_limit_reached",
+            "How often the bound on probe Jobs under way (--max-probe-jobs) made one wait",
+            job_limit_reached,
+        );
+        registry.register(
+            "mail_failover_probe_jobs",
+            "Jobs of probes by what came of them: reported, without_result, or refused (quota, admission), as far as this process knows",
+            jobs,
         );
         registry.register("mail_failover_storm", "1 while everything fails at once for every observer", storm);
         registry.register(
@@ -186,6 +217,15 @@ impl Metrics {
     pub(super) fn step_done(&self, kind: SubjectKind, step: &'static str, result: &'static str, took: Duration) {
         self.steps.get_or_create(&StepLabels { kind: kind.as_str(), step, result }).inc();
         self.step_duration.get_or_create(&StepNameLabels { step }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn job_ended(&self, has_reported: bool) {
+        let result = if has_reported { "reported" } else { "without_result" };
+        self.jobs.get_or_create(&JobLabels { result }).inc();
+    }
+
+    pub(super) fn job_refused(&self) {
+        self.jobs.get_or_create(&JobLabels { result: "refused" }).inc();
     }
 
     pub(super) fn unreadable(&self, source: Source, unreadable: &Unreadable) {

@@ -11,6 +11,8 @@ pub(super) enum Reference {
     Policy(ObjectKey),
     Service(ObjectKey),
     Ca(CaKey),
+    /// The Secret of that name, for probes that log in.
+    Login(ObjectKey),
 }
 
 /// Who refers to what, both ways.

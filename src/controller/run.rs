@@ -8,11 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::applier::Applier;
 use super::backend::ProbeChange;
-use super::ca;
+use super::ca::Ca;
 use super::input::Input;
+use super::login::LoginSecret;
 use super::metrics::Metrics;
+use super::read::Reader;
 use super::step::Done;
-use super::world::{CaChange, Effects, World};
+use super::world::{Effects, ReadChange, World};
 use crate::clock::Clock;
 use crate::model::{AgentReport, ProbeReport, Timestamp};
 use crate::observers::{Hearing, Noticeboard};
@@ -49,7 +51,9 @@ pub struct Connections {
     /// Who probes.
     pub prober: Prober,
     /// Who reads certificates.
-    pub ca_reader: ca::CaReader,
+    pub ca_reader: Reader<Ca>,
+    /// Who reads logins.
+    pub login_reader: Reader<LoginSecret>,
     /// Whom to tell that the loop turns.
     pub heartbeat: Heartbeat,
     /// What time it is.
@@ -74,6 +78,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
         applier,
         prober,
         ca_reader,
+        login_reader,
         heartbeat,
         clock,
         metrics,
@@ -86,7 +91,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
     loop {
         heartbeat.beat();
         let now = clock.now();
-        let Effects { steps: tasks, probes, cas, sightings, is_complete, admissions } = world.settle(now);
+        let Effects { steps: tasks, probes, cas, logins, sightings, is_complete, admissions } = world.settle(now);
         board.note(sightings, is_complete);
         directory.note(admissions);
         for change in probes {
@@ -97,8 +102,14 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
         }
         for change in cas {
             match change {
-                CaChange::Use(key) => ca_reader.use_(key),
-                CaChange::Drop(key) => ca_reader.drop_(&key),
+                ReadChange::Use(key) => ca_reader.use_(key),
+                ReadChange::Drop(key) => ca_reader.drop_(&key),
+            }
+        }
+        for change in logins {
+            match change {
+                ReadChange::Use(key) => login_reader.use_(key),
+                ReadChange::Drop(key) => login_reader.drop_(&key),
             }
         }
         for task in tasks {

@@ -1,5 +1,8 @@
 //! What the controller wants done, and what came of it.
 
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use serde_json::Value;
 
@@ -57,6 +60,15 @@ pub enum Step {
         /// The writes.
         writes: Vec<Write>,
     },
+    /// Create the Job of a probe, in place of the one before.
+    RunJob {
+        /// Of which probe.
+        probe: Arc<str>,
+        /// The uid of the one before, which is over.
+        replaces: Option<String>,
+        /// The Job.
+        job: Box<Job>,
+    },
     /// Publish these Events; one that exists already has been published before.
     PublishEvents(Vec<Event>),
 }
@@ -68,6 +80,7 @@ impl Step {
             Self::Confirm => "Confirm",
             Self::WriteStatus { .. } => "WriteStatus",
             Self::WriteOutputs { .. } => "WriteOutputs",
+            Self::RunJob { .. } => "RunJob",
             Self::PublishEvents(_) => "PublishEvents",
         }
     }
@@ -111,6 +124,15 @@ pub enum StepResult {
         outcomes: Vec<(OutputKey, WriteOutcome)>,
         /// Why the rest was not written.
         error: Option<StepError>,
+    },
+    /// The Job of a probe as it is now: created, or found.
+    JobObserved(Box<Job>),
+    /// The API server does not take the Job of a probe.
+    JobRefused {
+        /// Of which probe.
+        probe: Arc<str>,
+        /// Why, for people.
+        message: String,
     },
     /// The Events are published.
     EventsPublished,

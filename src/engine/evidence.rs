@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::observers::{Panel, Suspicion};
 use super::{Deliveries, Health, Judgement, News, Observation, Observer, Sighting, Verdict};
-use crate::model::{Agent, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Word};
+use crate::model::{Agent, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Vantage, Word};
 
 /// Silence of a probe for three intervals, its timeout and this makes its judgement stale: a leader's change or a busy minute does not.
 const STALE_GRACE: Duration = Duration::from_secs(30);
+/// A Job's pod has to be scheduled and started first.
+const STALE_GRACE_OF_JOBS: Duration = Duration::from_secs(90);
 
 /// What is known of one backend, judged once for each set of thresholds in use.
 ///
@@ -95,9 +97,9 @@ impl Evidence {
             judged.addresses.clear();
             judged.panel = Panel::default();
             for judgement in judged.probes.values_mut() {
-                let stale_after = judgement.stale_after();
+                let (stale_after, may_wait) = (judgement.stale_after(), judgement.may_wait());
                 *judgement = Judgement::unknown(now);
-                judgement.watch(stale_after, now);
+                judgement.watch(stale_after, may_wait, now);
             }
         }
     }
@@ -188,9 +190,10 @@ impl Evidence {
         self.judged.keys().copied()
     }
 
-    /// Whether every probe has been heard of since this process began.
+    /// Whether every probe that this process makes itself has been heard of since it began. What Jobs say comes when it comes: a tenant
+    /// whose Jobs never run must not keep a replica from having a vote.
     pub fn is_observed(&self) -> bool {
-        self.judged.values().all(|judged| judged.probes.values().all(Judgement::is_observed))
+        self.judged.values().all(|judged| !judged.probes.values().any(Judgement::is_awaited))
     }
 
     /// The verdict under these thresholds; `None` when they are not tracked.
@@ -239,7 +242,7 @@ impl Judged {
                 let earlier = before.and_then(|before| before.probes.get(&probe.name));
                 earlier.map_or_else(|| Judgement::unknown(now), Judgement::carried_over)
             });
-            judgement.watch(stale_after(probe), now);
+            judgement.watch(stale_after(probe), probe.vantage == Vantage::Job, now);
         }
     }
 
@@ -315,7 +318,13 @@ fn turned_at(own: Sighting, now: Timestamp) -> Timestamp {
 }
 
 fn stale_after(probe: &Probe) -> Duration {
-    probe.interval.saturating_mul(3).saturating_add(probe.timeout).saturating_add(STALE_GRACE)
+    let grace = match probe.vantage {
+        Vantage::Operator => STALE_GRACE,
+        Vantage::Job => STALE_GRACE_OF_JOBS,
+    };
+    let whole = probe.interval.saturating_mul(3).saturating_add(probe.timeout).saturating_add(grace);
+    // As a judgement keeps it.
+    u64::try_from(whole.as_micros()).map_or(Duration::MAX, Duration::from_micros)
 }
 
 fn observation<'a>(report: &ProbeReport, outcome: &'a Outcome, is_whole: bool) -> Observation<'a> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::engine::Agreement;
-use crate::model::{Depth, EvidenceClasses, ObjectKey, ProbeKey, Resolution, Stage};
+use crate::model::{Depth, Envelope, EvidenceClasses, ObjectKey, ProbeKey, Resolution, Stage, Vantage};
 
 const TWO_THREE: Thresholds = Thresholds {
     failure: 2,
@@ -18,7 +18,14 @@ pub(super) fn at(second: u64) -> Timestamp {
 }
 
 pub(super) fn probe(name: &str, interval: Duration) -> Probe {
-    Probe { name: name.into(), interval, timeout: Duration::from_secs(5), depth: Depth::Ehlo }
+    Probe {
+        name: name.into(),
+        interval,
+        timeout: Duration::from_secs(5),
+        depth: Depth::Ehlo,
+        envelope: Envelope::default(),
+        vantage: Vantage::Operator,
+    }
 }
 
 fn tracked(probes: &[&str]) -> Evidence {

@@ -87,10 +87,27 @@ pub struct Judgement {
     sequence: u64,
     /// When it was last known to be alive or dead; before the first such observation, when we began to look.
     alive_at: Timestamp,
-    stale_after: Duration,
+    /// In microseconds, [`NEVER`] before it is watched: a `Duration` takes twice the room, and there are many of these.
+    stale_after: u64,
+    /// Whether nobody waits for its first observation.
+    may_wait: bool,
+    /// Since when the probe cannot be made as it is asked for, and why.
+    blocked: Option<Box<Blocked>>,
     /// Made with the first observation under thresholds that ask for it, as is `slowness`.
     window: Option<Box<Window>>,
     slowness: Option<Box<Slowness>>,
+}
+
+/// No silence is too long.
+const NEVER: u64 = u64::MAX;
+
+/// Why a probe cannot be made as it is asked for. What it has said before stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Since when.
+    pub since: Timestamp,
+    /// What is missing, for people.
+    pub message: Arc<str>,
 }
 
 impl Judgement {
@@ -115,7 +132,9 @@ impl Judgement {
             throttled: 0,
             sequence: 0,
             alive_at: since,
-            stale_after: Duration::MAX,
+            stale_after: NEVER,
+            may_wait: false,
+            blocked: None,
             window: None,
             slowness: None,
         }
@@ -130,18 +149,21 @@ impl Judgement {
             throttled: self.throttled,
             alive_at: self.alive_at,
             stale_after: self.stale_after,
+            may_wait: self.may_wait,
+            blocked: self.blocked.clone(),
             ..Self::restored(self.health, self.since, self.class, self.message.clone())
         }
     }
 
     /// Takes over what an earlier leader wrote down: all of it while nothing was observed; since when and why, once it is the same
-    /// verdict. A verdict of our own that differs stands. That evidence was stale is no verdict to take over.
+    /// verdict. A verdict of our own that differs stands. That evidence was stale, or a probe blocked, is no verdict to take over.
     pub fn adopt(&mut self, earlier: &Judgement) {
-        if earlier.class == EvidenceClass::Stale {
+        if matches!(earlier.class, EvidenceClass::Stale | EvidenceClass::ProbeBlocked) {
             return;
         }
         if !self.is_observed() {
-            *self = Self { alive_at: self.alive_at, stale_after: self.stale_after, ..earlier.carried_over() };
+            let Self { alive_at, stale_after, may_wait, .. } = *self;
+            *self = Self { alive_at, stale_after, may_wait, ..earlier.carried_over() };
         } else if self.health == earlier.health {
             self.since = earlier.since;
             self.class = earlier.class;
@@ -149,28 +171,45 @@ impl Judgement {
         }
     }
 
+    /// Whether nobody waits for its first observation.
+    pub(super) fn may_wait(&self) -> bool {
+        self.may_wait
+    }
+
+    /// Whether an observation of this process is waited for.
+    pub fn is_awaited(&self) -> bool {
+        !self.may_wait && !self.is_observed()
+    }
+
     /// From `now` on, silence for so long is worth telling: see [`Judgement::is_stale`].
-    pub(super) fn watch(&mut self, stale_after: Duration, now: Timestamp) {
-        if self.stale_after == Duration::MAX {
+    /// With `may_wait` nobody waits for its first observation.
+    pub(super) fn watch(&mut self, stale_after: Duration, may_wait: bool, now: Timestamp) {
+        self.may_wait = may_wait;
+        if self.stale_after == NEVER {
             self.alive_at = now;
         }
-        self.stale_after = stale_after;
+        self.stale_after = u64::try_from(stale_after.as_micros()).unwrap_or(NEVER);
     }
 
     /// How long there may be no conclusive evidence.
     pub fn stale_after(&self) -> Duration {
-        self.stale_after
+        if self.stale_after == NEVER { Duration::MAX } else { Duration::from_micros(self.stale_after) }
     }
 
     /// When it becomes stale without further evidence.
     pub fn stale_at(&self) -> Timestamp {
-        self.alive_at + self.stale_after
+        self.alive_at + self.stale_after()
     }
 
     /// Whether there has been no conclusive evidence for so long that the verdict says nothing any more. It stands all the same: what
     /// was Unhealthy before the silence needs the whole recovery after it.
     pub fn is_stale(&self, now: Timestamp) -> bool {
         now >= self.stale_at()
+    }
+
+    /// Why the probe cannot be made as it is asked for, if it cannot.
+    pub fn blocked(&self) -> Option<&Blocked> {
+        self.blocked.as_deref()
     }
 
     /// Whether any observation of this process was taken into account.
@@ -208,7 +247,12 @@ impl Judgement {
             }
             self.alive_at = observation.finished_at;
         }
-        match observation.class.effect() {
+        if observation.class == EvidenceClass::ProbeBlocked {
+            return self.block(observation);
+        }
+        // Our own trouble says nothing about what was missing.
+        let was_blocked = observation.class != EvidenceClass::Inconclusive && self.blocked.take().is_some();
+        let news = match observation.class.effect() {
             Effect::Neutral if observation.class == EvidenceClass::Throttled => {
                 let was_throttled = self.is_throttled();
                 self.throttled = thresholds.recovery.max(1);
@@ -217,7 +261,18 @@ impl Judgement {
             Effect::Neutral => News::Nothing,
             Effect::Success => self.succeed(thresholds, observation),
             Effect::Failure => self.fail(thresholds, observation),
+        };
+        if was_blocked { News::Turned } else { news }
+    }
+
+    /// What was known stands behind it, and counts again once the probe can be made.
+    fn block(&mut self, observation: Observation<'_>) -> News {
+        if self.blocked.as_ref().is_some_and(|blocked| *blocked.message == *observation.message) {
+            return News::Nothing;
         }
+        let since = self.blocked.as_ref().map_or(observation.finished_at, |blocked| blocked.since);
+        self.blocked = Some(Box::new(Blocked { since, message: observation.message.into() }));
+        News::Turned
     }
 
     fn succeed(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> News {

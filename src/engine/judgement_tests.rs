@@ -381,3 +381,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_blocked_probe_is_unknown_with_the_reason_and_what_stood_before_stands_after_it() {
+    use EvidenceClass::{AuthenticationRefused, Ok, ProbeBlocked};
+    for (before, health) in
+        [(vec![Ok], Health::Healthy), (vec![AuthenticationRefused; 3], Health::Unhealthy), (vec![], Health::Unknown)]
+    {
+        let mut judgement = judge(&before);
+        let sequence = before.len() as u64 + 1;
+        assert_eq!(judgement.observe(&THREE_TWO, observation(sequence, ProbeBlocked)), News::Turned);
+        assert_eq!(judgement.observe(&THREE_TWO, observation(sequence + 1, ProbeBlocked)), News::Nothing);
+        let blocked = judgement.blocked().unwrap();
+        assert_eq!((&*blocked.message, blocked.since), ("ProbeBlocked", at(sequence)));
+        assert!(judgement.is_observed());
+        assert_eq!(judgement.health, health);
+        assert_eq!(judgement.carried_over().blocked(), judgement.blocked(), "under other thresholds too");
+        assert_eq!(judgement.observe(&THREE_TWO, observation(sequence + 2, Ok)), News::Turned);
+        assert_eq!(judgement.blocked(), None);
+        assert_eq!(judgement.health == Health::Unhealthy, health == Health::Unhealthy, "the whole recovery is owed");
+    }
+}
+
+#[test]
+fn another_reason_of_a_blocked_probe_is_told_and_since_stays() {
+    let mut judgement = judge(&[EvidenceClass::Ok, EvidenceClass::ProbeBlocked]);
+    let other = Observation { message: "another", ..observation(3, EvidenceClass::ProbeBlocked) };
+    assert_eq!(judgement.observe(&THREE_TWO, other), News::Turned);
+    assert_eq!(judgement.blocked(), Some(&Blocked { since: at(2), message: "another".into() }));
+}
+
+#[test]
+fn that_a_probe_was_blocked_is_no_verdict_to_take_over() {
+    let mut judgement = Judgement::unknown(at(0));
+    let earlier = Judgement::restored(Health::Unknown, at(0), EvidenceClass::ProbeBlocked, "Secret relay is missing");
+    judgement.adopt(&earlier);
+    assert_eq!(judgement.class, EvidenceClass::Inconclusive);
+}

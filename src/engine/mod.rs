@@ -38,7 +38,7 @@ pub use evidence::Evidence;
 pub use explanation::{Explanation, Prospect, Reason};
 pub use fleet::{Fleet, suspects};
 pub use holds::{Hold, HoldReason, TIMERS, Timer};
-pub use judgement::{Health, Judgement, News, Observation};
+pub use judgement::{Blocked, Health, Judgement, News, Observation};
 pub use memory::{
     Action, Answer, MAX_HISTORY, Memory, Pause, Ramp, Request, Share, State, Switch, Transition, TransitionKind,
     TransitionReason,

@@ -74,7 +74,7 @@ impl Sighting {
     }
 }
 
-/// What one probe says now: its judgement, unless that is stale.
+/// What one probe says now: its judgement, unless that is stale or the probe cannot be made.
 struct Said<'a> {
     probe: &'a str,
     judgement: &'a Judgement,
@@ -97,7 +97,9 @@ impl<'a> Said<'a> {
     }
 
     fn by(probe: &'a str, judgement: &'a Judgement, now: Timestamp) -> Self {
-        let (health, since, class) = if judgement.is_stale(now) {
+        let (health, since, class) = if let Some(blocked) = judgement.blocked() {
+            (Health::Unknown, blocked.since, EvidenceClass::ProbeBlocked)
+        } else if judgement.is_stale(now) {
             (Health::Unknown, judgement.stale_at(), EvidenceClass::Stale)
         } else {
             (judgement.health, judgement.since, judgement.class)
@@ -119,7 +121,9 @@ impl<'a> Said<'a> {
     }
 
     fn message(&self) -> Arc<str> {
-        if self.class == EvidenceClass::Stale {
+        if let Some(blocked) = self.judgement.blocked() {
+            blocked.message.clone()
+        } else if self.class == EvidenceClass::Stale {
             let (probe, silence) = (self.probe, self.judgement.stale_after());
             format!("no conclusive evidence from probe {probe} for longer than {silence:?}").into()
         } else {

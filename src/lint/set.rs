@@ -13,11 +13,11 @@ use super::schema::Schemas;
 use crate::api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
 use crate::controller::ca;
 use crate::controller::resolve::{
-    self, CaKey, CaKind, CaProblem, Lookup, Presumed, Rejection, ServiceProblem, Unresolved,
+    self, CaKey, CaKind, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved,
 };
 use crate::engine::{Candidate, Standing};
 use crate::manifests::Manifest;
-use crate::model::{Backend, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
+use crate::model::{Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
 
 pub(super) const UNUSABLE: Rule = Rule {
     code: "Unusable",
@@ -224,9 +224,14 @@ impl<'a> Core<'a> {
 }
 
 impl Lookup for Core<'_> {
-    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, CaProblem> {
+    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+        // Whether the Secret is there, and whole, is `SecretWithoutLogin`'s to say: agents need it as well.
+        Presumed.login(key)
+    }
+
+    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         let Some(manifest) = self.0.get(&(key.kind.as_str(), key.object.clone())) else { return Presumed.ca(key) };
-        let read = |error: serde_json::Error| CaProblem::Malformed(format!("the object cannot be read: {error}"));
+        let read = |error: serde_json::Error| ReadProblem::Malformed(format!("the object cannot be read: {error}"));
         let name: &str = &key.data_key;
         let text = match key.kind {
             CaKind::ConfigMap => {
@@ -237,12 +242,12 @@ impl Lookup for Core<'_> {
             CaKind::Secret => {
                 // The error of a Secret may quote it.
                 let object = Secret::deserialize(manifest.value())
-                    .map_err(|_| CaProblem::Malformed("the Secret cannot be read".to_owned()))?;
+                    .map_err(|_| ReadProblem::Malformed("the Secret cannot be read".to_owned()))?;
                 let text = object.string_data.and_then(|mut data| data.remove(name)).map(String::into_bytes);
                 text.or(object.data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
             }
         };
-        let certificates = ca::certificates(&text.ok_or(CaProblem::NotFound)?).map_err(CaProblem::Malformed)?;
+        let certificates = ca::certificates(&text.ok_or(ReadProblem::NotFound)?).map_err(ReadProblem::Malformed)?;
         Ok(certificates.into())
     }
 

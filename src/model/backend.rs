@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Timestamp;
+use super::{Login, Timestamp};
 
 /// One way out for mail, checked and with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Backend {
     pub tls: Tls,
     /// The Secret with its credentials (`username`, `password`), in its namespace; it asks for no login, when absent.
     pub secret: Option<Arc<str>>,
+    /// What probes of this process log in with.
+    pub login: ProbeLogin,
     /// Planned maintenance: no new mail here, and no alarm about it.
     pub suspended: bool,
     /// At least one, names unique.
@@ -23,6 +25,47 @@ pub struct Backend {
     pub limits: Limits,
     /// The domains it may send for; any, when empty. Lower case.
     pub sender_domains: Vec<Arc<str>>,
+}
+
+impl Backend {
+    /// Whether replicas share out any of its probes among themselves: those that a provider counts as more than a connection. What stands in
+    /// the cluster is the user's own.
+    pub fn is_shared_out(&self) -> bool {
+        match self.destination {
+            Destination::Host(_) => self.probes.iter().any(|probe| probe.depth.is_counted()),
+            Destination::Service(_) => false,
+        }
+    }
+
+    /// The part of one of so many replicas: probes that are shared out are made by each so many times less often, and together as often as was
+    /// asked for.
+    #[must_use]
+    pub fn shared_out_among(mut self, replicas: u32) -> Self {
+        if self.is_shared_out() {
+            let counted = |probe: &&mut Probe| probe.depth.is_counted() && probe.vantage == Vantage::Operator;
+            for probe in self.probes.iter_mut().filter(counted) {
+                probe.interval = probe.interval.saturating_mul(replicas);
+            }
+        }
+        self
+    }
+}
+
+/// What probes of this process log in with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ProbeLogin {
+    /// With nothing: the backend asks for no login, or no probe goes that far.
+    #[default]
+    None,
+    /// With this.
+    With(Login),
+    /// It cannot be had: such probes stop before it, and their verdict is Unknown.
+    Missing {
+        /// One CamelCase word.
+        reason: &'static str,
+        /// What is missing and what to do, free of secrets.
+        message: Arc<str>,
+    },
 }
 
 /// Where a backend is run.
@@ -120,6 +163,18 @@ pub enum TlsMode {
     Implicit,
 }
 
+impl TlsMode {
+    /// The name used in specs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Opportunistic => "Opportunistic",
+            Self::StartTls => "StartTLS",
+            Self::Implicit => "Implicit",
+        }
+    }
+}
+
 /// Who may have signed a backend's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TrustAnchors {
@@ -140,6 +195,29 @@ pub struct Probe {
     pub timeout: Duration,
     /// How far the dialogue goes.
     pub depth: Depth,
+    /// The addresses that it names.
+    pub envelope: Envelope,
+    /// From where.
+    pub vantage: Vantage,
+}
+
+/// From where a backend is observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Vantage {
+    /// From the operator itself, by every replica.
+    #[default]
+    Operator,
+    /// From a Kubernetes Job in the backend's namespace, which one replica creates and all hear.
+    Job,
+}
+
+/// The addresses that a probe's dialogue names (RFC 5321 §4.1.2), without angle brackets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// In MAIL FROM; present for depths from there on.
+    pub sender: Option<Arc<str>>,
+    /// In RCPT TO; present for that depth.
+    pub recipient: Option<Arc<str>>,
 }
 
 /// How far a probe's SMTP dialogue goes; each depth includes those before it.
@@ -153,4 +231,34 @@ pub enum Depth {
     Ehlo,
     /// STARTTLS, handshake and EHLO again; the same as `Ehlo` with implicit TLS.
     StartTls,
+    /// AUTH, where the backend has credentials (RFC 4954).
+    Auth,
+    /// MAIL FROM, then RSET.
+    MailFrom,
+    /// RCPT TO, then RSET.
+    RcptTo,
+}
+
+impl Depth {
+    /// Every depth, the least first.
+    pub const ALL: [Self; 7] =
+        [Self::Connect, Self::Banner, Self::Ehlo, Self::StartTls, Self::Auth, Self::MailFrom, Self::RcptTo];
+
+    /// Whether providers count it as more than a connection: a log-in, or the beginning of a message.
+    pub fn is_counted(self) -> bool {
+        self >= Self::Auth
+    }
+
+    /// The name used in specs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "Connect",
+            Self::Banner => "Banner",
+            Self::Ehlo => "Ehlo",
+            Self::StartTls => "StartTLS",
+            Self::Auth => "Auth",
+            Self::MailFrom => "MailFrom",
+            Self::RcptTo => "RcptTo",
+        }
+    }
 }

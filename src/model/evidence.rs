@@ -42,6 +42,8 @@ pub enum EvidenceClass {
     NoEndpoints,
     /// The observation itself failed on our side (no free socket, DNS resolver silent, no route for the address family): no evidence at all.
     Inconclusive,
+    /// The probe cannot be made as it is asked for: something that it needs is missing, and the message says what. No evidence.
+    ProbeBlocked,
     /// Of many observations together: it answers, but slower than the policy allows.
     Slow,
     /// Of many observations together: there was no conclusive one for too long.
@@ -61,7 +63,7 @@ pub enum Effect {
 
 impl EvidenceClass {
     /// Every class, in a fixed order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Ok,
         Self::Throttled,
         Self::QuotaExhausted,
@@ -80,6 +82,7 @@ impl EvidenceClass {
         Self::Unresolvable,
         Self::NoEndpoints,
         Self::Inconclusive,
+        Self::ProbeBlocked,
         Self::Slow,
         Self::Stale,
     ];
@@ -88,7 +91,9 @@ impl EvidenceClass {
     pub fn effect(self) -> Effect {
         match self {
             Self::Ok | Self::Slow => Effect::Success,
-            Self::Throttled | Self::RecipientLevel | Self::Inconclusive | Self::Stale => Effect::Neutral,
+            Self::Throttled | Self::RecipientLevel | Self::Inconclusive | Self::ProbeBlocked | Self::Stale => {
+                Effect::Neutral
+            }
             Self::QuotaExhausted
             | Self::AuthenticationRefused
             | Self::AccountPaused
@@ -129,8 +134,14 @@ impl EvidenceClass {
             | Self::CertificateInvalid
             | Self::Unresolvable
             | Self::Inconclusive
+            | Self::ProbeBlocked
             | Self::Stale => false,
         }
+    }
+
+    /// Whether a single round can say so; the others are said of many together.
+    pub fn is_of_one_round(self) -> bool {
+        !matches!(self, Self::Slow | Self::Stale)
     }
 
     /// What it says, for people.
@@ -154,6 +165,7 @@ impl EvidenceClass {
             Self::Unresolvable => "DNS says that the host does not exist or has no address",
             Self::NoEndpoints => "the in-cluster Service has no ready endpoint",
             Self::Inconclusive => "the observation itself failed on our side: no evidence",
+            Self::ProbeBlocked => "a probe lacks something that it needs, its Secret perhaps: no evidence",
             Self::Slow => "it answers, but slower than `failure.latency` allows",
             Self::Stale => "there was no conclusive observation for too long",
         }
@@ -185,6 +197,7 @@ impl EvidenceClass {
             Self::Unresolvable => "Unresolvable",
             Self::NoEndpoints => "NoEndpoints",
             Self::Inconclusive => "Inconclusive",
+            Self::ProbeBlocked => "ProbeBlocked",
             Self::Slow => "Slow",
             Self::Stale => "Stale",
         }
@@ -208,9 +221,34 @@ pub enum Stage {
     StartTls,
     /// EHLO again, inside TLS.
     EhloAfterStartTls,
+    /// AUTH and its exchange (RFC 4954).
+    Auth,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO.
+    Recipient,
 }
 
 impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 10] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::ImplicitTls,
+        Self::Banner,
+        Self::Ehlo,
+        Self::StartTls,
+        Self::EhloAfterStartTls,
+        Self::Auth,
+        Self::Mail,
+        Self::Recipient,
+    ];
+
+    /// The stage of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == name)
+    }
+
     /// The name used in messages and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -221,6 +259,9 @@ impl Stage {
             Self::Ehlo => "EHLO",
             Self::StartTls => "STARTTLS",
             Self::EhloAfterStartTls => "EHLO after STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL",
+            Self::Recipient => "RCPT",
         }
     }
 }

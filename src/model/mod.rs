@@ -8,17 +8,20 @@ mod backend;
 mod deliveries;
 mod evidence;
 mod key;
+mod login;
 mod policy;
 mod route;
 mod time;
 mod window;
 
 pub use backend::{
-    Backend, Depth, Destination, Limits, Location, Probe, ServicePort, SmtpHost, Tls, TlsMode, TrustAnchors, WarmUp,
+    Backend, Depth, Destination, Envelope, Limits, Location, Probe, ProbeLogin, ServicePort, SmtpHost, Tls, TlsMode,
+    TrustAnchors, Vantage, WarmUp,
 };
 pub use deliveries::{Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Word};
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
 pub use key::{ObjectKey, ProbeKey};
+pub use login::Login;
 pub use policy::{
     Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, Hold, LatencyLimit, Objectives, Policy, RampStep,
     Reflex, Thresholds, WhenNoneHealthy,

@@ -20,6 +20,7 @@ fn backend(host: &str, port: u16, mode: TlsMode) -> Backend {
         destination: Destination::Host(SmtpHost { host: host.clone(), port }),
         tls: Tls { mode, server_name: host, trust: TrustAnchors::WellKnown },
         secret: None,
+        login: crate::model::ProbeLogin::None,
         suspended: false,
         probes: vec![],
         location: Location::default(),

@@ -82,6 +82,7 @@ mod tests {
             destination: Destination::Host(SmtpHost { host: host.into(), port: 587 }),
             tls: Tls { mode, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
             secret: None,
+            login: crate::model::ProbeLogin::None,
             suspended: false,
             probes: vec![],
             location: crate::model::Location::default(),

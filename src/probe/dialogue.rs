@@ -1,7 +1,8 @@
-//! One dialogue with one address, to a depth: Connect, Banner, EHLO, STARTTLS and EHLO again.
+//! One dialogue with one address, to a depth: Connect, Banner, EHLO, STARTTLS and EHLO again, AUTH, MAIL FROM, RCPT TO.
 //!
-//! The dialogue never goes beyond that, so it can send neither mail nor credentials. One deadline bounds it as a whole, and the stage
-//! that ran out of it is named. A dialogue that got as far as a reply ends with QUIT (RFC 5321 §4.1.1.10), after its outcome is known.
+//! The dialogue never goes beyond that, so it sends no mail; and credentials only where the depth asks for it. One deadline bounds it as a
+//! whole, and the stage that ran out of it is named. A dialogue that got as far as a reply ends with QUIT (RFC 5321 §4.1.1.10), after its
+//! outcome is known; one that began a transaction, with RSET before that. What a server quotes of a login is taken out of what it says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +17,11 @@ use tokio_util::either::Either;
 
 use super::classify::{Answered, classify};
 use super::connect::{classify_connect, classify_io};
+use super::login::{Mechanism, NoMechanism, without};
 use super::message::{duration, message};
 use super::reply::{Reply, ReplyError, ReplyReader};
 use super::tls::{TlsFailure, TlsSetup};
-use crate::model::{Depth, EvidenceClass, Outcome, Stage, Timestamp, TlsMode};
+use crate::model::{Depth, Envelope, EvidenceClass, Outcome, ProbeLogin, Stage, Timestamp, TlsMode};
 
 /// For QUIT and its answer; RFC 5321 wants us to wait for it, the outcome does not.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
@@ -35,36 +37,49 @@ pub struct Plan {
     pub server_name: Arc<str>,
     /// How far to go.
     pub depth: Depth,
+    /// The addresses to name.
+    pub envelope: Envelope,
+    /// What to log in with.
+    pub login: ProbeLogin,
     /// For the whole dialogue.
     pub timeout: Duration,
 }
 
 type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// A connection on which QUIT is still owed.
+/// A connection on which QUIT is still owed, and RSET if a transaction is open.
 #[derive(Debug)]
-pub struct Farewell(Stream);
+pub struct Farewell {
+    stream: Stream,
+    in_transaction: bool,
+}
 
 impl Farewell {
     /// Says goodbye, as long as it takes but not longer than a second.
     pub async fn say(mut self) {
         let goodbye = async {
-            self.0.write_all(b"QUIT\r\n").await?;
-            self.0.flush().await?;
-            // Whatever comes, up to a replyful, until the server closes: so that our close answers nothing with a reset.
-            let mut sink = [0; 128];
-            for _ in 0..8 {
-                if self.0.read(&mut sink).await? == 0 {
-                    break;
-                }
-                if sink.contains(&b'\n') {
-                    break;
-                }
+            if self.in_transaction {
+                self.ask(b"RSET\r\n").await?;
             }
-            self.0.shutdown().await
+            self.ask(b"QUIT\r\n").await?;
+            self.stream.shutdown().await
         };
         // Neither an error nor the end of patience matters: the outcome is known.
         let _ = timeout(FAREWELL_DEADLINE, goodbye).await;
+    }
+
+    async fn ask(&mut self, command: &[u8]) -> io::Result<()> {
+        self.stream.write_all(command).await?;
+        self.stream.flush().await?;
+        // Whatever comes, up to a replyful, until the server closes: so that our close answers nothing with a reset.
+        let mut sink = [0; 128];
+        for _ in 0..8 {
+            let read = self.stream.read(&mut sink).await?;
+            if sink.get(..read).is_none_or(|read| read.is_empty() || read.contains(&b'\n')) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -72,6 +87,8 @@ impl Farewell {
 struct Progress {
     stage: Stage,
     certificate_not_after: Option<Timestamp>,
+    /// MAIL was accepted.
+    in_transaction: bool,
 }
 
 struct Failure {
@@ -94,7 +111,7 @@ impl Failure {
 /// Holds the dialogue; returns what it says, and the connection if QUIT is owed.
 pub async fn hold(plan: &Plan, address: SocketAddr, ehlo_name: &str) -> (Outcome, Option<Farewell>) {
     let started = Instant::now();
-    let mut progress = Progress { stage: Stage::Connect, certificate_not_after: None };
+    let mut progress = Progress { stage: Stage::Connect, certificate_not_after: None, in_transaction: false };
     let mut session = None;
     let attempt = attempt(plan, address, ehlo_name, &mut progress, &mut session);
     let result = timeout(plan.timeout, attempt).await.unwrap_or_else(|_| {
@@ -105,6 +122,10 @@ pub async fn hold(plan: &Plan, address: SocketAddr, ehlo_name: &str) -> (Outcome
         Ok(what) => (EvidenceClass::Ok, what, progress.stage >= Stage::Banner),
         Err(failure) => (failure.class, failure.what, failure.polite),
     };
+    let what = match &plan.login {
+        ProbeLogin::With(login) => without(login, &what),
+        ProbeLogin::None | ProbeLogin::Missing { .. } => what,
+    };
     let outcome = Outcome {
         class,
         stage: progress.stage,
@@ -113,7 +134,8 @@ pub async fn hold(plan: &Plan, address: SocketAddr, ehlo_name: &str) -> (Outcome
         elapsed,
     };
     let stream = session.and_then(|session: Session| session.stream);
-    (outcome, stream.filter(|_| polite).map(Farewell))
+    let in_transaction = progress.in_transaction;
+    (outcome, stream.filter(|_| polite).map(|stream| Farewell { stream, in_transaction }))
 }
 
 /// A connection with what was read ahead of it.
@@ -155,34 +177,112 @@ async fn attempt(
 
     progress.stage = Stage::Ehlo;
     let hello = session.hello(plan, ehlo_name).await?;
-    let goes_on = match plan.mode {
-        TlsMode::None | TlsMode::Implicit => false,
-        TlsMode::Opportunistic => plan.depth == Depth::StartTls && hello.offers("STARTTLS"),
-        TlsMode::StartTls => plan.depth == Depth::StartTls,
-    };
-    if !goes_on {
+    let is_upgraded = plan.depth >= Depth::StartTls
+        && match plan.mode {
+            TlsMode::None | TlsMode::Implicit => false,
+            TlsMode::Opportunistic => hello.offers("STARTTLS"),
+            TlsMode::StartTls => true,
+        };
+    let hello = if is_upgraded { session.upgrade(plan, ehlo_name, &hello, progress).await? } else { hello };
+    if plan.depth < Depth::Auth {
         return Ok(first_line(&hello));
     }
-
-    progress.stage = Stage::StartTls;
-    if !hello.offers("STARTTLS") {
-        return Err(Failure { polite: true, ..Failure::new(EvidenceClass::TlsFailed, "not offered") });
-    }
-    let ready = session.ask("STARTTLS\r\n").await?;
-    expect(&ready, Answered::StartTls, 220)?;
-    // What comes in plain text after the go-ahead would be taken for something said inside TLS (CVE-2011-0411).
-    if session.reader.has_leftover() {
-        return Err(Failure::new(EvidenceClass::ProtocolError, "plain text after the go-ahead for TLS"));
-    }
-    session.shake_hands(plan, progress).await?;
-
-    progress.stage = Stage::EhloAfterStartTls;
-    let hello = session.ask(&format!("EHLO {ehlo_name}\r\n")).await?;
-    expect(&hello, Answered::Hello, 250)?;
-    Ok(first_line(&hello))
+    // What few probes do must not widen every dialogue.
+    Box::pin(session.go_deeper(plan, &hello, progress)).await
 }
 
 impl Session {
+    /// STARTTLS, the handshake and EHLO again. Returns the answer to that.
+    async fn upgrade(
+        &mut self,
+        plan: &Plan,
+        ehlo_name: &str,
+        hello: &Reply,
+        progress: &mut Progress,
+    ) -> Result<Reply, Failure> {
+        progress.stage = Stage::StartTls;
+        if !hello.offers("STARTTLS") {
+            return Err(Failure { polite: true, ..Failure::new(EvidenceClass::TlsFailed, "not offered") });
+        }
+        let ready = self.ask("STARTTLS\r\n").await?;
+        expect(&ready, Answered::StartTls, 220)?;
+        // What comes in plain text after the go-ahead would be taken for something said inside TLS (CVE-2011-0411).
+        if self.reader.has_leftover() {
+            return Err(Failure::new(EvidenceClass::ProtocolError, "plain text after the go-ahead for TLS"));
+        }
+        self.shake_hands(plan, progress).await?;
+
+        progress.stage = Stage::EhloAfterStartTls;
+        let hello = self.ask(&format!("EHLO {ehlo_name}\r\n")).await?;
+        expect(&hello, Answered::Hello, 250)?;
+        Ok(hello)
+    }
+
+    /// AUTH, MAIL FROM and RCPT TO, as deep as it is asked for.
+    async fn go_deeper(&mut self, plan: &Plan, hello: &Reply, progress: &mut Progress) -> Result<String, Failure> {
+        let welcome = self.log_in(plan, hello, progress).await?;
+        if plan.depth == Depth::Auth {
+            return Ok(welcome.unwrap_or_else(|| first_line(hello)));
+        }
+
+        progress.stage = Stage::Mail;
+        let Some(sender) = &plan.envelope.sender else { return Err(unspecified("smtp.from")) };
+        let reply = self.ask(&format!("MAIL FROM:<{sender}>\r\n")).await?;
+        expect(&reply, Answered::Mail, 250)?;
+        progress.in_transaction = true;
+        if plan.depth == Depth::MailFrom {
+            return Ok(reply.line());
+        }
+
+        progress.stage = Stage::Recipient;
+        let Some(recipient) = &plan.envelope.recipient else { return Err(unspecified("smtp.to")) };
+        let reply = self.ask(&format!("RCPT TO:<{recipient}>\r\n")).await?;
+        // 251: it will be forwarded (RFC 5321 §4.3.2).
+        if reply.code != 251 {
+            expect(&reply, Answered::Recipient, 250)?;
+        }
+        Ok(reply.line())
+    }
+
+    /// AUTH, where the backend has a login. Returns what the server said to it.
+    async fn log_in(&mut self, plan: &Plan, hello: &Reply, progress: &mut Progress) -> Result<Option<String>, Failure> {
+        let login = match &plan.login {
+            ProbeLogin::None if plan.depth == Depth::Auth => {
+                progress.stage = Stage::Auth;
+                return Err(unspecified("auth"));
+            }
+            ProbeLogin::None => return Ok(None),
+            ProbeLogin::With(login) => login,
+            ProbeLogin::Missing { message, .. } => {
+                progress.stage = Stage::Auth;
+                return Err(Failure { polite: true, ..Failure::new(EvidenceClass::ProbeBlocked, &**message) });
+            }
+        };
+        progress.stage = Stage::Auth;
+        let mechanism = Mechanism::choose(hello).map_err(|none| {
+            let (class, what) = match none {
+                NoMechanism::NotOffered => (EvidenceClass::AuthenticationRefused, "not offered".to_owned()),
+                NoMechanism::Unknown(offered) => (
+                    EvidenceClass::ProbeBlocked,
+                    format!("PLAIN or LOGIN is needed and the server offers {offered}; probe no deeper than StartTLS"),
+                ),
+            };
+            Failure { polite: true, ..Failure::new(class, what) }
+        })?;
+        let lines = mechanism.lines(login);
+        let mut reply = None;
+        for (at, line) in lines.iter().enumerate() {
+            let answer = self.ask(line).await?;
+            if at + 1 < lines.len() {
+                expect(&answer, Answered::Auth, 334)?;
+            } else {
+                expect(&answer, Answered::Auth, 235)?;
+            }
+            reply = Some(answer);
+        }
+        Ok(reply.map(|reply| reply.line()))
+    }
+
     async fn reply(&mut self) -> Result<Reply, Failure> {
         let Self { stream: Some(stream), reader } = self else { return Err(lost()) };
         reader.read(stream).await.map_err(|error| match error {
@@ -248,6 +348,12 @@ fn expect(reply: &Reply, answered: Answered, code: u16) -> Result<(), Failure> {
 /// An EHLO answer names its extensions on further lines; they would hide the greeting.
 fn first_line(reply: &Reply) -> String {
     format!("{} {}", reply.code, reply.text.lines().next().unwrap_or_default())
+}
+
+/// The schema does not let it come so far.
+fn unspecified(field: &str) -> Failure {
+    let what = format!("{field} is not given; name it, or probe less deep");
+    Failure { polite: true, ..Failure::new(EvidenceClass::ProbeBlocked, what) }
 }
 
 fn lost() -> Failure {

@@ -1,10 +1,11 @@
 use super::super::testing::{Authority, Drip, Hang, Hear, Reset, Step, Tls, refusing, say, server, server_at};
 use super::super::tls::TlsSetups;
 use super::*;
-use crate::model::{Tls as TlsModel, TrustAnchors};
+use crate::model::{Login, Tls as TlsModel, TrustAnchors};
 use EvidenceClass::{
-    CertificateInvalid, ConnectionLost, ConnectionRefused, NoAnswer, Ok, Permanent, ProtocolError, Reputation,
-    Temporary, Throttled, TlsFailed,
+    AccountPaused, AuthenticationRefused, CertificateInvalid, ConnectionLost, ConnectionRefused, NoAnswer, Ok,
+    Permanent, ProbeBlocked, ProtocolError, QuotaExhausted, RecipientLevel, Reputation, Temporary, Throttled,
+    TlsFailed,
 };
 
 const NAME: &str = "mx.example.com";
@@ -13,7 +14,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 fn plan(mode: TlsMode, depth: Depth, trust: TrustAnchors) -> Plan {
     // The setup lives on in the plan.
     let tls = TlsSetups::default().setup(&TlsModel { mode, server_name: NAME.into(), trust }).unwrap();
-    Plan { mode, tls, server_name: NAME.into(), depth, timeout: PATIENCE }
+    let (envelope, login) = (Envelope::default(), ProbeLogin::None);
+    Plan { mode, tls, server_name: NAME.into(), depth, envelope, login, timeout: PATIENCE }
 }
 
 async fn probe(plan: &Plan, address: SocketAddr) -> Outcome {
@@ -275,6 +277,178 @@ async fn an_impossible_server_name_is_an_invalid_certificate_unless_nobody_looks
         let outcome = probe(&plan, server(steps.clone()).await).await;
         assert_eq!(outcome.class, class, "{outcome:?}");
     }
+}
+
+/// `\0shop\0hunter2`, `shop` and `hunter2`, as RFC 4954 sends them.
+const PLAIN: &str = "AHNob3AAaHVudGVyMg==";
+
+fn deep(depth: Depth) -> Plan {
+    let envelope = Envelope { sender: Some("probe@shop.example".into()), recipient: Some("sink@inbox.example".into()) };
+    let login = ProbeLogin::With(Login::new("shop", "hunter2"));
+    Plan { envelope, login, ..plan(TlsMode::None, depth, TrustAnchors::WellKnown) }
+}
+
+/// A server that offers these mechanisms and goes on like this.
+fn offering(mechanisms: &str, rest: Vec<Step>) -> Vec<Step> {
+    let extensions = format!("250-mx.example.com\r\n250-AUTH {mechanisms}\r\n250 SIZE 1000\r\n");
+    [vec![banner(), Hear("EHLO "), say(extensions)], rest].concat()
+}
+
+fn logged_in(rest: Vec<Step>) -> Vec<Step> {
+    let login = vec![Hear("AUTH PLAIN AHNob3AAaHVudGVyMg==\r\n"), say("235 2.7.0 welcome\r\n")];
+    offering("LOGIN PLAIN", [login, rest].concat())
+}
+
+#[tokio::test]
+async fn deep_probes_log_in_name_their_addresses_and_take_everything_back() {
+    let bye = || vec![Hear("RSET\r\n"), say("250 2.0.0 reset\r\n"), Hear("QUIT\r\n"), say("221 bye\r\n")];
+    let mail = || vec![Hear("MAIL FROM:<probe@shop.example>\r\n"), say("250 2.1.0 sender\r\n")];
+    let recipient = || vec![Hear("RCPT TO:<sink@inbox.example>\r\n"), say("250 2.1.5 recipient\r\n")];
+    let quit = logged_in(vec![Hear("QUIT\r\n"), say("221 bye\r\n")]);
+    check(&probe(&deep(Depth::Auth), server(quit).await).await, Ok, "AUTH: 235 2.7.0 welcome");
+    let steps = logged_in([mail(), bye()].concat());
+    check(&probe(&deep(Depth::MailFrom), server(steps).await).await, Ok, "MAIL: 250 2.1.0 sender");
+    let steps = logged_in([mail(), recipient(), bye()].concat());
+    check(&probe(&deep(Depth::RcptTo), server(steps).await).await, Ok, "RCPT: 250 2.1.5 recipient");
+    // A relay that asks for no login.
+    let steps = [vec![banner(), Hear("EHLO "), extensions()], mail(), bye()].concat();
+    let open = Plan { login: ProbeLogin::None, ..deep(Depth::MailFrom) };
+    check(&probe(&open, server(steps).await).await, Ok, "MAIL: 250 2.1.0 sender");
+    // What is said to LOGIN comes in three lines.
+    let lines = ["AUTH LOGIN\r\n", "c2hvcA==\r\n", "aHVudGVyMg==\r\n"];
+    let steps = [lines[0], lines[1], lines[2]].map(Hear).into_iter().zip([
+        "334 VXNlcm5hbWU6\r\n",
+        "334 UGFzc3dvcmQ6\r\n",
+        "235 in\r\n",
+    ]);
+    let steps = offering("LOGIN", steps.flat_map(|(hear, reply)| [hear, say(reply)]).collect());
+    check(&probe(&deep(Depth::Auth), server(steps).await).await, Ok, "AUTH: 235 in");
+}
+
+#[tokio::test]
+async fn rset_is_heard_before_quit_once_a_transaction_is_open() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = vec![];
+        stream.write_all(b"220 mx\r\n").await.unwrap();
+        while heard.last().is_none_or(|line: &String| line != "QUIT\r\n") {
+            let mut line = String::new();
+            while !line.ends_with("\r\n") {
+                line.push(char::from(stream.read_u8().await.unwrap()));
+            }
+            let reply: &[u8] = if line.starts_with("EHLO") {
+                b"250-mx\r\n250 AUTH PLAIN\r\n"
+            } else if line.starts_with("AUTH") {
+                b"235 in\r\n"
+            } else {
+                b"250 ok\r\n"
+            };
+            stream.write_all(reply).await.unwrap();
+            heard.push(line);
+        }
+        heard
+    });
+    assert_eq!(probe(&deep(Depth::RcptTo), address).await.class, Ok);
+    let verbs: Vec<_> = heard.await.unwrap().iter().map(|line| line[..4].to_owned()).collect();
+    assert_eq!(verbs, ["EHLO", "AUTH", "MAIL", "RCPT", "RSET", "QUIT"]);
+}
+
+#[tokio::test]
+async fn every_reply_to_a_login_and_to_an_envelope_is_classified() {
+    let auth = |reply: &str| offering("PLAIN", vec![Hear("AUTH PLAIN "), say(format!("{reply}\r\n")), Hang]);
+    let mail = |reply: &str| logged_in(vec![Hear("MAIL "), say(format!("{reply}\r\n")), Hang]);
+    let rcpt = |reply: &str| {
+        logged_in(vec![Hear("MAIL "), say("250 ok\r\n"), Hear("RCPT "), say(format!("{reply}\r\n")), Hang])
+    };
+    let cases: Vec<(Vec<Step>, EvidenceClass, String)> = [
+        ("535 5.7.8 Authentication credentials invalid", AuthenticationRefused),
+        ("534 5.7.9 Application-specific password required", AuthenticationRefused),
+        ("535 Authentication failed: account disabled", AccountPaused),
+        ("454 4.7.0 Temporary authentication failure", Temporary),
+        ("454 Throttling failure: Maximum sending rate exceeded.", Throttled),
+        ("451 Authentication failed: Maximum credits exceeded", QuotaExhausted),
+        ("421 4.7.0 Try again later, closing connection.", Temporary),
+        ("334 ", ProtocolError),
+    ]
+    .map(|(reply, class)| (auth(reply), class, format!("AUTH: {}", reply.trim_end())))
+    .into_iter()
+    .chain([
+        (
+            mail("530 5.7.0 Authentication required"),
+            AuthenticationRefused,
+            "MAIL: 530 5.7.0 Authentication required".into(),
+        ),
+        (
+            mail("554 Message rejected: Sending paused for this account."),
+            AccountPaused,
+            "MAIL: 554 Message rejected: Sending paused for this account.".into(),
+        ),
+        (
+            mail("454 Throttling failure: Daily message quota exceeded."),
+            QuotaExhausted,
+            "MAIL: 454 Throttling failure: Daily message quota exceeded.".into(),
+        ),
+        (rcpt("550 5.1.1 User unknown"), RecipientLevel, "RCPT: 550 5.1.1 User unknown".into()),
+        (rcpt("450 4.2.0 Greylisted"), RecipientLevel, "RCPT: 450 4.2.0 Greylisted".into()),
+        (rcpt("554 5.7.1 Relay access denied"), Permanent, "RCPT: 554 5.7.1 Relay access denied".into()),
+        (rcpt("251 2.1.5 will forward"), Ok, "RCPT: 251 2.1.5 will forward".into()),
+        (offering("PLAIN", vec![Hear("AUTH "), Hang]), NoAnswer, "AUTH: no answer within 300ms".into()),
+        (vec![banner(), Hear("EHLO "), extensions(), Hang], AuthenticationRefused, "AUTH: not offered".into()),
+        (
+            offering("XOAUTH2", vec![Hang]),
+            ProbeBlocked,
+            "AUTH: PLAIN or LOGIN is needed and the server offers XOAUTH2; probe no deeper than StartTLS".into(),
+        ),
+    ])
+    .collect();
+    for (steps, class, message) in cases {
+        check(&probe(&deep(Depth::RcptTo), server(steps).await).await, class, &message);
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_quotes_of_a_login_is_not_told() {
+    for quoted in ["hunter2", PLAIN, "aHVudGVyMg==", "shop HUNTER2"] {
+        let steps = offering("PLAIN", vec![Hear("AUTH "), say(format!("535 5.7.8 no such login: {quoted}\r\n")), Hang]);
+        let outcome = probe(&deep(Depth::Auth), server(steps).await).await;
+        assert_eq!(outcome.class, AuthenticationRefused);
+        let told = outcome.message.to_ascii_lowercase();
+        assert!(told.contains("[hidden]") && !told.contains("hunter2") && !told.contains("ahn"), "{told}");
+    }
+    assert!(!format!("{:?}", deep(Depth::Auth)).contains("hunter2"));
+}
+
+#[tokio::test]
+async fn without_a_login_the_dialogue_ends_before_it_and_fails_only_by_what_comes_before() {
+    let missing = ProbeLogin::Missing { reason: "SecretNotFound", message: "Secret relay does not exist".into() };
+    let plan = Plan { login: missing, ..deep(Depth::RcptTo) };
+    let steps = offering("PLAIN", vec![Hear("QUIT\r\n"), say("221 bye\r\n")]);
+    check(&probe(&plan, server(steps).await).await, ProbeBlocked, "AUTH: Secret relay does not exist");
+    check(&probe(&plan, refusing().await).await, ConnectionRefused, "Connect: connection refused");
+}
+
+#[tokio::test]
+async fn a_login_goes_over_tls_where_there_is_any() {
+    let authority = Authority::new("ours");
+    let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
+    let trust = TrustAnchors::Pem(authority.pem.clone());
+    let inside = vec![Hear("EHLO "), say("250-in\r\n250 AUTH PLAIN\r\n"), Hear("AUTH PLAIN "), say("235 ok\r\n")];
+    let steps = [up_to_tls(), vec![Tls(config.clone())], inside.clone()].concat();
+    for mode in [TlsMode::StartTls, TlsMode::Opportunistic] {
+        let login = deep(Depth::Auth).login;
+        let plan = Plan { login, ..plan(mode, Depth::Auth, trust.clone()) };
+        check(&probe(&plan, server(steps.clone()).await).await, Ok, "AUTH: 235 ok");
+    }
+    let steps = [vec![Tls(config), banner()], inside].concat();
+    let plan = Plan { login: deep(Depth::Auth).login, ..plan(TlsMode::Implicit, Depth::Auth, trust) };
+    check(&probe(&plan, server(steps).await).await, Ok, "AUTH: 235 ok");
+    // TLS that is required and not offered keeps the login in.
+    let strict =
+        Plan { login: deep(Depth::Auth).login, ..self::plan(TlsMode::StartTls, Depth::Auth, TrustAnchors::WellKnown) };
+    let steps = offering("PLAIN", vec![Hear("QUIT"), say("221 bye\r\n")]);
+    check(&probe(&strict, server(steps).await).await, TlsFailed, "STARTTLS: not offered");
 }
 
 #[tokio::test]

@@ -32,6 +32,11 @@ pub fn bounded(text: &str, max: usize) -> String {
     kept
 }
 
+/// A line from elsewhere, made fit for people: bounded as every [`crate::model::Outcome::message`] is, printable.
+pub fn printable(text: &str) -> String {
+    bounded(text, MAX_MESSAGE)
+}
+
 /// A day as people write it (ISO 8601), UTC.
 pub fn date(at: Timestamp) -> String {
     let day = ASN1Time::from_timestamp(at.as_micros().div_euclid(1_000_000));

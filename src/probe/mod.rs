@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Architecture invariants: this module never decides (thresholds, verdicts and switches are the engine's), never talks to
-//! Kubernetes, and never sends mail or credentials: a dialogue ends before MAIL and AUTH. A failure on our own side (no route, no
-//! socket, a silent DNS resolver) is reported as `Inconclusive`, never as the backend's.
+//! Kubernetes, and never sends mail: a dialogue ends before DATA. It sends credentials for depths from `Auth` on only, over TLS or where
+//! the user has allowed plain text, and nothing that it says holds a part of them. A failure on our own side (no route, no socket, a
+//! silent DNS resolver) is reported as `Inconclusive`, a login that is missing as `ProbeBlocked`, never as the backend's.
 //!
 //! Bounds, each with a metric that shows when it bites:
 //!
@@ -21,6 +22,7 @@
 pub mod classify;
 mod connect;
 mod dialogue;
+mod login;
 mod message;
 mod metrics;
 pub mod reply;
@@ -33,14 +35,21 @@ mod tls;
 mod testing;
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
+pub use message::printable;
 pub use metrics::Metrics;
 pub use resolve::StartError;
 pub use round::MAX_ADDRESSES;
 pub use schedule::Prober;
 
-use crate::model::{Depth, Destination, ProbeKey, Tls};
+use prometheus_client::registry::Registry;
+use round::Rounds;
+use schedule::Runner;
+
+use crate::clock::Clock;
+use crate::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, Tls};
 
 /// What is to be probed, and how. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +68,22 @@ pub struct Target {
     pub timeout: Duration,
     /// How far a dialogue goes.
     pub depth: Depth,
+    /// The addresses that it names.
+    pub envelope: Envelope,
+    /// What it logs in with, where it goes so far.
+    pub login: ProbeLogin,
+}
+
+/// One round at a target, outside any schedule; returns when its connections are closed as well.
+///
+/// # Errors
+/// When DNS is not configured, or the name for EHLO cannot be sent.
+pub async fn once(settings: &Settings, clock: Clock, target: Target) -> Result<ProbeReport, StartError> {
+    let rounds = Rounds::new(settings, clock, Metrics::new(&mut Registry::default()))?;
+    let prepared = rounds.prepare(target);
+    let report = rounds.run(&prepared, 1, &Mutex::default()).await;
+    rounds.goodbyes().await;
+    Ok(report)
 }
 
 /// The prober's settings.

@@ -63,6 +63,19 @@ impl Reply {
         keywords.into_iter().any(|offered| offered.eq_ignore_ascii_case(keyword))
     }
 
+    /// The words after an extension's keyword in an EHLO answer, of all lines that have it; `None` where there is none. `AUTH=LOGIN` is how
+    /// AUTH was announced before RFC 2554.
+    pub fn parameters(&self, keyword: &str) -> Option<Vec<&str>> {
+        let mut found = None;
+        for line in self.text.lines().skip(1) {
+            let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
+            if words.next().is_some_and(|offered| offered.eq_ignore_ascii_case(keyword)) {
+                found.get_or_insert_with(Vec::new).extend(words);
+            }
+        }
+        found
+    }
+
     /// Code and text on one line, as received; not yet fit for people.
     pub fn line(&self) -> String {
         format!("{} {}", self.code, self.text.replace('\n', " "))

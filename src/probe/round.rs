@@ -37,6 +37,7 @@ pub struct Rounds {
     resolver: Resolver,
     setups: TlsSetups,
     permits: Arc<Semaphore>,
+    concurrency: usize,
     ehlo_name: Box<str>,
     clock: Clock,
     metrics: Metrics,
@@ -52,14 +53,23 @@ impl Rounds {
         if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(StartError::EhloName(name.to_owned()));
         }
+        let concurrency = settings.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             resolver: Resolver::new(settings, metrics.clone())?,
             setups: TlsSetups::default(),
-            permits: Arc::new(Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(concurrency)),
+            concurrency,
             ehlo_name: name.into(),
             clock,
             metrics,
         })
+    }
+
+    /// Waits until every connection has been closed.
+    pub async fn goodbyes(&self) {
+        let all = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
+        // Nobody closes the semaphore.
+        drop(self.permits.acquire_many(all).await);
     }
 
     async fn addresses(&self, target: &Target, known: &Mutex<Known>) -> (Resolution, Vec<SocketAddr>) {
@@ -114,6 +124,8 @@ impl Runner for Rounds {
             tls,
             server_name: target.tls.server_name.clone(),
             depth: target.depth,
+            envelope: target.envelope.clone(),
+            login: target.login.clone(),
             timeout: target.timeout,
         });
         Prepared { target, plan }

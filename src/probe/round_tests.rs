@@ -31,6 +31,8 @@ fn target(destination: Destination) -> Target {
         interval: Duration::from_millis(200),
         timeout: Duration::from_millis(300),
         depth: Depth::Banner,
+        envelope: crate::model::Envelope::default(),
+        login: crate::model::ProbeLogin::None,
     }
 }
 

@@ -102,6 +102,8 @@ fn target(number: usize, revision: u64, interval: Duration) -> Target {
         interval,
         timeout: interval / 2,
         depth: Depth::Ehlo,
+        envelope: crate::model::Envelope::default(),
+        login: crate::model::ProbeLogin::None,
     }
 }
 

@@ -52,6 +52,9 @@ fn last_step(backend: &Backend, probe: &Probe) -> Step {
         (Depth::Banner, _) => Step::Banner,
         (Depth::Ehlo, _) | (Depth::StartTls, TlsMode::None | TlsMode::Implicit) => Step::Ehlo,
         (Depth::StartTls, TlsMode::Opportunistic | TlsMode::StartTls) => Step::StartTls,
+        (Depth::Auth, _) => Step::Auth,
+        (Depth::MailFrom, _) => Step::Mail,
+        (Depth::RcptTo, _) => Step::Rcpt,
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use crate::controller::resolve::{self, CaKey, CaProblem, Lookup, Rejection, ServiceProblem, Unresolved};
+use crate::controller::resolve::{self, CaKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved};
 use crate::manifests::Objects;
-use crate::model::{Backend, ObjectKey, Policy, Route, ServicePort, Thresholds};
+use crate::model::{Backend, Login, ObjectKey, Policy, Route, ServicePort, Thresholds};
 
 /// The backends and routes of a simulation, checked, with every reference resolved.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +74,16 @@ impl Fleet {
             backend.thresholds.insert(Thresholds::default());
         }
         if errors.is_empty() { Ok(fleet) } else { Err(errors) }
+    }
+
+    /// Its backends as one of so many replicas probes them.
+    #[must_use]
+    pub(super) fn shared_out_among(mut self, replicas: usize) -> Self {
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        for known in &mut self.backends {
+            known.backend = known.backend.clone().shared_out_among(replicas);
+        }
+        self
     }
 
     /// A fleet from manifests. Services and CAs that they refer to are taken as given.
@@ -182,8 +192,12 @@ fn wrong(kind: &str, key: &ObjectKey, rejection: &Rejection) -> String {
 struct AsGiven;
 
 impl Lookup for AsGiven {
-    fn ca(&self, _: &CaKey) -> Result<Arc<[u8]>, CaProblem> {
+    fn ca(&self, _: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         Ok(Arc::from([]))
+    }
+
+    fn login(&self, _: &ObjectKey) -> Result<Login, ReadProblem> {
+        Ok(Login::new("", ""))
     }
 
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {

@@ -48,6 +48,7 @@ pub fn prepare(
     if observers.is_empty() {
         observers.push(DEFAULT_OBSERVER.into());
     }
+    let fleet = fleet.shared_out_among(observers.len());
     let whole = |message: String| ScenarioError { file: file.to_owned(), line: None, message };
     let mut errors = vec![];
     if duration.is_zero() || duration > LONGEST {

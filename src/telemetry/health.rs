@@ -48,32 +48,32 @@ impl Heartbeat {
 /// Ready means: every watch has listed what there is. A standby becomes ready like the leader, and readiness does not wait for
 /// the first round of probes: a rolling update would wait for the slowest backend.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Readiness {
     /// Waits for this from now on.
-    pub fn expect(&self, what: &'static str) {
-        self.lock().entry(what).or_insert_with(|| "waiting for the first answer".to_owned());
+    pub fn expect(&self, what: impl Into<String>) {
+        self.lock().entry(what.into()).or_insert_with(|| "waiting for the first answer".to_owned());
     }
 
     /// Notes why this has not happened yet; without effect once it has.
-    pub fn hindered(&self, what: &'static str, why: &str) {
+    pub fn hindered(&self, what: &str, why: &str) {
         if let Some(reason) = self.lock().get_mut(what) {
             why.clone_into(reason);
         }
     }
 
     /// This has happened.
-    pub fn met(&self, what: &'static str) {
+    pub fn met(&self, what: &str) {
         self.lock().remove(what);
     }
 
     /// What is missing and why; empty when the process is ready.
-    pub fn missing(&self) -> Vec<(&'static str, String)> {
-        self.lock().iter().map(|(what, why)| (*what, why.clone())).collect()
+    pub fn missing(&self) -> Vec<(String, String)> {
+        self.lock().iter().map(|(what, why)| (what.clone(), why.clone())).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // No user of the lock can leave the map half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +101,8 @@ mod tests {
         readiness.hindered("MailRoute", "404 page not found");
         assert_eq!(
             readiness.missing(),
-            [("MailRoute", "404 page not found".to_owned()), ("Service", "waiting for the first answer".to_owned())]
+            [("MailRoute", "404 page not found"), ("Service", "waiting for the first answer")]
+                .map(|(what, why)| (what.to_owned(), why.to_owned()))
         );
         readiness.met("MailRoute");
         readiness.met("Service");

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::controller::input::{Change, Input, Source};
 use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::probe_job::manifest::PROBE_LABEL;
 
 /// What `kubectl apply` keeps for itself: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -107,5 +109,38 @@ impl Watched for ConfigMap {
 
     fn input(change: Change<Self>) -> Input {
         Input::ConfigMap(change)
+    }
+}
+
+/// Jobs of probes and their pods, and no others.
+fn of_probes() -> String {
+    format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PROBE_LABEL}")
+}
+
+impl Watched for Job {
+    const SOURCE: Source = Source::Jobs;
+
+    fn selector() -> Option<String> {
+        Some(of_probes())
+    }
+
+    fn input(change: Change<Self>) -> Input {
+        Input::Job(change)
+    }
+}
+
+impl Watched for Pod {
+    const SOURCE: Source = Source::Pods;
+
+    fn selector() -> Option<String> {
+        Some(of_probes())
+    }
+
+    fn strip(&mut self) {
+        self.spec = None;
+    }
+
+    fn input(change: Change<Self>) -> Input {
+        Input::Pod(change)
     }
 }

@@ -52,7 +52,7 @@ impl Metrics {
         registry.register("mail_failover_watch_objects", "Objects known", metrics.objects.clone());
         registry.register(
             "mail_failover_watch_synced",
-            "1 when all objects of the kind have been listed once",
+            "1 when all objects of the kind have been listed once, in every namespace that is watched",
             metrics.synced.clone(),
         );
         registry.register(
@@ -71,8 +71,10 @@ impl Metrics {
         self.lists.get_or_create(&kind(source)).inc();
     }
 
-    pub(super) fn objects(&self, source: Source, count: usize) {
-        self.objects.get_or_create(&kind(source)).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// One watch of the kind knew so many and now knows so many; others of the kind count, too.
+    pub(super) fn objects(&self, source: Source, before: usize, now: usize) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.objects.get_or_create(&kind(source)).inc_by(count(now) - count(before));
     }
 
     pub(super) fn synced(&self, source: Source, synced: bool) {

@@ -1,7 +1,8 @@
 //! What is in the cluster, as a stream of inputs for the controller.
 //!
-//! One task per kind, each with a watch and a backoff of its own: a kind that cannot be watched (no permission, no CRD yet) or that
-//! comes back slowly after an outage holds no other up. An object that cannot be read is reported as such and stalls nothing.
+//! One task per kind, and per namespace where the operator is limited to some, each with a watch and a backoff of its own: a kind that
+//! cannot be watched (no permission, no CRD yet) or that comes back slowly after an outage holds no other up. An object that cannot be
+//! read is reported as such and stalls nothing.
 //!
 //! A watch lists what there is, in pages, and follows it from there. The API server is asked to end each watch after
 //! `WATCH_SECONDS`, and kube's `watcher` gives one up that brings nothing for 5 s longer than that, not even its end: so long does a
@@ -14,15 +15,19 @@
 mod guard;
 mod kinds;
 mod metrics;
+mod scope;
 mod tracker;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
@@ -36,6 +41,8 @@ use crate::telemetry::Readiness;
 pub(crate) use guard::Guarded;
 use kinds::Watched;
 pub use metrics::Metrics;
+use scope::Part;
+pub use scope::{InvalidNamespace, Namespace, Scope};
 use tracker::Tracker;
 
 /// How long one watch request lasts.
@@ -43,7 +50,7 @@ pub(crate) const WATCH_SECONDS: u32 = 45;
 /// Objects per page of a list.
 pub(crate) const PAGE: u32 = 500;
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// Longer would cost seconds of staleness after each outage, and six watches per replica are no load.
+/// Longer would cost seconds of staleness after each outage, and six watches per replica (and namespace) are no load.
 pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// A quiet watch gives no sign that it has begun again. When the last failure is this long ago, it has.
 pub(crate) const RECOVERED_AFTER: Duration = Duration::from_secs(30);
@@ -53,46 +60,75 @@ pub(crate) const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 pub struct Context {
     /// Where inputs go. When it is full the watches wait.
     pub inputs: Sender<Input>,
-    /// Every source is expected, and met when it has listed everything once.
+    /// Every source that decisions wait for is expected, and met when it has listed everything once.
     pub readiness: Readiness,
+    /// Whether Jobs of probes and their pods are watched.
+    pub watches_jobs: bool,
     /// Metrics.
     pub metrics: Metrics,
     /// Ends the watches.
     pub shutdown: CancellationToken,
 }
 
-/// Watches every [`Source`] until `shutdown`, or until nobody receives the inputs any more. A task that ends earlier is a defect.
+/// Watches every [`Source`] in this scope until `shutdown`, or until nobody receives the inputs any more. A task that ends earlier is a
+/// defect.
 ///
 /// The client must not retry by itself (see `kubernetes::Purpose::Watch`).
-pub fn spawn(client: &Client, context: &Context) -> JoinSet<()> {
+pub fn spawn(client: &Client, scope: &Scope, context: &Context) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for source in Source::ALL {
-        context.readiness.expect(source.as_str());
+    let parts = scope.parts();
+    let of_jobs = Source::OF_JOBS.into_iter().filter(|_| context.watches_jobs);
+    for source in Source::ESSENTIAL.into_iter().chain(of_jobs) {
         context.metrics.synced(source, false);
-        let (client, context) = (client.clone(), context.clone());
-        match source {
-            Source::Backends => tasks.spawn(watch::<SendingBackend>(client, context)),
-            Source::Policies => tasks.spawn(watch::<FailoverPolicy>(client, context)),
-            Source::Routes => tasks.spawn(watch::<MailRoute>(client, context)),
-            Source::Services => tasks.spawn(watch::<Service>(client, context)),
-            Source::EndpointSlices => tasks.spawn(watch::<EndpointSlice>(client, context)),
-            Source::ConfigMaps => tasks.spawn(watch::<ConfigMap>(client, context)),
-        };
+        let unlisted = Unlisted::new(parts.len());
+        for part in &parts {
+            if Source::ESSENTIAL.contains(&source) {
+                context.readiness.expect(part.describe(source.as_str()));
+            }
+            let (client, part, unlisted, context) = (client.clone(), part.clone(), unlisted.clone(), context.clone());
+            match source {
+                Source::Backends => tasks.spawn(watch::<SendingBackend>(client, part, unlisted, context)),
+                Source::Policies => tasks.spawn(watch::<FailoverPolicy>(client, part, unlisted, context)),
+                Source::Routes => tasks.spawn(watch::<MailRoute>(client, part, unlisted, context)),
+                Source::Services => tasks.spawn(watch::<Service>(client, part, unlisted, context)),
+                Source::EndpointSlices => tasks.spawn(watch::<EndpointSlice>(client, part, unlisted, context)),
+                Source::ConfigMaps => tasks.spawn(watch::<ConfigMap>(client, part, unlisted, context)),
+                Source::Jobs => tasks.spawn(watch::<Job>(client, part, unlisted, context)),
+                Source::Pods => tasks.spawn(watch::<Pod>(client, part, unlisted, context)),
+            };
+        }
     }
     tasks
 }
 
-async fn watch<K: Watched>(client: Client, context: Context) {
+/// How many watches of a kind have not yet listed everything once: the kind is known when the last of them has.
+#[derive(Clone, Debug)]
+struct Unlisted(Arc<AtomicUsize>);
+
+impl Unlisted {
+    fn new(watches: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(watches)))
+    }
+
+    /// One of them has; whether it was the last. What it listed is in the queue of inputs by then, and so is what the others did.
+    fn listed(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+async fn watch<K: Watched>(client: Client, part: Part, unlisted: Unlisted, context: Context) {
     let shutdown = context.shutdown.clone();
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}
-        () = follow::<K>(Api::all(client), context) => {}
+        () = follow::<K>(client, part, unlisted, context) => {}
     }
 }
 
-async fn follow<K: Watched>(api: Api<Guarded<K>>, context: Context) {
-    let Context { inputs, readiness, metrics, shutdown: _ } = context;
+async fn follow<K: Watched>(client: Client, part: Part, unlisted: Unlisted, context: Context) {
+    let Context { inputs, readiness, metrics, shutdown: _, watches_jobs: _ } = context;
+    let api = part.api::<Guarded<K>>(client);
+    let (kind, namespace, name) = (K::SOURCE.as_str(), part.namespace(), part.describe(K::SOURCE.as_str()));
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     config.label_selector = K::selector();
     let mut events = watcher(api.clone(), config.clone()).boxed();
@@ -108,13 +144,17 @@ async fn follow<K: Watched>(api: Api<Guarded<K>>, context: Context) {
                     metrics.listing(K::SOURCE);
                 } else if failed_at.take().is_some() {
                     backoff.reset();
-                    tracing::info!(kind = K::SOURCE.as_str(), "the watch works again");
+                    tracing::info!(kind, namespace, "the watch works again");
                 }
+                let known = tracker.len();
                 tracker.handle(event, &mut out);
-                metrics.objects(K::SOURCE, tracker.len());
+                metrics.objects(K::SOURCE, known, tracker.len());
                 for input in out.drain(..) {
                     if let Input::Synced(source) = input {
-                        readiness.met(source.as_str());
+                        readiness.met(&name);
+                        if !unlisted.listed() {
+                            continue;
+                        }
                         metrics.synced(source, true);
                     }
                     if send(&inputs, input, K::SOURCE, &metrics).await.is_err() {
@@ -125,12 +165,12 @@ async fn follow<K: Watched>(api: Api<Guarded<K>>, context: Context) {
             Err(error) => {
                 let problem = Problem::of(&error);
                 metrics.failed(K::SOURCE, problem.label);
-                readiness.hindered(K::SOURCE.as_str(), &problem.text);
+                readiness.hindered(&name, &problem.text);
                 let recovered = failed_at.is_none_or(|at| at.elapsed() > RECOVERED_AFTER);
                 failed_at = Some(Instant::now());
                 if recovered {
                     backoff.reset();
-                    tracing::warn!(kind = K::SOURCE.as_str(), error = problem.text, "the watch failed; trying on");
+                    tracing::warn!(kind, namespace, error = problem.text, "the watch failed; trying on");
                 }
                 if problem.lists_anew {
                     events = watcher(api.clone(), config.clone()).boxed();

@@ -96,12 +96,14 @@ impl Running {
         let context = Context {
             inputs: sender,
             readiness: Readiness::default(),
+            watches_jobs: false,
             metrics: Metrics::new(&mut registry),
             shutdown: CancellationToken::new(),
         };
         let (readiness, shutdown) = (context.readiness.clone(), context.shutdown.clone());
         readiness.expect(Source::ConfigMaps.as_str());
-        let task = tokio::spawn(watch::<ConfigMap>(client, context));
+        let (part, unlisted) = (Scope::Cluster.parts().remove(0), Unlisted::new(1));
+        let task = tokio::spawn(watch::<ConfigMap>(client, part, unlisted, context));
         Self { inputs, readiness, requests, registry, shutdown, task }
     }
 
@@ -244,4 +246,90 @@ async fn it_ends_when_told_to_though_nobody_receives() {
     assert_eq!(watch.told(1).await, "o0");
     watch.shutdown.cancel();
     watch.task.await.expect("it ends without a panic");
+}
+
+/// Lists hold one object, named after the namespace; in `shut` they are refused until `opens`. Watches stay silent.
+fn by_namespace(opens: Arc<std::sync::atomic::AtomicBool>) -> (Client, Requests) {
+    let requests = Requests::default();
+    let log = requests.clone();
+    let service = service_fn(move |request: Request<Body>| {
+        let uri = request.uri().to_string();
+        log.lock().expect("not poisoned").push((Instant::now(), uri.clone()));
+        let is_shut = uri.contains("/namespaces/shut/") && !opens.load(Ordering::Acquire);
+        async move {
+            if uri.contains("watch=true") {
+                std::future::pending::<()>().await;
+            }
+            let (status, body) = if is_shut {
+                (
+                    StatusCode::FORBIDDEN,
+                    json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403}),
+                )
+            } else {
+                let namespace = uri.split('/').skip_while(|part| *part != "namespaces").nth(1).unwrap_or("everywhere");
+                let items = [json!({"metadata": {"namespace": namespace, "name": namespace, "uid": namespace,
+                    "resourceVersion": "1"}, "spec": {"backends": [{"name": "a"}]}})];
+                (StatusCode::OK, json!({"kind": "List", "metadata": {"resourceVersion": "100"}, "items": items}))
+            };
+            Ok::<_, BoxError>(Response::builder().status(status).body(axum::body::Body::from(body.to_string()))?)
+        }
+    });
+    (Client::new(service, "default"), requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_namespaces_none_holds_another_up_and_a_kind_is_known_when_all_are() {
+    let opens = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (client, requests) = by_namespace(opens.clone());
+    let (sender, mut inputs) = mpsc::channel(64);
+    let mut registry = Registry::default();
+    let readiness = Readiness::default();
+    let context = Context {
+        inputs: sender,
+        readiness: readiness.clone(),
+        watches_jobs: false,
+        metrics: Metrics::new(&mut registry),
+        shutdown: CancellationToken::new(),
+    };
+    let scope = Scope::of(["shop", "shut"].map(|name| name.parse().expect("a namespace")));
+    let _tasks = spawn(&client, &scope, &context);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut told = vec![];
+    while let Ok(input) = inputs.try_recv() {
+        told.push(input);
+    }
+    assert!(
+        told.len() == Source::ESSENTIAL.len() && told.iter().all(|input| !matches!(input, Input::Synced(_))),
+        "{told:?}"
+    );
+    let missing: Vec<_> = readiness.missing().into_iter().map(|(what, _)| what).collect();
+    let shut = |kind: &str| format!("{kind} in shut");
+    assert_eq!(
+        missing,
+        ["ConfigMap", "EndpointSlice", "FailoverPolicy", "MailRoute", "SendingBackend", "Service"].map(shut)
+    );
+    let metric = |line: &str| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("metrics are encodable");
+        text.lines().any(|have| have == line)
+    };
+    assert!(metric(r#"mail_failover_watch_synced{kind="ConfigMap"} 0"#));
+    assert!(metric(r#"mail_failover_watch_objects{kind="ConfigMap"} 1"#));
+
+    opens.store(true, Ordering::Release);
+    tokio::time::sleep(LONGEST_BACKOFF * 2).await;
+    let mut synced = vec![];
+    while let Ok(input) = inputs.try_recv() {
+        if let Input::Synced(source) = input {
+            synced.push(source);
+        }
+    }
+    synced.sort_unstable();
+    assert_eq!(synced, Source::ESSENTIAL);
+    assert!(readiness.missing().is_empty());
+    assert!(metric(r#"mail_failover_watch_synced{kind="ConfigMap"} 1"#));
+    assert!(metric(r#"mail_failover_watch_objects{kind="ConfigMap"} 2"#));
+    let requests = requests.lock().expect("not poisoned");
+    let elsewhere: Vec<_> = requests.iter().filter(|(_, uri)| !uri.contains("/namespaces/sh")).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }

@@ -64,6 +64,8 @@ impl Ours {
             interval: profile.interval,
             timeout: profile.timeout,
             depth: Depth::StartTls,
+            envelope: mail_failover_operator::model::Envelope::default(),
+            vantage: mail_failover_operator::model::Vantage::Operator,
         };
         let backends = [0, 1].map(|backend| self::backend(&name(backend), &probe));
         let thresholds = profile.policy.thresholds;
@@ -225,6 +227,7 @@ fn backend(name: &Arc<str>, probe: &ProbeSpec) -> Backend {
         destination: Destination::Host(SmtpHost { host: "192.0.2.11".into(), port: 587 }),
         tls: Tls { mode: TlsMode::StartTls, server_name: name.clone(), trust: TrustAnchors::WellKnown },
         secret: None,
+        login: mail_failover_operator::model::ProbeLogin::None,
         suspended: false,
         probes: vec![probe.clone()],
         location: Location { failure_domain: Some(name.clone()), ..Location::default() },

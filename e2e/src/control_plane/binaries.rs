@@ -1,10 +1,11 @@
 //! Where the control plane's programs come from.
 //!
-//! In this order: the folder `KUBEBUILDER_ASSETS`; kube-apiserver and etcd on `PATH`, when both are; the cache folder
-//! (`MAIL_FAILOVER_CACHE`, else `~/.cache/mail-failover-operator`); a build with Go from `e2e/tools`, into the cache folder; and
-//! kubectl on `PATH` where there is no Go.
+//! In this order: the folder `KUBEBUILDER_ASSETS`; kube-apiserver and etcd on `PATH`, when both are, and the other programs of Kubernetes,
+//! when all of those are, too; the cache folder (`MAIL_FAILOVER_CACHE`, else `~/.cache/mail-failover-operator`); a build with Go from
+//! `e2e/tools`, into the cache folder; and kubectl on `PATH` where there is no Go.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -93,11 +94,13 @@ impl Places {
                 }
             }
         }
-        // As a pair or not at all: a distribution's etcd alone is often too old for the API server that would be built.
-        let on_path = [Program::Etcd, Program::KubeApiServer]
-            .into_iter()
-            .map(|program| on_path(program.name()).map(|path| (program, path)))
-            .collect();
+        // As a pair or not at all: a distribution's etcd alone is often too old for the API server that would be built. So is a kubelet
+        // beside an API server of another version.
+        let on_path = all_on_path(&[Program::Etcd, Program::KubeApiServer]).map(|mut pair| {
+            let others = [Program::KubeControllerManager, Program::KubeScheduler, Program::Kubelet, Program::KubeProxy];
+            pair.extend(all_on_path(&others).unwrap_or_default());
+            pair
+        });
         Ok(Self { assets, on_path, cache: cache_folder()? })
     }
 
@@ -106,8 +109,8 @@ impl Places {
         {
             return Some((path, "KUBEBUILDER_ASSETS".to_owned()));
         }
-        let pair = self.on_path.iter().flatten().find(|(found, _)| *found == program);
-        if let Some((_, path)) = pair {
+        let on_its_path = self.on_path.iter().flatten().find(|(found, _)| *found == program);
+        if let Some((_, path)) = on_its_path {
             return Some((path.clone(), path.display().to_string()));
         }
         let path = cached(&self.cache, program);
@@ -123,13 +126,22 @@ impl Places {
     }
 }
 
+/// These programs, when each of them is on `PATH`.
+fn all_on_path(programs: &[Program]) -> Option<Vec<(Program, PathBuf)>> {
+    programs.iter().map(|program| on_path(program.name()).map(|path| (*program, path))).collect()
+}
+
 /// Where a program is kept: `<cache>/kubernetes-v1.37.2/kube-apiserver`.
 fn cached(cache: &Path, program: Program) -> PathBuf {
     let product = program.product();
     cache.join(format!("{}-{}", product.name(), product.version())).join(program.name())
 }
 
-fn cache_folder() -> Result<PathBuf> {
+/// The folder of what is built once: `MAIL_FAILOVER_CACHE`, else `~/.cache/mail-failover-operator`.
+///
+/// # Errors
+/// When neither the variable nor a home directory is set.
+pub fn cache_folder() -> Result<PathBuf> {
     if let Some(folder) = environment::path("MAIL_FAILOVER_CACHE") {
         return std::path::absolute(folder).context("MAIL_FAILOVER_CACHE");
     }
@@ -143,6 +155,15 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// `PATH` with these folders before it, and after it those that an ordinary user's may lack.
+pub(crate) fn search_path(first: &[&Path]) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = first.iter().map(|folder| folder.to_path_buf()).chain(env::split_paths(&path));
+    let all = folders.chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    // Fails for a folder with a colon in its name, which no PATH can hold.
+    env::join_paths(all).unwrap_or(path)
 }
 
 /// Builds programs into the cache folder, one after another: each is ready for use as soon as it is there.
@@ -176,12 +197,12 @@ fn build(programs: &[Program], cache: &Path) -> Result<Vec<(Program, PathBuf)>> 
 }
 
 /// Only one suite builds at a time.
-fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            eprintln!("another suite builds the control plane's programs; waiting for it ({})", path.display());
+            eprintln!("another suite builds programs or images; waiting for it ({})", path.display());
             file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Err(TryLockError::Error(error)) => {
@@ -198,7 +219,8 @@ fn build_one(go: &Path, program: Program, target: &Path, which: &str, started: I
     let log = folder.join(format!("{}.build.log", program.name()));
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut child = Command::new(go)
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &program.product().linker_flags(), "-o"])
+        .args(["build", "-trimpath", "-buildvcs=false", "-tags", program.product().build_tags()])
+        .args(["-ldflags", &program.product().linker_flags(), "-o"])
         .arg(&unfinished)
         .arg(program.package())
         .current_dir(program.product().folder())

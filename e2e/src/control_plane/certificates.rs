@@ -19,7 +19,7 @@ pub(super) struct Authority {
 
 /// Files of a certificate and its key.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }

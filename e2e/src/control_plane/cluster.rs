@@ -6,6 +6,7 @@ use kube::{Client, Config};
 
 use super::{Binaries, ControlPlane, Options};
 use crate::environment;
+use crate::node::Node;
 
 /// Names the kubeconfig of a cluster to use instead of a control plane of our own.
 pub const EXISTING: &str = "E2E_KUBECONFIG";
@@ -14,6 +15,8 @@ pub const EXISTING: &str = "E2E_KUBECONFIG";
 pub enum Cluster {
     /// A control plane that we started and may stop.
     Own(Box<ControlPlane>),
+    /// The same with a node that runs pods.
+    Node(Box<Node>),
     /// A cluster of somebody else.
     Existing {
         /// How to reach it.
@@ -29,12 +32,15 @@ impl Cluster {
         environment::path(EXISTING)
     }
 
-    /// Connects to the cluster in `E2E_KUBECONFIG`, or else starts a control plane.
+    /// Connects to the cluster in `E2E_KUBECONFIG`, or else starts a control plane, with a node if `options` say so.
     ///
     /// # Errors
-    /// When the cluster does not answer, or the control plane does not start.
+    /// When the cluster does not answer, or what is started does not become ready.
     pub async fn obtain(binaries: &Binaries, options: Options) -> Result<Self> {
         let Some(kubeconfig) = Self::existing() else {
+            if options.node {
+                return Ok(Self::Node(Box::new(Node::start(binaries).await?)));
+            }
             return Ok(Self::Own(Box::new(ControlPlane::start(binaries, options).await?)));
         };
         let client = client(&kubeconfig).await.with_context(|| format!("{EXISTING}={}", kubeconfig.display()))?;
@@ -48,6 +54,7 @@ impl Cluster {
     pub fn kubeconfig(&self) -> &Path {
         match self {
             Self::Own(control_plane) => control_plane.kubeconfig(),
+            Self::Node(node) => node.control_plane().kubeconfig(),
             Self::Existing { kubeconfig, client: _ } => kubeconfig,
         }
     }
@@ -56,6 +63,7 @@ impl Cluster {
     pub fn client(&self) -> Client {
         match self {
             Self::Own(control_plane) => control_plane.client(),
+            Self::Node(node) => node.control_plane().client(),
             Self::Existing { kubeconfig: _, client } => client.clone(),
         }
     }
@@ -64,7 +72,16 @@ impl Cluster {
     pub fn control(&self) -> Option<&ControlPlane> {
         match self {
             Self::Own(control_plane) => Some(control_plane),
+            Self::Node(node) => Some(node.control_plane()),
             Self::Existing { .. } => None,
+        }
+    }
+
+    /// The node of our own, if there is one.
+    pub fn node(&self) -> Option<&Node> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Own(_) | Self::Existing { .. } => None,
         }
     }
 }

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,10 +18,11 @@ const TAIL: usize = 15;
 
 /// A program of the control plane that can be stopped and started again.
 #[derive(Debug)]
-pub(super) struct Component {
+pub(crate) struct Component {
     name: &'static str,
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
     log: PathBuf,
     process: Mutex<Option<Process>>,
 }
@@ -32,9 +34,22 @@ impl Component {
             name,
             program: program.to_owned(),
             arguments,
+            environment: Vec::new(),
             log: folder.join(format!("{name}.log")),
             process: Mutex::new(None),
         }
+    }
+
+    /// Sets an environment variable for it.
+    #[must_use]
+    pub fn with(mut self, variable: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((variable, value.into()));
+        self
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Starts it, unless it runs.
@@ -42,7 +57,7 @@ impl Component {
         let mut process = self.process();
         if process.as_ref().is_none_or(|process| process.ended().is_some()) {
             let mut command = Command::new(&self.program);
-            command.args(&self.arguments);
+            command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
             *process = Some(Process::start(self.name, &mut command, &self.log)?);
         }
         Ok(())

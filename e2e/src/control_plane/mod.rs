@@ -6,15 +6,18 @@
 //!
 //! This module knows nothing of mail and nothing of test runners.
 
+pub(crate) mod arguments;
+mod audit;
 pub mod binaries;
 mod certificates;
 mod cluster;
-mod component;
+pub(crate) mod component;
 mod crds;
 pub mod namespace;
 mod programs;
-mod server;
+pub(crate) mod server;
 
+pub use audit::{Call, Right, granted};
 pub use binaries::Binaries;
 pub use cluster::{Cluster, EXISTING};
 pub use crds::{install_crds, said};

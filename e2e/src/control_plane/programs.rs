@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-/// A program that a control plane needs.
+/// A program that a control plane or a node needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// The store.
@@ -13,8 +13,26 @@ pub enum Program {
     KubeApiServer,
     /// The controllers of Kubernetes: garbage collection, `EndpointSlices` of selector Services, Jobs, …
     KubeControllerManager,
+    /// What gives pods a node.
+    KubeScheduler,
+    /// What runs pods on a node.
+    Kubelet,
+    /// What leads a Service's address to its endpoints.
+    KubeProxy,
+    /// What enforces `NetworkPolicies` on a node.
+    KubeNetworkPolicies,
     /// The command line client.
     Kubectl,
+    /// The container runtime.
+    Containerd,
+    /// What containerd starts beside each pod. It is found beside containerd.
+    ContainerdShim,
+    /// containerd's own client: it loads images.
+    Ctr,
+    /// The cluster's name server.
+    CoreDns,
+    /// What installs charts.
+    Helm,
 }
 
 impl Program {
@@ -24,7 +42,16 @@ impl Program {
             Self::Etcd => "etcd",
             Self::KubeApiServer => "kube-apiserver",
             Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::KubeNetworkPolicies => "kube-network-policies",
             Self::Kubectl => "kubectl",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::CoreDns => "coredns",
+            Self::Helm => "helm",
         }
     }
 
@@ -32,7 +59,16 @@ impl Program {
     pub fn product(self) -> Product {
         match self {
             Self::Etcd => Product::Etcd,
-            Self::KubeApiServer | Self::KubeControllerManager | Self::Kubectl => Product::Kubernetes,
+            Self::KubeApiServer
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubelet
+            | Self::KubeProxy
+            | Self::Kubectl => Product::Kubernetes,
+            Self::KubeNetworkPolicies => Product::NetworkPolicies,
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => Product::Containerd,
+            Self::CoreDns => Product::CoreDns,
+            Self::Helm => Product::Helm,
         }
     }
 
@@ -42,7 +78,16 @@ impl Program {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::KubeApiServer => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Self::KubeNetworkPolicies => "sigs.k8s.io/kube-network-policies/cmd",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Containerd => "github.com/containerd/containerd/v2/cmd/containerd",
+            Self::ContainerdShim => "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
+            Self::CoreDns => "github.com/coredns/coredns",
+            Self::Helm => "helm.sh/helm/v4/cmd/helm",
         }
     }
 }
@@ -54,6 +99,14 @@ pub enum Product {
     Etcd,
     /// Kubernetes.
     Kubernetes,
+    /// kube-network-policies.
+    NetworkPolicies,
+    /// containerd.
+    Containerd,
+    /// `CoreDNS`.
+    CoreDns,
+    /// Helm.
+    Helm,
 }
 
 impl Product {
@@ -62,6 +115,10 @@ impl Product {
         match self {
             Self::Etcd => "etcd",
             Self::Kubernetes => "kubernetes",
+            Self::NetworkPolicies => "network-policies",
+            Self::Containerd => "containerd",
+            Self::CoreDns => "coredns",
+            Self::Helm => "helm",
         }
     }
 
@@ -75,16 +132,22 @@ impl Product {
         let (go_mod, module) = match self {
             Self::Etcd => (include_str!("../../tools/etcd/go.mod"), "go.etcd.io/etcd/server/v3"),
             Self::Kubernetes => (include_str!("../../tools/kubernetes/go.mod"), "k8s.io/kubernetes"),
+            Self::NetworkPolicies => {
+                (include_str!("../../tools/network-policies/go.mod"), "sigs.k8s.io/kube-network-policies")
+            }
+            Self::Containerd => (include_str!("../../tools/containerd/go.mod"), "github.com/containerd/containerd/v2"),
+            Self::CoreDns => (include_str!("../../tools/coredns/go.mod"), "github.com/coredns/coredns"),
+            Self::Helm => (include_str!("../../tools/helm/go.mod"), "helm.sh/helm/v4"),
         };
         required_version(go_mod, module).unwrap_or("unknown")
     }
 
     /// What the linker is told: no symbol tables, and the version that the programs report.
     pub(super) fn linker_flags(self) -> String {
+        let version = self.version();
         match self {
-            Self::Etcd => "-s -w".to_owned(),
+            Self::Etcd | Self::CoreDns | Self::NetworkPolicies => "-s -w".to_owned(),
             Self::Kubernetes => {
-                let version = self.version();
                 let mut numbers = version.trim_start_matches('v').split('.');
                 let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
                 let variables = "k8s.io/component-base/version";
@@ -92,6 +155,17 @@ impl Product {
                     "-s -w -X {variables}.gitVersion={version} -X {variables}.gitMajor={major} -X {variables}.gitMinor={minor}"
                 )
             }
+            Self::Containerd => format!("-s -w -X github.com/containerd/containerd/v2/version.Version={version}"),
+            Self::Helm => format!("-s -w -X helm.sh/helm/v4/internal/version.version={version}"),
+        }
+    }
+
+    /// Build tags that leave out what a node for tests never uses.
+    pub(super) fn build_tags(self) -> &'static str {
+        match self {
+            // Snapshotters of other file systems; some of them take C libraries.
+            Self::Containerd => "no_btrfs no_zfs no_devmapper no_aufs",
+            Self::Etcd | Self::Kubernetes | Self::NetworkPolicies | Self::CoreDns | Self::Helm => "",
         }
     }
 }
@@ -119,7 +193,15 @@ mod tests {
         for (go_mod, version) in cases {
             assert_eq!(required_version(go_mod, "k8s.io/kubernetes"), version, "{go_mod}");
         }
-        for product in [Product::Etcd, Product::Kubernetes] {
+        let products = [
+            Product::Etcd,
+            Product::Kubernetes,
+            Product::NetworkPolicies,
+            Product::Containerd,
+            Product::CoreDns,
+            Product::Helm,
+        ];
+        for product in products {
             assert!(product.version().starts_with('v'), "{product:?}");
         }
     }

@@ -10,23 +10,24 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::audit::{self, Call};
 use super::certificates::{Authority, Identity, TokenKeys};
 use super::cluster::client;
 use super::component::Component;
-use super::{Binaries, Program, namespace};
+use super::{Binaries, Program, arguments, namespace};
 
 /// How long a program may take until it answers. A busy machine needs ten times what an idle one does.
 const START: Duration = Duration::from_secs(90);
-/// The address by which the cluster would know the API server; nothing in here connects to it.
-const ADVERTISED: &str = "192.0.2.1";
-/// Addresses of Services. Both families, so that IPv6 slices are real.
-const SERVICE_ADDRESSES: &str = "10.96.0.0/16,fd00:10:96::/112";
-
 /// What a control plane consists of.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Also run kube-controller-manager: garbage collection, `EndpointSlices` of selector Services, Jobs, deletion of namespaces.
     pub controller_manager: bool,
+    /// Keep an audit log of what service accounts ask for, see [`ControlPlane::calls_of`].
+    pub audit: bool,
+    /// Serve a node: at an address that its pods reach, with the authorizer and the credentials that a kubelet takes. Takes
+    /// [`Isolation::Node`](namespace::Isolation::Node).
+    pub node: bool,
 }
 
 impl Options {
@@ -45,13 +46,15 @@ pub struct ControlPlane {
     // Dropped in this order: an API server whose etcd is gone first would hang for minutes.
     controller_manager: Option<Component>,
     api_server: Component,
-    _etcd: Component,
+    etcd: Component,
     port: u16,
     client: Client,
     kubeconfig: PathBuf,
     authority: Authority,
     folder: Option<TempDir>,
     took: Duration,
+    /// The audit log, if one is kept.
+    audit_log: Option<PathBuf>,
 }
 
 impl ControlPlane {
@@ -77,16 +80,21 @@ impl ControlPlane {
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let authority = Authority::new(folder)?;
         let token_keys = TokenKeys::new(folder)?;
-        let etcd_arguments = etcd_arguments(folder, &etcd_url, peer_port);
+        let etcd_arguments = arguments::etcd(folder, &etcd_url, peer_port);
         let etcd = Component::new("etcd", binaries.path(Program::Etcd)?, etcd_arguments, folder);
         etcd.start()?;
 
-        let arguments = api_server_arguments(&authority, &token_keys, &etcd_url, port, options)?;
+        let mut arguments = arguments::api_server(&authority, &token_keys, &etcd_url, port, options)?;
+        let audit_log = options.audit.then(|| folder.join("audit.log"));
+        if let Some(log) = &audit_log {
+            arguments.extend(arguments::audit(&folder.join("audit-policy.json"), log)?);
+        }
         let api_server = Component::new("kube-apiserver", binaries.path(Program::KubeApiServer)?, arguments, folder);
         let kubeconfig = folder.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &authority, port, &authority.client("admin", &["system:masters"])?)?;
         let controller_manager = if options.controller_manager {
-            let arguments = controller_manager_arguments(folder, &authority, &kubeconfig, &token_keys, manager_port);
+            let arguments =
+                arguments::controller_manager(folder, &authority, &kubeconfig, &token_keys, manager_port, options);
             let program = binaries.path(Program::KubeControllerManager)?;
             Some(Component::new("kube-controller-manager", program, arguments, folder))
         } else {
@@ -96,13 +104,14 @@ impl ControlPlane {
         let control_plane = Self {
             controller_manager,
             api_server,
-            _etcd: etcd,
+            etcd,
             port,
             client,
             kubeconfig,
             authority,
             folder: None,
             took: Duration::ZERO,
+            audit_log,
         };
         control_plane.start_api_server().await?;
         control_plane.await_controllers().await?;
@@ -141,6 +150,25 @@ impl ControlPlane {
         let path = self.kubeconfig.with_file_name(format!("{}.kubeconfig", user.replace([':', '/'], "-")));
         write_kubeconfig(&path, &self.authority, self.port, &self.authority.client(user, groups)?)?;
         Ok(path)
+    }
+
+    /// What a service account has asked of the API server until now, oldest first. The user is
+    /// [`service_account::user`](crate::service_account::user).
+    ///
+    /// # Errors
+    /// When no audit log is kept ([`Options::audit`]), or when it cannot be read.
+    pub fn calls_of(&self, user: &str) -> Result<Vec<Call>> {
+        audit::calls(self.audit_log.as_deref().context("the control plane keeps no audit log")?, user)
+    }
+
+    /// A server's certificate of this control plane's authority.
+    pub(crate) fn server_identity(&self, name: &str, subjects: &[&str]) -> Result<Identity> {
+        self.authority.server(name, subjects)
+    }
+
+    /// The file with the certificate of this control plane's authority.
+    pub(crate) fn certificate_authority(&self) -> PathBuf {
+        self.authority.certificate()
     }
 
     /// The TCP port of the API server, on 127.0.0.1; it stays the same over a restart.
@@ -193,6 +221,22 @@ impl ControlPlane {
         self.api_server.signal(Signal::CONT)
     }
 
+    /// Freezes etcd (SIGSTOP): the API server runs and can neither read nor write.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn pause_etcd(&self) -> Result<()> {
+        self.etcd.signal(Signal::STOP)
+    }
+
+    /// Thaws etcd (SIGCONT).
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn resume_etcd(&self) -> Result<()> {
+        self.etcd.signal(Signal::CONT)
+    }
+
     /// Where the logs are.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_ref().map(TempDir::path)
@@ -217,83 +261,6 @@ impl Drop for ControlPlane {
     }
 }
 
-fn etcd_arguments(folder: &Path, url: &str, peer_port: u16) -> Vec<String> {
-    let peer = format!("http://127.0.0.1:{peer_port}");
-    vec![
-        format!("--data-dir={}", folder.join("etcd").display()),
-        format!("--listen-client-urls={url}"),
-        format!("--advertise-client-urls={url}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--initial-cluster=default={peer}"),
-        // Nothing here outlives the machine.
-        "--unsafe-no-fsync".to_owned(),
-        "--log-level=warn".to_owned(),
-    ]
-}
-
-fn api_server_arguments(
-    authority: &Authority,
-    token_keys: &TokenKeys,
-    etcd_url: &str,
-    port: u16,
-    options: Options,
-) -> Result<Vec<String>> {
-    let server = authority
-        .server("kube-apiserver", &["127.0.0.1", "localhost", ADVERTISED, "10.96.0.1", "kubernetes.default.svc"])?;
-    let ca = authority.certificate();
-    let mut arguments = vec![
-        format!("--etcd-servers={etcd_url}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={port}"),
-        format!("--advertise-address={ADVERTISED}"),
-        "--endpoint-reconciler-type=none".to_owned(),
-        format!("--service-cluster-ip-range={SERVICE_ADDRESSES}"),
-        "--authorization-mode=RBAC".to_owned(),
-        "--anonymous-auth=false".to_owned(),
-        flag("client-ca-file", &ca),
-        flag("tls-cert-file", &server.certificate),
-        flag("tls-private-key-file", &server.key),
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
-        flag("service-account-key-file", &token_keys.public),
-        flag("service-account-signing-key-file", &token_keys.private),
-    ];
-    if !options.controller_manager {
-        // Nobody makes the service accounts that this plugin would demand of every Pod.
-        arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
-    }
-    Ok(arguments)
-}
-
-fn controller_manager_arguments(
-    folder: &Path,
-    authority: &Authority,
-    kubeconfig: &Path,
-    token_keys: &TokenKeys,
-    port: u16,
-) -> Vec<String> {
-    vec![
-        flag("kubeconfig", kubeconfig),
-        flag("service-account-private-key-file", &token_keys.private),
-        flag("root-ca-file", &authority.certificate()),
-        "--use-service-account-credentials".to_owned(),
-        // Each of its forty controllers gets an identity at the start, which at the default rate takes five seconds.
-        "--kube-api-qps=1000".to_owned(),
-        "--kube-api-burst=1000".to_owned(),
-        // There is only one, and it need not wait for a lease of its predecessor.
-        "--leader-elect=false".to_owned(),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={port}"),
-        format!("--service-cluster-ip-range={SERVICE_ADDRESSES}"),
-        // Where it may write the certificate that it makes for its metrics.
-        flag("cert-dir", &folder.join("kube-controller-manager")),
-    ]
-}
-
-fn flag(name: &str, path: &Path) -> String {
-    format!("--{name}={}", path.display())
-}
-
 fn write_kubeconfig(path: &Path, authority: &Authority, port: u16, identity: &Identity) -> Result<()> {
     // JSON is YAML.
     let kubeconfig = json!({
@@ -314,7 +281,7 @@ fn write_kubeconfig(path: &Path, authority: &Authority, port: u16, identity: &Id
 }
 
 /// Ports that nobody uses now. Held until all are known, so that they differ.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let listeners: Vec<TcpListener> =
         (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
     let mut ports = [0; N];

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use mail_failover_e2e::eventually::{eventually, eventually_is};
@@ -18,6 +17,7 @@ use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scene::{
     PATIENCE, QUICK_LEASE, Scene, Tempo, backend_status, route_status, wait_active, wait_health,
 };
+use mail_failover_e2e::service_account::{self, token};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, Trial, trial};
 use mail_failover_e2e::views::{api, change, metric_sum};
@@ -38,7 +38,8 @@ const CONFIG_MAP: &str = "orders-agent";
 const TAKES_REPORTS: [&str; 4] = ["--report-listen-address", "127.0.0.1:0", "--report-advertise-address", "127.0.0.1"];
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, parallel: 4, deadline: Duration::from_mins(5), ..Options::default() };
+    let options =
+        Options { operator: true, audit: true, parallel: 4, deadline: Duration::from_mins(5), ..Options::default() };
     let mut trials = vec![
         trial("a route leaves a backend that real mail is refused by though probes succeed, and returns later", switch)
             .listens(),
@@ -65,31 +66,14 @@ async fn set_with(stage: &Arc<Stage>, tempo: &Tempo) -> Result<Scene> {
         { "agent": { "configMap": CONFIG_MAP, "serviceAccountName": ACCOUNT } },
     ]);
     change::<MailRoute>(stage, "orders", &json!({ "spec": { "outputs": outputs } })).await?;
-    make_account(stage, stage.namespace(), ACCOUNT).await?;
+    service_account::make(stage, stage.namespace(), ACCOUNT).await?;
     Ok(scene)
-}
-
-async fn make_account(stage: &Stage, namespace: &str, name: &str) -> Result<()> {
-    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-    let account = ServiceAccount { metadata, ..ServiceAccount::default() };
-    Api::<ServiceAccount>::namespaced(stage.client(), namespace).create(&PostParams::default(), &account).await?;
-    Ok(())
 }
 
 async fn start(stage: &Stage, identity: &str) -> Result<Operator> {
     let operator = stage.start_own_operator(identity, &[&QUICK_LEASE[..], &TAKES_REPORTS].concat()).await?;
     operator.wait_ready(PATIENCE).await?;
     Ok(operator)
-}
-
-/// As the kubelet asks for one; without an audience, for the API server.
-async fn token(stage: &Stage, namespace: &str, account: &str, audience: &str) -> Result<String> {
-    let audiences = Some(audience.to_owned()).filter(|audience| !audience.is_empty()).into_iter().collect();
-    let spec = TokenRequestSpec { audiences, ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
-    let accounts = Api::<ServiceAccount>::namespaced(stage.client(), namespace);
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
-    Ok(answer.status.context("a token")?.token)
 }
 
 /// The document, once it names so many replicas.
@@ -246,8 +230,8 @@ async fn refused(stage: Arc<Stage>) -> Result<()> {
     let metadata = ObjectMeta { name: Some(other.clone()), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
     Api::<Namespace>::all(stage.client()).create(&PostParams::default(), &namespace).await?;
-    make_account(&stage, &other, ACCOUNT).await?;
-    make_account(&stage, stage.namespace(), "default").await?;
+    service_account::make(&stage, &other, ACCOUNT).await?;
+    service_account::make(&stage, stage.namespace(), "default").await?;
 
     let own = stage.namespace();
     let good = token(&stage, own, ACCOUNT, AUDIENCE).await?;

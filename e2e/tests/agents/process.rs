@@ -1,30 +1,33 @@
 //! The agent itself, with no right but the one that its example grants: to read one `ConfigMap`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use mail_failover_e2e::agent::{self, Agent};
+use mail_failover_e2e::control_plane::granted;
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::scene::{PATIENCE, Tempo, route_status, wait_active};
+use mail_failover_e2e::service_account::{self, token};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, change, data, metric_sum};
 use mail_failover_operator::agent::document::KEY;
 use mail_failover_operator::agent::status::{SourceState, SourceStatus, Status};
 use mail_failover_operator::api::{FailoverPolicy, Health, MailRoute};
+use mail_failover_operator::rbac::AGENT;
 use mail_failover_operator::reports::message::AUDIENCE;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{ACCOUNT, CONFIG_MAP, document, set_with, start, token, verdicts};
+use super::{ACCOUNT, CONFIG_MAP, document, set_with, start, verdicts};
 
 const RIGHTS: &str = include_str!("../../../examples/postfix-agent/rbac.yaml");
 /// As the example has it; the trial has another.
@@ -62,10 +65,9 @@ impl Beside {
         std::fs::create_dir_all(&queue)?;
         std::fs::write(&mail_log, "")?;
         std::fs::write(&token_file, token(stage, namespace, ACCOUNT, AUDIENCE).await?)?;
-        let kubeconfig = kubeconfig(stage, &folder).await?;
-        let config = Kubeconfig::read_from(&kubeconfig)?;
-        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
-        let client = Client::try_from(config)?;
+        let kubeconfig = folder.join("kubeconfig");
+        service_account::write_kubeconfig(stage, namespace, ACCOUNT, &kubeconfig).await?;
+        let client = service_account::client(&kubeconfig).await?;
         // The path of a socket is short; that of the trial's folder is not.
         let short = tempfile::tempdir()?;
         let socket = short.path().join("socketmap");
@@ -125,24 +127,6 @@ impl Beside {
     }
 }
 
-/// As a pod has it: the server, its authority, and the token of the service account.
-async fn kubeconfig(stage: &Stage, folder: &Path) -> Result<PathBuf> {
-    let all_rights: Value = serde_json::to_value(Kubeconfig::read_from(stage.kubeconfig())?)?;
-    let mut cluster = all_rights["clusters"][0].clone();
-    cluster["name"] = "c".into();
-    let account = format!("system:serviceaccount:{}:{ACCOUNT}", stage.namespace());
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "clusters": [cluster],
-        "users": [{ "name": account, "user": { "token": token(stage, stage.namespace(), ACCOUNT, "").await? } }],
-        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": account } }],
-        "current-context": "c",
-    });
-    let path = folder.join("kubeconfig");
-    // JSON is YAML.
-    std::fs::write(&path, serde_json::to_vec(&kubeconfig)?)?;
-    Ok(path)
-}
-
 fn next_hop(backend: &mail_failover_e2e::mail::server::SmtpServer) -> String {
     let address = backend.address();
     format!("OK smtp:[{}]:{}", address.ip(), address.port())
@@ -158,7 +142,6 @@ async fn follows(stage: Arc<Stage>) -> Result<()> {
     let beside = Beside::start(&stage).await?;
     beside.agent.wait_ready(PATIENCE).await?;
     beside.wait_transport(&next_hop(&scene.primary)).await?;
-    may_read_nothing_else(&stage, &beside.client).await?;
 
     let accepted = async || Ok(beside.agent.status().await?.reports.replicas);
     let taken = |replicas: &Vec<_>| {
@@ -195,6 +178,19 @@ async fn follows(stage: Arc<Stage>) -> Result<()> {
     ensure!(metric_sum(&metrics, "mail_failover_reports_total", |labels| labels.contains("accepted")) >= 1.0);
     let log = std::fs::read_to_string(beside.agent.log())?;
     ensure!(!log.contains("eyJ"), "a token is in the agent's log");
+    uses_what_it_was_granted(&stage)?;
+    may_read_nothing_else(&stage, &beside.client).await
+}
+
+/// What it has asked of the API server is what the example grants: all of it, nothing else, and of its `ConfigMap` only.
+fn uses_what_it_was_granted(stage: &Stage) -> Result<()> {
+    // On a cluster of somebody else there is no audit log of ours.
+    let Ok(control) = stage.control() else { return Ok(()) };
+    let calls = control.calls_of(&service_account::user(stage.namespace(), ACCOUNT))?;
+    let refused: Vec<_> = calls.iter().filter(|call| !call.is_allowed || call.name != CONFIG_MAP).collect();
+    ensure!(refused.is_empty(), "{refused:?}");
+    let used: BTreeSet<_> = calls.into_iter().map(|call| call.right).collect();
+    ensure!(used == granted(&[AGENT]), "{used:?}");
     Ok(())
 }
 
@@ -202,7 +198,8 @@ async fn follows(stage: Arc<Stage>) -> Result<()> {
 async fn may_read_nothing_else(stage: &Stage, client: &Client) -> Result<()> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), stage.namespace());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), stage.namespace());
-    config_maps.get(CONFIG_MAP).await?;
+    let its_own = ListParams::default().fields(&format!("metadata.name={CONFIG_MAP}"));
+    ensure!(config_maps.list(&its_own).await?.items.len() == 1);
     for (what, refused) in [
         ("another ConfigMap", config_maps.get("kube-root-ca.crt").await.map(drop)),
         ("all ConfigMaps", config_maps.list(&ListParams::default()).await.map(drop)),

@@ -51,6 +51,26 @@ const CASES: &[(Kind, &str, &str)] = &[
         "with a login that others may read",
         "{service: {name: relay, port: 25, auth: {secretRef: {name: relay}, allowPlaintext: true}}}",
     ),
+    (
+        Kind::Backend,
+        "with deep probes as often as is allowed",
+        "{smtp: {host: mx.example, port: 587, tls: {mode: StartTLS}, auth: {secretRef: {name: ses}}}, probes: [\
+         {name: login, interval: 30s, smtp: {depth: Auth}}, {name: sender, smtp: {depth: MailFrom, from: probe+1@shop.example}}, \
+         {name: recipient, smtp: {depth: RcptTo, from: probe@shop.example, to: sink@inbox.example}}]}",
+    ),
+    (
+        Kind::Backend,
+        "in the cluster with a quick probe that logs in",
+        "{service: {name: relay, port: 25, auth: {secretRef: {name: relay}, allowPlaintext: true}}, \
+         probes: [{name: login, interval: 200ms, timeout: 1s, smtp: {depth: Auth}}]}",
+    ),
+    (
+        Kind::Backend,
+        "with a probe that runs as a Job",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}, job: {}}, {name: b, interval: 30s, smtp: {}, \
+         job: {serviceAccountName: mail-probe, nodeSelector: {topology.kubernetes.io/zone: b}, \
+         tolerations: [{key: mail, operator: Equal, value: only, effect: NoExecute, tolerationSeconds: 5}]}}]}",
+    ),
     (Kind::Policy, "that says nothing", "{}"),
     (
         Kind::Policy,

@@ -150,7 +150,12 @@ pub fn trials() -> Vec<Trial> {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
             let namespace = format!("namespace: {}", stage.namespace());
             let mut applied = 0;
-            for folder in [folder.clone(), folder.join("postfix-agent"), folder.join("postfix-relays")] {
+            for folder in [
+                folder.clone(),
+                folder.join("deep-probes"),
+                folder.join("postfix-agent"),
+                folder.join("postfix-relays"),
+            ] {
                 for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
                     let path = entry?.path();
                     if path.extension().is_some_and(|extension| extension == "yaml") {

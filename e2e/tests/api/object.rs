@@ -31,7 +31,7 @@ impl Kind {
     }
 }
 
-/// An object with this spec, in YAML (`…` flow style, mostly). `@254` stands for 254 letters.
+/// An object with this spec, in YAML (`…` flow style, mostly). `@254` stands for 254 letters, `@` before a letter for itself.
 pub fn object(kind: Kind, name: &str, spec: &str) -> Result<Value> {
     let spec: Value = serde_saphyr::from_str(&with_long_words(spec)).with_context(|| format!("not YAML: {spec}"))?;
     Ok(json!({
@@ -62,6 +62,10 @@ fn with_long_words(text: &str) -> String {
     let mut parts = text.split('@');
     let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
+        // Without a number it is the sign in an address.
+        if !part.starts_with(|letter: char| letter.is_ascii_digit()) {
+            result.push('@');
+        }
         let digits = part.len() - part.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
         let (number, rest) = part.split_at(digits);
         result.push_str(&"a".repeat(number.parse().unwrap_or(0)));

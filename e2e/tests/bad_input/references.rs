@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
-use mail_failover_e2e::mail::server::{Options, SmtpServer};
+use mail_failover_e2e::mail::server::{Logins, Options, SmtpServer};
 use mail_failover_e2e::scene::{
     Scene, Tempo, backend, backend_status, condition, policy, route, route_status, wait_active, wait_health,
 };
@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
         trial("an authority in a ConfigMap that is missing, malformed or repaired is noticed", config_map_authority)
             .listens(),
         trial("an authority in a Secret that is missing, malformed or repaired is noticed", secret_authority).listens(),
+        trial("a login that is missing, malformed or repaired is noticed, and its probe fails never", login).listens(),
         trial("a backend says what its Service lacks, and works once it has it", service).listens(),
     ]
 }
@@ -207,6 +208,53 @@ async fn secret_authority(stage: Arc<Stage>) -> Result<()> {
     wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
     wait_active(&stage, "orders", "primary").await?;
     ensure!(notes(&stage, "primary", "ConfigurationRejected").await?.len() == 2);
+    Ok(())
+}
+
+async fn login(stage: Arc<Stage>) -> Result<()> {
+    let at = || SocketAddr::new(stage.ipv4(), 25);
+    let logins = Logins::Only(vec![("shop".to_owned(), "correct-horse".to_owned())]);
+    let inside = SmtpServer::start(Options::new("inside", at()).logins(logins)).await?;
+    let standby = SmtpServer::start(Options::new("standby", at())).await?;
+    set_endpoints(&stage, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
+    let spec = json!({
+        "service": { "name": "mta", "port": "smtp", "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } },
+        "probes": [{ "name": "login", "interval": "200ms", "timeout": "500ms", "smtp": { "depth": "Auth" } }] });
+    let manifests = [
+        policy(&Tempo::with_failback()),
+        manifest("SendingBackend", "inside", &spec),
+        backend("standby", standby.address(), &Tempo::default()),
+        route("orders", &["inside", "standby"], "mail"),
+        route("other", &["standby"], "other"),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    let _operator = start_operator(&stage, &[]).await?;
+    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "SecretNotFound").await?;
+    let expected = "spec.service.auth.secretRef: Secret login does not exist in namespace";
+    ensure!(message.starts_with(expected) && message.contains("create it with the keys"), "{message}");
+    wait_active(&stage, "other", "standby").await?;
+    let status = wait_health(&stage, "inside", Health::Unknown, "ProbeBlocked").await?;
+    ensure!(
+        status.probes[0].message.as_deref().is_some_and(|message| message.contains("does not exist")),
+        "{status:?}"
+    );
+    // It is in the dialogue all the same, up to where the login is needed; nobody has logged in, and no failure is told.
+    ensure!(!inside.counters().commands.contains_key("AUTH") && inside.counters().commands.contains_key("EHLO"));
+    let object = |data: Value| {
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "stringData": data }).to_string()
+    };
+    stage.apply(&object(json!({ "username": "shop" }))).await?;
+    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "SecretMalformed").await?;
+    ensure!(message.contains("it has no key password"), "{message}");
+    stage.apply(&object(json!({ "username": "shop", "password": "correct-horse" }))).await?;
+    wait_backend_condition(&stage, "inside", "Ready", "True", "Observed").await?;
+    wait_active(&stage, "orders", "inside").await?;
+    // Gone, it is not used any more, and nothing moves.
+    api::<Secret>(&stage).delete("login", &DeleteParams::default()).await?;
+    wait_backend_condition(&stage, "inside", "Ready", "False", "SecretNotFound").await?;
+    wait_health(&stage, "inside", Health::Unknown, "ProbeBlocked").await?;
+    ensure!(route_status(&stage, "orders").await?.active[0].backend == "inside");
+    ensure!(notes(&stage, "inside", "BackendUnhealthy").await?.is_empty());
     Ok(())
 }
 

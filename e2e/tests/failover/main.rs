@@ -2,6 +2,7 @@
 
 mod agents;
 mod explaining;
+mod logins;
 mod observing;
 mod outputs;
 mod ownership;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(4), ..Options::default() };
     // Those that wait for half a minute first, so that they do not end alone.
     let mut trials = observing::trials();
+    trials.extend(logins::trials());
     trials.extend(ownership::trials());
     trials.extend(outputs::trials());
     trials.extend(agents::trials());

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::maps::{Answer, Fixed, View, answer};
 use super::metrics::Metrics;
 use super::reply::Reply;
-use crate::agent::credentials::Credentials;
+use crate::agent::credentials::{Credentials, in_a_password_map};
 
 /// Answers requests from the latest view. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Responder {
         let reply = match answer {
             Answer::Reply(reply) => reply,
             Answer::Login(secret) => match self.credentials.login(&secret).await {
-                Ok(login) => Reply::Found(login.in_a_password_map()),
+                Ok(login) => Reply::Found(in_a_password_map(&login)),
                 Err(missing) => Reply::Temporary(format!("mail-failover agent: {missing}")),
             },
         };

@@ -1,16 +1,20 @@
 //! Reading CAs from a scripted API server, in virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::http::{Request, Response, StatusCode};
 use kube::client::Body;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tower::{BoxError, service_fn};
 
 use super::*;
-use crate::model::ObjectKey;
+use crate::controller::read::{CONCURRENT, Metrics, Reader, spawn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,7 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 type Objects = Arc<Mutex<BTreeMap<String, (StatusCode, Value)>>>;
 
 struct Running {
-    reader: CaReader,
+    reader: Reader<Ca>,
     inputs: mpsc::Receiver<Input>,
     objects: Objects,
     registry: Registry,
@@ -50,7 +54,7 @@ fn start() -> Running {
     let (sender, inputs) = mpsc::channel(1);
     let mut registry = Registry::default();
     let client = Client::new(service, "default");
-    let (reader, _task) = spawn(client, sender, Metrics::new(&mut registry), CancellationToken::new());
+    let (reader, _task) = spawn(client, sender, Metrics::new::<Ca>(&mut registry), CancellationToken::new());
     Running { reader, inputs, objects, registry, busy }
 }
 
@@ -59,7 +63,7 @@ impl Running {
         self.objects.lock().expect("not poisoned").insert(path.to_owned(), (StatusCode::OK, object));
     }
 
-    async fn next(&mut self) -> (CaKey, Result<Arc<[u8]>, CaProblem>) {
+    async fn next(&mut self) -> (CaKey, Result<Arc<[u8]>, ReadProblem>) {
         let input = tokio::time::timeout(60 * SECOND, self.inputs.recv()).await;
         let input = input.expect("in time").expect("the task lives");
         let Input::Ca(key, answer) = input else { panic!("{input:?} is not expected") };
@@ -111,13 +115,13 @@ async fn a_missing_secret_is_found_within_seconds_of_its_creation() {
     let mut running = start();
     let key = key(CaKind::Secret, "roots");
     running.reader.use_(key.clone());
-    assert_eq!(running.next().await, (key.clone(), Err(CaProblem::NotFound)));
+    assert_eq!(running.next().await, (key.clone(), Err(ReadProblem::NotFound)));
     let path = "/api/v1/namespaces/mail/secrets/roots";
     running.set(path, json!({"metadata": {"name": "roots"}, "data": {"other": "eA=="}}));
     running.assert_quiet(20 * SECOND).await;
     // "hunter2"
     running.set(path, json!({"metadata": {"name": "roots"}, "data": {"ca.crt": "aHVudGVyMg=="}}));
-    let malformed = CaProblem::Malformed("there is no BEGIN CERTIFICATE line in it".to_owned());
+    let malformed = ReadProblem::Malformed("there is no BEGIN CERTIFICATE line in it".to_owned());
     assert_eq!(running.next().await, (key.clone(), Err(malformed)));
     let begun = Instant::now();
     let text = certificate();

@@ -3,19 +3,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CaKey, CaProblem, Lookup, MAX_PER_DAY, MAX_PER_SECOND, Rejection, ServiceProblem, Unresolved, ca_key, domains,
-    duration, number, port_number, port_text,
+    CaKey, Lookup, MAX_PER_DAY, MAX_PER_SECOND, ReadProblem, Rejection, ServiceProblem, Unresolved, ca_key, domains,
+    duration, login_key, number, port_number, port_text,
 };
 use crate::api;
 use crate::engine::DELIVERIES;
 use crate::model::{
-    Backend, Depth, Destination, Limits, Location, ObjectKey, Probe, SmtpHost, Timestamp, Tls, TlsMode, TrustAnchors,
-    WarmUp,
+    Backend, Depth, Destination, Envelope, Limits, Location, ObjectKey, Probe, ProbeLogin, SmtpHost, Timestamp, Tls,
+    TlsMode, TrustAnchors, Vantage, WarmUp,
 };
 
 const DEFAULT_PROBE_NAME: &str = "smtp";
 const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a provider is asked for more than a connection, at most and by default. A Service of the cluster is the user's own.
+const COUNTED_PROBE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often a Job looks by default.
+const DEFAULT_JOB_INTERVAL: Duration = Duration::from_mins(1);
+/// RFC 5321 §4.5.3.1.1: octets of a local part.
+const MAX_LOCAL_PART: usize = 64;
 
 /// A backend from its spec.
 ///
@@ -65,11 +71,21 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
     };
     let tls = tls(key, spec, tls_spec, default_name, field, lookup)?;
     let secret = auth.as_ref().map(|auth| self::secret(auth, tls.mode, field)).transpose()?;
-    let probes = self::probes(probes.as_deref(), tls.mode)?;
+    let probes = self::probes(
+        probes.as_deref(),
+        &Surroundings {
+            mode: tls.mode,
+            has_login: secret.is_some(),
+            is_outside: matches!(destination, Destination::Host(_)),
+            field,
+        },
+    )?;
+    let login = login_key(key, spec).map_or(Ok(ProbeLogin::None), |key| login(&key, field, lookup))?;
     Ok(Backend {
         destination,
         tls,
         secret,
+        login,
         suspended: suspended.unwrap_or(false),
         probes,
         location: location.as_ref().map(self::location).unwrap_or_default(),
@@ -119,34 +135,116 @@ fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<Arc<str>, 
     Err(Rejection::new("InvalidSpec", &format!("{field}.auth"), message))
 }
 
-fn ca_unresolved(ca: &CaKey, field: &str, problem: CaProblem) -> Unresolved {
+fn ca_unresolved(ca: &CaKey, field: &str, problem: ReadProblem) -> Unresolved {
     let field = format!("{field}.tls.caRef");
     let place = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
     let (reason, message) = match problem {
-        CaProblem::Pending => return Unresolved::Pending,
-        CaProblem::NotFound => {
+        ReadProblem::Pending => return Unresolved::Pending,
+        ReadProblem::NotFound => {
             ("CANotFound", format!("{place} does not exist in namespace {}; create it", ca.object.namespace))
         }
-        CaProblem::Malformed(why) => ("CAMalformed", format!("{place} holds no usable PEM certificates: {why}")),
-        CaProblem::Unreadable(why) => ("CAUnreadable", format!("{place} cannot be read: {why}")),
+        ReadProblem::Malformed(why) => ("CAMalformed", format!("{place} holds no usable PEM certificates: {why}")),
+        ReadProblem::Unreadable(why) => ("CAUnreadable", format!("{place} cannot be read: {why}")),
     };
     Unresolved::Rejected(Rejection::new(reason, &field, &message))
 }
 
-fn probes(specs: Option<&[api::ProbeSpec]>, mode: TlsMode) -> Result<Vec<Probe>, Rejection> {
-    let default_depth = if mode == TlsMode::None { Depth::Ehlo } else { Depth::StartTls };
+/// What probes log in with. That it is missing keeps them from it, and nothing else.
+fn login(secret: &ObjectKey, field: &str, lookup: &impl Lookup) -> Result<ProbeLogin, Unresolved> {
+    let (name, namespace) = (&secret.name, &secret.namespace);
+    let (reason, what) = match lookup.login(secret) {
+        Ok(login) => return Ok(ProbeLogin::With(login)),
+        Err(ReadProblem::Pending) => return Err(Unresolved::Pending),
+        Err(ReadProblem::NotFound) => (
+            "SecretNotFound",
+            format!(
+                "Secret {name} does not exist in namespace {namespace}; create it with the keys username and password"
+            ),
+        ),
+        Err(ReadProblem::Malformed(why)) => {
+            ("SecretMalformed", format!("Secret {name} holds no login: {why}; give it the keys username and password"))
+        }
+        Err(ReadProblem::Unreadable(why)) => (
+            "SecretUnreadable",
+            format!("Secret {name} cannot be read; let the operator get it, or probe no deeper than StartTLS: {why}"),
+        ),
+    };
+    Ok(ProbeLogin::Missing { reason, message: format!("{field}.auth.secretRef: {what}").into() })
+}
+
+/// What decides how probes of a backend may be.
+struct Surroundings<'a> {
+    mode: TlsMode,
+    has_login: bool,
+    is_outside: bool,
+    field: &'a str,
+}
+
+/// How far a probe goes, if it says so.
+pub(super) fn depth(api::SmtpProbe { depth, from: _, to: _ }: &api::SmtpProbe) -> Option<Depth> {
+    depth.map(|depth| match depth {
+        api::ProbeDepth::Connect => Depth::Connect,
+        api::ProbeDepth::Banner => Depth::Banner,
+        api::ProbeDepth::Ehlo => Depth::Ehlo,
+        api::ProbeDepth::StartTls => Depth::StartTls,
+        api::ProbeDepth::Auth => Depth::Auth,
+        api::ProbeDepth::MailFrom => Depth::MailFrom,
+        api::ProbeDepth::RcptTo => Depth::RcptTo,
+    })
+}
+
+/// The addresses that a probe names. What the schema refuses is refused here, too: an old one may still be installed.
+fn envelope(depth: Depth, api::SmtpProbe { depth: _, from, to }: &api::SmtpProbe) -> Result<Envelope, Rejection> {
+    let address = |name: &str, given: &Option<String>, least: Depth| match given {
+        None if depth < least => Ok(None),
+        None => {
+            let message = format!("depth {} needs an address; give it one", depth.as_str());
+            Err(Rejection::new("InvalidSpec", &format!("spec.probes[].smtp.{name}"), &message))
+        }
+        Some(address) if is_mailbox(address) => Ok(Some(Arc::from(address.as_str())).filter(|_| depth >= least)),
+        Some(_) => {
+            let message = "it is no address as SMTP has it (RFC 5321 §4.1.2); use probe@shop.example";
+            Err(Rejection::new("InvalidSpec", &format!("spec.probes[].smtp.{name}"), message))
+        }
+    };
+    Ok(Envelope { sender: address("from", from, Depth::MailFrom)?, recipient: address("to", to, Depth::RcptTo)? })
+}
+
+/// Whether a text can stand between angle brackets in a command: a dot-string, `@` and a domain, of bounded length.
+fn is_mailbox(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let is_atom = |atom: &str| {
+        !atom.is_empty()
+            && atom.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
+    };
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    local.len() <= MAX_LOCAL_PART
+        && text.len() <= 254
+        && local.split('.').all(is_atom)
+        && domain.split('.').all(is_label)
+}
+
+fn probes(specs: Option<&[api::ProbeSpec]>, around: &Surroundings<'_>) -> Result<Vec<Probe>, Rejection> {
+    let default_depth = if around.mode == TlsMode::None { Depth::Ehlo } else { Depth::StartTls };
     let Some(specs) = specs.filter(|specs| !specs.is_empty()) else {
         return Ok(vec![Probe {
             name: DEFAULT_PROBE_NAME.into(),
             interval: DEFAULT_PROBE_INTERVAL,
             timeout: DEFAULT_PROBE_TIMEOUT,
             depth: default_depth,
+            envelope: Envelope::default(),
+            vantage: Vantage::Operator,
         }]);
     };
     let mut names = BTreeSet::new();
     specs
         .iter()
-        .map(|api::ProbeSpec { name, interval, timeout, smtp: api::SmtpProbe { depth } }| {
+        .map(|api::ProbeSpec { name, interval, timeout, smtp, job }| {
             let field = "spec.probes[].name";
             if !names.insert(name.as_str()) {
                 return Err(Rejection::new("InvalidSpec", field, &format!("{name} is not unique")));
@@ -155,17 +253,26 @@ fn probes(specs: Option<&[api::ProbeSpec]>, mode: TlsMode) -> Result<Vec<Probe>,
                 let message = format!("{DELIVERIES} is the name of what agents say of real mail; choose another");
                 return Err(Rejection::new("InvalidSpec", field, &message));
             }
+            let depth = depth(smtp).unwrap_or(default_depth);
+            if depth == Depth::Auth && !around.has_login {
+                let message = format!("Auth needs a login; name a Secret in {}.auth.secretRef", around.field);
+                return Err(Rejection::new("InvalidSpec", "spec.probes[].smtp.depth", &message));
+            }
+            let vantage = if job.is_some() { Vantage::Job } else { Vantage::Operator };
+            let (default_interval, least_interval) = if vantage == Vantage::Job {
+                (DEFAULT_JOB_INTERVAL, COUNTED_PROBE_INTERVAL)
+            } else if around.is_outside && depth.is_counted() {
+                (COUNTED_PROBE_INTERVAL, COUNTED_PROBE_INTERVAL)
+            } else {
+                (DEFAULT_PROBE_INTERVAL, Duration::from_millis(100))
+            };
             Ok(Probe {
                 name: name.as_str().into(),
-                interval: interval.map_or(DEFAULT_PROBE_INTERVAL, duration).max(Duration::from_millis(100)),
+                interval: interval.map_or(default_interval, duration).max(least_interval),
                 timeout: timeout.map_or(DEFAULT_PROBE_TIMEOUT, duration).max(Duration::from_millis(50)),
-                depth: match depth {
-                    None => default_depth,
-                    Some(api::ProbeDepth::Connect) => Depth::Connect,
-                    Some(api::ProbeDepth::Banner) => Depth::Banner,
-                    Some(api::ProbeDepth::Ehlo) => Depth::Ehlo,
-                    Some(api::ProbeDepth::StartTls) => Depth::StartTls,
-                },
+                depth,
+                envelope: envelope(depth, smtp)?,
+                vantage,
             })
         })
         .collect()

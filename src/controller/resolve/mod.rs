@@ -13,7 +13,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api;
-use crate::model::{ObjectKey, ServicePort};
+use crate::model::{Depth, Login, ObjectKey, ServicePort};
 
 pub use backend::backend;
 pub use policy::policy;
@@ -94,7 +94,9 @@ impl CaKind {
 /// Answers to what specs refer to, from what has been read so far.
 pub trait Lookup {
     /// The PEM certificates of a CA, checked; the message of an error says what is wrong with them.
-    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, CaProblem>;
+    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem>;
+    /// The login in a Secret, for probes; the message of an error says what is wrong with it.
+    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem>;
     /// A port of a Service with its ready endpoints.
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem>;
 }
@@ -104,8 +106,12 @@ pub trait Lookup {
 pub struct Presumed;
 
 impl Lookup for Presumed {
-    fn ca(&self, _: &CaKey) -> Result<Arc<[u8]>, CaProblem> {
+    fn ca(&self, _: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         Ok(Arc::from(&b""[..]))
+    }
+
+    fn login(&self, _: &ObjectKey) -> Result<Login, ReadProblem> {
+        Ok(Login::new("", ""))
     }
 
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
@@ -121,14 +127,14 @@ impl Lookup for Presumed {
 /// What a port that is given by name is taken for.
 const PRESUMED_PORT: i32 = 25;
 
-/// Why a CA's certificates cannot be had.
+/// Why something that is read by name cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CaProblem {
+pub enum ReadProblem {
     /// Not read yet.
     Pending,
     /// The object or the key is missing.
     NotFound,
-    /// The text is no PEM certificate.
+    /// It does not hold what it should.
     Malformed(String),
     /// The API server did not let us read it.
     Unreadable(String),
@@ -158,6 +164,19 @@ pub fn ca_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<CaKey> 
     };
     let data_key = reference.key.as_deref().unwrap_or(DEFAULT_CA_KEY).into();
     Some(CaKey { object: key.sibling(name.as_str()), kind, data_key })
+}
+
+/// The Secret whose login probes of this process need: that of `auth`, if one of them goes as far as AUTH.
+pub fn login_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<ObjectKey> {
+    let auth = match (&spec.smtp, &spec.service) {
+        (Some(smtp), _) => smtp.auth.as_ref(),
+        (None, Some(service)) => service.auth.as_ref(),
+        (None, None) => None,
+    };
+    let logs_in =
+        |probe: &api::ProbeSpec| probe.job.is_none() && backend::depth(&probe.smtp).is_some_and(Depth::is_counted);
+    let logs_in = spec.probes.iter().flatten().any(logs_in);
+    auth.filter(|_| logs_in).map(|auth| key.sibling(auth.secret_ref.name.as_str()))
 }
 
 fn port_number(port: i32, field: &str) -> Result<u16, Rejection> {

@@ -25,6 +25,7 @@ pub(super) struct UnderWay {
     pub(super) written: Option<Written>,
     /// Names of the Events that it publishes.
     pub(super) events: Vec<String>,
+    is_job: bool,
 }
 
 impl Agenda {
@@ -82,6 +83,11 @@ impl Agenda {
         self.under_way.len()
     }
 
+    /// How many of them create a Job.
+    pub(super) fn jobs_under_way(&self) -> usize {
+        self.under_way.values().filter(|step| step.is_job).count()
+    }
+
     /// The next of a kind that can be looked at now, after `earlier` if given; it is taken off.
     pub(super) fn next_of(&mut self, kind: SubjectKind, earlier: Option<Subject>) -> Option<Subject> {
         let first = || Bound::Included(Subject { kind, key: ObjectKey::new("", "") });
@@ -96,10 +102,11 @@ impl Agenda {
     pub(super) fn begin(&mut self, subject: &Subject, step: Step, written: Option<Written>) -> Task {
         let events = match &step {
             Step::PublishEvents(events) => events.iter().filter_map(|event| event.metadata.name.clone()).collect(),
-            Step::Confirm | Step::WriteStatus { .. } | Step::WriteOutputs { .. } => vec![],
+            Step::Confirm | Step::WriteStatus { .. } | Step::WriteOutputs { .. } | Step::RunJob { .. } => vec![],
         };
+        let is_job = matches!(step, Step::RunJob { .. });
         self.last_task += 1;
-        self.under_way.insert(subject.clone(), UnderWay { id: self.last_task, written, events });
+        self.under_way.insert(subject.clone(), UnderWay { id: self.last_task, written, events, is_job });
         Task { id: self.last_task, subject: subject.clone(), step }
     }
 

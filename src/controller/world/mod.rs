@@ -6,6 +6,11 @@ mod agents;
 mod agents_tests;
 #[cfg(test)]
 mod deliveries_tests;
+mod jobs;
+#[cfg(test)]
+mod jobs_tests;
+#[cfg(test)]
+mod logins_tests;
 mod objects;
 mod others;
 #[cfg(test)]
@@ -21,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agenda::Agenda;
 use agents::Agents;
+use jobs::Jobs;
 use kube::{Resource, ResourceExt};
 use others::Others;
 
@@ -43,6 +49,8 @@ use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::reports;
 
+pub use jobs::JobSettings;
+
 /// So many steps may be under way at once; a part of them is kept for routes, which must not wait behind ten thousand backends.
 const MAX_STEPS: usize = 48;
 const MAX_STEPS_OF_OTHERS: usize = 16;
@@ -56,6 +64,8 @@ pub struct Settings {
     pub cluster_domain: String,
     /// Where this replica takes reports of agents, if they are to know.
     pub reports: Option<OperatorEndpoint>,
+    /// How probes are made as Jobs, if they are.
+    pub jobs: Option<JobSettings>,
 }
 
 /// What is to be done outside.
@@ -66,7 +76,9 @@ pub struct Effects {
     /// What to probe and what no more.
     pub probes: Vec<ProbeChange>,
     /// Which certificates to read and which no more.
-    pub cas: Vec<CaChange>,
+    pub cas: Vec<ReadChange<CaKey>>,
+    /// Which logins to read and which no more.
+    pub logins: Vec<ReadChange<ObjectKey>>,
     /// What this replica sees otherwise than before, for the others.
     pub sightings: Vec<observers::Change>,
     /// Whether this replica has observed every backend once: before that the others do not count on it.
@@ -75,13 +87,13 @@ pub struct Effects {
     pub admissions: Vec<reports::Change>,
 }
 
-/// Which CA's certificates are needed.
+/// What is needed of what is read by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CaChange {
-    /// Read these and keep them fresh.
-    Use(CaKey),
-    /// Nobody needs these any more.
-    Drop(CaKey),
+pub enum ReadChange<K> {
+    /// Read this and keep it fresh.
+    Use(K),
+    /// Nobody needs this any more.
+    Drop(K),
 }
 
 /// What a step will have made of the status once it is done.
@@ -118,6 +130,7 @@ pub struct World {
     agenda: Agenda,
     others: Others,
     agents: Agents,
+    jobs: Jobs,
     /// Objects that cannot be read and about which people have been told: the object's version counts, not ours.
     told: BTreeMap<Subject, (String, i64, String)>,
     pending: Effects,
@@ -143,14 +156,15 @@ impl World {
             agenda: Agenda::default(),
             others: Others::default(),
             agents,
+            jobs: Jobs::default(),
             told: BTreeMap::new(),
             pending: Effects::default(),
         }
     }
 
-    /// Whether everything there is has been listed once.
+    /// Whether everything that decisions rest on has been listed once.
     pub fn is_synced(&self) -> bool {
-        self.synced.len() == Source::ALL.len()
+        Source::ESSENTIAL.iter().all(|source| self.synced.contains(source))
     }
 
     /// When to call [`World::settle`] again although nothing happened.
@@ -167,6 +181,8 @@ impl World {
             Input::Service(change) => self.take_service(now, change),
             Input::EndpointSlice(change) => self.take_slice(now, change),
             Input::ConfigMap(change) => self.take_config_map(change),
+            Input::Job(change) => self.take_job(now, change),
+            Input::Pod(change) => self.take_pod(now, change),
             Input::Synced(source) => self.take_synced(now, source),
             Input::Report(report) => self.take_report(now, &report),
             Input::AgentReport(report) => self.take_agent_report(now, &report),
@@ -175,6 +191,13 @@ impl World {
                 let reference = Reference::Ca(key.clone());
                 if self.references.is_used(&reference) {
                     self.facts.note_ca(key, answer);
+                    self.resolve_users(now, &reference);
+                }
+            }
+            Input::Login(key, answer) => {
+                let reference = Reference::Login(key.clone());
+                if self.references.is_used(&reference) {
+                    self.facts.note_login(key, answer);
                     self.resolve_users(now, &reference);
                 }
             }
@@ -241,6 +264,8 @@ impl World {
                 if let Some((step, status)) = entry.next_step(subject, &self.settings.instance, now) {
                     let before = entry.health();
                     self.begin(subject, step, status.map(|after| Written::Backend { before, after: Box::new(after) }));
+                } else if let Some(step) = self.next_job(now, subject) {
+                    self.begin(subject, step, None);
                 }
             }
             SubjectKind::Route => {
@@ -352,17 +377,23 @@ impl World {
         self.agenda.extend(self.policies.keys().map(|key| subject(SubjectKind::Policy, key)));
     }
 
-    /// Replaces what a subject refers to; certificates that are needed now or no more are asked for.
+    /// Replaces what a subject refers to; what has to be read for it now, or no more, is asked for.
     fn set_references(&mut self, subject: &Subject, references: BTreeSet<Reference>) -> Vec<Reference> {
         let changed = self.references.set(subject, references);
         for reference in &changed {
-            if let Reference::Ca(key) = reference {
-                if self.references.is_used(reference) {
-                    self.pending.cas.push(CaChange::Use(key.clone()));
-                } else {
+            let is_used = self.references.is_used(reference);
+            match reference {
+                Reference::Ca(key) if is_used => self.pending.cas.push(ReadChange::Use(key.clone())),
+                Reference::Ca(key) => {
                     self.facts.forget_ca(key);
-                    self.pending.cas.push(CaChange::Drop(key.clone()));
+                    self.pending.cas.push(ReadChange::Drop(key.clone()));
                 }
+                Reference::Login(key) if is_used => self.pending.logins.push(ReadChange::Use(key.clone())),
+                Reference::Login(key) => {
+                    self.facts.forget_login(key);
+                    self.pending.logins.push(ReadChange::Drop(key.clone()));
+                }
+                Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
             }
         }
         changed

@@ -8,7 +8,7 @@ use crate::controller::backend::BackendEntry;
 use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
 use crate::engine::{Fleet, Health, Observer, Sighting};
-use crate::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
+use crate::model::{Backend, EvidenceClass, ObjectKey, Thresholds, Timestamp};
 use crate::observers::report::{Seen, seen};
 use crate::observers::{Change, Hearing, Sightings, Verdicts};
 
@@ -79,6 +79,11 @@ impl Voice {
 }
 
 impl Others {
+    /// How many replicas share what providers count: this one and those whose evidence counts.
+    pub(super) fn replicas(&self) -> u32 {
+        u32::try_from(self.voices.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
     /// Somebody may see something else of this backend now.
     pub(super) fn mark(&mut self, backend: &ObjectKey) {
         self.due.insert(backend.clone());
@@ -183,6 +188,7 @@ impl World {
                     let voice = Voice { sightings, since: now, recovered: BTreeMap::new() };
                     self.others.voices.insert(observer, voice);
                     self.others.due.extend(self.backends.keys().cloned());
+                    self.share_out_probes(now);
                 }
             }
             Hearing::Lost { observer } => {
@@ -193,8 +199,19 @@ impl World {
                     }
                     self.others.is_fleet_changed |= self.others.fleet.forget_observer(&Observer::Other(observer));
                     self.touch_all_verdicts();
+                    self.share_out_probes(now);
                 }
             }
+        }
+    }
+
+    /// There are more replicas, or fewer: what providers count is shared out anew.
+    fn share_out_probes(&mut self, now: Timestamp) {
+        let shared = |entry: &BackendEntry| entry.usable.as_deref().is_some_and(Backend::is_shared_out);
+        let backends: Vec<_> =
+            self.backends.iter().filter(|(_, entry)| shared(entry)).map(|(key, _)| key.clone()).collect();
+        for key in backends {
+            self.refresh_backend(now, &key);
         }
     }
 

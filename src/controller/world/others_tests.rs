@@ -152,8 +152,12 @@ fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
 #[test]
 fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let mut stage = Stage::new();
-    let settings =
-        Settings { instance: "standby".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
+    let settings = Settings {
+        instance: "standby".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        reports: None,
+        jobs: None,
+    };
     stage.world = World::new(settings, Metrics::new(&mut Registry::default()));
     for (kind, object) in quickstart() {
         stage.store.create(kind, object);
@@ -161,7 +165,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
     stage.watch();
     stage.settle();
     assert_eq!(told(&stage), r#"{"complete":false}"#);
-    for source in Source::ALL {
+    for source in Source::ESSENTIAL {
         stage.world.take(stage.now, Input::Synced(source));
     }
     stage.settle();
@@ -208,7 +212,8 @@ fn of_a_spec_that_cannot_be_read_nothing_is_told_but_that_and_of_what_is_gone_no
 #[test]
 fn nothing_is_decided_before_the_others_were_listened_to() {
     let mut stage = Stage::new();
-    let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
+    let settings =
+        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
     stage.world = World::new(settings, Metrics::new(&mut Registry::default()));
     stage.world.take(stage.now, Input::Leading(true));
     for (kind, object) in quickstart() {

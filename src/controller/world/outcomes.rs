@@ -6,7 +6,7 @@ use super::agenda::UnderWay;
 use super::{World, Written};
 use crate::api::{Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::events::{self, Telling};
-use crate::controller::input::{Input, Unreadable};
+use crate::controller::input::{Change, Input, Unreadable};
 use crate::controller::known::{Known, unreadable_rejection, unreadable_status};
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, WriteOutcome};
 use crate::model::Timestamp;
@@ -30,6 +30,14 @@ impl World {
             }
             Ok(StepResult::OutputsWritten { outcomes, error }) => {
                 self.outputs_written(now, &subject, &outcomes, error.as_ref());
+                None
+            }
+            Ok(StepResult::JobObserved(job)) => {
+                self.take_job(now, Change::Applied(job));
+                None
+            }
+            Ok(StepResult::JobRefused { probe, message }) => {
+                self.job_refused(now, &subject, &probe, &message);
                 None
             }
             Ok(StepResult::EventsPublished) => {

@@ -8,7 +8,7 @@ use crate::controller::input::Change;
 use crate::controller::known::note;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
-use crate::controller::resolve::{Rejection, ca_key};
+use crate::controller::resolve::{Rejection, ca_key, login_key};
 use crate::controller::route::RouteEntry;
 use crate::controller::step::SubjectKind;
 use crate::model::{ObjectKey, Policy, Thresholds, Timestamp};
@@ -28,6 +28,7 @@ impl World {
             entry.object = None;
             self.others.mark(key);
         }
+        self.forget_refusals_of(key);
         self.set_references(&subject(SubjectKind::Backend, key), BTreeSet::new());
         self.touch_users(&Reference::Backend(key.clone()));
         self.told.remove(&subject(SubjectKind::Backend, key));
@@ -55,15 +56,17 @@ impl World {
         if let Some(spec) = spec {
             let ca = ca_key(key, &spec).map(Reference::Ca);
             let service = spec.service.as_ref().map(|service| Reference::Service(key.sibling(service.name.as_str())));
-            self.set_references(&subject, ca.into_iter().chain(service).collect());
+            let login = login_key(key, &spec).map(Reference::Login);
+            self.set_references(&subject, ca.into_iter().chain(service).chain(login).collect());
         }
         if let Some(entry) = self.backends.get_mut(key) {
-            entry.resolve(key, &self.facts, now);
+            entry.resolve(key, &self.facts, self.others.replicas(), now);
         }
         self.track(now, key);
         if let Some(entry) = self.backends.get_mut(key) {
             self.pending.probes.extend(entry.probe_changes(key));
         }
+        self.settle_jobs_of(now, key);
         self.others.mark(key);
         self.touch_users(&Reference::Backend(key.clone()));
         self.agenda.add(subject);
@@ -183,7 +186,7 @@ impl World {
             Reference::Policy(key) => {
                 self.agenda.add(subject(SubjectKind::Policy, key));
             }
-            Reference::Service(_) | Reference::Ca(_) => {}
+            Reference::Service(_) | Reference::Ca(_) | Reference::Login(_) => {}
         }
     }
 

@@ -9,14 +9,15 @@ use kube::ResourceExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::{Effects, Settings, World};
+use super::{Effects, ReadChange, Settings, World};
 use crate::api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use crate::controller::backend::ProbeChange;
 use crate::controller::input::{Change, Input, Source, Unreadable};
 use crate::controller::metrics::Metrics;
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, WriteOutcome};
 use crate::model::{
-    AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Timestamp,
+    AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport, Resolution,
+    Timestamp,
 };
 use crate::observers::{Hearing, Noticeboard};
 use crate::output::{Output, OutputKind, Write, route_uid};
@@ -38,6 +39,11 @@ pub(super) struct Store {
     /// The writing process dies at this write.
     pub(super) dies_at: Option<(usize, Death)>,
     pub(super) writer_is_dead: bool,
+    /// What it answers to Jobs, if it takes none.
+    pub(super) refuses_jobs: Option<String>,
+    pub(super) created_jobs: usize,
+    /// What time it is, as the API server writes it.
+    pub(super) time: String,
 }
 
 impl Store {
@@ -114,6 +120,22 @@ impl Store {
             Step::WriteOutputs { owner_uid, writes } => {
                 let outcomes = writes.into_iter().map(|write| Some((write.key(), self.write(&owner_uid, write)?)));
                 Ok(StepResult::OutputsWritten { outcomes: outcomes.collect::<Option<_>>()?, error: None })
+            }
+            Step::RunJob { probe, replaces, job } => {
+                let of_job = ("Job", job.name_any());
+                if let Some(message) = self.refuses_jobs.clone() {
+                    return Some(Done { id, subject, result: Ok(StepResult::JobRefused { probe, message }) });
+                }
+                let there = self.objects.get(&of_job).map(|there| there["metadata"]["uid"].clone());
+                assert_eq!(there, replaces.map(Value::from), "only what is known to be over is replaced");
+                self.begin_write(format!("job {}", of_job.1))?;
+                self.created_jobs += 1;
+                self.version += 1;
+                let mut job = serde_json::to_value(*job).unwrap();
+                job["metadata"]["uid"] = json!(format!("uid-{}", self.version));
+                job["metadata"]["creationTimestamp"] = json!(self.time.clone());
+                self.put("Job", &of_job.1, job);
+                Ok(StepResult::JobObserved(Box::new(self.get("Job", &of_job.1).unwrap())))
             }
             Step::PublishEvents(events) => {
                 for event in events {
@@ -220,6 +242,8 @@ pub(super) fn input(kind: &str, name: &str, object: Option<Value>) -> Input {
         "MailRoute" => Input::Route(change::<MailRoute>(name, object)),
         "Service" => Input::Service(change::<Service>(name, object)),
         "EndpointSlice" => Input::EndpointSlice(change::<EndpointSlice>(name, object)),
+        "Job" => Input::Job(change::<k8s_openapi::api::batch::v1::Job>(name, object)),
+        "Pod" => Input::Pod(change::<k8s_openapi::api::core::v1::Pod>(name, object)),
         "ConfigMap" => Input::ConfigMap(change::<ConfigMap>(name, object)),
         other => panic!("{other} is not watched"),
     }
@@ -242,6 +266,8 @@ pub(super) struct Stage {
     pub(super) directory: Directory,
     /// The watch shows what a write has changed before the write is answered.
     pub(super) is_echo_first: bool,
+    /// Which logins were asked for, and which no more.
+    pub(super) logins: Vec<ReadChange<ObjectKey>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -255,7 +281,8 @@ pub(super) fn world() -> World {
 }
 
 pub(super) fn world_with(registry: &mut Registry) -> World {
-    let settings = Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None };
+    let settings =
+        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
     let mut world = World::new(settings, Metrics::new(registry));
     world.take(Timestamp::default(), Input::Leading(true));
     world.take(Timestamp::default(), Input::Observer(Hearing::Listed));
@@ -275,6 +302,7 @@ impl Stage {
             board: Noticeboard::default(),
             directory: Directory::default(),
             is_echo_first: false,
+            logins: vec![],
         }
     }
 
@@ -289,7 +317,7 @@ impl Stage {
 
     pub(super) fn sync(&mut self) {
         self.watch();
-        for source in Source::ALL {
+        for source in Source::ESSENTIAL {
             self.world.take(self.now, Input::Synced(source));
         }
     }
@@ -343,6 +371,7 @@ impl Stage {
         let end = self.now + Duration::from_secs_f64(seconds);
         while self.now < end {
             self.now = self.now + TICK;
+            self.store.time = jiff::Timestamp::from_microsecond(self.now.as_micros()).unwrap().to_string();
             self.watch();
             self.probe();
             self.settle();
@@ -351,10 +380,12 @@ impl Stage {
 
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
-            let Effects { steps, probes, cas: _, sightings, is_complete, admissions } = self.world.settle(self.now);
+            let Effects { steps, probes, cas: _, logins, sightings, is_complete, admissions } =
+                self.world.settle(self.now);
             self.board.note(sightings, is_complete);
             self.directory.note(admissions);
             self.set_probes(probes);
+            self.logins.extend(logins);
             if steps.is_empty() {
                 return;
             }
@@ -391,7 +422,11 @@ impl Stage {
             }
             *due = self.now + target.interval;
             *sequence += 1;
-            let class = self.answers.get(&*key.backend.name).copied().unwrap_or(EvidenceClass::Ok);
+            let answer = self.answers.get(&*key.backend.name).copied().unwrap_or(EvidenceClass::Ok);
+            let class = match target.login {
+                ProbeLogin::Missing { .. } if target.depth.is_counted() => EvidenceClass::ProbeBlocked,
+                ProbeLogin::None | ProbeLogin::With(_) | ProbeLogin::Missing { .. } => answer,
+            };
             let outcome = Outcome {
                 class,
                 stage: crate::model::Stage::Ehlo,

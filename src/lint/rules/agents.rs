@@ -1,6 +1,7 @@
 //! Whether agents beside queueing MTAs can do what is asked of them.
 
 use crate::api;
+use crate::controller::resolve::login_key;
 use crate::lint::finding::{Findings, Rule, Severity};
 use crate::lint::set::{Placed, Set, View};
 use crate::model::{Destination, TlsMode};
@@ -16,7 +17,12 @@ pub(super) const NEXT_HOP_SHARED: Rule = Rule {
 pub(super) const AUTH_UNUSED: Rule = Rule {
     code: "AuthUnused",
     severity: Severity::Warning,
-    broken_when: "a backend has auth, and no route that uses it has an agent output: nobody logs in",
+    broken_when: "a backend has auth, no probe of it logs in, and no route that uses it has an agent output: nobody logs in",
+};
+pub(super) const SECRET_WITHOUT_LOGIN: Rule = Rule {
+    code: "SecretWithoutLogin",
+    severity: Severity::Error,
+    broken_when: "the Secret that auth names is among the files and lacks the key username or password",
 };
 pub(super) const REFLEX_UNUSED: Rule = Rule {
     code: "ReflexUnused",
@@ -96,12 +102,26 @@ fn auth(set: &Set<'_>, findings: &mut Findings) {
             .views()
             .filter(|view| view.key.namespace == key.namespace && view.backends.iter().any(is_here))
             .collect();
-        if !users.is_empty() && !users.iter().any(has_agents) {
+        let is_probed = login_key(key, &entry.spec).is_some();
+        if !users.is_empty() && !users.iter().any(has_agents) && !is_probed {
             let names: Vec<_> = users.iter().map(|view| &view.key.name).collect();
-            let message =
-                format!("only agents log in, and none of the routes that use it ({}) has any", listed(&names));
-            let remedy = "add an output `agent` to a route, or take auth away";
+            let message = format!(
+                "agents and probes of depth Auth log in: none of the routes that use it ({}) has an agent, and no probe goes so far",
+                listed(&names)
+            );
+            let remedy = "add a probe with smtp.depth Auth or an output `agent`, or take auth away";
             findings.add(&AUTH_UNUSED, entry.manifest, field, message, remedy);
+        }
+        if let Some(secret) = set.core("Secret", &key.sibling(auth.secret_ref.name.as_str())) {
+            let has = |part: &&str| {
+                let at = |data: &str| secret.value().pointer(&format!("/{data}/{part}")).is_some();
+                at("data") || at("stringData")
+            };
+            for part in ["username", "password"].iter().filter(|part| !has(part)) {
+                let message = format!("Secret {} has no key {part}", auth.secret_ref.name);
+                let remedy = "give it the keys username and password";
+                findings.add(&SECRET_WITHOUT_LOGIN, entry.manifest, &format!("{field}.secretRef"), message, remedy);
+            }
         }
         let Some(backend) = &entry.model else { continue };
         if let (Destination::Host(host), TlsMode::None | TlsMode::Opportunistic, Some(true)) =

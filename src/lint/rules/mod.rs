@@ -17,7 +17,7 @@ use super::schema;
 use super::set::{self, Set};
 
 /// Every rule there is, by what it is about.
-pub const RULES: [&Rule; 53] = [
+pub const RULES: [&Rule; 54] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -68,6 +68,7 @@ pub const RULES: [&Rule; 53] = [
     &connections::SHALLOW_PROBES,
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,
+    &agents::SECRET_WITHOUT_LOGIN,
     &agents::REFLEX_UNUSED,
     &agents::SUBMISSION_WITHOUT_AUTH,
     &agents::PASSWORD_READABLE,

@@ -10,6 +10,11 @@ fn other_output() -> Value {
     json!({"configMap": {"name": "mail-postfix", "format": "Postfix"}})
 }
 
+/// The Secret that `a` names.
+fn secret(data: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "shop"}, "data": data})
+}
+
 /// Code, what breaks the rule, and what is just inside.
 pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
     let none = || vec![];
@@ -334,6 +339,20 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/a/spec/smtp/auth", Value::Null),
                 ("/b/spec/smtp/auth", Value::Null),
             ],
+        ),
+        (
+            "AuthUnused",
+            vec![("/route/spec/outputs/2", other_output())],
+            vec![
+                ("/route/spec/outputs/2", other_output()),
+                ("/a/spec/probes/-", json!({"name": "login", "smtp": {"depth": "Auth"}})),
+                ("/b/spec/probes/-", json!({"name": "login", "smtp": {"depth": "Auth"}})),
+            ],
+        ),
+        (
+            "SecretWithoutLogin",
+            vec![("/secret", secret(&json!({"username": "c2hvcA=="})))],
+            vec![("/secret", secret(&json!({"username": "c2hvcA==", "password": "aHVudGVyMg=="})))],
         ),
         (
             "ReflexUnused",

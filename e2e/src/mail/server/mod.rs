@@ -108,7 +108,7 @@ impl Options {
 struct Shared {
     name: String,
     implicit_tls: bool,
-    logins: Logins,
+    logins: Mutex<Logins>,
     max_message_size: usize,
     idle_timeout: Duration,
     fault: watch::Sender<Fault>,
@@ -142,7 +142,7 @@ impl SmtpServer {
         let shared = Arc::new(Shared {
             name,
             implicit_tls,
-            logins,
+            logins: Mutex::new(logins),
             max_message_size,
             idle_timeout,
             fault: watch::Sender::new(Fault::None),
@@ -223,6 +223,11 @@ impl SmtpServer {
     /// Nothing is wrong any more.
     pub async fn repair(&self) -> Result<()> {
         self.set_fault(Fault::None).await
+    }
+
+    /// Others may send from the next command on: a password that was changed at the provider.
+    pub fn set_logins(&self, logins: Logins) {
+        *lock(&self.shared.logins) = logins;
     }
 
     /// Another certificate from the next handshake on: expired, for another name, of another authority.

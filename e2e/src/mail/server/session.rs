@@ -170,7 +170,7 @@ impl Session {
     }
 
     fn offers_auth(&self) -> bool {
-        self.shared.logins.are_asked_for() && self.fault() != Fault::NotOffered(Extension::Auth)
+        lock(&self.shared.logins).are_asked_for() && self.fault() != Fault::NotOffered(Extension::Auth)
     }
 
     async fn start_tls(&mut self) -> Result<(), Ended> {
@@ -249,7 +249,7 @@ impl Session {
     }
 
     fn accepted_user(&self, credentials: login::Credentials) -> Option<String> {
-        self.shared.logins.accept(&credentials).then_some(credentials.user)
+        lock(&self.shared.logins).accept(&credentials).then_some(credentials.user)
     }
 
     async fn mail(&mut self, arguments: &str) -> Result<(), Ended> {
@@ -263,7 +263,7 @@ impl Session {
         if self.transaction.is_some() {
             return self.say("503 5.5.1 A transaction is under way").await;
         }
-        if self.shared.logins.are_required() && self.user.is_none() {
+        if lock(&self.shared.logins).are_required() && self.user.is_none() {
             return self.say("530 5.7.0 Authentication required").await;
         }
         let Some((sender, parameters)) = command::path(arguments, "FROM:") else {

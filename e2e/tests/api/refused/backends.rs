@@ -235,6 +235,98 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 499ms, smtp: {}}]}",
         "spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap",
     ),
+    // Jobs of probes.
+    (
+        "whose Job runs too often",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 29s, smtp: {}, job: {}}]}",
+        "spec.probes[].interval must be at least 30s with job: each round starts a pod",
+    ),
+    (
+        "whose Job has an empty service account's name",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}, job: {serviceAccountName: ''}}]}",
+        "spec.probes[0].job.serviceAccountName in body should be at least 1 chars long",
+    ),
+    (
+        "whose Job has a service account's name that is too long",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}, job: {serviceAccountName: @254}}]}",
+        "spec.probes[0].job.serviceAccountName: Too long: may not be more than 253",
+    ),
+    (
+        "whose Job has a service account of another namespace",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}, job: {serviceAccountName: other/mail}}]}",
+        "spec.probes[0].job.serviceAccountName in body should match",
+    ),
+    (
+        "whose Job has an unknown field",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}, job: {image: mine}}]}",
+        "unknown field \"spec.probes[0].job.image\"",
+    ),
+    // How deep probes go.
+    (
+        "whose probe logs in with nothing",
+        "{smtp: {host: mx.example, port: 587, tls: {mode: StartTLS}}, probes: [{name: a, smtp: {depth: Auth}}]}",
+        "spec.probes[].smtp.depth Auth needs auth.secretRef of smtp or service: there is nothing to log in with",
+    ),
+    (
+        "outside whose probe logs in too often",
+        "{smtp: {host: mx.example, port: 587, tls: {mode: StartTLS}, auth: {secretRef: {name: a}}}, probes: [{name: a, interval: 29s, smtp: {depth: Auth}}]}",
+        "spec.probes[].interval must be at least 30s for smtp.depth Auth, MailFrom and RcptTo, unless the backend is a Service: providers count log-ins",
+    ),
+    (
+        "whose probe has no sender",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: MailFrom}}]}",
+        "spec.probes[].smtp.from is needed for depth MailFrom and RcptTo: the address that MAIL FROM names",
+    ),
+    (
+        "whose probe has no recipient",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: RcptTo, from: a@shop.example}}]}",
+        "spec.probes[].smtp.to is needed for depth RcptTo: the address that RCPT TO names",
+    ),
+    (
+        "whose probe has a sender that it does not name",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {from: a@shop.example}}]}",
+        "spec.probes[].smtp.from has an effect for depth MailFrom and RcptTo only",
+    ),
+    (
+        "whose probe has a recipient that it does not name",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: MailFrom, from: a@shop.example, to: b@shop.example}}]}",
+        "spec.probes[].smtp.to has an effect for depth RcptTo only",
+    ),
+    (
+        "whose probe has a sender with too long a local part",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: MailFrom, from: @65@shop.example}}]}",
+        "spec.probes[].smtp.from and to must have at most 64 characters before the @ (RFC 5321)",
+    ),
+    (
+        "whose probe has an empty sender",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: MailFrom, from: ''}}]}",
+        "spec.probes[0].smtp.from in body should be at least 3 chars long",
+    ),
+    (
+        "whose probe has a sender that is too long",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: MailFrom, from: @255}}]}",
+        "spec.probes[0].smtp.from: Too long: may not be more than 254",
+    ),
+    (
+        "whose probe would say more than a sender",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: MailFrom, from: \"a@shop.example>\\r\\nDATA\"}}]}",
+        "spec.probes[0].smtp.from in body should match",
+    ),
+    (
+        "whose probe has an empty recipient",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: RcptTo, from: a@shop.example, to: ''}}]}",
+        "spec.probes[0].smtp.to in body should be at least 3 chars long",
+    ),
+    (
+        "whose probe has a recipient that is too long",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: RcptTo, from: a@shop.example, to: @255}}]}",
+        "spec.probes[0].smtp.to: Too long: may not be more than 254",
+    ),
+    (
+        "whose probe has a recipient with a display name",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {depth: RcptTo, from: a@shop.example, to: 'Sink <b@shop.example>'}}]}",
+        "spec.probes[0].smtp.to in body should match",
+    ),
     (
         "with a word for suspended",
         "{smtp: {host: mx.example, port: 25}, suspended: 'yes'}",

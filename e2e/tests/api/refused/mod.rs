@@ -141,6 +141,15 @@ fn many() -> Vec<Case> {
             "spec.limits.warmUp.schedule: Too many: 91: must have at most 90 items",
         ),
         case(
+            Kind::Backend,
+            "whose Job has 17 tolerations",
+            format!(
+                "{{smtp: {{host: mx.example, port: 25}}, probes: [{{name: a, smtp: {{}}, job: {{tolerations: [{}]}}}}]}}",
+                list(17, "{key: k#}")
+            ),
+            "spec.probes[0].job.tolerations: Too many: 17: must have at most 16 items",
+        ),
+        case(
             Kind::Policy,
             "with 9 failback windows",
             format!("{{failback: {{windows: [{}]}}}}", list(9, "{schedule: '# 2 * * *', duration: 2h}")),

@@ -1,4 +1,4 @@
-//! How reading CAs fares.
+//! How reading fares.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,15 +6,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::schedule::Outcome;
-use crate::controller::resolve::CaProblem;
+use super::{Outcome, Readable};
+use crate::controller::resolve::ReadProblem;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Read {
     outcome: &'static str,
 }
 
-/// Metrics of reading CAs.
+/// Metrics of reading one kind of thing.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     reads: Family<Read, Counter>,
@@ -25,7 +25,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// Metrics in this registry.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub fn new<R: Readable>(registry: &mut Registry) -> Self {
+        let name = |rest: &str| format!("mail_failover_{}_{rest}", R::NAME);
         let metrics = Self {
             reads: Family::default(),
             changes: Counter::default(),
@@ -33,30 +34,32 @@ impl Metrics {
             waits: Counter::default(),
         };
         registry.register(
-            "mail_failover_ca_reads",
-            "Reads of CA certificates: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
+            name("reads"),
+            "Reads by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
             metrics.reads.clone(),
         );
         registry.register(
-            "mail_failover_ca_changes",
-            "How often a read of CA certificates brought another answer than before",
+            name("changes"),
+            "How often a read brought another answer than before",
             metrics.changes.clone(),
         );
         registry.register(
-            "mail_failover_ca_input_waits",
-            "How often a CA's answer had to wait because the controller's queue was full",
+            name("input_waits"),
+            "How often an answer had to wait because the controller's queue was full",
             metrics.waits.clone(),
         );
-        registry.register("mail_failover_ca_used", "CAs that backends refer to", metrics.used.clone());
+        registry.register(name("used"), "Those that backends refer to", metrics.used.clone());
         metrics
     }
 
-    pub(super) fn read(&self, outcome: &Outcome) {
+    pub(super) fn read<V>(&self, outcome: &Outcome<V>) {
         let outcome = match outcome {
             Outcome::Answer(Ok(_)) => "ok",
-            Outcome::Answer(Err(CaProblem::NotFound)) => "missing",
-            Outcome::Answer(Err(CaProblem::Malformed(_))) => "malformed",
-            Outcome::Answer(Err(CaProblem::Pending | CaProblem::Unreadable(_))) | Outcome::Failed { .. } => "failed",
+            Outcome::Answer(Err(ReadProblem::NotFound)) => "missing",
+            Outcome::Answer(Err(ReadProblem::Malformed(_))) => "malformed",
+            Outcome::Answer(Err(ReadProblem::Pending | ReadProblem::Unreadable(_))) | Outcome::Failed { .. } => {
+                "failed"
+            }
         };
         self.reads.get_or_create(&Read { outcome }).inc();
     }

@@ -12,18 +12,24 @@
 //! program (outside) ── unshare ── program (inside, process 1) ── etcd, kube-apiserver, operators, …
 //!         └────── a pipe: its end inside reads "closed" when the process outside is gone ──┘
 //! ```
+//!
+//! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`remains`] removes what the kernel does not: control
+//! groups, and the folder of one that was killed.
+
+mod network;
+mod node;
+mod remains;
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,12 +39,9 @@ use crate::environment;
 /// Marks a process that is inside already; its value says what the namespace isolates.
 const INSIDE: &str = "MAIL_FAILOVER_NAMESPACE";
 
-/// The name server that `/etc/resolv.conf` names inside. Nothing answers there until a test listens at port 53.
-pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
-
-/// The ranges that lead to ourselves inside.
-const RANGES: [&str; 3] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"];
-const RANGE_V6: &str = "2001:db8::/32";
+pub use network::NAME_SERVER;
+pub use node::{NODE_ADDRESS, SERVICE_RANGE};
+pub(crate) use remains::{control_group, disposable_folder};
 
 /// What is kept apart from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub enum Isolation {
     /// Processes and network, but the users are the machine's: for programs that start as root and become somebody else, as Postfix does.
     /// A user namespace made without help has one user only. Takes real root.
     NetworkAsRoot,
+    /// As [`Self::NetworkAsRoot`], and what a kubelet and a container runtime change of a machine: its control groups are below one of our
+    /// own, and `/run`, `/var/lib`, `/var/log` and kernel settings keep what they are.
+    Node,
     /// Processes only, the network is the machine's: for a cluster that exists already.
     Processes,
 }
@@ -57,14 +63,23 @@ impl Isolation {
         match self {
             Self::Network => "network",
             Self::NetworkAsRoot => "network-as-root",
+            Self::Node => "node",
             Self::Processes => "processes",
         }
     }
 
     fn has_own_network(self) -> bool {
         match self {
-            Self::Network | Self::NetworkAsRoot => true,
+            Self::Network | Self::NetworkAsRoot | Self::Node => true,
             Self::Processes => false,
+        }
+    }
+
+    /// Whether it keeps the machine's users, and so takes the machine's root.
+    fn takes_root(self) -> bool {
+        match self {
+            Self::NetworkAsRoot | Self::Node => true,
+            Self::Network | Self::Processes => false,
         }
     }
 }
@@ -91,7 +106,10 @@ pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Resu
     if env::var_os(INSIDE).is_some_and(|value| value == OsStr::new(isolation.as_str())) {
         end_with_the_process_outside();
         if isolation.has_own_network() {
-            prepare_network()?;
+            network::prepare()?;
+        }
+        if isolation == Isolation::Node {
+            node::prepare()?;
         }
         return Ok(Entry::Inside);
     }
@@ -101,7 +119,7 @@ pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Resu
     if isolation.has_own_network() && on_path("ip").is_none() {
         return Ok(Entry::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
     }
-    if isolation == Isolation::NetworkAsRoot
+    if isolation.takes_root()
         && let Err(why) = has_real_root()
     {
         return Ok(Entry::Forbidden(why));
@@ -124,7 +142,7 @@ fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'st
     // A container may forbid a fresh /proc, or user namespaces while its root may make the others.
     let attempts: [&[&str]; 4] =
         [&["--user", "--map-root-user", "--mount-proc"], &["--user", "--map-root-user"], &["--mount-proc"], &[]];
-    let keeps_users = |attempt: &&&[&str]| isolation != Isolation::NetworkAsRoot || !attempt.contains(&"--user");
+    let keeps_users = |attempt: &&&[&str]| !isolation.takes_root() || !attempt.contains(&"--user");
     let mut refusals = Vec::new();
     for attempt in attempts.iter().filter(keeps_users) {
         let flags: Vec<&str> = attempt.iter().chain(&common).copied().collect();
@@ -151,13 +169,15 @@ fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'st
 /// Whether this process is root and may become any user, or what to do about it.
 fn has_real_root() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
-        return Err("it needs root, because Postfix starts as root: run it with `sudo -E env PATH=$PATH …`".to_owned());
+        return Err(
+            "it needs root, because Postfix and a kubelet do: run it with `sudo -E env PATH=$PATH …`".to_owned()
+        );
     }
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     if maps_many_users(&map) {
         Ok(())
     } else {
-        Err("this root is the only user of a user namespace, and Postfix becomes other users: run it as the machine's root, or in a \
+        Err("this root is the only user of a user namespace, and Postfix and containers become other users: run it as the machine's root, or in a \
              container whose users are mapped (newuidmap, `--userns-remap`)"
             .to_owned())
     }
@@ -180,9 +200,11 @@ fn maps_many_users(map: &str) -> bool {
 /// The process outside, from here to its end.
 fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<ExitCode> {
     let program = env::current_exe().context("the path of this program")?;
-    let scratch =
-        tempfile::Builder::new().prefix("mail-failover-").tempdir().context("cannot make a temporary folder")?;
-    if isolation == Isolation::NetworkAsRoot {
+    let is_node = isolation == Isolation::Node;
+    let prefix = if is_node { remains::NODE_PREFIX } else { "mail-failover-" };
+    let scratch = tempfile::Builder::new().prefix(prefix).tempdir().context("cannot make a temporary folder")?;
+    let _remains = if is_node { Some(remains::Remains::of(scratch.path())?) } else { None };
+    if isolation.takes_root() {
         // Others may pass through, as Postfix' users must to reach what is theirs in there; only root may look around.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o711))?;
     }
@@ -282,48 +304,6 @@ fn end_with_the_process_outside() {
         while pipe.read(&mut bytes).is_ok_and(|length| length > 0) {}
         std::process::exit(130);
     });
-}
-
-/// Brings the network inside up.
-fn prepare_network() -> Result<()> {
-    let ip = on_path("ip").context("`ip` is not installed; it comes with iproute2")?;
-    run(&ip, &["link", "set", "lo", "up"])?;
-    for range in RANGES {
-        // A local route makes every address of the range ours, at the price of one entry.
-        run(&ip, &["route", "add", "local", range, "dev", "lo"])?;
-    }
-    if Path::new("/proc/sys/net/ipv6").exists() {
-        run(&ip, &["-6", "route", "add", "local", RANGE_V6, "dev", "lo"])?;
-        // IPv4 takes a local route for leave to bind; IPv6 wants the address on an interface, or this.
-        fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").context("cannot allow to bind to 2001:db8::/32")?;
-    }
-    name_server()
-}
-
-/// Makes `/etc/resolv.conf` name [`NAME_SERVER`], for processes inside only.
-fn name_server() -> Result<()> {
-    let system = Path::new("/etc/resolv.conf");
-    if !system.exists() {
-        return Ok(());
-    }
-    let ours: PathBuf = env::temp_dir().join("resolv.conf");
-    fs::write(&ours, format!("nameserver {NAME_SERVER}\noptions timeout:1 attempts:2\n"))
-        .with_context(|| format!("cannot write {}", ours.display()))?;
-    let mount = on_path("mount").context("`mount` is not installed; it comes with util-linux")?;
-    run(&mount, &["--bind".as_ref(), ours.as_os_str(), system.as_os_str()])
-}
-
-fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> Result<()> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", program.display()))?;
-    if !output.status.success() {
-        let words = arguments.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
-        bail!("{} {words}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,27 +1,28 @@
-//! Which CA is read when, and which answers are news. No I/O; time is an argument.
+//! What is read when, and which answers are news. No I/O; time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::jittered;
-use crate::controller::resolve::{CaKey, CaProblem};
+use crate::controller::resolve::ReadProblem;
 use crate::kubernetes::Backoff;
 
 const GOOD_INTERVAL: Duration = Duration::from_secs(30);
 const BAD_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// How many failures in a row it takes, while nothing is known of a CA, until they are told: an outage of seconds is none of the user's
+/// How many failures in a row it takes, while nothing is known of an object, until they are told: an outage of seconds is none of the user's
 /// business.
 const PATIENCE: u32 = 3;
+/// How many refusals in a row it takes to give up what is known: an API server that has just started refuses everything for a while.
+const PATIENCE_WITH_DENIALS: u32 = 6;
 
 /// What a read brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome<V> {
     /// What there is.
-    Answer(Answer),
+    Answer(Answer<V>),
     /// There is no answer.
     Failed {
         /// Why, for people.
@@ -31,35 +32,37 @@ pub(super) enum Outcome {
     },
 }
 
-pub(super) type Answer = Result<Arc<[u8]>, CaProblem>;
+/// What is known of an object.
+pub type Answer<V> = Result<V, ReadProblem>;
 
 /// One read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Read {
-    pub key: CaKey,
-    /// Tells it from a read for an earlier use of the same CA.
+pub(super) struct Read<K> {
+    pub key: K,
+    /// Tells it from a read for an earlier use of the same object.
     number: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<V> {
     /// When it is read next; `None` while it is being read.
     due: Option<Instant>,
     number: u64,
-    told: Option<Answer>,
+    told: Option<Answer<V>>,
     failures: u32,
+    denials: u32,
     backoff: Backoff,
 }
 
-/// The CAs in use.
+/// The objects in use.
 #[derive(Debug)]
-pub(super) struct Schedule {
-    entries: BTreeMap<CaKey, Entry>,
+pub(super) struct Schedule<K, V> {
+    entries: BTreeMap<K, Entry<V>>,
     reads_per_second: u32,
     numbers: u64,
 }
 
-impl Schedule {
+impl<K: Clone + Ord, V: Clone + PartialEq> Schedule<K, V> {
     pub(super) fn new(reads_per_second: u32) -> Self {
         Self { entries: BTreeMap::new(), reads_per_second, numbers: 0 }
     }
@@ -70,13 +73,14 @@ impl Schedule {
     }
 
     /// These are in use, and no others. New ones are due at once.
-    pub(super) fn use_only(&mut self, used: &BTreeSet<CaKey>, now: Instant) {
+    pub(super) fn use_only(&mut self, used: &BTreeSet<K>, now: Instant) {
         self.entries.retain(|key, _| used.contains(key));
         for key in used {
             if !self.entries.contains_key(key) {
                 self.numbers += 1;
                 let backoff = Backoff::new(FIRST_BACKOFF, BAD_INTERVAL);
-                let entry = Entry { due: Some(now), number: self.numbers, told: None, failures: 0, backoff };
+                let entry =
+                    Entry { due: Some(now), number: self.numbers, told: None, failures: 0, denials: 0, backoff };
                 self.entries.insert(key.clone(), entry);
             }
         }
@@ -88,7 +92,7 @@ impl Schedule {
     }
 
     /// The read that has been due for the longest time, if one is; it is under way until it is [answered](Self::answered).
-    pub(super) fn next(&mut self, now: Instant) -> Option<Read> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<Read<K>> {
         let due = self.entries.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now));
         let (key, entry) = due.min_by_key(|(_, entry)| entry.due)?;
         entry.due = None;
@@ -96,7 +100,7 @@ impl Schedule {
     }
 
     /// A read is over. Returns the answer if it is news.
-    pub(super) fn answered(&mut self, read: &Read, now: Instant, outcome: Outcome) -> Option<Answer> {
+    pub(super) fn answered(&mut self, read: &Read<K>, now: Instant, outcome: Outcome<V>) -> Option<Answer<V>> {
         let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         let least = Duration::from_secs(1).saturating_mul(count) / self.reads_per_second;
         // It may have gone out of use, and come back, while it was being read.
@@ -104,14 +108,16 @@ impl Schedule {
         let (pause, answer) = match outcome {
             Outcome::Answer(answer) => {
                 entry.backoff.reset();
-                entry.failures = 0;
+                (entry.failures, entry.denials) = (0, 0);
                 (jittered(if answer.is_ok() { GOOD_INTERVAL } else { BAD_INTERVAL }), Some(answer))
             }
             Outcome::Failed { error, denied } => {
                 entry.failures = entry.failures.saturating_add(1);
-                let known = matches!(&entry.told, Some(Ok(_) | Err(CaProblem::NotFound | CaProblem::Malformed(_))));
-                let tell = !known && (denied || entry.failures >= PATIENCE);
-                (entry.backoff.after_failure(), tell.then_some(Err(CaProblem::Unreadable(error))))
+                entry.denials = if denied { entry.denials.saturating_add(1) } else { 0 };
+                let known = matches!(&entry.told, Some(Ok(_) | Err(ReadProblem::NotFound | ReadProblem::Malformed(_))));
+                let is_given_up = entry.denials >= PATIENCE_WITH_DENIALS;
+                let tell = is_given_up || (!known && (denied || entry.failures >= PATIENCE));
+                (entry.backoff.after_failure(), tell.then_some(Err(ReadProblem::Unreadable(error))))
             }
         };
         entry.due = Some(now + pause.max(least));
@@ -124,39 +130,37 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::resolve::CaKind;
-    use crate::model::ObjectKey;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn key(name: &str) -> CaKey {
-        CaKey { object: ObjectKey::new("mail", name), kind: CaKind::Secret, data_key: "ca.crt".into() }
+    fn key(name: &str) -> String {
+        name.to_owned()
     }
 
-    fn good(text: &str) -> Outcome {
-        Outcome::Answer(Ok(text.as_bytes().into()))
+    fn good(text: &str) -> Outcome<String> {
+        Outcome::Answer(Ok(text.to_owned()))
     }
 
-    fn bad(problem: CaProblem) -> Outcome {
+    fn bad(problem: ReadProblem) -> Outcome<String> {
         Outcome::Answer(Err(problem))
     }
 
-    fn failed(denied: bool) -> Outcome {
+    fn failed(denied: bool) -> Outcome<String> {
         Outcome::Failed { error: "no answer".to_owned(), denied }
     }
 
-    fn of(names: &[&str]) -> BTreeSet<CaKey> {
+    fn of(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| key(name)).collect()
     }
 
-    fn schedule(names: &[&str], now: Instant) -> Schedule {
+    fn schedule(names: &[&str], now: Instant) -> Schedule<String, String> {
         let mut schedule = Schedule::new(20);
         schedule.use_only(&of(names), now);
         schedule
     }
 
     /// Whether the answer was told, for each outcome in turn.
-    fn told(outcomes: impl IntoIterator<Item = Outcome>) -> Vec<bool> {
+    fn told(outcomes: impl IntoIterator<Item = Outcome<String>>) -> Vec<bool> {
         let mut now = Instant::now();
         let mut schedule = schedule(&["a"], now);
         let told = outcomes.into_iter().map(|outcome| {
@@ -169,12 +173,16 @@ mod tests {
 
     #[test]
     fn only_news_is_told() {
-        let malformed = |why: &str| bad(CaProblem::Malformed(why.to_owned()));
+        let malformed = |why: &str| bad(ReadProblem::Malformed(why.to_owned()));
         for (what, outcomes, want) in [
             ("the same answer", vec![good("x"), good("x"), good("y"), good("y")], vec![true, false, true, false]),
-            ("missing", vec![bad(CaProblem::NotFound), bad(CaProblem::NotFound), good("x")], vec![true, false, true]),
+            (
+                "missing",
+                vec![bad(ReadProblem::NotFound), bad(ReadProblem::NotFound), good("x")],
+                vec![true, false, true],
+            ),
             ("malformed", vec![malformed("a"), malformed("a"), malformed("b")], vec![true, false, true]),
-            ("gone", vec![good("x"), bad(CaProblem::NotFound), good("x")], vec![true, true, true]),
+            ("gone", vec![good("x"), bad(ReadProblem::NotFound), good("x")], vec![true, true, true]),
             (
                 "an outage",
                 vec![good("x"), failed(false), failed(true), good("x"), good("y")],
@@ -182,8 +190,13 @@ mod tests {
             ),
             (
                 "an outage while missing",
-                vec![bad(CaProblem::NotFound), failed(true), bad(CaProblem::NotFound)],
+                vec![bad(ReadProblem::NotFound), failed(true), bad(ReadProblem::NotFound)],
                 vec![true, false, false],
+            ),
+            (
+                "denied for long, although known",
+                std::iter::once(good("x")).chain(std::iter::repeat_n(failed(true), 7)).chain([good("x")]).collect(),
+                vec![true, false, false, false, false, false, true, false, true],
             ),
             ("denied", vec![failed(true), failed(true), good("x")], vec![true, false, true]),
             ("a short outage at first", vec![failed(false), failed(false), good("x")], vec![false, false, true]),
@@ -201,7 +214,7 @@ mod tests {
     fn what_is_bad_is_read_more_often_than_what_is_good() {
         for (outcome, least, most) in [
             (good("x"), 24 * SECOND, 36 * SECOND),
-            (bad(CaProblem::NotFound), 4 * SECOND, 6 * SECOND),
+            (bad(ReadProblem::NotFound), 4 * SECOND, 6 * SECOND),
             (failed(false), SECOND / 4, SECOND / 2),
         ] {
             let now = Instant::now();

@@ -1,0 +1,43 @@
+//! The cluster itself: outside, a process that waits; inside, the node.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use mail_failover_e2e::control_plane::Binaries;
+use mail_failover_e2e::control_plane::namespace::{self, Entry, Isolation};
+use mail_failover_e2e::node::Node;
+use tokio::runtime::Runtime;
+
+use crate::state::{Ready, State};
+
+/// Ends when the process outside is told to.
+pub fn serve() -> ExitCode {
+    match try_serve() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_serve() -> Result<ExitCode> {
+    let state = State::open()?;
+    // Held by the process outside as long as it lives.
+    let mut claim = None;
+    match namespace::enter(Isolation::Node, || {
+        claim = Some(state.claim()?);
+        Ok(())
+    })? {
+        Entry::Finished(code) => return Ok(code),
+        Entry::Forbidden(why) => bail!("{why}"),
+        Entry::Inside => {}
+    }
+    let binaries = Binaries::locate(&Node::programs())?;
+    Runtime::new()?.block_on(async {
+        let node = Node::start(&binaries).await?;
+        state.tell_ready(&Ready { kubeconfig: node.control_plane().kubeconfig().to_owned() })?;
+        // The process outside ends this one.
+        std::future::pending::<Result<ExitCode>>().await
+    })
+}

@@ -1,0 +1,88 @@
+//! What service accounts asked of the API server, as its audit log has it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use mail_failover_operator::rbac::Rule;
+use serde_json::Value;
+
+/// Everything that service accounts ask for, without bodies; nothing else. An entry is written before the answer.
+pub(super) const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+"rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]}"#;
+
+/// A right that a call takes: what RBAC is asked about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Right {
+    /// The API group; empty for the core group.
+    pub api_group: String,
+    /// The resource, with its subresource: `mailroutes/status`.
+    pub resource: String,
+    /// The verb.
+    pub verb: String,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { api_group, resource, verb } = self;
+        let group = if api_group.is_empty() { "" } else { "." };
+        write!(f, "{verb} {resource}{group}{api_group}")
+    }
+}
+
+/// The rights that rules grant.
+pub fn granted<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> BTreeSet<Right> {
+    let of_rule = |rule: &'a Rule| {
+        rule.resources.iter().flat_map(move |resource| {
+            rule.verbs.iter().map(move |verb| Right {
+                api_group: rule.api_group.to_owned(),
+                resource: (*resource).to_owned(),
+                verb: (*verb).to_owned(),
+            })
+        })
+    };
+    rules.into_iter().flat_map(of_rule).collect()
+}
+
+/// A call to the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What it takes.
+    pub right: Right,
+    /// In which namespace; empty for the cluster.
+    pub namespace: String,
+    /// Of which object; empty for all.
+    pub name: String,
+    /// Whether the caller had the right.
+    pub is_allowed: bool,
+    /// Path and query.
+    pub uri: String,
+}
+
+/// The calls of a user, oldest first.
+pub(super) fn calls(log: &Path, user: &str) -> Result<Vec<Call>> {
+    let text = fs::read_to_string(log).with_context(|| log.display().to_string())?;
+    // The last line may be on its way.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let entries = whole.lines().map(|line| serde_json::from_str::<Value>(line).with_context(|| line.to_owned()));
+    let entries = entries.collect::<Result<Vec<_>>>()?;
+    Ok(entries.iter().filter(|entry| entry["user"]["username"] == user).map(call).collect())
+}
+
+fn call(entry: &Value) -> Call {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let object = &entry["objectRef"];
+    let resource = match object["subresource"].as_str() {
+        Some(subresource) => format!("{}/{subresource}", text(&object["resource"])),
+        None => text(&object["resource"]),
+    };
+    Call {
+        right: Right { api_group: text(&object["apiGroup"]), resource, verb: text(&entry["verb"]) },
+        namespace: text(&object["namespace"]),
+        name: text(&object["name"]),
+        is_allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
+        uri: text(&entry["requestURI"]),
+    }
+}

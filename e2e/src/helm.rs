@@ -1,0 +1,93 @@
+//! The real `helm`, with the chart of this repository.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::control_plane::{Binaries, Program};
+
+/// The chart of this repository.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/mail-failover-operator");
+
+/// Helm, with a home of its own: nothing of whoever runs the tests changes what it does.
+#[derive(Debug)]
+pub struct Helm {
+    program: PathBuf,
+    home: TempDir,
+}
+
+impl Helm {
+    /// Finds Helm, or builds it.
+    ///
+    /// # Errors
+    /// When it is nowhere to be found and cannot be built.
+    pub fn locate() -> Result<Self> {
+        let binaries = Binaries::locate(&[Program::Helm])?;
+        let home = tempfile::Builder::new().prefix("helm-").tempdir().context("no temporary folder")?;
+        Ok(Self { program: binaries.path(Program::Helm)?.to_owned(), home })
+    }
+
+    /// Runs it; without a cluster unless the arguments name a kubeconfig.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.program);
+        for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
+            command.env(folder, self.home.path());
+        }
+        command.env("KUBECONFIG", "/nonexistent").env_remove("HELM_NAMESPACE").args(arguments);
+        command.output().with_context(|| format!("cannot start {}", self.program.display()))
+    }
+
+    /// The objects of a release with these values, as YAML.
+    ///
+    /// # Errors
+    /// When Helm refuses them; the message is what the user reads.
+    pub fn template(&self, release: &str, namespace: &str, values: &Value) -> Result<String> {
+        let file = self.values(values)?;
+        let arguments = ["template", release, CHART, "--namespace", namespace, "--values", &file.display().to_string()];
+        succeeded("helm template", &self.run(&arguments)?)
+    }
+
+    /// What `helm lint --strict` says of the chart with these values.
+    ///
+    /// # Errors
+    /// When it finds anything; the message is what the user reads.
+    pub fn lint(&self, values: &Value) -> Result<String> {
+        let file = self.values(values)?;
+        succeeded("helm lint", &self.run(&["lint", "--strict", CHART, "--values", &file.display().to_string()])?)
+    }
+
+    /// Each call has a file of its own: tests run side by side.
+    fn values(&self, values: &Value) -> Result<PathBuf> {
+        let file = self.home.path().join(format!("values-{:x}.json", fastrand::u64(..)));
+        std::fs::write(&file, values.to_string()).with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+}
+
+/// The objects of a stream of YAML documents.
+///
+/// # Errors
+/// When it is none.
+pub fn objects(yaml: &str) -> Result<Vec<Value>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("no YAML")?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// The path of a file of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn succeeded(what: &str, output: &Output) -> Result<String> {
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        bail!("{what}: {}\n{}", said.trim(), out.trim());
+    }
+    Ok(out.into_owned())
+}

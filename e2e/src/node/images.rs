@@ -1,0 +1,331 @@
+//! Container images without a container engine: built by buildah from a Dockerfile, as root, kept as archives in the cache folder.
+//!
+//! Outside of the namespaces, because a Dockerfile may fetch packages.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use ring::digest::{Context as Digest, SHA256};
+
+use super::packages::BUSYBOX;
+use crate::control_plane::binaries::{cache_folder, lock};
+use crate::control_plane::{Binaries, Product, Program};
+use crate::process::tail;
+
+/// The name of the image with a shell and small tools, a client and a server for any port among them (`nc`, `wget`, `httpd`, `nslookup`). What
+/// holds a pod's network is of it, too.
+pub const TOOLBOX: &str = "localhost/toolbox:1";
+/// The name of the image of Debian with Postfix, without a configuration: [`postfix`].
+pub const POSTFIX: &str = "localhost/postfix:1";
+
+/// How an image is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// By what pods refer to it, with a tag: `localhost/toolbox:1`. They must not pull it: `imagePullPolicy: Never` or `IfNotPresent`.
+    pub name: &'static str,
+    /// Images that its Dockerfile refers to in `FROM`.
+    pub bases: &'static [fn() -> Recipe],
+    /// A text that is another when the image must be built anew. [`digest`] makes one of files.
+    pub key: fn() -> Result<String>,
+    /// Writes the Dockerfile and all that it copies into this folder, which is empty.
+    pub assemble: fn(&Path) -> Result<()>,
+    /// Values of `ARG`s in the Dockerfile.
+    pub arguments: &'static [(&'static str, &'static str)],
+}
+
+/// An image that is built.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// By what pods refer to it.
+    pub name: &'static str,
+    /// An archive as `docker save` writes it.
+    pub archive: PathBuf,
+}
+
+/// The toolbox.
+pub fn toolbox() -> Recipe {
+    Recipe {
+        name: TOOLBOX,
+        bases: &[],
+        key: || digest(&[Path::new(BUSYBOX)]),
+        assemble: toolbox_folder,
+        arguments: &[],
+    }
+}
+
+/// The cluster's name server.
+pub fn coredns() -> Recipe {
+    Recipe {
+        name: "localhost/coredns:1",
+        bases: &[],
+        key: || Ok(Product::CoreDns.version().to_owned()),
+        assemble: |folder| {
+            let binaries = Binaries::locate(&[Program::CoreDns])?;
+            fs::copy(binaries.path(Program::CoreDns)?, folder.join("coredns"))?;
+            write(folder, "FROM scratch\nCOPY coredns /coredns\nUSER 65532:65532\nENTRYPOINT [\"/coredns\"]\n")
+        },
+        arguments: &[],
+    }
+}
+
+/// Debian with Postfix, for a Dockerfile to build on. Postfix has no configuration and nothing starts it.
+pub fn postfix() -> Recipe {
+    Recipe {
+        name: POSTFIX,
+        bases: &[],
+        key: || Ok(POSTFIX_PACKAGES.to_owned() + DEBIAN),
+        assemble: |folder| {
+            let mut command = Command::new("mmdebstrap");
+            command.args(["--quiet", "--variant=minbase", &format!("--include={POSTFIX_PACKAGES}"), DEBIAN]);
+            command.arg(folder.join("root.tar"));
+            run(&mut command, &folder.join("mmdebstrap.log"))?;
+            write(folder, "FROM scratch\nADD root.tar /\n")
+        },
+        arguments: &[],
+    }
+}
+
+const DEBIAN: &str = "bookworm";
+const POSTFIX_PACKAGES: &str = "postfix,postfix-pcre,postfix-lmdb,libsasl2-modules,ca-certificates";
+
+/// Builds an image and its bases, unless the cache holds it.
+///
+/// # Errors
+/// When it cannot be assembled or built; the end of what buildah said is in the message.
+pub fn build(recipe: &Recipe) -> Result<Image> {
+    let folder = cache_folder()?.join("images");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let image = Image { name: recipe.name, archive: folder.join(archive_name(recipe.name, &whole_key(recipe)?)) };
+    if !image.archive.is_file() {
+        let _lock = lock(&folder.join("build.lock"))?;
+        // Somebody else may have built it while this one waited.
+        if !image.archive.is_file() {
+            build_with_bases(recipe, &folder, &image.archive).with_context(|| format!("the image {}", recipe.name))?;
+        }
+    }
+    Ok(image)
+}
+
+/// Names the command that brings images to a cluster of somebody else. The path of an archive is appended.
+pub const LOADER: &str = "E2E_LOAD_IMAGE";
+
+/// The command in `E2E_LOAD_IMAGE`, if there is one.
+pub fn loader() -> Option<String> {
+    std::env::var(LOADER).ok().filter(|command| !command.trim().is_empty())
+}
+
+/// Brings an image to a cluster of somebody else.
+///
+/// # Errors
+/// When the command fails.
+pub fn load_with(loader: &str, image: &Image) -> Result<()> {
+    let mut words = loader.split_whitespace();
+    let program = words.next().with_context(|| format!("{LOADER} is empty"))?;
+    eprintln!("{loader} {}", image.archive.display());
+    let status = Command::new(program)
+        .args(words)
+        .arg(&image.archive)
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("{LOADER}={loader}: cannot start {program}"))?;
+    if !status.success() {
+        bail!("{LOADER}={loader}: {status} for {}", image.archive.display());
+    }
+    Ok(())
+}
+
+/// The SHA-256 of files, each with its path; of those in a folder, all.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn digest(paths: &[&Path]) -> Result<String> {
+    let mut digest = Digest::new(&SHA256);
+    let mut waiting: Vec<PathBuf> = paths.iter().rev().map(|path| path.to_path_buf()).collect();
+    while let Some(path) = waiting.pop() {
+        digest.update(path.as_os_str().as_encoded_bytes());
+        digest.update(&[0]);
+        if path.is_dir() {
+            let mut inside = fs::read_dir(&path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+            inside.sort_unstable_by(|one, other| other.cmp(one));
+            waiting.extend(inside);
+        } else {
+            digest.update(&fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+        }
+    }
+    Ok(hexadecimal(digest))
+}
+
+fn hexadecimal(digest: Digest) -> String {
+    digest.finish().as_ref().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Of the recipe and of all that it builds on.
+fn whole_key(recipe: &Recipe) -> Result<String> {
+    let mut digest = Digest::new(&SHA256);
+    digest.update((recipe.key)().with_context(|| format!("the image {}", recipe.name))?.as_bytes());
+    for (name, value) in recipe.arguments {
+        digest.update(format!("\0{name}={value}").as_bytes());
+    }
+    for base in recipe.bases {
+        digest.update(whole_key(&base())?.as_bytes());
+    }
+    Ok(hexadecimal(digest))
+}
+
+/// `localhost-toolbox-1` and the beginning of the key.
+fn archive_name(name: &str, key: &str) -> String {
+    format!("{}-{}.tar", file_name(name), &key[..key.len().min(16)])
+}
+
+fn file_name(name: &str) -> String {
+    name.replace(['/', ':'], "-")
+}
+
+fn build_with_bases(recipe: &Recipe, folder: &Path, archive: &Path) -> Result<()> {
+    let store = Store { folder: folder.join("buildah") };
+    for base in recipe.bases {
+        let base = base();
+        let key = whole_key(&base)?;
+        if store.label(base.name, KEY).as_deref() != Some(&key) {
+            let archive = folder.join(archive_name(base.name, &key));
+            build_with_bases(&base, folder, &archive)?;
+        }
+    }
+    let begun = Instant::now();
+    eprintln!("image {}: building", recipe.name);
+    let context = tempfile::Builder::new().prefix("mail-failover-image-").tempdir().context("no temporary folder")?;
+    (recipe.assemble)(context.path())?;
+    store.build(recipe, &whole_key(recipe)?, context.path(), &folder.join("build.log"))?;
+    // Yesterday's is of no use any more.
+    for entry in fs::read_dir(folder)?.flatten() {
+        let name = entry.file_name();
+        let is_earlier = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&file_name(recipe.name))?.strip_prefix('-')?.strip_suffix(".tar"))
+            .is_some_and(|key| !key.contains('-'));
+        if is_earlier {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let unfinished = archive.with_extension("unfinished");
+    let _ = fs::remove_file(&unfinished);
+    store.save(recipe.name, &unfinished, &folder.join("build.log"))?;
+    fs::rename(&unfinished, archive).with_context(|| format!("cannot move to {}", archive.display()))?;
+    eprintln!("image {}: ready after {:.1} s", recipe.name, begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The label in which an image carries the key that it was built with.
+const KEY: &str = "io.mailfailover.key";
+
+/// buildah's images, kept apart from those of the machine.
+struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    fn command(&self) -> Command {
+        let mut command = Command::new("buildah");
+        command.args(["--storage-driver", "vfs"]);
+        command.arg("--root").arg(self.folder.join("root")).arg("--runroot").arg(self.folder.join("run"));
+        command
+    }
+
+    fn build(&self, recipe: &Recipe, key: &str, context: &Path, log: &Path) -> Result<()> {
+        let mut command = self.command();
+        command.args(["bud", "--isolation", "chroot", "--tag", recipe.name, "--label", &format!("{KEY}={key}")]);
+        for (name, value) in recipe.arguments {
+            command.args(["--build-arg", &format!("{name}={value}")]);
+        }
+        run(command.arg(context), log)?;
+        // What had the name before, and what a build that was interrupted left.
+        let _ = run(self.command().args(["rmi", "--prune"]), log);
+        Ok(())
+    }
+
+    fn save(&self, name: &str, file: &Path, log: &Path) -> Result<()> {
+        run(self.command().args(["push", name, &format!("docker-archive:{}:{name}", file.display())]), log)
+    }
+
+    fn label(&self, name: &str, label: &str) -> Option<String> {
+        let format = format!("{{{{index .OCIv1.Config.Labels {label:?}}}}}");
+        let output = self.command().args(["inspect", "--type", "image", "--format", &format, name]).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+fn run(command: &mut Command, log: &Path) -> Result<()> {
+    let program = command.get_program().display().to_string();
+    let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .status()
+        .with_context(|| format!("cannot start {program}"))?;
+    if !status.success() {
+        bail!("{program} failed ({status}):\n{}", tail(log, 20));
+    }
+    Ok(())
+}
+
+fn toolbox_folder(folder: &Path) -> Result<()> {
+    let tools = folder.join("bin");
+    fs::create_dir_all(&tools)?;
+    fs::copy(BUSYBOX, tools.join("busybox")).with_context(|| format!("cannot copy {BUSYBOX}"))?;
+    let output = Command::new(BUSYBOX).arg("--list").output()?;
+    for tool in String::from_utf8(output.stdout)?.lines().filter(|tool| *tool != "busybox") {
+        symlink("busybox", tools.join(tool))?;
+    }
+    write(
+        folder,
+        "FROM scratch\nCOPY bin /bin\nENV PATH=/bin\nUSER 65532:65532\nENTRYPOINT [\"/bin/sleep\", \"2147483647\"]\n",
+    )
+}
+
+fn write(folder: &Path, dockerfile: &str) -> Result<()> {
+    fs::write(folder.join("Dockerfile"), dockerfile).context("cannot write a Dockerfile")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_follows_what_the_image_is_made_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("bin")).expect("made");
+        fs::write(folder.path().join("bin/a"), "one").expect("written");
+        let before = digest(&[folder.path()]).expect("read");
+        assert_eq!(digest(&[folder.path()]).expect("read"), before);
+        fs::write(folder.path().join("bin/a"), "two").expect("written");
+        assert_ne!(digest(&[folder.path()]).expect("read"), before);
+    }
+
+    #[test]
+    fn a_change_of_the_base_is_a_change_of_the_image() {
+        fn recipe(bases: &'static [fn() -> Recipe]) -> Recipe {
+            Recipe { name: "localhost/a:1", bases, key: || Ok("a".into()), assemble: |_| Ok(()), arguments: &[] }
+        }
+        fn base() -> Recipe {
+            Recipe { name: "localhost/b:1", ..recipe(&[]) }
+        }
+        fn other() -> Recipe {
+            Recipe { key: || Ok("b".into()), ..base() }
+        }
+        let keys = [recipe(&[]), recipe(&[base]), recipe(&[other]), Recipe { arguments: &[("A", "1")], ..recipe(&[]) }]
+            .map(|recipe| whole_key(&recipe).expect("a key"));
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len(), "{keys:?}");
+        assert_eq!(archive_name("localhost/a:1", "0123456789abcdef0"), "localhost-a-1-0123456789abcdef.tar");
+    }
+}

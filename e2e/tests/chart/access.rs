@@ -1,0 +1,96 @@
+//! What the chart grants.
+
+use mail_failover_operator::rbac::{OWN_NAMESPACE, REPORTS, Rule, SECRETS_BY_NAME, WATCHED};
+
+use super::*;
+
+fn as_rbac(rules: &[Rule]) -> Vec<Value> {
+    let rule = |rule: &Rule| json!({ "apiGroups": [rule.api_group], "resources": rule.resources, "verbs": rule.verbs });
+    rules.iter().map(rule).collect()
+}
+
+/// The roles bound to the operator: kind, namespace and rules.
+fn bound(rendered: &[Value]) -> Result<Vec<(String, Option<String>, Value)>> {
+    let account = &only(rendered, "ServiceAccount")?["metadata"];
+    let bindings =
+        rendered.iter().filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("RoleBinding")));
+    let mut bound = vec![];
+    for binding in bindings {
+        let subject = json!([{ "kind": "ServiceAccount", "name": account["name"], "namespace": "ops" }]);
+        ensure!(binding["subjects"] == subject, "{binding}");
+        let (kind, namespace) = (&binding["roleRef"]["kind"], &binding["metadata"]["namespace"]);
+        let is_meant = |role: &&Value| {
+            role["kind"] == *kind
+                && role["metadata"]["name"] == binding["roleRef"]["name"]
+                && role["metadata"]["namespace"] == *namespace
+        };
+        let role = rendered.iter().find(is_meant).with_context(|| format!("{binding} binds nothing"))?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        bound.push((text(kind).context("a kind")?, text(namespace), role["rules"].clone()));
+    }
+    bound.sort_by_key(|(kind, namespace, rules)| (kind.clone(), namespace.clone(), rules.to_string()));
+    Ok(bound)
+}
+
+fn role(kind: &str, namespace: Option<&str>, rules: Vec<Value>) -> (String, Option<String>, Value) {
+    (kind.to_owned(), namespace.map(str::to_owned), rules.into())
+}
+
+#[test]
+fn in_the_whole_cluster_a_cluster_role_is_needed_and_no_secret() -> Result<()> {
+    let reports = role("ClusterRole", None, as_rbac(REPORTS));
+    let watched = role("ClusterRole", None, as_rbac(WATCHED));
+    let own = role("Role", Some("ops"), as_rbac(OWN_NAMESPACE));
+    assert_eq!(bound(&render(&json!({}))?)?, [reports, watched.clone(), own.clone()]);
+    assert_eq!(bound(&render(&json!({ "reports": { "enabled": false } }))?)?, [watched, own]);
+    Ok(())
+}
+
+#[test]
+fn with_named_namespaces_and_no_reports_nothing_is_granted_in_the_cluster() -> Result<()> {
+    let values = json!({ "namespaces": ["shop", "billing"], "reports": { "enabled": false },
+        "rbac": { "secretNames": ["ca-a", "ca-b"], "aggregateClusterRoles": false } });
+    let rendered = render(&values)?;
+    ensure!(of_kind(&rendered, "ClusterRole").is_empty() && of_kind(&rendered, "ClusterRoleBinding").is_empty());
+    let mut rules = as_rbac(WATCHED);
+    let mut secrets = as_rbac(&[SECRETS_BY_NAME]).remove(0);
+    secrets["resourceNames"] = json!(["ca-a", "ca-b"]);
+    rules.push(secrets);
+    let expected = [
+        role("Role", Some("billing"), rules.clone()),
+        role("Role", Some("ops"), as_rbac(OWN_NAMESPACE)),
+        role("Role", Some("shop"), rules),
+    ];
+    assert_eq!(bound(&rendered)?, expected);
+    Ok(())
+}
+
+#[test]
+fn people_with_the_usual_roles_may_see_and_change_our_resources() -> Result<()> {
+    let rendered = render(&json!({}))?;
+    let aggregated = |to: &str| {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+        let roles = of_kind(&rendered, "ClusterRole")
+            .into_iter()
+            .filter(move |role| role["metadata"]["labels"][&label] == "true");
+        let verbs = roles.flat_map(|role| role["rules"][0]["verbs"].as_array().cloned().unwrap_or_default());
+        verbs.filter_map(|verb| verb.as_str().map(str::to_owned)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(aggregated("view"), "get list watch");
+    let all = "get list watch create delete deletecollection patch update";
+    assert_eq!([aggregated("edit"), aggregated("admin")], [all, all]);
+    Ok(())
+}
+
+#[test]
+fn rights_and_service_account_can_be_somebody_elses_matter() -> Result<()> {
+    let rendered =
+        render(&json!({ "rbac": { "create": false }, "serviceAccount": { "create": false, "name": "theirs" } }))?;
+    for kind in ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"] {
+        ensure!(of_kind(&rendered, kind).is_empty(), "{kind}");
+    }
+    ensure!(only(&rendered, "Deployment")?["spec"]["template"]["spec"]["serviceAccountName"] == "theirs");
+    let rendered = render(&json!({ "serviceAccount": { "create": false } }))?;
+    ensure!(only(&rendered, "Deployment")?["spec"]["template"]["spec"]["serviceAccountName"] == "default");
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! The Helm chart, as the real `helm` renders it. What the API server thinks of it is in `tests/install/`.
+
+mod access;
+mod deployment;
+mod manifests;
+mod monitoring;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, bail, ensure};
+use mail_failover_e2e::helm::{CHART, Helm, objects, repository};
+use serde_json::{Value, json};
+
+static HELM: LazyLock<Helm> = LazyLock::new(|| Helm::locate().unwrap_or_else(|error| panic!("{error:#}")));
+
+/// The objects of the release `mail` in the namespace `ops`.
+fn render(values: &Value) -> Result<Vec<Value>> {
+    objects(&HELM.template("mail", "ops", values)?)
+}
+
+/// What is refused, in the words that the user reads.
+fn refusal(values: &Value) -> Result<String> {
+    match HELM.template("mail", "ops", values) {
+        Ok(_) => bail!("{values} is accepted"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+fn only<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
+    match of_kind(objects, kind)[..] {
+        [object] => Ok(object),
+        ref others => bail!("{} objects of kind {kind}", others.len()),
+    }
+}
+
+/// Values that turn on whatever there is.
+fn everything() -> Value {
+    json!({
+        "namespaces": ["shop", "billing"], "commonLabels": { "team": "mail" }, "imagePullSecrets": [{ "name": "registry" }],
+        "rbac": { "secretNames": ["relay-ca"] }, "networkPolicy": { "enabled": true, "egress": [{ "ports": [{ "port": 25 }] }] },
+        "metrics": { "serviceMonitor": { "enabled": true, "labels": { "release": "prometheus" } }, "prometheusRule": { "enabled": true } },
+        "extraArgs": ["--identity=a"], "extraEnv": [{ "name": "A", "value": "b" }], "priorityClassName": "high",
+        "smtpProbes": { "ehloName": "mx.example", "dnsServers": ["10.0.0.1:53", "10.0.0.2:53"] },
+        "nodeSelector": { "kubernetes.io/os": "linux" }, "tolerations": [{ "operator": "Exists" }], "podLabels": { "a": "b" },
+        "podAnnotations": { "c": "d" }, "deploymentAnnotations": { "e": "f" }, "serviceAccount": { "annotations": { "g": "h" } },
+    })
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_about() -> Result<()> {
+    for values in [json!({}), everything()] {
+        HELM.lint(&values)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_object_is_named_once_labelled_and_where_it_belongs() -> Result<()> {
+    for values in
+        [json!({}), everything(), json!({ "fullnameOverride": "x", "metrics": { "podMonitor": { "enabled": true } } })]
+    {
+        let rendered = render(&values)?;
+        let mut names = BTreeSet::new();
+        for object in &rendered {
+            let (kind, metadata) = (object["kind"].as_str().context("a kind")?, &object["metadata"]);
+            let (namespace, name) = (metadata["namespace"].as_str(), metadata["name"].as_str().context("a name")?);
+            let is_global = ["CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"].contains(&kind);
+            ensure!(namespace.is_none() == is_global, "{kind} {name}: {namespace:?}");
+            ensure!(
+                namespace.is_none_or(|there| ["ops", "shop", "billing"].contains(&there)),
+                "{kind} {name}: {namespace:?}"
+            );
+            ensure!(names.insert((kind, namespace, name)), "{kind} {name} is there twice");
+            ensure!(metadata["labels"]["app.kubernetes.io/instance"] == "mail", "{kind} {name}: {metadata}");
+            ensure!(metadata["labels"]["team"] == values["commonLabels"]["team"], "{kind} {name}: {metadata}");
+            // The operator takes what bears its own name there for an output of a route.
+            ensure!(metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm", "{kind} {name}: {metadata}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn two_releases_have_no_object_in_common() -> Result<()> {
+    let values = json!({ "crds": { "enabled": false }, "namespaces": ["shop"] });
+    let names = |release: &str, namespace: &str| -> Result<BTreeSet<String>> {
+        let rendered = objects(&HELM.template(release, namespace, &values)?)?;
+        let name = |object: &Value| {
+            format!("{} {} {}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"])
+        };
+        Ok(rendered.iter().map(name).collect())
+    };
+    let first = names("a", "ops")?;
+    for (release, namespace) in [
+        ("b", "ops"),
+        ("a", "dev"),
+        ("mail-failover-operator", "ops"),
+        ("mail-failover-operator", "mail-failover-operator"),
+    ] {
+        let common: Vec<_> = names(release, namespace)?.intersection(&first).cloned().collect();
+        ensure!(common.is_empty(), "{release} in {namespace}: {common:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_typo_is_refused_by_its_name_and_place() -> Result<()> {
+    for (values, words) in [
+        (json!({ "replicas": 3 }), ["at ''", "'replicas'"]),
+        (json!({ "image": { "tga": "1" } }), ["at '/image'", "'tga'"]),
+        (json!({ "crds": { "keep": "yes" } }), ["at '/crds/keep'", "want boolean"]),
+        (json!({ "namespaces": "shop" }), ["at '/namespaces'", "want array"]),
+        (json!({ "namespaces": ["Shop"] }), ["at '/namespaces/0'", "'Shop'"]),
+        (json!({ "namespaces": ["shop", "shop"] }), ["at '/namespaces'", "equal"]),
+        (json!({ "rbac": { "secretName": ["ca"] } }), ["at '/rbac'", "'secretName'"]),
+        (json!({ "metrics": { "serviceMonitor": { "enable": true } } }), ["at '/metrics/serviceMonitor'", "'enable'"]),
+        (
+            json!({ "metrics": { "prometheusRule": { "disabled": ["NoLeader"] } } }),
+            ["/disabled/0'", "MailFailoverNoLeader"],
+        ),
+        (json!({ "leaderElection": { "leaseDuration": 15 } }), ["at '/leaderElection/leaseDuration'", "want string"]),
+        (json!({ "leaderElection": { "leaseDuration": "15" } }), ["at '/leaderElection/leaseDuration'", "'15'"]),
+        (json!({ "reports": { "port": 443 } }), ["at '/reports/port'", "1,024"]),
+        (json!({ "image": { "digest": "sha256:1" } }), ["at '/image/digest'", "sha256:1"]),
+        (json!({ "resources": { "limit": {} } }), ["at '/resources'", "'limit'"]),
+        (json!({ "podSecurityContext": { "runAsNonroot": true } }), ["at '/podSecurityContext'", "'runAsNonroot'"]),
+        (json!({ "affinity": { "podAntiaffinity": {} } }), ["at '/affinity'", "'podAntiaffinity'"]),
+        (json!({ "extraEnv": [{ "nam": "A" }] }), ["at '/extraEnv/0'", "'nam'"]),
+        (json!({ "log": { "format": "xml" } }), ["at '/log/format'", "'json'"]),
+    ] {
+        let said = refusal(&values)?;
+        ensure!(words.iter().all(|word| said.contains(word)), "{values}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_resource_definitions_come_with_the_chart_and_stay_when_it_goes() -> Result<()> {
+    let committed = |name: &str| -> Result<Value> {
+        Ok(serde_saphyr::from_str(&std::fs::read_to_string(repository(&format!("crds/{name}")))?)?)
+    };
+    for (values, policy) in [(json!({}), json!("keep")), (json!({ "crds": { "keep": false } }), Value::Null)] {
+        let rendered = render(&values)?;
+        let crds = of_kind(&rendered, "CustomResourceDefinition");
+        ensure!(crds.len() == 3);
+        for crd in crds {
+            ensure!(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == policy, "{}", crd["metadata"]);
+            let name = crd["metadata"]["name"].as_str().context("a name")?;
+            let (plural, group) = name.split_once('.').context("a group")?;
+            let committed = committed(&format!("{group}_{plural}.yaml"))?;
+            ensure!(as_floats(&crd["spec"]) == as_floats(&committed["spec"]), "{name} is not as in crds/");
+        }
+    }
+    ensure!(of_kind(&render(&json!({ "crds": { "enabled": false } }))?, "CustomResourceDefinition").is_empty());
+    Ok(())
+}
+
+/// To YAML 1 and 1.0 are the same number, to `Value` they are not.
+fn as_floats(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(values) => values.iter().map(as_floats).collect(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), as_floats(value))).collect(),
+        other @ (Value::Null | Value::Bool(_) | Value::String(_)) => other.clone(),
+    }
+}
+
+#[test]
+fn the_notes_say_the_next_step() -> Result<()> {
+    let notes = |values: &str| -> Result<String> {
+        let output =
+            HELM.run(&["install", "mail", CHART, "--namespace", "ops", "--dry-run=client", "--set", values])?;
+        let said = String::from_utf8(output.stdout)?;
+        Ok(said.split_once("NOTES:").context("notes")?.1.to_owned())
+    };
+    let usual = notes("crds.enabled=true")?;
+    for words in [
+        "watches every namespace",
+        "rollout status deployment/mail-mail-failover-operator",
+        "kind: MailRoute",
+        "get mailroutes",
+    ] {
+        ensure!(usual.contains(words), "{words}: {usual}");
+    }
+    ensure!(!usual.contains("replicaCount") && !usual.contains("crds.enabled"), "{usual}");
+    let manifest = usual.split_once("<<YAML").and_then(|(_, rest)| rest.split_once("YAML")).context("a manifest")?.0;
+    let examples = objects(
+        &manifest.lines().map(|line| line.strip_prefix("     ").unwrap_or(line)).collect::<Vec<_>>().join("\n"),
+    )?;
+    ensure!(examples.len() == 3, "{examples:?}");
+    for (values, words) in [
+        ("namespaces={shop}", "apply --namespace shop"),
+        ("replicaCount=1", "nobody to take over"),
+        ("crds.enabled=false", "crds.enabled=false"),
+        ("rbac.create=false", "templates/rbac.yaml"),
+    ] {
+        ensure!(notes(values)?.contains(words), "{values}: {words}");
+    }
+    Ok(())
+}

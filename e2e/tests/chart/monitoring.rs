@@ -1,0 +1,90 @@
+//! What the chart makes for Prometheus and for the network.
+
+use anyhow::anyhow;
+
+use super::*;
+
+#[test]
+fn monitors_select_what_tells_metrics_and_keep_the_labels_of_routes() -> Result<()> {
+    let usual = render(&json!({}))?;
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy"] {
+        ensure!(of_kind(&usual, kind).is_empty(), "{kind} must be asked for");
+    }
+    let rendered = render(
+        &json!({ "metrics": { "serviceMonitor": { "enabled": true, "interval": "15s", "labels": { "release": "prometheus" } } } }),
+    )?;
+    let (monitor, service) = (only(&rendered, "ServiceMonitor")?, only(&rendered, "Service")?);
+    let selector = monitor["spec"]["selector"]["matchLabels"].as_object().context("labels")?;
+    ensure!(selector.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value), "{selector:?}");
+    let endpoint = &monitor["spec"]["endpoints"][0];
+    assert_eq!(endpoint["port"], service["spec"]["ports"][0]["name"]);
+    assert_eq!((&endpoint["interval"], &endpoint["honorLabels"]), (&json!("15s"), &json!(true)));
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+
+    let rendered =
+        render(&json!({ "metrics": { "service": { "enabled": false }, "podMonitor": { "enabled": true } } }))?;
+    ensure!(of_kind(&rendered, "Service").is_empty());
+    let endpoint = &only(&rendered, "PodMonitor")?["spec"]["podMetricsEndpoints"][0];
+    let ports = &only(&rendered, "Deployment")?["spec"]["template"]["spec"]["containers"][0]["ports"];
+    assert_eq!((&endpoint["port"], &endpoint["honorLabels"]), (&ports[0]["name"], &json!(true)));
+    Ok(())
+}
+
+#[test]
+fn a_monitor_that_would_see_nothing_or_everything_twice_is_refused() -> Result<()> {
+    let values = json!({ "metrics": { "service": { "enabled": false }, "serviceMonitor": { "enabled": true } } });
+    ensure!(refusal(&values)?.contains("metrics.serviceMonitor.enabled needs metrics.service.enabled"));
+    let values = json!({ "metrics": { "serviceMonitor": { "enabled": true }, "podMonitor": { "enabled": true } } });
+    ensure!(refusal(&values)?.contains("Enable one of them"));
+    Ok(())
+}
+
+#[test]
+fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
+    let alerts = |values: Value| -> Result<Vec<Value>> {
+        let rendered = render(&json!({ "metrics": { "prometheusRule": values } }))?;
+        Ok(only(&rendered, "PrometheusRule")?["spec"]["groups"][0]["rules"].as_array().context("rules")?.clone())
+    };
+    let all = alerts(json!({ "enabled": true }))?;
+    for alert in &all {
+        let expression = alert["expr"].as_str().context("an expression")?;
+        ensure!(!expression.contains("SERIES"), "{expression}");
+        promql_parser::parser::parse(expression).map_err(|error| anyhow!("{expression}: {error}"))?;
+        let is_of_pods =
+            expression.contains(r#"namespace="ops",pod=~"mail-mail-failover-operator-[a-z0-9]+-[a-z0-9]+""#);
+        ensure!(is_of_pods != expression.contains("by (namespace, route)"), "{expression}");
+        ensure!(["critical", "warning"].contains(&alert["labels"]["severity"].as_str().unwrap_or_default()), "{alert}");
+        ensure!(
+            alert["annotations"]["summary"].is_string() && alert["annotations"]["description"].is_string(),
+            "{alert}"
+        );
+        ensure!(alert["annotations"]["runbook_url"].is_null(), "{alert}");
+    }
+    let fewer = alerts(
+        json!({ "enabled": true, "disabled": ["MailFailoverNoLeader", "MailFailoverStorm"], "runbookUrl": "https://wiki.example/alerts" }),
+    )?;
+    assert_eq!(fewer.len(), all.len() - 2);
+    ensure!(fewer.iter().all(|alert| alert["alert"] != "MailFailoverNoLeader"));
+    assert_eq!(fewer[0]["annotations"]["runbook_url"], "https://wiki.example/alerts#mailfailovernonehealthy");
+    Ok(())
+}
+
+#[test]
+fn the_network_policy_lets_in_what_asks_and_holds_nothing_back_unless_told() -> Result<()> {
+    let policy = |values: Value| -> Result<Value> { Ok(only(&render(&values)?, "NetworkPolicy")?["spec"].clone()) };
+    let usual = policy(json!({ "networkPolicy": { "enabled": true } }))?;
+    assert_eq!(usual["policyTypes"], json!(["Ingress"]));
+    let ports = |policy: &Value| {
+        let rules = policy["ingress"].as_array().cloned().unwrap_or_default();
+        rules.iter().map(|rule| rule["ports"][0]["port"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&usual), ["http", "reports"]);
+    let from = json!([{ "podSelector": { "matchLabels": { "app": "postfix" } } }]);
+    let egress = json!([{ "ports": [{ "port": 25 }] }]);
+    let narrow = policy(json!({ "networkPolicy": { "enabled": true, "reportsFrom": from, "egress": egress } }))?;
+    assert_eq!((&narrow["ingress"][1]["from"], &narrow["egress"]), (&from, &egress));
+    assert_eq!(narrow["policyTypes"], json!(["Ingress", "Egress"]));
+    let quiet = policy(json!({ "networkPolicy": { "enabled": true }, "reports": { "enabled": false } }))?;
+    assert_eq!(ports(&quiet), ["http"]);
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! The operator as it is installed: with the rights that its manifests grant and no others, where it is told to look.
+
+mod accepted;
+mod life;
+mod scoped;
+mod shop;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mail_failover_e2e::suite::{self, Options};
+
+fn main() -> ExitCode {
+    // One at a time: an operator of the whole cluster would look after the routes of every trial.
+    let options =
+        Options { operator: true, audit: true, parallel: 1, deadline: Duration::from_mins(6), ..Options::default() };
+    suite::run(
+        "install",
+        options,
+        [accepted::trials(), life::trials(), scoped::trials()].into_iter().flatten().collect(),
+    )
+}

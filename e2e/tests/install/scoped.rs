@@ -1,0 +1,230 @@
+//! Operators that are limited to namespaces.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use kube::Client;
+use mail_failover_e2e::apply::{Mode, apply};
+use mail_failover_e2e::control_plane::Call;
+use mail_failover_e2e::helm::{Helm, objects};
+use mail_failover_e2e::operator::Operator;
+use mail_failover_e2e::scene::PATIENCE;
+use mail_failover_e2e::service_account;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::metric_sum;
+use serde_json::{Value, json};
+
+use super::shop::{Shop, make_namespace, start_as};
+
+const ACCOUNT: &str = "mail-failover-operator";
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("two installations with a namespace each, and rights there only, look after their own mail", two)
+            .needs_control()
+            .listens()
+            .alone(),
+        trial("an operator waits for the one namespace of two in which it has no rights, and says which", waits)
+            .needs_control()
+            .listens()
+            .alone(),
+    ]
+}
+
+/// An installation by the chart: its own namespace, and the one that it watches.
+struct Installation {
+    own: String,
+    operator: Operator,
+}
+
+impl Installation {
+    async fn start(stage: &Stage, own: &str, watched: &[&str], mut values: Value) -> Result<Self> {
+        values["namespaces"] = json!(watched);
+        values["crds"] = json!({ "enabled": false });
+        values["fullnameOverride"] = ACCOUNT.into();
+        let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
+        // Nobody runs it here but we.
+        rendered.retain(|object| object["kind"] != "Deployment");
+        apply(&stage.client(), &rendered, Mode::Keep).await?;
+        let namespaces = watched.join(",");
+        let operator = start_as(stage, (own, ACCOUNT), own, &["--namespaces", &namespaces]).await?;
+        Ok(Self { own: own.to_owned(), operator })
+    }
+
+    /// What an upgrade of the release with these namespaces would grant.
+    async fn grant(stage: &Stage, own: &str, watched: &[&str]) -> Result<()> {
+        let values = json!({ "namespaces": watched, "crds": { "enabled": false }, "fullnameOverride": ACCOUNT });
+        let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
+        rendered.retain(|object| object["kind"].as_str().is_some_and(|kind| kind.starts_with("Role")));
+        apply(&stage.client(), &rendered, Mode::Keep).await
+    }
+
+    fn calls(&self, stage: &Stage) -> Result<Vec<Call>> {
+        stage.control()?.calls_of(&service_account::user(&self.own, ACCOUNT))
+    }
+
+    async fn routes(&self) -> Result<f64> {
+        let metrics = self.operator.metrics().await?;
+        Ok(metric_sum(&metrics, "mail_failover_watch_objects", |labels| labels.contains("MailRoute")))
+    }
+}
+
+async fn two(stage: Arc<Stage>) -> Result<()> {
+    let [ops_a, ops_b, shop_a, shop_b, nobodys] =
+        ["o", "p", "a", "b", "n"].map(|end| format!("{}-{end}", stage.namespace()));
+    for namespace in [&ops_a, &ops_b, &shop_a, &shop_b, &nobodys] {
+        make_namespace(&stage, namespace, &[]).await?;
+    }
+    let (a, b) = (Shop::open(&stage, &shop_a).await?, Shop::open(&stage, &shop_b).await?);
+    let unattended = Shop::open(&stage, &nobodys).await?;
+    let secret =
+        |name: &str| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": shop_a } });
+    let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend",
+        "metadata": { "name": "relay", "namespace": shop_a },
+        "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": { "mode": "StartTLS", "caRef": { "secret": "relay-ca" } } } } });
+    apply(&stage.client(), &[secret("relay-ca"), secret("login"), relay], Mode::Keep).await?;
+    let mut route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute",
+        "metadata": { "name": "orders", "namespace": shop_a } });
+    route["spec"] = json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }],
+        "outputs": [{ "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } }] });
+    apply(&stage.client(), &[route], Mode::Keep).await?;
+
+    let first =
+        Installation::start(&stage, &ops_a, &[&shop_a], json!({ "rbac": { "secretNames": ["relay-ca"] } })).await?;
+    let second = Installation::start(&stage, &ops_b, &[&shop_b], json!({ "reports": { "enabled": false } })).await?;
+    for (installation, shop) in [(&first, &a), (&second, &b)] {
+        installation.operator.wait_ready(PATIENCE).await?;
+        shop.wait_active(&stage, "primary").await?;
+    }
+    a.primary.crash().await?;
+    a.wait_active(&stage, "standby").await?;
+    b.primary.crash().await?;
+    b.wait_active(&stage, "standby").await?;
+    ensure!(
+        unattended.status(&stage).await?.is_none_or(|status| status.active.is_empty()),
+        "nobody was to look after it"
+    );
+    ensure!((first.routes().await?, second.routes().await?) == (1.0, 1.0), "each sees its own route only");
+
+    for (installation, shop) in [(&first, &shop_a), (&second, &shop_b)] {
+        let calls = installation.calls(&stage)?;
+        let (refused, elsewhere): (Vec<_>, Vec<_>) = (
+            calls.iter().filter(|call| !call.is_allowed).collect(),
+            calls.iter().filter(|call| ![&installation.own, shop].contains(&&call.namespace)).collect(),
+        );
+        ensure!(refused.is_empty() && elsewhere.is_empty(), "{refused:?} {elsewhere:?}");
+        let leases_elsewhere =
+            calls.iter().any(|call| (call.right.resource == "leases") != (call.namespace == installation.own));
+        ensure!(!leases_elsewhere, "Leases and nothing else belong into {}", installation.own);
+    }
+    let secrets: BTreeSet<_> = first
+        .calls(&stage)?
+        .into_iter()
+        .filter(|call| call.right.resource == "secrets")
+        .map(|call| call.name)
+        .collect();
+    ensure!(secrets == BTreeSet::from(["relay-ca".to_owned()]), "{secrets:?}");
+    for installation in [&first, &second] {
+        installation.operator.terminate(Duration::from_secs(10)).await?;
+    }
+    may_nothing_else(&stage, &ops_a, &shop_a, &shop_b).await
+}
+
+/// What the operator of `own`, which watches `shop`, must not be able to do, tried with its token.
+async fn may_nothing_else(stage: &Stage, own: &str, shop: &str, other: &str) -> Result<()> {
+    let path = stage.folder().join("forbidden.kubeconfig");
+    service_account::write_kubeconfig(stage, own, ACCOUNT, &path).await?;
+    let client = service_account::client(&path).await?;
+    let mail = "apis/mailfailover.io/v1alpha1";
+    let rbac = "apis/rbac.authorization.k8s.io/v1";
+    let forbidden = [
+        ("GET", format!("api/v1/namespaces/{shop}/secrets/login")),
+        ("GET", format!("api/v1/namespaces/{shop}/secrets")),
+        ("PATCH", format!("api/v1/namespaces/{shop}/secrets/relay-ca")),
+        ("DELETE", format!("api/v1/namespaces/{shop}/secrets/relay-ca")),
+        ("GET", format!("api/v1/namespaces/{own}/secrets/relay-ca")),
+        ("GET", format!("api/v1/namespaces/{other}/secrets/relay-ca")),
+        ("GET", "api/v1/secrets".to_owned()),
+        ("GET", format!("api/v1/namespaces/{other}/configmaps")),
+        ("GET", "api/v1/configmaps".to_owned()),
+        ("GET", "api/v1/services".to_owned()),
+        ("POST", format!("api/v1/namespaces/{other}/services")),
+        ("DELETE", format!("api/v1/namespaces/{other}/services/mail")),
+        ("GET", format!("apis/discovery.k8s.io/v1/namespaces/{other}/endpointslices")),
+        ("GET", format!("{mail}/mailroutes")),
+        ("GET", format!("{mail}/namespaces/{other}/mailroutes/orders")),
+        ("PATCH", format!("{mail}/namespaces/{other}/mailroutes/orders/status")),
+        ("PATCH", format!("{mail}/namespaces/{shop}/mailroutes/orders")),
+        ("PUT", format!("{mail}/namespaces/{shop}/mailroutes/orders/status")),
+        ("DELETE", format!("{mail}/namespaces/{shop}/mailroutes/orders")),
+        ("POST", format!("{mail}/namespaces/{shop}/sendingbackends")),
+        ("GET", format!("apis/events.k8s.io/v1/namespaces/{shop}/events")),
+        ("GET", format!("apis/coordination.k8s.io/v1/namespaces/{shop}/leases")),
+        ("GET", "apis/coordination.k8s.io/v1/namespaces/kube-system/leases".to_owned()),
+        ("GET", format!("api/v1/namespaces/{shop}/pods")),
+        ("POST", format!("api/v1/namespaces/{shop}/pods")),
+        ("POST", format!("api/v1/namespaces/{shop}/pods/postfix-0/exec?command=sh")),
+        ("GET", format!("api/v1/namespaces/{own}/pods")),
+        ("POST", format!("api/v1/namespaces/{shop}/serviceaccounts/default/token")),
+        ("POST", format!("api/v1/namespaces/{own}/serviceaccounts/{ACCOUNT}/token")),
+        ("PATCH", format!("apis/apps/v1/namespaces/{own}/deployments/{ACCOUNT}")),
+        ("POST", format!("apis/batch/v1/namespaces/{shop}/jobs")),
+        ("GET", "api/v1/nodes".to_owned()),
+        ("GET", "api/v1/namespaces".to_owned()),
+        ("DELETE", format!("api/v1/namespaces/{shop}")),
+        ("POST", format!("{rbac}/namespaces/{shop}/rolebindings")),
+        ("PATCH", format!("{rbac}/namespaces/{own}/roles/{ACCOUNT}-leases")),
+        ("POST", format!("{rbac}/clusterrolebindings")),
+        ("GET", "apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned()),
+        ("DELETE", "apis/apiextensions.k8s.io/v1/customresourcedefinitions/mailroutes.mailfailover.io".to_owned()),
+        ("POST", "apis/certificates.k8s.io/v1/certificatesigningrequests".to_owned()),
+        ("POST", "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned()),
+    ];
+    for (method, path) in &forbidden {
+        ensure!(is_forbidden(&client, method, path, None).await?, "{method} {path} is allowed");
+    }
+    let own_route = format!("{mail}/namespaces/{shop}/mailroutes/orders");
+    ensure!(!is_forbidden(&client, "GET", &own_route, None).await?, "{own_route} is refused");
+    ensure!(is_forbidden(&client, "GET", &own_route, Some("admin")).await?, "it may be somebody else");
+    eprintln!("{} things are forbidden to the operator", forbidden.len() + 1);
+    Ok(())
+}
+
+async fn is_forbidden(client: &Client, method: &str, path: &str, somebody: Option<&str>) -> Result<bool> {
+    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let mut request = hyper::Request::builder().method(method).uri(format!("/{path}")).header("content-type", kind);
+    if let Some(user) = somebody {
+        request = request.header("impersonate-user", user);
+    }
+    let body = if method == "GET" { vec![] } else { b"{}".to_vec() };
+    match client.request_text(request.body(body)?).await {
+        Ok(_) => Ok(false),
+        Err(kube::Error::Api(status)) => Ok(status.code == 403),
+        Err(error) => Err(error).with_context(|| format!("{method} {path}")),
+    }
+}
+
+async fn waits(stage: Arc<Stage>) -> Result<()> {
+    let [own, open, shut] = ["o", "a", "s"].map(|end| format!("{}-{end}", stage.namespace()));
+    for namespace in [&own, &open, &shut] {
+        make_namespace(&stage, namespace, &[]).await?;
+    }
+    let shop = Shop::open(&stage, &open).await?;
+    let installation = Installation::start(&stage, &own, &[&open], json!({})).await?;
+    installation.operator.wait_ready(PATIENCE).await?;
+    shop.wait_active(&stage, "primary").await?;
+    installation.operator.terminate(Duration::from_secs(10)).await?;
+
+    let both = format!("{open},{shut}");
+    let operator = start_as(&stage, (&own, ACCOUNT), "both", &["--namespaces", &both]).await?;
+    let error = operator.wait_ready(Duration::from_secs(5)).await.expect_err("it may not look into one of them");
+    let said = format!("{error:#}");
+    ensure!(said.contains(&format!("MailRoute in {shut}: ")) && said.contains("403"), "{said}");
+    ensure!(said.contains("grant list and watch") && !said.contains(&format!("MailRoute in {open}: ")), "{said}");
+    // Granted by an upgrade of the release; nothing has to be restarted.
+    Installation::grant(&stage, &own, &[&open, &shut]).await?;
+    operator.wait_ready(PATIENCE).await
+}

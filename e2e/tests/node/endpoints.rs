@@ -1,0 +1,101 @@
+//! kube-proxy follows an `EndpointSlice`, and how fast.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, Patch, PatchParams};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::pods::{PATIENCE, apply_pod, pod};
+
+const ROUNDS: usize = 10;
+/// kube-proxy writes its rules at most once in this time; a write after a longer pause is at once.
+const MINIMUM_BETWEEN_SYNCS: Duration = Duration::from_secs(1);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("an EndpointSlice that is patched leads new connections elsewhere", async |stage| {
+            let mut addresses = Vec::new();
+            for name in ["a", "b"] {
+                let server = format!("while :; do echo 220 {name} | nc -l -p 2525 >/dev/null; done");
+                apply_pod(&stage, name, pod(&["sh", "-c", &server], "Always")).await?;
+            }
+            for name in ["a", "b"] {
+                let condition = ["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=80s"];
+                stage.kubectl_for(PATIENCE, &condition).await?;
+                addresses.push(stage.kubectl(&["get", "pod", name, "--output=jsonpath={.status.podIP}"]).await?);
+            }
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": { "name": "mail" },
+                "spec": { "ports": [{ "name": "smtp", "port": 25 }] },
+            });
+            stage.apply(&service.to_string()).await?;
+            let slice = json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": { "name": "mail", "labels": { "kubernetes.io/service-name": "mail" } },
+                "addressType": "IPv4", "ports": [{ "name": "smtp", "port": 2525 }],
+                "endpoints": [{ "addresses": [addresses[0]] }],
+            });
+            stage.apply(&slice.to_string()).await?;
+            let mail = stage.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?;
+            eventually(PATIENCE, "a to answer", async || Ok((greeting(&mail).await? == "220 a").then_some(()))).await?;
+
+            let (mut acknowledged, mut moved) = (Vec::new(), Vec::new());
+            for round in 1..=ROUNDS {
+                sleep(MINIMUM_BETWEEN_SYNCS + Duration::from_millis(200)).await;
+                let name = ["a", "b"][round % 2];
+                let begun = Instant::now();
+                lead_to(&stage, &addresses[round % 2]).await?;
+                acknowledged.push(begun.elapsed());
+                eventually(PATIENCE, &format!("{name} to answer"), async || {
+                    Ok((greeting(&mail).await? == format!("220 {name}")).then_some(()))
+                })
+                .await?;
+                moved.push(begun.elapsed());
+            }
+            eprintln!(
+                "an EndpointSlice patch is acknowledged after {}; a new connection lands on the new endpoint after {} ({ROUNDS} times, \
+                 kube-proxy quiet before)",
+                spread(&mut acknowledged),
+                spread(&mut moved),
+            );
+            let slowest = moved.last().copied().context("rounds")?;
+            ensure!(slowest < Duration::from_secs(10), "the slowest took {slowest:?}");
+            Ok(())
+        })
+        .needs_own_node()
+        // So that nothing else moves kube-proxy while it is timed.
+        .alone(),
+    ]
+}
+
+async fn lead_to(stage: &Stage, address: &str) -> Result<()> {
+    let slices: Api<EndpointSlice> = Api::namespaced(stage.client(), stage.namespace());
+    let patch = json!({ "endpoints": [{ "addresses": [address] }] });
+    slices.patch("mail", &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+/// The first line that whoever answers says. The node's own connections take kube-proxy's way, too.
+async fn greeting(address: &str) -> Result<String> {
+    let dialogue = async {
+        let mut text = String::new();
+        TcpStream::connect((address, 25)).await?.read_to_string(&mut text).await?;
+        anyhow::Ok(text.trim().to_owned())
+    };
+    timeout(Duration::from_secs(1), dialogue).await?
+}
+
+/// Sorts; the median and the longest.
+fn spread(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let in_ms = |time: Option<&Duration>| time.map_or(0, Duration::as_millis);
+    format!("{} ms (median; longest {} ms)", in_ms(times.get(times.len() / 2)), in_ms(times.last()))
+}

@@ -1,0 +1,156 @@
+//! Probes that run as Jobs, against a real API server with its Job controller, quota and Pod Security admission. No kubelet runs here: its
+//! part, and nothing else, is played by hand, with the real `mail-failover probe`. What only a real node can prove (that the image starts, that
+//! mounts and deadlines do as they say) is for the suites that have one.
+
+use std::net::SocketAddr;
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::mail::server::{Logins, Options as Server, SmtpServer};
+use mail_failover_e2e::operator::program;
+use mail_failover_e2e::scene::{PATIENCE, Tempo, backend, backend_status, condition, route, wait_active, wait_health};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{self, Options, trial};
+use mail_failover_e2e::views::{api, change, manifest, metric_sum, start_operator, wait_gone};
+use mail_failover_operator::api::{Health, SendingBackend};
+use mail_failover_operator::probe_job::manifest::arguments_of;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+const PASSWORD: &str = "correct-horse-battery";
+const IMAGE: &str = "registry.example/mail-failover:test";
+
+fn main() -> ExitCode {
+    let options =
+        Options { operator: true, controller_manager: true, deadline: Duration::from_mins(5), ..Options::default() };
+    let trials = vec![
+        trial("a Job sees what probes in process do not, and its word moves the mail", vantage_point).listens(),
+        trial("a quota that refuses Jobs makes their probe Unknown, and says so", quota).listens(),
+    ];
+    suite::run("probe_jobs", options, trials)
+}
+
+/// A backend that the operator greets, and a Job logs in to.
+async fn set(stage: &Stage) -> Result<(SmtpServer, SmtpServer)> {
+    let at = || SocketAddr::new(stage.ipv4(), 25);
+    let logins = Logins::Only(vec![("shop".to_owned(), PASSWORD.to_owned())]);
+    let primary = SmtpServer::start(Server::new("primary", at()).logins(logins)).await?;
+    let standby = SmtpServer::start(Server::new("standby", at())).await?;
+    let policy = json!({ "failure": { "consecutive": 3, "immediately": ["AuthenticationRefused"] }, "recovery": { "consecutive": 1 },
+        "hold": { "cooldown": "0s", "minimumStay": "0s" }, "failback": { "after": "1s" } });
+    let spec = json!({
+        "smtp": { "host": primary.address().ip(), "port": 25, "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } },
+        "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} },
+            { "name": "zone-b", "interval": "30s", "timeout": "5s", "smtp": { "depth": "Auth" },
+              "job": { "nodeSelector": { "zone": "b" }, "tolerations": [{ "key": "mail", "operator": "Exists" }] } }],
+    });
+    // The API server itself checks that the pods are restricted.
+    let enforce = "pod-security.kubernetes.io/enforce=restricted";
+    stage.kubectl(&["label", "namespace", stage.namespace(), enforce]).await?;
+    let manifests = [
+        manifest("FailoverPolicy", "fast", &policy),
+        manifest("SendingBackend", "primary", &spec),
+        backend("standby", standby.address(), &Tempo::default()),
+        route("orders", &["primary", "standby"], "mail"),
+    ];
+    stage.apply(&manifests.concat()).await?;
+    Ok((primary, standby))
+}
+
+/// Runs the next pod as a kubelet would, on this machine: the real program, the files of the mounted Secret, and its last words.
+async fn run_next_pod(stage: &Stage, password: &str) -> Result<Job> {
+    let pods = api::<Pod>(stage);
+    let pod = eventually(PATIENCE, "a pod of a probe", async || {
+        let of_probes = ListParams::default().labels("mailfailover.io/probe=zone-b");
+        let waiting = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending");
+        Ok(pods.list(&of_probes).await?.items.into_iter().find(waiting))
+    })
+    .await?;
+    let owner = pod.owner_references().first().context("a Job owns it")?.name.clone();
+    let job = api::<Job>(stage).get(&owner).await?;
+    let folder = stage.folder().join(pod.name_any());
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("username"), "shop")?;
+    std::fs::write(folder.join("password"), password)?;
+    let last_words = folder.join("termination-log");
+    let arguments = arguments_of(&job).context("its arguments")?.iter().map(|argument| {
+        let argument = argument.replace("/var/run/mail-failover/login", &folder.display().to_string());
+        argument.replace("/dev/termination-log", &last_words.display().to_string())
+    });
+    let run = Command::new(program()?).args(arguments).stdin(Stdio::null()).output().await?;
+    ensure!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let message = std::fs::read_to_string(&last_words)?;
+    ensure!(message.len() < 4096 && !message.contains(PASSWORD), "{message}");
+    let now = created(&pod)?;
+    let terminated =
+        json!({ "exitCode": 0, "reason": "Completed", "message": message, "startedAt": now, "finishedAt": now });
+    let status = json!({ "status": { "phase": "Succeeded", "containerStatuses": [{ "name": "probe", "image": IMAGE, "imageID": "",
+        "ready": false, "restartCount": 0, "state": { "terminated": terminated } }] } });
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(job)
+}
+
+/// When the pod was created, which is near enough.
+fn created(pod: &Pod) -> Result<Value> {
+    Ok(serde_json::to_value(pod.metadata.creation_timestamp.as_ref().context("a time")?)?)
+}
+
+async fn vantage_point(stage: Arc<Stage>) -> Result<()> {
+    let (primary, _standby) = set(&stage).await?;
+    let operator = start_operator(&stage, &["--probe-image", IMAGE]).await?;
+    let job = run_next_pod(&stage, PASSWORD).await?;
+    let spec = job.spec.as_ref().context("a spec")?;
+    ensure!(spec.backoff_limit == Some(0) && spec.active_deadline_seconds == Some(65), "{spec:?}");
+    wait_active(&stage, "orders", "primary").await?;
+    ensure!(primary.counters().commands.get("AUTH") == Some(&1), "{:?}", primary.counters());
+    // Whoever mounts the Secret has another password by now.
+    run_next_pod(&stage, "another").await?;
+    let status = wait_active(&stage, "orders", "standby").await?;
+    ensure!(condition(&status, "FailedOver") == ("True".into(), "AuthenticationRefused".into()), "{status:?}");
+    let seen = backend_status(&stage, "primary").await?;
+    let health = |name: &str| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health);
+    ensure!((health("smtp"), health("zone-b")) == (Some(Health::Healthy), Some(Health::Unhealthy)), "{seen:?}");
+    let metrics = operator.metrics().await?;
+    ensure!(metric_sum(&metrics, "mail_failover_login_reads_total", |_| true) < 0.5, "the operator reads no login");
+    let reported = |labels: &str| labels.contains("reported");
+    ensure!(metric_sum(&metrics, "mail_failover_probe_jobs_total", reported) >= 2.0, "{metrics}");
+    run_next_pod(&stage, PASSWORD).await?;
+    wait_active(&stage, "orders", "primary").await?;
+    // One Job at a time, and none is left behind.
+    let jobs = api::<Job>(&stage).list(&ListParams::default()).await?.items;
+    ensure!(jobs.len() == 1, "{:?}", jobs.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
+    change::<mail_failover_operator::api::MailRoute>(
+        &stage,
+        "orders",
+        &json!({ "spec": { "backends": [{ "name": "standby" }] } }),
+    )
+    .await?;
+    api::<SendingBackend>(&stage).delete("primary", &DeleteParams::default()).await?;
+    wait_gone::<Job>(&stage, &jobs[0].name_any()).await
+}
+
+async fn quota(stage: Arc<Stage>) -> Result<()> {
+    let few = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "few" }, "spec": { "hard": { "count/jobs.batch": "0" } } });
+    stage.apply(&few.to_string()).await?;
+    eventually(PATIENCE, "the quota to be in force", async || {
+        let quota = api::<ResourceQuota>(&stage).get("few").await?;
+        Ok(quota.status.and_then(|status| status.hard).map(drop))
+    })
+    .await?;
+    let (_primary, _standby) = set(&stage).await?;
+    let _operator = start_operator(&stage, &["--probe-image", IMAGE]).await?;
+    let status = wait_health(&stage, "primary", Health::Unknown, "ProbeBlocked").await?;
+    let message = status.message.clone().unwrap_or_default();
+    ensure!(message.contains("the Job is refused") && message.contains("exceeded quota: few"), "{message}");
+    api::<ResourceQuota>(&stage).delete("few", &DeleteParams::default()).await?;
+    run_next_pod(&stage, PASSWORD).await?;
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
+    wait_active(&stage, "orders", "primary").await.map(drop)
+}

@@ -1,0 +1,213 @@
+//! Probes that run as Jobs: when they are made, what they say, and what is said when they cannot be.
+
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::testing::*;
+use super::{JobSettings, Settings, World};
+use crate::api::{Health, SendingBackend, SendingBackendStatus};
+use crate::controller::input::{Input, Source};
+use crate::controller::metrics::Metrics;
+use crate::model::{EvidenceClass, Outcome, Timestamp};
+use crate::observers::Hearing;
+use crate::probe_job::report;
+
+/// A backend that a Job looks at as well, with a login that is none of the operator's business.
+fn with_jobs() -> Vec<(&'static str, Value)> {
+    let mut objects = quickstart();
+    objects[1].1["spec"] = json!({
+        "smtp": {"host": "192.0.2.1", "port": 587, "tls": {"mode": "StartTLS"}, "auth": {"secretRef": {"name": "relay"}}},
+        "probes": [
+            {"name": "smtp", "interval": "1s", "timeout": "500ms", "smtp": {}},
+            {"name": "zone-b", "interval": "30s", "timeout": "5s", "smtp": {"depth": "Auth"}, "job": {}}]});
+    objects
+}
+
+fn world(limit: usize, leads: bool) -> World {
+    let jobs = (limit > 0).then(|| JobSettings { image: "mail-failover:1".to_owned(), ehlo_name: None, limit });
+    let settings =
+        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs };
+    let mut world = World::new(settings, Metrics::new(&mut Registry::default()));
+    world.take(Timestamp::default(), Input::Leading(leads));
+    world.take(Timestamp::default(), Input::Observer(Hearing::Listed));
+    for source in Source::OF_JOBS.into_iter().filter(|_| limit > 0) {
+        world.take(Timestamp::default(), Input::Synced(source));
+    }
+    world
+}
+
+fn stage(objects: &[(&'static str, Value)], limit: usize) -> Stage {
+    let mut stage = Stage::new();
+    stage.world = world(limit, true);
+    for (kind, object) in objects {
+        stage.store.create(kind, object.clone());
+    }
+    stage.sync();
+    stage
+}
+
+fn primary(stage: &Stage) -> SendingBackendStatus {
+    stage.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap_or_default()
+}
+
+/// Health, reason and message of a probe.
+fn probe(stage: &Stage, name: &str) -> (Health, String, String) {
+    let probe = primary(stage).probes.into_iter().find(|probe| probe.name == name).unwrap();
+    (probe.health, probe.reason, probe.message.unwrap_or_default())
+}
+
+/// The only Job that is not over.
+fn running(stage: &Stage) -> Option<(String, Value)> {
+    let jobs = stage.store.objects.iter().filter(|((kind, _), _)| *kind == "Job");
+    let mut open = jobs.filter(|(_, job)| job["status"]["conditions"].is_null());
+    let found = open.next().map(|((_, name), job)| (name.clone(), job.clone()));
+    assert!(open.next().is_none(), "one at a time");
+    found
+}
+
+/// What the kubelet and the Job controller write when the pod has left this line, or none.
+fn finish(stage: &mut Stage, line: Option<&str>, condition: &str) {
+    let (name, mut job) = running(stage).expect("a Job");
+    let time = stage.store.time.clone();
+    let terminated =
+        json!({"exitCode": 0, "reason": "Completed", "finishedAt": time, "message": line.unwrap_or_default()});
+    let pod = json!({
+        "metadata": {"name": format!("{name}-x"), "namespace": "shop", "uid": format!("pod-{}", stage.store.version),
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": true}]},
+        "status": {"containerStatuses": [{"name": "probe", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}}]}});
+    stage.store.put("Pod", &format!("{name}-x"), pod);
+    job["status"] =
+        json!({"conditions": [{"type": condition, "status": "True", "reason": "Reason", "message": "why it ended"}]});
+    stage.store.put("Job", &name, job);
+}
+
+fn line(class: EvidenceClass) -> String {
+    report::line(&Outcome {
+        class,
+        stage: crate::model::Stage::Auth,
+        message: format!("AUTH: {}", class.as_str()),
+        certificate_not_after: None,
+        elapsed: std::time::Duration::from_millis(40),
+    })
+}
+
+#[test]
+fn jobs_run_one_after_another_and_what_they_say_stands_beside_the_other_probes() {
+    let mut stage = stage(&with_jobs(), 5);
+    stage.run(2.0);
+    assert!(stage.targets.keys().all(|key| &*key.probe != "zone-b"), "not made in process");
+    assert_eq!(stage.logins, [], "its login is not read");
+    assert_eq!(stage.store.created_jobs, 1);
+    stage.run(100.0);
+    assert_eq!(stage.store.created_jobs, 1, "not while it is under way");
+    assert_eq!(stage.active(), "", "nothing is known of the preferred backend yet");
+    finish(&mut stage, Some(&line(EvidenceClass::Ok)), "Complete");
+    stage.run(5.0);
+    assert_eq!((probe(&stage, "zone-b").0, stage.active()), (Health::Healthy, "primary".to_owned()));
+    // The vantage point alone sees it fail.
+    for round in 0..3 {
+        stage.run(32.0);
+        assert_eq!(stage.store.created_jobs, 2 + round, "in its place, when it is due");
+        finish(&mut stage, Some(&line(EvidenceClass::AuthenticationRefused)), "Complete");
+    }
+    stage.run(2.0);
+    assert_eq!(stage.active(), "standby");
+    assert_eq!(stage.condition("FailedOver"), ("True".to_owned(), "AuthenticationRefused".to_owned()));
+    assert_eq!((probe(&stage, "smtp").0, probe(&stage, "zone-b").0), (Health::Healthy, Health::Unhealthy));
+}
+
+#[test]
+fn what_keeps_a_job_from_a_result_makes_its_probe_unknown_and_is_told() {
+    // Without the flag.
+    let mut without = stage(&with_jobs(), 0);
+    without.run(3.0);
+    let (health, reason, message) = probe(&without, "zone-b");
+    assert_eq!((health, reason.as_str()), (Health::Unknown, "ProbeBlocked"));
+    assert!(message.contains("start it with --probe-image"), "{message}");
+    let writes = without.store.writes;
+    without.run(300.0);
+    assert_eq!(without.store.writes, writes, "{:?}", without.store.log);
+    // Quota and admission.
+    let mut refused = stage(&with_jobs(), 5);
+    refused.store.refuses_jobs = Some("jobs is forbidden: exceeded quota: few".to_owned());
+    refused.run(70.0);
+    let (health, reason, message) = probe(&refused, "zone-b");
+    assert_eq!((health, reason.as_str()), (Health::Unknown, "ProbeBlocked"));
+    assert_eq!(message, "the Job is refused: jobs is forbidden: exceeded quota: few");
+    assert_eq!(refused.store.events(), Vec::<String>::new(), "no backend is said to fail");
+    refused.store.refuses_jobs = None;
+    refused.run(32.0);
+    assert_eq!(refused.store.created_jobs, 1);
+    // It ends without a word, and with one that is none.
+    for (left, told) in [
+        (None, "ended without a result: Reason: why it ended; its pod: Completed"),
+        (Some("panic"), "of no known form"),
+    ] {
+        finish(&mut refused, left, "Failed");
+        refused.run(2.0);
+        let (health, _, message) = probe(&refused, "zone-b");
+        assert!(health == Health::Unknown && message.contains(told), "{message}");
+        refused.run(32.0);
+    }
+    finish(&mut refused, Some(&line(EvidenceClass::Ok)), "Complete");
+    refused.run(2.0);
+    assert_eq!(probe(&refused, "zone-b").0, Health::Healthy);
+}
+
+#[test]
+fn only_so_many_are_under_way_over_the_cluster() {
+    let mut objects = vec![policy()];
+    for number in 0..6 {
+        let (kind, mut object) = with_jobs()[1].clone();
+        object["metadata"]["name"] = json!(format!("backend-{number}"));
+        objects.push((kind, object));
+    }
+    let mut stage = stage(&objects, 2);
+    stage.run(10.0);
+    assert_eq!(stage.store.created_jobs, 2);
+    let name = stage.store.objects.keys().find(|(kind, _)| *kind == "Job").unwrap().1.clone();
+    let mut job = stage.store.objects[&("Job", name.clone())].clone();
+    job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    stage.store.put("Job", &name, job);
+    stage.run(3.0);
+    assert_eq!(stage.store.created_jobs, 3, "another has room");
+}
+
+#[test]
+fn a_successor_and_a_follower_know_what_jobs_said_and_make_none_too_soon() {
+    let mut stage = stage(&with_jobs(), 5);
+    stage.run(2.0);
+    finish(&mut stage, Some(&line(EvidenceClass::Ok)), "Complete");
+    stage.run(5.0);
+    let status = primary(&stage);
+    // Another leader begins with what is stored.
+    let successor = world(5, true);
+    stage.world = successor;
+    stage.seen.clear();
+    stage.targets.clear();
+    stage.sync();
+    stage.run(10.0);
+    assert_eq!(stage.store.created_jobs, 1, "due when it would have been");
+    assert_eq!(primary(&stage), status);
+    // One that does not lead creates nothing, and hears all the same.
+    let mut follower = world(5, false);
+    std::mem::swap(&mut stage.world, &mut follower);
+    stage.seen.clear();
+    stage.sync();
+    stage.run(100.0);
+    assert_eq!(stage.store.created_jobs, 1);
+}
+
+#[test]
+fn what_was_said_of_an_earlier_spec_does_not_count() {
+    let mut stage = stage(&with_jobs(), 5);
+    stage.run(2.0);
+    stage.edit("SendingBackend", "primary", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.9"));
+    stage.run(2.0);
+    finish(&mut stage, Some(&line(EvidenceClass::AuthenticationRefused)), "Complete");
+    stage.run(5.0);
+    assert_eq!(probe(&stage, "zone-b").1, "Inconclusive");
+    stage.run(30.0);
+    assert_eq!(stage.store.created_jobs, 2, "the next one is of the new spec");
+    assert!(running(&stage).unwrap().1.to_string().contains("--host=192.0.2.9"));
+}

@@ -1,0 +1,120 @@
+//! The command line of `mail-failover probe`, and what the operator writes there.
+
+// The texts are for `--help`, which shows backticks as they are.
+#![allow(clippy::doc_markdown)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::duration;
+use crate::model::{Backend, Depth, Destination, Probe, TlsMode};
+
+/// Where the login is mounted.
+pub(super) const LOGIN_FOLDER: &str = "/var/run/mail-failover/login";
+/// Where the authority's certificates are mounted.
+pub(super) const CA_FOLDER: &str = "/var/run/mail-failover/ca";
+/// The file of them.
+pub(super) const CA_FILE: &str = "ca.crt";
+
+/// One look at one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ProbeArguments {
+    /// DNS name or IP address.
+    #[arg(long)]
+    pub host: String,
+
+    /// TCP port.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+
+    /// How TLS is spoken: None, Opportunistic, StartTLS or Implicit.
+    #[arg(long, value_name = "MODE", default_value = "None", value_parser = tls_mode)]
+    pub tls: TlsMode,
+
+    /// The name that the certificate must carry; the host by default.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+
+    /// PEM certificates of the authority that may have signed it; the public ones by default.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// How far the dialogue goes: Connect, Banner, Ehlo, StartTLS, Auth, MailFrom or RcptTo.
+    #[arg(long, default_value = "Ehlo", value_parser = depth)]
+    pub depth: Depth,
+
+    /// The address that MAIL FROM names.
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+
+    /// The address that RCPT TO names.
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Option<String>,
+
+    /// Folder with the files `username` and `password`, for depths from Auth on; no login by default.
+    #[arg(long, value_name = "FOLDER")]
+    pub login_folder: Option<PathBuf>,
+
+    /// For the whole dialogue.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// How it introduces itself in EHLO; the host's name by default.
+    #[arg(long, value_name = "NAME")]
+    pub ehlo_name: Option<String>,
+
+    /// Where the result goes, one line of JSON; the standard output has it, too.
+    #[arg(long, value_name = "FILE")]
+    pub result_file: Option<PathBuf>,
+}
+
+/// What makes a pod look at a backend as this probe asks.
+pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_name: Option<&str>) -> Vec<String> {
+    let (host, port) = match &backend.destination {
+        Destination::Host(host) => (&host.host, host.port),
+        Destination::Service(service) => (&service.dns_name, service.port),
+    };
+    let mut arguments = vec!["probe".to_owned()];
+    let mut add = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
+    add("host", host);
+    add("port", &port.to_string());
+    add("tls", backend.tls.mode.as_str());
+    add("server-name", &backend.tls.server_name);
+    if has_ca {
+        add("ca-file", &format!("{CA_FOLDER}/{CA_FILE}"));
+    }
+    add("depth", probe.depth.as_str());
+    if let Some(sender) = &probe.envelope.sender {
+        add("from", sender);
+    }
+    if let Some(recipient) = &probe.envelope.recipient {
+        add("to", recipient);
+    }
+    if logs_in(backend, probe) {
+        add("login-folder", LOGIN_FOLDER);
+    }
+    add("timeout", &format!("{}ms", probe.timeout.as_millis()));
+    if let Some(name) = ehlo_name {
+        add("ehlo-name", name);
+    }
+    add("result-file", super::manifest::RESULT_FILE);
+    arguments
+}
+
+/// Whether the pod needs the login.
+pub(super) fn logs_in(backend: &Backend, probe: &Probe) -> bool {
+    backend.secret.is_some() && probe.depth.is_counted()
+}
+
+fn tls_mode(text: &str) -> Result<TlsMode, String> {
+    let modes = [TlsMode::None, TlsMode::Opportunistic, TlsMode::StartTls, TlsMode::Implicit];
+    let found = modes.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| format!("use one of {}", modes.map(TlsMode::as_str).join(", ")))
+}
+
+fn depth(text: &str) -> Result<Depth, String> {
+    let found = Depth::ALL.into_iter().find(|depth| depth.as_str() == text);
+    found.ok_or_else(|| format!("use one of {}", Depth::ALL.map(Depth::as_str).join(", ")))
+}

@@ -1,0 +1,212 @@
+//! The Job of a probe: restricted, bounded, and with nothing of the cluster in its hands but the backend's own login.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use ring::digest;
+
+use super::arguments::{CA_FILE, CA_FOLDER, LOGIN_FOLDER, arguments, logs_in};
+use crate::api;
+use crate::controller::resolve::{CaKey, CaKind};
+use crate::model::{Backend, ObjectKey, Probe};
+use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
+
+/// Label of Jobs and their pods: the probe's name. Network policies can select by it.
+pub const PROBE_LABEL: &str = "mailfailover.io/probe";
+/// Label of Jobs and their pods: the backend's name, cut where it is too long for a label.
+pub const BACKEND_LABEL: &str = "mailfailover.io/sending-backend";
+/// Annotation of Jobs: the backend's whole name.
+pub const BACKEND_ANNOTATION: &str = "mailfailover.io/sending-backend";
+/// Name of the container that leaves the result.
+pub const CONTAINER: &str = "probe";
+/// Where it leaves it, for the kubelet.
+pub const RESULT_FILE: &str = "/dev/termination-log";
+/// For a pod to be scheduled, its image pulled and its volumes mounted.
+pub const START_ALLOWANCE: Duration = Duration::from_mins(1);
+/// A finished Job is kept at least so long, for people: the operator itself deletes it when the next one is due.
+const KEPT_FOR: Duration = Duration::from_hours(1);
+/// A user without any rights, as in the operator's own image.
+const USER: i64 = 65_532;
+
+/// What a Job is made of.
+#[derive(Clone, Debug)]
+pub struct Order<'a> {
+    /// The backend's namespace and name.
+    pub key: &'a ObjectKey,
+    /// Its uid.
+    pub uid: &'a str,
+    /// What it is.
+    pub backend: &'a Backend,
+    /// The probe.
+    pub probe: &'a Probe,
+    /// Where and as whom it runs.
+    pub job: &'a api::ProbeJobSpec,
+    /// Where the authority's certificates are.
+    pub ca: Option<CaKey>,
+    /// The operator's own image.
+    pub image: &'a str,
+    /// How it introduces itself in EHLO; the pod's name, when absent.
+    pub ehlo_name: Option<&'a str>,
+}
+
+/// The name of a probe's Job: one at a time can have it, whoever creates it.
+pub fn name(uid: &str, key: &ObjectKey, probe: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, format!("{uid}/{probe}").as_bytes());
+    let hash = hash.as_ref().iter().take(5).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let cut = |text: &str, most: usize| {
+        let text: String = text.chars().map(|letter| if letter == '.' { '-' } else { letter }).take(most).collect();
+        text.trim_end_matches('-').to_owned()
+    };
+    // A Job's name is a label of its pods: 63 characters.
+    format!("probe-{}-{}-{hash}", cut(&key.name, 24), cut(probe, 18))
+}
+
+/// The Job.
+pub fn job(order: &Order<'_>) -> Job {
+    let Order { key, uid, backend, probe, job, ca, image, ehlo_name } = order;
+    let labels = labels(key, &probe.name);
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let (mut volumes, mut mounts) = (vec![], vec![]);
+    if let Some(secret) = backend.secret.as_ref().filter(|_| logs_in(backend, probe)) {
+        let items = ["username", "password"].map(|name| to_path(name, name));
+        volumes.push(Volume {
+            name: "login".to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(secret.to_string()),
+                items: Some(items.into()),
+                default_mode: Some(0o440),
+                // Without it the pod would hang; so it starts, and the probe says what is missing.
+                optional: Some(true),
+            }),
+            ..Volume::default()
+        });
+        mounts.push(mount("login", LOGIN_FOLDER));
+    }
+    if let Some(ca) = ca {
+        volumes.push(ca_volume(ca));
+        mounts.push(mount("ca", CA_FOLDER));
+    }
+    let container = Container {
+        name: CONTAINER.to_owned(),
+        image: Some((*image).to_owned()),
+        args: Some(arguments(backend, probe, ca.is_some(), *ehlo_name)),
+        termination_message_path: Some(RESULT_FILE.to_owned()),
+        termination_message_policy: Some("File".to_owned()),
+        volume_mounts: Some(mounts),
+        resources: Some(ResourceRequirements {
+            requests: Some(quantities(&[("cpu", "10m"), ("memory", "16Mi")])),
+            limits: Some(quantities(&[("memory", "64Mi")])),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    };
+    let pod = PodSpec {
+        containers: vec![container],
+        volumes: Some(volumes),
+        restart_policy: Some("Never".to_owned()),
+        service_account_name: Some(job.service_account_name.clone().unwrap_or_else(|| "default".to_owned())),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        node_selector: job.node_selector.clone(),
+        tolerations: job.tolerations.clone(),
+        termination_grace_period_seconds: Some(5),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        ..PodSpec::default()
+    };
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name(uid, key, &probe.name)),
+            namespace: Some(key.namespace.to_string()),
+            labels: Some(labels.clone()),
+            annotations: Some([(BACKEND_ANNOTATION.to_owned(), key.name.to_string())].into()),
+            owner_references: Some(vec![OwnerReference {
+                api_version: format!("{}/{}", api::GROUP, api::VERSION),
+                kind: "SendingBackend".to_owned(),
+                name: key.name.to_string(),
+                uid: (*uid).to_owned(),
+                controller: Some(true),
+                block_owner_deletion: None,
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            active_deadline_seconds: Some(seconds(probe.timeout + START_ALLOWANCE)),
+            backoff_limit: Some(0),
+            ttl_seconds_after_finished: i32::try_from((probe.interval * 2).max(KEPT_FOR).as_secs()).ok(),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                spec: Some(pod),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// What is in the arguments of a Job's container: by it a result is known to be of the present spec.
+pub fn arguments_of(job: &Job) -> Option<&Vec<String>> {
+    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+    pod.containers.iter().find(|container| container.name == CONTAINER)?.args.as_ref()
+}
+
+fn labels(key: &ObjectKey, probe: &str) -> BTreeMap<String, String> {
+    // A name is made of what a label may hold; cut, it may end in what it may not.
+    let backend: String = key.name.chars().take(63).collect();
+    let backend = backend.trim_end_matches(['-', '.']).to_owned();
+    [(MANAGED_BY_LABEL, MANAGED_BY.to_owned()), (PROBE_LABEL, probe.to_owned()), (BACKEND_LABEL, backend)]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+}
+
+fn ca_volume(ca: &CaKey) -> Volume {
+    let (name, items) = (ca.object.name.to_string(), Some(vec![to_path(&ca.data_key, CA_FILE)]));
+    let mut volume = Volume { name: "ca".to_owned(), ..Volume::default() };
+    match ca.kind {
+        CaKind::ConfigMap => {
+            volume.config_map =
+                Some(ConfigMapVolumeSource { name, items, optional: Some(true), ..ConfigMapVolumeSource::default() });
+        }
+        CaKind::Secret => {
+            let secret_name = Some(name);
+            volume.secret =
+                Some(SecretVolumeSource { secret_name, items, optional: Some(true), ..SecretVolumeSource::default() });
+        }
+    }
+    volume
+}
+
+fn to_path(key: &str, path: &str) -> KeyToPath {
+    KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), read_only: Some(true), ..VolumeMount::default() }
+}
+
+fn quantities(given: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+    given.iter().map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned()))).collect()
+}
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

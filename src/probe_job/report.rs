@@ -1,0 +1,130 @@
+//! What a probe in a pod tells the operator: one line of JSON, its container's termination message.
+//!
+//! The pod is a tenant's: whoever may create pods there can say anything. So what comes is bounded and checked, and says something about
+//! backends of its own namespace only.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EvidenceClass, Outcome, Stage, Timestamp};
+use crate::probe::printable;
+
+/// What the kubelet keeps of a termination message.
+pub const MAX_BYTES: usize = 4096;
+/// Of this form; a change that an older operator would misread has another.
+const VERSION: u32 = 1;
+/// No round takes longer: the schema's bound on `timeout`, twice.
+const LONGEST: Duration = Duration::from_mins(10);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    version: u32,
+    class: String,
+    stage: String,
+    message: String,
+    elapsed_millis: u64,
+    /// Microseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate_not_after: Option<i64>,
+}
+
+/// The line for an outcome, of at most [`MAX_BYTES`].
+pub fn line(outcome: &Outcome) -> String {
+    let Outcome { class, stage, message, certificate_not_after, elapsed } = outcome;
+    let written = Written {
+        version: VERSION,
+        class: class.as_str().to_owned(),
+        stage: stage.as_str().to_owned(),
+        message: printable(message),
+        elapsed_millis: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        certificate_not_after: certificate_not_after.map(Timestamp::as_micros),
+    };
+    // Text and numbers always become JSON.
+    serde_json::to_string(&written).unwrap_or_default()
+}
+
+/// The outcome in a line.
+///
+/// # Errors
+/// When it is none; the message says why and quotes nothing.
+pub fn outcome(line: &str) -> Result<Outcome, String> {
+    if line.trim().is_empty() {
+        return Err("the pod left no result".to_owned());
+    }
+    if line.len() > MAX_BYTES {
+        return Err(format!("the pod's result has more than {MAX_BYTES} bytes"));
+    }
+    let version = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|value| value.get("version")?.as_u64());
+    if version != Some(VERSION.into()) {
+        return Err("the pod's result is of no known form; run operator and probe image of one version".to_owned());
+    }
+    let malformed = || "the pod's result cannot be read".to_owned();
+    let Written { version: _, class, stage, message, elapsed_millis, certificate_not_after } =
+        serde_json::from_str(line).map_err(|_| malformed())?;
+    let class = EvidenceClass::from_name(&class).filter(|class| class.is_of_one_round()).ok_or_else(malformed)?;
+    Ok(Outcome {
+        class,
+        stage: Stage::from_name(&stage).ok_or_else(malformed)?,
+        message: printable(&message),
+        certificate_not_after: certificate_not_after.map(Timestamp::from_micros),
+        elapsed: Duration::from_millis(elapsed_millis).min(LONGEST),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_outcome() -> impl Strategy<Value = Outcome> {
+        let classes = EvidenceClass::ALL.into_iter().filter(|class| class.is_of_one_round()).collect::<Vec<_>>();
+        let stages = prop::sample::select(Stage::ALL.to_vec());
+        (prop::sample::select(classes), stages, ".{0,300}", any::<Option<i32>>(), 0..600_000_u64).prop_map(
+            |(class, stage, message, not_after, millis)| Outcome {
+                class,
+                stage,
+                message: printable(&message),
+                certificate_not_after: not_after.map(|at| Timestamp::from_micros(at.into())),
+                elapsed: Duration::from_millis(millis),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_outcome_comes_back_and_fits(outcome in any_outcome()) {
+            let line = line(&outcome);
+            prop_assert!(line.len() <= MAX_BYTES && !line.contains('\n'), "{line}");
+            prop_assert_eq!(super::outcome(&line), Ok(outcome));
+        }
+
+        #[test]
+        fn no_text_makes_an_outcome_that_is_none(text in ".{0,5000}") {
+            prop_assert!(outcome(&text).is_err());
+        }
+    }
+
+    #[test]
+    fn what_a_tenant_writes_is_checked() {
+        let with = |class: &str, message: &str| {
+            format!(
+                r#"{{"version":1,"class":"{class}","stage":"AUTH","message":"{message}","elapsedMillis":5,"more":1}}"#
+            )
+        };
+        let read = outcome(&with("AuthenticationRefused", "AUTH: 535 \\u001b[2J")).unwrap();
+        assert_eq!((read.class, read.message.as_str()), (EvidenceClass::AuthenticationRefused, "AUTH: 535 ?[2J"));
+        // Verdicts of many rounds are the operator's own to reach.
+        for class in ["Stale", "Slow", "Magic"] {
+            assert_eq!(outcome(&with(class, "x")), Err("the pod's result cannot be read".to_owned()), "{class}");
+        }
+        assert_eq!(outcome(""), Err("the pod left no result".to_owned()));
+        let long = with("Ok", &"x".repeat(MAX_BYTES));
+        assert_eq!(outcome(&long), Err("the pod's result has more than 4096 bytes".to_owned()));
+        for other in ["{\"version\":2}", "panic: it broke", "[]"] {
+            assert!(outcome(other).unwrap_err().contains("of no known form"), "{other}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What the operator and the agents beside MTAs ask of the API server, as RBAC rules: the one place where they stand.
+//!
+//! The rules of the Helm chart (`charts/mail-failover-operator/files/`), of `config/` and of `examples/postfix-agent/rbac.yaml` are
+//! generated from here or held to it (`tests/manifests.rs`), and `e2e/tests/rights/` compares them with the calls that are really made: a
+//! call that is refused fails there, and so does a right that is never used. This module talks to nobody.
+
+use std::fmt::Write as _;
+
+use crate::api::GROUP;
+
+/// A rule of a Role or `ClusterRole`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What it is for, as people read it above the rule.
+    pub purpose: &'static str,
+    /// `apiGroups`: one; empty for the core group.
+    pub api_group: &'static str,
+    /// `resources`, with subresources as RBAC writes them: `mailroutes/status`.
+    pub resources: &'static [&'static str],
+    /// `verbs`.
+    pub verbs: &'static [&'static str],
+}
+
+/// In every namespace that the operator watches: a `ClusterRole`, or a Role in each.
+///
+/// Secrets are missing on purpose. A certificate authority that a `SendingBackend` takes from a Secret, and a login of its probes, need
+/// `get` on that Secret by name ([`SECRETS_BY_NAME`]), which only whoever owns it can judge.
+pub const WATCHED: &[Rule] = &[
+    Rule {
+        purpose: "The resources that say where mail may leave.",
+        api_group: GROUP,
+        resources: &["failoverpolicies", "mailroutes", "sendingbackends"],
+        verbs: &["get", "list", "watch"],
+    },
+    Rule {
+        purpose: "What was decided and observed.",
+        api_group: GROUP,
+        resources: &["failoverpolicies/status", "mailroutes/status", "sendingbackends/status"],
+        verbs: &["patch"],
+    },
+    Rule {
+        purpose: "The outputs `service`, and the Services of backends in the cluster.",
+        api_group: "",
+        resources: &["services"],
+        verbs: &["create", "delete", "get", "list", "patch", "watch"],
+    },
+    Rule {
+        purpose: "Where the outputs `service` lead, and where the Services of backends in the cluster do.",
+        api_group: "discovery.k8s.io",
+        resources: &["endpointslices"],
+        verbs: &["create", "delete", "get", "list", "patch", "watch"],
+    },
+    Rule {
+        purpose: "The outputs `configMap` and `agent`, and certificate authorities in ConfigMaps.",
+        api_group: "",
+        resources: &["configmaps"],
+        verbs: &["create", "delete", "get", "list", "patch", "watch"],
+    },
+    Rule {
+        purpose: "Events about failovers, failbacks and what prevents them.",
+        api_group: "events.k8s.io",
+        resources: &["events"],
+        verbs: &["create"],
+    },
+];
+
+/// Of Secrets that are named: for the certificate authorities and logins in them.
+pub const SECRETS_BY_NAME: Rule = Rule {
+    purpose: "The Secrets that hold certificate authorities (`smtp.tls.caRef`) and logins (`auth.secretRef`, for probes) of backends, by name.",
+    api_group: "",
+    resources: &["secrets"],
+    verbs: &["get"],
+};
+
+/// In the operator's own namespace (`--lease-namespace`).
+pub const OWN_NAMESPACE: &[Rule] = &[Rule {
+    purpose: "Who leads, and what each replica sees.",
+    api_group: "coordination.k8s.io",
+    resources: &["leases"],
+    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
+}];
+
+/// In the cluster, as no Role can grant it; not needed with `--without-reports`.
+pub const REPORTS: &[Rule] = &[Rule {
+    purpose: "Whose token an agent shows with its report of real mail.",
+    api_group: "authentication.k8s.io",
+    resources: &["tokenreviews"],
+    verbs: &["create"],
+}];
+
+/// Of an agent, for the one `ConfigMap` that is named.
+pub const AGENT: Rule = Rule {
+    purpose: "The one ConfigMap that the operator writes for the agent, by name.",
+    api_group: "",
+    resources: &["configmaps"],
+    verbs: &["list", "watch"],
+};
+
+/// Rules as YAML: a list for `rules`, each under its purpose.
+pub fn yaml(rules: &[Rule]) -> String {
+    rules.iter().fold(String::new(), |mut text, rule| {
+        let Rule { purpose, api_group, resources, verbs } = rule;
+        let group = if api_group.is_empty() { "\"\"" } else { api_group };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# {purpose}\n- apiGroups: [{group}]");
+        let _ = writeln!(text, "  resources: [{}]\n  verbs: [{}]", resources.join(", "), verbs.join(", "));
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_written_as_rbac_has_them() {
+        assert_eq!(
+            yaml(&[SECRETS_BY_NAME, REPORTS[0]]),
+            "# The Secrets that hold certificate authorities (`smtp.tls.caRef`) and logins (`auth.secretRef`, for probes) of backends, by name.\n\
+             - apiGroups: [\"\"]\n  resources: [secrets]\n  verbs: [get]\n\
+             # Whose token an agent shows with its report of real mail.\n\
+             - apiGroups: [authentication.k8s.io]\n  resources: [tokenreviews]\n  verbs: [create]\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_granted_by_a_wildcard_nor_twice() {
+        let all = || WATCHED.iter().chain(OWN_NAMESPACE).chain(REPORTS);
+        let mut granted: Vec<_> =
+            all().flat_map(|rule| rule.resources.iter().map(move |resource| (rule.api_group, *resource))).collect();
+        assert!(all().all(|rule| !rule.verbs.contains(&"*") && !rule.resources.contains(&"*")));
+        assert!(all().all(|rule| rule.verbs.is_sorted() && rule.resources.is_sorted()));
+        let count = granted.len();
+        granted.sort_unstable();
+        granted.dedup();
+        assert_eq!(granted.len(), count);
+    }
+}

@@ -1,0 +1,237 @@
+//! What is generated for users is what the code means: the chart's copies of resource definitions and rights, and the page of its values.
+//!
+//! `UPDATE_MANIFESTS=1 cargo test --test manifests` (`make manifests`) writes it anew. What takes Helm is in `e2e/tests/chart/`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mail_failover_operator::api::crds_yaml;
+use mail_failover_operator::rbac::{AGENT, OWN_NAMESPACE, REPORTS, Rule, SECRETS_BY_NAME, WATCHED, yaml};
+use serde_json::{Value, json};
+
+const CHART: &str = "charts/mail-failover-operator";
+const GENERATED: &str = "# Generated from src/rbac.rs by `make manifests`.\n";
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn read(relative: &str) -> String {
+    fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
+}
+
+fn parsed(relative: &str) -> Value {
+    serde_saphyr::from_str(&read(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
+}
+
+/// Holds a committed file to what is generated, or writes it.
+fn hold(relative: &str, generated: &str) {
+    if std::env::var_os("UPDATE_MANIFESTS").is_some() {
+        fs::write(path(relative), generated).unwrap();
+    }
+    let committed = fs::read_to_string(path(relative)).unwrap_or_default();
+    assert!(committed == generated, "{relative} differs from its source; run `make manifests` and commit the result");
+}
+
+fn files_in(relative: &str) -> BTreeSet<String> {
+    fs::read_dir(path(relative)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn the_chart_has_the_resource_definitions_of_the_code() {
+    let folder = format!("{CHART}/files/crds");
+    let generated = crds_yaml().unwrap();
+    for (name, yaml) in &generated {
+        hold(&format!("{folder}/{name}"), yaml);
+    }
+    assert_eq!(files_in(&folder), generated.into_iter().map(|(name, _)| name).collect());
+}
+
+#[test]
+fn the_chart_grants_what_the_code_asks_for() {
+    let folder = format!("{CHART}/files/rbac");
+    let files: [(&str, &[Rule]); 4] = [
+        ("own-namespace.yaml", OWN_NAMESPACE),
+        ("reports.yaml", REPORTS),
+        ("secrets-by-name.yaml", &[SECRETS_BY_NAME]),
+        ("watched.yaml", WATCHED),
+    ];
+    for (name, rules) in files {
+        hold(&format!("{folder}/{name}"), &format!("{GENERATED}{}", yaml(rules)));
+    }
+    assert_eq!(files_in(&folder), files.iter().map(|(name, _)| (*name).to_owned()).collect());
+}
+
+#[test]
+fn the_example_grants_an_agent_what_it_asks_for() {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("examples/postfix-agent/rbac.yaml")).unwrap();
+    let rules: Vec<_> = documents.iter().filter_map(|document| document.get("rules")).collect();
+    let Rule { purpose: _, api_group, resources, verbs } = AGENT;
+    let rule =
+        json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": ["orders-agent"], "verbs": verbs });
+    assert_eq!(rules, [&json!([rule])]);
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_operator() {
+    let chart = parsed(&format!("{CHART}/Chart.yaml"));
+    assert_eq!([&chart["version"], &chart["appVersion"]], [env!("CARGO_PKG_VERSION"); 2]);
+}
+
+#[test]
+fn the_images_have_the_version_of_the_operator_and_the_compiler_that_it_wants() {
+    let (version, rust) = (env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION"));
+    let image = read("Dockerfile");
+    assert!(image.contains(&format!("ARG VERSION={version}\n")), "Dockerfile");
+    assert!(image.contains(&format!("ARG BUILDER=rust:{rust}-")), "Dockerfile");
+    let with_postfix = read("examples/postfix-agent/Dockerfile");
+    assert!(
+        with_postfix.contains(&format!("ARG OPERATOR=mail-failover-operator:{version}\n")),
+        "examples/postfix-agent/Dockerfile"
+    );
+}
+
+/// One value of the chart.
+struct Row {
+    path: String,
+    meaning: String,
+    default: String,
+}
+
+/// The values that bear a comment, in the order of the file.
+fn rows() -> Vec<Row> {
+    let (text, values) = (read(&format!("{CHART}/values.yaml")), parsed(&format!("{CHART}/values.yaml")));
+    let (mut rows, mut comment, mut parents) = (vec![], vec![], Vec::<&str>::new());
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        if let Some(words) = trimmed.strip_prefix("# ") {
+            comment.push(words);
+        } else if let Some((key, _)) =
+            trimmed.split_once(':').filter(|(key, _)| key.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        {
+            parents.truncate((line.len() - trimmed.len()) / 2);
+            parents.push(key);
+            if !comment.is_empty() {
+                let default = values.pointer(&format!("/{}", parents.join("/"))).expect("it was just read");
+                rows.push(Row { path: parents.join("."), meaning: comment.join(" "), default: default.to_string() });
+            }
+            comment.clear();
+        } else {
+            comment.clear();
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_value_of_the_chart_is_documented() {
+    let rows = rows();
+    let documented: BTreeSet<_> = rows.iter().map(|row| row.path.as_str()).collect();
+    let mut undocumented = vec![];
+    let mut rest = vec![(String::new(), parsed(&format!("{CHART}/values.yaml")))];
+    while let Some((path, value)) = rest.pop() {
+        let is_leaf = value.as_object().is_none_or(serde_json::Map::is_empty);
+        if documented.contains(path.as_str()) {
+            // Those below may have words of their own, and need not.
+        } else if is_leaf {
+            undocumented.push(path);
+        } else {
+            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            rest.extend(value.as_object().unwrap().iter().map(|(key, value)| (below(key), value.clone())));
+        }
+    }
+    assert_eq!(undocumented, Vec::<String>::new(), "write a comment above it in {CHART}/values.yaml");
+
+    let mut page = String::from(
+        "# Values of the Helm chart\n\n\
+         Generated from the comments in [values.yaml](../charts/mail-failover-operator/values.yaml) by `make manifests`. A value that is not\n\
+         here, or not of its type, is refused by `helm` before anything changes.\n\n\
+         | value | default | meaning |\n|---|---|---|\n",
+    );
+    for Row { path, meaning, default } in rows {
+        page.extend(["| `", &path, "` | `", &default, "` | ", &meaning.replace('|', "\\|"), " |\n"]);
+    }
+    hold("docs/helm-values.md", &page);
+}
+
+/// Everything that a schema says of an object: its place, and the object's schema.
+fn objects_of_schema(schema: &Value) -> Vec<(String, &Value)> {
+    let (mut found, mut rest) = (vec![], vec![(String::new(), schema)]);
+    while let Some((path, schema)) = rest.pop() {
+        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+            found.push((path.clone(), schema));
+            rest.extend(properties.iter().map(|(key, below)| (format!("{path}/{key}"), below)));
+        }
+        rest.extend(schema.get("items").map(|items| (format!("{path}/[]"), items)));
+    }
+    found
+}
+
+#[test]
+fn the_schema_of_the_values_knows_every_value_and_no_other() {
+    let schema: Value = serde_json::from_str(&read(&format!("{CHART}/values.schema.json"))).unwrap();
+    let values = parsed(&format!("{CHART}/values.yaml"));
+    for (path, object) in objects_of_schema(&schema) {
+        assert_eq!(object["additionalProperties"], json!(false), "{path}: a typo would go unnoticed");
+        // What is handed on as it is has more fields than defaults.
+        let is_handed_on = ["SecurityContext", "securityContext", "Probe", "/resources", "/affinity", "[]"];
+        if is_handed_on.iter().any(|end| path.ends_with(end)) {
+            continue;
+        }
+        let known: BTreeSet<_> = object["properties"].as_object().unwrap().keys().collect();
+        let there = values.pointer(&path).and_then(Value::as_object).unwrap_or_else(|| panic!("{path} is no value"));
+        // Helm hands `global` to every chart.
+        let known: BTreeSet<_> = known.into_iter().filter(|key| !path.is_empty() || *key != "global").collect();
+        assert_eq!(known, there.keys().collect(), "{path}");
+    }
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(validator.is_valid(&values), "{:?}", validator.validate(&values));
+}
+
+fn alerts() -> Vec<Value> {
+    parsed(&format!("{CHART}/files/alerts.yaml"))["alerts"].as_array().unwrap().clone()
+}
+
+/// The names in an expression that look like series of ours.
+fn series(expression: &str) -> Vec<&str> {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    expression.split(|letter| !is_of_name(letter)).filter(|word| word.starts_with("mail_failover_")).collect()
+}
+
+#[test]
+fn alerts_are_about_metrics_that_exist() {
+    let mut sources = String::new();
+    let mut folders = vec![path("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else {
+                sources += &fs::read_to_string(entry).unwrap();
+            }
+        }
+    }
+    for alert in alerts() {
+        let expression = alert["expr"].as_str().unwrap();
+        let names = series(expression);
+        assert!(!names.is_empty(), "{alert}");
+        for name in names {
+            // As OpenMetrics has it: a counter is registered without the suffix, and so is an Info.
+            let registered = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+            assert!(sources.contains(&format!("\"{registered}\"")), "{}: there is no metric {name}", alert["alert"]);
+        }
+    }
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_can_be_left_out() {
+    let names: Vec<_> = alerts().iter().map(|alert| alert["alert"].as_str().unwrap().to_owned()).collect();
+    let page = read("docs/alerts.md");
+    let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, names, "docs/alerts.md has a section for each alert, in the same order");
+    let schema: Value = serde_json::from_str(&read(&format!("{CHART}/values.schema.json"))).unwrap();
+    let known =
+        &schema["properties"]["metrics"]["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"];
+    assert_eq!(*known, json!(names), "values.schema.json");
+}
