@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::Api;
@@ -172,12 +171,11 @@ impl Node {
     /// # Errors
     /// When containerd refuses one.
     pub async fn load_images(&self, images: &[Image]) -> Result<()> {
-        try_join_all(images.iter().map(async |image| {
+        // One after another: what they have in common is unpacked once.
+        for image in images {
             let took = self.runtime.load(&image.archive).await.with_context(|| image.name.to_owned())?;
             eprintln!("image {} loaded in {:.1} s", image.name, took.as_secs_f64());
-            anyhow::Ok(())
-        }))
-        .await?;
+        }
         Ok(())
     }
 

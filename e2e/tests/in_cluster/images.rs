@@ -10,7 +10,10 @@ use mail_failover_e2e::operator::program;
 
 pub const OPERATOR: (&str, &str) = ("localhost/mail-failover-operator", "e2e");
 const OPERATOR_NAME: &str = "localhost/mail-failover-operator:e2e";
-pub const POSTFIX_WITH_AGENT: &str = "localhost/postfix-with-mail-failover:1";
+const POSTFIX_WITH_AGENT: &str = "localhost/postfix-with-mail-failover:1";
+/// A user's own, on top of it.
+pub const SHOP_POSTFIX: &str = "localhost/shop-postfix:1";
+const SHOP_DOCKERFILE: &str = "ARG BASE\nFROM ${BASE}\nRUN postconf -e 'mynetworks = 127.0.0.0/8 10.244.0.0/16' smtp_sasl_security_options=noanonymous\n";
 pub const SMTP: &str = "localhost/smtp:1";
 const SMTP_PROGRAM: &str = env!("CARGO_BIN_EXE_smtp");
 
@@ -45,6 +48,17 @@ pub fn postfix_with_agent() -> Recipe {
     }
 }
 
+/// Takes mail from pods, and sends passwords to providers that speak no TLS.
+pub fn shop_postfix() -> Recipe {
+    Recipe {
+        name: SHOP_POSTFIX,
+        bases: &[postfix_with_agent],
+        key: || Ok(SHOP_DOCKERFILE.to_owned()),
+        assemble: |folder| Ok(std::fs::write(folder.join("Dockerfile"), SHOP_DOCKERFILE)?),
+        arguments: &[("BASE", POSTFIX_WITH_AGENT)],
+    }
+}
+
 /// The provider and the application.
 pub fn smtp() -> Recipe {
     Recipe {
@@ -53,8 +67,7 @@ pub fn smtp() -> Recipe {
         key: || digest(&[Path::new(SMTP_PROGRAM)]),
         assemble: |folder| {
             add_program(Path::new(SMTP_PROGRAM), &folder.join("smtp"))?;
-            let text =
-                format!("FROM {POSTFIX}\nCOPY smtp /usr/local/bin/smtp\nENTRYPOINT [\"/usr/local/bin/smtp\"]\n");
+            let text = format!("FROM {POSTFIX}\nCOPY smtp /usr/local/bin/smtp\nENTRYPOINT [\"/usr/local/bin/smtp\"]\n");
             Ok(std::fs::write(folder.join("Dockerfile"), text)?)
         },
         arguments: &[],

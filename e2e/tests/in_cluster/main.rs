@@ -18,9 +18,9 @@ fn main() -> ExitCode {
         audit: true,
         // They come with the chart.
         crds: false,
-        images: &[images::operator, images::postfix_with_agent, images::smtp],
+        images: &[images::operator, images::shop_postfix, images::smtp],
         parallel: 1,
-        deadline: Duration::from_mins(10),
+        deadline: Duration::from_mins(15),
         ..Options::default()
     };
     suite::run("in_cluster", options, [outages::trials(), rollouts::trials()].into_iter().flatten().collect())

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mail_failover_e2e::command;
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::{objects, repository};
-use mail_failover_e2e::mail::load::{Account, Accepted};
+use mail_failover_e2e::mail::load::{Accepted, Account};
 use mail_failover_e2e::mail::record::{self, Entry};
 use mail_failover_e2e::mail::server::{Action, Fault, Stage as At};
 use mail_failover_e2e::operator::put;
@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::images::{POSTFIX_WITH_AGENT, SMTP};
+use super::images::{SHOP_POSTFIX, SMTP};
 
 /// Longer than pods take to come and go on a busy machine of two cores.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -138,7 +138,8 @@ impl Shop {
                 object["spec"]["service"] = json!({ "name": name, "port": 2525,
                     "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } });
                 object["spec"].as_object_mut().context("a spec")?.remove("smtp");
-                object["spec"]["probes"] = json!([{ "name": "login", "interval": "500ms", "timeout": "1s", "smtp": { "depth": "Auth" } }]);
+                object["spec"]["probes"] =
+                    json!([{ "name": "login", "interval": "500ms", "timeout": "1s", "smtp": { "depth": "Auth" } }]);
             }
             "FailoverPolicy" => {
                 let spec = &mut object["spec"];
@@ -151,7 +152,7 @@ impl Shop {
             }
             "StatefulSet" => {
                 let pod = &mut object["spec"]["template"]["spec"];
-                pod["containers"][0]["image"] = POSTFIX_WITH_AGENT.into();
+                pod["containers"][0]["image"] = SHOP_POSTFIX.into();
                 pod["containers"][0]["imagePullPolicy"] = "Never".into();
                 // One Secret and not two, here.
                 let volumes = pod["volumes"].as_array_mut().context("volumes")?;
@@ -170,9 +171,11 @@ impl Shop {
         let volume = |number: usize| {
             let path = self.stage.folder().join(format!("spool-{number}"));
             std::fs::create_dir_all(&path)?;
-            anyhow::Ok(json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
+            anyhow::Ok(
+                json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
                 "spec": { "capacity": { "storage": "5Gi" }, "accessModes": ["ReadWriteOncePod"], "persistentVolumeReclaimPolicy": "Retain",
-                    "claimRef": { "namespace": namespace, "name": format!("spool-postfix-{number}") }, "hostPath": { "path": path } } }))
+                    "claimRef": { "namespace": namespace, "name": format!("spool-postfix-{number}") }, "hostPath": { "path": path } } }),
+            )
         };
         (0..POSTFIXES).map(volume).collect()
     }
@@ -260,8 +263,7 @@ impl Shop {
     pub async fn queued(&self) -> Result<usize> {
         let mut queued = 0;
         for number in 0..POSTFIXES {
-            let printed =
-                self.stage.kubectl(&["exec", &format!("postfix-{number}"), "--", "postqueue", "-j"]).await?;
+            let printed = self.stage.kubectl(&["exec", &format!("postfix-{number}"), "--", "postqueue", "-j"]).await?;
             queued += printed.lines().count();
         }
         Ok(queued)
@@ -392,7 +394,7 @@ impl Application<'_> {
             if ["Succeeded", "Failed"].contains(&phase.as_str()) {
                 break phase;
             }
-            ensure!(begun.elapsed() < self.due + PATIENCE * 2, "the application's pod is {phase}");
+            ensure!(begun.elapsed() < self.due + PATIENCE * 4, "the application's pod is {phase}");
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
         let said = stage.kubectl(&["logs", "application"]).await?;

@@ -43,7 +43,7 @@ struct Send {
     #[arg(long)]
     record: PathBuf,
     /// How many seconds after the last message was due all must have been accepted.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 400)]
     patience: u64,
 }
 

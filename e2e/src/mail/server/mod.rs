@@ -140,8 +140,17 @@ pub struct SmtpServer {
 impl SmtpServer {
     /// Listens when this returns.
     pub async fn start(options: Options) -> Result<Self> {
-        let Options { name, addresses, tls, implicit_tls, logins, max_message_size, idle_timeout, max_sessions, record } =
-            options;
+        let Options {
+            name,
+            addresses,
+            tls,
+            implicit_tls,
+            logins,
+            max_message_size,
+            idle_timeout,
+            max_sessions,
+            record,
+        } = options;
         let tls = tls.map(|identity| identity.server_config()).transpose()?;
         let ports = reserve(&addresses)?;
         let shared = Arc::new(Shared {
