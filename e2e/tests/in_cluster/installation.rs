@@ -35,6 +35,11 @@ pub async fn ensure_installed(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// It is not installed any more.
+pub async fn forget() {
+    *INSTALLED.lock().await = false;
+}
+
 /// Installs or upgrades with the suite's values and these, and waits until the pods are ready.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ mod images;
 mod installation;
 mod outages;
 mod rollouts;
+mod service_output;
 mod shop;
 
 use std::process::ExitCode;
@@ -23,5 +24,9 @@ fn main() -> ExitCode {
         deadline: Duration::from_mins(15),
         ..Options::default()
     };
-    suite::run("in_cluster", options, [outages::trials(), rollouts::trials()].into_iter().flatten().collect())
+    suite::run(
+        "in_cluster",
+        options,
+        [outages::trials(), service_output::trials(), rollouts::trials()].into_iter().flatten().collect(),
+    )
 }

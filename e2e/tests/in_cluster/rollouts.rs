@@ -1,5 +1,121 @@
-use mail_failover_e2e::suite::Trial;
+//! New versions of everything, while mail flows and while it cannot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::helm::CHART;
+use mail_failover_e2e::scene::events;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use tokio::time::sleep;
+
+use super::installation::{self, DEPLOYMENT, NAMESPACE, RELEASE, ensure_installed, helm};
+use super::shop::{Outage, Shop};
+
+/// Of the application, and how many of them a second, while Postfix is updated.
+const QUEUED: (usize, u32) = (2_000, 40);
+/// While the operator is: enough to last until it has been uninstalled.
+const FLOWING: (usize, u32) = (6_000, 25);
 
 pub fn trials() -> Vec<Trial> {
-    vec![]
+    vec![
+        trial("a rolling update of Postfix with full queues, both providers dead, leaves no mail behind", postfix).needs_own_node(),
+        trial(
+            "an operator that is updated amid a failover, upgraded, rolled back and uninstalled makes one decision, and mail flows on",
+            operator,
+        )
+        .needs_own_node(),
+    ]
+}
+
+async fn postfix(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::open(stage).await?;
+    let (messages, per_second) = QUEUED;
+    let application = shop.start_application(messages, per_second).await?;
+    shop.wait_stored("a", 100).await?;
+    for provider in ["a", "b"] {
+        shop.break_provider(provider, Outage::Refuses).await?;
+    }
+    let mut queued = 0;
+    while queued < messages / 4 {
+        sleep(Duration::from_secs(1)).await;
+        queued = shop.queued().await?;
+    }
+    shop.stage.kubectl(&["rollout", "restart", "statefulset/postfix"]).await?;
+    // The pod that goes first cannot empty its queue: the one that takes its place finds it.
+    sleep(Duration::from_secs(20)).await;
+    let kept = shop.spooled()?;
+    ensure!(kept >= queued / 2, "{queued} were queued, and {kept} are on the volumes");
+    for provider in ["a", "b"] {
+        shop.repair(provider, Outage::Refuses).await?;
+    }
+    shop.wait_rolled_out("statefulset/postfix").await?;
+    let said = application.finish().await?;
+    shop.wait_drained().await?;
+    sleep(Duration::from_secs(1)).await;
+    let account = shop.account()?;
+    eprintln!("{queued} queued when the update began; {said}; {account:?}");
+    ensure!(account.accepted == messages && account.delivered == messages && account.lost.is_empty(), "{account:?}");
+    Ok(())
+}
+
+async fn operator(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::open(stage).await?;
+    let (messages, per_second) = FLOWING;
+    let application = shop.start_application(messages, per_second).await?;
+    shop.wait_stored("a", 50).await?;
+
+    // Restarted amid a failover.
+    let of_operator = |arguments: &[&str]| [&["--namespace", NAMESPACE], arguments].concat().join(" ");
+    let restart = of_operator(&["rollout", "restart", DEPLOYMENT]);
+    let restart: Vec<_> = restart.split(' ').collect();
+    let (broken, restarted) = tokio::join!(shop.break_provider("a", Outage::Hung), shop.stage.kubectl(&restart));
+    (broken?, restarted?);
+    let status = shop.wait_active("b").await?;
+    shop.wait_stored("b", 50).await?;
+    shop.wait_rolled_out_in(NAMESPACE, DEPLOYMENT).await?;
+    let one = status.last_transition.context("a transition")?.id;
+    ensure!(one == 1, "the failover is transition {one}");
+    shop.repair("a", Outage::Hung).await?;
+    let status = shop.wait_active("a").await?;
+    ensure!(status.last_transition.is_some_and(|last| last.id == 2), "a failback is one more transition");
+    let told = events(&shop.stage, "orders").await?;
+    ensure!(told.iter().filter(|reason| *reason == "FailedOver").count() == 1, "{told:?}");
+    ensure!(told.iter().filter(|reason| *reason == "FailedBack").count() == 1, "{told:?}");
+
+    // A new version, and the old one again, each while a provider breaks.
+    helm(&shop.stage, &["upgrade", RELEASE, CHART], &["log.level=debug"]).await?;
+    shop.break_provider("a", Outage::Refuses).await?;
+    shop.wait_active("b").await?;
+    let deadline = Duration::from_mins(4);
+    let rollback = ["rollback", RELEASE, "1", "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
+    shop.stage.helm()?.run(deadline, &rollback).await?;
+    let arguments = shop.stage.kubectl(&["--namespace", NAMESPACE, "get", DEPLOYMENT, "--output=yaml"]).await?;
+    ensure!(!arguments.contains("debug"), "rolled back to:\n{arguments}");
+    shop.repair("a", Outage::Refuses).await?;
+    shop.wait_active("a").await?;
+
+    // Without an operator: definitions and objects stay, the last answer stays in force, and the agents leave a dead provider by themselves.
+    let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
+    shop.stage.helm()?.run(deadline, &uninstall).await?;
+    installation::forget().await;
+    let kept = shop.stage.kubectl(&["get", "mailroutes,sendingbackends,failoverpolicies", "--output=name"]).await?;
+    ensure!(kept.lines().count() == 4, "{kept}");
+    shop.break_provider("a", Outage::Refuses).await?;
+    shop.wait_stored("b", 50).await?;
+    shop.repair("a", Outage::Refuses).await?;
+    let said = application.finish().await?;
+    // And it is there again.
+    ensure_installed(&shop.stage).await?;
+    shop.wait_active("a").await?;
+    shop.wait_drained().await?;
+    sleep(Duration::from_secs(1)).await;
+    let account = shop.account()?;
+    eprintln!("{said}; {account:?}");
+    ensure!(said.starts_with(&format!("accepted {messages} refusals 0 ")), "{said}");
+    ensure!(account.delivered == messages && account.lost.is_empty(), "{account:?}");
+    Ok(())
 }

@@ -2,7 +2,9 @@
 //!
 //! What is not the example's: Services in place of hosts, without TLS; images, probes and thresholds that suit a test, and volumes, since no provisioner runs here.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,20 +47,11 @@ impl Shop {
     /// # Errors
     /// When a pod does not become ready, or the route does not lead to `a`.
     pub async fn open(stage: Arc<Stage>) -> Result<Self> {
-        let records = stage.folder().join("records");
-        std::fs::create_dir_all(&records)?;
-        let shop = Self { stage, records };
+        let shop = Self::empty(stage)?;
         let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
             "stringData": { "username": USER, "password": PASSWORD } });
         shop.apply(&[login]).await?;
-        for name in ["a", "b"] {
-            shop.apply(&shop.provider(name)).await?;
-        }
-        for name in ["a", "b"] {
-            shop.stage
-                .kubectl_for(PATIENCE, &["rollout", "status", &format!("deployment/{name}"), "--timeout=110s"])
-                .await?;
-        }
+        shop.start_providers(&[&format!("--login={USER}:{PASSWORD}")]).await?;
         shop.apply(&shop.example("examples/postfix-agent/route.yaml")?).await?;
         shop.wait_active("a").await?;
         shop.apply(&shop.volumes()?).await?;
@@ -71,20 +64,55 @@ impl Shop {
         Ok(shop)
     }
 
+    /// Opens it without Postfix: providers that ask for no login, and the quick start's route with the Service `mail`, to which applications
+    /// send by themselves. Returns when that leads to `a`.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub async fn without_mta(stage: Arc<Stage>) -> Result<Self> {
+        let shop = Self::empty(stage)?;
+        shop.start_providers(&[]).await?;
+        let mut quickstart = shop.example("examples/quickstart.yaml")?;
+        for object in &mut quickstart {
+            // As much as a test has time for.
+            if object["kind"] == "FailoverPolicy" {
+                let budget = json!({ "switches": 10, "per": "1s" });
+                object["spec"]["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
+                object["spec"]["failback"]["after"] = "1s".into();
+            }
+        }
+        shop.apply(&quickstart).await?;
+        shop.wait_active("a").await?;
+        Ok(shop)
+    }
+
+    fn empty(stage: Arc<Stage>) -> Result<Self> {
+        let records = stage.folder().join("records");
+        std::fs::create_dir_all(&records)?;
+        Ok(Self { stage, records })
+    }
+
+    async fn start_providers(&self, arguments: &[&str]) -> Result<()> {
+        for name in ["a", "b"] {
+            self.apply(&self.provider(name, arguments)).await?;
+        }
+        for name in ["a", "b"] {
+            self.wait_rolled_out(&format!("deployment/{name}")).await?;
+        }
+        Ok(())
+    }
+
     async fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         self.stage.apply(&list.to_string()).await.map(drop)
     }
 
     /// A provider in a pod of its own, by a headless name: the address of the pod.
-    fn provider(&self, name: &str) -> Vec<Value> {
+    fn provider(&self, name: &str, more: &[&str]) -> Vec<Value> {
         let labels = json!({ "provider": name });
-        let arguments = [
-            "serve".to_owned(),
-            format!("--name={}", self.server_name(name)),
-            format!("--login={USER}:{PASSWORD}"),
-            format!("--record={RECORDS}/{name}.jsonl"),
-        ];
+        let name_argument = format!("--name={}", self.server_name(name));
+        let record = format!("--record={RECORDS}/{name}.jsonl");
+        let arguments = [&["serve", &name_argument, &record], more].concat();
         let pod = json!({
             "terminationGracePeriodSeconds": 1,
             "containers": [{
@@ -117,6 +145,7 @@ impl Shop {
         let namespace = self.stage.namespace();
         // Names of the example's providers are names of ours.
         let text = text
+            .replace("relay-", "")
             .replace("ses-eu", "a")
             .replace("sendgrid-login", "login")
             .replace("ses-login", "login")
@@ -135,13 +164,17 @@ impl Shop {
         match kind.as_str() {
             "SendingBackend" => {
                 let name = object["metadata"]["name"].as_str().context("a name")?.to_owned();
-                object["spec"]["service"] = json!({ "name": name, "port": 2525,
-                    "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } });
+                let asks_for_login = object["spec"]["smtp"]["auth"].is_object();
                 object["spec"].as_object_mut().context("a spec")?.remove("smtp");
+                object["spec"]["service"] = json!({ "name": name, "port": 2525 });
+                if !asks_for_login {
+                    return Ok(());
+                }
+                object["spec"]["service"]["auth"] = json!({ "secretRef": { "name": "login" }, "allowPlaintext": true });
                 object["spec"]["probes"] =
                     json!([{ "name": "login", "interval": "500ms", "timeout": "1s", "smtp": { "depth": "Auth" } }]);
             }
-            "FailoverPolicy" => {
+            "FailoverPolicy" if object["metadata"]["name"] == "providers" => {
                 let spec = &mut object["spec"];
                 spec["failure"]["consecutive"] = 3.into();
                 spec["recovery"] = json!({ "consecutive": 3 });
@@ -185,9 +218,20 @@ impl Shop {
     /// # Errors
     /// When that does not happen.
     pub async fn wait_rolled_out(&self, what: &str) -> Result<()> {
+        self.wait_rolled_out_in(self.stage.namespace(), what).await
+    }
+
+    /// The same in another namespace.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub async fn wait_rolled_out_in(&self, namespace: &str, what: &str) -> Result<()> {
         let patience = PATIENCE * 3;
         let timeout = format!("--timeout={}s", (patience - Duration::from_secs(10)).as_secs());
-        self.stage.kubectl_for(patience, &["rollout", "status", what, &timeout]).await.map(drop)
+        self.stage
+            .kubectl_for(patience, &["--namespace", namespace, "rollout", "status", what, &timeout])
+            .await
+            .map(drop)
     }
 
     /// Waits until the route leads to this backend.
@@ -240,6 +284,15 @@ impl Shop {
         Ok(record::read(&self.records.join(format!("{of}.jsonl")))?)
     }
 
+    /// Where applications find the route's Service.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn service(&self) -> Result<SocketAddr> {
+        let printed = self.stage.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?;
+        Ok((printed.parse::<IpAddr>().with_context(|| printed.clone())?, 25).into())
+    }
+
     /// Waits until this provider has stored `more` messages more.
     ///
     /// # Errors
@@ -269,6 +322,21 @@ impl Shop {
         Ok(queued)
     }
 
+    /// How many messages are in the queues on the volumes, whether a Postfix runs on them or not.
+    ///
+    /// # Errors
+    /// When a volume cannot be read.
+    pub fn spooled(&self) -> Result<usize> {
+        let mut spooled = 0;
+        for number in 0..POSTFIXES {
+            for queue in ["active", "deferred", "incoming"] {
+                let folder = self.stage.folder().join(format!("spool-{number}/{queue}"));
+                spooled += files_below(&folder).with_context(|| folder.display().to_string())?;
+            }
+        }
+        Ok(spooled)
+    }
+
     /// Waits until nothing is queued.
     ///
     /// # Errors
@@ -288,14 +356,14 @@ impl Shop {
     pub fn account(&self) -> Result<Account> {
         let accepted: Vec<Accepted> = self.record("application")?.into_iter().map(Into::into).collect();
         let stored = record::copies([self.record("a")?, self.record("b")?].concat());
-        Ok(Account::of(&accepted, &stored, &std::collections::BTreeSet::new(), &std::collections::BTreeSet::new()))
+        Ok(Account::of(&accepted, &stored, &BTreeSet::new(), &BTreeSet::new()))
     }
 
     /// The address of the pod that a label selects.
     ///
     /// # Errors
     /// When there is none.
-    pub async fn address(&self, provider: &str) -> Result<std::net::IpAddr> {
+    pub async fn address(&self, provider: &str) -> Result<IpAddr> {
         let selector = format!("--selector=provider={provider}");
         let printed =
             self.stage.kubectl(&["get", "pods", &selector, "--output=jsonpath={.items[0].status.podIP}"]).await?;
@@ -348,13 +416,18 @@ impl Shop {
         Ok(())
     }
 
-    /// Drops every packet of the pod, on the node.
+    /// Drops every packet of its SMTP port on the node, be the client a pod or a process of the node.
     async fn cut(&self, name: &str, action: &str) -> Result<()> {
         let address = self.address(name).await?.to_string();
-        for direction in ["--source", "--destination"] {
-            let mut iptables = Command::new("iptables");
-            iptables.args(["--wait", action, "FORWARD", direction, &address, "--jump", "DROP"]);
-            command::output(&mut iptables, "iptables", "", Duration::from_secs(20)).await?;
+        for chain in ["FORWARD", "INPUT", "OUTPUT"] {
+            for direction in [
+                ["--source", &address, "--protocol=tcp", "--sport"],
+                ["--destination", &address, "--protocol=tcp", "--dport"],
+            ] {
+                let mut iptables = Command::new("iptables");
+                iptables.args(["--wait", action, chain]).args(direction).args(["2525", "--jump", "DROP"]);
+                command::output(&mut iptables, "iptables", "", Duration::from_secs(20)).await?;
+            }
         }
         Ok(())
     }
@@ -367,7 +440,7 @@ pub enum Outage {
     Killed,
     /// Its process is stopped: the kernel goes on accepting connections, and nothing answers.
     Hung,
-    /// The node drops its packets.
+    /// The node drops the packets of its SMTP port.
     CutOff,
     /// It takes no login any more.
     RefusesLogins,
@@ -406,6 +479,21 @@ impl Application<'_> {
 fn keep_first(list: &mut Vec<Value>, name: &str) {
     let mut is_first = true;
     list.retain(|item| item["name"] != name || std::mem::take(&mut is_first));
+}
+
+/// How many files are in a folder and in those within.
+fn files_below(folder: &Path) -> Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // One that has just been delivered is gone.
+        count += match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files_below(&entry.path())?,
+            Ok(_) => 1,
+            Err(_) => 0,
+        };
+    }
+    Ok(count)
 }
 
 /// The process with this argument, in whichever pod.

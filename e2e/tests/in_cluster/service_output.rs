@@ -1,0 +1,146 @@
+//! Applications that send to the route's Service by themselves, without an MTA: what kube-proxy does with their connections.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::installation::ensure_installed;
+use super::shop::{Outage, PATIENCE, Shop};
+
+/// A message this often.
+const PACE: Duration = Duration::from_millis(50);
+/// The product's promise is a second; this is a machine that does other things.
+const BOUND: Duration = Duration::from_secs(10);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a client of the route's Service is led to the standby, whatever becomes of the primary, and back",
+            failovers,
+        )
+        .needs_own_node(),
+        trial(
+            "a connection that is established stays with the server that it has, for as long as that lives",
+            established,
+        )
+        .needs_own_node(),
+    ]
+}
+
+async fn failovers(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::without_mta(stage).await?;
+    let service = shop.service().await?;
+    wait_greeted(&shop, "a").await?;
+    let sender = Sender::start(SenderOptions::new(PACE, fixed(vec![service])));
+    for outage in [Outage::Refuses, Outage::Killed, Outage::Hung, Outage::CutOff] {
+        let what = || format!("{outage:?}");
+        sleep(PACE * 10).await;
+        let broken = Instant::now();
+        shop.break_provider("a", outage).await.with_context(what)?;
+        let failover = sender.wait_for_failover(broken, PATIENCE).await.with_context(what)?;
+        let status = shop.wait_active("b").await.with_context(what)?;
+        let reason = status.last_transition.map(|last| last.reason).unwrap_or_default();
+        eprintln!("{outage:?}: the client is without a way out for {:.2?} ({reason})", failover.took());
+        ensure!(failover.took() < BOUND, "{outage:?}: {:?}", failover.took());
+        shop.repair("a", outage).await.with_context(what)?;
+        shop.wait_active("a").await.with_context(what)?;
+        wait_greeted(&shop, "a").await.with_context(what)?;
+    }
+    let totals = sender.stop(PATIENCE).await.totals();
+    ensure!(totals.lost == 0 && totals.accepted == totals.sent, "{totals:?}");
+    let stored = shop.record("a")?.len() + shop.record("b")?.len();
+    ensure!(stored >= totals.accepted, "{stored} stored, {totals:?}");
+    Ok(())
+}
+
+async fn established(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::without_mta(stage).await?;
+    wait_greeted(&shop, "a").await?;
+    let mut open = Session::open(&shop).await?;
+    let mut doomed = Session::open(&shop).await?;
+    ensure!(open.name == "a" && doomed.name == "a", "{} and {}", open.name, doomed.name);
+
+    // It lives, but new sessions find it closed: those that have begun go on undisturbed, and no kube-proxy cuts them.
+    shop.break_provider("a", Outage::Refuses).await?;
+    shop.wait_active("b").await?;
+    wait_greeted(&shop, "b").await?;
+    ensure!(open.noop().await? == Some(true), "an established session was cut by a switch");
+
+    // Its packets are dropped: nothing tells the client. Its own patience must.
+    shop.repair("a", Outage::Refuses).await?;
+    shop.wait_active("a").await?;
+    shop.break_provider("a", Outage::CutOff).await?;
+    shop.wait_active("b").await?;
+    ensure!(doomed.noop().await?.is_none(), "a session with a server that is cut off was answered");
+    shop.repair("a", Outage::CutOff).await?;
+    shop.wait_active("a").await?;
+
+    // Its pod goes: the kernel of the node says so to who is connected.
+    let mut orphan = Session::open(&shop).await?;
+    shop.break_provider("a", Outage::Killed).await?;
+    let gone = orphan.noop().await?;
+    ensure!(gone == Some(false), "a session with a pod that is gone: {gone:?}");
+    shop.wait_active("b").await.map(drop)
+}
+
+/// Waits until new connections land there.
+async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
+    eventually(PATIENCE, &format!("{name} to answer by the Service"), async || {
+        let session = Session::open(shop).await?;
+        if session.name != name {
+            bail!("{} answers", session.name);
+        }
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// How long a client waits for a reply.
+const REPLY: Duration = Duration::from_secs(5);
+
+/// An SMTP session by the route's Service.
+struct Session {
+    stream: BufReader<TcpStream>,
+    /// Who greeted.
+    name: String,
+}
+
+impl Session {
+    async fn open(shop: &Shop) -> Result<Self> {
+        let service = shop.service().await?;
+        let open = async {
+            let mut stream = BufReader::new(TcpStream::connect(service).await?);
+            let mut greeting = String::new();
+            (&mut stream).take(1000).read_line(&mut greeting).await?;
+            let name = greeting.strip_prefix("220 ").and_then(|rest| rest.split('.').next());
+            let name = name.with_context(|| format!("greeted with {greeting:?}"))?.to_owned();
+            Ok(Self { stream, name })
+        };
+        timeout(REPLY, open).await.context("no greeting")?
+    }
+
+    /// Whether the server answered, or the connection broke; `None` when neither is heard of.
+    async fn noop(&mut self) -> Result<Option<bool>> {
+        let ask = async {
+            self.stream.get_mut().write_all(b"NOOP\r\n").await?;
+            let mut reply = String::new();
+            (&mut self.stream).take(1000).read_line(&mut reply).await?;
+            std::io::Result::Ok(reply.starts_with("250"))
+        };
+        Ok(match timeout(REPLY, ask).await {
+            Ok(Ok(answered)) => Some(answered),
+            Ok(Err(_)) => Some(false),
+            Err(_) => None,
+        })
+    }
+}
