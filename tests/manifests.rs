@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mail_failover_operator::api::crds_yaml;
-use mail_failover_operator::rbac::{AGENT, OWN_NAMESPACE, REPORTS, Rule, SECRETS_BY_NAME, WATCHED, yaml};
+use mail_failover_operator::rbac::{AGENT, OWN_NAMESPACE, PROBE_JOBS, REPORTS, Rule, SECRETS_BY_NAME, WATCHED, yaml};
 use serde_json::{Value, json};
 
 const CHART: &str = "charts/mail-failover-operator";
@@ -51,8 +51,9 @@ fn the_chart_has_the_resource_definitions_of_the_code() {
 #[test]
 fn the_chart_grants_what_the_code_asks_for() {
     let folder = format!("{CHART}/files/rbac");
-    let files: [(&str, &[Rule]); 4] = [
+    let files: [(&str, &[Rule]); 5] = [
         ("own-namespace.yaml", OWN_NAMESPACE),
+        ("probe-jobs.yaml", PROBE_JOBS),
         ("reports.yaml", REPORTS),
         ("secrets-by-name.yaml", &[SECRETS_BY_NAME]),
         ("watched.yaml", WATCHED),
