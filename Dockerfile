@@ -19,6 +19,8 @@ FROM scratch AS prebuilt
 COPY target/image/mail-failover /out/mail-failover
 
 FROM ${BINARY} AS binary
+# Of a stage that does nothing buildah 1.28 leaves a container behind.
+LABEL stage=binary
 
 FROM scratch
 ARG VERSION=0.1.0

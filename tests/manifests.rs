@@ -75,6 +75,17 @@ fn the_example_grants_an_agent_what_it_asks_for() {
 }
 
 #[test]
+fn the_example_of_deep_probes_grants_the_login_that_it_names_and_no_more() {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("examples/deep-probes/rbac.yaml")).unwrap();
+    let Rule { purpose: _, api_group, resources, verbs } = SECRETS_BY_NAME;
+    let account: Vec<Value> = serde_saphyr::from_multiple(&read("examples/deep-probes/account.yaml")).unwrap();
+    let login = account.iter().find_map(|object| object.pointer("/spec/smtp/auth/secretRef/name")).unwrap();
+    let rule = json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": [login], "verbs": verbs });
+    let rules: Vec<_> = documents.iter().filter_map(|document| document.get("rules")).collect();
+    assert_eq!(rules, [&json!([rule])]);
+}
+
+#[test]
 fn the_chart_has_the_version_of_the_operator() {
     let chart = parsed(&format!("{CHART}/Chart.yaml"));
     assert_eq!([&chart["version"], &chart["appVersion"]], [env!("CARGO_PKG_VERSION"); 2]);

@@ -105,9 +105,10 @@ async fn two(stage: Arc<Stage>) -> Result<()> {
         "outputs": [{ "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } }] });
     apply(&stage.client(), &[route], Mode::Keep).await?;
 
-    let values = json!({ "rbac": { "secretNames": ["relay-ca"] }, "probeJobs": { "enabled": true } });
-    let first = Installation::start(&stage, &ops_a, &[&shop_a], values).await?;
-    let second = Installation::start(&stage, &ops_b, &[&shop_b], json!({ "reports": { "enabled": false } })).await?;
+    let first =
+        Installation::start(&stage, &ops_a, &[&shop_a], json!({ "rbac": { "secretNames": ["relay-ca"] } })).await?;
+    let values = json!({ "reports": { "enabled": false }, "probeJobs": { "enabled": true } });
+    let second = Installation::start(&stage, &ops_b, &[&shop_b], values).await?;
     for (installation, shop) in [(&first, &a), (&second, &b)] {
         installation.operator.wait_ready(PATIENCE).await?;
         shop.wait_active(&stage, "primary").await?;
@@ -125,7 +126,7 @@ async fn two(stage: Arc<Stage>) -> Result<()> {
     eventually(PATIENCE, "the Job of a probe", async || {
         let jobs = Api::<Job>::all(stage.client()).list(&ListParams::default()).await?.items;
         let namespaces: Vec<_> = jobs.iter().filter_map(ResourceExt::namespace).collect();
-        ensure!(namespaces.iter().all(|namespace| *namespace == shop_a), "Jobs in {namespaces:?}");
+        ensure!(namespaces.iter().all(|namespace| *namespace == shop_b), "Jobs in {namespaces:?}");
         Ok((!jobs.is_empty()).then_some(()))
     })
     .await?;
