@@ -82,10 +82,11 @@ pub fn operator() -> Recipe {
         key: || Ok(digest_below(&repository(""), &SOURCES)? + &profile()),
         assemble: |folder| {
             compile(&folder.join("target/image"))?;
-            fs::copy(repository("Dockerfile"), folder.join("Dockerfile")).context("cannot copy the Dockerfile")?;
-            Ok(())
+            let dockerfile = fs::read_to_string(repository("Dockerfile")).context("cannot read the Dockerfile")?;
+            // What stands last is built.
+            write(folder, &format!("{dockerfile}\nFROM prebuilt\n"))
         },
-        arguments: &[("BINARY", "prebuilt")],
+        arguments: &[],
     }
 }
 
