@@ -104,7 +104,7 @@ fn compile(folder: &Path) -> Result<()> {
     let status = command
         .arg(folder)
         .env("PROFILE", profile())
-        // Five times as large with it, and no container shows a line of it.
+        // Half of the binary would be of no use in a container.
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
