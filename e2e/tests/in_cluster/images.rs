@@ -4,58 +4,22 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_e2e::helm::repository;
-use mail_failover_e2e::node::images::{POSTFIX, Recipe, digest, postfix};
-use mail_failover_e2e::operator::program;
+use mail_failover_e2e::node::images::{POSTFIX, POSTFIX_AGENT, Recipe, digest, postfix, postfix_agent};
 
-pub const OPERATOR: (&str, &str) = ("localhost/mail-failover-operator", "e2e");
-const OPERATOR_NAME: &str = "localhost/mail-failover-operator:e2e";
-const POSTFIX_WITH_AGENT: &str = "localhost/postfix-with-mail-failover:1";
 /// A user's own, on top of it.
 pub const SHOP_POSTFIX: &str = "localhost/shop-postfix:1";
 const SHOP_DOCKERFILE: &str = "ARG BASE\nFROM ${BASE}\nRUN postconf -e 'mynetworks = 127.0.0.0/8 10.244.0.0/16' smtp_sasl_security_options=noanonymous\n";
 pub const SMTP: &str = "localhost/smtp:1";
 const SMTP_PROGRAM: &str = env!("CARGO_BIN_EXE_smtp");
 
-/// Provisional: the program as the tests have it, on Debian.
-pub fn operator() -> Recipe {
-    Recipe {
-        name: OPERATOR_NAME,
-        bases: &[postfix],
-        key: || digest(&[&program()?]),
-        assemble: |folder| {
-            add_program(&program()?, &folder.join("mail-failover"))?;
-            let text = format!(
-                "FROM {POSTFIX}\nCOPY mail-failover /usr/local/bin/mail-failover\nUSER 65532:65532\nENTRYPOINT [\"/usr/local/bin/mail-failover\"]\nCMD [\"run\"]\n"
-            );
-            Ok(std::fs::write(folder.join("Dockerfile"), text)?)
-        },
-        arguments: &[],
-    }
-}
-
-/// As the example builds it.
-pub fn postfix_with_agent() -> Recipe {
-    Recipe {
-        name: POSTFIX_WITH_AGENT,
-        bases: &[postfix, operator],
-        key: || digest(&[&repository("examples/postfix-agent/Dockerfile")]),
-        assemble: |folder| {
-            std::fs::copy(repository("examples/postfix-agent/Dockerfile"), folder.join("Dockerfile"))?;
-            Ok(())
-        },
-        arguments: &[("BASE", POSTFIX), ("OPERATOR", OPERATOR_NAME), ("OPTIONS", "--timeouts lan")],
-    }
-}
-
 /// Takes mail from pods, and sends passwords to providers that speak no TLS.
 pub fn shop_postfix() -> Recipe {
     Recipe {
         name: SHOP_POSTFIX,
-        bases: &[postfix_with_agent],
+        bases: &[postfix_agent],
         key: || Ok(SHOP_DOCKERFILE.to_owned()),
         assemble: |folder| Ok(std::fs::write(folder.join("Dockerfile"), SHOP_DOCKERFILE)?),
-        arguments: &[("BASE", POSTFIX_WITH_AGENT)],
+        arguments: &[("BASE", POSTFIX_AGENT)],
     }
 }
 

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mail_failover_e2e::helm::CHART;
+use mail_failover_e2e::node::images::OPERATOR;
 use mail_failover_e2e::stage::Stage;
 use tokio::sync::Mutex;
-
-use super::images::OPERATOR;
 
 /// The release and its namespace, as the README has them.
 pub const RELEASE: &str = "mail-failover-operator";
@@ -45,7 +44,8 @@ pub async fn forget() {
 /// # Errors
 /// When Helm says so.
 pub async fn helm(stage: &Stage, command: &[&str], values: &[&str]) -> Result<String> {
-    let image = [format!("image.repository={}", OPERATOR.0), format!("image.tag={}", OPERATOR.1)];
+    let (repository, tag) = OPERATOR.rsplit_once(':').context("the image has a tag")?;
+    let image = [format!("image.repository={repository}"), format!("image.tag={tag}")];
     let mut arguments = command.to_vec();
     arguments.extend(["--namespace", NAMESPACE, "--wait", "--timeout=3m", "--set=image.pullPolicy=Never"]);
     for value in [&image[0], &image[1], SECRETS].into_iter().chain(values.iter().copied()) {

@@ -11,6 +11,7 @@ mod shop;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use mail_failover_e2e::node::images::operator;
 use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
         audit: true,
         // They come with the chart.
         crds: false,
-        images: &[images::operator, images::shop_postfix, images::smtp],
+        images: &[operator, images::shop_postfix, images::smtp],
         parallel: 1,
         deadline: Duration::from_mins(15),
         ..Options::default()
