@@ -189,6 +189,8 @@ pub fn run(suite: &str, options: Options, trials: Vec<Trial>) -> ExitCode {
 fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(options.parallel);
+    // What cargo says to a bench, which may play as a suite; it would leave every trial out.
+    arguments.bench = false;
     let named = |trial: &Trial| libtest_mimic::Trial::test(trial.name.clone(), || Ok(()));
     let chosen = trials.iter().any(|trial| !arguments.is_filtered_out(&named(trial)));
     if arguments.list || !chosen {

@@ -1,0 +1,163 @@
+//! Fifty failovers, as a client of the route's Service sees them, and as the recipients do whose mail goes through Postfix and the agent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::bench::{load, machine};
+use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
+use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
+use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
+use mail_failover_e2e::stage::Stage;
+use tokio::time::sleep;
+
+use super::installation::ensure_installed;
+use super::rounds;
+use super::shop::{Outage, PATIENCE, Shop};
+
+/// The quick start's probes and threshold, and the peer's.
+const CHECKS: Checks = Checks { interval: "200ms", timeout: "500ms", failures: 3, successes: 5 };
+/// A message this often.
+const PACE: Duration = Duration::from_millis(20);
+const OUTAGES: [(Outage, &str); 2] = [(Outage::Refuses, "refused"), (Outage::CutOff, "packets dropped")];
+
+pub async fn through_kube_proxy(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    println!("{}; load {}", machine(), load());
+    let shop = Shop::without_mta(stage).await?;
+    let peer = start_peer(&shop).await?;
+    let service = shop.service().await?;
+    let count = rounds(50, 5);
+    let mut table = Table::new(&[
+        ("BREAK", Align::Left),
+        ("BY", Align::Left),
+        ("FAILOVERS", Align::Right),
+        ("P50", Align::Right),
+        ("P99", Align::Right),
+        ("LONGEST", Align::Right),
+    ]);
+    for (outage, name) in OUTAGES {
+        // Both at once: they meet the same breaks.
+        let ours = Sender::start(SenderOptions::new(PACE, fixed(vec![service])));
+        let theirs = Sender::start(SenderOptions::new(PACE, fixed(vec![peer.1])));
+        let (mut by_us, mut by_peer) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            // Any phase of the probes.
+            sleep(Duration::from_millis(300) + Duration::from_millis(fastrand::u64(0..400))).await;
+            let broken = Instant::now();
+            shop.break_provider("a", outage).await?;
+            let (mine, other) =
+                tokio::join!(ours.wait_for_failover(broken, PATIENCE), theirs.wait_for_failover(broken, PATIENCE));
+            by_us.push(mine.context("the operator")?.took());
+            by_peer.push(other.context("HAProxy")?.took());
+            shop.wait_active("b").await?;
+            shop.repair("a", outage).await?;
+            shop.wait_active("a").await?;
+            // The peer comes back by its own checks.
+            sleep(Duration::from_millis(1_500)).await;
+        }
+        let lost = ours.stop(PATIENCE).await.totals().lost;
+        drop(theirs);
+        ensure!(lost == 0, "{lost} messages are lost");
+        for (by, times) in [("operator and kube-proxy", by_us), ("HAProxy", by_peer)] {
+            let summary = Summary::of(times).context("a failover")?;
+            table.row([
+                name.to_owned(),
+                by.to_owned(),
+                summary.count.to_string(),
+                human(summary.p50),
+                human(summary.p99),
+                human(summary.max),
+            ]);
+        }
+    }
+    println!(
+        "\nA client of the route's Service, without a way out, from its first failed send to the next accepted one\n\n{table}"
+    );
+    println!("load {}", load());
+    Ok(())
+}
+
+/// HAProxy on the node, with the providers' pods behind it, and where it listens.
+async fn start_peer(shop: &Shop) -> Result<(HaProxy, std::net::SocketAddr)> {
+    let program = HaProxy::program().context(HOW_TO_INSTALL)?;
+    let at = (shop.stage.ipv4(), 2500).into();
+    let servers = vec![(shop.address("a").await?, 2525).into(), (shop.address("b").await?, 2525).into()];
+    let haproxy = HaProxy::start(&program, CHECKS, &[Listen { at, servers }], shop.stage.folder())?;
+    sleep(Duration::from_secs(2)).await;
+    Ok((haproxy, at))
+}
+
+/// Messages of the application a second.
+const PER_SECOND: u32 = 20;
+
+pub async fn through_postfix(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::open(stage).await?;
+    let count = rounds(50, 5);
+    let mut table = Table::new(&[
+        ("BREAK", Align::Left),
+        ("FAILOVERS", Align::Right),
+        ("FIRST BY STANDBY, P50", Align::Right),
+        ("P99", Align::Right),
+        ("DELIVERY, P50", Align::Right),
+        ("P99", Align::Right),
+        ("LONGEST", Align::Right),
+        ("WITHIN 5 s", Align::Right),
+    ]);
+    // Enough for all rounds: the application is stopped when they are over.
+    shop.start_application(100_000, PER_SECOND).await?;
+    shop.wait_stored("a", 20).await?;
+    for (outage, name) in OUTAGES {
+        let begun = now();
+        let mut first = Vec::new();
+        for _ in 0..count {
+            sleep(Duration::from_millis(300) + Duration::from_millis(fastrand::u64(0..400))).await;
+            let broken = now();
+            shop.break_provider("a", outage).await?;
+            shop.wait_active("b").await?;
+            shop.wait_stored("b", 5).await?;
+            let by_standby = shop.record("b")?.into_iter().find(|entry| entry.at > broken).context("a message by b")?;
+            first.push(by_standby.at.saturating_sub(broken));
+            shop.repair("a", outage).await?;
+            shop.wait_active("a").await?;
+            shop.wait_stored("a", 5).await?;
+        }
+        let ended = now();
+        shop.wait_drained().await?;
+        let mut delivered: HashMap<String, Duration> = HashMap::new();
+        for entry in [shop.record("a")?, shop.record("b")?].concat() {
+            delivered.entry(entry.id).and_modify(|at| *at = entry.at.min(*at)).or_insert(entry.at);
+        }
+        let accepted: Vec<_> =
+            shop.record("application")?.into_iter().filter(|entry| entry.at >= begun && entry.at < ended).collect();
+        let mut times = Vec::new();
+        for entry in &accepted {
+            let at = delivered.get(&entry.id).with_context(|| format!("{} is lost", entry.id))?;
+            times.push(at.saturating_sub(entry.at));
+        }
+        let soon = times.iter().filter(|time| **time <= Duration::from_secs(5)).count();
+        let (first, times) = (Summary::of(first).context("a failover")?, Summary::of(times).context("a message")?);
+        table.row([
+            name.to_owned(),
+            first.count.to_string(),
+            human(first.p50),
+            human(first.p99),
+            human(times.p50),
+            human(times.p99),
+            human(times.max),
+            format!("{soon} of {}", accepted.len()),
+        ]);
+    }
+    println!(
+        "\nThrough Postfix and the agent: from the break to the first message by the standby, and from the application's acceptance to the \
+         provider's, of every message of those minutes\n\n{table}"
+    );
+    println!("load {}", load());
+    Ok(())
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}

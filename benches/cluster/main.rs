@@ -1,0 +1,50 @@
+//! What the operator does and costs inside a real cluster: failovers as a client of the route's Service and the recipients of Postfix see them,
+//! the price of 500 routes, a pod's cold start, and the time until another replica leads.
+//!
+//! It plays on the stage of the suite `in_cluster`, with the operator installed by Helm. Peers, in the same run: HAProxy with the same checks
+//! where a client fails over, a pod that does nothing where one starts.
+
+mod failovers;
+#[path = "../../e2e/tests/in_cluster/images.rs"]
+mod images;
+#[path = "../../e2e/tests/in_cluster/installation.rs"]
+mod installation;
+mod replicas;
+#[expect(dead_code, reason = "the suite's, which does more with it")]
+#[path = "../../e2e/tests/in_cluster/shop.rs"]
+mod shop;
+mod size;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mail_failover_e2e::environment;
+use mail_failover_e2e::node::images::operator;
+use mail_failover_e2e::suite::{self, Options, trial};
+
+fn main() -> ExitCode {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("the bench of the cluster measures nothing: it is for `cargo bench`");
+        return ExitCode::SUCCESS;
+    }
+    let options = Options {
+        node: true,
+        crds: false,
+        images: &[operator, images::shop_postfix, images::smtp],
+        parallel: 1,
+        deadline: Duration::from_mins(40),
+        ..Options::default()
+    };
+    let trials = vec![
+        trial("failovers through kube-proxy", failovers::through_kube_proxy).needs_own_node(),
+        trial("failovers through Postfix and the agent", failovers::through_postfix).needs_own_node(),
+        trial("a pod's start and another leader", replicas::measure).needs_own_node(),
+        trial("500 routes", size::measure).needs_own_node(),
+    ];
+    suite::run("bench-cluster", options, trials)
+}
+
+/// How many rounds: few when `BENCH_QUICK=1`.
+fn rounds(full: usize, quick: usize) -> usize {
+    if environment::is_set("BENCH_QUICK") { quick } else { full }
+}

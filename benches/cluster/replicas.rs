@@ -1,0 +1,113 @@
+//! How long a pod of the operator takes from its creation until it is ready, beside one that does nothing; and how long until another replica
+//! leads when the leader's pod is killed, or told to end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
+use mail_failover_e2e::node::images::TOOLBOX;
+use mail_failover_e2e::stage::Stage;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::installation::{NAMESPACE, RELEASE, ensure_installed};
+use super::rounds;
+use super::shop::PATIENCE;
+
+const LOOK: Duration = Duration::from_millis(10);
+
+pub async fn measure(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let mut table =
+        Table::new(&[("WHAT", Align::Left), ("TIMES", Align::Right), ("P50", Align::Right), ("LONGEST", Align::Right)]);
+    let mut row = |what: &str, times: Vec<Duration>| -> Result<()> {
+        let summary = Summary::of(times).context("a time")?;
+        table.row([what.to_owned(), summary.count.to_string(), human(summary.p50), human(summary.max)]);
+        Ok(())
+    };
+    let client = stage.client();
+    row("a pod of the operator, created to ready", starts(&client, NAMESPACE, RELEASE, 2, rounds(10, 3)).await?)?;
+    let idle = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "idle" }, "spec": {
+        "replicas": 0, "selector": { "matchLabels": { "app": "idle" } }, "template": { "metadata": { "labels": { "app": "idle" } },
+            "spec": { "terminationGracePeriodSeconds": 1, "containers": [{ "name": "idle", "image": TOOLBOX, "imagePullPolicy": "Never" }] } } } });
+    stage.apply(&idle.to_string()).await?;
+    row(
+        "a pod that does nothing and has no probe",
+        starts(&client, stage.namespace(), "idle", 0, rounds(10, 3)).await?,
+    )?;
+    row("another leads after the leader's pod is killed", successions(&client, 0, rounds(5, 1)).await?)?;
+    row("another leads after the leader's pod is told to end", successions(&client, 30, rounds(5, 2)).await?)?;
+    println!(
+        "\nA killed leader's Lease runs out first: 15 s by default, as of every controller of Kubernetes itself; probes and agents go on \
+         meanwhile\n\n{table}"
+    );
+    Ok(())
+}
+
+/// Scales up by one, waits until all are ready, and back.
+async fn starts(client: &Client, namespace: &str, name: &str, usual: i32, count: usize) -> Result<Vec<Duration>> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let begun = Instant::now();
+        scale(&api, name, usual + 1).await?;
+        times.push(begun.elapsed());
+        scale(&api, name, usual).await?;
+        // Until its pod is gone.
+        sleep(Duration::from_secs(2)).await;
+    }
+    Ok(times)
+}
+
+async fn scale(api: &Api<Deployment>, name: &str, replicas: i32) -> Result<()> {
+    let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+    let generation = api.patch(name, &PatchParams::default(), &patch).await?.metadata.generation;
+    let begun = Instant::now();
+    loop {
+        let status = api.get(name).await?.status.unwrap_or_default();
+        let counts = (status.observed_generation >= generation, status.ready_replicas.unwrap_or(0));
+        if counts == (true, replicas) && status.replicas.unwrap_or(0) == replicas {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            bail!("{name} has {} ready pods of {replicas}", counts.1);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Deletes the leader's pod, and waits until another holds the Lease.
+async fn successions(client: &Client, grace: u32, count: usize) -> Result<Vec<Duration>> {
+    let (leases, pods): (Api<Lease>, Api<Pod>) =
+        (Api::namespaced(client.clone(), NAMESPACE), Api::namespaced(client.clone(), NAMESPACE));
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut times = Vec::new();
+    for _ in 0..count {
+        scale(&deployments, RELEASE, 2).await?;
+        let holder = holder(&leases).await?.context("nobody leads")?;
+        let all = pods.list(&ListParams::default()).await?.items;
+        let leader = all.iter().find(|pod| holder.contains(&pod.name_any())).context("the leader's pod")?.name_any();
+        let begun = Instant::now();
+        pods.delete(&leader, &DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() }).await?;
+        while self::holder(&leases).await?.is_none_or(|now| now == holder || now.is_empty()) {
+            if begun.elapsed() > PATIENCE {
+                bail!("{holder} still holds the Lease");
+            }
+            sleep(LOOK).await;
+        }
+        times.push(begun.elapsed());
+        sleep(Duration::from_secs(3)).await;
+    }
+    Ok(times)
+}
+
+async fn holder(leases: &Api<Lease>) -> Result<Option<String>> {
+    let lease = leases.get(RELEASE).await.context("the operator's Lease")?;
+    Ok(lease.spec.and_then(|spec| spec.holder_identity))
+}

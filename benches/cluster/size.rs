@@ -1,0 +1,145 @@
+//! What 500 routes over 1,000 backends cost each replica, and the API server.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{ListParams, PostParams};
+use mail_failover_e2e::bench::{Usage, load};
+use mail_failover_e2e::mail::statistics::{Align, Table, human};
+use mail_failover_e2e::operator::get;
+use mail_failover_e2e::scrape::Scrape;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::views::api;
+use mail_failover_operator::api::{MailRoute, SendingBackend};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::installation::{NAMESPACE, ensure_installed};
+use super::rounds;
+use super::shop::Shop;
+
+const SETTLING: Duration = Duration::from_mins(5);
+
+pub async fn measure(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::without_mta(Arc::clone(&stage)).await?;
+    let servers = [shop.address("a").await?, shop.address("b").await?];
+    let routes = rounds(500, 100);
+    let begun = Instant::now();
+    stream::iter(0..routes)
+        .map(|number| create(&stage, number, servers))
+        .buffer_unordered(8)
+        .try_collect::<()>()
+        .await?;
+    wait_settled(&stage, routes).await?;
+    println!(
+        "{routes} routes over {} backends, default probes: settled {} after the first was created",
+        2 * routes,
+        human(begun.elapsed())
+    );
+    sleep(Duration::from_secs(15)).await;
+
+    let pods = pods(&stage).await?;
+    let processes = processes()?;
+    let before: Vec<_> = processes.iter().map(|&id| Usage::of(id)).collect::<Result<_>>()?;
+    let scraped = scrape(&pods).await?;
+    let stretch = Duration::from_secs(rounds(60, 20).try_into()?);
+    sleep(stretch).await;
+    let mut table = Table::new(&[
+        ("REPLICA", Align::Left),
+        ("CORES", Align::Right),
+        ("MEMORY", Align::Right),
+        ("WRITES A MINUTE", Align::Right),
+    ]);
+    let minutes = stretch.as_secs_f64() / 60.0;
+    let written: Vec<_> = scrape(&pods)
+        .await?
+        .iter()
+        .zip(&scraped)
+        .map(|(now, then)| (now.writes(false) - then.writes(false)) / minutes)
+        .collect();
+    // By number only: which process is which pod does not matter for the sum.
+    for (number, (id, then)) in processes.iter().zip(&before).enumerate() {
+        let now = Usage::of(*id)?;
+        table.row([
+            (number + 1).to_string(),
+            format!("{:.3}", now.cores_since(then)),
+            format!("{} MB", now.resident / 1_000_000),
+            written.get(number).map_or_else(String::new, |count| format!("{count:.1}")),
+        ]);
+    }
+    println!("\nWhile nothing happens (writes but for Leases; the replicas' in any order)\n\n{table}\nload {}", load());
+    Ok(())
+}
+
+async fn create(stage: &Stage, number: usize, servers: [IpAddr; 2]) -> Result<()> {
+    let (backends, routes) = (api::<SendingBackend>(stage), api::<MailRoute>(stage));
+    let names = ["one", "two"].map(|which| format!("crowd-{number}-{which}"));
+    for (name, server) in names.iter().zip(servers) {
+        let backend = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": name },
+            "spec": { "smtp": { "host": server, "port": 2525 } } });
+        backends.create(&PostParams::default(), &serde_json::from_value(backend)?).await?;
+    }
+    let route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": { "name": format!("crowd-{number}") },
+        "spec": { "backends": [{ "name": names[0] }, { "name": names[1] }],
+            "outputs": [{ "configMap": { "name": format!("crowd-{number}"), "format": "Env" } }] } });
+    routes.create(&PostParams::default(), &serde_json::from_value(route)?).await?;
+    Ok(())
+}
+
+async fn wait_settled(stage: &Stage, count: usize) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let routes = api::<MailRoute>(stage).list(&ListParams::default()).await?.items;
+        let settled = routes.iter().filter(|route| {
+            let status = route.status.clone().unwrap_or_default();
+            status
+                .conditions
+                .iter()
+                .filter(|condition| {
+                    ["Ready", "OutputsApplied"].contains(&condition.type_.as_str()) && condition.status == "True"
+                })
+                .count()
+                == 2
+        });
+        let settled = settled.count();
+        if settled > count {
+            return Ok(());
+        }
+        if begun.elapsed() > SETTLING {
+            bail!("{settled} of {} routes are ready", count + 1);
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// The addresses of the operator's pods.
+async fn pods(stage: &Stage) -> Result<Vec<IpAddr>> {
+    let printed =
+        stage.kubectl(&["--namespace", NAMESPACE, "get", "pods", "--output=jsonpath={.items[*].status.podIP}"]).await?;
+    printed.split_whitespace().map(|address| address.parse().with_context(|| address.to_owned())).collect()
+}
+
+async fn scrape(pods: &[IpAddr]) -> Result<Vec<Scrape>> {
+    let mut scrapes = Vec::new();
+    for pod in pods {
+        scrapes.push(Scrape::new(get((*pod, 8080).into(), "/metrics").await?));
+    }
+    Ok(scrapes)
+}
+
+/// The operator's processes, in whichever pod.
+fn processes() -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        if line.starts_with(b"/usr/local/bin/mail-failover\0run\0") {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
