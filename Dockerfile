@@ -13,7 +13,6 @@ ARG BINARY=compiled
 FROM ${BUILDER} AS compiled
 WORKDIR /src
 COPY . .
-ARG SOURCE_DATE_EPOCH=0
 RUN image/build-binary /out
 
 FROM scratch AS prebuilt

@@ -54,7 +54,7 @@ bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and
 	$(CARGO) bench --workspace --locked --bench socketmap
 
 image: ## Build the operator's image with your cargo and docker, podman or buildah; IMAGE=name:tag, ARCHIVE=file.tar
-	@image/build $(IMAGE) $(ARCHIVE)
+	@image/build "$(IMAGE)" "$(ARCHIVE)"
 
 manifests: crds ## Generate what the chart has of the code, config/ from the chart, and the page of its values
 	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --test manifests
