@@ -17,7 +17,7 @@ test: check ## Everything, against a real API server that is built the first tim
 	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
 
 e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
-	$(CARGO) test --package mail-failover-e2e --locked --no-fail-fast --test node --test cluster
+	$(CARGO) test --package mail-failover-e2e --locked --no-fail-fast --test node --test cluster --test gitops
 
 cluster-up: ## Start a cluster with one node on this machine, apart from everything else; takes root
 	@$(CARGO) build --quiet --package mail-failover-e2e --bin cluster --locked
@@ -58,7 +58,7 @@ image: ## Build the operator's image with your cargo and docker, podman or build
 
 manifests: crds ## Generate what the chart has of the code, config/ from the chart, and the page of its values
 	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --test manifests
-	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --package mail-failover-e2e --test chart
+	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --package mail-failover-e2e --test chart --test health
 
 crds: ## Generate crds/ from the code
 	$(CARGO) run --locked --quiet -- crds --output crds

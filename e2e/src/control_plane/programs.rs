@@ -1,6 +1,6 @@
 //! Which programs there are, from which Go module they are built, and at which version.
 //!
-//! The version stands in `e2e/tools/<product>/go.mod` and nowhere else; it is read from there when this is compiled.
+//! The version stands in a go.mod below `e2e/tools` and nowhere else; it is read from there when this is compiled.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

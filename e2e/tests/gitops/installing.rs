@@ -28,13 +28,12 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Who has applied an object.
+/// Whether Flux has applied it, and nobody else. What the operator says in `status` it says by patches.
 fn is_applied_by_flux(metadata: &ObjectMeta) -> bool {
-    let managers = metadata.managed_fields.iter().flatten();
-    managers.filter(|entry| entry.operation.as_deref() == Some("Apply")).all(|entry| {
-        // The operator says in `status` what it thinks, by patches.
-        entry.manager.as_deref() == Some("kustomize-controller")
-    })
+    let entries = metadata.managed_fields.iter().flatten();
+    let applied = entries.filter(|entry| entry.operation.as_deref() == Some("Apply"));
+    let managers: Vec<_> = applied.filter_map(|entry| entry.manager.as_deref()).collect();
+    managers == ["kustomize-controller"]
 }
 
 async fn installed(stage: Arc<Stage>) -> Result<()> {
