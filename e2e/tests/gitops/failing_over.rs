@@ -144,7 +144,7 @@ async fn judged(stage: Arc<Stage>) -> Result<()> {
     );
     let route = format!("MailRoute/{}/orders status: 'Failed'", stage.namespace());
     let api = kustomizations(&stage);
-    let _ = reconcile(&api, &shop.kustomization).await?;
+    reconcile(&api, &shop.kustomization).await?;
     eventually(SOON, "the Kustomization to fail", async || {
         let (status, why) = ready(&api.get(&shop.kustomization).await?);
         if status == "False" && why.starts_with("HealthCheckFailed: ") && why.contains(&route) {

@@ -187,12 +187,21 @@ pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicOb
     api.patch(name, &PatchParams::default(), &Patch::Merge(annotated)).await.with_context(|| name.to_owned())?;
     eventually(PATIENCE, &format!("the reconciliation of {name}"), async || {
         let object = api.get(name).await?;
-        if object.data["status"]["lastHandledReconcileAt"] == token {
+        // A request counts as handled from the beginning of its reconciliation.
+        if object.data["status"]["lastHandledReconcileAt"] == token && !is_going_on(&object) {
             return Ok(Some(object));
         }
         bail!("{:?}", ready(&object))
     })
     .await
+}
+
+fn is_going_on(object: &DynamicObject) -> bool {
+    let conditions = object.data["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        // One that has failed and will be tried again says so by this reason.
+        condition["type"] == "Reconciling" && condition["reason"] != "ProgressingWithRetry"
+    })
 }
 
 /// Has the source fetched, and waits until a Kustomization is Ready with this revision.
