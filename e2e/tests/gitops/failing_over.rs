@@ -22,8 +22,8 @@ use super::flux::{kustomizations, ready, reconcile};
 use super::platform::{Platform, Shop};
 
 /// Longer than three reconciliations at the interval of the trials' Kustomizations.
-const PATIENCE: Duration = Duration::from_secs(180);
-const SOON: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(3);
+const SOON: Duration = Duration::from_mins(1);
 
 pub fn trials() -> Vec<Trial> {
     vec![

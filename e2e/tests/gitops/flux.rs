@@ -188,7 +188,7 @@ pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicOb
     eventually(PATIENCE, &format!("the reconciliation of {name}"), async || {
         let object = api.get(name).await?;
         // A request counts as handled from the beginning of its reconciliation.
-        if object.data["status"]["lastHandledReconcileAt"] == token && !is_going_on(&object) {
+        if object.data["status"]["lastHandledReconcileAt"] == token && is_over(&object) {
             return Ok(Some(object));
         }
         bail!("{:?}", ready(&object))
@@ -196,18 +196,28 @@ pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicOb
     .await
 }
 
-fn is_going_on(object: &DynamicObject) -> bool {
+/// Whether it says how the latest reconciliation ended.
+fn is_over(object: &DynamicObject) -> bool {
     let conditions = object.data["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|condition| {
+    let is_going_on = conditions.into_iter().flatten().any(|condition| {
         // One that has failed and will be tried again says so by this reason.
         condition["type"] == "Reconciling" && condition["reason"] != "ProgressingWithRetry"
-    })
+    });
+    ["True", "False"].contains(&ready(object).0.as_str()) && !is_going_on
 }
 
 /// Has the source fetched, and waits until a Kustomization is Ready with this revision.
 pub async fn wait_ready(stage: &Stage, kustomization: &str, revision: &str) -> Result<()> {
-    let source = reconcile(&git_repositories(stage), super::platform::SOURCE).await?;
-    ensure!(source.data["status"]["artifact"]["revision"] == revision, "{:?}", ready(&source));
+    let sources = git_repositories(stage);
+    reconcile(&sources, super::platform::SOURCE).await?;
+    eventually(PATIENCE, &format!("{revision} to be fetched"), async || {
+        let source = sources.get(super::platform::SOURCE).await?;
+        if source.data["status"]["artifact"]["revision"] == revision {
+            return Ok(Some(()));
+        }
+        bail!("{:?}", ready(&source))
+    })
+    .await?;
     let api = kustomizations(stage);
     eventually(PATIENCE, &format!("Kustomization {kustomization} to be Ready with {revision}"), async || {
         let object = api.get(kustomization).await?;

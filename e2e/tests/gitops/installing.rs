@@ -69,7 +69,7 @@ async fn installed(stage: Arc<Stage>) -> Result<()> {
     shop.close().await
 }
 
-/// The command that the file names, on a ConfigMap as Argo CD installs it.
+/// The command that the file names, on a `ConfigMap` as Argo CD installs it.
 async fn argo_cd(stage: Arc<Stage>) -> Result<()> {
     stage.kubectl(&["create", "namespace", "argocd"]).await?;
     stage.kubectl(&["create", "configmap", "argocd-cm", "-n", "argocd", "--from-literal=admin.enabled=true"]).await?;
