@@ -20,7 +20,7 @@ test: check ## Everything, against a real API server that is built the first tim
 	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
 
 e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
-	$(CARGO) test --workspace --locked --no-fail-fast --test node --test cluster
+	$(CARGO) test --workspace --locked --no-fail-fast --test node --test cluster --test in_cluster --test gitops
 
 cluster-up: ## Start a cluster with one node on this machine, apart from everything else; takes root
 	@$(CARGO) build --quiet --workspace --bin cluster --locked
@@ -67,7 +67,7 @@ image-check: ## Build it, and prove what is promised of it: small, static, label
 
 manifests: crds ## Generate what the chart has of the code, config/ from the chart, and the page of its values
 	UPDATE_MANIFESTS=1 $(CARGO) test --workspace --locked --quiet --test manifests
-	UPDATE_MANIFESTS=1 $(CARGO) test --workspace --locked --quiet --test chart
+	UPDATE_MANIFESTS=1 $(CARGO) test --workspace --locked --quiet --test chart --test health
 
 crds: ## Generate crds/ from the code
 	@$(CARGO) build --workspace --locked --quiet --bin mail-failover

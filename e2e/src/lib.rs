@@ -10,6 +10,7 @@ pub mod environment;
 pub mod eventually;
 pub mod gateway;
 pub mod haproxy;
+pub mod health;
 pub mod helm;
 pub mod mail;
 pub mod mta;

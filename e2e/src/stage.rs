@@ -80,8 +80,11 @@ impl Stage {
             Cluster::Existing { .. } if failed => eprintln!("the namespace {} is kept", self.namespace),
             Cluster::Node(_) | Cluster::Existing { .. } => {
                 let api: Api<Namespace> = Api::all(self.cluster.client());
-                if let Err(error) = api.delete(&self.namespace, &DeleteParams::default()).await {
-                    eprintln!("the namespace {} could not be deleted: {error}", self.namespace);
+                match api.delete(&self.namespace, &DeleteParams::default()).await {
+                    Ok(_) => {}
+                    // A trial may have deleted it.
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(error) => eprintln!("the namespace {} could not be deleted: {error}", self.namespace),
                 }
             }
         }

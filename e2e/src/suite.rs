@@ -48,6 +48,8 @@ pub struct Options {
     pub postfix: bool,
     /// The trials run pods: takes a node of our own, which takes real root and a few packages, or a cluster with nodes.
     pub node: bool,
+    /// Programs that the trials start themselves.
+    pub programs: &'static [Program],
     /// Images that the trials' pods are of, beside the toolbox.
     pub images: &'static [fn() -> Recipe],
     /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
@@ -65,6 +67,7 @@ impl Default for Options {
             operator: false,
             postfix: false,
             node: false,
+            programs: &[],
             images: &[],
             parallel: 8,
             deadline: Duration::from_mins(2),
@@ -252,12 +255,14 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
 }
 
 fn programs(options: Options) -> Vec<Program> {
-    match (Cluster::existing(), options.node) {
+    let mut programs = match (Cluster::existing(), options.node) {
         (Some(_), false) => vec![Program::Kubectl],
         (Some(_), true) => vec![Program::Kubectl, Program::Helm],
         (None, true) => Node::programs(),
         (None, false) => options.control_plane().programs(),
-    }
+    };
+    programs.extend(options.programs);
+    programs
 }
 
 /// The images of a suite that runs pods, built if need be. None for a cluster that they cannot be brought to.

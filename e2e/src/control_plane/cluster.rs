@@ -39,7 +39,7 @@ impl Cluster {
     pub async fn obtain(binaries: &Binaries, options: Options) -> Result<Self> {
         let Some(kubeconfig) = Self::existing() else {
             if options.node {
-                return Ok(Self::Node(Box::new(Node::start(binaries).await?)));
+                return Ok(Self::Node(Box::new(Node::start(binaries, options.audit).await?)));
             }
             return Ok(Self::Own(Box::new(ControlPlane::start(binaries, options).await?)));
         };

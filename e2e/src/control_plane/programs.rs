@@ -1,8 +1,24 @@
 //! Which programs there are, from which Go module they are built, and at which version.
 //!
-//! The version stands in `e2e/tools/<product>/go.mod` and nowhere else; it is read from there when this is compiled.
+//! The version stands in a go.mod below `e2e/tools` and nowhere else; it is read from there when this is compiled.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use ring::digest::{SHA256, digest};
+
+const GITOPS: &str = include_str!("../../tools/gitops/go.mod");
+/// Of its only source and of the versions that it is built with.
+static HEALTH_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let source = concat!(include_str!("../../tools/gitops/health/main.go"), include_str!("../../tools/gitops/go.mod"));
+    let digest = digest(&SHA256, source.as_bytes());
+    digest.as_ref().iter().take(6).fold("v0-".to_owned(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+});
 
 /// A program that a control plane or a node needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +49,12 @@ pub enum Program {
     CoreDns,
     /// What installs charts.
     Helm,
+    /// Flux: what fetches Git repositories.
+    SourceController,
+    /// Flux: what applies what is in them.
+    KustomizeController,
+    /// Our own: what Argo CD and Flux make of objects.
+    Health,
 }
 
 impl Program {
@@ -52,6 +74,9 @@ impl Program {
             Self::Ctr => "ctr",
             Self::CoreDns => "coredns",
             Self::Helm => "helm",
+            Self::SourceController => "source-controller",
+            Self::KustomizeController => "kustomize-controller",
+            Self::Health => "health",
         }
     }
 
@@ -69,6 +94,9 @@ impl Program {
             Self::Containerd | Self::ContainerdShim | Self::Ctr => Product::Containerd,
             Self::CoreDns => Product::CoreDns,
             Self::Helm => Product::Helm,
+            Self::SourceController => Product::SourceController,
+            Self::KustomizeController => Product::KustomizeController,
+            Self::Health => Product::Health,
         }
     }
 
@@ -88,11 +116,15 @@ impl Program {
             Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
             Self::CoreDns => "github.com/coredns/coredns",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::SourceController => "github.com/fluxcd/source-controller",
+            Self::KustomizeController => "github.com/fluxcd/kustomize-controller",
+            Self::Health => "./health",
         }
     }
 }
 
-/// Programs that are built from one Go module. One module per product: their dependencies do not agree with each other.
+/// Programs that are built from one Go module. Most have a module to themselves in `e2e/tools`: their dependencies do not agree with each
+/// other. Those for `GitOps` share one, so that what is asked about health is asked of the versions that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
     /// etcd.
@@ -107,10 +139,16 @@ pub enum Product {
     CoreDns,
     /// Helm.
     Helm,
+    /// Flux's source-controller.
+    SourceController,
+    /// Flux's kustomize-controller.
+    KustomizeController,
+    /// [`Program::Health`].
+    Health,
 }
 
 impl Product {
-    /// The name of its folder in `e2e/tools`, and in messages.
+    /// Its name in messages and in the cache.
     pub fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -119,15 +157,24 @@ impl Product {
             Self::Containerd => "containerd",
             Self::CoreDns => "coredns",
             Self::Helm => "helm",
+            Self::SourceController => "source-controller",
+            Self::KustomizeController => "kustomize-controller",
+            Self::Health => "health",
         }
     }
 
     /// The folder that holds its go.mod.
     pub(super) fn folder(self) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.name())
+        let folder = match self {
+            Self::SourceController | Self::KustomizeController | Self::Health => "gitops",
+            Self::Etcd | Self::Kubernetes | Self::NetworkPolicies | Self::Containerd | Self::CoreDns | Self::Helm => {
+                self.name()
+            }
+        };
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools").join(folder)
     }
 
-    /// The version that its go.mod requires: `v1.37.2`.
+    /// The version that its go.mod requires: `v1.37.2`. Of [`Product::Health`], which is our own, the digest of what it is made of.
     pub fn version(self) -> &'static str {
         let (go_mod, module) = match self {
             Self::Etcd => (include_str!("../../tools/etcd/go.mod"), "go.etcd.io/etcd/server/v3"),
@@ -138,6 +185,9 @@ impl Product {
             Self::Containerd => (include_str!("../../tools/containerd/go.mod"), "github.com/containerd/containerd/v2"),
             Self::CoreDns => (include_str!("../../tools/coredns/go.mod"), "github.com/coredns/coredns"),
             Self::Helm => (include_str!("../../tools/helm/go.mod"), "helm.sh/helm/v4"),
+            Self::SourceController => (GITOPS, "github.com/fluxcd/source-controller"),
+            Self::KustomizeController => (GITOPS, "github.com/fluxcd/kustomize-controller"),
+            Self::Health => return &HEALTH_VERSION,
         };
         required_version(go_mod, module).unwrap_or("unknown")
     }
@@ -146,7 +196,12 @@ impl Product {
     pub(super) fn linker_flags(self) -> String {
         let version = self.version();
         match self {
-            Self::Etcd | Self::CoreDns | Self::NetworkPolicies => "-s -w".to_owned(),
+            Self::Etcd
+            | Self::CoreDns
+            | Self::NetworkPolicies
+            | Self::SourceController
+            | Self::KustomizeController
+            | Self::Health => "-s -w".to_owned(),
             Self::Kubernetes => {
                 let mut numbers = version.trim_start_matches('v').split('.');
                 let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
@@ -165,7 +220,14 @@ impl Product {
         match self {
             // Snapshotters of other file systems; some of them take C libraries.
             Self::Containerd => "no_btrfs no_zfs no_devmapper no_aufs",
-            Self::Etcd | Self::Kubernetes | Self::NetworkPolicies | Self::CoreDns | Self::Helm => "",
+            Self::Etcd
+            | Self::Kubernetes
+            | Self::NetworkPolicies
+            | Self::CoreDns
+            | Self::Helm
+            | Self::SourceController
+            | Self::KustomizeController
+            | Self::Health => "",
         }
     }
 }
@@ -200,6 +262,9 @@ mod tests {
             Product::Containerd,
             Product::CoreDns,
             Product::Helm,
+            Product::SourceController,
+            Product::KustomizeController,
+            Product::Health,
         ];
         for product in products {
             assert!(product.version().starts_with('v'), "{product:?}");

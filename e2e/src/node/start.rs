@@ -89,11 +89,12 @@ impl Node {
 
     /// Starts a node and waits until it is Ready and resolves names. Says on standard error what became ready when.
     ///
-    /// Call it inside [`Isolation::Node`](namespace::Isolation::Node), after [`Self::prepare`] outside.
+    /// Call it inside [`Isolation::Node`](namespace::Isolation::Node), after [`Self::prepare`] outside. With `audit`, see
+    /// [`ControlPlane::calls_of`].
     ///
     /// # Errors
     /// When a program ends or is not ready in time; the end of its log is in the message.
-    pub async fn start(binaries: &Binaries) -> Result<Self> {
+    pub async fn start(binaries: &Binaries, audit: bool) -> Result<Self> {
         let progress = Progress { begun: Instant::now() };
         // Beside the control plane's; kept after a failure.
         let folder = tempfile::Builder::new().prefix("node-").tempdir().context("no temporary folder")?.keep();
@@ -107,8 +108,9 @@ impl Node {
             }
             anyhow::Ok(runtime)
         };
+        let options = control_plane::Options { audit, ..Self::CONTROL_PLANE };
         let control_plane = async {
-            let control_plane = ControlPlane::start(binaries, Self::CONTROL_PLANE).await?;
+            let control_plane = ControlPlane::start(binaries, options).await?;
             progress.say("etcd, kube-apiserver, kube-controller-manager ready");
             anyhow::Ok(control_plane)
         };

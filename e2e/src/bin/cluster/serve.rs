@@ -35,7 +35,7 @@ fn try_serve() -> Result<ExitCode> {
     }
     let binaries = Binaries::locate(&Node::programs())?;
     Runtime::new()?.block_on(async {
-        let node = Node::start(&binaries).await?;
+        let node = Node::start(&binaries, false).await?;
         state.tell_ready(&Ready { kubeconfig: node.control_plane().kubeconfig().to_owned() })?;
         // The process outside ends this one.
         std::future::pending::<Result<ExitCode>>().await

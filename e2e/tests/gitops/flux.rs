@@ -1,0 +1,231 @@
+//! Flux on the node: images of its two controllers, their resource definitions, and what a user does with `flux reconcile`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use mail_failover_e2e::apply::{Mode, apply};
+use mail_failover_e2e::control_plane::binaries::cache_folder;
+use mail_failover_e2e::control_plane::{Binaries, Product, Program};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::helm::{objects, repository};
+use mail_failover_e2e::node::images::{self, Recipe};
+use mail_failover_e2e::stage::Stage;
+use serde_json::{Value, json};
+
+/// Where Flux lives, as users have it.
+pub const NAMESPACE: &str = "flux-system";
+/// Longer than fetching, applying and waiting take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(150);
+const SOURCE: &str = "localhost/source-controller:e2e";
+const KUSTOMIZE: &str = "localhost/kustomize-controller:e2e";
+const REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
+
+/// The image of source-controller.
+pub fn source_controller() -> Recipe {
+    Recipe {
+        name: SOURCE,
+        bases: &[],
+        key: || key(Product::SourceController),
+        assemble: |folder| assemble(folder, Program::SourceController),
+        arguments: &[],
+    }
+}
+
+/// The image of kustomize-controller.
+pub fn kustomize_controller() -> Recipe {
+    Recipe {
+        name: KUSTOMIZE,
+        bases: &[],
+        key: || key(Product::KustomizeController),
+        assemble: |folder| assemble(folder, Program::KustomizeController),
+        arguments: &[],
+    }
+}
+
+/// The resource definitions are fetched along: a key is asked for where there is a network.
+fn key(product: Product) -> Result<String> {
+    Ok(format!("{} {}", product.version(), images::digest(&[&definitions(product)?])?))
+}
+
+fn assemble(folder: &Path, program: Program) -> Result<()> {
+    let binaries = Binaries::locate(&[program])?;
+    fs::copy(binaries.path(program)?, folder.join("controller"))?;
+    let dockerfile = "FROM scratch\nCOPY controller /controller\nUSER 65534:65534\nENTRYPOINT [\"/controller\"]\n";
+    fs::write(folder.join("Dockerfile"), dockerfile).context("cannot write a Dockerfile")
+}
+
+/// The file with a controller's resource definitions, from its Go module, kept beside its program.
+fn definitions(product: Product) -> Result<PathBuf> {
+    let folder = cache_folder()?.join(format!("{}-{}", product.name(), product.version()));
+    let file = folder.join("crds.yaml");
+    if !file.is_file() {
+        let module = format!("github.com/fluxcd/{}", product.name());
+        let go = |arguments: &[&str]| -> Result<String> {
+            let output = Command::new("go")
+                .args(arguments)
+                .arg(&module)
+                .current_dir(repository("e2e/tools/gitops"))
+                .env("GOWORK", "off")
+                .output()
+                .context("cannot start go")?;
+            ensure!(output.status.success(), "go {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        };
+        go(&["mod", "download"])?;
+        let bases = Path::new(&go(&["list", "-m", "-f", "{{.Dir}}"])?).join("config/crd/bases");
+        let mut paths: Vec<_> = fs::read_dir(&bases)
+            .with_context(|| bases.display().to_string())?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        paths.sort();
+        let texts = paths.iter().map(fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
+        fs::create_dir_all(&folder)?;
+        let unfinished = folder.join("crds.yaml.unfinished");
+        fs::write(&unfinished, texts.concat())?;
+        fs::rename(&unfinished, &file)?;
+    }
+    Ok(file)
+}
+
+/// Installs both controllers and waits until they are available.
+pub async fn install(stage: &Stage) -> Result<()> {
+    let mut manifests = Vec::new();
+    for product in [Product::SourceController, Product::KustomizeController] {
+        manifests.extend(objects(&fs::read_to_string(definitions(product)?)?)?);
+    }
+    manifests.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }));
+    apply(&stage.client(), &manifests, Mode::Keep).await.context("Flux's resource definitions")?;
+    let advertised = format!("--storage-adv-addr=source-controller.{NAMESPACE}.svc.cluster.local.");
+    let mut manifests = controller("source-controller", SOURCE, &["--storage-path=/data", &advertised]);
+    manifests.extend(controller("kustomize-controller", KUSTOMIZE, &["--requeue-dependency=2s"]));
+    manifests.push(json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "source-controller", "namespace": NAMESPACE },
+        "spec": { "selector": { "app": "source-controller" }, "ports": [{ "port": 80, "targetPort": 9090 }] },
+    }));
+    apply(&stage.client(), &manifests, Mode::Keep).await.context("Flux")?;
+    for name in ["source-controller", "kustomize-controller"] {
+        let deployment = format!("deployment/{name}");
+        let arguments = ["rollout", "status", &deployment, "--namespace", NAMESPACE, "--timeout=140s"];
+        stage.kubectl_for(PATIENCE, &arguments).await?;
+    }
+    Ok(())
+}
+
+/// A Deployment as Flux's own manifests have it, one replica that need not be elected, with the rights that Flux gives itself.
+fn controller(name: &str, image: &str, arguments: &[&str]) -> Vec<Value> {
+    let metadata = json!({ "name": name, "namespace": NAMESPACE });
+    let arguments = [&["--watch-all-namespaces", "--log-level=info", "--events-addr="], arguments].concat();
+    let container = json!({
+        "name": "manager", "image": image, "imagePullPolicy": "Never", "args": arguments,
+        "env": [
+            { "name": "RUNTIME_NAMESPACE", "valueFrom": { "fieldRef": { "fieldPath": "metadata.namespace" } } },
+            { "name": "TUF_ROOT", "value": "/tmp/.sigstore" },
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
+            "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "readinessProbe": { "httpGet": { "path": "/readyz", "port": 9440 }, "periodSeconds": 1 },
+        "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp" }, { "name": "data", "mountPath": "/data" }],
+    });
+    let labels = json!({ "app": name });
+    vec![
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": NAMESPACE }],
+        }),
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+            "spec": {
+                "selector": { "matchLabels": labels }, "strategy": { "type": "Recreate" },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": {
+                        "serviceAccountName": name, "terminationGracePeriodSeconds": 2,
+                        "securityContext": { "fsGroup": 1337 }, "containers": [container],
+                        "volumes": [{ "name": "tmp", "emptyDir": {} }, { "name": "data", "emptyDir": {} }],
+                    },
+                },
+            },
+        }),
+    ]
+}
+
+fn api(stage: &Stage, group: &str, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    Api::namespaced_with(stage.client(), NAMESPACE, &resource)
+}
+
+/// The API of `GitRepositories` where Flux lives.
+pub fn git_repositories(stage: &Stage) -> Api<DynamicObject> {
+    api(stage, "source.toolkit.fluxcd.io", "GitRepository")
+}
+
+/// The API of Kustomizations where Flux lives.
+pub fn kustomizations(stage: &Stage) -> Api<DynamicObject> {
+    api(stage, "kustomize.toolkit.fluxcd.io", "Kustomization")
+}
+
+/// The condition Ready of one of Flux's objects: status, and reason with message.
+pub fn ready(object: &DynamicObject) -> (String, String) {
+    let conditions = object.data["status"]["conditions"].as_array();
+    let found = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    let text = |field: &str| found.and_then(|ready| ready[field].as_str()).unwrap_or_default().to_owned();
+    (text("status"), format!("{}: {}", text("reason"), text("message")))
+}
+
+/// As `flux reconcile` does: asks for a reconciliation now and waits until it is over. Returns the object.
+pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicObject> {
+    let token = format!("{:x}", fastrand::u64(..));
+    let annotated = json!({ "metadata": { "annotations": { REQUESTED: token } } });
+    api.patch(name, &PatchParams::default(), &Patch::Merge(annotated)).await.with_context(|| name.to_owned())?;
+    eventually(PATIENCE, &format!("the reconciliation of {name}"), async || {
+        let object = api.get(name).await?;
+        // A request counts as handled from the beginning of its reconciliation.
+        if object.data["status"]["lastHandledReconcileAt"] == token && is_over(&object) {
+            return Ok(Some(object));
+        }
+        bail!("{:?}", ready(&object))
+    })
+    .await
+}
+
+/// Whether it says how the latest reconciliation ended.
+fn is_over(object: &DynamicObject) -> bool {
+    let conditions = object.data["status"]["conditions"].as_array();
+    let is_going_on = conditions.into_iter().flatten().any(|condition| {
+        // One that has failed and will be tried again says so by this reason.
+        condition["type"] == "Reconciling" && condition["reason"] != "ProgressingWithRetry"
+    });
+    ["True", "False"].contains(&ready(object).0.as_str()) && !is_going_on
+}
+
+/// Has the source fetched, and waits until a Kustomization is Ready with this revision.
+pub async fn wait_ready(stage: &Stage, kustomization: &str, revision: &str) -> Result<()> {
+    let sources = git_repositories(stage);
+    reconcile(&sources, super::platform::SOURCE).await?;
+    eventually(PATIENCE, &format!("{revision} to be fetched"), async || {
+        let source = sources.get(super::platform::SOURCE).await?;
+        if source.data["status"]["artifact"]["revision"] == revision {
+            return Ok(Some(()));
+        }
+        bail!("{:?}", ready(&source))
+    })
+    .await?;
+    let api = kustomizations(stage);
+    eventually(PATIENCE, &format!("Kustomization {kustomization} to be Ready with {revision}"), async || {
+        let object = api.get(kustomization).await?;
+        let (status, why) = ready(&object);
+        if status == "True" && object.data["status"]["lastAppliedRevision"] == revision {
+            return Ok(Some(()));
+        }
+        bail!("{status} {why}")
+    })
+    .await
+}

@@ -1,0 +1,170 @@
+//! What all trials share, made by the first that comes: Flux, a Git repository, and the operator that a commit has installed. Each trial
+//! has a folder of the repository, and a Kustomization for it, to itself. Both are those of `config/flux/example.yaml`.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use mail_failover_e2e::apply::{Mode, apply};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::helm::{objects, repository};
+use mail_failover_e2e::mail::server::{Options, SmtpServer};
+use mail_failover_e2e::node::images;
+use mail_failover_e2e::scene::{PATIENCE, Tempo, backend, policy, route};
+use mail_failover_e2e::service_account;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_operator::api::crds;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::flux;
+use super::git::Repository;
+
+/// Names in `config/flux/example.yaml`.
+pub const SOURCE: &str = "fleet";
+pub const OPERATOR: &str = "mail-failover-operator";
+const MAIL: &str = "mail";
+/// Where `config/base` installs it.
+pub const OPERATOR_NAMESPACE: &str = "mail-failover";
+
+static PLATFORM: OnceCell<Platform> = OnceCell::const_new();
+
+/// See the module.
+pub struct Platform {
+    pub repository: Repository,
+    /// What the commit of the operator was.
+    pub revision: String,
+    _folder: TempDir,
+}
+
+impl Platform {
+    /// The one of this suite.
+    pub async fn get(stage: &Stage) -> Result<&'static Self> {
+        PLATFORM.get_or_try_init(async || Self::set(stage).await).await
+    }
+
+    async fn set(stage: &Stage) -> Result<Self> {
+        // The suite has them already; here they are to come from Git.
+        let definitions: Api<CustomResourceDefinition> = Api::all(stage.client());
+        for crd in crds() {
+            let name = crd.name_any();
+            if definitions.get_opt(&name).await?.is_some() {
+                definitions.delete(&name, &DeleteParams::default()).await?;
+            }
+            eventually(PATIENCE, &format!("{name} to be gone"), async || {
+                Ok(definitions.get_opt(&name).await?.is_none().then_some(()))
+            })
+            .await?;
+        }
+        flux::install(stage).await?;
+        let folder = tempfile::Builder::new().prefix("gitops-").tempdir().context("no temporary folder")?;
+        let repository = Repository::serve(folder.path(), SocketAddr::new(stage.ipv4(), 8080)).await?;
+        copy_base(&repository.folder(OPERATOR))?;
+        let revision = repository.commit("Install the operator").await?;
+
+        let mut source = example("GitRepository", SOURCE)?;
+        source["spec"]["url"] = repository.url().into();
+        let mut operator = example("Kustomization", OPERATOR)?;
+        let (name, tag) = images::OPERATOR.rsplit_once(':').context("a tag")?;
+        operator["spec"]["images"] = json!([{ "name": "mail-failover-operator", "newName": name, "newTag": tag }]);
+        apply(&stage.client(), &[source, operator], Mode::Keep).await?;
+        flux::wait_ready(stage, OPERATOR, &revision).await?;
+        Ok(Self { repository, revision, _folder: folder })
+    }
+
+    /// The user that the operator is to the API server.
+    pub fn operator_user() -> String {
+        service_account::user(OPERATOR_NAMESPACE, OPERATOR)
+    }
+}
+
+/// As a user copies it into a repository of theirs.
+fn copy_base(to: &PathBuf) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(repository("config/base"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// An object of the example.
+fn example(kind: &str, name: &str) -> Result<Value> {
+    let objects = objects(&fs::read_to_string(repository("config/flux/example.yaml"))?)?;
+    let found = objects.into_iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.with_context(|| format!("the example has no {kind} {name}"))
+}
+
+/// A trial's share of the platform: the route `orders` over `primary` and `standby`, in its namespace, by a commit.
+pub struct Shop<'a> {
+    stage: &'a Stage,
+    pub platform: &'static Platform,
+    pub primary: SmtpServer,
+    pub standby: SmtpServer,
+    /// The Kustomization's name.
+    pub kustomization: String,
+    folder: PathBuf,
+}
+
+impl<'a> Shop<'a> {
+    /// Commits it, and waits until Flux finds it Ready.
+    pub async fn open(stage: &'a Stage) -> Result<Self> {
+        let platform = Platform::get(stage).await?;
+        let listen = |name| SmtpServer::start(Options::new(name, (stage.ipv4(), 25).into()));
+        let (primary, standby) = (listen("primary").await?, listen("standby").await?);
+        let kustomization = stage.namespace().to_owned();
+        let folder = platform.repository.folder(&kustomization);
+        fs::create_dir_all(&folder)?;
+        let tempo = Tempo::default();
+        fs::write(folder.join("policy.yaml"), policy(&tempo))?;
+        fs::write(folder.join("primary.yaml"), backend("primary", primary.address(), &tempo))?;
+        fs::write(folder.join("standby.yaml"), backend("standby", standby.address(), &tempo))?;
+        fs::write(folder.join("route.yaml"), route("orders", &["primary", "standby"], "mail"))?;
+        let shop = Self { stage, platform, primary, standby, kustomization, folder };
+        let revision = platform.repository.commit("Add a route").await?;
+        let mut mail = example("Kustomization", MAIL)?;
+        mail["metadata"]["name"] = shop.kustomization.as_str().into();
+        mail["spec"]["path"] = format!("./{}", shop.kustomization).into();
+        mail["spec"]["targetNamespace"] = stage.namespace().into();
+        mail["spec"]["interval"] = "30s".into();
+        mail["spec"]["retryInterval"] = "5s".into();
+        mail["spec"]["timeout"] = "1m".into();
+        apply(&stage.client(), &[mail], Mode::Keep).await?;
+        flux::wait_ready(stage, &shop.kustomization, &revision).await?;
+        Ok(shop)
+    }
+
+    /// Removes a file and commits; waits until Flux has applied that.
+    pub async fn remove(&self, file: &str) -> Result<()> {
+        fs::remove_file(self.folder.join(file))?;
+        let revision = self.platform.repository.commit(&format!("Remove {file}")).await?;
+        flux::wait_ready(self.stage, &self.kustomization, &revision).await
+    }
+
+    /// Removes the Kustomization, and so all that it applied; waits until it is gone.
+    pub async fn close(&self) -> Result<()> {
+        let api = flux::kustomizations(self.stage);
+        api.delete(&self.kustomization, &DeleteParams::default()).await?;
+        eventually(PATIENCE, &format!("Kustomization {} to be gone", self.kustomization), async || {
+            match api.get_opt(&self.kustomization).await? {
+                None => Ok(Some(())),
+                Some(object) => bail!("{:?}, finalizers {:?}", flux::ready(&object), object.finalizers()),
+            }
+        })
+        .await
+    }
+
+    /// How often Flux has reconciled it: the same revision again and again.
+    pub async fn reconciliations(&self) -> Result<u64> {
+        let object = flux::kustomizations(self.stage).get(&self.kustomization).await?;
+        let latest = &object.data["status"]["history"][0];
+        ensure!(latest["lastReconciledStatus"] == "ReconciliationSucceeded", "{latest}");
+        latest["totalReconciliations"].as_u64().with_context(|| latest.to_string())
+    }
+}
