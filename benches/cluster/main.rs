@@ -7,6 +7,7 @@
 mod failovers;
 #[path = "../../e2e/tests/in_cluster/images.rs"]
 mod images;
+#[expect(dead_code, reason = "the suite's, which does more with it")]
 #[path = "../../e2e/tests/in_cluster/installation.rs"]
 mod installation;
 mod replicas;

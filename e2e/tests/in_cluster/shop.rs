@@ -154,48 +154,9 @@ impl Shop {
             .replace("shop/orders-agent", &format!("{namespace}/orders-agent"));
         let mut objects = objects(&text)?;
         for object in &mut objects {
-            self.adapt(object)?;
+            adapt(object)?;
         }
         Ok(objects)
-    }
-
-    fn adapt(&self, object: &mut Value) -> Result<()> {
-        let kind = object["kind"].as_str().context("a kind")?.to_owned();
-        match kind.as_str() {
-            "SendingBackend" => {
-                let name = object["metadata"]["name"].as_str().context("a name")?.to_owned();
-                let asks_for_login = object["spec"]["smtp"]["auth"].is_object();
-                object["spec"].as_object_mut().context("a spec")?.remove("smtp");
-                object["spec"]["service"] = json!({ "name": name, "port": 2525 });
-                if !asks_for_login {
-                    return Ok(());
-                }
-                object["spec"]["service"]["auth"] = json!({ "secretRef": { "name": "login" }, "allowPlaintext": true });
-                object["spec"]["probes"] =
-                    json!([{ "name": "login", "interval": "500ms", "timeout": "1s", "smtp": { "depth": "Auth" } }]);
-            }
-            "FailoverPolicy" if object["metadata"]["name"] == "providers" => {
-                let spec = &mut object["spec"];
-                spec["failure"]["consecutive"] = 3.into();
-                spec["recovery"] = json!({ "consecutive": 3 });
-                spec["reflex"] = json!({ "consecutive": 3, "lasting": "0s" });
-                let budget = json!({ "switches": 10, "per": "1s" });
-                spec["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
-                spec["failback"] = json!({ "after": "2s" });
-            }
-            "StatefulSet" => {
-                let pod = &mut object["spec"]["template"]["spec"];
-                pod["containers"][0]["image"] = SHOP_POSTFIX.into();
-                pod["containers"][0]["imagePullPolicy"] = "Never".into();
-                // One Secret and not two, here.
-                let volumes = pod["volumes"].as_array_mut().context("volumes")?;
-                keep_first(volumes, "login");
-                let mounts = pod["containers"][0]["volumeMounts"].as_array_mut().context("mounts")?;
-                keep_first(mounts, "login");
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// What a provisioner would make for the example's claims.
@@ -213,7 +174,7 @@ impl Shop {
         (0..POSTFIXES).map(volume).collect()
     }
 
-    /// Waits until all pods of a Deployment or a StatefulSet are the newest and ready.
+    /// Waits until all pods of a Deployment or a `StatefulSet` are the newest and ready.
     ///
     /// # Errors
     /// When that does not happen.
@@ -227,7 +188,7 @@ impl Shop {
     /// When that does not happen.
     pub async fn wait_rolled_out_in(&self, namespace: &str, what: &str) -> Result<()> {
         let patience = PATIENCE * 3;
-        let timeout = format!("--timeout={}s", (patience - Duration::from_secs(10)).as_secs());
+        let timeout = format!("--timeout={}s", patience.as_secs() - 10);
         self.stage
             .kubectl_for(patience, &["--namespace", namespace, "rollout", "status", what, &timeout])
             .await
@@ -474,6 +435,46 @@ impl Application<'_> {
         ensure!(phase == "Succeeded", "the application's pod: {said}");
         Ok(said.trim().to_owned())
     }
+}
+
+/// What is not here becomes what is: hosts Services, images ours, and times those of a test.
+fn adapt(object: &mut Value) -> Result<()> {
+    let kind = object["kind"].as_str().context("a kind")?.to_owned();
+    match kind.as_str() {
+        "SendingBackend" => {
+            let name = object["metadata"]["name"].as_str().context("a name")?.to_owned();
+            let asks_for_login = object["spec"]["smtp"]["auth"].is_object();
+            object["spec"].as_object_mut().context("a spec")?.remove("smtp");
+            object["spec"]["service"] = json!({ "name": name, "port": 2525 });
+            if !asks_for_login {
+                return Ok(());
+            }
+            object["spec"]["service"]["auth"] = json!({ "secretRef": { "name": "login" }, "allowPlaintext": true });
+            object["spec"]["probes"] =
+                json!([{ "name": "login", "interval": "500ms", "timeout": "1s", "smtp": { "depth": "Auth" } }]);
+        }
+        "FailoverPolicy" if object["metadata"]["name"] == "providers" => {
+            let spec = &mut object["spec"];
+            spec["failure"]["consecutive"] = 3.into();
+            spec["recovery"] = json!({ "consecutive": 3 });
+            spec["reflex"] = json!({ "consecutive": 3, "lasting": "0s" });
+            let budget = json!({ "switches": 10, "per": "1s" });
+            spec["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
+            spec["failback"] = json!({ "after": "2s" });
+        }
+        "StatefulSet" => {
+            let pod = &mut object["spec"]["template"]["spec"];
+            pod["containers"][0]["image"] = SHOP_POSTFIX.into();
+            pod["containers"][0]["imagePullPolicy"] = "Never".into();
+            // One Secret and not two, here.
+            let volumes = pod["volumes"].as_array_mut().context("volumes")?;
+            keep_first(volumes, "login");
+            let mounts = pod["containers"][0]["volumeMounts"].as_array_mut().context("mounts")?;
+            keep_first(mounts, "login");
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn keep_first(list: &mut Vec<Value>, name: &str) {
