@@ -73,7 +73,8 @@ async fn operator(stage: Arc<Stage>) -> Result<()> {
     let restart = of_operator(&["rollout", "restart", DEPLOYMENT]);
     let restart: Vec<_> = restart.split(' ').collect();
     let (broken, restarted) = tokio::join!(shop.break_provider("a", Outage::Hung), shop.stage.kubectl(&restart));
-    (broken?, restarted?);
+    broken?;
+    restarted?;
     let status = shop.wait_active("b").await?;
     shop.wait_stored("b", 50).await?;
     shop.wait_rolled_out_in(NAMESPACE, DEPLOYMENT).await?;
