@@ -1,9 +1,12 @@
 # Every command a developer needs. `make help` prints the list.
+#
+# Always with --workspace, also for one test or program: another choice of packages unites the features of dependencies in another way, and
+# cargo would compile all of them anew.
 
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap image manifests crds schemas fmt clean
+.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-mta bench-socketmap image image-check manifests crds schemas fmt clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,10 +20,10 @@ test: check ## Everything, against a real API server that is built the first tim
 	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
 
 e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
-	$(CARGO) test --package mail-failover-e2e --locked --no-fail-fast --test node --test cluster
+	$(CARGO) test --workspace --locked --no-fail-fast --test node --test cluster
 
 cluster-up: ## Start a cluster with one node on this machine, apart from everything else; takes root
-	@$(CARGO) build --quiet --package mail-failover-e2e --bin cluster --locked
+	@$(CARGO) build --quiet --workspace --bin cluster --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/cluster up
 
 cluster-shell: ## A shell inside, with kubectl and helm
@@ -54,17 +57,21 @@ bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and
 	$(CARGO) bench --workspace --locked --bench socketmap
 
 image: ## Build the operator's image with your cargo and docker, podman or buildah; IMAGE=name:tag, ARCHIVE=file.tar
-	@image/build $(IMAGE) $(ARCHIVE)
+	@image/build "$(IMAGE)" "$(ARCHIVE)"
+
+image-check: ## Build it, and prove what is promised of it: small, static, labelled, reproducible
+	@image/check
 
 manifests: crds ## Generate what the chart has of the code, config/ from the chart, and the page of its values
-	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --test manifests
-	UPDATE_MANIFESTS=1 $(CARGO) test --locked --quiet --package mail-failover-e2e --test chart
+	UPDATE_MANIFESTS=1 $(CARGO) test --workspace --locked --quiet --test manifests
+	UPDATE_MANIFESTS=1 $(CARGO) test --workspace --locked --quiet --test chart
 
 crds: ## Generate crds/ from the code
-	$(CARGO) run --locked --quiet -- crds --output crds
+	@$(CARGO) build --workspace --locked --quiet --bin mail-failover
+	$${CARGO_TARGET_DIR:-target}/debug/mail-failover crds --output crds
 
 schemas: ## Generate schemas/ from the code
-	UPDATE_SCHEMAS=1 $(CARGO) test --locked --quiet --test agent_schema
+	UPDATE_SCHEMAS=1 $(CARGO) test --workspace --locked --quiet --test agent_schema
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

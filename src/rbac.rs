@@ -1,7 +1,7 @@
 //! What the operator and the agents beside MTAs ask of the API server, as RBAC rules: the one place where they stand.
 //!
 //! The rules of the Helm chart (`charts/mail-failover-operator/files/`), of `config/` and of `examples/postfix-agent/rbac.yaml` are
-//! generated from here or held to it (`tests/manifests.rs`), and `e2e/tests/rights/` compares them with the calls that are really made: a
+//! generated from here or held to it (`tests/manifests.rs`), and `e2e/tests/install/` compares them with the calls that are really made: a
 //! call that is refused fails there, and so does a right that is never used. This module talks to nobody.
 
 use std::fmt::Write as _;
@@ -66,11 +66,27 @@ pub const WATCHED: &[Rule] = &[
 
 /// Of Secrets that are named: for the certificate authorities and logins in them.
 pub const SECRETS_BY_NAME: Rule = Rule {
-    purpose: "The Secrets that hold certificate authorities (`smtp.tls.caRef`) and logins (`auth.secretRef`, for probes) of backends, by name.",
+    purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) and of logins for probes in process (`smtp.auth.secretRef`), by name.",
     api_group: "",
     resources: &["secrets"],
     verbs: &["get"],
 };
+
+/// In every namespace that the operator watches, when it runs probes with `job` (`--probe-image`). RBAC cannot narrow pods to those of probes.
+pub const PROBE_JOBS: &[Rule] = &[
+    Rule {
+        purpose: "The Jobs of probes with `job`.",
+        api_group: "batch",
+        resources: &["jobs"],
+        verbs: &["create", "delete", "get", "list", "watch"],
+    },
+    Rule {
+        purpose: "What the pods of these Jobs have seen.",
+        api_group: "",
+        resources: &["pods"],
+        verbs: &["list", "watch"],
+    },
+];
 
 /// In the operator's own namespace (`--lease-namespace`).
 pub const OWN_NAMESPACE: &[Rule] = &[Rule {
@@ -116,7 +132,7 @@ mod tests {
     fn rules_are_written_as_rbac_has_them() {
         assert_eq!(
             yaml(&[SECRETS_BY_NAME, REPORTS[0]]),
-            "# The Secrets that hold certificate authorities (`smtp.tls.caRef`) and logins (`auth.secretRef`, for probes) of backends, by name.\n\
+            "# The Secrets of certificate authorities (`smtp.tls.caRef`) and of logins for probes in process (`smtp.auth.secretRef`), by name.\n\
              - apiGroups: [\"\"]\n  resources: [secrets]\n  verbs: [get]\n\
              # Whose token an agent shows with its report of real mail.\n\
              - apiGroups: [authentication.k8s.io]\n  resources: [tokenreviews]\n  verbs: [create]\n"
@@ -125,7 +141,7 @@ mod tests {
 
     #[test]
     fn nothing_is_granted_by_a_wildcard_nor_twice() {
-        let all = || WATCHED.iter().chain(OWN_NAMESPACE).chain(REPORTS);
+        let all = || WATCHED.iter().chain(PROBE_JOBS).chain(OWN_NAMESPACE).chain(REPORTS);
         let mut granted: Vec<_> =
             all().flat_map(|rule| rule.resources.iter().map(move |resource| (rule.api_group, *resource))).collect();
         assert!(all().all(|rule| !rule.verbs.contains(&"*") && !rule.resources.contains(&"*")));

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mail_failover_operator::api::crds_yaml;
-use mail_failover_operator::rbac::{AGENT, OWN_NAMESPACE, REPORTS, Rule, SECRETS_BY_NAME, WATCHED, yaml};
+use mail_failover_operator::rbac::{AGENT, OWN_NAMESPACE, PROBE_JOBS, REPORTS, Rule, SECRETS_BY_NAME, WATCHED, yaml};
 use serde_json::{Value, json};
 
 const CHART: &str = "charts/mail-failover-operator";
@@ -51,8 +51,9 @@ fn the_chart_has_the_resource_definitions_of_the_code() {
 #[test]
 fn the_chart_grants_what_the_code_asks_for() {
     let folder = format!("{CHART}/files/rbac");
-    let files: [(&str, &[Rule]); 4] = [
+    let files: [(&str, &[Rule]); 5] = [
         ("own-namespace.yaml", OWN_NAMESPACE),
+        ("probe-jobs.yaml", PROBE_JOBS),
         ("reports.yaml", REPORTS),
         ("secrets-by-name.yaml", &[SECRETS_BY_NAME]),
         ("watched.yaml", WATCHED),
@@ -70,6 +71,17 @@ fn the_example_grants_an_agent_what_it_asks_for() {
     let Rule { purpose: _, api_group, resources, verbs } = AGENT;
     let rule =
         json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": ["orders-agent"], "verbs": verbs });
+    assert_eq!(rules, [&json!([rule])]);
+}
+
+#[test]
+fn the_example_of_deep_probes_grants_the_login_that_it_names_and_no_more() {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("examples/deep-probes/rbac.yaml")).unwrap();
+    let Rule { purpose: _, api_group, resources, verbs } = SECRETS_BY_NAME;
+    let account: Vec<Value> = serde_saphyr::from_multiple(&read("examples/deep-probes/account.yaml")).unwrap();
+    let login = account.iter().find_map(|object| object.pointer("/spec/smtp/auth/secretRef/name")).unwrap();
+    let rule = json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": [login], "verbs": verbs });
+    let rules: Vec<_> = documents.iter().filter_map(|document| document.get("rules")).collect();
     assert_eq!(rules, [&json!([rule])]);
 }
 

@@ -209,6 +209,17 @@ async fn ask(server: SocketAddr, method: Method, path: &str, body: String) -> Re
     Ok(body)
 }
 
+/// Hides from a cargo that we start what the one that runs us says of our package. Build scripts (ring's) watch some of it: seen by
+/// another cargo, it would make half of all dependencies build again, and once more for the next one without it.
+pub(crate) fn hide_package(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if name.to_str().is_some_and(|name| of_package.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(&name);
+        }
+    }
+}
+
 /// Builds the operator when cargo runs this, so that no suite ever tests yesterday's program: `cargo test -p mail-failover-e2e`
 /// alone builds the operator's library, not its program.
 ///
@@ -227,14 +238,7 @@ pub fn build() -> Result<()> {
         None => bail!("no profile in {}", folder.display()),
     };
     let mut command = Command::new(cargo);
-    // What the cargo that runs us says of our package. Build scripts (ring's) watch some of it: seen by another cargo, it would make
-    // half of all dependencies build again, and once more for the next one without it.
-    for (name, _) in env::vars_os() {
-        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-        if name.to_str().is_some_and(|name| of_package.iter().any(|prefix| name.starts_with(prefix))) {
-            command.env_remove(&name);
-        }
-    }
+    hide_package(&mut command);
     let status = command
         .args(["build", "--quiet", "--workspace", "--bin", "mail-failover", "--profile", profile])
         .arg("--manifest-path")

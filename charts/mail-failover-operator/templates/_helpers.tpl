@@ -69,6 +69,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* What is needed in every namespace that is watched. */}}
 {{- define "mail-failover-operator.watchedRules" -}}
 {{ .Files.Get "files/rbac/watched.yaml" | trim }}
+{{- if .Values.probeJobs.enabled }}
+{{ .Files.Get "files/rbac/probe-jobs.yaml" | trim }}
+{{- end }}
 {{- with .Values.rbac.secretNames }}
 {{ $.Files.Get "files/rbac/secrets-by-name.yaml" | trim }}
   resourceNames: {{ toJson . }}

@@ -1,6 +1,6 @@
 //! What the chart grants.
 
-use mail_failover_operator::rbac::{OWN_NAMESPACE, REPORTS, Rule, SECRETS_BY_NAME, WATCHED};
+use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, Rule, SECRETS_BY_NAME, WATCHED};
 
 use super::*;
 
@@ -62,6 +62,17 @@ fn with_named_namespaces_and_no_reports_nothing_is_granted_in_the_cluster() -> R
         role("Role", Some("shop"), rules),
     ];
     assert_eq!(bound(&rendered)?, expected);
+    Ok(())
+}
+
+#[test]
+fn rights_for_probe_jobs_are_granted_where_the_operator_watches_and_only_when_it_runs_any() -> Result<()> {
+    let rules = [as_rbac(WATCHED), as_rbac(PROBE_JOBS)].concat();
+    let values = json!({ "probeJobs": { "enabled": true }, "reports": { "enabled": false } });
+    let own = role("Role", Some("ops"), as_rbac(OWN_NAMESPACE));
+    assert_eq!(bound(&render(&values)?)?, [role("ClusterRole", None, rules.clone()), own.clone()]);
+    let named = json!({ "probeJobs": { "enabled": true }, "reports": { "enabled": false }, "namespaces": ["shop"] });
+    assert_eq!(bound(&render(&named)?)?, [own, role("Role", Some("shop"), rules)]);
     Ok(())
 }
 

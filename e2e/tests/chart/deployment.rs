@@ -47,6 +47,9 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
     assert_eq!((all.identity.as_deref(), all.ehlo_name.as_deref()), (Some("a"), Some("mx.example")));
     assert_eq!(all.dns_servers.len(), 2);
 
+    ensure!(usual.probe_image.is_none());
+    assert_eq!((all.probe_image.as_deref(), all.max_probe_jobs), (Some("registry.example/probe:1"), 3));
+
     let values = json!({ "reports": { "enabled": false }, "clusterDomain": "k8s.example", "log": { "level": "debug", "format": "text" },
         "leaderElection": { "leaseDuration": "30s", "renewDeadline": "20s", "retryPeriod": "3s" }, "smtpProbes": { "concurrency": 7 } });
     let other = arguments(&values)?;
@@ -68,7 +71,7 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
 #[test]
 fn the_image_is_named_by_its_digest_where_there_is_one() -> Result<()> {
     let digest = format!("sha256:{}", "0".repeat(64));
-    for (values, image) in [
+    for (values, expected) in [
         (json!({}), format!("mail-failover-operator:{}", env!("CARGO_PKG_VERSION"))),
         (json!({ "repository": "registry.example/mail", "tag": "1.2" }), "registry.example/mail:1.2".to_owned()),
         (
@@ -76,7 +79,10 @@ fn the_image_is_named_by_its_digest_where_there_is_one() -> Result<()> {
             format!("registry.example/mail@{digest}"),
         ),
     ] {
-        assert_eq!(pod(&json!({ "image": values }))?["containers"][0]["image"], image);
+        // Probe Jobs run from the same one, unless told otherwise.
+        let values = json!({ "image": values, "probeJobs": { "enabled": true } });
+        assert_eq!(pod(&values)?["containers"][0]["image"], expected);
+        assert_eq!(arguments(&values)?.probe_image, Some(expected));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use mail_failover_e2e::control_plane::{Binaries, Program};
+use mail_failover_operator::rbac::{PROBE_JOBS, yaml};
 
 use super::*;
 
@@ -69,7 +70,30 @@ fn generated() -> Result<BTreeMap<String, String>> {
     );
     files.insert("config/base/kustomization.yaml".to_owned(), kustomization);
     files.insert("config/install.yaml".to_owned(), install);
+    files.insert("config/probe-jobs.yaml".to_owned(), probe_jobs(&documents)?);
     Ok(files)
+}
+
+/// The rights for probe Jobs, which only those need who run any, bound as those are that every operator needs.
+fn probe_jobs(documents: &[(String, String)]) -> Result<String> {
+    let name = |kind: &str| -> Result<String> {
+        let (_, text) = documents.iter().find(|(of, _)| of == kind).with_context(|| format!("no {kind}"))?;
+        Ok(objects(text)?[0]["metadata"]["name"].as_str().context("a name")?.to_owned())
+    };
+    let (role, account) = (format!("{}-probe-jobs", name("ClusterRole")?), name("ServiceAccount")?);
+    let head = "# The rights with which the operator runs probes that have `job`, on top of install.yaml. It runs them when it is told the image:\n#\n\
+                #   kubectl apply -f probe-jobs.yaml\n\
+                #   kubectl --namespace mail-failover set env deployment/mail-failover-operator PROBE_IMAGE=registry.example/mail-failover-operator:…\n";
+    let of = |kind: &str| {
+        format!("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {role}\n")
+    };
+    let (bound, namespace) = (of("ClusterRoleBinding"), RELEASE.1);
+    Ok(format!(
+        "{HEAD}{head}{}rules:\n{}{bound}roleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: ClusterRole\n  name: {role}\n\
+         subjects:\n- kind: ServiceAccount\n  name: {account}\n  namespace: {namespace}\n",
+        of("ClusterRole"),
+        yaml(PROBE_JOBS)
+    ))
 }
 
 #[test]

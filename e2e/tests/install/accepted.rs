@@ -26,7 +26,8 @@ async fn chart(stage: Arc<Stage>) -> Result<()> {
     let constraint = json!({ "maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule" });
     for values in [
         json!({}),
-        json!({ "namespaces": [shop], "reports": { "enabled": false }, "rbac": { "secretNames": ["relay-ca"] } }),
+        json!({ "namespaces": [shop], "reports": { "enabled": false }, "rbac": { "secretNames": ["relay-ca"] },
+            "probeJobs": { "enabled": true } }),
         json!({
             "commonLabels": { "team": "mail" }, "imagePullSecrets": [{ "name": "registry" }], "replicaCount": 3,
             "networkPolicy": { "enabled": true, "egress": [{ "ports": [{ "port": 25 }] }], "metricsFrom": [{ "podSelector": {} }],
@@ -72,5 +73,7 @@ async fn plain(stage: Arc<Stage>) -> Result<()> {
     let namespaces: Vec<_> = manifests.iter().filter(|object| object["kind"] == "Namespace").cloned().collect();
     ensure!(namespaces.len() == 1);
     apply(&stage.client(), &namespaces, Mode::Keep).await?;
-    apply(&stage.client(), &manifests, Mode::DryRun).await
+    apply(&stage.client(), &manifests, Mode::DryRun).await?;
+    let rights = objects(&std::fs::read_to_string(repository("config/probe-jobs.yaml"))?)?;
+    apply(&stage.client(), &rights, Mode::DryRun).await
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::control_plane::{Right, granted};
@@ -23,7 +24,9 @@ use mail_failover_operator::agent::document::{Document, KEY};
 use mail_failover_operator::agent::reporter::{self, HEARTBEAT, ReportState, Reporter, Settings};
 use mail_failover_operator::api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_operator::clock::Clock;
-use mail_failover_operator::rbac::{OWN_NAMESPACE, REPORTS, WATCHED};
+use mail_failover_operator::model::ObjectKey;
+use mail_failover_operator::probe_job::manifest;
+use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, WATCHED};
 use mail_failover_operator::reports::message::AUDIENCE;
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
@@ -35,7 +38,15 @@ use super::shop::start_as;
 /// As `config/install.yaml` has it.
 const OPERATOR: (&str, &str) = ("mail-failover", "mail-failover-operator");
 const AGENT: &str = "postfix";
-const TAKES_REPORTS: [&str; 4] = ["--report-listen-address", "127.0.0.1:0", "--report-advertise-address", "127.0.0.1"];
+/// It takes reports, and runs probes as Jobs. No node is here to run their pods.
+const ARGUMENTS: [&str; 6] = [
+    "--report-listen-address",
+    "127.0.0.1:0",
+    "--report-advertise-address",
+    "127.0.0.1",
+    "--probe-image",
+    "registry.example/mail-failover:test",
+];
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -52,6 +63,8 @@ pub fn trials() -> Vec<Trial> {
 async fn whole_life(stage: Arc<Stage>) -> Result<()> {
     let manifests = objects(&std::fs::read_to_string(repository("config/install.yaml"))?)?;
     apply(&stage.client(), &manifests, Mode::Keep).await?;
+    let rights = objects(&std::fs::read_to_string(repository("config/probe-jobs.yaml"))?)?;
+    apply(&stage.client(), &rights, Mode::Keep).await?;
     let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
     let authority = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": { "ca.crt": "" } });
     stage.apply(&authority.to_string()).await?;
@@ -59,20 +72,28 @@ async fn whole_life(stage: Arc<Stage>) -> Result<()> {
     let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "relay" },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": tls } } });
     stage.apply(&relay.to_string()).await?;
+    let probes =
+        json!([{ "name": "smtp", "smtp": {} }, { "name": "zone-b", "interval": "30s", "smtp": {}, "job": {} }]);
+    let remote = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "remote" },
+        "spec": { "smtp": { "host": "192.0.2.9", "port": 25 }, "probes": probes } });
+    stage.apply(&remote.to_string()).await?;
+    let job = occupy_name_of_job(&stage, "remote", "zone-b").await?;
     service_account::make(&stage, stage.namespace(), AGENT).await?;
     let outputs = json!([
         { "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } },
         { "configMap": { "name": "mail", "format": "Env" } },
         { "agent": { "configMap": "orders-agent", "serviceAccountName": AGENT } },
     ]);
-    let routed = json!({ "spec": { "outputs": outputs, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }] } });
+    let routed = json!({ "spec": { "outputs": outputs, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }, { "name": "remote" }] } });
     change::<MailRoute>(&stage, "orders", &routed).await?;
 
-    let one = start_as(&stage, OPERATOR, "one", &TAKES_REPORTS).await?;
+    let one = start_as(&stage, OPERATOR, "one", &ARGUMENTS).await?;
     one.wait_ready(PATIENCE).await?;
-    let two = start_as(&stage, OPERATOR, "two", &TAKES_REPORTS).await?;
+    let two = start_as(&stage, OPERATOR, "two", &ARGUMENTS).await?;
     two.wait_ready(PATIENCE).await?;
     scene.wait_active("primary").await?;
+    wait_used(&stage, "get", "batch", "jobs").await?;
+    api::<Job>(&stage).delete(&job, &DeleteParams::background()).await?;
     scene.primary.crash().await?;
     scene.wait_active("standby").await?;
     scene.primary.repair().await?;
@@ -97,6 +118,9 @@ async fn whole_life(stage: Arc<Stage>) -> Result<()> {
     let slice = slices.first().context("a slice")?.name_any();
     overtake::<EndpointSlice>(&stage, &slice, "discovery.k8s.io", "endpointslices", drift).await?;
 
+    end_job(&stage, &job).await?;
+    wait_used(&stage, "delete", "batch", "jobs").await?;
+
     change::<MailRoute>(
         &stage,
         "orders",
@@ -113,6 +137,30 @@ async fn whole_life(stage: Arc<Stage>) -> Result<()> {
     wait_used(&stage, "delete", "coordination.k8s.io", "leases").await?;
     one.terminate(Duration::from_secs(10)).await?;
     compare(&stage)
+}
+
+/// Makes a Job of somebody else's under the name that the operator gives to that of a probe; the name is returned.
+async fn occupy_name_of_job(stage: &Stage, backend: &str, probe: &str) -> Result<String> {
+    let uid = api::<SendingBackend>(stage).get(backend).await?.uid().context("a uid")?;
+    let name = manifest::name(&uid, &ObjectKey::new(stage.namespace(), backend), probe);
+    let pod =
+        json!({ "restartPolicy": "Never", "containers": [{ "name": "theirs", "image": "registry.example/theirs:1" }] });
+    let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name }, "spec": { "template": { "spec": pod } } });
+    stage.apply(&job.to_string()).await?;
+    Ok(name)
+}
+
+/// Waits for the operator's own Job and ends it as the Job controller, which does not run here, would. The next one takes its place.
+async fn end_job(stage: &Stage, name: &str) -> Result<()> {
+    let is_ours = |job: &Job| job.owner_references().iter().any(|owner| owner.kind == "SendingBackend");
+    wait_object(stage, name, "to be the operator's", is_ours).await?;
+    let now = "2026-01-01T00:00:00Z";
+    let condition =
+        |kind: &str| json!({ "type": kind, "status": "True", "reason": "DeadlineExceeded", "lastTransitionTime": now });
+    let status =
+        json!({ "status": { "startTime": now, "conditions": [condition("FailureTarget"), condition("Failed")] } });
+    api::<Job>(stage).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(())
 }
 
 /// An agent tells the operator who it is.
@@ -181,7 +229,7 @@ fn compare(stage: &Stage) -> Result<()> {
     let refused: BTreeSet<_> =
         calls.iter().filter(|call| !call.is_allowed).map(|call| format!("{} ({})", call.right, call.uri)).collect();
     ensure!(refused.is_empty(), "src/rbac.rs lacks what the operator asks for: {refused:#?}");
-    let granted = granted([WATCHED, OWN_NAMESPACE, REPORTS].into_iter().flatten());
+    let granted = granted([WATCHED, PROBE_JOBS, OWN_NAMESPACE, REPORTS].into_iter().flatten());
     let used: BTreeSet<_> = calls.iter().map(|call| call.right.clone()).collect();
     let idle: Vec<_> = granted.difference(&used).map(ToString::to_string).collect();
     ensure!(idle.is_empty(), "src/rbac.rs grants what the operator never asks for: {idle:#?}");

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kube::Client;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::control_plane::Call;
+use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::{Helm, objects};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scene::PATIENCE;
@@ -50,7 +53,11 @@ impl Installation {
         rendered.retain(|object| object["kind"] != "Deployment");
         apply(&stage.client(), &rendered, Mode::Keep).await?;
         let namespaces = watched.join(",");
-        let operator = start_as(stage, (own, ACCOUNT), own, &["--namespaces", &namespaces]).await?;
+        let mut arguments = vec!["--namespaces", &namespaces];
+        if values["probeJobs"]["enabled"] == true {
+            arguments.extend(["--probe-image", "registry.example/mail-failover:test"]);
+        }
+        let operator = start_as(stage, (own, ACCOUNT), own, &arguments).await?;
         Ok(Self { own: own.to_owned(), operator })
     }
 
@@ -86,6 +93,12 @@ async fn two(stage: Arc<Stage>) -> Result<()> {
         "metadata": { "name": "relay", "namespace": shop_a },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": { "mode": "StartTLS", "caRef": { "secret": "relay-ca" } } } } });
     apply(&stage.client(), &[secret("relay-ca"), secret("login"), relay], Mode::Keep).await?;
+    let remote = |namespace: &str| {
+        let probes = json!([{ "name": "zone-b", "smtp": {}, "job": {} }]);
+        json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "remote", "namespace": namespace },
+            "spec": { "smtp": { "host": "192.0.2.9", "port": 25 }, "probes": probes } })
+    };
+    apply(&stage.client(), &[&shop_a, &shop_b, &nobodys].map(|namespace| remote(namespace)), Mode::Keep).await?;
     let mut route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute",
         "metadata": { "name": "orders", "namespace": shop_a } });
     route["spec"] = json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }],
@@ -94,7 +107,8 @@ async fn two(stage: Arc<Stage>) -> Result<()> {
 
     let first =
         Installation::start(&stage, &ops_a, &[&shop_a], json!({ "rbac": { "secretNames": ["relay-ca"] } })).await?;
-    let second = Installation::start(&stage, &ops_b, &[&shop_b], json!({ "reports": { "enabled": false } })).await?;
+    let values = json!({ "reports": { "enabled": false }, "probeJobs": { "enabled": true } });
+    let second = Installation::start(&stage, &ops_b, &[&shop_b], values).await?;
     for (installation, shop) in [(&first, &a), (&second, &b)] {
         installation.operator.wait_ready(PATIENCE).await?;
         shop.wait_active(&stage, "primary").await?;
@@ -108,6 +122,14 @@ async fn two(stage: Arc<Stage>) -> Result<()> {
         "nobody was to look after it"
     );
     ensure!((first.routes().await?, second.routes().await?) == (1.0, 1.0), "each sees its own route only");
+
+    eventually(PATIENCE, "the Job of a probe", async || {
+        let jobs = Api::<Job>::all(stage.client()).list(&ListParams::default()).await?.items;
+        let namespaces: Vec<_> = jobs.iter().filter_map(ResourceExt::namespace).collect();
+        ensure!(namespaces.iter().all(|namespace| *namespace == shop_b), "Jobs in {namespaces:?}");
+        Ok((!jobs.is_empty()).then_some(()))
+    })
+    .await?;
 
     for (installation, shop) in [(&first, &shop_a), (&second, &shop_b)] {
         let calls = installation.calls(&stage)?;

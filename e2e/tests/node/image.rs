@@ -1,11 +1,11 @@
 //! Images that are built here run.
 
 use anyhow::ensure;
-use mail_failover_e2e::node::images::{self, Recipe};
+use mail_failover_e2e::node::images::{self, OPERATOR, POSTFIX_AGENT, Recipe};
 use mail_failover_e2e::suite::{Trial, trial};
 use serde_json::json;
 
-use crate::pods::{PATIENCE, apply_pod};
+use crate::pods::{PATIENCE, apply_pod, restricted, succeeded};
 
 /// As somebody would build Postfix with a configuration of their own.
 const NAME: &str = "localhost/configured-postfix:1";
@@ -40,6 +40,37 @@ pub fn trials() -> Vec<Trial> {
             let log = stage.kubectl(&["logs", "postfix"]).await?;
             ensure!(waited.is_ok() && log.starts_with("mail.shop.example\n"), "{waited:?}\n{log}");
             Ok(())
+        })
+        .needs_images(),
+        trial("the operator's image runs in a restricted namespace on a read-only root, as the user that it names", async |stage| {
+            let label = "pod-security.kubernetes.io/enforce=restricted";
+            stage.kubectl(&["label", "namespace", stage.namespace(), label]).await?;
+            let mut spec = restricted(OPERATOR, "Never");
+            spec["containers"][0]["args"] = json!(["--version"]);
+            apply_pod(&stage, "version", spec).await?;
+            succeeded(&stage, "version").await?;
+            let printed = stage.kubectl(&["logs", "version"]).await?;
+            ensure!(printed == format!("mail-failover {}\n", env!("CARGO_PKG_VERSION")), "{printed:?}");
+            // There is nothing but the operator in it.
+            let mut spec = restricted(OPERATOR, "Never");
+            spec["containers"][0]["command"] = json!(["/bin/sh"]);
+            apply_pod(&stage, "shell", spec).await?;
+            let reason = "jsonpath={.status.containerStatuses[0].state..message}";
+            let wait = ["wait", "--for=jsonpath={.status.phase}=Failed", "pod/shell", "--timeout=80s"];
+            stage.kubectl_for(PATIENCE, &wait).await?;
+            let why = stage.kubectl(&["get", "pod", "shell", &format!("--output={reason}")]).await?;
+            ensure!(why.contains("/bin/sh") && why.contains("no such file or directory"), "{why}");
+            Ok(())
+        })
+        .needs_images(),
+        trial("the image of Postfix with the agent has a configuration that stands its own check", async |stage| {
+            let script = "postfix check && mail-failover agent postfix-config --timeouts lan --check --fail-on warning";
+            let spec = json!({
+                "restartPolicy": "Never",
+                "containers": [{ "name": "postfix", "image": POSTFIX_AGENT, "imagePullPolicy": "Never", "command": ["sh", "-c", script] }],
+            });
+            apply_pod(&stage, "postfix", spec).await?;
+            succeeded(&stage, "postfix").await
         })
         .needs_images(),
     ]

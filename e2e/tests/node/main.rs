@@ -7,12 +7,13 @@ mod pods;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use mail_failover_e2e::node::images;
 use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
     let options = Options {
         node: true,
-        images: &[image::recipe],
+        images: &[image::recipe, images::operator, images::postfix_agent],
         parallel: 3,
         deadline: Duration::from_mins(3),
         ..Options::default()

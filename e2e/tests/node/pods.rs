@@ -196,14 +196,20 @@ pub fn trials() -> Vec<Trial> {
 
 /// The spec of a restricted pod of one container.
 pub fn pod(command: &[&str], restart_policy: &str) -> Value {
+    let mut spec = restricted(TOOLBOX, restart_policy);
+    spec["containers"][0]["command"] = json!(command);
+    spec
+}
+
+/// The spec of a restricted pod of one container, which does what its image says.
+pub fn restricted(image: &str, restart_policy: &str) -> Value {
     json!({
         "restartPolicy": restart_policy,
         "terminationGracePeriodSeconds": 1,
         "containers": [{
             "name": "main",
-            "image": TOOLBOX,
+            "image": image,
             "imagePullPolicy": "Never",
-            "command": command,
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,
@@ -226,7 +232,7 @@ async fn run_pod(stage: &Stage, name: &str, command: &[&str]) -> Result<()> {
     succeeded(stage, name).await
 }
 
-async fn succeeded(stage: &Stage, name: &str) -> Result<()> {
+pub async fn succeeded(stage: &Stage, name: &str) -> Result<()> {
     let phase = eventually(PATIENCE, &format!("the pod {name} to end"), async || {
         let phase = stage.kubectl(&["get", "pod", name, "--output=jsonpath={.status.phase}"]).await?;
         match phase.as_str() {

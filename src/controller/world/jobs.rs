@@ -225,7 +225,7 @@ impl World {
             }
         }
         for probe in hindered {
-            let what = "the operator runs no probe Jobs; start it with --probe-image, or take job away";
+            let what = "the operator runs no probe Jobs; start it with --probe-image (probeJobs.enabled in its chart), or take job away";
             self.hear_job(now, probe, blocked(what), now);
         }
         next

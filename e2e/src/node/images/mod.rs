@@ -2,9 +2,11 @@
 //!
 //! Outside of the namespaces, because a Dockerfile may fetch packages.
 
+mod recipes;
+mod store;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -12,16 +14,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use ring::digest::{Context as Digest, SHA256};
 
-use super::packages::BUSYBOX;
+use self::store::{KEY, Store};
 use crate::control_plane::binaries::{cache_folder, lock};
-use crate::control_plane::{Binaries, Product, Program};
 use crate::process::tail;
 
-/// The name of the image with a shell and small tools, a client and a server for any port among them (`nc`, `wget`, `httpd`, `nslookup`). What
-/// holds a pod's network is of it, too.
-pub const TOOLBOX: &str = "localhost/toolbox:1";
-/// The name of the image of Debian with Postfix, without a configuration: [`postfix`].
-pub const POSTFIX: &str = "localhost/postfix:1";
+pub use self::recipes::{OPERATOR, POSTFIX, POSTFIX_AGENT, PROFILE, TOOLBOX};
+pub use self::recipes::{coredns, operator, postfix, postfix_agent, toolbox};
 
 /// How an image is made.
 #[derive(Clone, Copy, Debug)]
@@ -46,52 +44,6 @@ pub struct Image {
     /// An archive as `docker save` writes it.
     pub archive: PathBuf,
 }
-
-/// The toolbox.
-pub fn toolbox() -> Recipe {
-    Recipe {
-        name: TOOLBOX,
-        bases: &[],
-        key: || digest(&[Path::new(BUSYBOX)]),
-        assemble: toolbox_folder,
-        arguments: &[],
-    }
-}
-
-/// The cluster's name server.
-pub fn coredns() -> Recipe {
-    Recipe {
-        name: "localhost/coredns:1",
-        bases: &[],
-        key: || Ok(Product::CoreDns.version().to_owned()),
-        assemble: |folder| {
-            let binaries = Binaries::locate(&[Program::CoreDns])?;
-            fs::copy(binaries.path(Program::CoreDns)?, folder.join("coredns"))?;
-            write(folder, "FROM scratch\nCOPY coredns /coredns\nUSER 65532:65532\nENTRYPOINT [\"/coredns\"]\n")
-        },
-        arguments: &[],
-    }
-}
-
-/// Debian with Postfix, for a Dockerfile to build on. Postfix has no configuration and nothing starts it.
-pub fn postfix() -> Recipe {
-    Recipe {
-        name: POSTFIX,
-        bases: &[],
-        key: || Ok(POSTFIX_PACKAGES.to_owned() + DEBIAN),
-        assemble: |folder| {
-            let mut command = Command::new("mmdebstrap");
-            command.args(["--quiet", "--variant=minbase", &format!("--include={POSTFIX_PACKAGES}"), DEBIAN]);
-            command.arg(folder.join("root.tar"));
-            run(&mut command, &folder.join("mmdebstrap.log"))?;
-            write(folder, "FROM scratch\nADD root.tar /\n")
-        },
-        arguments: &[],
-    }
-}
-
-const DEBIAN: &str = "bookworm";
-const POSTFIX_PACKAGES: &str = "postfix,postfix-pcre,postfix-lmdb,libsasl2-modules,ca-certificates";
 
 /// Builds an image and its bases, unless the cache holds it.
 ///
@@ -144,10 +96,22 @@ pub fn load_with(loader: &str, image: &Image) -> Result<()> {
 /// # Errors
 /// When one cannot be read.
 pub fn digest(paths: &[&Path]) -> Result<String> {
+    digest_of(Path::new(""), paths.iter().map(|path| path.to_path_buf()))
+}
+
+/// The same of files in a folder, which may be anywhere: their paths in it count.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn digest_below(folder: &Path, paths: &[&str]) -> Result<String> {
+    digest_of(folder, paths.iter().map(|path| folder.join(path)))
+}
+
+fn digest_of(folder: &Path, paths: impl DoubleEndedIterator<Item = PathBuf>) -> Result<String> {
     let mut digest = Digest::new(&SHA256);
-    let mut waiting: Vec<PathBuf> = paths.iter().rev().map(|path| path.to_path_buf()).collect();
+    let mut waiting: Vec<PathBuf> = paths.rev().collect();
     while let Some(path) = waiting.pop() {
-        digest.update(path.as_os_str().as_encoded_bytes());
+        digest.update(path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_encoded_bytes());
         digest.update(&[0]);
         if path.is_dir() {
             let mut inside = fs::read_dir(&path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -224,45 +188,6 @@ fn build_with_bases(recipe: &Recipe, folder: &Path, archive: &Path) -> Result<()
     Ok(())
 }
 
-/// The label in which an image carries the key that it was built with.
-const KEY: &str = "io.mailfailover.key";
-
-/// buildah's images, kept apart from those of the machine.
-struct Store {
-    folder: PathBuf,
-}
-
-impl Store {
-    fn command(&self) -> Command {
-        let mut command = Command::new("buildah");
-        command.args(["--storage-driver", "vfs"]);
-        command.arg("--root").arg(self.folder.join("root")).arg("--runroot").arg(self.folder.join("run"));
-        command
-    }
-
-    fn build(&self, recipe: &Recipe, key: &str, context: &Path, log: &Path) -> Result<()> {
-        let mut command = self.command();
-        command.args(["bud", "--isolation", "chroot", "--tag", recipe.name, "--label", &format!("{KEY}={key}")]);
-        for (name, value) in recipe.arguments {
-            command.args(["--build-arg", &format!("{name}={value}")]);
-        }
-        run(command.arg(context), log)?;
-        // What had the name before, and what a build that was interrupted left.
-        let _ = run(self.command().args(["rmi", "--prune"]), log);
-        Ok(())
-    }
-
-    fn save(&self, name: &str, file: &Path, log: &Path) -> Result<()> {
-        run(self.command().args(["push", name, &format!("docker-archive:{}:{name}", file.display())]), log)
-    }
-
-    fn label(&self, name: &str, label: &str) -> Option<String> {
-        let format = format!("{{{{index .OCIv1.Config.Labels {label:?}}}}}");
-        let output = self.command().args(["inspect", "--type", "image", "--format", &format, name]).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
-}
-
 fn run(command: &mut Command, log: &Path) -> Result<()> {
     let program = command.get_program().display().to_string();
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -278,24 +203,6 @@ fn run(command: &mut Command, log: &Path) -> Result<()> {
     Ok(())
 }
 
-fn toolbox_folder(folder: &Path) -> Result<()> {
-    let tools = folder.join("bin");
-    fs::create_dir_all(&tools)?;
-    fs::copy(BUSYBOX, tools.join("busybox")).with_context(|| format!("cannot copy {BUSYBOX}"))?;
-    let output = Command::new(BUSYBOX).arg("--list").output()?;
-    for tool in String::from_utf8(output.stdout)?.lines().filter(|tool| *tool != "busybox") {
-        symlink("busybox", tools.join(tool))?;
-    }
-    write(
-        folder,
-        "FROM scratch\nCOPY bin /bin\nENV PATH=/bin\nUSER 65532:65532\nENTRYPOINT [\"/bin/sleep\", \"2147483647\"]\n",
-    )
-}
-
-fn write(folder: &Path, dockerfile: &str) -> Result<()> {
-    fs::write(folder.join("Dockerfile"), dockerfile).context("cannot write a Dockerfile")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +216,18 @@ mod tests {
         assert_eq!(digest(&[folder.path()]).expect("read"), before);
         fs::write(folder.path().join("bin/a"), "two").expect("written");
         assert_ne!(digest(&[folder.path()]).expect("read"), before);
+    }
+
+    #[test]
+    fn a_key_follows_no_checkouts_place() {
+        let digests = ["one", "other"].map(|name| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let checkout = folder.path().join(name);
+            fs::create_dir_all(checkout.join("src")).expect("made");
+            fs::write(checkout.join("src/main.rs"), "fn main() {}").expect("written");
+            digest_below(&checkout, &["src"]).expect("read")
+        });
+        assert_eq!(digests[0], digests[1]);
     }
 
     #[test]

@@ -1,0 +1,150 @@
+//! The images of the suites: what each is made of.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Recipe, digest, digest_below, run};
+use crate::control_plane::{Binaries, Product, Program};
+use crate::helm::repository;
+use crate::node::packages::BUSYBOX;
+use crate::operator::hide_package;
+
+/// The name of the image with a shell and small tools, a client and a server for any port among them (`nc`, `wget`, `httpd`, `nslookup`). What
+/// holds a pod's network is of it, too.
+pub const TOOLBOX: &str = "localhost/toolbox:1";
+/// The name of the image of Debian with Postfix, without a configuration: [`postfix`].
+pub const POSTFIX: &str = "localhost/postfix:1";
+/// The name of the operator's image: [`operator`].
+pub const OPERATOR: &str = "localhost/mail-failover-operator:e2e";
+/// The name of the image of Postfix with the agent: [`postfix_agent`].
+pub const POSTFIX_AGENT: &str = "localhost/postfix-with-mail-failover:1";
+
+/// Names the profile of cargo that the operator's image is compiled with.
+pub const PROFILE: &str = "MAIL_FAILOVER_IMAGE_PROFILE";
+
+/// The toolbox.
+pub fn toolbox() -> Recipe {
+    Recipe {
+        name: TOOLBOX,
+        bases: &[],
+        key: || digest(&[Path::new(BUSYBOX)]),
+        assemble: toolbox_folder,
+        arguments: &[],
+    }
+}
+
+/// The cluster's name server.
+pub fn coredns() -> Recipe {
+    Recipe {
+        name: "localhost/coredns:1",
+        bases: &[],
+        key: || Ok(Product::CoreDns.version().to_owned()),
+        assemble: |folder| {
+            let binaries = Binaries::locate(&[Program::CoreDns])?;
+            fs::copy(binaries.path(Program::CoreDns)?, folder.join("coredns"))?;
+            write(folder, "FROM scratch\nCOPY coredns /coredns\nUSER 65532:65532\nENTRYPOINT [\"/coredns\"]\n")
+        },
+        arguments: &[],
+    }
+}
+
+/// Debian with Postfix, for a Dockerfile to build on. Postfix has no configuration and nothing starts it.
+pub fn postfix() -> Recipe {
+    Recipe {
+        name: POSTFIX,
+        bases: &[],
+        key: || Ok(POSTFIX_PACKAGES.to_owned() + DEBIAN),
+        assemble: |folder| {
+            let mut command = Command::new("mmdebstrap");
+            command.args(["--quiet", "--variant=minbase", &format!("--include={POSTFIX_PACKAGES}"), DEBIAN]);
+            command.arg(folder.join("root.tar"));
+            run(&mut command, &folder.join("mmdebstrap.log"))?;
+            write(folder, "FROM scratch\nADD root.tar /\n")
+        },
+        arguments: &[],
+    }
+}
+
+const DEBIAN: &str = "bookworm";
+const POSTFIX_PACKAGES: &str = "postfix,postfix-pcre,postfix-lmdb,libsasl2-modules,ca-certificates";
+
+/// The operator's image as users build it (`Dockerfile`, `image/build-binary`), of the source as it is now. Compiled with the profile in
+/// `MAIL_FAILOVER_IMAGE_PROFILE`: `dev`, when there is none, which is soon done after a change; `dist` is what users get.
+pub fn operator() -> Recipe {
+    Recipe {
+        name: OPERATOR,
+        bases: &[],
+        key: || Ok(digest_below(&repository(""), &SOURCES)? + &profile()),
+        assemble: |folder| {
+            compile(&folder.join("target/image"))?;
+            let dockerfile = fs::read_to_string(repository("Dockerfile")).context("cannot read the Dockerfile")?;
+            // What stands last is built.
+            write(folder, &format!("{dockerfile}\nFROM prebuilt\n"))
+        },
+        arguments: &[],
+    }
+}
+
+/// All that the operator's image is made of.
+const SOURCES: [&str; 6] = ["Cargo.lock", "Cargo.toml", "Dockerfile", "crds", "image", "src"];
+
+fn profile() -> String {
+    env::var(PROFILE).ok().filter(|profile| !profile.is_empty()).unwrap_or_else(|| "dev".to_owned())
+}
+
+/// Builds the operator's binary. Takes minutes the first time; cargo says how far it is.
+fn compile(folder: &Path) -> Result<()> {
+    let mut command = Command::new(repository("image/build-binary"));
+    hide_package(&mut command);
+    let status = command
+        .arg(folder)
+        .env("PROFILE", profile())
+        // Five times as large with it, and no container shows a line of it.
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot start image/build-binary")?;
+    if !status.success() {
+        bail!("image/build-binary failed ({status})");
+    }
+    Ok(())
+}
+
+/// Postfix with the agent as its entry point: `examples/postfix-agent/Dockerfile`, for backends that are near.
+pub fn postfix_agent() -> Recipe {
+    Recipe {
+        name: POSTFIX_AGENT,
+        bases: &[postfix, operator],
+        key: || digest_below(&repository(""), &["examples/postfix-agent/Dockerfile"]),
+        assemble: |folder| {
+            let dockerfile = repository("examples/postfix-agent/Dockerfile");
+            fs::copy(dockerfile, folder.join("Dockerfile")).context("cannot copy the Dockerfile")?;
+            Ok(())
+        },
+        arguments: &[("BASE", POSTFIX), ("OPERATOR", OPERATOR), ("OPTIONS", "--timeouts lan")],
+    }
+}
+
+fn toolbox_folder(folder: &Path) -> Result<()> {
+    let tools = folder.join("bin");
+    fs::create_dir_all(&tools)?;
+    fs::copy(BUSYBOX, tools.join("busybox")).with_context(|| format!("cannot copy {BUSYBOX}"))?;
+    let output = Command::new(BUSYBOX).arg("--list").output()?;
+    for tool in String::from_utf8(output.stdout)?.lines().filter(|tool| *tool != "busybox") {
+        symlink("busybox", tools.join(tool))?;
+    }
+    write(
+        folder,
+        "FROM scratch\nCOPY bin /bin\nENV PATH=/bin\nUSER 65532:65532\nENTRYPOINT [\"/bin/sleep\", \"2147483647\"]\n",
+    )
+}
+
+fn write(folder: &Path, dockerfile: &str) -> Result<()> {
+    fs::write(folder.join("Dockerfile"), dockerfile).context("cannot write a Dockerfile")
+}
