@@ -2,6 +2,7 @@
 //!
 //! What is not the example's: Services in place of hosts, without TLS; images, probes and thresholds that suit a test, and volumes, since no provisioner runs here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,9 +28,11 @@ use super::images::{SHOP_POSTFIX, SMTP};
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// How many Postfix pods the example has.
 const POSTFIXES: usize = 2;
-const USER: &str = "shop";
+pub const USER: &str = "shop";
 /// Searched for in everything that can be read after a trial.
 pub const PASSWORD: &str = "kestrel-Quartz-71-lantern";
+/// Where the login is, in a provider's pod.
+pub const LOGIN: &str = "/login";
 /// Where records are, in every pod that keeps one.
 const RECORDS: &str = "/records";
 
@@ -82,7 +85,7 @@ impl Shop {
         let arguments = [
             "serve".to_owned(),
             format!("--name={}", self.server_name(name)),
-            format!("--login={USER}:{PASSWORD}"),
+            format!("--login-folder={LOGIN}"),
             format!("--record={RECORDS}/{name}.jsonl"),
         ];
         let pod = json!({
@@ -90,9 +93,9 @@ impl Shop {
             "containers": [{
                 "name": "smtp", "image": SMTP, "imagePullPolicy": "Never", "args": arguments,
                 "readinessProbe": { "tcpSocket": { "port": 8025 }, "periodSeconds": 1 },
-                "volumeMounts": [{ "name": "records", "mountPath": RECORDS }],
+                "volumeMounts": [{ "name": "records", "mountPath": RECORDS }, { "name": "login", "mountPath": LOGIN }],
             }],
-            "volumes": [self.records_volume()],
+            "volumes": [self.records_volume(), { "name": "login", "secret": { "secretName": "login" } }],
         });
         let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
             "spec": { "replicas": 1, "selector": { "matchLabels": labels }, "strategy": { "type": "Recreate" },
@@ -229,7 +232,13 @@ impl Shop {
             "volumes": [self.records_volume()],
         } });
         self.apply(&[pod]).await?;
-        Ok(Application { shop: self, due: Duration::from_secs(u64::try_from(messages)? / u64::from(per_second)) })
+        Ok(self.application(messages, per_second))
+    }
+
+    /// The application that was started so.
+    pub fn application(&self, messages: usize, per_second: u32) -> Application<'_> {
+        let due = Duration::from_secs(u64::try_from(messages).unwrap_or(u64::MAX) / u64::from(per_second.max(1)));
+        Application { shop: self, due }
     }
 
     /// What somebody recorded until now.
@@ -339,8 +348,15 @@ impl Shop {
     }
 
     async fn set_fault(&self, name: &str, fault: &Fault) -> Result<()> {
-        let control = (self.address(name).await?, 8025).into();
-        put(control, "/fault", serde_json::to_string(fault)?).await.map(drop)
+        self.door(name).await?.set_fault(fault).await
+    }
+
+    /// By which a provider takes faults, also while there is no API server.
+    ///
+    /// # Errors
+    /// When it has no pod.
+    pub async fn door(&self, name: &str) -> Result<Door> {
+        Ok(Door((self.address(name).await?, 8025).into()))
     }
 
     fn signal(&self, name: &str, signal: Signal) -> Result<()> {
@@ -357,6 +373,20 @@ impl Shop {
             command::output(&mut iptables, "iptables", "", Duration::from_secs(20)).await?;
         }
         Ok(())
+    }
+}
+
+/// The control port of a provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Door(SocketAddr);
+
+impl Door {
+    /// Breaks the provider so, or repairs it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn set_fault(self, fault: &Fault) -> Result<()> {
+        put(self.0, "/fault", serde_json::to_string(fault)?).await.map(drop)
     }
 }
 
@@ -409,7 +439,7 @@ fn keep_first(list: &mut Vec<Value>, name: &str) {
 }
 
 /// The process with this argument, in whichever pod.
-fn process_with(argument: &str) -> Result<Pid> {
+pub fn process_with(argument: &str) -> Result<Pid> {
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
