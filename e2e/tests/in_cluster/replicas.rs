@@ -54,10 +54,10 @@ impl Replica {
 pub async fn replicas(stage: &Stage) -> Result<Vec<Replica>> {
     let selector = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
     let pods = Api::<Pod>::namespaced(stage.client(), NAMESPACE).list(&selector).await?.items;
-    Ok(pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(replica).collect())
+    Ok(pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(replica).collect())
 }
 
-fn replica(pod: Pod) -> Option<Replica> {
+fn replica(pod: &Pod) -> Option<Replica> {
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.iter().flatten();
     Some(Replica {

@@ -20,6 +20,7 @@ use mail_failover_e2e::stage::Stage;
 use mail_failover_operator::api::MailRouteStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::images::{SHOP_POSTFIX, SMTP};
@@ -71,7 +72,24 @@ impl Shop {
             "spec": { "selector": { "app": "postfix" }, "ports": [{ "name": "smtp", "port": 25 }] } });
         shop.apply(&[front]).await?;
         shop.wait_rolled_out("statefulset/postfix").await?;
+        shop.wait_served().await?;
         Ok(shop)
+    }
+
+    /// Waits until each Postfix takes connections, and kube-proxy leads there: both take a moment longer than pods to be ready.
+    async fn wait_served(&self) -> Result<()> {
+        let pods = ["get", "pods", "--selector=app=postfix", "--output=jsonpath={.items[*].status.podIP}"];
+        let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
+        let addresses = [self.stage.kubectl(&pods).await?, self.stage.kubectl(&service).await?].join(" ");
+        for address in addresses.split_whitespace() {
+            let address = SocketAddr::new(address.parse().with_context(|| address.to_owned())?, 25);
+            eventually(PATIENCE, &format!("{address} to be listened on"), async || {
+                TcpStream::connect(address).await?;
+                Ok(Some(()))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn apply(&self, objects: &[Value]) -> Result<()> {
@@ -128,12 +146,12 @@ impl Shop {
             .replace("shop/orders-agent", &format!("{namespace}/orders-agent"));
         let mut objects = objects(&text)?;
         for object in &mut objects {
-            self.adapt(object)?;
+            Self::adapt(object)?;
         }
         Ok(objects)
     }
 
-    fn adapt(&self, object: &mut Value) -> Result<()> {
+    fn adapt(object: &mut Value) -> Result<()> {
         let kind = object["kind"].as_str().context("a kind")?.to_owned();
         match kind.as_str() {
             "SendingBackend" => {
@@ -183,13 +201,14 @@ impl Shop {
         (0..POSTFIXES).map(volume).collect()
     }
 
-    /// Waits until all pods of a Deployment or a StatefulSet are the newest and ready.
+    /// Waits until all pods of a Deployment or a `StatefulSet` are the newest and ready.
     ///
     /// # Errors
     /// When that does not happen.
     pub async fn wait_rolled_out(&self, what: &str) -> Result<()> {
         let patience = PATIENCE * 3;
-        let timeout = format!("--timeout={}s", (patience - Duration::from_secs(10)).as_secs());
+        // It gives up first, and says why.
+        let timeout = format!("--timeout={}s", patience.as_secs().saturating_sub(10));
         self.stage.kubectl_for(patience, &["rollout", "status", what, &timeout]).await.map(drop)
     }
 

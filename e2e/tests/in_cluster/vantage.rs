@@ -57,11 +57,11 @@ async fn play(stage: &Stage) -> Result<()> {
     check_pod(stage).await?;
     tokio::try_join!(check_removed_in_time(stage), check_deadline(stage))?;
 
-    // What only pods with this probe's label meet.
+    // What only pods with this probe's label meet: name servers answer them, and nobody else.
     let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "zone-b" }, "spec": {
         "podSelector": { "matchLabels": { "mailfailover.io/probe": PROBE, "mailfailover.io/sending-backend": "a" } },
         "policyTypes": ["Egress"],
-        "egress": [{ "ports": [{ "protocol": "UDP", "port": 53 }, { "protocol": "TCP", "port": 53 }] }] } });
+        "egress": [{ "to": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } } }] }] } });
     stage.apply(&policy.to_string()).await?;
     let status = wait_active(stage, "b").await?;
     ensure!(condition(&status, "FailedOver").1 == "NoAnswer", "{status:?}");
@@ -98,7 +98,7 @@ async fn open(stage: &Stage) -> Result<()> {
     }
     let ours = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
     let service = |name: &str| json!({ "name": name, "port": 2525, "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } });
-    let here = json!({ "name": "smtp", "interval": "500ms", "timeout": "1s", "smtp": {} });
+    let here = json!({ "name": "smtp", "interval": "1s", "timeout": "5s", "smtp": {} });
     let there = |name: &str, job: Value| json!({ "name": name, "interval": "30s", "timeout": "5s", "smtp": { "depth": "Auth" }, "job": job });
     let policy = json!({ "failure": { "consecutive": 2 }, "recovery": { "consecutive": 1 }, "failback": { "after": "1s" },
         "hold": { "cooldown": "0s", "minimumStay": "0s", "budget": { "switches": 10, "per": "1s" } } });
