@@ -43,6 +43,11 @@ const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
 /// Logins are looked at so often, so that one that is missing is known before mail needs it.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(5);
 
+/// What must run for the agent to be ready, if it is the one that starts it.
+const POSTFIX: &str = "postfix";
+/// Between looks for it.
+const POSTFIX_PAUSE: Duration = Duration::from_millis(250);
+
 /// Why the agent could not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -189,17 +194,38 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
         reporting,
         serving: tokio::spawn(http.serve(
             registry,
-            State { heartbeat, readiness },
+            State { heartbeat, readiness: readiness.clone() },
             http::router(questions),
             end.clone(),
         )),
     };
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
+    if !arguments.command.is_empty() {
+        // Who reads readiness sends mail to this host: a Service does as soon as the pod is ready.
+        readiness.expect(POSTFIX);
+        tokio::spawn(await_postfix(postfix.clone(), readiness));
+    }
     let lines: LineReader = Arc::new(move |line: &[u8]| printed.take(line));
     let settings = supervise::Settings { postfix, drain: arguments.drain(), stop: arguments.stop_timeout };
     let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
     parts.run_until_told(supervising, &shutdown, &end).await
+}
+
+/// The Postfix that the agent starts becomes part of its readiness; it ends with the agent, and is not looked at again.
+async fn await_postfix(postfix: Postfix, readiness: Readiness) {
+    let mut looks = tokio::time::interval(POSTFIX_PAUSE);
+    loop {
+        looks.tick().await;
+        match postfix.master() {
+            Ok(master) if master.is_ready() => break,
+            Ok(_) => readiness.hindered(POSTFIX, "Postfix is starting"),
+            Err(why) => readiness.hindered(POSTFIX, &format!("Postfix does not run: {why}")),
+        }
+    }
+    // It listens a moment after it catches signals.
+    looks.tick().await;
+    readiness.met(POSTFIX);
 }
 
 const NO_MAIL_LOG: &str = "neither --mail-log nor --mail-log-socket is given";
@@ -381,3 +407,7 @@ impl Parts {
         ended.map_or(Ok(code?), |part| Err(RunError::Ended(part)))
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,12 +1,18 @@
 //! Mail through a real cluster, as users have it: the chart installed by Helm, the examples applied, an application's pod that sends, Postfix
 //! with the agent, and providers that break.
 
+mod control_plane;
+mod crd_upgrade;
 mod images;
 mod installation;
+mod least_privilege;
 mod outages;
+mod replicas;
 mod rollouts;
+mod secrecy;
 mod service_output;
 mod shop;
+mod vantage;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +23,8 @@ use mail_failover_e2e::suite::{self, Options};
 fn main() -> ExitCode {
     let options = Options {
         node: true,
+        // It is in the image.
+        operator: true,
         audit: true,
         // They come with the chart.
         crds: false,
@@ -25,9 +33,16 @@ fn main() -> ExitCode {
         deadline: Duration::from_mins(15),
         ..Options::default()
     };
-    suite::run(
-        "in_cluster",
-        options,
-        [outages::trials(), service_output::trials(), rollouts::trials()].into_iter().flatten().collect(),
-    )
+    let trials = [
+        outages::trials(),
+        service_output::trials(),
+        rollouts::trials(),
+        control_plane::trials(),
+        least_privilege::trials(),
+        secrecy::trials(),
+        crd_upgrade::trials(),
+        // From here on NetworkPolicies are enforced, which every new connection pays for.
+        vantage::trials(),
+    ];
+    suite::run("in_cluster", options, trials.into_iter().flatten().collect())
 }

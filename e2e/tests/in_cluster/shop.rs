@@ -21,6 +21,7 @@ use mail_failover_e2e::stage::Stage;
 use mail_failover_operator::api::MailRouteStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::images::{SHOP_POSTFIX, SMTP};
@@ -29,9 +30,11 @@ use super::images::{SHOP_POSTFIX, SMTP};
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// How many Postfix pods the example has.
 const POSTFIXES: usize = 2;
-const USER: &str = "shop";
+pub const USER: &str = "shop";
 /// Searched for in everything that can be read after a trial.
 pub const PASSWORD: &str = "kestrel-Quartz-71-lantern";
+/// Where the login is, in a provider's pod.
+pub const LOGIN: &str = "/login";
 /// Where records are, in every pod that keeps one.
 const RECORDS: &str = "/records";
 
@@ -51,7 +54,7 @@ impl Shop {
         let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
             "stringData": { "username": USER, "password": PASSWORD } });
         shop.apply(&[login]).await?;
-        shop.start_providers(&[&format!("--login={USER}:{PASSWORD}")]).await?;
+        shop.start_providers(&[&format!("--login-folder={LOGIN}")]).await?;
         shop.apply(&shop.example("examples/postfix-agent/route.yaml")?).await?;
         shop.wait_active("a").await?;
         shop.apply(&shop.volumes()?).await?;
@@ -61,6 +64,7 @@ impl Shop {
             "spec": { "selector": { "app": "postfix" }, "ports": [{ "name": "smtp", "port": 25 }] } });
         shop.apply(&[front]).await?;
         shop.wait_rolled_out("statefulset/postfix").await?;
+        shop.wait_served().await?;
         Ok(shop)
     }
 
@@ -102,6 +106,22 @@ impl Shop {
         Ok(())
     }
 
+    /// Waits until each Postfix takes connections, and kube-proxy leads there: both take a moment longer than pods to be ready.
+    async fn wait_served(&self) -> Result<()> {
+        let pods = ["get", "pods", "--selector=app=postfix", "--output=jsonpath={.items[*].status.podIP}"];
+        let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
+        let addresses = [self.stage.kubectl(&pods).await?, self.stage.kubectl(&service).await?].join(" ");
+        for address in addresses.split_whitespace() {
+            let address = SocketAddr::new(address.parse().with_context(|| address.to_owned())?, 25);
+            eventually(PATIENCE, &format!("{address} to be listened on"), async || {
+                TcpStream::connect(address).await?;
+                Ok(Some(()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     async fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         self.stage.apply(&list.to_string()).await.map(drop)
@@ -118,9 +138,9 @@ impl Shop {
             "containers": [{
                 "name": "smtp", "image": SMTP, "imagePullPolicy": "Never", "args": arguments,
                 "readinessProbe": { "tcpSocket": { "port": 8025 }, "periodSeconds": 1 },
-                "volumeMounts": [{ "name": "records", "mountPath": RECORDS }],
+                "volumeMounts": [{ "name": "records", "mountPath": RECORDS }, { "name": "login", "mountPath": LOGIN }],
             }],
-            "volumes": [self.records_volume()],
+            "volumes": [self.records_volume(), { "name": "login", "secret": { "secretName": "login", "optional": true } }],
         });
         let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
             "spec": { "replicas": 1, "selector": { "matchLabels": labels }, "strategy": { "type": "Recreate" },
@@ -188,7 +208,7 @@ impl Shop {
     /// When that does not happen.
     pub async fn wait_rolled_out_in(&self, namespace: &str, what: &str) -> Result<()> {
         let patience = PATIENCE * 3;
-        let timeout = format!("--timeout={}s", patience.as_secs() - 10);
+        let timeout = format!("--timeout={}s", patience.as_secs().saturating_sub(10));
         self.stage
             .kubectl_for(patience, &["--namespace", namespace, "rollout", "status", what, &timeout])
             .await
@@ -234,7 +254,13 @@ impl Shop {
             "volumes": [self.records_volume()],
         } });
         self.apply(&[pod]).await?;
-        Ok(Application { shop: self, due: Duration::from_secs(u64::try_from(messages)? / u64::from(per_second)) })
+        Ok(self.application(messages, per_second))
+    }
+
+    /// The application that was started so.
+    pub fn application(&self, messages: usize, per_second: u32) -> Application<'_> {
+        let due = Duration::from_secs(u64::try_from(messages).unwrap_or(u64::MAX) / u64::from(per_second.max(1)));
+        Application { shop: self, due }
     }
 
     /// What somebody recorded until now.
@@ -368,8 +394,15 @@ impl Shop {
     }
 
     async fn set_fault(&self, name: &str, fault: &Fault) -> Result<()> {
-        let control = (self.address(name).await?, 8025).into();
-        put(control, "/fault", serde_json::to_string(fault)?).await.map(drop)
+        self.door(name).await?.set_fault(fault).await
+    }
+
+    /// By which a provider takes faults, also while there is no API server.
+    ///
+    /// # Errors
+    /// When it has no pod.
+    pub async fn door(&self, name: &str) -> Result<Door> {
+        Ok(Door((self.address(name).await?, 8025).into()))
     }
 
     fn signal(&self, name: &str, signal: Signal) -> Result<()> {
@@ -391,6 +424,20 @@ impl Shop {
             }
         }
         Ok(())
+    }
+}
+
+/// The control port of a provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Door(SocketAddr);
+
+impl Door {
+    /// Breaks the provider so, or repairs it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn set_fault(self, fault: &Fault) -> Result<()> {
+        put(self.0, "/fault", serde_json::to_string(fault)?).await.map(drop)
     }
 }
 
@@ -498,7 +545,7 @@ fn files_below(folder: &Path) -> Result<usize> {
 }
 
 /// The process with this argument, in whichever pod.
-fn process_with(argument: &str) -> Result<Pid> {
+pub fn process_with(argument: &str) -> Result<Pid> {
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };

@@ -25,9 +25,9 @@ pub struct Serve {
     /// Where it takes a fault, as JSON by `PUT /fault`.
     #[arg(long, default_value = "0.0.0.0:8025")]
     control: SocketAddr,
-    /// Who may send, `user:password`; everybody otherwise.
+    /// Who may send: a folder with the files `username` and `password`, as a mounted Secret; everybody otherwise.
     #[arg(long)]
-    login: Option<String>,
+    login_folder: Option<PathBuf>,
     /// Where stored messages are written down.
     #[arg(long)]
     record: PathBuf,
@@ -37,9 +37,12 @@ pub struct Serve {
 pub async fn serve(options: Serve) -> Result<()> {
     let mut server = Options::new(&options.name, options.listen);
     server.record = Some(options.record);
-    if let Some(login) = &options.login {
-        let (user, password) = login.split_once(':').context("--login is user:password")?;
-        server = server.logins(Logins::Only(vec![(user.to_owned(), password.to_owned())]));
+    if let Some(folder) = &options.login_folder {
+        let read = |file: &str| {
+            let path = folder.join(file);
+            std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+        };
+        server = server.logins(Logins::Only(vec![(read("username")?, read("password")?)]));
     }
     let server = Arc::new(SmtpServer::start(server).await?);
     let control = TcpListener::bind(options.control).await.with_context(|| options.control.to_string())?;

@@ -1,0 +1,258 @@
+//! The operator's leader, or what it stands on, goes away at the moment of a failover: mail flows, one decision is made, and people are told
+//! once.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
+use mail_failover_e2e::command;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::mail::server::Fault;
+use mail_failover_e2e::operator::get;
+use mail_failover_e2e::scene::route_status;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::api;
+use mail_failover_operator::api::MailRouteStatus;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::installation::{DEPLOYMENT, NAMESPACE, ensure_installed};
+use super::replicas::{Replica, leader, replicas, wait_led_by_another};
+use super::shop::{Door, PATIENCE, Shop};
+
+const MESSAGES: usize = 3_000;
+/// Messages that `a` carries before it breaks, and `b` before `a` is repaired.
+const MEANWHILE: usize = 200;
+const API_SERVER_GONE: Duration = Duration::from_mins(2);
+const ETCD_PAUSED: Duration = Duration::from_secs(30);
+/// Nothing more may be decided or told for so long after everything is well again.
+const QUIET: Duration = Duration::from_secs(10);
+/// The operator's: `--lease-renew-deadline`, and something for a busy machine.
+const STEPS_DOWN: Duration = Duration::from_secs(20);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("the operator's leader is deleted at a failover: mail flows, one decision is made and told once", deleted)
+            .needs_own_node(),
+        trial(
+            "the leader's network is cut at a failover: it stops, the other replica decides once, and it comes back without a word",
+            cut_off,
+        )
+        .needs_own_node(),
+        trial(
+            "the API server is away for two minutes at a failover: agents move the mail by themselves, and the operator agrees once",
+            api_server_gone,
+        )
+        .needs_own_node()
+        .stops_api_server(),
+        trial(
+            "etcd stands still for half a minute at a failover: agents move the mail by themselves, and the operator agrees once",
+            etcd_paused,
+        )
+        .needs_own_node()
+        .stops_api_server(),
+    ]
+}
+
+async fn deleted(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage, 30).await?;
+    let stage = &scene.shop.stage;
+    let before = leader(stage).await?;
+    let arguments = ["delete", "pod", &before.pod, "--namespace", NAMESPACE, "--force", "--grace-period=0"];
+    tokio::try_join!(stage.kubectl(&arguments), scene.break_a())?;
+    wait_led_by_another(stage, &before).await?;
+    scene.check_failed_over().await?;
+    scene.end().await
+}
+
+async fn cut_off(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage, 20).await?;
+    let stage = &scene.shop.stage;
+    let before = leader(stage).await?;
+    cut(stage, &before, "--insert").await?;
+    let failed_over = async {
+        scene.break_a().await?;
+        let begun = Instant::now();
+        eventually(STEPS_DOWN, "the leader that is cut off to stop", async || {
+            Ok(before.leads().await.map(|leads| !leads)?.then_some(()))
+        })
+        .await?;
+        let stopped = begun.elapsed();
+        let now = wait_led_by_another(stage, &before).await?;
+        eprintln!("the leader stopped {stopped:.1?} after the cut, and the next one led after {:.1?}", begun.elapsed());
+        scene.check_failed_over().await?;
+        anyhow::Ok(now)
+    }
+    .await;
+    cut(stage, &before, "--delete").await?;
+    let now = failed_over?;
+    eventually(PATIENCE, "the one that was cut off to be heard of again", async || {
+        get(before.server(), "/readyz").await?;
+        let known = replicas(stage).await?.into_iter().find(|replica| replica.uid == before.uid);
+        ensure!(known.as_ref() == Some(&before), "{known:?}, once {before:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    // Whatever it still meant to do would happen now.
+    sleep(QUIET).await;
+    ensure!(!before.leads().await? && leader(stage).await?.uid == now.uid, "the one that was cut off leads again");
+    scene.check_failed_over().await?;
+    scene.end().await
+}
+
+async fn api_server_gone(stage: Arc<Stage>) -> Result<()> {
+    // The application sends for longer than there is no API server.
+    let scene = Scene::set(stage, 20).await?;
+    let control = scene.shop.stage.node()?.control_plane();
+    let end = Instant::now() + API_SERVER_GONE;
+    control.stop_api_server();
+    let moved = scene.check_agents_move_the_mail().await;
+    sleep_until(end).await;
+    control.start_api_server().await?;
+    moved?;
+    scene.check_failed_over().await?;
+    scene.shop.wait_stored("b", MEANWHILE).await.context("after the API server's return")?;
+    scene.end().await
+}
+
+async fn etcd_paused(stage: Arc<Stage>) -> Result<()> {
+    let scene = Scene::set(stage, 25).await?;
+    let control = scene.shop.stage.node()?.control_plane();
+    let end = Instant::now() + ETCD_PAUSED;
+    control.pause_etcd()?;
+    let moved = scene.check_agents_move_the_mail().await;
+    sleep_until(end).await;
+    control.resume_etcd()?;
+    moved?;
+    // A busy API server may have given up by now; a node's would be started again.
+    control.start_api_server().await?;
+    scene.check_failed_over().await?;
+    scene.end().await
+}
+
+/// Drops the packets of a replica on the node, but for those of the kubelet's probes and of this program.
+async fn cut(stage: &Stage, replica: &Replica, action: &str) -> Result<()> {
+    let address = replica.address.to_string();
+    let port = stage.control()?.port().to_string();
+    let rules: [&[&str]; 3] = [
+        &["FORWARD", "--source", &address],
+        &["FORWARD", "--destination", &address],
+        // To the API server, which is on the node itself.
+        &["INPUT", "--source", &address, "--protocol", "tcp", "--dport", &port],
+    ];
+    for rule in rules {
+        let mut iptables = Command::new("iptables");
+        iptables.args(["--wait", action]).args(rule).args(["--jump", "DROP"]);
+        command::output(&mut iptables, "iptables", "", Duration::from_secs(20)).await?;
+    }
+    Ok(())
+}
+
+/// A shop whose mail leaves by `a`, which is about to break.
+struct Scene {
+    shop: Shop,
+    a: Door,
+    /// The latest transition before.
+    decided: i64,
+    /// Reasons of the Events about the route, and about `a`, before.
+    told: [Vec<String>; 2],
+    per_second: u32,
+}
+
+impl Scene {
+    async fn set(stage: Arc<Stage>, per_second: u32) -> Result<Self> {
+        ensure_installed(&stage).await?;
+        // Whatever an earlier trial did to the replicas.
+        let rolled_out = ["rollout", "status", DEPLOYMENT, "--namespace", NAMESPACE, "--timeout=110s"];
+        stage.kubectl_for(PATIENCE, &rolled_out).await?;
+        let shop = Shop::open(stage).await?;
+        let decided = decided(&shop.wait_active("a").await?);
+        let a = shop.door("a").await?;
+        shop.start_application(MESSAGES, per_second).await?;
+        shop.wait_stored("a", MEANWHILE).await?;
+        let mut scene = Self { shop, a, decided, told: Default::default(), per_second };
+        scene.told = [scene.told("MailRoute", "orders").await?, scene.told("SendingBackend", "a").await?];
+        Ok(scene)
+    }
+
+    async fn break_a(&self) -> Result<()> {
+        self.a.set_fault(&Fault::Refuse).await
+    }
+
+    /// Breaks `a` while nobody can write anything down.
+    async fn check_agents_move_the_mail(&self) -> Result<()> {
+        // A decision may be on its way when the break comes, or not.
+        sleep(Duration::from_millis(fastrand::u64(0..2000))).await;
+        let broken = SystemTime::now();
+        self.break_a().await?;
+        self.shop.wait_stored("b", MEANWHILE).await.context("without the operator")?;
+        let times = self.shop.record("b")?.into_iter().map(|entry| SystemTime::UNIX_EPOCH + entry.at);
+        let first = times.min().context("a message by b")?.duration_since(broken)?;
+        eprintln!("the first message by b {:.2} s after the break, without the operator", first.as_secs_f64());
+        Ok(())
+    }
+
+    /// One decision more than before the break, one Event of it, and one of the backend's failure.
+    async fn check_failed_over(&self) -> Result<()> {
+        let status = self.shop.wait_active("b").await?;
+        self.check(&status, 1, &["FailedOver"], &["BackendUnhealthy"]).await
+    }
+
+    async fn check(&self, status: &MailRouteStatus, more: i64, of_route: &[&str], of_backend: &[&str]) -> Result<()> {
+        let history: Vec<_> = status.history.iter().map(|one| (one.id, &one.from, &one.to, &one.reason)).collect();
+        ensure!(decided(status) == self.decided + more, "{} before; {history:?}", self.decided);
+        let subjects = [("MailRoute", "orders", of_route), ("SendingBackend", "a", of_backend)];
+        for ((kind, name, expected), before) in subjects.into_iter().zip(&self.told) {
+            // They are written after the decision.
+            eventually(PATIENCE, &format!("the Events of {name} to be {expected:?}"), async || {
+                let told = self.told(kind, name).await?;
+                ensure!(
+                    told.strip_prefix(before.as_slice()).is_some_and(|new| new == expected),
+                    "{told:?}, {before:?} before"
+                );
+                Ok(Some(()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The reasons of the operator's Events about an object, oldest first.
+    async fn told(&self, kind: &str, name: &str) -> Result<Vec<String>> {
+        let mut events = api::<Event>(&self.shop.stage).list(&ListParams::default()).await?.items;
+        events.retain(|event| {
+            let regarding = event.regarding.as_ref();
+            regarding.is_some_and(|of| of.kind.as_deref() == Some(kind) && of.name.as_deref() == Some(name))
+        });
+        events.sort_by(|one, other| one.event_time.cmp(&other.event_time));
+        Ok(events.into_iter().filter_map(|event| event.reason).collect())
+    }
+
+    /// Mail returns, and every message has arrived.
+    async fn end(self) -> Result<()> {
+        let Self { shop, a, .. } = &self;
+        shop.wait_stored("b", MEANWHILE).await?;
+        a.set_fault(&Fault::None).await?;
+        shop.wait_active("a").await?;
+        let said = shop.application(MESSAGES, self.per_second).finish().await?;
+        shop.wait_drained().await?;
+        sleep(QUIET).await;
+        let status = route_status(&shop.stage, "orders").await?;
+        ensure!(status.pending_events.is_empty(), "{:?}", status.pending_events);
+        self.check(&status, 2, &["FailedOver", "FailedBack"], &["BackendUnhealthy", "BackendRecovered"]).await?;
+        let account = shop.account()?;
+        eprintln!("{said}; {account:?}");
+        ensure!(said == format!("accepted {MESSAGES} refusals 0 unknown 0"), "{said}");
+        ensure!(account.delivered == MESSAGES && account.lost.is_empty(), "{account:?}");
+        // What is refused is not stored.
+        ensure!(account.extra_copies == 0, "{account:?}");
+        Ok(())
+    }
+}
+
+fn decided(status: &MailRouteStatus) -> i64 {
+    status.last_transition.as_ref().map_or(0, |last| last.id)
+}

@@ -1,0 +1,167 @@
+//! The resource definitions of the first release are replaced by the present ones under objects in use: nothing is lost, and mail goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::helm::{CHART, objects, repository};
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::wait_route;
+use mail_failover_operator::api::MailRouteStatus;
+use serde_json::{Value, json};
+
+use super::installation::{RELEASE, ensure_installed, helm};
+use super::shop::{Outage, Shop};
+
+/// As it was published; never changed.
+const FIRST: &str = "e2e/fixtures/crds-0.1.0";
+const PRESENT: &str = "crds";
+const KINDS: &str = "mailroutes,sendingbackends,failoverpolicies";
+const DEFINITIONS: [&str; 3] = [
+    "customresourcedefinition/mailroutes.mailfailover.io",
+    "customresourcedefinition/sendingbackends.mailfailover.io",
+    "customresourcedefinition/failoverpolicies.mailfailover.io",
+];
+/// Manifests that people copy.
+const EXAMPLES: [&str; 4] = [
+    "examples/quickstart.yaml",
+    "examples/deep-probes/account.yaml",
+    "examples/postfix-agent/route.yaml",
+    "examples/postfix-relays/route.yaml",
+];
+const MESSAGES: usize = 2_000;
+const PER_SECOND: u32 = 20;
+const MEANWHILE: usize = 200;
+const DEADLINE: Duration = Duration::from_mins(1);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("objects of the first release's definitions work on under the present ones, while mail flows", upgrade)
+            .needs_own_node(),
+    ]
+}
+
+async fn upgrade(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let first = repository(FIRST).display().to_string();
+    // Exactly these, and not what Helm's would be together with them.
+    stage.kubectl_for(DEADLINE, &["replace", "--filename", &first]).await?;
+    wait_established(&stage).await?;
+    let result = play(stage.clone()).await;
+    if result.is_err() {
+        install_present(&stage).await?;
+    }
+    result
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let valid = valid_examples(&stage).await?;
+    ensure!(valid.len() >= 8, "{valid:?}");
+    let shop = Shop::open(stage.clone()).await?;
+    let application = shop.start_application(MESSAGES, PER_SECOND).await?;
+    shop.wait_stored("a", MEANWHILE).await?;
+    // A history to keep.
+    shop.break_provider("a", Outage::Refuses).await?;
+    shop.wait_active("b").await?;
+    shop.repair("a", Outage::Refuses).await?;
+    let known = shop.wait_active("a").await?;
+    // The last thing that is written of a transition.
+    wait_route(&stage, "orders", "to know the first delivery after the return", |status| {
+        status.last_transition.as_ref().is_some_and(|last| last.first_delivery_at.is_some())
+    })
+    .await?;
+    let before = read(&stage).await?;
+    ensure!(before.len() == 4, "{:?}", before.keys());
+
+    install_present(&stage).await?;
+    check_same(&before, &read(&stage).await?).context("after the definitions were replaced")?;
+    let still_valid = valid_examples(&stage).await?;
+    ensure!(still_valid == valid, "valid before: {valid:?}; now: {still_valid:?}");
+    // The chart finds its definitions changed by somebody else, and has no objection.
+    helm(&stage, &["upgrade", RELEASE, CHART], &[]).await?;
+    check_same(&before, &read(&stage).await?).context("after helm upgrade")?;
+
+    shop.break_provider("a", Outage::Refuses).await?;
+    let status = shop.wait_active("b").await?;
+    let ids: Vec<_> = status.history.iter().map(|one| one.id).collect();
+    let of = |status: &MailRouteStatus| status.last_transition.as_ref().map(|last| last.id);
+    ensure!(of(&status) == of(&known).map(|id| id + 1), "{ids:?}");
+    ensure!(ids.len() == known.history.len() + 1, "{ids:?}");
+    shop.wait_stored("b", MEANWHILE).await?;
+    shop.repair("a", Outage::Refuses).await?;
+    shop.wait_active("a").await?;
+    let said = application.finish().await?;
+    shop.wait_drained().await?;
+    let account = shop.account()?;
+    ensure!(said == format!("accepted {MESSAGES} refusals 0 unknown 0"), "{said}");
+    ensure!(account.delivered == MESSAGES && account.lost.is_empty(), "{account:?}");
+    Ok(())
+}
+
+/// As a user without Helm upgrades them.
+async fn install_present(stage: &Stage) -> Result<()> {
+    let present = repository(PRESENT).display().to_string();
+    stage.kubectl_for(DEADLINE, &["apply", "--server-side", "--force-conflicts", "--filename", &present]).await?;
+    wait_established(stage).await
+}
+
+async fn wait_established(stage: &Stage) -> Result<()> {
+    let mut arguments = vec!["wait", "--for=condition=Established", "--timeout=50s"];
+    arguments.extend(DEFINITIONS);
+    stage.kubectl_for(DEADLINE, &arguments).await.map(drop)
+}
+
+fn check_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Result<()> {
+    ensure!(before.keys().eq(after.keys()), "{:?} before, {:?} after", before.keys(), after.keys());
+    for (name, object) in before {
+        ensure!(after[name] == *object, "{name} before: {object}\nafter: {}", after[name]);
+    }
+    Ok(())
+}
+
+/// What is served of each of the shop's objects, but for what changes by itself.
+async fn read(stage: &Stage) -> Result<BTreeMap<String, Value>> {
+    let list: Value = serde_json::from_str(&stage.kubectl(&["get", KINDS, "--output=json"]).await?)?;
+    let kept = list["items"].as_array().context("items")?.iter().map(|object| {
+        let status = &object["status"];
+        let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        let kept = json!({
+            "apiVersion": object["apiVersion"], "uid": object["metadata"]["uid"], "generation": object["metadata"]["generation"],
+            "spec": object["spec"],
+            "status": { "active": status["active"], "history": status["history"], "lastTransition": status["lastTransition"],
+                "state": status["state"], "since": status["since"], "health": status["health"], "type": status["type"],
+                "conditions": status["conditions"] },
+        });
+        (name, kept)
+    });
+    Ok(kept.collect())
+}
+
+/// Which objects of the examples the API server takes.
+async fn valid_examples(stage: &Stage) -> Result<Vec<String>> {
+    let mut valid = Vec::new();
+    for path in EXAMPLES {
+        let text = std::fs::read_to_string(repository(path)).context(path)?;
+        for mut object in objects(&text)? {
+            if !object["apiVersion"].as_str().is_some_and(|version| version.starts_with("mailfailover.io/")) {
+                continue;
+            }
+            let name = format!("{path}: {} {}", object["kind"], object["metadata"]["name"]);
+            object["metadata"]["namespace"] = stage.namespace().into();
+            let apply = [
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--dry-run=server",
+                "--validate=strict",
+                "--filename=-",
+            ];
+            if stage.kubectl_with_input(&apply, &object.to_string()).await.is_ok() {
+                valid.push(name);
+            }
+        }
+    }
+    Ok(valid)
+}

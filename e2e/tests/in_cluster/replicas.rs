@@ -1,0 +1,96 @@
+//! The operator's pods, and who of them leads.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::operator::get;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::views::metric_sum;
+
+use super::installation::{NAMESPACE, RELEASE};
+use super::shop::PATIENCE;
+
+/// A pod of the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub pod: String,
+    pub uid: String,
+    pub address: IpAddr,
+    pub restarts: i32,
+}
+
+impl Replica {
+    /// Its `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        get(self.server(), "/metrics").await
+    }
+
+    /// Whether it says that it leads.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn leads(&self) -> Result<bool> {
+        Ok(metric_sum(&self.metrics().await?, "mail_failover_leader", str::is_empty) > 0.5)
+    }
+
+    /// Where it serves HTTP.
+    pub fn server(&self) -> SocketAddr {
+        (self.address, 8080).into()
+    }
+}
+
+/// All that run.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn replicas(stage: &Stage) -> Result<Vec<Replica>> {
+    let selector = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
+    let pods = Api::<Pod>::namespaced(stage.client(), NAMESPACE).list(&selector).await?.items;
+    Ok(pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(replica).collect())
+}
+
+fn replica(pod: &Pod) -> Option<Replica> {
+    let status = pod.status.as_ref()?;
+    let containers = status.container_statuses.iter().flatten();
+    Some(Replica {
+        pod: pod.name_any(),
+        uid: pod.uid()?,
+        address: status.pod_ip.as_ref()?.parse().ok()?,
+        restarts: containers.map(|container| container.restart_count).sum(),
+    })
+}
+
+/// Who leads now, as its Lease says.
+///
+/// # Errors
+/// When nobody does, or a pod that is gone.
+pub async fn leader(stage: &Stage) -> Result<Replica> {
+    let lease = Api::<Lease>::namespaced(stage.client(), NAMESPACE).get(RELEASE).await?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
+    let holder = holder.context("nobody leads")?;
+    // A name of its own for each process: the pod's, and more.
+    let found = replicas(stage).await?.into_iter().find(|replica| holder.starts_with(&replica.pod));
+    found.with_context(|| format!("{holder} leads, which is no pod"))
+}
+
+/// Waits until somebody else leads, and says so itself.
+///
+/// # Errors
+/// When that does not happen.
+pub async fn wait_led_by_another(stage: &Stage, before: &Replica) -> Result<Replica> {
+    eventually(PATIENCE, "another replica to lead", async || {
+        let now = leader(stage).await?;
+        ensure!(now.uid != before.uid, "{} still leads", before.pod);
+        ensure!(now.leads().await?, "{} does not know yet that it leads", now.pod);
+        Ok(Some(now))
+    })
+    .await
+}

@@ -1,0 +1,171 @@
+//! Credentials stand in Secrets and nowhere else, whatever has happened: searched for by their bytes in all that can be read.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use mail_failover_e2e::operator::get;
+use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::views::api;
+use serde_json::Value;
+
+use super::installation::ensure_installed;
+use super::replicas::replicas;
+use super::shop::{Outage, PASSWORD, Shop, USER};
+
+const MESSAGES: usize = 2_000;
+const PER_SECOND: u32 = 15;
+const MEANWHILE: usize = 50;
+/// All objects of the cluster, on a busy machine.
+const READ_ALL: Duration = Duration::from_mins(2);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("after mail, a failover and a refused login the credentials stand in no object but Secrets, no log and no metric", nowhere)
+            .needs_own_node(),
+    ]
+}
+
+async fn nowhere(stage: Arc<Stage>) -> Result<()> {
+    ensure_installed(&stage).await?;
+    let shop = Shop::open(stage.clone()).await?;
+    let application = shop.start_application(MESSAGES, PER_SECOND).await?;
+    for outage in [Outage::RefusesLogins, Outage::Killed] {
+        shop.wait_stored("a", MEANWHILE).await?;
+        shop.break_provider("a", outage).await?;
+        let status = shop.wait_active("b").await?;
+        let reason = status.last_transition.map(|last| last.reason).unwrap_or_default();
+        ensure!(outage != Outage::RefusesLogins || reason == "AuthenticationRefused", "{reason}");
+        shop.wait_stored("b", MEANWHILE).await?;
+        shop.repair("a", outage).await?;
+        shop.wait_active("a").await?;
+    }
+    let said = application.finish().await?;
+    ensure!(said.starts_with(&format!("accepted {MESSAGES} ")), "{said}");
+    shop.wait_drained().await?;
+
+    let mut search = Search::new();
+    // That it finds what there is.
+    let secret = stage.kubectl(&["get", "secret", "login", "--output=json"]).await?;
+    ensure!(search.found_in(&secret), "the search does not find the login in its own Secret");
+    search.read_objects(&stage).await?;
+    search.read_logs(&stage.node()?.folder().join("pods"))?;
+    search.read_metrics(&stage).await?;
+    search.read_agents(&stage).await?;
+    eprintln!("searched {} texts of {} bytes", search.texts, search.bytes);
+    ensure!(search.found.is_empty(), "the credentials stand in {:#?}", search.found);
+    Ok(())
+}
+
+/// What is searched for, and where it was found.
+struct Search {
+    needles: Vec<String>,
+    found: Vec<String>,
+    texts: usize,
+    bytes: usize,
+}
+
+impl Search {
+    fn new() -> Self {
+        let mut needles = vec![PASSWORD.to_owned()];
+        // Base64 of anything that holds the password, as AUTH PLAIN (RFC 4616) and Secrets do: it depends on how many bytes come before.
+        for before in 0..3 {
+            let whole = STANDARD.encode([&vec![b'.'; before][..], PASSWORD.as_bytes()].concat());
+            let first = if before == 0 { 0 } else { before + 1 };
+            let last = (before + PASSWORD.len()) / 3 * 4;
+            needles.push(whole[first..last].to_owned());
+        }
+        let plain = STANDARD.encode(format!("\0{USER}\0{PASSWORD}"));
+        debug_assert!(needles.iter().any(|needle| plain.contains(needle)), "{plain}");
+        Self { needles, found: Vec::new(), texts: 0, bytes: 0 }
+    }
+
+    fn found_in(&self, text: &str) -> bool {
+        self.needles.iter().any(|needle| text.contains(needle.as_str()))
+    }
+
+    fn read(&mut self, what: impl FnOnce() -> String, text: &str) {
+        (self.texts, self.bytes) = (self.texts + 1, self.bytes + text.len());
+        if self.found_in(text) {
+            self.found.push(what());
+        }
+    }
+
+    /// Every object of every kind that can be listed, Events included.
+    async fn read_objects(&mut self, stage: &Stage) -> Result<()> {
+        let kinds = stage.kubectl(&["api-resources", "--verbs=list", "--output=name"]).await?;
+        let kinds: Vec<_> =
+            kinds.lines().map(str::trim).filter(|kind| !kind.is_empty() && *kind != "secrets").collect();
+        let joined = kinds.join(",");
+        let arguments = ["get", &joined, "--all-namespaces", "--show-managed-fields", "--output=json"];
+        let list: Value = serde_json::from_str(&stage.kubectl_for(READ_ALL, &arguments).await?)?;
+        let objects = list["items"].as_array().context("objects")?;
+        for kind in ["MailRoute", "SendingBackend", "ConfigMap", "Pod", "Event", "Lease", "StatefulSet"] {
+            ensure!(objects.iter().any(|object| object["kind"] == kind), "no {kind} was read");
+        }
+        for object in objects {
+            let what =
+                || format!("{} {}/{}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]);
+            self.read(what, &object.to_string());
+        }
+        Ok(())
+    }
+
+    /// What containers have said, those that ended before included.
+    fn read_logs(&mut self, folder: &Path) -> Result<()> {
+        let before = self.texts;
+        self.read_folder(folder)?;
+        ensure!(self.texts > before + 5, "{} logs", self.texts - before);
+        Ok(())
+    }
+
+    fn read_folder(&mut self, folder: &Path) -> Result<()> {
+        for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                self.read_folder(&path)?;
+            } else if let Ok(log) = fs::read(&path) {
+                // One that was rotated meanwhile is read under its other name.
+                self.read(|| path.display().to_string(), &String::from_utf8_lossy(&log));
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_metrics(&mut self, stage: &Stage) -> Result<()> {
+        let replicas = replicas(stage).await?;
+        ensure!(replicas.len() == 2, "{replicas:?}");
+        for replica in replicas {
+            self.read(|| format!("metrics of {}", replica.pod), &replica.metrics().await?);
+        }
+        Ok(())
+    }
+
+    /// Their metrics, and what they say of themselves.
+    async fn read_agents(&mut self, stage: &Stage) -> Result<()> {
+        let pods = api::<Pod>(stage).list(&ListParams::default().labels("app=postfix")).await?.items;
+        ensure!(pods.len() == 2, "{} pods with an agent", pods.len());
+        for pod in pods {
+            let name = pod.name_any();
+            let address = pod.status.and_then(|status| status.pod_ip).context("an address")?;
+            let metrics = get((address.parse::<std::net::IpAddr>()?, 8026).into(), "/metrics").await?;
+            ensure!(metrics.contains("mail_failover_agent"), "{metrics}");
+            self.read(|| format!("metrics of {name}"), &metrics);
+            for output in ["text", "json"] {
+                let arguments = ["exec", &name, "--", "mail-failover", "agent", "status", "--output", output];
+                let said = stage.kubectl(&arguments).await?;
+                ensure!(said.contains("orders"), "{said}");
+                self.read(|| format!("status of the agent in {name}, as {output}"), &said);
+            }
+        }
+        Ok(())
+    }
+}
