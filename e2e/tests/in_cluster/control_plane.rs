@@ -14,8 +14,9 @@ use mail_failover_e2e::operator::get;
 use mail_failover_e2e::scene::route_status;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::api;
-use mail_failover_operator::api::MailRouteStatus;
+use mail_failover_e2e::views::{api, change};
+use mail_failover_operator::api::{FailoverPolicy, MailRouteStatus};
+use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -169,6 +170,9 @@ impl Scene {
         let rolled_out = ["rollout", "status", DEPLOYMENT, "--namespace", NAMESPACE, "--timeout=110s"];
         stage.kubectl_for(PATIENCE, &rolled_out).await?;
         let shop = Shop::open(stage).await?;
+        // An agent that has left a backend by itself looks whether it is back when the cooldown is over: with none, at once.
+        let hold = json!({ "spec": { "hold": { "cooldown": "30s" } } });
+        change::<FailoverPolicy>(&shop.stage, "providers", &hold).await?;
         let decided = decided(&shop.wait_active("a").await?);
         let a = shop.door("a").await?;
         shop.start_application(MESSAGES, per_second).await?;
