@@ -174,6 +174,17 @@ fn it_returns_after_the_cooldown_when_the_operator_is_silent_and_could_leave_aga
 }
 
 #[test]
+fn without_a_cooldown_it_stays_away_for_a_second_all_the_same() {
+    let reflex = serde_json::json!({"cooldownMilliseconds": 0});
+    let mut core = started(routing(1, &[(100, false), (0, true)], &reflex));
+    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    for (seconds, expected) in [(1.0, [0, 100]), (1.9, [0, 100]), (2.0, [100, 0])] {
+        core.on_timer(at(seconds));
+        assert_eq!(percents(&core), expected, "after {seconds} s");
+    }
+}
+
+#[test]
 fn a_restart_does_not_bring_it_back_to_what_it_has_left() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
     core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::traffic::absence;
 use super::{
     Action, Cause, Core, Held, InForce, Left, MAX_MOVES, Memory, SwitchOrder, SwitchView, Why, change, shares,
 };
@@ -80,7 +81,7 @@ impl Core {
                 Some(_) if next_move <= now => {
                     return Some((
                         at,
-                        Left { at: now, cooldown: reflex.cooldown, class, summary: run.summary.clone() },
+                        Left { at: now, cooldown: absence(reflex), class, summary: run.summary.clone() },
                     ));
                 }
                 Some(_) => Why::BudgetSpent,

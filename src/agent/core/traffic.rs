@@ -134,9 +134,15 @@ impl Traffic {
     }
 }
 
+/// For how long a backend stays left: the policy's cooldown, but never for less than a second, or an agent with `cooldown: 0s` would go back to a
+/// dead backend as soon as it has left it.
+pub(super) fn absence(reflex: &Reflex) -> Duration {
+    reflex.cooldown.max(Duration::from_secs(1))
+}
+
 /// Evidence lasts as long as a backend that was left for it stays so; a run must be able to span what it has to.
 fn lapses_at(at: Timestamp, reflex: &Reflex) -> Timestamp {
-    at + reflex.cooldown.max(reflex.lasting * 2).max(Duration::from_secs(1))
+    at + absence(reflex).max(reflex.lasting * 2)
 }
 
 /// When an attempt began, at the latest that its rounded duration and the way through the log allow to say for certain.
