@@ -415,8 +415,8 @@ impl Shop {
         let address = self.address(name).await?.to_string();
         for chain in ["FORWARD", "INPUT", "OUTPUT"] {
             for direction in [
-                ["--source", &address, "--protocol=tcp", "--sport"],
-                ["--destination", &address, "--protocol=tcp", "--dport"],
+                ["--source", &address, "--protocol", "tcp", "--sport"],
+                ["--destination", &address, "--protocol", "tcp", "--dport"],
             ] {
                 let mut iptables = Command::new("iptables");
                 iptables.args(["--wait", action, chain]).args(direction).args(["2525", "--jump", "DROP"]);
