@@ -106,7 +106,7 @@ async fn cut_off(stage: Arc<Stage>) -> Result<()> {
 
 async fn api_server_gone(stage: Arc<Stage>) -> Result<()> {
     // The application sends for longer than there is no API server.
-    let scene = Scene::set(stage, 20).await?;
+    let scene = Scene::set(stage, 14).await?;
     let control = scene.shop.stage.node()?.control_plane();
     let end = Instant::now() + API_SERVER_GONE;
     control.stop_api_server();
