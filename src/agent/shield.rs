@@ -18,12 +18,15 @@ use crate::probe::reply::EnhancedCode;
 pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
     let rest = key.strip_prefix('5')?;
     let (_, reason) = rest.split_once(' ')?;
-    let quoted = Quoted::within(reason)?;
-    let speaker = speaker(reason)?;
+    let speaker = match unresolved(reason) {
+        Some(host) => host,
+        None if is_about_us(&Quoted::within(reason)?) => speaker(reason)?,
+        None => return None,
+    };
     let is_speaker = |host: &str| host == &*speaker.host;
     let backends = || answers.routing.backends.iter().zip(&answers.percents);
     // Mail that went to no backend of ours is none of our business.
-    if !backends().any(|(backend, _)| is_speaker(&backend.next_hop.host)) || !is_about_us(&quoted) {
+    if !backends().any(|(backend, _)| is_speaker(&backend.next_hop.host)) {
         return None;
     }
     // A reply names the host, not the port: of two backends on one host either may have said it.
@@ -76,6 +79,13 @@ fn is_about_us(quoted: &Quoted<'_>) -> bool {
 fn is_about_the_dialogue(quoted: &Quoted<'_>) -> bool {
     matches!(quoted.code, 500 | 502 | 503)
         || matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 5, 1)))
+}
+
+/// A backend whose name is gone, as that of a Service without a ready pod: Postfix takes that for final and bounces, seen in a cluster.
+fn unresolved(reason: &str) -> Option<Place> {
+    let (_, rest) = reason.split_once("Host or domain name not found. Name service error for name=")?;
+    let (host, _) = rest.split_once(' ')?;
+    Some(Place { host: host.to_ascii_lowercase().into(), port: None })
 }
 
 /// Who said it: `host NAME[ADDRESS] said: …`, `… server NAME[ADDRESS] said: …`.

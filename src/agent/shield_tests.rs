@@ -80,6 +80,12 @@ const KEYS: &[(&str, bool, bool)] = &[
         false,
     ),
     ("5.4.6 mail for a.example loops back to myself", false, false),
+    ("5.4.4 Host or domain name not found. Name service error for name=a.example type=A: Host not found", true, false),
+    (
+        "5.4.4 Host or domain name not found. Name service error for name=mx.example.net type=A: Host not found",
+        false,
+        false,
+    ),
     ("2.0.0 250 2.0.0 sending paused for your account said: 554 no", false, false),
     ("4.7.0 host a.example[192.0.2.1] said: 454 4.7.0 Sending paused (in reply to MAIL FROM command)", false, false),
 ];
