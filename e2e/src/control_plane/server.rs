@@ -118,8 +118,7 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
-    /// Its controllers are at work when the namespace `default` has its service account, without which no Pod may start. Before that,
-    /// kube-controller-manager does not survive a stop of the API server.
+    /// Its controllers are at work when the namespace `default` has its service account, without which no Pod may start.
     async fn await_controllers(&self) -> Result<()> {
         let Some(controller_manager) = &self.controller_manager else { return Ok(()) };
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
@@ -182,8 +181,15 @@ impl ControlPlane {
     }
 
     /// Ends the API server at once (SIGKILL), as a power cut would. Connections are reset, new ones refused; the data stay.
+    ///
+    /// With it ends kube-controller-manager: that runs without election here, but a cluster's gives up when it cannot renew its lease for ten
+    /// seconds, and starts anew. One that outlived a long outage would hold against every node that it has not been heard of meanwhile, and
+    /// take all pods for not ready.
     pub fn stop_api_server(&self) {
         self.api_server.stop();
+        if let Some(controller_manager) = &self.controller_manager {
+            controller_manager.stop();
+        }
     }
 
     /// Starts the API server at the same port with the same data, and waits until it is ready. One that runs is left alone.
@@ -199,7 +205,6 @@ impl ControlPlane {
             })
             .await?;
         match &self.controller_manager {
-            // As a kubelet would: one that was just starting ends when the API server goes.
             Some(controller_manager) => controller_manager.start(),
             None => Ok(()),
         }
