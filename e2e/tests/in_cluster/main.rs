@@ -12,12 +12,13 @@ mod rollouts;
 mod secrecy;
 mod service_output;
 mod shop;
+mod try_it;
 mod vantage;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mail_failover_e2e::node::images::operator;
+use mail_failover_e2e::node::images::{operator, python};
 use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
@@ -28,12 +29,13 @@ fn main() -> ExitCode {
         audit: true,
         // They come with the chart.
         crds: false,
-        images: &[operator, images::shop_postfix, images::smtp],
+        images: &[operator, images::shop_postfix, images::smtp, python],
         parallel: 1,
         deadline: Duration::from_mins(15),
         ..Options::default()
     };
     let trials = [
+        try_it::trials(),
         outages::trials(),
         service_output::trials(),
         rollouts::trials(),

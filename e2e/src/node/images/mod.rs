@@ -18,8 +18,8 @@ use self::store::{KEY, Store};
 use crate::control_plane::binaries::{cache_folder, lock};
 use crate::process::tail;
 
-pub use self::recipes::{OPERATOR, POSTFIX, POSTFIX_AGENT, PROFILE, TOOLBOX};
-pub use self::recipes::{coredns, operator, postfix, postfix_agent, toolbox};
+pub use self::recipes::{OPERATOR, POSTFIX, POSTFIX_AGENT, PROFILE, PYTHON, TOOLBOX};
+pub use self::recipes::{coredns, operator, postfix, postfix_agent, python, toolbox};
 
 /// How an image is made.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,8 @@ use crate::operator::hide_package;
 pub const TOOLBOX: &str = "localhost/toolbox:1";
 /// The name of the image of Debian with Postfix, without a configuration: [`postfix`].
 pub const POSTFIX: &str = "localhost/postfix:1";
+/// The name of the image of Debian with Python: [`python`].
+pub const PYTHON: &str = "localhost/python:3.11";
 /// The name of the operator's image: [`operator`].
 pub const OPERATOR: &str = "localhost/mail-failover-operator:e2e";
 /// The name of the image of Postfix with the agent: [`postfix_agent`].
@@ -59,18 +61,32 @@ pub fn postfix() -> Recipe {
         name: POSTFIX,
         bases: &[],
         key: || Ok(POSTFIX_PACKAGES.to_owned() + DEBIAN),
-        assemble: |folder| {
-            let mut command = Command::new("mmdebstrap");
-            command.args(["--quiet", "--variant=minbase", &format!("--include={POSTFIX_PACKAGES}"), DEBIAN]);
-            command.arg(folder.join("root.tar"));
-            run(&mut command, &folder.join("mmdebstrap.log"))?;
-            write(folder, "FROM scratch\nADD root.tar /\n")
-        },
+        assemble: |folder| debian_with(POSTFIX_PACKAGES, folder),
         arguments: &[],
     }
 }
 
+/// Debian with Python, which public images of that name stand for elsewhere.
+pub fn python() -> Recipe {
+    Recipe {
+        name: PYTHON,
+        bases: &[],
+        key: || Ok(PYTHON_PACKAGES.to_owned() + DEBIAN),
+        assemble: |folder| debian_with(PYTHON_PACKAGES, folder),
+        arguments: &[],
+    }
+}
+
+fn debian_with(packages: &str, folder: &Path) -> Result<()> {
+    let mut command = Command::new("mmdebstrap");
+    command.args(["--quiet", "--variant=minbase", &format!("--include={packages}"), DEBIAN]);
+    command.arg(folder.join("root.tar"));
+    run(&mut command, &folder.join("mmdebstrap.log"))?;
+    write(folder, "FROM scratch\nADD root.tar /\n")
+}
+
 const DEBIAN: &str = "bookworm";
+const PYTHON_PACKAGES: &str = "python3";
 const POSTFIX_PACKAGES: &str = "postfix,postfix-pcre,postfix-lmdb,libsasl2-modules,ca-certificates";
 
 /// The operator's image as users build it (`Dockerfile`, `image/build-binary`), of the source as it is now. Compiled with the profile in
