@@ -9,6 +9,7 @@ pub mod control_plane;
 pub mod environment;
 pub mod eventually;
 pub mod gateway;
+pub mod go_module;
 pub mod haproxy;
 pub mod health;
 pub mod helm;

@@ -25,6 +25,7 @@ use tokio::sync::{OnceCell, RwLock};
 use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, ControlPlane, EXISTING, Program, install_crds};
 use crate::environment;
+use crate::go_module::GoModule;
 use crate::haproxy::{HOW_TO_INSTALL, HaProxy};
 use crate::node::images::{self, Image, Recipe};
 use crate::node::{Node, packages};
@@ -50,6 +51,8 @@ pub struct Options {
     pub node: bool,
     /// Programs that the trials start themselves.
     pub programs: &'static [Program],
+    /// Sources that the trials read.
+    pub modules: &'static [GoModule],
     /// Images that the trials' pods are of, beside the toolbox.
     pub images: &'static [fn() -> Recipe],
     /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
@@ -68,6 +71,7 @@ impl Default for Options {
             postfix: false,
             node: false,
             programs: &[],
+            modules: &[],
             images: &[],
             parallel: 8,
             deadline: Duration::from_mins(2),
@@ -204,6 +208,9 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
     // What takes a network happens while there is one.
     let prepare = || -> Result<Binaries> {
         let binaries = Binaries::locate(&programs(options))?;
+        for module in options.modules {
+            module.source()?;
+        }
         if options.operator {
             operator::build()?;
         }

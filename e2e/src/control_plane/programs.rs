@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 
 use ring::digest::{SHA256, digest};
 
+use crate::go_module::required_version;
+
 const GITOPS: &str = include_str!("../../tools/gitops/go.mod");
 /// Of its only source and of the versions that it is built with.
 static HEALTH_VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -232,29 +234,12 @@ impl Product {
     }
 }
 
-/// The version in a go.mod's `require`, in a block or on a line of its own.
-fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
-    go_mod.lines().find_map(|line| {
-        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
-        (words.next() == Some(module)).then(|| words.next()).flatten().filter(|version| version.starts_with('v'))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_what_go_mod_requires() {
-        let cases = [
-            ("require k8s.io/kubernetes v1.2.3\n", Some("v1.2.3")),
-            ("require (\n\tk8s.io/kubernetes v1.2.3 // indirect\n)\n", Some("v1.2.3")),
-            ("replace (\n\tk8s.io/kubernetes => ./here\n)\n", None),
-            ("tool k8s.io/kubernetes/cmd/kubectl\n", None),
-        ];
-        for (go_mod, version) in cases {
-            assert_eq!(required_version(go_mod, "k8s.io/kubernetes"), version, "{go_mod}");
-        }
+    fn every_product_has_a_version() {
         let products = [
             Product::Etcd,
             Product::Kubernetes,

@@ -1,18 +1,16 @@
 //! Flux on the node: images of its two controllers, their resource definitions, and what a user does with `flux reconcile`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use mail_failover_e2e::apply::{Mode, apply};
-use mail_failover_e2e::control_plane::binaries::cache_folder;
 use mail_failover_e2e::control_plane::{Binaries, Product, Program};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::helm::{objects, repository};
-use mail_failover_e2e::node::images::{self, Recipe};
+use mail_failover_e2e::go_module::{self, GoModule};
+use mail_failover_e2e::node::images::Recipe;
 use mail_failover_e2e::stage::Stage;
 use serde_json::{Value, json};
 
@@ -29,7 +27,7 @@ pub fn source_controller() -> Recipe {
     Recipe {
         name: SOURCE,
         bases: &[],
-        key: || key(Product::SourceController),
+        key: || Ok(Product::SourceController.version().to_owned()),
         assemble: |folder| assemble(folder, Program::SourceController),
         arguments: &[],
     }
@@ -40,15 +38,10 @@ pub fn kustomize_controller() -> Recipe {
     Recipe {
         name: KUSTOMIZE,
         bases: &[],
-        key: || key(Product::KustomizeController),
+        key: || Ok(Product::KustomizeController.version().to_owned()),
         assemble: |folder| assemble(folder, Program::KustomizeController),
         arguments: &[],
     }
-}
-
-/// The resource definitions are fetched along: a key is asked for where there is a network.
-fn key(product: Product) -> Result<String> {
-    Ok(format!("{} {}", product.version(), images::digest(&[&definitions(product)?])?))
 }
 
 fn assemble(folder: &Path, program: Program) -> Result<()> {
@@ -58,44 +51,17 @@ fn assemble(folder: &Path, program: Program) -> Result<()> {
     fs::write(folder.join("Dockerfile"), dockerfile).context("cannot write a Dockerfile")
 }
 
-/// The file with a controller's resource definitions, from its Go module, kept beside its program.
-fn definitions(product: Product) -> Result<PathBuf> {
-    let folder = cache_folder()?.join(format!("{}-{}", product.name(), product.version()));
-    let file = folder.join("crds.yaml");
-    if !file.is_file() {
-        let module = format!("github.com/fluxcd/{}", product.name());
-        let go = |arguments: &[&str]| -> Result<String> {
-            let output = Command::new("go")
-                .args(arguments)
-                .arg(&module)
-                .current_dir(repository("e2e/tools/gitops"))
-                .env("GOWORK", "off")
-                .output()
-                .context("cannot start go")?;
-            ensure!(output.status.success(), "go {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-        };
-        go(&["mod", "download"])?;
-        let bases = Path::new(&go(&["list", "-m", "-f", "{{.Dir}}"])?).join("config/crd/bases");
-        let mut paths: Vec<_> = fs::read_dir(&bases)
-            .with_context(|| bases.display().to_string())?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<Result<_>>()?;
-        paths.sort();
-        let texts = paths.iter().map(fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
-        fs::create_dir_all(&folder)?;
-        let unfinished = folder.join("crds.yaml.unfinished");
-        fs::write(&unfinished, texts.concat())?;
-        fs::rename(&unfinished, &file)?;
-    }
-    Ok(file)
-}
+/// The sources of both controllers, with their resource definitions.
+pub const MODULES: [GoModule; 2] = [
+    GoModule { tools: "gitops", path: "github.com/fluxcd/source-controller" },
+    GoModule { tools: "gitops", path: "github.com/fluxcd/kustomize-controller" },
+];
 
 /// Installs both controllers and waits until they are available.
 pub async fn install(stage: &Stage) -> Result<()> {
     let mut manifests = Vec::new();
-    for product in [Product::SourceController, Product::KustomizeController] {
-        manifests.extend(objects(&fs::read_to_string(definitions(product)?)?)?);
+    for module in MODULES {
+        manifests.extend(go_module::manifests(&module.source()?.join("config/crd/bases"))?);
     }
     manifests.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }));
     apply(&stage.client(), &manifests, Mode::Keep).await.context("Flux's resource definitions")?;

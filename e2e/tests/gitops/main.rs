@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         audit: true,
         images: &[images::operator, flux::source_controller, flux::kustomize_controller],
         programs: &[Program::Health],
+        modules: &flux::MODULES,
         // One operator and one repository serve all trials.
         parallel: 1,
         deadline: Duration::from_mins(8),

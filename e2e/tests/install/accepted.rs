@@ -1,9 +1,11 @@
 //! What a real API server thinks of the manifests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::apply::{Mode, apply};
+use mail_failover_e2e::go_module::GoModule;
 use mail_failover_e2e::helm::{Helm, objects, repository};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -11,11 +13,18 @@ use serde_json::{Value, json};
 
 use super::shop::make_namespace;
 
+/// For its resource definitions.
+pub const PROMETHEUS_OPERATOR: GoModule =
+    GoModule { tools: "prometheus-operator", path: "github.com/prometheus-operator/prometheus-operator" };
+const MONITORING: [&str; 3] = ["servicemonitors", "podmonitors", "prometheusrules"];
+const DEADLINE: Duration = Duration::from_mins(1);
+
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("the API server accepts whatever the chart renders, and its pods where pods are restricted", chart)
             .alone(),
         trial("the API server accepts the plain manifests", plain).alone(),
+        trial("monitors and alerts are what the definitions of the Prometheus operator ask for", monitoring).alone(),
     ]
 }
 
@@ -76,4 +85,36 @@ async fn plain(stage: Arc<Stage>) -> Result<()> {
     apply(&stage.client(), &manifests, Mode::DryRun).await?;
     let rights = objects(&std::fs::read_to_string(repository("config/probe-jobs.yaml"))?)?;
     apply(&stage.client(), &rights, Mode::DryRun).await
+}
+
+async fn monitoring(stage: Arc<Stage>) -> Result<()> {
+    let folder = PROMETHEUS_OPERATOR.source()?.join("example/prometheus-operator-crd");
+    for kind in MONITORING {
+        let definition = folder.join(format!("monitoring.coreos.com_{kind}.yaml")).display().to_string();
+        stage.kubectl(&["create", "--filename", &definition]).await?;
+        let name = format!("customresourcedefinition/{kind}.monitoring.coreos.com");
+        stage.kubectl_for(DEADLINE, &["wait", "--for=condition=Established", &name]).await?;
+    }
+    let helm = Helm::locate()?;
+    let (labels, relabelings) =
+        (json!({ "release": "prometheus" }), json!([{ "action": "labeldrop", "regex": "pod|container" }]));
+    let endpoint =
+        json!({ "enabled": true, "labels": labels, "relabelings": relabelings, "metricRelabelings": relabelings });
+    for (kind, metrics) in [
+        ("ServiceMonitor", json!({ "serviceMonitor": endpoint })),
+        ("PodMonitor", json!({ "podMonitor": endpoint })),
+        (
+            "PrometheusRule",
+            json!({ "prometheusRule": { "enabled": true, "labels": labels, "runbookUrl": "https://example.org/alerts" } }),
+        ),
+    ] {
+        let rendered = objects(&helm.template("mail", stage.namespace(), &json!({ "metrics": metrics }))?)?;
+        let mut object = rendered.into_iter().find(|object| object["kind"] == kind).context(kind)?;
+        apply(&stage.client(), &[object.clone()], Mode::DryRun).await?;
+        // It would be heard.
+        object["spec"]["typo"] = true.into();
+        let refused = apply(&stage.client(), &[object], Mode::DryRun).await.expect_err("a field that is not there");
+        ensure!(format!("{refused:#}").contains("typo"), "{refused:#}");
+    }
+    Ok(())
 }

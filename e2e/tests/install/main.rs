@@ -12,8 +12,14 @@ use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
     // One at a time: an operator of the whole cluster would look after the routes of every trial.
-    let options =
-        Options { operator: true, audit: true, parallel: 1, deadline: Duration::from_mins(6), ..Options::default() };
+    let options = Options {
+        operator: true,
+        audit: true,
+        modules: &[accepted::PROMETHEUS_OPERATOR],
+        parallel: 1,
+        deadline: Duration::from_mins(6),
+        ..Options::default()
+    };
     suite::run(
         "install",
         options,
