@@ -54,7 +54,7 @@ bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in on
 	$(CARGO) bench --workspace --locked --bench mta
 
 bench-cluster: ## Failovers, cost and starts on a real node, beside HAProxy; BENCH_QUICK=1 for a short one; takes root
-	MAIL_FAILOVER_IMAGE_PROFILE=$${MAIL_FAILOVER_IMAGE_PROFILE:-dist} $(CARGO) bench --workspace --locked --bench cluster
+	MAIL_FAILOVER_IMAGE_PROFILE=$${MAIL_FAILOVER_IMAGE_PROFILE:-dist} $(CARGO) bench --profile dev --workspace --locked --bench cluster
 
 bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
 	$(CARGO) bench --workspace --locked --bench socketmap
