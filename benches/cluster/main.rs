@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use mail_failover_e2e::environment;
 use mail_failover_e2e::node::images::operator;
-use mail_failover_e2e::suite::{self, Options, trial};
+use mail_failover_e2e::suite::{self, Options, Trial, trial};
 
 fn main() -> ExitCode {
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -32,16 +32,19 @@ fn main() -> ExitCode {
         node: true,
         crds: false,
         images: &[operator, images::shop_postfix, images::smtp],
-        parallel: 1,
+        parallel: failovers::TENANTS,
         deadline: Duration::from_mins(40),
         ..Options::default()
     };
-    let trials = vec![
-        trial("failovers through kube-proxy", failovers::through_kube_proxy).needs_own_node(),
-        trial("failovers through Postfix and the agent", failovers::through_postfix).needs_own_node(),
-        trial("a pod's start and another leader", replicas::measure).needs_own_node(),
-        trial("500 routes", size::measure).needs_own_node(),
+    let mut trials = vec![
+        trial("failovers through kube-proxy", failovers::through_kube_proxy).alone(),
+        trial("a pod's start and another leader", replicas::measure).alone(),
+        trial("500 routes", size::measure).alone(),
     ];
+    trials.extend((1..=failovers::TENANTS).map(|tenant| {
+        trial(format!("failovers through Postfix and the agent, tenant {tenant}"), failovers::through_postfix)
+    }));
+    let trials = trials.into_iter().map(Trial::needs_own_node).collect();
     suite::run("bench-cluster", options, trials)
 }
 
