@@ -13,6 +13,7 @@ use mail_failover_e2e::node::images::PROFILE;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::views::change;
 use mail_failover_operator::api::FailoverPolicy;
+use mail_failover_operator::engine::OPINION_HOLDS;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -155,6 +156,8 @@ async fn break_again_and_again(shop: &Shop, outage: Outage, count: usize) -> Res
         let by_standby = shop.record("b")?.into_iter().find(|entry| entry.at > broken).context("a message by b")?;
         seen.first.push(by_standby.at.saturating_sub(broken));
         shop.repair("a", outage).await?;
+        // Asking all the time would take the machine from what is measured.
+        sleep(OPINION_HOLDS).await;
         shop.wait_active("a").await?;
         shop.wait_stored("a", 5).await?;
         eprintln!("{outage:?}: {} of {count}", round + 1);
