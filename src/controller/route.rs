@@ -22,6 +22,9 @@ use crate::output::{self, Briefed, Briefing, Observed, Obstacle, OutputKey, Owne
 
 /// A refused output is tried again after so long: whoever is in the way may be gone, and not everything in the way is watched.
 const REFUSAL_RETRY: Duration = Duration::from_secs(30);
+/// So long after a route is made, what it refers to may be on its way: a manifest's objects are applied one after another, and watches of
+/// different kinds keep no order among each other.
+const NEW: Duration = Duration::from_secs(3);
 
 /// Everything known about one route.
 #[derive(Debug, Default)]
@@ -244,6 +247,9 @@ impl RouteEntry {
         let is_being_deleted = object.metadata.deletion_timestamp.is_some();
         let before = object.status.clone().unwrap_or_default();
         let request = request::of(object);
+        if let Some(until) = self.awaits_references_until(object, subject, around) {
+            return Next { step: None, wake_at: Some(until) };
+        }
         let Some(route) = self.usable.clone() else {
             return self.report(subject, around, None, &Actuation::Waiting, &[]);
         };
@@ -435,6 +441,20 @@ impl RouteEntry {
             Rejection::new("BackendNotFound", "spec.backends[].name", &message)
         });
         self.rejection.iter().cloned().chain(self.policy_problem.clone()).chain(missing).collect()
+    }
+
+    /// Until when nothing is decided or said about a new route that refers to what is not there yet. A creation in the future is that of an API
+    /// server with another clock, which says nothing.
+    fn awaits_references_until(
+        &self,
+        route: &MailRoute,
+        subject: &Subject,
+        around: &Surroundings<'_>,
+    ) -> Option<Timestamp> {
+        let created = Timestamp::from_micros(route.metadata.creation_timestamp.as_ref()?.0.as_microsecond());
+        let is_new = route.status.is_none() && created <= around.now && around.now < created + NEW;
+        let leads_nowhere = |problem: &Rejection| ["PolicyNotFound", "BackendNotFound"].contains(&problem.reason);
+        (is_new && self.problems(subject, around).iter().any(leads_nowhere)).then_some(created + NEW)
     }
 
     /// The write that makes the status say this, if it does not yet.

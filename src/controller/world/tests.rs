@@ -285,6 +285,44 @@ fn an_output_that_somebody_else_has_is_left_alone_and_said_so() {
     assert_eq!(stage.store.leads_to("mail-ipv4"), ["192.0.2.1"]);
 }
 
+/// A route without what it refers to, made at the time of the stage.
+fn made_now(missing: &str) -> (Stage, (&'static str, serde_json::Value)) {
+    let (mut others, mut rest): (Vec<_>, Vec<_>) =
+        quickstart().into_iter().partition(|(_, object)| object["metadata"]["name"] != json!(missing));
+    for (_, object) in others.iter_mut().filter(|(kind, _)| *kind == "MailRoute") {
+        object["metadata"]["creationTimestamp"] = json!("1970-01-01T00:16:40Z");
+    }
+    (Stage::with(&others), rest.remove(0))
+}
+
+#[test]
+fn a_new_route_waits_a_moment_for_what_it_refers_to() {
+    for missing in ["fast", "standby"] {
+        let (mut stage, (kind, object)) = made_now(missing);
+        stage.run(2.5);
+        assert!(stage.store.events().is_empty(), "{missing}: {:?}", stage.store.events());
+        stage.store.create(kind, object);
+        stage.run(3.0);
+        assert_eq!(stage.active(), "primary");
+        assert!(stage.store.events().is_empty(), "{missing}: {:?}", stage.store.events());
+    }
+}
+
+#[test]
+fn a_new_route_is_told_of_references_that_lead_nowhere_and_an_old_one_at_once() {
+    for missing in ["fast", "standby"] {
+        let (mut stage, _) = made_now(missing);
+        stage.run(3.5);
+        assert_eq!(stage.store.events(), ["ConfigurationRejected"], "{missing}");
+        assert_eq!(stage.condition("Ready").0, "False");
+    }
+    let mut stage = Stage::with(&quickstart());
+    stage.run(5.0);
+    stage.delete("FailoverPolicy", "fast");
+    stage.run(0.5);
+    assert_eq!(stage.condition("Ready").0, "False");
+}
+
 #[test]
 fn of_two_routes_that_claim_one_target_the_older_keeps_it() {
     let mut objects = quickstart();
