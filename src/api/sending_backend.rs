@@ -168,7 +168,7 @@ pub struct AuthSpec {
     pub secret_ref: SecretReference,
 
     /// Whether the password may travel where others can read it: over a connection without TLS, or with TLS that is not verified.
-    /// For relays in one's own network only. Default: false.
+    /// For relays in one's own network only. Postfix has to be told as well: `agent postfix-config --plaintext-logins`. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_plaintext: Option<bool>,
 }

@@ -28,6 +28,10 @@ pub struct PostfixConfigArguments {
     #[arg(long)]
     pub without_sasl: bool,
 
+    /// A backend has auth.allowPlaintext: passwords may be sent without TLS, or where it is not verified.
+    #[arg(long, conflicts_with = "without_sasl")]
+    pub plaintext_logins: bool,
+
     /// No backend speaks TLS: leave it out.
     #[arg(long)]
     pub without_tls: bool,

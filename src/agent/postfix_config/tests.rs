@@ -59,7 +59,7 @@ fn nothing_is_said_against_our_own_lines() {
 }
 
 const TRANSPORT: &str = "socketmap:unix:mail-failover/socketmap:transport";
-const CASES: [(&str, &str, &[&str]); 60] = [
+const CASES: [(&str, &str, &[&str]); 62] = [
     ("", "transport_maps =", &["RoutingNotAsked"]),
     ("", "transport_maps = hash:/etc/postfix/transport", &["RoutingNotAsked"]),
     ("--by sender", "sender_dependent_default_transport_maps =", &["RoutingNotAsked"]),
@@ -118,6 +118,8 @@ const CASES: [(&str, &str, &[&str]); 60] = [
     ("", "smtp_sasl_password_maps = hash:/p, socketmap:unix:mail-failover/socketmap:sasl", &["PasswordsNotFirst"]),
     ("", "smtp_sasl_tls_security_options = $smtp_sasl_security_options", &["PlaintextForbidden"]),
     ("", "smtp_sasl_security_options = noanonymous", &["PlaintextExposed"]),
+    ("--plaintext-logins", "smtp_sasl_security_options = noanonymous", &[]),
+    ("--plaintext-logins", "smtp_sasl_security_options = noanonymous, noplaintext", &["PlaintextForbidden"]),
     ("--without-sasl", "smtp_sasl_auth_enable = no", &[]),
     ("", "smtp_tls_policy_maps =", &["TlsNotAsked"]),
     ("", "smtp_tls_policy_maps = hash:/t, socketmap:unix:mail-failover/socketmap:tls-policy", &["TlsNotFirst"]),

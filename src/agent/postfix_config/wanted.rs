@@ -24,6 +24,8 @@ pub struct Setup {
     pub endpoint: Endpoint,
     /// Whether backends ask for a login.
     pub sasl: bool,
+    /// Whether one of them is told its password without TLS.
+    pub plaintext_logins: bool,
     /// Whether backends speak TLS.
     pub tls: bool,
     /// How long an answer of a backend may take.
@@ -53,6 +55,7 @@ impl Setup {
                 None => Endpoint::Socket(arguments.socket.clone()),
             },
             sasl: !arguments.without_sasl,
+            plaintext_logins: arguments.plaintext_logins,
             tls: !arguments.without_tls,
             timeouts: arguments.timeouts,
             ca_file: arguments.ca_file.clone(),
@@ -135,7 +138,7 @@ fn routing(setup: &Setup) -> Section {
 }
 
 fn sasl(setup: &Setup) -> Section {
-    let parameters = vec![
+    let mut parameters = vec![
         parameter(
             "smtp_sasl_auth_enable",
             "yes",
@@ -149,9 +152,16 @@ fn sasl(setup: &Setup) -> Section {
         parameter(
             "smtp_sasl_tls_security_options",
             "noanonymous",
-            "PLAIN and LOGIN, which is all that most providers offer, within TLS; without TLS they stay forbidden (smtp_sasl_security_options).",
+            "PLAIN and LOGIN, which is all that most providers offer, within TLS; without TLS they are forbidden (smtp_sasl_security_options).",
         ),
     ];
+    if setup.plaintext_logins {
+        parameters.push(parameter(
+            "smtp_sasl_security_options",
+            "noanonymous",
+            "The same without TLS, for backends with auth.allowPlaintext: of all backends, one that suddenly offers no TLS is told its password too, unless its tls.mode demands TLS.",
+        ));
+    }
     Section { title: "Logging in", parameters }
 }
 

@@ -143,7 +143,7 @@ pub fn postfix_agent() -> Recipe {
             fs::copy(dockerfile, folder.join("Dockerfile")).context("cannot copy the Dockerfile")?;
             Ok(())
         },
-        arguments: &[("BASE", POSTFIX), ("OPERATOR", OPERATOR), ("OPTIONS", "--timeouts lan")],
+        arguments: &[("BASE", POSTFIX), ("OPERATOR", OPERATOR), ("OPTIONS", "--timeouts lan --plaintext-logins")],
     }
 }
 

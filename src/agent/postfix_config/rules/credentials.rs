@@ -23,7 +23,7 @@ pub(super) static PASSWORDS_NOT_FIRST: Rule = Rule {
 pub(super) static PLAINTEXT_FORBIDDEN: Rule = Rule {
     code: "PlaintextForbidden",
     severity: Severity::Error,
-    broken_when: "PLAIN and LOGIN, all that most providers offer, are forbidden even within TLS",
+    broken_when: "PLAIN and LOGIN, all that most providers offer, are forbidden where a backend asks for them",
 };
 pub(super) static PLAINTEXT_EXPOSED: Rule =
     Rule { code: "PlaintextExposed", severity: Severity::Warning, broken_when: "passwords may be sent without TLS" };
@@ -77,13 +77,18 @@ fn sasl(subject: Subject<'_>, findings: &mut Findings) {
         findings.add(&PLAINTEXT_FORBIDDEN, parameter, message, format!("{parameter} = noanonymous"));
     }
     let parameter = "smtp_sasl_security_options";
-    if !has(parameter, "noplaintext") {
+    let is_forbidden = has(parameter, "noplaintext");
+    if is_forbidden && subject.setup.plaintext_logins {
+        let message = "PLAIN and LOGIN are forbidden without TLS, and a backend with auth.allowPlaintext has nothing else: `no mechanism available`, and mail is deferred";
+        findings.add(&PLAINTEXT_FORBIDDEN, parameter, message, format!("{parameter} = noanonymous"));
+    }
+    if !is_forbidden && !subject.setup.plaintext_logins {
         let message = "a server that is taken for a backend and offers no TLS is told the password";
         findings.add(
             &PLAINTEXT_EXPOSED,
             parameter,
             message,
-            format!("{parameter} = noplaintext, noanonymous, Postfix's default"),
+            format!("{parameter} = noplaintext, noanonymous, Postfix's default; or --plaintext-logins, if a backend has auth.allowPlaintext"),
         );
     }
 }
