@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::bench::{load, machine};
 use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
+use mail_failover_e2e::in_cluster::installation::ensure_installed;
+use mail_failover_e2e::in_cluster::shop::{Outage, PATIENCE, Shop};
 use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
 use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
 use mail_failover_e2e::node::images::PROFILE;
@@ -18,9 +20,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::installation::ensure_installed;
 use super::rounds;
-use super::shop::{Outage, PATIENCE, Shop};
 
 /// The quick start's probes and threshold, and the peer's.
 const CHECKS: Checks = Checks { interval: "200ms", timeout: "500ms", failures: 3, successes: 5 };

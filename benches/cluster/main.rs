@@ -5,21 +5,14 @@
 //! where a client fails over, a pod that does nothing where one starts.
 
 mod failovers;
-#[path = "../../e2e/tests/in_cluster/images.rs"]
-mod images;
-#[expect(dead_code, reason = "the suite's, which does more with it")]
-#[path = "../../e2e/tests/in_cluster/installation.rs"]
-mod installation;
 mod replicas;
-#[expect(dead_code, reason = "the suite's, which does more with it")]
-#[path = "../../e2e/tests/in_cluster/shop.rs"]
-mod shop;
 mod size;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use mail_failover_e2e::environment;
+use mail_failover_e2e::in_cluster::images;
 use mail_failover_e2e::node::images::operator;
 use mail_failover_e2e::suite::{self, Options, Trial, trial};
 

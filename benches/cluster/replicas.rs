@@ -10,6 +10,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
+use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE, ensure_installed};
+use mail_failover_e2e::in_cluster::shop::PATIENCE;
 use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
 use mail_failover_e2e::node::images::TOOLBOX;
 use mail_failover_e2e::stage::Stage;
@@ -17,9 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::installation::{NAMESPACE, RELEASE, ensure_installed};
 use super::rounds;
-use super::shop::PATIENCE;
 
 const LOOK: Duration = Duration::from_millis(10);
 

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{ListParams, PostParams};
 use mail_failover_e2e::bench::{Usage, load};
+use mail_failover_e2e::in_cluster::installation::{NAMESPACE, ensure_installed};
+use mail_failover_e2e::in_cluster::shop::Shop;
 use mail_failover_e2e::mail::statistics::{Align, Table, human};
 use mail_failover_e2e::operator::get;
 use mail_failover_e2e::scrape::Scrape;
@@ -17,9 +19,7 @@ use mail_failover_operator::api::{MailRoute, SendingBackend};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::installation::{NAMESPACE, ensure_installed};
 use super::rounds;
-use super::shop::Shop;
 
 const SETTLING: Duration = Duration::from_mins(5);
 

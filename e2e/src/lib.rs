@@ -13,6 +13,7 @@ pub mod go_module;
 pub mod haproxy;
 pub mod health;
 pub mod helm;
+pub mod in_cluster;
 pub mod mail;
 pub mod mta;
 pub mod node;

@@ -229,7 +229,7 @@ pub fn build() -> Result<()> {
     let Some(cargo) = env::var_os("CARGO").filter(|_| environment::path(PROGRAM).is_none()) else {
         return program().map(drop);
     };
-    let program = beside_us()?;
+    let program = beside_us("mail-failover")?;
     let folder = program.parent().context("the program lies in a folder")?;
     let target = folder.parent().context("the profile's folder lies in the target folder")?;
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
@@ -260,20 +260,20 @@ pub fn build() -> Result<()> {
 /// When it is not there.
 pub fn program() -> Result<PathBuf> {
     let named = environment::path(PROGRAM);
-    let path = named.map_or_else(beside_us, Ok)?;
+    let path = named.map_or_else(|| beside_us("mail-failover"), Ok)?;
     if !path.is_file() {
         bail!("there is no {}: run `cargo build`, or set {PROGRAM} to the program", path.display());
     }
     Ok(path)
 }
 
-/// Where cargo puts the operator's program: beside this one, or one folder up from a test's.
-fn beside_us() -> Result<PathBuf> {
+/// Where cargo puts a program of this workspace: beside this one, or one folder up from a test's.
+pub(crate) fn beside_us(program: &str) -> Result<PathBuf> {
     let us = env::current_exe().context("the path of this program")?;
     let folder = us.parent().context("a program lies in a folder")?;
     let is_deps = folder.file_name().is_some_and(|name| name == "deps" || name == "examples");
     let folder = if is_deps { folder.parent().unwrap_or(folder) } else { folder };
-    Ok(folder.join("mail-failover"))
+    Ok(folder.join(program))
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use mail_failover_e2e::command;
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::in_cluster::installation::{DEPLOYMENT, NAMESPACE, ensure_installed};
+use mail_failover_e2e::in_cluster::shop::{Door, PATIENCE, Shop};
 use mail_failover_e2e::mail::server::Fault;
 use mail_failover_e2e::operator::get;
 use mail_failover_e2e::scene::route_status;
@@ -20,9 +22,7 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::installation::{DEPLOYMENT, NAMESPACE, ensure_installed};
 use super::replicas::{Replica, leader, replicas, wait_led_by_another};
-use super::shop::{Door, PATIENCE, Shop};
 
 const MESSAGES: usize = 3_000;
 /// Messages that `a` carries before it breaks, and `b` before `a` is repaired.

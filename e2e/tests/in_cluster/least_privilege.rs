@@ -9,14 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use hyper::{Method, Request};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE, ensure_installed};
+use mail_failover_e2e::in_cluster::shop::{Shop, process_with};
 use mail_failover_e2e::service_account::user;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-
-use super::installation::{NAMESPACE, RELEASE, ensure_installed};
-use super::shop::{Shop, process_with};
 
 /// Where a pod has its token. In an image where `/var/run` is a link it would lead out of the pod, so that `/run` is tried first.
 const TOKENS: [&str; 2] =

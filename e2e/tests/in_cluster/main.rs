@@ -3,21 +3,19 @@
 
 mod control_plane;
 mod crd_upgrade;
-mod images;
-mod installation;
 mod least_privilege;
 mod outages;
 mod replicas;
 mod rollouts;
 mod secrecy;
 mod service_output;
-mod shop;
 mod try_it;
 mod vantage;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use mail_failover_e2e::in_cluster::images;
 use mail_failover_e2e::node::images::{operator, python};
 use mail_failover_e2e::suite::{self, Options};
 

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::in_cluster::installation::ensure_installed;
+use mail_failover_e2e::in_cluster::shop::{Outage, Shop};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use tokio::time::sleep;
-
-use super::installation::ensure_installed;
-use super::shop::{Outage, Shop};
 
 const MESSAGES: usize = 20_000;
 const PER_SECOND: u32 = 120;

@@ -8,12 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE};
+use mail_failover_e2e::in_cluster::shop::PATIENCE;
 use mail_failover_e2e::operator::get;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::views::metric_sum;
-
-use super::installation::{NAMESPACE, RELEASE};
-use super::shop::PATIENCE;
 
 /// A pod of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]

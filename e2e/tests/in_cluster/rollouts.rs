@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::helm::CHART;
+use mail_failover_e2e::in_cluster::installation::{self, DEPLOYMENT, NAMESPACE, RELEASE, ensure_installed, helm};
+use mail_failover_e2e::in_cluster::shop::{Outage, Shop};
 use mail_failover_e2e::scene::events;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use tokio::time::sleep;
-
-use super::installation::{self, DEPLOYMENT, NAMESPACE, RELEASE, ensure_installed, helm};
-use super::shop::{Outage, Shop};
 
 /// Of the application, and how many of them a second, while Postfix is updated.
 const QUEUED: (usize, u32) = (2_000, 40);

@@ -11,15 +11,15 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
+use mail_failover_e2e::in_cluster::installation::ensure_installed;
+use mail_failover_e2e::in_cluster::shop::{Outage, PASSWORD, Shop, USER};
 use mail_failover_e2e::operator::get;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::api;
 use serde_json::Value;
 
-use super::installation::ensure_installed;
 use super::replicas::replicas;
-use super::shop::{Outage, PASSWORD, Shop, USER};
 
 const MESSAGES: usize = 2_000;
 const PER_SECOND: u32 = 15;

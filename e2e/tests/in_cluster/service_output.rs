@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::in_cluster::installation::ensure_installed;
+use mail_failover_e2e::in_cluster::shop::{Outage, PATIENCE, Shop};
 use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-
-use super::installation::ensure_installed;
-use super::shop::{Outage, PATIENCE, Shop};
 
 /// A message this often.
 const PACE: Duration = Duration::from_millis(50);

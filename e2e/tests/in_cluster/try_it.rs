@@ -1,17 +1,16 @@
-//! What the README has a newcomer do after `helm install`: `examples/try-it.yaml`, with a relay that is scaled down and up again.
+//! What the README has a newcomer do after `helm install`: `examples/try-it/try-it.yaml`, with a relay that is scaled down and up again.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::repository;
+use mail_failover_e2e::in_cluster::installation::ensure_installed;
+use mail_failover_e2e::in_cluster::shop::PATIENCE;
 use mail_failover_e2e::node::images::PYTHON;
 use mail_failover_e2e::scene::route_status;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-
-use super::installation::ensure_installed;
-use super::shop::PATIENCE;
 
 /// What the example takes from a public registry.
 const PUBLIC_PYTHON: &str = "python:3.11-slim";
@@ -27,7 +26,7 @@ async fn walk(stage: Arc<Stage>) -> Result<()> {
     ensure_installed(&stage).await?;
     // The strictest there is, as a newcomer's cluster may have it.
     stage.kubectl(&["label", "namespace", stage.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
-    let text = std::fs::read_to_string(repository("examples/try-it.yaml"))?;
+    let text = std::fs::read_to_string(repository("examples/try-it/try-it.yaml"))?;
     ensure!(text.contains(PUBLIC_PYTHON), "no {PUBLIC_PYTHON} in the example");
     stage.apply(&text.replace(PUBLIC_PYTHON, PYTHON)).await?;
     wait_active(&stage, "relay-a").await?;

@@ -12,16 +12,15 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::CHART;
+use mail_failover_e2e::in_cluster::images::SMTP;
+use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE, ensure_installed, helm};
+use mail_failover_e2e::in_cluster::shop::{LOGIN, PASSWORD, USER};
 use mail_failover_e2e::scene::{backend_status, condition, route_status};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, change};
 use mail_failover_operator::api::{Health, MailRouteStatus, SendingBackend, SendingBackendStatus};
 use serde_json::{Value, json};
-
-use super::images::SMTP;
-use super::installation::{NAMESPACE, RELEASE, ensure_installed, helm};
-use super::shop::{LOGIN, PASSWORD, USER};
 
 /// Two rounds of a Job, and a busy machine.
 const PATIENCE: Duration = Duration::from_mins(3);

@@ -4,15 +4,17 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_e2e::node::images::{POSTFIX, POSTFIX_AGENT, Recipe, digest, postfix, postfix_agent};
+
+use crate::node::images::{POSTFIX, POSTFIX_AGENT, Recipe, digest, postfix, postfix_agent};
+use crate::operator::beside_us;
 
 /// A user's own, on top of it.
 pub const SHOP_POSTFIX: &str = "localhost/shop-postfix:1";
-const SHOP_DOCKERFILE: &str = "ARG BASE\nFROM ${BASE}\nRUN postconf -e 'mynetworks = 127.0.0.0/8 10.244.0.0/16' smtp_sasl_security_options=noanonymous\n";
+const SHOP_DOCKERFILE: &str = "ARG BASE\nFROM ${BASE}\nRUN postconf -e 'mynetworks = 127.0.0.0/8 10.244.0.0/16'\n";
+/// The name of the image of the provider and the application: [`smtp`].
 pub const SMTP: &str = "localhost/smtp:1";
-const SMTP_PROGRAM: &str = env!("CARGO_BIN_EXE_smtp");
 
-/// Takes mail from pods, and sends passwords to providers that speak no TLS.
+/// Takes mail from pods.
 pub fn shop_postfix() -> Recipe {
     Recipe {
         name: SHOP_POSTFIX,
@@ -23,14 +25,14 @@ pub fn shop_postfix() -> Recipe {
     }
 }
 
-/// The provider and the application.
+/// The provider and the application: the program `smtp`, which cargo builds along with every test and bench of this package.
 pub fn smtp() -> Recipe {
     Recipe {
         name: SMTP,
         bases: &[postfix],
-        key: || digest(&[Path::new(SMTP_PROGRAM)]),
+        key: || digest(&[&beside_us("smtp")?]),
         assemble: |folder| {
-            add_program(Path::new(SMTP_PROGRAM), &folder.join("smtp"))?;
+            add_program(&beside_us("smtp")?, &folder.join("smtp"))?;
             let text = format!("FROM {POSTFIX}\nCOPY smtp /usr/local/bin/smtp\nENTRYPOINT [\"/usr/local/bin/smtp\"]\n");
             Ok(std::fs::write(folder.join("Dockerfile"), text)?)
         },

@@ -9,20 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mail_failover_e2e::command;
-use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::helm::{objects, repository};
-use mail_failover_e2e::mail::load::{Accepted, Account};
-use mail_failover_e2e::mail::record::{self, Entry};
-use mail_failover_e2e::mail::server::{Action, Fault, Stage as At};
-use mail_failover_e2e::operator::put;
-use mail_failover_e2e::scene::{condition, route_status};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_operator::api::MailRouteStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+
+use crate::command;
+use crate::eventually::eventually;
+use crate::helm::{objects, repository};
+use crate::mail::load::{Accepted, Account};
+use crate::mail::record::{self, Entry};
+use crate::mail::server::{Action, Fault, Stage as At};
+use crate::operator::put;
+use crate::scene::{condition, route_status};
+use crate::stage::Stage;
 
 use super::images::{SHOP_POSTFIX, SMTP};
 
@@ -30,6 +31,7 @@ use super::images::{SHOP_POSTFIX, SMTP};
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// How many Postfix pods the example has.
 const POSTFIXES: usize = 2;
+/// The providers' login.
 pub const USER: &str = "shop";
 /// Searched for in everything that can be read after a trial.
 pub const PASSWORD: &str = "kestrel-Quartz-71-lantern";
@@ -40,6 +42,7 @@ const RECORDS: &str = "/records";
 
 /// The namespace, with everything in it.
 pub struct Shop {
+    /// Where it is.
     pub stage: Arc<Stage>,
     records: PathBuf,
 }
@@ -106,20 +109,22 @@ impl Shop {
         Ok(())
     }
 
-    /// Waits until each Postfix takes connections, and kube-proxy leads there: both take a moment longer than pods to be ready.
+    /// Each Postfix takes connections, as its pod is ready; waits until kube-proxy leads there, which takes a moment longer.
     async fn wait_served(&self) -> Result<()> {
         let pods = ["get", "pods", "--selector=app=postfix", "--output=jsonpath={.items[*].status.podIP}"];
-        let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
-        let addresses = [self.stage.kubectl(&pods).await?, self.stage.kubectl(&service).await?].join(" ");
-        for address in addresses.split_whitespace() {
-            let address = SocketAddr::new(address.parse().with_context(|| address.to_owned())?, 25);
-            eventually(PATIENCE, &format!("{address} to be listened on"), async || {
-                TcpStream::connect(address).await?;
-                Ok(Some(()))
-            })
-            .await?;
+        for address in self.stage.kubectl(&pods).await?.split_whitespace() {
+            let address = smtp(address)?;
+            TcpStream::connect(address)
+                .await
+                .with_context(|| format!("nobody listens on {address}, though its pod is ready"))?;
         }
-        Ok(())
+        let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
+        let address = smtp(&self.stage.kubectl(&service).await?)?;
+        eventually(PATIENCE, &format!("{address} to be listened on"), async || {
+            TcpStream::connect(address).await?;
+            Ok(Some(()))
+        })
+        .await
     }
 
     async fn apply(&self, objects: &[Value]) -> Result<()> {
@@ -276,8 +281,7 @@ impl Shop {
     /// # Errors
     /// When it is not there.
     pub async fn service(&self) -> Result<SocketAddr> {
-        let printed = self.stage.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?;
-        Ok((printed.parse::<IpAddr>().with_context(|| printed.clone())?, 25).into())
+        smtp(&self.stage.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?)
     }
 
     /// Waits until this provider has stored `more` messages more.
@@ -482,6 +486,11 @@ impl Application<'_> {
         ensure!(phase == "Succeeded", "the application's pod: {said}");
         Ok(said.trim().to_owned())
     }
+}
+
+/// An address's port for mail.
+fn smtp(address: &str) -> Result<SocketAddr> {
+    Ok(SocketAddr::new(address.parse().with_context(|| address.to_owned())?, 25))
 }
 
 /// What is not here becomes what is: hosts Services, images ours, and times those of a test.

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use mail_failover_e2e::helm::CHART;
-use mail_failover_e2e::node::images::OPERATOR;
-use mail_failover_e2e::stage::Stage;
 use tokio::sync::Mutex;
+
+use crate::helm::CHART;
+use crate::node::images::OPERATOR;
+use crate::stage::Stage;
 
 /// The release and its namespace, as the README has them.
 pub const RELEASE: &str = "mail-failover-operator";
+/// See [`RELEASE`].
 pub const NAMESPACE: &str = "mail-failover";
 /// The name of its Deployment.
 pub const DEPLOYMENT: &str = "deployment/mail-failover-operator";
