@@ -11,11 +11,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE, ensure_installed};
-use mail_failover_e2e::in_cluster::shop::PATIENCE;
+use mail_failover_e2e::in_cluster::shop::{PATIENCE, process_with_variable};
 use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
 use mail_failover_e2e::node::images::TOOLBOX;
 use mail_failover_e2e::stage::Stage;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -105,7 +105,7 @@ async fn successions(client: &Client, end: End, count: usize) -> Result<Vec<Dura
         let leader = all.iter().find(|pod| holder.contains(&pod.name_any())).context("the leader's pod")?.name_any();
         let begun = Instant::now();
         if end == End::Killed {
-            kill_process(process_of(&leader)?, Signal::STOP)?;
+            kill_process(process_with_variable(&format!("HOSTNAME={leader}"))?, Signal::STOP)?;
         }
         let grace = if end == End::Killed { 0 } else { 30 };
         pods.delete(&leader, &DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() }).await?;
@@ -119,19 +119,6 @@ async fn successions(client: &Client, end: End, count: usize) -> Result<Vec<Dura
         sleep(Duration::from_secs(3)).await;
     }
     Ok(times)
-}
-
-/// The operator's process in a pod: the container runtime tells it the pod's name.
-fn process_of(pod: &str) -> Result<Pid> {
-    let named = format!("HOSTNAME={pod}");
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-        if environment.split(|&byte| byte == 0).any(|variable| variable == named.as_bytes()) {
-            return Pid::from_raw(id).context("a process id");
-        }
-    }
-    bail!("no process runs in the pod {pod}")
 }
 
 async fn holder(leases: &Api<Lease>) -> Result<Option<String>> {

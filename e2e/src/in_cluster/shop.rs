@@ -554,13 +554,29 @@ fn files_below(folder: &Path) -> Result<usize> {
 }
 
 /// The process with this argument, in whichever pod.
+///
+/// # Errors
+/// When there is none.
 pub fn process_with(argument: &str) -> Result<Pid> {
+    process_that_has("cmdline", argument)
+}
+
+/// The process with this variable (`NAME=value`) in its environment, in whichever pod. A container's has the pod's name in `HOSTNAME`.
+///
+/// # Errors
+/// When there is none.
+pub fn process_with_variable(variable: &str) -> Result<Pid> {
+    process_that_has("environ", variable)
+}
+
+/// By a file in `/proc` whose words end with zero bytes.
+fn process_that_has(file: &str, wanted: &str) -> Result<Pid> {
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        if line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes()) {
+        let Ok(words) = std::fs::read(entry.path().join(file)) else { continue };
+        if words.split(|&byte| byte == 0).any(|word| word == wanted.as_bytes()) {
             return Pid::from_raw(id).context("a process id");
         }
     }
-    bail!("no process has the argument {argument}")
+    bail!("no process has {wanted} in its {file}")
 }
