@@ -13,8 +13,8 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use futures::FutureExt;
@@ -84,6 +84,9 @@ impl Options {
         control_plane::Options { controller_manager: self.controller_manager, audit: self.audit, node: self.node }
     }
 }
+
+/// What takes less is not in the list of durations after a suite.
+const WORTH_TELLING: Duration = Duration::from_secs(10);
 
 type Body = Box<dyn FnOnce(Arc<Stage>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
 
@@ -254,10 +257,18 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let suite =
-        Arc::new(Suite { runtime, options, binaries, cluster: OnceCell::new(), turn: RwLock::new(()), skip_all });
+    let suite = Arc::new(Suite {
+        runtime,
+        options,
+        binaries,
+        cluster: OnceCell::new(),
+        turn: RwLock::new(()),
+        took: Mutex::default(),
+        skip_all,
+    });
     let runnable = trials.into_iter().map(|trial| suite.runnable(trial)).collect();
     let conclusion = libtest_mimic::run(&arguments, runnable);
+    suite.print_durations();
     Ok(suite.finish(conclusion.has_failed(), conclusion.exit_code()))
 }
 
@@ -292,6 +303,8 @@ struct Suite {
     cluster: OnceCell<Result<Arc<Cluster>, String>>,
     /// Trials share it; one that must be alone takes it for itself.
     turn: RwLock<()>,
+    /// What each part took: the start, and every trial from when its turn came.
+    took: Mutex<Vec<(Duration, String)>>,
     skip_all: Option<String>,
 }
 
@@ -337,6 +350,7 @@ impl Suite {
             if trial.alone { (None, Some(self.turn.write().await)) } else { (Some(self.turn.read().await), None) };
         let cluster = self.cluster.get_or_init(|| async { self.start().await.map_err(|error| format!("{error:#}")) });
         let cluster = Arc::clone(cluster.await.as_ref().map_err(Clone::clone)?);
+        let begun = Instant::now();
         let stage = Stage::set(cluster, &self.binaries, &trial.name).await.map_err(|error| format!("{error:#}"))?;
         let stage = Arc::new(stage);
 
@@ -353,13 +367,30 @@ impl Suite {
             eprintln!("{}: the state of the cluster is in {}", trial.name, folder.display());
         }
         stage.strike(result.is_err()).await;
+        self.note_duration(begun, &trial.name);
         result.map_err(|error| match Arc::into_inner(stage) {
             Some(mut stage) => format!("{error:#}\n{}", stage.describe_failure()),
             None => format!("{error:#}\n(a task of the trial still holds its stage)"),
         })
     }
 
+    fn note_duration(&self, begun: Instant, what: &str) {
+        let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        took.push((begun.elapsed(), what.to_owned()));
+    }
+
+    /// Where the time went, the longest first: what is quick is left out.
+    fn print_durations(&self) {
+        let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        took.retain(|(duration, _)| *duration >= WORTH_TELLING);
+        took.sort_by(|(a, _), (b, _)| b.cmp(a));
+        for (duration, what) in took.iter() {
+            eprintln!("{:6.1} s  {what}", duration.as_secs_f64());
+        }
+    }
+
     async fn start(&self) -> Result<Arc<Cluster>> {
+        let begun = Instant::now();
         let cluster = Cluster::obtain(&self.binaries, self.options.control_plane()).await?;
         let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
         let how = match cluster.node().map(Node::took).or_else(|| cluster.control().map(ControlPlane::took)) {
@@ -379,6 +410,7 @@ impl Suite {
         if self.options.crds {
             install_crds(&cluster.client()).await?;
         }
+        self.note_duration(begun, "(the cluster and its images)");
         Ok(Arc::new(cluster))
     }
 
