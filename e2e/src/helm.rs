@@ -12,11 +12,10 @@ use crate::control_plane::{Binaries, Program};
 /// The chart of this repository.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/mail-failover-operator");
 
-/// Helm, with a home of its own: nothing of whoever runs the tests changes what it does.
+/// Helm, with a home of its own for every call: nothing of whoever runs the tests changes what it does.
 #[derive(Debug)]
 pub struct Helm {
     program: PathBuf,
-    home: TempDir,
 }
 
 impl Helm {
@@ -26,8 +25,7 @@ impl Helm {
     /// When it is nowhere to be found and cannot be built.
     pub fn locate() -> Result<Self> {
         let binaries = Binaries::locate(&[Program::Helm])?;
-        let home = tempfile::Builder::new().prefix("helm-").tempdir().context("no temporary folder")?;
-        Ok(Self { program: binaries.path(Program::Helm)?.to_owned(), home })
+        Ok(Self { program: binaries.path(Program::Helm)?.to_owned() })
     }
 
     /// Runs it; without a cluster unless the arguments name a kubeconfig.
@@ -35,9 +33,13 @@ impl Helm {
     /// # Errors
     /// When it cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.run_in(&folder()?, arguments)
+    }
+
+    fn run_in(&self, home: &TempDir, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
-            command.env(folder, self.home.path());
+            command.env(folder, home.path());
         }
         command.env("KUBECONFIG", "/nonexistent").env_remove("HELM_NAMESPACE").args(arguments);
         command.output().with_context(|| format!("cannot start {}", self.program.display()))
@@ -48,9 +50,7 @@ impl Helm {
     /// # Errors
     /// When Helm refuses them; the message is what the user reads.
     pub fn template(&self, release: &str, namespace: &str, values: &Value) -> Result<String> {
-        let file = self.values(values)?;
-        let arguments = ["template", release, CHART, "--namespace", namespace, "--values", &file.display().to_string()];
-        succeeded("helm template", &self.run(&arguments)?)
+        self.run_with(values, "helm template", &["template", release, CHART, "--namespace", namespace])
     }
 
     /// What `helm lint --strict` says of the chart with these values.
@@ -58,16 +58,19 @@ impl Helm {
     /// # Errors
     /// When it finds anything; the message is what the user reads.
     pub fn lint(&self, values: &Value) -> Result<String> {
-        let file = self.values(values)?;
-        succeeded("helm lint", &self.run(&["lint", "--strict", CHART, "--values", &file.display().to_string()])?)
+        self.run_with(values, "helm lint", &["lint", "--strict", CHART])
     }
 
-    /// Each call has a file of its own: tests run side by side.
-    fn values(&self, values: &Value) -> Result<PathBuf> {
-        let file = self.home.path().join(format!("values-{:x}.json", fastrand::u64(..)));
-        std::fs::write(&file, values.to_string()).with_context(|| file.display().to_string())?;
-        Ok(file)
+    fn run_with(&self, values: &Value, what: &str, arguments: &[&str]) -> Result<String> {
+        let home = folder()?;
+        let file = home.path().join("values.json").display().to_string();
+        std::fs::write(&file, values.to_string()).with_context(|| file.clone())?;
+        succeeded(what, &self.run_in(&home, &[arguments, &["--values", &file]].concat())?)
     }
+}
+
+fn folder() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("helm-").tempdir().context("no temporary folder")
 }
 
 /// The objects of a stream of YAML documents.

@@ -128,6 +128,7 @@ impl Agent {
         text.lines().any(|have| have == format!("mail_failover_agent_{line}"))
     }
 
+    /// Every test ends with it: what is still being written would bring the folder back.
     async fn stop(self) -> Folder {
         self.shutdown.cancel();
         let [driving, keeping, reporting] = self.tasks;
@@ -152,6 +153,7 @@ async fn before_a_document_it_says_what_it_waits_for() {
     let status = agent.status().await;
     assert!(status.waiting_for.unwrap().contains("the document of file agent.json is refused: it cannot be read"));
     assert_eq!(agent.readiness.missing().len(), 1);
+    agent.stop().await;
 }
 
 #[tokio::test]
@@ -186,6 +188,7 @@ async fn the_last_good_document_stays_whatever_comes() {
     assert_eq!((agent.carrier().as_deref(), &status.sources[0].refused), (Some("b"), &None));
     assert_eq!(agent.order().await.cause, Cause::Operator);
     assert!(agent.counted("transition 3") && agent.counted("backend_carried_percent{backend=\"b\"} 100"));
+    agent.stop().await;
 }
 
 #[tokio::test]
@@ -209,6 +212,7 @@ async fn a_restart_begins_with_what_was_in_force() {
     );
     agent.finds(Finding::Document(document(1, "a"))).await;
     assert!(agent.status().await.sources[0].refused.is_some(), "an older decision than the one that was kept");
+    agent.stop().await;
 }
 
 #[tokio::test]
@@ -225,4 +229,5 @@ async fn the_status_tells_of_files_that_are_missing() {
     let view = agent.view.borrow().clone();
     let file = view.authorities["PEM"].clone().unwrap();
     assert_eq!(std::fs::read_to_string(agent.folder.path().join(file)).unwrap(), "PEM");
+    agent.stop().await;
 }
