@@ -112,12 +112,17 @@ impl Ear {
                 self.note_endpoint(&name, endpoint.and_then(|text| endpoint::parse(text)), out);
                 let text = lease.annotations().get(REPORT_ANNOTATION).map_or("", String::as_str);
                 self.listen(
-                    name,
+                    &name,
                     if is_its_own { Ok(text) } else { Err("its Lease is not named after its holder") },
                     out,
                 );
             }
         }
+    }
+
+    /// What the others call the owner of this Lease. One by one: only who owns a Lease that is named as ours are is ever told of.
+    fn observer(&self, lease: &str) -> Arc<str> {
+        lease.strip_prefix(&name::prefix(&self.lease_name)).unwrap_or(lease).into()
     }
 
     fn note_endpoint(&mut self, name: &Arc<str>, endpoint: Option<OperatorEndpoint>, out: &mut Vec<Hearing>) {
@@ -128,12 +133,12 @@ impl Ear {
             Some(endpoint) => self.endpoints.insert(name.clone(), endpoint.clone()),
             None => self.endpoints.remove(name),
         };
-        out.push(Hearing::TakesReports { observer: name.clone(), endpoint });
+        out.push(Hearing::TakesReports { observer: self.observer(name), endpoint });
     }
 
     /// An observer that is alive says this.
-    fn listen(&mut self, name: Arc<str>, text: Result<&str, &str>, out: &mut Vec<Hearing>) {
-        let known = self.voices.get(&name);
+    fn listen(&mut self, name: &Arc<str>, text: Result<&str, &str>, out: &mut Vec<Hearing>) {
+        let known = self.voices.get(name);
         let says = text.unwrap_or_default();
         if known.is_some_and(|voice| voice.standing != Standing::Silent && *voice.text == *says) {
             return;
@@ -141,19 +146,19 @@ impl Ear {
         let report = text.map_err(str::to_owned).and_then(Report::parse);
         let (standing, hearing) = match report {
             Ok(Report::Complete(sightings)) => {
-                let hearing = Hearing::Heard { observer: name.clone(), sightings: Arc::new(sightings) };
+                let hearing = Hearing::Heard { observer: self.observer(name), sightings: Arc::new(sightings) };
                 (Standing::Heard, Some(hearing))
             }
             Ok(Report::Incomplete) => (Standing::Incomplete, None),
             Ok(Report::Truncated) => (Standing::Truncated, None),
             Err(error) => {
-                tracing::debug!(lease = &*name, error, "the report of an observer cannot be read");
+                tracing::debug!(lease = &**name, error, "the report of an observer cannot be read");
                 (Standing::Malformed, None)
             }
         };
         let before = self.set_standing(name.clone(), standing, Some(says));
         let was_heard = before == Some(Standing::Heard);
-        out.extend(hearing.or_else(|| was_heard.then_some(Hearing::Lost { observer: name })));
+        out.extend(hearing.or_else(|| was_heard.then(|| Hearing::Lost { observer: self.observer(name) })));
     }
 
     fn set_standing(&mut self, name: Arc<str>, standing: Standing, text: Option<&str>) -> Option<Standing> {
@@ -184,7 +189,7 @@ impl Ear {
         if let Some((name, voice)) = self.voices.remove_entry(name) {
             tracing::debug!(lease = &*name, was = voice.standing.as_str(), "an observer is gone");
             if voice.standing == Standing::Heard {
-                out.push(Hearing::Lost { observer: name });
+                out.push(Hearing::Lost { observer: self.observer(&name) });
             }
         }
     }
@@ -193,7 +198,7 @@ impl Ear {
     fn wake(&mut self, now: Instant, out: &mut Vec<Hearing>) -> Vec<(Arc<str>, Version)> {
         for name in self.liveness.silenced(now) {
             if self.set_standing(name.clone(), Standing::Silent, None) == Some(Standing::Heard) {
-                out.push(Hearing::Lost { observer: name });
+                out.push(Hearing::Lost { observer: self.observer(&name) });
             }
         }
         if self.list_expected_by.is_some_and(|by| now >= by) {

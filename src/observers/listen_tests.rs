@@ -75,20 +75,17 @@ impl Heard {
 }
 
 fn words(hearings: &[Hearing]) -> String {
-    let word = |hearing: &Hearing| {
-        let short = |observer: &Arc<str>| observer.trim_start_matches("mail-observer-").to_owned();
-        match hearing {
-            Hearing::Listed => "listed".to_owned(),
-            Hearing::Heard { observer, sightings } => {
-                let names: Vec<_> = sightings.keys().map(|key| key.name.to_string()).collect();
-                format!("{}({})", short(observer), names.join(","))
-            }
-            Hearing::TakesReports { observer, endpoint } => {
-                let address = endpoint.as_ref().map_or("nowhere", |endpoint| &endpoint.address);
-                format!("{} at {address}", short(observer))
-            }
-            Hearing::Lost { observer } => format!("-{}", short(observer)),
+    let word = |hearing: &Hearing| match hearing {
+        Hearing::Listed => "listed".to_owned(),
+        Hearing::Heard { observer, sightings } => {
+            let names: Vec<_> = sightings.keys().map(|key| key.name.to_string()).collect();
+            format!("{observer}({})", names.join(","))
         }
+        Hearing::TakesReports { observer, endpoint } => {
+            let address = endpoint.as_ref().map_or("nowhere", |endpoint| &endpoint.address);
+            format!("{observer} at {address}")
+        }
+        Hearing::Lost { observer } => format!("-{observer}"),
     };
     hearings.iter().map(word).collect::<Vec<_>>().join(" ")
 }

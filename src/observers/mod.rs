@@ -85,21 +85,21 @@ pub enum Hearing {
     Listed,
     /// An observer counts from now on, or sees something else than before.
     Heard {
-        /// The name of its Lease.
+        /// What the name of its Lease says of it: the pod, as a rule.
         observer: Arc<str>,
         /// Whatever it does not see healthy.
         sightings: Arc<Sightings>,
     },
     /// An observer's Lease says where that replica takes reports of agents, or says so no more; it need not count for that.
     TakesReports {
-        /// The name of its Lease.
+        /// What the name of its Lease says of it: the pod, as a rule.
         observer: Arc<str>,
         /// `None` when it takes none, or its Lease is gone.
         endpoint: Option<OperatorEndpoint>,
     },
     /// An observer does not count any more.
     Lost {
-        /// The name of its Lease.
+        /// What the name of its Lease says of it: the pod, as a rule.
         observer: Arc<str>,
     },
 }
