@@ -17,7 +17,7 @@ check: ## Format, lints and the tests that need no cluster, in about a minute
 	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test manifests --test model_check --test scenarios --test socketmap_fuzz --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
-	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked
+	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked --test '*'
 
 e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
 	$(CARGO) test --workspace --locked --no-fail-fast --test node --test cluster --test in_cluster --test gitops
