@@ -1,3 +1,5 @@
+use futures::{StreamExt, stream};
+
 use super::super::testing::{Authority, Drip, Hang, Hear, Reset, Step, Tls, refusing, say, server, server_at};
 use super::super::tls::TlsSetups;
 use super::*;
@@ -10,6 +12,8 @@ use EvidenceClass::{
 
 const NAME: &str = "mx.example.com";
 const PATIENCE: Duration = Duration::from_millis(300);
+/// How many dialogues run side by side where there are many: after a failure each waits for the end of its farewell.
+const AT_A_TIME: usize = 4;
 
 fn plan(mode: TlsMode, depth: Depth, trust: TrustAnchors) -> Plan {
     // The setup lives on in the plan.
@@ -199,11 +203,11 @@ async fn starttls_that_does_not_come_about_is_told() {
         ("220 go\r\n250-injected\r\n", ProtocolError, "STARTTLS: plain text after the go-ahead for TLS"),
         ("220 go\r\n", NoAnswer, "STARTTLS: no answer within 300ms"),
     ];
-    for (reply, class, message) in cases {
-        for plan in [&strict, &lax] {
-            check(&probe(plan, server(asked(reply)).await).await, class, message);
-        }
-    }
+    let each = |(plan, (reply, class, message))| async move {
+        check(&probe(plan, server(asked(reply)).await).await, class, message);
+    };
+    let with_both = cases.into_iter().flat_map(|case| [(&strict, case), (&lax, case)]);
+    stream::iter(with_both).for_each_concurrent(AT_A_TIME, each).await;
     // Whether the end or the reset comes first is up to TCP.
     assert_eq!(probe(&strict, server(up_to_tls()).await).await.class, ConnectionLost);
     let garbage = [up_to_tls(), vec![say("garbage, no record\r\n"), Hang]].concat();
@@ -403,9 +407,10 @@ async fn every_reply_to_a_login_and_to_an_envelope_is_classified() {
         ),
     ])
     .collect();
-    for (steps, class, message) in cases {
+    let each = |(steps, class, message): (Vec<Step>, EvidenceClass, String)| async move {
         check(&probe(&deep(Depth::RcptTo), server(steps).await).await, class, &message);
-    }
+    };
+    stream::iter(cases).for_each_concurrent(AT_A_TIME, each).await;
 }
 
 #[tokio::test]
