@@ -1,7 +1,7 @@
 //! Images that are built here run.
 
 use anyhow::ensure;
-use mail_failover_e2e::node::images::{self, OPERATOR, POSTFIX_AGENT, Recipe};
+use mail_failover_e2e::node::images::{self, OPERATOR, POSTFIX_AGENT, POSTFIX_AGENT_OPTIONS, Recipe};
 use mail_failover_e2e::suite::{Trial, trial};
 use serde_json::json;
 
@@ -64,7 +64,8 @@ pub fn trials() -> Vec<Trial> {
         })
         .needs_images(),
         trial("the image of Postfix with the agent has a configuration that stands its own check", async |stage| {
-            let script = "postfix check && mail-failover agent postfix-config --timeouts lan --check --fail-on warning";
+            let check = "mail-failover agent postfix-config --check --fail-on warning";
+            let script = format!("postfix check && {check} {POSTFIX_AGENT_OPTIONS}");
             let spec = json!({
                 "restartPolicy": "Never",
                 "containers": [{ "name": "postfix", "image": POSTFIX_AGENT, "imagePullPolicy": "Never", "command": ["sh", "-c", script] }],

@@ -18,7 +18,7 @@ use self::store::{KEY, Store};
 use crate::control_plane::binaries::{cache_folder, lock};
 use crate::process::tail;
 
-pub use self::recipes::{OPERATOR, POSTFIX, POSTFIX_AGENT, PROFILE, PYTHON, TOOLBOX};
+pub use self::recipes::{OPERATOR, POSTFIX, POSTFIX_AGENT, POSTFIX_AGENT_OPTIONS, PROFILE, PYTHON, TOOLBOX};
 pub use self::recipes::{coredns, operator, postfix, postfix_agent, python, toolbox};
 
 /// How an image is made.

@@ -132,7 +132,10 @@ fn compile(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Postfix with the agent as its entry point: `examples/postfix-agent/Dockerfile`, for backends that are near.
+/// What its `agent postfix-config` is told: backends are near, and the suites' providers take logins without TLS.
+pub const POSTFIX_AGENT_OPTIONS: &str = "--timeouts lan --plaintext-logins";
+
+/// Postfix with the agent as its entry point: `examples/postfix-agent/Dockerfile`.
 pub fn postfix_agent() -> Recipe {
     Recipe {
         name: POSTFIX_AGENT,
@@ -143,7 +146,7 @@ pub fn postfix_agent() -> Recipe {
             fs::copy(dockerfile, folder.join("Dockerfile")).context("cannot copy the Dockerfile")?;
             Ok(())
         },
-        arguments: &[("BASE", POSTFIX), ("OPERATOR", OPERATOR), ("OPTIONS", "--timeouts lan --plaintext-logins")],
+        arguments: &[("BASE", POSTFIX), ("OPERATOR", OPERATOR), ("OPTIONS", POSTFIX_AGENT_OPTIONS)],
     }
 }
 
