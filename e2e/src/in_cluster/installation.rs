@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::Mutex;
 
-use crate::helm::CHART;
+use crate::helm::{CHART, repository};
 use crate::node::images::OPERATOR;
 use crate::stage::Stage;
 
@@ -39,6 +39,19 @@ pub async fn ensure_installed(stage: &Stage) -> Result<()> {
 /// It is not installed any more.
 pub async fn forget() {
     *INSTALLED.lock().await = false;
+}
+
+/// Removes all of it: for a cluster that lives on, unlike a node of ours.
+///
+/// # Errors
+/// When Helm or the API server says so.
+pub async fn remove(stage: &Stage) -> Result<()> {
+    let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
+    stage.helm()?.run(DEADLINE, &uninstall).await?;
+    forget().await;
+    let definitions = repository("crds").display().to_string();
+    stage.kubectl_for(DEADLINE, &["delete", "--filename", &definitions]).await?;
+    stage.kubectl_for(DEADLINE, &["delete", "namespace", NAMESPACE]).await.map(drop)
 }
 
 /// Installs or upgrades with the suite's values and these, and waits until the pods are ready.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::repository;
-use mail_failover_e2e::in_cluster::installation::ensure_installed;
+use mail_failover_e2e::in_cluster::installation::{ensure_installed, remove};
 use mail_failover_e2e::in_cluster::shop::PATIENCE;
 use mail_failover_e2e::node::images::PYTHON;
 use mail_failover_e2e::scene::route_status;
@@ -18,31 +18,40 @@ const PUBLIC_PYTHON: &str = "python:3.11-slim";
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("a newcomer tries it: a relay is scaled down, the orders go by the other one, and back", walk)
-            .needs_own_node(),
+            .needs_images(),
     ]
 }
 
 async fn walk(stage: Arc<Stage>) -> Result<()> {
     ensure_installed(&stage).await?;
+    let result = play(&stage).await;
+    if stage.node().is_err() {
+        // The cluster is somebody's.
+        remove(&stage).await?;
+    }
+    result
+}
+
+async fn play(stage: &Stage) -> Result<()> {
     // The strictest there is, as a newcomer's cluster may have it.
     stage.kubectl(&["label", "namespace", stage.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
     let text = std::fs::read_to_string(repository("examples/try-it/try-it.yaml"))?;
     ensure!(text.contains(PUBLIC_PYTHON), "no {PUBLIC_PYTHON} in the example");
     stage.apply(&text.replace(PUBLIC_PYTHON, PYTHON)).await?;
-    wait_active(&stage, "relay-a").await?;
-    wait_said(&stage, "application", " orders are taken").await?;
-    wait_said(&stage, "relay-a", "Subject: order ").await?;
+    wait_active(stage, "relay-a").await?;
+    wait_said(stage, "application", " orders are taken").await?;
+    wait_said(stage, "relay-a", "Subject: order ").await?;
 
     stage.kubectl(&["scale", "deployment", "relay-a", "--replicas=0"]).await?;
-    wait_active(&stage, "relay-b").await?;
-    wait_said(&stage, "relay-b", "Subject: order ").await?;
+    wait_active(stage, "relay-b").await?;
+    wait_said(stage, "relay-b", "Subject: order ").await?;
     let row = stage.kubectl(&["get", "mailroutes", "--no-headers"]).await?;
     ensure!(row.contains("relay-b") && row.contains("1/2") && row.contains("FailedOver"), "{row}");
 
     stage.kubectl(&["scale", "deployment", "relay-a", "--replicas=1"]).await?;
-    wait_active(&stage, "relay-a").await?;
+    wait_active(stage, "relay-a").await?;
     // Of a relay that has begun anew, so that nothing in its log is of before.
-    wait_said(&stage, "relay-a", "Subject: order ").await?;
+    wait_said(stage, "relay-a", "Subject: order ").await?;
     let said = stage.kubectl(&["logs", "deployment/application"]).await?;
     eprintln!("{}", said.lines().filter(|line| line.contains("order ")).collect::<Vec<_>>().join("\n"));
     Ok(())
