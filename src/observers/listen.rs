@@ -120,7 +120,8 @@ impl Ear {
         }
     }
 
-    /// What the others call the owner of this Lease. One by one: only who owns a Lease that is named as ours are is ever told of.
+    /// What tells the owner of this Lease from the others: its name without the beginning that all of them have. What is not named so is never
+    /// heard.
     fn observer(&self, lease: &str) -> Arc<str> {
         lease.strip_prefix(&name::prefix(&self.lease_name)).unwrap_or(lease).into()
     }
