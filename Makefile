@@ -11,7 +11,7 @@ CARGO ?= cargo
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-check: ## Format, lints and the tests that need no cluster, in about a minute
+check: ## Format, lints and the tests that need no cluster, in about two minutes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test manifests --test model_check --test scenarios --test socketmap_fuzz --locked --quiet
