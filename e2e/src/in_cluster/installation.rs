@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::sync::Mutex;
 
 use crate::helm::{CHART, repository};
@@ -41,17 +41,37 @@ pub async fn forget() {
     *INSTALLED.lock().await = false;
 }
 
-/// Removes all of it: for a cluster that lives on, unlike a node of ours.
+/// Installs it on a cluster that lives on, for as long as something is shown there. Only what was not there before is removed.
 ///
 /// # Errors
-/// When Helm or the API server says so.
-pub async fn remove(stage: &Stage) -> Result<()> {
-    let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
-    stage.helm()?.run(DEADLINE, &uninstall).await?;
-    forget().await;
+/// When a namespace is there that is called as ours, when Helm or the API server says so, or when what is shown does not hold.
+pub async fn installed_for<F>(stage: &Stage, shown: F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
     let definitions = repository("crds").display().to_string();
-    stage.kubectl_for(DEADLINE, &["delete", "--filename", &definitions]).await?;
-    stage.kubectl_for(DEADLINE, &["delete", "namespace", NAMESPACE]).await.map(drop)
+    let there = async |what: &[&str]| {
+        let get = [&["get", "--ignore-not-found", "--output=name"], what].concat();
+        anyhow::Ok(!stage.kubectl_for(DEADLINE, &get).await?.trim().is_empty())
+    };
+    ensure!(
+        !there(&["namespace", NAMESPACE]).await?,
+        "the cluster has a namespace {NAMESPACE}: what is installed there must not be touched"
+    );
+    let brings_definitions = !there(&["--filename", &definitions]).await?;
+    let values = format!("crds.enabled={brings_definitions}");
+    let installed = helm(stage, &["install", RELEASE, CHART, "--create-namespace"], &[&values]).await;
+    let result = match installed {
+        Ok(_) => shown.await,
+        Err(error) => Err(error),
+    };
+    let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=3m"];
+    stage.helm()?.run(DEADLINE, &uninstall).await?;
+    if brings_definitions {
+        stage.kubectl_for(DEADLINE, &["delete", "--ignore-not-found", "--filename", &definitions]).await?;
+    }
+    stage.kubectl_for(DEADLINE, &["delete", "namespace", NAMESPACE, "--ignore-not-found"]).await?;
+    result
 }
 
 /// Installs or upgrades with the suite's values and these, and waits until the pods are ready.
