@@ -4,9 +4,10 @@
 # cargo would compile all of them anew.
 
 CARGO ?= cargo
+BASE ?= 2f09632
 
 .DEFAULT_GOAL := help
-.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap image image-check manifests crds schemas fmt clean
+.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap image image-check manifests crds schemas fmt style-counts clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +76,9 @@ crds: ## Generate crds/ from the code
 
 schemas: ## Generate schemas/ from the code
 	UPDATE_SCHEMAS=1 $(CARGO) test --workspace --locked --quiet --test agent_schema
+
+style-counts: ## Count how the code reads, in the work tree and at BASE=revision
+	@tools/style-counts $(BASE) WORK
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
