@@ -157,8 +157,9 @@ fn every_value_of_the_chart_is_documented() {
 
     let mut page = String::from(
         "# Values of the Helm chart\n\n\
-         Generated from the comments in [values.yaml](../charts/mail-failover-operator/values.yaml) by `make manifests`. A value that is not\n\
-         here, or not of its type, is refused by `helm` before anything changes.\n\n\
+         `make manifests` generates this page from the comments in\n\
+         [values.yaml](../charts/mail-failover-operator/values.yaml). `helm` refuses a value that is not\n\
+         here, or not of its type, before anything changes.\n\n\
          | value | default | meaning |\n|---|---|---|\n",
     );
     for Row { path, meaning, default } in rows {
