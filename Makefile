@@ -7,7 +7,7 @@ CARGO ?= cargo
 BASE ?= 2f09632
 
 .DEFAULT_GOAL := help
-.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap image image-check manifests crds schemas fmt style-counts clean
+.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap image image-check manifests crds schemas fmt style-counts links book deny clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,15 @@ schemas: ## Generate schemas/ from the code
 
 style-counts: ## Count how the code reads, in the work tree and at BASE=revision
 	@tools/style-counts $(BASE) WORK
+
+links: ## Check the relative links of every Markdown page
+	@tools/check-links
+
+book: links ## Build the pages as a book, target/book/index.html; builds mdBook first if it is not in the cache
+	@tools/book "$$(tools/cargo-program mdbook 0.5.4 --no-default-features --features search)"
+
+deny: ## Check dependencies' licences, sources and bans; advisories with ADVISORY_DB=FOLDER, a copy of the RustSec database
+	@tools/deny "$$(tools/cargo-program cargo-deny 0.20.2)"
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
