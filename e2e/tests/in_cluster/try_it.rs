@@ -1,4 +1,5 @@
-//! What the README has a newcomer do after `helm install`: `examples/try-it/try-it.yaml`, with a relay that is scaled down and up again.
+//! The tutorial (docs/tutorial.md), after `helm install`: a relay of `examples/try-it/try-it.yaml` is scaled down and up
+//! again.
 
 use std::sync::Arc;
 
