@@ -1,32 +1,33 @@
-//! What an SMTP reply says about a backend.
+//! Classification of SMTP replies: from a reply to the [`EvidenceClass`] of the backend that sent it.
 //!
-//! Pure: the same reply gives the same class. By RFC 5321 (codes), RFC 3463 (enhanced codes), RFC 3207 and RFC 4954, and by the
-//! texts of providers and servers where the codes alone would mislead. This module never decides what follows from a class.
+//! Pure: the same reply gives the same class. The rules follow RFC 5321 (codes), RFC 3463 (enhanced codes), RFC 3207
+//! and RFC 4954, and the texts of providers and servers where the codes alone would mislead. This module never decides
+//! what follows from a class.
 
 use super::reply::EnhancedCode;
 use crate::model::EvidenceClass;
 
-/// What a reply answers.
+/// The command that a reply answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answered {
-    /// The connection: the greeting.
+    /// The connection itself: the greeting.
     Connection,
-    /// EHLO or HELO.
+    /// EHLO or HELO, also after STARTTLS.
     Hello,
-    /// STARTTLS.
+    /// STARTTLS, before the handshake.
     StartTls,
     /// AUTH, or a line of its exchange.
     Auth,
-    /// MAIL FROM.
+    /// MAIL FROM of a transaction.
     Mail,
-    /// RCPT TO.
+    /// RCPT TO of a transaction.
     Recipient,
     /// DATA, or the end of the message.
     Data,
 }
 
 impl Answered {
-    /// Whether a reply at this point can be about a recipient or a message rather than about the backend.
+    /// Returns true if a reply at this point can be about a recipient or a message rather than about the backend.
     fn concerns_a_message(self) -> bool {
         match self {
             Self::Connection | Self::Hello | Self::StartTls | Self::Auth => false,
@@ -38,28 +39,28 @@ impl Answered {
 /// A rule about texts: the first that fits decides, before codes do.
 struct Rule {
     class: EvidenceClass,
-    /// Of replies with these codes only.
+    /// The rule applies to replies with these codes only.
     codes: std::ops::RangeInclusive<u16>,
     scope: Scope,
-    /// Any of these, in lower case, anywhere in the text. `…` stands for a few words without punctuation.
+    /// Phrases in lower case, of which the text contains one. `…` stands for a few words without punctuation.
     says: &'static [&'static str],
 }
 
-/// To which replies a rule applies.
+/// Replies to which a rule applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// To all.
+    /// Every reply, whatever it answers.
     Any,
-    /// Where a reply can be about a recipient or message.
+    /// Replies that can be about a recipient or a message.
     Messages,
-    /// To all but those whose enhanced code says that they are about a recipient's mailbox or a message.
+    /// All replies except those whose enhanced code says that they are about a recipient's mailbox or a message.
     NoMailbox,
-    /// As [`Scope::NoMailbox`], and to none about a recipient: recipients have accounts, too.
+    /// As [`Scope::NoMailbox`], without the replies to RCPT: recipients have accounts, too.
     NoRecipient,
 }
 
-/// In order of precedence: an exhausted allowance is announced as throttling by some (SES), and throttling as reputation by others
-/// (Gmail), so the more specific text comes first.
+/// The rules in order of precedence. The more specific text comes first: SES announces an exhausted allowance as
+/// throttling, and Gmail announces throttling as reputation.
 const RULES: &[Rule] = &[
     // A mailbox that is full or limited is the recipient's, whatever words it shares with our own allowance.
     Rule {
@@ -139,7 +140,8 @@ const RULES: &[Rule] = &[
             "daily message quota",
             // SendGrid: 451 Authentication failed: Maximum credits exceeded
             "credits exceeded",
-            // Google Workspace relay: 550 5.7.1 Daily SMTP relay limit exceeded for customer; Gmail: 550 5.4.5 Daily user sending limit exceeded
+            // Google Workspace relay: 550 5.7.1 Daily SMTP relay limit exceeded for customer; Gmail: 550 5.4.5 Daily
+            // user sending limit exceeded
             "daily smtp relay",
             "daily user sending",
             "daily sending",
@@ -245,17 +247,18 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Texts that make any reply to anything one of this class, whatever its codes; in lower case, `…` as in the rules.
+/// Texts that put a reply into this class, whatever its code and whatever it answers. They are in lower case, with `…`
+/// as in the rules.
 pub fn unmistakable(class: EvidenceClass) -> impl Iterator<Item = &'static str> {
     RULES.iter().filter(move |rule| rule.class == class && rule.scope == Scope::Any).flat_map(|rule| rule.says).copied()
 }
 
-/// Texts about a recipient or a message, whatever else a reply says.
+/// Texts that make a reply one about a recipient or a message, whatever else it says.
 pub fn about_recipients() -> impl Iterator<Item = &'static str> {
     RULES.iter().filter(|rule| rule.class == EvidenceClass::RecipientLevel).flat_map(|rule| rule.says).copied()
 }
 
-/// What a reply says about the backend; `text` without code, of any length, in any case.
+/// Returns the class of a reply. `text` is the reply without its codes, of any length and in any case.
 pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> EvidenceClass {
     match code {
         // 3yz (RFC 5321 §4.2.1) asks for more of what goes well.
@@ -282,10 +285,10 @@ pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, t
     RULES.iter().find(fits).map_or_else(|| by_code(answered, code, enhanced, &text), |rule| rule.class)
 }
 
-/// No more letters than this stand for a `…`.
+/// Most letters that a `…` stands for.
 const MAX_GAP: usize = 32;
 
-/// Whether a text contains a phrase.
+/// Returns true if the text contains the phrase.
 fn says(text: &str, phrase: &str) -> bool {
     let Some((subject, predicate)) = phrase.split_once('…') else { return text.contains(phrase) };
     text.match_indices(subject).any(|(at, _)| {
@@ -308,7 +311,8 @@ fn by_code(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: 
             530 | 534 | 535 | 538 if !asks_for_tls(text) => EvidenceClass::AuthenticationRefused,
             _ => general,
         },
-        // RFC 3207 §4: 454 TLS not available due to temporary reason, 501 syntax error; 502 and 503 are seen where it is disabled.
+        // RFC 3207 §4: 454 TLS not available due to temporary reason, 501 syntax error; 502 and 503 are seen where it
+        // is disabled.
         Answered::StartTls => EvidenceClass::TlsFailed,
         // RFC 4954 §6; a mechanism that is not known (504) or not allowed (538, 503) leaves us just as unauthenticated.
         Answered::Auth if code >= 500 || code == 432 => EvidenceClass::AuthenticationRefused,

@@ -85,8 +85,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
     ("OpenSMTPD", Connection, "421 4.3.0 Temporary Error", Temporary),
     ("OpenSMTPD", Hello, "501 5.5.1 Invalid command: HELO requires domain", Permanent),
     ("OpenSMTPD", Recipient, "550 Invalid recipient: <ann@example.com>", RecipientLevel),
-    // HAProxy has no replies of its own in TCP mode; in front of an HTTP backend it is no SMTP at all, and the reader refuses it.
-    // Amazon SES
+    // HAProxy has no replies of its own in TCP mode; in front of an HTTP backend it is no SMTP at all, and the reader
+    // refuses it. Amazon SES
     ("SES", Connection, "220 email-smtp.amazonaws.com ESMTP SimpleEmailService-d-EXAMPLE", Ok),
     ("SES", StartTls, "220 Ready to start TLS", Ok),
     ("SES", Auth, "535 Authentication Credentials Invalid", AuthenticationRefused),

@@ -1,14 +1,14 @@
-//! What a failed connection says: about the backend, or about ourselves.
+//! Classification of failed connections: the backend's failures, and our own.
 //!
-//! A machine without a route for an address family, without a free socket or port knows nothing about the backend, and must not
-//! blame it: such failures are `Inconclusive`.
+//! A machine without a route for an address family, or without a free socket or port, knows nothing about the backend
+//! and must not blame it. Such failures are `Inconclusive`.
 
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::model::EvidenceClass;
 
-/// The class of a failed `connect(2)`, and a few words.
+/// The class of a failed `connect(2)`, and its description for people.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "non-exhaustive upstream; whatever else there is, is not the network's answer"
@@ -35,7 +35,7 @@ pub fn classify_connect(error: &Error, address: SocketAddr) -> (EvidenceClass, S
     }
 }
 
-/// The class of a failed read or write on an established connection.
+/// The class of a failed read or write on an established connection, and its description for people.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "non-exhaustive upstream; whatever else there is, is not the network's answer"
@@ -56,8 +56,9 @@ pub fn classify_io(error: &Error) -> (EvidenceClass, String) {
     }
 }
 
-/// Whether our routing table leads there: connecting a UDP socket asks it without sending anything.
+/// Returns true if our routing table leads to the address.
 fn has_route(address: SocketAddr) -> bool {
+    // Connecting a UDP socket looks the route up and sends nothing.
     let any: SocketAddr =
         if address.is_ipv6() { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() };
     UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
@@ -98,7 +99,8 @@ mod tests {
 
     #[test]
     fn without_a_route_of_our_own_an_unreachable_network_is_no_evidence() {
-        // Class E and a documentation prefix: the first is refused by the kernel; the second has no route unless there is a default one.
+        // Class E and a documentation prefix: the first is refused by the kernel; the second has no route unless there
+        // is a default one.
         for address in ["255.255.255.254:25", "[2001:db8::1]:25"] {
             let address: SocketAddr = address.parse().unwrap();
             if !has_route(address) {

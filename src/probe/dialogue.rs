@@ -1,8 +1,9 @@
 //! One dialogue with one address, to a depth: Connect, Banner, EHLO, STARTTLS and EHLO again, AUTH, MAIL FROM, RCPT TO.
 //!
-//! The dialogue never goes beyond that, so it sends no mail; and credentials only where the depth asks for it. One deadline bounds it as a
-//! whole, and the stage that ran out of it is named. A dialogue that got as far as a reply ends with QUIT (RFC 5321 §4.1.1.10), after its
-//! outcome is known; one that began a transaction, with RSET before that. What a server quotes of a login is taken out of what it says.
+//! The dialogue never goes beyond that, so it sends no mail; and credentials only where the depth asks for it. One
+//! deadline bounds it as a whole, and the stage that ran out of it is named. A dialogue that got as far as a reply ends
+//! with QUIT (RFC 5321 §4.1.1.10), after its outcome is known; one that began a transaction, with RSET before that.
+//! What a server quotes of a login is taken out of what it says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,25 +24,22 @@ use super::reply::{Reply, ReplyError, ReplyReader};
 use super::tls::{TlsFailure, TlsSetup};
 use crate::model::{Depth, Envelope, EvidenceClass, Outcome, ProbeLogin, Stage, Timestamp, TlsMode};
 
-/// For QUIT and its answer; RFC 5321 wants us to wait for it, the outcome does not.
+/// Deadline of QUIT and its answer. RFC 5321 §4.1.1.10 lets a client wait for it; the outcome does not wait.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What a dialogue needs to know.
+/// Settings of a dialogue.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How TLS is spoken.
     pub mode: TlsMode,
-    /// Present unless `mode` is None.
+    /// TLS configuration, present unless `mode` is None.
     pub tls: Option<Arc<TlsSetup>>,
-    /// For SNI and the certificate.
+    /// Name for SNI and for the certificate.
     pub server_name: Arc<str>,
-    /// How far to go.
     pub depth: Depth,
-    /// The addresses to name.
+    /// Addresses for MAIL FROM and RCPT TO.
     pub envelope: Envelope,
-    /// What to log in with.
     pub login: ProbeLogin,
-    /// For the whole dialogue.
+    /// Deadline of the whole dialogue.
     pub timeout: Duration,
 }
 
@@ -55,7 +53,7 @@ pub struct Farewell {
 }
 
 impl Farewell {
-    /// Says goodbye, as long as it takes but not longer than a second.
+    /// Sends QUIT, and RSET before it if a transaction is open. Takes no longer than a second.
     pub async fn say(mut self) {
         let goodbye = async {
             if self.in_transaction {
@@ -64,14 +62,14 @@ impl Farewell {
             self.ask(b"QUIT\r\n").await?;
             self.stream.shutdown().await
         };
-        // Neither an error nor the end of patience matters: the outcome is known.
+        // Neither an error nor the deadline matters: the outcome is known.
         let _ = timeout(FAREWELL_DEADLINE, goodbye).await;
     }
 
     async fn ask(&mut self, command: &[u8]) -> io::Result<()> {
         self.stream.write_all(command).await?;
         self.stream.flush().await?;
-        // Whatever comes, up to a replyful, until the server closes: so that our close answers nothing with a reset.
+        // Reads an answer of bounded length, or until the server closes, so that our close sends no reset for unread bytes.
         let mut sink = [0; 128];
         for _ in 0..8 {
             let read = self.stream.read(&mut sink).await?;
@@ -83,18 +81,18 @@ impl Farewell {
     }
 }
 
-/// How far a dialogue has come; outlives the attempt when the deadline ends it.
+/// Progress of a dialogue. It outlives the attempt if the deadline ends it.
 struct Progress {
     stage: Stage,
     certificate_not_after: Option<Timestamp>,
-    /// MAIL was accepted.
+    /// True if MAIL was accepted.
     in_transaction: bool,
 }
 
 struct Failure {
     class: EvidenceClass,
     what: String,
-    /// The peer is still in the dialogue.
+    /// True if the peer is still in the dialogue.
     polite: bool,
 }
 
@@ -108,7 +106,7 @@ impl Failure {
     }
 }
 
-/// Holds the dialogue; returns what it says, and the connection if QUIT is owed.
+/// Runs the dialogue. Returns its outcome, and the connection if QUIT is owed.
 pub async fn hold(plan: &Plan, address: SocketAddr, ehlo_name: &str) -> (Outcome, Option<Farewell>) {
     let started = Instant::now();
     let mut progress = Progress { stage: Stage::Connect, certificate_not_after: None, in_transaction: false };
@@ -187,7 +185,7 @@ async fn attempt(
     if plan.depth < Depth::Auth {
         return Ok(first_line(&hello));
     }
-    // What few probes do must not widen every dialogue.
+    // Boxed: rare and large; inlining it would enlarge every probe's future.
     Box::pin(session.go_deeper(plan, &hello, progress)).await
 }
 
@@ -325,7 +323,7 @@ impl Session {
         let (Some(setup), Some(Either::Left(stream))) = (&plan.tls, self.stream.take()) else {
             return Err(Failure::new(EvidenceClass::Inconclusive, "TLS is not set up"));
         };
-        // The handshake's state is large and short-lived: it must not widen every dialogue.
+        // Boxed: large and short-lived; inlining it would enlarge every probe's future.
         let (result, not_after) = Box::pin(setup.handshake(stream, &plan.server_name)).await;
         progress.certificate_not_after = not_after;
         let stream = result.map_err(|TlsFailure { class, what }| Failure::new(class, what))?;

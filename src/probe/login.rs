@@ -1,7 +1,8 @@
-//! Logging in: which mechanism, what is sent for it (RFC 4954), and keeping it out of everything that people read.
+//! AUTH (RFC 4954): the choice of a mechanism, its command lines, and the removal of the login from texts for people.
 //!
-//! Pure. PLAIN (RFC 4616) before LOGIN: one exchange less, and the standard. The mechanisms that hide the password are of no use here:
-//! without TLS there is no login unless the user says so, and providers offer them no more.
+//! Pure. PLAIN (RFC 4616) comes before LOGIN: it is the standard and needs one exchange less. The mechanisms that hide
+//! the password are of no use here: without TLS there is no login unless the user says so, and providers no longer
+//! offer them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,34 +10,32 @@ use base64::engine::general_purpose::STANDARD;
 use super::reply::Reply;
 use crate::model::Login;
 
-/// RFC 5321 §4.5.3.1.4: octets of a command line. A longer initial response is sent on a line of its own (RFC 4954 §4).
+/// Octets of a command line (RFC 5321 §4.5.3.1.4). A longer initial response is sent on a line of its own (RFC 4954
+/// §4).
 const MAX_COMMAND: usize = 512;
-/// What takes the place of a part of a login in a text for people.
+/// Replacement for every part of a login in a text for people.
 const HIDDEN: &str = "[hidden]";
 
-/// How to log in.
+/// A SASL mechanism that can be spoken here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
-    /// RFC 4616.
+    /// PLAIN, by RFC 4616.
     Plain,
-    /// draft-murchison-sasl-login, as servers offer it.
+    /// LOGIN, by draft-murchison-sasl-login.
     Login,
 }
 
-/// Why there is no mechanism.
+/// The reason why no mechanism can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoMechanism {
     /// The server does not offer AUTH.
     NotOffered,
-    /// It offers only mechanisms that are not spoken here.
+    /// The server offers only these mechanisms, and none of them can be spoken here.
     Unknown(String),
 }
 
 impl Mechanism {
-    /// The one to use with a server that answered EHLO like this.
-    ///
-    /// # Errors
-    /// When there is none.
+    /// The mechanism for a server that answered EHLO like this.
     pub fn choose(hello: &Reply) -> Result<Self, NoMechanism> {
         let offered = hello.parameters("AUTH").ok_or(NoMechanism::NotOffered)?;
         let is_offered = |mechanism: &str| offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism));
@@ -49,7 +48,7 @@ impl Mechanism {
         }
     }
 
-    /// What is sent, line by line; the next line follows a 334.
+    /// The command lines in order. Each but the first answers a 334.
     pub fn lines(self, login: &Login) -> Vec<String> {
         match self {
             Self::Plain => {
@@ -73,18 +72,20 @@ fn plain(login: &Login) -> String {
     STANDARD.encode(format!("\0{}\0{}", login.username(), login.password()))
 }
 
-/// The text without any part of the login: servers quote what they refuse, and the line that they did not understand.
+/// The text without any part of the login. Servers quote the login that they refuse and the line that they did not
+/// understand.
 pub fn without(login: &Login, text: &str) -> String {
     let encode = |part: &str| STANDARD.encode(part);
     let (username, password) = (login.username(), login.password());
     let mut parts = [plain(login), encode(password), encode(username), password.to_owned(), username.to_owned()];
-    // What contains another part goes first.
+    // Longest first: a part may contain another one.
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
     parts.iter().filter(|part| !part.is_empty()).fold(text.to_owned(), |text, part| replaced(&text, part))
 }
 
-/// Every occurrence, in any case of ASCII letters: some servers write names in lower case.
+/// The text with every occurrence of a part hidden.
 fn replaced(text: &str, part: &str) -> String {
+    // In any case of ASCII letters: some servers write names in lower case.
     let (lower, part) = (text.to_ascii_lowercase(), part.to_ascii_lowercase());
     let mut kept = String::with_capacity(text.len());
     let mut end = 0;

@@ -1,4 +1,4 @@
-//! Lines for people: bounded, printable, of one shape.
+//! Texts for people: one line, printable, of bounded length.
 
 use std::time::Duration;
 
@@ -6,17 +6,18 @@ use x509_parser::time::ASN1Time;
 
 use crate::model::{Stage, Timestamp};
 
-/// The bound of [`crate::model::Outcome::message`].
+/// Most characters of [`crate::model::Outcome::message`].
 pub const MAX_MESSAGE: usize = 256;
 
-/// `STARTTLS: not offered`.
+/// A message with its stage: `STARTTLS: not offered`.
 pub fn message(stage: Stage, what: &str) -> String {
     bounded(&format!("{}: {what}", stage.as_str()), MAX_MESSAGE)
 }
 
-/// The text with everything that is not printable ASCII replaced, cut to so many characters.
+/// The text with all but printable ASCII replaced, cut to `max` characters.
 ///
-/// SMTP replies are ASCII (RFC 5321 §2.4); what else a peer sends could move a terminal's cursor or turn text around.
+/// SMTP replies are ASCII (RFC 5321 §2.4). Other characters could move a terminal's cursor or reverse the direction of
+/// the text.
 pub fn bounded(text: &str, max: usize) -> String {
     let printable = |char: char| match char {
         ' '..='~' => char,
@@ -32,18 +33,18 @@ pub fn bounded(text: &str, max: usize) -> String {
     kept
 }
 
-/// A line from elsewhere, made fit for people: bounded as every [`crate::model::Outcome::message`] is, printable.
+/// A text from elsewhere as a line for people: printable, bounded as every [`crate::model::Outcome::message`].
 pub fn printable(text: &str) -> String {
     bounded(text, MAX_MESSAGE)
 }
 
-/// A day as people write it (ISO 8601), UTC.
+/// The day of a time, in UTC, as ISO 8601 writes it.
 pub fn date(at: Timestamp) -> String {
     let day = ASN1Time::from_timestamp(at.as_micros().div_euclid(1_000_000));
     day.map_or_else(|_| "a day beyond the calendar".to_owned(), |day| day.to_datetime().date().to_string())
 }
 
-/// `1.5s`, `200ms`.
+/// A duration as `1.5s` or `200ms`.
 pub fn duration(duration: Duration) -> String {
     format!("{duration:?}")
 }

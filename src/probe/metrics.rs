@@ -1,4 +1,4 @@
-//! What the prober counts about itself. Labels are closed sets; nothing here names a backend, so ten thousand cost no more than one.
+//! Metrics of the prober. Labels are closed sets and name no backend, so ten thousand backends cost no more than one.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::model::{Effect, EvidenceClass};
 
-/// The prober's metrics; cheap to clone, all clones count together.
+/// The prober's metrics. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     rounds: Family<ClassLabel, Counter>,
@@ -19,7 +19,7 @@ pub struct Metrics {
     lookups: Family<ResultLabel, Counter>,
     /// Dialogues whose connection is open.
     pub(super) dialogues: Gauge,
-    /// Probes under schedule.
+    /// Number of probes under schedule.
     pub(super) targets: Gauge,
     /// Dialogues that had to wait because the bound on dialogues was reached.
     pub(super) permit_waits: Counter,
@@ -29,7 +29,7 @@ pub struct Metrics {
     pub(super) report_waits: Counter,
     /// Reports about a target that was changed or removed meanwhile.
     pub(super) stale_reports: Counter,
-    /// Addresses that a round left out because a destination had more than a round tries.
+    /// Addresses that a round left out because the destination has more than [`super::MAX_ADDRESSES`].
     pub(super) skipped_addresses: Counter,
     start_lag: Histogram,
 }
@@ -44,18 +44,18 @@ struct ResultLabel {
     result: &'static str,
 }
 
-/// How a look-up ended.
+/// Result of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LookupResult {
     Addresses,
     Negative,
     Unanswered,
-    /// Not begun: too many were under way, and last known addresses served.
+    /// Not begun because too many were under way. The last known addresses served.
     Skipped,
 }
 
 impl Metrics {
-    /// Metrics, registered under `mail_failover_probe_…`.
+    /// Creates the metrics and registers them under `mail_failover_probe_…`.
     pub fn new(registry: &mut Registry) -> Self {
         // From a relay next door to the default timeout of 5 s, and beyond.
         let durations = || Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]);

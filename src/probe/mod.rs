@@ -1,22 +1,26 @@
-//! The prober: looks at every address of every backend, again and again, and reports what it sees.
+//! The prober: probes every address of every backend at an interval, and reports the results.
 //!
 //! ```text
 //! Prober::set ─▶ schedule ─▶ round ─▶ resolve ─▶ dialogue (per address) ─▶ classify ─▶ ProbeReport
 //! ```
 //!
-//! Architecture invariants: this module never decides (thresholds, verdicts and switches are the engine's), never talks to
-//! Kubernetes, and never sends mail: a dialogue ends before DATA. It sends credentials for depths from `Auth` on only, over TLS or where
-//! the user has allowed plain text, and nothing that it says holds a part of them. A failure on our own side (no route, no socket, a
-//! silent DNS resolver) is reported as `Inconclusive`, a login that is missing as `ProbeBlocked`, never as the backend's.
+//! Architecture invariants:
 //!
-//! Bounds, each with a metric that shows when it bites:
+//! - This module never decides: thresholds, verdicts and switches are the engine's. It never talks to Kubernetes.
+//! - It never sends mail: a dialogue ends before DATA.
+//! - It sends credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No report,
+//!   message or log line contains a part of them.
+//! - A failure on our own side (no route, no socket, a silent DNS resolver) is reported as `Inconclusive`, and a
+//!   missing login as `ProbeBlocked`; neither is ever reported as the backend's failure.
 //!
-//! | bound | what happens beyond it | metric |
+//! Bounds, each with a metric that shows when it is reached:
+//!
+//! | bound | beyond it | metric |
 //! |---|---|---|
-//! | [`Settings::concurrency`] dialogues under way | a dialogue waits; its timeout has not begun | `permit_waits` |
+//! | [`Settings::concurrency`] dialogues under way | a dialogue waits before its timeout begins | `permit_waits` |
 //! | ten rounds of one probe under way | the round is skipped | `skipped_rounds` |
 //! | [`MAX_ADDRESSES`] addresses in a round | later rounds try the others in turn | `skipped_addresses` |
-//! | look-ups under way | last known addresses serve | `lookups{result="skipped"}` |
+//! | look-ups under way | the last known addresses serve | `lookups{result="skipped"}` |
 //! | the queue of reports | the round waits | `report_waits` |
 
 pub mod classify;
@@ -51,33 +55,33 @@ use schedule::Runner;
 use crate::clock::Clock;
 use crate::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, Tls};
 
-/// What is to be probed, and how. Cheap to clone.
+/// A probe's destination and settings. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Which probe of which backend.
+    /// The probe and its backend.
     pub key: ProbeKey,
-    /// Changes with any other field; reports carry it.
+    /// Revision of the target. It changes when any other field does, and reports carry it.
     pub revision: u64,
-    /// Where the backend is.
+    /// The backend's host or Service.
     pub destination: Destination,
-    /// How TLS is spoken with it.
+    /// TLS mode, server name and trust anchors.
     pub tls: Tls,
-    /// From start to start of rounds.
+    /// Time from the start of a round to the start of the next.
     pub interval: Duration,
-    /// For a whole dialogue with one address.
+    /// Deadline of a whole dialogue with one address.
     pub timeout: Duration,
-    /// How far a dialogue goes.
+    /// Last stage of a dialogue.
     pub depth: Depth,
-    /// The addresses that it names.
+    /// Addresses for MAIL FROM and RCPT TO.
     pub envelope: Envelope,
-    /// What it logs in with, where it goes so far.
+    /// Login for depths from `Auth` on.
     pub login: ProbeLogin,
 }
 
-/// One round at a target, outside any schedule; returns when its connections are closed as well.
+/// Runs one round at a target, outside any schedule. Returns after its connections are closed.
 ///
 /// # Errors
-/// When DNS is not configured, or the name for EHLO cannot be sent.
+/// DNS is not configured, or the name for EHLO cannot be sent.
 pub async fn once(settings: &Settings, clock: Clock, target: Target) -> Result<ProbeReport, StartError> {
     let rounds = Rounds::new(settings, clock, Metrics::new(&mut Registry::default()))?;
     let prepared = rounds.prepare(target);
@@ -89,18 +93,21 @@ pub async fn once(settings: &Settings, clock: Clock, target: Target) -> Result<P
 /// The prober's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Dialogues under way, over all targets. Each holds a socket; a hanging backend holds one for its timeout.
+    /// Most dialogues under way over all targets. Each holds a socket, and a hanging backend holds one until its
+    /// timeout.
     pub concurrency: usize,
-    /// DNS servers; empty: those of `/etc/resolv.conf`, with its search list and options. `/etc/hosts` comes first either way.
+    /// DNS servers. If empty, those of `/etc/resolv.conf` with its search list and options. `/etc/hosts` comes first in
+    /// both cases.
     pub dns_servers: Vec<SocketAddr>,
-    /// What we call ourselves in EHLO; a domain or an address literal (RFC 5321 §4.1.1.1).
+    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1).
     pub ehlo_name: String,
 }
 
 impl Default for Settings {
-    /// 8192 dialogues: 10,000 backends every 10 s that all hang for the default timeout of 5 s hold 5,000 sockets. Until they have
-    /// drifted apart, in the first minutes, some of them wait. The process needs as many file descriptors, and 2,000 for DNS.
+    /// Settings for up to 10,000 backends. The process needs 8192 file descriptors for dialogues, and 2,000 for DNS.
     fn default() -> Self {
+        // 10,000 backends every 10 s that all hang for the default timeout of 5 s hold 5,000 sockets on average, and
+        // more in the first minutes, before their rounds have drifted apart. Dialogues beyond the bound wait.
         Self { concurrency: 8192, dns_servers: vec![], ehlo_name: "localhost.localdomain".to_owned() }
     }
 }

@@ -1,7 +1,9 @@
-//! Reading SMTP replies from a peer that may be anything: bounded in bytes and lines, tolerant where servers are known to be sloppy.
+//! Reading SMTP replies from a peer that may be anything: bounded in bytes and lines, tolerant where servers are known
+//! to be sloppy.
 //!
-//! A parser of our own: smtp-proto's `ResponseReceiver` keeps enhanced codes in bytes (Microsoft 365 answers `4.7.652`), has one
-//! bound for all lines together, and does not say what it objects to. This module never judges what a reply means.
+//! A parser of our own: smtp-proto's `ResponseReceiver` keeps enhanced codes in bytes (Microsoft 365 answers
+//! `4.7.652`), has one bound for all lines together, and does not say what it objects to. This module never judges what
+//! a reply means.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -63,8 +65,8 @@ impl Reply {
         keywords.into_iter().any(|offered| offered.eq_ignore_ascii_case(keyword))
     }
 
-    /// The words after an extension's keyword in an EHLO answer, of all lines that have it; `None` where there is none. `AUTH=LOGIN` is how
-    /// AUTH was announced before RFC 2554.
+    /// The words after an extension's keyword in an EHLO answer, of all lines that have it; `None` where there is none.
+    /// `AUTH=LOGIN` is how AUTH was announced before RFC 2554.
     pub fn parameters(&self, keyword: &str) -> Option<Vec<&str>> {
         let mut found = None;
         for line in self.text.lines().skip(1) {
@@ -118,7 +120,8 @@ impl ReplyReader {
     /// The next reply.
     ///
     /// # Errors
-    /// When the peer closes, reading fails, or what comes is no reply. Never waits for an end that is beyond the bounds.
+    /// When the peer closes, reading fails, or what comes is no reply. Never waits for an end that is beyond the
+    /// bounds.
     pub async fn read<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> Result<Reply, ReplyError> {
         loop {
             if let Some(reply) = self.parse()? {

@@ -1,8 +1,8 @@
-//! From a host name to its addresses, each round anew.
+//! Resolution of a host name to its addresses, anew in each round.
 //!
-//! Answers are cached as long as their TTL says, within bounds. "There is no such name" and "nobody answered" are kept apart: only
-//! the first is evidence about the backend. Names are completed as resolv.conf(5) says. This module never uses an address that the
-//! last answer no longer holds, unless nobody answers.
+//! Answers are cached for their TTL, within bounds. A negative answer and no answer are kept apart: only the first is
+//! evidence about the backend. Names are completed as resolv.conf(5) says. This module never uses an address that the
+//! last answer no longer contains, unless DNS is silent.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -24,26 +24,27 @@ use super::message::bounded;
 use super::metrics::{LookupResult, Metrics};
 use crate::model::Resolution;
 
-/// For a whole look-up, search list included, while last known addresses can serve; RFC 8767 §5 lets stale answers serve after 1.8 s.
+/// Deadline of a whole look-up, search list included, while last known addresses can serve. RFC 8767 §5 serves stale
+/// answers after 1.8 s.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
-/// The same while none can, and the round would be in vain: as long as resolv.conf(5) waits for one server.
+/// Deadline of a whole look-up without last known addresses: the time that resolv.conf(5) gives one server.
 const FIRST_LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
-/// For one question to one server, so that a second try fits into the deadline.
+/// Deadline of one question to one server. A second try fits into [`LOOKUP_DEADLINE`].
 const QUESTION_DEADLINE: Duration = Duration::from_millis(900);
-/// A record with TTL 0 is asked for once a second at most.
+/// Shortest time in the cache, so that a record with TTL 0 is asked for once a second at most.
 const MIN_TTL: Duration = Duration::from_secs(1);
-/// So soon a change of addresses is seen, however long its TTL.
+/// Longest time in the cache: a change of addresses is seen after that, however long its TTL.
 const MAX_TTL: Duration = Duration::from_mins(5);
-/// So soon a name that comes into being is seen.
+/// Longest time of a negative answer in the cache: a new name is seen after that.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// Answers; ten thousand hosts with A and AAAA.
+/// Cached answers: A and AAAA of ten thousand hosts.
 const CACHE_SIZE: u64 = 20_000;
-/// Look-ups under way; a question over UDP holds a socket.
+/// Most look-ups under way. A question over UDP holds a socket.
 const MAX_LOOKUPS: usize = 512;
-/// Of one host; a DNS answer can hold thousands.
+/// Most addresses of one host. A DNS answer can contain thousands.
 const MAX_RESOLVED: usize = 128;
 
-/// Why the prober cannot start.
+/// Error at the start of the prober.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The DNS configuration cannot be used.
@@ -54,7 +55,6 @@ pub enum StartError {
     EhloName(String),
 }
 
-/// Looks names up.
 pub struct Resolver {
     dns: TokioResolver,
     search: Vec<Name>,
@@ -63,36 +63,36 @@ pub struct Resolver {
     metrics: Metrics,
 }
 
-/// What earlier look-ups of one target said.
+/// Result of the last answered look-up of one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// The last addresses that were answered.
     addresses: Vec<IpAddr>,
-    /// Which completion of the name they belong to; asked first, so that the search list costs nothing while it answers.
+    /// Index of the completion that the addresses belong to. It is asked first, so that the search list costs nothing
+    /// while it answers.
     candidate: usize,
 }
 
 impl Known {
-    /// The last addresses that were answered, with a port.
+    /// The last answered addresses, with a port.
     pub fn addresses(&self, port: u16) -> Vec<SocketAddr> {
         self.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
     }
 }
 
-/// The answer to one question.
+/// The answer to a DNS question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
     Addresses(Vec<IpAddr>),
-    /// An authoritative "no".
+    /// An authoritative negative answer.
     None(String),
     Unanswered(String),
 }
 
 impl Resolver {
-    /// A resolver by settings.
+    /// Creates a resolver.
     ///
     /// # Errors
-    /// When `/etc/resolv.conf` is needed and cannot be read or names no server.
+    /// `/etc/resolv.conf` is needed, and cannot be read or names no server.
     pub fn new(settings: &Settings, metrics: Metrics) -> Result<Self, StartError> {
         let (config, options) = if settings.dns_servers.is_empty() {
             read_system_conf()?
@@ -124,8 +124,10 @@ impl Resolver {
         Ok(Self { dns: builder.build()?, search, ndots, permits: Semaphore::new(MAX_LOOKUPS), metrics })
     }
 
-    /// Looks a host up; an address is its own answer. A silent DNS holds a round up for no longer than a dialogue may last, and at
-    /// most [`LOOKUP_DEADLINE`], as long as there are last known addresses.
+    /// Looks a host up. An address is its own answer.
+    ///
+    /// As long as there are last known addresses, a silent DNS delays a round by no more than `dialogue_timeout` and
+    /// [`LOOKUP_DEADLINE`].
     pub async fn resolve(&self, host: &str, port: u16, known: &mut Known, dialogue_timeout: Duration) -> Resolution {
         if host.parse::<IpAddr>().is_ok() {
             return Resolution::NotNeeded;
@@ -182,8 +184,8 @@ impl Resolver {
     }
 }
 
-/// The names to ask for, as resolv.conf(5) has it: as it stands first if it has at least `ndots` dots, after the search list
-/// otherwise. `None` if it is no name.
+/// The names to ask for (resolv.conf(5)). A host with at least `ndots` dots comes as it stands before its completions
+/// by the search list, another one after them. `None` if the host is no DNS name.
 fn completions(host: &str, search: &[Name], ndots: usize) -> Option<Vec<Name>> {
     let name = Name::from_str_relaxed(host).ok()?;
     let mut as_it_stands = name.clone();
@@ -204,15 +206,15 @@ fn completions(host: &str, search: &[Name], ndots: usize) -> Option<Vec<Name>> {
     Some(completed)
 }
 
-/// Asks for one completion after another, A and AAAA at once, until one has addresses; returns which.
-///
-/// hickory's own search and its joint look-up of both families are not used: they return the error of the last name, or of A, and so
-/// turn a name server's failure at the first name into "no such name" when a later one does not exist.
+/// Asks for one completion after another, A and AAAA at once, until one has addresses. Returns the index of that
+/// completion and the answer.
 async fn first_answer<F: Future<Output = Answer>>(
     names: &[Name],
     known: &Known,
     ask: impl Fn(Name, RecordType) -> F,
 ) -> (usize, Answer) {
+    // hickory's own search and its joint look-up of both families are not used: they return the error of the last name,
+    // or of A. A name server's failure at the first name would become "no such name" if a later one does not exist.
     let mut unanswered = None;
     let mut none = None;
     let last = (!known.addresses.is_empty()).then_some(known.candidate);
@@ -227,7 +229,7 @@ async fn first_answer<F: Future<Output = Answer>>(
         match combine(v4, v6, known) {
             Answer::Addresses(addresses) => return (candidate, Answer::Addresses(addresses)),
             Answer::None(why) => none = none.or(Some(why)),
-            // The name that answered last time is the right one: no other is believed while it is silent.
+            // The name that answered last time is the right one. While it is silent, no other name is asked.
             Answer::Unanswered(why) if last == Some(candidate) => return (candidate, Answer::Unanswered(why)),
             Answer::Unanswered(why) => unanswered = unanswered.or(Some(why)),
         }
@@ -240,7 +242,7 @@ async fn first_answer<F: Future<Output = Answer>>(
     (0, answer)
 }
 
-/// Both families together. Where one is not answered, its last known addresses stay.
+/// Combines the answers of both address families. If one family is not answered, its last known addresses stay.
 fn combine(v4: Answer, v6: Answer, known: &[IpAddr]) -> Answer {
     let mut addresses = Vec::new();
     let mut silent = None;

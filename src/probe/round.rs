@@ -1,4 +1,4 @@
-//! One round of one probe: look-up, a dialogue with every address at once, and what they say together.
+//! One round of one probe: look-up, a dialogue with every address at once, and the verdict over all of them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,19 +20,18 @@ use crate::model::{
     AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
 
-/// Addresses that a round tries; of more, each round tries the next so many.
+/// Most addresses that a round tries. If there are more, each round tries the next ones.
 pub const MAX_ADDRESSES: usize = 16;
 
-/// A target made ready: what does not change from round to round.
+/// A target with everything that stays the same from round to round.
 #[derive(Debug)]
 pub struct Prepared {
-    /// As it was given.
     pub target: Target,
-    /// Or why there can be no dialogue.
+    /// An error if there can be no dialogue.
     plan: Result<Plan, String>,
 }
 
-/// Makes rounds.
+/// Runner of rounds over the network.
 pub struct Rounds {
     resolver: Resolver,
     setups: TlsSetups,
@@ -44,10 +43,10 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// By settings.
+    /// Creates the runner.
     ///
     /// # Errors
-    /// When DNS is not configured, or the name for EHLO cannot be sent.
+    /// DNS is not configured, or the name for EHLO cannot be sent.
     pub fn new(settings: &Settings, clock: Clock, metrics: Metrics) -> Result<Self, StartError> {
         let name = settings.ehlo_name.as_str();
         if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -89,7 +88,7 @@ impl Rounds {
     }
 
     async fn dialogue(&self, plan: &Plan, address: SocketAddr) -> AddressOutcome {
-        // The permit comes first: to wait for our own bound is not the backend's silence.
+        // The permit comes first: waiting for our own bound must not count as the backend's silence.
         let mut permit = self.permits.clone().try_acquire_owned().ok();
         if permit.is_none() {
             self.metrics.permit_waits.inc();
@@ -105,7 +104,7 @@ impl Rounds {
         let under_way = UnderWay::new(&self.metrics);
         let (outcome, farewell) = hold(plan, address, &self.ehlo_name).await;
         if let Some(farewell) = farewell {
-            // The outcome does not wait for the goodbye, the socket's permit does.
+            // The outcome does not wait for QUIT, the socket's permit does.
             tokio::spawn(async move {
                 farewell.say().await;
                 drop((permit, under_way));
@@ -191,7 +190,7 @@ fn handshake_stage(mode: TlsMode) -> Stage {
     }
 }
 
-/// The addresses that this round tries, sorted: all, or a window that moves on with every round.
+/// The addresses that this round tries, sorted: all of them, or a window that moves on with every round.
 fn in_turn(all: &[SocketAddr], sequence: u64) -> Vec<SocketAddr> {
     let mut sorted = all.to_vec();
     sorted.sort_unstable();
@@ -206,9 +205,12 @@ fn in_turn(all: &[SocketAddr], sequence: u64) -> Vec<SocketAddr> {
     sorted
 }
 
-/// What a round says: success if any address succeeded; nothing if none did but one is alive and only asks for less; else the failure
-/// that came furthest in the dialogue (a server that answers 554 tells more than a neighbour that refuses connections), of equals the
-/// first by class, then by address. Addresses that we could not try from here count only if there are no others.
+/// The verdict of a round over its addresses, in this order:
+///
+/// 1. success, if any address succeeded,
+/// 2. a neutral class, if an address is alive and only asks for less,
+/// 3. the failure that came furthest in the dialogue; of equals the first by class, then by address,
+/// 4. `Inconclusive`, if no address could be tried from here.
 fn verdict(destination: &Destination, resolution: &Resolution, addresses: &[AddressOutcome]) -> Outcome {
     let rank = |at: &&AddressOutcome| {
         let AddressOutcome { address, outcome } = at;
@@ -220,6 +222,7 @@ fn verdict(destination: &Destination, resolution: &Resolution, addresses: &[Addr
         };
         (effect, std::cmp::Reverse(outcome.stage), outcome.class, *address)
     };
+    // A server that answers 554 tells more than a neighbour that refuses connections.
     let Some(telling) = addresses.iter().min_by_key(rank) else {
         return without_addresses(destination, resolution);
     };

@@ -1,11 +1,11 @@
-//! When rounds start: one task with one queue of timers for all targets, a short-lived task per round.
+//! Schedule of the rounds: one task with one queue of timers for all targets, and a short-lived task per round.
 //!
-//! A target that is new starts within [`FIRST_SPREAD`], sooner the fewer there are; one that changed starts at once, unless its last
-//! round began less than half an interval ago (a rolling update changes endpoints every few seconds). Then every round starts one
-//! interval after the one before, shifted by up to 5 %. Half of the shift is drawn once per target: a crowd that started together
-//! drifts apart steadily instead of by the square root of time.
+//! A new target starts within [`FIRST_SPREAD`], sooner if there are few targets. A changed target starts at once,
+//! unless its last round began less than half an interval ago (a rolling update changes endpoints every few seconds).
+//! Then every round starts one interval after the one before, shifted by up to 5 %. Half of the shift is drawn once per
+//! target, so that targets that started together drift apart in proportion to time and not to its square root.
 //!
-//! Rounds of one probe may overlap when its timeout exceeds its interval; numbers tell their order.
+//! Rounds of one probe may overlap if its timeout exceeds its interval. Their sequence numbers tell the order.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -28,30 +28,31 @@ use super::{Settings, Target};
 use crate::clock::Clock;
 use crate::model::{ProbeKey, ProbeReport};
 
-/// Of one probe: the schema lets a timeout be ten times the interval.
+/// Most rounds of one probe under way. The schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;
-/// Far below what the schema allows, 100 ms.
+/// Shortest interval that is kept, far below the 100 ms that the schema allows.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// What the schema allows.
+/// Longest interval that is kept, the longest that the schema allows.
 const MAX_INTERVAL: Duration = Duration::from_hours(24);
-/// New targets start within a tenth of their interval, and within this.
+/// Bound on the first start of a new target, beside a tenth of its interval.
 const FIRST_SPREAD: Duration = Duration::from_secs(2);
-/// Each target under schedule widens the spread of new ones by this: 5,000 starts a second.
+/// Widening of the first spread by each target under schedule: 5,000 starts a second.
 const SPREAD_PER_TARGET: Duration = Duration::from_micros(200);
-/// A changed target starts within a tenth of its interval, and within this.
+/// Bound on the start of a changed target, beside a tenth of its interval.
 const CHANGED_SPREAD: Duration = Duration::from_millis(50);
-/// Each of the two shares of a period's shift. Together 4.5 %: timers have a resolution of a millisecond, which must fit into 5 %.
+/// Each of the two parts of an interval's shift. Together they are 4.5 %, so that a timer's resolution of 1 ms fits
+/// into 5 %.
 const SHIFT: f64 = 0.0225;
 
-/// What makes a round; a trait so that the schedule is tested without a network.
+/// Runner of rounds. A trait, so that the schedule is tested without a network.
 pub trait Runner: Send + Sync + 'static {
-    /// A target made ready.
+    /// A target with everything that stays the same from round to round.
     type Prepared: Send + Sync + 'static;
-    /// Makes a target ready; never blocks.
+    /// Prepares a target. Never blocks.
     fn prepare(&self, target: Target) -> Self::Prepared;
-    /// The target that was made ready.
+    /// The target of a prepared one.
     fn target(prepared: &Self::Prepared) -> &Target;
-    /// Makes a round.
+    /// Runs one round, and reports it.
     fn run(
         &self,
         prepared: &Self::Prepared,
@@ -60,13 +61,13 @@ pub trait Runner: Send + Sync + 'static {
     ) -> impl Future<Output = ProbeReport> + Send;
 }
 
-/// A handle to the running prober; cheap to clone.
+/// Handle of the running prober. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Prober {
     changes: Arc<Changes>,
 }
 
-/// What was asked for since the scheduler looked last: at most one change per probe, the latest.
+/// Changes that the scheduler has not seen yet: at most one per probe, the latest.
 #[derive(Debug, Default)]
 struct Changes {
     pending: Mutex<HashMap<ProbeKey, Option<Target>>>,
@@ -74,10 +75,11 @@ struct Changes {
 }
 
 impl Prober {
-    /// Starts the prober on the current tokio runtime. It runs until `shutdown`; then it starts nothing more, and rounds under way end without a report.
+    /// Starts the prober on the current tokio runtime. It runs until `shutdown`; rounds under way then end without a
+    /// report.
     ///
     /// # Errors
-    /// When the DNS configuration or the name for EHLO cannot be used.
+    /// The DNS configuration or the name for EHLO cannot be used.
     pub fn start(
         settings: &Settings,
         clock: Clock,
@@ -109,12 +111,12 @@ impl Prober {
         (Self { changes }, tokio::spawn(scheduler.run(shutdown)))
     }
 
-    /// Probes this from now on, in place of what was probed under the same key. Does nothing if the revision is the same.
+    /// Adds a target, or replaces the one with the same key. Does nothing if the revision is the same.
     pub fn set(&self, target: Target) {
         self.change(target.key.clone(), Some(target));
     }
 
-    /// Probes this no more; reports of rounds under way are dropped.
+    /// Removes a target. Reports of its rounds under way are dropped.
     pub fn remove(&self, key: &ProbeKey) {
         self.change(key.clone(), None);
     }
@@ -133,7 +135,7 @@ struct Scheduler<R: Runner> {
     entries: HashMap<ProbeKey, Entry<R>>,
     timers: DelayQueue<ProbeKey>,
     rounds: JoinSet<()>,
-    /// The highest number that a removed target had reached: should it come back, it goes on from there.
+    /// Highest sequence number of all removed targets. A target that comes back continues from there.
     sequence_floor: u64,
 }
 
@@ -144,11 +146,11 @@ struct Entry<R: Runner> {
     due: Instant,
     sequence: u64,
     last_start: Option<Instant>,
-    /// This target's own share of the shift, from -1 to 1.
+    /// The target's own part of the shift, from -1 to 1.
     drift: f64,
 }
 
-/// What a revision of a target shares with its rounds.
+/// State that a revision of a target shares with its rounds.
 #[derive(Debug, Default)]
 struct Shared {
     in_flight: AtomicUsize,
@@ -269,7 +271,7 @@ impl<R: Runner> Scheduler<R> {
                 Ok(()) | Err(TrySendError::Closed(_)) => {}
                 Err(TrySendError::Full(report)) => {
                     metrics.report_waits.inc();
-                    // Nobody listens any more only while the process ends.
+                    // `send` fails only during shutdown, when the receiver is gone.
                     let _ = reports.send(report).await;
                 }
             }
@@ -277,12 +279,13 @@ impl<R: Runner> Scheduler<R> {
     }
 }
 
-/// The interval that is kept, whatever a target says: an interval of nothing would be a loop, one of centuries no instant.
+/// The target's interval, within bounds.
 fn interval(target: &Target) -> Duration {
+    // An interval of zero would be a busy loop; one of centuries would overflow an `Instant`.
     target.interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
 }
 
-/// From -1 to 1.
+/// Random number from -1 to 1.
 fn shift() -> f64 {
     fastrand::f64().mul_add(2.0, -1.0)
 }

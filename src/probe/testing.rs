@@ -1,4 +1,4 @@
-//! Peers for the prober's tests: servers that play a script, on loopback.
+//! Scripted servers on loopback for the prober's tests.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ pub enum Step {
     Say(Vec<u8>),
     /// Send these bytes one at a time, so long apart.
     Drip(Vec<u8>, Duration),
-    /// Read a line and require that it starts like this.
+    /// Read a line that must start like this.
     Hear(&'static str),
     /// Do nothing for longer than any test waits.
     Hang,
     /// Close with a reset.
     Reset,
-    /// Shake hands.
+    /// Complete a TLS handshake.
     Tls(Arc<ServerConfig>),
 }
 
@@ -34,7 +34,7 @@ pub fn say(text: impl AsRef<[u8]>) -> Step {
 
 pub use Step::{Drip, Hang, Hear, Reset, Tls};
 
-/// Where a script is played to every connection.
+/// Starts a server that runs the script for every connection. Returns its address.
 pub async fn server(steps: Vec<Step>) -> SocketAddr {
     server_at(Ipv4Addr::LOCALHOST.into(), steps).await
 }
@@ -50,7 +50,7 @@ pub async fn server_at(ip: IpAddr, steps: Vec<Step>) -> SocketAddr {
     address
 }
 
-/// A port on which nobody listens.
+/// An address on which nothing listens.
 pub async fn refusing() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
@@ -113,7 +113,7 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, step: &Step) -> 
     }
 }
 
-/// A private authority.
+/// A private certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub pem: Arc<[u8]>,
@@ -129,7 +129,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A server certificate for a name, valid from and until these days.
+    /// Configuration of a server whose certificate is for this name, valid from and until these days.
     pub fn server(&self, name: &str, from: (i32, u8, u8), until: (i32, u8, u8)) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);

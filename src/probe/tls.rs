@@ -1,7 +1,8 @@
-//! TLS with a backend: who is trusted, what a refused certificate is called, and when the served one expires.
+//! TLS with a backend: trust anchors, the description of a refused certificate, and the expiry of the served one.
 //!
-//! Certificates are verified for name, chain and validity, unless the user wrote `mode: Opportunistic`. The crypto provider is
-//! ring, named here: the process's default is never looked at. Sessions are never resumed: a resumed handshake shows no certificate.
+//! Certificates are verified for name, chain and validity, unless the user wrote `mode: Opportunistic`. The crypto
+//! provider is ring, named here and independent of the process's default. Sessions are never resumed: a resumed
+//! handshake shows no certificate.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,7 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::message::{bounded, date};
 use crate::model::{EvidenceClass, Timestamp, Tls, TlsMode, TrustAnchors};
 
-/// TLS set up for one way of trusting; shared by all targets that trust alike.
+/// TLS client configuration for one set of trust anchors, shared by all targets that have the same.
 #[derive(Debug)]
 pub struct TlsSetup {
     config: ClientConfig,
@@ -29,18 +30,18 @@ pub struct TlsSetup {
     verifies: bool,
 }
 
-/// Why a handshake failed.
+/// Failure of a handshake, classified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFailure {
     /// `CertificateInvalid`, `TlsFailed` or `ConnectionLost`.
     pub class: EvidenceClass,
-    /// What is wrong, for people; without the stage.
+    /// Description for people, without the stage.
     pub what: String,
 }
 
-/// The setups in use: ten thousand backends that trust alike share one.
+/// The setups in use. Ten thousand backends with the same trust anchors share one.
 ///
-/// Bounded by what the targets hold: a setup lives as long as a target uses it.
+/// Their number is bounded by the targets: a setup lives as long as a target uses it.
 #[derive(Debug)]
 pub struct TlsSetups {
     provider: Arc<CryptoProvider>,
@@ -49,7 +50,6 @@ pub struct TlsSetups {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum TrustKey {
-    /// Whoever it is.
     Anyone,
     SignedBy(TrustAnchors),
 }
@@ -61,10 +61,10 @@ impl Default for TlsSetups {
 }
 
 impl TlsSetups {
-    /// The setup for a backend's TLS; `None` where none is spoken.
+    /// The setup for a backend's TLS, or `None` for `TlsMode::None`.
     ///
     /// # Errors
-    /// When the private authority's PEM text holds no certificate that can be used.
+    /// The private authority's PEM text contains no usable certificate.
     pub fn setup(&self, tls: &Tls) -> Result<Option<Arc<TlsSetup>>, String> {
         let key = match tls.mode {
             TlsMode::None => return Ok(None),
@@ -97,7 +97,8 @@ impl TlsSetups {
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
-        // rustls would not resume with another verifier anyhow, and each handshake has its own; this also keeps no tickets.
+        // rustls would not resume with another verifier anyhow, and each handshake has its own; this also keeps no
+        // tickets.
         config.resumption = Resumption::disabled();
         Ok(TlsSetup { config, verifier, verifies: *key != TrustKey::Anyone })
     }
@@ -121,7 +122,7 @@ fn root_store(anchors: &TrustAnchors) -> Result<RootCertStore, String> {
 }
 
 impl TlsSetup {
-    /// Shakes hands. The second value is when the served certificate expires, known even when it was refused.
+    /// Performs the handshake. The second value is the expiry of the served certificate, also of a refused one.
     pub async fn handshake(
         &self,
         stream: TcpStream,
@@ -129,12 +130,12 @@ impl TlsSetup {
     ) -> (Result<Box<TlsStream<TcpStream>>, TlsFailure>, Option<Timestamp>) {
         let name = match (ServerName::try_from(server_name.trim_end_matches('.')), stream.peer_addr()) {
             (Ok(name), _) => name.to_owned(),
-            // Nobody compares the name; by address, none is sent (RFC 6066 §3).
+            // The name is not verified. Of an address, none is sent (RFC 6066 §3).
             (Err(_), Ok(peer)) if !self.verifies => ServerName::IpAddress(peer.ip().into()),
             (Err(_), Ok(_) | Err(_)) => return (Err(TlsFailure::impossible_name(server_name)), None),
         };
         let served = Arc::new(Served { verifier: self.verifier.clone(), not_after: Mutex::default() });
-        // A copy of a handful of pointers; it carries the place where this handshake's certificate is noted.
+        // A copy of a few pointers, with this handshake's own place for the served certificate's expiry.
         let mut config = self.config.clone();
         config.dangerous().set_certificate_verifier(served.clone());
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
@@ -149,7 +150,7 @@ impl TlsFailure {
         Self { class: EvidenceClass::CertificateInvalid, what: bounded(&what, 200) }
     }
 
-    /// From what tokio-rustls returns.
+    /// Classifies an error of tokio-rustls.
     #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
     pub fn of(error: &io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -179,7 +180,7 @@ impl TlsFailure {
     }
 }
 
-/// What is wrong with a certificate.
+/// Description of a refused certificate, for people.
 #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
 fn certificate(error: &CertificateError) -> String {
     let day = |at: &UnixTime| date(timestamp(i64::try_from(at.as_secs()).unwrap_or(i64::MAX)));
@@ -208,7 +209,7 @@ fn certificate(error: &CertificateError) -> String {
     }
 }
 
-/// webpki shows a presented name as Rust would: `DnsName("mx.example.com")`.
+/// The name within webpki's debug format: `DnsName("mx.example.com")`.
 fn presented_name(shown: &str) -> &str {
     shown.split('"').nth(1).unwrap_or(shown)
 }
@@ -217,13 +218,13 @@ fn timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_micros(seconds.saturating_mul(1_000_000))
 }
 
-/// When a certificate expires.
+/// Expiry of a certificate.
 fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(timestamp(certificate.validity().not_after.timestamp()))
 }
 
-/// Notes the served certificate's expiry, then lets another verifier judge.
+/// Verifier that records the served certificate's expiry and delegates to another one.
 #[derive(Debug)]
 struct Served {
     verifier: Arc<dyn ServerCertVerifier>,
@@ -266,7 +267,7 @@ impl ServerCertVerifier for Served {
     }
 }
 
-/// Accepts whatever is served: what `mode: Opportunistic` says in words. Encryption without authentication (RFC 7435).
+/// Verifier for `mode: Opportunistic`, which accepts every certificate: encryption without authentication (RFC 7435).
 #[derive(Debug)]
 struct AcceptAnyone {
     provider: Arc<CryptoProvider>,

@@ -1,4 +1,4 @@
-//! The command line of `mail-failover probe`, and what the operator writes there.
+//! The command line of `mail-failover probe`, and its arguments in a Job's manifest.
 
 // The texts are for `--help`, which shows backticks as they are.
 #![allow(clippy::doc_markdown)]
@@ -11,25 +11,25 @@ use clap::Args;
 use crate::cli::duration;
 use crate::model::{Backend, Depth, Destination, Probe, TlsMode};
 
-/// Where the login is mounted.
+/// Mount path of the login's Secret.
 pub(super) const LOGIN_FOLDER: &str = "/var/run/mail-failover/login";
-/// Where the authority's certificates are mounted.
+/// Mount path of the authority's certificates.
 pub(super) const CA_FOLDER: &str = "/var/run/mail-failover/ca";
-/// The file of them.
+/// File name of the authority's certificates within [`CA_FOLDER`].
 pub(super) const CA_FILE: &str = "ca.crt";
 
-/// One look at one backend.
+/// One probe round at one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct ProbeArguments {
     /// DNS name or IP address.
     #[arg(long)]
     pub host: String,
 
-    /// TCP port.
+    /// TCP port of the backend.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
 
-    /// How TLS is spoken: None, Opportunistic, StartTLS or Implicit.
+    /// TLS mode: None, Opportunistic, StartTLS or Implicit.
     #[arg(long, value_name = "MODE", default_value = "None", value_parser = tls_mode)]
     pub tls: TlsMode,
 
@@ -41,15 +41,15 @@ pub struct ProbeArguments {
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
-    /// How far the dialogue goes: Connect, Banner, Ehlo, StartTLS, Auth, MailFrom or RcptTo.
+    /// Last stage of the dialogue: Connect, Banner, Ehlo, StartTLS, Auth, MailFrom or RcptTo.
     #[arg(long, default_value = "Ehlo", value_parser = depth)]
     pub depth: Depth,
 
-    /// The address that MAIL FROM names.
+    /// Address for MAIL FROM.
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<String>,
 
-    /// The address that RCPT TO names.
+    /// Address for RCPT TO.
     #[arg(long, value_name = "ADDRESS")]
     pub to: Option<String>,
 
@@ -57,20 +57,20 @@ pub struct ProbeArguments {
     #[arg(long, value_name = "FOLDER")]
     pub login_folder: Option<PathBuf>,
 
-    /// For the whole dialogue.
+    /// Deadline of a whole dialogue.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub timeout: Duration,
 
-    /// How it introduces itself in EHLO; the host's name by default.
+    /// Our name in EHLO; the host's name by default.
     #[arg(long, value_name = "NAME")]
     pub ehlo_name: Option<String>,
 
-    /// Where the result goes, one line of JSON; the standard output has it, too.
+    /// File for the result, one line of JSON, which is also printed.
     #[arg(long, value_name = "FILE")]
     pub result_file: Option<PathBuf>,
 }
 
-/// What makes a pod look at a backend as this probe asks.
+/// The arguments of a pod that runs this probe at this backend.
 pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_name: Option<&str>) -> Vec<String> {
     let (host, port) = match &backend.destination {
         Destination::Host(host) => (&host.host, host.port),
@@ -103,7 +103,7 @@ pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_nam
     arguments
 }
 
-/// Whether the pod needs the login.
+/// Returns true if the pod needs the login.
 pub(super) fn logs_in(backend: &Backend, probe: &Probe) -> bool {
     backend.secret.is_some() && probe.depth.is_counted()
 }

@@ -1,4 +1,4 @@
-//! `mail-failover probe`: one look at one backend, as the command line says, and its result in a file.
+//! `mail-failover probe`: one probe round at one backend, and its result in a file.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,13 +19,13 @@ use crate::model::{
 };
 use crate::probe::{self, Settings, Target};
 
-/// Kubernetes keeps no larger object, and a login is far smaller.
+/// Most bytes of a mounted file. Kubernetes keeps no larger object.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Looks, and writes down what it has seen. That the backend fails is a result and no error.
+/// Runs one round and writes its result. A failing backend is a result and no error.
 ///
 /// # Errors
-/// When nothing could be looked at, or the result cannot be written.
+/// The round could not be started, or the result cannot be written.
 pub fn run(arguments: &ProbeArguments, output: &mut impl Write) -> Result<ExitCode, String> {
     // With two providers linked and none chosen rustls panics at the first handshake.
     drop(rustls::crypto::ring::default_provider().install_default());
@@ -53,7 +53,7 @@ fn look(arguments: &ProbeArguments, target: Target) -> Result<Outcome, String> {
     Ok(report.map_err(|error| error.to_string())?.outcome)
 }
 
-/// What is to be looked at; or what is missing for it.
+/// The target of the round, or a message about what is missing for it.
 fn target(arguments: &ProbeArguments) -> Result<Target, String> {
     let host: Arc<str> = arguments.host.trim_end_matches('.').into();
     let trust = match &arguments.ca_file {
@@ -83,8 +83,9 @@ fn target(arguments: &ProbeArguments) -> Result<Target, String> {
     })
 }
 
-/// The Secret is mounted as optional, so that a pod starts without it and this can be said.
+/// The login in a mounted Secret.
 fn login(folder: &Path) -> ProbeLogin {
+    // The Secret is mounted as optional: the pod starts without it, and the result can name what is missing.
     let part = |name: &str| {
         let part = read(&folder.join(name)).and_then(Login::part);
         part.map_err(|why| format!("key {name}: {why}"))

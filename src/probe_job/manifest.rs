@@ -1,4 +1,5 @@
-//! The Job of a probe: restricted, bounded, and with nothing of the cluster in its hands but the backend's own login.
+//! The Job of a probe: restricted, bounded, without access to the cluster, and with the backend's own login as its only
+//! secret.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,37 +27,38 @@ pub const BACKEND_LABEL: &str = "mailfailover.io/sending-backend";
 pub const BACKEND_ANNOTATION: &str = "mailfailover.io/sending-backend";
 /// Name of the container that leaves the result.
 pub const CONTAINER: &str = "probe";
-/// Where it leaves it, for the kubelet.
+/// File for the result, which the kubelet reads.
 pub const RESULT_FILE: &str = "/dev/termination-log";
-/// For a pod to be scheduled, its image pulled and its volumes mounted.
+/// Time for a pod to be scheduled, its image pulled and its volumes mounted.
 pub const START_ALLOWANCE: Duration = Duration::from_mins(1);
-/// A finished Job is kept at least so long, for people: the operator itself deletes it when the next one is due.
+/// Shortest time for which a finished Job is kept for people to look at. The operator deletes it earlier if the next
+/// one is due.
 const KEPT_FOR: Duration = Duration::from_hours(1);
-/// A user without any rights, as in the operator's own image.
+/// Id of a user and group without any rights, as in the operator's own image.
 const USER: i64 = 65_532;
 
-/// What a Job is made of.
+/// Everything that a Job is made of.
 #[derive(Clone, Debug)]
 pub struct Order<'a> {
     /// The backend's namespace and name.
     pub key: &'a ObjectKey,
-    /// Its uid.
+    /// The backend's uid.
     pub uid: &'a str,
-    /// What it is.
+    /// The backend's specification.
     pub backend: &'a Backend,
-    /// The probe.
+    /// The probe that the Job runs.
     pub probe: &'a Probe,
-    /// Where and as whom it runs.
+    /// Service account, node selector and tolerations.
     pub job: &'a api::ProbeJobSpec,
-    /// Where the authority's certificates are.
+    /// Object with the authority's certificates.
     pub ca: Option<CaKey>,
     /// The operator's own image.
     pub image: &'a str,
-    /// How it introduces itself in EHLO; the pod's name, when absent.
+    /// Our name in EHLO; the pod's name if absent.
     pub ehlo_name: Option<&'a str>,
 }
 
-/// The name of a probe's Job: one at a time can have it, whoever creates it.
+/// The name of a probe's Job. It is fixed, so that a probe has one Job at a time, whichever replica creates it.
 pub fn name(uid: &str, key: &ObjectKey, probe: &str) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{uid}/{probe}").as_bytes());
     let hash = hash.as_ref().iter().take(5).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
@@ -68,7 +70,7 @@ pub fn name(uid: &str, key: &ObjectKey, probe: &str) -> String {
     format!("probe-{}-{}-{hash}", cut(&key.name, 24), cut(probe, 18))
 }
 
-/// The Job.
+/// Builds the Job of a probe.
 pub fn job(order: &Order<'_>) -> Job {
     let Order { key, uid, backend, probe, job, ca, image, ehlo_name } = order;
     let labels = labels(key, &probe.name);
@@ -82,7 +84,8 @@ pub fn job(order: &Order<'_>) -> Job {
                 secret_name: Some(secret.to_string()),
                 items: Some(items.into()),
                 default_mode: Some(0o440),
-                // Without it the pod would hang; so it starts, and the probe says what is missing.
+                // Otherwise the pod would hang without the Secret; now it starts, and the probe reports what is
+                // missing.
                 optional: Some(true),
             }),
             ..Volume::default()
@@ -163,14 +166,14 @@ pub fn job(order: &Order<'_>) -> Job {
     }
 }
 
-/// What is in the arguments of a Job's container: by it a result is known to be of the present spec.
+/// The arguments of a Job's container. They tell if a result belongs to the present spec.
 pub fn arguments_of(job: &Job) -> Option<&Vec<String>> {
     let pod = job.spec.as_ref()?.template.spec.as_ref()?;
     pod.containers.iter().find(|container| container.name == CONTAINER)?.args.as_ref()
 }
 
 fn labels(key: &ObjectKey, probe: &str) -> BTreeMap<String, String> {
-    // A name is made of what a label may hold; cut, it may end in what it may not.
+    // A name consists of characters that a label may contain. Cut, it may end in one that must not come last.
     let backend: String = key.name.chars().take(63).collect();
     let backend = backend.trim_end_matches(['-', '.']).to_owned();
     [(MANAGED_BY_LABEL, MANAGED_BY.to_owned()), (PROBE_LABEL, probe.to_owned()), (BACKEND_LABEL, backend)]

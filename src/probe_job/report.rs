@@ -1,7 +1,7 @@
-//! What a probe in a pod tells the operator: one line of JSON, its container's termination message.
+//! The result of a probe in a pod: one line of JSON, the termination message of its container.
 //!
-//! The pod is a tenant's: whoever may create pods there can say anything. So what comes is bounded and checked, and says something about
-//! backends of its own namespace only.
+//! The pod is a tenant's, and anybody who may create pods in that namespace can write any result. A result is therefore
+//! bounded and checked, and counts for backends of its own namespace only.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EvidenceClass, Outcome, Stage, Timestamp};
 use crate::probe::printable;
 
-/// What the kubelet keeps of a termination message.
+/// Most bytes of a termination message that the kubelet keeps.
 pub const MAX_BYTES: usize = 4096;
-/// Of this form; a change that an older operator would misread has another.
+/// Version of the format. A change that an older operator would misread needs another one.
 const VERSION: u32 = 1;
-/// No round takes longer: the schema's bound on `timeout`, twice.
+/// Longest duration of a round: twice the schema's bound on `timeout`.
 const LONGEST: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ struct Written {
     certificate_not_after: Option<i64>,
 }
 
-/// The line for an outcome, of at most [`MAX_BYTES`].
+/// The line for an outcome, of at most [`MAX_BYTES`] bytes.
 pub fn line(outcome: &Outcome) -> String {
     let Outcome { class, stage, message, certificate_not_after, elapsed } = outcome;
     let written = Written {
@@ -45,10 +45,10 @@ pub fn line(outcome: &Outcome) -> String {
     serde_json::to_string(&written).unwrap_or_default()
 }
 
-/// The outcome in a line.
+/// Parses the outcome in a line.
 ///
 /// # Errors
-/// When it is none; the message says why and quotes nothing.
+/// The line is no result. The message gives the reason and quotes nothing.
 pub fn outcome(line: &str) -> Result<Outcome, String> {
     if line.trim().is_empty() {
         return Err("the pod left no result".to_owned());
