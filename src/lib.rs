@@ -22,4 +22,5 @@ pub mod rbac;
 pub mod reports;
 pub mod simulate;
 pub mod telemetry;
+pub(crate) mod values;
 pub mod watch;

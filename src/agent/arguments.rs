@@ -97,11 +97,11 @@ pub struct RunArguments {
 
     /// At its end the agent has Postfix refuse new mail and waits for the queue to be empty, for at most so long. By default 20s with a
     /// COMMAND, and not at all beside a Postfix that goes on.
-    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::values::duration)]
     pub drain_timeout: Option<Duration>,
 
     /// Postfix is asked to end for so long after that, then killed; with a COMMAND.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::values::duration)]
     pub stop_timeout: Duration,
 
     /// The token by which the operator knows this agent: a projected service-account token for the audience mail-failover-operator.
@@ -222,12 +222,17 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+
+    #[derive(Debug, Parser)]
+    struct AgentLine {
+        #[command(subcommand)]
+        command: AgentCommand,
+    }
 
     fn run(line: &str) -> Result<RunArguments, String> {
-        let line = format!("mail-failover agent run {line}");
-        let command = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command;
-        let Command::Agent(AgentCommand::Run(arguments)) = command else { panic!("{command:?}") };
+        let line = format!("agent run {line}");
+        let command = AgentLine::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command;
+        let AgentCommand::Run(arguments) = command else { panic!("{command:?}") };
         Ok(*arguments)
     }
 

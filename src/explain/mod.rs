@@ -5,15 +5,16 @@
 //! decision.
 
 mod account;
+mod arguments;
 mod source;
 mod text;
 
 use std::io::Write;
 
 pub use account::{Account, Given};
+pub use arguments::{Explanation, RouteArguments};
 pub use source::SourceError;
 
-use crate::cli::{Explanation, RouteArguments};
 use crate::model::Timestamp;
 
 /// How an account is written.

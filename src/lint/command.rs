@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Linter, RULES};
-use crate::cli::LintArguments;
+use super::{LintArguments, Linter, RULES};
 use crate::manifests;
 use crate::model::Timestamp;
 

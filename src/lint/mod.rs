@@ -3,6 +3,7 @@
 //! Works on files alone and reads no clock: warm-ups and failback windows are looked at as of the time that is given. This module
 //! never calls the API server, and what it says is no input to any decision.
 
+mod arguments;
 mod command;
 mod finding;
 mod report;
@@ -12,6 +13,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+pub use arguments::LintArguments;
 pub use command::run;
 pub use finding::{Finding, Rule, Severity};
 pub use report::{Format, Report};

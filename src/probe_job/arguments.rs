@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::duration;
 use crate::model::{Backend, Depth, Destination, Probe, TlsMode};
+use crate::values::duration;
 
 /// Mount path of the login's Secret.
 pub(super) const LOGIN_FOLDER: &str = "/var/run/mail-failover/login";

@@ -2,8 +2,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Fleet, Overrides, Scenario, Simulation, chart, is_scenario, json, parse, prepare, table};
-use crate::cli::{SimulateArguments, SimulationFormat};
+use super::{
+    Fleet, Overrides, Scenario, SimulateArguments, Simulation, SimulationFormat, chart, is_scenario, json, parse,
+    prepare, table,
+};
 use crate::manifests::{self, Manifest, Objects};
 
 /// An expectation is not met.

@@ -12,6 +12,7 @@
 //! What it leaves out: decisions are carried out at once, an observer knows at once what another sees, every backend has one address,
 //! mail is spread evenly over time, and the one who decides is never replaced.
 
+mod arguments;
 mod chart;
 mod command;
 mod draw;
@@ -32,6 +33,7 @@ mod timeline;
 mod words;
 mod world;
 
+pub use arguments::{SimulateArguments, SimulationFormat};
 pub use chart::chart;
 pub use command::{load, run};
 pub use expect::Checked;

@@ -1,7 +1,8 @@
 //! How the chart runs the operator.
 
 use clap::Parser;
-use mail_failover_operator::cli::{Cli, Command, RunArguments};
+use mail_failover_operator::app::RunArguments;
+use mail_failover_operator::cli::{Cli, Command};
 
 use super::*;
 

@@ -4,6 +4,8 @@
 //! a successor cannot meet our writes; probes and watches end with the process. What this replica told the others is withdrawn at once: from
 //! then on it does not look any more. This module never decides and never writes.
 
+mod arguments;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -14,7 +16,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::document::OperatorEndpoint;
-use crate::cli::RunArguments;
 use crate::clock::Clock;
 use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
@@ -29,6 +30,7 @@ use crate::probe::{self, Prober, StartError};
 use crate::reports::{self, Certificate, CertificateError, Directory};
 use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 use crate::watch;
+pub use arguments::{Advertised, RunArguments};
 
 /// Inputs that wait for the controller; a watch that lists ten thousand objects is slowed down by it, not stopped.
 const INPUT_QUEUE: usize = 4096;

@@ -1,0 +1,128 @@
+//! The command line of `mail-failover run`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::telemetry::LogFormat;
+use crate::values::duration;
+use crate::watch::Namespace;
+
+/// How the operator runs.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    pub listen_address: SocketAddr,
+
+    /// Where agents beside MTAs report, over HTTPS, what real mail meets.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
+    pub report_listen_address: SocketAddr,
+
+    /// Where agents reach that: the pod's address, with another port if it is not the same. Without it no agent is told of this replica.
+    #[arg(long, env = "POD_IP", value_name = "ADDRESS[:PORT]", value_parser = advertised)]
+    pub report_advertise_address: Option<Advertised>,
+
+    /// Take no reports of agents.
+    #[arg(long, conflicts_with = "report_listen_address")]
+    pub without_reports: bool,
+
+    /// Look at these namespaces only, comma-separated; the whole cluster by default. A Role in each is enough then.
+    #[arg(long, value_name = "NAMESPACE,…", value_delimiter = ',')]
+    pub namespaces: Vec<Namespace>,
+
+    /// Namespace of the Lease by which replicas elect a leader; the pod's own in a cluster.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+
+    /// Name of the Lease.
+    #[arg(long, value_name = "NAME", default_value = "mail-failover-operator")]
+    pub lease_name: String,
+
+    /// Name of this replica in the Lease and in Events, unique to the process; the host's name and a random part by default.
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+
+    /// After so long without a renewal another replica takes over.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub lease_duration: Duration,
+
+    /// The leader stops acting when a renewal has not succeeded for so long; shorter than the lease.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub lease_renew_deadline: Duration,
+
+    /// The leader renews, and the others look, this often.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub lease_retry_period: Duration,
+
+    /// SMTP dialogues under way at a time, over all backends; more wait.
+    #[arg(long, value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u16).range(1..))]
+    pub probe_concurrency: u16,
+
+    /// How probes introduce themselves in EHLO; the host's name by default.
+    #[arg(long, value_name = "NAME")]
+    pub ehlo_name: Option<String>,
+
+    /// DNS server that probes ask, repeatable; those of /etc/resolv.conf by default.
+    #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
+    pub dns_servers: Vec<SocketAddr>,
+
+    /// The image that probes with `job` run as: this program's own. Without it there are no such Jobs, and no rights on them are needed.
+    #[arg(long, env = "PROBE_IMAGE", value_name = "IMAGE")]
+    pub probe_image: Option<String>,
+
+    /// Jobs of probes under way at a time, over all backends; more wait.
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_probe_jobs: u16,
+
+    /// The cluster's DNS domain, in names of in-cluster backends that rendered configuration holds.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+
+    /// How logs look.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// A level (error, warn, info, debug, trace) or a list of directives such as `info,mail_failover_operator::leader=debug`.
+    #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// An address under which others reach this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// The IP address.
+    pub address: IpAddr,
+    /// The port, where it is not the one that is listened on.
+    pub port: Option<u16>,
+}
+
+fn advertised(text: &str) -> Result<Advertised, String> {
+    let with_port = text.parse::<SocketAddr>().map(|at| Advertised { address: at.ip(), port: Some(at.port()) });
+    let without = || text.parse::<IpAddr>().map(|address| Advertised { address, port: None });
+    let advertised = with_port.or_else(|_| without());
+    advertised.map_err(|_| {
+        "use an IP address, with a port or without: 10.0.0.7, 10.0.0.7:8443, [2001:db8::7]:8443".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_address_has_a_port_or_not() {
+        let parsed = |text| advertised(text).map(|Advertised { address, port }| (address.to_string(), port));
+        assert_eq!(parsed("10.0.0.7"), Ok(("10.0.0.7".to_owned(), None)));
+        assert_eq!(parsed("10.0.0.7:443"), Ok(("10.0.0.7".to_owned(), Some(443))));
+        assert_eq!(parsed("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));
+        assert_eq!(parsed("[2001:db8::7]:443"), Ok(("2001:db8::7".to_owned(), Some(443))));
+        assert!(parsed("pod.example").unwrap_err().contains("10.0.0.7:8443"));
+    }
+}
