@@ -18,6 +18,7 @@ pub mod observers;
 pub mod output;
 pub mod probe;
 pub mod probe_job;
+pub(crate) mod process;
 pub mod rbac;
 pub mod reports;
 pub mod simulate;

@@ -31,9 +31,9 @@ use super::source::{self, Source};
 use super::store::{Record, Store};
 use super::supervise::{self, Intake, LineReader, Signals};
 use super::{folder, http, shield};
-use crate::app::{hostname, raise_limit_of_open_files};
 use crate::clock::Clock;
 use crate::kubernetes::{self, ConfigError, Purpose, describe};
+use crate::process::{hostname, raise_limit_of_open_files};
 use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 
 /// Reports about switches that wait for the driver; the executor waits in its turn when there are more.

@@ -27,6 +27,7 @@ use crate::kubernetes::{self, ConfigError, Purpose, describe};
 use crate::leader::{self, SettingsError, unique_identity};
 use crate::observers::{self, Noticeboard};
 use crate::probe::{self, Prober, StartError};
+use crate::process::{hostname, raise_limit_of_open_files};
 use crate::reports::{self, Certificate, CertificateError, Directory};
 use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 use crate::watch;
@@ -347,20 +348,4 @@ fn lease(arguments: &RunArguments, identity: &str) -> leader::Settings {
         renew_deadline: arguments.lease_renew_deadline,
         retry_period: arguments.lease_retry_period,
     }
-}
-
-/// A dialogue holds a socket, and the usual soft limit of 1024 would make probes of thousands of silent backends inconclusive. The hard
-/// limit is what the machine's owner allows.
-pub(crate) fn raise_limit_of_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::warn!(%error, current = limit.current, "the limit of open files stays as it is");
-    }
-}
-
-/// The machine's name, or ours when it has none.
-pub(crate) fn hostname() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Some(read.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "mail-failover".to_owned())
 }

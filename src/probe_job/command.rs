@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::arguments::ProbeArguments;
 use super::report;
-use crate::app::hostname;
 use crate::clock::Clock;
 use crate::controller::ca::certificates;
 use crate::model::{
@@ -18,6 +17,7 @@ use crate::model::{
     TrustAnchors,
 };
 use crate::probe::{self, Settings, Target};
+use crate::process::hostname;
 
 /// Most bytes of a mounted file. Kubernetes keeps no larger object.
 const MAX_FILE: u64 = 1024 * 1024;
