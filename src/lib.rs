@@ -1,6 +1,7 @@
 //! mail-failover-operator: moves outgoing mail to a standby when a sending backend fails.
 
 pub mod agent;
+pub mod agent_contract;
 pub mod api;
 pub mod app;
 pub mod cli;

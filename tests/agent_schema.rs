@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mail_failover_operator::agent::document::schema_json;
+use mail_failover_operator::agent_contract::document::schema_json;
 use serde_json::{Value, json};
 
 /// `UPDATE_SCHEMAS=1 cargo test --test agent_schema` (`make schemas`) writes it anew.

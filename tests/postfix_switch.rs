@@ -13,8 +13,8 @@ use mail_failover_operator::agent::core::{Action, Core, SwitchOrder, SwitchRepor
 use mail_failover_operator::agent::log::follow;
 use mail_failover_operator::agent::metrics::{LogMetrics, MtaMetrics};
 use mail_failover_operator::agent::mta::{Postfix, switch};
-use mail_failover_operator::agent::routing::{Routing, parse};
 use mail_failover_operator::agent::shield;
+use mail_failover_operator::agent_contract::routing::{Routing, parse};
 use mail_failover_operator::clock::Clock;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

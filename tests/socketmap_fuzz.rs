@@ -8,10 +8,10 @@ use std::env;
 use std::sync::Arc;
 
 use mail_failover_operator::agent::answers::Answers;
-use mail_failover_operator::agent::routing::parse;
 use mail_failover_operator::agent::socketmap::netstring::{Decoder, MAX_REPLY, MAX_REQUEST, encode};
 use mail_failover_operator::agent::socketmap::{Answer, Fixed, LocalDomains, View, answer};
 use mail_failover_operator::agent::supervise::Intake;
+use mail_failover_operator::agent_contract::routing::parse;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

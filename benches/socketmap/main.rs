@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use mail_failover_operator::agent::answers::Answers;
 use mail_failover_operator::agent::credentials::Credentials;
-use mail_failover_operator::agent::routing::parse;
 use mail_failover_operator::agent::socketmap::{
     Fixed, LocalDomains, Metrics, Responder, Server, Settings, View, answer, netstring,
 };
 use mail_failover_operator::agent::supervise::Intake;
+use mail_failover_operator::agent_contract::routing::parse;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::routing::{Backend, Routing};
+use crate::agent_contract::routing::{Backend, Routing};
 
 /// How much of the mail each backend carries at present: the operator's decision, corrected by the agent's own reflexes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ fn mix(hash: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::routing::parse;
+    use crate::agent_contract::routing::parse;
 
     /// Backends `a`, `b`, … with these shares.
     fn answers(percents: &[u8]) -> Answers {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::folder::{FOLDER, write};
-use super::routing::{Backend, Tls};
 use super::store::sha256;
+use crate::agent_contract::routing::{Backend, Tls};
 
 /// The folder in [`FOLDER`].
 const SUBFOLDER: &str = "ca";
@@ -63,8 +63,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::agent::routing::{NextHop, Verification};
     use crate::agent::testing::Folder;
+    use crate::agent_contract::routing::{NextHop, Verification};
 
     fn backend(ca: &str) -> Backend {
         let next_hop = NextHop { host: "a".into(), port: 25 };

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::core::{Held, Sighting, Why};
-use super::routing::Routing;
+use crate::agent_contract::routing::Routing;
 
 /// Of the MTA's log.
 #[derive(Clone, Debug, Default)]

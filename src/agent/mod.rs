@@ -5,8 +5,6 @@
 //!
 //! | module | is | pure |
 //! |---|---|---|
-//! | `document` | what the operator writes and the agent reads: one JSON document in one `ConfigMap`, with a schema | yes |
-//! | `routing` | a document, checked; which document may replace which | yes |
 //! | `answers` | what the MTA is told, from memory | yes |
 //! | `reporter` | tells the operator's replicas what deliveries meet | no |
 //! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
@@ -33,8 +31,6 @@ mod arguments;
 mod authorities;
 pub mod core;
 pub mod credentials;
-#[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
-pub mod document;
 mod driver;
 mod folder;
 mod http;
@@ -45,7 +41,6 @@ pub mod mta;
 mod pinned;
 pub mod postfix_config;
 pub mod reporter;
-pub mod routing;
 mod run;
 pub mod shield;
 pub mod socketmap;
@@ -60,6 +55,7 @@ mod testing;
 use std::io;
 use std::process::ExitCode;
 
+use crate::agent_contract::document;
 pub use arguments::{AgentCommand, ObjectReference, RunArguments, StatusArguments, StatusFormat};
 pub use folder::{FOLDER, SHIELD};
 

@@ -7,7 +7,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use crate::reports::fingerprint;
+use crate::agent_contract::fingerprint;
 
 /// A client that speaks only to the holder of this certificate: its SHA-256 in lower-case hexadecimal digits.
 ///

@@ -27,12 +27,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use super::pinned;
+use crate::agent_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
+use crate::agent_contract::{SERVER_NAME, report};
 use crate::clock::Clock;
 use crate::kubernetes::{Backoff, jittered};
 use crate::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word};
-use crate::reports::{SERVER_NAME, message};
 
 /// How often a report goes out although nothing is new.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -93,27 +93,27 @@ impl ReportState {
     }
 
     /// The report as of now.
-    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> message::Report {
+    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::Report {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let failure = |failing: &FailingDeliveries| message::FailureReport {
+        let failure = |failing: &FailingDeliveries| report::FailureReport {
             class: failing.class.as_str().to_owned(),
-            message: message::printable(&failing.message),
+            message: report::printable(&failing.message),
             first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
             last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
         };
         let backend = |(name, deliveries): (&Arc<str>, &BackendDeliveries)| {
             let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
             let (word, failure) = match word {
-                Word::Failing(failing) => (message::Word::Failing, Some(failure(failing))),
-                Word::Passing => (message::Word::Passing, None),
-                Word::Silent => (message::Word::Silent, None),
+                Word::Failing(failing) => (report::Word::Failing, Some(failure(failing))),
+                Word::Passing => (report::Word::Passing, None),
+                Word::Silent => (report::Word::Silent, None),
             };
-            message::BackendReport {
+            report::BackendReport {
                 name: name.to_string(),
                 word,
                 failure,
                 left: *is_left,
-                deliveries: message::DeliveryCounts {
+                deliveries: report::DeliveryCounts {
                     sent: *sent,
                     deferred: *deferred,
                     bounced: *bounced,
@@ -121,18 +121,18 @@ impl ReportState {
                 },
             }
         };
-        message::Report {
+        report::Report {
             api_version: API_VERSION.to_owned(),
             route: self.route.clone(),
             agent: agent.to_owned(),
             process: process.to_owned(),
             sequence,
             backends: self.backends.iter().map(backend).collect(),
-            last_switch: self.last_switch.as_ref().map(|switch| message::SwitchReport {
+            last_switch: self.last_switch.as_ref().map(|switch| report::SwitchReport {
                 transition: switch.transition,
                 queue_before: switch.queue_before,
                 queue_after: switch.queue_after,
-                first_delivery: switch.first_delivery_at.map(|at| message::FirstDelivery {
+                first_delivery: switch.first_delivery_at.map(|at| report::FirstDelivery {
                     after_milliseconds: milliseconds(switch.first_delivery_after.unwrap_or_default()),
                     age_milliseconds: milliseconds(now.since(at)),
                 }),
@@ -423,7 +423,7 @@ pub async fn post(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
 }
 
 async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Result<(), SendError> {
-    let request = Request::post(message::PATH)
+    let request = Request::post(report::PATH)
         .header(header::HOST, SERVER_NAME)
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, "application/json")

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::document::MAX_BYTES;
+use crate::agent_contract::document::MAX_BYTES;
 
 /// The first words of every file. Another number means another meaning of what follows.
 const MAGIC: &str = "mail-failover-agent-state 1";

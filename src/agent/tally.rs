@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::core::{Delivery, Disposition, Opinion, Sighting, SwitchView, View, Word};
-use super::document::RouteReference;
 use super::reporter::ReportState;
-use super::routing::Routing;
+use crate::agent_contract::document::RouteReference;
+use crate::agent_contract::routing::Routing;
 use crate::model::{BackendDeliveries, FailingDeliveries, SwitchedMail};
 
 /// Totals of one backend.

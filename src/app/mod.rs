@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::document::OperatorEndpoint;
+use crate::agent_contract::document::OperatorEndpoint;
 use crate::clock::Clock;
 use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;

@@ -14,7 +14,7 @@ use super::route_memory::memory;
 use super::route_status::{Actuation, Drafting};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
-use crate::agent::document::OperatorEndpoint;
+use crate::agent_contract::document::OperatorEndpoint;
 use crate::api::{MailRoute, MailRouteStatus};
 use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, Transition, decide};
 use crate::model::{Member, ObjectKey, Policy, Route, SwitchedMail, Thresholds, Timestamp};

@@ -19,7 +19,7 @@ use super::metrics::Standing;
 use super::report::Report;
 use super::sweep::sweep;
 use super::{ENDPOINT_ANNOTATION, Hearing, Metrics, REPORT_ANNOTATION, Settings, endpoint, name};
-use crate::agent::document::OperatorEndpoint;
+use crate::agent_contract::document::OperatorEndpoint;
 use crate::kubernetes::Backoff;
 use crate::leader::Leadership;
 use crate::watch::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, Problem, RECOVERED_AFTER, WATCH_SECONDS};

@@ -34,7 +34,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::document::OperatorEndpoint;
+use crate::agent_contract::document::OperatorEndpoint;
 use crate::clock::Clock;
 use crate::leader::Leadership;
 pub use board::{Change, Noticeboard};

@@ -12,7 +12,7 @@ use tower::{BoxError, service_fn};
 use super::super::report::tests::{key, verdicts};
 use super::super::{Change, Verdicts};
 use super::*;
-use crate::agent::document::OperatorEndpoint;
+use crate::agent_contract::document::OperatorEndpoint;
 use crate::engine::Health;
 
 /// How the API server answers.

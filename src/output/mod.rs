@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::agent::routing::Refusal;
+use crate::agent_contract::routing::Refusal;
 use crate::api;
 use crate::model::{Backend, ObjectKey, Route};
 pub use agent::{Briefed, Briefing};

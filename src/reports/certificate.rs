@@ -2,13 +2,11 @@
 //!
 //! Agents do not trust it for its signature but for its fingerprint, which they read in their document, and that only the operator writes.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-/// How the certificate names the server; nobody verifies it.
-pub const SERVER_NAME: &str = "mail-failover-operator";
+use crate::agent_contract::{SERVER_NAME, fingerprint};
 
 /// A certificate with its key, ready to be served.
 #[derive(Clone, Debug)]
@@ -48,14 +46,4 @@ impl Certificate {
             .with_single_cert(vec![certificate], key.into())?;
         Ok(Self { fingerprint, server: Arc::new(server) })
     }
-}
-
-/// SHA-256 of a certificate in DER, in lower-case hexadecimal digits.
-pub fn fingerprint(certificate: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

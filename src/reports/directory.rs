@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::token::Caller;
-use crate::agent::document::RouteReference;
+use crate::agent_contract::document::RouteReference;
 use crate::model::ObjectKey;
 
 /// The agents that a route has, as far as its outputs say.

@@ -1,8 +1,7 @@
-//! What agents tell the operator of real mail: how a report looks, who may send one, and the server that takes it.
+//! What agents tell the operator of real mail: who may send a report, and the server that takes it.
 //!
 //! | module | is | pure |
 //! |---|---|---|
-//! | `message` | the JSON of a report, with its bounds | yes |
 //! | `directory` | which service account may report on which route | yes |
 //! | `rate` | how often one agent may report | yes |
 //! | `certificate` | the certificate that a replica shows; agents pin its fingerprint | no: it draws a key |
@@ -15,13 +14,12 @@
 
 mod certificate;
 mod directory;
-pub mod message;
 mod metrics;
 mod rate;
 mod server;
 mod token;
 
-pub use certificate::{Certificate, CertificateError, SERVER_NAME, fingerprint};
+pub use certificate::{Certificate, CertificateError};
 pub use directory::{Change, Directory, Rejection, RouteAgents};
 pub use metrics::Metrics;
 #[cfg(test)]
@@ -29,25 +27,26 @@ pub(crate) use server::tests;
 pub use server::{Connections, Server};
 pub use token::{Caller, Denial};
 
+use crate::agent_contract::report;
 use crate::model::{Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word};
 
 /// A report as it counts from now on: ages are times.
-pub fn received(agent: Agent, report: message::Report, now: Timestamp) -> AgentReport {
-    let message::Report { api_version: _, route, agent: _, process, sequence, backends, last_switch } = report;
-    let run = |failure: message::FailureReport| FailingDeliveries {
+pub fn received(agent: Agent, report: report::Report, now: Timestamp) -> AgentReport {
+    let report::Report { api_version: _, route, agent: _, process, sequence, backends, last_switch } = report;
+    let run = |failure: report::FailureReport| FailingDeliveries {
         class: failure.class(),
         message: failure.message(),
-        first_failure_at: now - message::age(failure.first_milliseconds.max(failure.last_milliseconds)),
-        last_failure_at: now - message::age(failure.last_milliseconds),
+        first_failure_at: now - report::age(failure.first_milliseconds.max(failure.last_milliseconds)),
+        last_failure_at: now - report::age(failure.last_milliseconds),
     };
-    let backend = |backend: message::BackendReport| {
-        let message::BackendReport { name, word, failure, left, deliveries } = backend;
-        let message::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
+    let backend = |backend: report::BackendReport| {
+        let report::BackendReport { name, word, failure, left, deliveries } = backend;
+        let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
         let deliveries = BackendDeliveries {
             word: match (word, failure) {
-                (message::Word::Failing, Some(failure)) => Word::Failing(run(failure)),
-                (message::Word::Passing, _) => Word::Passing,
-                (message::Word::Failing, None) | (message::Word::Silent, _) => Word::Silent,
+                (report::Word::Failing, Some(failure)) => Word::Failing(run(failure)),
+                (report::Word::Passing, _) => Word::Passing,
+                (report::Word::Failing, None) | (report::Word::Silent, _) => Word::Silent,
             },
             is_left: left,
             sent,
@@ -67,8 +66,8 @@ pub fn received(agent: Agent, report: message::Report, now: Timestamp) -> AgentR
             transition: switch.transition,
             queue_before: switch.queue_before,
             queue_after: switch.queue_after,
-            first_delivery_at: switch.first_delivery.map(|first| now - message::age(first.age_milliseconds)),
-            first_delivery_after: switch.first_delivery.map(|first| message::age(first.after_milliseconds)),
+            first_delivery_at: switch.first_delivery.map(|first| now - report::age(first.age_milliseconds)),
+            first_delivery_after: switch.first_delivery.map(|first| report::age(first.after_milliseconds)),
             possible_duplicates: switch.possible_duplicates,
         }),
     }

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::directory::Rejection;
 use super::rate::Rate;
 use super::token::{Denial, Reviewer};
-use super::{Certificate, Directory, Metrics, message, received};
+use super::{Certificate, Directory, Metrics, received};
+use crate::agent_contract::report;
 use crate::clock::Clock;
 use crate::http::Listener;
 use crate::model::{Agent, AgentReport};
@@ -100,7 +101,7 @@ impl Server {
         let Connections { client, directory, reports, clock } = connections;
         let reviewer = Reviewer::new(client, metrics.clone());
         let shared = Shared { reviewer, rate: Mutex::default(), directory, reports, clock, metrics };
-        let app = Router::new().route(message::PATH, post(take)).with_state(Arc::new(shared));
+        let app = Router::new().route(report::PATH, post(take)).with_state(Arc::new(shared));
         listener.serve(app, shutdown).await;
     }
 }
@@ -110,7 +111,7 @@ enum Refusal {
     Unauthorized,
     Unavailable,
     TooLarge,
-    Malformed(message::Refusal),
+    Malformed(report::Refusal),
     Rejected(Rejection),
     TooMany,
     Busy,
@@ -136,9 +137,7 @@ impl IntoResponse for Refusal {
         let (status, text) = match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, Denial::Refused.to_string()),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Denial::Unavailable.to_string()),
-            Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, format!("a report may have {} bytes", message::MAX_BYTES))
-            }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, format!("a report may have {} bytes", report::MAX_BYTES)),
             Self::Malformed(refusal) => (StatusCode::BAD_REQUEST, refusal.to_string()),
             Self::Rejected(rejection @ Rejection::Foreign { .. }) => (StatusCode::FORBIDDEN, rejection.to_string()),
             Self::Rejected(rejection @ Rejection::Unknown { .. }) => (StatusCode::NOT_FOUND, rejection.to_string()),
@@ -180,8 +179,8 @@ impl Shared {
             Denial::Unavailable => Refusal::Unavailable,
         })?;
         // Nobody who is unknown is read any further.
-        let body = to_bytes(body, message::MAX_BYTES).await.map_err(|_too_large| Refusal::TooLarge)?;
-        let report = message::Report::parse(&body).map_err(Refusal::Malformed)?;
+        let body = to_bytes(body, report::MAX_BYTES).await.map_err(|_too_large| Refusal::TooLarge)?;
+        let report = report::Report::parse(&body).map_err(Refusal::Malformed)?;
         let route = self.directory.admit(&caller, &report.route).map_err(|rejection| {
             tracing::debug!(%rejection, "a report is refused");
             Refusal::Rejected(rejection)

@@ -7,11 +7,11 @@ use kube::client::Body as KubeBody;
 use serde_json::{Value, json};
 use tower::{BoxError, service_fn};
 
-use super::super::message::tests::example;
 use super::super::{Change, RouteAgents};
 use super::*;
-use crate::agent::document::OperatorEndpoint;
 use crate::agent::reporter::{self, SendError};
+use crate::agent_contract::document::OperatorEndpoint;
+use crate::agent_contract::report::tests::example;
 use crate::model::{ObjectKey, Word};
 
 pub(crate) struct Taking {
@@ -24,7 +24,7 @@ pub(crate) struct Taking {
 fn api_server() -> Client {
     let service = service_fn(move |request: Request<KubeBody>| async move {
         let review: Value = serde_json::from_slice(&request.into_body().collect_bytes().await?)?;
-        let user = |username: &str| json!({"authenticated": true, "audiences": [message::AUDIENCE], "user": {"username": username}});
+        let user = |username: &str| json!({"authenticated": true, "audiences": [report::AUDIENCE], "user": {"username": username}});
         let status = match review["spec"]["token"].as_str().unwrap_or_default() {
             "postfix" => user("system:serviceaccount:shop:default"),
             "foreign" => user("system:serviceaccount:other:default"),
@@ -93,7 +93,7 @@ async fn others_are_told_why_not_and_nothing_secret() {
         ("foreign", None, 403, "only system:serviceaccount:shop:NAME"),
         ("postfix", Some(("/route/uid", json!("v"))), 404, "MailRoute shop/orders (uid v) does not exist"),
         ("postfix", Some(("/agent", json!(""))), 400, "agent: use"),
-        ("postfix", Some(("/agent", json!("x".repeat(message::MAX_BYTES)))), 413, "a report may have 131072 bytes"),
+        ("postfix", Some(("/agent", json!("x".repeat(report::MAX_BYTES)))), 413, "a report may have 131072 bytes"),
     ] {
         let mut report = example();
         if let Some((pointer, value)) = edit {

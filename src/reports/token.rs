@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Metrics;
-use super::message::AUDIENCE;
+use crate::agent_contract::report::AUDIENCE;
 use crate::kubernetes::describe;
 
 /// No review takes longer, waiting for a place included.

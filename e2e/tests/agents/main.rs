@@ -21,14 +21,14 @@ use mail_failover_e2e::service_account::{self, token};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, Trial, trial};
 use mail_failover_e2e::views::{api, change, metric_sum};
-use mail_failover_operator::agent::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_operator::agent::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
+use mail_failover_operator::agent_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
+use mail_failover_operator::agent_contract::report::AUDIENCE;
 use mail_failover_operator::api::{Health, MailRoute};
 use mail_failover_operator::clock::Clock;
 use mail_failover_operator::model::{
     BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word,
 };
-use mail_failover_operator::reports::message::AUDIENCE;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -13,7 +13,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{
     api, change, data, manifest, set_endpoints, wait_condition, wait_event, wait_gone, wait_leads_to, wait_object,
 };
-use mail_failover_operator::agent::routing::{Routing, parse};
+use mail_failover_operator::agent_contract::routing::{Routing, parse};
 use mail_failover_operator::api::{MailRoute, SendingBackend};
 use serde_json::{Value, json};
 

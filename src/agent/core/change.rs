@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::answers::Answers;
-use crate::agent::routing::{Backend, NextHop};
+use crate::agent_contract::routing::{Backend, NextHop};
 use crate::model::{EvidenceClass, Timestamp};
 
 /// Make the MTA notice that its answers have changed.

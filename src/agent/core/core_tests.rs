@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::agent::routing::parse;
+use crate::agent_contract::routing::parse;
 use crate::model::Effect;
 
 const SECOND: Duration = Duration::from_secs(1);

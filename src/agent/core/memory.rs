@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::routing::Backend;
+use crate::agent_contract::routing::Backend;
 use crate::model::{EvidenceClass, Timestamp};
 
 /// What the core knows of its own doing. Times are microseconds since the Unix epoch.

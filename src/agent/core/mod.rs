@@ -31,7 +31,7 @@ pub use view::{BackendView, Held, Opinion, SwitchView, View, Why, Word};
 
 use self::traffic::Traffic;
 use super::answers::Answers;
-use super::routing::{Backend, Refusal, Routing, may_replace};
+use crate::agent_contract::routing::{Backend, Refusal, Routing, may_replace};
 use crate::model::{EvidenceClass, Timestamp};
 
 /// Moves of its own that are remembered, whatever the budget: more in any time would be no budget.

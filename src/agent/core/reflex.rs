@@ -7,7 +7,7 @@ use super::{
     Action, Cause, Core, Held, InForce, Left, MAX_MOVES, Memory, SwitchOrder, SwitchView, Why, change, shares,
 };
 use crate::agent::answers::Answers;
-use crate::agent::routing::Reflex;
+use crate::agent_contract::routing::Reflex;
 use crate::model::Timestamp;
 
 /// No time: what is never due.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::agent::routing::{Backend, Routing};
+use crate::agent_contract::routing::{Backend, Routing};
 
 /// How much each backend carries when those that are `left` carry nothing, and the backend that carries all in their place, if one must.
 /// Nothing when there is nowhere to go.

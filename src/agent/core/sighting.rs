@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::routing::{Backend, Routing};
+use crate::agent_contract::routing::{Backend, Routing};
 use crate::model::EvidenceClass;
 
 /// Where an MTA tried to deliver, as far as its log says.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sighting::Delivery;
-use crate::agent::routing::Reflex;
+use crate::agent_contract::routing::Reflex;
 use crate::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
 
 /// Of so many failed messages it is remembered when they failed: Postfix has at most 20 on their way to one destination by default.

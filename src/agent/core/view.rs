@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Core, Left, Run, SwitchOrder, SwitchReport, Traffic};
-use crate::agent::routing::Backend;
+use crate::agent_contract::routing::Backend;
 use crate::model::{EvidenceClass, Timestamp};
 
 /// Everything, at one moment.

@@ -10,10 +10,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::agent::core::{SwitchOrder, View};
-use crate::agent::routing::Refusal;
 use crate::agent::source::Source;
 use crate::agent::status::SourceState;
 use crate::agent::store::Record;
+use crate::agent_contract::routing::Refusal;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfSource {

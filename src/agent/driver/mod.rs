@@ -21,7 +21,6 @@ use super::keeper::Keeper;
 use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
 use super::reporter::Reporter;
-use super::routing::{self, Backend, Routing};
 use super::socketmap::View;
 use super::source::{Finding, Found, Source};
 use super::status::{
@@ -30,6 +29,7 @@ use super::status::{
 };
 use super::store::Record;
 use super::tally::Tally;
+use crate::agent_contract::routing::{self, Backend, Routing};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::telemetry::{Heartbeat, Readiness};

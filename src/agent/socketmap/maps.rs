@@ -16,8 +16,8 @@ use std::sync::Arc;
 use super::local::LocalDomains;
 use super::reply::Reply;
 use crate::agent::answers::Answers;
-use crate::agent::routing::{Backend, Routing, Tls, Verification};
 use crate::agent::supervise::Intake;
+use crate::agent_contract::routing::{Backend, Routing, Tls, Verification};
 
 /// The service of master.cf that speaks TLS from the first byte, which `smtp` cannot; `agent postfix-config` prints it.
 pub const IMPLICIT_TLS_TRANSPORT: &str = "mail-failover-smtps";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::agent::routing::parse;
+use crate::agent_contract::routing::parse;
 
 fn document(backends: &Value) -> Routing {
     let document = json!({

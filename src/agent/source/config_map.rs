@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Finding, Found, Source, tell};
 use crate::agent::arguments::ObjectReference;
-use crate::agent::document::KEY;
+use crate::agent_contract::document::KEY;
 use crate::kubernetes::Backoff;
 use crate::watch::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, Problem, RECOVERED_AFTER, WATCH_SECONDS};
 

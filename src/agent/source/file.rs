@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{Finding, Found, Source, tell};
-use crate::agent::document::MAX_BYTES;
+use crate::agent_contract::document::MAX_BYTES;
 
 const PAUSE: Duration = Duration::from_millis(250);
 /// After a change the content is read so many times more: a second change within the file system's clock tick leaves no other trace.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{World, subject};
-use crate::agent::document::OperatorEndpoint;
+use crate::agent_contract::document::OperatorEndpoint;
 use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
 use crate::engine::OPINION_HOLDS;

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use super::testing::*;
-use crate::agent::routing::{Routing, parse};
+use crate::agent_contract::routing::{Routing, parse};
 use crate::model::EvidenceClass;
 
 /// The quickstart with credentials and an output for agents.

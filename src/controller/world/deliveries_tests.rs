@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::testing::*;
-use crate::agent::document::{Document, KEY, OperatorEndpoint, RouteReference};
+use crate::agent_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use crate::api::{Health, SendingBackend};
 use crate::controller::input::Input;
 use crate::controller::time::timestamp;

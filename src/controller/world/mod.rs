@@ -30,7 +30,7 @@ use jobs::Jobs;
 use kube::{Resource, ResourceExt};
 use others::Others;
 
-use crate::agent::document::OperatorEndpoint;
+use crate::agent_contract::document::OperatorEndpoint;
 use crate::api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::backend::{self, BackendEntry, ProbeChange};
 use crate::controller::backoff::Backoff;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::document::{API_VERSION, RouteReference};
+use super::document::{API_VERSION, RouteReference};
 use crate::model::EvidenceClass;
 
 /// Where reports are taken.
@@ -244,5 +244,5 @@ fn is_message_id(word: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "message_tests.rs"]
-pub(super) mod tests;
+#[path = "report_tests.rs"]
+pub(crate) mod tests;

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-pub(in crate::reports) fn example() -> Value {
+pub(crate) fn example() -> Value {
     json!({
         "apiVersion": API_VERSION, "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "agent": "postfix-0", "process": "k3j2", "sequence": 7,
