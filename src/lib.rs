@@ -22,6 +22,7 @@ pub mod probe_job;
 pub(crate) mod process;
 pub mod rbac;
 pub mod reports;
+pub mod resolve;
 pub mod simulate;
 pub mod telemetry;
 pub(crate) mod values;

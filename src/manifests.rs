@@ -1,7 +1,7 @@
 //! Manifests from files: what `lint`, `explain` and `simulate` read instead of a cluster.
 //!
 //! Files with one or many YAML (or JSON) documents, folders of them, and `kind: List` as `kubectl get -o yaml` prints it. Whatever is
-//! wrong is said with file, line, document, object and field. This module never interprets a spec (`crate::controller::resolve`
+//! wrong is said with file, line, document, object and field. This module never interprets a spec (`crate::resolve`
 //! does) and never calls the API server.
 
 mod tree;

@@ -1,7 +1,7 @@
 //! The three custom resources of `mailfailover.io/v1alpha1`: their schema, their CEL rules and their documentation
 //! (`kubectl explain` prints the doc comments below, so they are written for users).
 //!
-//! This module only says what may be written down. It never interprets a spec (`crate::controller::resolve` does) and holds no defaults
+//! This module only says what may be written down. It never interprets a spec (`crate::resolve` does) and holds no defaults
 //! (`crate::model` does).
 
 // The texts are for `kubectl explain`, which shows backticks as they are.

@@ -8,10 +8,8 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::events::{self, Telling};
 use super::known::{Known, unreadable_rejection};
-use super::resolve::{self, Lookup, Rejection, Unresolved};
-use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined, patch};
+use super::status::{Conditions, condition_message, is_true, joined, patch};
 use super::step::{Step, Subject};
-use super::time::{micro_time, timestamp};
 use super::world::JobSettings;
 use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
 use crate::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
@@ -22,6 +20,9 @@ use crate::model::{
 use crate::observers::Verdicts;
 use crate::probe::Target;
 use crate::probe_job::manifest::Order;
+use crate::resolve::text::{MAX_MESSAGE, truncated};
+use crate::resolve::time::micro_time;
+use crate::resolve::{self, Lookup, Rejection, Unresolved};
 
 /// A certificate that was not served again for so long gives way to one that expires later: providers serve several.
 const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
@@ -385,7 +386,7 @@ impl BackendEntry {
             health: Some(api_health(verdict.map_or(Health::Unknown, |verdict| verdict.health))),
             since: verdict.map(|verdict| micro_time(verdict.since)).or_else(|| before.since.clone()),
             reason: Some(reason.to_owned()),
-            message: Some(events::truncated(message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
+            message: Some(truncated(message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
             certificate_not_after: self.certificates.values().map(|c| c.not_after).min().map(micro_time),
             probes: worst
                 .iter()
@@ -484,7 +485,7 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
             health: api::Health::Unknown,
             since: micro_time(blocked.since),
             reason: EvidenceClass::ProbeBlocked.as_str().to_owned(),
-            message: Some(events::truncated(&blocked.message, MAX_MESSAGE)),
+            message: Some(truncated(&blocked.message, MAX_MESSAGE)),
         };
     }
     api::ProbeStatus {
@@ -492,7 +493,7 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
         health: api_health(judgement.health),
         since: micro_time(judgement.since),
         reason: judgement.class.as_str().to_owned(),
-        message: Some(events::truncated(&judgement.message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
+        message: Some(truncated(&judgement.message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
     }
 }
 
@@ -503,32 +504,4 @@ pub(super) fn api_health(health: Health) -> api::Health {
         Health::Unhealthy => api::Health::Unhealthy,
         Health::Unknown => api::Health::Unknown,
     }
-}
-
-fn engine_health(health: api::Health) -> Health {
-    match health {
-        api::Health::Healthy => Health::Healthy,
-        api::Health::Degraded => Health::Degraded,
-        api::Health::Unhealthy => Health::Unhealthy,
-        api::Health::Unknown => Health::Unknown,
-    }
-}
-
-/// The judgement of a probe that an earlier leader wrote down.
-pub(super) fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
-    let class = EvidenceClass::from_name(&probe.reason)?;
-    let message = probe.message.clone().unwrap_or_default();
-    Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
-}
-
-/// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
-pub(crate) fn persisted_verdict(
-    verdict: &api::RouteBackendStatus,
-    backend: Option<&SendingBackendStatus>,
-) -> Option<Judgement> {
-    let since = timestamp(verdict.since.as_ref()?);
-    let own = backend.and_then(|status| EvidenceClass::from_name(status.reason.as_deref()?));
-    let class = EvidenceClass::from_name(&verdict.reason).or(own)?;
-    let message = backend.filter(|_| own == Some(class)).and_then(|status| status.message.clone());
-    Some(Judgement::restored(engine_health(verdict.health), since, class, message.unwrap_or_default()))
 }

@@ -2,8 +2,6 @@
 //!
 //! Of what a Secret holds, only certificates leave this module.
 
-mod pem;
-
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -11,9 +9,9 @@ use kube::{Api, Client};
 
 use super::input::Input;
 use super::read::{Answer, Outcome, Readable, failed};
-use super::resolve::{CaKey, CaKind, ReadProblem};
 use crate::model::ObjectKey;
-pub(crate) use pem::certificates;
+use crate::resolve::certificates;
+use crate::resolve::{CaKey, CaKind, ReadProblem};
 
 /// The certificates of a private authority.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,9 +5,9 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::step::Subject;
-use super::time::micro_time;
 use crate::api::{self, PendingEvent};
 use crate::model::Timestamp;
+use crate::resolve::time::micro_time;
 
 /// The controller that Events name as their reporter.
 const REPORTING_CONTROLLER: &str = "mailfailover.io/operator";
@@ -127,25 +127,5 @@ pub(super) fn event(subject: &Subject, uid: &str, instance: &str, pending: &Pend
         reporting_controller: Some(REPORTING_CONTROLLER.to_owned()),
         reporting_instance: Some(truncated(instance, 128)),
         ..Event::default()
-    }
-}
-
-/// At most `max` bytes, cut between characters.
-pub(super) fn truncated(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.to_owned();
-    }
-    let cut = (0..=max.saturating_sub('…'.len_utf8())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &text[..cut])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(truncated("äöü", 6), "äöü");
-        assert_eq!(truncated("äöüß", 6), "ä…");
     }
 }

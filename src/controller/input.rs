@@ -6,11 +6,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::resolve::{CaKey, ReadProblem};
 use super::step::Done;
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::model::{AgentReport, Login, ObjectKey, ProbeReport};
 use crate::observers::Hearing;
+use crate::resolve::{CaKey, ReadProblem};
 
 /// One thing that happened.
 #[derive(Debug)]

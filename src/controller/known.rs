@@ -4,10 +4,10 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::input::Unreadable;
-use super::resolve::Rejection;
 use super::status::Conditions;
 use super::step::Step;
 use crate::model::Timestamp;
+use crate::resolve::Rejection;
 
 /// A custom resource as it was seen last.
 #[derive(Debug)]

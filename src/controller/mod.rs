@@ -14,7 +14,7 @@
 //! here reads a clock except through the `now` it is given.
 
 pub mod applier;
-pub(crate) mod backend;
+mod backend;
 mod backoff;
 pub mod ca;
 mod events;
@@ -26,13 +26,9 @@ pub mod metrics;
 mod policy;
 pub mod read;
 mod references;
-pub(crate) mod request;
-pub mod resolve;
 mod route;
-pub(crate) mod route_memory;
 mod route_status;
 pub mod run;
 mod status;
 pub mod step;
-pub(crate) mod time;
 pub mod world;

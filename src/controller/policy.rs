@@ -2,11 +2,11 @@
 
 use super::backoff::Backoff;
 use super::known::{Known, note, unreadable_rejection};
-use super::resolve::{self, Rejection};
 use super::status::{Conditions, patch};
 use super::step::{Step, Subject};
 use crate::api::{FailoverPolicy, FailoverPolicyStatus};
 use crate::model::{Policy, Timestamp};
+use crate::resolve::{self, Rejection};
 
 /// The API's bound on `status.routes`.
 const MAX_ROUTES: usize = 100;

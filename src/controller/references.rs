@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::resolve::CaKey;
 use super::step::Subject;
 use crate::model::ObjectKey;
+use crate::resolve::CaKey;
 
 /// Something a subject's spec refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

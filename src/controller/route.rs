@@ -8,9 +8,6 @@ use super::backend::BackendEntry;
 use super::backoff::{Backoff, WriteBudget};
 use super::events;
 use super::known::{Known, unreadable_rejection};
-use super::request;
-use super::resolve::{self, Rejection};
-use super::route_memory::memory;
 use super::route_status::{Actuation, Drafting};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
@@ -19,6 +16,9 @@ use crate::api::{MailRoute, MailRouteStatus};
 use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, Transition, decide};
 use crate::model::{Member, ObjectKey, Policy, Route, SwitchedMail, Thresholds, Timestamp};
 use crate::output::{self, Briefed, Briefing, Observed, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
+use crate::resolve::request;
+use crate::resolve::route_memory::memory;
+use crate::resolve::{self, Rejection};
 
 /// A refused output is tried again after so long: whoever is in the way may be gone, and not everything in the way is watched.
 const REFUSAL_RETRY: Duration = Duration::from_secs(30);

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::backend::{BackendEntry, api_health};
 use super::events::{self, Telling};
-use super::resolve::Rejection;
-use super::route_memory::{memory, remember};
-use super::status::{Conditions, MAX_MESSAGE, condition_message, is_true, joined};
+use super::status::{Conditions, condition_message, is_true, joined};
 use super::step::Subject;
-use super::time::{micro_time, timestamp};
 use crate::api::{self, MailRouteStatus, PendingEvent, RouteState};
 use crate::engine::{
     Announcement, Candidate, Decision, Exclusion, Health, Standing, Transition, TransitionKind, TransitionReason,
 };
 use crate::model::{ObjectKey, Strategy, Thresholds, Timestamp};
+use crate::resolve::Rejection;
+use crate::resolve::route_memory::{memory, remember};
+use crate::resolve::text::{MAX_MESSAGE, truncated};
+use crate::resolve::time::{micro_time, timestamp};
 
 /// The API's bounds on `status.explanation`: reasons, and bytes of each.
 const MAX_REASONS: usize = 32;
@@ -76,7 +77,7 @@ impl Drafting<'_> {
         self.note_applied(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
         status.conditions = self.conditions(&status, decision, actuation, candidates);
         status.pending_events = self.pending_events(decision, actuation, &status);
-        status.message = Some(events::truncated(&self.sentence(decision), MAX_MESSAGE));
+        status.message = Some(truncated(&self.sentence(decision), MAX_MESSAGE));
         status
     }
 
@@ -297,7 +298,7 @@ impl Drafting<'_> {
 }
 
 fn explanation(decision: &Decision) -> Vec<String> {
-    let reasons = decision.explanation.reasons.iter().map(|reason| events::truncated(&reason.to_string(), MAX_REASON));
+    let reasons = decision.explanation.reasons.iter().map(|reason| truncated(&reason.to_string(), MAX_REASON));
     // What is decided stands at the end; of many backends the first ones' verdicts give way.
     let reasons: Vec<_> = reasons.collect();
     reasons[reasons.len().saturating_sub(MAX_REASONS)..].to_vec()

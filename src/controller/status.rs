@@ -4,13 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::events::truncated;
-use super::resolve::Rejection;
-use super::time::time;
 use crate::model::Timestamp;
-
-/// A bound on messages in status, in bytes.
-pub(super) const MAX_MESSAGE: usize = 1024;
+use crate::resolve::Rejection;
+use crate::resolve::text::{MAX_MESSAGE, truncated};
+use crate::resolve::time::time;
 
 /// The conditions of one object, built from those it has.
 pub(super) struct Conditions<'a> {

@@ -9,12 +9,12 @@ use super::ExplainError;
 use crate::api::{
     FailoverPolicy, MailRoute, MailRouteStatus, RouteBackendStatus, SendingBackend, SendingBackendStatus,
 };
-use crate::controller::backend::persisted_verdict;
-use crate::controller::resolve::{self, Presumed, Rejection, Unresolved};
-use crate::controller::route_memory::memory;
-use crate::controller::{request, time};
 use crate::engine::{Agreement, Candidate, Decision, Health, HoldReason, Prospect, Reason, Situation, Verdict, decide};
 use crate::model::{Backend, EvidenceClass, Member, ObjectKey, Policy, Route, Timestamp};
+use crate::resolve::persisted_verdict;
+use crate::resolve::route_memory::memory;
+use crate::resolve::{self, Presumed, Rejection, Unresolved};
+use crate::resolve::{request, time};
 
 /// What was read.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::Account;
 use crate::api::{RequestOutcome, TransitionStatus};
-use crate::controller::time::timestamp;
 use crate::model::Timestamp;
+use crate::resolve::time::timestamp;
 
 /// So many transitions are told.
 const TOLD: usize = 5;

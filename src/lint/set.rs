@@ -11,13 +11,12 @@ use serde::de::{Deserialize, DeserializeOwned};
 use super::finding::{Findings, Rule, Severity};
 use super::schema::Schemas;
 use crate::api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
-use crate::controller::ca;
-use crate::controller::resolve::{
-    self, CaKey, CaKind, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved,
-};
 use crate::engine::{Candidate, Standing};
 use crate::manifests::Manifest;
 use crate::model::{Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
+use crate::resolve::{
+    self, CaKey, CaKind, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved, certificates,
+};
 
 pub(super) const UNUSABLE: Rule = Rule {
     code: "Unusable",
@@ -247,7 +246,7 @@ impl Lookup for Core<'_> {
                 text.or(object.data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
             }
         };
-        let certificates = ca::certificates(&text.ok_or(ReadProblem::NotFound)?).map_err(ReadProblem::Malformed)?;
+        let certificates = certificates(&text.ok_or(ReadProblem::NotFound)?).map_err(ReadProblem::Malformed)?;
         Ok(certificates.into())
     }
 

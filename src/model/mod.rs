@@ -1,6 +1,6 @@
 //! Validated domain types: what the engine decides about and the outputs render.
 //!
-//! Whatever is in here has been parsed and checked once (see `crate::controller::resolve`); nothing downstream looks at a raw spec.
+//! Whatever is in here has been parsed and checked once (see `crate::resolve`); nothing downstream looks at a raw spec.
 //! Architecture invariant: this module never imports serde, kube, tokio, a clock or a source of randomness
 //! (`tests/architecture.rs` checks it).
 

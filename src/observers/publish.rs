@@ -14,8 +14,8 @@ use super::metrics::Outcome;
 use super::report::Extent;
 use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
 use crate::clock::Clock;
-use crate::controller::time::micro_time;
 use crate::kubernetes::{Backoff, describe, jittered};
+use crate::resolve::time::micro_time;
 
 /// The least pause between two reports, so that what changes at about the same time goes out together.
 const PAUSE: Duration = Duration::from_millis(100);

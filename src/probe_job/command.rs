@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::arguments::ProbeArguments;
 use super::report;
 use crate::clock::Clock;
-use crate::controller::ca::certificates;
 use crate::model::{
     Destination, Envelope, EvidenceClass, Login, ObjectKey, Outcome, ProbeKey, ProbeLogin, SmtpHost, Stage, Tls,
     TrustAnchors,
 };
 use crate::probe::{self, Settings, Target};
 use crate::process::hostname;
+use crate::resolve::certificates;
 
 /// Most bytes of a mounted file. Kubernetes keeps no larger object.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -15,9 +15,9 @@ use ring::digest;
 
 use super::arguments::{CA_FILE, CA_FOLDER, LOGIN_FOLDER, arguments, logs_in};
 use crate::api;
-use crate::controller::resolve::{CaKey, CaKind};
 use crate::model::{Backend, ObjectKey, Probe};
 use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::resolve::{CaKey, CaKind};
 
 /// Label of Jobs and their pods: the probe's name. Network policies can select by it.
 pub const PROBE_LABEL: &str = "mailfailover.io/probe";

@@ -4,9 +4,9 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::resolve::{Presumed, backend, ca_key};
 use crate::model::{Depth, TlsMode};
 use crate::probe_job::ProbeArguments;
+use crate::resolve::{Presumed, backend, ca_key};
 
 #[derive(Parser)]
 struct Line {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use crate::controller::resolve::{self, CaKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved};
 use crate::manifests::Objects;
 use crate::model::{Backend, Login, ObjectKey, Policy, Route, ServicePort, Thresholds};
+use crate::resolve::{self, CaKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved};
 
 /// The backends and routes of a simulation, checked, with every reference resolved.
 #[derive(Clone, Debug, Default)]

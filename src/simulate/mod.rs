@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Everything that judges and decides is the engine's, what replies mean is the prober's classifier's, and what specs mean is
-//! `controller::resolve`'s: a simulation can only show what the operator does. This module never talks to a network or a cluster,
+//! `resolve`'s: a simulation can only show what the operator does. This module never talks to a network or a cluster,
 //! reads no clock, and draws by chance only what a seed determines.
 //!
 //! What it leaves out: decisions are carried out at once, an observer knows at once what another sees, every backend has one address,

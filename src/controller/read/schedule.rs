@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::jittered;
-use crate::controller::resolve::ReadProblem;
 use crate::kubernetes::Backoff;
+use crate::resolve::ReadProblem;
 
 const GOOD_INTERVAL: Duration = Duration::from_secs(30);
 const BAD_INTERVAL: Duration = Duration::from_secs(5);

@@ -9,12 +9,12 @@ use super::testing::*;
 use crate::agent_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use crate::api::{Health, SendingBackend};
 use crate::controller::input::Input;
-use crate::controller::time::timestamp;
 use crate::model::{
     Agent, AgentReport, BackendDeliveries, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail, Word,
 };
 use crate::observers::Hearing;
 use crate::reports::Caller;
+use crate::resolve::time::timestamp;
 
 /// The quickstart with an output for agents.
 fn stage() -> Stage {

@@ -9,9 +9,9 @@ use super::ReadChange;
 use super::testing::*;
 use crate::api::{Health, SendingBackend, SendingBackendStatus};
 use crate::controller::input::Input;
-use crate::controller::resolve::ReadProblem;
 use crate::model::{EvidenceClass, Login, ObjectKey, ProbeLogin};
 use crate::observers::Hearing;
+use crate::resolve::ReadProblem;
 
 const PASSWORD: &str = "correct-horse-battery";
 

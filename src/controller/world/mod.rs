@@ -32,7 +32,7 @@ use others::Others;
 
 use crate::agent_contract::document::OperatorEndpoint;
 use crate::api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
-use crate::controller::backend::{self, BackendEntry, ProbeChange};
+use crate::controller::backend::{BackendEntry, ProbeChange};
 use crate::controller::backoff::Backoff;
 use crate::controller::facts::Facts;
 use crate::controller::input::{Change, Input, Source};
@@ -40,7 +40,6 @@ use crate::controller::known::Known;
 use crate::controller::metrics::Metrics;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::{Reference, References};
-use crate::controller::resolve::CaKey;
 use crate::controller::route::{Next, RouteEntry, Surroundings};
 use crate::controller::step::{Step, Subject, SubjectKind, Task};
 use crate::engine::DELIVERIES;
@@ -48,6 +47,7 @@ use crate::model::{ObjectKey, ProbeReport, Timestamp};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::reports;
+use crate::resolve::{self, CaKey};
 
 pub use jobs::JobSettings;
 
@@ -327,7 +327,7 @@ impl World {
         let users = self.references.users(&Reference::Backend(key.clone()));
         let cooldown = users.filter_map(|user| Some(self.routes.get(&user.key)?.cooldown())).max().unwrap_or_default();
         for probe in status.iter().flat_map(|status| &status.probes) {
-            match backend::persisted_probe(probe) {
+            match resolve::persisted_probe(probe) {
                 Some(judgement) if probe.name == DELIVERIES => {
                     entry.evidence.adopt_deliveries(&judgement, cooldown, now);
                 }
@@ -339,7 +339,7 @@ impl World {
             let Some(route) = self.routes.get(&user.key) else { continue };
             let persisted = route.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
             let of_backend = persisted.and_then(|status| status.backends.iter().find(|of| *of.name == *key.name));
-            if let Some(judgement) = of_backend.and_then(|of| backend::persisted_verdict(of, status.as_ref())) {
+            if let Some(judgement) = of_backend.and_then(|of| resolve::persisted_verdict(of, status.as_ref())) {
                 entry.evidence.adopt_verdict(route.thresholds(), &judgement, now);
             }
         }

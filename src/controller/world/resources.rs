@@ -8,10 +8,10 @@ use crate::controller::input::Change;
 use crate::controller::known::note;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
-use crate::controller::resolve::{Rejection, ca_key, login_key};
 use crate::controller::route::RouteEntry;
 use crate::controller::step::SubjectKind;
 use crate::model::{ObjectKey, Policy, Thresholds, Timestamp};
+use crate::resolve::{Rejection, ca_key, login_key};
 
 impl World {
     pub(super) fn take_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {

@@ -1,10 +1,10 @@
 //! Whether agents beside queueing MTAs can do what is asked of them.
 
 use crate::api;
-use crate::controller::resolve::login_key;
 use crate::lint::finding::{Findings, Rule, Severity};
 use crate::lint::set::{Placed, Set, View};
 use crate::model::{Destination, TlsMode};
+use crate::resolve::login_key;
 
 use super::connections::is_public;
 use super::listed;

@@ -1,9 +1,9 @@
 //! What refers to nothing, and what nothing refers to.
 
-use crate::controller::request::REQUEST_ANNOTATION;
-use crate::controller::resolve::ca_key;
 use crate::lint::finding::{Findings, Rule, Severity};
 use crate::lint::set::Set;
+use crate::resolve::ca_key;
+use crate::resolve::request::REQUEST_ANNOTATION;
 
 pub(super) const MISSING_POLICY: Rule = Rule {
     code: "MissingPolicy",

@@ -1,5 +1,6 @@
 //! What a route remembers, to and from `status`: the two directions side by side, so that nothing is lost between them.
 
+use super::text::{MAX_MESSAGE, truncated};
 use super::time::{micro_time, timestamp};
 use crate::api;
 use crate::api::{
@@ -44,7 +45,7 @@ pub(crate) fn memory(status: &MailRouteStatus) -> Memory {
 }
 
 /// Writes down what a route remembers; what became of transitions that `before` holds already is kept.
-pub(super) fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRouteStatus) {
+pub(crate) fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRouteStatus) {
     let Memory { shares, since, state, held_by: _, history, ramp, switch, pause, approved_at, request } = memory;
     status.active = shares.iter().map(active_backend).collect();
     status.since = memory.lead().is_some().then(|| micro_time(*since));
@@ -69,7 +70,7 @@ pub(super) fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut M
         id: id.to_string(),
         action: action.to_string(),
         outcome: if *is_done { RequestOutcome::Done } else { RequestOutcome::Refused },
-        message: super::events::truncated(message, super::status::MAX_MESSAGE),
+        message: truncated(message, MAX_MESSAGE),
         at: micro_time(*at),
     });
 }

@@ -88,7 +88,7 @@ fn action(written: &Written) -> Result<Action, String> {
 }
 
 fn truncated(text: &str) -> Arc<str> {
-    super::events::truncated(text, MAX_ID).into()
+    super::text::truncated(text, MAX_ID).into()
 }
 
 #[cfg(test)]

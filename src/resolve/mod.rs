@@ -3,8 +3,14 @@
 //! Pure: whatever a spec refers to is passed in as [`Lookup`]. This module never calls the API server and never decides.
 
 mod backend;
+mod pem;
+mod persisted;
 mod policy;
+pub(crate) mod request;
 mod route;
+pub(crate) mod route_memory;
+pub(crate) mod text;
+pub(crate) mod time;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -16,6 +22,8 @@ use crate::api;
 use crate::model::{Depth, Login, ObjectKey, ServicePort};
 
 pub use backend::backend;
+pub(crate) use pem::certificates;
+pub(crate) use persisted::{persisted_probe, persisted_verdict};
 pub use policy::policy;
 pub use route::route;
 
