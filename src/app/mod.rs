@@ -112,6 +112,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         (client(Purpose::Watch)?, client(Purpose::Call)?, client(Purpose::Lease)?);
 
     let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);
+    let (events, event_receiver) = mpsc::channel(INPUT_QUEUE);
     let (reports, report_receiver) = mpsc::channel(REPORT_QUEUE);
     let (hearings, hearing_receiver) = mpsc::channel(HEARING_QUEUE);
     let board = Noticeboard::default();
@@ -165,7 +166,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let metrics = read::Metrics::new::<Ca>(&mut registry);
     let (ca_reader, ca_reading) = read::spawn(call_client.clone(), inputs.clone(), metrics, end.clone());
     let metrics = read::Metrics::new::<LoginSecret>(&mut registry);
-    let (login_reader, login_reading) = read::spawn(call_client.clone(), inputs.clone(), metrics, end.clone());
+    let (login_reader, login_reading) = read::spawn(call_client.clone(), inputs, metrics, end.clone());
     let jobs = arguments.probe_image.clone().map(|image| JobSettings {
         image,
         ehlo_name: arguments.ehlo_name.clone(),
@@ -176,7 +177,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         &watch_client,
         &scope,
         &watch::Context {
-            inputs,
+            events,
             readiness: readiness.clone(),
             watches_jobs: jobs.is_some(),
             metrics: watch::Metrics::new(&mut registry),
@@ -191,6 +192,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         jobs,
     };
     let connections = Connections {
+        watched: event_receiver,
         inputs: input_receiver,
         reports: report_receiver,
         hearings: hearing_receiver,

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::input::{Change, Input, Unreadable};
+use super::input::Input;
 use super::metrics::Metrics;
 use super::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
@@ -29,6 +29,7 @@ use crate::kubernetes::describe;
 use crate::leader::Leadership;
 use crate::model::ObjectKey;
 use crate::output::{FIELD_MANAGER, Output, OutputKey, OutputKind, Write, route_uid};
+use crate::watch::{Change, Unreadable};
 
 /// No call takes longer.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::step::Subject;
 use crate::api::{self, PendingEvent};
 use crate::model::Timestamp;
+use crate::resolve::text::truncated;
 use crate::resolve::time::micro_time;
 
 /// The controller that Events name as their reporter.

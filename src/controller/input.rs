@@ -11,6 +11,7 @@ use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::model::{AgentReport, Login, ObjectKey, ProbeReport};
 use crate::observers::Hearing;
 use crate::resolve::{CaKey, ReadProblem};
+use crate::watch::{Change, Source, WatchEvent};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -49,72 +50,18 @@ pub enum Input {
     Done(Box<Done>),
 }
 
-/// A change of an object.
-#[derive(Debug)]
-pub enum Change<K> {
-    /// It is new or changed.
-    Applied(Box<K>),
-    /// It is new or changed and cannot be read: written by a newer version, perhaps.
-    Unreadable(Unreadable),
-    /// It is gone.
-    Deleted(ObjectKey),
-}
-
-/// An object that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// Which.
-    pub key: ObjectKey,
-    /// Its `metadata.uid`.
-    pub uid: String,
-    /// Its `metadata.generation`.
-    pub generation: i64,
-    /// Its `metadata.resourceVersion`.
-    pub resource_version: String,
-    /// Why, with the path of the field.
-    pub error: String,
-}
-
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// `SendingBackends`.
-    Backends,
-    /// `FailoverPolicies`.
-    Policies,
-    /// `MailRoutes`.
-    Routes,
-    /// Services.
-    Services,
-    /// `EndpointSlices`.
-    EndpointSlices,
-    /// `ConfigMaps` of ours.
-    ConfigMaps,
-    /// Jobs of probes.
-    Jobs,
-    /// Pods of such Jobs.
-    Pods,
-}
-
-impl Source {
-    /// Those that decisions wait for.
-    pub const ESSENTIAL: [Self; 6] =
-        [Self::Backends, Self::Policies, Self::Routes, Self::Services, Self::EndpointSlices, Self::ConfigMaps];
-
-    /// Those that only probe Jobs need: what is not granted there must hold up no failover.
-    pub const OF_JOBS: [Self; 2] = [Self::Jobs, Self::Pods];
-
-    /// The watched kind.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Backends => "SendingBackend",
-            Self::Policies => "FailoverPolicy",
-            Self::Routes => "MailRoute",
-            Self::Services => "Service",
-            Self::EndpointSlices => "EndpointSlice",
-            Self::ConfigMaps => "ConfigMap",
-            Self::Jobs => "Job",
-            Self::Pods => "Pod",
+impl From<WatchEvent> for Input {
+    fn from(event: WatchEvent) -> Self {
+        match event {
+            WatchEvent::Backend(change) => Self::Backend(change),
+            WatchEvent::Policy(change) => Self::Policy(change),
+            WatchEvent::Route(change) => Self::Route(change),
+            WatchEvent::Service(change) => Self::Service(change),
+            WatchEvent::EndpointSlice(change) => Self::EndpointSlice(change),
+            WatchEvent::ConfigMap(change) => Self::ConfigMap(change),
+            WatchEvent::Job(change) => Self::Job(change),
+            WatchEvent::Pod(change) => Self::Pod(change),
+            WatchEvent::Synced(source) => Self::Synced(source),
         }
     }
 }

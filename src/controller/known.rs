@@ -3,11 +3,11 @@
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use super::input::Unreadable;
 use super::status::Conditions;
 use super::step::Step;
 use crate::model::Timestamp;
 use crate::resolve::Rejection;
+use crate::watch::Unreadable;
 
 /// A custom resource as it was seen last.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::input::{Source, Unreadable};
 use super::step::SubjectKind;
 use crate::api::{MailRouteStatus, RouteState, TransitionKind};
 use crate::model::{BackendDeliveries, ObjectKey};
+use crate::watch::{Source, Unreadable};
 
 /// Counters, gauges and histograms of the controller; clones share them.
 #[derive(Clone, Debug)]

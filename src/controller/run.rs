@@ -21,6 +21,7 @@ use crate::observers::{Hearing, Noticeboard};
 use crate::probe::Prober;
 use crate::reports::Directory;
 use crate::telemetry::Heartbeat;
+use crate::watch::WatchEvent;
 
 /// So many inputs are taken before anything is decided about them.
 const BATCH: usize = 256;
@@ -32,7 +33,9 @@ const DRAIN: Duration = Duration::from_secs(6);
 /// What the loop is connected to.
 #[derive(Debug)]
 pub struct Connections {
-    /// What the watches and the CA reader say.
+    /// Events of the watches.
+    pub watched: mpsc::Receiver<WatchEvent>,
+    /// What the readers of certificates and logins say.
     pub inputs: mpsc::Receiver<Input>,
     /// What the probes say.
     pub reports: mpsc::Receiver<ProbeReport>,
@@ -68,6 +71,7 @@ pub struct Connections {
 /// When a step panicked: nobody would know any more what it has done.
 pub async fn run(mut world: World, connections: Connections, shutdown: CancellationToken) -> Result<(), JoinError> {
     let Connections {
+        mut watched,
         mut inputs,
         mut reports,
         mut hearings,
@@ -85,6 +89,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
     } = connections;
     let mut steps: JoinSet<Done> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+    let mut watched_batch = Vec::with_capacity(BATCH);
     let mut agent_batch = Vec::with_capacity(BATCH);
     let mut term = *leading.borrow_and_update();
     world.take(clock.now(), Input::Leading(term.is_some()));
@@ -116,7 +121,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
             let applier = applier.clone();
             steps.spawn(async move { applier.carry_out(task).await });
         }
-        metrics.input_queue.set(i64::try_from(inputs.len() + reports.len()).unwrap_or(i64::MAX));
+        metrics.input_queue.set(i64::try_from(watched.len() + inputs.len() + reports.len()).unwrap_or(i64::MAX));
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -157,6 +162,15 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                 let now = clock.now();
                 for report in report_batch.drain(..) {
                     world.take(now, Input::Report(Box::new(report)));
+                }
+            }
+            count = watched.recv_many(&mut watched_batch, BATCH) => {
+                if count == 0 {
+                    break;
+                }
+                let now = clock.now();
+                for event in watched_batch.drain(..) {
+                    world.take(now, event.into());
                 }
             }
             count = inputs.recv_many(&mut input_batch, BATCH) => {

@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
+use super::event::{Change, Source, WatchEvent};
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::controller::input::{Change, Input, Source};
 use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::probe_job::manifest::PROBE_LABEL;
 
@@ -33,8 +33,8 @@ pub(super) trait Watched:
     /// Drops what nobody needs.
     fn strip(&mut self) {}
 
-    /// A change as an input.
-    fn input(change: Change<Self>) -> Input;
+    /// A change as an event.
+    fn event(change: Change<Self>) -> WatchEvent;
 }
 
 /// Drops from the metadata what nobody needs, and it is much: managed fields are often larger than the object.
@@ -49,24 +49,24 @@ pub(super) fn strip_metadata(metadata: &mut ObjectMeta) {
 impl Watched for SendingBackend {
     const SOURCE: Source = Source::Backends;
 
-    fn input(change: Change<Self>) -> Input {
-        Input::Backend(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::Backend(change)
     }
 }
 
 impl Watched for FailoverPolicy {
     const SOURCE: Source = Source::Policies;
 
-    fn input(change: Change<Self>) -> Input {
-        Input::Policy(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::Policy(change)
     }
 }
 
 impl Watched for MailRoute {
     const SOURCE: Source = Source::Routes;
 
-    fn input(change: Change<Self>) -> Input {
-        Input::Route(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::Route(change)
     }
 }
 
@@ -77,8 +77,8 @@ impl Watched for Service {
         self.status = None;
     }
 
-    fn input(change: Change<Self>) -> Input {
-        Input::Service(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::Service(change)
     }
 }
 
@@ -95,8 +95,8 @@ impl Watched for EndpointSlice {
         }
     }
 
-    fn input(change: Change<Self>) -> Input {
-        Input::EndpointSlice(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::EndpointSlice(change)
     }
 }
 
@@ -107,8 +107,8 @@ impl Watched for ConfigMap {
         Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
     }
 
-    fn input(change: Change<Self>) -> Input {
-        Input::ConfigMap(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::ConfigMap(change)
     }
 }
 
@@ -124,8 +124,8 @@ impl Watched for Job {
         Some(of_probes())
     }
 
-    fn input(change: Change<Self>) -> Input {
-        Input::Job(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::Job(change)
     }
 }
 
@@ -140,7 +140,7 @@ impl Watched for Pod {
         self.spec = None;
     }
 
-    fn input(change: Change<Self>) -> Input {
-        Input::Pod(change)
+    fn event(change: Change<Self>) -> WatchEvent {
+        WatchEvent::Pod(change)
     }
 }

@@ -1,4 +1,4 @@
-//! What is in the cluster, as a stream of inputs for the controller.
+//! What is in the cluster, as a stream of events for the controller.
 //!
 //! One task per kind, and per namespace where the operator is limited to some, each with a watch and a backoff of its own: a kind that
 //! cannot be watched (no permission, no CRD yet) or that comes back slowly after an outage holds no other up. An object that cannot be
@@ -12,6 +12,7 @@
 //! This module never decides, never writes and keeps no objects: of what it has reported it knows keys and versions, so that after
 //! a new list it can report what has vanished meanwhile, and nothing twice.
 
+mod event;
 mod guard;
 mod kinds;
 mod metrics;
@@ -35,9 +36,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::controller::input::{Input, Source};
 use crate::kubernetes::{Backoff, describe};
 use crate::telemetry::Readiness;
+pub use event::{Change, Source, Unreadable, WatchEvent};
 pub(crate) use guard::Guarded;
 use kinds::Watched;
 pub use metrics::Metrics;
@@ -58,8 +59,8 @@ pub(crate) const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 /// What the watches need besides a client.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Where inputs go. When it is full the watches wait.
-    pub inputs: Sender<Input>,
+    /// Where events go. When it is full the watches wait.
+    pub events: Sender<WatchEvent>,
     /// Every source that decisions wait for is expected, and met when it has listed everything once.
     pub readiness: Readiness,
     /// Whether Jobs of probes and their pods are watched.
@@ -126,7 +127,7 @@ async fn watch<K: Watched>(client: Client, part: Part, unlisted: Unlisted, conte
 }
 
 async fn follow<K: Watched>(client: Client, part: Part, unlisted: Unlisted, context: Context) {
-    let Context { inputs, readiness, metrics, shutdown: _, watches_jobs: _ } = context;
+    let Context { events: sender, readiness, metrics, shutdown: _, watches_jobs: _ } = context;
     let api = part.api::<Guarded<K>>(client);
     let (kind, namespace, name) = (K::SOURCE.as_str(), part.namespace(), part.describe(K::SOURCE.as_str()));
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
@@ -150,14 +151,14 @@ async fn follow<K: Watched>(client: Client, part: Part, unlisted: Unlisted, cont
                 tracker.handle(event, &mut out);
                 metrics.objects(K::SOURCE, known, tracker.len());
                 for input in out.drain(..) {
-                    if let Input::Synced(source) = input {
+                    if let WatchEvent::Synced(source) = input {
                         readiness.met(&name);
                         if !unlisted.listed() {
                             continue;
                         }
                         metrics.synced(source, true);
                     }
-                    if send(&inputs, input, K::SOURCE, &metrics).await.is_err() {
+                    if send(&sender, input, K::SOURCE, &metrics).await.is_err() {
                         return;
                     }
                 }
@@ -181,7 +182,7 @@ async fn follow<K: Watched>(client: Client, part: Part, unlisted: Unlisted, cont
     }
 }
 
-async fn send(inputs: &Sender<Input>, input: Input, source: Source, metrics: &Metrics) -> Result<(), ()> {
+async fn send(inputs: &Sender<WatchEvent>, input: WatchEvent, source: Source, metrics: &Metrics) -> Result<(), ()> {
     match inputs.try_send(input) {
         Ok(()) => Ok(()),
         Err(TrySendError::Full(input)) => {

@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tower::{BoxError, service_fn};
 
 use super::*;
-use crate::controller::input::Change;
 
 /// What the API server does with one request.
 enum Answer {
@@ -67,11 +66,11 @@ fn scripted(script: Vec<Answer>) -> (Client, Requests) {
 }
 
 /// An input of the watch of `ConfigMaps` in one word: `name`, `name?` when it is unreadable, `-name` when it is gone, or `synced`.
-pub(super) fn word(input: &Input) -> String {
-    if let Input::Synced(Source::ConfigMaps) = input {
+pub(super) fn word(input: &WatchEvent) -> String {
+    if let WatchEvent::Synced(Source::ConfigMaps) = input {
         return "synced".to_owned();
     }
-    let Input::ConfigMap(change) = input else { panic!("{input:?} is not expected") };
+    let WatchEvent::ConfigMap(change) = input else { panic!("{input:?} is not expected") };
     match change {
         Change::Applied(object) => object.metadata.name.clone().unwrap_or_default(),
         Change::Unreadable(unreadable) => format!("{}?", unreadable.key.name),
@@ -80,7 +79,7 @@ pub(super) fn word(input: &Input) -> String {
 }
 
 struct Running {
-    inputs: mpsc::Receiver<Input>,
+    inputs: mpsc::Receiver<WatchEvent>,
     readiness: Readiness,
     requests: Requests,
     registry: Registry,
@@ -94,7 +93,7 @@ impl Running {
         let (sender, inputs) = mpsc::channel(1);
         let mut registry = Registry::default();
         let context = Context {
-            inputs: sender,
+            events: sender,
             readiness: Readiness::default(),
             watches_jobs: false,
             metrics: Metrics::new(&mut registry),
@@ -285,7 +284,7 @@ async fn of_several_namespaces_none_holds_another_up_and_a_kind_is_known_when_al
     let mut registry = Registry::default();
     let readiness = Readiness::default();
     let context = Context {
-        inputs: sender,
+        events: sender,
         readiness: readiness.clone(),
         watches_jobs: false,
         metrics: Metrics::new(&mut registry),
@@ -299,7 +298,7 @@ async fn of_several_namespaces_none_holds_another_up_and_a_kind_is_known_when_al
         told.push(input);
     }
     assert!(
-        told.len() == Source::ESSENTIAL.len() && told.iter().all(|input| !matches!(input, Input::Synced(_))),
+        told.len() == Source::ESSENTIAL.len() && told.iter().all(|input| !matches!(input, WatchEvent::Synced(_))),
         "{told:?}"
     );
     let missing: Vec<_> = readiness.missing().into_iter().map(|(what, _)| what).collect();
@@ -320,7 +319,7 @@ async fn of_several_namespaces_none_holds_another_up_and_a_kind_is_known_when_al
     tokio::time::sleep(LONGEST_BACKOFF * 2).await;
     let mut synced = vec![];
     while let Ok(input) = inputs.try_recv() {
-        if let Input::Synced(source) = input {
+        if let WatchEvent::Synced(source) = input {
             synced.push(source);
         }
     }

@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::watcher::Event;
 
+use super::event::{Change, Unreadable, WatchEvent};
 use super::guard::{Guarded, Invalid};
 use super::kinds::{Watched, strip_metadata};
-use crate::controller::input::{Change, Input, Unreadable};
 use crate::model::ObjectKey;
 
 /// Which version of an object was reported.
@@ -43,7 +43,7 @@ impl<K: Watched> Tracker<K> {
     }
 
     /// Appends what an event means.
-    pub(super) fn handle(&mut self, event: Event<Guarded<K>>, out: &mut Vec<Input>) {
+    pub(super) fn handle(&mut self, event: Event<Guarded<K>>, out: &mut Vec<WatchEvent>) {
         match event {
             // A list that broke off starts over.
             Event::Init => self.listed = Some(HashSet::new()),
@@ -57,23 +57,23 @@ impl<K: Watched> Tracker<K> {
             Event::InitDone => {
                 if let Some(listed) = self.listed.take() {
                     let vanished = self.known.extract_if(|key, _| !listed.contains(key));
-                    out.extend(vanished.map(|(key, _)| K::input(Change::Deleted(key))));
+                    out.extend(vanished.map(|(key, _)| K::event(Change::Deleted(key))));
                 }
                 if !std::mem::replace(&mut self.synced, true) {
-                    out.push(Input::Synced(K::SOURCE));
+                    out.push(WatchEvent::Synced(K::SOURCE));
                 }
             }
             Event::Apply(object) => self.apply(key(object.meta()), object, out),
             Event::Delete(object) => {
                 let key = key(object.meta());
                 if self.known.remove(&key).is_some() {
-                    out.push(K::input(Change::Deleted(key)));
+                    out.push(K::event(Change::Deleted(key)));
                 }
             }
         }
     }
 
-    fn apply(&mut self, key: ObjectKey, object: Guarded<K>, out: &mut Vec<Input>) {
+    fn apply(&mut self, key: ObjectKey, object: Guarded<K>, out: &mut Vec<WatchEvent>) {
         let metadata = object.meta();
         let version = Version {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
@@ -84,7 +84,7 @@ impl<K: Watched> Tracker<K> {
             Entry::Occupied(mut known) => {
                 // Deleted and made anew while the watch was interrupted: nothing of the old one must live on.
                 if known.get().uid != version.uid {
-                    out.push(K::input(Change::Deleted(key.clone())));
+                    out.push(K::event(Change::Deleted(key.clone())));
                 }
                 known.insert(version);
             }
@@ -92,7 +92,7 @@ impl<K: Watched> Tracker<K> {
                 vacant.insert(version);
             }
         }
-        out.push(K::input(match object.0 {
+        out.push(K::event(match object.0 {
             Ok(mut object) => {
                 strip_metadata(object.meta_mut());
                 object.strip();
@@ -184,7 +184,7 @@ mod tests {
         object["metadata"]["labels"] = json!({"keep": "this"});
         let mut out = vec![];
         Tracker::default().handle(Event::Apply(guarded(object)), &mut out);
-        let [Input::ConfigMap(Change::Applied(config_map))] = out.as_slice() else { panic!("{out:?}") };
+        let [WatchEvent::ConfigMap(Change::Applied(config_map))] = out.as_slice() else { panic!("{out:?}") };
         assert_eq!(config_map.metadata.managed_fields, None);
         assert_eq!(config_map.metadata.annotations, Some([("keep".to_owned(), "this".to_owned())].into()));
         assert_eq!(config_map.metadata.labels, Some([("keep".to_owned(), "this".to_owned())].into()));

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use super::testing::*;
 use super::{JobSettings, Settings, World};
 use crate::api::{Health, SendingBackend, SendingBackendStatus};
-use crate::controller::input::{Input, Source};
+use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::model::{EvidenceClass, Outcome, Timestamp};
 use crate::observers::Hearing;
 use crate::probe_job::report;
+use crate::watch::Source;
 
 /// A backend that a Job looks at as well, with a login that is none of the operator's business.
 fn with_jobs() -> Vec<(&'static str, Value)> {

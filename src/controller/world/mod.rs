@@ -35,7 +35,7 @@ use crate::api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendSt
 use crate::controller::backend::{BackendEntry, ProbeChange};
 use crate::controller::backoff::Backoff;
 use crate::controller::facts::Facts;
-use crate::controller::input::{Change, Input, Source};
+use crate::controller::input::Input;
 use crate::controller::known::Known;
 use crate::controller::metrics::Metrics;
 use crate::controller::policy::PolicyEntry;
@@ -48,6 +48,7 @@ use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::reports;
 use crate::resolve::{self, CaKey};
+use crate::watch::{Change, Source};
 
 pub use jobs::JobSettings;
 

@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::{Age, World, entry_age, object_key, subject};
-use crate::controller::input::{Change, Source};
 use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
 use crate::model::{ObjectKey, Timestamp};
 use crate::output::{Output, OutputKey, OutputKind, route_uid};
+use crate::watch::{Change, Source};
 
 impl World {
     pub(super) fn take_service(&mut self, now: Timestamp, change: Change<Service>) {

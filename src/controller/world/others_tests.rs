@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::testing::*;
 use super::{Settings, World};
-use crate::controller::input::{Input, Source};
+use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::engine::{Health, Sighting};
 use crate::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
 use crate::observers::{Hearing, Sightings, Verdicts};
+use crate::watch::Source;
 
 /// The thresholds of the policy of the quickstart.
 fn thresholds() -> Thresholds {

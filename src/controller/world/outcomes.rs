@@ -6,11 +6,12 @@ use super::agenda::UnderWay;
 use super::{World, Written};
 use crate::api::{Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::events::{self, Telling};
-use crate::controller::input::{Change, Input, Unreadable};
+use crate::controller::input::Input;
 use crate::controller::known::{Known, unreadable_rejection, unreadable_status};
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, WriteOutcome};
 use crate::model::Timestamp;
 use crate::output::OutputKey;
+use crate::watch::{Change, Unreadable};
 
 impl World {
     pub(super) fn take_done(&mut self, now: Timestamp, done: Done) {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::{World, identified, subject};
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::controller::input::Change;
 use crate::controller::known::note;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
@@ -12,6 +11,7 @@ use crate::controller::route::RouteEntry;
 use crate::controller::step::SubjectKind;
 use crate::model::{ObjectKey, Policy, Thresholds, Timestamp};
 use crate::resolve::{Rejection, ca_key, login_key};
+use crate::watch::Change;
 
 impl World {
     pub(super) fn take_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Effects, ReadChange, Settings, World};
 use crate::api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use crate::controller::backend::ProbeChange;
-use crate::controller::input::{Change, Input, Source, Unreadable};
+use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, WriteOutcome};
 use crate::model::{
@@ -23,6 +23,7 @@ use crate::observers::{Hearing, Noticeboard};
 use crate::output::{Output, OutputKind, Write, route_uid};
 use crate::probe::Target;
 use crate::reports::Directory;
+use crate::watch::{Change, Source, Unreadable};
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
 

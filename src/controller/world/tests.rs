@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::api::{MailRoute, RouteState};
-use crate::controller::input::{Input, Source};
+use crate::controller::input::Input;
 use crate::controller::step::{Done, Step, StepError, SubjectKind};
 use crate::model::EvidenceClass;
+use crate::watch::Source;
 
 #[test]
 fn a_dead_primary_is_left_and_returned_to_when_it_has_soaked() {
