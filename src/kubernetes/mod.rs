@@ -20,7 +20,9 @@ mod backoff;
 mod config;
 mod deadline;
 mod error;
+mod guard;
 mod metrics;
+mod watching;
 
 use std::time::Duration;
 
@@ -32,7 +34,9 @@ pub use backoff::{Backoff, jittered};
 pub use config::{ConfigError, config};
 pub use deadline::DeadlineExceeded;
 pub use error::describe;
+pub(crate) use guard::{Guarded, Invalid};
 pub use metrics::Metrics;
+pub(crate) use watching::{FIRST_BACKOFF, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 
 /// How long a TCP connection with its TLS handshake may take.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);

@@ -20,9 +20,10 @@ use super::report::Report;
 use super::sweep::sweep;
 use super::{ENDPOINT_ANNOTATION, Hearing, Metrics, REPORT_ANNOTATION, Settings, endpoint, name};
 use crate::agent_contract::document::OperatorEndpoint;
-use crate::kubernetes::Backoff;
+use crate::kubernetes::{
+    Backoff, FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
+};
 use crate::leader::Leadership;
-use crate::watch::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, Problem, RECOVERED_AFTER, WATCH_SECONDS};
 
 /// What was heard of one observer last.
 #[derive(Debug)]
@@ -259,7 +260,7 @@ pub(super) async fn run(
                     ear.take(Instant::now(), event, &mut out);
                 }
                 Some(Err(error)) => {
-                    let problem = Problem::of(&error);
+                    let problem = WatchProblem::of(&error);
                     metrics.watch_failed(problem.label);
                     let recovered = failed_at.is_none_or(|at| at.elapsed() > RECOVERED_AFTER);
                     failed_at = Some(Instant::now());

@@ -9,8 +9,8 @@ use kube::Resource;
 use kube::runtime::watcher::Event;
 
 use super::event::{Change, Unreadable, WatchEvent};
-use super::guard::{Guarded, Invalid};
 use super::kinds::{Watched, strip_metadata};
+use crate::kubernetes::{Guarded, Invalid};
 use crate::model::ObjectKey;
 
 /// Which version of an object was reported.

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::{Finding, Found, Source, tell};
 use crate::agent::arguments::ObjectReference;
 use crate::agent_contract::document::KEY;
-use crate::kubernetes::Backoff;
-use crate::watch::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, Problem, RECOVERED_AFTER, WATCH_SECONDS};
+use crate::kubernetes::{
+    Backoff, FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
+};
 
 /// Tells what becomes of it until nobody listens any more.
 pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sender<Found>) {
@@ -41,7 +42,7 @@ pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sen
                 }
             }
             Err(error) => {
-                let problem = Problem::of(&error);
+                let problem = WatchProblem::of(&error);
                 if failed_at.is_some_and(|at| at.elapsed() > RECOVERED_AFTER) {
                     backoff.reset();
                 }
