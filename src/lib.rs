@@ -4,6 +4,7 @@ pub mod agent;
 pub mod agent_contract;
 pub mod api;
 pub mod app;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod controller;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::Metrics;
 use super::store::{Record, Store};
-use crate::kubernetes::Backoff;
+use crate::backoff::Backoff;
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);

@@ -30,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use super::pinned;
 use crate::agent_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use crate::agent_contract::{SERVER_NAME, report};
+use crate::backoff::{Backoff, jittered};
 use crate::clock::Clock;
-use crate::kubernetes::{Backoff, jittered};
 use crate::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word};
 
 /// How often a report goes out although nothing is new.

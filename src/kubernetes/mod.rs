@@ -14,9 +14,8 @@
 //! has less time than this (the lease, a write under a claim) wraps its call in a shorter timeout of its own.
 //!
 //! Nothing is retried here: kube's client would by default repeat what was answered 429, 503 or 504 for minutes, unseen. Every caller
-//! has a [`Backoff`] and a counter instead.
+//! has a [`Backoff`](crate::backoff::Backoff) and a counter instead.
 
-mod backoff;
 mod config;
 mod deadline;
 mod error;
@@ -30,7 +29,6 @@ use axum::http::{HeaderValue, header};
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
 
-pub use backoff::{Backoff, jittered};
 pub use config::{ConfigError, config};
 pub use deadline::DeadlineExceeded;
 pub use error::describe;

@@ -20,9 +20,8 @@ use super::report::Report;
 use super::sweep::sweep;
 use super::{ENDPOINT_ANNOTATION, Hearing, Metrics, REPORT_ANNOTATION, Settings, endpoint, name};
 use crate::agent_contract::document::OperatorEndpoint;
-use crate::kubernetes::{
-    Backoff, FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
-};
+use crate::backoff::Backoff;
+use crate::kubernetes::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 use crate::leader::Leadership;
 
 /// What was heard of one observer last.

@@ -13,8 +13,9 @@ use super::board::Noticeboard;
 use super::metrics::Outcome;
 use super::report::Extent;
 use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
+use crate::backoff::{Backoff, jittered};
 use crate::clock::Clock;
-use crate::kubernetes::{Backoff, describe, jittered};
+use crate::kubernetes::describe;
 use crate::resolve::time::micro_time;
 
 /// The least pause between two reports, so that what changes at about the same time goes out together.

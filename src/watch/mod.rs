@@ -34,9 +34,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::kubernetes::{
-    Backoff, FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
-};
+use crate::backoff::Backoff;
+use crate::kubernetes::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 use crate::telemetry::Readiness;
 pub use event::{Change, Source, Unreadable, WatchEvent};
 use kinds::Watched;

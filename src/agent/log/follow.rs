@@ -18,7 +18,7 @@ use super::line::MAX_LINE;
 use super::sighting;
 use crate::agent::core::sighting::Sighting;
 use crate::agent::metrics::LogMetrics;
-use crate::kubernetes::Backoff;
+use crate::backoff::Backoff;
 
 /// Sightings that wait to be taken.
 pub const QUEUE: usize = 4096;

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{MtaError, Postfix};
 use crate::agent::core::{Cause, SwitchOrder, SwitchReport};
 use crate::agent::metrics::MtaMetrics;
-use crate::kubernetes::Backoff;
+use crate::backoff::Backoff;
 
 /// No more than so many switches …
 const BURST: u32 = 3;

@@ -13,9 +13,8 @@ use tokio::time::Instant;
 use super::{Finding, Found, Source, tell};
 use crate::agent::arguments::ObjectReference;
 use crate::agent_contract::document::KEY;
-use crate::kubernetes::{
-    Backoff, FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
-};
+use crate::backoff::Backoff;
+use crate::kubernetes::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 
 /// Tells what becomes of it until nobody listens any more.
 pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sender<Found>) {

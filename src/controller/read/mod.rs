@@ -170,5 +170,5 @@ pub(super) fn failed<V>(error: &kube::Error) -> Outcome<V> {
 
 /// Up to a fifth sooner or later, so that replicas and objects do not march in step.
 fn jittered(duration: Duration) -> Duration {
-    crate::kubernetes::jittered(duration, 0.2)
+    crate::backoff::jittered(duration, 0.2)
 }

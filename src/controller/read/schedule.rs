@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::jittered;
-use crate::kubernetes::Backoff;
+use crate::backoff::Backoff;
 use crate::resolve::ReadProblem;
 
 const GOOD_INTERVAL: Duration = Duration::from_secs(30);
