@@ -10,6 +10,7 @@ pub mod clock;
 pub mod controller;
 pub mod engine;
 pub mod explain;
+pub mod findings;
 mod http;
 pub mod kubernetes;
 pub mod leader;

@@ -13,9 +13,10 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+pub use crate::findings::{Rule, Severity};
 pub use arguments::LintArguments;
 pub use command::run;
-pub use finding::{Finding, Rule, Severity};
+pub use finding::Finding;
 pub use report::{Format, Report};
 pub use rules::RULES;
 pub use schema::SchemaError;

@@ -3,7 +3,8 @@ use std::fmt::{self, Write as _};
 
 use serde_json::json;
 
-use super::finding::{Finding, Severity};
+use super::finding::Finding;
+use crate::findings::Severity;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

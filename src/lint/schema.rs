@@ -8,8 +8,9 @@ use jsonschema::{Draft, Validator};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
-use super::finding::{Findings, Rule, Severity};
+use super::finding::Findings;
 use crate::api::{GROUP, VERSION, crds};
+use crate::findings::{Rule, Severity};
 use crate::manifests::Manifest;
 
 pub(super) const UNKNOWN_FIELD: Rule = Rule {

@@ -8,10 +8,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::de::{Deserialize, DeserializeOwned};
 
-use super::finding::{Findings, Rule, Severity};
+use super::finding::Findings;
 use super::schema::Schemas;
 use crate::api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
 use crate::engine::{Candidate, Standing};
+use crate::findings::{Rule, Severity};
 use crate::manifests::Manifest;
 use crate::model::{Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
 use crate::resolve::{

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::lint::Severity;
+use crate::findings::Severity;
 
 /// What is printed or checked.
 #[derive(Debug, Args)]

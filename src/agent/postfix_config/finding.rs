@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::arguments::FindingsFormat;
-use crate::lint::{Rule, Severity};
+use crate::findings::{Rule, Severity};
 
 /// A rule that a configuration breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]

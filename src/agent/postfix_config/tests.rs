@@ -174,7 +174,7 @@ fn a_stock_postfix_is_told_everything_that_is_missing() {
     let configuration = Configuration::parse("myhostname = mx.example\n");
     let setup = setup("");
     let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &[] });
-    let errors = findings.iter().filter(|finding| finding.rule.severity == crate::lint::Severity::Error);
+    let errors = findings.iter().filter(|finding| finding.rule.severity == crate::findings::Severity::Error);
     let codes: Vec<_> = errors.map(|finding| finding.rule.code).collect();
     assert_eq!(
         codes,

@@ -1,7 +1,8 @@
 //! Whether agents beside queueing MTAs can do what is asked of them.
 
 use crate::api;
-use crate::lint::finding::{Findings, Rule, Severity};
+use crate::findings::{Rule, Severity};
+use crate::lint::finding::Findings;
 use crate::lint::set::{Placed, Set, View};
 use crate::model::{Destination, TlsMode};
 use crate::resolve::login_key;

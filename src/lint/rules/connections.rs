@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::lint::finding::{Findings, Rule, Severity};
+use crate::findings::{Rule, Severity};
+use crate::lint::finding::Findings;
 use crate::lint::set::Set;
 use crate::manifests::Manifest;
 use crate::model::{Backend, Depth, Destination, SmtpHost, TlsMode};

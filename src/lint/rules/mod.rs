@@ -12,9 +12,10 @@ mod thresholds;
 
 use std::time::Duration;
 
-use super::finding::{Findings, Rule};
+use super::finding::Findings;
 use super::schema;
 use super::set::{self, Set};
+use crate::findings::Rule;
 
 /// Every rule there is, by what it is about.
 pub const RULES: [&Rule; 54] = [

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::lint::finding::{Findings, Rule, Severity};
+use crate::findings::{Rule, Severity};
+use crate::lint::finding::Findings;
 use crate::lint::set::{Set, View};
 use crate::model::ObjectKey;
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::engine::{Exclusion, Standing};
-use crate::lint::finding::{Findings, Rule, Severity};
+use crate::findings::{Rule, Severity};
+use crate::lint::finding::Findings;
 use crate::lint::set::{Set, View};
 use crate::model::Destination;
 

@@ -1,6 +1,7 @@
 //! What refers to nothing, and what nothing refers to.
 
-use crate::lint::finding::{Findings, Rule, Severity};
+use crate::findings::{Rule, Severity};
+use crate::lint::finding::Findings;
 use crate::lint::set::Set;
 use crate::resolve::ca_key;
 use crate::resolve::request::REQUEST_ANNOTATION;

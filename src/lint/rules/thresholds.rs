@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::lint::finding::{Findings, Rule, Severity};
+use crate::findings::{Rule, Severity};
+use crate::lint::finding::Findings;
 use crate::lint::set::{Judged, Set};
 use crate::model::{Probe, Thresholds};
 

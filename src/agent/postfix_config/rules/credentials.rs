@@ -3,7 +3,7 @@
 use super::super::finding::Findings;
 use super::super::wanted::IMPLICIT_TLS_SERVICE;
 use super::Subject;
-use crate::lint::{Rule, Severity};
+use crate::findings::{Rule, Severity};
 
 pub(super) static LOGIN_OFF: Rule = Rule {
     code: "LoginOff",

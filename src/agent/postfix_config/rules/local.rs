@@ -4,7 +4,7 @@ use super::super::arguments::By;
 use super::super::finding::Findings;
 use super::Subject;
 use super::tables::Table;
-use crate::lint::{Rule, Severity};
+use crate::findings::{Rule, Severity};
 
 pub(super) static LOCAL_MAIL_ROUTED_OUT: Rule = Rule {
     code: "LocalMailRoutedOut",

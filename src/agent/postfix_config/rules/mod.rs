@@ -13,7 +13,7 @@ mod timing;
 use super::configuration::Configuration;
 use super::finding::{Finding, Findings};
 use super::wanted::{Section, Setup, parameters};
-use crate::lint::Rule;
+use crate::findings::Rule;
 
 /// What is looked at, and what it should be.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use super::super::finding::Findings;
 use super::super::wanted::Endpoint;
 use super::Subject;
 use super::tables::Table;
-use crate::lint::{Rule, Severity};
+use crate::findings::{Rule, Severity};
 
 pub(super) static SOCKET_OUTSIDE_CHROOT: Rule = Rule {
     code: "SocketOutsideChroot",

@@ -5,7 +5,7 @@ use super::super::finding::Findings;
 use super::super::wanted::IMPLICIT_TLS_SERVICE;
 use super::Subject;
 use super::tables::Table;
-use crate::lint::{Rule, Severity};
+use crate::findings::{Rule, Severity};
 
 pub(super) static ROUTING_NOT_ASKED: Rule = Rule {
     code: "RoutingNotAsked",

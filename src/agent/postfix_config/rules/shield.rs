@@ -2,7 +2,7 @@
 
 use super::super::finding::Findings;
 use super::Subject;
-use crate::lint::{Rule, Severity};
+use crate::findings::{Rule, Severity};
 
 pub(super) static SHIELD_MISSING: Rule = Rule {
     code: "ShieldMissing",

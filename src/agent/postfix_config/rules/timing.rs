@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::finding::Findings;
 use super::super::wanted::{IMPLICIT_TLS_SERVICE, Section, parameters};
 use super::Subject;
-use crate::lint::{Rule, Severity};
+use crate::findings::{Rule, Severity};
 
 pub(super) static GREETING_TIMEOUT_LONG: Rule = Rule {
     code: "GreetingTimeoutLong",
