@@ -15,7 +15,7 @@ help: ## Print this list
 check: ## Format, lints and the tests that need no cluster, in about two minutes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test manifests --test model_check --test scenarios --test socketmap_fuzz --locked --quiet
+	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test manifests --test model_check --test reports --test scenarios --test socketmap_fuzz --locked --quiet
 
 test: check ## Everything, against a real API server that is built the first time
 	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked --test '*'

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::api::GROUP;
+use mail_failover_api::GROUP;
 
 /// A rule of a Role or `ClusterRole`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

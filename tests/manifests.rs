@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mail_failover_operator::api::crds_yaml;
+use mail_failover_api::crds_yaml;
 use mail_failover_operator::rbac::{AGENT, OWN_NAMESPACE, PROBE_JOBS, REPORTS, Rule, SECRETS_BY_NAME, WATCHED, yaml};
 use serde_json::{Value, json};
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_api::FailoverPolicy;
+use mail_failover_core::engine::OPINION_HOLDS;
 use mail_failover_e2e::bench::{load, machine};
 use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
 use mail_failover_e2e::in_cluster::installation::ensure_installed;
@@ -14,8 +16,6 @@ use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
 use mail_failover_e2e::node::images::PROFILE;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::views::change;
-use mail_failover_operator::api::FailoverPolicy;
-use mail_failover_operator::engine::OPINION_HOLDS;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::sleep;

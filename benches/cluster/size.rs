@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{ListParams, PostParams};
+use mail_failover_api::{MailRoute, SendingBackend};
 use mail_failover_e2e::bench::{Usage, load};
 use mail_failover_e2e::in_cluster::installation::{NAMESPACE, ensure_installed};
 use mail_failover_e2e::in_cluster::shop::Shop;
@@ -15,7 +16,6 @@ use mail_failover_e2e::operator::get;
 use mail_failover_e2e::scrape::Scrape;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::views::api;
-use mail_failover_operator::api::{MailRoute, SendingBackend};
 use serde_json::json;
 use tokio::time::sleep;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use mail_failover_api::{TransitionKind, TransitionStatus};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::certificates::Identity;
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
@@ -12,7 +13,6 @@ use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
 use mail_failover_e2e::mail::server::SmtpServer;
 use mail_failover_e2e::scene::{PATIENCE, route_status};
 use mail_failover_e2e::stage::Stage;
-use mail_failover_operator::api::{TransitionKind, TransitionStatus};
 use rustls::ClientConfig;
 use tokio::time::sleep;
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mail_failover_operator::agent::status::Status;
+use mail_failover_agent::status::Status;
 use rustix::process::Signal;
 
 use crate::eventually::eventually;
@@ -70,7 +70,7 @@ impl Options {
             credentials_directory,
             listen: free_address()?,
             log: folder.join("agent.log"),
-            arguments: vec!["--log".into(), "info,mail_failover_operator::agent=debug".into()],
+            arguments: vec!["--log".into(), "info,mail_failover_agent=debug".into()],
             starter: Vec::new(),
         })
     }

@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
-use mail_failover_operator::api::{Health, MailRoute, MailRouteStatus, SendingBackend, SendingBackendStatus};
+use mail_failover_api::{Health, MailRoute, MailRouteStatus, SendingBackend, SendingBackendStatus};
 
 use crate::eventually::eventually;
 use crate::mail::server::{Options, SmtpServer};

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
-use mail_failover_operator::api::{FailoverPolicy, GROUP, MailRoute, MailRouteStatus, SendingBackend, VERSION};
+use mail_failover_api::{FailoverPolicy, GROUP, MailRoute, MailRouteStatus, SendingBackend, VERSION};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

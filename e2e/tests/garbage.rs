@@ -8,11 +8,11 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
+use mail_failover_api::MailRoute;
 use mail_failover_e2e::scene::{Scene, Tempo, route, wait_active};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, trial};
 use mail_failover_e2e::views::{api, change, wait_condition, wait_gone, wait_leads_to, wait_object};
-use mail_failover_operator::api::MailRoute;
 use serde_json::json;
 
 fn main() -> ExitCode {

@@ -8,12 +8,12 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
-use mail_failover_e2e::health::{Health, script};
-use mail_failover_e2e::helm::{objects, repository};
-use mail_failover_operator::api::{
+use mail_failover_api::{
     ActiveBackend, FailoverPolicyStatus, Health as Verdict, HoldStatus, MailRouteStatus, PauseStatus,
     RouteBackendStatus, RouteState, SendingBackendStatus,
 };
+use mail_failover_e2e::health::{Health, script};
+use mail_failover_e2e::helm::{objects, repository};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -12,6 +12,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use mail_failover_api::{Health, SendingBackend};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::server::{Logins, Options as Server, SmtpServer};
 use mail_failover_e2e::operator::program;
@@ -19,7 +20,6 @@ use mail_failover_e2e::scene::{PATIENCE, Tempo, backend, backend_status, conditi
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, trial};
 use mail_failover_e2e::views::{api, change, manifest, metric_sum, start_operator, wait_gone};
-use mail_failover_operator::api::{Health, SendingBackend};
 use mail_failover_operator::probe_job::manifest::arguments_of;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -126,7 +126,7 @@ async fn vantage_point(stage: Arc<Stage>) -> Result<()> {
     // One Job at a time, and none is left behind.
     let jobs = api::<Job>(&stage).list(&ListParams::default()).await?.items;
     ensure!(jobs.len() == 1, "{:?}", jobs.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
-    change::<mail_failover_operator::api::MailRoute>(
+    change::<mail_failover_api::MailRoute>(
         &stage,
         "orders",
         &json!({ "spec": { "backends": [{ "name": "standby" }] } }),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::telemetry::LogFormat;
-use crate::values::duration;
 use crate::watch::Namespace;
+use mail_failover_runtime::telemetry::LogFormat;
+use mail_failover_runtime::values::duration;
 
 /// How the operator runs.
 #[derive(Debug, Args)]

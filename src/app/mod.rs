@@ -15,23 +15,23 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent_contract::document::OperatorEndpoint;
-use crate::clock::Clock;
 use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
 use crate::controller::login::LoginSecret;
 use crate::controller::run::Connections;
 use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
-use crate::kubernetes::{self, ConfigError, Purpose, describe};
 use crate::leader::{self, SettingsError, unique_identity};
 use crate::observers::{self, Noticeboard};
 use crate::probe::{self, Prober, StartError};
-use crate::process::{hostname, raise_limit_of_open_files};
 use crate::reports::{self, Certificate, CertificateError, Directory};
-use crate::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 use crate::watch;
 pub use arguments::{Advertised, RunArguments};
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
+use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 
 /// Inputs that wait for the controller; a watch that lists ten thousand objects is slowed down by it, not stopped.
 const INPUT_QUEUE: usize = 4096;

@@ -24,12 +24,12 @@ use serde_json::{Value, json};
 use super::input::Input;
 use super::metrics::Metrics;
 use super::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, Task, WriteOutcome};
-use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::kubernetes::describe;
 use crate::leader::Leadership;
-use crate::model::ObjectKey;
 use crate::output::{FIELD_MANAGER, Output, OutputKey, OutputKind, Write, route_uid};
 use crate::watch::{Change, Unreadable};
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_core::model::ObjectKey;
+use mail_failover_runtime::kubernetes::describe;
 
 /// No call takes longer.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -11,18 +11,18 @@ use super::known::{Known, unreadable_rejection};
 use super::status::{Conditions, condition_message, is_true, joined, patch};
 use super::step::{Step, Subject};
 use super::world::JobSettings;
-use crate::api::{self, BackendType, SendingBackend, SendingBackendStatus};
-use crate::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
-use crate::model::{
-    Backend, Destination, Effect, EvidenceClass, ObjectKey, ProbeKey, ProbeLogin, ProbeReport, Resolution, Thresholds,
-    Timestamp, Vantage,
-};
 use crate::observers::Verdicts;
 use crate::probe::Target;
 use crate::probe_job::manifest::Order;
-use crate::resolve::text::{MAX_MESSAGE, truncated};
-use crate::resolve::time::micro_time;
-use crate::resolve::{self, Lookup, Rejection, Unresolved};
+use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
+use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
+use mail_failover_core::model::{
+    Backend, Destination, Effect, EvidenceClass, ObjectKey, ProbeKey, ProbeLogin, ProbeReport, Resolution, Thresholds,
+    Timestamp, Vantage,
+};
+use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
+use mail_failover_resolve::time::micro_time;
+use mail_failover_resolve::{self as resolve, Lookup, Rejection, Unresolved};
 
 /// A certificate that was not served again for so long gives way to one that expires later: providers serve several.
 const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);

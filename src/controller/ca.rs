@@ -9,9 +9,9 @@ use kube::{Api, Client};
 
 use super::input::Input;
 use super::read::{Answer, Outcome, Readable, failed};
-use crate::model::ObjectKey;
-use crate::resolve::certificates;
-use crate::resolve::{CaKey, CaKind, ReadProblem};
+use mail_failover_core::model::ObjectKey;
+use mail_failover_resolve::certificates;
+use mail_failover_resolve::{CaKey, CaKind, ReadProblem};
 
 /// The certificates of a private authority.
 #[derive(Clone, Copy, Debug, Default)]

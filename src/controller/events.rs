@@ -5,10 +5,10 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::step::Subject;
-use crate::api::{self, PendingEvent};
-use crate::model::Timestamp;
-use crate::resolve::text::truncated;
-use crate::resolve::time::micro_time;
+use mail_failover_api::{self as api, PendingEvent};
+use mail_failover_core::model::Timestamp;
+use mail_failover_resolve::text::truncated;
+use mail_failover_resolve::time::micro_time;
 
 /// The controller that Events name as their reporter.
 const REPORTING_CONTROLLER: &str = "mailfailover.io/operator";

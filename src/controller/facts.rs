@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::model::{Login, ObjectKey, ServicePort};
 use crate::output::SERVICE_NAME_LABEL;
-use crate::resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
+use mail_failover_core::model::{Login, ObjectKey, ServicePort};
+use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
 
 /// Answers to what backends refer to.
 #[derive(Debug)]

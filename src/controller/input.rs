@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::step::Done;
-use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::model::{AgentReport, Login, ObjectKey, ProbeReport};
 use crate::observers::Hearing;
-use crate::resolve::{CaKey, ReadProblem};
 use crate::watch::{Change, Source, WatchEvent};
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_core::model::{AgentReport, Login, ObjectKey, ProbeReport};
+use mail_failover_resolve::{CaKey, ReadProblem};
 
 /// One thing that happened.
 #[derive(Debug)]

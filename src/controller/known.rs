@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::status::Conditions;
 use super::step::Step;
-use crate::model::Timestamp;
-use crate::resolve::Rejection;
 use crate::watch::Unreadable;
+use mail_failover_core::model::Timestamp;
+use mail_failover_resolve::Rejection;
 
 /// A custom resource as it was seen last.
 #[derive(Debug)]

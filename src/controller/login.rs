@@ -9,8 +9,8 @@ use kube::{Api, Client};
 
 use super::input::Input;
 use super::read::{Answer, Outcome, Readable, failed};
-use crate::model::{Login, ObjectKey};
-use crate::resolve::ReadProblem;
+use mail_failover_core::model::{Login, ObjectKey};
+use mail_failover_resolve::ReadProblem;
 
 /// The login in a Secret.
 #[derive(Clone, Copy, Debug, Default)]

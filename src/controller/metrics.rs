@@ -11,9 +11,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::step::SubjectKind;
-use crate::api::{MailRouteStatus, RouteState, TransitionKind};
-use crate::model::{BackendDeliveries, ObjectKey};
 use crate::watch::{Source, Unreadable};
+use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
+use mail_failover_core::model::{BackendDeliveries, ObjectKey};
 
 /// Counters, gauges and histograms of the controller; clones share them.
 #[derive(Clone, Debug)]

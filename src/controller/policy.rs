@@ -4,9 +4,9 @@ use super::backoff::Backoff;
 use super::known::{Known, note, unreadable_rejection};
 use super::status::{Conditions, patch};
 use super::step::{Step, Subject};
-use crate::api::{FailoverPolicy, FailoverPolicyStatus};
-use crate::model::{Policy, Timestamp};
-use crate::resolve::{self, Rejection};
+use mail_failover_api::{FailoverPolicy, FailoverPolicyStatus};
+use mail_failover_core::model::{Policy, Timestamp};
+use mail_failover_resolve::{self as resolve, Rejection};
 
 /// The API's bound on `status.routes`.
 const MAX_ROUTES: usize = 100;

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::Subject;
-use crate::model::ObjectKey;
-use crate::resolve::CaKey;
+use mail_failover_core::model::ObjectKey;
+use mail_failover_resolve::CaKey;
 
 /// Something a subject's spec refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,14 +11,14 @@ use super::known::{Known, unreadable_rejection};
 use super::route_status::{Actuation, Drafting};
 use super::status::patch;
 use super::step::{Step, Subject, WriteOutcome};
-use crate::agent_contract::document::OperatorEndpoint;
-use crate::api::{MailRoute, MailRouteStatus};
-use crate::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, Transition, decide};
-use crate::model::{Member, ObjectKey, Policy, Route, SwitchedMail, Thresholds, Timestamp};
 use crate::output::{self, Briefed, Briefing, Observed, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
-use crate::resolve::request;
-use crate::resolve::route_memory::memory;
-use crate::resolve::{self, Rejection};
+use mail_failover_api::{MailRoute, MailRouteStatus};
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::engine::{Candidate, Decision, HoldReason, Memory, Share, Situation, Transition, decide};
+use mail_failover_core::model::{Member, ObjectKey, Policy, Route, SwitchedMail, Thresholds, Timestamp};
+use mail_failover_resolve::request;
+use mail_failover_resolve::route_memory::memory;
+use mail_failover_resolve::{self as resolve, Rejection};
 
 /// A refused output is tried again after so long: whoever is in the way may be gone, and not everything in the way is watched.
 const REFUSAL_RETRY: Duration = Duration::from_secs(30);

@@ -7,15 +7,15 @@ use super::backend::{BackendEntry, api_health};
 use super::events::{self, Telling};
 use super::status::{Conditions, condition_message, is_true, joined};
 use super::step::Subject;
-use crate::api::{self, MailRouteStatus, PendingEvent, RouteState};
-use crate::engine::{
+use mail_failover_api::{self as api, MailRouteStatus, PendingEvent, RouteState};
+use mail_failover_core::engine::{
     Announcement, Candidate, Decision, Exclusion, Health, Standing, Transition, TransitionKind, TransitionReason,
 };
-use crate::model::{ObjectKey, Strategy, Thresholds, Timestamp};
-use crate::resolve::Rejection;
-use crate::resolve::route_memory::{memory, remember};
-use crate::resolve::text::{MAX_MESSAGE, truncated};
-use crate::resolve::time::{micro_time, timestamp};
+use mail_failover_core::model::{ObjectKey, Strategy, Thresholds, Timestamp};
+use mail_failover_resolve::Rejection;
+use mail_failover_resolve::route_memory::{memory, remember};
+use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
+use mail_failover_resolve::time::{micro_time, timestamp};
 
 /// The API's bounds on `status.explanation`: reasons, and bytes of each.
 const MAX_REASONS: usize = 32;

@@ -15,13 +15,13 @@ use super::metrics::Metrics;
 use super::read::Reader;
 use super::step::Done;
 use super::world::{Effects, ReadChange, World};
-use crate::clock::Clock;
-use crate::model::{AgentReport, ProbeReport, Timestamp};
 use crate::observers::{Hearing, Noticeboard};
 use crate::probe::Prober;
 use crate::reports::Directory;
-use crate::telemetry::Heartbeat;
 use crate::watch::WatchEvent;
+use mail_failover_core::model::{AgentReport, ProbeReport, Timestamp};
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::telemetry::Heartbeat;
 
 /// So many inputs are taken before anything is decided about them.
 const BATCH: usize = 256;

@@ -4,10 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::model::Timestamp;
-use crate::resolve::Rejection;
-use crate::resolve::text::{MAX_MESSAGE, truncated};
-use crate::resolve::time::time;
+use mail_failover_core::model::Timestamp;
+use mail_failover_resolve::Rejection;
+use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
+use mail_failover_resolve::time::time;
 
 /// The conditions of one object, built from those it has.
 pub(super) struct Conditions<'a> {

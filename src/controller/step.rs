@@ -7,8 +7,8 @@ use k8s_openapi::api::events::v1::Event;
 use serde_json::Value;
 
 use super::input::Input;
-use crate::model::ObjectKey;
 use crate::output::{Output, OutputKey, Write};
+use mail_failover_core::model::ObjectKey;
 
 /// A custom resource that has a status to write.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,8 +15,8 @@ use super::claim::{Publisher, channel};
 use super::lease::{Call, Machine, Record, Then, Timing, Write};
 use super::metrics::Outcome;
 use super::{Leadership, Metrics, Settings, SettingsError};
-use crate::backoff::{Backoff, jittered};
-use crate::kubernetes::describe;
+use mail_failover_runtime::backoff::{Backoff, jittered};
+use mail_failover_runtime::kubernetes::describe;
 
 /// How many calls may follow each other without a pause; conflict, read, write and one more of each are plausible.
 const CALLS_AT_ONCE: u32 = 5;

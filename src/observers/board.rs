@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::report::{Extent, Report, Sightings, Verdicts};
-use crate::model::ObjectKey;
+use mail_failover_core::model::ObjectKey;
 
 /// What this replica sees of one backend from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Noticeboard {
 mod tests {
     use super::super::report::tests::{key, verdicts};
     use super::*;
-    use crate::engine::Health;
+    use mail_failover_core::engine::Health;
 
     #[test]
     fn only_what_changes_something_is_news() {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::agent_contract::document::OperatorEndpoint;
+use mail_failover_contract::document::OperatorEndpoint;
 
 /// A longer text is no endpoint.
 const MAX_BYTES: usize = 512;

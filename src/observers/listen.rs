@@ -19,10 +19,12 @@ use super::metrics::Standing;
 use super::report::Report;
 use super::sweep::sweep;
 use super::{ENDPOINT_ANNOTATION, Hearing, Metrics, REPORT_ANNOTATION, Settings, endpoint, name};
-use crate::agent_contract::document::OperatorEndpoint;
-use crate::backoff::Backoff;
-use crate::kubernetes::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 use crate::leader::Leadership;
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_runtime::backoff::Backoff;
+use mail_failover_runtime::kubernetes::{
+    FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
+};
 
 /// What was heard of one observer last.
 #[derive(Debug)]

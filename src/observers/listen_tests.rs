@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::super::Sightings;
 use super::super::report::tests::{key, verdicts};
 use super::*;
-use crate::engine::Health;
+use mail_failover_core::engine::Health;
 
 const LASTS: Duration = Duration::from_secs(15);
 /// A moment before a Lease lapses.

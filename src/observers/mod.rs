@@ -34,10 +34,10 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent_contract::document::OperatorEndpoint;
-use crate::clock::Clock;
 use crate::leader::Leadership;
 pub use board::{Change, Noticeboard};
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_runtime::clock::Clock;
 pub use metrics::Metrics;
 pub use report::{Sightings, Verdicts};
 

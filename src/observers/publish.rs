@@ -13,10 +13,10 @@ use super::board::Noticeboard;
 use super::metrics::Outcome;
 use super::report::Extent;
 use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
-use crate::backoff::{Backoff, jittered};
-use crate::clock::Clock;
-use crate::kubernetes::describe;
-use crate::resolve::time::micro_time;
+use mail_failover_resolve::time::micro_time;
+use mail_failover_runtime::backoff::{Backoff, jittered};
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::kubernetes::describe;
 
 /// The least pause between two reports, so that what changes at about the same time goes out together.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -12,8 +12,8 @@ use tower::{BoxError, service_fn};
 use super::super::report::tests::{key, verdicts};
 use super::super::{Change, Verdicts};
 use super::*;
-use crate::agent_contract::document::OperatorEndpoint;
-use crate::engine::Health;
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::engine::Health;
 
 /// How the API server answers.
 #[derive(Clone, Copy, PartialEq, Eq)]

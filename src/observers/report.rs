@@ -11,9 +11,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Health, Sighting};
-use crate::model::{EvidenceClass, ObjectKey};
-use crate::resolve::time::{micro_time, timestamp};
+use mail_failover_core::engine::{Health, Sighting};
+use mail_failover_core::model::{EvidenceClass, ObjectKey};
+use mail_failover_resolve::time::{micro_time, timestamp};
 
 /// More verdicts than this are not told: who sees so much fail is suspect.
 pub const MAX_VERDICTS: usize = 1000;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Timestamp;
+use mail_failover_core::model::Timestamp;
 
 pub(in crate::observers) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)

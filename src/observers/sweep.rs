@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::Metrics;
 use super::liveness::Version;
 use super::metrics::Outcome;
-use crate::kubernetes::describe;
 use crate::leader::Leadership;
+use mail_failover_runtime::kubernetes::describe;
 
 /// No deletion takes longer.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::config_map::host_and_port;
 use super::{Owner, Target, metadata};
-use crate::agent_contract::document::{self, API_VERSION, Document, KEY, OperatorEndpoint};
-use crate::agent_contract::routing::{self, Refusal};
-use crate::model::{AgentOutput, Backend, Policy, TlsMode, TrustAnchors};
+use mail_failover_contract::document::{self, API_VERSION, Document, KEY, OperatorEndpoint};
+use mail_failover_contract::routing::{self, Refusal};
+use mail_failover_core::model::{AgentOutput, Backend, Policy, TlsMode, TrustAnchors};
 
 /// What the agents of a route are told beyond the shares of its targets.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{
+use mail_failover_core::model::{
     Destination, EvidenceClass, Limits, Location, ObjectKey, Reflex, ServicePort, SmtpHost, Thresholds, Tls,
 };
 
@@ -20,7 +20,7 @@ fn backend(host: &str, port: u16, mode: TlsMode) -> Backend {
         destination: Destination::Host(SmtpHost { host: host.clone(), port }),
         tls: Tls { mode, server_name: host, trust: TrustAnchors::WellKnown },
         secret: None,
-        login: crate::model::ProbeLogin::None,
+        login: mail_failover_core::model::ProbeLogin::None,
         suspended: false,
         probes: vec![],
         location: Location::default(),

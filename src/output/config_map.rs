@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Owner, Target, metadata};
-use crate::model::{Backend, ConfigMapFormat, ConfigMapOutput, Destination, TlsMode};
+use mail_failover_core::model::{Backend, ConfigMapFormat, ConfigMapOutput, Destination, TlsMode};
 
 pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Target<'_>) -> ConfigMap {
     let data = match output.format {
@@ -75,18 +75,18 @@ fn env(target: &Target<'_>) -> BTreeMap<&'static str, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{SmtpHost, Tls, TrustAnchors};
+    use mail_failover_core::model::{SmtpHost, Tls, TrustAnchors};
 
     fn rendered(host: &str, mode: TlsMode, render: fn(&Target<'_>) -> BTreeMap<&'static str, String>) -> Vec<String> {
         let backend = Backend {
             destination: Destination::Host(SmtpHost { host: host.into(), port: 587 }),
             tls: Tls { mode, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
             secret: None,
-            login: crate::model::ProbeLogin::None,
+            login: mail_failover_core::model::ProbeLogin::None,
             suspended: false,
             probes: vec![],
-            location: crate::model::Location::default(),
-            limits: crate::model::Limits::default(),
+            location: mail_failover_core::model::Location::default(),
+            limits: mail_failover_core::model::Limits::default(),
             sender_domains: vec![],
         };
         let target = Target { percent: 100, transition: 0, name: "relay", backend: &backend, addresses: None };

@@ -14,10 +14,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::agent_contract::routing::Refusal;
-use crate::api;
-use crate::model::{Backend, ObjectKey, Route};
 pub use agent::{Briefed, Briefing};
+use mail_failover_api as api;
+use mail_failover_contract::routing::Refusal;
+use mail_failover_core::model::{Backend, ObjectKey, Route};
 pub use plan::{Desired, Observed, Obstacle, Output, OutputKey, OutputKind, Write, writes};
 
 /// The field manager of every output.
@@ -229,7 +229,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Depth, Destination, Limits, Location, Probe, SmtpHost, Tls, TlsMode, TrustAnchors};
+    use mail_failover_core::model::{
+        Depth, Destination, Limits, Location, Probe, SmtpHost, Tls, TlsMode, TrustAnchors,
+    };
 
     #[test]
     fn a_service_leads_to_as_many_backends_as_come_closest_to_their_shares() {
@@ -237,15 +239,15 @@ mod tests {
             destination: Destination::Host(SmtpHost { host: "relay.example".into(), port: 587 }),
             tls: Tls { mode: TlsMode::None, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
             secret: None,
-            login: crate::model::ProbeLogin::None,
+            login: mail_failover_core::model::ProbeLogin::None,
             suspended: false,
             probes: vec![Probe {
                 name: "smtp".into(),
                 interval: Duration::from_secs(10),
                 timeout: Duration::from_secs(5),
                 depth: Depth::Ehlo,
-                envelope: crate::model::Envelope::default(),
-                vantage: crate::model::Vantage::Operator,
+                envelope: mail_failover_core::model::Envelope::default(),
+                vantage: mail_failover_core::model::Vantage::Operator,
             }],
             location: Location::default(),
             limits: Limits::default(),

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Owner, SERVICE_NAME_LABEL, Target, metadata};
-use crate::model::ServiceOutput;
+use mail_failover_core::model::ServiceOutput;
 
 /// Says to every other controller whose slices these are (the well-known label of discovery.k8s.io).
 const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
@@ -92,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{
+    use mail_failover_core::model::{
         Backend, Depth, Destination, ObjectKey, Probe, ServiceOutputPort, SmtpHost, Tls, TlsMode, TrustAnchors,
     };
 
@@ -105,18 +105,18 @@ mod tests {
             destination: Destination::Host(SmtpHost { host: host.clone(), port: 587 }),
             tls: Tls { mode: TlsMode::None, server_name: host, trust: TrustAnchors::WellKnown },
             secret: None,
-            login: crate::model::ProbeLogin::None,
+            login: mail_failover_core::model::ProbeLogin::None,
             suspended: false,
             probes: vec![Probe {
                 name: "smtp".into(),
                 interval: Duration::ZERO,
                 timeout: Duration::ZERO,
                 depth: Depth::Ehlo,
-                envelope: crate::model::Envelope::default(),
-                vantage: crate::model::Vantage::Operator,
+                envelope: mail_failover_core::model::Envelope::default(),
+                vantage: mail_failover_core::model::Vantage::Operator,
             }],
-            location: crate::model::Location::default(),
-            limits: crate::model::Limits::default(),
+            location: mail_failover_core::model::Location::default(),
+            limits: mail_failover_core::model::Limits::default(),
             sender_domains: vec![],
         };
         let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::model::{Effect, EvidenceClass};
+use mail_failover_core::model::{Effect, EvidenceClass};
 
 /// The prober's metrics. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]

@@ -23,26 +23,16 @@
 //! | look-ups under way | the last known addresses serve | `lookups{result="skipped"}` |
 //! | the queue of reports | the round waits | `report_waits` |
 
-pub mod classify;
-mod connect;
-mod dialogue;
-mod login;
-mod message;
 mod metrics;
-pub mod reply;
 mod resolve;
 mod round;
 mod schedule;
-mod tls;
-
-#[cfg(test)]
-mod testing;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-pub use message::printable;
+pub use mail_failover_smtp::message::printable;
 pub use metrics::Metrics;
 pub use resolve::StartError;
 pub use round::MAX_ADDRESSES;
@@ -52,8 +42,8 @@ use prometheus_client::registry::Registry;
 use round::Rounds;
 use schedule::Runner;
 
-use crate::clock::Clock;
-use crate::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, Tls};
+use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, Tls};
+use mail_failover_runtime::clock::Clock;
 
 /// A probe's destination and settings. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,9 +20,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Settings;
-use super::message::bounded;
 use super::metrics::{LookupResult, Metrics};
-use crate::model::Resolution;
+use mail_failover_core::model::Resolution;
+use mail_failover_smtp::message::bounded;
 
 /// Deadline of a whole look-up, search list included, while last known addresses can serve. RFC 8767 §5 serves stale
 /// answers after 1.8 s.

@@ -8,17 +8,17 @@ use futures::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::dialogue::{Plan, hold};
-use super::message::{MAX_MESSAGE, bounded, message};
 use super::metrics::Metrics;
 use super::resolve::{Known, Resolver, StartError};
 use super::schedule::Runner;
-use super::tls::TlsSetups;
 use super::{Settings, Target};
-use crate::clock::Clock;
-use crate::model::{
+use mail_failover_core::model::{
     AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
+use mail_failover_runtime::clock::Clock;
+use mail_failover_smtp::dialogue::{Plan, hold};
+use mail_failover_smtp::message::{MAX_MESSAGE, bounded, message};
+use mail_failover_smtp::tls::TlsSetups;
 
 /// Most addresses that a round tries. If there are more, each round tries the next ones.
 pub const MAX_ADDRESSES: usize = 16;

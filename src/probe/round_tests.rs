@@ -6,13 +6,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Prober;
-use super::super::testing::{Hang, Hear, refusing, say, server};
 use super::*;
-use crate::model::{Depth, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
 use EvidenceClass::{
     CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, Temporary, Throttled,
     Unresolvable,
 };
+use mail_failover_core::model::{Depth, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
+use mail_failover_smtp::testing::{Hang, Hear, refusing, say, server};
 
 fn service(endpoints: Vec<SocketAddr>) -> Destination {
     Destination::Service(ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, endpoints })
@@ -31,8 +31,8 @@ fn target(destination: Destination) -> Target {
         interval: Duration::from_millis(200),
         timeout: Duration::from_millis(300),
         depth: Depth::Banner,
-        envelope: crate::model::Envelope::default(),
-        login: crate::model::ProbeLogin::None,
+        envelope: mail_failover_core::model::Envelope::default(),
+        login: mail_failover_core::model::ProbeLogin::None,
     }
 }
 
@@ -100,10 +100,11 @@ async fn a_host_given_by_address_is_tried_there() {
 #[tokio::test]
 async fn waiting_for_a_permit_is_not_the_backends_silence() {
     // Ten dialogues of 200 ms each, four at a time, with a timeout of 300 ms.
-    let addresses = futures::future::join_all(
-        (0..10).map(|_| server(vec![super::super::testing::Drip(b"220 mx\r\n".to_vec(), Duration::from_millis(25))])),
-    )
-    .await;
+    let addresses =
+        futures::future::join_all((0..10).map(|_| {
+            server(vec![mail_failover_smtp::testing::Drip(b"220 mx\r\n".to_vec(), Duration::from_millis(25))])
+        }))
+        .await;
     let (report, metrics) = round(target(service(addresses))).await;
     assert!(report.addresses.iter().all(|at| at.outcome.class == Ok), "{report:?}");
     assert!(report.addresses.iter().all(|at| at.outcome.elapsed < Duration::from_millis(300)));

@@ -25,8 +25,8 @@ use super::metrics::Metrics;
 use super::resolve::{Known, StartError};
 use super::round::Rounds;
 use super::{Settings, Target};
-use crate::clock::Clock;
-use crate::model::{ProbeKey, ProbeReport};
+use mail_failover_core::model::{ProbeKey, ProbeReport};
+use mail_failover_runtime::clock::Clock;
 
 /// Most rounds of one probe under way. The schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;

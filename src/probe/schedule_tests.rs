@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::time::sleep;
 
 use super::*;
-use crate::model::{
+use mail_failover_core::model::{
     Depth, Destination, EvidenceClass, ObjectKey, Outcome, Resolution, ServicePort, Stage, Timestamp, Tls, TlsMode,
     TrustAnchors,
 };
@@ -102,8 +102,8 @@ fn target(number: usize, revision: u64, interval: Duration) -> Target {
         interval,
         timeout: interval / 2,
         depth: Depth::Ehlo,
-        envelope: crate::model::Envelope::default(),
-        login: crate::model::ProbeLogin::None,
+        envelope: mail_failover_core::model::Envelope::default(),
+        login: mail_failover_core::model::ProbeLogin::None,
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::model::{Backend, Depth, Destination, Probe, TlsMode};
-use crate::values::duration;
+use mail_failover_core::model::{Backend, Depth, Destination, Probe, TlsMode};
+use mail_failover_runtime::values::duration;
 
 /// Mount path of the login's Secret.
 pub(super) const LOGIN_FOLDER: &str = "/var/run/mail-failover/login";

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use super::arguments::ProbeArguments;
 use super::report;
-use crate::clock::Clock;
-use crate::model::{
+use crate::probe::{self, Settings, Target};
+use mail_failover_core::model::{
     Destination, Envelope, EvidenceClass, Login, ObjectKey, Outcome, ProbeKey, ProbeLogin, SmtpHost, Stage, Tls,
     TrustAnchors,
 };
-use crate::probe::{self, Settings, Target};
-use crate::process::hostname;
-use crate::resolve::certificates;
+use mail_failover_resolve::certificates;
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::process::hostname;
 
 /// Most bytes of a mounted file. Kubernetes keeps no larger object.
 const MAX_FILE: u64 = 1024 * 1024;

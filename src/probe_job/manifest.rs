@@ -14,10 +14,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use ring::digest;
 
 use super::arguments::{CA_FILE, CA_FOLDER, LOGIN_FOLDER, arguments, logs_in};
-use crate::api;
-use crate::model::{Backend, ObjectKey, Probe};
 use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
-use crate::resolve::{CaKey, CaKind};
+use mail_failover_api as api;
+use mail_failover_core::model::{Backend, ObjectKey, Probe};
+use mail_failover_resolve::{CaKey, CaKind};
 
 /// Label of Jobs and their pods: the probe's name. Network policies can select by it.
 pub const PROBE_LABEL: &str = "mailfailover.io/probe";

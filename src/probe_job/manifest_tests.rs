@@ -4,9 +4,9 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Depth, TlsMode};
 use crate::probe_job::ProbeArguments;
-use crate::resolve::{Presumed, backend, ca_key};
+use mail_failover_core::model::{Depth, TlsMode};
+use mail_failover_resolve::{Presumed, backend, ca_key};
 
 #[derive(Parser)]
 struct Line {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EvidenceClass, Outcome, Stage, Timestamp};
 use crate::probe::printable;
+use mail_failover_core::model::{EvidenceClass, Outcome, Stage, Timestamp};
 
 /// Most bytes of a termination message that the kubelet keeps.
 pub const MAX_BYTES: usize = 4096;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use crate::agent_contract::{SERVER_NAME, fingerprint};
+use mail_failover_contract::{SERVER_NAME, fingerprint};
 
 /// A certificate with its key, ready to be served.
 #[derive(Clone, Debug)]

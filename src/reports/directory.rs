@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::token::Caller;
-use crate::agent_contract::document::RouteReference;
-use crate::model::ObjectKey;
+use mail_failover_contract::document::RouteReference;
+use mail_failover_core::model::ObjectKey;
 
 /// The agents that a route has, as far as its outputs say.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,13 +22,13 @@ mod token;
 pub use certificate::{Certificate, CertificateError};
 pub use directory::{Change, Directory, Rejection, RouteAgents};
 pub use metrics::Metrics;
-#[cfg(test)]
-pub(crate) use server::tests;
 pub use server::{Connections, Server};
 pub use token::{Caller, Denial};
 
-use crate::agent_contract::report;
-use crate::model::{Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_contract::report;
+use mail_failover_core::model::{
+    Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word,
+};
 
 /// A report as it counts from now on: ages are times.
 pub fn received(agent: Agent, report: report::Report, now: Timestamp) -> AgentReport {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::Agent;
+use mail_failover_core::model::Agent;
 
 /// So many reports at once, as when several words turn in a row …
 const BURST: f64 = 40.0;
@@ -49,7 +49,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ObjectKey;
+    use mail_failover_core::model::ObjectKey;
 
     fn agent(name: &str) -> Agent {
         Agent { route: ObjectKey::new("shop", "orders"), name: name.into() }

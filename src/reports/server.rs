@@ -20,10 +20,10 @@ use super::directory::Rejection;
 use super::rate::Rate;
 use super::token::{Denial, Reviewer};
 use super::{Certificate, Directory, Metrics, received};
-use crate::agent_contract::report;
-use crate::clock::Clock;
-use crate::http::Listener;
-use crate::model::{Agent, AgentReport};
+use mail_failover_contract::report;
+use mail_failover_core::model::{Agent, AgentReport};
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::http::Listener;
 
 /// How many connections are served at a time.
 const CONNECTIONS: usize = 256;
@@ -201,4 +201,4 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 #[path = "server_tests.rs"]
-pub(crate) mod tests;
+mod tests;

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Metrics;
-use crate::agent_contract::report::AUDIENCE;
-use crate::kubernetes::describe;
+use mail_failover_contract::report::AUDIENCE;
+use mail_failover_runtime::kubernetes::describe;
 
 /// No review takes longer, waiting for a place included.
 const DEADLINE: Duration = Duration::from_secs(3);

@@ -4,8 +4,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::model::ObjectKey;
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_core::model::ObjectKey;
 
 /// A report of a watch.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use super::event::{Change, Source, WatchEvent};
-use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::probe_job::manifest::PROBE_LABEL;
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 
 /// What `kubectl apply` keeps for itself: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

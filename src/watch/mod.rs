@@ -33,12 +33,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
-use crate::backoff::Backoff;
-use crate::kubernetes::{FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
-use crate::telemetry::Readiness;
 pub use event::{Change, Source, Unreadable, WatchEvent};
 use kinds::Watched;
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_runtime::backoff::Backoff;
+use mail_failover_runtime::kubernetes::{
+    FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
+};
+use mail_failover_runtime::telemetry::Readiness;
 pub use metrics::Metrics;
 use scope::Part;
 pub use scope::{InvalidNamespace, Namespace, Scope};

@@ -10,8 +10,8 @@ use kube::runtime::watcher::Event;
 
 use super::event::{Change, Unreadable, WatchEvent};
 use super::kinds::{Watched, strip_metadata};
-use crate::kubernetes::{Guarded, Invalid};
-use crate::model::ObjectKey;
+use mail_failover_core::model::ObjectKey;
+use mail_failover_runtime::kubernetes::{Guarded, Invalid};
 
 /// Which version of an object was reported.
 #[derive(Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ pub fn said(error: &kube::Error) -> String {
 /// When the API server refuses one, or does not establish it in time.
 pub async fn install_crds(client: &Client) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let crds = mail_failover_operator::api::crds();
+    let crds = mail_failover_api::crds();
     for crd in &crds {
         let name = crd.name_any();
         // The CEL rules are compiled and their cost is estimated here.

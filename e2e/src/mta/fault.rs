@@ -243,8 +243,8 @@ impl fmt::Display for Cell {
 mod tests {
     use std::collections::BTreeSet;
 
-    use mail_failover_operator::model::EvidenceClass;
-    use mail_failover_operator::probe::classify::{Answered, classify};
+    use mail_failover_core::model::EvidenceClass;
+    use mail_failover_smtp::classify::{Answered, classify};
 
     use super::*;
 

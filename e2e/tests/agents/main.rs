@@ -12,6 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
+use mail_failover_api::{Health, MailRoute};
+use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
+use mail_failover_contract::report::AUDIENCE;
+use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scene::{
@@ -21,14 +26,7 @@ use mail_failover_e2e::service_account::{self, token};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, Trial, trial};
 use mail_failover_e2e::views::{api, change, metric_sum};
-use mail_failover_operator::agent::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
-use mail_failover_operator::agent_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
-use mail_failover_operator::agent_contract::report::AUDIENCE;
-use mail_failover_operator::api::{Health, MailRoute};
-use mail_failover_operator::clock::Clock;
-use mail_failover_operator::model::{
-    BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word,
-};
+use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};

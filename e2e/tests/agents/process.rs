@@ -10,6 +10,10 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
+use mail_failover_agent::status::{SourceState, SourceStatus, Status};
+use mail_failover_api::{FailoverPolicy, Health, MailRoute};
+use mail_failover_contract::document::KEY;
+use mail_failover_contract::report::AUDIENCE;
 use mail_failover_e2e::agent::{self, Agent};
 use mail_failover_e2e::control_plane::granted;
 use mail_failover_e2e::eventually::{eventually, eventually_is};
@@ -18,10 +22,6 @@ use mail_failover_e2e::service_account::{self, token};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, change, data, metric_sum};
-use mail_failover_operator::agent::status::{SourceState, SourceStatus, Status};
-use mail_failover_operator::agent_contract::document::KEY;
-use mail_failover_operator::agent_contract::report::AUDIENCE;
-use mail_failover_operator::api::{FailoverPolicy, Health, MailRoute};
 use mail_failover_operator::rbac::AGENT;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -145,7 +145,7 @@ async fn follows(stage: Arc<Stage>) -> Result<()> {
 
     let accepted = async || Ok(beside.agent.status().await?.reports.replicas);
     let taken = |replicas: &Vec<_>| {
-        let replica: Option<&mail_failover_operator::agent::status::ReplicaStatus> = replicas.first();
+        let replica: Option<&mail_failover_agent::status::ReplicaStatus> = replicas.first();
         replica.is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none())
     };
     eventually_is(PATIENCE, "a report to be accepted", accepted, taken).await?;

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use kube::api::{Api, PostParams};
+use mail_failover_api::{MailRoute, MailRouteStatus};
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_operator::api::{MailRoute, MailRouteStatus};
 use serde_json::{Value, json};
 
 use super::object::{Kind, create, object};

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
+use mail_failover_api::crds;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_operator::api::crds;
 
 use super::object::Kind;
 use super::refused::expectations;

@@ -32,7 +32,7 @@ pub fn trials() -> Vec<Trial> {
 /// Installs the definitions with more in them: `values` at `path` of the schema of `plural`, and unknown fields where `open` says.
 async fn install_newer(client: &Client) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for crd in mail_failover_operator::api::crds() {
+    for crd in mail_failover_api::crds() {
         let name = crd.name_any();
         let mut newer = serde_json::to_value(&crd)?;
         let spec = newer

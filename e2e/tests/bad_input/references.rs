@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
+use mail_failover_api::{FailoverPolicy, Health, SendingBackend};
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
 use mail_failover_e2e::mail::server::{Logins, Options, SmtpServer};
 use mail_failover_e2e::scene::{
@@ -20,7 +21,6 @@ use mail_failover_e2e::views::{
     api, change, manifest, notes, set_endpoints, start_operator, wait_backend_condition, wait_condition, wait_event,
     wait_leads_to, wait_route,
 };
-use mail_failover_operator::api::{FailoverPolicy, Health, SendingBackend};
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
@@ -68,7 +68,7 @@ async fn missing(stage: Arc<Stage>) -> Result<()> {
     let message = wait_condition(&stage, "orders", "Ready", "False", "BackendNotFound").await?;
     ensure!(message.contains("never") && !message.contains("late"), "{message}");
     let change = json!({ "spec": { "backends": [{ "name": "late" }] } });
-    self::change::<mail_failover_operator::api::MailRoute>(&stage, "orders", &change).await?;
+    self::change::<mail_failover_api::MailRoute>(&stage, "orders", &change).await?;
     wait_condition(&stage, "orders", "Ready", "True", "Delivering").await.map(drop)
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_api::Health;
 use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
@@ -14,7 +15,6 @@ use mail_failover_e2e::scene::{
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{manifest, start_operator, wait_leads_to};
-use mail_failover_operator::api::Health;
 use serde_json::json;
 
 const HOST: &str = "relay.provider.example";

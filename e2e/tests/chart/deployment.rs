@@ -2,9 +2,13 @@
 
 use clap::Parser;
 use mail_failover_operator::app::RunArguments;
-use mail_failover_operator::cli::{Cli, Command};
 
 use super::*;
+
+#[derive(Parser)]
+enum Line {
+    Run(Box<RunArguments>),
+}
 
 fn pod(values: &Value) -> Result<Value> {
     Ok(only(&render(values)?, "Deployment")?["spec"]["template"]["spec"].clone())
@@ -15,15 +19,8 @@ fn arguments(values: &Value) -> Result<Box<RunArguments>> {
     let pod = pod(values)?;
     let given = pod["containers"][0]["args"].as_array().context("arguments")?;
     let given = given.iter().map(|argument| argument.as_str().unwrap_or_default());
-    match Cli::try_parse_from(["mail-failover"].into_iter().chain(given))?.command {
-        Command::Run(arguments) => Ok(arguments),
-        other @ (Command::Crds(_)
-        | Command::Lint(_)
-        | Command::Explain(_)
-        | Command::Simulate(_)
-        | Command::Probe(_)
-        | Command::Agent(_)) => bail!("{other:?}"),
-    }
+    let Line::Run(arguments) = Line::try_parse_from(["mail-failover"].into_iter().chain(given))?;
+    Ok(arguments)
 }
 
 fn environment(pod: &Value) -> Vec<&str> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
+use mail_failover_api::MailRoute;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, start_operator};
-use mail_failover_operator::api::MailRoute;
 use serde_json::json;
 use tokio::time::sleep;
 

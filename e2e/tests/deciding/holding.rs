@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
+use mail_failover_api::{Health, RouteState};
 use mail_failover_e2e::scene::condition;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{wait_condition, wait_event};
-use mail_failover_operator::api::{Health, RouteState};
 use serde_json::json;
 
 use super::play::{Play, explains, held_by, held_until, later, policy, route, shares, stands};

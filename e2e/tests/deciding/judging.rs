@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
+use mail_failover_api::{Health, MailRouteStatus, RouteState};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
@@ -14,7 +15,6 @@ use mail_failover_e2e::scene::{backend_status, wait_active, wait_health};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{manifest, start_operator, wait_event};
-use mail_failover_operator::api::{Health, MailRouteStatus, RouteState};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use mail_failover_api::{MailRouteStatus, RouteState};
 use mail_failover_e2e::scene::condition;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::wait_event;
-use mail_failover_operator::api::{MailRouteStatus, RouteState};
 use serde_json::{Value, json};
 
 use super::play::{Play, explains, held_by, shares, stands};

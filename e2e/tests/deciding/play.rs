@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use mail_failover_api::{
+    FailoverPolicy, Health, MailRoute, MailRouteStatus, RequestOutcome, RequestStatus, RouteState, SendingBackend,
+};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scene::{PATIENCE, condition, route_status};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::views::{change, manifest, start_operator, wait_leads_to, wait_route};
-use mail_failover_operator::api::{
-    FailoverPolicy, Health, MailRoute, MailRouteStatus, RequestOutcome, RequestStatus, RouteState, SendingBackend,
-};
 use serde_json::{Value, json};
 
 /// The annotation that people ask by.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_e2e::scene::events;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{data, start_operator};
-use mail_failover_operator::api::{MailRouteStatus, RouteState, TransitionKind};
 use serde_json::{Value, json};
 
 use super::play::{Play, held_by, held_until, is_settled, later, shares, stands};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
+use mail_failover_api::{Health, MailRoute, RequestOutcome, RouteState, TransitionKind};
 use mail_failover_e2e::scene::events;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, change, notes};
-use mail_failover_operator::api::{Health, MailRoute, RequestOutcome, RouteState, TransitionKind};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

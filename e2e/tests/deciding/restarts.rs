@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_api::{Health, RouteState};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::notes;
-use mail_failover_operator::api::{Health, RouteState};
 use serde_json::json;
 
 use super::play::{Play, held_by, held_until, shares, stands};

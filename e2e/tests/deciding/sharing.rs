@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff;
+use mail_failover_api::{RouteState, Strategy, TransitionKind};
 use mail_failover_e2e::scene::{condition, events};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{data, start_operator, wait_event};
-use mail_failover_operator::api::{RouteState, Strategy, TransitionKind};
 use serde_json::{Value, json};
 
 use super::play::{Play, explains, shares, stands};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_api::{Health, MailRouteStatus, RouteState};
 use mail_failover_e2e::scene::events;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_operator::api::{Health, MailRouteStatus, RouteState};
 use serde_json::json;
 
 use super::play::{Play, explains, held_by, held_until, later, shares, stands};

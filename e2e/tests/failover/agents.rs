@@ -6,6 +6,8 @@ use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use kube::api::DeleteParams;
+use mail_failover_api::{MailRoute, SendingBackend};
+use mail_failover_contract::routing::{Routing, parse};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo};
 use mail_failover_e2e::stage::Stage;
@@ -13,8 +15,6 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{
     api, change, data, manifest, set_endpoints, wait_condition, wait_event, wait_gone, wait_leads_to, wait_object,
 };
-use mail_failover_operator::agent_contract::routing::{Routing, parse};
-use mail_failover_operator::api::{MailRoute, SendingBackend};
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
@@ -87,7 +87,7 @@ async fn failover(stage: Arc<Stage>) -> Result<()> {
 
 async fn no_secrets(stage: Arc<Stage>) -> Result<()> {
     let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let certificate = include_str!("../../../tests/data/ca.pem");
+    let certificate = include_str!("../../../crates/tools/tests/data/ca.pem");
     let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMmh1bnRlcjI=\n-----END PRIVATE KEY-----\n";
     let secret = |name: &str, data: Value| {
         let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
@@ -108,7 +108,7 @@ async fn no_secrets(stage: Arc<Stage>) -> Result<()> {
     let names = ["primary", "provider", "inside"].map(|name| json!({ "name": name }));
     let reflex = json!({ "reflex": { "consecutive": 3, "lasting": "2s" } });
     change::<MailRoute>(&stage, "orders", &json!({ "spec": { "backends": names } })).await?;
-    change::<mail_failover_operator::api::FailoverPolicy>(&stage, "fast", &json!({ "spec": reflex })).await?;
+    change::<mail_failover_api::FailoverPolicy>(&stage, "fast", &json!({ "spec": reflex })).await?;
     add_output(&stage).await?;
     let _operator = scene.start_operator("a").await?;
     wait_told(&stage, &[("primary", 100, true), ("provider", 0, false), ("inside", 0, false)]).await?;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
+use mail_failover_api::Health;
 use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::mail::server::{Action, Fault, Logins, Options, SmtpServer, Stage as At};
 use mail_failover_e2e::scene::{
@@ -15,7 +16,6 @@ use mail_failover_e2e::scene::{
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{change, manifest, set_endpoints, start_operator, wait_event, wait_route};
-use mail_failover_operator::api::Health;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use mail_failover_api::Health;
 use mail_failover_e2e::mail::certificates::{Authority, Identity, Validity};
 use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SmtpServer, Stage as At};
 use mail_failover_e2e::operator::Operator;
@@ -16,7 +17,6 @@ use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo, policy, route, wait_activ
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{change, manifest, notes, start_operator, wait_event};
-use mail_failover_operator::api::Health;
 use serde_json::{Value, json};
 
 const NAME: &str = "relay.provider.example";
@@ -263,10 +263,8 @@ async fn no_secret_in_logs(stage: Arc<Stage>, format: &str) -> Result<()> {
 }
 
 async fn talkative(stage: &Stage, format: &str) -> Result<Operator> {
-    let arguments = [
-        &mail_failover_e2e::scene::QUICK_LEASE[..],
-        &["--log-format", format, "--log", "info,mail_failover_operator=trace"],
-    ];
+    let arguments =
+        [&mail_failover_e2e::scene::QUICK_LEASE[..], &["--log-format", format, "--log", "info,mail_failover=trace"]];
     let operator = stage.start_own_operator(format, &arguments.concat()).await?;
     operator.wait_ready(PATIENCE).await?;
     Ok(operator)

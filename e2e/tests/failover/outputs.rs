@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::DeleteParams;
+use mail_failover_api::{Health, MailRoute};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Fault, Options, SmtpServer};
@@ -17,7 +18,6 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{
     api, change, data, manifest, set_endpoints, start_operator, wait_gone, wait_leads_to, wait_object,
 };
-use mail_failover_operator::api::{Health, MailRoute};
 use serde_json::json;
 
 const HOST: &str = "relay.provider.example";

@@ -10,11 +10,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
 use kube::{Resource, ResourceExt};
+use mail_failover_api::MailRoute;
 use mail_failover_e2e::scene::{Scene, Tempo, condition, route, route_status, wait_active};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, change, data, wait_condition, wait_event, wait_leads_to, wait_object, wait_route};
-use mail_failover_operator::api::MailRoute;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use mail_failover_api::{FailoverPolicy, Health, RouteState, SendingBackend};
 use mail_failover_e2e::mail::server::Fault;
 use mail_failover_e2e::scene::{Scene, Tempo, condition, events, route_status, wait_active, wait_health};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{change, manifest, notes, wait_event, wait_leads_to, wait_route};
-use mail_failover_operator::api::{FailoverPolicy, Health, RouteState, SendingBackend};
 use serde_json::json;
 
 pub fn trials() -> Vec<Trial> {
@@ -27,7 +27,7 @@ async fn manual_failback(stage: Arc<Stage>) -> Result<()> {
     scene.primary.crash().await?;
     scene.wait_active("standby").await?;
     scene.primary.repair().await?;
-    let is_held = |status: &mail_failover_operator::api::MailRouteStatus| {
+    let is_held = |status: &mail_failover_api::MailRouteStatus| {
         status.hold.as_ref().is_some_and(|hold| hold.reason == "ManualFailback" && hold.until.is_none())
     };
     let held = wait_route(&stage, "orders", "to say that the way back is open", is_held).await?;

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
+use mail_failover_api::{FailoverPolicy, MailRoute, RouteState, SendingBackend};
 use mail_failover_e2e::control_plane::Call;
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::health::Health;
@@ -16,7 +17,6 @@ use mail_failover_e2e::scene::{leads_to, wait_active};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::wait_route;
-use mail_failover_operator::api::{FailoverPolicy, MailRoute, RouteState, SendingBackend};
 
 use super::flux::{kustomizations, ready, reconcile};
 use super::platform::{Platform, Shop};

@@ -7,12 +7,12 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ObjectMeta;
 use kube::{Api, Resource, ResourceExt};
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend, crds};
 use mail_failover_e2e::helm::repository;
 use mail_failover_e2e::scene::{leads_to, wait_active};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::api;
-use mail_failover_operator::api::{FailoverPolicy, MailRoute, SendingBackend, crds};
 
 use super::flux;
 use super::platform::{OPERATOR, OPERATOR_NAMESPACE, Platform, Shop};

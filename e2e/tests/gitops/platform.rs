@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
+use mail_failover_api::crds;
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::{objects, repository};
@@ -18,7 +19,6 @@ use mail_failover_e2e::node::images;
 use mail_failover_e2e::scene::{PATIENCE, Tempo, backend, policy, route};
 use mail_failover_e2e::service_account;
 use mail_failover_e2e::stage::Stage;
-use mail_failover_operator::api::crds;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;

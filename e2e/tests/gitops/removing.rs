@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::scene::PATIENCE;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, wait_gone};
-use mail_failover_operator::api::{FailoverPolicy, MailRoute, SendingBackend};
 
 use super::platform::Shop;
 

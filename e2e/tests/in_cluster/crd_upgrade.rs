@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_api::MailRouteStatus;
 use mail_failover_e2e::helm::{CHART, objects, repository};
 use mail_failover_e2e::in_cluster::installation::{RELEASE, ensure_installed, helm};
 use mail_failover_e2e::in_cluster::shop::{Outage, Shop};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::wait_route;
-use mail_failover_operator::api::MailRouteStatus;
 use serde_json::{Value, json};
 
 /// As it was published; never changed.

@@ -10,6 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
+use mail_failover_api::{Health, MailRouteStatus, SendingBackend, SendingBackendStatus};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::CHART;
 use mail_failover_e2e::in_cluster::images::SMTP;
@@ -19,7 +20,6 @@ use mail_failover_e2e::scene::{backend_status, condition, route_status};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, change};
-use mail_failover_operator::api::{Health, MailRouteStatus, SendingBackend, SendingBackendStatus};
 use serde_json::{Value, json};
 
 /// Two rounds of a Job, and a busy machine.

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use mail_failover_api::{MailRoute, MailRouteStatus};
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::objects;
@@ -14,7 +15,6 @@ use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, Tempo, backend, policy, route};
 use mail_failover_e2e::service_account;
 use mail_failover_e2e::stage::Stage;
-use mail_failover_operator::api::{MailRoute, MailRouteStatus};
 
 /// Makes a namespace.
 pub async fn make_namespace(stage: &Stage, name: &str, labels: &[(&str, &str)]) -> Result<()> {

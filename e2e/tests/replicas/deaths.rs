@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
+use mail_failover_api::{FailoverPolicy, Health};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::gateway::{Side, Write};
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
@@ -16,7 +17,6 @@ use mail_failover_e2e::scene::{
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, data, wait_leads_to, wait_object};
-use mail_failover_operator::api::{FailoverPolicy, Health};
 use tokio::time::{Instant, sleep};
 
 use super::check_managers;

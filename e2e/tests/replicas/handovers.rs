@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_api::Health;
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::gateway::{Gateway, Write};
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, Scene, Tempo, events, wait_health};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{metric_sum, notes};
-use mail_failover_operator::api::Health;
 use tokio::time::sleep;
 
 use super::{holder, wait_holder};

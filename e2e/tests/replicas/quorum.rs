@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
+use mail_failover_api::Health;
 use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
@@ -17,7 +18,6 @@ use mail_failover_e2e::scene::{
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, manifest, metric_sum, wait_gone};
-use mail_failover_operator::api::Health;
 use serde_json::json;
 use tokio::time::sleep;
 

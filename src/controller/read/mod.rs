@@ -26,8 +26,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::input::Input;
-use crate::kubernetes::describe;
-use crate::model::ObjectKey;
+use mail_failover_core::model::ObjectKey;
+use mail_failover_runtime::kubernetes::describe;
 pub use metrics::Metrics;
 use schedule::Schedule;
 pub use schedule::{Answer, Outcome};
@@ -170,5 +170,5 @@ pub(super) fn failed<V>(error: &kube::Error) -> Outcome<V> {
 
 /// Up to a fifth sooner or later, so that replicas and objects do not march in step.
 fn jittered(duration: Duration) -> Duration {
-    crate::backoff::jittered(duration, 0.2)
+    mail_failover_runtime::backoff::jittered(duration, 0.2)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::jittered;
-use crate::backoff::Backoff;
-use crate::resolve::ReadProblem;
+use mail_failover_resolve::ReadProblem;
+use mail_failover_runtime::backoff::Backoff;
 
 const GOOD_INTERVAL: Duration = Duration::from_secs(30);
 const BAD_INTERVAL: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::Written;
 use crate::controller::step::{Step, Subject, SubjectKind, Task};
-use crate::model::{ObjectKey, Timestamp};
+use mail_failover_core::model::{ObjectKey, Timestamp};
 
 /// Subjects to look at. One that has a step under way stays on the agenda until that is done.
 #[derive(Debug, Default)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{World, subject};
-use crate::agent_contract::document::OperatorEndpoint;
 use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
-use crate::engine::OPINION_HOLDS;
-use crate::model::{Agent, AgentReport, BackendDeliveries, ObjectKey, SwitchedMail, Timestamp, Word};
 use crate::reports::{self, RouteAgents};
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::engine::OPINION_HOLDS;
+use mail_failover_core::model::{Agent, AgentReport, BackendDeliveries, ObjectKey, SwitchedMail, Timestamp, Word};
 
 /// An agent that has not reported for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);

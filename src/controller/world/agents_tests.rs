@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use super::testing::*;
-use crate::agent_contract::routing::{Routing, parse};
-use crate::model::EvidenceClass;
+use mail_failover_contract::routing::{Routing, parse};
+use mail_failover_core::model::EvidenceClass;
 
 /// The quickstart with credentials and an output for agents.
 fn with_agents() -> Vec<(&'static str, Value)> {

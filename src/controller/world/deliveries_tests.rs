@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::testing::*;
-use crate::agent_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
-use crate::api::{Health, SendingBackend};
 use crate::controller::input::Input;
-use crate::model::{
-    Agent, AgentReport, BackendDeliveries, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail, Word,
-};
 use crate::observers::Hearing;
 use crate::reports::Caller;
-use crate::resolve::time::timestamp;
+use mail_failover_api::{Health, SendingBackend};
+use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
+use mail_failover_core::model::{
+    Agent, AgentReport, BackendDeliveries, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail, Word,
+};
+use mail_failover_resolve::time::timestamp;
 
 /// The quickstart with an output for agents.
 fn stage() -> Stage {
@@ -68,7 +68,7 @@ fn say(stage: &mut Stage, agent: &str, sequence: u64, primary: Word) {
     tell(stage, report(stage, agent, sequence, primary));
 }
 
-fn primary(stage: &Stage) -> crate::api::SendingBackendStatus {
+fn primary(stage: &Stage) -> mail_failover_api::SendingBackendStatus {
     stage.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap()
 }
 

@@ -14,11 +14,13 @@ use kube::ResourceExt;
 
 use super::{World, object_key, subject};
 use crate::controller::step::{Step, Subject, SubjectKind};
-use crate::model::{EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp};
 use crate::probe::printable;
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, Order, PROBE_LABEL};
 use crate::probe_job::report;
 use crate::watch::{Change, Source};
+use mail_failover_core::model::{
+    EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp,
+};
 
 /// While so many Jobs as may be are under way, it is looked again after this.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use super::{JobSettings, Settings, World};
-use crate::api::{Health, SendingBackend, SendingBackendStatus};
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
-use crate::model::{EvidenceClass, Outcome, Timestamp};
 use crate::observers::Hearing;
 use crate::probe_job::report;
 use crate::watch::Source;
+use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
+use mail_failover_core::model::{EvidenceClass, Outcome, Timestamp};
 
 /// A backend that a Job looks at as well, with a login that is none of the operator's business.
 fn with_jobs() -> Vec<(&'static str, Value)> {
@@ -85,7 +85,7 @@ fn finish(stage: &mut Stage, line: Option<&str>, condition: &str) {
 fn line(class: EvidenceClass) -> String {
     report::line(&Outcome {
         class,
-        stage: crate::model::Stage::Auth,
+        stage: mail_failover_core::model::Stage::Auth,
         message: format!("AUTH: {}", class.as_str()),
         certificate_not_after: None,
         elapsed: std::time::Duration::from_millis(40),

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::ReadChange;
 use super::testing::*;
-use crate::api::{Health, SendingBackend, SendingBackendStatus};
 use crate::controller::input::Input;
-use crate::model::{EvidenceClass, Login, ObjectKey, ProbeLogin};
 use crate::observers::Hearing;
-use crate::resolve::ReadProblem;
+use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
+use mail_failover_core::model::{EvidenceClass, Login, ObjectKey, ProbeLogin};
+use mail_failover_resolve::ReadProblem;
 
 const PASSWORD: &str = "correct-horse-battery";
 

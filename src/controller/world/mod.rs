@@ -30,8 +30,6 @@ use jobs::Jobs;
 use kube::{Resource, ResourceExt};
 use others::Others;
 
-use crate::agent_contract::document::OperatorEndpoint;
-use crate::api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::backend::{BackendEntry, ProbeChange};
 use crate::controller::backoff::Backoff;
 use crate::controller::facts::Facts;
@@ -42,13 +40,15 @@ use crate::controller::policy::PolicyEntry;
 use crate::controller::references::{Reference, References};
 use crate::controller::route::{Next, RouteEntry, Surroundings};
 use crate::controller::step::{Step, Subject, SubjectKind, Task};
-use crate::engine::DELIVERIES;
-use crate::model::{ObjectKey, ProbeReport, Timestamp};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::reports;
-use crate::resolve::{self, CaKey};
 use crate::watch::{Change, Source};
+use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::engine::DELIVERIES;
+use mail_failover_core::model::{ObjectKey, ProbeReport, Timestamp};
+use mail_failover_resolve::{self as resolve, CaKey};
 
 pub use jobs::JobSettings;
 

@@ -6,9 +6,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use super::{Age, World, entry_age, object_key, subject};
 use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
-use crate::model::{ObjectKey, Timestamp};
 use crate::output::{Output, OutputKey, OutputKind, route_uid};
 use crate::watch::{Change, Source};
+use mail_failover_core::model::{ObjectKey, Timestamp};
 
 impl World {
     pub(super) fn take_service(&mut self, now: Timestamp, change: Change<Service>) {

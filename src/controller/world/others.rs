@@ -7,10 +7,10 @@ use super::{World, subject};
 use crate::controller::backend::BackendEntry;
 use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
-use crate::engine::{Fleet, Health, Observer, Sighting};
-use crate::model::{Backend, EvidenceClass, ObjectKey, Thresholds, Timestamp};
 use crate::observers::report::{Seen, seen};
 use crate::observers::{Change, Hearing, Sightings, Verdicts};
+use mail_failover_core::engine::{Fleet, Health, Observer, Sighting};
+use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, Thresholds, Timestamp};
 
 /// All that concerns observers: this replica, as the others see it, and the others.
 #[derive(Debug, Default)]

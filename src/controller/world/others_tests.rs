@@ -9,10 +9,10 @@ use super::testing::*;
 use super::{Settings, World};
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
-use crate::engine::{Health, Sighting};
-use crate::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
 use crate::observers::{Hearing, Sightings, Verdicts};
 use crate::watch::Source;
+use mail_failover_core::engine::{Health, Sighting};
+use mail_failover_core::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
 
 /// The thresholds of the policy of the quickstart.
 fn thresholds() -> Thresholds {

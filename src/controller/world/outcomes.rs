@@ -4,14 +4,14 @@ use kube::Resource;
 
 use super::agenda::UnderWay;
 use super::{World, Written};
-use crate::api::{Health, MailRouteStatus, SendingBackendStatus};
 use crate::controller::events::{self, Telling};
 use crate::controller::input::Input;
 use crate::controller::known::{Known, unreadable_rejection, unreadable_status};
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, WriteOutcome};
-use crate::model::Timestamp;
 use crate::output::OutputKey;
 use crate::watch::{Change, Unreadable};
+use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};
+use mail_failover_core::model::Timestamp;
 
 impl World {
     pub(super) fn take_done(&mut self, now: Timestamp, done: Done) {

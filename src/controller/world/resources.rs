@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::{World, identified, subject};
-use crate::api::{FailoverPolicy, MailRoute, SendingBackend};
 use crate::controller::known::note;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
 use crate::controller::route::RouteEntry;
 use crate::controller::step::SubjectKind;
-use crate::model::{ObjectKey, Policy, Thresholds, Timestamp};
-use crate::resolve::{Rejection, ca_key, login_key};
 use crate::watch::Change;
+use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_core::model::{ObjectKey, Policy, Thresholds, Timestamp};
+use mail_failover_resolve::{Rejection, ca_key, login_key};
 
 impl World {
     pub(super) fn take_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {

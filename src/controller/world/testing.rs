@@ -10,20 +10,20 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::{Effects, ReadChange, Settings, World};
-use crate::api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, WriteOutcome};
-use crate::model::{
-    AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport, Resolution,
-    Timestamp,
-};
 use crate::observers::{Hearing, Noticeboard};
 use crate::output::{Output, OutputKind, Write, route_uid};
 use crate::probe::Target;
 use crate::reports::Directory;
 use crate::watch::{Change, Source, Unreadable};
+use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
+use mail_failover_core::model::{
+    AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport, Resolution,
+    Timestamp,
+};
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
@@ -430,7 +430,7 @@ impl Stage {
             };
             let outcome = Outcome {
                 class,
-                stage: crate::model::Stage::Ehlo,
+                stage: mail_failover_core::model::Stage::Ehlo,
                 message: format!("EHLO: {}", class.as_str()),
                 certificate_not_after: None,
                 elapsed: Duration::from_millis(1),

@@ -8,11 +8,11 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::testing::*;
-use crate::api::{MailRoute, RouteState};
 use crate::controller::input::Input;
 use crate::controller::step::{Done, Step, StepError, SubjectKind};
-use crate::model::EvidenceClass;
 use crate::watch::Source;
+use mail_failover_api::{MailRoute, RouteState};
+use mail_failover_core::model::EvidenceClass;
 
 #[test]
 fn a_dead_primary_is_left_and_returned_to_when_it_has_soaked() {

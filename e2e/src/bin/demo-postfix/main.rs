@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use mail_failover_api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use mail_failover_e2e::agent::{self, Agent};
 use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Sent, Stored};
@@ -25,7 +26,6 @@ use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_activ
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::standalone;
 use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
-use mail_failover_operator::api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use tokio::time::sleep;
 
 use self::told::Told;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
+use mail_failover_api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::sender::{Attempt, Journal, Sender, SenderOptions};
@@ -21,7 +22,6 @@ use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_activ
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::standalone;
 use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
-use mail_failover_operator::api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use tokio::time::sleep;
 
 /// What is in examples/quickstart.yaml.

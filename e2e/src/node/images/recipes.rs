@@ -107,7 +107,7 @@ pub fn operator() -> Recipe {
 }
 
 /// All that the operator's image is made of.
-const SOURCES: [&str; 6] = ["Cargo.lock", "Cargo.toml", "Dockerfile", "crds", "image", "src"];
+const SOURCES: [&str; 7] = ["Cargo.lock", "Cargo.toml", "Dockerfile", "crates", "crds", "image", "src"];
 
 fn profile() -> String {
     env::var(PROFILE).ok().filter(|profile| !profile.is_empty()).unwrap_or_else(|| "dev".to_owned())

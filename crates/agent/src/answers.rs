@@ -1,0 +1,126 @@
+//! What the MTA is told: where each message goes, and how each backend is spoken to. From memory; pure.
+//!
+//! The same recipient gets the same backend in every process that asks (Postfix asks from smtpd and again from qmgr, and they must agree),
+//! and when one backend is left only its mail moves: weighted rendezvous hashing.
+
+use std::sync::Arc;
+
+use mail_failover_contract::routing::{Backend, Routing};
+
+/// How much of the mail each backend carries at present: the operator's decision, corrected by the agent's own reflexes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// What the operator has said.
+    pub routing: Arc<Routing>,
+    /// A percentage for each of `routing.backends`, in their order. All are 0 when mail can go nowhere.
+    pub percents: Vec<u8>,
+}
+
+impl Answers {
+    /// The operator's own shares.
+    pub fn as_decided(routing: Arc<Routing>) -> Self {
+        let percents = routing.backends.iter().map(|backend| backend.percent).collect();
+        Self { routing, percents }
+    }
+
+    /// The backend that a message with this key (recipient or sender address, any case) takes, among those that `may` carry it.
+    pub fn backend_for(&self, key: &str, may: impl Fn(&Backend) -> bool) -> Option<&Backend> {
+        let candidates = self.routing.backends.iter().zip(&self.percents);
+        let mut candidates = candidates.filter(|(backend, percent)| **percent > 0 && may(backend)).peekable();
+        let first = candidates.next()?;
+        if candidates.peek().is_none() {
+            return Some(first.0);
+        }
+        let key = key.to_ascii_lowercase();
+        let cost = |(backend, percent): (&Backend, &u8)| cost(&backend.name, &key, *percent);
+        let mut best = (cost(first), first.0);
+        for candidate in candidates {
+            let next = cost(candidate);
+            if next < best.0 {
+                best = (next, candidate.0);
+            }
+        }
+        Some(best.1)
+    }
+}
+
+/// The lower the likelier: −ln(u)/weight for a `u` in (0, 1) that depends on backend and key only (weighted rendezvous hashing).
+#[expect(clippy::cast_precision_loss, reason = "53 bits of a hash are as good as 64")]
+fn cost(backend: &str, key: &str, percent: u8) -> f64 {
+    let hash = mix(fnv_1a(fnv_1a(FNV_OFFSET, backend.as_bytes()), key.as_bytes()));
+    let unit = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    -unit.ln() / f64::from(percent)
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, which will be the same in every version of every library, with an end mark.
+fn fnv_1a(seed: u64, bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    step(bytes.iter().fold(seed, |hash, byte| step(hash, *byte)), 0xff)
+}
+
+/// The finalizer of splitmix64: FNV alone leaves the upper bits of short keys alike.
+fn mix(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mail_failover_contract::routing::parse;
+
+    /// Backends `a`, `b`, … with these shares.
+    fn answers(percents: &[u8]) -> Answers {
+        let backend = |(name, percent)| serde_json::json!({"name": name, "percent": percent, "standby": true, "host": format!("{name}.example"), "port": 25, "tls": {"mode": "None"}});
+        let backends: Vec<_> = ["a", "b", "c"].into_iter().zip(percents).map(backend).collect();
+        let document = serde_json::json!({
+            "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+            "decision": {"transition": 1}, "backends": backends,
+            "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+        });
+        Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
+    }
+
+    fn choices(answers: &Answers) -> Vec<Arc<str>> {
+        let choose = |number| answers.backend_for(&format!("user{number}@example.net"), |_| true).unwrap().name.clone();
+        (0..10_000).map(choose).collect()
+    }
+
+    #[test]
+    fn each_backend_gets_its_share_of_the_recipients() {
+        for percents in [[100, 0, 0], [50, 50, 0], [10, 20, 70], [1, 0, 99]] {
+            let chosen = choices(&answers(&percents));
+            for (name, percent) in ["a", "b", "c"].into_iter().zip(percents) {
+                let count = chosen.iter().filter(|chosen| ***chosen == *name).count();
+                let expected = usize::from(percent) * 100;
+                assert!(count.abs_diff(expected) <= 150, "{name} of {percents:?}: {count}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn when_a_backend_is_left_only_its_mail_moves() {
+        let before = choices(&answers(&[40, 40, 20]));
+        let after = choices(&answers(&[50, 50, 0]));
+        assert!(before.iter().zip(&after).all(|(before, after)| **before == *"c" || before == after));
+    }
+
+    #[test]
+    fn the_case_of_an_address_does_not_matter() {
+        let answers = answers(&[50, 50, 0]);
+        for number in 0..100 {
+            let (lower, upper) = (format!("user{number}@example.net"), format!("USER{number}@Example.NET"));
+            assert_eq!(answers.backend_for(&lower, |_| true), answers.backend_for(&upper, |_| true));
+        }
+    }
+
+    #[test]
+    fn a_backend_that_may_not_is_passed_over() {
+        let answers = answers(&[50, 50, 0]);
+        assert_eq!(&*answers.backend_for("x@example.net", |backend| *backend.name != *"a").unwrap().name, "b");
+        assert_eq!(answers.backend_for("x@example.net", |_| false), None);
+    }
+}

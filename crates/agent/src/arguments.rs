@@ -1,0 +1,280 @@
+//! The command line of `mail-failover agent`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::folder::FOLDER;
+use super::postfix_config::PostfixConfigArguments;
+use mail_failover_runtime::telemetry::LogFormat;
+
+/// What an agent can be asked.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Stand beside Postfix: answer its socketmap queries and move its queue when the answers change, until SIGTERM or SIGINT.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArguments>),
+    /// Say what a running agent answers, where it has that from, and how it fares.
+    ///
+    /// Exit codes: 0, it is ready; 1, it is not; 2, it cannot be reached.
+    Status(StatusArguments),
+    /// Print the lines that Postfix needs to ask the agent, or check a configuration for what defeats failover.
+    PostfixConfig(Box<PostfixConfigArguments>),
+    /// Print the JSON schema of the document that agents read.
+    Schema,
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  mail-failover agent run --config-map shop/orders-agent
+  mail-failover agent run --config-file /etc/mail-failover/agent.json --local-domain example.com
+  mail-failover agent run --config-map shop/orders-agent --drain-timeout 2m -- postfix start-fg";
+
+/// How an agent runs.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("source").required(true).multiple(true).args(["config_map", "config_file"])))]
+pub struct RunArguments {
+    /// The ConfigMap that the operator writes for the route; needs get, list and watch on this one object.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub config_map: Option<ObjectReference>,
+
+    /// The same document as a file: a mounted ConfigMap's, or one that something else keeps up to date.
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+
+    /// The kubeconfig for --config-map; without it KUBECONFIG, ~/.kube/config or the pod's service account.
+    #[arg(long, value_name = "FILE", requires = "config_map")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Folder with a folder for each Secret, which has the files username and password.
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/mail-failover/credentials")]
+    pub credentials_directory: PathBuf,
+
+    /// Domain whose mail Postfix keeps delivering by its own rules, repeatable: those of mydestination, virtual and relay domains, say.
+    /// `.example.com` stands for the domains below example.com.
+    #[arg(long = "local-domain", value_name = "DOMAIN")]
+    pub local_domains: Vec<String>,
+
+    /// Postfix's queue_directory. The socket and the certificate authorities lie in its folder mail-failover, where chrooted
+    /// processes reach them.
+    #[arg(long, value_name = "FOLDER", default_value = "/var/spool/postfix")]
+    pub queue_directory: PathBuf,
+
+    /// The socket on which Postfix asks; QUEUE_DIRECTORY/mail-failover/socketmap by default.
+    #[arg(long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+
+    /// Permissions of the socket. It is given to Postfix's mail_owner, or to that user's group, as far as the agent may.
+    #[arg(long, value_name = "OCTAL", default_value = "0660", value_parser = file_mode)]
+    pub socket_mode: u32,
+
+    /// Answer Postfix on this loopback address as well. Whoever shares the host or the pod can ask for credentials there.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
+    pub socketmap_address: Option<SocketAddr>,
+
+    /// Postfix's log: a file, which may be rotated, or a named pipe. Without a log the agent leaves no backend by itself.
+    #[arg(long, value_name = "FILE")]
+    pub mail_log: Option<PathBuf>,
+
+    /// Take Postfix's log from syslog at this socket instead, which is made: /dev/log, where nobody else is.
+    #[arg(long, value_name = "FILE", conflicts_with = "mail_log")]
+    pub mail_log_socket: Option<PathBuf>,
+
+    /// Postfix's config_directory: for its mail_owner, when the queue is new, and for postqueue, when its own socket cannot be reached.
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/postfix")]
+    pub postfix_config_directory: PathBuf,
+
+    /// Where the last good document is kept, so that a restart needs neither operator nor API server.
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/mail-failover")]
+    pub state_directory: PathBuf,
+
+    /// Where /livez, /readyz, /metrics and /status are served.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8026")]
+    pub listen_address: SocketAddr,
+
+    /// At its end the agent has Postfix refuse new mail and waits for the queue to be empty, for at most so long. By default 20s with a
+    /// COMMAND, and not at all beside a Postfix that goes on.
+    #[arg(long, value_name = "DURATION", value_parser = mail_failover_runtime::values::duration)]
+    pub drain_timeout: Option<Duration>,
+
+    /// Postfix is asked to end for so long after that, then killed; with a COMMAND.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = mail_failover_runtime::values::duration)]
+    pub stop_timeout: Duration,
+
+    /// The token by which the operator knows this agent: a projected service-account token for the audience mail-failover-operator.
+    /// Without one nothing is reported to the operator.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Name of this agent in reports, unique among those of the route: the pod's, or the host's by default.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// How logs look.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// A level (error, warn, info, debug, trace) or a list of directives such as `info,mail_failover_agent=debug`.
+    #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// A command that runs Postfix in the foreground, for an agent that is the entry point of a container: it reads Postfix's log from
+    /// the command's output, reaps what loses its parent, and ends with the command.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// With the stop after it and a little more it fits into the 30 s that Kubernetes gives by default.
+const DRAIN_WITH_COMMAND: Duration = Duration::from_secs(20);
+
+impl RunArguments {
+    /// For how long the queue is emptied at the end; not at all when this is nothing.
+    pub fn drain(&self) -> Option<Duration> {
+        let default = if self.command.is_empty() { Duration::ZERO } else { DRAIN_WITH_COMMAND };
+        Some(self.drain_timeout.unwrap_or(default)).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// The agent's folder in the queue directory.
+    pub fn folder(&self) -> PathBuf {
+        self.queue_directory.join(FOLDER)
+    }
+
+    /// The socket on which Postfix asks.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.folder().join("socketmap"))
+    }
+}
+
+/// Which agent is asked, and how its answer is printed.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Where it serves /status.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8026")]
+    pub address: SocketAddr,
+
+    /// How its answer is printed.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: StatusFormat,
+}
+
+/// How a status is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// As the agent serves it.
+    Json,
+}
+
+/// A namespaced object: `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectReference {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl FromStr for ObjectReference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            Some(_) | None => Err("give namespace and name, such as shop/orders-agent".to_owned()),
+        }
+    }
+}
+
+fn file_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "use three octal digits such as 0660".to_owned())
+}
+
+/// Socketmaps know neither TLS nor authentication, and some of the answers are passwords.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|error| format!("{error}; use an address such as 127.0.0.1:8027"))?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!(
+            "{} is no loopback address; answers hold passwords and are not encrypted: use 127.0.0.1 or [::1]",
+            address.ip()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct AgentLine {
+        #[command(subcommand)]
+        command: AgentCommand,
+    }
+
+    fn run(line: &str) -> Result<RunArguments, String> {
+        let line = format!("agent run {line}");
+        let command = AgentLine::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command;
+        let AgentCommand::Run(arguments) = command else { panic!("{command:?}") };
+        Ok(*arguments)
+    }
+
+    #[test]
+    fn an_agent_needs_a_source() {
+        assert!(run("--log info").unwrap_err().contains("--config-map"));
+        let arguments = run("--config-map shop/orders-agent --config-file /etc/agent.json").unwrap();
+        assert_eq!(arguments.config_map.unwrap().to_string(), "shop/orders-agent");
+        for wrong in ["orders", "shop/", "/orders", "a/b/c"] {
+            assert!(run(&format!("--config-map {wrong}")).unwrap_err().contains("shop/orders-agent"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_agent_beside_postfix_drains_only_when_asked() {
+        let drain = |line: &str| {
+            run(format!("--config-file f {line}").trim_end()).unwrap().drain().map(|timeout| timeout.as_secs())
+        };
+        assert_eq!(drain(""), None);
+        assert_eq!(drain("--drain-timeout 2m"), Some(120));
+        assert_eq!(drain("-- postfix start-fg"), Some(20));
+        assert_eq!(drain("--drain-timeout 0s -- postfix start-fg"), None);
+        assert_eq!(run("--config-file f -- postfix -v start-fg").unwrap().command, ["postfix", "-v", "start-fg"]);
+    }
+
+    #[test]
+    fn passwords_do_not_leave_the_machine() {
+        for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+            assert!(run(&format!("--config-file f --socketmap-address {address}")).is_ok(), "{address}");
+        }
+        for address in ["0.0.0.0:1", "192.0.2.1:1", "[::]:1", "[2001:db8::1]:1"] {
+            let error = run(&format!("--config-file f --socketmap-address {address}")).unwrap_err();
+            assert!(error.contains("no loopback address"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_socket_lies_where_chrooted_processes_reach_it() {
+        let arguments = run("--config-file f --queue-directory /q").unwrap();
+        assert_eq!(arguments.socket(), PathBuf::from("/q/mail-failover/socketmap"));
+        assert_eq!(arguments.socket_mode, 0o660);
+        assert_eq!(run("--config-file f --socket /run/s --socket-mode 666").unwrap().socket_mode, 0o666);
+        assert!(run("--config-file f --socket-mode 888").unwrap_err().contains("octal"));
+    }
+}

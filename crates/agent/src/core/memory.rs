@@ -1,0 +1,90 @@
+//! What survives a restart of the agent: without it, an agent that starts again would go back to a backend that it has just left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use mail_failover_contract::routing::Backend;
+use mail_failover_core::model::{EvidenceClass, Timestamp};
+
+/// What the core knows of its own doing. Times are microseconds since the Unix epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// Of the route that it belongs to.
+    pub route_uid: String,
+    /// The transition that was in force.
+    pub transition: i64,
+    /// Backends that were left.
+    pub left: Vec<RememberedLeave>,
+    /// When it moved by itself, the oldest first.
+    pub moves: Vec<i64>,
+    /// The backend that carries everything, because none of the operator's choice is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuge: Option<String>,
+}
+
+/// A backend that was left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RememberedLeave {
+    /// Its name.
+    pub backend: String,
+    /// Where it was: one that moved is another one.
+    pub next_hop: String,
+    /// When.
+    pub at: i64,
+    /// For how long.
+    pub cooldown_microseconds: u64,
+    /// For what: a name of an [`EvidenceClass`].
+    pub class: String,
+    /// The last failure in words.
+    pub summary: String,
+}
+
+/// Why and until when a backend is not used although the operator gives it a share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// When it was left.
+    pub at: Timestamp,
+    /// For how long, at least.
+    pub cooldown: Duration,
+    /// For what.
+    pub class: EvidenceClass,
+    /// The last failure in words.
+    pub summary: Arc<str>,
+}
+
+impl Left {
+    /// It is not tried again before this.
+    pub fn until(&self) -> Timestamp {
+        self.at + self.cooldown
+    }
+
+    pub(super) fn remember(&self, backend: &Backend) -> RememberedLeave {
+        let Self { at, cooldown, class, summary } = self;
+        RememberedLeave {
+            backend: backend.name.to_string(),
+            next_hop: backend.next_hop.to_string(),
+            at: at.as_micros(),
+            cooldown_microseconds: u64::try_from(cooldown.as_micros()).unwrap_or(u64::MAX),
+            class: class.as_str().to_owned(),
+            summary: summary.to_string(),
+        }
+    }
+}
+
+impl Memory {
+    pub(super) fn left_of(&self, backend: &Backend) -> Option<Left> {
+        let next_hop = backend.next_hop.to_string();
+        let leave = self.left.iter().find(|leave| leave.backend == *backend.name && leave.next_hop == next_hop)?;
+        Some(Left {
+            at: Timestamp::from_micros(leave.at),
+            cooldown: Duration::from_micros(leave.cooldown_microseconds),
+            // A class of a newer agent, after a downgrade.
+            class: EvidenceClass::from_name(&leave.class).unwrap_or(EvidenceClass::Temporary),
+            summary: leave.summary.as_str().into(),
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! What real deliveries say about one backend. Pure; bounded memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sighting::Delivery;
+use mail_failover_contract::routing::Reflex;
+use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
+
+/// Of so many failed messages it is remembered when they failed: Postfix has at most 20 on their way to one destination by default.
+const MESSAGES: usize = 64;
+/// Recipients of one attempt are logged together; a message is not tried again sooner than this.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+/// Failed deliveries without a success between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// How many: each attempt of each message counts once, however many recipients it has.
+    pub failures: u32,
+    /// When the first of them failed.
+    pub since: Timestamp,
+    /// When the latest did.
+    pub until: Timestamp,
+    /// What the latest was.
+    pub class: EvidenceClass,
+    /// The latest in words: see [`Delivery::summary`].
+    pub summary: Arc<str>,
+    /// Every class among them.
+    classes: EvidenceClasses,
+}
+
+impl Run {
+    /// Whether they are enough to leave the backend, and for what.
+    pub(super) fn condemns(&self, reflex: &Reflex) -> Option<EvidenceClass> {
+        let immediate = self.classes.iter().find(|class| reflex.immediately.contains(*class));
+        let in_a_row = self.failures >= reflex.consecutive && self.until.since(self.since) >= reflex.lasting;
+        immediate.or_else(|| in_a_row.then_some(self.class))
+    }
+}
+
+/// The deliveries of one backend.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Traffic {
+    /// Since when mail goes there without interruption: an attempt that began earlier belongs to a past that was judged.
+    given_at: Option<Timestamp>,
+    run: Option<Run>,
+    last_success: Option<Timestamp>,
+    /// Messages that failed lately, and when.
+    failed: VecDeque<(u64, Timestamp)>,
+}
+
+impl Traffic {
+    /// Mail goes there, from now on.
+    pub(super) fn given(&mut self, now: Timestamp) {
+        *self = Self { given_at: Some(now), ..Self::default() };
+    }
+
+    /// A delivery is over.
+    pub(super) fn observe(&mut self, now: Timestamp, delivery: &Delivery, reflex: &Reflex) {
+        if self.given_at.is_some_and(|given_at| began_at(now, delivery) < given_at) {
+            return;
+        }
+        match delivery.class.effect() {
+            Effect::Success => {
+                self.run = None;
+                self.last_success = Some(now);
+            }
+            Effect::Neutral => {}
+            Effect::Failure => {
+                if self.is_news(now, delivery) {
+                    self.lapse(now, reflex);
+                    self.fail(now, delivery);
+                }
+            }
+        }
+    }
+
+    /// Whether it is another attempt than those that have been counted.
+    fn is_news(&mut self, now: Timestamp, delivery: &Delivery) -> bool {
+        let known = self.failed.iter_mut().find(|(message, _)| *message == delivery.message);
+        if let Some((_, failed_at)) = known {
+            let again = now - delivery.took > *failed_at + TOGETHER;
+            *failed_at = now;
+            return again;
+        }
+        if self.failed.len() >= MESSAGES {
+            self.failed.pop_front();
+        }
+        self.failed.push_back((delivery.message, now));
+        true
+    }
+
+    fn fail(&mut self, now: Timestamp, delivery: &Delivery) {
+        let run = self.run.get_or_insert_with(|| Run {
+            failures: 0,
+            since: now,
+            until: now,
+            class: delivery.class,
+            summary: delivery.summary.clone(),
+            classes: EvidenceClasses::NONE,
+        });
+        run.failures = run.failures.saturating_add(1);
+        run.until = now;
+        run.class = delivery.class;
+        run.summary = delivery.summary.clone();
+        run.classes = run.classes.iter().chain([delivery.class]).collect();
+    }
+
+    /// Failures that nothing has followed for long say nothing about today.
+    pub(super) fn lapse(&mut self, now: Timestamp, reflex: &Reflex) {
+        if self.run.as_ref().is_some_and(|run| lapses_at(run.until, reflex) <= now) {
+            self.run = None;
+        }
+        if self.last_success.is_some_and(|at| lapses_at(at, reflex) <= now) {
+            self.last_success = None;
+        }
+    }
+
+    /// When something of it lapses next.
+    pub(super) fn next_lapse(&self, reflex: &Reflex) -> Option<Timestamp> {
+        let run = self.run.as_ref().map(|run| run.until);
+        run.into_iter().chain(self.last_success).map(|at| lapses_at(at, reflex)).min()
+    }
+
+    /// The failures since the last success.
+    pub(super) fn run(&self) -> Option<&Run> {
+        self.run.as_ref()
+    }
+
+    /// The last success.
+    pub(super) fn last_success(&self) -> Option<Timestamp> {
+        self.last_success
+    }
+}
+
+/// For how long a backend stays left: the policy's cooldown, but never for less than a second, or an agent with `cooldown: 0s` would go back to a
+/// dead backend as soon as it has left it.
+pub(super) fn absence(reflex: &Reflex) -> Duration {
+    reflex.cooldown.max(Duration::from_secs(1))
+}
+
+/// Evidence lasts as long as a backend that was left for it stays so; a run must be able to span what it has to.
+fn lapses_at(at: Timestamp, reflex: &Reflex) -> Timestamp {
+    at + absence(reflex).max(reflex.lasting * 2)
+}
+
+/// When an attempt began, at the latest that its rounded duration and the way through the log allow to say for certain.
+fn began_at(now: Timestamp, delivery: &Delivery) -> Timestamp {
+    now - delivery.took - delivery.took / 20 - Duration::from_millis(10)
+}

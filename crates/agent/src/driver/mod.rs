@@ -1,0 +1,490 @@
+//! The loop that owns the core: it hears sources, the MTA's log and timers, and carries out what the core concludes, in its order.
+//!
+//! Nothing that is slow happens here: files of authorities are written within a deadline, everything else is handed on.
+
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::answers::Answers;
+use super::authorities;
+use super::core::{Action, Cause, Core, Sighting, SwitchOrder, SwitchReport};
+use super::credentials::Credentials;
+use super::keeper::Keeper;
+use super::log::follow::Reading;
+use super::metrics::TrafficMetrics;
+use super::reporter::Reporter;
+use super::socketmap::View;
+use super::source::{Finding, Found, Source};
+use super::status::{
+    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, MailLogStatus, ReportsStatus, SourceState,
+    SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
+};
+use super::store::Record;
+use super::tally::Tally;
+use mail_failover_contract::routing::{self, Backend, Routing};
+use mail_failover_core::model::Timestamp;
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
+pub use metrics::Metrics;
+
+/// What the agent must have to be ready.
+pub const DOCUMENT: &str = "document";
+/// The loop turns at least so often.
+const TICK: Duration = Duration::from_secs(1);
+/// How long the disk may take for the files of authorities.
+const AUTHORITIES_DEADLINE: Duration = Duration::from_secs(2);
+/// A file of an authority that could not be written is tried again so often.
+const AUTHORITIES_PAUSE: Duration = Duration::from_secs(10);
+/// So many sightings are heard in one turn, so that a flood of them delays nothing else.
+const SIGHTINGS: usize = 256;
+
+/// What the driver hears.
+#[derive(Debug)]
+pub struct Ears {
+    /// What sources have found.
+    pub findings: mpsc::Receiver<Found>,
+    /// What the MTA's log says.
+    pub sightings: mpsc::Receiver<Sighting>,
+    /// How switches went.
+    pub switch_reports: mpsc::Receiver<SwitchReport>,
+    /// Who wants to know the status.
+    pub questions: mpsc::Receiver<oneshot::Sender<Status>>,
+}
+
+/// Whom the driver tells.
+#[derive(Debug)]
+pub struct Mouths {
+    /// What the MTA is told.
+    pub view: watch::Sender<Arc<View>>,
+    /// The latest switch to carry out.
+    pub switch_orders: watch::Sender<Option<SwitchOrder>>,
+    /// Whom the operator hears.
+    pub reporter: Reporter,
+    /// What is to survive a restart.
+    pub keeper: Keeper,
+    /// That the loop turns.
+    pub heartbeat: Heartbeat,
+    /// That there is a document.
+    pub readiness: Readiness,
+    /// Numbers.
+    pub metrics: Metrics,
+    /// Numbers of real mail.
+    pub traffic: TrafficMetrics,
+}
+
+/// What the driver works with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Postfix's.
+    pub queue_directory: PathBuf,
+    /// For the status.
+    pub state_directory: PathBuf,
+    /// Time.
+    pub clock: Clock,
+    /// For the status.
+    pub credentials: Credentials,
+    /// For the status: where the MTA's log is read; empty when nowhere.
+    pub mail_log_source: String,
+    /// For the status.
+    pub mail_log: Reading,
+}
+
+/// A source, and what it has said.
+#[derive(Debug)]
+struct Heard {
+    source: Source,
+    state: SourceState,
+    message: String,
+    since: Timestamp,
+    /// Its latest document.
+    text: Option<String>,
+    /// Why that is not used.
+    refused: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Driver {
+    core: Core,
+    settings: Settings,
+    mouths: Mouths,
+    sources: Vec<Heard>,
+    /// Where the document in force came from, and when.
+    origin: Option<(Source, Timestamp)>,
+    authorities_tried: Option<Instant>,
+    tally: Tally,
+    /// When the first message was out on the new way, as the operator was last told.
+    first_delivery: Option<Duration>,
+}
+
+impl Driver {
+    /// A driver of this core that knows of these sources.
+    pub fn new(core: Core, settings: Settings, mouths: Mouths, sources: Vec<Source>) -> Self {
+        let since = settings.clock.now();
+        mouths.readiness.expect(DOCUMENT);
+        let heard = |source: Source| Heard {
+            source,
+            state: SourceState::Waiting,
+            message: String::new(),
+            since,
+            text: None,
+            refused: None,
+        };
+        let sources: Vec<_> = sources.into_iter().map(heard).collect();
+        let mut driver = Self {
+            core,
+            settings,
+            mouths,
+            sources,
+            origin: None,
+            authorities_tried: None,
+            tally: Tally::default(),
+            first_delivery: None,
+        };
+        driver.say_what_is_waited_for();
+        driver
+    }
+
+    /// Begins with what was kept from before the start, so that mail flows before any source is reached.
+    pub async fn begin_with(&mut self, source: Source, text: &str) {
+        let now = self.settings.clock.now();
+        match routing::parse(text).and_then(|routing| self.core.offer(now, routing)) {
+            Ok(()) => self.in_force(source, now),
+            Err(refusal) => {
+                self.mouths.metrics.refused(&source, &refusal);
+                tracing::warn!(%source, %refusal, "what was kept is not used");
+            }
+        }
+        self.act().await;
+    }
+
+    /// Drives until `shutdown`. What was begun is finished.
+    pub async fn run(mut self, mut ears: Ears, shutdown: CancellationToken) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sightings = Vec::with_capacity(SIGHTINGS);
+        loop {
+            self.mouths.heartbeat.beat();
+            let timer = self.next_timer();
+            let timer = async {
+                match timer {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                Some((source, finding)) = ears.findings.recv() => self.found(&source, finding),
+                Some(report) = ears.switch_reports.recv() => self.core.switch_done(self.settings.clock.now(), report),
+                Some(question) = ears.questions.recv() => drop(question.send(self.status())),
+                () = timer => self.core.on_timer(self.settings.clock.now()),
+                _ = tick.tick() => {
+                    self.retry_authorities().await;
+                    self.report();
+                }
+                count = ears.sightings.recv_many(&mut sightings, SIGHTINGS), if !ears.sightings.is_closed() || !ears.sightings.is_empty() => {
+                    self.saw(sightings.drain(..count));
+                }
+            }
+            self.act().await;
+        }
+    }
+
+    fn saw(&mut self, sightings: impl Iterator<Item = Sighting>) {
+        let now = self.settings.clock.now();
+        for sighting in sightings {
+            let answers = self.core.answers();
+            let routing = answers.as_ref().map(|answers| &*answers.routing);
+            self.mouths.traffic.observe(&sighting, routing);
+            if let Some(routing) = routing {
+                self.tally.count(&sighting, routing);
+            }
+            self.core.observe(now, &sighting);
+        }
+        if self.core.first_delivery() != self.first_delivery {
+            self.first_delivery = self.core.first_delivery();
+            if let Some(after) = self.first_delivery {
+                self.mouths.metrics.first_delivery(after);
+            }
+            self.report();
+        }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        let wait = self.core.next_timer()?.since(self.settings.clock.now());
+        // A day: further off tokio's timers are of no use.
+        Some(Instant::now() + wait.min(Duration::from_hours(24)))
+    }
+
+    fn found(&mut self, source: &Source, finding: Finding) {
+        let now = self.settings.clock.now();
+        let Some(at) = self.sources.iter().position(|heard| heard.source == *source) else { return };
+        let heard = &mut self.sources[at];
+        let (state, message, text) = match finding {
+            Finding::Document(text) => (SourceState::Following, String::new(), Some(text)),
+            Finding::Missing(message) => (SourceState::Missing, message, None),
+            Finding::Unreachable(message) => (SourceState::Unreachable, message, None),
+            Finding::ReachedAgain if heard.text.is_some() => (SourceState::Following, String::new(), None),
+            Finding::ReachedAgain => (SourceState::Waiting, String::new(), None),
+        };
+        if heard.state != state {
+            heard.since = now;
+            match state {
+                SourceState::Following => tracing::info!(%source, "the source is followed"),
+                SourceState::Missing => {
+                    tracing::warn!(%source, why = message, "the source has no document; the last good one stays");
+                }
+                SourceState::Unreachable => {
+                    tracing::warn!(%source, why = message, "the source is not reached; the last good document stays");
+                }
+                SourceState::Waiting => {}
+            }
+        }
+        heard.state = state;
+        heard.message = message;
+        if state == SourceState::Missing {
+            // The same document may come back, and is news then.
+            heard.text = None;
+            heard.refused = None;
+        }
+        self.mouths.metrics.source(source, state);
+        if let Some(text) = text.filter(|text| heard.text.as_ref() != Some(text)) {
+            self.offered(at, text, now);
+        }
+        if self.origin.is_none() {
+            self.say_what_is_waited_for();
+        }
+    }
+
+    fn offered(&mut self, at: usize, text: String, now: Timestamp) {
+        let offered = routing::parse(&text).and_then(|routing| self.core.offer(now, routing));
+        let source = self.sources[at].source.clone();
+        match offered {
+            Ok(()) => {
+                self.mouths.keeper.keep(Record::Document, &text);
+                self.sources[at].refused = None;
+                self.in_force(source, now);
+            }
+            Err(refusal) => {
+                self.mouths.metrics.refused(&source, &refusal);
+                tracing::warn!(%source, %refusal, "a document is refused; the last good one stays");
+                self.sources[at].refused = Some(refusal.to_string());
+            }
+        }
+        self.sources[at].text = Some(text);
+    }
+
+    fn in_force(&mut self, source: Source, now: Timestamp) {
+        self.mouths.metrics.accepted(&source);
+        self.mouths.readiness.met(DOCUMENT);
+        if let Some(view) = self.core.view(now) {
+            let (route, transition, summary) = (&*view.route, view.transition, &*view.summary);
+            tracing::info!(%source, route, transition, summary, "a document is in force");
+        }
+        if let Some(ignored) = self.core.answers().map(|answers| answers.routing.ignored.clone())
+            && !ignored.is_empty()
+        {
+            tracing::warn!(%source, ?ignored, "this agent does not know all that the document says: misspelt, or of a newer operator");
+        }
+        self.origin = Some((source, now));
+    }
+
+    /// For those who ask before there is a document.
+    fn say_what_is_waited_for(&mut self) {
+        let waiting = self.waiting_for();
+        self.mouths.readiness.hindered(DOCUMENT, &waiting);
+        self.mouths.view.send_if_modified(|view| {
+            let is_news = view.answers.is_none() && view.waiting_for != waiting;
+            if is_news {
+                *view = Arc::new(View { waiting_for: waiting, ..View::default() });
+            }
+            is_news
+        });
+    }
+
+    fn waiting_for(&self) -> String {
+        let source = |heard: &Heard| {
+            let Heard { source, state, message, refused, .. } = heard;
+            match (state, refused) {
+                (SourceState::Waiting, _) => format!("{source} has not been read yet"),
+                (SourceState::Following, Some(refused)) => format!("the document of {source} is refused: {refused}"),
+                (SourceState::Following, None) => format!("{source} is read"),
+                (SourceState::Missing | SourceState::Unreachable, _) => format!("{source}: {message}"),
+            }
+        };
+        let sources: Vec<_> = self.sources.iter().map(source).collect();
+        format!("no document yet: {}", sources.join("; "))
+    }
+
+    /// Carries out what the core has concluded, until it concludes no more.
+    async fn act(&mut self) {
+        loop {
+            let actions = self.core.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Publish(answers) => self.publish(answers).await,
+                    Action::Switch(order) => self.order(order),
+                    Action::Remember(memory) => {
+                        // Of strings and numbers: it can be written.
+                        if let Ok(json) = serde_json::to_string(&memory) {
+                            self.mouths.keeper.keep(Record::Memory, &json);
+                        }
+                    }
+                    // Below, with whatever else is new.
+                    Action::Report => {}
+                }
+            }
+            if let Some(view) = self.core.view(self.settings.clock.now()) {
+                self.mouths.metrics.view(&view);
+                self.mouths.traffic.set_held(view.held.as_ref());
+            }
+            // Whatever was concluded may be news to the operator; what is none waits for the next heartbeat.
+            self.report();
+        }
+    }
+
+    fn report(&mut self) {
+        let (Some(view), Some(answers)) = (self.core.view(self.settings.clock.now()), self.core.answers()) else {
+            return;
+        };
+        self.tally.keep_those_of(&answers.routing);
+        self.mouths.reporter.publish(self.tally.report(&answers.routing, &view, &self.core.words()));
+    }
+
+    async fn publish(&mut self, answers: Arc<Answers>) {
+        let view = self.mouths.view.borrow().clone();
+        let next = view.next(answers, BTreeMap::new());
+        let authorities = self.authorities(&view, next.backends().cloned().collect()).await;
+        self.mouths.view.send_replace(Arc::new(View { authorities, ..next }));
+    }
+
+    /// The files of the authorities of these backends; those that are there already are not looked at again.
+    async fn authorities(
+        &mut self,
+        view: &View,
+        backends: Vec<Backend>,
+    ) -> BTreeMap<Arc<str>, Result<PathBuf, String>> {
+        let wanted = authorities::of(backends.iter());
+        if wanted.iter().all(|pem| matches!(view.authorities.get(pem), Some(Ok(_)))) {
+            let known = view.authorities.iter().filter(|(pem, _)| wanted.contains(*pem));
+            return known.map(|(pem, file)| (pem.clone(), file.clone())).collect();
+        }
+        self.authorities_tried = Some(Instant::now());
+        let (queue_directory, pems) = (self.settings.queue_directory.clone(), wanted.clone());
+        let writing = tokio::task::spawn_blocking(move || authorities::provide(&queue_directory, &pems));
+        let provided = match timeout(AUTHORITIES_DEADLINE, writing).await {
+            Ok(Ok(provided)) => provided,
+            Ok(Err(error)) => wanted.into_iter().map(|pem| (pem, Err(error.to_string()))).collect(),
+            Err(_elapsed) => wanted.into_iter().map(|pem| (pem, Err("the disk does not answer".to_owned()))).collect(),
+        };
+        for error in provided.values().filter_map(|file| file.as_ref().err()) {
+            tracing::warn!(error, "mail for the backends of a private authority waits");
+        }
+        provided
+    }
+
+    async fn retry_authorities(&mut self) {
+        let view = self.mouths.view.borrow().clone();
+        let is_due = self.authorities_tried.is_some_and(|at| at.elapsed() >= AUTHORITIES_PAUSE);
+        if !is_due || view.authorities.values().all(Result::is_ok) {
+            return;
+        }
+        let authorities = self.authorities(&view, view.backends().cloned().collect()).await;
+        self.mouths.view.send_replace(Arc::new(View { authorities, ..View::clone(&view) }));
+    }
+
+    fn order(&mut self, order: SwitchOrder) {
+        let SwitchOrder { number, cause, gained, lost, .. } = &order;
+        let text = "Postfix's answers have changed: it is reloaded and its queue flushed";
+        match cause {
+            Cause::Left { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
+            Cause::Start | Cause::Operator | Cause::Returned { .. } => {
+                tracing::info!(number, %cause, ?gained, ?lost, "{text}");
+            }
+        }
+        self.mouths.metrics.ordered(&order);
+        self.mouths.switch_orders.send_replace(Some(order));
+    }
+
+    fn status(&self) -> Status {
+        let now = self.settings.clock.now();
+        let view = self.core.view(now);
+        let published = self.mouths.view.borrow().clone();
+        let routing = published.answers.as_ref().map(|answers| answers.routing.clone());
+        let backends = view.iter().flat_map(|view| &view.backends).map(|backend| {
+            let status = BackendStatus::of(backend);
+            match routing.as_deref().and_then(|routing| named(routing, &backend.name)) {
+                Some(backend) => self.with_files(status, backend, &published),
+                None => status,
+            }
+        });
+        let sources = self.sources.iter().map(|heard| SourceStatus {
+            source: heard.source.to_string(),
+            state: heard.state,
+            message: heard.message.clone(),
+            since: rfc_3339(heard.since),
+            refused: heard.refused.clone(),
+        });
+        let missing = self.mouths.readiness.missing();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            now: rfc_3339(now),
+            ready: missing.is_empty(),
+            waiting_for: missing.into_iter().next().map(|(_, why)| why),
+            document: view.as_ref().zip(self.origin.as_ref()).map(|(view, (source, since))| DocumentStatus {
+                route: view.route.to_string(),
+                transition: view.transition,
+                summary: view.summary.to_string(),
+                source: source.to_string(),
+                since: rfc_3339(*since),
+                ignored: routing.iter().flat_map(|routing| &routing.ignored).map(ToString::to_string).collect(),
+            }),
+            sources: sources.collect(),
+            backends: backends.collect(),
+            held: view.as_ref().and_then(HeldStatus::of),
+            mail_log: MailLogStatus {
+                source: self.settings.mail_log_source.clone(),
+                problem: self.settings.mail_log.problem(),
+            },
+            moves_left: view.as_ref().map_or(0, |view| view.moves_left),
+            last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
+            possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
+            reports: ReportsStatus::of(self.mouths.reporter.status()),
+            state: StateStatus {
+                directory: self.settings.state_directory.display().to_string(),
+                problem: self.mouths.keeper.trouble(),
+            },
+        }
+    }
+
+    fn with_files(&self, status: BackendStatus, backend: &Backend, published: &View) -> BackendStatus {
+        let credentials = backend.secret.as_deref();
+        let authority = authorities::of(std::iter::once(backend)).into_iter().next();
+        let file = authority.and_then(|pem| published.authorities.get(&pem).cloned());
+        BackendStatus {
+            credentials: credentials
+                .map(|secret| CredentialsStatus::of(secret, self.settings.credentials.standing(secret))),
+            authority_problem: file.and_then(Result::err),
+            ..status
+        }
+    }
+}
+
+fn named<'a>(routing: &'a Routing, name: &str) -> Option<&'a Backend> {
+    routing.backends.iter().find(|backend| *backend.name == *name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! The agent's folder in Postfix's queue directory: what Postfix's processes open there, chrooted or not.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::shield;
+use super::store::replace;
+
+/// The folder, relative to Postfix's queue directory. Postfix works there, chrooted or not, so it is the path by which either kind of
+/// process reaches what is in it.
+pub const FOLDER: &str = "mail-failover";
+
+/// The static table of the shield, relative to Postfix's queue directory.
+pub const SHIELD: &str = "mail-failover/shield.regexp";
+
+/// Writes the static table of the shield, when it is not there as it should be. It stays when the agent ends: that is what it is for.
+///
+/// # Errors
+/// In words that name the file.
+pub fn provide_shield(queue_directory: &Path) -> Result<(), String> {
+    let file = queue_directory.join(SHIELD);
+    write(&file, &shield::regexp_table()).map_err(|error| format!("{} cannot be written: {error}", file.display()))
+}
+
+/// Writes a file that everybody may read, in a folder below the queue directory and in one step, unless it is there already.
+pub(super) fn write(file: &Path, content: &str) -> io::Result<()> {
+    if fs::read(file).is_ok_and(|there| there == content.as_bytes()) {
+        return Ok(());
+    }
+    let folder = file.parent().unwrap_or(Path::new("."));
+    for folder in folder.parent().into_iter().chain([folder]) {
+        match fs::create_dir(folder) {
+            // Whatever the umask is: Postfix's user must come through.
+            Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    replace(file, content.as_bytes(), 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    #[test]
+    fn the_shield_is_there_for_everybody_and_an_older_one_is_replaced() {
+        let folder = Folder::new();
+        let file = folder.path().join(SHIELD);
+        for _ in 0..2 {
+            provide_shield(folder.path()).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), shield::regexp_table());
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+            fs::write(&file, "/old/ 4").unwrap();
+        }
+        let error = provide_shield(&folder.path().join("no/where")).unwrap_err();
+        assert!(error.contains("no/where/mail-failover/shield.regexp cannot be written"), "{error}");
+    }
+}

@@ -1,0 +1,159 @@
+//! The task that saves what is to survive a restart. A disk that is full or hangs delays nobody: what was to be saved stays in memory,
+//! the status says so, and it is tried again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::Metrics;
+use super::store::{Record, Store};
+use mail_failover_runtime::backoff::Backoff;
+
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// How long the end waits for a disk.
+const LAST_SAVE_DEADLINE: Duration = Duration::from_secs(3);
+
+type Records = BTreeMap<Record, Arc<str>>;
+
+/// Takes what is to be saved: always the latest of each record. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    wanted: Arc<watch::Sender<Records>>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Keeper {
+    /// Saves into this store until `end`, and then once more if need be. What is on disk already need not be saved.
+    pub fn start(store: Store, saved: Records, metrics: Metrics, end: CancellationToken) -> (Self, JoinHandle<()>) {
+        let (wanted, receiver) = watch::channel(saved.clone());
+        let keeper = Self { wanted: Arc::new(wanted), trouble: Arc::default() };
+        let task = Task { store, saved, metrics, trouble: keeper.trouble.clone() };
+        (keeper, tokio::spawn(task.run(receiver, end)))
+    }
+
+    /// Saves this soon.
+    pub fn keep(&self, record: Record, content: &str) {
+        self.wanted.send_if_modified(|wanted| {
+            let is_new = wanted.get(&record).is_none_or(|known| **known != *content);
+            if is_new {
+                wanted.insert(record, content.into());
+            }
+            is_new
+        });
+    }
+
+    /// Why not everything is saved.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+struct Task {
+    store: Store,
+    saved: Records,
+    metrics: Metrics,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Task {
+    async fn run(mut self, mut wanted: watch::Receiver<Records>, end: CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
+        loop {
+            let records = wanted.borrow_and_update().clone();
+            let retry = if self.save(&records).await {
+                backoff.reset();
+                None
+            } else {
+                Some(backoff.after_failure())
+            };
+            let again = async {
+                match retry {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = wanted.changed() => if changed.is_err() { break },
+                () = end.cancelled() => break,
+                () = again => {}
+            }
+        }
+        let records = wanted.borrow().clone();
+        drop(tokio::time::timeout(LAST_SAVE_DEADLINE, self.save(&records)).await);
+    }
+
+    /// Whether everything is saved.
+    async fn save(&mut self, records: &Records) -> bool {
+        let mut trouble = None;
+        for (record, content) in records {
+            if self.saved.get(record) == Some(content) {
+                continue;
+            }
+            let (store, record, text) = (self.store.clone(), *record, content.clone());
+            let saved = tokio::task::spawn_blocking(move || store.save(record, &text)).await;
+            match saved.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+                Ok(()) => {
+                    self.saved.insert(record, content.clone());
+                    self.metrics.saved(record, true);
+                }
+                Err(error) => {
+                    self.metrics.saved(record, false);
+                    trouble = Some(format!("{} cannot be written: {error}", self.store.path(record).display()));
+                }
+            }
+        }
+        let mut told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*told, &trouble) {
+            (None, Some(trouble)) => tracing::warn!(trouble, "the state cannot be saved; it stays in memory"),
+            (Some(_), None) => tracing::info!("the state is saved again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        let is_saved = trouble.is_none();
+        *told = trouble;
+        is_saved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::testing::Folder;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_fails_is_told_of_and_tried_again() {
+        let folder = Folder::new();
+        let store = Store::new(folder.path().join("state"));
+        let (metrics, end) = (Metrics::new(&mut Registry::default()), CancellationToken::new());
+        fs::write(folder.path().join("state"), "no folder").unwrap();
+        let (keeper, task) = Keeper::start(store.clone(), Records::new(), metrics, end.clone());
+        keeper.keep(Record::Document, "one");
+        let failed = async {
+            while keeper.trouble().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        failed.await;
+        assert!(keeper.trouble().unwrap().contains("state/document cannot be written"));
+        fs::remove_file(folder.path().join("state")).unwrap();
+        while keeper.trouble().is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(store.load(Record::Document).unwrap().as_deref(), Some("one"));
+        keeper.keep(Record::Document, "two");
+        keeper.keep(Record::Memory, "{}");
+        end.cancel();
+        task.await.unwrap();
+        assert_eq!(store.load(Record::Document).unwrap().as_deref(), Some("two"), "the end waits for the disk");
+        assert_eq!(store.load(Record::Memory).unwrap().as_deref(), Some("{}"));
+    }
+}

@@ -1,0 +1,83 @@
+//! From a line of the log to what the core understands. Pure.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::line::{self, Record};
+use super::reply;
+use crate::core::sighting::{Delivery, Disposition, MAX_SUMMARY, Place, Sighting};
+use mail_failover_core::model::EvidenceClass;
+
+/// What a line says, if it is about mail for a backend.
+pub fn sighting(line: &str) -> Vec<Sighting> {
+    line::parse(line).map(|record| of_record(&record)).unwrap_or_default()
+}
+
+fn of_record(record: &Record<'_>) -> Vec<Sighting> {
+    let reason = record.reason;
+    // The queue manager's, by way of error(8): nothing was tried.
+    if reason.starts_with("delivery temporarily suspended: ") {
+        return vec![Sighting::Suspended];
+    }
+    if record.program != "smtp" {
+        return vec![];
+    }
+    let Some(place) = place_of_relay(record.relay).or_else(|| place_in_reason(reason)) else { return vec![] };
+    let disposition = match record.status {
+        "sent" => Some(Disposition::Sent),
+        "deferred" | "SOFTBOUNCE" => Some(Disposition::Deferred),
+        // One that has waited too long has failed like any other.
+        "bounced" | "expired" | "undeliverable" => Some(Disposition::Bounced),
+        _ => None,
+    };
+    let delivery = disposition.and_then(|disposition| {
+        let class = if disposition == Disposition::Sent { EvidenceClass::Ok } else { reply::class(reason)? };
+        Some(Sighting::Delivery(Delivery {
+            place: place.clone(),
+            class,
+            disposition,
+            took: record.took,
+            message: message(record.queue_id),
+            summary: summary(reason),
+        }))
+    });
+    let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))
+        .then_some(Sighting::PossibleDuplicate(place));
+    delivery.into_iter().chain(twice).collect()
+}
+
+/// `host[address]:port`.
+fn place_of_relay(relay: &str) -> Option<Place> {
+    let (host, rest) = relay.rsplit_once('[')?;
+    let (_, port) = rest.rsplit_once("]:")?;
+    Some(Place { host: host.to_ascii_lowercase().into(), port: Some(port.parse().ok()?) })
+}
+
+/// Of `connect to host[address]:port: …` and `… Name service error for name=host type=…`.
+fn place_in_reason(reason: &str) -> Option<Place> {
+    if let Some(place) = reason.strip_prefix("connect to ") {
+        let end = place.find("]:")? + 2;
+        let digits = place[end..].bytes().take_while(u8::is_ascii_digit).count();
+        return place_of_relay(&place[..end + digits]);
+    }
+    let (_, name) = reason.split_once("Name service error for name=")?;
+    let host = name.split(' ').next()?;
+    Some(Place { host: host.to_ascii_lowercase().into(), port: None })
+}
+
+fn message(queue_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    queue_id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Without mail addresses, which are personal data, and short.
+fn summary(reason: &str) -> Arc<str> {
+    let word = |word: &str| if word.contains('@') { "…".to_owned() } else { word.to_owned() };
+    let text = reason.split_ascii_whitespace().map(word).collect::<Vec<_>>().join(" ");
+    text.chars().filter(|letter| !letter.is_control()).take(MAX_SUMMARY).collect::<String>().into()
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+//! What Postfix's words about a failed delivery say about the backend. Pure.
+//!
+//! Replies are classified by the rules that the probes use; only what Postfix itself says is known here (smtp(8): `smtp_proto.c`,
+//! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
+
+use mail_failover_core::model::EvidenceClass;
+use mail_failover_smtp::classify::{Answered, classify};
+use mail_failover_smtp::reply::EnhancedCode;
+
+/// The reply that a text quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted<'a> {
+    /// What it answers.
+    pub answered: Answered,
+    /// Its code.
+    pub code: u16,
+    /// Its text, the lines of a longer reply on one.
+    pub text: &'a str,
+}
+
+impl<'a> Quoted<'a> {
+    /// The reply within `host … said: 554 … (in reply to …)` and the like.
+    pub fn within(reason: &'a str) -> Option<Self> {
+        let (answered, reply) = if let Some((before, reply)) = reason.split_once(" said: ") {
+            match reply.rsplit_once(" (in reply to ") {
+                Some((reply, command)) => (answered(command)?, reply),
+                None if before.starts_with("SASL authentication failed") => (Answered::Auth, reply),
+                // Cut off: a bounded line, a long reply.
+                None => (Answered::Data, reply),
+            }
+        } else if let Some((_, reply)) = reason.split_once(" refused to talk to me: ") {
+            (Answered::Connection, reply)
+        } else {
+            (Answered::StartTls, reason.split_once(" refused to start TLS: ")?.1)
+        };
+        let code = reply.get(..3)?.parse().ok().filter(|code| (200..600).contains(code))?;
+        Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
+    }
+
+    /// What it says about the backend.
+    pub fn class(&self) -> EvidenceClass {
+        classify(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+    }
+}
+
+fn answered(command: &str) -> Option<Answered> {
+    const COMMANDS: [(&str, Answered); 7] = [
+        ("EHLO", Answered::Hello),
+        ("HELO", Answered::Hello),
+        ("AUTH", Answered::Auth),
+        ("MAIL FROM", Answered::Mail),
+        ("RCPT TO", Answered::Recipient),
+        ("DATA", Answered::Data),
+        ("end of DATA", Answered::Data),
+    ];
+    let known = COMMANDS.iter().find(|(name, _)| command.starts_with(name));
+    known.map(|(_, answered)| *answered)
+}
+
+/// What Postfix itself says, and what that says about the backend; the first that is found.
+const WORDS: &[(&str, EvidenceClass)] = &[
+    ("lost connection with ", EvidenceClass::ConnectionLost),
+    ("conversation with ", EvidenceClass::NoAnswer),
+    ("Connection timed out", EvidenceClass::NoAnswer),
+    ("Connection refused", EvidenceClass::ConnectionRefused),
+    ("No route to host", EvidenceClass::ConnectionRefused),
+    ("Network is unreachable", EvidenceClass::Inconclusive),
+    ("Cannot assign requested address", EvidenceClass::Inconclusive),
+    ("Connection reset", EvidenceClass::ConnectionLost),
+    ("connect to ", EvidenceClass::ConnectionRefused),
+    ("Host not found, try again", EvidenceClass::Inconclusive),
+    ("Host or domain name not found", EvidenceClass::Unresolvable),
+    ("Server certificate not ", EvidenceClass::CertificateInvalid),
+    ("Cannot start TLS", EvidenceClass::TlsFailed),
+    ("TLS is required, but", EvidenceClass::TlsFailed),
+    ("SASL authentication failed", EvidenceClass::AuthenticationRefused),
+    ("local data error", EvidenceClass::Inconclusive),
+    ("exceeds size limit", EvidenceClass::RecipientLevel),
+    ("SMTPUTF8 is required", EvidenceClass::RecipientLevel),
+];
+
+/// What a text about a failed delivery says; nothing when it says nothing about the backend.
+pub fn class(reason: &str) -> Option<EvidenceClass> {
+    if let Some(quoted) = Quoted::within(reason) {
+        return Some(quoted.class());
+    }
+    WORDS.iter().find(|(words, _)| reason.contains(words)).map(|(_, class)| *class)
+}

@@ -1,0 +1,59 @@
+//! The user that Postfix's processes run as.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::postfix_config;
+
+/// A user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its number.
+    pub uid: u32,
+    /// Its primary group, if that is known here.
+    pub gid: Option<u32>,
+}
+
+/// `mail_owner`: the user to whom Postfix's folder `private` belongs on every system, or before Postfix has made it, in a queue that is
+/// new, what `postconf` says. The folders' own group is root's.
+pub async fn mail_owner(queue_directory: &Path, config_directory: &Path) -> Option<Account> {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if let Ok(private) = std::fs::metadata(queue_directory.join("private")) {
+        return Some(with_uid(&accounts, private.uid()));
+    }
+    let configuration = postfix_config::from_postconf(Some(config_directory)).await.ok()?;
+    named(&accounts, configuration.value("mail_owner"))
+}
+
+/// By `passwd(5)`, where a package that installs Postfix makes its user. A sidecar's image may know nothing of it; the user alone is
+/// enough for all that Postfix asks with.
+fn with_uid(accounts: &str, uid: u32) -> Account {
+    let known = accounts.lines().filter_map(account).find(|(_, account)| account.uid == uid);
+    known.map_or(Account { uid, gid: None }, |(_, account)| account)
+}
+
+fn named(accounts: &str, name: &str) -> Option<Account> {
+    accounts.lines().filter_map(account).find_map(|(known, account)| (known == name).then_some(account))
+}
+
+fn account(line: &str) -> Option<(&str, Account)> {
+    let mut fields = line.split(':');
+    let (name, _password) = (fields.next()?, fields.next()?);
+    Some((name, Account { uid: fields.next()?.parse().ok()?, gid: Some(fields.next()?.parse().ok()?) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNTS: &str = "root:x:0:0:root:/root:/bin/bash\n+nis\nbroken:x:102\npostfix:x:102:105::/var/spool/postfix:/usr/sbin/nologin\n";
+
+    #[test]
+    fn accounts_are_found_by_number_and_by_name() {
+        let postfix = Account { uid: 102, gid: Some(105) };
+        assert_eq!(with_uid(ACCOUNTS, 102), postfix);
+        assert_eq!(with_uid(ACCOUNTS, 7), Account { uid: 7, gid: None });
+        assert_eq!(named(ACCOUNTS, "postfix"), Some(postfix));
+        assert_eq!(named(ACCOUNTS, "broken"), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! What waits in Postfix's queue. Its folders where they can be read; otherwise an internal interface of Postfix (tested with 3.7), the
+//! socket of showq(8), for which the group `postdrop` is enough.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// A hundred thousand messages are counted in some 100 ms, and listed in a few seconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Where messages wait to be sent.
+const WAITING: [&str; 4] = ["maildrop", "incoming", "active", "deferred"];
+
+/// Messages in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Of which Postfix will send each by itself.
+    pub waiting: u64,
+    /// That a person has put on hold: they leave when a person says so.
+    pub held: u64,
+}
+
+/// Counts what waits.
+///
+/// # Errors
+/// When this process may not read the folders and is not in the group `postdrop`, when Postfix does not run and only it could tell, or when
+/// there are too many to be counted in time.
+pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
+    let directory = queue_directory.to_owned();
+    let counted = tokio::task::spawn_blocking(move || depth_on_disk(&directory)).await.map_err(io::Error::other)?;
+    match counted {
+        // The folders are of Postfix's user; a neighbour may ask for a list.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => listed(queue_directory).await,
+        counted => counted,
+    }
+}
+
+async fn listed(queue_directory: &Path) -> io::Result<Depth> {
+    let list = async {
+        let mut socket = UnixStream::connect(queue_directory.join("public/showq")).await?;
+        let mut listing = Listing::default();
+        let mut buffer = vec![0; 65_536];
+        loop {
+            match socket.read(&mut buffer).await? {
+                0 => return listing.finished(),
+                read => listing.read(&buffer[..read]),
+            }
+        }
+    };
+    timeout(DEADLINE, list).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A list of showq(8) as it comes in: names and values, each ended by a NUL, and an empty name at the end of each message.
+#[derive(Debug, Default)]
+struct Listing {
+    depth: Depth,
+    word: Vec<u8>,
+    name: Option<Vec<u8>>,
+    /// The last word was the empty name.
+    at_end: bool,
+}
+
+impl Listing {
+    fn read(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == 0 {
+                let word = std::mem::take(&mut self.word);
+                self.word(word);
+            } else {
+                self.word.push(*byte);
+            }
+        }
+    }
+
+    fn word(&mut self, word: Vec<u8>) {
+        self.at_end = false;
+        match self.name.take() {
+            None if word.is_empty() => self.at_end = true,
+            None => self.name = Some(word),
+            Some(name) if name == b"queue_name" => match word.as_slice() {
+                b"hold" => self.depth.held += 1,
+                _ => self.depth.waiting += 1,
+            },
+            Some(_) => {}
+        }
+    }
+
+    fn finished(self) -> io::Result<Depth> {
+        if self.at_end { Ok(self.depth) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// Counts what lies in the queue directory, whether Postfix runs or not; needs the rights of root or `postfix`. Names and modes are read,
+/// no message is opened.
+///
+/// # Errors
+/// When a folder cannot be read, or when it takes too long.
+pub fn depth_on_disk(queue_directory: &Path) -> io::Result<Depth> {
+    let deadline = Instant::now() + DEADLINE;
+    let count = |queue: &str| messages_in(queue_directory.join(queue), deadline);
+    let waiting = WAITING.into_iter().map(count).sum::<io::Result<u64>>()?;
+    Ok(Depth { waiting, held: count("hold")? })
+}
+
+fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
+    let mut count = 0;
+    let mut folders = vec![queue];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // Postfix makes its folders when it starts.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // Sent, or moved on to the next folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else if metadata.permissions().mode() & 0o100 != 0 {
+                // Postfix marks a message as complete by this bit; a client was not told that it has what is not.
+                count += 1;
+            }
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(text: &str) -> io::Result<Depth> {
+        let mut listing = Listing::default();
+        for bytes in text.replace(' ', "\0").as_bytes().chunks(3) {
+            listing.read(bytes);
+        }
+        listing.finished()
+    }
+
+    #[test]
+    fn messages_are_counted_and_recipients_are_not() {
+        let header = "protocol mail_queue_list_protocol  ";
+        let message = |queue: &str| {
+            format!("queue_name {queue} queue_id ABC sender a@b recipient queue_name reason x recipient c@d reason   ")
+        };
+        assert_eq!(listed(" ").unwrap(), Depth::default(), "an empty queue, before 3.7");
+        assert_eq!(listed(&format!("{header} ")).unwrap(), Depth::default());
+        let three = format!("{header}{}{}{} ", message("active"), message("hold"), message("deferred"));
+        assert_eq!(listed(&three).unwrap(), Depth { waiting: 2, held: 1 });
+    }
+
+    #[test]
+    fn a_list_that_is_cut_off_is_no_empty_queue() {
+        for text in ["", "queue_name ", "queue_name active queue_id", "queue_name active queue_id ABC "] {
+            assert!(listed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_complete_or_on_hold_does_not_wait() {
+        let folder = crate::testing::Folder::new();
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth::default(), "before Postfix has made its folders");
+        for (queue, name, mode) in [
+            ("deferred/A", "complete", 0o700),
+            ("incoming", "complete", 0o700),
+            ("incoming", "being written", 0o600),
+            ("hold", "complete", 0o700),
+        ] {
+            let queue = folder.path().join(queue);
+            std::fs::create_dir_all(&queue).unwrap();
+            std::fs::write(queue.join(name), "").unwrap();
+            std::fs::set_permissions(queue.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth { waiting: 2, held: 1 });
+    }
+}

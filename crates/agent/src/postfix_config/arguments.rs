@@ -1,0 +1,135 @@
+//! The command line of `mail-failover agent postfix-config`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use mail_failover_runtime::findings::Severity;
+
+/// What is printed or checked.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PostfixConfigArguments {
+    /// Whether the recipient or the sender of a message says where it goes. By sender, a message goes to a backend that may send for
+    /// the sender's domain.
+    #[arg(long, value_enum, value_name = "KEY", default_value_t)]
+    pub by: By,
+
+    /// The agent's socket, as Postfix finds it: relative to the queue directory, so that chrooted processes find it too.
+    #[arg(long, value_name = "FILE", default_value = "mail-failover/socketmap", conflicts_with = "socketmap_address")]
+    pub socket: PathBuf,
+
+    /// The agent's --socketmap-address, for a Postfix that cannot reach a socket in its queue directory.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub socketmap_address: Option<SocketAddr>,
+
+    /// No backend asks for a login: leave user names and passwords out.
+    #[arg(long)]
+    pub without_sasl: bool,
+
+    /// A backend has auth.allowPlaintext: passwords may be sent without TLS, or where it is not verified.
+    #[arg(long, conflicts_with = "without_sasl")]
+    pub plaintext_logins: bool,
+
+    /// No backend speaks TLS: leave it out.
+    #[arg(long)]
+    pub without_tls: bool,
+
+    /// How long Postfix waits for a backend to answer.
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
+    pub timeouts: Timeouts,
+
+    /// Public certificate authorities, for backends that have no authority of their own; read before Postfix enters its chroot.
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    pub ca_file: PathBuf,
+
+    /// Where Postfix logs, so that the agent can read it: /dev/stdout when the agent starts Postfix, a file beside it (the agent's
+    /// --mail-log), or `syslog` where syslog takes it and writes it to such a file.
+    #[arg(long, value_name = "FILE", default_value = "/dev/stdout")]
+    pub maillog_file: PathBuf,
+
+    /// How the lines are printed.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, conflicts_with = "check")]
+    pub format: LinesFormat,
+
+    /// Say what in a configuration defeats failover, instead of printing lines. The other flags say what it should be.
+    ///
+    /// Exit codes: 0, nothing that counts; 1, findings that count (see --fail-on); 2, no configuration that can be read.
+    #[arg(long)]
+    pub check: bool,
+
+    /// The configuration that is checked: a folder with main.cf and master.cf, which `postconf` reads; its own default otherwise.
+    #[arg(long, value_name = "FOLDER", requires = "check", conflicts_with = "main_cf")]
+    pub config_directory: Option<PathBuf>,
+
+    /// Check this file without `postconf`, as on another machine; what it leaves out has the default of Postfix 3.7.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    pub main_cf: Option<PathBuf>,
+
+    /// The master.cf that belongs to --main-cf; nothing is said about services without it.
+    #[arg(long, value_name = "FILE", requires = "main_cf")]
+    pub master_cf: Option<PathBuf>,
+
+    /// The agent's --local-domain, repeatable: domains that Postfix delivers by its own rules.
+    #[arg(long = "local-domain", value_name = "DOMAIN", requires = "check")]
+    pub local_domains: Vec<String>,
+
+    /// Exit with 1 for findings that are at least so bad.
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value = "error", requires = "check")]
+    pub fail_on: Severity,
+
+    /// How findings are written.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t, requires = "check")]
+    pub output: FindingsFormat,
+
+    /// Print every rule of --check, as a table in Markdown, and look at nothing.
+    #[arg(long, conflicts_with = "check")]
+    pub rules: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  mail-failover agent postfix-config
+  mail-failover agent postfix-config --format commands | sh
+  mail-failover agent postfix-config --check --local-domain example.com
+  mail-failover agent postfix-config --check --main-cf main.cf --master-cf master.cf";
+
+/// What decides where a message goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Its recipient: `transport_maps`.
+    #[default]
+    Recipient,
+    /// Its sender: `sender_dependent_default_transport_maps`.
+    Sender,
+}
+
+/// Where backends are, which says how long an answer of theirs may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Timeouts {
+    /// Providers on the internet: 10 s to connect, 20 s for a reply.
+    #[default]
+    Internet,
+    /// Relays in a network of one's own: 3 s to connect, 6 s for a reply.
+    Lan,
+}
+
+/// How lines are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LinesFormat {
+    /// Lines of main.cf and master.cf, with comments.
+    #[default]
+    Lines,
+    /// `postconf` commands.
+    Commands,
+}
+
+/// How findings are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FindingsFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}

@@ -1,0 +1,47 @@
+//! Mail that Postfix delivers by itself, and that a routing table for everything would send out.
+
+use super::super::arguments::By;
+use super::super::finding::Findings;
+use super::Subject;
+use super::tables::Table;
+use mail_failover_runtime::findings::{Rule, Severity};
+
+pub(super) static LOCAL_MAIL_ROUTED_OUT: Rule = Rule {
+    code: "LocalMailRoutedOut",
+    severity: Severity::Error,
+    broken_when: "mail for a domain that Postfix delivers itself would leave by a backend",
+};
+pub(super) static LOCALHOST_ROUTED_OUT: Rule = Rule {
+    code: "LocalhostRoutedOut",
+    severity: Severity::Warning,
+    broken_when: "mail for this machine (cron, root, postmaster) would leave by a backend",
+};
+
+pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+    // sender_dependent_default_transport_maps is asked only for what is not local.
+    if subject.setup.by == By::Sender {
+        return;
+    }
+    let hostname = subject.configuration.value("myhostname");
+    for parameter in ["mydestination", "virtual_mailbox_domains", "relay_domains"] {
+        for entry in subject.configuration.list(parameter) {
+            if subject.is_local(entry) {
+                continue;
+            }
+            let is_this_machine = parameter == "mydestination" && (entry.starts_with("localhost") || entry == hostname);
+            let rule = if is_this_machine { &LOCALHOST_ROUTED_OUT } else { &LOCAL_MAIL_ROUTED_OUT };
+            if Table::parse(entry).is_some() || entry.starts_with('/') {
+                let message =
+                    format!("the domains in {entry} are Postfix's own, but transport_maps is asked before that counts");
+                let remedy = "name each to the agent: --local-domain DOMAIN, here and in `agent run`";
+                findings.add(rule, parameter, message, remedy);
+            } else {
+                let message = format!(
+                    "{entry} is Postfix's own, but transport_maps is asked before that counts: mail for it would leave"
+                );
+                let remedy = format!("--local-domain {entry}, here and in `agent run`; or remove it from {parameter}");
+                findings.add(rule, parameter, message, remedy);
+            }
+        }
+    }
+}

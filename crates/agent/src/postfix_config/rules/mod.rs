@@ -1,0 +1,106 @@
+//! What in a configuration defeats failover. One pure function per rule or group of rules, over what was parsed; each file holds what
+//! belongs together.
+
+mod credentials;
+mod local;
+mod reach;
+mod routing;
+mod shield;
+mod stopping;
+mod tables;
+mod timing;
+
+use super::configuration::Configuration;
+use super::finding::{Finding, Findings};
+use super::wanted::{Section, Setup, parameters};
+use mail_failover_runtime::findings::Rule;
+
+/// What is looked at, and what it should be.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// What Postfix is told.
+    pub configuration: &'a Configuration,
+    /// What it should be told.
+    pub setup: &'a Setup,
+    /// Domains that the agent leaves to Postfix, as `agent run --local-domain` has them.
+    pub local_domains: &'a [String],
+}
+
+impl Subject<'_> {
+    /// Whether mail to a domain is left to Postfix's own rules.
+    fn is_local(&self, domain: &str) -> bool {
+        let domain = domain.to_ascii_lowercase();
+        self.local_domains
+            .iter()
+            .map(|local| local.to_ascii_lowercase())
+            .any(|local| domain == local || (local.starts_with('.') && domain.ends_with(&local)))
+    }
+
+    /// How a wanted parameter is written.
+    fn wanted(&self, name: &str) -> String {
+        let sections = parameters(self.setup).into_iter();
+        let mut wanted = sections.flat_map(|Section { parameters, .. }| parameters);
+        wanted.find(|parameter| parameter.name == name).map_or_else(String::new, |parameter| parameter.value)
+    }
+}
+
+/// Every rule there is, by what it is about.
+pub const RULES: [&Rule; 44] = [
+    &routing::ROUTING_NOT_ASKED,
+    &routing::ROUTING_NOT_FIRST,
+    &routing::CATCH_ALL_FIRST,
+    &routing::CATCH_ALL_AFTER,
+    &routing::OVERRIDDEN_BY_TRANSPORT,
+    &routing::FALLBACK_RELAY,
+    &routing::NEXT_HOP_LIST,
+    &routing::ROUTE_WITHOUT_FAILOVER,
+    &routing::NEEDS_RELOAD,
+    &routing::TRANSPORT_DEFERRED,
+    &routing::CONTENT_FILTER,
+    &local::LOCAL_MAIL_ROUTED_OUT,
+    &local::LOCALHOST_ROUTED_OUT,
+    &timing::GREETING_TIMEOUT_LONG,
+    &timing::STAGE_TIMEOUT_LONG,
+    &timing::FINAL_TIMEOUT_SHORT,
+    &timing::BACKOFF_LONG,
+    &timing::QUEUE_LIFETIME_SHORT,
+    &timing::CONNECTIONS_KEPT_LONG,
+    &timing::OVERRIDDEN_BY_SERVICE,
+    &shield::SHIELD_MISSING,
+    &shield::SOFT_BOUNCE,
+    &shield::REPLIES_REWRITTEN,
+    &shield::GREETING_BOUNCES,
+    &shield::LOGIN_BOUNCES,
+    &credentials::LOGIN_OFF,
+    &credentials::PASSWORDS_NOT_ASKED,
+    &credentials::PASSWORDS_NOT_FIRST,
+    &credentials::PLAINTEXT_FORBIDDEN,
+    &credentials::PLAINTEXT_EXPOSED,
+    &credentials::TLS_NOT_ASKED,
+    &credentials::TLS_NOT_FIRST,
+    &credentials::TLS_FROM_FIRST_BYTE_EVERYWHERE,
+    &credentials::IMPLICIT_TLS_MISSING,
+    &credentials::NO_PUBLIC_AUTHORITIES,
+    &reach::SOCKET_OUTSIDE_CHROOT,
+    &reach::SOCKETMAP_NOT_LOCAL,
+    &reach::SOCKETMAP_OVER_TCP,
+    &reach::THROUGH_PROXYMAP,
+    &reach::NO_SOCKETMAP,
+    &reach::TOO_OLD,
+    &stopping::LOG_UNREADABLE,
+    &stopping::LOG_FORBIDDEN,
+    &stopping::INTAKE_NOT_ASKED,
+];
+
+/// Checks everything, the worst first.
+pub fn check(subject: Subject<'_>) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    routing::check(subject, &mut findings);
+    local::check(subject, &mut findings);
+    timing::check(subject, &mut findings);
+    shield::check(subject, &mut findings);
+    credentials::check(subject, &mut findings);
+    reach::check(subject, &mut findings);
+    stopping::check(subject, &mut findings);
+    findings.sorted()
+}

@@ -1,0 +1,136 @@
+//! Whether Postfix's processes reach the agent, and nobody else does.
+
+use std::net::IpAddr;
+
+use super::super::finding::Findings;
+use super::super::wanted::Endpoint;
+use super::Subject;
+use super::tables::Table;
+use mail_failover_runtime::findings::{Rule, Severity};
+
+pub(super) static SOCKET_OUTSIDE_CHROOT: Rule = Rule {
+    code: "SocketOutsideChroot",
+    severity: Severity::Error,
+    broken_when: "chrooted processes of Postfix cannot reach the agent's socket by its path",
+};
+pub(super) static SOCKETMAP_NOT_LOCAL: Rule = Rule {
+    code: "SocketmapNotLocal",
+    severity: Severity::Error,
+    broken_when: "a socketmap is asked over a network, without authentication and TLS",
+};
+pub(super) static SOCKETMAP_OVER_TCP: Rule = Rule {
+    code: "SocketmapOverTcp",
+    severity: Severity::Hint,
+    broken_when: "whoever shares the host or the pod can ask the agent for passwords",
+};
+pub(super) static THROUGH_PROXYMAP: Rule =
+    Rule { code: "ThroughProxymap", severity: Severity::Error, broken_when: "the agent is asked through proxymap(8)" };
+pub(super) static NO_SOCKETMAP: Rule =
+    Rule { code: "NoSocketmap", severity: Severity::Error, broken_when: "this Postfix was built without socketmap" };
+pub(super) static TOO_OLD: Rule =
+    Rule { code: "TooOld", severity: Severity::Error, broken_when: "this Postfix is older than 3.4" };
+
+/// Parameters that may name a table of the agent's.
+const PARAMETERS: [&str; 6] = [
+    "transport_maps",
+    "sender_dependent_default_transport_maps",
+    "smtp_sasl_password_maps",
+    "smtp_tls_policy_maps",
+    "smtp_delivery_status_filter",
+    "smtpd_end_of_data_restrictions",
+];
+
+/// Programs that ask the agent.
+const ASKING: [&str; 3] = ["smtp", "smtpd", "trivial-rewrite"];
+
+pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+    chroot(subject, findings);
+    tables(subject, findings);
+    this_postfix(subject, findings);
+}
+
+fn chroot(subject: Subject<'_>, findings: &mut Findings) {
+    let Endpoint::Socket(path) = &subject.setup.endpoint else { return };
+    if path.is_relative() {
+        return;
+    }
+    let asking = subject.configuration.chrooted().filter(|service| ASKING.contains(&service.command.as_str()));
+    let services: Vec<String> = asking.map(|service| format!("{}/{}", service.name, service.kind)).collect();
+    if services.is_empty() {
+        return;
+    }
+    let message =
+        format!("{} run in the queue directory as their root and have no {}", services.join(", "), path.display());
+    let remedy =
+        "put the socket into the queue directory and name it relative to that: --socket mail-failover/socketmap";
+    findings.add(&SOCKET_OUTSIDE_CHROOT, "master.cf", message, remedy);
+}
+
+fn tables(subject: Subject<'_>, findings: &mut Findings) {
+    for parameter in PARAMETERS {
+        for text in subject.configuration.list(parameter) {
+            let Some(table) = Table::parse(text).filter(|table| table.kind == "socketmap") else { continue };
+            if table.proxied {
+                let message = format!(
+                    "{text}: proxymap(8) asks one question after the other for all, and refuses tables that proxy_read_maps does not name"
+                );
+                findings.add(
+                    &THROUGH_PROXYMAP,
+                    parameter,
+                    message,
+                    format!("{}: the agent answers any process itself", text.trim_start_matches("proxy:")),
+                );
+            }
+            let Some(host) = table.name.strip_prefix("inet:").and_then(host) else { continue };
+            if is_loopback(host) {
+                let message = format!("{text}: every process on this host or in this pod can ask for passwords there");
+                findings.add(&SOCKETMAP_OVER_TCP, parameter, message, "use the unix socket where Postfix can reach it");
+            } else {
+                let message = format!(
+                    "{text}: when {host} is gone, Postfix refuses all new mail (451), and when it hangs, each message takes 200s; answers are \
+                     neither authenticated nor encrypted"
+                );
+                findings.add(
+                    &SOCKETMAP_NOT_LOCAL,
+                    parameter,
+                    message,
+                    "run the agent beside Postfix: it answers from memory when all else is down",
+                );
+            }
+        }
+    }
+}
+
+/// The host of `host:port:name`, without brackets.
+fn host(endpoint: &str) -> Option<&str> {
+    match endpoint.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => endpoint.split(':').next(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn this_postfix(subject: Subject<'_>, findings: &mut Findings) {
+    if subject.configuration.has_table_type("socketmap") == Some(false) {
+        let message = "`postconf -m` does not list socketmap, by which the agent is asked";
+        findings.add(
+            &NO_SOCKETMAP,
+            "postconf -m",
+            message,
+            "install a Postfix with it; Debian, Ubuntu, Alpine, Fedora and RHEL have it",
+        );
+    }
+    let version = subject.configuration.value("mail_version");
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    // Without postconf the version is not known.
+    if !version.is_empty() && number < (3, 4) {
+        let message = format!(
+            "Postfix {version} cannot log to a file or to standard output (3.4), from where the agent learns of deliveries"
+        );
+        findings.add(&TOO_OLD, "mail_version", message, "upgrade Postfix; 3.7 is what the agent is tested with");
+    }
+}

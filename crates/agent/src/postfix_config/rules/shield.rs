@@ -1,0 +1,83 @@
+//! What bounces that a standby could deliver, and what does not bounce that should.
+
+use super::super::finding::Findings;
+use super::Subject;
+use mail_failover_runtime::findings::{Rule, Severity};
+
+pub(super) static SHIELD_MISSING: Rule = Rule {
+    code: "ShieldMissing",
+    severity: Severity::Error,
+    broken_when: "a 5xx about our own account bounces mail that a standby could deliver",
+};
+pub(super) static SOFT_BOUNCE: Rule = Rule {
+    code: "SoftBounce",
+    severity: Severity::Warning,
+    broken_when: "nothing bounces, so that nobody is told of a wrong address for days",
+};
+pub(super) static REPLIES_REWRITTEN: Rule = Rule {
+    code: "RepliesRewritten",
+    severity: Severity::Warning,
+    broken_when: "replies of backends are rewritten before the agent sees them",
+};
+pub(super) static GREETING_BOUNCES: Rule = Rule {
+    code: "GreetingBounces",
+    severity: Severity::Error,
+    broken_when: "a backend that greets with 5xx bounces mail",
+};
+pub(super) static LOGIN_BOUNCES: Rule =
+    Rule { code: "LoginBounces", severity: Severity::Error, broken_when: "a refused password bounces mail" };
+
+pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+    let configuration = subject.configuration;
+    let (parameter, ours) = ("smtp_delivery_status_filter", subject.setup.shield());
+    let asked = configuration.list(parameter);
+    if asked != ours.each_ref().map(String::as_str) {
+        let message = what_bounces(&asked, &ours);
+        findings.add(&SHIELD_MISSING, parameter, message, format!("{parameter} = {}", ours.join(", ")));
+    }
+    if configuration.is_on("soft_bounce") {
+        let message = "no refusal bounces: the sender of a mistyped address hears of it when maximal_queue_lifetime is over, and the queue \
+                       fills with such mail";
+        findings.add(
+            &SOFT_BOUNCE,
+            "soft_bounce",
+            message,
+            "soft_bounce = no; what is about our account does not bounce anyway",
+        );
+    }
+    let filter = configuration.value("smtp_reply_filter");
+    if !filter.is_empty() {
+        let message =
+            format!("{filter} changes replies before they are logged, and the agent judges a backend by the log");
+        findings.add(&REPLIES_REWRITTEN, "smtp_reply_filter", message, "smtp_reply_filter =");
+    }
+    let parameter = "smtp_skip_5xx_greeting";
+    if !configuration.is_on(parameter) {
+        let message = "a backend that turns us away with 5xx in its greeting bounces every message";
+        findings.add(&GREETING_BOUNCES, parameter, message, format!("{parameter} = yes, Postfix's default"));
+    }
+    let parameter = "smtp_sasl_auth_soft_bounce";
+    if subject.setup.sasl && !configuration.is_on(parameter) {
+        let message = "a backend that refuses our password bounces every message";
+        findings.add(&LOGIN_BOUNCES, parameter, message, format!("{parameter} = yes, Postfix's default"));
+    }
+}
+
+fn what_bounces(asked: &[&str], [table, agent]: &[String; 2]) -> String {
+    match asked {
+        [] => "nothing is asked about the status of a delivery: a paused account, a spent quota or a revoked password bounces mail that a \
+               standby could deliver"
+            .to_owned(),
+        [only] if only == agent => {
+            format!("{table} is not asked: while the agent does not run, a paused account or a spent quota bounces mail")
+        }
+        [only] if only == table => format!(
+            "{agent} is not asked: what only the agent can tell, such as a revoked permission, bounces mail that a standby could deliver"
+        ),
+        _ => format!(
+            "{} are asked in this order about the status of a delivery; only the first answer counts, and after a table that fails none is \
+             asked: a paused account, a spent quota or a revoked password bounces mail that a standby could deliver",
+            asked.join(", ")
+        ),
+    }
+}

@@ -1,0 +1,71 @@
+//! What the agent needs to see deliveries and to end without leaving mail behind.
+
+use super::super::finding::Findings;
+use super::Subject;
+use mail_failover_runtime::findings::{Rule, Severity};
+
+pub(super) static LOG_UNREADABLE: Rule = Rule {
+    code: "LogUnreadable",
+    severity: Severity::Warning,
+    broken_when: "the agent does not see what becomes of deliveries",
+};
+pub(super) static LOG_FORBIDDEN: Rule = Rule {
+    code: "LogForbidden",
+    severity: Severity::Error,
+    broken_when: "Postfix does not start, because it may not log where it is told to",
+};
+pub(super) static INTAKE_NOT_ASKED: Rule = Rule {
+    code: "IntakeNotAsked",
+    severity: Severity::Warning,
+    broken_when: "the agent cannot stop new mail while it empties the queue at its end",
+};
+
+pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+    log(subject, findings);
+    intake(subject, findings);
+}
+
+fn log(subject: Subject<'_>, findings: &mut Findings) {
+    let (parameter, wanted) = ("maillog_file", subject.setup.maillog_file());
+    let is = subject.configuration.value(parameter);
+    let mut prefixes = subject.configuration.list("maillog_file_prefixes").into_iter();
+    if !is.is_empty() && !prefixes.any(|prefix| is.starts_with(prefix)) {
+        let message = format!("{is} begins with nothing that maillog_file_prefixes allows, and Postfix does not start");
+        let remedy = format!("maillog_file_prefixes = {}, {is}", subject.configuration.value("maillog_file_prefixes"));
+        findings.add(&LOG_FORBIDDEN, parameter, message, remedy);
+    }
+    if is != wanted {
+        let place = |file: &str| if file.is_empty() { "syslog".to_owned() } else { file.to_owned() };
+        let (is, wanted) = (place(is), place(&wanted));
+        let message = format!(
+            "Postfix logs to {is} and not to {wanted}: an agent that reads that neither leaves a dead backend by itself nor reports what mail met"
+        );
+        findings.add(
+            &LOG_UNREADABLE,
+            parameter,
+            message,
+            format!("what `agent postfix-config --maillog-file {wanted}` prints; or say here --maillog-file {is}, and have the agent read that"),
+        );
+    } else if !is.is_empty()
+        && subject.configuration.services().is_some()
+        && subject.configuration.service("postlog", "unix-dgram").is_none()
+    {
+        let message = "master.cf has no such service, without which Postfix does not start with maillog_file";
+        findings.add(&LOG_UNREADABLE, "postlog/unix-dgram", message, "postlog unix-dgram n - n - 1 postlogd");
+    }
+}
+
+fn intake(subject: Subject<'_>, findings: &mut Findings) {
+    let parameter = "smtpd_end_of_data_restrictions";
+    let (restrictions, ours) = (subject.configuration.list(parameter), subject.setup.map("intake"));
+    let asked = restrictions.windows(2).any(|pair| pair == ["check_client_access", ours.as_str()]);
+    if !asked {
+        let message = "mail that comes in while the agent empties the queue at its end may be left behind with the pod";
+        findings.add(
+            &INTAKE_NOT_ASKED,
+            parameter,
+            message,
+            format!("{parameter} = {}, before what is there", subject.setup.intake()),
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! One good configuration, and what is said about it when one thing in it changes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    arguments: PostfixConfigArguments,
+}
+
+/// The setup of a command line.
+fn setup(flags: &str) -> Setup {
+    let line = Line::try_parse_from(format!("postfix-config {flags}").split_whitespace()).unwrap();
+    Setup::of(&line.arguments)
+}
+
+const OTHER_LINES: &str =
+    "myhostname = mx.example\nmydomain = example\nmydestination =\ncompatibility_level = 3.6\nmail_version = 3.7.11\n";
+const OTHER_SERVICES: &str = "smtp inet n - n - - smtpd\nsmtp unix - - n - - smtp\nrewrite unix - - n - - trivial-rewrite\npostlog unix-dgram n - n - 1 postlogd\n";
+
+/// Codes of what is found in the printed lines of a setup, after some changes. A line that begins with a space changes master.cf.
+fn codes(flags: &str, changes: &str) -> Vec<&'static str> {
+    let setup = setup(flags);
+    let lines = render_lines(&setup, LinesFormat::Lines);
+    let at = lines.find(IMPLICIT_TLS_SERVICE).unwrap_or(lines.len());
+    let (master_cf, main_cf): (Vec<&str>, Vec<&str>) = changes.lines().partition(|line| line.starts_with(' '));
+    let main_cf = format!("{OTHER_LINES}{}{}\n", &lines[..at], main_cf.join("\n"));
+    let master_cf: Vec<&str> = master_cf.iter().map(|line| &line[1..]).collect();
+    let master_cf = master_cf.join("\n");
+    let configuration = Configuration::parse(&main_cf)
+        .with_services(&format!("{master_cf}\n{OTHER_SERVICES}{}", &lines[at..]))
+        .with_table_types(if changes.contains("no socketmap") { "hash" } else { "hash socketmap" });
+    let local_domains = ["example.com".to_owned(), ".sub.example".to_owned()];
+    let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &local_domains });
+    assert!(findings.iter().all(|finding| !finding.message.is_empty() && !finding.remedy.is_empty()));
+    findings.iter().map(|finding| finding.rule.code).collect()
+}
+
+#[test]
+fn nothing_is_said_against_our_own_lines() {
+    for flags in [
+        "",
+        "--by sender",
+        "--without-sasl",
+        "--without-tls",
+        "--timeouts lan",
+        "--maillog-file /var/log/mail.log",
+        "--maillog-file syslog",
+        "--without-sasl --without-tls --by sender",
+    ] {
+        assert_eq!(codes(flags, ""), Vec::<&str>::new(), "{flags}");
+    }
+    assert_eq!(codes("--socketmap-address [::1]:8027 --without-sasl --without-tls", ""), ["SocketmapOverTcp"; 3]);
+}
+
+const TRANSPORT: &str = "socketmap:unix:mail-failover/socketmap:transport";
+const CASES: [(&str, &str, &[&str]); 62] = [
+    ("", "transport_maps =", &["RoutingNotAsked"]),
+    ("", "transport_maps = hash:/etc/postfix/transport", &["RoutingNotAsked"]),
+    ("--by sender", "sender_dependent_default_transport_maps =", &["RoutingNotAsked"]),
+    ("", "transport_maps = hash:/etc/postfix/transport, $OURS", &["RoutingNotFirst"]),
+    ("", "transport_maps = $OURS, hash:/etc/postfix/transport", &[]),
+    ("", "transport_maps = inline:{ {*=smtp:[a.example]:25} }, $OURS", &["CatchAllFirst", "NeedsReload"]),
+    ("", "transport_maps = $OURS, static:smtp:[a.example]:25", &["CatchAllAfter", "NeedsReload"]),
+    ("--by sender", "transport_maps = hash:/etc/postfix/transport", &["OverriddenByTransport"]),
+    ("", "smtp_fallback_relay = [b.example]:587", &["FallbackRelay"]),
+    ("", "fallback_relay = [b.example]:587", &["FallbackRelay"]),
+    ("", "relayhost = [a.example]:587, [b.example]:587", &["NextHopList"]),
+    ("", "default_transport = smtp:a.example, b.example", &["NextHopList"]),
+    ("", "relay_transport = relay:[a.example] [b.example]", &["NextHopList"]),
+    ("", "relayhost = [a.example]:587", &["RouteWithoutFailover"]),
+    ("", "sender_dependent_relayhost_maps = texthash:/etc/postfix/relays", &["NeedsReload"]),
+    ("", "transport_maps = $OURS, pcre:/etc/postfix/transport", &["NeedsReload"]),
+    ("", "defer_transports = lmtp smtp", &["TransportDeferred"]),
+    ("", "defer_transports = lmtp", &[]),
+    ("", "content_filter = smtp:[127.0.0.1]:10024", &["ContentFilter"]),
+    ("", "mydestination = example.com, a.sub.example", &[]),
+    ("", "mydestination = other.example", &["LocalMailRoutedOut"]),
+    ("", "virtual_mailbox_maps = hash:/etc/postfix/mailboxes", &["LocalMailRoutedOut"]),
+    ("", "relay_domains = /etc/postfix/domains", &["LocalMailRoutedOut"]),
+    ("", "mydestination = $myhostname, localhost", &["LocalhostRoutedOut", "LocalhostRoutedOut"]),
+    ("--by sender", "mydestination = other.example", &[]),
+    ("", "smtp_helo_timeout = 300s", &["GreetingTimeoutLong"]),
+    ("", "smtp_connect_timeout = 30s\nsmtp_rcpt_timeout = 5m", &["StageTimeoutLong", "StageTimeoutLong"]),
+    ("", "smtp_data_done_timeout = 30s", &["FinalTimeoutShort"]),
+    ("", "minimal_backoff_time = 300s", &["BackoffLong"]),
+    ("", "queue_run_delay = 1h", &["BackoffLong"]),
+    ("", "maximal_queue_lifetime = 1h", &["QueueLifetimeShort"]),
+    ("", "smtp_connection_reuse_time_limit = 1h", &["ConnectionsKeptLong"]),
+    ("", "smtp_connection_cache_destinations = a.example", &["ConnectionsKeptLong"]),
+    ("", " smtp unix - - n - - smtp -o smtp_helo_timeout=5m", &["OverriddenByService"]),
+    ("", " smtp unix - - n - - smtp -o smtp_helo_timeout=20s -o syslog_name=x", &[]),
+    ("", " smtp unix - - n - - smtp -o { smtp_fallback_relay = [b.example] }", &["OverriddenByService"]),
+    ("", "smtp_delivery_status_filter =", &["ShieldMissing"]),
+    ("", "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status", &["ShieldMissing"]),
+    ("", "smtp_delivery_status_filter = regexp:mail-failover/shield.regexp", &["ShieldMissing"]),
+    (
+        "",
+        "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status, regexp:mail-failover/shield.regexp",
+        &["ShieldMissing"],
+    ),
+    (
+        "",
+        "smtp_delivery_status_filter =\ndefault_delivery_status_filter = pcre:/etc/postfix/status",
+        &["ShieldMissing"],
+    ),
+    ("", "soft_bounce = yes", &["SoftBounce"]),
+    ("", "smtp_reply_filter = pcre:/etc/postfix/replies", &["RepliesRewritten"]),
+    ("", "smtp_skip_5xx_greeting = no", &["GreetingBounces"]),
+    ("", "smtp_sasl_auth_soft_bounce = no", &["LoginBounces"]),
+    ("", "smtp_sasl_auth_enable = no", &["LoginOff"]),
+    ("", "smtp_sasl_password_maps = hash:/etc/postfix/passwords", &["PasswordsNotAsked"]),
+    ("", "smtp_sasl_password_maps = hash:/p, socketmap:unix:mail-failover/socketmap:sasl", &["PasswordsNotFirst"]),
+    ("", "smtp_sasl_tls_security_options = $smtp_sasl_security_options", &["PlaintextForbidden"]),
+    ("", "smtp_sasl_security_options = noanonymous", &["PlaintextExposed"]),
+    ("--plaintext-logins", "smtp_sasl_security_options = noanonymous", &[]),
+    ("--plaintext-logins", "smtp_sasl_security_options = noanonymous, noplaintext", &["PlaintextForbidden"]),
+    ("--without-sasl", "smtp_sasl_auth_enable = no", &[]),
+    ("", "smtp_tls_policy_maps =", &["TlsNotAsked"]),
+    ("", "smtp_tls_policy_maps = hash:/t, socketmap:unix:mail-failover/socketmap:tls-policy", &["TlsNotFirst"]),
+    ("", "smtp_tls_wrappermode = yes", &["TlsFromFirstByteEverywhere"]),
+    ("", " mail-failover-smtps unix - - n - - smtp", &["ImplicitTlsMissing"]),
+    ("", "smtp_tls_CAfile =", &["NoPublicAuthorities"]),
+    ("--socket /run/s", " smtp unix - - y - - smtp", &["SocketOutsideChroot"]),
+    ("--socket /run/s", "compatibility_level = 3.6", &[]),
+    ("", "mail_version = 3.3.2", &["TooOld"]),
+    ("", "smtpd_end_of_data_restrictions = permit", &["IntakeNotAsked"]),
+];
+const MORE: [(&str, &str, &[&str]); 9] = [
+    (
+        "",
+        "sender_dependent_default_transport_maps = socketmap:inet:agent.example:8027:transport",
+        &["SocketmapNotLocal"],
+    ),
+    ("", "sender_dependent_default_transport_maps = socketmap:inet:[::1]:8027:transport", &["SocketmapOverTcp"]),
+    (
+        "",
+        "smtp_tls_policy_maps = proxy:socketmap:unix:mail-failover/socketmap:tls-policy",
+        &["ThroughProxymap", "TlsNotAsked"],
+    ),
+    ("", "# no socketmap", &["NoSocketmap"]),
+    ("", "maillog_file =", &["LogUnreadable"]),
+    ("", "maillog_file = /var/log/mail.log", &["LogUnreadable"]),
+    ("--maillog-file syslog", "maillog_file = /var/log/mail.log", &["LogUnreadable"]),
+    ("--maillog-file /srv/mail.log", "", &["LogForbidden"]),
+    ("--maillog-file /srv/mail.log", "maillog_file_prefixes = /srv", &[]),
+];
+
+#[test]
+fn each_change_is_found_and_nothing_else() {
+    for (flags, changes, expected) in CASES.into_iter().chain(MORE) {
+        let mut found = codes(flags, &changes.replace("$OURS", TRANSPORT));
+        found.sort_unstable();
+        assert_eq!(found, expected, "{flags} {changes}");
+    }
+}
+
+#[test]
+fn every_rule_has_a_case() {
+    let broken: BTreeSet<&str> =
+        CASES.into_iter().chain(MORE).flat_map(|(_, _, codes)| codes.iter().copied()).collect();
+    let all: BTreeSet<&str> = RULES.into_iter().map(|rule| rule.code).collect();
+    assert_eq!(all.len(), RULES.len(), "codes are unique");
+    assert_eq!(all.difference(&broken).collect::<Vec<_>>(), Vec::<&&str>::new());
+}
+
+#[test]
+fn a_stock_postfix_is_told_everything_that_is_missing() {
+    let configuration = Configuration::parse("myhostname = mx.example\n");
+    let setup = setup("");
+    let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &[] });
+    let errors =
+        findings.iter().filter(|finding| finding.rule.severity == mail_failover_runtime::findings::Severity::Error);
+    let codes: Vec<_> = errors.map(|finding| finding.rule.code).collect();
+    assert_eq!(
+        codes,
+        [
+            "ShieldMissing",
+            "GreetingTimeoutLong",
+            "LoginOff",
+            "PasswordsNotAsked",
+            "PlaintextForbidden",
+            "TlsNotAsked",
+            "RoutingNotAsked"
+        ]
+    );
+}
+
+#[test]
+fn findings_are_told_to_people_and_programs() {
+    let configuration = Configuration::parse("relayhost = [a.example], [b.example]");
+    let setup = setup("");
+    let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &[] });
+    let text = render_findings(&findings, FindingsFormat::Text);
+    assert!(text.contains("warning NextHopList: relayhost\n    [a.example], [b.example]: each message"), "{text}");
+    assert!(text.contains("\n    → remove it: relayhost ="), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&render_findings(&findings, FindingsFormat::Json)).unwrap();
+    assert_eq!(json["findings"].as_array().unwrap().len(), findings.len());
+    assert_eq!(json["findings"][0]["severity"], "error");
+}
+
+#[test]
+fn commands_are_quoted_for_a_shell() {
+    let commands = render_lines(&setup("--ca-file /a'b"), LinesFormat::Commands);
+    assert!(commands.contains(r"postconf -e 'smtp_tls_CAfile = /a'\''b'"), "{commands}");
+    assert!(commands.starts_with("postconf -e 'transport_maps = socketmap:unix:mail-failover/socketmap:transport'\n"));
+    assert!(commands.contains("postconf -P 'mail-failover-smtps/unix/smtp_tls_wrappermode=yes'"), "{commands}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = source::from_files(&PathBuf::from("/nonexistent/main.cf"), None).unwrap_err();
+    assert!(error.to_string().starts_with("/nonexistent/main.cf cannot be read: "), "{error}");
+}

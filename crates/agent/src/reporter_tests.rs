@@ -1,0 +1,53 @@
+//! What is news. Reports over real TLS: `crates/mail-failover/tests/reports.rs`.
+
+use mail_failover_core::model::EvidenceClass;
+
+use super::*;
+
+fn backends(word: Word) -> BTreeMap<Arc<str>, BackendDeliveries> {
+    let deliveries =
+        BackendDeliveries { word, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+    [("ses-eu".into(), deliveries)].into()
+}
+
+fn failing(now: Timestamp) -> Word {
+    Word::Failing(FailingDeliveries {
+        class: EvidenceClass::AccountPaused,
+        message: "554 Sending paused for anna@shop.example".into(),
+        first_failure_at: now - Duration::from_secs(2),
+        last_failure_at: now - Duration::from_secs(1),
+    })
+}
+
+#[test]
+fn a_turn_is_news_and_a_count_is_none() {
+    let now = Timestamp::from_micros(1_000_000_000);
+    let state = |backends| ReportState {
+        route: RouteReference { namespace: "shop".to_owned(), name: "orders".to_owned(), uid: "u".to_owned() },
+        operators: vec![],
+        backends,
+        last_switch: None,
+    };
+    let passing = state(backends(Word::Passing));
+    let mut counted = passing.clone();
+    counted.backends.values_mut().for_each(|deliveries| deliveries.sent += 1);
+    assert!(!counted.is_news_after(&passing));
+    let failed = state(backends(failing(now)));
+    assert!(failed.is_news_after(&passing) && passing.is_news_after(&failed));
+    assert!(!state(backends(failing(now + Duration::from_secs(1)))).is_news_after(&failed), "a further failure");
+    assert!(state(backends(Word::Silent)).is_news_after(&passing));
+    let mut left = failed.clone();
+    left.backends.values_mut().for_each(|deliveries| deliveries.is_left = true);
+    assert!(left.is_news_after(&failed));
+    let switched = |first_delivery_at| SwitchedMail {
+        transition: Some(1),
+        queue_before: 5,
+        queue_after: 0,
+        first_delivery_at,
+        first_delivery_after: None,
+        possible_duplicates: 0,
+    };
+    let before = ReportState { last_switch: Some(switched(None)), ..passing.clone() };
+    let after = ReportState { last_switch: Some(switched(Some(now))), ..passing.clone() };
+    assert!(before.is_news_after(&passing) && after.is_news_after(&before));
+}

@@ -1,0 +1,413 @@
+//! All wiring of `mail-failover agent run`, and the order in which it ends.
+//!
+//! The order of the end: first Postfix is drained and ended, where the agent is its entry point; then nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
+//! then the socketmap goes, as late as it can, for without it Postfix refuses mail; HTTP goes last. Sources end with the process.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::RunArguments;
+use super::core::{Core, Memory};
+use super::credentials::Credentials;
+use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
+use super::keeper::Keeper;
+use super::log::follow as log;
+use super::log::follow::{Reading, Sink};
+use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
+use super::mta::switch::Executor;
+use super::mta::{self, Postfix};
+use super::reporter::{self, Reporter};
+use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
+use super::source::{self, Source};
+use super::store::{Record, Store};
+use super::supervise::{self, Intake, LineReader, Signals};
+use super::{folder, http, shield};
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
+use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
+
+/// Reports about switches that wait for the driver; the executor waits in its turn when there are more.
+const REPORT_QUEUE: usize = 16;
+/// A loop that has not turned for so long is stuck: it turns every second at least.
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
+/// Logins are looked at so often, so that one that is missing is known before mail needs it.
+const CREDENTIALS_PAUSE: Duration = Duration::from_secs(5);
+
+/// What must run for the agent to be ready, if it is the one that starts it.
+const POSTFIX: &str = "postfix";
+/// Between looks for it.
+const POSTFIX_PAUSE: Duration = Duration::from_millis(250);
+
+/// Why the agent could not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Logs cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No way to reach an API server.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The API server's address or our credentials cannot be used.
+    #[error("the API server cannot be used as configured: {0}")]
+    Client(String),
+    /// The socketmap cannot be served.
+    #[error(transparent)]
+    Socketmap(#[from] BindError),
+    /// The address of HTTP cannot be had.
+    #[error("cannot listen on {address}: {source}; choose another with --listen-address")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused something at start.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// A part without which the agent must not go on.
+    #[error("{0} has ended unexpectedly; the process ends so that it is started again")]
+    Ended(&'static str),
+}
+
+/// Runs an agent until SIGTERM or SIGINT, or until the command that it started ends. Returns the exit code.
+///
+/// # Errors
+/// [`RunError`] when it could not start, or when a part of it ended by itself.
+pub fn run(arguments: RunArguments) -> Result<u8, RunError> {
+    if !arguments.command.is_empty() && !supervise::init::is_supervised() {
+        return Ok(supervise::init::run()?.0);
+    }
+    telemetry::init_logs(&arguments.log, arguments.log_format)?;
+    raise_limit_of_open_files();
+    // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(attend(arguments))
+}
+
+async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
+    // Before anything else, so that whoever ends us at once ends us in order.
+    let signals = Signals::of_this_process()?;
+    let intake = Intake::default();
+    let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
+    let mut registry = telemetry::registry();
+    let metrics = Metrics::new(&mut registry);
+    let credentials = Credentials::new(arguments.credentials_directory.clone(), &mut registry);
+    let (heartbeat, readiness) = (Heartbeat::new(HEARTBEAT_PAUSE), Readiness::default());
+    let clock = Clock::system();
+
+    let address = arguments.listen_address;
+    let http = Server::bind(address, &mut registry).await;
+    let http = http.map_err(|source| RunError::Listen { address, source })?;
+
+    let store = Store::new(arguments.state_directory.clone());
+    let saved = restore(&store, &metrics);
+    let (keeper, keeping) = Keeper::start(store.clone(), saved.clone(), metrics.clone(), end.clone());
+
+    let (view, views) = watch::channel(Arc::new(View::default()));
+    let (findings, found) = mpsc::channel(source::QUEUE);
+    let (sink, sighted) = Sink::new(LogMetrics::new(&mut registry));
+    let (switch_orders, ordered) = watch::channel(None);
+    let (switch_reports, reported) = mpsc::channel(REPORT_QUEUE);
+    let (questions, asked) = mpsc::channel(http::QUEUE);
+    let (reporter, reporting) = Reporter::start(
+        reporter::Settings {
+            agent: arguments.name.clone().unwrap_or_else(hostname),
+            token_file: arguments.token_file.clone(),
+            heartbeat: reporter::HEARTBEAT,
+        },
+        clock,
+        reporter::Metrics::new(&mut registry),
+        end.clone(),
+    );
+    let mta_metrics = MtaMetrics::new(&mut registry);
+
+    let (mail_log_source, mail_log) = mail_log(&arguments, &sink);
+    let settings = Settings {
+        mail_log_source,
+        mail_log,
+        queue_directory: arguments.queue_directory.clone(),
+        state_directory: arguments.state_directory.clone(),
+        clock,
+        credentials: credentials.clone(),
+    };
+    let mouths = Mouths {
+        view,
+        switch_orders,
+        reporter,
+        keeper,
+        heartbeat: heartbeat.clone(),
+        readiness: readiness.clone(),
+        metrics,
+        traffic: TrafficMetrics::new(&mut registry),
+    };
+    let mut driver = Driver::new(Core::new(memory(&saved)), settings, mouths, sources(&arguments));
+    if let Some(document) = saved.get(&Record::Document) {
+        driver.begin_with(Source::Disk(store.path(Record::Document).display().to_string()), document).await;
+    }
+
+    // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
+    let responder = responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry);
+    let server = socketmap::Server::bind(&listening(&arguments).await).await?;
+    if let Err(error) = folder::provide_shield(&arguments.queue_directory) {
+        tracing::warn!(
+            error,
+            "without this table Postfix bounces what a paused account refuses while the agent is down"
+        );
+    }
+    let mut following = JoinSet::new();
+    follow(&arguments, &findings, &mut following, &mut registry).await?;
+    drop(findings);
+    let postfix = Postfix {
+        config_directory: arguments.postfix_config_directory.clone(),
+        queue_directory: arguments.queue_directory.clone(),
+        metrics: mta_metrics.clone(),
+    };
+    let done = arguments.state_directory.join("switched");
+    let executor = Executor::new(postfix.clone(), done, ordered, switch_reports, mta_metrics);
+    let mut executing = JoinSet::new();
+    executing.spawn(executor.run());
+    let mut reading = JoinSet::new();
+    let printed = sink.clone();
+    read_log(&arguments, sink, &mut reading);
+
+    let parts = Parts {
+        driving: tokio::spawn(driver.run(
+            Ears { findings: found, sightings: sighted, switch_reports: reported, questions: asked },
+            shutdown.clone(),
+        )),
+        answering: tokio::spawn(server.serve(responder, end.clone())),
+        looking: tokio::spawn(look_at_logins(credentials, views)),
+        following,
+        executing,
+        reading,
+        keeping,
+        reporting,
+        serving: tokio::spawn(http.serve(
+            registry,
+            State { heartbeat, readiness: readiness.clone() },
+            http::router(questions),
+            end.clone(),
+        )),
+    };
+    let socket = arguments.socket();
+    tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
+    if !arguments.command.is_empty() {
+        // Who reads readiness sends mail to this host: a Service does as soon as the pod is ready.
+        readiness.expect(POSTFIX);
+        tokio::spawn(await_postfix(postfix.clone(), readiness));
+    }
+    let lines: LineReader = Arc::new(move |line: &[u8]| printed.take(line));
+    let settings = supervise::Settings { postfix, drain: arguments.drain(), stop: arguments.stop_timeout };
+    let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
+    parts.run_until_told(supervising, &shutdown, &end).await
+}
+
+/// The Postfix that the agent starts becomes part of its readiness; it ends with the agent, and is not looked at again.
+async fn await_postfix(postfix: Postfix, readiness: Readiness) {
+    let mut looks = tokio::time::interval(POSTFIX_PAUSE);
+    loop {
+        looks.tick().await;
+        match postfix.master() {
+            Ok(master) if master.is_ready() => break,
+            Ok(_) => readiness.hindered(POSTFIX, "Postfix is starting"),
+            Err(why) => readiness.hindered(POSTFIX, &format!("Postfix does not run: {why}")),
+        }
+    }
+    // It listens a moment after it catches signals.
+    looks.tick().await;
+    readiness.met(POSTFIX);
+}
+
+const NO_MAIL_LOG: &str = "neither --mail-log nor --mail-log-socket is given";
+
+/// Where Postfix's log is read, for people.
+fn mail_log(arguments: &RunArguments, sink: &Sink) -> (String, Reading) {
+    match arguments.mail_log.as_ref().or(arguments.mail_log_socket.as_ref()) {
+        Some(path) => (path.display().to_string(), sink.reading()),
+        None if arguments.command.is_empty() => (String::new(), Reading::hindered(NO_MAIL_LOG)),
+        None => ("its command's output".to_owned(), sink.reading()),
+    }
+}
+
+fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
+    let is_pipe = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    if let Some(path) = arguments.mail_log_socket.clone() {
+        reading.spawn(async move {
+            let ended = log::syslog_socket(&path, &sink).await;
+            tracing::error!(path = %path.display(), ?ended, "the socket for the mail log cannot be used");
+        });
+    } else if let Some(path) = arguments.mail_log.clone().filter(|path| is_pipe(path)) {
+        reading.spawn(async move {
+            let ended = log::named_pipe(&path, &sink).await;
+            tracing::error!(path = %path.display(), ?ended, "the named pipe of the mail log cannot be read");
+        });
+    } else if let Some(path) = arguments.mail_log.clone() {
+        reading.spawn(log::file(path, sink));
+    } else if arguments.command.is_empty() {
+        tracing::warn!(
+            "Postfix's log is not read, {NO_MAIL_LOG}: the agent follows the operator and leaves no backend by itself"
+        );
+    }
+}
+
+/// What was kept, as far as it is whole.
+fn restore(store: &Store, metrics: &Metrics) -> BTreeMap<Record, Arc<str>> {
+    let mut saved = BTreeMap::new();
+    for record in Record::ALL {
+        match store.load(record) {
+            Ok(Some(content)) => drop(saved.insert(record, content.into())),
+            Ok(None) => {}
+            Err(damage) => {
+                metrics.damaged(record);
+                tracing::warn!(file = %store.path(record).display(), %damage, "what was kept is ignored");
+            }
+        }
+    }
+    saved
+}
+
+fn memory(saved: &BTreeMap<Record, Arc<str>>) -> Option<Memory> {
+    let parsed = serde_json::from_str(saved.get(&Record::Memory)?);
+    // Of another version: what it says would be about backends that are left, and they are left again soon enough.
+    parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier agent remembered is ignored")).ok()
+}
+
+fn sources(arguments: &RunArguments) -> Vec<Source> {
+    let config_map = arguments.config_map.iter().map(|object| Source::ConfigMap(object.to_string()));
+    config_map.chain(arguments.config_file.iter().map(|path| Source::File(path.display().to_string()))).collect()
+}
+
+async fn follow(
+    arguments: &RunArguments,
+    findings: &mpsc::Sender<source::Found>,
+    following: &mut JoinSet<()>,
+    registry: &mut Registry,
+) -> Result<(), RunError> {
+    if let Some(object) = arguments.config_map.clone() {
+        let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
+        let client = kubernetes::client(config, Purpose::Watch, &kubernetes::Metrics::new(registry));
+        let client = client.map_err(|error| RunError::Client(describe(&error)))?;
+        following.spawn(source::follow_config_map(client, object, findings.clone()));
+    }
+    if let Some(path) = arguments.config_file.clone() {
+        following.spawn(source::follow_file(path, findings.clone()));
+    }
+    Ok(())
+}
+
+fn responder(
+    arguments: &RunArguments,
+    intake: Intake,
+    views: watch::Receiver<Arc<View>>,
+    credentials: Credentials,
+    registry: &mut Registry,
+) -> Responder {
+    let fixed = Fixed {
+        local_domains: LocalDomains::new(&arguments.local_domains),
+        shield: |answers, status| shield::replacement(status, answers),
+        intake,
+    };
+    Responder::new(views, fixed, credentials, socketmap::Metrics::new(registry))
+}
+
+async fn listening(arguments: &RunArguments) -> socketmap::Settings {
+    socketmap::Settings {
+        socket: arguments.socket(),
+        mode: arguments.socket_mode,
+        owner: mta::mail_owner(&arguments.queue_directory, &arguments.postfix_config_directory).await,
+        address: arguments.socketmap_address,
+    }
+}
+
+/// Looks at every login that may be asked for, now and then, and when there are others.
+async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc<View>>) {
+    loop {
+        let view = views.borrow_and_update().clone();
+        credentials.keep(view.backends().filter_map(|backend| backend.secret.clone())).await;
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(CREDENTIALS_PAUSE) => {}
+        }
+    }
+}
+
+struct Parts {
+    driving: JoinHandle<()>,
+    answering: JoinHandle<()>,
+    looking: JoinHandle<()>,
+    following: JoinSet<()>,
+    executing: JoinSet<()>,
+    reading: JoinSet<()>,
+    keeping: JoinHandle<()>,
+    reporting: JoinHandle<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Parts {
+    /// Waits for a signal or for the end of any part; then ends them all in order.
+    async fn run_until_told(
+        self,
+        mut supervising: JoinHandle<io::Result<u8>>,
+        shutdown: &CancellationToken,
+        end: &CancellationToken,
+    ) -> Result<u8, RunError> {
+        let Self {
+            mut driving,
+            mut answering,
+            mut looking,
+            mut following,
+            mut executing,
+            mut reading,
+            mut keeping,
+            mut reporting,
+            mut serving,
+        } = self;
+        let mut code = Ok(0);
+        let ended = tokio::select! {
+            supervised = &mut supervising => match supervised {
+                Ok(result) => {
+                    code = result;
+                    None
+                }
+                Err(_) => Some("the supervisor"),
+            },
+            _ = &mut driving => Some("the driver"),
+            _ = &mut answering => Some("the socketmap"),
+            _ = &mut looking => Some("the reader of logins"),
+            Some(_) = following.join_next() => Some("a source"),
+            Some(_) = executing.join_next() => Some("the executor of switches"),
+            Some(_) = reading.join_next() => Some("the reader of Postfix's log"),
+            _ = &mut keeping => Some("the keeper of the state"),
+            _ = &mut reporting => Some("the reporter"),
+            _ = &mut serving => Some("the HTTP server"),
+        };
+        tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");
+        shutdown.cancel();
+        if ended != Some("the driver") {
+            drop(driving.await);
+        }
+        end.cancel();
+        for (part, task) in
+            [("the keeper of the state", keeping), ("the socketmap", answering), ("the HTTP server", serving)]
+        {
+            if ended != Some(part) {
+                drop(task.await);
+            }
+        }
+        ended.map_or(Ok(code?), |part| Err(RunError::Ended(part)))
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! Tables of questions and answers.
+
+use serde_json::{Value, json};
+
+use super::*;
+use mail_failover_contract::routing::parse;
+
+fn document(backends: &Value) -> Routing {
+    let document = json!({
+        "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+        "decision": {"transition": 1}, "backends": backends,
+        "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+    });
+    parse(&document.to_string()).unwrap()
+}
+
+fn view(backends: &Value) -> View {
+    View::default().next(Arc::new(Answers::as_decided(Arc::new(document(backends)))), BTreeMap::new())
+}
+
+fn two() -> Value {
+    json!([
+        {"name": "a", "percent": 100, "standby": true, "host": "a.example", "port": 587, "tls": {"mode": "StartTLS"}, "secret": "a-login"},
+        {"name": "b", "percent": 0, "standby": true, "host": "2001:DB8::1", "port": 465, "tls": {"mode": "Implicit", "serverName": "b.example", "ca": "PEM"}},
+    ])
+}
+
+fn fixed() -> Fixed {
+    let shield = |_: &Answers, status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
+    Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield, intake: Intake::default() }
+}
+
+/// The answer as it stands in a reply, or `login SECRET`.
+fn asked(view: &View, request: &str) -> String {
+    match answer(view, &fixed(), request.as_bytes()).1 {
+        Answer::Login(secret) => format!("login {secret}"),
+        Answer::Reply(reply) => {
+            let mut out = vec![];
+            reply.encode(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            text.split_once(':').unwrap().1.trim_end_matches(',').to_owned()
+        }
+    }
+}
+
+#[test]
+fn each_map_answers_its_own_keys() {
+    let view = view(&two());
+    for (request, want) in [
+        ("transport x@example.net", "OK smtp:[a.example]:587"),
+        ("transport \"a@b c\"@example.net", "OK smtp:[a.example]:587"),
+        ("transport x@local.example", "NOTFOUND "),
+        ("transport x+ext@LOCAL.example", "NOTFOUND "),
+        ("transport x@sub.local.example", "OK smtp:[a.example]:587"),
+        ("transport *", "NOTFOUND "),
+        ("transport <>", "NOTFOUND "),
+        ("transport ", "NOTFOUND "),
+        ("transport root", "NOTFOUND "),
+        ("transport @example.net", "NOTFOUND "),
+        ("transport x@", "NOTFOUND "),
+        ("sender-transport x@shop.example", "OK smtp:[a.example]:587"),
+        ("sender-transport <>", "OK smtp:[a.example]:587"),
+        ("sasl a.example", "NOTFOUND "),
+        ("sasl [a.example]:587", "login a-login"),
+        ("sasl [A.example]:587", "login a-login"),
+        ("sasl [a.example]:25", "NOTFOUND "),
+        ("sasl [ipv6:2001:db8::1]:465", "NOTFOUND "),
+        ("tls-policy [a.example]:587", "OK secure match=a.example"),
+        ("tls-policy a.example", "NOTFOUND "),
+        ("tls-policy [ipv6:2001:db8::1]:465", "TEMP mail-failover agent: the authority of b is not written yet"),
+        ("delivery-status 5.1.1 no such user", "OK 4.1.1 no such user"),
+        ("delivery-status 2.0.0 ok", "NOTFOUND "),
+        (
+            "relay x@example.net",
+            "PERM there is no such map; the maps are transport, sender-transport, sasl, tls-policy, delivery-status, intake",
+        ),
+        ("transport", "PERM a request is the name of a map, a blank and a key in UTF-8"),
+        ("", "PERM a request is the name of a map, a blank and a key in UTF-8"),
+    ] {
+        assert_eq!(asked(&view, request), want, "{request}");
+    }
+    let (map, answer) = answer(&view, &fixed(), b"transport \xff@example.net");
+    assert_eq!((map, answer), (None, permanent("a request is the name of a map, a blank and a key in UTF-8")));
+}
+
+#[test]
+fn tls_is_spoken_as_the_backend_says() {
+    let backend = |tls: Value| json!([{"name": "a", "percent": 100, "standby": true, "host": "a.example", "port": 25, "tls": tls}]);
+    for (tls, transport, policy) in [
+        (json!({"mode": "None"}), "smtp", "OK none"),
+        (json!({"mode": "Opportunistic"}), "smtp", "OK may"),
+        (json!({"mode": "StartTLS", "serverName": "mx.example"}), "smtp", "OK secure match=mx.example"),
+        (json!({"mode": "Implicit"}), "mail-failover-smtps", "OK secure match=a.example"),
+        (json!({"mode": "StartTLS", "ca": "PEM"}), "smtp", "OK secure match=a.example tafile=mail-failover/ca/1.pem"),
+        (json!({"mode": "StartTLS", "ca": "BAD"}), "smtp", "TEMP mail-failover agent: the authority of a: disk full"),
+    ] {
+        let mut view = view(&backend(tls.clone()));
+        view.authorities.insert("PEM".into(), Ok("mail-failover/ca/1.pem".into()));
+        view.authorities.insert("BAD".into(), Err("disk full".to_owned()));
+        assert_eq!(asked(&view, "tls-policy [a.example]:25"), policy, "{tls}");
+        assert_eq!(asked(&view, "transport x@example.net"), format!("OK {transport}:[a.example]:25"), "{tls}");
+    }
+}
+
+#[test]
+fn before_a_document_only_local_mail_goes_on() {
+    let view = View { waiting_for: "no document yet".to_owned(), ..View::default() };
+    for (request, want) in [
+        ("transport x@example.net", "TEMP mail-failover agent: no document yet"),
+        ("sasl [a.example]:587", "TEMP mail-failover agent: no document yet"),
+        ("tls-policy [a.example]:587", "TEMP mail-failover agent: no document yet"),
+        ("transport x@local.example", "NOTFOUND "),
+        ("transport *", "NOTFOUND "),
+    ] {
+        assert_eq!(asked(&view, request), want, "{request}");
+    }
+}
+
+#[test]
+fn mail_waits_when_nobody_has_a_share() {
+    let mut view = view(&two());
+    let routing = view.answers.as_ref().unwrap().routing.clone();
+    view.answers = Some(Arc::new(Answers { routing, percents: vec![0, 0] }));
+    let want = "TEMP mail-failover agent: no backend of shop/orders has a share at present";
+    assert_eq!(asked(&view, "transport x@example.net"), want);
+    assert_eq!(asked(&view, "sender-transport x@example.net"), want);
+    assert_eq!(asked(&view, "sasl [a.example]:587"), "login a-login", "mail on its way still needs it");
+}
+
+#[test]
+fn a_backend_sends_only_for_domains_that_it_may_send_for() {
+    let backend = |name: &str, percent: u8, domains: &[&str]| {
+        json!({"name": name, "percent": percent, "standby": true, "host": format!("{name}.example"), "port": 25,
+            "tls": {"mode": "None"}, "senderDomains": domains})
+    };
+    let view = view(&json!([backend("a", 50, &["Shop.example"]), backend("b", 50, &["shop.example", "news.example"])]));
+    for number in 0..50 {
+        let answer = asked(&view, &format!("sender-transport x{number}@NEWS.example"));
+        assert_eq!(answer, "OK smtp:[b.example]:25");
+        assert!(asked(&view, &format!("sender-transport x{number}@shop.example")).starts_with("OK smtp:["));
+    }
+    let want = "TEMP mail-failover agent: no backend of shop/orders with a share may send for this domain";
+    assert_eq!(asked(&view, "sender-transport x@blog.example"), want);
+    assert!(asked(&view, "sender-transport <>").starts_with("OK smtp:["), "bounces are of no domain");
+}
+
+#[test]
+fn what_was_removed_is_still_spoken_to_as_before() {
+    let first = view(&two());
+    let only = |host: &str| {
+        let backend =
+            json!([{"name": host, "percent": 100, "standby": true, "host": host, "port": 25, "tls": {"mode": "None"}}]);
+        Arc::new(Answers::as_decided(Arc::new(document(&backend))))
+    };
+    let second = first.next(only("c.example"), BTreeMap::new());
+    assert_eq!(asked(&second, "sasl [a.example]:587"), "login a-login");
+    assert_eq!(asked(&second, "tls-policy [a.example]:587"), "OK secure match=a.example");
+    assert_eq!(asked(&second, "transport x@example.net"), "OK smtp:[c.example]:25");
+    let mut view = second;
+    for number in 0..300 {
+        view = view.next(only(&format!("n{number}.example")), BTreeMap::new());
+    }
+    assert_eq!(view.retired.len(), MAX_RETIRED);
+    assert_eq!(&*view.retired[0].next_hop.host, "n298.example", "the latest are kept");
+    let again = view.next(only("n298.example"), BTreeMap::new());
+    assert!(again.retired.iter().all(|backend| *backend.next_hop.host != *"n298.example"));
+}
+
+#[test]
+fn messages_are_accepted_until_the_intake_is_closed() {
+    let fixed = fixed();
+    let intake = |fixed: &Fixed| answer(&View::default(), fixed, b"intake localhost");
+    assert_eq!(intake(&fixed), (Some(Map::Intake), Reply::Found("DUNNO".to_owned()).into()));
+    fixed.intake.close();
+    let (_, Answer::Reply(Reply::Found(action))) = intake(&fixed) else { panic!() };
+    assert!(action.starts_with("421 4.3.2 "), "{action}");
+}

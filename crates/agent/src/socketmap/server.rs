@@ -1,0 +1,326 @@
+//! Sockets, bounds and deadlines.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::netstring::Decoder;
+use super::responder::Responder;
+use crate::mta::Account;
+
+/// Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
+const CONNECTIONS: usize = 2_048;
+/// Longer than Postfix keeps a connection that it does not use (10 s), so that it is Postfix who closes it.
+const IDLE_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a request may take to arrive once it has begun, and an answer to be taken.
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long to wait after the kernel could not give out a connection: too many open files, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a process that listens on the socket of ours may take to accept, to be taken for alive.
+const NEIGHBOUR_DEADLINE: Duration = Duration::from_secs(1);
+/// What is read at a time: many requests of the usual size.
+const PIECE: usize = 4_096;
+/// Answers that are written together, at least.
+const BATCH: usize = 16_384;
+
+/// unix(7) has 108 bytes with the one that ends the path, and the socket is made under a name that is four longer.
+const LONGEST_PATH: usize = 108 - 1 - NEW.len();
+/// What is appended to the socket's name until it is complete.
+const NEW: &str = ".new";
+
+/// Where the server listens.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+    /// Whom it is given to, as far as this process may; it stays ours when `None`.
+    pub owner: Option<Account>,
+    /// A loopback address.
+    pub address: Option<SocketAddr>,
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// At the socket's path is something that is no socket.
+    #[error("{} exists and is no socket; remove it or choose another with --socket", .0.display())]
+    NoSocket(PathBuf),
+    /// Somebody listens there.
+    #[error("another process answers at {}; stop it or choose another path with --socket", .0.display())]
+    InUse(PathBuf),
+    /// The operating system knows no such long names of sockets.
+    #[error("the path of the socket, {}, is longer than the {LONGEST_PATH} bytes that a socket's may have; choose another with --socket", .0.display())]
+    TooLong(PathBuf),
+    /// The operating system refused it.
+    #[error("cannot listen at {}: {source}; give --queue-directory or --socket a folder that this user may write to", path.display())]
+    Socket {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused it.
+    #[error("cannot listen at {address}: {source}; choose another with --socketmap-address")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Whoever reaches the address may ask for passwords.
+    #[error("{0} is no loopback address; answers hold passwords and are not encrypted")]
+    NotLoopback(SocketAddr),
+}
+
+/// A server that listens already and answers nothing yet.
+#[derive(Debug)]
+pub struct Server {
+    unix: UnixListener,
+    socket: PathBuf,
+    /// The inode of the socket, so that a successor's is not removed.
+    inode: u64,
+    tcp: Option<TcpListener>,
+}
+
+impl Server {
+    /// Listens. A socket that a process without an orderly end has left is replaced in one step, so that there is always one.
+    pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let tcp = match settings.address {
+            None => None,
+            Some(address) if !address.ip().is_loopback() => return Err(BindError::NotLoopback(address)),
+            Some(address) => {
+                let listener = TcpListener::bind(address).await;
+                Some(listener.map_err(|source| BindError::Address { address, source })?)
+            }
+        };
+        let socket = settings.socket.clone();
+        if socket.as_os_str().len() > LONGEST_PATH {
+            return Err(BindError::TooLong(socket));
+        }
+        let refused = |source| BindError::Socket { path: socket.clone(), source };
+        match fs::symlink_metadata(&socket) {
+            Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(socket)),
+            Ok(_) if is_answered(&socket).await => return Err(BindError::InUse(socket)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(refused(error)),
+        }
+        let (unix, inode) = listen(settings).map_err(refused)?;
+        Ok(Self { unix, socket, inode, tcp })
+    }
+
+    /// The loopback address it listens on, if it does; the port is the real one where 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Answers until `shutdown`; then the socket is removed, and answers under way are given.
+    pub async fn serve(self, responder: Responder, shutdown: CancellationToken) {
+        let Self { unix, socket, inode, tcp } = self;
+        let connections = Connections {
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            tasks: TaskTracker::new(),
+            responder,
+            shutdown: shutdown.clone(),
+        };
+        let over_unix = async {
+            loop {
+                connections.accepted(unix.accept().await.map(|(stream, _)| stream)).await;
+            }
+        };
+        let over_tcp = async {
+            let Some(listener) = tcp else { return std::future::pending().await };
+            loop {
+                let stream = listener.accept().await.map(|(stream, _)| {
+                    // Requests and answers are short and alternate.
+                    let _ = stream.set_nodelay(true);
+                    stream
+                });
+                connections.accepted(stream).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = over_unix => {}
+            () = over_tcp => {}
+        }
+        if fs::symlink_metadata(&socket).is_ok_and(|metadata| metadata.ino() == inode) {
+            let _ = fs::remove_file(&socket);
+        }
+        connections.tasks.close();
+        connections.tasks.wait().await;
+    }
+}
+
+/// Whether a process has this socket; one that is too busy to accept has it, too.
+async fn is_answered(socket: &Path) -> bool {
+    match timeout(NEIGHBOUR_DEADLINE, tokio::net::UnixStream::connect(socket)).await {
+        Ok(Err(error)) => !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
+        Ok(Ok(_)) | Err(_) => true,
+    }
+}
+
+fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
+    let Settings { socket, mode, owner, address: _ } = settings;
+    if let Some(folder) = socket.parent().filter(|folder| !folder.exists()) {
+        fs::create_dir(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    let mut new = socket.clone().into_os_string();
+    new.push(NEW);
+    let new = PathBuf::from(new);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(*mode))?;
+    if let Some(owner) = owner {
+        hand_over(&new, *owner, *mode)?;
+    }
+    let inode = fs::symlink_metadata(&new)?.ino();
+    fs::rename(&new, socket)?;
+    Ok((listener, inode))
+}
+
+/// Gives a socket to Postfix's user, or without the right to do that to its group, of which this process may be.
+fn hand_over(socket: &Path, Account { uid, gid }: Account, mode: u32) -> io::Result<()> {
+    match chown(socket, Some(uid), gid) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => drop(chown(socket, None, gid)),
+        given => given?,
+    }
+    let given = fs::symlink_metadata(socket)?;
+    let by_group = gid == Some(given.gid()) && mode & 0o060 == 0o060;
+    if given.uid() != uid && !by_group && mode & 0o006 != 0o006 {
+        tracing::warn!(
+            "Postfix's processes (uid {uid}) cannot use the socket, which belongs to uid {} and gid {}: run the agent in Postfix's group, or with --socket-mode 0666 in a folder that only Postfix reaches",
+            given.uid(),
+            given.gid()
+        );
+    }
+    Ok(())
+}
+
+struct Connections {
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    responder: Responder,
+    shutdown: CancellationToken,
+}
+
+impl Connections {
+    async fn accepted<S>(&self, stream: io::Result<S>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to the socketmap");
+                return tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        };
+        let metrics = self.responder.metrics();
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            // Postfix tries once more and then keeps the message, which beats waiting for its 100 s.
+            metrics.turned_away.inc();
+            return;
+        };
+        metrics.connections.inc();
+        let (responder, shutdown) = (self.responder.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            connection(stream, &responder, &shutdown).await;
+            responder.metrics().connections.dec();
+            drop(permit);
+        });
+    }
+}
+
+/// Serves one connection until its end.
+async fn connection<S>(mut stream: S, responder: &Responder, shutdown: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut decoder = Decoder::default();
+    let mut piece = vec![0; PIECE];
+    let mut answers = Vec::new();
+    let mut begun: Option<Instant> = None;
+    loop {
+        let deadline = begun.map_or_else(|| Instant::now() + IDLE_DEADLINE, |begun| begun + TRANSFER_DEADLINE);
+        let read = tokio::select! {
+            biased;
+            read = timeout_at(deadline, stream.read(&mut piece)) => read,
+            () = shutdown.cancelled() => return,
+        };
+        let count = match read {
+            Ok(Ok(0) | Err(_)) => return,
+            Ok(Ok(count)) => count,
+            Err(_elapsed) => {
+                if begun.is_some() {
+                    responder.metrics().cut.inc();
+                }
+                return;
+            }
+        };
+        let mut rest = &piece[..count];
+        let mut answered = false;
+        while !rest.is_empty() {
+            rest = &rest[decoder.push(rest)..];
+            loop {
+                match decoder.take() {
+                    Ok(Some(request)) => {
+                        responder.respond(request).await.encode(&mut answers);
+                        answered = true;
+                    }
+                    Ok(None) => break,
+                    Err(malformed) => {
+                        responder.metrics().malformed(malformed);
+                        tracing::debug!(%malformed, "a connection to the socketmap is closed");
+                        // What was asked before it is answered.
+                        give(&mut stream, &mut answers, responder).await;
+                        return;
+                    }
+                }
+                if answers.len() >= BATCH && !give(&mut stream, &mut answers, responder).await {
+                    return;
+                }
+            }
+        }
+        if !give(&mut stream, &mut answers, responder).await {
+            return;
+        }
+        begun = begun.filter(|_| !answered);
+        begun = decoder.is_amid().then(|| begun.unwrap_or_else(Instant::now));
+    }
+}
+
+/// Whether the answers were taken.
+async fn give<S: AsyncWrite + Unpin>(stream: &mut S, answers: &mut Vec<u8>, responder: &Responder) -> bool {
+    if answers.is_empty() {
+        return true;
+    }
+    let written = timeout(TRANSFER_DEADLINE, stream.write_all(answers)).await;
+    if written.is_err() {
+        responder.metrics().cut.inc();
+    }
+    answers.clear();
+    answers.shrink_to(BATCH);
+    matches!(written, Ok(Ok(())))
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

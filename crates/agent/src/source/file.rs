@@ -1,0 +1,218 @@
+//! One file, looked at four times a second.
+//!
+//! Looked at, and not watched by inotify: a mounted `ConfigMap` is a link to a link that is replaced, an editor renames, and on network and
+//! some overlay file systems inotify says nothing. One `stat` each 250 ms costs nothing and knows no such cases, and the kubelet
+//! itself takes up to a minute to bring a `ConfigMap`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{Finding, Found, Source, tell};
+use mail_failover_contract::document::MAX_BYTES;
+
+const PAUSE: Duration = Duration::from_millis(250);
+/// After a change the content is read so many times more: a second change within the file system's clock tick leaves no other trace.
+const READS_AFTER_CHANGE: u32 = 8;
+/// A file system that answers later than this is told of.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Tells what becomes of it until nobody listens any more.
+pub async fn follow(path: PathBuf, findings: mpsc::Sender<Found>) {
+    let source = Source::File(path.display().to_string());
+    let path: Arc<Path> = path.into();
+    let mut eye = Eye::default();
+    let mut told: Option<Finding> = None;
+    loop {
+        let looked_at = path.clone();
+        let mut look = tokio::task::spawn_blocking(move || {
+            let finding = eye.look(&looked_at);
+            (eye, finding)
+        });
+        let looked = match timeout(LOOK_DEADLINE, &mut look).await {
+            Ok(looked) => looked,
+            Err(_elapsed) => {
+                // The look goes on: a second one would hang as well, and hold another thread.
+                let slow = Finding::Unreachable(format!("it has not been read within {} s", LOOK_DEADLINE.as_secs()));
+                if tell(&findings, &source, slow.clone()).await.is_err() {
+                    return;
+                }
+                told = Some(slow);
+                look.await
+            }
+        };
+        let Ok((returned, finding)) = looked else { return };
+        eye = returned;
+        let finding = match finding {
+            None if matches!(told, Some(Finding::Unreachable(_))) => Some(Finding::ReachedAgain),
+            finding => finding,
+        };
+        if let Some(finding) = finding.filter(|finding| told.as_ref() != Some(finding)) {
+            told = Some(finding.clone());
+            if tell(&findings, &source, finding).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = findings.closed() => return,
+        }
+    }
+}
+
+/// What tells one state of a file from another without reading it.
+type Fingerprint = (u64, u64, u64, (i64, i64), (i64, i64));
+
+#[derive(Debug, Default)]
+struct Eye {
+    seen: Option<Fingerprint>,
+    reads_left: u32,
+}
+
+impl Eye {
+    /// What is there; nothing when it is as before. Blocks.
+    fn look(&mut self, path: &Path) -> Option<Finding> {
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(self.failed(&error)),
+        };
+        let fingerprint = (
+            metadata.dev(),
+            metadata.ino(),
+            metadata.len(),
+            (metadata.mtime(), metadata.mtime_nsec()),
+            (metadata.ctime(), metadata.ctime_nsec()),
+        );
+        if self.seen != Some(fingerprint) {
+            self.seen = Some(fingerprint);
+            self.reads_left = READS_AFTER_CHANGE;
+        } else if self.reads_left == 0 {
+            return None;
+        } else {
+            self.reads_left -= 1;
+        }
+        Some(match read(path) {
+            Ok(text) => Finding::Document(text),
+            Err(error) => self.failed(&error),
+        })
+    }
+
+    fn failed(&mut self, error: &io::Error) -> Finding {
+        self.seen = None;
+        let kind = error.kind();
+        if kind == io::ErrorKind::NotFound {
+            Finding::Missing("there is no such file".to_owned())
+        } else if kind == io::ErrorKind::InvalidData {
+            Finding::Missing("it is no UTF-8".to_owned())
+        } else if kind == io::ErrorKind::PermissionDenied {
+            let uid = rustix::process::geteuid().as_raw();
+            Finding::Unreachable(format!("{error}; the agent runs as uid {uid}, which must be able to read it"))
+        } else {
+            Finding::Unreachable(error.to_string())
+        }
+    }
+}
+
+/// A little more than a document may have, so that one that is too long is refused as such.
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = vec![];
+    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    // A character that is cut at the bound is no reason to call the file something else than too long.
+    if bytes.len() > MAX_BYTES {
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::testing::Folder;
+
+    struct Follower {
+        findings: mpsc::Receiver<Found>,
+    }
+
+    impl Follower {
+        fn of(path: PathBuf) -> Self {
+            let (sender, findings) = mpsc::channel(super::super::QUEUE);
+            tokio::spawn(follow(path, sender));
+            Self { findings }
+        }
+
+        async fn next(&mut self) -> Finding {
+            timeout(Duration::from_secs(10), self.findings.recv()).await.expect("in time").expect("it follows").1
+        }
+    }
+
+    fn document(text: &str) -> Finding {
+        Finding::Document(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_plain_file_is_followed_however_it_is_written() {
+        let folder = Folder::new();
+        let path = folder.path().join("agent.json");
+        let mut follower = Follower::of(path.clone());
+        assert_eq!(follower.next().await, Finding::Missing("there is no such file".to_owned()));
+        fs::write(&path, "one").unwrap();
+        assert_eq!(follower.next().await, document("one"));
+        fs::write(&path, "two").unwrap();
+        assert_eq!(follower.next().await, document("two"), "in place, and no longer than before");
+        fs::write(folder.path().join("new"), "three").unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+        assert_eq!(follower.next().await, document("three"), "by a rename");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(follower.next().await, Finding::Missing("there is no such file".to_owned()));
+        fs::write(&path, [0xff]).unwrap();
+        assert_eq!(follower.next().await, Finding::Missing("it is no UTF-8".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_mounted_config_map_is_followed() {
+        let folder = Folder::new();
+        let mount = |version: &str| {
+            let here = folder.path();
+            fs::create_dir(here.join(version)).unwrap();
+            fs::write(here.join(version).join("agent.json"), version).unwrap();
+            symlink(version, here.join("..data_tmp")).unwrap();
+            fs::rename(here.join("..data_tmp"), here.join("..data")).unwrap();
+        };
+        mount("..1");
+        let path = folder.path().join("agent.json");
+        symlink("..data/agent.json", &path).unwrap();
+        let mut follower = Follower::of(path);
+        assert_eq!(follower.next().await, document("..1"));
+        mount("..2");
+        fs::remove_dir_all(folder.path().join("..1")).unwrap();
+        assert_eq!(follower.next().await, document("..2"));
+    }
+
+    #[test]
+    fn a_file_at_rest_is_not_read_over_and_over() {
+        let folder = Folder::new();
+        let path = folder.path().join("agent.json");
+        fs::write(&path, "one").unwrap();
+        let mut eye = Eye::default();
+        let reads = (0..100).filter(|_| eye.look(&path).is_some()).count();
+        assert_eq!(reads, 1 + READS_AFTER_CHANGE as usize);
+    }
+
+    #[test]
+    fn too_long_a_file_is_not_read_to_its_end() {
+        let folder = Folder::new();
+        let path = folder.path().join("agent.json");
+        fs::write(&path, "é".repeat(MAX_BYTES)).unwrap();
+        let Some(Finding::Document(text)) = Eye::default().look(&path) else { panic!() };
+        assert!(text.len() > MAX_BYTES && text.len() < MAX_BYTES + 8, "{}", text.len());
+    }
+}

@@ -1,0 +1,83 @@
+//! `mail-failover agent status`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Status, text};
+use crate::arguments::{StatusArguments, StatusFormat};
+
+/// How long the whole answer may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A hundred backends with everything that can be said about them have less.
+const MAX_BYTES: usize = 1 << 20;
+
+/// The exit code of an agent that is ready.
+const READY: u8 = 0;
+const NOT_READY: u8 = 1;
+const UNREACHABLE: u8 = 2;
+
+/// Asks an agent and prints what it says. Returns the exit code.
+pub fn print(arguments: &StatusArguments, out: &mut impl Write, errors: &mut impl Write) -> u8 {
+    let StatusArguments { address, output } = arguments;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(errors, &format!("cannot start: {error}")),
+    };
+    let answer = runtime.block_on(async { timeout(DEADLINE, ask(*address)).await });
+    let answer = answer.unwrap_or_else(|_elapsed| Err(format!("no answer within {} s", DEADLINE.as_secs())));
+    let body = match answer {
+        Ok(body) => body,
+        Err(error) => {
+            let remedy = "is `mail-failover agent run` running, and is this its --listen-address? See --address";
+            return failed(errors, &format!("the agent at {address} cannot be asked: {error}; {remedy}"));
+        }
+    };
+    let status: Status = match serde_json::from_slice(&body) {
+        Ok(status) => status,
+        Err(error) => {
+            return failed(errors, &format!("what answers at {address} is no agent of this version: {error}"));
+        }
+    };
+    let printed = match output {
+        StatusFormat::Text => out.write_all(text(&status).as_bytes()),
+        StatusFormat::Json => out.write_all(&body).and_then(|()| out.write_all(b"\n")),
+    };
+    if printed.is_err() {
+        return UNREACHABLE;
+    }
+    if status.ready {
+        return READY;
+    }
+    let why = status.waiting_for.unwrap_or_default();
+    let _ = writeln!(errors, "mail-failover: the agent at {address} is not ready: {why}");
+    NOT_READY
+}
+
+fn failed(errors: &mut impl Write, error: &str) -> u8 {
+    let _ = writeln!(errors, "mail-failover: {error}");
+    UNREACHABLE
+}
+
+async fn ask(address: SocketAddr) -> Result<Vec<u8>, String> {
+    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get("/status").header(header::HOST, address.to_string()).body(Body::empty());
+    let request = request.map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let status = response.status();
+    let body = to_bytes(Body::new(response.into_body()), MAX_BYTES).await.map_err(|error| error.to_string())?;
+    connection.abort();
+    if status == StatusCode::OK {
+        return Ok(body.into());
+    }
+    Err(format!("{status}: {}", String::from_utf8_lossy(&body).trim()))
+}

@@ -1,0 +1,149 @@
+//! What survives a restart: the last good document, and what the core remembers.
+//!
+//! Each is a file of its own, replaced in one step, with a first line that says what it is and what its content hashes to. What is damaged
+//! is as good as missing. Architecture invariant: nothing secret is kept.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use mail_failover_contract::document::MAX_BYTES;
+
+/// The first words of every file. Another number means another meaning of what follows.
+const MAGIC: &str = "mail-failover-agent-state 1";
+/// More than any record with its first line.
+const MAX_FILE: u64 = MAX_BYTES as u64 + 4_096;
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Record {
+    /// The last good document.
+    Document,
+    /// What the core remembers.
+    Memory,
+}
+
+impl Record {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Document, Self::Memory];
+
+    /// The name of its file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Document => "document",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Why a record cannot be used.
+#[derive(Debug)]
+pub enum Damage {
+    /// The operating system does not give it out.
+    Unreadable(io::Error),
+    /// It is not what was written.
+    Corrupt(&'static str),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "it cannot be read: {error}"),
+            Self::Corrupt(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A folder of records.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// Records in this folder.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where a record is.
+    pub fn path(&self, record: Record) -> PathBuf {
+        self.folder.join(record.as_str())
+    }
+
+    /// What was saved last; nothing when nothing was.
+    ///
+    /// # Errors
+    /// [`Damage`]: there is something, and it cannot be used.
+    pub fn load(&self, record: Record) -> Result<Option<String>, Damage> {
+        let mut bytes = vec![];
+        match File::open(self.path(record)).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)) {
+            Ok(_) => unsealed(record, bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Damage::Unreadable(error)),
+        }
+    }
+
+    /// Saves it: when this returns it survives a loss of power, and before that the one before does.
+    ///
+    /// # Errors
+    /// When the disk does not take it. The one before is untouched then.
+    pub fn save(&self, record: Record, content: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        replace(&self.path(record), sealed(record, content).as_bytes(), 0o600)
+    }
+}
+
+fn sealed(record: Record, content: &str) -> String {
+    format!("{MAGIC} {} {} {}\n{content}", record.as_str(), content.len(), sha256(content.as_bytes()))
+}
+
+fn unsealed(record: Record, bytes: Vec<u8>) -> Result<String, Damage> {
+    let text = String::from_utf8(bytes).map_err(|_| Damage::Corrupt("it is no text"))?;
+    let (seal, content) = text.split_once('\n').ok_or(Damage::Corrupt("it has no first line"))?;
+    let seal = seal.strip_prefix(MAGIC).ok_or(Damage::Corrupt("it is of another version or of something else"))?;
+    let want = format!(" {} {} {}", record.as_str(), content.len(), sha256(content.as_bytes()));
+    if seal == want { Ok(content.to_owned()) } else { Err(Damage::Corrupt("its content is not what was written")) }
+}
+
+/// The hash, in lower-case hexadecimal digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Replaces a file in one step, so that whoever opens it finds all of the old or all of the new content, after a loss of power as well.
+pub(super) fn replace(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let written = write_new(&new, content, mode).and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        // On a full disk it is in the way of the next attempt.
+        let _ = fs::remove_file(&new);
+    }
+    written?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn write_new(new: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
+    file.write_all(content)?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

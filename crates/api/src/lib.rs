@@ -1,0 +1,104 @@
+//! The three custom resources of `mailfailover.io/v1alpha1`: their schema, their CEL rules and their documentation
+//! (`kubectl explain` prints the doc comments below, so they are written for users).
+//!
+//! This module only says what may be written down. It never interprets a spec (`mail_failover_resolve` does) and holds no defaults
+//! (`mail_failover_core::model` does).
+
+// The texts are for `kubectl explain`, which shows backticks as they are.
+#![allow(clippy::doc_markdown)]
+
+mod crds;
+mod failover_policy;
+mod mail_route;
+mod mail_route_status;
+mod sending_backend;
+mod status;
+
+pub use crds::{crds, crds_yaml};
+pub use failover_policy::{
+    BudgetSpec, FailbackMode, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
+    FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec, ObjectivesSpec,
+    RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthy,
+};
+pub use mail_route::{
+    AgentOutput, BackendReference, ConfigMapFormat, ConfigMapOutput, MailRoute, MailRouteSpec, OutputSpec,
+    PolicyReference, ResidencySpec, ServiceOutput, ServiceOutputPort, Strategy, TrafficSpec,
+};
+pub use mail_route_status::{
+    ActiveBackend, HoldStatus, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
+    RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
+};
+pub use sending_backend::{
+    AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
+    ProbeStatus, SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus,
+    ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec, WarmUpSpec,
+};
+pub use status::PendingEvent;
+
+/// The API group.
+pub const GROUP: &str = "mailfailover.io";
+/// The API version.
+pub const VERSION: &str = "v1alpha1";
+
+/// A region, a jurisdiction or a failure domain: what a label's value may be.
+const PLACE: &str = "^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$";
+/// A domain name without a final dot (RFC 1123 §2.1), in any case.
+const DOMAIN: &str = r"^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
+
+/// An address as MAIL FROM and RCPT TO name it, without angle brackets (RFC 5321 §4.1.2): a dot-string, `@` and a domain.
+const MAILBOX: &str = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
+
+/// Schema of a Go-style duration: `200ms`, `10s`, `1h30m`.
+fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 20,
+        "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+    })
+}
+
+/// Schema of a Service's port: a number, or a name as RFC 6335 and Kubernetes have it. Bounds on numbers hold for numbers and those
+/// on text for text.
+fn service_port_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "minimum": 1,
+        "maximum": 65535,
+        "minLength": 1,
+        "maxLength": 15,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    })
+}
+
+/// Schema of a status condition list as kstatus and `kubectl wait` read it: a map keyed by `type`.
+fn conditions_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let condition = generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>();
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": condition,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+/// For an enum that fields hold as an `Option`: kube merges its schema into the field's, and its description would take the
+/// place of the field's, which is the one with the default and the meaning of each value.
+fn without_description(schema: &mut schemars::Schema) {
+    schema.remove("description");
+}
+
+/// Schema of a time with microseconds.
+fn micro_time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
+}
+
+/// Schema of a time that a user writes, as RFC 3339 has it. The API server's `date-time` alone lets a time without a zone pass.
+fn time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "format": "date-time",
+        "maxLength": 40,
+        "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$",
+    })
+}

@@ -1,0 +1,424 @@
+//! Every CEL rule of the resource definitions, evaluated as the API server does: each has a spec that breaks it, and a sound one passes.
+
+// JSON is matched for the kinds that matter here.
+#![allow(clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeSet;
+
+use kube_cel::Validator;
+use mail_failover_api::crds;
+use serde_json::{Value, json};
+
+fn schema(kind: &str) -> Value {
+    let crd = crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+    serde_json::to_value(crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
+}
+
+/// What the API server would answer about this spec.
+fn refusals(kind: &str, spec: &Value) -> Vec<String> {
+    let object = json!({ "metadata": { "name": "x" }, "spec": spec });
+    match Validator::new().validate(&schema(kind), &object, None) {
+        Ok(()) => vec![],
+        Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
+    }
+}
+
+fn backend() -> Value {
+    json!({"smtp": {"host": "relay.example", "port": 587, "tls": {"mode": "StartTLS", "caRef": {"configMap": "ca"}}, "auth": {"secretRef": {"name": "relay"}}},
+        "probes": [{"name": "submit", "interval": "10s", "timeout": "5s", "smtp": {"depth": "StartTLS"}}]})
+}
+
+fn policy() -> Value {
+    json!({"failure": {"window": {"duration": "24h", "minimumSamples": 20, "failurePercent": 50}, "latency": {"percentile": 95, "above": "5m", "for": "1s"}},
+        "recovery": {"stableFor": "168h"},
+        "hold": {"cooldown": "168h", "minimumStay": "0s", "budget": {"switches": 3, "per": "1s"}},
+        "failback": {"after": "10m", "windows": [{"schedule": "0 2 * * *", "duration": "1m"}],
+            "ramp": [{"percent": 10, "for": "1s"}, {"percent": 50, "for": "168h"}]},
+        "objectives": {"recoveryTime": "24h"}, "reflex": {"consecutive": 1, "lasting": "1h"}})
+}
+
+fn route() -> Value {
+    json!({"strategy": "ActiveActive", "backends": [{"name": "a", "weight": 2}, {"name": "b"}],
+        "traffic": {"peakPerSecond": 5}, "preferredRegions": ["eu-west-1", "eu-west-2"],
+        "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}, {"agent": {"configMap": "agent"}}]})
+}
+
+/// A sound spec with one place changed.
+fn with(mut spec: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match spec.pointer_mut(parent).unwrap() {
+        Value::Array(list) if key == "-" => list.push(value),
+        Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
+        parent if value.is_null() => {
+            parent.as_object_mut().unwrap().remove(key);
+        }
+        parent => parent[key] = value,
+    }
+    spec
+}
+
+#[test]
+fn sound_specs_pass() {
+    let addresses = ["192.0.2.7", "2001:db8::7", "relay-1.example", "mail"];
+    for address in addresses {
+        assert_eq!(
+            refusals("SendingBackend", &with(backend(), "/smtp/host", json!(address))),
+            Vec::<String>::new(),
+            "{address}"
+        );
+    }
+    let readable =
+        json!({"service": {"name": "relay", "port": 25, "auth": {"secretRef": {"name": "a"}, "allowPlaintext": true}}});
+    assert_eq!(refusals("SendingBackend", &readable), Vec::<String>::new());
+    let service = json!({"service": {"name": "relay", "port": "smtp", "tls": {"mode": "StartTLS"}}, "probes": [{"name": "a", "smtp": {"depth": "StartTLS"}}]});
+    let quick = json!({"service": {"name": "relay", "port": 25, "auth": {"secretRef": {"name": "a"}, "allowPlaintext": true}},
+        "probes": [{"name": "a", "interval": "200ms", "timeout": "1s", "smtp": {"depth": "Auth"}}]});
+    assert_eq!(refusals("SendingBackend", &quick), Vec::<String>::new());
+    for probe in [
+        json!({"name": "a", "interval": "30s", "smtp": {"depth": "Auth"}}),
+        json!({"name": "a", "smtp": {"depth": "Auth"}, "job": {}}),
+        json!({"name": "a", "smtp": {"depth": "MailFrom", "from": format!("{}@shop.example", "x".repeat(64))}}),
+        json!({"name": "a", "smtp": {"depth": "RcptTo", "from": "probe@shop.example", "to": "sink@inbox.example"}}),
+    ] {
+        assert_eq!(
+            refusals("SendingBackend", &with(backend(), "/probes/0", probe.clone())),
+            Vec::<String>::new(),
+            "{probe}"
+        );
+    }
+    assert_eq!(refusals("SendingBackend", &service), Vec::<String>::new());
+    assert_eq!(refusals("FailoverPolicy", &policy()), Vec::<String>::new());
+    assert_eq!(refusals("FailoverPolicy", &json!({})), Vec::<String>::new());
+    assert_eq!(refusals("FailoverPolicy", &json!({"failback": {"ramp": []}, "objectives": {}})), Vec::<String>::new());
+    assert_eq!(refusals("MailRoute", &route()), Vec::<String>::new());
+}
+
+#[test]
+fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
+    let port = json!({"name": "smtp", "port": 2525});
+    let broken: Vec<(&str, Value, &str)> = vec![
+        (
+            "SendingBackend",
+            with(backend(), "/smtp", Value::Null),
+            "exactly one of spec.smtp and spec.service must be set",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/service", json!({"name": "a", "port": 25})),
+            "exactly one of spec.smtp and spec.service must be set",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", json!({"mode": "None"})),
+            "depth StartTLS needs a tls.mode other than None",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/-", json!({"name": "submit", "smtp": {}})),
+            "spec.probes[].name must be unique",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/-", json!({"name": "deliveries", "smtp": {}})),
+            "spec.probes[].name must not be deliveries",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/host", json!("relay.example:587")),
+            "spec.smtp.host must be a DNS name or an IP address",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/host", json!("192.0.2.999")),
+            "spec.smtp.host must be a DNS name or an IP address",
+        ),
+        ("SendingBackend", with(backend(), "/smtp/host", json!("127.0.0.1")), "must not be a loopback"),
+        ("SendingBackend", with(backend(), "/smtp/host", json!("fe80::1")), "must not be a loopback"),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls/mode", json!("Opportunistic")),
+            "tls.caRef has an effect with mode StartTLS or Implicit only",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", json!({"mode": "None", "serverName": "a"})),
+            "tls.serverName has no effect with mode None",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls/caRef", json!({})),
+            "exactly one of tls.caRef.configMap and tls.caRef.secret",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls/caRef/secret", json!("a")),
+            "exactly one of tls.caRef.configMap and tls.caRef.secret",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0/interval", json!("99ms")),
+            "spec.probes[].interval must be between 100ms and 24h",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0/interval", json!("25h")),
+            "spec.probes[].interval must be between 100ms and 24h",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0/timeout", json!("49ms")),
+            "spec.probes[].timeout must be between 50ms and 5m",
+        ),
+        ("SendingBackend", with(backend(), "/probes/0/timeout", json!("101s")), "at most ten times the interval"),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "interval": "29s", "smtp": {}, "job": {}})),
+            "spec.probes[].interval must be at least 30s with job",
+        ),
+        (
+            "SendingBackend",
+            with(
+                with(backend(), "/smtp/auth", Value::Null),
+                "/probes/0",
+                json!({"name": "a", "smtp": {"depth": "Auth"}}),
+            ),
+            "spec.probes[].smtp.depth Auth needs auth.secretRef",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "interval": "29s", "smtp": {"depth": "Auth"}})),
+            "spec.probes[].interval must be at least 30s",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"depth": "MailFrom"}})),
+            "spec.probes[].smtp.from is needed",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"depth": "RcptTo", "from": "a@shop.example"}})),
+            "spec.probes[].smtp.to is needed",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"depth": "Auth", "from": "a@shop.example"}})),
+            "spec.probes[].smtp.from has an effect",
+        ),
+        (
+            "SendingBackend",
+            with(
+                backend(),
+                "/probes/0",
+                json!({"name": "a", "smtp": {"depth": "MailFrom", "from": "a@shop.example", "to": "b@shop.example"}}),
+            ),
+            "spec.probes[].smtp.to has an effect",
+        ),
+        (
+            "SendingBackend",
+            with(
+                backend(),
+                "/probes/0",
+                json!({"name": "a", "smtp": {"depth": "MailFrom", "from": format!("{}@shop.example", "x".repeat(65))}}),
+            ),
+            "must have at most 64 characters before the @",
+        ),
+        ("FailoverPolicy", with(policy(), "/hold/cooldown", json!("169h")), "spec.hold.cooldown must be at most 168h"),
+        (
+            "FailoverPolicy",
+            with(policy(), "/hold/minimumStay", json!("200h")),
+            "spec.hold.minimumStay must be at most 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/after", json!("200h")),
+            "spec.failback.after must be at most 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/window/duration", json!("999ms")),
+            "spec.failure.window.duration must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/window/duration", json!("24h1s")),
+            "spec.failure.window.duration must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/above", json!("0s")),
+            "spec.failure.latency.above must be more than 0s and at most 5m",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/above", json!("5m1s")),
+            "spec.failure.latency.above must be more than 0s and at most 5m",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/for", json!("999ms")),
+            "spec.failure.latency.for must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/latency/for", json!("24h1s")),
+            "spec.failure.latency.for must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/recovery/stableFor", json!("168h1s")),
+            "spec.recovery.stableFor must be at most 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/hold/budget/per", json!("999ms")),
+            "spec.hold.budget.per must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/hold/budget/per", json!("168h1s")),
+            "spec.hold.budget.per must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/windows/0/duration", json!("59s")),
+            "spec.failback.windows[].duration must be between 1m and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/windows/0/duration", json!("168h1s")),
+            "spec.failback.windows[].duration must be between 1m and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/for", json!("999ms")),
+            "spec.failback.ramp[].for must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/for", json!("168h1s")),
+            "spec.failback.ramp[].for must be between 1s and 168h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/percent", json!(50)),
+            "spec.failback.ramp[].percent must increase from step to step",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failback/ramp/0/percent", json!(51)),
+            "spec.failback.ramp[].percent must increase from step to step",
+        ),
+        ("FailoverPolicy", with(policy(), "/reflex/lasting", json!("1h1s")), "spec.reflex.lasting must be at most 1h"),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", Value::Null),
+            "spec.smtp.auth needs tls.mode StartTLS or Implicit",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/smtp/tls", json!({"mode": "Opportunistic"})),
+            "spec.smtp.auth needs tls.mode StartTLS or Implicit",
+        ),
+        (
+            "SendingBackend",
+            json!({"service": {"name": "a", "port": 25, "auth": {"secretRef": {"name": "a"}, "allowPlaintext": false}}}),
+            "spec.service.auth needs tls.mode StartTLS or Implicit",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/recoveryTime", json!("999ms")),
+            "spec.objectives.recoveryTime must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/recoveryTime", json!("24h1s")),
+            "spec.objectives.recoveryTime must be between 1s and 24h",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/strategy", json!("ActivePassive")),
+            "spec.backends[].weight has an effect with strategy ActiveActive only",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/strategy", json!(null)),
+            "spec.backends[].weight has an effect with strategy ActiveActive only",
+        ),
+        ("MailRoute", with(route(), "/preferredRegions/-", json!("eu-west-1")), "spec.preferredRegions must be unique"),
+        (
+            "MailRoute",
+            with(route(), "/traffic", json!({})),
+            "at least one of spec.traffic.messagesPerDay and spec.traffic.peakPerSecond must be set",
+        ),
+        ("MailRoute", with(route(), "/backends/-", json!({"name": "a"})), "spec.backends[].name must be unique"),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", route()["outputs"][0].clone()),
+            "spec.outputs[].service.name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", route()["outputs"][1].clone()),
+            "spec.outputs[].configMap.name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", json!({})),
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/2/service", json!({"name": "other", "ports": [port.clone()]})),
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", route()["outputs"][2].clone()),
+            "spec.outputs[].agent.configMap must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", json!({"agent": {"configMap": "mail"}})),
+            "spec.outputs[].agent.configMap must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/0/service/ports/-", port),
+            "spec.outputs[].service.ports[].name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/0/service/ports/-", json!({"name": "b", "port": 25})),
+            "spec.outputs[].service.ports[].port must be unique",
+        ),
+    ];
+    let mut tried = BTreeSet::new();
+    for (kind, spec, expected) in broken {
+        let refusals = refusals(kind, &spec);
+        assert!(refusals.iter().any(|refusal| refusal.contains(expected)), "{expected}: {refusals:?} for {spec}");
+        tried.extend(refusals);
+    }
+    let untried: Vec<_> = messages().difference(&tried).cloned().collect();
+    assert_eq!(untried, Vec::<String>::new(), "rules that no case of this test breaks");
+}
+
+/// The message of every rule there is.
+fn messages() -> BTreeSet<String> {
+    fn collect(schema: &Value, found: &mut BTreeSet<String>) {
+        match schema {
+            Value::Object(map) => {
+                for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                    found.insert(rule["message"].as_str().expect("a rule without a message").to_owned());
+                }
+                map.values().for_each(|value| collect(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    for kind in ["SendingBackend", "FailoverPolicy", "MailRoute"] {
+        collect(&schema(kind), &mut found);
+    }
+    found
+}

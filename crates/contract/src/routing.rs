@@ -1,0 +1,339 @@
+//! A document, checked, and the rule which document may replace which.
+//!
+//! Pure. What cannot be used is refused with the field and the reason; the caller keeps what it had.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::document::{self, API_VERSION, Document, MAX_BYTES};
+use mail_failover_core::model::{EvidenceClass, EvidenceClasses};
+
+/// Where mail goes, as the operator has decided, and what the agent may do by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// `namespace/name` of the `MailRoute`.
+    pub route: Arc<str>,
+    /// Its uid.
+    pub route_uid: Arc<str>,
+    /// The id of the latest transition.
+    pub transition: i64,
+    /// What the transition was, for people; may be empty.
+    pub summary: Arc<str>,
+    /// The most preferred first; at least one; names and next hops are unique; the shares add up to 100.
+    pub backends: Vec<Backend>,
+    /// What the agent may do by itself.
+    pub reflex: Reflex,
+    /// Where reports go.
+    pub operators: Vec<document::OperatorEndpoint>,
+    /// Fields and classes of failure that this agent does not know: misspelt, or of a newer operator.
+    pub ignored: Vec<Arc<str>>,
+}
+
+/// One way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Name of the `SendingBackend`.
+    pub name: Arc<str>,
+    /// Its share of the mail, 0 to 100.
+    pub percent: u8,
+    /// Whether the agent may go here by itself.
+    pub standby: bool,
+    /// Where it is, under the name that Postfix keeps everything by.
+    pub next_hop: NextHop,
+    /// How TLS is spoken.
+    pub tls: Tls,
+    /// The Secret with its credentials.
+    pub secret: Option<Arc<str>>,
+    /// Domains that it may send for; any, when empty. Lower case.
+    pub sender_domains: Vec<Arc<str>>,
+}
+
+/// Host and port. Displayed as Postfix writes a next hop without MX look-ups: `[host]:port`, `[ipv6:address]:port` (transport(5)).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NextHop {
+    /// Host name or IP address, lower case.
+    pub host: Arc<str>,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[ipv6:{host}]:{port}") } else { write!(f, "[{host}]:{port}") }
+    }
+}
+
+/// How TLS is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    None,
+    /// When offered, not verified.
+    Opportunistic,
+    /// STARTTLS, verified.
+    StartTls(Verification),
+    /// From the first byte, verified.
+    Implicit(Verification),
+}
+
+/// What a certificate must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verification {
+    /// For this name.
+    pub server_name: Arc<str>,
+    /// Signed by one of these (PEM), or by a public authority.
+    pub ca: Option<Arc<str>>,
+}
+
+/// When the agent leaves a backend by itself, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reflex {
+    /// So many failed deliveries in a row; at least 1.
+    pub consecutive: u32,
+    /// They span at least this.
+    pub lasting: Duration,
+    /// One of these is enough.
+    pub immediately: EvidenceClasses,
+    /// A backend that was left is not tried again for so long.
+    pub cooldown: Duration,
+    /// At most so many moves …
+    pub switches: u32,
+    /// … in this time.
+    pub per: Duration,
+}
+
+/// Why a document is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// It is larger than any that the operator writes.
+    #[error("it has {0} bytes; {MAX_BYTES} are allowed")]
+    TooLarge(usize),
+    /// It is no JSON.
+    #[error("it is no valid JSON: {0}")]
+    Json(String),
+    /// It is no such document.
+    #[error("it cannot be read: {0}; `mail-failover agent schema` has what is expected")]
+    Unreadable(String),
+    /// It is of a version that this agent does not know.
+    #[error("apiVersion {0:?} is not {API_VERSION:?}; run an agent of the operator's version")]
+    Version(String),
+    /// A field has a value that cannot be used.
+    #[error("{field}: {reason}")]
+    Field {
+        /// Its path.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+    /// An older decision of the same route.
+    #[error(
+        "decision.transition: {offered} is older than {known}, which is in force; who writes documents by hand raises it"
+    )]
+    Older {
+        /// The transition in force.
+        known: i64,
+        /// The one that was offered.
+        offered: i64,
+    },
+}
+
+fn field(field: impl Into<String>, reason: impl Into<String>) -> Refusal {
+    Refusal::Field { field: field.into(), reason: reason.into() }
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// [`Refusal`], which names the field.
+pub fn parse(text: &str) -> Result<Routing, Refusal> {
+    if text.trim().is_empty() {
+        return Err(Refusal::Empty);
+    }
+    if text.len() > MAX_BYTES {
+        return Err(Refusal::TooLarge(text.len()));
+    }
+    // First, because a document of another version may have other fields.
+    let Version { api_version } = from_json(text)?;
+    if api_version != API_VERSION {
+        return Err(Refusal::Version(api_version));
+    }
+    let document: Document = from_json(text)?;
+    let ignored = ignored(&from_json(text)?, &document);
+    Ok(Routing { ignored, ..check(document)? })
+}
+
+/// What is in a text and not in the document that was read from it. Not refused: a newer operator may say more.
+fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
+    fn walk(path: &str, given: &Value, known: &Value, ignored: &mut Vec<Arc<str>>) {
+        match (given, known) {
+            (Value::Object(given), Value::Object(known)) => {
+                for (name, value) in given {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    match known.get(name) {
+                        Some(known) => walk(&path, value, known, ignored),
+                        // What is empty need not be written.
+                        None if value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == "" => {}
+                        None => ignored.push(path.into()),
+                    }
+                }
+            }
+            (Value::Array(given), Value::Array(known)) => {
+                for (index, (given, known)) in given.iter().zip(known).enumerate() {
+                    walk(&format!("{path}[{index}]"), given, known, ignored);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = vec![];
+    // Of strings and numbers: it can be written.
+    walk("", given, &serde_json::to_value(document).unwrap_or_default(), &mut found);
+    let classes = document.reflex.immediately.iter().filter(|name| EvidenceClass::from_name(name).is_none());
+    found.extend(classes.map(|name| format!("reflex.immediately: {name}").into()));
+    found
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    api_version: String,
+}
+
+fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
+    let json = &mut serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(json).map_err(|error| match error.inner().classify() {
+        // Where it broke off is no field that is wrong.
+        serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+            Refusal::Json(error.inner().to_string())
+        }
+        serde_json::error::Category::Data | serde_json::error::Category::Io => Refusal::Unreadable(error.to_string()),
+    })
+}
+
+/// Whether a document may replace the one in force.
+///
+/// # Errors
+/// [`Refusal::Older`] for an older decision of the same route.
+pub fn may_replace(known: &Routing, offered: &Routing) -> Result<(), Refusal> {
+    if known.route_uid == offered.route_uid && offered.transition < known.transition {
+        return Err(Refusal::Older { known: known.transition, offered: offered.transition });
+    }
+    Ok(())
+}
+
+fn check(document: Document) -> Result<Routing, Refusal> {
+    let Document { api_version: _, route, decision, backends, reflex, operators } = document;
+    if backends.is_empty() {
+        return Err(field("backends", "there is none"));
+    }
+    let mut names = BTreeSet::new();
+    let mut next_hops = BTreeSet::new();
+    let mut checked = Vec::with_capacity(backends.len());
+    for (index, backend) in backends.into_iter().enumerate() {
+        let backend = self::backend(index, backend)?;
+        if !names.insert(backend.name.clone()) {
+            return Err(field(format!("backends[{index}].name"), format!("{} is not unique", backend.name)));
+        }
+        // Credentials, TLS and what Postfix knows of a dead site all hang on the next hop's name.
+        if !next_hops.insert(backend.next_hop.clone()) {
+            let reason = format!("another backend is {} as well; each needs a name of its own", backend.next_hop);
+            return Err(field(format!("backends[{index}].host"), reason));
+        }
+        checked.push(backend);
+    }
+    let total: u32 = checked.iter().map(|backend| u32::from(backend.percent)).sum();
+    if total != 100 {
+        return Err(field("backends[].percent", format!("they add up to {total}, not to 100")));
+    }
+    Ok(Routing {
+        route: format!("{}/{}", route.namespace, route.name).into(),
+        route_uid: route.uid.into(),
+        transition: decision.transition,
+        summary: decision.summary.into(),
+        backends: checked,
+        reflex: self::reflex(&reflex)?,
+        operators,
+        ignored: vec![],
+    })
+}
+
+fn backend(index: usize, backend: document::Backend) -> Result<Backend, Refusal> {
+    let document::Backend { name, percent, standby, host, port, tls, secret, sender_domains } = backend;
+    let at = |name: &str| format!("backends[{index}].{name}");
+    if name.is_empty() {
+        return Err(field(at("name"), "it is empty"));
+    }
+    // What would break out of a next hop, a map's answer or a main.cf value.
+    let is_host_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_' | ':');
+    if host.is_empty() || host.len() > 253 || !host.chars().all(is_host_letter) {
+        return Err(field(at("host"), format!("{host:?} is neither a host name nor an address")));
+    }
+    if port == 0 {
+        return Err(field(at("port"), "0 is no port"));
+    }
+    // A Secret's name becomes a folder's name.
+    let is_name_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
+    if let Some(secret) = &secret
+        && (secret.is_empty() || secret.starts_with('.') || !secret.chars().all(is_name_letter))
+    {
+        return Err(field(at("secret"), format!("{secret:?} is no name of a Secret")));
+    }
+    let document::Tls { mode, server_name, ca } = tls;
+    let verification = || {
+        let server_name = server_name.clone().unwrap_or_else(|| host.clone());
+        if server_name.is_empty() || !server_name.chars().all(is_host_letter) {
+            return Err(field(at("tls.serverName"), format!("{server_name:?} is no name")));
+        }
+        Ok(Verification { server_name: server_name.into(), ca: ca.clone().map(Into::into) })
+    };
+    Ok(Backend {
+        name: name.into(),
+        percent,
+        standby,
+        tls: match mode {
+            document::TlsMode::None => Tls::None,
+            document::TlsMode::Opportunistic => Tls::Opportunistic,
+            document::TlsMode::StartTls => Tls::StartTls(verification()?),
+            document::TlsMode::Implicit => Tls::Implicit(verification()?),
+        },
+        next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
+        secret: secret.map(Into::into),
+        sender_domains: sender_domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
+    })
+}
+
+fn reflex(reflex: &document::Reflex) -> Result<Reflex, Refusal> {
+    let document::Reflex {
+        consecutive,
+        lasting_milliseconds,
+        immediately,
+        cooldown_milliseconds,
+        switches,
+        per_milliseconds,
+    } = reflex;
+    if *consecutive == 0 {
+        return Err(field("reflex.consecutive", "at least 1 is needed"));
+    }
+    // A class of a newer operator is one that this agent cannot see.
+    let known = immediately.iter().filter_map(|name| EvidenceClass::from_name(name));
+    Ok(Reflex {
+        consecutive: *consecutive,
+        lasting: Duration::from_millis(*lasting_milliseconds),
+        immediately: known.collect(),
+        cooldown: Duration::from_millis(*cooldown_milliseconds),
+        switches: *switches,
+        per: Duration::from_millis(*per_milliseconds),
+    })
+}
+
+#[cfg(test)]
+#[path = "routing_tests.rs"]
+mod tests;

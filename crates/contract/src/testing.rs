@@ -1,0 +1,20 @@
+//! Examples for tests.
+
+use serde_json::{Value, json};
+
+use crate::document::API_VERSION;
+
+/// A report about two backends, one of them failing.
+pub fn example() -> Value {
+    json!({
+        "apiVersion": API_VERSION, "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+        "agent": "postfix-0", "process": "k3j2", "sequence": 7,
+        "backends": [
+            {"name": "ses-eu", "word": "Failing", "left": true,
+             "failure": {"class": "AccountPaused", "message": "554 Sending paused", "firstMilliseconds": 300, "lastMilliseconds": 20},
+             "deliveries": {"sent": 1, "deferred": 2, "bounced": 3, "possibleDuplicates": 4}},
+            {"name": "sendgrid", "word": "Passing"},
+        ],
+        "lastSwitch": {"transition": 4, "queueBefore": 120, "queueAfter": 3, "firstDelivery": {"afterMilliseconds": 210, "ageMilliseconds": 5}},
+    })
+}

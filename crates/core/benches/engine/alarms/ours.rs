@@ -1,0 +1,270 @@
+//! The engine with all that the operator does around it for one route: what observers tell each other, who is suspect, when to decide.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail_failover_core::engine::{
+    Candidate, Evidence, Fleet, Health, HoldReason, Memory, News, Observer, Sighting, Situation, Transition, decide,
+};
+use mail_failover_core::model::{
+    Backend, Depth, Destination, Effect, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome,
+    Probe as ProbeSpec, ProbeKey, ProbeReport, Resolution, Route, SmtpHost, Stage, Strategy, Thresholds, Timestamp,
+    Tls, TlsMode, Traffic, TrustAnchors,
+};
+
+use super::probes::Probe;
+use super::profile::Profile;
+use super::timestamp;
+
+/// A route with a primary (0) and a standby (1) in two failure domains, and the evidence of one or two observers. The first decides.
+pub struct Ours {
+    profile: Profile,
+    thresholds: Thresholds,
+    route: Route,
+    keys: [ObjectKey; 2],
+    backends: [Backend; 2],
+    /// By observer, then by backend.
+    evidence: Vec<[Evidence; 2]>,
+    /// One for each backend, filled in anew each time.
+    reports: [ProbeReport; 2],
+    latest: Vec<[Latest; 2]>,
+    stale_at: Vec<[i64; 2]>,
+    other: Arc<str>,
+    fleet: Fleet,
+    suspects: BTreeSet<Observer>,
+    memory: Memory,
+    wake_at: Option<Timestamp>,
+}
+
+/// The newest results of a probe.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latest {
+    sequence: u64,
+    class: Option<EvidenceClass>,
+    /// So many in a row were of that class.
+    run: u32,
+    health: Option<Health>,
+}
+
+/// What follows from an observation.
+#[derive(Debug, Default)]
+pub struct Consequence {
+    pub transition: Option<Transition>,
+    /// The other observer has something to tell about a backend.
+    pub is_to_be_told: bool,
+}
+
+impl Ours {
+    pub fn new(profile: &Profile, observers: usize) -> Self {
+        let name = |backend: usize| -> Arc<str> { ["a", "b"][backend].into() };
+        let keys = [0, 1].map(|backend| ObjectKey::new("shop", name(backend)));
+        let probe = ProbeSpec {
+            name: "smtp".into(),
+            interval: profile.interval,
+            timeout: profile.timeout,
+            depth: Depth::StartTls,
+            envelope: mail_failover_core::model::Envelope::default(),
+            vantage: mail_failover_core::model::Vantage::Operator,
+        };
+        let backends = [0, 1].map(|backend| self::backend(&name(backend), &probe));
+        let thresholds = profile.policy.thresholds;
+        let reports = keys.clone().map(|key| report(key, &probe.name));
+        let tracked = || {
+            let mut evidence = Evidence::default();
+            evidence.track(&BTreeSet::from([thresholds]), std::slice::from_ref(&probe), timestamp(0));
+            evidence
+        };
+        Self {
+            profile: profile.clone(),
+            thresholds,
+            route: route([0, 1].map(name)),
+            keys,
+            backends,
+            evidence: (0..observers).map(|_| [tracked(), tracked()]).collect(),
+            reports,
+            latest: vec![[Latest::default(); 2]; observers],
+            stale_at: vec![[i64::MAX; 2]; observers],
+            other: "replica-1".into(),
+            fleet: Fleet::default(),
+            suspects: BTreeSet::new(),
+            memory: Memory::default(),
+            wake_at: None,
+        }
+    }
+
+    /// Where the mail goes: 0 is the primary.
+    pub fn leads_to(&self) -> Option<usize> {
+        self.memory.lead().and_then(|lead| self.keys.iter().position(|key| key.name == *lead))
+    }
+
+    /// When something may change by time alone.
+    pub fn wakes_at(&self) -> i64 {
+        let stale_at = self.stale_at.iter().flatten().copied().min().unwrap_or(i64::MAX);
+        self.wake_at.map_or(i64::MAX, Timestamp::as_micros).min(stale_at)
+    }
+
+    /// Whether further results of this class change nothing: a success of what is Healthy and succeeded last, or a failure of what is
+    /// Unhealthy, by as many failures of this class as would make it the cause. Such a result only renews when the backend was last seen
+    /// alive, confirmed or dead, and counts on.
+    pub fn is_settled(&self, observer: usize, backend: usize, class: EvidenceClass) -> bool {
+        let latest = &self.latest[observer][backend];
+        latest.class == Some(class)
+            && match class.effect() {
+                Effect::Success => latest.health == Some(Health::Healthy) && !self.awaits_confirmation(),
+                Effect::Failure => latest.health == Some(Health::Unhealthy) && latest.run > self.thresholds.failure,
+                Effect::Neutral => false,
+            }
+    }
+
+    fn awaits_confirmation(&self) -> bool {
+        self.memory.held_by == Some(HoldReason::AwaitingConfirmation)
+    }
+
+    pub fn observe(&mut self, observer: usize, backend: usize, probe: &Probe) -> Consequence {
+        let now = timestamp(probe.finish);
+        let report = &mut self.reports[backend];
+        report.sequence = probe.sequence;
+        report.started_at = timestamp(probe.start);
+        report.finished_at = now;
+        report.outcome.class = probe.class;
+        report.outcome.elapsed = Duration::from_micros((probe.finish - probe.start).unsigned_abs());
+        let evidence = &mut self.evidence[observer][backend];
+        let news = evidence.observe(report, now);
+        let latest = &mut self.latest[observer][backend];
+        if probe.sequence > latest.sequence {
+            let run = if latest.class == Some(probe.class) { latest.run + 1 } else { 1 };
+            let health = match news {
+                News::Turned => evidence.sighting(self.thresholds, now).map(|sighting| sighting.health),
+                News::Answered | News::Nothing => latest.health,
+            };
+            *latest = Latest { sequence: probe.sequence, class: Some(probe.class), run, health };
+            // Only where nothing is learnt can evidence get stale: conclusive results come every interval.
+            let may_get_stale = probe.class == EvidenceClass::Inconclusive;
+            let stale_at = evidence.next_change_at(now).filter(|_| may_get_stale);
+            self.stale_at[observer][backend] = stale_at.map_or(i64::MAX, Timestamp::as_micros);
+        }
+        let awaits = self.awaits_confirmation();
+        match (observer, news) {
+            (0, News::Turned) => Consequence { transition: self.turned(now), is_to_be_told: false },
+            (0, News::Answered) if awaits => Consequence { transition: self.decide(now), is_to_be_told: false },
+            (_, News::Turned) => Consequence { transition: None, is_to_be_told: true },
+            (_, News::Answered | News::Nothing) => Consequence::default(),
+        }
+    }
+
+    /// What an observer sees of a backend now.
+    pub fn sighting(&self, observer: usize, backend: usize, at: i64) -> Option<Sighting> {
+        self.evidence[observer][backend].sighting(self.thresholds, timestamp(at))
+    }
+
+    /// What the other one has told arrives.
+    pub fn hear(&mut self, backend: usize, sighting: Sighting, at: i64) -> Option<Transition> {
+        let now = timestamp(at);
+        let health = sighting.health;
+        let is_news = self.evidence[0][backend].hear(&self.other, self.thresholds, sighting, now);
+        let domain = self.backends[backend].location.failure_domain.clone();
+        let observer = Observer::Other(self.other.clone());
+        let is_noted = self.fleet.note(&self.keys[backend], domain.as_ref(), &observer, health);
+        if is_news || is_noted { self.turned(now) } else { None }
+    }
+
+    /// A timer is due. The backends of which the other observer has to tell are those whose evidence got stale.
+    pub fn wake(&mut self, at: i64) -> (Option<Transition>, [bool; 2]) {
+        let mut is_to_be_told = [false; 2];
+        for (observer, stale_at) in self.stale_at.iter_mut().enumerate() {
+            for (backend, stale_at) in stale_at.iter_mut().enumerate().filter(|(_, stale_at)| **stale_at <= at) {
+                *stale_at = i64::MAX;
+                self.latest[observer][backend].health = Some(Health::Unknown);
+                is_to_be_told[backend] |= observer > 0;
+            }
+        }
+        (self.turned(timestamp(at)), is_to_be_told)
+    }
+
+    /// Someone may see something else now.
+    fn turned(&mut self, now: Timestamp) -> Option<Transition> {
+        for backend in 0..2 {
+            let own = self.evidence[0][backend].sighting(self.thresholds, now);
+            let health = own.map_or(Health::Unknown, |sighting| sighting.health);
+            let domain = self.backends[backend].location.failure_domain.as_ref();
+            self.fleet.note(&self.keys[backend], domain, &Observer::Own, health);
+        }
+        let suspects = self.fleet.suspects();
+        if suspects != self.suspects {
+            for evidence in &mut self.evidence[0] {
+                evidence.suspect(&suspects, now);
+            }
+            self.suspects = suspects;
+        }
+        self.decide(now)
+    }
+
+    fn decide(&mut self, now: Timestamp) -> Option<Transition> {
+        let candidates = [0, 1].map(|backend| {
+            let verdict = self.evidence[0][backend].verdict(self.thresholds, now);
+            let member = &self.route.backends[backend];
+            Candidate::new(member, Some(&self.backends[backend]), verdict.as_ref(), &self.route, None, now)
+        });
+        let situation = Situation {
+            now,
+            policy: Some(&self.profile.policy),
+            strategy: self.route.strategy,
+            preferred_regions: &[],
+            candidates: &candidates,
+            is_storm: self.fleet.is_storm(),
+            request: None,
+        };
+        let decision = decide(&situation, &self.memory);
+        self.memory = decision.memory;
+        self.wake_at = decision.wake_at;
+        decision.transition
+    }
+}
+
+fn backend(name: &Arc<str>, probe: &ProbeSpec) -> Backend {
+    Backend {
+        destination: Destination::Host(SmtpHost { host: "192.0.2.11".into(), port: 587 }),
+        tls: Tls { mode: TlsMode::StartTls, server_name: name.clone(), trust: TrustAnchors::WellKnown },
+        secret: None,
+        login: mail_failover_core::model::ProbeLogin::None,
+        suspended: false,
+        probes: vec![probe.clone()],
+        location: Location { failure_domain: Some(name.clone()), ..Location::default() },
+        limits: Limits::default(),
+        sender_domains: vec![],
+    }
+}
+
+fn route(names: [Arc<str>; 2]) -> Route {
+    Route {
+        strategy: Strategy::ActivePassive,
+        backends: names.map(|name| Member { name, weight: 1 }).into(),
+        traffic: Traffic::default(),
+        jurisdictions: vec![],
+        preferred_regions: vec![],
+        sender_domains: vec![],
+        services: vec![],
+        config_maps: vec![],
+        agents: vec![],
+    }
+}
+
+fn report(backend: ObjectKey, probe: &Arc<str>) -> ProbeReport {
+    ProbeReport {
+        key: ProbeKey { backend, probe: probe.clone() },
+        revision: 1,
+        sequence: 0,
+        started_at: timestamp(0),
+        finished_at: timestamp(0),
+        resolution: Resolution::NotNeeded,
+        addresses: vec![],
+        outcome: Outcome {
+            class: EvidenceClass::Ok,
+            stage: Stage::EhloAfterStartTls,
+            message: String::new(),
+            certificate_not_after: None,
+            elapsed: Duration::ZERO,
+        },
+    }
+}

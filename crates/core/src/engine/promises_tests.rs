@@ -1,0 +1,168 @@
+//! What holds for every decision, over random policies, fleets, histories and requests.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::histories::{any_history, walk};
+use super::testing::Fleet;
+use super::{Action, Candidate, Decision, Health, HoldReason, Memory, Standing, State, TransitionReason};
+use crate::model::{EvidenceClass, FailbackMode, Timestamp};
+
+const MICROSECOND: Duration = Duration::from_micros(1);
+
+fn find<'a>(fleet: &'a Fleet, name: &str) -> &'a Candidate {
+    fleet.candidates.iter().find(|candidate| &*candidate.name == name).unwrap()
+}
+
+fn is_human(reason: TransitionReason) -> bool {
+    match reason {
+        TransitionReason::Suspended
+        | TransitionReason::Excluded
+        | TransitionReason::RemovedFromRoute
+        | TransitionReason::Requested => true,
+        TransitionReason::Failed(_) | TransitionReason::Recovered | TransitionReason::NoneHealthy => false,
+    }
+}
+
+/// Checks the move of a decision, if there is one.
+fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestamp) -> Result<(), TestCaseError> {
+    let policy = fleet.policy.as_ref().unwrap();
+    let Some(transition) = &decision.transition else {
+        let members = |memory: &Memory| -> Vec<_> {
+            let members = memory.shares.iter().filter(|share| !share.is_overflow);
+            members.map(|share| share.backend.clone()).collect()
+        };
+        let kept = members(before).iter().filter(|name| members(&decision.memory).contains(name)).count();
+        // A ramp that ends lets go of its old side; nothing else changes who carries the mail without a transition.
+        prop_assert!(
+            before.shares.is_empty() || before.ramp.is_some() || kept == members(before).len(),
+            "a move without a transition"
+        );
+        return Ok(());
+    };
+    let last = before.last_transition();
+    prop_assert_eq!(transition.id, last.map_or(0, |last| last.id) + 1);
+    prop_assert_eq!(Some(transition), decision.memory.last_transition());
+    let is_dead = matches!(transition.reason, TransitionReason::Failed(class) if class != EvidenceClass::Slow);
+    let is_requested = transition.reason == TransitionReason::Requested;
+    if let Some(last) = last.filter(|_| !is_dead && !is_human(transition.reason)) {
+        prop_assert!(last.decided_at + policy.hold.cooldown <= now, "within the cooldown");
+        prop_assert!(before.since + policy.hold.minimum_stay <= now, "within the minimum stay");
+    }
+    if is_dead {
+        prop_assert!(!fleet.is_storm, "in a storm");
+        prop_assert_eq!(find(fleet, &transition.from).health, Health::Unhealthy);
+    }
+    let limit = usize::from(policy.hold.budget.switches);
+    let is_spent = before.history.get(limit - 1).is_some_and(|oldest| oldest.decided_at + policy.hold.budget.per > now);
+    if is_spent && !is_human(transition.reason) {
+        prop_assert!(is_dead, "beyond the budget");
+        let rest = policy.hold.cooldown.max(policy.hold.minimum_stay);
+        prop_assert!(last.is_some_and(|last| last.decided_at + rest <= now), "beyond the last resort");
+    }
+    if transition.reason == TransitionReason::Recovered {
+        prop_assert!(find(fleet, &transition.to).since + policy.failback.after <= now, "before the soak was over");
+        let is_approved = before.approved_at.is_some()
+            || fleet.request.as_ref().is_some_and(|request| request.action == Action::ApproveFailback);
+        prop_assert!(policy.failback.mode == FailbackMode::Automatic || is_approved);
+        let is_open = policy.failback.windows.iter().all(|window| window.open_until(now).is_some());
+        prop_assert!(is_open, "outside the window");
+    }
+    prop_assert!(is_requested || before.pause.is_none() || decision.memory.pause.is_none(), "paused");
+    Ok(())
+}
+
+/// Checks where the mail goes.
+fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(), TestCaseError> {
+    let memory = &decision.memory;
+    if memory.shares.is_empty() {
+        return Ok(());
+    }
+    let total: u32 = memory.shares.iter().map(|share| u32::from(share.percent)).sum();
+    prop_assert_eq!(total + u32::from(decision.unplaced), 100, "the remainder is not named");
+    for share in &memory.shares {
+        let candidate = find(fleet, &share.backend);
+        let is_new = before.shares.iter().all(|earlier| earlier.backend != share.backend);
+        let may = match candidate.standing {
+            Standing::InService => true,
+            Standing::Suspended => {
+                memory.switch.as_ref().is_some_and(|switch| switch.is_forced) || is_requested(decision)
+            }
+            Standing::Excluded(_) | Standing::Unusable => false,
+        };
+        prop_assert!(!is_new || may, "to {candidate:?}");
+        prop_assert!(
+            memory.pause.is_some() || share.percent <= candidate.capacity.percent,
+            "beyond its limits: {candidate:?}"
+        );
+        prop_assert!(!share.is_overflow || memory.pause.is_some() || candidate.health != Health::Unhealthy);
+    }
+    if memory.request == before.request && memory.pause.is_some() && before.pause.is_some() {
+        prop_assert_eq!(&memory.shares, &before.shares, "paused");
+    }
+    Ok(())
+}
+
+fn is_requested(decision: &Decision) -> bool {
+    decision.transition.as_ref().is_some_and(|transition| transition.reason == TransitionReason::Requested)
+}
+
+/// Checks the timer: not early, and not for nothing.
+fn check_timer(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), TestCaseError> {
+    let Some(wake_at) = decision.wake_at else { return Ok(()) };
+    prop_assert!(wake_at > now, "a timer that has already ended");
+    let mut later = fleet.clone();
+    later.memory = decision.memory.clone();
+    let early = later.decide_at(wake_at - MICROSECOND);
+    prop_assert_eq!(early.transition, None, "earlier than its timer");
+    prop_assert_eq!(&early.memory.shares, &decision.memory.shares, "earlier than its timer");
+    prop_assert_eq!(&early.memory.ramp, &decision.memory.ramp, "earlier than its timer");
+    let then = later.decide_at(wake_at);
+    let is_news = then.transition.is_some()
+        || then.hold != decision.hold
+        || then.memory.shares != decision.memory.shares
+        || then.memory != decision.memory;
+    prop_assert!(is_news, "a timer after which nothing is different");
+    Ok(())
+}
+
+/// What a decision leaves is what the next one at the same moment finds, unless the policy knows no hold at all: then a return may follow
+/// a departure at once.
+fn check_rest(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), TestCaseError> {
+    let hold = &fleet.policy.as_ref().unwrap().hold;
+    if decision.transition.is_some() && hold.cooldown.is_zero() && hold.minimum_stay.is_zero() {
+        return Ok(());
+    }
+    let mut again = fleet.clone();
+    again.memory = decision.memory.clone();
+    let again = again.decide_at(now);
+    prop_assert_eq!(&again.transition, &None, "moves twice");
+    prop_assert_eq!(&again.announcements, &vec![], "says it twice");
+    let restless = Memory { held_by: decision.memory.held_by, ..again.memory };
+    prop_assert_eq!(&restless, &decision.memory);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn promises_hold_over_random_histories(history in any_history()) {
+        walk(history, |fleet, before, decision, now| {
+            prop_assert_eq!(decision, &fleet.decide_at(now), "the same inputs, another decision");
+            check_move(fleet, before, decision, now)?;
+            check_shares(fleet, before, decision)?;
+            check_timer(fleet, decision, now)?;
+            check_rest(fleet, decision, now)?;
+            let memory = &decision.memory;
+            prop_assert!(!decision.explanation.reasons.is_empty());
+            prop_assert_eq!(memory.state == State::Paused, memory.pause.is_some() && !memory.shares.is_empty());
+            prop_assert_eq!(memory.held_by, decision.hold.map(|hold| hold.reason));
+            if memory.held_by == Some(HoldReason::StormBrake) {
+                prop_assert_eq!(&decision.transition, &None);
+            }
+            Ok(memory.clone())
+        })?;
+    }
+}

@@ -1,0 +1,197 @@
+//! A route's fleet in a few words, for tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Action, Candidate, Capacity, Decision, Exclusion, Health, Memory, Request, Share, Situation, Standing, State,
+    Transition, TransitionKind, TransitionReason, decide,
+};
+use crate::model::{
+    Budget, EvidenceClass, Failback, FailbackMode, Hold, Objectives, Policy, Reflex, Strategy, Thresholds, Timestamp,
+    WhenNoneHealthy,
+};
+
+pub fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_micros(0) + Duration::from_secs(seconds)
+}
+
+/// Cooldown 600 s, minimum stay 60 s, soak 300 s, and a budget that is never spent.
+pub fn policy() -> Policy {
+    Policy {
+        thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
+        hold: Hold {
+            cooldown: Duration::from_mins(10),
+            minimum_stay: Duration::from_mins(1),
+            budget: Budget { switches: 10, per: Duration::from_secs(1) },
+        },
+        when_none_healthy: WhenNoneHealthy::Hold,
+        failback: Failback {
+            mode: FailbackMode::Automatic,
+            after: Duration::from_mins(5),
+            windows: vec![],
+            ramp: vec![],
+        },
+        objectives: Objectives { recovery_time: None },
+        reflex: Reflex::default(),
+    }
+}
+
+/// A failover because nobody answered.
+pub fn transition(id: i64, from: &str, to: &str, seconds: u64) -> Transition {
+    Transition {
+        id,
+        kind: TransitionKind::Failover,
+        from: from.into(),
+        to: to.into(),
+        reason: TransitionReason::Failed(EvidenceClass::NoAnswer),
+        first_evidence_at: None,
+        decided_at: at(seconds),
+    }
+}
+
+/// A route with everything its decisions depend on.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    pub policy: Option<Policy>,
+    pub strategy: Strategy,
+    pub preferred_regions: Vec<Arc<str>>,
+    pub candidates: Vec<Candidate>,
+    pub is_storm: bool,
+    pub request: Option<Request>,
+    pub memory: Memory,
+}
+
+/// `+` is healthy, `=` slow, `%` healthy and asks for less, `-` unhealthy, `?` unknown, `~` suspended and healthy, `!` suspended and
+/// unhealthy, `x` outside the jurisdictions and healthy, `0` unusable.
+pub const MARKS: [&str; 9] = ["+", "=", "%", "-", "?", "~", "!", "x", "0"];
+
+fn marked(mark: &str) -> (Standing, Health) {
+    match mark {
+        "+" | "%" => (Standing::InService, Health::Healthy),
+        "=" => (Standing::InService, Health::Degraded),
+        "-" => (Standing::InService, Health::Unhealthy),
+        "?" => (Standing::InService, Health::Unknown),
+        "~" => (Standing::Suspended, Health::Healthy),
+        "!" => (Standing::Suspended, Health::Unhealthy),
+        "x" => (Standing::Excluded(Exclusion::Residency), Health::Healthy),
+        "0" => (Standing::Unusable, Health::Unknown),
+        other => panic!("{other} means nothing"),
+    }
+}
+
+impl Fleet {
+    /// Names and marks, in the order of the list; everything is as it is since 0 s.
+    pub fn of(text: &str) -> Self {
+        let candidates = text.split_whitespace().map(|word| {
+            let (name, mark) = word.split_at(word.len() - 1);
+            let mut candidate = Candidate {
+                name: name.into(),
+                weight: 1,
+                standing: Standing::InService,
+                health: Health::Unknown,
+                since: at(0),
+                class: EvidenceClass::Inconclusive,
+                first_failure_at: None,
+                confirmed_at: None,
+                is_throttled: false,
+                failures: 0,
+                region: None,
+                capacity: Capacity::FULL,
+            };
+            mark_candidate(&mut candidate, mark, at(0));
+            candidate
+        });
+        Self {
+            policy: Some(policy()),
+            strategy: Strategy::ActivePassive,
+            preferred_regions: vec![],
+            candidates: candidates.collect(),
+            is_storm: false,
+            request: None,
+            memory: Memory::default(),
+        }
+    }
+
+    /// Mail has gone to `active` since 0 s, after a transition unless it is the first of the list.
+    pub fn on(mut self, active: &str) -> Self {
+        let is_first = self.candidates.first().is_some_and(|first| &*first.name == active);
+        self.memory.shares = vec![Share { backend: active.into(), percent: 100, is_overflow: false }];
+        self.memory.since = at(0);
+        self.memory.state = State::Unknown;
+        self.memory.history = if is_first { vec![] } else { vec![transition(7, "a", active, 0)] };
+        self
+    }
+
+    pub fn active_active(mut self, weights: &[u32]) -> Self {
+        self.strategy = Strategy::ActiveActive;
+        for (candidate, weight) in self.candidates.iter_mut().zip(weights) {
+            candidate.weight = *weight;
+        }
+        self
+    }
+
+    pub fn without_policy(mut self) -> Self {
+        self.policy = None;
+        self
+    }
+
+    /// From now on a backend is as the mark says.
+    pub fn set(&mut self, name: &str, mark: &str, seconds: u64) {
+        let candidate = self.candidates.iter_mut().find(|candidate| &*candidate.name == name).unwrap();
+        mark_candidate(candidate, mark, at(seconds));
+    }
+
+    pub fn ask(&mut self, id: &str, action: Action) {
+        self.request = Some(Request { id: id.into(), action });
+    }
+
+    pub fn decide_at(&self, now: Timestamp) -> Decision {
+        let situation = Situation {
+            now,
+            policy: self.policy.as_ref(),
+            strategy: self.strategy,
+            preferred_regions: &self.preferred_regions,
+            candidates: &self.candidates,
+            is_storm: self.is_storm,
+            request: self.request.as_ref(),
+        };
+        decide(&situation, &self.memory)
+    }
+
+    pub fn decide(&self, seconds: u64) -> Decision {
+        self.decide_at(at(seconds))
+    }
+
+    /// Decides, and remembers.
+    pub fn settle(&mut self, seconds: u64) -> Decision {
+        let decision = self.decide(seconds);
+        self.memory = decision.memory.clone();
+        decision
+    }
+
+    /// `a60 b40*`: the star marks overflow.
+    pub fn shares(&self) -> String {
+        let share =
+            |share: &Share| format!("{}{}{}", share.backend, share.percent, if share.is_overflow { "*" } else { "" });
+        self.memory.shares.iter().map(share).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Turns a candidate into what a mark says, from `now` on if that is news.
+pub fn mark_candidate(candidate: &mut Candidate, mark: &str, now: Timestamp) {
+    let (standing, health) = marked(mark);
+    if candidate.health != health || candidate.standing != standing {
+        candidate.since = now;
+    }
+    candidate.standing = standing;
+    candidate.health = health;
+    candidate.is_throttled = mark == "%";
+    candidate.class = match health {
+        Health::Healthy => EvidenceClass::Ok,
+        Health::Degraded => EvidenceClass::Slow,
+        Health::Unhealthy => EvidenceClass::NoAnswer,
+        Health::Unknown => EvidenceClass::Inconclusive,
+    };
+    candidate.first_failure_at = None;
+}

@@ -1,0 +1,158 @@
+//! The command line: what can be asked of the binary, and the commands that need no cluster.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use mail_failover_agent::AgentCommand;
+use mail_failover_api::crds_yaml;
+use mail_failover_operator::app::RunArguments;
+use mail_failover_operator::probe_job::ProbeArguments;
+use mail_failover_tools::explain::Explanation;
+use mail_failover_tools::lint::LintArguments;
+use mail_failover_tools::simulate::SimulateArguments;
+
+/// Moves outgoing mail to a standby when a sending backend fails.
+#[derive(Debug, Parser)]
+#[command(name = "mail-failover", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator until SIGTERM or SIGINT.
+    Run(Box<RunArguments>),
+    /// Print the custom resource definitions as YAML, or write them into a folder.
+    Crds(CrdsArguments),
+    /// Say what is wrong with manifests: what the API server would refuse, and what a mail operator would not accept.
+    ///
+    /// Exit codes: 0, nothing that counts; 1, findings that count (see --fail-on); 2, files that cannot be read.
+    #[command(after_help = LINT_EXAMPLES)]
+    Lint(LintArguments),
+    /// Say why something is as it is.
+    #[command(subcommand)]
+    Explain(Explanation),
+    /// Show what would become of mail in a scenario of faults: health, decisions, holds and shares over time.
+    ///
+    /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateArguments),
+    /// Look at one backend once and say what is seen, as one line of JSON: what the pods of probes with `job` run.
+    #[command(after_help = PROBE_EXAMPLES)]
+    Probe(Box<ProbeArguments>),
+    /// Stand beside a queueing mail server: where each message goes, and moving the queue when that changes.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+}
+
+const PROBE_EXAMPLES: &str = "Examples:
+  mail-failover probe --host email-smtp.eu-west-1.amazonaws.com --port 587 --tls StartTLS --depth StartTLS
+  mail-failover probe --host relay.example --port 465 --tls Implicit --depth Auth --login-folder ./login";
+
+const LINT_EXAMPLES: &str = "Examples:
+  mail-failover lint mail.yaml deploy/
+  kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover lint -
+  mail-failover lint --fail-on warning --output github mail.yaml";
+
+const SIMULATE_EXAMPLES: &str = "Examples:
+  mail-failover simulate examples/scenarios/ses-account-paused.yaml
+  mail-failover simulate mail.yaml --scenario outage.yaml --chart outage.svg
+  kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover simulate - --scenario outage.yaml --output json";
+
+/// Where the custom resource definitions go.
+#[derive(Debug, Args)]
+pub struct CrdsArguments {
+    /// Write one file per definition into this folder instead of printing them.
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+}
+
+/// Prints the custom resource definitions, or writes them into a folder.
+///
+/// # Errors
+/// When they cannot be written there.
+pub fn print_crds(arguments: &CrdsArguments) -> Result<(), Box<dyn std::error::Error>> {
+    for (name, yaml) in crds_yaml()? {
+        match &arguments.output {
+            None => io::stdout().write_all(yaml.as_bytes())?,
+            Some(folder) => {
+                let path = folder.join(name);
+                std::fs::write(&path, yaml)
+                    .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use mail_failover_core::model::Timestamp;
+    use mail_failover_tools::explain;
+    use mail_failover_tools::lint::{Format, Severity};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn namespaces_are_named_and_an_empty_list_is_not_the_whole_cluster() {
+        let namespaces = |line: &str| match parsed(line) {
+            Ok(Command::Run(run)) => Ok(run.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(namespaces("mail-failover run"), Ok(String::new()));
+        assert_eq!(
+            namespaces("mail-failover run --namespaces shop,billing --namespaces ops"),
+            Ok("shop billing ops".to_owned())
+        );
+        for wrong in ["--namespaces=", "--namespaces=shop,", "--namespaces=*", "--namespaces=Shop"] {
+            let error = namespaces(&format!("mail-failover run {wrong}")).unwrap_err();
+            assert!(error.contains("--namespaces") && error.contains("shop,billing"), "{error}");
+        }
+    }
+
+    #[test]
+    fn explain_reads_a_cluster_or_files() {
+        let Ok(Command::Explain(Explanation::Route(route))) = parsed("mail-failover explain route orders -n shop")
+        else {
+            panic!()
+        };
+        assert_eq!((route.name.as_str(), route.namespace.as_deref()), ("orders", Some("shop")));
+        assert!(route.files.is_empty() && route.output == explain::Format::Text);
+        let line = "mail-failover explain route orders --file a.yaml b.yaml -o json";
+        let Ok(Command::Explain(Explanation::Route(route))) = parsed(line) else { panic!() };
+        assert_eq!(route.files, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
+        assert_eq!(route.output, explain::Format::Json);
+        assert!(parsed("mail-failover explain route").unwrap_err().contains("NAME"));
+        assert!(parsed(&format!("{line} --kubeconfig k")).unwrap_err().contains("--kubeconfig"));
+    }
+
+    #[test]
+    fn lint_wants_files_unless_it_prints_its_rules() {
+        let Ok(Command::Lint(arguments)) = parsed("mail-failover lint a.yaml b --at 1970-01-01T00:00:01Z") else {
+            panic!()
+        };
+        assert_eq!(arguments.files, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
+        assert_eq!((arguments.fail_on, arguments.output), (Severity::Error, Format::Text));
+        assert_eq!(arguments.at, Some(Timestamp::from_micros(1_000_000)));
+        assert!(matches!(parsed("mail-failover lint --rules"), Ok(Command::Lint(_))));
+        assert!(parsed("mail-failover lint").unwrap_err().contains("FILE"));
+        assert!(parsed("mail-failover lint a.yaml --at noon").unwrap_err().contains("2026-11-24T08:00:00Z"));
+        assert!(parsed("mail-failover lint a.yaml --fail-on never").unwrap_err().contains("warning"));
+    }
+}

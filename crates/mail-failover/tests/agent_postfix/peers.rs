@@ -1,0 +1,157 @@
+//! Those whom Postfix speaks to: a server for its mail, a client that hands mail in, and an agent's socketmap of two maps.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use mail_failover_agent::supervise::Intake;
+
+/// How a server behaves.
+#[derive(Clone, Copy, Debug)]
+pub enum Behaviour {
+    /// Takes messages, so long after their end.
+    Takes(Duration),
+    /// Greets with a refusal.
+    TurnsAway,
+    /// Refuses each message, so long after its end, because the account may not send.
+    Paused(Duration),
+}
+
+/// A server for mail. It knows no recipient whose name begins with `unknown`.
+pub struct Sink {
+    pub port: u16,
+    received: Arc<Mutex<Vec<String>>>,
+    /// Messages that were sent whole, taken or not.
+    offered: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    /// One that takes messages, so long after their end.
+    pub fn start(delay: Duration) -> Self {
+        Self::that(Behaviour::Takes(delay))
+    }
+
+    pub fn that(behaves: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sink = Self { port, received: Arc::default(), offered: Arc::default() };
+        let (received, offered) = (sink.received.clone(), sink.offered.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (received, offered) = (received.clone(), offered.clone());
+                thread::spawn(move || drop(converse(&stream, behaves, &received, &offered)));
+            }
+        });
+        sink
+    }
+
+    /// Recipients, one for each message that was acknowledged.
+    pub fn received(&self) -> Vec<String> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// How many messages were sent whole, taken or not.
+    pub fn offered(&self) -> usize {
+        self.offered.load(Ordering::Relaxed)
+    }
+}
+
+fn converse(
+    mut stream: &TcpStream,
+    behaves: Behaviour,
+    received: &Mutex<Vec<String>>,
+    offered: &AtomicUsize,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let mut recipient = String::new();
+    if let Behaviour::TurnsAway = behaves {
+        return stream.write_all(b"421 4.3.2 closed for today\r\n");
+    }
+    stream.write_all(b"220 sink\r\n")?;
+    while let Some(line) = lines.next().transpose()? {
+        let reply: &[u8] = match line.get(..4) {
+            Some("RCPT") => {
+                line.trim_start_matches("RCPT TO:<").trim_end_matches('>').clone_into(&mut recipient);
+                if recipient.starts_with("unknown") { b"550 5.1.1 no such user\r\n" } else { b"250 ok\r\n" }
+            }
+            Some("DATA") => {
+                stream.write_all(b"354 go\r\n")?;
+                while lines.next().transpose()?.is_some_and(|line| line != ".") {}
+                offered.fetch_add(1, Ordering::Relaxed);
+                match behaves {
+                    Behaviour::Paused(delay) => {
+                        thread::sleep(delay);
+                        b"554 Message rejected: Sending paused for this account.\r\n"
+                    }
+                    Behaviour::Takes(delay) => {
+                        thread::sleep(delay);
+                        received.lock().unwrap().push(recipient.clone());
+                        b"250 2.0.0 ok\r\n"
+                    }
+                    Behaviour::TurnsAway => b"421 4.3.2 closed for today\r\n",
+                }
+            }
+            Some("QUIT") => return stream.write_all(b"221 bye\r\n"),
+            _ => b"250 ok\r\n",
+        };
+        stream.write_all(reply)?;
+    }
+    Ok(())
+}
+
+/// Hands a message in; the reply after its data, or the one that ended it before.
+pub fn send(at: SocketAddr, to: &str) -> String {
+    let stream = TcpStream::connect(at).unwrap();
+    let mut lines = BufReader::new(&stream).lines();
+    let mut reply = || lines.next().unwrap().unwrap();
+    let data = "Subject: test\r\n\r\ntest\r\n.\r\n";
+    let mut last = reply();
+    for command in
+        ["HELO client\r\n", "MAIL FROM:<a@example.com>\r\n", &format!("RCPT TO:<{to}>\r\n"), "DATA\r\n", data]
+    {
+        if !last.starts_with(['2', '3']) {
+            return last;
+        }
+        (&stream).write_all(command.as_bytes()).unwrap();
+        last = reply();
+    }
+    last
+}
+
+/// Answers `transport` with one next hop and `intake` as the agent does.
+pub fn serve_socketmap(at: &Path, port: u16, intake: Intake) {
+    let listener = UnixListener::bind(at).unwrap();
+    std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o666)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let intake = intake.clone();
+            thread::spawn(move || drop(answer(stream, port, &intake)));
+        }
+    });
+}
+
+fn answer(mut stream: UnixStream, port: u16, intake: &Intake) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut length = vec![];
+        if reader.read_until(b':', &mut length)? == 0 {
+            return Ok(());
+        }
+        let length: usize = String::from_utf8_lossy(&length).trim_end_matches(':').parse().unwrap();
+        let mut request = vec![0; length + 1];
+        reader.read_exact(&mut request)?;
+        let request = String::from_utf8_lossy(&request).into_owned();
+        let answer = match request.trim_end_matches(',').split_once(' ') {
+            Some(("transport", key)) if key != "*" => format!("OK smtp:[127.0.0.1]:{port}"),
+            Some(("intake", _)) => format!("OK {}", intake.action()),
+            _ => "NOTFOUND ".to_owned(),
+        };
+        stream.write_all(format!("{}:{answer},", answer.len()).as_bytes())?;
+    }
+}

@@ -1,0 +1,240 @@
+//! Reports of agents over real TLS, from the agent's reporter to the operator's server; the API server is a small one in memory (the real
+//! one is in `e2e/tests/agents`).
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::{Request, Response};
+use kube::Client;
+use kube::client::Body;
+use mail_failover_agent::reporter::{self, HEARTBEAT, Metrics, ReportState, Reporter, SendError, Settings};
+use mail_failover_contract::document::{OperatorEndpoint, RouteReference};
+use mail_failover_contract::report;
+use mail_failover_contract::testing::example;
+use mail_failover_core::model::{
+    AgentReport, BackendDeliveries, EvidenceClass, FailingDeliveries, ObjectKey, Timestamp, Word,
+};
+use mail_failover_operator::reports::{Certificate, Change, Connections, Directory, RouteAgents, Server};
+use mail_failover_runtime::clock::Clock;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tower::{BoxError, service_fn};
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Taking {
+    endpoint: OperatorEndpoint,
+    reports: mpsc::Receiver<AgentReport>,
+    _shutdown: tokio_util::sync::DropGuard,
+}
+
+/// Whose token is good: `postfix`, of the namespace `shop`; `foreign`, of another.
+fn api_server() -> Client {
+    let service = service_fn(move |request: Request<Body>| async move {
+        let review: Value = serde_json::from_slice(&request.into_body().collect_bytes().await?)?;
+        let user = |username: &str| json!({"authenticated": true, "audiences": [report::AUDIENCE], "user": {"username": username}});
+        let status = match review["spec"]["token"].as_str().unwrap_or_default() {
+            "postfix" => user("system:serviceaccount:shop:default"),
+            "foreign" => user("system:serviceaccount:other:default"),
+            "stuck" => return std::future::pending().await,
+            _ => json!({"authenticated": false, "error": "it quotes secret-token"}),
+        };
+        let body = json!({"metadata": {}, "spec": {}, "status": status}).to_string();
+        Ok::<_, BoxError>(Response::new(axum::body::Body::from(body)))
+    });
+    Client::new(service, "ops")
+}
+
+fn directory() -> Directory {
+    let directory = Directory::default();
+    let agents = RouteAgents { uid: "u".to_owned(), service_accounts: ["default".into()].into() };
+    directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
+    directory
+}
+
+async fn start() -> Taking {
+    let certificate = Certificate::generate().unwrap();
+    let mut registry = Registry::default();
+    let server = Server::bind(([127, 0, 0, 1], 0).into(), &certificate, &mut registry).await.unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    let endpoint = OperatorEndpoint { address, certificate_sha256: certificate.fingerprint };
+    let (sender, reports) = mpsc::channel(4);
+    let shutdown = CancellationToken::new();
+    let connections =
+        Connections { client: api_server(), directory: directory(), reports: sender, clock: Clock::system() };
+    tokio::spawn(server.serve(connections, shutdown.clone()));
+    Taking { endpoint, reports, _shutdown: shutdown.drop_guard() }
+}
+
+async fn post(running: &Taking, token: &str, body: &Value) -> Result<(), SendError> {
+    reporter::post(&running.endpoint, token, body.to_string().into()).await
+}
+
+fn answer(sent: Result<(), SendError>) -> (u16, String) {
+    match sent {
+        Ok(()) => (204, String::new()),
+        Err(SendError::Refused { status, text }) => (status, text),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_report_of_the_right_caller_reaches_the_controller_with_times_for_ages() {
+    let mut running = start().await;
+    let before = Clock::system().now();
+    post(&running, "postfix", &example()).await.unwrap();
+    let report = running.reports.recv().await.unwrap();
+    assert_eq!((&*report.agent.name, report.agent.route.to_string()), ("postfix-0", "shop/orders".to_owned()));
+    let Word::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
+    // However long it was on its way: its ages count from when it was received.
+    let received_at = failing.first_failure_at + Duration::from_millis(300);
+    assert!(before <= received_at && received_at <= Clock::system().now(), "{received_at:?}");
+    assert_eq!(report.backends["sendgrid"].word, Word::Passing);
+}
+
+#[tokio::test]
+async fn others_are_told_why_not_and_nothing_secret() {
+    let mut running = start().await;
+    for (token, edit, wanted, text) in [
+        ("secret-token", None, 401, "a bearer token of a service account for the audience mail-failover-operator"),
+        ("stuck", None, 503, "cannot be reviewed"),
+        ("foreign", None, 403, "only system:serviceaccount:shop:NAME"),
+        ("postfix", Some(("/route/uid", json!("v"))), 404, "MailRoute shop/orders (uid v) does not exist"),
+        ("postfix", Some(("/agent", json!(""))), 400, "agent: use"),
+        ("postfix", Some(("/agent", json!("x".repeat(report::MAX_BYTES)))), 413, "a report may have 131072 bytes"),
+    ] {
+        let mut report = example();
+        if let Some((pointer, value)) = edit {
+            *report.pointer_mut(pointer).unwrap() = value;
+        }
+        let (status, answer) = answer(post(&running, token, &report).await);
+        assert_eq!(status, wanted, "{token}: {answer}");
+        assert!(answer.contains(text) && !answer.contains("secret"), "{token}: {answer}");
+    }
+    assert!(running.reports.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_agent_speaks_to_no_other_certificate() {
+    let running = start().await;
+    let endpoint = OperatorEndpoint { certificate_sha256: "0".repeat(64), ..running.endpoint.clone() };
+    let error = reporter::post(&endpoint, "postfix", example().to_string().into()).await.unwrap_err();
+    assert!(matches!(error, SendError::Connection(_)), "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+fn backends(word: Word) -> BTreeMap<Arc<str>, BackendDeliveries> {
+    let deliveries =
+        BackendDeliveries { word, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+    [("ses-eu".into(), deliveries)].into()
+}
+
+fn failing(now: Timestamp) -> Word {
+    Word::Failing(FailingDeliveries {
+        class: EvidenceClass::AccountPaused,
+        message: "554 Sending paused for anna@shop.example".into(),
+        first_failure_at: now - Duration::from_secs(2),
+        last_failure_at: now - Duration::from_secs(1),
+    })
+}
+
+fn state(operators: &[&Taking], word: Word) -> ReportState {
+    ReportState {
+        route: RouteReference { namespace: "shop".to_owned(), name: "orders".to_owned(), uid: "u".to_owned() },
+        operators: operators.iter().map(|taking| taking.endpoint.clone()).collect(),
+        backends: backends(word),
+        last_switch: None,
+    }
+}
+
+struct Reporting {
+    reporter: Reporter,
+    clock: Clock,
+    token: tempfile::NamedTempFile,
+    _end: tokio_util::sync::DropGuard,
+}
+
+fn reporting(heartbeat: Duration) -> Reporting {
+    let mut token = tempfile::NamedTempFile::new().unwrap();
+    token.write_all(b"postfix\n").unwrap();
+    let (clock, shutdown) = (Clock::system(), CancellationToken::new());
+    let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(token.path().to_owned()), heartbeat };
+    let metrics = Metrics::new(&mut Registry::default());
+    let (reporter, _task) = Reporter::start(settings, clock, metrics, shutdown.clone());
+    Reporting { reporter, clock, token, _end: shutdown.drop_guard() }
+}
+
+#[tokio::test]
+async fn news_goes_to_every_replica_at_once_and_everything_again_with_the_heartbeat() {
+    let (mut one, mut two) = (start().await, start().await);
+    let reporting = reporting(Duration::from_millis(600));
+    let begun = Instant::now();
+    reporting.reporter.publish(state(&[&one, &two], failing(reporting.clock.now())));
+    for taking in [&mut one, &mut two] {
+        let report = timeout(SOON, taking.reports.recv()).await.unwrap().unwrap();
+        assert_eq!((&*report.agent.name, report.sequence), ("postfix-0", 1));
+        let Word::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
+        assert_eq!(failing.class, EvidenceClass::AccountPaused);
+        assert_eq!(&*failing.message, "554 Sending paused for <address>");
+        let age = Clock::system().now().since(failing.last_failure_at);
+        assert!(age >= Duration::from_secs(1) && age < Duration::from_secs(4), "{age:?}");
+        assert_eq!(report.backends["ses-eu"].possible_duplicates, 4);
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let again = timeout(SOON, one.reports.recv()).await.unwrap().unwrap();
+    assert_eq!(again.sequence, 2, "a heartbeat");
+    assert!(begun.elapsed() > Duration::from_millis(500), "{:?}", begun.elapsed());
+    let status = reporting.reporter.status();
+    assert_eq!((status.nothing_sent, status.replicas.len()), (None, 2));
+    assert!(status.replicas.values().all(|replica| replica.accepted_at.is_some() && replica.error.is_none()));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
+    let mut there = start().await;
+    let mut gone = start().await;
+    let reporting = reporting(HEARTBEAT);
+    // The token is good to one of them only when it is renewed.
+    std::fs::write(reporting.token.path(), "secret-token").unwrap();
+    gone.endpoint.certificate_sha256 = "0".repeat(64);
+    reporting.reporter.publish(state(&[&there, &gone], Word::Passing));
+    let refused = async {
+        loop {
+            let status = reporting.reporter.status();
+            let errors: Vec<_> = status.replicas.values().filter_map(|replica| replica.error.clone()).collect();
+            if errors.len() == 2 {
+                return errors.join("\n");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let errors = timeout(SOON, refused).await.unwrap();
+    assert!(errors.contains("401") && errors.contains("fingerprint") && !errors.contains("secret"), "{errors}");
+    std::fs::write(reporting.token.path(), "postfix").unwrap();
+    let report = timeout(SOON, there.reports.recv()).await.unwrap().unwrap();
+    assert_eq!(report.backends["ses-eu"].word, Word::Passing);
+    assert!(gone.reports.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn without_a_token_file_or_a_replica_the_status_says_so() {
+    let metrics = Metrics::new(&mut Registry::default());
+    let settings = Settings { agent: "a".to_owned(), token_file: None, heartbeat: HEARTBEAT };
+    let (reporter, _task) = Reporter::start(settings, Clock::system(), metrics, CancellationToken::new());
+    assert!(reporter.status().nothing_sent.unwrap().contains("--token-file"));
+    let reporting = reporting(HEARTBEAT);
+    assert!(reporting.reporter.status().nothing_sent.unwrap().contains("no document"));
+    reporting.reporter.publish(state(&[], Word::Passing));
+    let named = async {
+        while !reporting.reporter.status().nothing_sent.is_some_and(|why| why.contains("names no replica")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, named).await.unwrap();
+}

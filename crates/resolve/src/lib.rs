@@ -1,0 +1,242 @@
+//! From raw specs to validated domain types: the only place that interprets a spec and fills in defaults.
+//!
+//! Pure: whatever a spec refers to is passed in as [`Lookup`]. This module never calls the API server and never decides.
+
+mod backend;
+mod pem;
+mod persisted;
+mod policy;
+pub mod request;
+mod route;
+pub mod route_memory;
+pub mod text;
+pub mod time;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use mail_failover_api as api;
+use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort};
+
+pub use backend::backend;
+pub use pem::certificates;
+pub use persisted::{persisted_probe, persisted_verdict};
+pub use policy::policy;
+pub use route::route;
+
+const DEFAULT_CA_KEY: &str = "ca.crt";
+/// The schema's bounds on numbers of messages.
+const MAX_PER_SECOND: i32 = 1_000_000;
+const MAX_PER_DAY: i32 = 1_000_000_000;
+
+/// Why a spec, or something it refers to, cannot be used: the reason of a condition, and a sentence that names the field and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// `spec.…: what is wrong; what to do`.
+    pub message: String,
+}
+
+impl Rejection {
+    /// A rejection of this field.
+    pub fn new(reason: &'static str, field: &str, message: &str) -> Self {
+        Self { reason, message: format!("{field}: {message}") }
+    }
+
+    /// Whether the object itself has to be changed. Everything else may still turn up: kstatus calls the one stalled, the other
+    /// in progress.
+    pub fn is_of_spec(&self) -> bool {
+        matches!(self.reason, "InvalidSpec" | "Unreadable")
+    }
+}
+
+/// What a spec refers to could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// It is being looked up: wait.
+    Pending,
+    /// It is missing or malformed.
+    Rejected(Rejection),
+}
+
+impl From<Rejection> for Unresolved {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+/// Where a CA's certificates are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CaKey {
+    /// The `ConfigMap` or Secret.
+    pub object: ObjectKey,
+    /// Which of the two.
+    pub kind: CaKind,
+    /// The key in its data.
+    pub data_key: Arc<str>,
+}
+
+/// What holds a CA's certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CaKind {
+    /// A `ConfigMap`.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+impl CaKind {
+    /// The Kubernetes kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+}
+
+/// Answers to what specs refer to, from what has been read so far.
+pub trait Lookup {
+    /// The PEM certificates of a CA, checked; the message of an error says what is wrong with them.
+    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem>;
+    /// The login in a Secret, for probes; the message of an error says what is wrong with it.
+    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem>;
+    /// A port of a Service with its ready endpoints.
+    fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem>;
+}
+
+/// Takes whatever a spec refers to for sound: for those who see manifests, and not what is around them.
+#[derive(Clone, Copy, Debug)]
+pub struct Presumed;
+
+impl Lookup for Presumed {
+    fn ca(&self, _: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
+        Ok(Arc::from(&b""[..]))
+    }
+
+    fn login(&self, _: &ObjectKey) -> Result<Login, ReadProblem> {
+        Ok(Login::new("", ""))
+    }
+
+    fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
+        let number = match port {
+            IntOrString::Int(number) => *number,
+            IntOrString::String(_) => PRESUMED_PORT,
+        };
+        let port = u16::try_from(number).map_err(|_| ServiceProblem::PortNotFound)?;
+        Ok(ServicePort { dns_name: format!("{}.{}.svc", key.name, key.namespace).into(), port, endpoints: vec![] })
+    }
+}
+
+/// What a port that is given by name is taken for.
+const PRESUMED_PORT: i32 = 25;
+
+/// Why something that is read by name cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadProblem {
+    /// Not read yet.
+    Pending,
+    /// The object or the key is missing.
+    NotFound,
+    /// It does not hold what it should.
+    Malformed(String),
+    /// The API server did not let us read it.
+    Unreadable(String),
+}
+
+/// Why a Service cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceProblem {
+    /// There is no such Service.
+    NotFound,
+    /// It has no such port.
+    PortNotFound,
+}
+
+/// Where the certificates of a backend's private CA are, if it names one.
+pub fn ca_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<CaKey> {
+    let tls = match (&spec.smtp, &spec.service) {
+        (Some(smtp), _) => smtp.tls.as_ref(),
+        (None, Some(service)) => service.tls.as_ref(),
+        (None, None) => None,
+    };
+    let reference = tls?.ca_ref.as_ref()?;
+    let (name, kind) = match (&reference.config_map, &reference.secret) {
+        (Some(name), _) => (name, CaKind::ConfigMap),
+        (None, Some(name)) => (name, CaKind::Secret),
+        (None, None) => return None,
+    };
+    let data_key = reference.key.as_deref().unwrap_or(DEFAULT_CA_KEY).into();
+    Some(CaKey { object: key.sibling(name.as_str()), kind, data_key })
+}
+
+/// The Secret whose login probes of this process need: that of `auth`, if one of them goes as far as AUTH.
+pub fn login_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<ObjectKey> {
+    let auth = match (&spec.smtp, &spec.service) {
+        (Some(smtp), _) => smtp.auth.as_ref(),
+        (None, Some(service)) => service.auth.as_ref(),
+        (None, None) => None,
+    };
+    let logs_in =
+        |probe: &api::ProbeSpec| probe.job.is_none() && backend::depth(&probe.smtp).is_some_and(Depth::is_counted);
+    let logs_in = spec.probes.iter().flatten().any(logs_in);
+    auth.filter(|_| logs_in).map(|auth| key.sibling(auth.secret_ref.name.as_str()))
+}
+
+fn port_number(port: i32, field: &str) -> Result<u16, Rejection> {
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| Rejection::new("InvalidSpec", field, &format!("{port} is no TCP port; use 1 to 65535")))
+}
+
+/// A port as the user wrote it.
+pub fn port_text(port: &IntOrString) -> String {
+    match port {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(name) => name.clone(),
+    }
+}
+
+fn duration(duration: kube::core::Duration) -> Duration {
+    // A negative duration is refused by the schema; should one be met all the same, it means "at once".
+    if duration.is_negative() { Duration::ZERO } else { Duration::from(duration) }
+}
+
+/// A number within the bounds that the schema sets: an old schema may still be installed.
+fn number<N: TryFrom<i32>>(field: &str, given: i32, bounds: RangeInclusive<i32>) -> Result<N, Rejection> {
+    let within = bounds.contains(&given).then(|| N::try_from(given).ok()).flatten();
+    within.ok_or_else(|| {
+        let message = format!("{given} is not between {} and {}", bounds.start(), bounds.end());
+        Rejection::new("InvalidSpec", field, &message)
+    })
+}
+
+/// A duration within the bounds that the schema sets.
+fn span(field: &str, given: kube::core::Duration, bounds: RangeInclusive<Duration>) -> Result<Duration, Rejection> {
+    let given = duration(given);
+    if bounds.contains(&given) {
+        return Ok(given);
+    }
+    let message = format!("{given:?} is not between {:?} and {:?}", bounds.start(), bounds.end());
+    Err(Rejection::new("InvalidSpec", field, &message))
+}
+
+/// Domains in lower case, each once: they are compared regardless of case (RFC 1035 §2.3.3).
+fn domains<'a>(given: impl Iterator<Item = &'a str>) -> Vec<Arc<str>> {
+    let mut domains: Vec<Arc<str>> = Vec::new();
+    for domain in given.map(|domain| Arc::from(domain.to_ascii_lowercase())) {
+        if !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
+    domains
+}
+
+fn texts(given: &[String]) -> Vec<Arc<str>> {
+    given.iter().map(|text| text.as_str().into()).collect()
+}

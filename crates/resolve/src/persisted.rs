@@ -1,0 +1,34 @@
+//! Verdicts that an earlier leader wrote down in `status`.
+
+use super::time::timestamp;
+use mail_failover_api::{self as api, SendingBackendStatus};
+use mail_failover_core::engine::{Health, Judgement};
+use mail_failover_core::model::EvidenceClass;
+
+fn engine_health(health: api::Health) -> Health {
+    match health {
+        api::Health::Healthy => Health::Healthy,
+        api::Health::Degraded => Health::Degraded,
+        api::Health::Unhealthy => Health::Unhealthy,
+        api::Health::Unknown => Health::Unknown,
+    }
+}
+
+/// The judgement of a probe that an earlier leader wrote down.
+pub fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
+    let class = EvidenceClass::from_name(&probe.reason)?;
+    let message = probe.message.clone().unwrap_or_default();
+    Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
+}
+
+/// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
+pub fn persisted_verdict(
+    verdict: &api::RouteBackendStatus,
+    backend: Option<&SendingBackendStatus>,
+) -> Option<Judgement> {
+    let since = timestamp(verdict.since.as_ref()?);
+    let own = backend.and_then(|status| EvidenceClass::from_name(status.reason.as_deref()?));
+    let class = EvidenceClass::from_name(&verdict.reason).or(own)?;
+    let message = backend.filter(|_| own == Some(class)).and_then(|status| status.message.clone());
+    Some(Judgement::restored(engine_health(verdict.health), since, class, message.unwrap_or_default()))
+}

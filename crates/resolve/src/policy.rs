@@ -1,0 +1,176 @@
+use std::time::Duration;
+
+use super::{Rejection, duration, number, span};
+use mail_failover_api as api;
+use mail_failover_core::model::{
+    Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow, Hold, LatencyLimit, Objectives,
+    Policy, RampStep, Reflex, Thresholds, WhenNoneHealthy, WindowError,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const WEEK: Duration = Duration::from_hours(168);
+const DEFAULT_TIME_ZONE: &str = "UTC";
+
+/// A policy from its spec; every absent field has its documented default.
+///
+/// # Errors
+/// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should have refused
+/// (an old schema may still be installed).
+pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
+    let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives, reflex } = spec;
+    let default = Policy::default();
+    let objectives = objectives.as_ref().and_then(|api::ObjectivesSpec { recovery_time }| *recovery_time);
+    Ok(Policy {
+        thresholds: thresholds(failure.as_ref(), recovery.as_ref(), default.thresholds)?,
+        hold: match hold {
+            None => default.hold,
+            Some(hold) => self::hold(hold, &default.hold)?,
+        },
+        when_none_healthy: match when_none_healthy {
+            None => default.when_none_healthy,
+            Some(api::WhenNoneHealthy::Hold) => WhenNoneHealthy::Hold,
+            Some(api::WhenNoneHealthy::Preferred) => WhenNoneHealthy::Preferred,
+        },
+        failback: match failback {
+            None => default.failback,
+            Some(failback) => self::failback(failback, &default.failback)?,
+        },
+        objectives: Objectives {
+            recovery_time: objectives
+                .map(|given| span("spec.objectives.recoveryTime", given, SECOND..=DAY))
+                .transpose()?,
+        },
+        reflex: reflex.as_ref().map(self::reflex).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn reflex(api::ReflexSpec { consecutive, lasting }: &api::ReflexSpec) -> Result<Reflex, Rejection> {
+    let default = Reflex::default();
+    let given = |lasting| span("spec.reflex.lasting", lasting, Duration::ZERO..=HOUR);
+    Ok(Reflex {
+        consecutive: consecutive
+            .map_or(Ok(default.consecutive), |given| number("spec.reflex.consecutive", given, 1..=1000))?,
+        lasting: lasting.map_or(Ok(default.lasting), given)?,
+    })
+}
+
+fn thresholds(
+    failure: Option<&api::FailureSpec>,
+    recovery: Option<&api::RecoverySpec>,
+    mut thresholds: Thresholds,
+) -> Result<Thresholds, Rejection> {
+    if let Some(api::FailureSpec { consecutive, window, latency, immediately }) = failure {
+        if let Some(consecutive) = consecutive {
+            thresholds.failure = number("spec.failure.consecutive", *consecutive, 1..=1000)?;
+        }
+        thresholds.window = window.as_ref().map(failure_window).transpose()?;
+        thresholds.latency = latency.as_ref().map(latency_limit).transpose()?;
+        thresholds.immediate = immediately.iter().copied().map(class).collect();
+    }
+    if let Some(api::RecoverySpec { consecutive, stable_for }) = recovery {
+        if let Some(consecutive) = consecutive {
+            thresholds.recovery = number("spec.recovery.consecutive", *consecutive, 1..=1000)?;
+        }
+        thresholds.stable_for = stable_for.map_or(thresholds.stable_for, duration);
+    }
+    Ok(thresholds)
+}
+
+fn failure_window(spec: &api::FailureWindowSpec) -> Result<FailureWindow, Rejection> {
+    let api::FailureWindowSpec { duration, minimum_samples, failure_percent } = spec;
+    Ok(FailureWindow {
+        duration: span("spec.failure.window.duration", *duration, SECOND..=DAY)?,
+        minimum_samples: number("spec.failure.window.minimumSamples", *minimum_samples, 1..=10_000)?,
+        failure_percent: number("spec.failure.window.failurePercent", *failure_percent, 1..=100)?,
+    })
+}
+
+fn latency_limit(api::LatencySpec { percentile, above, r#for }: &api::LatencySpec) -> Result<LatencyLimit, Rejection> {
+    Ok(LatencyLimit {
+        percentile: number("spec.failure.latency.percentile", *percentile, 1..=99)?,
+        above: span("spec.failure.latency.above", *above, Duration::from_nanos(1)..=Duration::from_mins(5))?,
+        held_for: span("spec.failure.latency.for", *r#for, SECOND..=DAY)?,
+    })
+}
+
+fn class(failure: api::ImmediateFailure) -> EvidenceClass {
+    match failure {
+        api::ImmediateFailure::AuthenticationRefused => EvidenceClass::AuthenticationRefused,
+        api::ImmediateFailure::AccountPaused => EvidenceClass::AccountPaused,
+        api::ImmediateFailure::QuotaExhausted => EvidenceClass::QuotaExhausted,
+        api::ImmediateFailure::Reputation => EvidenceClass::Reputation,
+        api::ImmediateFailure::Permanent => EvidenceClass::Permanent,
+        api::ImmediateFailure::CertificateInvalid => EvidenceClass::CertificateInvalid,
+        api::ImmediateFailure::Unresolvable => EvidenceClass::Unresolvable,
+    }
+}
+
+fn hold(api::HoldSpec { cooldown, minimum_stay, budget }: &api::HoldSpec, default: &Hold) -> Result<Hold, Rejection> {
+    Ok(Hold {
+        cooldown: cooldown.map_or(default.cooldown, duration),
+        minimum_stay: minimum_stay.map_or(default.minimum_stay, duration),
+        budget: match budget {
+            None => default.budget,
+            Some(api::BudgetSpec { switches, per }) => Budget {
+                switches: number("spec.hold.budget.switches", *switches, 1..=10)?,
+                per: span("spec.hold.budget.per", *per, SECOND..=WEEK)?,
+            },
+        },
+    })
+}
+
+fn failback(spec: &api::FailbackSpec, default: &Failback) -> Result<Failback, Rejection> {
+    let api::FailbackSpec { mode, after, windows, ramp } = spec;
+    Ok(Failback {
+        mode: match mode {
+            None => default.mode,
+            Some(api::FailbackMode::Automatic) => FailbackMode::Automatic,
+            Some(api::FailbackMode::Manual) => FailbackMode::Manual,
+        },
+        after: after.map_or(default.after, duration),
+        windows: windows.iter().enumerate().map(failback_window).collect::<Result<_, _>>()?,
+        ramp: self::ramp(ramp)?,
+    })
+}
+
+fn failback_window((index, spec): (usize, &api::FailbackWindowSpec)) -> Result<FailbackWindow, Rejection> {
+    let api::FailbackWindowSpec { schedule, time_zone, duration } = spec;
+    let field = |name: &str| format!("spec.failback.windows[{index}].{name}");
+    let duration = span(&field("duration"), *duration, Duration::from_mins(1)..=WEEK)?;
+    let time_zone = time_zone.as_deref().unwrap_or(DEFAULT_TIME_ZONE);
+    FailbackWindow::new(schedule, time_zone, duration).map_err(|error| {
+        let (field, message) = match error {
+            WindowError::Schedule(why) => {
+                (field("schedule"), format!("`{schedule}` is no crontab of five fields: {why}; see crontab(5)"))
+            }
+            WindowError::TimeZone => (
+                field("timeZone"),
+                format!("the IANA time zone database has no `{time_zone}`; use a name such as Europe/Berlin"),
+            ),
+            WindowError::NeverOpens => {
+                (field("schedule"), format!("`{schedule}` names a day that never comes; correct the day or the month"))
+            }
+        };
+        Rejection::new("InvalidSpec", &field, &message)
+    })
+}
+
+fn ramp(spec: &[api::RampStepSpec]) -> Result<Vec<RampStep>, Rejection> {
+    let mut steps: Vec<RampStep> = Vec::with_capacity(spec.len());
+    for (index, api::RampStepSpec { percent, r#for }) in spec.iter().enumerate() {
+        let field = |name: &str| format!("spec.failback.ramp[{index}].{name}");
+        let percent = number(&field("percent"), *percent, 1..=99)?;
+        if steps.last().is_some_and(|earlier| earlier.percent >= percent) {
+            let message = format!("{percent} is no more than in the step before; percentages increase");
+            return Err(Rejection::new("InvalidSpec", &field("percent"), &message));
+        }
+        steps.push(RampStep { percent, duration: span(&field("for"), *r#for, SECOND..=WEEK)? });
+    }
+    Ok(steps)
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{MAX_PER_DAY, MAX_PER_SECOND, Rejection, domains, number, port_number, texts};
+use mail_failover_api as api;
+use mail_failover_core::model::{
+    AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
+};
+
+const DEFAULT_WEIGHT: i32 = 100;
+/// The one under which Kubernetes runs a pod that names none.
+const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+
+/// A route from its spec.
+///
+/// # Errors
+/// [`Rejection`] for what the schema should have refused (an old schema may still be installed).
+pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
+    let api::MailRouteSpec {
+        policy_ref: _,
+        strategy,
+        backends,
+        traffic,
+        residency,
+        preferred_regions,
+        sender_domains,
+        outputs,
+    } = spec;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = backends.iter().find(|backend| !names.insert(backend.name.as_str())) {
+        return Err(Rejection::new("InvalidSpec", "spec.backends[].name", &format!("{} is not unique", twice.name)));
+    }
+    if backends.is_empty() {
+        return Err(Rejection::new("InvalidSpec", "spec.backends", "at least one backend is needed"));
+    }
+    let mut route = Route {
+        strategy: match strategy {
+            None | Some(api::Strategy::ActivePassive) => Strategy::ActivePassive,
+            Some(api::Strategy::ActiveActive) => Strategy::ActiveActive,
+        },
+        backends: backends.iter().map(member).collect::<Result<_, _>>()?,
+        traffic: traffic.as_ref().map(self::traffic).transpose()?.unwrap_or_default(),
+        jurisdictions: residency.as_ref().map(jurisdictions).transpose()?.unwrap_or_default(),
+        preferred_regions: texts(preferred_regions),
+        sender_domains: domains(sender_domains.iter().flatten().map(String::as_str)),
+        services: vec![],
+        config_maps: vec![],
+        agents: vec![],
+    };
+    for api::OutputSpec { service, config_map, agent } in outputs {
+        if let Some(api::ServiceOutput { name, ports }) = service {
+            let ports = ports.iter().map(|api::ServiceOutputPort { name, port }| {
+                Ok(ServiceOutputPort {
+                    name: name.as_str().into(),
+                    port: port_number(*port, "spec.outputs[].service.ports[].port")?,
+                })
+            });
+            let ports = ports.collect::<Result<_, Rejection>>()?;
+            route.services.push(ServiceOutput { name: name.as_str().into(), ports });
+        }
+        if let Some(api::ConfigMapOutput { name, format }) = config_map {
+            let format = match format {
+                api::ConfigMapFormat::Postfix => ConfigMapFormat::Postfix,
+                api::ConfigMapFormat::Env => ConfigMapFormat::Env,
+            };
+            route.config_maps.push(ConfigMapOutput { name: name.as_str().into(), format });
+        }
+        if let Some(api::AgentOutput { config_map, service_account_name }) = agent {
+            let service_account = service_account_name.as_deref().unwrap_or(DEFAULT_SERVICE_ACCOUNT).into();
+            route.agents.push(AgentOutput { config_map: config_map.as_str().into(), service_account });
+        }
+    }
+    Ok(route)
+}
+
+fn member(api::BackendReference { name, weight }: &api::BackendReference) -> Result<Member, Rejection> {
+    let weight = weight.unwrap_or(DEFAULT_WEIGHT);
+    Ok(Member { name: name.as_str().into(), weight: number("spec.backends[].weight", weight, 1..=1000)? })
+}
+
+fn traffic(spec: &api::TrafficSpec) -> Result<Traffic, Rejection> {
+    let api::TrafficSpec { messages_per_day, peak_per_second } = spec;
+    Ok(Traffic {
+        messages_per_day: messages_per_day
+            .map(|given| number("spec.traffic.messagesPerDay", given, 1..=MAX_PER_DAY))
+            .transpose()?,
+        peak_per_second: peak_per_second
+            .map(|given| number("spec.traffic.peakPerSecond", given, 1..=MAX_PER_SECOND))
+            .transpose()?,
+    })
+}
+
+/// None at all would mean any, the opposite of what was asked for.
+fn jurisdictions(api::ResidencySpec { jurisdictions }: &api::ResidencySpec) -> Result<Vec<Arc<str>>, Rejection> {
+    if jurisdictions.is_empty() {
+        let message = "at least one is needed; leave spec.residency out if any will do";
+        return Err(Rejection::new("InvalidSpec", "spec.residency.jurisdictions", message));
+    }
+    Ok(texts(jurisdictions))
+}
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod tests;

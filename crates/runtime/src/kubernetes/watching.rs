@@ -1,0 +1,55 @@
+//! Bounds of every watch, and what a failed one means.
+
+use std::time::Duration;
+
+use kube::runtime::watcher;
+
+use super::describe;
+
+/// How long one watch request lasts.
+pub const WATCH_SECONDS: u32 = 45;
+/// Objects per page of a list.
+pub const PAGE: u32 = 500;
+pub const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+/// Longer would cost seconds of staleness after each outage, and six watches per replica (and namespace) are no load.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// A quiet watch gives no sign that it has begun again. When the last failure is this long ago, it has.
+pub const RECOVERED_AFTER: Duration = Duration::from_secs(30);
+
+/// A failed watch in words and as a label.
+pub struct WatchProblem {
+    pub label: &'static str,
+    pub text: String,
+    /// The watch cannot go on from where it was. kube's `watcher` knows that only when it is told so in the middle of a watch;
+    /// when the start of one is refused it would try the same again for ever.
+    pub lists_anew: bool,
+}
+
+impl WatchProblem {
+    pub fn of(error: &watcher::Error) -> Self {
+        let (label, cause, code) = match error {
+            watcher::Error::InitialListFailed(cause) => ("list", describe(cause), code(cause)),
+            watcher::Error::WatchStartFailed(cause) => ("start", describe(cause), code(cause)),
+            watcher::Error::WatchFailed(cause) => ("stream", describe(cause), code(cause)),
+            watcher::Error::WatchError(status) => {
+                // 410 Gone: the version to go on from is compacted away, and everything is listed anew. Common after an outage.
+                let label = if status.code == 410 { "gone" } else { "stream" };
+                (label, describe(&kube::Error::Api(status.clone())), Some(status.code))
+            }
+            watcher::Error::NoResourceVersion => ("list", error.to_string(), None),
+        };
+        let remedy = match code {
+            Some(403) => "; grant list and watch on it to the operator's service account",
+            Some(404) => "; install the CustomResourceDefinitions of this version",
+            Some(_) | None => "",
+        };
+        // 410: the version is compacted away. 504 of this kind: the server, restored from a backup, has not come that far.
+        let too_new = code == Some(504) && cause.contains("Too large resource version");
+        let lists_anew = matches!(error, watcher::Error::WatchStartFailed(_)) && (code == Some(410) || too_new);
+        Self { label, text: format!("{cause}{remedy}"), lists_anew }
+    }
+}
+
+fn code(error: &kube::Error) -> Option<u16> {
+    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
+}

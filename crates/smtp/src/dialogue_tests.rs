@@ -1,0 +1,464 @@
+use futures::{StreamExt, stream};
+
+use super::super::testing::{Authority, Drip, Hang, Hear, Reset, Step, Tls, refusing, say, server, server_at};
+use super::super::tls::TlsSetups;
+use super::*;
+use EvidenceClass::{
+    AccountPaused, AuthenticationRefused, CertificateInvalid, ConnectionLost, ConnectionRefused, NoAnswer, Ok,
+    Permanent, ProbeBlocked, ProtocolError, QuotaExhausted, RecipientLevel, Reputation, Temporary, Throttled,
+    TlsFailed,
+};
+use mail_failover_core::model::{Login, Tls as TlsModel, TrustAnchors};
+
+const NAME: &str = "mx.example.com";
+const PATIENCE: Duration = Duration::from_millis(300);
+/// How many dialogues run side by side where there are many: after a failure each waits for the end of its farewell.
+const AT_A_TIME: usize = 4;
+
+fn plan(mode: TlsMode, depth: Depth, trust: TrustAnchors) -> Plan {
+    // The setup lives on in the plan.
+    let tls = TlsSetups::default().setup(&TlsModel { mode, server_name: NAME.into(), trust }).unwrap();
+    let (envelope, login) = (Envelope::default(), ProbeLogin::None);
+    Plan { mode, tls, server_name: NAME.into(), depth, envelope, login, timeout: PATIENCE }
+}
+
+async fn probe(plan: &Plan, address: SocketAddr) -> Outcome {
+    let (outcome, farewell) = hold(plan, address, "probe.example.net").await;
+    if let Some(farewell) = farewell {
+        farewell.say().await;
+    }
+    outcome
+}
+
+async fn plain(depth: Depth, steps: Vec<Step>) -> Outcome {
+    probe(&plan(TlsMode::None, depth, TrustAnchors::WellKnown), server(steps).await).await
+}
+
+fn check(outcome: &Outcome, class: EvidenceClass, message: &str) {
+    assert_eq!((outcome.class, outcome.message.as_str()), (class, message));
+    assert!(outcome.message.starts_with(outcome.stage.as_str()));
+}
+
+fn banner() -> Step {
+    say("220 mx.example.com ESMTP\r\n")
+}
+
+fn extensions() -> Step {
+    say("250-mx.example.com\r\n250-PIPELINING\r\n250-StartTLS\r\n250 SIZE 1000\r\n")
+}
+
+fn up_to_tls() -> Vec<Step> {
+    vec![banner(), Hear("EHLO probe.example.net"), extensions(), Hear("STARTTLS"), say("220 2.0.0 go\r\n")]
+}
+
+#[tokio::test]
+async fn each_depth_ends_where_it_says() {
+    let whole =
+        || vec![banner(), Hear("EHLO probe.example.net\r\n"), extensions(), Hear("QUIT\r\n"), say("221 bye\r\n")];
+    check(&plain(Depth::Connect, vec![Hang]).await, Ok, "Connect: connected");
+    check(&plain(Depth::Banner, whole()).await, Ok, "Banner: 220 mx.example.com ESMTP");
+    check(&plain(Depth::Ehlo, whole()).await, Ok, "EHLO: 250 mx.example.com");
+    check(&plain(Depth::StartTls, whole()).await, Ok, "EHLO: 250 mx.example.com");
+}
+
+#[tokio::test]
+async fn ipv6_is_spoken() {
+    let address = server_at(std::net::Ipv6Addr::LOCALHOST.into(), vec![banner(), Hang]).await;
+    let plan = plan(TlsMode::None, Depth::Banner, TrustAnchors::WellKnown);
+    check(&probe(&plan, address).await, Ok, "Banner: 220 mx.example.com ESMTP");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_told_by_stage() {
+    let after_banner = |mut rest: Vec<Step>| {
+        let mut steps = vec![banner(), Hear("EHLO ")];
+        steps.append(&mut rest);
+        steps
+    };
+    let nuls = format!("Banner: not an SMTP reply: {}", "?".repeat(100));
+    let cases: Vec<(Vec<Step>, EvidenceClass, &str)> = vec![
+        (vec![], ConnectionLost, "Banner: connection closed"),
+        (vec![Reset], ConnectionLost, "Banner: connection reset"),
+        (vec![Hang], NoAnswer, "Banner: no answer within 300ms"),
+        (vec![say("421 4.3.2 shutting down\r\n")], Temporary, "Banner: 421 4.3.2 shutting down"),
+        (
+            vec![say("421 4.7.0 mx Error: too many connections from 192.0.2.7\r\n")],
+            Throttled,
+            "Banner: 421 4.7.0 mx Error: too many connections from 192.0.2.7",
+        ),
+        (vec![say("554 no SMTP service here\r\n")], Permanent, "Banner: 554 no SMTP service here"),
+        (vec![say("554-mx\r\n554 poor reputation\r\n")], Reputation, "Banner: 554 mx poor reputation"),
+        (vec![say("250 ok\r\n")], ProtocolError, "Banner: 250 ok"),
+        (vec![say("SSH-2.0-OpenSSH_9.2\r\n")], ProtocolError, "Banner: not an SMTP reply: SSH-2.0-OpenSSH_9.2"),
+        (vec![say([0_u8; 100])], ProtocolError, &nuls),
+        (vec![say("220 half a li"), Hang], NoAnswer, "Banner: no answer within 300ms"),
+        (vec![say("220 half a li")], ConnectionLost, "Banner: connection closed within a reply"),
+        (vec![Drip(b"220 slow\r\n".to_vec(), Duration::from_secs(1))], NoAnswer, "Banner: no answer within 300ms"),
+        (
+            vec![say([b"220 ".as_slice(), &vec![b'x'; 1_000_000]].concat())],
+            ProtocolError,
+            "Banner: a reply line of more than 2048 octets",
+        ),
+        (vec![say("220-x\r\n".repeat(100_000))], ProtocolError, "Banner: a reply of more than 128 lines"),
+        (after_banner(vec![]), ConnectionLost, "EHLO: connection closed"),
+        (after_banner(vec![Reset]), ConnectionLost, "EHLO: connection reset"),
+        (after_banner(vec![Hang]), NoAnswer, "EHLO: no answer within 300ms"),
+        (after_banner(vec![say("421 4.3.0 closing\r\n")]), Temporary, "EHLO: 421 4.3.0 closing"),
+        (after_banner(vec![say("554 5.7.1 go away\r\n")]), Permanent, "EHLO: 554 5.7.1 go away"),
+        (after_banner(vec![say("garbage\r\n")]), ProtocolError, "EHLO: not an SMTP reply: garbage"),
+        (after_banner(vec![say("250-half\r\n"), Hang]), NoAnswer, "EHLO: no answer within 300ms"),
+    ];
+    for (steps, class, message) in cases {
+        check(&plain(Depth::Ehlo, steps).await, class, message);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told() {
+    let outcome = probe(&plan(TlsMode::None, Depth::Connect, TrustAnchors::WellKnown), refusing().await).await;
+    check(&outcome, ConnectionRefused, "Connect: connection refused");
+}
+
+#[tokio::test]
+async fn a_server_without_extensions_is_greeted_with_helo_where_none_are_needed() {
+    for refusal in ["500 what?\r\n", "502 5.5.2 Error: command not recognized\r\n"] {
+        let steps = || vec![banner(), Hear("EHLO "), say(refusal), Hear("HELO probe.example.net"), say("250 hi\r\n")];
+        check(&plain(Depth::Ehlo, steps()).await, Ok, "EHLO: 250 hi");
+        let strict = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
+        assert_eq!(probe(&strict, server(steps()).await).await.class, Permanent);
+        let lax = plan(TlsMode::Opportunistic, Depth::StartTls, TrustAnchors::WellKnown);
+        check(&probe(&lax, server(steps()).await).await, Ok, "EHLO: 250 hi");
+    }
+}
+
+#[tokio::test]
+async fn the_server_hears_quit_and_may_take_its_time_to_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mx\r\n").await.unwrap();
+        let mut heard = String::new();
+        while !heard.ends_with("QUIT\r\n") {
+            heard.push(char::from(stream.read_u8().await.unwrap()));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(b"221 bye\r\n").await.unwrap();
+        // The peer closes in order: no reset.
+        assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
+        heard
+    });
+    let (outcome, farewell) = hold(&plan(TlsMode::None, Depth::Banner, TrustAnchors::WellKnown), address, "p").await;
+    assert!(outcome.elapsed < Duration::from_millis(100));
+    farewell.unwrap().say().await;
+    assert_eq!(heard.await.unwrap(), "QUIT\r\n");
+}
+
+#[tokio::test]
+async fn starttls_goes_through_the_handshake_and_greets_again() {
+    let authority = Authority::new("ours");
+    let trust = TrustAnchors::Pem(authority.pem.clone());
+    let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
+    let steps = |rest: Vec<Step>| [up_to_tls(), vec![Tls(config.clone())], rest].concat();
+    let not_after = Some(Timestamp::from_micros(3_786_912_000_000_000));
+    let strict = plan(TlsMode::StartTls, Depth::StartTls, trust);
+    let cases = [
+        (vec![Hear("EHLO probe.example.net"), say("250 inside\r\n")], Ok, "EHLO after STARTTLS: 250 inside"),
+        (
+            vec![Hear("EHLO "), say("421 4.7.0 TLS upset us\r\n")],
+            Temporary,
+            "EHLO after STARTTLS: 421 4.7.0 TLS upset us",
+        ),
+        (vec![Hear("EHLO "), Hang], NoAnswer, "EHLO after STARTTLS: no answer within 300ms"),
+        (vec![Hear("EHLO ")], ConnectionLost, "EHLO after STARTTLS: connection closed"),
+    ];
+    for (rest, class, message) in cases {
+        let outcome = probe(&strict, server(steps(rest)).await).await;
+        check(&outcome, class, message);
+        assert_eq!(outcome.certificate_not_after, not_after);
+    }
+}
+
+#[tokio::test]
+async fn starttls_that_does_not_come_about_is_told() {
+    let strict = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
+    let lax = plan(TlsMode::Opportunistic, Depth::StartTls, TrustAnchors::WellKnown);
+    let not_offered = || vec![banner(), Hear("EHLO "), say("250-mx\r\n250 SIZE\r\n"), Hear("QUIT"), say("221 bye\r\n")];
+    check(&probe(&strict, server(not_offered()).await).await, TlsFailed, "STARTTLS: not offered");
+    check(&probe(&lax, server(not_offered()).await).await, Ok, "EHLO: 250 mx");
+    let asked = |reply: &str| vec![banner(), Hear("EHLO "), extensions(), Hear("STARTTLS\r\n"), say(reply), Hang];
+    let cases = [
+        (
+            "454 4.7.0 TLS not available due to local problem\r\n",
+            TlsFailed,
+            "STARTTLS: 454 4.7.0 TLS not available due to local problem",
+        ),
+        (
+            "502 5.5.1 Error: command not implemented\r\n",
+            TlsFailed,
+            "STARTTLS: 502 5.5.1 Error: command not implemented",
+        ),
+        ("421 4.3.2 shutting down\r\n", Temporary, "STARTTLS: 421 4.3.2 shutting down"),
+        ("250 odd\r\n", ProtocolError, "STARTTLS: 250 odd"),
+        ("220 go\r\n250-injected\r\n", ProtocolError, "STARTTLS: plain text after the go-ahead for TLS"),
+        ("220 go\r\n", NoAnswer, "STARTTLS: no answer within 300ms"),
+    ];
+    let each = |(plan, (reply, class, message))| async move {
+        check(&probe(plan, server(asked(reply)).await).await, class, message);
+    };
+    let with_both = cases.into_iter().flat_map(|case| [(&strict, case), (&lax, case)]);
+    stream::iter(with_both).for_each_concurrent(AT_A_TIME, each).await;
+    // Whether the end or the reset comes first is up to TCP.
+    assert_eq!(probe(&strict, server(up_to_tls()).await).await.class, ConnectionLost);
+    let garbage = [up_to_tls(), vec![say("garbage, no record\r\n"), Hang]].concat();
+    // Together with the go-ahead it is an injection, alone no TLS; which of the two depends on how TCP cuts it.
+    let outcome = probe(&strict, server(garbage).await).await;
+    assert!(matches!(outcome.class, TlsFailed | ProtocolError), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn certificates_are_verified_and_what_is_wrong_is_named() {
+    let (authority, stranger) = (Authority::new("ours"), Authority::new("another"));
+    let trust = TrustAnchors::Pem(authority.pem.clone());
+    let cases = [
+        (authority.server(NAME, (2020, 1, 1), (2025, 11, 1)), "certificate expired on 2025-11-01"),
+        (authority.server(NAME, (2088, 5, 1), (2090, 1, 1)), "certificate is not valid before 2088-05-01"),
+        (
+            authority.server("other.example.org", (2020, 1, 1), (2090, 1, 1)),
+            "certificate is not for mx.example.com but for other.example.org",
+        ),
+        (stranger.server(NAME, (2020, 1, 1), (2090, 1, 1)), "certificate is not signed by a trusted authority"),
+    ];
+    for (config, what) in cases {
+        let steps = [up_to_tls(), vec![Tls(config.clone()), Hear("EHLO "), say("250 in\r\n")]].concat();
+        let outcome =
+            probe(&plan(TlsMode::StartTls, Depth::StartTls, trust.clone()), server(steps.clone()).await).await;
+        check(&outcome, CertificateInvalid, &format!("STARTTLS: {what}"));
+        assert!(outcome.certificate_not_after.is_some());
+        // Whoever it is, says Opportunistic; when its certificate expires is told all the same.
+        let outcome = probe(&plan(TlsMode::Opportunistic, Depth::StartTls, trust.clone()), server(steps).await).await;
+        check(&outcome, Ok, "EHLO after STARTTLS: 250 in");
+        assert!(outcome.certificate_not_after.is_some());
+        let steps = vec![Tls(config), banner()];
+        let outcome = probe(&plan(TlsMode::Implicit, Depth::Banner, trust.clone()), server(steps).await).await;
+        check(&outcome, CertificateInvalid, &format!("ImplicitTLS: {what}"));
+    }
+    let public = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
+    let steps = [up_to_tls(), vec![Tls(authority.server(NAME, (2020, 1, 1), (2090, 1, 1)))]].concat();
+    assert_eq!(probe(&public, server(steps).await).await.class, CertificateInvalid);
+}
+
+#[tokio::test]
+async fn implicit_tls_comes_before_the_banner() {
+    let authority = Authority::new("ours");
+    let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
+    let at = |depth| plan(TlsMode::Implicit, depth, TrustAnchors::Pem(authority.pem.clone()));
+    let whole = vec![Tls(config), banner(), Hear("EHLO "), extensions(), Hear("QUIT"), say("221 bye\r\n")];
+    check(&probe(&at(Depth::Connect), server(whole.clone()).await).await, Ok, "Connect: connected");
+    check(&probe(&at(Depth::Banner), server(whole.clone()).await).await, Ok, "Banner: 220 mx.example.com ESMTP");
+    for depth in [Depth::Ehlo, Depth::StartTls] {
+        let outcome = probe(&at(depth), server(whole.clone()).await).await;
+        check(&outcome, Ok, "EHLO: 250 mx.example.com");
+        assert!(outcome.certificate_not_after.is_some());
+    }
+    let cases = [
+        (vec![Hang], NoAnswer, "ImplicitTLS: no answer within 300ms"),
+        (vec![banner(), Hang], TlsFailed, "ImplicitTLS: the server does not answer in TLS"),
+        (vec![Reset], ConnectionLost, "ImplicitTLS: connection reset during the handshake"),
+    ];
+    for (steps, class, message) in cases {
+        check(&probe(&at(Depth::Ehlo), server(steps).await).await, class, message);
+    }
+}
+
+#[tokio::test]
+async fn an_impossible_server_name_is_an_invalid_certificate_unless_nobody_looks() {
+    let authority = Authority::new("ours");
+    let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
+    let steps = [up_to_tls(), vec![Tls(config), Hear("EHLO "), say("250 in\r\n")]].concat();
+    for (mode, class) in [(TlsMode::StartTls, CertificateInvalid), (TlsMode::Opportunistic, Ok)] {
+        let plan = Plan { server_name: "not a name".into(), ..plan(mode, Depth::StartTls, TrustAnchors::WellKnown) };
+        let outcome = probe(&plan, server(steps.clone()).await).await;
+        assert_eq!(outcome.class, class, "{outcome:?}");
+    }
+}
+
+/// `\0shop\0hunter2`, `shop` and `hunter2`, as RFC 4954 sends them.
+const PLAIN: &str = "AHNob3AAaHVudGVyMg==";
+
+fn deep(depth: Depth) -> Plan {
+    let envelope = Envelope { sender: Some("probe@shop.example".into()), recipient: Some("sink@inbox.example".into()) };
+    let login = ProbeLogin::With(Login::new("shop", "hunter2"));
+    Plan { envelope, login, ..plan(TlsMode::None, depth, TrustAnchors::WellKnown) }
+}
+
+/// A server that offers these mechanisms and goes on like this.
+fn offering(mechanisms: &str, rest: Vec<Step>) -> Vec<Step> {
+    let extensions = format!("250-mx.example.com\r\n250-AUTH {mechanisms}\r\n250 SIZE 1000\r\n");
+    [vec![banner(), Hear("EHLO "), say(extensions)], rest].concat()
+}
+
+fn logged_in(rest: Vec<Step>) -> Vec<Step> {
+    let login = vec![Hear("AUTH PLAIN AHNob3AAaHVudGVyMg==\r\n"), say("235 2.7.0 welcome\r\n")];
+    offering("LOGIN PLAIN", [login, rest].concat())
+}
+
+#[tokio::test]
+async fn deep_probes_log_in_name_their_addresses_and_take_everything_back() {
+    let bye = || vec![Hear("RSET\r\n"), say("250 2.0.0 reset\r\n"), Hear("QUIT\r\n"), say("221 bye\r\n")];
+    let mail = || vec![Hear("MAIL FROM:<probe@shop.example>\r\n"), say("250 2.1.0 sender\r\n")];
+    let recipient = || vec![Hear("RCPT TO:<sink@inbox.example>\r\n"), say("250 2.1.5 recipient\r\n")];
+    let quit = logged_in(vec![Hear("QUIT\r\n"), say("221 bye\r\n")]);
+    check(&probe(&deep(Depth::Auth), server(quit).await).await, Ok, "AUTH: 235 2.7.0 welcome");
+    let steps = logged_in([mail(), bye()].concat());
+    check(&probe(&deep(Depth::MailFrom), server(steps).await).await, Ok, "MAIL: 250 2.1.0 sender");
+    let steps = logged_in([mail(), recipient(), bye()].concat());
+    check(&probe(&deep(Depth::RcptTo), server(steps).await).await, Ok, "RCPT: 250 2.1.5 recipient");
+    // A relay that asks for no login.
+    let steps = [vec![banner(), Hear("EHLO "), extensions()], mail(), bye()].concat();
+    let open = Plan { login: ProbeLogin::None, ..deep(Depth::MailFrom) };
+    check(&probe(&open, server(steps).await).await, Ok, "MAIL: 250 2.1.0 sender");
+    // What is said to LOGIN comes in three lines.
+    let lines = ["AUTH LOGIN\r\n", "c2hvcA==\r\n", "aHVudGVyMg==\r\n"];
+    let steps = [lines[0], lines[1], lines[2]].map(Hear).into_iter().zip([
+        "334 VXNlcm5hbWU6\r\n",
+        "334 UGFzc3dvcmQ6\r\n",
+        "235 in\r\n",
+    ]);
+    let steps = offering("LOGIN", steps.flat_map(|(hear, reply)| [hear, say(reply)]).collect());
+    check(&probe(&deep(Depth::Auth), server(steps).await).await, Ok, "AUTH: 235 in");
+}
+
+#[tokio::test]
+async fn rset_is_heard_before_quit_once_a_transaction_is_open() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = vec![];
+        stream.write_all(b"220 mx\r\n").await.unwrap();
+        while heard.last().is_none_or(|line: &String| line != "QUIT\r\n") {
+            let mut line = String::new();
+            while !line.ends_with("\r\n") {
+                line.push(char::from(stream.read_u8().await.unwrap()));
+            }
+            let reply: &[u8] = if line.starts_with("EHLO") {
+                b"250-mx\r\n250 AUTH PLAIN\r\n"
+            } else if line.starts_with("AUTH") {
+                b"235 in\r\n"
+            } else {
+                b"250 ok\r\n"
+            };
+            stream.write_all(reply).await.unwrap();
+            heard.push(line);
+        }
+        heard
+    });
+    assert_eq!(probe(&deep(Depth::RcptTo), address).await.class, Ok);
+    let verbs: Vec<_> = heard.await.unwrap().iter().map(|line| line[..4].to_owned()).collect();
+    assert_eq!(verbs, ["EHLO", "AUTH", "MAIL", "RCPT", "RSET", "QUIT"]);
+}
+
+#[tokio::test]
+async fn every_reply_to_a_login_and_to_an_envelope_is_classified() {
+    let auth = |reply: &str| offering("PLAIN", vec![Hear("AUTH PLAIN "), say(format!("{reply}\r\n")), Hang]);
+    let mail = |reply: &str| logged_in(vec![Hear("MAIL "), say(format!("{reply}\r\n")), Hang]);
+    let rcpt = |reply: &str| {
+        logged_in(vec![Hear("MAIL "), say("250 ok\r\n"), Hear("RCPT "), say(format!("{reply}\r\n")), Hang])
+    };
+    let cases: Vec<(Vec<Step>, EvidenceClass, String)> = [
+        ("535 5.7.8 Authentication credentials invalid", AuthenticationRefused),
+        ("534 5.7.9 Application-specific password required", AuthenticationRefused),
+        ("535 Authentication failed: account disabled", AccountPaused),
+        ("454 4.7.0 Temporary authentication failure", Temporary),
+        ("454 Throttling failure: Maximum sending rate exceeded.", Throttled),
+        ("451 Authentication failed: Maximum credits exceeded", QuotaExhausted),
+        ("421 4.7.0 Try again later, closing connection.", Temporary),
+        ("334 ", ProtocolError),
+    ]
+    .map(|(reply, class)| (auth(reply), class, format!("AUTH: {}", reply.trim_end())))
+    .into_iter()
+    .chain([
+        (
+            mail("530 5.7.0 Authentication required"),
+            AuthenticationRefused,
+            "MAIL: 530 5.7.0 Authentication required".into(),
+        ),
+        (
+            mail("554 Message rejected: Sending paused for this account."),
+            AccountPaused,
+            "MAIL: 554 Message rejected: Sending paused for this account.".into(),
+        ),
+        (
+            mail("454 Throttling failure: Daily message quota exceeded."),
+            QuotaExhausted,
+            "MAIL: 454 Throttling failure: Daily message quota exceeded.".into(),
+        ),
+        (rcpt("550 5.1.1 User unknown"), RecipientLevel, "RCPT: 550 5.1.1 User unknown".into()),
+        (rcpt("450 4.2.0 Greylisted"), RecipientLevel, "RCPT: 450 4.2.0 Greylisted".into()),
+        (rcpt("554 5.7.1 Relay access denied"), Permanent, "RCPT: 554 5.7.1 Relay access denied".into()),
+        (rcpt("251 2.1.5 will forward"), Ok, "RCPT: 251 2.1.5 will forward".into()),
+        (offering("PLAIN", vec![Hear("AUTH "), Hang]), NoAnswer, "AUTH: no answer within 300ms".into()),
+        (vec![banner(), Hear("EHLO "), extensions(), Hang], AuthenticationRefused, "AUTH: not offered".into()),
+        (
+            offering("XOAUTH2", vec![Hang]),
+            ProbeBlocked,
+            "AUTH: PLAIN or LOGIN is needed and the server offers XOAUTH2; probe no deeper than StartTLS".into(),
+        ),
+    ])
+    .collect();
+    let each = |(steps, class, message): (Vec<Step>, EvidenceClass, String)| async move {
+        check(&probe(&deep(Depth::RcptTo), server(steps).await).await, class, &message);
+    };
+    stream::iter(cases).for_each_concurrent(AT_A_TIME, each).await;
+}
+
+#[tokio::test]
+async fn what_a_server_quotes_of_a_login_is_not_told() {
+    for quoted in ["hunter2", PLAIN, "aHVudGVyMg==", "shop HUNTER2"] {
+        let steps = offering("PLAIN", vec![Hear("AUTH "), say(format!("535 5.7.8 no such login: {quoted}\r\n")), Hang]);
+        let outcome = probe(&deep(Depth::Auth), server(steps).await).await;
+        assert_eq!(outcome.class, AuthenticationRefused);
+        let told = outcome.message.to_ascii_lowercase();
+        assert!(told.contains("[hidden]") && !told.contains("hunter2") && !told.contains("ahn"), "{told}");
+    }
+    assert!(!format!("{:?}", deep(Depth::Auth)).contains("hunter2"));
+}
+
+#[tokio::test]
+async fn without_a_login_the_dialogue_ends_before_it_and_fails_only_by_what_comes_before() {
+    let missing = ProbeLogin::Missing { reason: "SecretNotFound", message: "Secret relay does not exist".into() };
+    let plan = Plan { login: missing, ..deep(Depth::RcptTo) };
+    let steps = offering("PLAIN", vec![Hear("QUIT\r\n"), say("221 bye\r\n")]);
+    check(&probe(&plan, server(steps).await).await, ProbeBlocked, "AUTH: Secret relay does not exist");
+    check(&probe(&plan, refusing().await).await, ConnectionRefused, "Connect: connection refused");
+}
+
+#[tokio::test]
+async fn a_login_goes_over_tls_where_there_is_any() {
+    let authority = Authority::new("ours");
+    let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
+    let trust = TrustAnchors::Pem(authority.pem.clone());
+    let inside = vec![Hear("EHLO "), say("250-in\r\n250 AUTH PLAIN\r\n"), Hear("AUTH PLAIN "), say("235 ok\r\n")];
+    let steps = [up_to_tls(), vec![Tls(config.clone())], inside.clone()].concat();
+    for mode in [TlsMode::StartTls, TlsMode::Opportunistic] {
+        let login = deep(Depth::Auth).login;
+        let plan = Plan { login, ..plan(mode, Depth::Auth, trust.clone()) };
+        check(&probe(&plan, server(steps.clone()).await).await, Ok, "AUTH: 235 ok");
+    }
+    let steps = [vec![Tls(config), banner()], inside].concat();
+    let plan = Plan { login: deep(Depth::Auth).login, ..plan(TlsMode::Implicit, Depth::Auth, trust) };
+    check(&probe(&plan, server(steps).await).await, Ok, "AUTH: 235 ok");
+    // TLS that is required and not offered keeps the login in.
+    let strict =
+        Plan { login: deep(Depth::Auth).login, ..self::plan(TlsMode::StartTls, Depth::Auth, TrustAnchors::WellKnown) };
+    let steps = offering("PLAIN", vec![Hear("QUIT"), say("221 bye\r\n")]);
+    check(&probe(&strict, server(steps).await).await, TlsFailed, "STARTTLS: not offered");
+}
+
+#[tokio::test]
+async fn a_dialogue_is_small_while_it_waits() {
+    let plan = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
+    let dialogue = hold(&plan, "127.0.0.1:25".parse().unwrap(), "p");
+    assert!(size_of_val(&dialogue) < 2048, "{} octets", size_of_val(&dialogue));
+}

@@ -1,0 +1,49 @@
+//! The command line of `mail-failover explain`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Format;
+use mail_failover_core::model::Timestamp;
+use mail_failover_runtime::values::timestamp;
+
+/// What can be explained.
+#[derive(Debug, Subcommand)]
+pub enum Explanation {
+    /// Why mail of a route goes where it goes, and what would have to happen for it to change.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Route(RouteArguments),
+}
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  mail-failover explain route orders -n shop
+  kubectl get mailroutes,sendingbackends,failoverpolicies -A -o yaml > dump.yaml
+  mail-failover explain route orders -n shop --file dump.yaml --at 2026-11-24T08:00:00Z";
+
+/// Which route, and where it is read from.
+#[derive(Debug, Args)]
+pub struct RouteArguments {
+    /// Name of the route.
+    pub name: String,
+
+    /// Its namespace; by default that of the kubeconfig's context, or with --file the only one that has such a route.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account. It has to allow reading by name.
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Read files instead of a cluster: YAML with status as kubectl prints it, folders, or - for the standard input; repeatable.
+    #[arg(long = "file", short = 'f', value_name = "FILE", num_args = 1..)]
+    pub files: Vec<PathBuf>,
+
+    /// How the account is written.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Format,
+
+    /// As of when (RFC 3339), for a dump of the past; now by default.
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
+    pub at: Option<Timestamp>,
+}

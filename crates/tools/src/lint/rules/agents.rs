@@ -1,0 +1,150 @@
+//! Whether agents beside queueing MTAs can do what is asked of them.
+
+use crate::lint::finding::Findings;
+use crate::lint::set::{Placed, Set, View};
+use mail_failover_api as api;
+use mail_failover_core::model::{Destination, TlsMode};
+use mail_failover_resolve::login_key;
+use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::connections::is_public;
+use super::listed;
+
+pub(super) const NEXT_HOP_SHARED: Rule = Rule {
+    code: "NextHopShared",
+    severity: Severity::Error,
+    broken_when: "two backends of a route with an agent output have the same host and port, by which an MTA tells backends apart",
+};
+pub(super) const AUTH_UNUSED: Rule = Rule {
+    code: "AuthUnused",
+    severity: Severity::Warning,
+    broken_when: "a backend has auth, no probe of it logs in, and no route that uses it has an agent output: nobody logs in",
+};
+pub(super) const SECRET_WITHOUT_LOGIN: Rule = Rule {
+    code: "SecretWithoutLogin",
+    severity: Severity::Error,
+    broken_when: "the Secret that auth names is among the files and lacks the key username or password",
+};
+pub(super) const REFLEX_UNUSED: Rule = Rule {
+    code: "ReflexUnused",
+    severity: Severity::Warning,
+    broken_when: "a policy has reflex, and no route that uses it has an agent output",
+};
+pub(super) const SUBMISSION_WITHOUT_AUTH: Rule = Rule {
+    code: "SubmissionWithoutAuth",
+    severity: Severity::Hint,
+    broken_when: "a route with an agent output reaches a provider outside at port 587 or 465, where servers ask for a login, without auth",
+};
+pub(super) const PASSWORD_READABLE: Rule = Rule {
+    code: "PasswordReadable",
+    severity: Severity::Warning,
+    broken_when: "auth.allowPlaintext lets a password go to a host outside the cluster and its network without verified TLS",
+};
+
+pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+    for view in set.views().filter(has_agents) {
+        next_hops(&view, findings);
+        submission(&view, findings);
+    }
+    auth(set, findings);
+    reflex(set, findings);
+}
+
+fn has_agents(view: &View<'_>) -> bool {
+    !view.route.agents.is_empty()
+}
+
+fn next_hops(view: &View<'_>, findings: &mut Findings) {
+    for (index, placed) in view.backends.iter().enumerate() {
+        let place = place(&placed.backend.destination);
+        let same = view.backends[..index].iter().find(|earlier| self::place(&earlier.backend.destination) == place);
+        if let Some(same) = same {
+            let (host, port) = place;
+            let message = format!(
+                "{} and {} of route {} are both {host} at port {port}: its agents are told of one of them alone",
+                same.member.name, placed.member.name, view.key.name
+            );
+            let remedy = "give one of them another host name, or take it out of the route";
+            findings.add(&NEXT_HOP_SHARED, placed.manifest, "spec", message, remedy);
+        }
+    }
+}
+
+fn place(destination: &Destination) -> (String, u16) {
+    match destination {
+        Destination::Host(host) => (host.host.to_ascii_lowercase(), host.port),
+        Destination::Service(service) => (service.dns_name.to_ascii_lowercase(), service.port),
+    }
+}
+
+fn submission(view: &View<'_>, findings: &mut Findings) {
+    for placed in &view.backends {
+        let Destination::Host(host) = &placed.backend.destination else { continue };
+        if placed.backend.secret.is_none() && matches!(host.port, 587 | 465) && is_public(&host.host) {
+            let message =
+                format!("servers ask for a login at port {}, and the agents know none for {}", host.port, host.host);
+            let remedy = "name a Secret in smtp.auth.secretRef";
+            findings.add(&SUBMISSION_WITHOUT_AUTH, placed.manifest, "spec.smtp", message, remedy);
+        }
+    }
+}
+
+/// The field of a backend that says how to log in, and what it says.
+fn auth_of(spec: &api::SendingBackendSpec) -> Option<(&'static str, &api::AuthSpec)> {
+    let smtp = spec.smtp.as_ref().and_then(|smtp| smtp.auth.as_ref()).map(|auth| ("spec.smtp.auth", auth));
+    smtp.or_else(|| Some(("spec.service.auth", spec.service.as_ref()?.auth.as_ref()?)))
+}
+
+fn auth(set: &Set<'_>, findings: &mut Findings) {
+    for (key, entry) in &set.backends {
+        let Some((field, auth)) = auth_of(&entry.spec) else { continue };
+        let is_here = |placed: &Placed<'_>| *placed.member.name == *key.name;
+        let users: Vec<_> = set
+            .views()
+            .filter(|view| view.key.namespace == key.namespace && view.backends.iter().any(is_here))
+            .collect();
+        let is_probed = login_key(key, &entry.spec).is_some();
+        if !users.is_empty() && !users.iter().any(has_agents) && !is_probed {
+            let names: Vec<_> = users.iter().map(|view| &view.key.name).collect();
+            let message = format!(
+                "agents and probes of depth Auth log in: none of the routes that use it ({}) has an agent, and no probe goes so far",
+                listed(&names)
+            );
+            let remedy = "add a probe with smtp.depth Auth or an output `agent`, or take auth away";
+            findings.add(&AUTH_UNUSED, entry.manifest, field, message, remedy);
+        }
+        if let Some(secret) = set.core("Secret", &key.sibling(auth.secret_ref.name.as_str())) {
+            let has = |part: &&str| {
+                let at = |data: &str| secret.value().pointer(&format!("/{data}/{part}")).is_some();
+                at("data") || at("stringData")
+            };
+            for part in ["username", "password"].iter().filter(|part| !has(part)) {
+                let message = format!("Secret {} has no key {part}", auth.secret_ref.name);
+                let remedy = "give it the keys username and password";
+                findings.add(&SECRET_WITHOUT_LOGIN, entry.manifest, &format!("{field}.secretRef"), message, remedy);
+            }
+        }
+        let Some(backend) = &entry.model else { continue };
+        if let (Destination::Host(host), TlsMode::None | TlsMode::Opportunistic, Some(true)) =
+            (&backend.destination, backend.tls.mode, auth.allow_plaintext)
+            && is_public(&host.host)
+        {
+            let message = format!("whoever sits between here and {} can read the password", host.host);
+            let remedy = "use tls.mode StartTLS (port 587) or Implicit (port 465)";
+            findings.add(&PASSWORD_READABLE, entry.manifest, &format!("{field}.allowPlaintext"), message, remedy);
+        }
+    }
+}
+
+fn reflex(set: &Set<'_>, findings: &mut Findings) {
+    for (key, entry) in set.policies.iter().filter(|(_, entry)| entry.spec.reflex.is_some()) {
+        let users: Vec<_> = set.users(key).collect();
+        if !users.is_empty() && !users.iter().any(has_agents) {
+            let names: Vec<_> = users.iter().map(|view| &view.key.name).collect();
+            let message =
+                format!("it is for agents, and none of the routes that use the policy ({}) has any", listed(&names));
+            let remedy = "add an output `agent` to a route, or take reflex away";
+            findings.add(&REFLEX_UNUSED, entry.manifest, "spec.reflex", message, remedy);
+        }
+    }
+}

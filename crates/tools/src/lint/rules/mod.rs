@@ -1,0 +1,123 @@
+//! What the API server accepts but a mail operator would not. One pure function per rule, over what was parsed; each file holds what
+//! belongs together.
+
+mod agents;
+mod capacity;
+mod connections;
+mod holds;
+mod outputs;
+mod redundancy;
+mod references;
+mod thresholds;
+
+use std::time::Duration;
+
+use super::finding::Findings;
+use super::schema;
+use super::set::{self, Set};
+use mail_failover_runtime::findings::Rule;
+
+/// Every rule there is, by what it is about.
+pub const RULES: [&Rule; 54] = [
+    &schema::UNKNOWN_FIELD,
+    &schema::SCHEMA_VIOLATION,
+    &schema::VALIDATION_RULE,
+    &schema::UNKNOWN_KIND,
+    &schema::INVALID_NAME,
+    &set::DUPLICATE_OBJECT,
+    &set::UNUSABLE,
+    &references::MISSING_POLICY,
+    &references::MISSING_BACKEND,
+    &references::MISSING_SERVICE,
+    &references::MISSING_CA,
+    &references::UNUSED_BACKEND,
+    &references::UNUSED_POLICY,
+    &references::UNKNOWN_REGION,
+    &references::REQUEST_IN_MANIFEST,
+    &redundancy::SINGLE_BACKEND,
+    &redundancy::NO_STANDBY,
+    &redundancy::NOBODY_IN_SERVICE,
+    &redundancy::SENDER_DOMAIN_NOT_COVERED,
+    &redundancy::ONE_FAILURE_DOMAIN,
+    &redundancy::SAME_DESTINATION,
+    &capacity::CAPACITY_SHORT,
+    &capacity::NO_SPARE_CAPACITY,
+    &capacity::WEIGHT_ABOVE_LIMIT,
+    &capacity::WEIGHT_ABOVE_LIMIT_WITHOUT_ONE,
+    &capacity::SHARED_LIMITS,
+    &capacity::LIMITS_WITHOUT_TRAFFIC,
+    &thresholds::WINDOW_NEVER_FIRES,
+    &thresholds::WINDOW_ADDS_NOTHING,
+    &thresholds::LATENCY_NEVER_FIRES,
+    &thresholds::LATENCY_OF_ONE_DIALOGUE,
+    &thresholds::RECOVERY_EASIER_THAN_FAILURE,
+    &thresholds::OBJECTIVE_IMPOSSIBLE,
+    &thresholds::OBJECTIVE_MISSED_BY_PROBE,
+    &holds::FAILBACK_BEFORE_RECOVERY,
+    &holds::RAMP_OUTLASTS_WINDOW,
+    &holds::WINDOW_SELDOM_OPENS,
+    &holds::BUDGET_BELOW_ROUND_TRIP,
+    &holds::FLAPPING,
+    &holds::PREFERRED_DESPITE_MANUAL,
+    &outputs::OUTPUT_CLAIMED_TWICE,
+    &outputs::OUTPUT_EXISTS,
+    &outputs::MAIL_LOOP,
+    &connections::PROBES_TOO_FAST,
+    &connections::TLS_NOT_VERIFIED,
+    &connections::TLS_MODE_AGAINST_PORT,
+    &connections::PORT_25,
+    &connections::SHALLOW_PROBES,
+    &agents::NEXT_HOP_SHARED,
+    &agents::AUTH_UNUSED,
+    &agents::SECRET_WITHOUT_LOGIN,
+    &agents::REFLEX_UNUSED,
+    &agents::SUBMISSION_WITHOUT_AUTH,
+    &agents::PASSWORD_READABLE,
+];
+
+/// Checks everything.
+pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+    references::check(set, findings);
+    redundancy::check(set, findings);
+    capacity::check(set, findings);
+    thresholds::check(set, findings);
+    holds::check(set, findings);
+    outputs::check(set, findings);
+    connections::check(set, findings);
+    agents::check(set, findings);
+}
+
+/// So many names are told at most.
+const TOLD: usize = 3;
+
+/// `a, b, c and 97 more`.
+fn listed<S: AsRef<str>>(names: &[S]) -> String {
+    let told: Vec<_> = names.iter().take(TOLD).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(TOLD) {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
+}
+
+/// As Kubernetes writes a duration: `1h30m`, `10s`, `500ms`.
+fn span(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    let parts =
+        [(whole / 3600, "h"), (whole / 60 % 60, "m"), (whole % 60, "s"), (duration.subsec_millis().into(), "ms")];
+    let written = parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}"));
+    let text = written.collect::<Vec<_>>().concat();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_lists_are_written_briefly() {
+        assert_eq!(span(Duration::from_millis(5_400_500)), "1h30m500ms");
+        assert_eq!(span(Duration::ZERO), "0s");
+        assert_eq!(listed(&["a", "b", "c"]), "a, b, c");
+        assert_eq!(listed(&["a", "b", "c", "d"]), "a, b, c and 1 more");
+    }
+}

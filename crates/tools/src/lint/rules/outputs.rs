@@ -1,0 +1,85 @@
+//! Whether routes can have the outputs that they want.
+
+use std::collections::BTreeMap;
+
+use crate::lint::finding::Findings;
+use crate::lint::set::{Set, View};
+use mail_failover_core::model::ObjectKey;
+use mail_failover_runtime::findings::{Rule, Severity};
+
+pub(super) const OUTPUT_CLAIMED_TWICE: Rule = Rule {
+    code: "OutputClaimedTwice",
+    severity: Severity::Error,
+    broken_when: "two routes of a namespace claim the same Service or ConfigMap",
+};
+pub(super) const OUTPUT_EXISTS: Rule = Rule {
+    code: "OutputExists",
+    severity: Severity::Error,
+    broken_when: "a route's output is an object of the files: the operator never takes over what it did not make",
+};
+pub(super) const MAIL_LOOP: Rule = Rule {
+    code: "MailLoop",
+    severity: Severity::Error,
+    broken_when: "a backend is the Service that a route leads to it: mail would go round",
+};
+
+pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+    let mut claimed: BTreeMap<(&str, ObjectKey), ObjectKey> = BTreeMap::new();
+    for view in set.views() {
+        for (kind, field, key) in claims(&view) {
+            if let Some(first) = claimed.get(&(kind, key.clone())) {
+                let message = format!("{kind} {} is claimed by route {}, too", key.name, first.name);
+                findings.add(&OUTPUT_CLAIMED_TWICE, view.manifest, &field, message, "choose another name");
+            } else {
+                claimed.insert((kind, key.clone()), view.key.clone());
+            }
+            if let Some(existing) = set.core(kind, &key).filter(|existing| !is_of(existing.value(), &view)) {
+                let place = format!("{}:{}", existing.file(), existing.line("metadata.name"));
+                let message = format!("{kind} {} of namespace {} is in {place}", key.name, key.namespace);
+                let remedy = "choose another name, or remove that object";
+                findings.add(&OUTPUT_EXISTS, view.manifest, &field, message, remedy);
+            }
+        }
+    }
+    loops(set, &claimed, findings);
+}
+
+/// Every object that a route wants to own, with the field that says so.
+fn claims(view: &View<'_>) -> Vec<(&'static str, String, ObjectKey)> {
+    let outputs = view.spec.outputs.iter().enumerate();
+    let claims = outputs.flat_map(|(index, output)| {
+        let service = output.service.as_ref().map(|one| ("Service", "service.name", &one.name));
+        let config_map = output.config_map.as_ref().map(|one| ("ConfigMap", "configMap.name", &one.name));
+        let agent = output.agent.as_ref().map(|one| ("ConfigMap", "agent.configMap", &one.config_map));
+        service.into_iter().chain(config_map).chain(agent).map(move |(kind, field, name)| {
+            (kind, format!("spec.outputs[{index}].{field}"), view.key.sibling(name.as_str()))
+        })
+    });
+    claims.collect()
+}
+
+/// A dump of a cluster holds the outputs themselves.
+fn is_of(existing: &serde_json::Value, view: &View<'_>) -> bool {
+    let owners = existing.pointer("/metadata/ownerReferences").and_then(serde_json::Value::as_array);
+    owners.into_iter().flatten().any(|owner| {
+        let is = |field: &str, text: &str| owner.get(field).and_then(serde_json::Value::as_str) == Some(text);
+        is("kind", "MailRoute") && is("name", &view.key.name)
+    })
+}
+
+fn loops(set: &Set<'_>, claimed: &BTreeMap<(&str, ObjectKey), ObjectKey>, findings: &mut Findings) {
+    for view in set.views() {
+        for placed in &view.backends {
+            let service = placed.spec.service.as_ref().map(|service| view.key.sibling(service.name.as_str()));
+            let Some(service) = service else { continue };
+            if claimed.get(&("Service", service.clone())) == Some(view.key) {
+                let message = format!(
+                    "route {} leads its Service {} here, and here is that Service",
+                    view.key.name, service.name
+                );
+                let remedy = "name the Service of the MTA itself";
+                findings.add(&MAIL_LOOP, placed.manifest, "spec.service.name", message, remedy);
+            }
+        }
+    }
+}

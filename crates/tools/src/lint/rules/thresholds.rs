@@ -1,0 +1,162 @@
+//! Whether verdicts can turn as a policy says.
+
+use std::time::Duration;
+
+use crate::lint::finding::Findings;
+use crate::lint::set::{Judged, Set};
+use mail_failover_core::model::{Probe, Thresholds};
+use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::{listed, span};
+
+pub(super) const WINDOW_NEVER_FIRES: Rule = Rule {
+    code: "WindowNeverFires",
+    severity: Severity::Error,
+    broken_when: "failure.window wants more samples than a probe can deliver in its duration",
+};
+pub(super) const WINDOW_ADDS_NOTHING: Rule = Rule {
+    code: "WindowAddsNothing",
+    severity: Severity::Hint,
+    broken_when: "failure.window wants nothing but failures, and so many that failure.consecutive is reached before",
+};
+pub(super) const LATENCY_NEVER_FIRES: Rule = Rule {
+    code: "LatencyNeverFires",
+    severity: Severity::Error,
+    broken_when: "failure.latency.above is no less than a probe's timeout: what is so slow has failed already",
+};
+pub(super) const LATENCY_OF_ONE_DIALOGUE: Rule = Rule {
+    code: "LatencyOfOneDialogue",
+    severity: Severity::Warning,
+    broken_when: "failure.latency.for is shorter than two intervals of a probe: a single slow dialogue decides",
+};
+pub(super) const RECOVERY_EASIER_THAN_FAILURE: Rule = Rule {
+    code: "RecoveryEasierThanFailure",
+    severity: Severity::Warning,
+    broken_when: "a recovery takes less evidence than a failure: what fails now and then seems healthy most of the time",
+};
+pub(super) const OBJECTIVE_IMPOSSIBLE: Rule = Rule {
+    code: "ObjectiveImpossible",
+    severity: Severity::Error,
+    broken_when: "objectives.recoveryTime is shorter than failure.consecutive × interval + timeout + 1s of every probe of a backend",
+};
+pub(super) const OBJECTIVE_MISSED_BY_PROBE: Rule = Rule {
+    code: "ObjectiveMissedByProbe",
+    severity: Severity::Hint,
+    broken_when: "objectives.recoveryTime is kept by a backend's fastest probe only: what just the others see takes longer",
+};
+
+/// Probes start at least so many percent of their interval apart (`probe/schedule.rs`).
+const LEAST_INTERVAL: u32 = 95;
+/// From a verdict to outputs that lead elsewhere: the operator's promise.
+const ACTUATION: Duration = Duration::from_secs(1);
+
+pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+    for judged in set.judged() {
+        window(&judged, findings);
+        latency(&judged, findings);
+        recovery(&judged, findings);
+        objective(&judged, findings);
+    }
+}
+
+/// `smtp of relay-a (every 10s)`.
+fn named(backend: &str, probe: &Probe) -> String {
+    format!("{} of {backend} (every {})", probe.name, span(probe.interval))
+}
+
+fn window(judged: &Judged<'_>, findings: &mut Findings) {
+    let Thresholds { failure, window: Some(window), .. } = judged.policy.thresholds else { return };
+    let most =
+        |probe: &Probe| window.duration.as_nanos() / (probe.interval * LEAST_INTERVAL / 100).as_nanos().max(1) + 1;
+    let never: Vec<_> = judged
+        .probes()
+        .filter(|(_, probe)| most(probe) < u128::from(window.minimum_samples))
+        .map(|(backend, probe)| format!("{} delivers at most {}", named(backend, probe), most(probe)))
+        .collect();
+    if !never.is_empty() {
+        let (samples, duration) = (window.minimum_samples, span(window.duration));
+        let message = format!("it wants {samples} samples in {duration}: {}", listed(&never));
+        let remedy = "lower minimumSamples, or lengthen the duration";
+        findings.add(&WINDOW_NEVER_FIRES, judged.manifest, "spec.failure.window.minimumSamples", message, remedy);
+    } else if window.failure_percent == 100 && window.minimum_samples >= failure {
+        let message = format!(
+            "{} failures of {} are a run of failures, and failure.consecutive ends the patience after {failure}",
+            window.minimum_samples, window.minimum_samples
+        );
+        let remedy = "lower failurePercent or minimumSamples, or take the window out";
+        findings.add(&WINDOW_ADDS_NOTHING, judged.manifest, "spec.failure.window", message, remedy);
+    }
+}
+
+fn latency(judged: &Judged<'_>, findings: &mut Findings) {
+    let Some(limit) = judged.policy.thresholds.latency else { return };
+    let names = |is_such: &dyn Fn(&Probe) -> bool| -> Vec<String> {
+        judged.probes().filter(|(_, probe)| is_such(probe)).map(|(backend, probe)| named(backend, probe)).collect()
+    };
+    let never = names(&|probe| limit.above >= probe.timeout);
+    if !never.is_empty() {
+        let least = judged.probes().map(|(_, probe)| probe.timeout).min().unwrap_or_default();
+        let message = format!(
+            "no dialogue takes {} without failing at its timeout: {}; the shortest timeout is {}",
+            span(limit.above),
+            listed(&never),
+            span(least)
+        );
+        let remedy = "lower it below the timeouts, or raise those";
+        findings.add(&LATENCY_NEVER_FIRES, judged.manifest, "spec.failure.latency.above", message, remedy);
+    }
+    let seldom = names(&|probe| limit.held_for < probe.interval * 2);
+    if !seldom.is_empty() {
+        let message = format!("in {} there is one dialogue or none: {}", span(limit.held_for), listed(&seldom));
+        let remedy = "lengthen it to some intervals";
+        findings.add(&LATENCY_OF_ONE_DIALOGUE, judged.manifest, "spec.failure.latency.for", message, remedy);
+    }
+}
+
+fn recovery(judged: &Judged<'_>, findings: &mut Findings) {
+    let Thresholds { failure, recovery, stable_for, .. } = judged.policy.thresholds;
+    // Successes that must span some time are as good as so many more of them.
+    let slowest = judged.probes().map(|(_, probe)| probe.interval).max();
+    let is_stable = slowest.is_some_and(|interval| stable_for >= interval * failure);
+    if recovery < failure && !is_stable {
+        let message = format!("{recovery} successes end what {failure} failures began");
+        let remedy = format!("set recovery.consecutive to {failure} or more, or recovery.stableFor");
+        findings.add(&RECOVERY_EASIER_THAN_FAILURE, judged.manifest, "spec.recovery", message, remedy);
+    }
+}
+
+/// From the first evidence until every output leads elsewhere, by this probe.
+fn takes(thresholds: &Thresholds, probe: &Probe) -> Duration {
+    let in_a_row = probe.interval * thresholds.failure;
+    let by_window = thresholds.window.map(|window| {
+        let share = window.duration * u32::from(window.failure_percent) / 100;
+        share.max(probe.interval * window.minimum_samples * u32::from(window.failure_percent) / 100)
+    });
+    by_window.map_or(in_a_row, |by_window| by_window.min(in_a_row)) + probe.timeout + ACTUATION
+}
+
+fn objective(judged: &Judged<'_>, findings: &mut Findings) {
+    let Some(objective) = judged.policy.objectives.recovery_time else { return };
+    let thresholds = &judged.policy.thresholds;
+    let (mut impossible, mut missed) = (vec![], vec![]);
+    for (backend, probes) in &judged.backends {
+        let times: Vec<_> = probes.iter().map(|probe| (takes(thresholds, probe), probe)).collect();
+        let told = |(takes, probe): &(Duration, &Probe)| {
+            let (count, timeout) = (thresholds.failure, span(probe.timeout));
+            let formula = format!("{count} × {} + {timeout} + {}", span(probe.interval), span(ACTUATION));
+            format!("{} takes {} ({formula})", named(backend, probe), span(*takes))
+        };
+        match times.iter().min_by_key(|(takes, _)| *takes) {
+            Some(fastest) if fastest.0 > objective => impossible.push(told(fastest)),
+            Some(_) => missed.extend(times.iter().filter(|(takes, _)| *takes > objective).map(told)),
+            None => {}
+        }
+    }
+    let remedy = "probe more often, lower failure.consecutive, or allow more time";
+    for (rule, late) in [(&OBJECTIVE_IMPOSSIBLE, impossible), (&OBJECTIVE_MISSED_BY_PROBE, missed)] {
+        if !late.is_empty() {
+            let message = format!("a switch shall take no more than {}: {}", span(objective), listed(&late));
+            findings.add(rule, judged.manifest, "spec.objectives.recoveryTime", message, remedy);
+        }
+    }
+}

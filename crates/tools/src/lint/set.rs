@@ -1,0 +1,268 @@
+//! The objects of a lint run, parsed as the operator would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::de::{Deserialize, DeserializeOwned};
+
+use super::finding::Findings;
+use super::schema::Schemas;
+use crate::manifests::Manifest;
+use mail_failover_api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
+use mail_failover_core::engine::{Candidate, Standing};
+use mail_failover_core::model::{Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
+use mail_failover_resolve::{
+    self as resolve, CaKey, CaKind, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved, certificates,
+};
+use mail_failover_runtime::findings::{Rule, Severity};
+
+pub(super) const UNUSABLE: Rule = Rule {
+    code: "Unusable",
+    severity: Severity::Error,
+    broken_when: "the API server accepts an object that the operator cannot use: its condition Ready would be False",
+};
+pub(super) const DUPLICATE_OBJECT: Rule = Rule {
+    code: "DuplicateObject",
+    severity: Severity::Error,
+    broken_when: "two objects have the same kind, namespace and name: the one that is applied last wins",
+};
+
+/// An object that the API server would take. The model is missing if the operator could not use it.
+pub(super) struct Entry<'a, S, M> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) spec: S,
+    pub(super) model: Option<M>,
+}
+
+/// Everything that the rules look at.
+pub(super) struct Set<'a> {
+    pub(super) at: Timestamp,
+    pub(super) backends: BTreeMap<ObjectKey, Entry<'a, SendingBackendSpec, Backend>>,
+    pub(super) policies: BTreeMap<ObjectKey, Entry<'a, FailoverPolicySpec, Policy>>,
+    pub(super) routes: BTreeMap<ObjectKey, Entry<'a, MailRouteSpec, Route>>,
+    /// Objects of ours that are in the files, usable or not: nothing is said to be missing because it is malformed.
+    named: BTreeSet<(&'a str, ObjectKey)>,
+    core: Core<'a>,
+}
+
+/// A backend of a route, both of which can be used.
+pub(super) struct Placed<'a> {
+    pub(super) member: &'a Member,
+    pub(super) manifest: &'a Manifest,
+    pub(super) spec: &'a SendingBackendSpec,
+    pub(super) backend: &'a Backend,
+    pub(super) standing: Standing,
+}
+
+/// A route that can be used, with its backends as far as they are known.
+pub(super) struct View<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) manifest: &'a Manifest,
+    pub(super) spec: &'a MailRouteSpec,
+    pub(super) route: &'a Route,
+    pub(super) backends: Vec<Placed<'a>>,
+    /// Whether every backend of its list is known.
+    pub(super) is_complete: bool,
+}
+
+impl View<'_> {
+    /// The backends that mail may go to as things are configured.
+    pub(super) fn in_service(&self) -> impl Iterator<Item = &Placed<'_>> {
+        self.backends.iter().filter(|placed| placed.standing == Standing::InService)
+    }
+}
+
+impl<'a> Set<'a> {
+    /// Sorts out what the files hold. What is refused by the API server or the operator is a finding.
+    pub(super) fn of(manifests: &'a [Manifest], schemas: &Schemas, at: Timestamp, findings: &mut Findings) -> Self {
+        let mut set = Self {
+            at,
+            backends: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            named: BTreeSet::new(),
+            core: Core::of(manifests),
+        };
+        for manifest in manifests.iter().filter(|manifest| manifest.is_ours()) {
+            let key = manifest.key();
+            let is_accepted = schemas.accept(manifest, findings);
+            if !key.name.is_empty() && !set.named.insert((manifest.kind(), key.clone())) {
+                let message = format!("{} is there twice in namespace {}", manifest.title(), key.namespace);
+                findings.add(&DUPLICATE_OBJECT, manifest, "metadata.name", message, "rename or remove one of them");
+                continue;
+            }
+            if is_accepted {
+                set.take(manifest, key, findings);
+            }
+        }
+        set
+    }
+
+    fn take(&mut self, manifest: &'a Manifest, key: ObjectKey, findings: &mut Findings) {
+        match manifest.kind() {
+            "SendingBackend" => {
+                let Some(spec) = spec::<SendingBackendSpec>(manifest, findings) else { return };
+                let resolved = resolve::backend(&key, &spec, &self.core).map_err(|unresolved| match unresolved {
+                    Unresolved::Rejected(rejection) => rejection,
+                    Unresolved::Pending => Rejection::new("Pending", "spec", "it is not known"),
+                });
+                let model = usable(manifest, resolved, findings);
+                self.backends.insert(key, Entry { manifest, spec, model });
+            }
+            "FailoverPolicy" => {
+                let Some(spec) = spec::<FailoverPolicySpec>(manifest, findings) else { return };
+                let model = usable(manifest, resolve::policy(&spec), findings);
+                self.policies.insert(key, Entry { manifest, spec, model });
+            }
+            "MailRoute" => {
+                let Some(spec) = spec::<MailRouteSpec>(manifest, findings) else { return };
+                let model = usable(manifest, resolve::route(&spec), findings);
+                self.routes.insert(key, Entry { manifest, spec, model });
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the files hold an object of ours of this name, be it malformed.
+    pub(super) fn names(&self, kind: &'static str, key: &ObjectKey) -> bool {
+        self.named.contains(&(kind, key.clone()))
+    }
+
+    /// Whether the files hold this object of the core group.
+    pub(super) fn core(&self, kind: &'static str, key: &ObjectKey) -> Option<&'a Manifest> {
+        self.core.0.get(&(kind, key.clone())).copied()
+    }
+
+    /// Every route that can be used.
+    pub(super) fn views(&self) -> impl Iterator<Item = View<'_>> {
+        self.routes.iter().filter_map(|(key, entry)| {
+            let route = entry.model.as_ref()?;
+            let placed = |member| self.placed(key, route, member);
+            let backends: Vec<_> = route.backends.iter().filter_map(placed).collect();
+            let is_complete = backends.len() == route.backends.len();
+            Some(View { key, manifest: entry.manifest, spec: &entry.spec, route, backends, is_complete })
+        })
+    }
+
+    fn placed<'s>(&'s self, route_key: &ObjectKey, route: &Route, member: &'s Member) -> Option<Placed<'s>> {
+        let entry = self.backends.get(&route_key.sibling(member.name.clone()))?;
+        let backend = entry.model.as_ref()?;
+        let standing = Candidate::new(member, Some(backend), None, route, None, self.at).standing;
+        Some(Placed { member, manifest: entry.manifest, spec: &entry.spec, backend, standing })
+    }
+
+    /// The routes that name a policy.
+    pub(super) fn users<'s>(&'s self, policy: &'s ObjectKey) -> impl Iterator<Item = View<'s>> {
+        self.views().filter(move |view| {
+            let name = view.spec.policy_ref.as_ref().map(|reference| reference.name.as_str());
+            view.key.namespace == policy.namespace && name == Some(&*policy.name)
+        })
+    }
+
+    /// Every policy that can be used, with each backend that it judges and the backend's probes.
+    pub(super) fn judged(&self) -> impl Iterator<Item = Judged<'_>> {
+        self.policies.iter().filter_map(|(key, entry)| {
+            let policy = entry.model.as_ref()?;
+            let mut backends: BTreeMap<Arc<str>, &[Probe]> = BTreeMap::new();
+            for view in self.users(key) {
+                for member in &view.route.backends {
+                    let backend = self.backends.get(&key.sibling(member.name.clone()));
+                    if let Some(backend) = backend.and_then(|entry| entry.model.as_ref()) {
+                        backends.insert(member.name.clone(), &backend.probes);
+                    }
+                }
+            }
+            Some(Judged { manifest: entry.manifest, spec: &entry.spec, policy, backends })
+        })
+    }
+}
+
+/// A policy and what it judges by.
+pub(super) struct Judged<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) spec: &'a FailoverPolicySpec,
+    pub(super) policy: &'a Policy,
+    pub(super) backends: BTreeMap<Arc<str>, &'a [Probe]>,
+}
+
+impl Judged<'_> {
+    /// Every probe with its backend's name.
+    pub(super) fn probes(&self) -> impl Iterator<Item = (&Arc<str>, &Probe)> {
+        self.backends.iter().flat_map(|(name, probes)| probes.iter().map(move |probe| (name, probe)))
+    }
+}
+
+fn spec<S: DeserializeOwned>(manifest: &Manifest, findings: &mut Findings) -> Option<S> {
+    let spec = manifest.value().get("spec").map(S::deserialize)?;
+    spec.map_err(|error| {
+        findings.add(&UNUSABLE, manifest, "spec", format!("it cannot be read: {error}"), "correct what is named");
+    })
+    .ok()
+}
+
+fn usable<M>(manifest: &Manifest, resolved: Result<M, Rejection>, findings: &mut Findings) -> Option<M> {
+    resolved
+        .map_err(|rejection| {
+            let (field, message) = rejection.message.split_once(": ").unwrap_or(("spec", &rejection.message));
+            let (message, remedy) = message.rsplit_once("; ").unwrap_or((message, "correct it"));
+            findings.add(&UNUSABLE, manifest, field, format!("{message} ({})", rejection.reason), remedy);
+        })
+        .ok()
+}
+
+/// Objects of the core group, which ours refer to. What is not in the files may be anywhere: it is taken for sound.
+struct Core<'a>(BTreeMap<(&'a str, ObjectKey), &'a Manifest>);
+
+impl<'a> Core<'a> {
+    fn of(manifests: &'a [Manifest]) -> Self {
+        let core = manifests.iter().filter(|manifest| manifest.group().is_empty());
+        Self(core.map(|manifest| ((manifest.kind(), manifest.key()), manifest)).collect())
+    }
+}
+
+impl Lookup for Core<'_> {
+    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+        // Whether the Secret is there, and whole, is `SecretWithoutLogin`'s to say: agents need it as well.
+        Presumed.login(key)
+    }
+
+    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
+        let Some(manifest) = self.0.get(&(key.kind.as_str(), key.object.clone())) else { return Presumed.ca(key) };
+        let read = |error: serde_json::Error| ReadProblem::Malformed(format!("the object cannot be read: {error}"));
+        let name: &str = &key.data_key;
+        let text = match key.kind {
+            CaKind::ConfigMap => {
+                let object = ConfigMap::deserialize(manifest.value()).map_err(read)?;
+                let text = object.data.and_then(|mut data| data.remove(name)).map(String::into_bytes);
+                text.or(object.binary_data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
+            }
+            CaKind::Secret => {
+                // The error of a Secret may quote it.
+                let object = Secret::deserialize(manifest.value())
+                    .map_err(|_| ReadProblem::Malformed("the Secret cannot be read".to_owned()))?;
+                let text = object.string_data.and_then(|mut data| data.remove(name)).map(String::into_bytes);
+                text.or(object.data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
+            }
+        };
+        let certificates = certificates(&text.ok_or(ReadProblem::NotFound)?).map_err(ReadProblem::Malformed)?;
+        Ok(certificates.into())
+    }
+
+    fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
+        let Some(manifest) = self.0.get(&("Service", key.clone())) else { return Presumed.service(key, port) };
+        let service = Service::deserialize(manifest.value()).map_err(|_| ServiceProblem::PortNotFound)?;
+        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        let is_it = |one: &&k8s_openapi::api::core::v1::ServicePort| match port {
+            IntOrString::Int(number) => one.port == *number,
+            IntOrString::String(name) => one.name.as_ref() == Some(name),
+        };
+        let is_tcp = |one: &&k8s_openapi::api::core::v1::ServicePort| {
+            one.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+        };
+        let found = ports.iter().filter(is_tcp).find(is_it).ok_or(ServiceProblem::PortNotFound)?;
+        Presumed.service(key, &IntOrString::Int(found.port))
+    }
+}

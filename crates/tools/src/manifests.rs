@@ -1,0 +1,329 @@
+//! Manifests from files: what `lint`, `explain` and `simulate` read instead of a cluster.
+//!
+//! Files with one or many YAML (or JSON) documents, folders of them, and `kind: List` as `kubectl get -o yaml` prints it. Whatever is
+//! wrong is said with file, line, document, object and field. This module never interprets a spec (`mail_failover_resolve`
+//! does) and never calls the API server.
+
+mod tree;
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use mail_failover_api::{FailoverPolicy, GROUP, MailRoute, SendingBackend};
+use mail_failover_core::model::ObjectKey;
+use tree::{Lines, Tree};
+
+/// The namespace of an object that names none, as kubectl has it without a context.
+pub const DEFAULT_NAMESPACE: &str = "default";
+/// How the standard input is called on the command line.
+const STANDARD_INPUT: &str = "-";
+/// What a folder's files must end with to be read.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+/// What an object has at its top level.
+const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+
+/// One object of a file.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    file: Arc<str>,
+    document: usize,
+    value: Value,
+    lines: Arc<Lines>,
+    /// What precedes its fields in `lines`: `items[3].` for an object of a list.
+    prefix: String,
+}
+
+/// What is wrong with a file or an object in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestError {
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// From 1.
+    pub line: Option<u64>,
+    /// From 1; documents that hold nothing do not count.
+    pub document: Option<usize>,
+    /// Kind and name.
+    pub object: Option<String>,
+    /// The field.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for ManifestError {
+    /// `mail.yaml:12: document 2: SendingBackend relay-a: spec.smtp.port: …`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(document) = self.document {
+            write!(f, ": document {document}")?;
+        }
+        for part in [&self.object, &self.field].into_iter().flatten() {
+            write!(f, ": {part}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+impl ManifestError {
+    fn of_file(file: &str, message: String) -> Self {
+        Self { file: file.into(), line: None, document: None, object: None, field: None, message }
+    }
+}
+
+impl Manifest {
+    /// The file, as it was named.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Which of the file's documents it stands in, from 1; documents that hold nothing do not count.
+    pub fn document(&self) -> usize {
+        self.document
+    }
+
+    /// As it was written.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// `mailfailover.io`, or nothing for the core group.
+    pub fn group(&self) -> &str {
+        self.text("/apiVersion").split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// `MailRoute`.
+    pub fn kind(&self) -> &str {
+        self.text("/kind")
+    }
+
+    /// Whether it is one of ours.
+    pub fn is_ours(&self) -> bool {
+        self.group() == GROUP
+    }
+
+    /// Namespace and name.
+    pub fn key(&self) -> ObjectKey {
+        let namespace = Some(self.text("/metadata/namespace")).filter(|namespace| !namespace.is_empty());
+        ObjectKey::new(namespace.unwrap_or(DEFAULT_NAMESPACE), self.text("/metadata/name"))
+    }
+
+    /// Kind and name, for people.
+    pub fn title(&self) -> String {
+        let name = self.text("/metadata/name");
+        if name.is_empty() { self.kind().to_owned() } else { format!("{} {name}", self.kind()) }
+    }
+
+    /// The line of a field such as `spec.probes[0].interval`; of what it would stand in, when it is absent.
+    pub fn line(&self, field: &str) -> u64 {
+        let mut field = field;
+        loop {
+            if let Some(line) = self.lines.get(&format!("{}{field}", self.prefix)) {
+                return *line;
+            }
+            match field.rfind(['.', '[']) {
+                Some(end) => field = &field[..end],
+                None => break,
+            }
+        }
+        let own = self.lines.range(self.prefix.clone()..).take_while(|(field, _)| field.starts_with(&self.prefix));
+        own.map(|(_, line)| *line).min().unwrap_or(1)
+    }
+
+    /// An error about one of its fields.
+    pub fn error(&self, field: &str, message: String) -> ManifestError {
+        ManifestError {
+            file: self.file.clone(),
+            line: Some(self.line(field)),
+            document: Some(self.document),
+            object: Some(self.title()),
+            field: Some(field.to_owned()).filter(|field| !field.is_empty()),
+            message,
+        }
+    }
+
+    /// The object as its type has it.
+    ///
+    /// # Errors
+    /// [`ManifestError`] with the first field that cannot be read, is missing or unknown.
+    pub fn read<K: DeserializeOwned>(&self) -> Result<K, ManifestError> {
+        let fields = self.value.as_object().into_iter().flat_map(|fields| fields.keys());
+        if let Some(unknown) = fields.into_iter().find(|field| !TOP_LEVEL.contains(&field.as_str())) {
+            return Err(self.error(unknown, "there is no such field".to_owned()));
+        }
+        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+            let field = error.path().to_string();
+            self.error(if field == "." { "" } else { &field }, error.into_inner().to_string())
+        })
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// Every object of these files and folders (of a folder, the files that end in `.yaml`, `.yml` or `.json`, in the order of their names, and
+/// none of the folders in it), in order. `-` is the standard input.
+///
+/// # Errors
+/// Everything that is wrong with the files, without a word about the objects' own fields.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Vec<ManifestError>> {
+    let (mut manifests, mut errors) = (vec![], vec![]);
+    for path in paths {
+        match files(path) {
+            Ok(files) => {
+                for file in files {
+                    let name = file.display().to_string();
+                    let text = content(&file).map_err(|error| {
+                        ManifestError::of_file(
+                            &name,
+                            format!("cannot be read: {error}; name a YAML file or a folder of them"),
+                        )
+                    });
+                    match text.and_then(|text| parse(&name, &text)) {
+                        Ok(found) => manifests.extend(found),
+                        Err(error) => errors.push(error),
+                    }
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(manifests) } else { Err(errors) }
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let name = path.display().to_string();
+    let failed = |error: io::Error| ManifestError::of_file(&name, format!("the folder cannot be read: {error}"));
+    let mut files = vec![];
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        let ending = file.extension().and_then(|ending| ending.to_str());
+        if file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        let message = format!("the folder holds no file that ends in .{}", ENDINGS.join(", ."));
+        return Err(ManifestError::of_file(&name, message));
+    }
+    Ok(files)
+}
+
+fn content(file: &Path) -> io::Result<String> {
+    if file == Path::new(STANDARD_INPUT) {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    fs::read_to_string(file)
+}
+
+/// Every object of a text, in order; those of a `kind: List` one by one.
+///
+/// # Errors
+/// [`ManifestError`] where it is no YAML, or a document is no Kubernetes object.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
+    // A dump of ten thousand objects is one document: the parser's own bounds are made for configuration files.
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_events: 50_000_000,
+            max_nodes: 20_000_000,
+            max_documents: 100_000,
+            max_total_scalar_bytes: 512 * 1024 * 1024,
+        },
+    };
+    let documents: Vec<Tree> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        let line = error.location().map(|location| location.line());
+        ManifestError { line, ..ManifestError::of_file(file, format!("this is no YAML: {error}")) }
+    })?;
+    let file: Arc<str> = file.into();
+    let mut manifests = vec![];
+    for (tree, document) in documents.into_iter().zip(1..) {
+        let mut lines = Lines::new();
+        let value = tree.take_apart("", &mut lines);
+        let manifest = Manifest { file: file.clone(), document, value, lines: Arc::new(lines), prefix: String::new() };
+        unpack(manifest, &mut manifests)?;
+    }
+    Ok(manifests)
+}
+
+/// `kind: List` (and `MailRouteList` and its like) holds objects.
+fn unpack(mut manifest: Manifest, found: &mut Vec<Manifest>) -> Result<(), ManifestError> {
+    for field in ["apiVersion", "kind"] {
+        if manifest.value.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
+            let message = "is missing or no text: this is no Kubernetes object".to_owned();
+            return Err(manifest.error(field, message));
+        }
+    }
+    let items = if manifest.kind().ends_with("List") { manifest.value.get_mut("items").map(Value::take) } else { None };
+    let Some(Value::Array(items)) = items else {
+        found.push(manifest);
+        return Ok(());
+    };
+    for (index, value) in items.into_iter().enumerate() {
+        let prefix = format!("{}items[{index}].", manifest.prefix);
+        unpack(Manifest { value, prefix, ..manifest.clone() }, found)?;
+    }
+    Ok(())
+}
+
+/// Our objects of some manifests, each as its type has it.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// `SendingBackends`.
+    pub backends: Vec<SendingBackend>,
+    /// `FailoverPolicies`.
+    pub policies: Vec<FailoverPolicy>,
+    /// `MailRoutes`.
+    pub routes: Vec<MailRoute>,
+}
+
+impl Objects {
+    /// Ours among these; the others are left out. Each gets the namespace that it would have.
+    ///
+    /// # Errors
+    /// Of each object that cannot be read, the first field in the way.
+    pub fn of(manifests: &[Manifest]) -> Result<Self, Vec<ManifestError>> {
+        let (mut objects, mut errors) = (Self::default(), vec![]);
+        for manifest in manifests.iter().filter(|manifest| manifest.is_ours()) {
+            let read = match manifest.kind() {
+                "SendingBackend" => namespaced(manifest).map(|object| objects.backends.push(object)),
+                "FailoverPolicy" => namespaced(manifest).map(|object| objects.policies.push(object)),
+                "MailRoute" => namespaced(manifest).map(|object| objects.routes.push(object)),
+                kind => Err(manifest.error("kind", format!("{GROUP} has no kind {kind}"))),
+            };
+            errors.extend(read.err());
+        }
+        if errors.is_empty() { Ok(objects) } else { Err(errors) }
+    }
+}
+
+fn namespaced<K: DeserializeOwned + kube::ResourceExt>(manifest: &Manifest) -> Result<K, ManifestError> {
+    let mut object: K = manifest.read()?;
+    let key = manifest.key();
+    if key.name.is_empty() {
+        return Err(manifest.error("metadata.name", "is missing".to_owned()));
+    }
+    object.meta_mut().namespace = Some(key.namespace.to_string());
+    Ok(object)
+}
+
+#[cfg(test)]
+#[path = "manifests/tests.rs"]
+mod tests;

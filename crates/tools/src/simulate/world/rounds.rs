@@ -1,0 +1,150 @@
+//! Rounds of probes: when they begin, what they find, and which of them may be left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Due, World};
+use crate::simulate::Recorder;
+use crate::simulate::draw::Draw;
+use crate::simulate::schedule::Schedule;
+use crate::simulate::source::{Source, Stream};
+use mail_failover_core::model::{
+    EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp,
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Finding {
+    pub(super) sequence: u64,
+    pub(super) started_at: Timestamp,
+    pub(super) class: EvidenceClass,
+    pub(super) elapsed: Duration,
+    pub(super) message: Arc<str>,
+}
+
+#[derive(Debug)]
+pub(super) struct StreamState {
+    pub(super) stream: Stream,
+    pub(super) schedule: Schedule,
+    pub(super) round: u64,
+    pub(super) sequence: u64,
+    /// How far apart rounds may be without evidence going stale.
+    pub(super) stride: Duration,
+    /// Used again for each round.
+    pub(super) report: ProbeReport,
+}
+
+#[derive(Debug)]
+pub(super) struct Skipping {
+    /// So far back reaches the longest memory of any judgement.
+    pub(super) reach: Duration,
+    /// When everything will have been at rest for so long.
+    pub(super) calm_at: Timestamp,
+    /// What the source has promised last.
+    pub(super) constant_until: Timestamp,
+}
+
+impl<S: Source> World<S> {
+    /// Leaves rounds out where nothing can change.
+    #[must_use]
+    pub fn skipping(mut self) -> Self {
+        let probes = || self.fleet.backends.iter().flat_map(|backend| &backend.backend.probes);
+        let slowest = probes().map(|probe| probe.interval + probe.timeout).max().unwrap_or_default();
+        let reach = |thresholds: &Thresholds| {
+            let window = thresholds.window.map_or(Duration::ZERO, |window| window.duration);
+            let latency = thresholds.latency.map_or(Duration::ZERO, |latency| latency.held_for * 2);
+            let run = slowest * (thresholds.failure.max(thresholds.recovery) + 2);
+            window.max(latency).max(thresholds.stable_for) + run
+        };
+        let thresholds = self.fleet.backends.iter().flat_map(|backend| &backend.thresholds);
+        let reach = thresholds.map(reach).max().unwrap_or_default()
+            + self.streams.iter().map(|stream| stream.stride).max().unwrap_or_default() * 2;
+        self.skipping = Some(Skipping { reach, calm_at: self.now + reach, constant_until: self.now });
+        self
+    }
+
+    pub(super) fn stream(&self, stream: Stream, seed: u64) -> StreamState {
+        let known = &self.fleet.backends[stream.backend];
+        let probe = &known.backend.probes[stream.probe];
+        // By name, so that a backend more in the manifests shifts nobody else's probes.
+        let name = format!("{:?}/{}/{}", self.observers[stream.observer], known.key, probe.name);
+        let what = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let outcome = Outcome {
+            class: EvidenceClass::Inconclusive,
+            stage: Stage::Resolve,
+            message: String::new(),
+            certificate_not_after: None,
+            elapsed: Duration::ZERO,
+        };
+        StreamState {
+            stream,
+            schedule: Schedule::new(self.now, probe.interval, Draw::new(seed).of(what)),
+            round: 0,
+            sequence: 0,
+            stride: stride(probe),
+            report: ProbeReport {
+                key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
+                revision: 0,
+                sequence: 0,
+                started_at: self.now,
+                finished_at: self.now,
+                resolution: Resolution::NotNeeded,
+                addresses: vec![],
+                outcome,
+            },
+        }
+    }
+
+    pub(super) fn begin_round(&mut self, index: usize, end: Timestamp, recorder: &mut impl Recorder) {
+        self.rounds += 1;
+        let state = &mut self.streams[index];
+        let answer = self.source.answer(state.stream, state.round, self.now);
+        state.sequence += 1;
+        let finding = Finding {
+            sequence: state.sequence,
+            started_at: self.now,
+            class: answer.class,
+            elapsed: answer.elapsed,
+            message: answer.message,
+        };
+        let next = self.next_round(index);
+        self.streams[index].round = next;
+        self.queue.push(self.streams[index].schedule.start(next), Due::Round(index));
+        let known_at = self.now + finding.elapsed;
+        // Mostly nothing happens while a round is under way: then its result need not queue.
+        if known_at <= end && self.queue.next_at().is_none_or(|next| next > known_at) {
+            self.now = known_at;
+            self.observe(index, &finding, recorder);
+        } else {
+            self.queue.push(known_at, Due::Result(index, finding));
+        }
+    }
+
+    fn next_round(&mut self, index: usize) -> u64 {
+        let state = &self.streams[index];
+        let next = state.round + 1;
+        let Some(skipping) = &mut self.skipping else { return next };
+        let constant_until = self.source.constant_until(self.now);
+        if constant_until != skipping.constant_until {
+            // The promise is a new one: answers may have changed, though this one has not.
+            skipping.constant_until = constant_until;
+            skipping.calm_at = self.now + skipping.reach;
+        }
+        let target = (constant_until - skipping.reach).min(self.now + state.stride);
+        let may_skip = self.now >= skipping.calm_at && target > self.now;
+        if may_skip { next.max(state.schedule.round_at(target)) } else { next }
+    }
+
+    /// Something is not as it was: nothing is skipped until that has been forgotten.
+    pub(super) fn stir(&mut self) {
+        if let Some(skipping) = &mut self.skipping {
+            skipping.calm_at = self.now + skipping.reach;
+        }
+    }
+}
+
+/// Evidence goes stale three intervals, a timeout and 30 s after the latest; a round is late by no more than an interval.
+fn stride(probe: &Probe) -> Duration {
+    probe.interval * 2 + Duration::from_secs(25)
+}

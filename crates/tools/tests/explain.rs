@@ -1,0 +1,74 @@
+//! `mail-failover explain` on dumps of clusters: each `tests/data/explain/*.yaml` with the text that it gives, beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use mail_failover_core::model::Timestamp;
+use mail_failover_tools::explain::{self, Explanation};
+use serde_json::Value;
+
+#[derive(Parser)]
+struct Line {
+    #[command(subcommand)]
+    what: Explanation,
+}
+
+fn run(arguments: &[&str]) -> Result<String, String> {
+    let line = ["explain", "route"].iter().chain(arguments);
+    let what = Line::try_parse_from(line).unwrap().what;
+    let mut out = vec![];
+    explain::run(&what, Timestamp::from_micros(0), &mut out).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/explain").join(name)
+}
+
+/// A dump, read as of eight o'clock.
+fn explained(file: &Path, more: &[&str]) -> Result<String, String> {
+    let file = file.to_str().unwrap();
+    run(&[&["orders", "--at", "2026-11-24T08:00:00Z", "--file", file], more].concat())
+}
+
+#[test]
+fn a_dump_is_explained_as_the_text_beside_it() {
+    let mut dumps: Vec<_> = fs::read_dir(data("")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    dumps.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    assert!(dumps.len() >= 4);
+    for dump in dumps {
+        let expected = fs::read_to_string(dump.with_extension("txt")).unwrap_or_default();
+        let text = explained(&dump, &[]).unwrap();
+        assert!(text == expected, "{} gives another text than the one beside it:\n{text}", dump.display());
+    }
+}
+
+#[test]
+fn as_json_it_says_the_same() {
+    let text = explained(&data("soaking.yaml"), &["-o", "json"]).unwrap();
+    let account: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(account["active"][0]["backend"], "sendgrid");
+    assert_eq!(account["hold"]["reason"], "Soak");
+    assert_eq!(account["hold"]["until"], "2026-11-24T08:27:00Z");
+    assert_eq!(account["backends"][0]["certificateNotAfter"], "2027-02-01T12:00:00Z");
+    assert_eq!(account["prospects"][0], "Soak ends at 2026-11-24T08:27:00Z");
+    assert_eq!(account["isObserved"], true);
+}
+
+#[test]
+fn a_route_that_is_not_there_is_answered_with_those_that_are() {
+    let file = data("soaking.yaml");
+    let file = file.to_str().unwrap();
+    assert_eq!(
+        run(&["ordres", "--file", file]).unwrap_err(),
+        "there is no MailRoute ordres in these files; there is shop/orders"
+    );
+    assert_eq!(
+        run(&["orders", "-n", "default", "--file", file]).unwrap_err(),
+        "there is no MailRoute orders of namespace default in these files; there is shop/orders"
+    );
+    let twice = run(&["orders", "--file", file, data("behind.yaml").to_str().unwrap()]).unwrap_err();
+    assert!(twice.contains("choose one with --namespace"), "{twice}");
+    assert!(run(&["orders", "--file", "/nowhere.yaml"]).unwrap_err().contains("/nowhere.yaml"));
+}

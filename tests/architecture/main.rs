@@ -1,0 +1,233 @@
+//! The invariants of ARCHITECTURE.md that a compiler does not see, read from the parsed sources.
+//!
+//! Wall clocks and randomness are clippy's (`disallowed-methods` in `clippy.toml`), which sees through imports.
+
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use source::{Module, Sources, workspace};
+
+/// Crates of the workspace from the lowest to the highest, with their folders. A crate depends on lower ones only.
+const CRATES: [(&str, &str); 10] = [
+    ("mail-failover-core", "crates/core"),
+    ("mail-failover-api", "crates/api"),
+    ("mail-failover-contract", "crates/contract"),
+    ("mail-failover-smtp", "crates/smtp"),
+    ("mail-failover-resolve", "crates/resolve"),
+    ("mail-failover-runtime", "crates/runtime"),
+    ("mail-failover-agent", "crates/agent"),
+    ("mail-failover-operator", ""),
+    ("mail-failover-tools", "crates/tools"),
+    ("mail-failover", "crates/mail-failover"),
+];
+
+/// Crates that must not be compiled anew for an edit in another one.
+const APART: [(&str, &[&str]); 3] = [
+    ("mail-failover-operator", &["mail-failover-agent", "mail-failover-tools"]),
+    ("mail-failover-tools", &["mail-failover-agent", "mail-failover-operator"]),
+    (
+        "mail-failover-agent",
+        &["mail-failover-operator", "mail-failover-tools", "mail-failover-resolve", "mail-failover-api"],
+    ),
+];
+
+/// Folders and files of a crate from the lowest to the highest. None imports one above it.
+const LAYERS: [(&str, &[&str]); 4] = [
+    ("crates/core/src", &["model", "engine"]),
+    ("crates/runtime/src", &["backoff", "values", "process", "findings", "clock", "http", "telemetry", "kubernetes"]),
+    ("src", &["rbac", "output", "probe", "probe_job", "watch", "leader", "observers", "reports", "controller", "app"]),
+    ("crates/tools/src", &["manifests", "lint", "explain", "simulate"]),
+];
+
+fn sources(package: &str) -> Sources {
+    Sources::of(format!("{package}/src").trim_start_matches('/'))
+}
+
+fn production() -> Vec<Module> {
+    CRATES.iter().flat_map(|(_, folder)| sources(folder).production).collect()
+}
+
+/// Names in these modules that mention any of these words.
+fn mentions<'a>(modules: impl IntoIterator<Item = &'a Module>, words: &[&str]) -> Vec<String> {
+    let mut found = vec![];
+    for module in modules {
+        for name in &module.names {
+            if words.iter().any(|word| name.mentions(word)) {
+                found.push(format!("{}:{}: {}", module.file, name.line, name.segments.join("::")));
+            }
+        }
+    }
+    found
+}
+
+/// Dependencies of a package, by the heading that they stand under.
+fn dependencies(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let manifest = fs::read_to_string(workspace().join(folder).join("Cargo.toml")).unwrap();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut heading = String::new();
+    for line in manifest.lines() {
+        if let Some(next) = line.strip_prefix('[') {
+            heading = next.trim_end_matches(']').to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            let name = key.trim_end_matches(".workspace").to_owned();
+            found.entry(heading.clone()).or_default().insert(name);
+        }
+    }
+    found
+}
+
+#[test]
+fn no_folder_imports_one_above_it() {
+    let mut upward = vec![];
+    for (folder, layers) in LAYERS {
+        let modules = Sources::of(folder).production;
+        let rooms: BTreeSet<_> = modules.iter().map(Module::room).filter(|room| !room.is_empty()).collect();
+        assert_eq!(rooms, layers.iter().copied().collect(), "{folder}: the list of layers is not that of its folders");
+        for module in modules.iter().filter(|module| !module.room().is_empty()) {
+            let floor = layers.iter().position(|layer| *layer == module.room());
+            for name in &module.names {
+                let [root, room, ..] = &name.segments[..] else { continue };
+                if root == "crate" && layers.iter().position(|layer| layer == room) > floor {
+                    upward.push(format!("{}:{}: {}", module.file, name.line, name.segments.join("::")));
+                }
+            }
+        }
+    }
+    assert_eq!(upward, Vec::<String>::new());
+}
+
+#[test]
+fn crates_depend_on_lower_ones() {
+    let ours: Vec<_> = CRATES.iter().map(|(name, _)| *name).collect();
+    for (floor, (name, folder)) in CRATES.iter().enumerate() {
+        for (heading, names) in dependencies(folder) {
+            if !heading.ends_with("dependencies") || heading == "workspace.dependencies" {
+                continue;
+            }
+            for dependency in names.iter().filter(|dependency| dependency.starts_with("mail-failover")) {
+                let below = ours[..floor].contains(&dependency.as_str());
+                assert!(below, "{name}: [{heading}] {dependency} is not below it");
+                let apart = APART.iter().any(|(one, others)| one == name && others.contains(&dependency.as_str()));
+                assert!(!apart, "{name}: an edit in {dependency} would compile it anew");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_core_is_pure() {
+    let allowed = ["cronexpr", "jiff", "proptest", "thiserror"].map(str::to_owned).into();
+    assert_eq!(dependencies("crates/core")["dependencies"], allowed);
+    let impure = [
+        "Instant",
+        "SystemTime",
+        "async",
+        "std::env",
+        "std::fs",
+        "std::io",
+        "std::net::TcpListener",
+        "std::net::TcpStream",
+        "std::net::UdpSocket",
+        "std::process",
+        "std::thread",
+    ];
+    assert_eq!(mentions(&sources("crates/core").production, &impure), Vec::<String>::new());
+}
+
+#[test]
+fn what_only_says_something_does_no_io() {
+    let impure = ["Instant", "SystemTime", "async", "fastrand", "kube", "std::fs", "std::io", "tokio", "tracing"];
+    // Folders, and files of folders that hold others as well.
+    let pure = [
+        "src/output/",
+        "crates/contract/src/",
+        "crates/resolve/src/",
+        "crates/agent/src/answers.rs",
+        "crates/agent/src/core/",
+        "crates/agent/src/socketmap/local.rs",
+        "crates/agent/src/socketmap/maps.rs",
+        "crates/agent/src/socketmap/netstring.rs",
+        "crates/agent/src/socketmap/reply.rs",
+        "crates/agent/src/status/text.rs",
+        "src/observers/board.rs",
+        "src/observers/liveness.rs",
+        "src/observers/name.rs",
+        "src/observers/report.rs",
+    ];
+    let modules = production();
+    for place in pure {
+        let inside: Vec<_> = modules.iter().filter(|module| module.file.starts_with(place)).collect();
+        assert!(!inside.is_empty(), "{place} is not there any more");
+        assert_eq!(mentions(inside, &impure), Vec::<String>::new(), "{place}");
+    }
+}
+
+#[test]
+fn a_simulation_touches_no_network_and_no_clock() {
+    let modules = sources("crates/tools").production;
+    let inside = modules.iter().filter(|module| module.room() == "simulate");
+    let impure = ["Instant", "SystemTime", "async", "kube::Client", "std::net::TcpStream", "tokio"];
+    assert_eq!(mentions(inside, &impure), Vec::<String>::new());
+}
+
+#[test]
+fn one_place_writes_to_the_api_server() {
+    // Methods of `kube::Api` that write, with the number of their arguments.
+    let writes = [
+        ("create", 2),
+        ("delete", 2),
+        ("delete_collection", 2),
+        ("evict", 2),
+        ("patch", 3),
+        ("patch_metadata", 3),
+        ("patch_scale", 3),
+        ("patch_status", 3),
+        ("patch_subresource", 4),
+        ("replace", 3),
+        ("replace_status", 3),
+    ];
+    // The Leases have writers of their own: the leader's, and each replica's as an observer. A TokenReview is a question: nothing keeps it.
+    let writers = [
+        "src/controller/applier.rs",
+        "src/leader/",
+        "src/observers/publish.rs",
+        "src/observers/sweep.rs",
+        "src/reports/token.rs",
+    ];
+    let mut others = vec![];
+    let mut seen = BTreeSet::new();
+    for module in production() {
+        for call in module.calls.iter().filter(|call| call.is_method) {
+            if writes.contains(&(call.name.as_str(), call.arguments)) {
+                match writers.iter().find(|writer| module.file.starts_with(*writer)) {
+                    Some(writer) => drop(seen.insert(*writer)),
+                    None => others.push(format!("{}:{}: .{}(", module.file, call.line, call.name)),
+                }
+            }
+        }
+    }
+    assert_eq!(others, Vec::<String>::new());
+    assert_eq!(seen, writers.into(), "a place that writes no more");
+}
+
+#[test]
+fn nobody_decides_outside_the_engine() {
+    // What is explained or simulated is told to people, and an input to nothing.
+    let askers = [
+        "crates/core/src/engine/",
+        "src/controller/route.rs",
+        "crates/tools/src/explain/account.rs",
+        "crates/tools/src/simulate/world/",
+    ];
+    let mut others = vec![];
+    for module in production() {
+        for call in module.calls.iter().filter(|call| call.name == "decide") {
+            if !askers.iter().any(|asker| module.file.starts_with(asker)) {
+                others.push(format!("{}:{}", module.file, call.line));
+            }
+        }
+    }
+    assert_eq!(others, Vec::<String>::new());
+}
