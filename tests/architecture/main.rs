@@ -36,7 +36,10 @@ const APART: [(&str, &[&str]); 3] = [
 /// Folders and files of a crate from the lowest to the highest. None imports one above it.
 const LAYERS: [(&str, &[&str]); 4] = [
     ("crates/core/src", &["model", "engine"]),
-    ("crates/runtime/src", &["backoff", "values", "process", "findings", "clock", "http", "telemetry", "kubernetes"]),
+    (
+        "crates/runtime/src",
+        &["random", "backoff", "values", "process", "findings", "clock", "http", "telemetry", "kubernetes"],
+    ),
     ("src", &["rbac", "output", "probe", "probe_job", "watch", "leader", "observers", "reports", "controller", "app"]),
     ("crates/tools/src", &["manifests", "lint", "explain", "simulate"]),
 ];
