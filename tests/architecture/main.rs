@@ -44,6 +44,17 @@ const LAYERS: [(&str, &[&str]); 4] = [
     ("crates/tools/src", &["manifests", "lint", "explain", "simulate"]),
 ];
 
+/// ARCHITECTURE.md without line breaks.
+fn page() -> String {
+    let text = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Layers as ARCHITECTURE.md writes them.
+fn listed(layers: impl IntoIterator<Item = &'static str>) -> String {
+    layers.into_iter().map(|layer| format!("`{layer}`")).collect::<Vec<_>>().join(" → ")
+}
+
 fn sources(package: &str) -> Sources {
     Sources::of(format!("{package}/src").trim_start_matches('/'))
 }
@@ -99,6 +110,17 @@ fn no_folder_imports_one_above_it() {
         }
     }
     assert_eq!(upward, Vec::<String>::new());
+}
+
+#[test]
+fn the_map_lists_the_same_layers() {
+    let page = page();
+    let crates = listed(CRATES.iter().map(|(name, _)| name.strip_prefix("mail-failover-").unwrap_or(name)));
+    assert!(page.contains(&format!("Crates: {crates}.")), "{crates}");
+    for (folder, layers) in LAYERS {
+        let line = format!("`{folder}`: {}", listed(layers.iter().copied()));
+        assert!(page.contains(&line), "{line}");
+    }
 }
 
 #[test]
