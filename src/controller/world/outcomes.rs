@@ -125,7 +125,7 @@ impl World {
             }
         }
         if let Some(entry) = self.routes.get_mut(&subject.key) {
-            entry.outputs_written(outcomes, error.map(ToString::to_string), now, jitter);
+            entry.outputs_written(outcomes, error.map(ToString::to_string), now, self.random.f64());
         }
     }
 
