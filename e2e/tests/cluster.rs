@@ -126,7 +126,8 @@ impl Drop for Commands {
 fn control_groups(names: &BTreeSet<String>) -> BTreeSet<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = entries(root).into_iter().chain([root.to_owned()]);
-    let groups = hierarchies.flat_map(|hierarchy| names.iter().map(move |name| hierarchy.join(name)).collect::<Vec<_>>());
+    let groups =
+        hierarchies.flat_map(|hierarchy| names.iter().map(move |name| hierarchy.join(name)).collect::<Vec<_>>());
     groups.filter(|group| group.exists()).collect()
 }
 

@@ -23,16 +23,14 @@ const RECOVERY: Duration = Duration::from_secs(20);
 fn main() -> ExitCode {
     let options = Options { operator: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
-        trial(
-            "a failover that fell into an outage of the API server's happens once, when it is back",
-            async |stage| outage(stage, Outage::Gone).await,
-        )
+        trial("a failover that fell into an outage of the API server's happens once, when it is back", async |stage| {
+            outage(stage, Outage::Gone).await
+        })
         .stops_api_server()
         .listens(),
-        trial(
-            "a failover that fell into a time with a frozen API server happens once, when it thaws",
-            async |stage| outage(stage, Outage::Frozen).await,
-        )
+        trial("a failover that fell into a time with a frozen API server happens once, when it thaws", async |stage| {
+            outage(stage, Outage::Frozen).await
+        })
         .stops_api_server()
         .listens(),
     ];

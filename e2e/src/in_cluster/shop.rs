@@ -488,7 +488,12 @@ impl Totals {
         let ["accepted", accepted, "refusals", refusals, "unknown", unknown] = words[..] else {
             bail!("the application's pod said {text}")
         };
-        Ok(Self { accepted: accepted.parse()?, refusals: refusals.parse()?, unknown: unknown.parse()?, text: text.to_owned() })
+        Ok(Self {
+            accepted: accepted.parse()?,
+            refusals: refusals.parse()?,
+            unknown: unknown.parse()?,
+            text: text.to_owned(),
+        })
     }
 
     /// Returns true if every message was taken at once.

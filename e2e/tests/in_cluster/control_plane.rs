@@ -21,6 +21,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::{api, change};
 use serde_json::json;
 use tokio::process::Command;
+use tokio::sync::OwnedRwLockWriteGuard;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::replicas::{Replica, leader, replicas, wait_led_by_another};
@@ -44,26 +45,24 @@ const STEPS_DOWN: Duration = Duration::from_secs(20);
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("the operator's leader is deleted at a failover: mail flows, one decision is made and told once", deleted)
-            .needs_own_node()
-            .alone(),
+            .needs_own_node(),
         trial(
             "the leader's network is cut at a failover: it stops, the other replica decides once, and it comes back without a word",
             cut_off,
         )
-        .needs_own_node()
-        .alone(),
+        .needs_own_node(),
         trial(
             "the API server is away at a failover: agents move the mail by themselves, and the operator agrees once",
             api_server_gone,
         )
         .needs_own_node()
-        .stops_api_server(),
+        .needs_control(),
         trial(
             "etcd stands still for half a minute at a failover: agents move the mail by themselves, and the operator agrees once",
             etcd_paused,
         )
         .needs_own_node()
-        .stops_api_server(),
+        .needs_control(),
     ]
 }
 
@@ -160,8 +159,9 @@ async fn cut(stage: &Stage, replica: &Replica, action: &str) -> Result<()> {
     Ok(())
 }
 
-/// A shop whose mail leaves by `a`, which is about to break.
+/// A shop whose mail leaves by `a`, which is about to break. Shops open side by side; then each has the cluster to itself.
 struct Scene {
+    _alone: OwnedRwLockWriteGuard<()>,
     shop: Shop,
     a: Door,
     /// The latest transition before.
@@ -173,10 +173,11 @@ struct Scene {
 impl Scene {
     async fn set(stage: Arc<Stage>) -> Result<Self> {
         ensure_installed(&stage).await?;
+        let shop = Shop::open(stage.clone()).await?;
+        let alone = stage.alone().await;
         // Whatever an earlier trial did to the replicas.
         let rolled_out = ["rollout", "status", DEPLOYMENT, "--namespace", NAMESPACE, "--timeout=110s"];
         stage.kubectl_for(PATIENCE, &rolled_out).await?;
-        let shop = Shop::open(stage).await?;
         // An agent that has left a backend by itself looks whether it is back when the cooldown is over: with none, at once.
         let hold = json!({ "spec": { "hold": { "cooldown": "30s" } } });
         change::<FailoverPolicy>(&shop.stage, "providers", &hold).await?;
@@ -184,7 +185,7 @@ impl Scene {
         let a = shop.door("a").await?;
         shop.start_application(PER_SECOND).await?;
         shop.wait_stored("a", MEANWHILE).await?;
-        let mut scene = Self { shop, a, decided, told: Default::default() };
+        let mut scene = Self { _alone: alone, shop, a, decided, told: Default::default() };
         scene.told = [scene.told("MailRoute", "orders").await?, scene.told("SendingBackend", "a").await?];
         Ok(scene)
     }

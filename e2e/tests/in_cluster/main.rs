@@ -39,7 +39,8 @@ fn main() -> ExitCode {
 
 /// The parts of the suite. `E2E_PART` names one, so that each may have a cluster of its own at the same time; without it, all follow one another
 /// on one cluster.
-const PARTS: [(&str, fn() -> Vec<Trial>); 3] = [("tenants", tenants), ("leader", control_plane::trials), ("upgrades", upgrades)];
+const PARTS: [(&str, fn() -> Vec<Trial>); 4] =
+    [("tenants", tenants), ("leader", control_plane::trials), ("upgrades", upgrades), ("vantage", vantage)];
 
 /// Trials that need one namespace of the cluster each: they run side by side.
 fn tenants() -> Vec<Trial> {
@@ -56,7 +57,10 @@ fn tenants() -> Vec<Trial> {
 
 /// Trials that change the operator or its definitions under everybody: one after another.
 fn upgrades() -> Vec<Trial> {
-    // From the last one on NetworkPolicies are enforced, which every new connection pays for.
-    let trials = [rollouts::of_operator(), crd_upgrade::trials(), vantage::trials()];
-    trials.into_iter().flatten().map(Trial::alone).collect()
+    [rollouts::of_operator(), crd_upgrade::trials()].into_iter().flatten().map(Trial::alone).collect()
+}
+
+/// From here on `NetworkPolicies` are enforced, which every new connection pays for.
+fn vantage() -> Vec<Trial> {
+    vantage::trials().into_iter().map(Trial::alone).collect()
 }

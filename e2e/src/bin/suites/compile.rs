@@ -49,7 +49,10 @@ pub fn compile(set: Set) -> Result<Vec<Executable>> {
         }
     }
     if set != Set::Check {
-        cargo(&["build", "--workspace", "--locked", "--bin", "mail-failover", "--bin", "smtp", "--bin", "cluster"], &[])?;
+        cargo(
+            &["build", "--workspace", "--locked", "--bin", "mail-failover", "--bin", "smtp", "--bin", "cluster"],
+            &[],
+        )?;
     }
     let messages = cargo(
         &["test", "--workspace", "--locked", "--no-run", "--message-format", "json-render-diagnostics"],

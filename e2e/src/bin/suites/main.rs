@@ -59,7 +59,8 @@ impl Set {
         let has_nodes = rustix::process::geteuid().is_root() && packages::missing().is_none();
         let control_plane = [Program::Etcd, Program::KubeApiServer, Program::KubeControllerManager, Program::Kubectl];
         let of_tests = [&control_plane[..], &[Program::Helm, Program::Health]].concat();
-        let of_nodes = [Node::programs(), vec![Program::Health, Program::SourceController, Program::KustomizeController]];
+        let of_nodes =
+            [Node::programs(), vec![Program::Health, Program::SourceController, Program::KustomizeController]];
         match self {
             Self::Check => Vec::new(),
             Self::Test => of_tests,

@@ -35,8 +35,13 @@ impl Kind {
     /// Returns true if test programs of this kind are in a set.
     pub fn is_part_of(self, set: Set) -> bool {
         match (self, set) {
-            (_, Set::All) | (Self::Pure, Set::Check | Set::Test) | (Self::Control, Set::Test) | (Self::Node, Set::E2e) => true,
-            (Self::Pure | Self::Control, Set::E2e) | (Self::Control | Self::Node, Set::Check) | (Self::Node, Set::Test) => false,
+            (_, Set::All)
+            | (Self::Pure, Set::Check | Set::Test)
+            | (Self::Control, Set::Test)
+            | (Self::Node, Set::E2e) => true,
+            (Self::Pure | Self::Control, Set::E2e)
+            | (Self::Control | Self::Node, Set::Check)
+            | (Self::Node, Set::Test) => false,
         }
     }
 }
@@ -46,12 +51,12 @@ const fn suite(target: &'static str, kind: Kind, weight: usize, waits_for: &'sta
 }
 
 /// In the order in which they begin: the longest first.
-const SUITES: [Suite; 21] = [
+static SUITES: [Suite; 21] = [
     Suite {
         target: "in_cluster",
-        parts: &["leader", "upgrades", "tenants"],
+        parts: &["leader", "tenants", "upgrades", "vantage"],
         kind: Kind::Node,
-        weight: 2,
+        weight: 1,
         waits_for: "pods that start, Leases, rounds of probe Jobs (30 s), an API server that is away",
     },
     suite("gitops", Kind::Node, 1, "three reconciliations of Flux (30 s each)"),

@@ -231,9 +231,11 @@ mod tests {
     #[test]
     fn archives_of_an_image_are_kept_for_a_while() {
         let folder = tempfile::tempdir().expect("a folder");
-        for (number, name) in ["a-1-x1", "a-1-x2", "a-1-x3", "a-1-x4", "a-1-x5", "a-1-b-y", "b-1-x1"].iter().enumerate() {
+        for (number, name) in ["a-1-x1", "a-1-x2", "a-1-x3", "a-1-x4", "a-1-x5", "a-1-b-y", "b-1-x1"].iter().enumerate()
+        {
             let file = fs::File::create(folder.path().join(format!("localhost-{name}.tar"))).expect("made");
-            let at = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(60 * u64::try_from(number).expect("small"));
+            let at = std::time::SystemTime::UNIX_EPOCH
+                + std::time::Duration::from_secs(60 * u64::try_from(number).expect("small"));
             file.set_modified(at).expect("set");
         }
         remove_earlier("localhost/a:1", folder.path()).expect("removed");
