@@ -76,11 +76,11 @@ pub async fn once(settings: &Settings, clock: Clock, target: Target) -> Result<P
     let rounds = Rounds::new(settings, clock, Metrics::new(&mut Registry::default()))?;
     let prepared = rounds.prepare(target);
     let report = rounds.run(&prepared, 1, &Mutex::default()).await;
-    rounds.goodbyes().await;
+    rounds.wait_for_quits().await;
     Ok(report)
 }
 
-/// The prober's settings.
+/// Settings of the whole prober.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Most dialogues under way over all targets. Each holds a socket, and a hanging backend holds one until its

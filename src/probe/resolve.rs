@@ -65,14 +65,14 @@ pub struct Resolver {
 
 /// Result of the last answered look-up of one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownAddresses {
     addresses: Vec<IpAddr>,
     /// Index of the completion that the addresses belong to. It is asked first, so that the search list costs nothing
     /// while it answers.
     candidate: usize,
 }
 
-impl Known {
+impl KnownAddresses {
     /// The last answered addresses, with a port.
     pub fn addresses(&self, port: u16) -> Vec<SocketAddr> {
         self.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
@@ -81,7 +81,7 @@ impl Known {
 
 /// The answer to a DNS question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Answer {
+enum DnsAnswer {
     Addresses(Vec<IpAddr>),
     /// An authoritative negative answer.
     None(String),
@@ -128,7 +128,13 @@ impl Resolver {
     ///
     /// As long as there are last known addresses, a silent DNS delays a round by no more than `dialogue_timeout` and
     /// [`LOOKUP_DEADLINE`].
-    pub async fn resolve(&self, host: &str, port: u16, known: &mut Known, dialogue_timeout: Duration) -> Resolution {
+    pub async fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        known: &mut KnownAddresses,
+        dialogue_timeout: Duration,
+    ) -> Resolution {
         if host.parse::<IpAddr>().is_ok() {
             return Resolution::NotNeeded;
         }
@@ -145,7 +151,7 @@ impl Resolver {
         &self,
         host: &str,
         port: u16,
-        known: &mut Known,
+        known: &mut KnownAddresses,
         deadline: Duration,
     ) -> (Resolution, LookupResult) {
         let Some(names) = completions(host, &self.search, self.ndots) else {
@@ -164,21 +170,21 @@ impl Resolver {
         };
         let (candidate, answer) = timeout(deadline, search)
             .await
-            .unwrap_or_else(|_| (0, Answer::Unanswered(format!("{host}: no answer from DNS within {deadline:?}"))));
+            .unwrap_or_else(|_| (0, DnsAnswer::Unanswered(format!("{host}: no answer from DNS within {deadline:?}"))));
         match answer {
-            Answer::Addresses(addresses) => {
-                *known = Known { addresses, candidate };
+            DnsAnswer::Addresses(addresses) => {
+                *known = KnownAddresses { addresses, candidate };
                 (Resolution::Addresses(known.addresses(port)), LookupResult::Addresses)
             }
-            Answer::None(why) => {
-                *known = Known::default();
+            DnsAnswer::None(why) => {
+                *known = KnownAddresses::default();
                 (Resolution::Negative(bounded(&why, 200)), LookupResult::Negative)
             }
-            Answer::Unanswered(why) => (Resolution::Unanswered(bounded(&why, 200)), LookupResult::Unanswered),
+            DnsAnswer::Unanswered(why) => (Resolution::Unanswered(bounded(&why, 200)), LookupResult::Unanswered),
         }
     }
 
-    async fn ask(&self, name: Name, family: RecordType) -> Answer {
+    async fn ask(&self, name: Name, family: RecordType) -> DnsAnswer {
         let result = self.dns.lookup(name.clone(), family).await;
         answer(&name, result)
     }
@@ -208,11 +214,11 @@ fn completions(host: &str, search: &[Name], ndots: usize) -> Option<Vec<Name>> {
 
 /// Asks for one completion after another, A and AAAA at once, until one has addresses. Returns the index of that
 /// completion and the answer.
-async fn first_answer<F: Future<Output = Answer>>(
+async fn first_answer<F: Future<Output = DnsAnswer>>(
     names: &[Name],
-    known: &Known,
+    known: &KnownAddresses,
     ask: impl Fn(Name, RecordType) -> F,
-) -> (usize, Answer) {
+) -> (usize, DnsAnswer) {
     // hickory's own search and its joint look-up of both families are not used: they return the error of the last name,
     // or of A. A name server's failure at the first name would become "no such name" if a later one does not exist.
     let mut unanswered = None;
@@ -227,32 +233,32 @@ async fn first_answer<F: Future<Output = Answer>>(
         let (v4, v6) = tokio::join!(ask(name.clone(), RecordType::A), ask(name.clone(), RecordType::AAAA));
         let known: &[IpAddr] = if last == Some(candidate) { &known.addresses } else { &[] };
         match combine(v4, v6, known) {
-            Answer::Addresses(addresses) => return (candidate, Answer::Addresses(addresses)),
-            Answer::None(why) => none = none.or(Some(why)),
+            DnsAnswer::Addresses(addresses) => return (candidate, DnsAnswer::Addresses(addresses)),
+            DnsAnswer::None(why) => none = none.or(Some(why)),
             // The name that answered last time is the right one. While it is silent, no other name is asked.
-            Answer::Unanswered(why) if last == Some(candidate) => return (candidate, Answer::Unanswered(why)),
-            Answer::Unanswered(why) => unanswered = unanswered.or(Some(why)),
+            DnsAnswer::Unanswered(why) if last == Some(candidate) => return (candidate, DnsAnswer::Unanswered(why)),
+            DnsAnswer::Unanswered(why) => unanswered = unanswered.or(Some(why)),
         }
     }
     let answer = match (unanswered, none) {
-        (Some(why), _) => Answer::Unanswered(why),
-        (None, Some(why)) => Answer::None(why),
-        (None, None) => Answer::Unanswered("nothing to ask for".to_owned()),
+        (Some(why), _) => DnsAnswer::Unanswered(why),
+        (None, Some(why)) => DnsAnswer::None(why),
+        (None, None) => DnsAnswer::Unanswered("nothing to ask for".to_owned()),
     };
     (0, answer)
 }
 
 /// Combines the answers of both address families. If one family is not answered, its last known addresses stay.
-fn combine(v4: Answer, v6: Answer, known: &[IpAddr]) -> Answer {
+fn combine(v4: DnsAnswer, v6: DnsAnswer, known: &[IpAddr]) -> DnsAnswer {
     let mut addresses = Vec::new();
     let mut silent = None;
     let mut none = None;
     for (answer, is_v6) in [(v4, false), (v6, true)] {
         match answer {
-            Answer::Addresses(answered) => addresses.extend(answered),
-            Answer::None(why) => none = none.or(Some(why)),
-            Answer::Unanswered(why) if silent.is_some() => return Answer::Unanswered(why),
-            Answer::Unanswered(why) => {
+            DnsAnswer::Addresses(answered) => addresses.extend(answered),
+            DnsAnswer::None(why) => none = none.or(Some(why)),
+            DnsAnswer::Unanswered(why) if silent.is_some() => return DnsAnswer::Unanswered(why),
+            DnsAnswer::Unanswered(why) => {
                 addresses.extend(known.iter().filter(|address| address.is_ipv6() == is_v6));
                 silent = Some(why);
             }
@@ -260,30 +266,34 @@ fn combine(v4: Answer, v6: Answer, known: &[IpAddr]) -> Answer {
     }
     if addresses.is_empty() {
         let none = none.unwrap_or_default();
-        return silent.map_or(Answer::None(none), Answer::Unanswered);
+        return silent.map_or(DnsAnswer::None(none), DnsAnswer::Unanswered);
     }
     addresses.sort_unstable();
     addresses.dedup();
     addresses.truncate(MAX_RESOLVED);
-    Answer::Addresses(addresses)
+    DnsAnswer::Addresses(addresses)
 }
 
-fn answer(name: &Name, result: Result<Lookup, NetError>) -> Answer {
+fn answer(name: &Name, result: Result<Lookup, NetError>) -> DnsAnswer {
     match result {
         Ok(lookup) => {
             let addresses = lookup.answers().iter().filter_map(|record| record.data.ip_addr());
             // Filtering resolvers answer 0.0.0.0 for what they block; connecting there reaches ourselves.
             let usable: Vec<_> =
                 addresses.filter(|address| !address.is_unspecified() && !address.is_multicast()).collect();
-            if usable.is_empty() { Answer::None(format!("{name} has no address")) } else { Answer::Addresses(usable) }
+            if usable.is_empty() {
+                DnsAnswer::None(format!("{name} has no address"))
+            } else {
+                DnsAnswer::Addresses(usable)
+            }
         }
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NXDomain => {
-            Answer::None(format!("{name} does not exist"))
+            DnsAnswer::None(format!("{name} does not exist"))
         }
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NoError => {
-            Answer::None(format!("{name} has no address"))
+            DnsAnswer::None(format!("{name} has no address"))
         }
-        Err(error) => Answer::Unanswered(format!("{name}: {error}")),
+        Err(error) => DnsAnswer::Unanswered(format!("{name}: {error}")),
     }
 }
 

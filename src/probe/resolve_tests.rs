@@ -91,7 +91,7 @@ fn at(addresses: &[IpAddr]) -> Resolution {
     Resolution::Addresses(addresses.iter().map(|address| SocketAddr::new(*address, 25)).collect())
 }
 
-async fn look_up(resolver: &Resolver, host: &str, known: &mut Known) -> Resolution {
+async fn look_up(resolver: &Resolver, host: &str, known: &mut KnownAddresses) -> Resolution {
     resolver.resolve(host, 25, known, Duration::from_secs(1)).await
 }
 
@@ -102,7 +102,7 @@ async fn both_families_are_asked_and_addresses_come_sorted_without_duplicates() 
         ("mx.example.com.", RecordType::AAAA, Does::Answer(vec![V6])),
     ]);
     let (server, _) = name_server(&zone).await;
-    let resolution = look_up(&resolver(server, &[], 1), "mx.example.com", &mut Known::default()).await;
+    let resolution = look_up(&resolver(server, &[], 1), "mx.example.com", &mut KnownAddresses::default()).await;
     assert_eq!(resolution, at(&[V4, OTHER_V4, V6]));
 }
 
@@ -129,10 +129,10 @@ async fn only_an_authoritative_no_is_negative() {
         ("two..dots", negative("two..dots is no DNS name")),
     ];
     for (host, resolution) in cases {
-        assert_eq!(look_up(&resolver, host, &mut Known::default()).await, resolution);
+        assert_eq!(look_up(&resolver, host, &mut KnownAddresses::default()).await, resolution);
     }
     for host in ["broken.example", "half.example", "silent.example"] {
-        let resolution = look_up(&resolver, host, &mut Known::default()).await;
+        let resolution = look_up(&resolver, host, &mut KnownAddresses::default()).await;
         assert!(matches!(resolution, Resolution::Unanswered(_)), "{host}: {resolution:?}");
     }
 }
@@ -142,7 +142,7 @@ async fn an_address_is_not_looked_up() {
     let (server, asked) = name_server(&zone(&[])).await;
     let resolver = resolver(server, &[], 1);
     for host in ["192.0.2.7", "2001:db8::7"] {
-        assert_eq!(look_up(&resolver, host, &mut Known::default()).await, Resolution::NotNeeded);
+        assert_eq!(look_up(&resolver, host, &mut KnownAddresses::default()).await, Resolution::NotNeeded);
     }
     assert_eq!(*asked.lock().unwrap(), Vec::<String>::new());
 }
@@ -158,7 +158,7 @@ async fn names_are_completed_as_in_a_pod_and_the_search_list_costs_nothing_once_
     for host in
         ["relay", "relay.shop", "relay.shop.svc", "relay.shop.svc.cluster.local", "relay.shop.svc.cluster.local."]
     {
-        let mut known = Known::default();
+        let mut known = KnownAddresses::default();
         assert_eq!(look_up(&resolver(server, &pod, 5), host, &mut known).await, at(&[V4]), "{host}");
         asked.lock().unwrap().clear();
         // Another resolver has nothing cached.
@@ -176,7 +176,7 @@ async fn a_failing_name_server_is_not_hidden_by_a_search_list_that_knows_nothing
     let (server, _) = name_server(&zone).await;
     for ndots in [1, 5] {
         let resolver = resolver(server, &["shop.svc.cluster.local"], ndots);
-        let resolution = look_up(&resolver, "mx.example.com", &mut Known::default()).await;
+        let resolution = look_up(&resolver, "mx.example.com", &mut KnownAddresses::default()).await;
         assert!(matches!(resolution, Resolution::Unanswered(_)), "{resolution:?}");
     }
 }
@@ -192,7 +192,7 @@ async fn last_known_addresses_stay_while_nobody_answers_and_go_with_a_no() {
     };
     // Each with an empty cache.
     let fresh = || resolver(server, &[], 1);
-    let mut known = Known::default();
+    let mut known = KnownAddresses::default();
     assert_eq!(look_up(&fresh(), "mx.example.com", &mut known).await, at(&[V4, V6]));
     set(Does::ServFail, Does::ServFail);
     assert!(matches!(look_up(&fresh(), "mx.example.com", &mut known).await, Resolution::Unanswered(_)));
@@ -202,7 +202,7 @@ async fn last_known_addresses_stay_while_nobody_answers_and_go_with_a_no() {
     assert_eq!(look_up(&fresh(), "mx.example.com", &mut known).await, at(&[OTHER_V4, V6]));
     set(Does::NxDomain, Does::NxDomain);
     assert!(matches!(look_up(&fresh(), "mx.example.com", &mut known).await, Resolution::Negative(_)));
-    assert_eq!(known, Known::default());
+    assert_eq!(known, KnownAddresses::default());
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn a_name_that_comes_into_being_is_seen_within_seconds() {
     let zone = zone(&[]);
     let (server, _) = name_server(&zone).await;
     let resolver = resolver(server, &[], 1);
-    let mut known = Known::default();
+    let mut known = KnownAddresses::default();
     assert!(matches!(look_up(&resolver, "new.example", &mut known).await, Resolution::Negative(_)));
     zone.lock().unwrap().insert(("new.example.", RecordType::A), Does::Answer(vec![V4]));
     // The zone lets "no" be kept for a minute; we keep it for five seconds.
@@ -237,7 +237,8 @@ fn names_are_tried_in_the_order_of_resolv_conf() {
 #[test]
 fn a_host_with_thousands_of_addresses_is_cut() {
     let many = (0..60_000_u32).map(|number| IpAddr::V4(number.into())).collect();
-    let Answer::Addresses(addresses) = combine(Answer::Addresses(many), Answer::None(String::new()), &[]) else {
+    let DnsAnswer::Addresses(addresses) = combine(DnsAnswer::Addresses(many), DnsAnswer::None(String::new()), &[])
+    else {
         panic!("there are addresses");
     };
     assert_eq!(addresses.len(), MAX_RESOLVED);
@@ -248,7 +249,7 @@ async fn a_silent_name_server_holds_up_a_round_only_briefly() {
     let name = "mx.example.com.";
     let zone = zone(&[(name, RecordType::A, Does::Answer(vec![V4]))]);
     let (server, _) = name_server(&zone).await;
-    let mut known = Known::default();
+    let mut known = KnownAddresses::default();
     assert_eq!(look_up(&resolver(server, &[], 1), "mx.example.com", &mut known).await, at(&[V4]));
     zone.lock().unwrap().insert((name, RecordType::A), Does::Silence);
     zone.lock().unwrap().insert((name, RecordType::AAAA), Does::Silence);

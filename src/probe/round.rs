@@ -1,5 +1,6 @@
 //! One round of one probe: look-up, a dialogue with every address at once, and the verdict over all of them.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,26 +10,26 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
-use super::resolve::{Known, Resolver, StartError};
+use super::resolve::{KnownAddresses, Resolver, StartError};
 use super::schedule::Runner;
 use super::{Settings, Target};
 use mail_failover_core::model::{
     AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
 use mail_failover_runtime::clock::Clock;
-use mail_failover_smtp::dialogue::{Plan, hold};
+use mail_failover_smtp::dialogue::{DialoguePlan, run_session};
 use mail_failover_smtp::message::{MAX_MESSAGE, bounded, message};
-use mail_failover_smtp::tls::TlsSetups;
+use mail_failover_smtp::tls::{TlsSetupError, TlsSetups};
 
 /// Most addresses that a round tries. If there are more, each round tries the next ones.
 pub const MAX_ADDRESSES: usize = 16;
 
 /// A target with everything that stays the same from round to round.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedTarget {
     pub target: Target,
     /// An error if there can be no dialogue.
-    plan: Result<Plan, String>,
+    plan: Result<DialoguePlan, TlsSetupError>,
 }
 
 /// Runner of rounds over the network.
@@ -37,7 +38,7 @@ pub struct Rounds {
     setups: TlsSetups,
     permits: Arc<Semaphore>,
     concurrency: usize,
-    ehlo_name: Box<str>,
+    ehlo_name: Arc<str>,
     clock: Clock,
     metrics: Metrics,
 }
@@ -65,13 +66,13 @@ impl Rounds {
     }
 
     /// Waits until every connection has been closed.
-    pub async fn goodbyes(&self) {
+    pub async fn wait_for_quits(&self) {
         let all = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
         // Nobody closes the semaphore.
         drop(self.permits.acquire_many(all).await);
     }
 
-    async fn addresses(&self, target: &Target, known: &Mutex<Known>) -> (Resolution, Vec<SocketAddr>) {
+    async fn addresses(&self, target: &Target, known: &Mutex<KnownAddresses>) -> (Resolution, Vec<SocketAddr>) {
         match &target.destination {
             Destination::Service(service) => (Resolution::NotNeeded, service.endpoints.clone()),
             Destination::Host(SmtpHost { host, port }) => {
@@ -87,7 +88,7 @@ impl Rounds {
         }
     }
 
-    async fn dialogue(&self, plan: &Plan, address: SocketAddr) -> AddressOutcome {
+    async fn dialogue(&self, plan: &DialoguePlan, address: SocketAddr) -> AddressOutcome {
         // The permit comes first: waiting for our own bound must not count as the backend's silence.
         let mut permit = self.permits.clone().try_acquire_owned().ok();
         if permit.is_none() {
@@ -101,13 +102,13 @@ impl Rounds {
                 outcome: outcome(EvidenceClass::Inconclusive, Stage::Connect, "stopping"),
             };
         };
-        let under_way = UnderWay::new(&self.metrics);
-        let (outcome, farewell) = hold(plan, address, &self.ehlo_name).await;
-        if let Some(farewell) = farewell {
+        let gauge = DialogueGauge::new(&self.metrics);
+        let (outcome, pending_quit) = run_session(plan, address).await;
+        if let Some(pending_quit) = pending_quit {
             // The outcome does not wait for QUIT, the socket's permit does.
             tokio::spawn(async move {
-                farewell.say().await;
-                drop((permit, under_way));
+                pending_quit.send().await;
+                drop((permit, gauge));
             });
         }
         AddressOutcome { address, outcome }
@@ -115,10 +116,11 @@ impl Rounds {
 }
 
 impl Runner for Rounds {
-    type Prepared = Prepared;
+    type Prepared = PreparedTarget;
 
-    fn prepare(&self, target: Target) -> Prepared {
-        let plan = self.setups.setup(&target.tls).map(|tls| Plan {
+    fn prepare(&self, target: Target) -> PreparedTarget {
+        let plan = self.setups.setup(&target.tls).map(|tls| DialoguePlan {
+            ehlo_name: self.ehlo_name.clone(),
             mode: target.tls.mode,
             tls,
             server_name: target.tls.server_name.clone(),
@@ -127,14 +129,14 @@ impl Runner for Rounds {
             login: target.login.clone(),
             timeout: target.timeout,
         });
-        Prepared { target, plan }
+        PreparedTarget { target, plan }
     }
 
-    fn target(prepared: &Prepared) -> &Target {
+    fn target(prepared: &PreparedTarget) -> &Target {
         &prepared.target
     }
 
-    async fn run(&self, prepared: &Prepared, sequence: u64, known: &Mutex<Known>) -> ProbeReport {
+    async fn run(&self, prepared: &PreparedTarget, sequence: u64, known: &Mutex<KnownAddresses>) -> ProbeReport {
         let started_at = self.clock.now();
         let started = Instant::now();
         let target = &prepared.target;
@@ -152,7 +154,7 @@ impl Runner for Rounds {
         };
         let outcome = match &prepared.plan {
             Ok(_) => verdict(&target.destination, &resolution, &addresses),
-            Err(why) => outcome(EvidenceClass::Inconclusive, handshake_stage(target.tls.mode), why),
+            Err(error) => outcome(EvidenceClass::Inconclusive, handshake_stage(target.tls.mode), &error.to_string()),
         };
         self.metrics.round(outcome.class, started.elapsed());
         ProbeReport {
@@ -168,16 +170,16 @@ impl Runner for Rounds {
     }
 }
 
-struct UnderWay(Metrics);
+struct DialogueGauge(Metrics);
 
-impl UnderWay {
+impl DialogueGauge {
     fn new(metrics: &Metrics) -> Self {
         metrics.dialogues.inc();
         Self(metrics.clone())
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for DialogueGauge {
     fn drop(&mut self) {
         self.0.dialogues.dec();
     }
@@ -212,18 +214,7 @@ fn in_turn(all: &[SocketAddr], sequence: u64) -> Vec<SocketAddr> {
 /// 3. the failure that came furthest in the dialogue; of equals the first by class, then by address,
 /// 4. `Inconclusive`, if no address could be tried from here.
 fn verdict(destination: &Destination, resolution: &Resolution, addresses: &[AddressOutcome]) -> Outcome {
-    let rank = |at: &&AddressOutcome| {
-        let AddressOutcome { address, outcome } = at;
-        let effect = match (outcome.class.effect(), outcome.class) {
-            (Effect::Success, _) => 0,
-            (Effect::Neutral, EvidenceClass::Inconclusive) => 3,
-            (Effect::Neutral, _) => 1,
-            (Effect::Failure, _) => 2,
-        };
-        (effect, std::cmp::Reverse(outcome.stage), outcome.class, *address)
-    };
-    // A server that answers 554 tells more than a neighbour that refuses connections.
-    let Some(telling) = addresses.iter().min_by_key(rank) else {
+    let Some(telling) = addresses.iter().min_by_key(|at| rank(at)) else {
         return without_addresses(destination, resolution);
     };
     let mut outcome = telling.outcome.clone();
@@ -233,6 +224,19 @@ fn verdict(destination: &Destination, resolution: &Resolution, addresses: &[Addr
         outcome.message = bounded(&outcome.message, MAX_MESSAGE - place.len()) + &place;
     }
     outcome
+}
+
+/// Order of the addresses of a round, the one that decides the verdict first.
+fn rank(at: &AddressOutcome) -> (u8, Reverse<Stage>, EvidenceClass, SocketAddr) {
+    let AddressOutcome { address, outcome } = at;
+    let effect = match (outcome.class.effect(), outcome.class) {
+        (Effect::Success, _) => 0,
+        (Effect::Neutral, EvidenceClass::Inconclusive) => 3,
+        (Effect::Neutral, _) => 1,
+        (Effect::Failure, _) => 2,
+    };
+    // A server that answers 554 tells more than a neighbour that refuses connections.
+    (effect, Reverse(outcome.stage), outcome.class, *address)
 }
 
 fn without_addresses(destination: &Destination, resolution: &Resolution) -> Outcome {

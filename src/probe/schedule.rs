@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::metrics::Metrics;
-use super::resolve::{Known, StartError};
+use super::resolve::{KnownAddresses, StartError};
 use super::round::Rounds;
 use super::{Settings, Target};
 use mail_failover_core::model::{ProbeKey, ProbeReport};
@@ -58,19 +58,19 @@ pub trait Runner: Send + Sync + 'static {
         &self,
         prepared: &Self::Prepared,
         sequence: u64,
-        known: &Mutex<Known>,
+        known: &Mutex<KnownAddresses>,
     ) -> impl Future<Output = ProbeReport> + Send;
 }
 
 /// Handle of the running prober. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Prober {
-    changes: Arc<Changes>,
+    changes: Arc<PendingChanges>,
 }
 
-/// Changes that the scheduler has not seen yet: at most one per probe, the latest.
+/// PendingChanges that the scheduler has not seen yet: at most one per probe, the latest.
 #[derive(Debug, Default)]
-struct Changes {
+struct PendingChanges {
     pending: Mutex<HashMap<ProbeKey, Option<Target>>>,
     notify: Notify,
 }
@@ -98,7 +98,7 @@ impl Prober {
         reports: Sender<ProbeReport>,
         shutdown: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
-        let changes = Arc::<Changes>::default();
+        let changes = Arc::<PendingChanges>::default();
         let scheduler = Scheduler {
             runner: Arc::new(runner),
             changes: changes.clone(),
@@ -130,19 +130,19 @@ impl Prober {
 
 struct Scheduler<R: Runner> {
     runner: Arc<R>,
-    changes: Arc<Changes>,
+    changes: Arc<PendingChanges>,
     metrics: Metrics,
     reports: Sender<ProbeReport>,
-    entries: HashMap<ProbeKey, Entry<R>>,
+    entries: HashMap<ProbeKey, ScheduledTarget<R>>,
     timers: DelayQueue<ProbeKey>,
     rounds: JoinSet<()>,
     /// Highest sequence number of all removed targets. A target that comes back continues from there.
     sequence_floor: u64,
 }
 
-struct Entry<R: Runner> {
+struct ScheduledTarget<R: Runner> {
     prepared: Arc<R::Prepared>,
-    shared: Arc<Shared>,
+    shared: Arc<RevisionState>,
     timer: delay_queue::Key,
     due: Instant,
     sequence: u64,
@@ -153,15 +153,15 @@ struct Entry<R: Runner> {
 
 /// State that a revision of a target shares with its rounds.
 #[derive(Debug, Default)]
-struct Shared {
+struct RevisionState {
     in_flight: AtomicUsize,
-    known: Mutex<Known>,
+    known: Mutex<KnownAddresses>,
     is_stale: AtomicBool,
 }
 
-struct InFlight(Arc<Shared>);
+struct RoundInFlight(Arc<RevisionState>);
 
-impl Drop for InFlight {
+impl Drop for RoundInFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -202,7 +202,7 @@ impl<R: Runner> Scheduler<R> {
         let Some(entry) = self.entries.get_mut(&key) else {
             let crowd = SPREAD_PER_TARGET.saturating_mul(u32::try_from(targets).unwrap_or(u32::MAX));
             let due = now + random_below((interval(&target) / 10).min(FIRST_SPREAD).min(crowd));
-            let entry = Entry {
+            let entry = ScheduledTarget {
                 prepared: Arc::new(self.runner.prepare(target)),
                 shared: Arc::default(),
                 timer: self.timers.insert_at(key.clone(), due),
@@ -222,9 +222,9 @@ impl<R: Runner> Scheduler<R> {
         let known = if before.destination == target.destination {
             entry.shared.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
         } else {
-            Known::default()
+            KnownAddresses::default()
         };
-        entry.shared = Arc::new(Shared { known: Mutex::new(known), ..Shared::default() });
+        entry.shared = Arc::new(RevisionState { known: Mutex::new(known), ..RevisionState::default() });
         let promptly = now + random_below((interval(&target) / 10).min(CHANGED_SPREAD));
         entry.due = match entry.last_start {
             Some(last_start) => promptly.max(last_start + interval(&target) / 2),
@@ -259,7 +259,7 @@ impl<R: Runner> Scheduler<R> {
         entry.shared.in_flight.fetch_add(1, Ordering::Relaxed);
         entry.sequence += 1;
         entry.last_start = Some(now);
-        let in_flight = InFlight(entry.shared.clone());
+        let in_flight = RoundInFlight(entry.shared.clone());
         let (runner, prepared, sequence) = (self.runner.clone(), entry.prepared.clone(), entry.sequence);
         let (reports, metrics) = (self.reports.clone(), self.metrics.clone());
         self.rounds.spawn(async move {

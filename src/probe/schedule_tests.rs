@@ -36,7 +36,7 @@ impl Runner for Fake {
         prepared
     }
 
-    async fn run(&self, target: &Target, sequence: u64, _: &Mutex<Known>) -> ProbeReport {
+    async fn run(&self, target: &Target, sequence: u64, _: &Mutex<KnownAddresses>) -> ProbeReport {
         let (key, revision) = (target.key.clone(), target.revision);
         self.starts.send(Start { key, revision, sequence, at: Instant::now() }).unwrap();
         sleep(self.lasts).await;
@@ -54,7 +54,7 @@ impl Runner for Fake {
     }
 }
 
-struct Running {
+struct RunningProber {
     prober: Prober,
     starts: UnboundedReceiver<Start>,
     reports: Receiver<ProbeReport>,
@@ -63,17 +63,17 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-fn start(lasts: Duration, queue: usize) -> Running {
+fn start(lasts: Duration, queue: usize) -> RunningProber {
     let mut registry = Registry::default();
     let (starts, started) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::channel(queue);
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new(&mut registry);
     let (prober, task) = Prober::start_with(Fake { starts, lasts }, metrics, reports, shutdown.clone());
-    Running { prober, starts: started, reports: reported, registry, shutdown, task }
+    RunningProber { prober, starts: started, reports: reported, registry, shutdown, task }
 }
 
-impl Running {
+impl RunningProber {
     fn started(&mut self) -> Vec<Start> {
         std::iter::from_fn(|| self.starts.try_recv().ok()).collect()
     }

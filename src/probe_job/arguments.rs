@@ -76,30 +76,31 @@ pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_nam
         Destination::Host(host) => (&host.host, host.port),
         Destination::Service(service) => (&service.dns_name, service.port),
     };
-    let mut arguments = vec!["probe".to_owned()];
-    let mut add = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
-    add("host", host);
-    add("port", &port.to_string());
-    add("tls", backend.tls.mode.as_str());
-    add("server-name", &backend.tls.server_name);
+    let mut arguments = vec![
+        "probe".to_owned(),
+        format!("--host={host}"),
+        format!("--port={port}"),
+        format!("--tls={}", backend.tls.mode.as_str()),
+        format!("--server-name={}", backend.tls.server_name),
+    ];
     if has_ca {
-        add("ca-file", &format!("{CA_FOLDER}/{CA_FILE}"));
+        arguments.push(format!("--ca-file={CA_FOLDER}/{CA_FILE}"));
     }
-    add("depth", probe.depth.as_str());
+    arguments.push(format!("--depth={}", probe.depth.as_str()));
     if let Some(sender) = &probe.envelope.sender {
-        add("from", sender);
+        arguments.push(format!("--from={sender}"));
     }
     if let Some(recipient) = &probe.envelope.recipient {
-        add("to", recipient);
+        arguments.push(format!("--to={recipient}"));
     }
     if logs_in(backend, probe) {
-        add("login-folder", LOGIN_FOLDER);
+        arguments.push(format!("--login-folder={LOGIN_FOLDER}"));
     }
-    add("timeout", &format!("{}ms", probe.timeout.as_millis()));
+    arguments.push(format!("--timeout={}ms", probe.timeout.as_millis()));
     if let Some(name) = ehlo_name {
-        add("ehlo-name", name);
+        arguments.push(format!("--ehlo-name={name}"));
     }
-    add("result-file", super::manifest::RESULT_FILE);
+    arguments.push(format!("--result-file={}", super::manifest::RESULT_FILE));
     arguments
 }
 
@@ -108,13 +109,20 @@ pub(super) fn logs_in(backend: &Backend, probe: &Probe) -> bool {
     backend.secret.is_some() && probe.depth.is_counted()
 }
 
-fn tls_mode(text: &str) -> Result<TlsMode, String> {
-    let modes = [TlsMode::None, TlsMode::Opportunistic, TlsMode::StartTls, TlsMode::Implicit];
-    let found = modes.into_iter().find(|mode| mode.as_str() == text);
-    found.ok_or_else(|| format!("use one of {}", modes.map(TlsMode::as_str).join(", ")))
+/// Error of an argument that is none of the known words.
+#[derive(Debug, thiserror::Error)]
+#[error("use one of {known}")]
+struct UnknownWord {
+    known: String,
 }
 
-fn depth(text: &str) -> Result<Depth, String> {
+fn tls_mode(text: &str) -> Result<TlsMode, UnknownWord> {
+    let modes = [TlsMode::None, TlsMode::Opportunistic, TlsMode::StartTls, TlsMode::Implicit];
+    let found = modes.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| UnknownWord { known: modes.map(TlsMode::as_str).join(", ") })
+}
+
+fn depth(text: &str) -> Result<Depth, UnknownWord> {
     let found = Depth::ALL.into_iter().find(|depth| depth.as_str() == text);
-    found.ok_or_else(|| format!("use one of {}", Depth::ALL.map(Depth::as_str).join(", ")))
+    found.ok_or_else(|| UnknownWord { known: Depth::ALL.map(Depth::as_str).join(", ") })
 }

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::arguments::ProbeArguments;
 use super::report;
-use crate::probe::{self, Settings, Target};
+use crate::probe::{self, Settings, StartError, Target};
 use mail_failover_core::model::{
     Destination, Envelope, EvidenceClass, Login, ObjectKey, Outcome, ProbeKey, ProbeLogin, SmtpHost, Stage, Tls,
     TrustAnchors,
@@ -22,45 +22,99 @@ use mail_failover_runtime::process::hostname;
 /// Most bytes of a mounted file. Kubernetes keeps no larger object.
 const MAX_FILE: u64 = 1024 * 1024;
 
+/// Error of a round that cannot be started, or of a result that cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeCommandError {
+    /// The standard output does not take the result.
+    #[error("the result cannot be written: {0}")]
+    Output(#[source] io::Error),
+    /// The file does not take the result.
+    #[error("{} cannot be written: {source}", file.display())]
+    ResultFile {
+        /// The file of `--result-file`.
+        file: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// The asynchronous runtime does not start.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+    /// The prober does not start.
+    #[error(transparent)]
+    Prober(#[from] StartError),
+}
+
 /// Runs one round and writes its result. A failing backend is a result and no error.
 ///
 /// # Errors
 /// The round could not be started, or the result cannot be written.
-pub fn run(arguments: &ProbeArguments, output: &mut impl Write) -> Result<ExitCode, String> {
+pub fn run(arguments: &ProbeArguments, output: &mut impl Write) -> Result<ExitCode, ProbeCommandError> {
     // With two providers linked and none chosen rustls panics at the first handshake.
     drop(rustls::crypto::ring::default_provider().install_default());
     let outcome = match target(arguments) {
-        Ok(target) => look(arguments, target)?,
-        Err(missing) => blocked(&missing),
+        Ok(target) => run_round(arguments, target)?,
+        Err(error) => blocked(&error.to_string()),
     };
     let line = report::line(&outcome);
-    writeln!(output, "{line}").map_err(|error| format!("the result cannot be written: {error}"))?;
+    writeln!(output, "{line}").map_err(ProbeCommandError::Output)?;
     if let Some(file) = &arguments.result_file {
-        std::fs::write(file, &line).map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
+        std::fs::write(file, &line).map_err(|source| ProbeCommandError::ResultFile { file: file.clone(), source })?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn look(arguments: &ProbeArguments, target: Target) -> Result<Outcome, String> {
+fn run_round(arguments: &ProbeArguments, target: Target) -> Result<Outcome, ProbeCommandError> {
     let settings = Settings {
         concurrency: probe::MAX_ADDRESSES,
         dns_servers: Vec::<SocketAddr>::new(),
         ehlo_name: arguments.ehlo_name.clone().unwrap_or_else(hostname),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-    let report = runtime.block_on(probe::once(&settings, Clock::system(), target));
-    Ok(report.map_err(|error| error.to_string())?.outcome)
+    let runtime = runtime.map_err(ProbeCommandError::Runtime)?;
+    let report = runtime.block_on(probe::once(&settings, Clock::system(), target))?;
+    Ok(report.outcome)
 }
 
-/// The target of the round, or a message about what is missing for it.
-fn target(arguments: &ProbeArguments) -> Result<Target, String> {
+/// Error of a mounted file with the certificates of an authority.
+#[derive(Debug, thiserror::Error)]
+#[error("tls.caRef: {0}; create the object that it names, with that key")]
+enum CaFileError {
+    Read(#[from] MountError),
+    Content(String),
+}
+
+/// Error of a mounted file with a part of a login. Contains nothing of the login.
+#[derive(Debug, thiserror::Error)]
+enum LoginFileError {
+    #[error("key {key}: {source}")]
+    Read { key: &'static str, source: MountError },
+    #[error("key {key}: {problem}")]
+    Content { key: &'static str, problem: String },
+}
+
+/// Error of a mounted file that cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum MountError {
+    #[error("it is not there")]
+    Absent,
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<io::Error> for MountError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Absent } else { Self::Io(error) }
+    }
+}
+
+/// The target of the round.
+fn target(arguments: &ProbeArguments) -> Result<Target, CaFileError> {
     let host: Arc<str> = arguments.host.trim_end_matches('.').into();
     let trust = match &arguments.ca_file {
         None => TrustAnchors::WellKnown,
         Some(file) => {
-            let missing = |why: String| format!("tls.caRef: {why}; create the object that it names, with that key");
-            TrustAnchors::Pem(certificates(&read(file).map_err(missing)?).map_err(missing)?.into())
+            let certificates = certificates(&read(file)?).map_err(|error| CaFileError::Content(error.to_string()))?;
+            TrustAnchors::Pem(certificates.into())
         }
     };
     let login = match &arguments.login_folder {
@@ -86,25 +140,27 @@ fn target(arguments: &ProbeArguments) -> Result<Target, String> {
 /// The login in a mounted Secret.
 fn login(folder: &Path) -> ProbeLogin {
     // The Secret is mounted as optional: the pod starts without it, and the result can name what is missing.
-    let part = |name: &str| {
-        let part = read(&folder.join(name)).and_then(Login::part);
-        part.map_err(|why| format!("key {name}: {why}"))
-    };
-    match (part("username"), part("password")) {
-        (Ok(username), Ok(password)) => ProbeLogin::With(Login::new(username, password)),
-        (Err(why), _) | (_, Err(why)) => ProbeLogin::Missing {
+    match read_login(folder) {
+        Ok(login) => ProbeLogin::With(login),
+        Err(error) => ProbeLogin::Missing {
             reason: "SecretMalformed",
-            message: format!("auth.secretRef: {why}; create the Secret with the keys username and password").into(),
+            message: format!("auth.secretRef: {error}; create the Secret with the keys username and password").into(),
         },
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, String> {
+fn read_login(folder: &Path) -> Result<Login, LoginFileError> {
+    Ok(Login::new(read_login_part(folder, "username")?, read_login_part(folder, "password")?))
+}
+
+fn read_login_part(folder: &Path, key: &'static str) -> Result<String, LoginFileError> {
+    let bytes = read(&folder.join(key)).map_err(|source| LoginFileError::Read { key, source })?;
+    Login::part(bytes).map_err(|error| LoginFileError::Content { key, problem: error.to_string() })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, MountError> {
     let mut bytes = vec![];
-    let read = File::open(file).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
-    read.map_err(|error| {
-        if error.kind() == io::ErrorKind::NotFound { "it is not there".to_owned() } else { error.to_string() }
-    })?;
+    File::open(file)?.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

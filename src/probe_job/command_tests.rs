@@ -7,7 +7,7 @@ use clap::Parser;
 use super::*;
 
 #[derive(Parser)]
-struct Line {
+struct CommandLine {
     #[command(flatten)]
     probe: ProbeArguments,
 }
@@ -40,7 +40,7 @@ fn told(arguments: &[String]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("termination-log");
     let own = [String::from("probe"), format!("--result-file={}", file.display())];
-    let line = Line::parse_from(own.iter().chain(arguments));
+    let line = CommandLine::parse_from(own.iter().chain(arguments));
     let mut output = vec![];
     run(&line.probe, &mut output).unwrap();
     let written = fs::read_to_string(&file).unwrap();
@@ -91,6 +91,7 @@ fn an_authority_that_is_not_mounted_is_said_before_anything_is_connected_to() {
 
 #[test]
 fn what_cannot_be_written_is_an_error() {
-    let line = Line::parse_from(["probe", "--host=127.0.0.1", "--port=1", "--result-file=/nowhere/log"]);
-    assert!(run(&line.probe, &mut vec![]).unwrap_err().starts_with("/nowhere/log cannot be written"));
+    let line = CommandLine::parse_from(["probe", "--host=127.0.0.1", "--port=1", "--result-file=/nowhere/log"]);
+    let error = run(&line.probe, &mut vec![]).unwrap_err();
+    assert!(error.to_string().starts_with("/nowhere/log cannot be written"));
 }

@@ -42,9 +42,9 @@ const USER: i64 = 65_532;
 pub struct Order<'a> {
     /// The backend's namespace and name.
     pub key: &'a ObjectKey,
-    /// The backend's uid.
+    /// The uid of the backend.
     pub uid: &'a str,
-    /// The backend's specification.
+    /// The backend that the Job probes.
     pub backend: &'a Backend,
     /// The probe that the Job runs.
     pub probe: &'a Probe,
@@ -62,19 +62,20 @@ pub struct Order<'a> {
 pub fn name(uid: &str, key: &ObjectKey, probe: &str) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{uid}/{probe}").as_bytes());
     let hash = hash.as_ref().iter().take(5).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    let cut = |text: &str, most: usize| {
-        let text: String = text.chars().map(|letter| if letter == '.' { '-' } else { letter }).take(most).collect();
-        text.trim_end_matches('-').to_owned()
-    };
     // A Job's name is a label of its pods: 63 characters.
-    format!("probe-{}-{}-{hash}", cut(&key.name, 24), cut(probe, 18))
+    format!("probe-{}-{}-{hash}", name_part(&key.name, 24), name_part(probe, 18))
+}
+
+/// The text without dots, cut to `max` characters.
+fn name_part(text: &str, max: usize) -> String {
+    let text: String = text.replace('.', "-").chars().take(max).collect();
+    text.trim_end_matches('-').to_owned()
 }
 
 /// Builds the Job of a probe.
 pub fn job(order: &Order<'_>) -> Job {
     let Order { key, uid, backend, probe, job, ca, image, ehlo_name } = order;
     let labels = labels(key, &probe.name);
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let (mut volumes, mut mounts) = (vec![], vec![]);
     if let Some(secret) = backend.secret.as_ref().filter(|_| logs_in(backend, probe)) {
         let items = ["username", "password"].map(|name| to_path(name, name));
@@ -153,7 +154,7 @@ pub fn job(order: &Order<'_>) -> Job {
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            active_deadline_seconds: Some(seconds(probe.timeout + START_ALLOWANCE)),
+            active_deadline_seconds: i64::try_from((probe.timeout + START_ALLOWANCE).as_secs()).ok(),
             backoff_limit: Some(0),
             ttl_seconds_after_finished: i32::try_from((probe.interval * 2).max(KEPT_FOR).as_secs()).ok(),
             template: PodTemplateSpec {

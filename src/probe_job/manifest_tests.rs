@@ -9,7 +9,7 @@ use mail_failover_core::model::{Depth, TlsMode};
 use mail_failover_resolve::{Presumed, backend, ca_key};
 
 #[derive(Parser)]
-struct Line {
+struct CommandLine {
     #[command(flatten)]
     probe: ProbeArguments,
 }
@@ -82,7 +82,7 @@ fn the_pod_is_restricted_and_holds_nothing_but_its_login_and_its_authority() {
 fn what_is_written_on_the_command_line_is_read_back() {
     let (job, _) = made(&deep());
     let arguments = arguments_of(&job).unwrap();
-    let read = Line::parse_from(arguments).probe;
+    let read = CommandLine::parse_from(arguments).probe;
     assert_eq!((read.host.as_str(), read.port), ("smtp.provider.example", 587));
     assert_eq!((read.tls, read.depth, read.timeout), (TlsMode::StartTls, Depth::RcptTo, Duration::from_secs(7)));
     assert_eq!(read.server_name.as_deref(), Some("smtp.provider.example"));

@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+struct ResultLine {
     version: u32,
     class: String,
     stage: String,
@@ -33,7 +33,7 @@ struct Written {
 /// The line for an outcome, of at most [`MAX_BYTES`] bytes.
 pub fn line(outcome: &Outcome) -> String {
     let Outcome { class, stage, message, certificate_not_after, elapsed } = outcome;
-    let written = Written {
+    let written = ResultLine {
         version: VERSION,
         class: class.as_str().to_owned(),
         stage: stage.as_str().to_owned(),
@@ -45,28 +45,44 @@ pub fn line(outcome: &Outcome) -> String {
     serde_json::to_string(&written).unwrap_or_default()
 }
 
+/// Error of a line that is no result. Quotes nothing of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResultError {
+    /// The line is empty.
+    #[error("the pod left no result")]
+    Empty,
+    /// The line is longer than the kubelet keeps.
+    #[error("the pod's result has more than {MAX_BYTES} bytes")]
+    TooLong,
+    /// The line has no version, or another one.
+    #[error("the pod's result is of no known form; run operator and probe image of one version")]
+    UnknownVersion,
+    /// A field is missing, or has no valid value.
+    #[error("the pod's result cannot be read")]
+    Malformed,
+}
+
 /// Parses the outcome in a line.
 ///
 /// # Errors
-/// The line is no result. The message gives the reason and quotes nothing.
-pub fn outcome(line: &str) -> Result<Outcome, String> {
+/// The line is no result.
+pub fn outcome(line: &str) -> Result<Outcome, ResultError> {
     if line.trim().is_empty() {
-        return Err("the pod left no result".to_owned());
+        return Err(ResultError::Empty);
     }
     if line.len() > MAX_BYTES {
-        return Err(format!("the pod's result has more than {MAX_BYTES} bytes"));
+        return Err(ResultError::TooLong);
     }
     let version = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|value| value.get("version")?.as_u64());
     if version != Some(VERSION.into()) {
-        return Err("the pod's result is of no known form; run operator and probe image of one version".to_owned());
+        return Err(ResultError::UnknownVersion);
     }
-    let malformed = || "the pod's result cannot be read".to_owned();
-    let Written { version: _, class, stage, message, elapsed_millis, certificate_not_after } =
-        serde_json::from_str(line).map_err(|_| malformed())?;
-    let class = EvidenceClass::from_name(&class).filter(|class| class.is_of_one_round()).ok_or_else(malformed)?;
+    let ResultLine { version: _, class, stage, message, elapsed_millis, certificate_not_after } =
+        serde_json::from_str(line).map_err(|_| ResultError::Malformed)?;
+    let class = EvidenceClass::from_name(&class).filter(|class| class.is_of_one_round());
     Ok(Outcome {
-        class,
-        stage: Stage::from_name(&stage).ok_or_else(malformed)?,
+        class: class.ok_or(ResultError::Malformed)?,
+        stage: Stage::from_name(&stage).ok_or(ResultError::Malformed)?,
         message: printable(&message),
         certificate_not_after: certificate_not_after.map(Timestamp::from_micros),
         elapsed: Duration::from_millis(elapsed_millis).min(LONGEST),
@@ -118,13 +134,13 @@ mod tests {
         assert_eq!((read.class, read.message.as_str()), (EvidenceClass::AuthenticationRefused, "AUTH: 535 ?[2J"));
         // Verdicts of many rounds are the operator's own to reach.
         for class in ["Stale", "Slow", "Magic"] {
-            assert_eq!(outcome(&with(class, "x")), Err("the pod's result cannot be read".to_owned()), "{class}");
+            assert_eq!(outcome(&with(class, "x")), Err(ResultError::Malformed), "{class}");
         }
-        assert_eq!(outcome(""), Err("the pod left no result".to_owned()));
+        assert_eq!(outcome("").unwrap_err().to_string(), "the pod left no result");
         let long = with("Ok", &"x".repeat(MAX_BYTES));
-        assert_eq!(outcome(&long), Err("the pod's result has more than 4096 bytes".to_owned()));
+        assert_eq!(outcome(&long).unwrap_err().to_string(), "the pod's result has more than 4096 bytes");
         for other in ["{\"version\":2}", "panic: it broke", "[]"] {
-            assert!(outcome(other).unwrap_err().contains("of no known form"), "{other}");
+            assert!(outcome(other).unwrap_err().to_string().contains("of no known form"), "{other}");
         }
     }
 }

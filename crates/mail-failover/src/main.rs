@@ -31,7 +31,9 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => {
             Ok(ExitCode::from(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
         }
-        Command::Probe(arguments) => probe_job::run(&arguments, &mut io::stdout().lock()),
+        Command::Probe(arguments) => {
+            probe_job::run(&arguments, &mut io::stdout().lock()).map_err(|error| error.to_string())
+        }
         Command::Agent(command) => agent::command(command),
     };
     result.unwrap_or_else(|error| {

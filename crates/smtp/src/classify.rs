@@ -37,36 +37,36 @@ impl Answered {
 }
 
 /// A rule about texts: the first that fits decides, before codes do.
-struct Rule {
+struct TextRule {
     class: EvidenceClass,
     /// The rule applies to replies with these codes only.
     codes: std::ops::RangeInclusive<u16>,
-    scope: Scope,
+    scope: RuleScope,
     /// Phrases in lower case, of which the text contains one. `…` stands for a few words without punctuation.
     says: &'static [&'static str],
 }
 
 /// Replies to which a rule applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
+enum RuleScope {
     /// Every reply, whatever it answers.
     Any,
     /// Replies that can be about a recipient or a message.
     Messages,
     /// All replies except those whose enhanced code says that they are about a recipient's mailbox or a message.
     NoMailbox,
-    /// As [`Scope::NoMailbox`], without the replies to RCPT: recipients have accounts, too.
+    /// As [`RuleScope::NoMailbox`], without the replies to RCPT: recipients have accounts, too.
     NoRecipient,
 }
 
 /// The rules in order of precedence. The more specific text comes first: SES announces an exhausted allowance as
 /// throttling, and Gmail announces throttling as reputation.
-const RULES: &[Rule] = &[
+const RULES: &[TextRule] = &[
     // A mailbox that is full or limited is the recipient's, whatever words it shares with our own allowance.
-    Rule {
+    TextRule {
         class: EvidenceClass::RecipientLevel,
         codes: 400..=599,
-        scope: Scope::Messages,
+        scope: RuleScope::Messages,
         says: &[
             "mailbox full",
             "mailbox is full",
@@ -91,10 +91,10 @@ const RULES: &[Rule] = &[
         ],
     },
     // Ours for certain: recipients do not send, and nobody calls theirs "yours".
-    Rule {
+    TextRule {
         class: EvidenceClass::AccountPaused,
         codes: 400..=599,
-        scope: Scope::Any,
+        scope: RuleScope::Any,
         says: &[
             // SES: 554 Message rejected: Sending paused for this account. …
             "sending paused",
@@ -116,10 +116,10 @@ const RULES: &[Rule] = &[
             "verdict is suspend",
         ],
     },
-    Rule {
+    TextRule {
         class: EvidenceClass::AccountPaused,
         codes: 400..=599,
-        scope: Scope::NoRecipient,
+        scope: RuleScope::NoRecipient,
         says: &[
             // SendGrid: 535 Authentication failed: account disabled
             "account…paused",
@@ -131,10 +131,10 @@ const RULES: &[Rule] = &[
             "account…under review",
         ],
     },
-    Rule {
+    TextRule {
         class: EvidenceClass::QuotaExhausted,
         codes: 400..=599,
-        scope: Scope::Any,
+        scope: RuleScope::Any,
         says: &[
             // SES: 454 Throttling failure: Daily message quota exceeded.
             "daily message quota",
@@ -161,10 +161,10 @@ const RULES: &[Rule] = &[
             "reached your daily limit",
         ],
     },
-    Rule {
+    TextRule {
         class: EvidenceClass::Throttled,
         codes: 400..=499,
-        scope: Scope::Any,
+        scope: RuleScope::Any,
         says: &[
             // SES: 454 Throttling failure: Maximum sending rate exceeded.
             "throttl",
@@ -191,11 +191,11 @@ const RULES: &[Rule] = &[
             "hourly limit",
         ],
     },
-    Rule {
+    TextRule {
         class: EvidenceClass::Reputation,
         codes: 400..=599,
         // A mailbox can be blocked or listed, too.
-        scope: Scope::NoMailbox,
+        scope: RuleScope::NoMailbox,
         says: &[
             "reputation",
             "blocklist",
@@ -224,16 +224,16 @@ const RULES: &[Rule] = &[
             "bad outbound sender",
         ],
     },
-    Rule {
+    TextRule {
         class: EvidenceClass::AuthenticationRefused,
         codes: 500..=599,
-        scope: Scope::Any,
+        scope: RuleScope::Any,
         says: &["unauthenticated", "not authenticated", "authentication required", "authentication is required"],
     },
-    Rule {
+    TextRule {
         class: EvidenceClass::RecipientLevel,
         codes: 400..=599,
-        scope: Scope::Messages,
+        scope: RuleScope::Messages,
         says: &[
             "virus",
             "malware",
@@ -250,7 +250,11 @@ const RULES: &[Rule] = &[
 /// Texts that put a reply into this class, whatever its code and whatever it answers. They are in lower case, with `…`
 /// as in the rules.
 pub fn unmistakable(class: EvidenceClass) -> impl Iterator<Item = &'static str> {
-    RULES.iter().filter(move |rule| rule.class == class && rule.scope == Scope::Any).flat_map(|rule| rule.says).copied()
+    RULES
+        .iter()
+        .filter(move |rule| rule.class == class && rule.scope == RuleScope::Any)
+        .flat_map(|rule| rule.says)
+        .copied()
 }
 
 /// Texts that make a reply one about a recipient or a message, whatever else it says.
@@ -269,20 +273,22 @@ pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, t
     let text = text.to_ascii_lowercase();
     let is_mailbox =
         enhanced.is_some() && answered.concerns_a_message() && is_about_recipient_or_message(answered, code, enhanced);
-    let fits = |rule: &&Rule| {
-        let applies = match rule.scope {
-            Scope::Any => true,
-            Scope::Messages => answered.concerns_a_message(),
-            Scope::NoMailbox => !is_mailbox,
-            Scope::NoRecipient => !is_mailbox && answered != Answered::Recipient,
-        };
-        applies && rule.codes.contains(&code) && rule.says.iter().any(|phrase| says(&text, phrase))
-    };
     // A full mailbox in answer to MAIL is ours: there is no recipient yet.
     if answered == Answered::Mail && matches!(enhanced, Some(EnhancedCode(4 | 5, 2, 2))) {
         return EvidenceClass::QuotaExhausted;
     }
-    RULES.iter().find(fits).map_or_else(|| by_code(answered, code, enhanced, &text), |rule| rule.class)
+    for rule in RULES {
+        let applies = match rule.scope {
+            RuleScope::Any => true,
+            RuleScope::Messages => answered.concerns_a_message(),
+            RuleScope::NoMailbox => !is_mailbox,
+            RuleScope::NoRecipient => !is_mailbox && answered != Answered::Recipient,
+        };
+        if applies && rule.codes.contains(&code) && rule.says.iter().any(|phrase| says(&text, phrase)) {
+            return rule.class;
+        }
+    }
+    by_code(answered, code, enhanced, &text)
 }
 
 /// Most letters that a `…` stands for.
@@ -293,9 +299,8 @@ fn says(text: &str, phrase: &str) -> bool {
     let Some((subject, predicate)) = phrase.split_once('…') else { return text.contains(phrase) };
     text.match_indices(subject).any(|(at, _)| {
         let rest = &text[at + subject.len()..];
-        let words = |letter: &char| letter.is_ascii_lowercase() || *letter == ' ';
-        let reach = rest.chars().take_while(words).take(MAX_GAP + predicate.len()).count();
-        // Letters and spaces are one byte each.
+        let words = rest.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b' ');
+        let reach = words.take(MAX_GAP + predicate.len()).count();
         rest[..reach].contains(predicate)
     })
 }

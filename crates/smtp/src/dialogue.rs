@@ -1,9 +1,9 @@
-//! One dialogue with one address, to a depth: Connect, Banner, EHLO, STARTTLS and EHLO again, AUTH, MAIL FROM, RCPT TO.
+//! One dialogue of a probe with one address: the driver of a [`SmtpClient`] over tokio and rustls, and its
+//! classification.
 //!
-//! The dialogue never goes beyond that, so it sends no mail; and credentials only where the depth asks for it. One
-//! deadline bounds it as a whole, and the stage that ran out of it is named. A dialogue that got as far as a reply ends
-//! with QUIT (RFC 5321 §4.1.1.10), after its outcome is known; one that began a transaction, with RSET before that.
-//! What a server quotes of a login is taken out of what it says.
+//! The dialogue sends no mail, and credentials only where the depth asks for them. A peer that waits for a command at
+//! its end gets QUIT (RFC 5321 §4.1.1.10) after the outcome is known, and RSET before that if a transaction is open.
+//! Everything that a server quotes of a login is taken out of the message.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,355 +12,319 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::classify::{Answered, classify};
+use super::client::{
+    ClientAction, ClientInput, Goal, QUIT_TIMEOUT, SessionError, SessionPlan, SessionTimeouts, SmtpClient,
+};
 use super::connect::{classify_connect, classify_io};
-use super::login::{Mechanism, NoMechanism, without};
-use super::message::{duration, message};
-use super::reply::{Reply, ReplyError, ReplyReader};
+use super::login::{NoMechanism, without};
+use super::message::message;
+use super::reply::Reply;
 use super::tls::{TlsFailure, TlsSetup};
 use mail_failover_core::model::{Depth, Envelope, EvidenceClass, Outcome, ProbeLogin, Stage, Timestamp, TlsMode};
 
-/// Deadline of QUIT and its answer. RFC 5321 §4.1.1.10 lets a client wait for it; the outcome does not wait.
-const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
+/// Octets that are read at once: enough for nearly every reply.
+const READ: usize = 512;
 
 /// Settings of a dialogue.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct DialoguePlan {
+    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1).
+    pub ehlo_name: Arc<str>,
+    /// TLS before the greeting, by STARTTLS, or not at all.
     pub mode: TlsMode,
     /// TLS configuration, present unless `mode` is None.
     pub tls: Option<Arc<TlsSetup>>,
     /// Name for SNI and for the certificate.
     pub server_name: Arc<str>,
+    /// Last stage of the dialogue.
     pub depth: Depth,
     /// Addresses for MAIL FROM and RCPT TO.
     pub envelope: Envelope,
+    /// Login for depths from `Auth` on.
     pub login: ProbeLogin,
     /// Deadline of the whole dialogue.
     pub timeout: Duration,
 }
 
-type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-/// A connection on which QUIT is still owed, and RSET if a transaction is open.
-#[derive(Debug)]
-pub struct Farewell {
-    stream: Stream,
-    in_transaction: bool,
-}
-
-impl Farewell {
-    /// Sends QUIT, and RSET before it if a transaction is open. Takes no longer than a second.
-    pub async fn say(mut self) {
-        let goodbye = async {
-            if self.in_transaction {
-                self.ask(b"RSET\r\n").await?;
-            }
-            self.ask(b"QUIT\r\n").await?;
-            self.stream.shutdown().await
-        };
-        // Neither an error nor the deadline matters: the outcome is known.
-        let _ = timeout(FAREWELL_DEADLINE, goodbye).await;
-    }
-
-    async fn ask(&mut self, command: &[u8]) -> io::Result<()> {
-        self.stream.write_all(command).await?;
-        self.stream.flush().await?;
-        // Reads an answer of bounded length, or until the server closes, so that our close sends no reset for unread bytes.
-        let mut sink = [0; 128];
-        for _ in 0..8 {
-            let read = self.stream.read(&mut sink).await?;
-            if sink.get(..read).is_none_or(|read| read.is_empty() || read.contains(&b'\n')) {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Progress of a dialogue. It outlives the attempt if the deadline ends it.
-struct Progress {
+/// Reason for which a dialogue ends before its depth, although nothing is wrong with the backend.
+struct BlockedStage {
+    /// The stage that cannot be reached.
     stage: Stage,
-    certificate_not_after: Option<Timestamp>,
-    /// True if MAIL was accepted.
-    in_transaction: bool,
+    message: String,
 }
 
-struct Failure {
+impl DialoguePlan {
+    /// The plan of the session, as deep as the present settings allow.
+    fn session(&self) -> (SessionPlan, Option<BlockedStage>) {
+        let (goal, blocked) = self.goal();
+        let timeouts = SessionTimeouts { session: self.timeout, step: self.timeout };
+        (SessionPlan { ehlo_name: self.ehlo_name.clone(), tls: self.mode, goal, timeouts }, blocked)
+    }
+
+    fn goal(&self) -> (Goal, Option<BlockedStage>) {
+        match self.depth {
+            Depth::Connect => (Goal::Connection, None),
+            Depth::Banner => (Goal::Greeting, None),
+            Depth::Ehlo => (Goal::Ehlo, None),
+            Depth::StartTls => (Goal::Ready, None),
+            Depth::Auth | Depth::MailFrom | Depth::RcptTo => self.deep_goal(),
+        }
+    }
+
+    fn deep_goal(&self) -> (Goal, Option<BlockedStage>) {
+        let login = match &self.login {
+            ProbeLogin::With(login) => Some(login.clone()),
+            ProbeLogin::None => None,
+            ProbeLogin::Missing { message, .. } => {
+                return (Goal::Ready, Some(BlockedStage { stage: Stage::Auth, message: (**message).to_owned() }));
+            }
+        };
+        if self.depth == Depth::Auth {
+            return match login {
+                Some(login) => (Goal::Login(login), None),
+                None => (Goal::Ready, Some(unspecified(Stage::Auth, "auth"))),
+            };
+        }
+        let Some(sender) = self.envelope.sender.clone() else {
+            return (login.map_or(Goal::Ready, Goal::Login), Some(unspecified(Stage::Mail, "smtp.from")));
+        };
+        let recipient = self.envelope.recipient.clone().filter(|_| self.depth == Depth::RcptTo);
+        let is_incomplete = self.depth == Depth::RcptTo && recipient.is_none();
+        let blocked = is_incomplete.then(|| unspecified(Stage::Recipient, "smtp.to"));
+        (Goal::Transaction { login, sender, recipient }, blocked)
+    }
+}
+
+/// The schema requires the field at this depth.
+fn unspecified(stage: Stage, field: &str) -> BlockedStage {
+    BlockedStage { stage, message: format!("{field} is not given; name it, or probe less deep") }
+}
+
+/// Class of a dialogue and its description, without the stage.
+struct Classified {
     class: EvidenceClass,
     what: String,
-    /// True if the peer is still in the dialogue.
-    polite: bool,
 }
 
-impl Failure {
+impl Classified {
     fn new(class: EvidenceClass, what: impl Into<String>) -> Self {
-        Self { class, what: what.into(), polite: false }
+        Self { class, what: what.into() }
     }
 
-    fn reply(class: EvidenceClass, reply: &Reply) -> Self {
-        Self { class, what: reply.line(), polite: true }
+    /// Describes a session that reached its goal.
+    fn success(stage: Stage, reply: Option<&Reply>) -> Self {
+        let what = match (reply, stage) {
+            (None, _) => "connected".to_owned(),
+            (Some(reply), Stage::Ehlo | Stage::EhloAfterStartTls) => reply.first_line(),
+            (Some(reply), _) => reply.line(),
+        };
+        Self::new(EvidenceClass::Ok, what)
     }
+
+    /// Classifies and describes a session that did not.
+    fn failure(stage: Stage, error: &SessionError) -> Self {
+        let class = match error {
+            SessionError::Timeout(_) => EvidenceClass::NoAnswer,
+            SessionError::Closed | SessionError::ClosedWithinReply => EvidenceClass::ConnectionLost,
+            SessionError::Malformed(_) | SessionError::PlainTextBeforeTls => EvidenceClass::ProtocolError,
+            SessionError::StartTlsNotOffered => EvidenceClass::TlsFailed,
+            SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::AuthenticationRefused,
+            SessionError::NoMechanism(NoMechanism::Unknown(_)) => {
+                return Self::new(EvidenceClass::ProbeBlocked, format!("{error}; probe no deeper than StartTLS"));
+            }
+            SessionError::Refused(reply) => refusal_class(stage, reply),
+        };
+        Self::new(class, error.to_string())
+    }
+}
+
+/// The class of a reply that does not let the session go on.
+fn refusal_class(stage: Stage, reply: &Reply) -> EvidenceClass {
+    let answered = match stage {
+        Stage::Resolve | Stage::Connect | Stage::ImplicitTls | Stage::Banner => Answered::Connection,
+        Stage::Ehlo | Stage::EhloAfterStartTls => Answered::Hello,
+        Stage::StartTls => Answered::StartTls,
+        Stage::Auth => Answered::Auth,
+        Stage::Mail => Answered::Mail,
+        Stage::Recipient => Answered::Recipient,
+    };
+    let class = classify(answered, reply.code, reply.enhanced(), &reply.text);
+    // Another 2yz or a 3yz than this command can have is no answer to it.
+    if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class }
 }
 
 /// Runs the dialogue. Returns its outcome, and the connection if QUIT is owed.
-pub async fn hold(plan: &Plan, address: SocketAddr, ehlo_name: &str) -> (Outcome, Option<Farewell>) {
+pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> (Outcome, Option<PendingQuit>) {
     let started = Instant::now();
-    let mut progress = Progress { stage: Stage::Connect, certificate_not_after: None, in_transaction: false };
-    let mut session = None;
-    let attempt = attempt(plan, address, ehlo_name, &mut progress, &mut session);
-    let result = timeout(plan.timeout, attempt).await.unwrap_or_else(|_| {
-        Err(Failure::new(EvidenceClass::NoAnswer, format!("no answer within {}", duration(plan.timeout))))
-    });
+    let (session_plan, blocked) = plan.session();
+    let mut connection = SmtpConnection {
+        client: SmtpClient::new(started.into_std(), session_plan),
+        tls: plan.tls.clone(),
+        server_name: plan.server_name.clone(),
+        stream: None,
+        certificate_not_after: None,
+        buffer: vec![],
+    };
+    let result = match connection.connect(address).await {
+        Ok(()) => connection.run().await,
+        Err(finding) => Err(finding),
+    };
     let elapsed = started.elapsed();
-    let (class, what, polite) = match result {
-        Ok(what) => (EvidenceClass::Ok, what, progress.stage >= Stage::Banner),
-        Err(failure) => (failure.class, failure.what, failure.polite),
+    let reached = connection.client.stage();
+    let (stage, finding) = match (result, blocked) {
+        (Ok(_), Some(blocked)) => (blocked.stage, Classified::new(EvidenceClass::ProbeBlocked, blocked.message)),
+        (Ok(reply), None) => (reached, Classified::success(reached, reply.as_ref())),
+        (Err(finding), _) => (reached, finding),
     };
     let what = match &plan.login {
-        ProbeLogin::With(login) => without(login, &what),
-        ProbeLogin::None | ProbeLogin::Missing { .. } => what,
+        ProbeLogin::With(login) => without(login, &finding.what),
+        ProbeLogin::None | ProbeLogin::Missing { .. } => finding.what,
     };
     let outcome = Outcome {
-        class,
-        stage: progress.stage,
-        message: message(progress.stage, &what),
-        certificate_not_after: progress.certificate_not_after,
+        class: finding.class,
+        stage,
+        message: message(stage, &what),
+        certificate_not_after: connection.certificate_not_after,
         elapsed,
     };
-    let stream = session.and_then(|session: Session| session.stream);
-    let in_transaction = progress.in_transaction;
-    (outcome, stream.filter(|_| polite).map(|stream| Farewell { stream, in_transaction }))
+    let owes_quit = connection.client.owes_quit();
+    (outcome, owes_quit.then_some(PendingQuit(connection)))
 }
 
-/// A connection with what was read ahead of it.
-struct Session {
-    /// `None` while it is handed to the handshake, and for good when that fails.
-    stream: Option<Stream>,
-    reader: ReplyReader,
+/// A connection on which QUIT is still owed, and RSET if a transaction is open.
+pub struct PendingQuit(SmtpConnection);
+
+impl PendingQuit {
+    /// Sends them, waits for the replies no longer than [`QUIT_TIMEOUT`], and closes the connection.
+    pub async fn send(self) {
+        let Self(mut connection) = self;
+        connection.client.quit(Instant::now().into_std());
+        // No error matters: the outcome is known.
+        if connection.run().await.is_ok()
+            && let Some(stream) = &mut connection.stream
+        {
+            let _ = timeout(QUIT_TIMEOUT, stream.shutdown()).await;
+        }
+    }
 }
 
-async fn attempt(
-    plan: &Plan,
-    address: SocketAddr,
-    ehlo_name: &str,
-    progress: &mut Progress,
-    session: &mut Option<Session>,
-) -> Result<String, Failure> {
-    let stream = TcpStream::connect(address).await.map_err(|error| {
-        let (class, what) = classify_connect(&error, address);
-        Failure::new(class, what)
-    })?;
-    // Commands are single small writes; waiting to fill a packet would only add latency. Failing to say so is harmless.
-    let _ = stream.set_nodelay(true);
-    let session = session.insert(Session { stream: Some(Either::Left(stream)), reader: ReplyReader::default() });
-    if plan.depth == Depth::Connect {
-        return Ok("connected".to_owned());
-    }
+type SmtpStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-    if plan.mode == TlsMode::Implicit {
-        progress.stage = Stage::ImplicitTls;
-        session.shake_hands(plan, progress).await?;
-    }
-
-    progress.stage = Stage::Banner;
-    let banner = session.reply().await?;
-    expect(&banner, Answered::Connection, 220)?;
-    if plan.depth == Depth::Banner {
-        return Ok(banner.line());
-    }
-
-    progress.stage = Stage::Ehlo;
-    let hello = session.hello(plan, ehlo_name).await?;
-    let is_upgraded = plan.depth >= Depth::StartTls
-        && match plan.mode {
-            TlsMode::None | TlsMode::Implicit => false,
-            TlsMode::Opportunistic => hello.offers("STARTTLS"),
-            TlsMode::StartTls => true,
-        };
-    let hello = if is_upgraded { session.upgrade(plan, ehlo_name, &hello, progress).await? } else { hello };
-    if plan.depth < Depth::Auth {
-        return Ok(first_line(&hello));
-    }
-    // Boxed: rare and large; inlining it would enlarge every probe's future.
-    Box::pin(session.go_deeper(plan, &hello, progress)).await
+/// Driver of a session over a connection.
+struct SmtpConnection {
+    client: SmtpClient,
+    tls: Option<Arc<TlsSetup>>,
+    server_name: Arc<str>,
+    /// `None` before the connection, while it is handed to the handshake, and for good if that fails.
+    stream: Option<SmtpStream>,
+    certificate_not_after: Option<Timestamp>,
+    buffer: Vec<u8>,
 }
 
-impl Session {
-    /// STARTTLS, the handshake and EHLO again. Returns the answer to that.
-    async fn upgrade(
-        &mut self,
-        plan: &Plan,
-        ehlo_name: &str,
-        hello: &Reply,
-        progress: &mut Progress,
-    ) -> Result<Reply, Failure> {
-        progress.stage = Stage::StartTls;
-        if !hello.offers("STARTTLS") {
-            return Err(Failure { polite: true, ..Failure::new(EvidenceClass::TlsFailed, "not offered") });
+impl SmtpConnection {
+    async fn connect(&mut self, address: SocketAddr) -> Result<(), Classified> {
+        let connected = in_time(self.client.next_timeout(), TcpStream::connect(address)).await;
+        let now = Instant::now().into_std();
+        match connected {
+            Some(Ok(stream)) => {
+                // Commands are single small writes: waiting to fill a packet would only add latency. Without it the
+                // dialogue works as well.
+                let _ = stream.set_nodelay(true);
+                self.stream = Some(Either::Left(stream));
+                self.client.handle(now, ClientInput::Connected);
+            }
+            Some(Err(error)) => {
+                let (class, what) = classify_connect(&error, address);
+                return Err(Classified::new(class, what));
+            }
+            None => self.client.handle_timeout(now),
         }
-        let ready = self.ask("STARTTLS\r\n").await?;
-        expect(&ready, Answered::StartTls, 220)?;
-        // What comes in plain text after the go-ahead would be taken for something said inside TLS (CVE-2011-0411).
-        if self.reader.has_leftover() {
-            return Err(Failure::new(EvidenceClass::ProtocolError, "plain text after the go-ahead for TLS"));
-        }
-        self.shake_hands(plan, progress).await?;
-
-        progress.stage = Stage::EhloAfterStartTls;
-        let hello = self.ask(&format!("EHLO {ehlo_name}\r\n")).await?;
-        expect(&hello, Answered::Hello, 250)?;
-        Ok(hello)
+        Ok(())
     }
 
-    /// AUTH, MAIL FROM and RCPT TO, as deep as it is asked for.
-    async fn go_deeper(&mut self, plan: &Plan, hello: &Reply, progress: &mut Progress) -> Result<String, Failure> {
-        let welcome = self.log_in(plan, hello, progress).await?;
-        if plan.depth == Depth::Auth {
-            return Ok(welcome.unwrap_or_else(|| first_line(hello)));
+    /// Carries out the client's actions until it has finished. Returns the last reply, if there is one.
+    async fn run(&mut self) -> Result<Option<Reply>, Classified> {
+        loop {
+            match self.client.poll() {
+                Some(ClientAction::Send(bytes)) => self.send(&bytes).await?,
+                // Boxed: the handshake's state is large and short-lived, and would enlarge every probe's future.
+                Some(ClientAction::StartTls) => Box::pin(self.shake_hands()).await?,
+                Some(ClientAction::Finished(result)) => {
+                    return result.map_err(|error| Classified::failure(self.client.stage(), &error));
+                }
+                None => self.receive().await?,
+            }
         }
-
-        progress.stage = Stage::Mail;
-        let Some(sender) = &plan.envelope.sender else { return Err(unspecified("smtp.from")) };
-        let reply = self.ask(&format!("MAIL FROM:<{sender}>\r\n")).await?;
-        expect(&reply, Answered::Mail, 250)?;
-        progress.in_transaction = true;
-        if plan.depth == Depth::MailFrom {
-            return Ok(reply.line());
-        }
-
-        progress.stage = Stage::Recipient;
-        let Some(recipient) = &plan.envelope.recipient else { return Err(unspecified("smtp.to")) };
-        let reply = self.ask(&format!("RCPT TO:<{recipient}>\r\n")).await?;
-        // 251: it will be forwarded (RFC 5321 §4.3.2).
-        if reply.code != 251 {
-            expect(&reply, Answered::Recipient, 250)?;
-        }
-        Ok(reply.line())
     }
 
-    /// AUTH, where the backend has a login. Returns what the server said to it.
-    async fn log_in(&mut self, plan: &Plan, hello: &Reply, progress: &mut Progress) -> Result<Option<String>, Failure> {
-        let login = match &plan.login {
-            ProbeLogin::None if plan.depth == Depth::Auth => {
-                progress.stage = Stage::Auth;
-                return Err(unspecified("auth"));
-            }
-            ProbeLogin::None => return Ok(None),
-            ProbeLogin::With(login) => login,
-            ProbeLogin::Missing { message, .. } => {
-                progress.stage = Stage::Auth;
-                return Err(Failure { polite: true, ..Failure::new(EvidenceClass::ProbeBlocked, &**message) });
-            }
-        };
-        progress.stage = Stage::Auth;
-        let mechanism = Mechanism::choose(hello).map_err(|none| {
-            let (class, what) = match none {
-                NoMechanism::NotOffered => (EvidenceClass::AuthenticationRefused, "not offered".to_owned()),
-                NoMechanism::Unknown(offered) => (
-                    EvidenceClass::ProbeBlocked,
-                    format!("PLAIN or LOGIN is needed and the server offers {offered}; probe no deeper than StartTLS"),
-                ),
-            };
-            Failure { polite: true, ..Failure::new(class, what) }
-        })?;
-        let lines = mechanism.lines(login);
-        let mut reply = None;
-        for (at, line) in lines.iter().enumerate() {
-            let answer = self.ask(line).await?;
-            if at + 1 < lines.len() {
-                expect(&answer, Answered::Auth, 334)?;
-            } else {
-                expect(&answer, Answered::Auth, 235)?;
-            }
-            reply = Some(answer);
-        }
-        Ok(reply.map(|reply| reply.line()))
-    }
-
-    async fn reply(&mut self) -> Result<Reply, Failure> {
-        let Self { stream: Some(stream), reader } = self else { return Err(lost()) };
-        reader.read(stream).await.map_err(|error| match error {
-            ReplyError::Closed { within_reply: false } => lost(),
-            ReplyError::Closed { within_reply: true } => {
-                Failure::new(EvidenceClass::ConnectionLost, "connection closed within a reply")
-            }
-            ReplyError::Malformed(what) => Failure::new(EvidenceClass::ProtocolError, what),
-            ReplyError::Io(error) => broken(&error),
-        })
-    }
-
-    async fn ask(&mut self, command: &str) -> Result<Reply, Failure> {
-        let Some(stream) = &mut self.stream else { return Err(lost()) };
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Classified> {
+        let Some(stream) = &mut self.stream else { return Err(closed()) };
         let sent = async {
-            stream.write_all(command.as_bytes()).await?;
+            stream.write_all(bytes).await?;
             stream.flush().await
         };
-        sent.await.map_err(|error| broken(&error))?;
-        self.reply().await
-    }
-
-    /// EHLO, or HELO where extensions are not needed and the server knows none (RFC 5321 §3.2).
-    async fn hello(&mut self, plan: &Plan, name: &str) -> Result<Reply, Failure> {
-        let reply = self.ask(&format!("EHLO {name}\r\n")).await?;
-        let may_do_without = match plan.mode {
-            TlsMode::None | TlsMode::Opportunistic => true,
-            TlsMode::StartTls | TlsMode::Implicit => false,
-        };
-        if may_do_without && matches!(reply.code, 500 | 502) {
-            let reply = self.ask(&format!("HELO {name}\r\n")).await?;
-            expect(&reply, Answered::Hello, 250)?;
-            return Ok(reply);
+        match in_time(self.client.next_timeout(), sent).await {
+            Some(result) => result.map_err(|error| broken(&error)),
+            None => {
+                self.client.handle_timeout(Instant::now().into_std());
+                Ok(())
+            }
         }
-        expect(&reply, Answered::Hello, 250)?;
-        Ok(reply)
     }
 
-    async fn shake_hands(&mut self, plan: &Plan, progress: &mut Progress) -> Result<(), Failure> {
-        let (Some(setup), Some(Either::Left(stream))) = (&plan.tls, self.stream.take()) else {
-            return Err(Failure::new(EvidenceClass::Inconclusive, "TLS is not set up"));
+    async fn receive(&mut self) -> Result<(), Classified> {
+        let Some(stream) = &mut self.stream else { return Err(closed()) };
+        self.buffer.clear();
+        self.buffer.reserve(READ);
+        let received = in_time(self.client.next_timeout(), stream.read_buf(&mut self.buffer)).await;
+        let now = Instant::now().into_std();
+        match received {
+            Some(Ok(0)) => self.client.handle(now, ClientInput::EndOfStream),
+            Some(Ok(_)) => self.client.handle(now, ClientInput::Received(&self.buffer)),
+            Some(Err(error)) => return Err(broken(&error)),
+            None => self.client.handle_timeout(now),
+        }
+        Ok(())
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), Classified> {
+        let (Some(setup), Some(Either::Left(stream))) = (&self.tls, self.stream.take()) else {
+            return Err(Classified::new(EvidenceClass::Inconclusive, "TLS is not set up"));
         };
-        // Boxed: large and short-lived; inlining it would enlarge every probe's future.
-        let (result, not_after) = Box::pin(setup.handshake(stream, &plan.server_name)).await;
-        progress.certificate_not_after = not_after;
-        let stream = result.map_err(|TlsFailure { class, what }| Failure::new(class, what))?;
+        let handshake = in_time(self.client.next_timeout(), setup.handshake(stream, &self.server_name)).await;
+        let now = Instant::now().into_std();
+        let Some((result, not_after)) = handshake else {
+            self.client.handle_timeout(now);
+            return Ok(());
+        };
+        self.certificate_not_after = not_after;
+        let stream = result.map_err(|TlsFailure { class, what }| Classified::new(class, what))?;
         self.stream = Some(Either::Right(stream));
+        self.client.handle(now, ClientInput::TlsEstablished);
         Ok(())
     }
 }
 
-/// Takes the reply as failure unless it is the one that lets the dialogue go on.
-fn expect(reply: &Reply, answered: Answered, code: u16) -> Result<(), Failure> {
-    if reply.code == code {
-        return Ok(());
+/// Awaits I/O, but not beyond the deadline.
+async fn in_time<T>(deadline: Option<std::time::Instant>, io: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), io).await.ok(),
+        None => Some(io.await),
     }
-    let class = classify(answered, reply.code, reply.enhanced(), &reply.text);
-    // Another 2yz or a 3yz than this command can have is no answer to it.
-    let class = if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class };
-    Err(Failure::reply(class, reply))
 }
 
-/// An EHLO answer names its extensions on further lines; they would hide the greeting.
-fn first_line(reply: &Reply) -> String {
-    format!("{} {}", reply.code, reply.text.lines().next().unwrap_or_default())
+fn closed() -> Classified {
+    Classified::new(EvidenceClass::ConnectionLost, "connection closed")
 }
 
-/// The schema does not let it come so far.
-fn unspecified(field: &str) -> Failure {
-    let what = format!("{field} is not given; name it, or probe less deep");
-    Failure { polite: true, ..Failure::new(EvidenceClass::ProbeBlocked, what) }
-}
-
-fn lost() -> Failure {
-    Failure::new(EvidenceClass::ConnectionLost, "connection closed")
-}
-
-fn broken(error: &io::Error) -> Failure {
+fn broken(error: &io::Error) -> Classified {
     let (class, what) = classify_io(error);
-    Failure::new(class, what)
+    Classified::new(class, what)
 }
 
 #[cfg(test)]

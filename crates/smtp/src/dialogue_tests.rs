@@ -1,6 +1,8 @@
 use futures::{StreamExt, stream};
 
-use super::super::testing::{Authority, Drip, Hang, Hear, Reset, Step, Tls, refusing, say, server, server_at};
+use super::super::testing::{
+    Drip, Hang, Hear, Reset, ServerStep, TestAuthority, Tls, refusing, say, server, server_at,
+};
 use super::super::tls::TlsSetups;
 use super::*;
 use EvidenceClass::{
@@ -11,26 +13,27 @@ use EvidenceClass::{
 use mail_failover_core::model::{Login, Tls as TlsModel, TrustAnchors};
 
 const NAME: &str = "mx.example.com";
-const PATIENCE: Duration = Duration::from_millis(300);
-/// How many dialogues run side by side where there are many: after a failure each waits for the end of its farewell.
+const TIMEOUT: Duration = Duration::from_millis(300);
+/// Dialogues that run side by side in the longest tests: after a failure each waits for the end of its QUIT.
 const AT_A_TIME: usize = 4;
 
-fn plan(mode: TlsMode, depth: Depth, trust: TrustAnchors) -> Plan {
+fn plan(mode: TlsMode, depth: Depth, trust: TrustAnchors) -> DialoguePlan {
     // The setup lives on in the plan.
     let tls = TlsSetups::default().setup(&TlsModel { mode, server_name: NAME.into(), trust }).unwrap();
     let (envelope, login) = (Envelope::default(), ProbeLogin::None);
-    Plan { mode, tls, server_name: NAME.into(), depth, envelope, login, timeout: PATIENCE }
+    let (ehlo_name, server_name) = ("probe.example.net".into(), NAME.into());
+    DialoguePlan { ehlo_name, mode, tls, server_name, depth, envelope, login, timeout: TIMEOUT }
 }
 
-async fn probe(plan: &Plan, address: SocketAddr) -> Outcome {
-    let (outcome, farewell) = hold(plan, address, "probe.example.net").await;
-    if let Some(farewell) = farewell {
-        farewell.say().await;
+async fn probe(plan: &DialoguePlan, address: SocketAddr) -> Outcome {
+    let (outcome, pending_quit) = run_session(plan, address).await;
+    if let Some(pending_quit) = pending_quit {
+        pending_quit.send().await;
     }
     outcome
 }
 
-async fn plain(depth: Depth, steps: Vec<Step>) -> Outcome {
+async fn plain(depth: Depth, steps: Vec<ServerStep>) -> Outcome {
     probe(&plan(TlsMode::None, depth, TrustAnchors::WellKnown), server(steps).await).await
 }
 
@@ -39,15 +42,15 @@ fn check(outcome: &Outcome, class: EvidenceClass, message: &str) {
     assert!(outcome.message.starts_with(outcome.stage.as_str()));
 }
 
-fn banner() -> Step {
+fn banner() -> ServerStep {
     say("220 mx.example.com ESMTP\r\n")
 }
 
-fn extensions() -> Step {
+fn extensions() -> ServerStep {
     say("250-mx.example.com\r\n250-PIPELINING\r\n250-StartTLS\r\n250 SIZE 1000\r\n")
 }
 
-fn up_to_tls() -> Vec<Step> {
+fn up_to_tls() -> Vec<ServerStep> {
     vec![banner(), Hear("EHLO probe.example.net"), extensions(), Hear("STARTTLS"), say("220 2.0.0 go\r\n")]
 }
 
@@ -70,13 +73,13 @@ async fn ipv6_is_spoken() {
 
 #[tokio::test]
 async fn what_goes_wrong_is_told_by_stage() {
-    let after_banner = |mut rest: Vec<Step>| {
+    let after_banner = |mut rest: Vec<ServerStep>| {
         let mut steps = vec![banner(), Hear("EHLO ")];
         steps.append(&mut rest);
         steps
     };
     let nuls = format!("Banner: not an SMTP reply: {}", "?".repeat(100));
-    let cases: Vec<(Vec<Step>, EvidenceClass, &str)> = vec![
+    let cases: Vec<(Vec<ServerStep>, EvidenceClass, &str)> = vec![
         (vec![], ConnectionLost, "Banner: connection closed"),
         (vec![Reset], ConnectionLost, "Banner: connection reset"),
         (vec![Hang], NoAnswer, "Banner: no answer within 300ms"),
@@ -148,18 +151,19 @@ async fn the_server_hears_quit_and_may_take_its_time_to_answer() {
         assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
         heard
     });
-    let (outcome, farewell) = hold(&plan(TlsMode::None, Depth::Banner, TrustAnchors::WellKnown), address, "p").await;
+    let (outcome, pending_quit) =
+        run_session(&plan(TlsMode::None, Depth::Banner, TrustAnchors::WellKnown), address).await;
     assert!(outcome.elapsed < Duration::from_millis(100));
-    farewell.unwrap().say().await;
+    pending_quit.unwrap().send().await;
     assert_eq!(heard.await.unwrap(), "QUIT\r\n");
 }
 
 #[tokio::test]
 async fn starttls_goes_through_the_handshake_and_greets_again() {
-    let authority = Authority::new("ours");
+    let authority = TestAuthority::new("ours");
     let trust = TrustAnchors::Pem(authority.pem.clone());
     let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
-    let steps = |rest: Vec<Step>| [up_to_tls(), vec![Tls(config.clone())], rest].concat();
+    let steps = |rest: Vec<ServerStep>| [up_to_tls(), vec![Tls(config.clone())], rest].concat();
     let not_after = Some(Timestamp::from_micros(3_786_912_000_000_000));
     let strict = plan(TlsMode::StartTls, Depth::StartTls, trust);
     let cases = [
@@ -218,7 +222,7 @@ async fn starttls_that_does_not_come_about_is_told() {
 
 #[tokio::test]
 async fn certificates_are_verified_and_what_is_wrong_is_named() {
-    let (authority, stranger) = (Authority::new("ours"), Authority::new("another"));
+    let (authority, stranger) = (TestAuthority::new("ours"), TestAuthority::new("another"));
     let trust = TrustAnchors::Pem(authority.pem.clone());
     let cases = [
         (authority.server(NAME, (2020, 1, 1), (2025, 11, 1)), "certificate expired on 2025-11-01"),
@@ -250,7 +254,7 @@ async fn certificates_are_verified_and_what_is_wrong_is_named() {
 
 #[tokio::test]
 async fn implicit_tls_comes_before_the_banner() {
-    let authority = Authority::new("ours");
+    let authority = TestAuthority::new("ours");
     let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
     let at = |depth| plan(TlsMode::Implicit, depth, TrustAnchors::Pem(authority.pem.clone()));
     let whole = vec![Tls(config), banner(), Hear("EHLO "), extensions(), Hear("QUIT"), say("221 bye\r\n")];
@@ -273,11 +277,12 @@ async fn implicit_tls_comes_before_the_banner() {
 
 #[tokio::test]
 async fn an_impossible_server_name_is_an_invalid_certificate_unless_nobody_looks() {
-    let authority = Authority::new("ours");
+    let authority = TestAuthority::new("ours");
     let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
     let steps = [up_to_tls(), vec![Tls(config), Hear("EHLO "), say("250 in\r\n")]].concat();
     for (mode, class) in [(TlsMode::StartTls, CertificateInvalid), (TlsMode::Opportunistic, Ok)] {
-        let plan = Plan { server_name: "not a name".into(), ..plan(mode, Depth::StartTls, TrustAnchors::WellKnown) };
+        let plan =
+            DialoguePlan { server_name: "not a name".into(), ..plan(mode, Depth::StartTls, TrustAnchors::WellKnown) };
         let outcome = probe(&plan, server(steps.clone()).await).await;
         assert_eq!(outcome.class, class, "{outcome:?}");
     }
@@ -286,19 +291,19 @@ async fn an_impossible_server_name_is_an_invalid_certificate_unless_nobody_looks
 /// `\0shop\0hunter2`, `shop` and `hunter2`, as RFC 4954 sends them.
 const PLAIN: &str = "AHNob3AAaHVudGVyMg==";
 
-fn deep(depth: Depth) -> Plan {
+fn deep(depth: Depth) -> DialoguePlan {
     let envelope = Envelope { sender: Some("probe@shop.example".into()), recipient: Some("sink@inbox.example".into()) };
     let login = ProbeLogin::With(Login::new("shop", "hunter2"));
-    Plan { envelope, login, ..plan(TlsMode::None, depth, TrustAnchors::WellKnown) }
+    DialoguePlan { envelope, login, ..plan(TlsMode::None, depth, TrustAnchors::WellKnown) }
 }
 
 /// A server that offers these mechanisms and goes on like this.
-fn offering(mechanisms: &str, rest: Vec<Step>) -> Vec<Step> {
+fn offering(mechanisms: &str, rest: Vec<ServerStep>) -> Vec<ServerStep> {
     let extensions = format!("250-mx.example.com\r\n250-AUTH {mechanisms}\r\n250 SIZE 1000\r\n");
     [vec![banner(), Hear("EHLO "), say(extensions)], rest].concat()
 }
 
-fn logged_in(rest: Vec<Step>) -> Vec<Step> {
+fn logged_in(rest: Vec<ServerStep>) -> Vec<ServerStep> {
     let login = vec![Hear("AUTH PLAIN AHNob3AAaHVudGVyMg==\r\n"), say("235 2.7.0 welcome\r\n")];
     offering("LOGIN PLAIN", [login, rest].concat())
 }
@@ -316,7 +321,7 @@ async fn deep_probes_log_in_name_their_addresses_and_take_everything_back() {
     check(&probe(&deep(Depth::RcptTo), server(steps).await).await, Ok, "RCPT: 250 2.1.5 recipient");
     // A relay that asks for no login.
     let steps = [vec![banner(), Hear("EHLO "), extensions()], mail(), bye()].concat();
-    let open = Plan { login: ProbeLogin::None, ..deep(Depth::MailFrom) };
+    let open = DialoguePlan { login: ProbeLogin::None, ..deep(Depth::MailFrom) };
     check(&probe(&open, server(steps).await).await, Ok, "MAIL: 250 2.1.0 sender");
     // What is said to LOGIN comes in three lines.
     let lines = ["AUTH LOGIN\r\n", "c2hvcA==\r\n", "aHVudGVyMg==\r\n"];
@@ -366,7 +371,7 @@ async fn every_reply_to_a_login_and_to_an_envelope_is_classified() {
     let rcpt = |reply: &str| {
         logged_in(vec![Hear("MAIL "), say("250 ok\r\n"), Hear("RCPT "), say(format!("{reply}\r\n")), Hang])
     };
-    let cases: Vec<(Vec<Step>, EvidenceClass, String)> = [
+    let cases: Vec<(Vec<ServerStep>, EvidenceClass, String)> = [
         ("535 5.7.8 Authentication credentials invalid", AuthenticationRefused),
         ("534 5.7.9 Application-specific password required", AuthenticationRefused),
         ("535 Authentication failed: account disabled", AccountPaused),
@@ -407,7 +412,7 @@ async fn every_reply_to_a_login_and_to_an_envelope_is_classified() {
         ),
     ])
     .collect();
-    let each = |(steps, class, message): (Vec<Step>, EvidenceClass, String)| async move {
+    let each = |(steps, class, message): (Vec<ServerStep>, EvidenceClass, String)| async move {
         check(&probe(&deep(Depth::RcptTo), server(steps).await).await, class, &message);
     };
     stream::iter(cases).for_each_concurrent(AT_A_TIME, each).await;
@@ -428,7 +433,7 @@ async fn what_a_server_quotes_of_a_login_is_not_told() {
 #[tokio::test]
 async fn without_a_login_the_dialogue_ends_before_it_and_fails_only_by_what_comes_before() {
     let missing = ProbeLogin::Missing { reason: "SecretNotFound", message: "Secret relay does not exist".into() };
-    let plan = Plan { login: missing, ..deep(Depth::RcptTo) };
+    let plan = DialoguePlan { login: missing, ..deep(Depth::RcptTo) };
     let steps = offering("PLAIN", vec![Hear("QUIT\r\n"), say("221 bye\r\n")]);
     check(&probe(&plan, server(steps).await).await, ProbeBlocked, "AUTH: Secret relay does not exist");
     check(&probe(&plan, refusing().await).await, ConnectionRefused, "Connect: connection refused");
@@ -436,22 +441,24 @@ async fn without_a_login_the_dialogue_ends_before_it_and_fails_only_by_what_come
 
 #[tokio::test]
 async fn a_login_goes_over_tls_where_there_is_any() {
-    let authority = Authority::new("ours");
+    let authority = TestAuthority::new("ours");
     let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
     let trust = TrustAnchors::Pem(authority.pem.clone());
     let inside = vec![Hear("EHLO "), say("250-in\r\n250 AUTH PLAIN\r\n"), Hear("AUTH PLAIN "), say("235 ok\r\n")];
     let steps = [up_to_tls(), vec![Tls(config.clone())], inside.clone()].concat();
     for mode in [TlsMode::StartTls, TlsMode::Opportunistic] {
         let login = deep(Depth::Auth).login;
-        let plan = Plan { login, ..plan(mode, Depth::Auth, trust.clone()) };
+        let plan = DialoguePlan { login, ..plan(mode, Depth::Auth, trust.clone()) };
         check(&probe(&plan, server(steps.clone()).await).await, Ok, "AUTH: 235 ok");
     }
     let steps = [vec![Tls(config), banner()], inside].concat();
-    let plan = Plan { login: deep(Depth::Auth).login, ..plan(TlsMode::Implicit, Depth::Auth, trust) };
+    let plan = DialoguePlan { login: deep(Depth::Auth).login, ..plan(TlsMode::Implicit, Depth::Auth, trust) };
     check(&probe(&plan, server(steps).await).await, Ok, "AUTH: 235 ok");
     // TLS that is required and not offered keeps the login in.
-    let strict =
-        Plan { login: deep(Depth::Auth).login, ..self::plan(TlsMode::StartTls, Depth::Auth, TrustAnchors::WellKnown) };
+    let strict = DialoguePlan {
+        login: deep(Depth::Auth).login,
+        ..self::plan(TlsMode::StartTls, Depth::Auth, TrustAnchors::WellKnown)
+    };
     let steps = offering("PLAIN", vec![Hear("QUIT"), say("221 bye\r\n")]);
     check(&probe(&strict, server(steps).await).await, TlsFailed, "STARTTLS: not offered");
 }
@@ -459,6 +466,6 @@ async fn a_login_goes_over_tls_where_there_is_any() {
 #[tokio::test]
 async fn a_dialogue_is_small_while_it_waits() {
     let plan = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
-    let dialogue = hold(&plan, "127.0.0.1:25".parse().unwrap(), "p");
+    let dialogue = run_session(&plan, "127.0.0.1:25".parse().unwrap());
     assert!(size_of_val(&dialogue) < 2048, "{} octets", size_of_val(&dialogue));
 }

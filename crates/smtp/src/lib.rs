@@ -1,12 +1,19 @@
-//! SMTP up to RCPT TO, as probes speak it: dialogues, TLS, logins, and what replies mean.
+//! SMTP up to RCPT TO: a client without I/O, its driver for probes, TLS, logins, and the classification of replies.
 //!
-//! This crate never decides, never talks to Kubernetes, and never sends mail: a dialogue ends before DATA. It sends credentials for depths
-//! from `Auth` on only, over TLS or where the user has allowed plain text, and nothing that it says holds a part of them.
+//! ```text
+//! dialogue (tokio, rustls) ◀─▶ client ─▶ login, reply
+//!          └─▶ classify, connect, tls ─▶ message
+//! ```
+//!
+//! This crate never decides, never talks to Kubernetes, and never sends mail: a dialogue ends before DATA. It sends
+//! credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No outcome contains a
+//! part of them.
 
 pub mod classify;
+pub mod client;
 mod connect;
 pub mod dialogue;
-mod login;
+pub mod login;
 pub mod message;
 pub mod reply;
 pub mod tls;

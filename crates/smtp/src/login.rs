@@ -21,16 +21,18 @@ const HIDDEN: &str = "[hidden]";
 pub enum Mechanism {
     /// PLAIN, by RFC 4616.
     Plain,
-    /// LOGIN, by draft-murchison-sasl-login.
+    /// LOGIN, obsolete and widespread, by draft-murchison-sasl-login.
     Login,
 }
 
 /// The reason why no mechanism can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoMechanism {
     /// The server does not offer AUTH.
+    #[error("not offered")]
     NotOffered,
     /// The server offers only these mechanisms, and none of them can be spoken here.
+    #[error("PLAIN or LOGIN is needed and the server offers {0}")]
     Unknown(String),
 }
 
@@ -38,14 +40,12 @@ impl Mechanism {
     /// The mechanism for a server that answered EHLO like this.
     pub fn choose(hello: &Reply) -> Result<Self, NoMechanism> {
         let offered = hello.parameters("AUTH").ok_or(NoMechanism::NotOffered)?;
-        let is_offered = |mechanism: &str| offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism));
-        if is_offered("PLAIN") {
-            Ok(Self::Plain)
-        } else if is_offered("LOGIN") {
-            Ok(Self::Login)
-        } else {
-            Err(NoMechanism::Unknown(offered.join(" ")))
+        for (mechanism, keyword) in [(Self::Plain, "PLAIN"), (Self::Login, "LOGIN")] {
+            if offered.iter().any(|word| word.eq_ignore_ascii_case(keyword)) {
+                return Ok(mechanism);
+            }
         }
+        Err(NoMechanism::Unknown(offered.join(" ")))
     }
 
     /// The command lines in order. Each but the first answers a 334.
@@ -61,8 +61,8 @@ impl Mechanism {
                 }
             }
             Self::Login => {
-                let part = |part: &str| format!("{}\r\n", STANDARD.encode(part));
-                vec!["AUTH LOGIN\r\n".to_owned(), part(login.username()), part(login.password())]
+                let (username, password) = (STANDARD.encode(login.username()), STANDARD.encode(login.password()));
+                vec!["AUTH LOGIN\r\n".to_owned(), format!("{username}\r\n"), format!("{password}\r\n")]
             }
         }
     }
@@ -75,9 +75,9 @@ fn plain(login: &Login) -> String {
 /// The text without any part of the login. Servers quote the login that they refuse and the line that they did not
 /// understand.
 pub fn without(login: &Login, text: &str) -> String {
-    let encode = |part: &str| STANDARD.encode(part);
     let (username, password) = (login.username(), login.password());
-    let mut parts = [plain(login), encode(password), encode(username), password.to_owned(), username.to_owned()];
+    let mut parts =
+        [plain(login), STANDARD.encode(password), STANDARD.encode(username), password.to_owned(), username.to_owned()];
     // Longest first: a part may contain another one.
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
     parts.iter().filter(|part| !part.is_empty()).fold(text.to_owned(), |text, part| replaced(&text, part))

@@ -19,13 +19,8 @@ pub fn message(stage: Stage, what: &str) -> String {
 /// SMTP replies are ASCII (RFC 5321 §2.4). Other characters could move a terminal's cursor or reverse the direction of
 /// the text.
 pub fn bounded(text: &str, max: usize) -> String {
-    let printable = |char: char| match char {
-        ' '..='~' => char,
-        '\t' | '\r' | '\n' => ' ',
-        _ => '?',
-    };
     let text = text.trim_end();
-    let mut kept: String = text.chars().take(max).map(printable).collect();
+    let mut kept: String = text.chars().take(max).map(printable_char).collect();
     if text.chars().nth(max).is_some() {
         kept.truncate(max.saturating_sub(3));
         kept.push_str("...");
@@ -33,7 +28,16 @@ pub fn bounded(text: &str, max: usize) -> String {
     kept
 }
 
-/// A text from elsewhere as a line for people: printable, bounded as every [`mail_failover_core::model::Outcome::message`].
+fn printable_char(char: char) -> char {
+    match char {
+        ' '..='~' => char,
+        '\t' | '\r' | '\n' => ' ',
+        _ => '?',
+    }
+}
+
+/// A text from elsewhere as a line for people: printable, bounded as every
+/// [`mail_failover_core::model::Outcome::message`].
 pub fn printable(text: &str) -> String {
     bounded(text, MAX_MESSAGE)
 }

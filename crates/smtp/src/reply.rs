@@ -1,24 +1,18 @@
-//! Reading SMTP replies from a peer that may be anything: bounded in bytes and lines, tolerant where servers are known
-//! to be sloppy.
+//! Parser of SMTP replies from any peer: bounded in octets and lines, tolerant where servers are known to be sloppy.
 //!
-//! A parser of our own: smtp-proto's `ResponseReceiver` keeps enhanced codes in bytes (Microsoft 365 answers
-//! `4.7.652`), has one bound for all lines together, and does not say what it objects to. This module never judges what
-//! a reply means.
+//! Pure. This module never judges the meaning of a reply. It has a parser of its own because smtp-proto's
+//! `ResponseReceiver` keeps enhanced codes in bytes (Microsoft 365 answers `4.7.652`), has one bound for all lines
+//! together, and does not say what it objects to.
 
-use std::io;
 use std::ops::RangeInclusive;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
-
-/// RFC 5321 §4.5.3.1.5 allows 512 octets, line end included; servers exceed it, so four times as much is taken.
+/// Most octets of a line. RFC 5321 §4.5.3.1.5 allows 512, line end included, and servers exceed it.
 const MAX_LINE: usize = 2048;
-/// Of one reply.
+/// Most octets of a reply.
 const MAX_REPLY: usize = 16 * 1024;
-/// Of one reply; the longest EHLO answers in the field have about twenty.
+/// Most lines of a reply. The longest EHLO answers in the field have about twenty.
 const MAX_LINES: usize = 128;
-/// Enough for nearly every reply, so that a dialogue allocates once.
-const FIRST_READ: usize = 512;
-/// RFC 5321 §4.2.1: the first digit of a reply that a client may meet.
+/// First digit of a reply that a client may meet (RFC 5321 §4.2.1).
 const FIRST_DIGIT: RangeInclusive<u8> = b'2'..=b'5';
 
 /// An enhanced status code (RFC 3463): class, subject, detail.
@@ -29,47 +23,50 @@ impl EnhancedCode {
     /// The code at the start of a reply's text, if there is one: `4.7.0 Try again`.
     pub fn at_start_of(text: &str) -> Option<Self> {
         let mut parts = text.split([' ', '\t', '\r', '\n']).next()?.split('.');
-        let part = |part: &str| {
-            let digits = (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| part.parse::<u16>().ok()).flatten()
-        };
         let class = match parts.next()? {
             "2" => 2,
             "4" => 4,
             "5" => 5,
             _ => return None,
         };
-        let code = Self(class, part(parts.next()?)?, part(parts.next()?)?);
+        let code = Self(class, code_part(parts.next()?)?, code_part(parts.next()?)?);
         parts.next().is_none().then_some(code)
     }
 }
 
-/// A whole reply.
+/// A subject or detail: one to three digits.
+fn code_part(text: &str) -> Option<u16> {
+    let is_code = (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_code { text.parse().ok() } else { None }
+}
+
+/// A whole reply, of one or several lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// 200 to 599; of the last line, as Postfix takes it, where lines differ against RFC 5321 §4.2.1.
+    /// Reply code from 200 to 599. If lines differ against RFC 5321 §4.2.1, the last one counts, as for Postfix.
     pub code: u16,
-    /// Its lines without codes and line ends, joined by `\n`.
+    /// The lines without codes and line ends, joined by `\n`.
     pub text: String,
 }
 
 impl Reply {
-    /// The enhanced status code of its first line.
+    /// The enhanced status code of the first line.
     pub fn enhanced(&self) -> Option<EnhancedCode> {
         EnhancedCode::at_start_of(&self.text)
     }
 
-    /// Whether an EHLO answer offers an extension (RFC 5321 §4.1.1.1: keywords begin on the second line, in any case).
+    /// Returns true if an EHLO answer offers an extension.
     pub fn offers(&self, keyword: &str) -> bool {
-        let keywords = self.text.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next());
-        keywords.into_iter().any(|offered| offered.eq_ignore_ascii_case(keyword))
+        // Keywords begin on the second line, in any case (RFC 5321 §4.1.1.1).
+        let mut keywords = self.text.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next());
+        keywords.any(|offered| offered.eq_ignore_ascii_case(keyword))
     }
 
-    /// The words after an extension's keyword in an EHLO answer, of all lines that have it; `None` where there is none.
-    /// `AUTH=LOGIN` is how AUTH was announced before RFC 2554.
+    /// The words after an extension's keyword in an EHLO answer, of all lines that have it. `None` without such a line.
     pub fn parameters(&self, keyword: &str) -> Option<Vec<&str>> {
         let mut found = None;
         for line in self.text.lines().skip(1) {
+            // `AUTH=LOGIN` is the form of AUTH before RFC 2554.
             let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
             if words.next().is_some_and(|offered| offered.eq_ignore_ascii_case(keyword)) {
                 found.get_or_insert_with(Vec::new).extend(words);
@@ -78,81 +75,78 @@ impl Reply {
         found
     }
 
-    /// Code and text on one line, as received; not yet fit for people.
+    /// Code and text on one line as received, still with characters that are not printable.
     pub fn line(&self) -> String {
         format!("{} {}", self.code, self.text.replace('\n', " "))
     }
+
+    /// Code and first line. The further lines of an EHLO answer name its extensions.
+    pub fn first_line(&self) -> String {
+        format!("{} {}", self.code, self.text.lines().next().unwrap_or_default())
+    }
 }
 
-/// Why there was no reply.
-#[derive(Debug)]
+/// Bytes that are no reply, or too many of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// The peer closed the connection; whether within a reply.
-    Closed {
-        /// Some bytes of a reply had come.
-        within_reply: bool,
-    },
-    /// Reading failed.
-    Io(io::Error),
-    /// Bytes that are no reply, or too many of them.
-    Malformed(String),
+    /// A line without a reply code.
+    #[error("not an SMTP reply: {0}")]
+    NoCode(String),
+    /// A line beyond the bound on octets.
+    #[error("a reply line of more than {MAX_LINE} octets")]
+    LineTooLong,
+    /// A reply beyond the bound on lines.
+    #[error("a reply of more than {MAX_LINES} lines")]
+    TooManyLines,
+    /// A reply beyond the bound on octets.
+    #[error("a reply of more than {MAX_REPLY} octets")]
+    TooLong,
 }
 
-/// Cuts a byte stream into replies. Holds what was read beyond the last one.
-#[derive(Debug, Default)]
+/// Buffer that cuts a byte stream into replies, with the bytes beyond the last one.
+#[derive(Default)]
 pub struct ReplyReader {
     buffer: Vec<u8>,
-    /// Of the reply being read: its lines so far.
+    /// Number of lines of the present reply so far.
     lines: usize,
-    /// Of the reply being read: where its current line begins.
+    /// Start of the present reply's last line.
     line_start: usize,
-    /// Up to where the current line was searched for its end.
+    /// End of the part of the last line that contains no line feed.
     searched: usize,
+    /// Text of the present reply so far.
     text: Vec<u8>,
 }
 
 impl ReplyReader {
-    /// Whether bytes were read that belong to no reply asked for.
+    /// Returns true if there are bytes that no reply contained.
     pub fn has_leftover(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// The next reply.
-    ///
-    /// # Errors
-    /// When the peer closes, reading fails, or what comes is no reply. Never waits for an end that is beyond the
-    /// bounds.
-    pub async fn read<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> Result<Reply, ReplyError> {
-        loop {
-            if let Some(reply) = self.parse()? {
-                return Ok(reply);
-            }
-            self.buffer.reserve(FIRST_READ);
-            match (&mut *stream).take(MAX_LINE as u64).read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(ReplyError::Closed { within_reply: !self.buffer.is_empty() }),
-                Ok(_) => {}
-                Err(error) => return Err(ReplyError::Io(error)),
-            }
-        }
+    /// Appends bytes that the peer sent.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
     }
 
-    fn parse(&mut self) -> Result<Option<Reply>, ReplyError> {
+    /// Takes the next reply, or returns `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// The bytes are no reply, which is found before the end of a line or reply that may never come.
+    pub fn next_reply(&mut self) -> Result<Option<Reply>, ReplyError> {
         loop {
             let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
             let end = unsearched.iter().position(|byte| *byte == b'\n').map(|at| self.searched + at);
             let line = self.buffer.get(self.line_start..end.unwrap_or(self.buffer.len())).unwrap_or_default();
             if line.len() > MAX_LINE {
-                return Err(malformed(format!("a reply line of more than {MAX_LINE} octets")));
+                return Err(ReplyError::LineTooLong);
             }
-            // What cannot become a reply is refused before its line ends: it may never end.
-            let (code, is_last) = parse_code(line)?;
+            // A line that cannot become a reply is refused before its end: it may never end.
+            let (code, is_last) = parse_code(line).ok_or_else(|| no_code(line))?;
             let Some(end) = end else {
                 self.searched = self.buffer.len();
                 return Ok(None);
             };
-            let Some(code) = code else {
-                return Err(malformed(format!("not an SMTP reply: {}", String::from_utf8_lossy(line))));
-            };
+            let code = code.ok_or_else(|| no_code(line))?;
             let text = line.get(4..).unwrap_or_default();
             self.lines += 1;
             if self.lines > 1 {
@@ -169,22 +163,21 @@ impl ReplyReader {
                 return Ok(Some(reply));
             }
             if self.lines >= MAX_LINES {
-                return Err(malformed(format!("a reply of more than {MAX_LINES} lines")));
+                return Err(ReplyError::TooManyLines);
             }
             if self.line_start > MAX_REPLY {
-                return Err(malformed(format!("a reply of more than {MAX_REPLY} octets")));
+                return Err(ReplyError::TooLong);
             }
         }
     }
 }
 
-/// The code of a line, once it has come, and whether the line ends its reply.
-fn parse_code(line: &[u8]) -> Result<(Option<u16>, bool), ReplyError> {
-    let refused = || malformed(format!("not an SMTP reply: {}", String::from_utf8_lossy(line)));
+/// The code of a line if it has come whole, and true if the line ends its reply. `None` if the line is no reply.
+fn parse_code(line: &[u8]) -> Option<(Option<u16>, bool)> {
     let mut code = 0;
     for (at, byte) in line.iter().take(3).enumerate() {
         if !byte.is_ascii_digit() || (at == 0 && !FIRST_DIGIT.contains(byte)) {
-            return Err(refused());
+            return None;
         }
         code = code * 10 + u16::from(byte - b'0');
     }
@@ -192,54 +185,39 @@ fn parse_code(line: &[u8]) -> Result<(Option<u16>, bool), ReplyError> {
         // A bare code is a whole line (RFC 5321 §4.2: clients should accept it without the space).
         None | Some(b' ' | b'\r' | b'\t') => true,
         Some(b'-') => false,
-        Some(_) => return Err(refused()),
+        Some(_) => return None,
     };
-    Ok(((line.len() >= 3).then_some(code), is_last))
+    Some(((line.len() >= 3).then_some(code), is_last))
 }
 
-fn malformed(what: String) -> ReplyError {
-    ReplyError::Malformed(what)
+fn no_code(line: &[u8]) -> ReplyError {
+    ReplyError::NoCode(String::from_utf8_lossy(line).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
     use proptest::prelude::*;
-    use tokio::io::ReadBuf;
 
     use super::*;
 
-    /// Gives its bytes in pieces, then ends.
-    struct Pieces<'a> {
-        bytes: &'a [u8],
-        size: usize,
-        read: usize,
-    }
+    /// Octets that the driver reads at once.
+    const READ: usize = 512;
 
-    impl AsyncRead for Pieces<'_> {
-        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            let piece = self.bytes.len().min(self.size).min(buf.remaining());
-            let (now, later) = self.bytes.split_at(piece);
-            buf.put_slice(now);
-            self.bytes = later;
-            self.read += piece;
-            Poll::Ready(Ok(()))
-        }
-    }
-
+    /// Reads one reply from bytes that come in pieces. Returns the number of octets that were taken, and true if some
+    /// of them belong to no reply.
     fn read(bytes: &[u8], size: usize) -> (Result<Reply, String>, usize, bool) {
-        let mut stream = Pieces { bytes, size, read: 0 };
         let mut reader = ReplyReader::default();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let reply = runtime.block_on(reader.read(&mut stream));
-        let reply = reply.map_err(|error| match error {
-            ReplyError::Closed { within_reply } => format!("closed {within_reply}"),
-            ReplyError::Io(error) => error.to_string(),
-            ReplyError::Malformed(what) => what,
-        });
-        (reply, stream.read, reader.has_leftover())
+        let mut taken = 0;
+        for piece in bytes.chunks(size.min(READ)) {
+            reader.push(piece);
+            taken += piece.len();
+            match reader.next_reply() {
+                Ok(None) => {}
+                Ok(Some(reply)) => return (Ok(reply), taken, reader.has_leftover()),
+                Err(error) => return (Err(error.to_string()), taken, true),
+            }
+        }
+        (Err(format!("closed {}", reader.has_leftover())), taken, reader.has_leftover())
     }
 
     #[test]

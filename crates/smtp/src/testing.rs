@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// A step of a script.
 #[derive(Clone)]
-pub enum Step {
-    /// Send these bytes.
+pub enum ServerStep {
+    /// Send these bytes at once.
     Say(Vec<u8>),
     /// Send these bytes one at a time, so long apart.
     Drip(Vec<u8>, Duration),
@@ -28,18 +28,18 @@ pub enum Step {
     Tls(Arc<ServerConfig>),
 }
 
-pub fn say(text: impl AsRef<[u8]>) -> Step {
-    Step::Say(text.as_ref().to_vec())
+pub fn say(text: impl AsRef<[u8]>) -> ServerStep {
+    ServerStep::Say(text.as_ref().to_vec())
 }
 
-pub use Step::{Drip, Hang, Hear, Reset, Tls};
+pub use ServerStep::{Drip, Hang, Hear, Reset, Tls};
 
 /// Starts a server that runs the script for every connection. Returns its address.
-pub async fn server(steps: Vec<Step>) -> SocketAddr {
+pub async fn server(steps: Vec<ServerStep>) -> SocketAddr {
     server_at(Ipv4Addr::LOCALHOST.into(), steps).await
 }
 
-pub async fn server_at(ip: IpAddr, steps: Vec<Step>) -> SocketAddr {
+pub async fn server_at(ip: IpAddr, steps: Vec<ServerStep>) -> SocketAddr {
     let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -55,7 +55,7 @@ pub async fn refusing() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
 
-async fn play(mut stream: TcpStream, steps: Vec<Step>) {
+async fn play(mut stream: TcpStream, steps: Vec<ServerStep>) {
     for (at, step) in steps.iter().enumerate() {
         match step {
             Reset => {
@@ -74,7 +74,7 @@ async fn play(mut stream: TcpStream, steps: Vec<Step>) {
                 }
                 return;
             }
-            Step::Say(_) | Drip(..) | Hear(_) | Hang => {
+            ServerStep::Say(_) | Drip(..) | Hear(_) | Hang => {
                 if !act(&mut stream, step).await {
                     return;
                 }
@@ -83,9 +83,9 @@ async fn play(mut stream: TcpStream, steps: Vec<Step>) {
     }
 }
 
-async fn act<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, step: &Step) -> bool {
+async fn act<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, step: &ServerStep) -> bool {
     match step {
-        Step::Say(bytes) => stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok(),
+        ServerStep::Say(bytes) => stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok(),
         Drip(bytes, pause) => {
             for byte in bytes {
                 if stream.write_all(&[*byte]).await.is_err() {
@@ -114,12 +114,12 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, step: &Step) -> 
 }
 
 /// A private certificate authority.
-pub struct Authority {
+pub struct TestAuthority {
     issuer: Issuer<'static, KeyPair>,
     pub pem: Arc<[u8]>,
 }
 
-impl Authority {
+impl TestAuthority {
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -9,9 +9,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
@@ -28,6 +28,23 @@ pub struct TlsSetup {
     config: ClientConfig,
     verifier: Arc<dyn ServerCertVerifier>,
     verifies: bool,
+}
+
+/// Error of trust anchors that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    /// The private authority's text is no PEM.
+    #[error("the private authority's PEM text is malformed: {0}")]
+    Malformed(#[source] pem::Error),
+    /// The private authority's PEM text contains nothing that can be trusted.
+    #[error("the private authority's PEM text holds no usable certificate")]
+    NoCertificate,
+    /// rustls refused the trust anchors.
+    #[error(transparent)]
+    Verifier(#[from] VerifierBuilderError),
+    /// rustls refused the configuration.
+    #[error(transparent)]
+    Configuration(#[from] rustls::Error),
 }
 
 /// Failure of a handshake, classified.
@@ -65,7 +82,7 @@ impl TlsSetups {
     ///
     /// # Errors
     /// The private authority's PEM text contains no usable certificate.
-    pub fn setup(&self, tls: &Tls) -> Result<Option<Arc<TlsSetup>>, String> {
+    pub fn setup(&self, tls: &Tls) -> Result<Option<Arc<TlsSetup>>, TlsSetupError> {
         let key = match tls.mode {
             TlsMode::None => return Ok(None),
             TlsMode::Opportunistic => TrustKey::Anyone,
@@ -81,19 +98,16 @@ impl TlsSetups {
         Ok(Some(setup))
     }
 
-    fn build(&self, key: &TrustKey) -> Result<TlsSetup, String> {
+    fn build(&self, key: &TrustKey) -> Result<TlsSetup, TlsSetupError> {
         let verifier: Arc<dyn ServerCertVerifier> = match key {
             TrustKey::Anyone => Arc::new(AcceptAnyone { provider: self.provider.clone() }),
             TrustKey::SignedBy(anchors) => {
                 let roots = Arc::new(root_store(anchors)?);
-                WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
-                    .build()
-                    .map_err(|error| error.to_string())?
+                WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone()).build()?
             }
         };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
@@ -104,17 +118,16 @@ impl TlsSetups {
     }
 }
 
-fn root_store(anchors: &TrustAnchors) -> Result<RootCertStore, String> {
+fn root_store(anchors: &TrustAnchors) -> Result<RootCertStore, TlsSetupError> {
     match anchors {
         TrustAnchors::WellKnown => Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
         TrustAnchors::Pem(pem) => {
-            let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
-                .collect::<Result<_, _>>()
-                .map_err(|error| format!("the private authority's PEM text is malformed: {error}"))?;
+            let certificates: Vec<CertificateDer<'static>> =
+                CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(TlsSetupError::Malformed)?;
             let mut roots = RootCertStore::empty();
             let (usable, _) = roots.add_parsable_certificates(certificates);
             if usable == 0 {
-                return Err("the private authority's PEM text holds no usable certificate".to_owned());
+                return Err(TlsSetupError::NoCertificate);
             }
             Ok(roots)
         }
@@ -183,13 +196,12 @@ impl TlsFailure {
 /// Description of a refused certificate, for people.
 #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
 fn certificate(error: &CertificateError) -> String {
-    let day = |at: &UnixTime| date(timestamp(i64::try_from(at.as_secs()).unwrap_or(i64::MAX)));
     match error {
         CertificateError::Expired => "certificate expired".to_owned(),
-        CertificateError::ExpiredContext { not_after, .. } => format!("certificate expired on {}", day(not_after)),
+        CertificateError::ExpiredContext { not_after, .. } => format!("certificate expired on {}", day(*not_after)),
         CertificateError::NotValidYet => "certificate is not valid yet".to_owned(),
         CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("certificate is not valid before {}", day(not_before))
+            format!("certificate is not valid before {}", day(*not_before))
         }
         CertificateError::UnknownIssuer => "certificate is not signed by a trusted authority".to_owned(),
         CertificateError::NotValidForName => "certificate is for another name".to_owned(),
@@ -212,6 +224,10 @@ fn certificate(error: &CertificateError) -> String {
 /// The name within webpki's debug format: `DnsName("mx.example.com")`.
 fn presented_name(shown: &str) -> &str {
     shown.split('"').nth(1).unwrap_or(shown)
+}
+
+fn day(at: UnixTime) -> String {
+    date(timestamp(i64::try_from(at.as_secs()).unwrap_or(i64::MAX)))
 }
 
 fn timestamp(seconds: i64) -> Timestamp {
@@ -349,7 +365,7 @@ mod tests {
             (b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".as_slice(), "malformed"),
         ] {
             let error = setups.setup(&tls(TlsMode::StartTls, TrustAnchors::Pem(text.into()))).unwrap_err();
-            assert!(error.contains(says), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
         }
     }
 }

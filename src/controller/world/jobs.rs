@@ -153,7 +153,9 @@ impl World {
         }
         let result = self.jobs.pods.values().filter(|pod| pod.job_uid == job.uid).find_map(|pod| pod.result.as_ref());
         let (outcome, finished_at, told) = match (result, &job.end) {
-            (Some((line, at)), _) => (report::outcome(line).unwrap_or_else(|why| blocked(&why)), *at, None),
+            (Some((line, at)), _) => {
+                (report::outcome(line).unwrap_or_else(|error| blocked(&error.to_string())), *at, None)
+            }
             (None, Some(End::Failed(why))) => {
                 let trouble = job.trouble.as_ref().map(|trouble| format!("; its pod: {trouble}")).unwrap_or_default();
                 let told = format!("the Job {} ended without a result: {why}{trouble}", key.name);

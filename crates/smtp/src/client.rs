@@ -1,0 +1,466 @@
+//! SMTP client as a state machine without I/O (RFC 5321, RFC 3207, RFC 4954), in the manner of quinn-proto.
+//!
+//! A driver owns the connection and the clock. It feeds [`ClientInput`]s, carries out the [`ClientAction`]s of
+//! [`SmtpClient::poll`] until there are none, and then waits for the peer, but not beyond [`SmtpClient::next_timeout`]:
+//!
+//! ```text
+//! connected, bytes, TLS established, end of stream ─▶ handle ─▶ poll ─▶ send, start TLS, finished
+//! next_timeout has passed ─▶ handle_timeout ─┘
+//! ```
+//!
+//! A session goes from the connection to its [`Goal`] and ends there with the last reply, or earlier with a
+//! [`SessionError`]. After that [`SmtpClient::quit`] sends QUIT to a peer that still waits for a command. This module
+//! never judges the meaning of a reply, never sends a command before the reply to the previous one, and never sends a
+//! message.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::login::{Mechanism, NoMechanism};
+use super::reply::{Reply, ReplyError, ReplyReader};
+use mail_failover_core::model::{Login, Stage, TlsMode};
+
+/// Bound on RSET, QUIT and their replies together.
+pub const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Settings of a session.
+#[derive(Clone, Debug)]
+pub struct SessionPlan {
+    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1).
+    pub ehlo_name: Arc<str>,
+    /// TLS before the greeting, by STARTTLS, or not at all.
+    pub tls: TlsMode,
+    /// Last step of the session.
+    pub goal: Goal,
+    /// Bounds on waiting for the peer.
+    pub timeouts: SessionTimeouts,
+}
+
+/// Bounds on waiting for the peer.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionTimeouts {
+    /// Bound on the whole session, up to its goal.
+    pub session: Duration,
+    /// Bound on each of the connection, a handshake and a reply (RFC 5321 §4.5.3.2).
+    pub step: Duration,
+}
+
+/// Last step of a session, with everything that the steps up to it need.
+#[derive(Clone, Debug)]
+pub enum Goal {
+    /// The TCP connection, without a byte from the peer.
+    Connection,
+    /// The peer's greeting with 220.
+    Greeting,
+    /// EHLO, before any STARTTLS.
+    Ehlo,
+    /// EHLO, inside TLS if the mode asks for it.
+    Ready,
+    /// An accepted AUTH with this login.
+    Login(Login),
+    /// The beginning of a mail transaction.
+    Transaction {
+        /// Login for AUTH, if the server wants one.
+        login: Option<Login>,
+        /// Address for MAIL FROM, without angle brackets.
+        sender: Arc<str>,
+        /// Address for RCPT TO, without angle brackets. If absent, the session ends after MAIL.
+        recipient: Option<Arc<str>>,
+    },
+}
+
+/// Event that the driver feeds into a session.
+#[derive(Clone, Copy, Debug)]
+pub enum ClientInput<'a> {
+    /// The TCP connection is there.
+    Connected,
+    /// The TLS handshake after [`ClientAction::StartTls`] is complete.
+    TlsEstablished,
+    /// The peer has sent bytes: inside TLS after the handshake, in plain text before.
+    Received(&'a [u8]),
+    /// The peer has closed its side of the connection.
+    EndOfStream,
+}
+
+/// Work for the driver. Not printable, because the bytes can contain a login.
+pub enum ClientAction {
+    /// Send these bytes to the peer.
+    Send(Vec<u8>),
+    /// Do a TLS handshake on the connection.
+    StartTls,
+    /// The session has ended with the reply to its last command (`None` for [`Goal::Connection`]), or with an error.
+    Finished(Result<Option<Reply>, SessionError>),
+}
+
+/// Reason for which a session ended before its goal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The peer took longer than this bound.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The peer closed the connection instead of a reply.
+    #[error("connection closed")]
+    Closed,
+    /// The peer closed the connection in the middle of a reply.
+    #[error("connection closed within a reply")]
+    ClosedWithinReply,
+    /// The peer sent bytes that are no reply.
+    #[error(transparent)]
+    Malformed(#[from] ReplyError),
+    /// The peer replied with another code than the one that lets the session go on.
+    #[error("{}", .0.line())]
+    Refused(Reply),
+    /// STARTTLS is required and not offered.
+    #[error("not offered")]
+    StartTlsNotOffered,
+    /// The peer sent plain text between its go-ahead for TLS and the handshake.
+    #[error("plain text after the go-ahead for TLS")]
+    PlainTextBeforeTls,
+    /// A login is required, and there is no mechanism for it.
+    #[error(transparent)]
+    NoMechanism(#[from] NoMechanism),
+}
+
+impl SessionError {
+    /// Returns true if the peer is in step with us and waits for a command.
+    fn leaves_peer_waiting(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::StartTlsNotOffered | Self::NoMechanism(_) => true,
+            Self::Timeout(_)
+            | Self::Closed
+            | Self::ClosedWithinReply
+            | Self::Malformed(_)
+            | Self::PlainTextBeforeTls => false,
+        }
+    }
+}
+
+/// Event that a session waits for.
+#[derive(Clone, Copy)]
+enum ClientState {
+    Connecting,
+    TlsHandshake,
+    Reply(Awaited),
+    /// Nothing: the session has ended, and the peer waits for a command.
+    Idle,
+    /// Nothing: the session has ended, and the peer expects no command.
+    Closed,
+}
+
+/// Reply that a session waits for.
+#[derive(Clone, Copy)]
+enum Awaited {
+    Greeting,
+    Ehlo,
+    Helo,
+    StartTls,
+    Auth,
+    Mail,
+    Recipient,
+    Reset,
+    Quit,
+}
+
+/// An SMTP session from the client's side.
+pub struct SmtpClient {
+    plan: SessionPlan,
+    state: ClientState,
+    stage: Stage,
+    /// Lines of AUTH that are still to be sent.
+    auth_lines: std::vec::IntoIter<String>,
+    /// True while a mail transaction is open.
+    in_transaction: bool,
+    reader: ReplyReader,
+    session_deadline: Option<Instant>,
+    /// Deadline of the present step by itself.
+    step_deadline: Option<Instant>,
+    /// Bytes that the driver has not taken yet.
+    unsent: Vec<u8>,
+    /// ClientAction that comes after the unsent bytes.
+    next_action: Option<ClientAction>,
+}
+
+impl SmtpClient {
+    /// Creates a session whose driver opens the connection now.
+    pub fn new(now: Instant, plan: SessionPlan) -> Self {
+        Self {
+            state: ClientState::Connecting,
+            stage: Stage::Connect,
+            auth_lines: vec![].into_iter(),
+            in_transaction: false,
+            reader: ReplyReader::default(),
+            session_deadline: now.checked_add(plan.timeouts.session),
+            step_deadline: now.checked_add(plan.timeouts.step),
+            unsent: vec![],
+            next_action: None,
+            plan,
+        }
+    }
+
+    /// The stage that the session is in, or in which it ended.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Returns true if the session has ended and the peer waits for a command: QUIT is owed.
+    pub fn owes_quit(&self) -> bool {
+        matches!(self.state, ClientState::Idle)
+    }
+
+    /// Handles an event. An ended session ignores it.
+    pub fn handle(&mut self, now: Instant, input: ClientInput<'_>) {
+        if let ClientState::Idle | ClientState::Closed = self.state {
+            return;
+        }
+        let result = match input {
+            ClientInput::Connected => {
+                self.handle_connected(now);
+                Ok(())
+            }
+            ClientInput::TlsEstablished => {
+                self.handle_tls_established(now);
+                Ok(())
+            }
+            ClientInput::Received(bytes) => self.handle_received(now, bytes),
+            ClientInput::EndOfStream if self.reader.has_leftover() => Err(SessionError::ClosedWithinReply),
+            ClientInput::EndOfStream => Err(SessionError::Closed),
+        };
+        if let Err(error) = result {
+            self.fail(error);
+        }
+    }
+
+    /// Ends a session whose deadline has passed. Does nothing before that.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.next_timeout().is_some_and(|deadline| deadline <= now) {
+            let SessionTimeouts { session, step } = self.plan.timeouts;
+            let is_session = self.session_deadline.is_some_and(|deadline| deadline <= now);
+            self.fail(SessionError::Timeout(if is_session { session } else { step }));
+        }
+    }
+
+    /// The deadline of the present step. `None` if the session has ended, or if its timeouts are beyond any `Instant`.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        match self.state {
+            ClientState::Connecting | ClientState::TlsHandshake | ClientState::Reply(_) => {
+                self.session_deadline.into_iter().chain(self.step_deadline).min()
+            }
+            ClientState::Idle | ClientState::Closed => None,
+        }
+    }
+
+    /// The next action. `None` if the next event must be waited for.
+    pub fn poll(&mut self) -> Option<ClientAction> {
+        if self.unsent.is_empty() {
+            return self.next_action.take();
+        }
+        Some(ClientAction::Send(std::mem::take(&mut self.unsent)))
+    }
+
+    /// Sends QUIT to a peer that waits for a command, and RSET before it if a mail transaction is open.
+    pub fn quit(&mut self, now: Instant) {
+        if !self.owes_quit() {
+            return;
+        }
+        self.session_deadline = now.checked_add(QUIT_TIMEOUT);
+        if self.in_transaction {
+            self.send(now, Awaited::Reset, "RSET\r\n");
+        } else {
+            self.send(now, Awaited::Quit, "QUIT\r\n");
+        }
+    }
+
+    fn handle_connected(&mut self, now: Instant) {
+        if let Goal::Connection = self.plan.goal {
+            // The peer has not greeted yet, so it does not wait for a command.
+            self.state = ClientState::Closed;
+            self.next_action = Some(ClientAction::Finished(Ok(None)));
+        } else if self.plan.tls == TlsMode::Implicit {
+            self.stage = Stage::ImplicitTls;
+            self.start_tls(now);
+        } else {
+            self.await_greeting(now);
+        }
+    }
+
+    fn handle_tls_established(&mut self, now: Instant) {
+        if self.stage == Stage::ImplicitTls {
+            self.await_greeting(now);
+        } else {
+            self.stage = Stage::EhloAfterStartTls;
+            self.send_ehlo(now);
+        }
+    }
+
+    fn handle_received(&mut self, now: Instant, bytes: &[u8]) -> Result<(), SessionError> {
+        self.reader.push(bytes);
+        while let ClientState::Reply(awaited) = self.state {
+            let Some(reply) = self.reader.next_reply()? else { break };
+            self.handle_reply(now, awaited, reply)?;
+        }
+        // Plain text after the go-ahead for TLS would be taken for something said inside TLS (CVE-2011-0411).
+        if matches!(self.state, ClientState::TlsHandshake) && self.reader.has_leftover() {
+            return Err(SessionError::PlainTextBeforeTls);
+        }
+        Ok(())
+    }
+
+    fn handle_reply(&mut self, now: Instant, awaited: Awaited, reply: Reply) -> Result<(), SessionError> {
+        match awaited {
+            Awaited::Greeting => {
+                let greeting = expect(reply, 220)?;
+                if let Goal::Greeting = self.plan.goal {
+                    self.finish(greeting);
+                } else {
+                    self.stage = Stage::Ehlo;
+                    self.send_ehlo(now);
+                }
+            }
+            // RFC 5321 §3.2: a server that knows no extensions is greeted with HELO.
+            Awaited::Ehlo if matches!(reply.code, 500 | 502) && self.can_do_without_extensions() => {
+                self.send(now, Awaited::Helo, &format!("HELO {}\r\n", self.plan.ehlo_name));
+            }
+            Awaited::Ehlo | Awaited::Helo => self.handle_extensions(now, expect(reply, 250)?)?,
+            Awaited::StartTls => {
+                expect(reply, 220)?;
+                self.start_tls(now);
+            }
+            Awaited::Auth => self.handle_auth_reply(now, reply)?,
+            Awaited::Mail => self.handle_sender_accepted(now, expect(reply, 250)?),
+            // 251: the server will forward the message (RFC 5321 §4.3.2).
+            Awaited::Recipient if reply.code == 251 => self.finish(reply),
+            Awaited::Recipient => self.finish(expect(reply, 250)?),
+            // The session has ended: no reply can change it.
+            Awaited::Reset => self.send(now, Awaited::Quit, "QUIT\r\n"),
+            Awaited::Quit => {
+                self.state = ClientState::Closed;
+                self.next_action = Some(ClientAction::Finished(Ok(Some(reply))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on after an accepted EHLO or HELO: with STARTTLS, AUTH or MAIL, or to the end of the session.
+    fn handle_extensions(&mut self, now: Instant, hello: Reply) -> Result<(), SessionError> {
+        if self.stage == Stage::Ehlo && !matches!(self.plan.goal, Goal::Ehlo) {
+            let is_offered = hello.offers("STARTTLS");
+            let is_wanted = match self.plan.tls {
+                TlsMode::None | TlsMode::Implicit => false,
+                TlsMode::Opportunistic => is_offered,
+                TlsMode::StartTls => true,
+            };
+            if is_wanted {
+                self.stage = Stage::StartTls;
+                if !is_offered {
+                    return Err(SessionError::StartTlsNotOffered);
+                }
+                self.send(now, Awaited::StartTls, "STARTTLS\r\n");
+                return Ok(());
+            }
+        }
+        match &self.plan.goal {
+            Goal::Connection | Goal::Greeting | Goal::Ehlo | Goal::Ready => self.finish(hello),
+            Goal::Login(login) | Goal::Transaction { login: Some(login), .. } => {
+                self.stage = Stage::Auth;
+                self.auth_lines = Mechanism::choose(&hello)?.lines(login).into_iter();
+                self.send_auth_line(now);
+            }
+            Goal::Transaction { login: None, sender, .. } => {
+                let sender = sender.clone();
+                self.send_mail(now, &sender);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_auth_reply(&mut self, now: Instant, reply: Reply) -> Result<(), SessionError> {
+        if !self.auth_lines.as_slice().is_empty() {
+            expect(reply, 334)?;
+            self.send_auth_line(now);
+            return Ok(());
+        }
+        let reply = expect(reply, 235)?;
+        if let Goal::Transaction { sender, .. } = &self.plan.goal {
+            let sender = sender.clone();
+            self.send_mail(now, &sender);
+        } else {
+            self.finish(reply);
+        }
+        Ok(())
+    }
+
+    fn handle_sender_accepted(&mut self, now: Instant, reply: Reply) {
+        self.in_transaction = true;
+        if let Goal::Transaction { recipient: Some(recipient), .. } = &self.plan.goal {
+            self.stage = Stage::Recipient;
+            let command = format!("RCPT TO:<{recipient}>\r\n");
+            self.send(now, Awaited::Recipient, &command);
+        } else {
+            self.finish(reply);
+        }
+    }
+
+    /// True if the session can go on after HELO instead of EHLO.
+    fn can_do_without_extensions(&self) -> bool {
+        let needs_none = match self.plan.tls {
+            TlsMode::None | TlsMode::Opportunistic => true,
+            TlsMode::StartTls | TlsMode::Implicit => false,
+        };
+        needs_none && self.stage == Stage::Ehlo
+    }
+
+    fn await_greeting(&mut self, now: Instant) {
+        self.stage = Stage::Banner;
+        self.wait(now, ClientState::Reply(Awaited::Greeting));
+    }
+
+    fn start_tls(&mut self, now: Instant) {
+        self.next_action = Some(ClientAction::StartTls);
+        self.wait(now, ClientState::TlsHandshake);
+    }
+
+    fn send_ehlo(&mut self, now: Instant) {
+        let command = format!("EHLO {}\r\n", self.plan.ehlo_name);
+        self.send(now, Awaited::Ehlo, &command);
+    }
+
+    fn send_auth_line(&mut self, now: Instant) {
+        if let Some(line) = self.auth_lines.next() {
+            self.send(now, Awaited::Auth, &line);
+        }
+    }
+
+    fn send_mail(&mut self, now: Instant, sender: &str) {
+        self.stage = Stage::Mail;
+        self.send(now, Awaited::Mail, &format!("MAIL FROM:<{sender}>\r\n"));
+    }
+
+    fn send(&mut self, now: Instant, awaited: Awaited, line: &str) {
+        self.unsent.extend_from_slice(line.as_bytes());
+        self.wait(now, ClientState::Reply(awaited));
+    }
+
+    fn wait(&mut self, now: Instant, state: ClientState) {
+        self.state = state;
+        self.step_deadline = now.checked_add(self.plan.timeouts.step);
+    }
+
+    fn finish(&mut self, reply: Reply) {
+        self.state = ClientState::Idle;
+        self.next_action = Some(ClientAction::Finished(Ok(Some(reply))));
+    }
+
+    fn fail(&mut self, error: SessionError) {
+        self.state = if error.leaves_peer_waiting() { ClientState::Idle } else { ClientState::Closed };
+        self.next_action = Some(ClientAction::Finished(Err(error)));
+    }
+}
+
+/// Returns the reply if it has the code that lets the session go on.
+fn expect(reply: Reply, code: u16) -> Result<Reply, SessionError> {
+    if reply.code == code { Ok(reply) } else { Err(SessionError::Refused(reply)) }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
