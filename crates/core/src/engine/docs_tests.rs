@@ -1,6 +1,6 @@
 //! `docs/how-it-decides.md` says what the code does: its tables and its diagram are generated from here and checked.
 //!
-//! `UPDATE_DOCS=1 cargo test --lib docs_tests` writes them anew.
+//! `UPDATE_DOCS=1 cargo test -p mail-failover-core --lib docs_tests` writes them anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -90,5 +90,8 @@ fn the_page_on_decisions_says_what_the_code_does() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(PAGE, &expected).unwrap();
     }
-    assert!(page == expected, "docs/how-it-decides.md has drifted: UPDATE_DOCS=1 cargo test --lib docs_tests");
+    assert!(
+        page == expected,
+        "docs/how-it-decides.md has drifted: UPDATE_DOCS=1 cargo test -p mail-failover-core --lib docs_tests"
+    );
 }
