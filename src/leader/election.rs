@@ -18,19 +18,23 @@ use super::{Leadership, Metrics, Settings, SettingsError};
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::kubernetes::describe;
 
-/// How many calls may follow each other without a pause; conflict, read, write and one more of each are plausible.
+/// Most calls in a row without a pause.
+// Conflict, read, write and one more of each are plausible.
 const CALLS_AT_ONCE: u32 = 5;
-/// How many calls vacating may take: a renewal that was under way makes two of them necessary that bring nothing.
+/// Most calls of vacating.
+// A renewal that was under way costs two of them.
 const VACATE_CALLS: u32 = 6;
 /// `metadata.managedFields` name of the lease's writer.
 const FIELD_MANAGER: &str = "mail-failover-leader";
 
-/// Takes part in the election until `release`, which must be cancelled only when the last write under a claim is over: the task then
-/// vacates the lease, so that another replica takes over at once, and ends. That it ends, or panics, earlier is a defect that must end the
-/// process. The client must not retry by itself (see `kubernetes::Purpose::Lease`).
+/// Starts taking part in the election, until `release`. The task then vacates the lease, so that another replica takes
+/// over at once, and ends.
+///
+/// `release` must be cancelled only when the last write under a claim is over. A task that ends or panics earlier is a
+/// defect that must end the process. The client must not retry by itself (see `kubernetes::Purpose::Lease`).
 ///
 /// # Errors
-/// [`SettingsError`] when two replicas with these settings could lead at the same time.
+/// [`SettingsError`] if two replicas with these settings could lead at the same time.
 pub fn start(
     client: Client,
     settings: Settings,
@@ -61,14 +65,15 @@ struct Election {
     api: Api<Lease>,
     settings: Settings,
     machine: Machine,
-    /// The machine's time zero.
+    /// Zero of the machine's time.
     origin: Instant,
-    /// The lease as last seen, so that a write keeps what others have put there.
+    /// The lease as last seen.
+    // A write keeps the fields that others have set.
     lease: Option<Lease>,
     publisher: Publisher,
     backoff: Backoff,
     leads: bool,
-    /// Whether the lease may be ours, whatever we know of it.
+    /// True if the lease may be ours although no answer has said so.
     tried: bool,
     failing: bool,
     leaving: bool,
@@ -109,7 +114,7 @@ impl Election {
         self.vacate().await;
     }
 
-    /// One read or write and what must follow it at once. Returns when the next turn is.
+    /// Makes one call and handles its result. Returns the time of the next turn.
     async fn turn(&mut self) -> Instant {
         for _ in 0..CALLS_AT_ONCE {
             let begun = Instant::now();
@@ -201,7 +206,7 @@ impl Election {
         }
     }
 
-    /// The lease with this write done to it.
+    /// Returns the lease with this write done to it.
     fn desired(&self, write: &Write) -> Lease {
         let mut lease = match (&write.over, &self.lease) {
             (Some((uid, resource_version)), Some(lease)) => {
@@ -235,7 +240,8 @@ impl Election {
         lease
     }
 
-    /// How long a call may take: a holder has less than what is left of its claim, and time for a second attempt.
+    /// Returns the limit of a call: a holder takes less than the rest of its claim, which leaves time for a second
+    /// attempt.
     fn allowed(&mut self) -> Duration {
         let now = self.now();
         let attempt = self.settings.renew_deadline / 2;
@@ -254,7 +260,7 @@ impl Election {
         );
     }
 
-    /// Tells everyone how the claim stands.
+    /// Publishes the claim to its readers.
     fn publish(&mut self) {
         let now = self.now();
         let held = self.machine.held(now);
@@ -278,7 +284,8 @@ impl Election {
         }
     }
 
-    /// Gives the leadership back. If the API server cannot be reached, the others take over after a lease duration.
+    /// Gives the leadership back.
+    // If the API server cannot be reached, the others take over after a lease duration.
     async fn vacate(mut self) {
         self.leaving = true;
         self.machine.forfeit();

@@ -1,78 +1,80 @@
-//! The election as a state machine: what to do with the lease, and how long the claim lasts.
+//! The election as a state machine: the next call for the lease, and the end of the claim.
 //!
-//! Architecture invariant: this module does no I/O and reads no clock. `now` is monotonic time since an origin of the caller's own;
-//! no time of another replica is ever compared with it.
+//! Architecture invariant: this module does no I/O and reads no clock. `now` is monotonic time since an origin of the
+//! caller's own; no time of another replica is ever compared with it.
 
 use std::time::Duration;
 
-/// No record is believed to last longer than this: `Settings` allow no more.
+/// Longest lease duration.
+// A record that says more is not believed; `Settings` allow no more.
 pub const LONGEST_LEASE: Duration = Duration::from_mins(5);
 
 /// The times of an election; see `Settings` for what they must satisfy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
-    /// How long a record must be unchanged before its holder is taken for dead.
+    /// Time for which a record must be unchanged before its holder is taken for dead.
     pub lease_duration: Duration,
-    /// How long a claim lasts, counted from when the renewal was sent.
+    /// Time that a claim lasts, from the sending of the renewal.
     pub renew_deadline: Duration,
 }
 
 /// The lease as the API server shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// `metadata.uid`.
+    /// The lease's `metadata.uid`.
     pub uid: String,
-    /// `metadata.resourceVersion`.
+    /// The lease's `metadata.resourceVersion`.
     pub resource_version: String,
-    /// Empty when it is vacant.
+    /// `spec.holderIdentity`; empty if the lease is vacant.
     pub holder: String,
-    /// `spec.renewTime` in microseconds since the Unix epoch; only ever compared for being the same.
+    /// `spec.renewTime` in microseconds since the Unix epoch.
+    // Only compared for equality: it is another replica's clock.
     pub renewed: Option<i64>,
-    /// `spec.leaseTransitions`.
+    /// Number of changes of the holder: `spec.leaseTransitions`.
     pub transitions: i32,
     /// `spec.leaseDurationSeconds`: what the holder counts on.
     pub duration: Duration,
 }
 
-/// What to do next.
+/// The next call for the lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// Read the lease.
+    /// Read the lease again.
     Read,
-    /// Write it.
+    /// Write it on a condition.
     Write(Write),
 }
 
 /// A write of the lease, on the condition that it is still what was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
-    /// Uid and resourceVersion of the record to replace; `None`: there is none, create it.
+    /// Identity of the record to replace; `None` creates the lease.
     pub over: Option<(String, String)>,
     /// The new holder; empty to vacate.
     pub holder: String,
-    /// `spec.leaseTransitions`.
+    /// Number of changes of the holder: `spec.leaseTransitions`.
     pub transitions: i32,
-    /// Whether this begins a new term; otherwise it renews the claim of the present one, or ends it.
+    /// True if this begins a new term; otherwise it renews or ends the present one.
     pub takes: bool,
 }
 
-/// When to go on.
+/// Time of the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// At once.
+    /// Go on at once.
     Now,
-    /// At the next turn.
+    /// Wait for the next turn.
     Later,
 }
 
 /// A claim to the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
-    /// Counts this process's terms; never the same for two of them.
+    /// Number of the term, different for each term of this process.
     pub term: u64,
     /// `spec.leaseTransitions` of this term.
     pub transitions: i32,
-    /// The claim ends at this time.
+    /// End of the claim.
     pub deadline: Duration,
 }
 
@@ -82,13 +84,14 @@ enum Sight {
     Unknown,
     /// There is no lease.
     Missing {
-        /// Since when, if there was one before: who deletes a lease does not stop its holder.
+        /// Start of the absence, if there was a lease before.
+        // Deleting a lease does not stop its holder.
         since: Option<Duration>,
     },
-    /// There is one.
+    /// The lease exists.
     Present {
         record: Record,
-        /// Since when it is as it is.
+        /// Time from which on it has been as it is.
         since: Duration,
     },
 }
@@ -99,7 +102,7 @@ pub struct Machine {
     identity: String,
     timing: Timing,
     sight: Sight,
-    /// What was seen is known to be outdated.
+    /// True if the last seen record is known to be outdated.
     stale: bool,
     held: Option<Held>,
     terms: u64,
@@ -112,7 +115,8 @@ impl Machine {
         Self { identity, timing, sight: Sight::Unknown, stale: false, held: None, terms: 0, transitions: None }
     }
 
-    /// The claim, if it still holds. One whose deadline has passed is gone for good: the next one has another term.
+    /// Returns the claim if it still holds. One whose deadline has passed is gone for good: the next one has another
+    /// term.
     pub fn held(&mut self, now: Duration) -> Option<Held> {
         self.held = self.held.filter(|held| now < held.deadline);
         self.held
@@ -123,7 +127,7 @@ impl Machine {
         self.held = None;
     }
 
-    /// What to do now.
+    /// Returns the call to make now.
     pub fn call(&mut self, now: Duration) -> Call {
         let held = self.held(now);
         if self.stale {
@@ -145,7 +149,8 @@ impl Machine {
         }
     }
 
-    /// The write that vacates the lease, if it is known to be ours. The claim ends here, before the write is sent.
+    /// Returns the write that vacates the lease, if it is known to be ours. The claim ends here, before the write is
+    /// sent.
     pub fn vacate(&mut self) -> Option<Write> {
         self.held = None;
         match &self.sight {
@@ -159,7 +164,7 @@ impl Machine {
         }
     }
 
-    /// The lease was read.
+    /// Takes the result of a read.
     pub fn read(&mut self, now: Duration, record: Option<Record>) -> Then {
         self.stale = false;
         let sight = match record {
@@ -190,7 +195,7 @@ impl Machine {
         }
     }
 
-    /// A write that was sent at `sent` has been accepted, and the lease is now this.
+    /// Takes an accepted write that was sent at `sent`, and the lease as it is since.
     pub fn written(&mut self, sent: Duration, now: Duration, write: &Write, record: Record) -> Then {
         let before = self.held(now);
         self.stale = false;
@@ -211,12 +216,12 @@ impl Machine {
         if self.held(now).is_some() { Then::Later } else { Then::Now }
     }
 
-    /// The lease is not what a write was based on, or not known to be.
+    /// Notes that the record is outdated, or not known to be current.
     pub fn outdated(&mut self) {
         self.stale = true;
     }
 
-    /// Whether nobody can hold a claim any more.
+    /// Returns true if nobody can hold a claim any more.
     fn is_free(&self, now: Duration) -> bool {
         match &self.sight {
             Sight::Unknown => false,

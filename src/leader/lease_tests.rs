@@ -213,7 +213,7 @@ mod simulation {
         call: u64,
         writing: bool,
         stopped: bool,
-        /// By everybody's time.
+        /// End of its claim by everybody's time.
         valid_until: f64,
     }
 
@@ -400,7 +400,7 @@ mod simulation {
             Answer::Written(write, sent, record)
         }
 
-        /// At no time do two hold a claim.
+        /// Checks that no two replicas hold a claim at once.
         fn check(&mut self, index: usize) -> Result<(), String> {
             let node = &mut self.nodes[index];
             let now = node.clock(self.now);
@@ -415,7 +415,7 @@ mod simulation {
         }
     }
 
-    /// What a replica does that is shutting down.
+    /// Returns the call of a replica that is shutting down.
     fn leave(machine: &mut Machine) -> Option<Call> {
         machine.vacate().map(Call::Write).or(machine.stale.then_some(Call::Read))
     }

@@ -1,4 +1,4 @@
-//! What the election tells.
+//! Metrics of the election.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct Call {
     outcome: &'static str,
 }
 
-/// What came of a call for the lease.
+/// Outcome of a call for the lease.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outcome {
     Ok,
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
     Error,
 }
 
-/// Metrics of the election.
+/// Counters and gauges of the election.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     leader: Gauge,
@@ -39,7 +39,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             leader: Gauge::default(),

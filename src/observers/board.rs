@@ -1,4 +1,4 @@
-//! What this replica sees, as far as it is to be told. No I/O, no clock.
+//! Verdicts of this replica that the other replicas are told. No I/O, no clock.
 
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,18 @@ use tokio::sync::Notify;
 use super::report::{Extent, Report, Sightings, Verdicts};
 use mail_failover_core::model::ObjectKey;
 
-/// What this replica sees of one backend from now on.
+/// Verdicts of this replica about one backend from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which.
+    /// The backend they are about.
     pub backend: ObjectKey,
-    /// Every verdict about it, when one of them is not Healthy; empty when nothing is known; `None` when it is healthy or gone.
+    /// Every verdict about the backend if one of them is not Healthy; empty if nothing is known; `None` if it is
+    /// healthy or gone.
     pub verdicts: Option<Verdicts>,
 }
 
-/// Takes down what this replica sees, for the publisher. Cheap to clone, never waits. Its size is bounded by the number of backends.
+/// Verdicts of this replica, collected for the publisher. Cheap to clone, never waits. Its size is bounded by the
+/// number of backends.
 #[derive(Clone, Debug, Default)]
 pub struct Noticeboard(Arc<Shared>);
 
@@ -36,7 +38,7 @@ struct Board {
 }
 
 impl Noticeboard {
-    /// These are the changes since the last call; `is_complete` when every backend has been observed once.
+    /// Takes the changes since the last call. `is_complete` is true once every backend has been observed.
     pub fn note(&self, changes: impl IntoIterator<Item = Change>, is_complete: bool) {
         let mut board = self.lock();
         let mut changed = std::mem::replace(&mut board.is_complete, is_complete) != is_complete;
@@ -61,7 +63,7 @@ impl Noticeboard {
         }
     }
 
-    /// Waits for a change that happens after the last wait began, or has happened since the last wait ended.
+    /// Waits for a change after the last wait began.
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;
     }
@@ -71,7 +73,7 @@ impl Noticeboard {
         self.lock().version
     }
 
-    /// What is to be told, and as of which version.
+    /// Returns the report as text with its extent, and the version it is of.
     pub(crate) fn report(&self) -> (String, Extent, u64) {
         let board = self.lock();
         let (text, extent) = Report::of(board.is_complete, &board.sightings);

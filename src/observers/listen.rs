@@ -1,4 +1,4 @@
-//! The task that watches the other observers' Leases and says what they see, and whether they are still there.
+//! The task that watches the other observers' Leases and reports their verdicts, and their end.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -26,24 +26,25 @@ use mail_failover_runtime::kubernetes::{
     FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
 };
 
-/// What was heard of one observer last.
+/// The last valid report of one observer.
 #[derive(Debug)]
 struct Voice {
     standing: Standing,
-    /// The report, so that a renewal that says the same is no news.
+    /// Text of the report.
+    // A renewal with the same text is no news.
     text: Box<str>,
 }
 
-/// What the observers say, from what their Leases are. No I/O; time is an argument.
+/// Tracker of the other observers, from events about their Leases. No I/O; time is an argument.
 #[derive(Debug)]
 pub(super) struct Ear {
     own: String,
     lease_name: String,
     liveness: Liveness,
     voices: BTreeMap<Arc<str>, Voice>,
-    /// Where they take reports.
+    /// Endpoints at which they take agents' reports.
     endpoints: BTreeMap<Arc<str>, OperatorEndpoint>,
-    /// Until when the first list is waited for; `None` once it is here, or was given up.
+    /// Latest time of the first list; `None` once it is here, or was given up.
     list_expected_by: Option<Instant>,
     metrics: Metrics,
 }
@@ -61,12 +62,12 @@ impl Ear {
         }
     }
 
-    /// When to call [`Self::wake`].
+    /// Returns the time to call [`Self::handle_timeout`].
     fn wake_at(&self) -> Option<Instant> {
         self.liveness.wake_at().into_iter().chain(self.list_expected_by).min()
     }
 
-    /// Takes an event of the watch into account.
+    /// Takes an event of the watch.
     fn take(&mut self, now: Instant, event: Event<Guarded<Lease>>, out: &mut Vec<Hearing>) {
         match event {
             Event::Init => self.liveness.begin_list(),
@@ -122,8 +123,8 @@ impl Ear {
         }
     }
 
-    /// What tells the owner of this Lease from the others: its name without the beginning that all of them have. What is not named so is never
-    /// heard.
+    /// Returns the name that tells the owner of this Lease from the others: without the prefix that all of them have.
+    // A Lease with another prefix is never heard.
     fn observer(&self, lease: &str) -> Arc<str> {
         lease.strip_prefix(&name::prefix(&self.lease_name)).unwrap_or(lease).into()
     }
@@ -139,7 +140,7 @@ impl Ear {
         out.push(Hearing::TakesReports { observer: self.observer(name), endpoint });
     }
 
-    /// An observer that is alive says this.
+    /// Takes the report of an observer that is alive.
     fn listen(&mut self, name: &Arc<str>, text: Result<&str, &str>, out: &mut Vec<Hearing>) {
         let known = self.voices.get(name);
         let says = text.unwrap_or_default();
@@ -197,7 +198,7 @@ impl Ear {
         }
     }
 
-    /// Time has passed. Returns the Leases that should be deleted.
+    /// Takes note that time has passed. Returns the Leases that should be deleted.
     fn wake(&mut self, now: Instant, out: &mut Vec<Hearing>) -> Vec<(Arc<str>, Version)> {
         for name in self.liveness.silenced(now) {
             if self.set_standing(name.clone(), Standing::Silent, None) == Some(Standing::Heard) {
@@ -218,7 +219,7 @@ impl Ear {
     }
 }
 
-/// Listens until nobody receives the hearings any more.
+/// Watches and reports until the receiver of the events is gone.
 pub(super) async fn run(
     client: Client,
     calls: Client,

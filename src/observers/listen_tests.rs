@@ -52,14 +52,14 @@ impl Heard {
         Self { ear, start, registry }
     }
 
-    /// What is said about an event, one word each: `listed`, `b(ses)` or `-b`.
+    /// Reports the events that follow, one word each: `listed`, `b(ses)` or `-b`.
     fn take(&mut self, after: Duration, event: Event<Guarded<Lease>>) -> String {
         let mut out = vec![];
         self.ear.take(self.start + after, event, &mut out);
         words(&out)
     }
 
-    /// What is said when time has passed, and what should be deleted.
+    /// Reports the events once time has passed, and the Leases that should be deleted.
     fn wake(&mut self, after: Duration) -> (String, Vec<Arc<str>>) {
         let mut out = vec![];
         let garbage = self.ear.wake(self.start + after, &mut out);

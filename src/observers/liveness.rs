@@ -1,6 +1,7 @@
-//! Which observers are alive, told from when their Leases were seen to change. No I/O; time is an argument.
+//! Liveness of observers, told from changes of their Leases. No I/O; time is an argument.
 //!
-//! An observer that is seen for the first time counts as if it had just changed: when it really did is known to its own clock only.
+//! An observer that is seen for the first time counts as if it had just changed: the time of the real change is known
+//! to its own clock only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is known of more observers than this is not kept.
+/// Most observers that are tracked.
 pub(super) const MAX_OBSERVERS: usize = 64;
-/// No Lease is believed to last longer: the election's settings allow no more.
+/// Longest lease duration.
+// A Lease that says more is not believed: the election's settings allow no more.
 const LONGEST_LEASE: Duration = Duration::from_mins(5);
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
-/// A Lease that has not changed for so many lease durations is garbage.
+/// Number of lease durations without a change after which a Lease is garbage.
 const GARBAGE_AFTER: u32 = 10;
 
 /// One version of an observer's Lease.
@@ -26,11 +28,11 @@ pub(super) struct Version {
 #[derive(Debug)]
 struct Entry {
     version: Version,
-    /// Since when it has been as it is.
+    /// Time from which on it has been as it is.
     since: Instant,
     lasts: Duration,
     is_silent: bool,
-    /// When its removal is tried next.
+    /// Time of the next attempt to delete it.
     swept_at: Instant,
 }
 
@@ -38,12 +40,12 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     known: BTreeMap<Arc<str>, Entry>,
-    /// While a list is under way: what it has brought so far.
+    /// Names seen so far, while a list is under way.
     listed: Option<BTreeSet<Arc<str>>>,
 }
 
 impl Liveness {
-    /// A Lease is there, in this version. Returns whether that is a sign of life; `None` when there are too many.
+    /// Takes a Lease in this version. Returns true if that is a sign of life; `None` if there are too many observers.
     pub(super) fn seen(&mut self, now: Instant, name: &Arc<str>, version: Version, lasts: Duration) -> Option<bool> {
         if !self.known.contains_key(name) && self.known.len() >= MAX_OBSERVERS {
             return None;
@@ -60,29 +62,29 @@ impl Liveness {
         Some(true)
     }
 
-    /// A Lease is gone. Returns whether it was known.
+    /// Takes the deletion of a Lease. Returns true if it was known.
     pub(super) fn gone(&mut self, name: &str) -> bool {
         self.known.remove(name).is_some()
     }
 
-    /// A list of everything begins; one that broke off starts over.
+    /// Begins a list of everything; one that broke off starts over.
     pub(super) fn begin_list(&mut self) {
         self.listed = Some(BTreeSet::new());
     }
 
-    /// The list is complete. Returns what has vanished.
+    /// Ends the list. Returns the Leases that have vanished.
     pub(super) fn end_list(&mut self) -> Vec<Arc<str>> {
         let Some(listed) = self.listed.take() else { return vec![] };
         self.known.extract_if(.., |name, _| !listed.contains(name)).map(|(name, _)| name).collect()
     }
 
-    /// When to call [`Self::silenced`] or [`Self::garbage`] again.
+    /// Returns the time to call [`Self::silenced`] or [`Self::garbage`] again.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let due = |entry: &Entry| if entry.is_silent { entry.swept_at } else { entry.since + entry.lasts };
         self.known.values().map(due).min()
     }
 
-    /// Those that have now been unchanged for their lease duration; each once for every silence.
+    /// Returns the observers that have now been unchanged for their lease duration; each once for every silence.
     pub(super) fn silenced(&mut self, now: Instant) -> Vec<Arc<str>> {
         let mut silenced = vec![];
         for (name, entry) in &mut self.known {
@@ -94,7 +96,8 @@ impl Liveness {
         silenced
     }
 
-    /// Those that have been unchanged for so long that nobody will come back for them; each again a lease duration later.
+    /// Returns the Leases that have been unchanged for so long that their owner will not come back; each again a lease
+    /// duration later.
     pub(super) fn garbage(&mut self, now: Instant) -> Vec<(Arc<str>, Version)> {
         let due = self.known.iter_mut().filter(|(_, entry)| entry.is_silent && now >= entry.swept_at);
         due.map(|(name, entry)| {

@@ -1,4 +1,4 @@
-//! How telling and hearing fare.
+//! Metrics of the observers.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ struct Problem {
     problem: &'static str,
 }
 
-/// How another observer stands.
+/// State of another observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Heard,
@@ -50,7 +50,7 @@ impl Standing {
     }
 }
 
-/// What came of a call.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Ok,
@@ -58,7 +58,7 @@ pub(super) enum Outcome {
     Error,
 }
 
-/// Metrics of the observers.
+/// Counters and gauges of the observers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     observers: Family<State, Gauge>,
@@ -72,7 +72,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             observers: Family::default(),

@@ -1,4 +1,4 @@
-//! The task that keeps our own Lease: writes what this replica sees, renews it, and deletes it at the end.
+//! The task that keeps our own Lease: writes this replica's verdicts, renews it, and deletes it at the end.
 
 use std::time::Duration;
 
@@ -20,24 +20,26 @@ use mail_failover_runtime::kubernetes::describe;
 
 /// The least pause between two reports, so that what changes at about the same time goes out together.
 const PAUSE: Duration = Duration::from_millis(100);
-/// For each of these bytes of a report the pause is longer by as much: who sees a thousand backends fail writes once a second.
+/// Size of a report that lengthens the pause by one more.
+// A replica that sees a thousand backends fail then writes once a second.
 const BYTES_PER_PAUSE: usize = 20_000;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// No call takes longer.
+/// Limit for each call.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The operator's end does not wait longer for its Lease to be deleted; the others notice its silence anyway.
+/// Limit for deleting our Lease at the end.
+// The others notice the silence anyway.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// `metadata.managedFields` name of the writer.
 const FIELD_MANAGER: &str = "mail-failover-observer";
 
-/// When the next report is due. No I/O; time is an argument.
+/// Schedule of the next report. No I/O; time is an argument.
 #[derive(Debug)]
 struct Schedule {
     lease_duration: Duration,
-    /// Before this nothing is written.
+    /// Earliest time of the next write.
     earliest: Instant,
-    /// At this time the Lease is written though nothing has changed.
+    /// Time of the next write if nothing changes.
     renewal: Instant,
     backoff: Backoff,
 }
@@ -52,12 +54,13 @@ impl Schedule {
         if is_changed { self.earliest } else { self.renewal.max(self.earliest) }
     }
 
-    /// Three attempts fit into the time for which a report holds.
+    /// Returns the limit of a call.
+    // Three attempts fit into the time for which a report holds.
     fn deadline(&self) -> Duration {
         DEADLINE.min(self.lease_duration / 3)
     }
 
-    /// A report of this size, whose writing was begun then, was written.
+    /// Notes that a report of this size was written, begun at that time.
     fn succeeded(&mut self, begun: Instant, bytes: usize) {
         self.backoff.reset();
         let shares = u32::try_from(bytes / BYTES_PER_PAUSE).unwrap_or(u32::MAX).saturating_add(1);
@@ -71,7 +74,7 @@ impl Schedule {
     }
 }
 
-/// Publishes what is on the board until `shutdown`.
+/// Publishes the local report until `shutdown`.
 pub(super) async fn run(
     client: Client,
     settings: Settings,
@@ -103,7 +106,7 @@ struct Publisher {
     clock: Clock,
     metrics: Metrics,
     schedule: Schedule,
-    /// The version that was written last.
+    /// Version of the report that was written last.
     written: Option<u64>,
     is_failing: bool,
     is_truncated: bool,
@@ -123,7 +126,8 @@ impl Publisher {
         self.withdraw().await;
     }
 
-    /// Not interrupted by a shutdown: a write that is on its way could arrive after the deletion.
+    /// Writes the report.
+    // Not interrupted by a shutdown: a write that is on its way could arrive after the deletion.
     async fn report(&mut self) {
         let (text, extent, version) = self.board.report();
         let (begun, bytes) = (Instant::now(), text.len());
@@ -199,7 +203,7 @@ impl Publisher {
         }
     }
 
-    /// Where this replica takes reports, as an annotation.
+    /// Returns the endpoint for agents' reports as an annotation.
     fn endpoint(&self) -> Option<(String, String)> {
         let text = serde_json::to_string(self.settings.reports.as_ref()?).ok()?;
         Some((ENDPOINT_ANNOTATION.to_owned(), text))

@@ -15,7 +15,7 @@ use super::*;
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::Health;
 
-/// How the API server answers.
+/// Behaviour of the API server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mood {
     Well,
@@ -26,7 +26,7 @@ enum Mood {
 struct Running {
     board: Noticeboard,
     mood: Arc<Mutex<Mood>>,
-    /// When each request came, its method and the report in it.
+    /// Time, method and report of each request.
     requests: Arc<Mutex<Vec<(Instant, Method, Value)>>>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
@@ -79,7 +79,7 @@ impl Running {
         Self { board, mood, requests, shutdown, task }
     }
 
-    /// The requests since the last call: after which time each, its method and the report in it.
+    /// Takes the requests since the last call: time after the call's begin, method and report of each.
     fn since(&self, begun: Instant) -> Vec<(Duration, Method, String)> {
         let requests = std::mem::take(&mut *self.requests.lock().expect("not poisoned"));
         let report = |lease: &Value| lease["metadata"]["annotations"][REPORT_ANNOTATION].as_str().map(str::to_owned);

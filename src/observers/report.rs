@@ -1,9 +1,9 @@
-//! What one replica tells the others: rendering, parsing, bounds. No I/O, no clock.
+//! Report of one replica to the others: rendering, parsing, bounds. No I/O, no clock.
 //!
-//! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for each set of
-//! thresholds that judges it. So silence about a backend means Healthy under all thresholds, and silence about some thresholds of
-//! a backend that is named means that its writer does not judge by them: another version of the operator, or a policy that has just been
-//! changed. Of a backend that is named without any verdict nothing is known.
+//! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for
+//! each set of thresholds that judges it. Silence about a backend means Healthy under all thresholds. Silence about
+//! some thresholds of a named backend means that the writer does not judge by them: it is another version of the
+//! operator, or the policy has just been changed. A backend that is named without any verdict is unknown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,40 +15,42 @@ use mail_failover_core::engine::{Health, Sighting};
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
 use mail_failover_resolve::time::{micro_time, timestamp};
 
-/// More verdicts than this are not told: who sees so much fail is suspect.
+/// Most verdicts in a report.
+// A replica that sees so much fail is suspect.
 pub const MAX_VERDICTS: usize = 1000;
-/// A longer report is not told. An object's annotations may have 256 KiB together.
+/// Longest report, in bytes.
+// An object's annotations may have 256 KiB together.
 pub const MAX_BYTES: usize = 200_000;
 
 /// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
 pub type Verdicts = BTreeMap<Arc<str>, Sighting>;
 
-/// Every verdict about each backend that is not healthy through and through.
+/// Verdicts about each backend of which not every verdict is Healthy.
 pub type Sightings = BTreeMap<ObjectKey, Verdicts>;
 
-/// What a replica says.
+/// Report of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Report {
-    /// It has not yet observed every backend once.
+    /// The replica has not yet observed every backend once.
     Incomplete,
-    /// It has more to tell than fits.
+    /// The replica has more verdicts than fit.
     Truncated,
-    /// What it does not see healthy.
+    /// Every backend that it does not see healthy.
     Complete(Sightings),
 }
 
-/// What an observer sees of one backend under some thresholds.
+/// Verdict of an observer about one backend under some thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Healthy.
+    /// The backend is healthy.
     Healthy,
-    /// It does not judge by these thresholds, or has not observed it.
+    /// The observer does not judge by these thresholds, or has not observed the backend.
     Abstains,
-    /// This, which may be Unknown, too.
+    /// This verdict, which may be Unknown.
     As(Sighting),
 }
 
-/// What a complete report says about a backend under some thresholds.
+/// Returns the verdict of a complete report about a backend under some thresholds.
 pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> Seen {
     match sightings.get(backend) {
         None => Seen::Healthy,
@@ -59,7 +61,8 @@ pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> See
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Document {
-    /// False until every backend was observed once: only then silence about one means Healthy.
+    /// False until every backend was observed once.
+    // Only then silence about one means Healthy.
     complete: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -78,7 +81,7 @@ struct Entry {
 }
 
 impl Report {
-    /// The report as text, and how much is told in it.
+    /// Renders a report as text. Returns its extent, too.
     pub(super) fn of(is_complete: bool, sightings: &Sightings) -> (String, Extent) {
         let verdicts = sightings.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
         let whole = Document { complete: true, truncated: false, backends: BTreeMap::new() };
@@ -98,8 +101,11 @@ impl Report {
         (text, extent)
     }
 
-    /// Reads what another replica wrote, perhaps one of another version: fields and names that are not known here are no error, but a verdict
-    /// that has such a name is Unknown.
+    /// Parses another replica's report. Unknown fields are ignored, and a verdict with an unknown name is Unknown.
+    ///
+    /// # Errors
+    /// [`ReportError`] if the text is no report.
+    // The writer may be another version of the operator.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_BYTES {
             return Err(format!("it has {} bytes; {MAX_BYTES} are allowed", text.len()));
@@ -127,7 +133,7 @@ impl Report {
     }
 }
 
-/// How much a report tells.
+/// Extent of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     Incomplete,

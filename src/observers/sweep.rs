@@ -1,4 +1,5 @@
-//! Deletes Leases of observers that died without deleting theirs: under the leader's claim, and only in the version that was seen.
+//! Deletion of Leases whose observers died without deleting them: under the leader's claim, and only in the version
+//! that was seen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,10 @@ use super::metrics::Outcome;
 use crate::leader::Leadership;
 use mail_failover_runtime::kubernetes::describe;
 
-/// No deletion takes longer.
+/// Limit for each deletion.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Deletes these while this replica leads. What is left is tried again later.
+/// Deletes these Leases while this replica leads. Failed ones are tried again later.
 pub(super) async fn sweep(
     api: Api<Lease>,
     leadership: Leadership,

@@ -1,4 +1,4 @@
-//! From what is there to what is desired, in the fewest writes.
+//! The plan of writes: from the observed to the desired objects, in the fewest writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{OutputObject, Owner, SERVICE_NAME_LABEL, TRANSITION_ANNOTATION, route_uid};
 use mail_failover_core::model::ObjectKey;
 
-/// What kind of object an output is made of.
+/// Kind of an output's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutputKind {
-    /// v1 Service.
+    /// Service of the core group.
     Service,
-    /// discovery.k8s.io/v1 `EndpointSlice`.
+    /// `EndpointSlice` of discovery.k8s.io/v1.
     EndpointSlice,
-    /// v1 `ConfigMap`.
+    /// `ConfigMap` of the core group.
     ConfigMap,
 }
 
 impl OutputKind {
-    /// The Kubernetes kind.
+    /// Returns the Kubernetes kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -38,16 +38,16 @@ pub type OutputKey = (OutputKind, ObjectKey);
 /// An object, desired or observed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// A Service.
+    /// Service without a selector.
     Service(Box<Service>),
-    /// An `EndpointSlice`.
+    /// `EndpointSlice` of a Service.
     EndpointSlice(Box<EndpointSlice>),
-    /// A `ConfigMap`.
+    /// Rendered `ConfigMap`, agents' documents included.
     ConfigMap(Box<ConfigMap>),
 }
 
 impl Output {
-    /// Its metadata.
+    /// Returns the object's metadata.
     pub fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::Service(service) => service.metadata(),
@@ -56,7 +56,7 @@ impl Output {
         }
     }
 
-    /// Its metadata, to be changed.
+    /// Returns the object's metadata for changes.
     pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
         match self {
             Self::Service(service) => &mut service.metadata,
@@ -65,7 +65,7 @@ impl Output {
         }
     }
 
-    /// Its kind and key.
+    /// Returns the object's kind and key.
     pub fn key(&self) -> OutputKey {
         let kind = match self {
             Self::Service(_) => OutputKind::Service,
@@ -77,8 +77,8 @@ impl Output {
         (kind, ObjectKey::new(namespace, metadata.name.as_deref().unwrap_or_default()))
     }
 
-    /// Whether `observed` has everything that `self` wants. What others have added is theirs, except a selector: with one, another
-    /// controller would lead the Service elsewhere.
+    /// Returns true if `observed` has everything that `self` wants, and no selector.
+    // Fields that others have added are theirs. With a selector, another controller would lead the Service elsewhere.
     fn is_satisfied_by(&self, observed: &Self) -> bool {
         let metadata = has_metadata(self.metadata(), observed.metadata());
         metadata
@@ -117,8 +117,9 @@ fn has_selector(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| !selector.is_empty())
 }
 
-/// The ports that a Service should have when some of those it has stand in the way: names are unique, several ports must all have
-/// one, and server-side apply, which tells ports apart by number, takes none away that others have set.
+/// Returns the ports that a Service should have if some of its present ones conflict with ours; `None` if none does.
+// Names are unique, and of several ports each must have one. Server-side apply, which tells ports apart by number,
+// takes none away that others have set.
 fn ports_without_obstacles(want: &Service, have: &Service) -> Option<Vec<ServicePort>> {
     let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
     let (mut want, have) = (ports(want), ports(have));
@@ -144,15 +145,16 @@ fn has_entries(want: Option<&BTreeMap<String, String>>, have: Option<&BTreeMap<S
     want.into_iter().flatten().all(|(key, value)| have.is_some_and(|have| have.get(key) == Some(value)))
 }
 
-/// The objects the operator made, as the API server last showed them.
+/// Objects that the operator made, as the API server last showed them.
 #[derive(Debug, Default)]
 pub struct Observed {
     objects: BTreeMap<OutputKey, Arc<Output>>,
 }
 
 impl Observed {
-    /// Takes note of an object unless a newer version is known already: the echo of a write may be older than its answer. Returns
-    /// the uid of the route that should look at it. Objects that no route controls are not kept.
+    /// Takes an object unless a newer version is known. Returns the uid of the route that should be reconciled.
+    /// Objects that no route controls are not kept.
+    // The watch event caused by a write can arrive after its response.
     pub fn note(&mut self, object: Output) -> Option<String> {
         let key = object.key();
         let known = self.objects.get(&key);
@@ -167,19 +169,18 @@ impl Observed {
         owner
     }
 
-    /// Forgets an object that is gone. Returns the uid of the route that owned it.
+    /// Forgets a deleted object. Returns the uid of the route that owned it.
     pub fn forget(&mut self, key: &OutputKey) -> Option<String> {
         let object = self.objects.remove(key)?;
         route_uid(object.metadata()).map(str::to_owned)
     }
 
-    /// The object of that key.
+    /// Returns the object of that key.
     pub fn get(&self, key: &OutputKey) -> Option<&Arc<Output>> {
         self.objects.get(key)
     }
 
-    /// What a route owns, by kind.
-    /// The newest transition that an output of this route names.
+    /// Returns the newest transition that an output of this route names.
     pub fn newest_transition(&self, owner: &Owner) -> Option<i64> {
         let named =
             |output: &Arc<Output>| output.metadata().annotations.as_ref()?.get(TRANSITION_ANNOTATION)?.parse().ok();
@@ -199,7 +200,7 @@ impl Observed {
     }
 }
 
-/// Resource versions are compared as numbers, which KEP-5504 makes part of the API and etcd has always made true.
+/// Returns true if `known` is a newer version of the same object than `incoming`.
 fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
     let version =
         |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
@@ -209,20 +210,21 @@ fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// It does not exist: create it, which fails if somebody else has meanwhile.
+    /// Create the object; fails if somebody else has created it meanwhile.
     Create(Output),
-    /// It is ours and differs: server-side apply, on the condition that it is still the version that was seen.
+    /// Server-side apply to an object of ours, on the condition that it still has the version that was seen.
     Apply(Output),
-    /// It is our Service and has grown a selector: take that away.
+    /// Remove the selector from our Service.
     ClearSelector(OutputKey, String),
-    /// It is our Service, and somebody's port stands in the way of ours: put these ports in the place of all, then apply.
+    /// Replace all ports of our Service, then apply: somebody's port conflicts with ours.
     ReplacePorts(Box<Service>, Vec<ServicePort>),
-    /// It is ours and no longer wanted: delete it, on the condition that it is still the version that was seen.
+    /// Delete an object of ours that is no longer wanted, on the condition that it still has the version that was
+    /// seen.
     Delete(OutputKey, Box<ObjectMeta>),
 }
 
 impl Write {
-    /// What is written.
+    /// Returns the kind and key of the written object.
     pub fn key(&self) -> OutputKey {
         match self {
             Self::Create(output) | Self::Apply(output) => output.key(),
@@ -232,32 +234,33 @@ impl Write {
     }
 }
 
-/// What a route's outputs should be.
+/// Desired outputs of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
-    /// The objects whose content is known.
+    /// Objects whose content is known.
     pub objects: Vec<Output>,
-    /// Every object the route wants, whether or not its content is known; what it owns beyond them is deleted.
+    /// Keys of all objects that the route wants, with known content or not. Other objects that it owns are deleted.
     pub claims: Vec<OutputKey>,
-    /// Whether `objects` has every `EndpointSlice` there should be. While the active backend's addresses are unknown the slices stay.
+    /// True if `objects` has every `EndpointSlice` there should be.
+    // While the active backend's addresses are unknown the slices stay.
     pub endpoints_known: bool,
-    /// What keeps outputs from saying all that they should.
+    /// Obstacles that keep outputs incomplete.
     pub obstacles: Vec<Obstacle>,
 }
 
-/// Something in the specs that keeps an output from saying all that it should.
+/// Defect of the specs that keeps an output incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// One CamelCase word, for a condition.
+    /// Reason of a condition, in one CamelCase word.
     pub reason: &'static str,
-    /// The field of the route's spec that it is about.
+    /// Field of the route's spec that it is about.
     pub field: &'static str,
-    /// What is wrong and what to do.
+    /// Description of the defect and its remedy.
     pub message: String,
 }
 
-/// The writes that are possible now; when they are done the rest follows in a next round (endpoints need their Service first).
-/// `refused` keys are left alone.
+/// Plans the writes that are possible now, in order. `refused` keys are left alone.
+// The rest follows in a later round: endpoints need their Service first.
 pub fn writes(
     owner: &Owner,
     desired: Desired,
@@ -309,7 +312,7 @@ pub fn writes(
     writes
 }
 
-/// Whether an object of ours that is not among the desired ones should go.
+/// Returns true if an object of ours that is not desired should be deleted.
 fn is_obsolete(key: &OutputKey, object: &Output, claims: &[OutputKey], endpoints_known: bool) -> bool {
     match service_of(object) {
         Some(service) => endpoints_known || !claims.contains(&(OutputKind::Service, key.1.sibling(service))),
@@ -322,7 +325,7 @@ fn with_version(mut output: Output, version: Option<String>) -> Output {
     output
 }
 
-/// The Service that a slice belongs to.
+/// Returns the Service that a slice belongs to.
 fn service_of(output: &Output) -> Option<&str> {
     match output {
         Output::EndpointSlice(slice) => {

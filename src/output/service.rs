@@ -9,10 +9,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{Owner, SERVICE_NAME_LABEL, Target, metadata};
 use mail_failover_core::model::ServiceOutput;
 
-/// Says to every other controller whose slices these are (the well-known label of discovery.k8s.io).
+/// Label that tells other controllers who manages a slice (well-known label of discovery.k8s.io).
 const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const SLICE_MANAGED_BY: &str = "mailfailover.io";
-/// The API server takes at most 1000 endpoints in a slice; kube-proxy is spared beyond 100.
+/// Most endpoints of a slice.
+// The API server takes at most 1000; kube-proxy is spared beyond 100.
 const MAX_ENDPOINTS: usize = 100;
 
 pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
@@ -35,7 +36,7 @@ pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
     }
 }
 
-/// One slice per address family that has addresses; `index` tells the targets of one Service apart.
+/// Renders one slice per address family that has addresses; `index` tells the targets of one Service apart.
 pub(super) fn endpoint_slices(
     owner: &Owner,
     output: &ServiceOutput,
@@ -78,7 +79,7 @@ fn endpoint_port(name: &str, port: u16) -> EndpointPort {
     }
 }
 
-/// What the API server accepts as an endpoint.
+/// Returns true if the API server accepts the address as an endpoint.
 pub(crate) fn is_routable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast()),

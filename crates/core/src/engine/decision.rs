@@ -1,4 +1,4 @@
-//! Where the mail of a route goes now. Reads as a table of contents in [`decide`].
+//! The decision about a route's mail. [`decide`] reads as a table of contents.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use crate::model::{Policy, Strategy, Timestamp};
 /// Everything a decision depends on besides what the route remembers.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// The present.
+    /// Time of the decision.
     pub now: Timestamp,
-    /// `None` when it cannot be used and no earlier good version is known: then nothing moves.
+    /// The policy; `None` while it is invalid and no earlier good version is known. Nothing moves then.
     pub policy: Option<&'a Policy>,
-    /// How mail is spread.
+    /// The way mail is spread over the backends.
     pub strategy: Strategy,
     /// Regions whose backends are preferred, the best first.
     pub preferred_regions: &'a [Arc<str>],
     /// The route's backends in the order of its list.
     pub candidates: &'a [Candidate],
-    /// Every failure domain of the fleet fails at once.
+    /// True if every failure domain of the fleet fails at once.
     pub is_storm: bool,
-    /// What a person asks, answered or not.
+    /// The latest request of a person, answered or not.
     pub request: Option<&'a Request>,
 }
 
-/// Something people should hear of.
+/// Change that people should hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announcement {
     /// The route moved: see the decision's transition.
@@ -43,29 +43,30 @@ pub enum Announcement {
     RequestAnswered,
 }
 
-/// What is to be done now.
+/// Result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What to remember; `memory.shares` is where the mail shall go.
+    /// State to persist; `memory.shares` says how the mail is split.
     pub memory: Memory,
     /// The move that was decided just now.
     pub transition: Option<Transition>,
-    /// Why the route does not move although it would, and until when.
+    /// Reason for which the route stays although it would move, with the end if it has one.
     pub hold: Option<Hold>,
-    /// Whether mail goes where it is preferred: to the preferred backend, or with `ActiveActive` to all that the route may use.
+    /// True if mail goes to the preferred backend, or with `ActiveActive` to all that the route may use.
     pub is_preferred: bool,
-    /// So much of the mail, in percent, has nowhere to go.
+    /// Percentage of the mail that no backend takes.
     pub unplaced: u8,
-    /// What people should hear of.
+    /// Changes that people should hear of.
     pub announcements: Vec<Announcement>,
-    /// When to decide again without new evidence.
+    /// Time to decide again without new evidence.
     pub wake_at: Option<Timestamp>,
-    /// Why.
+    /// The reasons for this decision, and what would change it.
     pub explanation: Explanation,
 }
 
 impl Decision {
-    /// Whether mail may go there now without asking again: it is in service and alive, and nobody has said that the mail stays where it is.
+    /// Returns true if mail may go to the candidate without another decision: it is in service and alive, and no
+    /// switch, pause or policy keeps the mail elsewhere.
     pub fn is_standby(&self, candidate: &Candidate) -> bool {
         let is_held = self.memory.pause.is_some() || self.memory.switch.as_ref().is_some_and(|switch| switch.is_forced);
         candidate.is_eligible() && !is_held
@@ -82,16 +83,16 @@ pub fn decide(situation: &Situation<'_>, memory: &Memory) -> Decision {
     course.conclude()
 }
 
-/// A decision in the making.
+/// State of a decision while it is made.
 pub(super) struct Course<'a> {
     pub(super) situation: &'a Situation<'a>,
-    /// In order of preference.
+    /// Candidates in order of preference.
     pub(super) ranked: Vec<&'a Candidate>,
     pub(super) before: &'a Memory,
     pub(super) memory: Memory,
-    /// Who carries the mail, the leading one first.
+    /// Backends that carry the mail, the leading one first.
     pub(super) members: Vec<Arc<str>>,
-    /// Who carries the mail was decided anew.
+    /// True once this decision has replaced `members`.
     is_moved: bool,
     pub(super) transition: Option<Transition>,
     pub(super) hold: Option<Hold>,
@@ -124,7 +125,7 @@ impl<'a> Course<'a> {
         self.ranked.iter().find(|candidate| &*candidate.name == name).copied()
     }
 
-    /// 0 for the most preferred; one that is not in the list comes last.
+    /// Returns the rank by preference, 0 for the most preferred. A backend outside the list ranks last.
     pub(super) fn rank(&self, name: &str) -> usize {
         self.ranked.iter().position(|candidate| &*candidate.name == name).unwrap_or(usize::MAX)
     }
@@ -154,7 +155,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// A request is answered once, by its id.
+    /// Answers the request once, by its id.
     fn answer_request(&mut self) -> Option<Order> {
         let request = self.situation.request?;
         if self.before.request.as_ref().is_some_and(|answer| answer.id == request.id) {
@@ -171,7 +172,7 @@ impl<'a> Course<'a> {
         order
     }
 
-    /// Who carries the mail.
+    /// Chooses the backends that carry the mail.
     fn settle(&mut self, order: Option<Order>) {
         if let Some(order) = order {
             return self.obey(&order);
@@ -219,8 +220,8 @@ impl<'a> Course<'a> {
         self.move_to(members, None, TransitionReason::Requested, None);
     }
 
-    /// Without anything to hold on to: whatever is preferred and can deliver, once everything preferred to it is known not to; the
-    /// preferred one when nobody can.
+    /// Makes the first choice: the most preferred backend that can deliver, once every backend preferred to it is
+    /// known to be unable. The preferred one if none can.
     fn choose_first(&mut self) {
         let in_service = || self.ranked.iter().filter(|candidate| candidate.standing == Standing::InService);
         let is_known = |candidate: &&&Candidate| candidate.health != Health::Unknown;
@@ -253,7 +254,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The mail goes there from now on, the leading one first. `from` is who gives it up: the present lead, unless told.
+    /// Moves the mail to `members`, the leading one first. `from` is the backend that gives it up; the present lead if
+    /// `None`.
     pub(super) fn move_to(
         &mut self,
         mut members: Vec<Arc<str>>,
@@ -315,7 +317,7 @@ impl<'a> Course<'a> {
         self.find(self.members.first()?)
     }
 
-    /// How much goes where.
+    /// Splits the mail over the members. Returns the percentage that no backend takes.
     fn place(&mut self) -> u8 {
         if self.memory.pause.is_some() && !self.is_moved {
             return 100_u8.saturating_sub(self.before.shares.iter().map(|share| share.percent).sum());

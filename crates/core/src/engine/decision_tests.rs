@@ -1,4 +1,4 @@
-//! What a route does, as tables: each case is a situation and where the mail goes then.
+//! Behaviour of a route as tables: each case is a situation and the expected decision.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::engine::testing::{Fleet, at, policy, transition};
 use crate::engine::{Action, Capacity, Pause, Share, Switch};
 use crate::model::{Budget, FailbackMode, FailbackWindow, RampStep, WhenNoneHealthy};
 
-/// Active, candidates, seconds since everything was as it is; then: active, state, hold.
+/// Active, candidates, seconds for which everything has been as it is; then the expected active, state and hold.
 type Case<'a> = (&'a str, &'a str, u64, &'a str, State, Option<HoldReason>);
 
 #[test]

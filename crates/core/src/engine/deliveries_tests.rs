@@ -133,7 +133,7 @@ fn any_word() -> impl Strategy<Value = (u8, Word)> {
 }
 
 proptest! {
-    /// What is about a recipient, or no failure of the backend, never counts.
+    /// Replies about recipients, and whatever is no failure of the backend, never count.
     #[test]
     fn without_a_failure_of_the_backend_there_is_never_a_verdict(words in prop::collection::vec((any_word(), 0_u64..60), 0..40)) {
         let (mut deliveries, mut now) = (Deliveries::default(), at(100));

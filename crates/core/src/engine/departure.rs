@@ -1,4 +1,4 @@
-//! What makes a route leave a backend, and what keeps it there all the same.
+//! Reasons to leave a backend, and the holds that keep a route there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,11 @@ use super::decision::{Course, is_excluded};
 use super::{Candidate, Health, Hold, HoldReason, Standing, TransitionReason, holds};
 use crate::model::{EvidenceClass, Policy, Strategy, Timestamp, WhenNoneHealthy};
 
-/// A storm that is over holds no longer than this, however long a route stays anywhere: what looked like a storm may have been a coincidence.
+/// Longest hold after a storm.
+// What looked like a storm may have been a coincidence, so long stays do not lengthen this.
 const MAX_STORM_SETTLING: Duration = Duration::from_mins(1);
 
-/// Why a member is to be left.
+/// A member that must not keep the mail, with the reason.
 pub(super) struct Departure {
     pub(super) member: Arc<str>,
     reason: TransitionReason,
@@ -18,14 +19,16 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    /// The backend said itself that it cannot: our own network works, and no standby has to confirm that.
+    /// Returns true if the backend itself said that it cannot deliver.
+    // An answer proves that our network works, so no standby has to confirm the failure.
     fn is_answered(&self) -> bool {
         matches!(self.reason, TransitionReason::Failed(class) if class.is_answer())
     }
 }
 
 impl Course<'_> {
-    /// Members that must not keep the mail. Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
+    /// Members that must not keep the mail.
+    // Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
     pub(super) fn departures(&self) -> Vec<Departure> {
         let departure = |member: &Arc<str>| {
             let (reason, first_evidence_at) = match self.find(member) {
@@ -45,7 +48,7 @@ impl Course<'_> {
         self.members.iter().filter_map(departure).collect()
     }
 
-    /// Members must be left. No hold for comfort keeps mail on them.
+    /// Leaves `departures`. Cooldown, minimum stay and soak do not hold such a move.
     pub(super) fn leave(&mut self, policy: &Policy, departures: &[Departure]) {
         let is_leaving = |name: &Arc<str>| departures.iter().any(|departure| departure.member == *name);
         let staying: Vec<_> = self.members.iter().filter(|member| !is_leaving(member)).cloned().collect();
@@ -111,8 +114,8 @@ impl Course<'_> {
         self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
     }
 
-    /// After a storm the backend in use gets as long to recover as a route stays anywhere at least: the first evidence to return is not a
-    /// reason to move.
+    /// Returns the end of the storm hold: after a storm the active backend has `hold.minimumStay` to recover, so that
+    /// the first backend to return takes no mail by chance.
     fn storm_settles_at(&self, policy: &Policy, targets: &[&Candidate]) -> Option<Timestamp> {
         if self.before.held_by != Some(HoldReason::StormBrake) {
             return None;
@@ -145,7 +148,7 @@ impl Course<'_> {
         }
     }
 
-    /// What keeps a move that nothing forces.
+    /// Returns the hold that keeps a move that nothing forces.
     fn unforced_hold(&self, policy: &Policy) -> Option<Hold> {
         let comfort = holds::comfort(policy, &self.memory);
         let comfort = Some(comfort).filter(|hold| hold.until.is_some_and(|until| until > self.now()));
@@ -156,7 +159,8 @@ impl Course<'_> {
             .reduce(|latest, hold| if hold.until > latest.until { hold } else { latest })
     }
 
-    /// Leaves members that answer, but too slowly, if a sound one can take over and nothing holds the route. Returns whether it is about that.
+    /// Leaves members that answer too slowly, if a sound backend can take over and no hold is in force. Returns true
+    /// if any member is slow.
     pub(super) fn escape_slowness(&mut self, policy: &Policy) -> bool {
         let (slow, quick): (Vec<_>, Vec<_>) =
             self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));

@@ -14,7 +14,7 @@ use super::{HoldReason, State, TIMERS, TransitionReason};
 use crate::model::{Effect, EvidenceClass};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-it-decides.md");
-/// So many random histories show every change of state there is.
+/// Random histories, enough to show every change of state.
 const HISTORIES: usize = 3000;
 
 fn table(header: [&str; 3], rows: impl IntoIterator<Item = [String; 3]>) -> String {

@@ -7,31 +7,35 @@ use super::observers::{Panel, Suspicion};
 use super::{Deliveries, Health, Judgement, News, Observation, Observer, Sighting, Verdict};
 use crate::model::{Agent, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Vantage, Word};
 
-/// Silence of a probe for three intervals, its timeout and this makes its judgement stale: a leader's change or a busy minute does not.
+/// A probe's judgement is stale after three intervals, its timeout and this long.
+// Long enough to ride out a change of leader or a busy minute.
 const STALE_GRACE: Duration = Duration::from_secs(30);
-/// A Job's pod has to be scheduled and started first.
+/// Staleness grace of probes in Jobs.
+// The pod has to be scheduled and started first.
 const STALE_GRACE_OF_JOBS: Duration = Duration::from_secs(90);
 
-/// What is known of one backend, judged once for each set of thresholds in use.
+/// Evidence about one backend, judged once for each set of thresholds in use.
 ///
 /// Routes with equal thresholds share a judgement; ten thousand backends under one policy keep one each.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     judged: BTreeMap<Thresholds, Judged>,
     suspicion: Suspicion,
-    /// The same under all thresholds: the agents have thresholds of their own.
+    /// Verdict about deliveries, the same under all thresholds.
+    // Agents judge by thresholds of their own.
     deliveries: Deliveries,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Judged {
     probes: BTreeMap<Arc<str>, Judgement>,
-    /// Kept only for backends with several addresses, to leave out of a Service those that fail while others work.
+    /// Judgements of single addresses.
+    // Kept only for backends with several addresses, to leave failing ones out of a Service while others work.
     addresses: BTreeMap<(Arc<str>, SocketAddr), Judgement>,
     panel: Panel,
 }
 
-/// What counts beside the probes, under all thresholds alike.
+/// Inputs that count beside the probes, under all thresholds alike.
 #[derive(Clone, Copy)]
 struct Beside<'a> {
     suspicion: &'a Suspicion,
@@ -39,8 +43,8 @@ struct Beside<'a> {
 }
 
 impl Evidence {
-    /// Says which thresholds and probes are in use. Thresholds and probes that are new start from the verdict that stood before;
-    /// those no longer in use are forgotten. Returns whether anything changed: then others must be heard again.
+    /// Sets the thresholds and probes in use. New ones start from the earlier verdict; unused ones are dropped.
+    /// Returns true if anything changed: the caller then has to hear the other observers again.
     pub fn track(&mut self, thresholds: &BTreeSet<Thresholds>, probes: &[Probe], now: Timestamp) -> bool {
         let unchanged = self.judged.keys().eq(thresholds.iter())
             && self.judged.values().all(|judged| {
@@ -63,7 +67,7 @@ impl Evidence {
         true
     }
 
-    /// Takes over what an earlier leader wrote down about a probe.
+    /// Restores an earlier leader's persisted judgement of a probe.
     pub fn adopt_probe(&mut self, probe: &str, earlier: &Judgement, now: Timestamp) {
         let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for judged in self.judged.values_mut() {
@@ -75,8 +79,8 @@ impl Evidence {
         }
     }
 
-    /// Takes over the verdict that an earlier leader wrote down for a route with these thresholds, unless what is known of the probes says
-    /// the same already. Among several observers it is what stands while their votes are equal.
+    /// Restores an earlier leader's persisted verdict for a route with these thresholds, unless the probes already
+    /// give the same. Among several observers it is the verdict that stands while their votes are equal.
     pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, now: Timestamp) {
         let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
@@ -90,7 +94,7 @@ impl Evidence {
         });
     }
 
-    /// Forgets everything: the backend is another host now. Others must be heard again.
+    /// Forgets everything because the backend is another host now. The caller has to hear the other observers again.
     pub fn reset(&mut self, now: Timestamp) {
         self.deliveries = Deliveries::default();
         for judged in self.judged.values_mut() {
@@ -104,7 +108,7 @@ impl Evidence {
         }
     }
 
-    /// Takes a round into account.
+    /// Takes the report of a probe's round.
     pub fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> News {
         let mut news = News::Nothing;
         let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
@@ -117,22 +121,22 @@ impl Evidence {
         news
     }
 
-    /// Notes what an agent says of its deliveries. Returns whether that turns the verdict about them.
+    /// Takes an agent's verdict about its deliveries. Returns true if that turns the verdict about deliveries.
     pub fn hear_agent(&mut self, agent: &Agent, word: Word, cooldown: Duration, now: Timestamp) -> bool {
         self.change_deliveries(now, |deliveries| deliveries.hear(agent, word, cooldown, now))
     }
 
-    /// Brings the verdict about deliveries up to date. Returns whether it has turned.
+    /// Brings the verdict about deliveries up to date. Returns true if it has turned.
     pub fn settle_deliveries(&mut self, now: Timestamp) -> bool {
         self.change_deliveries(now, |deliveries| deliveries.settle(now))
     }
 
-    /// Takes over the verdict about deliveries that an earlier leader wrote down.
+    /// Restores an earlier leader's persisted verdict about deliveries.
     pub fn adopt_deliveries(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
         self.change_deliveries(now, |deliveries| deliveries.adopt(earlier, cooldown, now));
     }
 
-    /// The verdict about deliveries, if there is one.
+    /// Returns the verdict about deliveries, if there is one.
     pub fn deliveries(&self) -> Option<&Judgement> {
         self.deliveries.judgement()
     }
@@ -151,8 +155,8 @@ impl Evidence {
         true
     }
 
-    /// Notes what another observer says under these thresholds. Returns whether that is news. Nothing is noted for thresholds that are
-    /// not tracked.
+    /// Takes another observer's verdict under these thresholds. Returns true if it is new. Verdicts under thresholds
+    /// that are not tracked are dropped.
     pub fn hear(&mut self, observer: &Arc<str>, thresholds: Thresholds, sighting: Sighting, now: Timestamp) -> bool {
         let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
@@ -163,14 +167,14 @@ impl Evidence {
         true
     }
 
-    /// Forgets what another observer said. Returns whether it had said anything.
+    /// Forgets another observer's verdicts. Returns true if it had any.
     pub fn forget_observer(&mut self, observer: &str, now: Timestamp) -> bool {
         let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let forget = |judged: &mut Judged| judged.change_voters(beside, now, |judged| judged.panel.forget(observer));
         self.judged.values_mut().fold(false, |known, judged| forget(judged) | known)
     }
 
-    /// Says whose votes do not count for now: see `Fleet::suspects`. Returns whether that is news.
+    /// Sets the observers whose votes do not count for now (`Fleet::suspects`). Returns true if the set changed.
     pub fn suspect(&mut self, suspects: &BTreeSet<Observer>, now: Timestamp) -> bool {
         let suspicion = Suspicion::of(suspects, &self.suspicion, now);
         if suspicion == self.suspicion {
@@ -190,18 +194,18 @@ impl Evidence {
         self.judged.keys().copied()
     }
 
-    /// Whether every probe that this process makes itself has been heard of since it began. What Jobs say comes when it comes: a tenant
-    /// whose Jobs never run must not keep a replica from having a vote.
+    /// Returns true if every probe of this process has reported at least once.
+    // Probes in Jobs are left out: a tenant whose Jobs never run must not keep a replica from having a vote.
     pub fn is_observed(&self) -> bool {
         self.judged.values().all(|judged| !judged.probes.values().any(Judgement::is_awaited))
     }
 
-    /// The verdict under these thresholds; `None` when they are not tracked.
+    /// Returns the verdict under these thresholds; `None` if they are not tracked.
     pub fn verdict(&self, thresholds: Thresholds, now: Timestamp) -> Option<Verdict> {
         self.judged.get(&thresholds)?.verdict(self.beside(), now)
     }
 
-    /// What this process alone would say under these thresholds: what it tells others.
+    /// Returns the verdict of this process alone under these thresholds, as it is reported to other replicas.
     pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<Sighting> {
         self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
     }
@@ -210,7 +214,7 @@ impl Evidence {
         Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() }
     }
 
-    /// The worst verdict under any thresholds in use, with what stands for each probe, stale or not.
+    /// Returns the worst verdict under any thresholds in use, with the judgement of each probe, stale or not.
     pub fn worst(&self, now: Timestamp) -> Option<(Verdict, &BTreeMap<Arc<str>, Judgement>)> {
         self.judged
             .values()
@@ -218,13 +222,14 @@ impl Evidence {
             .max_by_key(|(verdict, _)| verdict.health)
     }
 
-    /// When a verdict may change without any further input: when the next probe goes stale, or an agent's word lapses.
+    /// Returns the next time at which a verdict may change without input: a probe goes stale, or an agent's verdict
+    /// lapses.
     pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
         let probes = self.judged.values().flat_map(|judged| judged.probes.values());
         probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_change_at(now)).min()
     }
 
-    /// Whether an address is known to fail although it is one of several.
+    /// Returns true if the address is one of several and known to fail.
     pub fn is_failing_address(&self, thresholds: Thresholds, address: SocketAddr) -> bool {
         self.judged.get(&thresholds).is_some_and(|judged| {
             judged.addresses.iter().any(|((_, at), judgement)| *at == address && judgement.health == Health::Unhealthy)
@@ -264,17 +269,19 @@ impl Judged {
         changed
     }
 
-    /// What this process alone says.
+    /// The verdict of this process alone.
     fn own(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<Sighting> {
         Sighting::of(&self.probes, deliveries, now)
     }
 
-    /// Changes what our own vote rests on.
+    /// Applies a change to our own vote.
+    // The votes before the change become the standing verdict, then those after it.
     fn change<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
         if self.panel.is_alone() { change(self) } else { self.change_voters(beside, now, change) }
     }
 
-    /// Changes who votes, or how: what stood at the last moment before stands while votes are equal after it.
+    /// Applies a change of the voters.
+    // The verdict before the change stands while votes are equal after it.
     fn change_voters<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
         self.settle(beside, now);
         let changed = change(self);
@@ -282,14 +289,14 @@ impl Judged {
         changed
     }
 
-    /// What the votes say before anything changes is what stands.
+    /// Makes the present result of the votes the standing verdict.
     fn settle(&mut self, beside: Beside<'_>, now: Timestamp) {
         if let Some(own) = self.own(beside.deliveries, now) {
             self.panel.settle(own, beside.suspicion, turned_at(own, now));
         }
     }
 
-    /// And what they say after it.
+    /// Makes the result of the votes after a change the standing verdict.
     fn settled(&mut self, beside: Beside<'_>, now: Timestamp) {
         if let Some(own) = self.own(beside.deliveries, now) {
             self.panel.settle(own, beside.suspicion, now);
@@ -297,7 +304,7 @@ impl Judged {
         }
     }
 
-    /// Takes a round into account at one of the probes.
+    /// Takes a round into account at its probe.
     fn observe(&mut self, thresholds: &Thresholds, report: &ProbeReport, now: Timestamp) -> News {
         let Some(judgement) = self.probes.get_mut(&report.key.probe) else { return News::Nothing };
         let was_stale = judgement.is_stale(now);
@@ -312,7 +319,7 @@ impl Judged {
     }
 }
 
-/// When the votes came to be as they are, if they have changed by time alone.
+/// Returns the time at which the votes turned, if they have changed by time alone.
 fn turned_at(own: Sighting, now: Timestamp) -> Timestamp {
     if own.class == EvidenceClass::Stale { own.since } else { now }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::engine::judgement::tests::any_thresholds;
 use crate::model::{FailingDeliveries, ObjectKey};
 
-/// What can happen to the evidence of a backend.
+/// Input to the evidence of a backend.
 #[derive(Clone, Debug)]
 enum Step {
     Round { probe: usize, sequence: u64, class: EvidenceClass, took: Duration },
@@ -144,8 +144,7 @@ proptest! {
         }
     }
 
-    /// Whatever agents say, a backend is never better than its probes say; and where none of them says that deliveries fail, they change
-    /// nothing at all.
+    /// Agents' reports never make a backend better than its probes; without a Failing one they change nothing.
     #[test]
     fn words_make_no_backend_better_and_without_a_failure_none_worse(
         thresholds in any_thresholds(),

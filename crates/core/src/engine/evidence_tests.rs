@@ -74,7 +74,7 @@ fn verdict(evidence: &Evidence, second: u64) -> Verdict {
     evidence.verdict(TWO_THREE, at(second)).unwrap()
 }
 
-/// Health and since.
+/// Health and start of the verdict.
 fn said(evidence: &Evidence, second: u64) -> (Health, Timestamp) {
     let verdict = verdict(evidence, second);
     (verdict.health, verdict.since)

@@ -1,4 +1,4 @@
-//! Why a decision is what it is, in one structure for Events, conditions and commands.
+//! Explanation of a decision in one structure for Events, conditions and commands.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -7,93 +7,93 @@ use super::decision::Course;
 use super::{Answer, Exclusion, Health, Hold, HoldReason, Share, Standing, State, Transition, TransitionReason, holds};
 use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp, WhenNoneHealthy};
 
-/// The chain of reasons of a decision, and what would have to happen for it to change.
+/// Chain of reasons of a decision, and the changes that would alter it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// From what is known, by what was concluded, to what is done.
+    /// Reasons in order: evidence, conclusion, action.
     pub reasons: Vec<Reason>,
-    /// What would change it.
+    /// Changes that would alter the decision.
     pub prospects: Vec<Prospect>,
 }
 
 /// One link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// What is known of a backend.
+    /// State of a backend as the decision saw it.
     Known {
-        /// Its name.
+        /// Name of the `SendingBackend`.
         backend: Arc<str>,
-        /// Whether it may be chosen.
+        /// Eligibility of the backend.
         standing: Standing,
-        /// The verdict.
+        /// Verdict about the backend.
         health: Health,
-        /// Why.
+        /// Evidence that the verdict rests on.
         class: EvidenceClass,
-        /// Since when.
+        /// Start of the verdict.
         since: Timestamp,
-        /// It has asked for less.
+        /// True if the backend has asked for less.
         is_throttled: bool,
     },
-    /// A person asked for something, just now.
+    /// A person's request, answered in this decision.
     Requested(Answer),
-    /// The route moves, just now.
+    /// The move of this decision.
     Moves(Transition),
-    /// The route has moved before, and stays where that led.
+    /// An earlier move; the route stays where it led.
     Moved(Transition),
     /// The route is where it is wanted.
     Stays {
         /// The backend that leads; several share the mail with `ActiveActive`.
         backend: Arc<str>,
     },
-    /// Something keeps it from moving.
+    /// A hold keeps the route from moving.
     Held(Hold),
     /// No backend can deliver.
     NoneHealthy,
-    /// Where the mail goes.
+    /// Share of the mail that a backend carries.
     Carries(Share),
-    /// So much of the mail, in percent, has nowhere to go.
+    /// Percentage of the mail that no backend takes.
     Unplaced(u8),
 }
 
-/// Something that would change where the mail goes.
+/// Change that would alter where the mail goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prospect {
-    /// The backend that leads turns Unhealthy.
+    /// The leading backend turns Unhealthy.
     Fails {
-        /// The backend.
+        /// Name of the leading backend.
         backend: Arc<str>,
-        /// So many failures in a row it takes.
+        /// Failures in a row that it takes.
         failures: u32,
-        /// So many it has now.
+        /// Failures in a row so far.
         so_far: u32,
-        /// Who would take over; nobody could, when absent.
+        /// Backend that would take over; `None` if none could.
         to: Option<Arc<str>>,
     },
-    /// A backend recovers.
+    /// A backend becomes Healthy again.
     Recovers {
-        /// The backend.
+        /// Name of the recovering backend.
         backend: Arc<str>,
-        /// So many successes in a row it takes.
+        /// Successes in a row that it takes.
         successes: u32,
-        /// Whether a failback follows by itself once it has been healthy for the soak.
+        /// Time it must be Healthy before the failback; `None` if no failback follows by itself.
         returns_after: Option<std::time::Duration>,
     },
-    /// A hold ends.
+    /// The hold comes to its end.
     Ends(Hold),
     /// A person asks for something.
     Asks {
-        /// The request's action.
+        /// The action of that request.
         action: &'static str,
     },
     /// A person changes something.
     Changes {
-        /// The field, with the object it is of.
+        /// Path of the field, with the object that has it.
         field: String,
     },
 }
 
 impl Explanation {
-    /// Where the mail goes and why not elsewhere, in one sentence.
+    /// Returns one sentence that says where the mail goes and why not elsewhere.
     pub fn summary(&self) -> String {
         let mut carriers = vec![];
         let (mut move_, mut hold, mut unplaced, mut is_dead) = (None, None, 0, false);
@@ -135,7 +135,7 @@ impl Explanation {
         sentence
     }
 
-    /// What is wrong with each backend: `ses-eu: NoAnswer, relay-a: suspended`.
+    /// Lists the trouble of each backend: `ses-eu: NoAnswer, relay-a: suspended`.
     fn troubles(&self) -> String {
         let trouble = |reason: &Reason| match reason {
             Reason::Known { backend, standing, class, .. } => Some(match standing {
@@ -157,7 +157,7 @@ impl Explanation {
     }
 }
 
-/// `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
+/// Lists names with shares: `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
 fn names(shares: &[&Share]) -> String {
     match shares {
         [only] if only.percent == 100 => only.backend.to_string(),
@@ -169,7 +169,7 @@ fn names(shares: &[&Share]) -> String {
     }
 }
 
-/// Explains a decision that is about to be concluded.
+/// Explains a decision right before it is concluded.
 pub(super) fn of(course: &Course<'_>, unplaced: u8) -> Explanation {
     Explanation { reasons: reasons(course, unplaced), prospects: prospects(course) }
 }

@@ -1,4 +1,4 @@
-//! What makes a route return to a backend, and how: at once, or in steps.
+//! Return to a preferred backend, at once or in steps.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{Candidate, Hold, HoldReason, Ramp, Standing, TransitionReason, holds
 use crate::model::{Policy, Strategy};
 
 impl Course<'_> {
-    /// Nothing has to be left: is there a better place that may be returned to?
+    /// Moves the mail to a more preferred backend, if one has recovered and no hold is in force.
     pub(super) fn return_to_preferred(&mut self, policy: &Policy) {
         let lead_rank = self.members.first().map_or(0, |lead| self.rank(lead));
         if self.memory.ramp.is_some() {
@@ -59,7 +59,7 @@ impl Course<'_> {
         }
     }
 
-    /// A return that goes in steps takes its next one when the present one is over and all is well.
+    /// Advances a return in steps once its present step is over and its backends are sound.
     pub(super) fn advance_ramp(&mut self) {
         if self.memory.pause.is_some() {
             return;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use super::{Health, Observer};
 use crate::model::ObjectKey;
 
-/// The observers that see every failure domain fail of which they know, two at least, while another sees one of those work: they have lost
-/// their own network. Where all see everything fail nobody is suspect. `true` means that something in the domain works.
+/// Returns the observers that have lost their own network: those that see all their failure domains fail, two at
+/// least, while another observer sees one of these domains work. If no observer sees any work, none is suspect. `true`
+/// in `views` means that something in the domain works.
 pub fn suspects<D: Ord>(views: &BTreeMap<Observer, BTreeMap<D, bool>>) -> BTreeSet<Observer> {
     let sees_all_fail = |view: &BTreeMap<D, bool>| view.len() >= 2 && !view.values().any(|works| *works);
     let is_contradicted = |view: &BTreeMap<D, bool>| {
@@ -15,17 +16,19 @@ pub fn suspects<D: Ord>(views: &BTreeMap<Observer, BTreeMap<D, bool>>) -> BTreeS
     suspects.map(|(observer, _)| observer.clone()).collect()
 }
 
-/// What fails together.
+/// Backends that fail together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Domain {
     Named(Arc<str>),
-    /// A backend that names no domain is one of its own.
+    /// A backend that names no domain is a domain of its own.
     Alone(ObjectKey),
 }
 
-/// Who sees which failure domains fail: kept up to date change by change, so that a verdict that turns costs no walk over all backends.
+/// Failure domains as each observer sees them.
 ///
-/// A domain fails for an observer when it has a verdict about one of its backends and all its verdicts about them are Unhealthy.
+/// A domain fails for an observer when it has a verdict about one of its backends and all its verdicts about them are
+/// Unhealthy.
+// Kept up to date change by change, so that a verdict that turns costs no walk over all backends.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
     backends: BTreeMap<ObjectKey, Member>,
@@ -35,14 +38,14 @@ pub struct Fleet {
 #[derive(Clone, Debug)]
 struct Member {
     domain: Domain,
-    /// Those that have a verdict about it, and whether that is Unhealthy.
+    /// Observers that have a verdict about the backend, and whether it is Unhealthy.
     fails: BTreeMap<Observer, bool>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct View {
     domains: BTreeMap<Domain, Count>,
-    /// How many of `domains` work.
+    /// Number of `domains` that work.
     working: usize,
 }
 
@@ -85,8 +88,8 @@ impl View {
 }
 
 impl Fleet {
-    /// Notes what an observer thinks of a backend in service; Unknown is no opinion. A backend without a domain is one of its own. Returns
-    /// whether anything changed.
+    /// Takes an observer's verdict about a backend in service; Unknown counts as none. A backend without a domain is
+    /// one of its own. Returns true if anything changed.
     pub fn note(
         &mut self,
         backend: &ObjectKey,
@@ -139,7 +142,8 @@ impl Fleet {
         moved
     }
 
-    /// The backend counts no more: it is gone, unusable or out of service. Returns who had which opinion of it: whether it fails.
+    /// Removes a backend that is gone, unusable or out of service. Returns the observers' verdicts about it: true for
+    /// failing.
     pub fn leave_out(&mut self, backend: &ObjectKey) -> BTreeMap<Observer, bool> {
         let Some(member) = self.backends.remove(backend) else { return BTreeMap::new() };
         for (observer, fails) in &member.fails {
@@ -148,7 +152,7 @@ impl Fleet {
         member.fails
     }
 
-    /// Forgets all that an observer has said. Returns whether it had said anything.
+    /// Forgets an observer's verdicts. Returns true if it had any.
     pub fn forget_observer(&mut self, observer: &Observer) -> bool {
         let known = self.views.remove(observer).is_some();
         if known {
@@ -159,7 +163,8 @@ impl Fleet {
         known
     }
 
-    /// Those that have lost their own network: see [`suspects`]. As long as everyone sees something work, this costs a look at each observer.
+    /// Returns the observers that have lost their own network, see [`suspects`]. Costs one look at each observer while
+    /// all of them see something work.
     pub fn suspects(&self) -> BTreeSet<Observer> {
         let is_suspect = |view: &View| view.domains.len() >= 2 && view.sees_all_fail() && self.contradicts(view);
         self.views.iter().filter(|(_, view)| is_suspect(view)).map(|(observer, _)| observer.clone()).collect()
@@ -172,8 +177,8 @@ impl Fleet {
         })
     }
 
-    /// Whether two failure domains or more fail at once, and none works, for every observer that is not suspect: then it is rather our
-    /// own way to all of them that has failed.
+    /// Returns true if two failure domains or more fail and none works, for every observer that is not suspect.
+    // Our own way to all of them has then failed rather than all of them at once.
     pub fn is_storm(&self) -> bool {
         if !self.views.values().any(View::sees_all_fail) {
             return false;

@@ -1,11 +1,11 @@
 //! The decision core: from evidence to verdicts, from verdicts to decisions.
 //!
-//! Architecture invariant: this module does no I/O, reads no clock, draws no random number and imports neither kube, tokio nor
-//! serde (`tests/architecture.rs` checks it). Time is an argument. The same inputs give the same decisions, so a new leader that
-//! restores [`Memory`] from `status` goes on where the old one stopped.
+//! Architecture invariant: this module does no I/O, reads no clock, draws no random number and imports neither kube,
+//! tokio nor serde (`tests/architecture.rs` checks it). Time is an argument. The same inputs give the same decisions,
+//! so a new leader that restores [`Memory`] from `status` goes on where the old one stopped.
 //!
-//! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as [`Decision::wake_at`] or
-//! [`Evidence::next_change_at`].
+//! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as [`Decision::wake_at`]
+//! or [`Evidence::next_change_at`].
 
 mod candidate;
 mod decision;

@@ -5,29 +5,29 @@ use std::sync::Arc;
 use super::{Health, Verdict};
 use crate::model::{EvidenceClass, Timestamp};
 
-/// Who observes backends.
+/// Observer of backends: a replica of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Observer {
-    /// This process.
+    /// This process itself.
     Own,
     /// Another replica or vantage point, by its name.
     Other(Arc<str>),
 }
 
-/// What an observer says of a backend under some thresholds.
+/// Verdict of one observer about a backend under some thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// Its verdict; Unknown when it has none.
+    /// The verdict; Unknown if the observer has none.
     pub health: Health,
-    /// Since when, by its clock.
+    /// Start of the verdict, by the observer's clock.
     pub since: Timestamp,
-    /// Why.
+    /// Evidence that the verdict rests on.
     pub class: EvidenceClass,
-    /// When the run of failures began, by its clock; `None` unless Unhealthy.
+    /// Start of the run of failures, by the observer's clock; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
 }
 
-/// How many observers a verdict rests on.
+/// Number of observers that a verdict rests on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
     /// Those that have a verdict and are not suspect.
@@ -46,7 +46,7 @@ impl Agreement {
     }
 }
 
-/// Which observers are not to be believed for now.
+/// Observers whose votes do not count for now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Suspicion {
     own_since: Option<Timestamp>,
@@ -67,7 +67,7 @@ impl Suspicion {
     }
 }
 
-/// Those who observe one backend under the same thresholds, and what they agreed on last.
+/// Observers of one backend under the same thresholds, and the verdict that their votes last gave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Panel {
     others: BTreeMap<Arc<str>, Sighting>,
@@ -79,8 +79,9 @@ pub(super) struct Panel {
 struct Opinion {
     health: Health,
     since: Timestamp,
-    /// Whether others have had a say in it. One that is our own alone follows our judgement; of a shared one more is known than our
-    /// judgement knows: that it has not stood for longer.
+    /// True if another observer had a part in it.
+    // A verdict of ours alone follows our judgement. Of a shared one more is known: it has not stood for longer than
+    // this.
     is_shared: bool,
 }
 
@@ -92,48 +93,50 @@ struct Vote<'a> {
 }
 
 impl Panel {
-    /// Whether this observer has said just this.
+    /// Returns true if the observer's last verdict is equal to this one.
     pub(super) fn has_heard(&self, observer: &str, sighting: Sighting) -> bool {
         self.others.get(observer) == Some(&sighting)
     }
 
-    /// Notes what another observer says.
+    /// Takes another observer's verdict.
     pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: Sighting) {
         self.others.insert(observer.clone(), sighting);
     }
 
-    /// Forgets what another observer said. Returns whether it had said anything.
+    /// Forgets another observer's verdict. Returns true if it had one.
     pub(super) fn forget(&mut self, observer: &str) -> bool {
         self.others.remove(observer).is_some()
     }
 
-    /// Whether no other observer has a say, nor had one in what stands.
+    /// Returns true if no other observer votes, nor had a part in the standing verdict.
     pub(super) fn is_alone(&self) -> bool {
         self.others.is_empty() && self.standing.is_none()
     }
 
-    /// Takes over what an earlier leader's verdict was.
+    /// Restores an earlier leader's verdict.
     pub(super) fn adopt(&mut self, health: Health, since: Timestamp) {
         if !self.others.is_empty() && health != Health::Unknown {
             self.standing = Some(Opinion { health, since, is_shared: true });
         }
     }
 
-    /// Makes what the votes say now what stands: before anything that votes rest on changes, and after.
+    /// Makes the present result of the votes the standing verdict.
+    // Called before and after anything changes that the votes rest on.
     pub(super) fn settle(&mut self, own: Sighting, suspicion: &Suspicion, now: Timestamp) {
         if let Some(count) = self.count(own, suspicion, now) {
             self.standing = Some(count.verdict);
         }
     }
 
-    /// Nothing need stand beside our own verdict once no other observer is left and none had a say in it.
+    /// Drops the standing verdict once no other observer is left and none had a part in it.
     pub(super) fn leave_alone(&mut self) {
         if self.others.is_empty() && self.standing.is_some_and(|standing| !standing.is_shared) {
             self.standing = None;
         }
     }
 
-    /// The verdict of all who observe. `now` bounds what other clocks say, and is when the verdict turned if no vote but the voters changed.
+    /// Returns the verdict of all observers. `now` bounds times of other clocks, and is the start of the verdict if
+    /// only the voters changed.
     pub(super) fn merged(&self, own: Verdict, suspicion: &Suspicion, now: Timestamp) -> Verdict {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
@@ -146,7 +149,8 @@ impl Panel {
         Verdict { health: verdict.health, since: verdict.since, class, message, first_failure_at, observers, ..own }
     }
 
-    /// By quorum: more than half of those that have a verdict and are not suspect. While votes are equal, what stood before stands.
+    /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
+    /// standing verdict decides a tie.
     fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<Count<'_>> {
         let our_vote = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
@@ -196,11 +200,11 @@ impl Panel {
     }
 }
 
-/// What votes have led to.
+/// Result of counting votes.
 struct Count<'a> {
     verdict: Opinion,
     observers: Agreement,
-    /// Our own if it says the same as the verdict, else the earliest that does.
+    /// The vote that gives class and message: our own if it agrees with the verdict, otherwise the earliest that does.
     telling: Option<Vote<'a>>,
     first_failure_at: Option<Timestamp>,
 }

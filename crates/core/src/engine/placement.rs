@@ -1,4 +1,4 @@
-//! How much of the mail goes where, once it is decided who carries it.
+//! Split of the mail over the backends that carry it.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use super::{Candidate, Share};
 #[derive(Clone, Copy)]
 pub(super) struct Carrier<'a> {
     pub(super) candidate: &'a Candidate,
-    /// In percent of the route's mail.
+    /// Largest share, in percent of the route's mail.
     pub(super) at_most: u8,
 }
 
-/// Where the mail goes, and how much of it in percent has nowhere to go.
+/// Split of the mail, with the percentage that no backend takes.
 pub(super) struct Placement {
     pub(super) shares: Vec<Share>,
     pub(super) unplaced: u8,
 }
 
-/// Fills one after the other; then those that only take what does not fit.
+/// Fills the members one after the other, then those that only take what does not fit.
 pub(super) fn in_order(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Placement {
     let mut left = 100;
     let mut fill = |carrier: &Carrier<'_>| {
@@ -30,8 +30,8 @@ pub(super) fn in_order(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Pla
     finish(members, &percents, overflow, left)
 }
 
-/// Spreads by weight. What one cannot take goes to the others by their weights; a backend that asks for less gets at most half of its
-/// part unless there is no other way.
+/// Splits by weight. Mail beyond a member's limit goes to the others by their weights. A backend that asks for less
+/// gets at most half of its part unless no other can take it.
 pub(super) fn by_weight(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Placement {
     let total: u64 = members.iter().map(|member| u64::from(member.candidate.weight)).sum();
     let spared: Vec<_> = members

@@ -1,4 +1,4 @@
-//! What holds for every decision, over random policies, fleets, histories and requests.
+//! Properties of every decision, over random policies, fleets, histories and requests.
 
 use std::time::Duration;
 
@@ -127,8 +127,9 @@ fn check_timer(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// What a decision leaves is what the next one at the same moment finds, unless the policy knows no hold at all: then a return may follow
-/// a departure at once.
+/// Checks that a decision is stable: the next one at the same moment changes nothing, unless the policy knows no hold
+/// at all.
+// Without a hold a return may follow a departure at once.
 fn check_rest(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), TestCaseError> {
     let hold = &fleet.policy.as_ref().unwrap().hold;
     if decision.transition.is_some() && hold.cooldown.is_zero() && hold.minimum_stay.is_zero() {

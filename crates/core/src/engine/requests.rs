@@ -1,16 +1,16 @@
-//! What a person asks of a route, and the answer: done, or refused with the reason and the remedy.
+//! Requests of people to a route, and the answers: done, or refused with the reason and the remedy.
 
 use std::sync::Arc;
 
 use super::{Action, Candidate, Exclusion, Health, Memory, Pause, Request, Standing, Switch};
 use crate::model::{FailbackMode, Policy, Timestamp};
 
-/// What a request that is granted demands of the rest of the decision.
+/// Demand of a granted request on the rest of the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Send everything there.
+    /// Send all mail to that backend.
     SwitchTo(Arc<str>),
-    /// Return to whatever is preferred.
+    /// Return to the preferred backend.
     FailBack,
 }
 

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::{ProbeKey, Timestamp};
 
-/// What one observation says about a backend: the closed set of reasons shared by conditions, Events and metric labels.
+/// Evidence of one observation about a backend: the closed set of reasons shared by conditions, Events and metric
+/// labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EvidenceClass {
     /// The backend did what was asked.
@@ -44,20 +45,20 @@ pub enum EvidenceClass {
     Inconclusive,
     /// The probe cannot be made as it is asked for: something that it needs is missing, and the message says what. No evidence.
     ProbeBlocked,
-    /// Of many observations together: it answers, but slower than the policy allows.
+    /// The backend answers, but slower than the policy allows. Concluded from many observations.
     Slow,
-    /// Of many observations together: there was no conclusive one for too long.
+    /// There was no conclusive observation for too long.
     Stale,
 }
 
-/// How an observation counts.
+/// Effect of an observation on the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Counts towards recovery.
+    /// The observation counts towards recovery.
     Success,
-    /// Counts towards failure.
+    /// The observation counts towards failure.
     Failure,
-    /// Counts neither way.
+    /// The observation counts neither way.
     Neutral,
 }
 
@@ -87,7 +88,8 @@ impl EvidenceClass {
         Self::Stale,
     ];
 
-    /// How this class counts. Throttling and recipient-level replies come from a living backend that we must not punish.
+    /// Returns the effect of this class on the verdict.
+    // Throttling and recipient-level replies come from a living backend, which must not be punished.
     pub fn effect(self) -> Effect {
         match self {
             Self::Ok | Self::Slow => Effect::Success,
@@ -111,7 +113,8 @@ impl EvidenceClass {
         }
     }
 
-    /// Whether the backend itself was heard, or the API server told: what our own network's failure cannot feign.
+    /// Returns true if the backend itself answered, or the API server told its state.
+    // A failure of our own network cannot look like such an answer.
     pub fn is_answer(self) -> bool {
         match self {
             Self::Ok
@@ -139,12 +142,12 @@ impl EvidenceClass {
         }
     }
 
-    /// Whether a single round can say so; the others are said of many together.
+    /// Returns true if a single round can give this class; the others are concluded from many rounds.
     pub fn is_of_one_round(self) -> bool {
         !matches!(self, Self::Slow | Self::Stale)
     }
 
-    /// What it says, for people.
+    /// Returns a description for people.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "the backend did what was asked",
@@ -209,11 +212,11 @@ impl EvidenceClass {
 pub enum Stage {
     /// Looking up the host's addresses.
     Resolve,
-    /// The TCP connection.
+    /// Opening the TCP connection.
     Connect,
     /// The TLS handshake of implicit TLS, before the banner.
     ImplicitTls,
-    /// The 220 greeting.
+    /// Waiting for the 220 greeting.
     Banner,
     /// EHLO and its extensions.
     Ehlo,
@@ -223,9 +226,9 @@ pub enum Stage {
     EhloAfterStartTls,
     /// AUTH and its exchange (RFC 4954).
     Auth,
-    /// MAIL FROM.
+    /// MAIL FROM and its reply.
     Mail,
-    /// RCPT TO.
+    /// RCPT TO and its reply.
     Recipient,
 }
 
@@ -269,19 +272,19 @@ impl Stage {
 /// The result of one dialogue with one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What it says about the backend.
+    /// Evidence about the backend.
     pub class: EvidenceClass,
     /// The last stage that was tried.
     pub stage: Stage,
     /// One line for people, at most 256 characters, printable, free of secrets: `EHLO: 421 4.3.2 shutting down`.
     pub message: String,
-    /// When the served certificate expires; `None` when none was seen.
+    /// Expiry of the served certificate; `None` if none was seen.
     pub certificate_not_after: Option<Timestamp>,
-    /// How long the dialogue took.
+    /// Duration of the dialogue.
     pub elapsed: Duration,
 }
 
-/// What the name service said in this round.
+/// Answer of the name service in this round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// The destination is given by address or by in-cluster endpoints: nothing was looked up.
@@ -297,28 +300,28 @@ pub enum Resolution {
 /// The outcome at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressOutcome {
-    /// Where.
+    /// Address of the dialogue.
     pub address: SocketAddr,
-    /// What.
+    /// Result of the dialogue.
     pub outcome: Outcome,
 }
 
 /// One round of one probe: every address of the destination, tried at once.
 #[derive(Clone, Debug)]
 pub struct ProbeReport {
-    /// Which probe of which backend.
+    /// The probe of the backend.
     pub key: ProbeKey,
     /// The revision of the target (see `probe::Target::revision`) that was probed; a report about an older revision is dropped.
     pub revision: u64,
     /// Rounds of a probe may overlap; the later started one carries the newer truth.
     pub sequence: u64,
-    /// When the round began.
+    /// Start of the round.
     pub started_at: Timestamp,
-    /// When it was over.
+    /// End of the round.
     pub finished_at: Timestamp,
-    /// What the name service said.
+    /// Answer of the name service.
     pub resolution: Resolution,
-    /// Per address; empty when there was none to try.
+    /// Results per address; empty if there was no address to try.
     pub addresses: Vec<AddressOutcome>,
     /// The round's verdict: success if any address succeeded, else the most telling failure.
     pub outcome: Outcome,

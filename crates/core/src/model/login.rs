@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A user name and a password. Nothing that can be printed shows them.
+/// User name and password. Neither Debug nor Display shows them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     username: Arc<str>,
@@ -9,28 +9,29 @@ pub struct Login {
 }
 
 impl Login {
-    /// Nobody has a longer user name or password.
+    /// Largest size of a user name or password, in bytes.
     pub const MAX_BYTES: usize = 4_096;
 
-    /// Of these.
+    /// Joins a user name and a password that [`Login::part`] has checked.
     pub fn new(username: impl Into<Arc<str>>, password: impl Into<Arc<str>>) -> Self {
         Self { username: username.into(), password: password.into() }
     }
 
-    /// The user name.
+    /// Returns the user name.
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// The password.
+    /// Returns the password.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// The user name or password that a Secret's value or a mounted file holds: a line feed at its end is the editor's.
+    /// Checks a user name or password as a Secret's value or a mounted file holds it. One line feed at its end is
+    /// dropped: editors add it.
     ///
     /// # Errors
-    /// When it can be neither. The error says what is wrong and holds nothing of it.
+    /// [`LoginError`] says what is wrong and holds nothing of the value.
     pub fn part(bytes: Vec<u8>) -> Result<String, String> {
         if bytes.len() > Self::MAX_BYTES {
             return Err(format!("it has more than {} bytes", Self::MAX_BYTES));

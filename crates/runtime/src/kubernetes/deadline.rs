@@ -94,7 +94,8 @@ where
     }
 }
 
-/// A request without an answer yet. One that its caller gives up is counted, too: it may have been sent.
+/// Request without an answer yet.
+// One that its caller gives up is counted, too: it may have been sent.
 struct Pending {
     metrics: Metrics,
     labels: metrics::Request,
@@ -166,7 +167,8 @@ fn is_watch(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1"))
 }
 
-/// Only the methods of the Kubernetes API have a label, so that there are only so many.
+/// Returns the metric label of a method.
+// Only the methods of the Kubernetes API have a label, so that there are only so many.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,4 +1,4 @@
-//! What requests to the API server cost.
+//! Metrics of requests to the API server.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
