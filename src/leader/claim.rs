@@ -13,7 +13,7 @@ use super::lease;
 pub struct ClaimLost;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
+struct HeldTerm {
     term: u64,
     transitions: i32,
     deadline: Instant,
@@ -22,7 +22,7 @@ struct Held {
 /// View of this replica's leadership. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    held: watch::Receiver<Option<Held>>,
+    held: watch::Receiver<Option<HeldTerm>>,
     term: watch::Receiver<Option<u64>>,
 }
 
@@ -45,9 +45,9 @@ impl Leadership {
 
     /// Creates a leadership that lasts this long, without an election.
     #[cfg(test)]
-    pub(crate) fn for_test(lasts: Duration) -> (Self, Publisher) {
+    pub(crate) fn for_test(lasts: Duration) -> (Self, ClaimPublisher) {
         let (publisher, leadership) = channel();
-        let held = lease::Held { term: 1, transitions: 0, deadline: lasts };
+        let held = lease::HeldLease { term: 1, transitions: 0, deadline: lasts };
         publisher.publish(Instant::now(), Some(held));
         (leadership, publisher)
     }
@@ -57,7 +57,7 @@ impl Leadership {
 /// lost claim never becomes valid again.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    held: watch::Receiver<Option<Held>>,
+    held: watch::Receiver<Option<HeldTerm>>,
     term: u64,
     transitions: i32,
 }
@@ -107,23 +107,23 @@ impl Claim {
 
 /// Sender of the [`Leadership`]. A claim still ends at its deadline if this is dropped.
 #[derive(Debug)]
-pub(crate) struct Publisher {
-    held: watch::Sender<Option<Held>>,
+pub(crate) struct ClaimPublisher {
+    held: watch::Sender<Option<HeldTerm>>,
     term: watch::Sender<Option<u64>>,
 }
 
 /// Creates both ends. Nobody leads at first.
-pub(super) fn channel() -> (Publisher, Leadership) {
+pub(super) fn channel() -> (ClaimPublisher, Leadership) {
     let (held, held_receiver) = watch::channel(None);
     let (term, term_receiver) = watch::channel(None);
-    (Publisher { held, term }, Leadership { held: held_receiver, term: term_receiver })
+    (ClaimPublisher { held, term }, Leadership { held: held_receiver, term: term_receiver })
 }
 
-impl Publisher {
+impl ClaimPublisher {
     /// Publishes a claim. Returns false if the deadline had passed just before a renewal is published: readers may
     /// have seen the loss, so it stands and the election must forfeit.
-    pub(super) fn publish(&self, origin: Instant, held: Option<lease::Held>) -> bool {
-        let new = held.map(|lease::Held { term, transitions, deadline }| Held {
+    pub(super) fn publish(&self, origin: Instant, held: Option<lease::HeldLease>) -> bool {
+        let new = held.map(|lease::HeldLease { term, transitions, deadline }| HeldTerm {
             term,
             transitions,
             deadline: origin + deadline,
@@ -149,8 +149,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn held(term: u64, deadline: Duration) -> lease::Held {
-        lease::Held { term, transitions: 0, deadline }
+    fn held(term: u64, deadline: Duration) -> lease::HeldLease {
+        lease::HeldLease { term, transitions: 0, deadline }
     }
 
     #[tokio::test(start_paused = true)]

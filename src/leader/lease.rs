@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::model::{ResourceVersion, Uid};
+
 /// Longest lease duration.
 // A record that says more is not believed; `Settings` allow no more.
 pub const LONGEST_LEASE: Duration = Duration::from_mins(5);
@@ -20,11 +22,11 @@ pub struct Timing {
 
 /// The lease as the API server shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Record {
+pub struct LeaseRecord {
     /// The lease's `metadata.uid`.
-    pub uid: String,
+    pub uid: Uid,
     /// The lease's `metadata.resourceVersion`.
-    pub resource_version: String,
+    pub resource_version: ResourceVersion,
     /// `spec.holderIdentity`; empty if the lease is vacant.
     pub holder: String,
     /// `spec.renewTime` in microseconds since the Unix epoch.
@@ -36,26 +38,44 @@ pub struct Record {
     pub duration: Duration,
 }
 
-/// The next call for the lease.
+/// LeaseAction for the lease that the machine asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Call {
+pub enum LeaseAction {
     /// Read the lease again.
     Read,
     /// Write it on a condition.
-    Write(Write),
+    Write(LeaseWrite),
 }
 
 /// A write of the lease, on the condition that it is still what was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Write {
+pub struct LeaseWrite {
     /// Identity of the record to replace; `None` creates the lease.
-    pub over: Option<(String, String)>,
+    pub over: Option<(Uid, ResourceVersion)>,
     /// The new holder; empty to vacate.
     pub holder: String,
     /// Number of changes of the holder: `spec.leaseTransitions`.
     pub transitions: i32,
     /// True if this begins a new term; otherwise it renews or ends the present one.
     pub takes: bool,
+}
+
+/// Result of a call for the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseEvent {
+    /// The lease was read; `None` if there is none.
+    Read(Option<LeaseRecord>),
+    /// A write was accepted.
+    Written {
+        /// Time at which it was sent.
+        sent: Duration,
+        /// The accepted write.
+        write: LeaseWrite,
+        /// The lease as it is since.
+        record: LeaseRecord,
+    },
+    /// A write was refused or had no answer, so the last seen record is not known to be current.
+    Outdated,
 }
 
 /// Time of the next call.
@@ -69,7 +89,7 @@ pub enum Then {
 
 /// A claim to the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Held {
+pub struct HeldLease {
     /// Number of the term, different for each term of this process.
     pub term: u64,
     /// `spec.leaseTransitions` of this term.
@@ -79,7 +99,7 @@ pub struct Held {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Sight {
+enum LeaseState {
     /// It has not been looked at yet.
     Unknown,
     /// There is no lease.
@@ -90,7 +110,7 @@ enum Sight {
     },
     /// The lease exists.
     Present {
-        record: Record,
+        record: LeaseRecord,
         /// Time from which on it has been as it is.
         since: Duration,
     },
@@ -98,27 +118,48 @@ enum Sight {
 
 /// One replica's part in the election. It can be copied and compared, so that a model checker can drive it (`tests/model_check/`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Machine {
+pub struct LeaseMachine {
     identity: String,
     timing: Timing,
-    sight: Sight,
+    sight: LeaseState,
     /// True if the last seen record is known to be outdated.
     stale: bool,
-    held: Option<Held>,
+    held: Option<HeldLease>,
     terms: u64,
     transitions: Option<i32>,
 }
 
-impl Machine {
+impl LeaseMachine {
     /// One that has seen nothing yet; `identity` as in `Settings`.
     pub fn new(identity: String, timing: Timing) -> Self {
-        Self { identity, timing, sight: Sight::Unknown, stale: false, held: None, terms: 0, transitions: None }
+        Self { identity, timing, sight: LeaseState::Unknown, stale: false, held: None, terms: 0, transitions: None }
     }
 
-    /// Returns the claim if it still holds. One whose deadline has passed is gone for good: the next one has another
-    /// term.
-    pub fn held(&mut self, now: Duration) -> Option<Held> {
+    /// Takes the result of a call. Returns the time of the next one.
+    pub fn handle(&mut self, now: Duration, event: LeaseEvent) -> Then {
+        match event {
+            LeaseEvent::Read(record) => self.read(now, record),
+            LeaseEvent::Written { sent, write, record } => self.written(sent, now, &write, record),
+            LeaseEvent::Outdated => {
+                self.stale = true;
+                Then::Now
+            }
+        }
+    }
+
+    /// Ends a claim whose deadline has passed. It is gone for good: the next one has another term.
+    pub fn handle_timeout(&mut self, now: Duration) {
         self.held = self.held.filter(|held| now < held.deadline);
+    }
+
+    /// Returns the deadline of the claim, if there is one.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.held.map(|held| held.deadline)
+    }
+
+    /// Returns the claim if it still holds at `now`.
+    pub fn held(&mut self, now: Duration) -> Option<HeldLease> {
+        self.handle_timeout(now);
         self.held
     }
 
@@ -128,44 +169,43 @@ impl Machine {
     }
 
     /// Returns the call to make now.
-    pub fn call(&mut self, now: Duration) -> Call {
+    pub fn poll(&mut self, now: Duration) -> LeaseAction {
         let held = self.held(now);
         if self.stale {
-            return Call::Read;
+            return LeaseAction::Read;
         }
         let over = match &self.sight {
-            Sight::Unknown => return Call::Read,
-            Sight::Missing { .. } => None,
-            Sight::Present { record, .. } => Some((record.uid.clone(), record.resource_version.clone())),
+            LeaseState::Unknown => return LeaseAction::Read,
+            LeaseState::Missing { .. } => None,
+            LeaseState::Present { record, .. } => Some((record.uid.clone(), record.resource_version.clone())),
         };
         let holder = self.identity.clone();
         match held {
-            Some(held) => Call::Write(Write { over, holder, transitions: held.transitions, takes: false }),
+            Some(held) => LeaseAction::Write(LeaseWrite { over, holder, transitions: held.transitions, takes: false }),
             None if self.is_free(now) => {
                 let transitions = self.transitions.map_or(0, |transitions| transitions.saturating_add(1));
-                Call::Write(Write { over, holder, transitions, takes: true })
+                LeaseAction::Write(LeaseWrite { over, holder, transitions, takes: true })
             }
-            None => Call::Read,
+            None => LeaseAction::Read,
         }
     }
 
     /// Returns the write that vacates the lease, if it is known to be ours. The claim ends here, before the write is
     /// sent.
-    pub fn vacate(&mut self) -> Option<Write> {
+    pub fn vacate(&mut self) -> Option<LeaseWrite> {
         self.held = None;
         match &self.sight {
-            Sight::Present { record, .. } if record.holder == self.identity && !self.stale => Some(Write {
+            LeaseState::Present { record, .. } if record.holder == self.identity && !self.stale => Some(LeaseWrite {
                 over: Some((record.uid.clone(), record.resource_version.clone())),
                 holder: String::new(),
                 transitions: record.transitions,
                 takes: false,
             }),
-            Sight::Present { .. } | Sight::Missing { .. } | Sight::Unknown => None,
+            LeaseState::Present { .. } | LeaseState::Missing { .. } | LeaseState::Unknown => None,
         }
     }
 
-    /// Takes the result of a read.
-    pub fn read(&mut self, now: Duration, record: Option<Record>) -> Then {
+    fn read(&mut self, now: Duration, record: Option<LeaseRecord>) -> Then {
         self.stale = false;
         let sight = match record {
             Some(record) => {
@@ -174,33 +214,32 @@ impl Machine {
                 }
                 self.transitions = Some(record.transitions);
                 let since = match &self.sight {
-                    Sight::Present { record: before, since } if *before == record => *since,
-                    Sight::Present { .. } | Sight::Missing { .. } | Sight::Unknown => now,
+                    LeaseState::Present { record: before, since } if *before == record => *since,
+                    LeaseState::Present { .. } | LeaseState::Missing { .. } | LeaseState::Unknown => now,
                 };
-                Sight::Present { record, since }
+                LeaseState::Present { record, since }
             }
             // Even if it was ours or nobody's when it was last seen: somebody may have taken it since.
-            None => Sight::Missing {
+            None => LeaseState::Missing {
                 since: match &self.sight {
-                    Sight::Present { .. } => Some(now),
-                    Sight::Missing { since } => *since,
-                    Sight::Unknown => None,
+                    LeaseState::Present { .. } => Some(now),
+                    LeaseState::Missing { since } => *since,
+                    LeaseState::Unknown => None,
                 },
             },
         };
         self.sight = sight;
-        match self.call(now) {
-            Call::Write(_) => Then::Now,
-            Call::Read => Then::Later,
+        match self.poll(now) {
+            LeaseAction::Write(_) => Then::Now,
+            LeaseAction::Read => Then::Later,
         }
     }
 
-    /// Takes an accepted write that was sent at `sent`, and the lease as it is since.
-    pub fn written(&mut self, sent: Duration, now: Duration, write: &Write, record: Record) -> Then {
+    fn written(&mut self, sent: Duration, now: Duration, write: &LeaseWrite, record: LeaseRecord) -> Then {
         let before = self.held(now);
         self.stale = false;
         self.transitions = Some(record.transitions);
-        self.sight = Sight::Present { record, since: now };
+        self.sight = LeaseState::Present { record, since: now };
         if write.holder.is_empty() {
             self.held = None;
             return Then::Later;
@@ -208,26 +247,21 @@ impl Machine {
         let deadline = sent + self.timing.renew_deadline;
         if write.takes {
             self.terms += 1;
-            self.held = Some(Held { term: self.terms, transitions: write.transitions, deadline });
+            self.held = Some(HeldLease { term: self.terms, transitions: write.transitions, deadline });
         } else {
             // An answer that comes after the claim has lapsed does not bring it back: somebody may have acted on its loss.
-            self.held = before.map(|held| Held { deadline: held.deadline.max(deadline), ..held });
+            self.held = before.map(|held| HeldLease { deadline: held.deadline.max(deadline), ..held });
         }
         if self.held(now).is_some() { Then::Later } else { Then::Now }
-    }
-
-    /// Notes that the record is outdated, or not known to be current.
-    pub fn outdated(&mut self) {
-        self.stale = true;
     }
 
     /// Returns true if nobody can hold a claim any more.
     fn is_free(&self, now: Duration) -> bool {
         match &self.sight {
-            Sight::Unknown => false,
-            Sight::Missing { since: None } => true,
-            Sight::Missing { since: Some(since) } => now >= *since + self.timing.lease_duration,
-            Sight::Present { record, since } => {
+            LeaseState::Unknown => false,
+            LeaseState::Missing { since: None } => true,
+            LeaseState::Missing { since: Some(since) } => now >= *since + self.timing.lease_duration,
+            LeaseState::Present { record, since } => {
                 // The holder may count on a longer lease than we do, while an update changes the setting.
                 let patience = self.timing.lease_duration.max(record.duration.min(LONGEST_LEASE));
                 !self.is_foreign(record) || now >= *since + patience
@@ -235,7 +269,7 @@ impl Machine {
         }
     }
 
-    fn is_foreign(&self, record: &Record) -> bool {
+    fn is_foreign(&self, record: &LeaseRecord) -> bool {
         !record.holder.is_empty() && record.holder != self.identity
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::report::{Extent, Report, Sightings, Verdicts};
+use super::report::{Extent, ObserverReport, Sightings, Verdicts};
 use mail_failover_core::model::ObjectKey;
 
 /// Verdicts of this replica about one backend from now on.
@@ -21,16 +21,16 @@ pub struct Change {
 /// Verdicts of this replica, collected for the publisher. Cheap to clone, never waits. Its size is bounded by the
 /// number of backends.
 #[derive(Clone, Debug, Default)]
-pub struct Noticeboard(Arc<Shared>);
+pub struct Noticeboard(Arc<SharedReport>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    board: Mutex<Board>,
+struct SharedReport {
+    board: Mutex<ReportState>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Board {
+struct ReportState {
     sightings: Sightings,
     is_complete: bool,
     /// Increases with every change.
@@ -76,11 +76,11 @@ impl Noticeboard {
     /// Returns the report as text with its extent, and the version it is of.
     pub(crate) fn report(&self) -> (String, Extent, u64) {
         let board = self.lock();
-        let (text, extent) = Report::of(board.is_complete, &board.sightings);
+        let (text, extent) = ObserverReport::of(board.is_complete, &board.sightings);
         (text, extent, board.version)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
+    fn lock(&self) -> MutexGuard<'_, ReportState> {
         // No user of the lock can leave the board half changed.
         self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::model::{ResourceVersion, Uid};
+
 /// Most observers that are tracked.
 pub(super) const MAX_OBSERVERS: usize = 64;
 /// Longest lease duration.
@@ -20,14 +22,14 @@ const GARBAGE_AFTER: u32 = 10;
 
 /// One version of an observer's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Version {
-    pub uid: String,
-    pub resource_version: String,
+pub(super) struct LeaseVersion {
+    pub uid: Uid,
+    pub resource_version: ResourceVersion,
 }
 
 #[derive(Debug)]
-struct Entry {
-    version: Version,
+struct SeenLease {
+    version: LeaseVersion,
     /// Time from which on it has been as it is.
     since: Instant,
     lasts: Duration,
@@ -39,14 +41,26 @@ struct Entry {
 /// The observers whose Leases exist.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
-    known: BTreeMap<Arc<str>, Entry>,
+    known: BTreeMap<Arc<str>, SeenLease>,
     /// Names seen so far, while a list is under way.
     listed: Option<BTreeSet<Arc<str>>>,
 }
 
+impl SeenLease {
+    fn next_timeout(&self) -> Instant {
+        if self.is_silent { self.swept_at } else { self.since + self.lasts }
+    }
+}
+
 impl Liveness {
     /// Takes a Lease in this version. Returns true if that is a sign of life; `None` if there are too many observers.
-    pub(super) fn seen(&mut self, now: Instant, name: &Arc<str>, version: Version, lasts: Duration) -> Option<bool> {
+    pub(super) fn seen(
+        &mut self,
+        now: Instant,
+        name: &Arc<str>,
+        version: LeaseVersion,
+        lasts: Duration,
+    ) -> Option<bool> {
         if !self.known.contains_key(name) && self.known.len() >= MAX_OBSERVERS {
             return None;
         }
@@ -58,7 +72,7 @@ impl Liveness {
             return Some(false);
         }
         let swept_at = now + lasts * GARBAGE_AFTER;
-        self.known.insert(name.clone(), Entry { version, since: now, lasts, is_silent: false, swept_at });
+        self.known.insert(name.clone(), SeenLease { version, since: now, lasts, is_silent: false, swept_at });
         Some(true)
     }
 
@@ -79,9 +93,8 @@ impl Liveness {
     }
 
     /// Returns the time to call [`Self::silenced`] or [`Self::garbage`] again.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
-        let due = |entry: &Entry| if entry.is_silent { entry.swept_at } else { entry.since + entry.lasts };
-        self.known.values().map(due).min()
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.known.values().map(SeenLease::next_timeout).min()
     }
 
     /// Returns the observers that have now been unchanged for their lease duration; each once for every silence.
@@ -98,7 +111,7 @@ impl Liveness {
 
     /// Returns the Leases that have been unchanged for so long that their owner will not come back; each again a lease
     /// duration later.
-    pub(super) fn garbage(&mut self, now: Instant) -> Vec<(Arc<str>, Version)> {
+    pub(super) fn garbage(&mut self, now: Instant) -> Vec<(Arc<str>, LeaseVersion)> {
         let due = self.known.iter_mut().filter(|(_, entry)| entry.is_silent && now >= entry.swept_at);
         due.map(|(name, entry)| {
             entry.swept_at = now + entry.lasts;
@@ -109,14 +122,24 @@ impl Liveness {
 }
 
 #[cfg(test)]
+impl LeaseVersion {
+    pub(super) fn for_test(uid: &str, resource_version: &str) -> Self {
+        Self {
+            uid: Uid::parse(Some(uid)).expect("it is not empty"),
+            resource_version: ResourceVersion::parse(Some(resource_version)).expect("it is not empty"),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     const LASTS: Duration = Duration::from_secs(15);
     const MOMENT: Duration = Duration::from_millis(1);
 
-    fn version(number: u64) -> Version {
-        Version { uid: "uid".to_owned(), resource_version: number.to_string() }
+    fn version(number: u64) -> LeaseVersion {
+        LeaseVersion::for_test("uid", &number.to_string())
     }
 
     fn names(of: &[Arc<str>]) -> Vec<&str> {
@@ -130,7 +153,7 @@ mod tests {
         assert_eq!(liveness.seen(start, &name, version(1), LASTS), Some(true));
         // The same version once more, from a new list, is no sign of life.
         assert_eq!(liveness.seen(start + LASTS / 2, &name, version(1), LASTS), Some(false));
-        assert_eq!(liveness.wake_at(), Some(start + LASTS));
+        assert_eq!(liveness.next_timeout(), Some(start + LASTS));
         assert!(liveness.silenced(start + LASTS - MOMENT).is_empty());
         assert_eq!(names(&liveness.silenced(start + LASTS)), ["a"]);
         assert!(liveness.silenced(start + 2 * LASTS).is_empty(), "it is said once");
@@ -146,10 +169,10 @@ mod tests {
         liveness.seen(start, &name, version(1), LASTS);
         liveness.silenced(start + 10 * LASTS - MOMENT);
         assert!(liveness.garbage(start + 10 * LASTS - MOMENT).is_empty());
-        assert_eq!(liveness.wake_at(), Some(start + 10 * LASTS));
+        assert_eq!(liveness.next_timeout(), Some(start + 10 * LASTS));
         assert_eq!(liveness.garbage(start + 10 * LASTS), [(name.clone(), version(1))]);
         assert!(liveness.garbage(start + 10 * LASTS + MOMENT).is_empty(), "not at once again");
-        assert_eq!(liveness.wake_at(), Some(start + 11 * LASTS));
+        assert_eq!(liveness.next_timeout(), Some(start + 11 * LASTS));
         liveness.seen(start + 11 * LASTS, &name, version(2), LASTS);
         assert!(liveness.garbage(start + 11 * LASTS).is_empty(), "it lives");
     }

@@ -24,18 +24,21 @@ pub(super) fn label_value(lease: &str) -> String {
 /// Turns a text into lower-case letters, digits and hyphens. A text that had to be changed carries a hash of the
 /// original, so that different texts never become the same.
 fn label(text: &str, longest: usize) -> String {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let fits = text.len() <= longest && !text.is_empty() && text.chars().all(allowed);
+    let fits = text.len() <= longest && !text.is_empty() && text.chars().all(is_allowed);
     if fits && !text.starts_with('-') && !text.ends_with('-') {
         return text.to_owned();
     }
     let mut clean: String =
-        text.chars().map(|c| c.to_ascii_lowercase()).map(|c| if allowed(c) { c } else { '-' }).collect();
+        text.chars().map(|c| c.to_ascii_lowercase()).map(|c| if is_allowed(c) { c } else { '-' }).collect();
     // Only ASCII is left.
     clean.truncate(longest - 9);
     let clean = clean.trim_matches('-');
     let hash = fnv1a(text.as_bytes());
     if clean.is_empty() { format!("{hash:08x}") } else { format!("{clean}-{hash:08x}") }
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
 }
 
 /// FNV-1a of 32 bits.

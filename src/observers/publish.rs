@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Noticeboard;
-use super::metrics::Outcome;
 use super::report::Extent;
 use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
 use mail_failover_resolve::time::micro_time;
@@ -33,9 +32,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// `metadata.managedFields` name of the writer.
 const FIELD_MANAGER: &str = "mail-failover-observer";
 
-/// Schedule of the next report. No I/O; time is an argument.
+/// ReportSchedule of the next report. No I/O; time is an argument.
 #[derive(Debug)]
-struct Schedule {
+struct ReportSchedule {
     lease_duration: Duration,
     /// Earliest time of the next write.
     earliest: Instant,
@@ -44,7 +43,7 @@ struct Schedule {
     backoff: Backoff,
 }
 
-impl Schedule {
+impl ReportSchedule {
     fn new(now: Instant, lease_duration: Duration) -> Self {
         let backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         Self { lease_duration, earliest: now, renewal: now, backoff }
@@ -83,10 +82,10 @@ pub(super) async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let publisher = Publisher {
+    let publisher = ReportPublisher {
         api: Api::namespaced(client, &settings.namespace),
         name: settings.own_name(),
-        schedule: Schedule::new(Instant::now(), settings.lease_duration),
+        schedule: ReportSchedule::new(Instant::now(), settings.lease_duration),
         settings,
         board,
         clock,
@@ -98,21 +97,21 @@ pub(super) async fn run(
     publisher.run(shutdown).await;
 }
 
-struct Publisher {
+struct ReportPublisher {
     api: Api<Lease>,
     name: String,
     settings: Settings,
     board: Noticeboard,
     clock: Clock,
     metrics: Metrics,
-    schedule: Schedule,
+    schedule: ReportSchedule,
     /// Version of the report that was written last.
     written: Option<u64>,
     is_failing: bool,
     is_truncated: bool,
 }
 
-impl Publisher {
+impl ReportPublisher {
     async fn run(mut self, shutdown: CancellationToken) {
         loop {
             let due = self.schedule.due(self.written != Some(self.board.version()));
@@ -137,19 +136,19 @@ impl Publisher {
         let written = timeout(self.schedule.deadline(), self.api.patch(&self.name, &parameters, &patch)).await;
         let error = match written {
             Ok(Ok(_)) => {
-                self.metrics.call("report", Outcome::Ok);
+                self.metrics.call("report", "ok");
                 self.metrics.reported(extent, bytes);
                 self.written = Some(version);
                 self.schedule.succeeded(begun, bytes);
-                self.tell(extent);
+                self.log_extent(extent);
                 return;
             }
             Ok(Err(error)) => {
-                self.metrics.call("report", Outcome::Error);
+                self.metrics.call("report", "error");
                 describe(&error)
             }
             Err(_elapsed) => {
-                self.metrics.call("report", Outcome::Timeout);
+                self.metrics.call("report", "timeout");
                 format!("no answer within {:?}", self.schedule.deadline())
             }
         };
@@ -159,21 +158,21 @@ impl Publisher {
                 namespace = self.settings.namespace,
                 lease = self.name,
                 error,
-                "what this replica sees cannot be told to the others; trying on; its service account needs create, patch, list, watch and delete on leases"
+                "this replica cannot report to the others; trying on; its service account needs create, patch, list, watch and delete on leases"
             );
         }
     }
 
-    fn tell(&mut self, extent: Extent) {
+    fn log_extent(&mut self, extent: Extent) {
         if std::mem::take(&mut self.is_failing) {
-            tracing::info!("what this replica sees is told to the others again");
+            tracing::info!("this replica reports to the others again");
         }
         let is_truncated = extent == Extent::Truncated;
         if std::mem::replace(&mut self.is_truncated, is_truncated) != is_truncated {
             if is_truncated {
-                tracing::warn!("this replica sees too much fail to tell it; it does not count for the others");
+                tracing::warn!("this replica sees more failures than a report holds; it does not count for the others");
             } else {
-                tracing::info!("this replica can tell what it sees again");
+                tracing::info!("the failures that this replica sees fit into its report again");
             }
         }
     }
@@ -212,10 +211,10 @@ impl Publisher {
     async fn withdraw(&self) {
         let deletion = timeout(FAREWELL, self.api.delete(&self.name, &DeleteParams::default())).await;
         match deletion {
-            Ok(Ok(_)) => self.metrics.call("withdraw", Outcome::Ok),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => self.metrics.call("withdraw", Outcome::Ok),
+            Ok(Ok(_)) => self.metrics.call("withdraw", "ok"),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => self.metrics.call("withdraw", "ok"),
             Ok(Err(error)) => {
-                self.metrics.call("withdraw", Outcome::Error);
+                self.metrics.call("withdraw", "error");
                 tracing::warn!(
                     lease = self.name,
                     error = describe(&error),
@@ -223,7 +222,7 @@ impl Publisher {
                 );
             }
             Err(_elapsed) => {
-                self.metrics.call("withdraw", Outcome::Timeout);
+                self.metrics.call("withdraw", "timeout");
                 tracing::warn!(lease = self.name, "our observer's Lease could not be deleted in time");
             }
         }

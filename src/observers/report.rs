@@ -1,4 +1,4 @@
-//! Report of one replica to the others: rendering, parsing, bounds. No I/O, no clock.
+//! ObserverReport of one replica to the others: rendering, parsing, bounds. No I/O, no clock.
 //!
 //! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for
 //! each set of thresholds that judges it. Silence about a backend means Healthy under all thresholds. Silence about
@@ -28,9 +28,9 @@ pub type Verdicts = BTreeMap<Arc<str>, Sighting>;
 /// Verdicts about each backend of which not every verdict is Healthy.
 pub type Sightings = BTreeMap<ObjectKey, Verdicts>;
 
-/// Report of a replica.
+/// ObserverReport of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Report {
+pub(super) enum ObserverReport {
     /// The replica has not yet observed every backend once.
     Incomplete,
     /// The replica has more verdicts than fit.
@@ -60,19 +60,19 @@ pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> See
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Document {
+struct ReportDocument {
     /// False until every backend was observed once.
     // Only then silence about one means Healthy.
     complete: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    backends: BTreeMap<String, BTreeMap<String, Entry>>,
+    backends: BTreeMap<String, BTreeMap<String, ReportedVerdict>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct ReportedVerdict {
     health: String,
     since: MicroTime,
     class: String,
@@ -80,22 +80,22 @@ struct Entry {
     first_failure_at: Option<MicroTime>,
 }
 
-impl Report {
+impl ObserverReport {
     /// Renders a report as text. Returns its extent, too.
     pub(super) fn of(is_complete: bool, sightings: &Sightings) -> (String, Extent) {
         let verdicts = sightings.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
-        let whole = Document { complete: true, truncated: false, backends: BTreeMap::new() };
+        let whole = ReportDocument { complete: true, truncated: false, backends: BTreeMap::new() };
         let (document, mut extent) = if !is_complete {
-            (Document::default(), Extent::Incomplete)
+            (ReportDocument::default(), Extent::Incomplete)
         } else if verdicts > MAX_VERDICTS {
-            (Document { truncated: true, ..whole }, Extent::Truncated)
+            (ReportDocument { truncated: true, ..whole }, Extent::Truncated)
         } else {
             let backends = sightings.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts)));
-            (Document { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
+            (ReportDocument { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
         };
         let mut text = json(&document);
         if text.len() > MAX_BYTES {
-            text = json(&Document { complete: true, truncated: true, backends: BTreeMap::new() });
+            text = json(&ReportDocument { complete: true, truncated: true, backends: BTreeMap::new() });
             extent = Extent::Truncated;
         }
         (text, extent)
@@ -106,12 +106,11 @@ impl Report {
     /// # Errors
     /// [`ReportError`] if the text is no report.
     // The writer may be another version of the operator.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, ReportError> {
         if text.len() > MAX_BYTES {
-            return Err(format!("it has {} bytes; {MAX_BYTES} are allowed", text.len()));
+            return Err(ReportError::TooLong(text.len()));
         }
-        let Document { complete, truncated, backends } =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let ReportDocument { complete, truncated, backends } = serde_json::from_str(text)?;
         if truncated {
             return Ok(Self::Truncated);
         }
@@ -120,17 +119,35 @@ impl Report {
         }
         let verdicts = backends.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
         if verdicts > MAX_VERDICTS {
-            return Err(format!("it has {verdicts} verdicts; {MAX_VERDICTS} are allowed"));
+            return Err(ReportError::TooManyVerdicts(verdicts));
         }
-        let sightings = backends.into_iter().map(|(key, entries)| {
-            let (namespace, name) = key
-                .split_once('/')
-                .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'))
-                .ok_or_else(|| format!("{key:?} is not the namespace and the name of a backend"))?;
-            Ok((ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect()))
-        });
-        Ok(Self::Complete(sightings.collect::<Result<_, String>>()?))
+        let mut sightings = Sightings::new();
+        for (key, entries) in backends {
+            let parts = key.split_once('/');
+            match parts.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/')) {
+                Some((namespace, name)) => {
+                    sightings.insert(ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect());
+                }
+                None => return Err(ReportError::Key(key)),
+            }
+        }
+        Ok(Self::Complete(sightings))
     }
+}
+
+/// ObserverReport that does not count.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReportError {
+    #[error("its Lease is not named after its holder")]
+    ForeignLease,
+    #[error("it has {0} bytes; {max} are allowed", max = MAX_BYTES)]
+    TooLong(usize),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it has {0} verdicts; {max} are allowed", max = MAX_VERDICTS)]
+    TooManyVerdicts(usize),
+    #[error("{0:?} is not the namespace and the name of a backend")]
+    Key(String),
 }
 
 /// Extent of a report.
@@ -141,25 +158,28 @@ pub(crate) enum Extent {
     Complete { verdicts: usize },
 }
 
-fn json(document: &Document) -> String {
+fn json(document: &ReportDocument) -> String {
     // Maps with text for keys, texts and flags: nothing that JSON cannot hold. Were it otherwise, nobody would count us.
     serde_json::to_string(document).unwrap_or_default()
 }
 
-fn entries(verdicts: &Verdicts) -> BTreeMap<String, Entry> {
-    let entry = |sighting: &Sighting| Entry {
-        health: health_name(sighting.health).to_owned(),
-        since: micro_time(sighting.since),
-        class: sighting.class.as_str().to_owned(),
-        first_failure_at: sighting.first_failure_at.map(micro_time),
-    };
+fn entries(verdicts: &Verdicts) -> BTreeMap<String, ReportedVerdict> {
     verdicts.iter().map(|(thresholds, sighting)| (thresholds.to_string(), entry(sighting))).collect()
 }
 
-fn verdict((thresholds, entry): (String, Entry)) -> (Arc<str>, Sighting) {
-    let Entry { health, since, class, first_failure_at } = entry;
+fn entry(sighting: &Sighting) -> ReportedVerdict {
+    ReportedVerdict {
+        health: sighting.health.as_str().to_owned(),
+        since: micro_time(sighting.since),
+        class: sighting.class.as_str().to_owned(),
+        first_failure_at: sighting.first_failure_at.map(micro_time),
+    }
+}
+
+fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, Sighting) {
+    let ReportedVerdict { health, since, class, first_failure_at } = entry;
     let sighting = Sighting {
-        health: ALL_HEALTH.into_iter().find(|known| health_name(*known) == health).unwrap_or(Health::Unknown),
+        health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
@@ -168,15 +188,6 @@ fn verdict((thresholds, entry): (String, Entry)) -> (Arc<str>, Sighting) {
 }
 
 const ALL_HEALTH: [Health; 4] = [Health::Healthy, Health::Degraded, Health::Unknown, Health::Unhealthy];
-
-fn health_name(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "Healthy",
-        Health::Degraded => "Degraded",
-        Health::Unhealthy => "Unhealthy",
-        Health::Unknown => "Unknown",
-    }
-}
 
 #[cfg(test)]
 #[path = "report_tests.rs"]

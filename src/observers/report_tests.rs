@@ -42,7 +42,7 @@ fn a_report_looks_like_this() {
             .to_owned(),
         ),
     ] {
-        assert_eq!(Report::of(is_complete, sightings).0, want);
+        assert_eq!(ObserverReport::of(is_complete, sightings).0, want);
     }
 }
 
@@ -60,11 +60,11 @@ fn what_does_not_fit_is_not_told() {
             Extent::Truncated,
         ),
     ] {
-        let (text, extent) = Report::of(true, &sightings);
+        let (text, extent) = ObserverReport::of(true, &sightings);
         assert_eq!(extent, want, "{what}");
         assert!(text.len() <= MAX_BYTES, "{what}: {}", text.len());
-        let report = Report::parse(&text).expect("we wrote it");
-        assert_eq!(report == Report::Truncated, want == Extent::Truncated, "{what}");
+        let report = ObserverReport::parse(&text).expect("we wrote it");
+        assert_eq!(report == ObserverReport::Truncated, want == Extent::Truncated, "{what}");
     }
 }
 
@@ -83,7 +83,7 @@ fn what_cannot_be_a_report_is_refused() {
         (&too_many, "1001 verdicts"),
         (&" ".repeat(MAX_BYTES + 1), "200001 bytes"),
     ] {
-        let error = Report::parse(text).expect_err(text);
+        let error = ObserverReport::parse(text).expect_err(text).to_string();
         assert!(error.contains(why), "{error:?} does not say {why:?}");
     }
 }
@@ -92,10 +92,12 @@ fn what_cannot_be_a_report_is_refused() {
 fn another_version_may_say_what_this_one_does_not_know() {
     let text = r#"{"complete":true,"region":"eu","backends":{"shop/ses":{"6/10":{"health":"Glowing",
         "since":"2023-11-14T22:13:20Z","class":"Haunted","mood":1}}}}"#;
-    let Ok(Report::Complete(sightings)) = Report::parse(text) else { panic!("{:?}", Report::parse(text)) };
+    let Ok(ObserverReport::Complete(sightings)) = ObserverReport::parse(text) else {
+        panic!("{:?}", ObserverReport::parse(text))
+    };
     let Seen::As(sighting) = seen(&sightings, &key("ses"), "6/10") else { panic!("{sightings:?}") };
     assert_eq!((sighting.health, sighting.class), (Health::Unknown, EvidenceClass::Inconclusive));
-    assert_eq!(Report::parse("{}"), Ok(Report::Incomplete));
+    assert_eq!(ObserverReport::parse("{}").expect("a report"), ObserverReport::Incomplete);
 }
 
 #[test]
@@ -143,25 +145,25 @@ proptest! {
         sightings in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20)
     ) {
         let sightings: Sightings = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
-        let (text, _) = Report::of(true, &sightings);
-        prop_assert_eq!(Report::parse(&text), Ok(Report::Complete(sightings)));
+        let (text, _) = ObserverReport::of(true, &sightings);
+        prop_assert_eq!(ObserverReport::parse(&text), Ok(ObserverReport::Complete(sightings)));
     }
 
     #[test]
     fn no_text_makes_the_parser_panic(text in any::<String>()) {
-        let _ = Report::parse(&text);
+        let _ = ObserverReport::parse(&text);
     }
 
     #[test]
     fn no_damaged_report_makes_the_parser_panic(
         verdicts in any_verdicts(), at in any::<prop::sample::Index>(), with in any::<char>()
     ) {
-        let (text, _) = Report::of(true, &Sightings::from([(key("ses"), verdicts)]));
+        let (text, _) = ObserverReport::of(true, &Sightings::from([(key("ses"), verdicts)]));
         let mut letters: Vec<_> = text.chars().collect();
         let at = at.index(letters.len());
         letters[at] = with;
-        let _ = Report::parse(&letters.iter().collect::<String>());
+        let _ = ObserverReport::parse(&letters.iter().collect::<String>());
         letters.truncate(at);
-        let _ = Report::parse(&letters.into_iter().collect::<String>());
+        let _ = ObserverReport::parse(&letters.into_iter().collect::<String>());
     }
 }

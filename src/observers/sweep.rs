@@ -10,8 +10,7 @@ use kube::api::{DeleteParams, Preconditions};
 use tokio::time::timeout;
 
 use super::Metrics;
-use super::liveness::Version;
-use super::metrics::Outcome;
+use super::liveness::LeaseVersion;
 use crate::leader::Leadership;
 use mail_failover_runtime::kubernetes::describe;
 
@@ -23,24 +22,25 @@ pub(super) async fn sweep(
     api: Api<Lease>,
     leadership: Leadership,
     metrics: Metrics,
-    garbage: Vec<(Arc<str>, Version)>,
+    garbage: Vec<(Arc<str>, LeaseVersion)>,
 ) {
-    for (name, Version { uid, resource_version }) in garbage {
+    for (name, LeaseVersion { uid, resource_version }) in garbage {
         let Some(claim) = leadership.claim() else { return };
         // Of one that has come back there is another version.
-        let preconditions = Preconditions { uid: Some(uid), resource_version: Some(resource_version) };
+        let preconditions =
+            Preconditions { uid: Some(uid.to_string()), resource_version: Some(resource_version.to_string()) };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match claim.guard(timeout(DEADLINE, api.delete(&name, &parameters))).await {
             Err(_claim_lost) => return,
             Ok(Ok(Ok(_))) => {
-                metrics.call("sweep", Outcome::Ok);
+                metrics.call("sweep", "ok");
                 tracing::info!(lease = &*name, "the Lease of an observer that died is deleted");
             }
             Ok(Ok(Err(error))) => {
-                metrics.call("sweep", Outcome::Error);
+                metrics.call("sweep", "error");
                 tracing::debug!(lease = &*name, error = describe(&error), "the Lease of a dead observer stays");
             }
-            Ok(Err(_elapsed)) => metrics.call("sweep", Outcome::Timeout),
+            Ok(Err(_elapsed)) => metrics.call("sweep", "timeout"),
         }
     }
 }
@@ -73,8 +73,7 @@ mod tests {
         });
         let api = Api::<Lease>::namespaced(Client::new(service, "ops"), "ops");
         let metrics = Metrics::new(&mut Registry::default());
-        let garbage =
-            || vec![(Arc::from("mail-observer-b"), Version { uid: "u".to_owned(), resource_version: "7".to_owned() })];
+        let garbage = || vec![(Arc::from("mail-observer-b"), LeaseVersion::for_test("u", "7"))];
         let (leadership, _publisher) = Leadership::for_test(Duration::from_secs(10));
         sweep(api.clone(), leadership.clone(), metrics.clone(), garbage()).await;
         tokio::time::advance(Duration::from_secs(10)).await;

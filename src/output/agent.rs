@@ -88,15 +88,19 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<
 /// Lists every backend with its share in whole percents of the placed mail.
 // Mail that no backend takes is not withheld, as with every other output.
 fn backends(targets: &[Target<'_>], briefing: &Briefing<'_>) -> Vec<document::Backend> {
-    let is_told = |target: &&Target<'_>| briefing.members.iter().any(|member| member.name == target.name);
-    let carrying = |name: &str| targets.iter().find(|target| target.name == name).map_or(0, |target| target.percent);
-    let members = briefing.members.iter().map(|member| (member.clone(), carrying(member.name)));
-    // One that has left the route may still carry its mail, until somebody can take over.
-    let leaving = targets
-        .iter()
-        .filter(|target| !is_told(target))
-        .map(|target| (Briefed { name: target.name, backend: target.backend, is_standby: false }, target.percent));
-    let (members, shares): (Vec<_>, Vec<_>) = members.chain(leaving).unzip();
+    let (mut members, mut shares) = (vec![], vec![]);
+    for member in &briefing.members {
+        let target = targets.iter().find(|target| target.name == member.name);
+        members.push(member.clone());
+        shares.push(target.map_or(0, |target| target.percent));
+    }
+    // A backend that has left the route may still carry its mail, until another can take over.
+    for target in targets {
+        if !briefing.members.iter().any(|member| member.name == target.name) {
+            members.push(Briefed { name: target.name, backend: target.backend, is_standby: false });
+            shares.push(target.percent);
+        }
+    }
     let percents = to_hundred(&shares);
     members.iter().zip(percents).map(|(member, percent)| backend(member, percent)).collect()
 }
@@ -134,7 +138,6 @@ fn tls(backend: &Backend) -> document::Tls {
 }
 
 fn reflex(policy: &Policy) -> document::Reflex {
-    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     document::Reflex {
         consecutive: policy.reflex.consecutive,
         lasting_milliseconds: milliseconds(policy.reflex.lasting),
@@ -145,15 +148,18 @@ fn reflex(policy: &Policy) -> document::Reflex {
     }
 }
 
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Keeps one of several backends with the same host and port, with the shares of all: the one that carries most, of
 /// equals the more preferred.
 // An MTA knows a backend by host and port, so they are one to it.
 fn distinct(backends: Vec<document::Backend>) -> (Vec<document::Backend>, Vec<Sharing>) {
-    let place = |backend: &document::Backend| (backend.host.to_ascii_lowercase(), backend.port);
     let mut kept: BTreeMap<_, (String, u8, u8)> = BTreeMap::new();
     for backend in &backends {
         let (name, most, total) =
-            kept.entry(place(backend)).or_insert_with(|| (backend.name.clone(), backend.percent, 0));
+            kept.entry(host_key(backend)).or_insert_with(|| (backend.name.clone(), backend.percent, 0));
         if backend.percent > *most {
             (*name, *most) = (backend.name.clone(), backend.percent);
         }
@@ -161,7 +167,7 @@ fn distinct(backends: Vec<document::Backend>) -> (Vec<document::Backend>, Vec<Sh
     }
     let (mut told, mut left_out) = (vec![], vec![]);
     for mut backend in backends {
-        let Some((name, _, total)) = kept.get(&place(&backend)) else { continue };
+        let Some((name, _, total)) = kept.get(&host_key(&backend)) else { continue };
         if backend.name == *name {
             backend.percent = *total;
             told.push(backend);
@@ -173,17 +179,21 @@ fn distinct(backends: Vec<document::Backend>) -> (Vec<document::Backend>, Vec<Sh
     (told, left_out)
 }
 
+fn host_key(backend: &document::Backend) -> (String, u16) {
+    (backend.host.to_ascii_lowercase(), backend.port)
+}
+
 /// Scales shares to whole percents that add up to 100, by largest remainder; all to the first if the sum is 0.
 fn to_hundred(shares: &[u8]) -> Vec<u8> {
     let total: u32 = shares.iter().map(|share| u32::from(*share)).sum();
     if total == 0 {
         return (0..shares.len()).map(|index| if index == 0 { 100 } else { 0 }).collect();
     }
-    let exact = |share: &u8| u32::from(*share) * 100;
-    let mut percents: Vec<u8> = shares.iter().map(|share| u8::try_from(exact(share) / total).unwrap_or(100)).collect();
+    let exact: Vec<u32> = shares.iter().map(|share| u32::from(*share) * 100).collect();
+    let mut percents: Vec<u8> = exact.iter().map(|share| u8::try_from(share / total).unwrap_or(100)).collect();
     let mut left = 100 - percents.iter().map(|percent| u32::from(*percent)).sum::<u32>();
     let mut by_remainder: Vec<_> = (0..shares.len()).collect();
-    by_remainder.sort_by_key(|index| std::cmp::Reverse(exact(&shares[*index]) % total));
+    by_remainder.sort_by_key(|index| std::cmp::Reverse(exact[*index] % total));
     for index in by_remainder {
         if left > 0 {
             percents[index] += 1;

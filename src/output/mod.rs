@@ -155,16 +155,21 @@ fn brief(
 fn nearest_even_split<'t, 'a>(targets: &'t [Target<'a>]) -> Vec<&'t Target<'a>> {
     let mut by_share: Vec<_> = targets.iter().collect();
     by_share.sort_by_key(|target| std::cmp::Reverse(target.percent));
-    // In hundredths of a percent; what is beyond the first `count` misses all of its share.
-    let distance = |count: usize| -> u32 {
-        let even = u32::try_from(10_000 / count).unwrap_or(0);
-        let share = |target: &&Target<'_>| u32::from(target.percent) * 100;
-        let taken = by_share.iter().take(count).map(|target| share(target).abs_diff(even));
-        taken.chain(by_share.iter().skip(count).map(share)).sum()
-    };
-    let count = (1..=by_share.len()).min_by_key(|count| distance(*count)).unwrap_or(0);
+    let count = (1..=by_share.len()).min_by_key(|count| distance_from_even(&by_share, *count)).unwrap_or(0);
     let chosen: Vec<_> = by_share.iter().take(count).map(|target| target.name).collect();
     targets.iter().filter(|target| chosen.contains(&target.name)).collect()
+}
+
+/// Returns the sum over all targets of the difference between their share and an even split over the first `count`, in
+/// hundredths of a percent.
+fn distance_from_even(by_share: &[&Target<'_>], count: usize) -> u32 {
+    let even = u32::try_from(10_000 / count).unwrap_or(0);
+    let mut distance = 0;
+    for (index, target) in by_share.iter().enumerate() {
+        let share = u32::from(target.percent) * 100;
+        distance += if index < count { share.abs_diff(even) } else { share };
+    }
+    distance
 }
 
 fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option<&Target<'_>>) -> ObjectMeta {

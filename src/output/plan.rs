@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{OutputObject, Owner, SERVICE_NAME_LABEL, TRANSITION_ANNOTATION, route_uid};
-use mail_failover_core::model::ObjectKey;
+use mail_failover_core::model::{ObjectKey, ResourceVersion};
 
 /// Kind of an output's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,13 +84,9 @@ impl Output {
         metadata
             && match (self, observed) {
                 (Self::Service(want), Self::Service(have)) => {
-                    let ports = |service: &Service| {
-                        service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default()
-                    };
-                    let have_ports = ports(have);
                     !has_selector(have)
                         && ports(want).iter().all(|want| {
-                            have_ports.iter().any(|have| {
+                            ports(have).iter().any(|have| {
                                 (&want.name, want.port, &want.protocol, &want.target_port)
                                     == (&have.name, have.port, &have.protocol, &have.target_port)
                             })
@@ -100,17 +96,24 @@ impl Output {
                     want.address_type == have.address_type
                         && want.ports == have.ports
                         && want.endpoints.len() == have.endpoints.len()
-                        && want.endpoints.iter().zip(&have.endpoints).all(|(want, have)| {
-                            let ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
-                                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)
-                            };
-                            want.addresses == have.addresses && ready(want) == ready(have)
-                        })
+                        && want
+                            .endpoints
+                            .iter()
+                            .zip(&have.endpoints)
+                            .all(|(want, have)| want.addresses == have.addresses && is_ready(want) == is_ready(have))
                 }
                 (Self::ConfigMap(want), Self::ConfigMap(have)) => has_entries(want.data.as_ref(), have.data.as_ref()),
                 (Self::Service(_) | Self::EndpointSlice(_) | Self::ConfigMap(_), _) => false,
             }
     }
+}
+
+fn ports(service: &Service) -> &[ServicePort] {
+    service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default()
+}
+
+fn is_ready(endpoint: &Endpoint) -> Option<bool> {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)
 }
 
 fn has_selector(service: &Service) -> bool {
@@ -121,17 +124,19 @@ fn has_selector(service: &Service) -> bool {
 // Names are unique, and of several ports each must have one. Server-side apply, which tells ports apart by number,
 // takes none away that others have set.
 fn ports_without_obstacles(want: &Service, have: &Service) -> Option<Vec<ServicePort>> {
-    let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
-    let (mut want, have) = (ports(want), ports(have));
-    let is_same = |one: &ServicePort, other: &ServicePort| (one.port, &one.protocol) == (other.port, &other.protocol);
-    let others: Vec<_> = have.into_iter().filter(|have| !want.iter().any(|want| is_same(want, have))).collect();
-    let is_obstacle = |other: &ServicePort| other.name.is_none() || want.iter().any(|want| want.name == other.name);
-    if !others.iter().any(is_obstacle) {
-        return None;
+    let want = ports(want);
+    let (mut is_obstructed, mut harmless) = (false, vec![]);
+    for port in ports(have) {
+        if want.iter().any(|want| (want.port, &want.protocol) == (port.port, &port.protocol)) {
+            continue;
+        }
+        if port.name.is_none() || want.iter().any(|want| want.name == port.name) {
+            is_obstructed = true;
+        } else {
+            harmless.push(port.clone());
+        }
     }
-    let harmless: Vec<_> = others.into_iter().filter(|other| !is_obstacle(other)).collect();
-    want.extend(harmless);
-    Some(want)
+    is_obstructed.then(|| [want.to_vec(), harmless].concat())
 }
 
 fn has_metadata(want: &ObjectMeta, have: &ObjectMeta) -> bool {
@@ -182,9 +187,12 @@ impl Observed {
 
     /// Returns the newest transition that an output of this route names.
     pub fn newest_transition(&self, owner: &Owner) -> Option<i64> {
-        let named =
-            |output: &Arc<Output>| output.metadata().annotations.as_ref()?.get(TRANSITION_ANNOTATION)?.parse().ok();
-        self.owned_by(owner).filter_map(named).max()
+        let annotations = self.owned_by(owner).filter_map(|output| output.metadata().annotations.as_ref());
+        annotations.filter_map(|annotations| annotations.get(TRANSITION_ANNOTATION)?.parse().ok()).max()
+    }
+
+    fn is_owned_by(&self, key: &OutputKey, owner: &Owner) -> bool {
+        self.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
     }
 
     fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a Arc<Output>> {
@@ -202,9 +210,14 @@ impl Observed {
 
 /// Returns true if `known` is a newer version of the same object than `incoming`.
 fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
-    let version =
-        |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
-    known.uid == incoming.uid && version(known) > version(incoming)
+    let known_version = ResourceVersion::parse(known.resource_version.as_deref());
+    let incoming_version = ResourceVersion::parse(incoming.resource_version.as_deref());
+    known.uid == incoming.uid
+        && match (known_version, incoming_version) {
+            (Ok(known), Ok(incoming)) => known.is_newer_than(&incoming),
+            (Ok(_), Err(_)) => true,
+            (Err(_), _) => false,
+        }
 }
 
 /// One write to the API server.
@@ -269,9 +282,6 @@ pub fn writes(
 ) -> Vec<Write> {
     let Desired { objects, claims, endpoints_known, obstacles: _ } = desired;
     let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|output| (output.key(), output)).collect();
-    let is_ours = |key: &OutputKey| {
-        observed.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
-    };
     let mut writes = vec![];
     for object in observed.owned_by(owner) {
         let key = object.key();
@@ -297,7 +307,7 @@ pub fn writes(
     }
     for (key, want) in wanted {
         let service = service_of(&want).map(|name| (OutputKind::Service, key.1.sibling(name)));
-        if service.is_none_or(|service| is_ours(&service)) && !is_refused(&key) {
+        if service.is_none_or(|service| observed.is_owned_by(&service, owner)) && !is_refused(&key) {
             writes.push(Write::Create(want));
         }
     }

@@ -87,8 +87,8 @@ fn target(arguments: &ProbeArguments) -> Result<Target, String> {
 fn login(folder: &Path) -> ProbeLogin {
     // The Secret is mounted as optional: the pod starts without it, and the result can name what is missing.
     let part = |name: &str| {
-        let part = read(&folder.join(name)).and_then(Login::part);
-        part.map_err(|why| format!("key {name}: {why}"))
+        let bytes = read(&folder.join(name)).map_err(|why| format!("key {name}: {why}"))?;
+        Login::part(bytes).map_err(|why| format!("key {name}: {why}"))
     };
     match (part("username"), part("password")) {
         (Ok(username), Ok(password)) => ProbeLogin::With(Login::new(username, password)),

@@ -31,7 +31,12 @@ use super::{DOMAIN, MAILBOX, PLACE, PendingEvent};
         json_path = ".status.type",
         description = "SMTP (a host or address) or Service (an MTA in this cluster)"
     ),
-    printcolumn(name = "Host", type_ = "string", json_path = ".status.host", description = "Host or Service, with the port"),
+    printcolumn(
+        name = "Host",
+        type_ = "string",
+        json_path = ".status.host",
+        description = "Host or Service, with the port"
+    ),
     printcolumn(
         name = "Health",
         type_ = "string",

@@ -123,8 +123,8 @@ impl Candidate {
     /// Returns the rank by region: 0 in the most preferred one; a region that is not preferred ranks after all that
     /// are. The list decides among equals.
     pub fn region_rank(&self, preferred_regions: &[Arc<str>]) -> usize {
-        let is_here = |preferred: &Arc<str>| self.region.as_ref() == Some(preferred);
-        preferred_regions.iter().position(is_here).unwrap_or(usize::MAX)
+        let Some(region) = &self.region else { return usize::MAX };
+        preferred_regions.iter().position(|preferred| preferred == region).unwrap_or(usize::MAX)
     }
 
     /// Returns true if the backend may carry mail: in service, and Healthy or at least alive.
@@ -143,11 +143,13 @@ impl Candidate {
 }
 
 fn exclusion(route: &Route, backend: &Backend) -> Option<Exclusion> {
-    let is_at_home = || backend.location.jurisdiction.as_ref().is_some_and(|place| route.jurisdictions.contains(place));
-    let may_send = |domain| backend.sender_domains.is_empty() || backend.sender_domains.contains(domain);
-    if !route.jurisdictions.is_empty() && !is_at_home() {
+    let jurisdiction = backend.location.jurisdiction.as_ref();
+    let is_at_home = jurisdiction.is_some_and(|place| route.jurisdictions.contains(place));
+    let may_send_all = backend.sender_domains.is_empty()
+        || route.sender_domains.iter().all(|domain| backend.sender_domains.contains(domain));
+    if !route.jurisdictions.is_empty() && !is_at_home {
         Some(Exclusion::Residency)
-    } else if !route.sender_domains.iter().all(may_send) {
+    } else if !may_send_all {
         Some(Exclusion::SenderDomain)
     } else {
         None

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::explanation::{self, Explanation};
 use super::placement::{self, Carrier};
-use super::requests::{self, Order};
+use super::requests::{self, Granted, RequestedMove};
 use super::{
     Answer, Candidate, Health, Hold, HoldReason, MAX_HISTORY, Memory, Request, Standing, State, Transition,
     TransitionKind, TransitionReason,
@@ -75,16 +75,16 @@ impl Decision {
 
 /// Decides where the mail of a route goes.
 pub fn decide(situation: &Situation<'_>, memory: &Memory) -> Decision {
-    let mut course = Course::begin(situation, memory);
-    course.end_what_is_over();
-    let order = course.answer_request();
-    course.settle(order);
-    course.advance_ramp();
-    course.conclude()
+    let mut builder = DecisionBuilder::begin(situation, memory);
+    builder.end_expired();
+    let order = builder.answer_request();
+    builder.choose_members(order);
+    builder.advance_ramp();
+    builder.conclude()
 }
 
 /// State of a decision while it is made.
-pub(super) struct Course<'a> {
+pub(super) struct DecisionBuilder<'a> {
     pub(super) situation: &'a Situation<'a>,
     /// Candidates in order of preference.
     pub(super) ranked: Vec<&'a Candidate>,
@@ -99,7 +99,7 @@ pub(super) struct Course<'a> {
     wake_at: Option<Timestamp>,
 }
 
-impl<'a> Course<'a> {
+impl<'a> DecisionBuilder<'a> {
     fn begin(situation: &'a Situation<'a>, before: &'a Memory) -> Self {
         let mut ranked: Vec<_> = situation.candidates.iter().collect();
         ranked.sort_by_key(|candidate| candidate.region_rank(situation.preferred_regions));
@@ -144,28 +144,23 @@ impl<'a> Course<'a> {
         self.hold = Some(hold);
     }
 
-    fn end_what_is_over(&mut self) {
+    /// Ends a pause or switch whose time is over.
+    fn end_expired(&mut self) {
         let now = self.now();
-        let is_over = |until: Option<Timestamp>| until.is_some_and(|until| until <= now);
-        if self.memory.pause.as_ref().is_some_and(|pause| is_over(pause.until)) {
-            self.memory.pause = None;
-        }
-        if self.memory.switch.as_ref().is_some_and(|switch| is_over(switch.until)) {
-            self.memory.switch = None;
-        }
+        self.memory.pause.take_if(|pause| pause.until.is_some_and(|until| until <= now));
+        self.memory.switch.take_if(|switch| switch.until.is_some_and(|until| until <= now));
     }
 
     /// Answers the request once, by its id.
-    fn answer_request(&mut self) -> Option<Order> {
+    fn answer_request(&mut self) -> Option<RequestedMove> {
         let request = self.situation.request?;
         if self.before.request.as_ref().is_some_and(|answer| answer.id == request.id) {
             return None;
         }
         let (now, policy) = (self.now(), self.situation.policy);
-        let ruling = requests::rule(request, &self.ranked, policy, &mut self.memory, now);
-        let (order, message, is_done) = match ruling {
-            Ok((order, message)) => (order, message, true),
-            Err(message) => (None, message, false),
+        let (order, message, is_done) = match requests::rule(request, &self.ranked, policy, &mut self.memory, now) {
+            Ok(Granted { order, message }) => (order, message, true),
+            Err(refused) => (None, refused.to_string(), false),
         };
         self.memory.request =
             Some(Answer { id: request.id.clone(), action: request.action.as_str().into(), is_done, message, at: now });
@@ -173,7 +168,7 @@ impl<'a> Course<'a> {
     }
 
     /// Chooses the backends that carry the mail.
-    fn settle(&mut self, order: Option<Order>) {
+    fn choose_members(&mut self, order: Option<RequestedMove>) {
         if let Some(order) = order {
             return self.obey(&order);
         }
@@ -202,11 +197,11 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn obey(&mut self, order: &Order) {
+    fn obey(&mut self, order: &RequestedMove) {
         self.memory.ramp = None;
         let members = match order {
-            Order::SwitchTo(to) => vec![to.clone()],
-            Order::FailBack => {
+            RequestedMove::SwitchTo(to) => vec![to.clone()],
+            RequestedMove::FailBack => {
                 let wanted = self.ranked.iter().filter(|candidate| !is_excluded(candidate));
                 match self.situation.strategy {
                     Strategy::ActivePassive => wanted.take(1).map(|candidate| candidate.name.clone()).collect(),
@@ -223,28 +218,17 @@ impl<'a> Course<'a> {
     /// Makes the first choice: the most preferred backend that can deliver, once every backend preferred to it is
     /// known to be unable. The preferred one if none can.
     fn choose_first(&mut self) {
-        let in_service = || self.ranked.iter().filter(|candidate| candidate.standing == Standing::InService);
-        let is_known = |candidate: &&&Candidate| candidate.health != Health::Unknown;
-        let members: Vec<_> = match self.situation.strategy {
-            Strategy::ActivePassive => {
-                let sound = in_service().find(|candidate| candidate.is_sound() || candidate.health == Health::Unknown);
-                let chosen = sound.or_else(|| in_service().find(|candidate| candidate.is_eligible()));
-                if chosen.is_some_and(|chosen| chosen.health == Health::Unknown) {
-                    return self.hold(Hold::open(HoldReason::AwaitingEvidence));
-                }
-                chosen.or_else(|| in_service().next()).map(|chosen| chosen.name.clone()).into_iter().collect()
-            }
-            Strategy::ActiveActive => {
-                if !in_service().all(|candidate| is_known(&candidate)) {
-                    return self.hold(Hold::open(HoldReason::AwaitingEvidence));
-                }
-                let sound: Vec<_> = in_service().filter(|candidate| candidate.is_sound()).collect();
-                let able = || in_service().filter(|candidate| candidate.is_eligible());
-                let chosen = [sound, able().collect(), in_service().take(1).collect()];
-                let chosen = chosen.into_iter().find(|chosen| !chosen.is_empty()).unwrap_or_default();
-                chosen.into_iter().map(|candidate| candidate.name.clone()).collect()
-            }
+        let ranked = self.ranked.iter().copied();
+        let in_service: Vec<&Candidate> =
+            ranked.filter(|candidate| candidate.standing == Standing::InService).collect();
+        let chosen = match self.situation.strategy {
+            Strategy::ActivePassive => first_of(&in_service),
+            Strategy::ActiveActive => all_of(&in_service),
         };
+        let Some(chosen) = chosen else {
+            return self.hold(Hold::open(HoldReason::AwaitingEvidence));
+        };
+        let members: Vec<_> = chosen.into_iter().map(|candidate| candidate.name.clone()).collect();
         if members.is_empty() || !members.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible) {
             self.hold(Hold::open(HoldReason::NoneHealthy));
         }
@@ -322,22 +306,12 @@ impl<'a> Course<'a> {
         if self.memory.pause.is_some() && !self.is_moved {
             return 100_u8.saturating_sub(self.before.shares.iter().map(|share| share.percent).sum());
         }
-        let ramp = self.memory.ramp.as_ref();
-        let step = ramp.and_then(|ramp| self.situation.policy?.failback.ramp.get(ramp.step));
-        let ramp_limit = |name: &Arc<str>| match (ramp, step) {
-            (Some(ramp), Some(step)) if ramp.to.contains(name) => step.percent,
-            (_, _) => 100,
-        };
-        let carrier = |candidate: &'a Candidate| Carrier {
-            candidate,
-            at_most: candidate.capacity.percent.min(ramp_limit(&candidate.name)),
-        };
         let known: Vec<_> = self.members.iter().filter_map(|name| self.find(name)).collect();
         let others = self.ranked.iter().filter(|candidate| !self.is_member(candidate) && candidate.is_eligible());
         let mut others: Vec<_> = others.copied().collect();
         others.sort_by_key(|candidate| candidate.health != Health::Healthy);
-        let members: Vec<_> = known.iter().map(|candidate| carrier(candidate)).collect();
-        let overflow: Vec<_> = others.iter().map(|candidate| carrier(candidate)).collect();
+        let members: Vec<_> = known.iter().map(|candidate| self.carrier(candidate)).collect();
+        let overflow: Vec<_> = others.iter().map(|candidate| self.carrier(candidate)).collect();
         if members.is_empty() {
             // Removed from the list, and nobody else can take over: what led there stays.
             self.memory.shares.retain(|share| self.members.contains(&share.backend));
@@ -347,10 +321,22 @@ impl<'a> Course<'a> {
             Strategy::ActivePassive => placement::in_order(&members, &overflow),
             Strategy::ActiveActive => placement::by_weight(&members, &overflow),
         };
-        let changes = known.iter().chain(&others).filter_map(|candidate| candidate.capacity.until);
-        changes.collect::<Vec<_>>().into_iter().for_each(|at| self.wake_at(at));
+        for at in known.iter().chain(&others).filter_map(|candidate| candidate.capacity.until) {
+            self.wake_at(at);
+        }
         self.memory.shares = placement.shares;
         placement.unplaced
+    }
+
+    fn carrier(&self, candidate: &'a Candidate) -> Carrier<'a> {
+        Carrier { candidate, at_most: candidate.capacity.percent.min(self.ramp_limit(&candidate.name)) }
+    }
+
+    /// Returns the largest share that the present step of a return allows, in percent.
+    fn ramp_limit(&self, name: &Arc<str>) -> u8 {
+        let Some(ramp) = self.memory.ramp.as_ref().filter(|ramp| ramp.to.contains(name)) else { return 100 };
+        let step = self.situation.policy.and_then(|policy| policy.failback.ramp.get(ramp.step));
+        step.map_or(100, |step| step.percent)
     }
 
     fn conclude(mut self) -> Decision {
@@ -388,16 +374,8 @@ impl<'a> Course<'a> {
         if self.situation.policy.is_none() {
             return State::Holding;
         }
-        let was_dead = self.before.state == State::NoneHealthy;
-        let can_deliver = |candidate: &Candidate| match candidate.health {
-            Health::Healthy | Health::Degraded => true,
-            // What nothing is known about does not end a NoneHealthy: that takes evidence.
-            Health::Unknown => !was_dead,
-            Health::Unhealthy => false,
-        };
-        let members = || self.members.iter().filter_map(|name| self.find(name));
         let held_by = self.hold.map(|hold| hold.reason);
-        if !members().any(can_deliver)
+        if !self.members.iter().filter_map(|name| self.find(name)).any(|member| self.can_deliver(member))
             && (held_by == Some(HoldReason::StormBrake) || !self.ranked.iter().any(|one| one.is_eligible()))
         {
             return State::NoneHealthy;
@@ -417,6 +395,15 @@ impl<'a> Course<'a> {
             return State::FailingBack;
         }
         if self.is_preferred() { State::Preferred } else { State::FailedOver }
+    }
+
+    fn can_deliver(&self, candidate: &Candidate) -> bool {
+        match candidate.health {
+            Health::Healthy | Health::Degraded => true,
+            // A backend without evidence does not end a NoneHealthy.
+            Health::Unknown => self.before.state != State::NoneHealthy,
+            Health::Unhealthy => false,
+        }
     }
 
     fn is_preferred(&self) -> bool {
@@ -444,6 +431,37 @@ impl<'a> Course<'a> {
         ];
         told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, announcement)| announcement).collect()
     }
+}
+
+/// Chooses the first backend of a route, most preferred first; `None` if evidence is missing.
+fn first_of<'a>(in_service: &[&'a Candidate]) -> Option<Vec<&'a Candidate>> {
+    for &candidate in in_service {
+        if candidate.is_sound() {
+            return Some(vec![candidate]);
+        }
+        if candidate.health == Health::Unknown {
+            return None;
+        }
+    }
+    let able = in_service.iter().find(|candidate| candidate.is_eligible());
+    Some(able.or(in_service.first()).copied().into_iter().collect())
+}
+
+/// Chooses the first backends of an `ActiveActive` route: the sound ones, otherwise those that can deliver, otherwise
+/// the preferred one; `None` if evidence is missing.
+fn all_of<'a>(in_service: &[&'a Candidate]) -> Option<Vec<&'a Candidate>> {
+    if in_service.iter().any(|candidate| candidate.health == Health::Unknown) {
+        return None;
+    }
+    let sound: Vec<_> = in_service.iter().copied().filter(|candidate| candidate.is_sound()).collect();
+    if !sound.is_empty() {
+        return Some(sound);
+    }
+    let able: Vec<_> = in_service.iter().copied().filter(|candidate| candidate.is_eligible()).collect();
+    if !able.is_empty() {
+        return Some(able);
+    }
+    Some(in_service.iter().copied().take(1).collect())
 }
 
 pub(super) fn is_excluded(candidate: &Candidate) -> bool {

@@ -21,14 +21,14 @@ pub const DELIVERIES: &str = "deliveries";
 /// Memory is bounded by the number of agents; [`Self::handle_timeout`] drops agents that have fallen silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
-    words: BTreeMap<Agent, Heard>,
+    words: BTreeMap<Agent, AgentOpinion>,
     /// The verdict.
     // Boxed: most backends carry no mail that an agent sees.
-    verdict: Option<Box<Standing>>,
+    verdict: Option<Box<DeliveriesVerdict>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Heard {
+struct AgentOpinion {
     /// The failure that the agent reports; `None` for Passing.
     failing: Option<Failing>,
     holds_until: Timestamp,
@@ -42,7 +42,7 @@ struct Failing {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Standing {
+struct DeliveriesVerdict {
     judgement: Judgement,
     /// End of an Unhealthy verdict without further failures.
     lapses_at: Timestamp,
@@ -59,11 +59,11 @@ impl Deliveries {
             Word::Passing => None,
             Word::Failing(_) | Word::Silent => {
                 self.words.remove(agent);
-                return self.settle(now);
+                return self.handle_timeout(now);
             }
         };
-        self.words.insert(agent.clone(), Heard { failing, holds_until: now + OPINION_HOLDS });
-        self.settle(now);
+        self.words.insert(agent.clone(), AgentOpinion { failing, holds_until: now + OPINION_HOLDS });
+        self.handle_timeout(now);
     }
 
     /// Restores the verdict that an earlier leader persisted. While no agent has been heard: the whole verdict, unless
@@ -72,20 +72,20 @@ impl Deliveries {
     pub fn adopt(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
         let lapses_at = lapses_at(earlier.since, cooldown);
         match self.verdict.as_deref_mut() {
-            Some(Standing { judgement, .. }) if judgement.health == earlier.health => {
+            Some(DeliveriesVerdict { judgement, .. }) if judgement.health == earlier.health => {
                 judgement.since = earlier.since;
                 judgement.class = earlier.class;
                 judgement.message.clone_from(&earlier.message);
             }
             None if self.words.is_empty() && (earlier.health != Health::Unhealthy || lapses_at > now) => {
-                self.verdict = Some(Box::new(Standing { judgement: earlier.carried_over(), lapses_at }));
+                self.verdict = Some(Box::new(DeliveriesVerdict { judgement: earlier.carried_over(), lapses_at }));
             }
             Some(_) | None => {}
         }
     }
 
     /// Brings the verdict up to date at [`Self::next_timeout`].
-    pub fn settle(&mut self, now: Timestamp) {
+    pub fn handle_timeout(&mut self, now: Timestamp) {
         self.words.retain(|_, heard| heard.holds_until > now);
         let opinions: Vec<_> = self.opinions(now).collect();
         let (voters, failing) = (opinions.len(), opinions.into_iter().flatten().collect::<Vec<_>>());
@@ -103,7 +103,7 @@ impl Deliveries {
                     let message = format!("{DELIVERIES}: {}", first.message);
                     let mut judgement = Judgement::restored(Health::Unhealthy, now, first.class, message);
                     judgement.first_failure_at = Some(first.first_failure_at.min(now));
-                    self.verdict = Some(Box::new(Standing { judgement, lapses_at }));
+                    self.verdict = Some(Box::new(DeliveriesVerdict { judgement, lapses_at }));
                 }
             }
         } else if let Some(standing) = &mut self.verdict
@@ -126,7 +126,7 @@ impl Deliveries {
     }
 
     /// Returns the next time at which the verdict may change without a report.
-    pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let words = self.words.values().map(|heard| heard.holds_until);
         let lapses = self.words.values().filter_map(|heard| Some(heard.failing.as_ref()?.lapses_at));
         let standing = self.verdict.iter().filter(|standing| standing.judgement.health == Health::Unhealthy);
@@ -135,8 +135,8 @@ impl Deliveries {
 
     /// Iterates over the verdicts of agents that have one: the failure, or `None` for Passing.
     fn opinions(&self, now: Timestamp) -> impl Iterator<Item = Option<&Failing>> {
-        let holds = move |heard: &&Heard| heard.failing.as_ref().is_none_or(|failing| failing.lapses_at > now);
-        self.words.values().filter(holds).map(|heard| heard.failing.as_ref())
+        let opinions = self.words.values().map(|heard| heard.failing.as_ref());
+        opinions.filter(move |failing| failing.is_none_or(|failing| failing.lapses_at > now))
     }
 }
 

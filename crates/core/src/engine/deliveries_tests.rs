@@ -71,13 +71,13 @@ fn it_lapses_after_the_last_failure_and_is_healthy_only_since_then() {
     deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
     // The agent has nothing to send there any more; then it is gone.
     deliveries.hear(&agent("a"), Word::Silent, COOLDOWN, at(20));
-    assert_eq!(deliveries.next_change_at(at(20)), Some(at(609)));
-    deliveries.settle(at(608));
+    assert_eq!(deliveries.next_timeout(at(20)), Some(at(609)));
+    deliveries.handle_timeout(at(608));
     assert_eq!(health(&deliveries), Some(Health::Unhealthy));
-    deliveries.settle(at(609));
+    deliveries.handle_timeout(at(609));
     let judgement = deliveries.judgement().unwrap();
     assert_eq!((judgement.health, judgement.since), (Health::Healthy, at(609)));
-    assert_eq!(deliveries.next_change_at(at(609)), None);
+    assert_eq!(deliveries.next_timeout(at(609)), None);
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn who_falls_silent_has_no_opinion() {
     deliveries.hear(&agent("b"), Word::Passing, COOLDOWN, at(0));
     deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
     assert_eq!(health(&deliveries), None, "one of two");
-    assert_eq!(deliveries.next_change_at(at(10)), Some(at(30)));
-    deliveries.settle(at(30));
+    assert_eq!(deliveries.next_timeout(at(10)), Some(at(30)));
+    deliveries.handle_timeout(at(30));
     assert_eq!(health(&deliveries), Some(Health::Unhealthy), "the other has not been heard for 30 s");
 }
 
@@ -109,7 +109,7 @@ fn an_earlier_leaders_verdict_holds_unless_agents_were_heard() {
     let mut fresh = Deliveries::default();
     fresh.adopt(&earlier, COOLDOWN, at(10));
     assert_eq!(fresh.judgement(), Some(&earlier));
-    assert_eq!(fresh.next_change_at(at(10)), Some(at(605)));
+    assert_eq!(fresh.next_timeout(at(10)), Some(at(605)));
 
     let mut late = Deliveries::default();
     late.adopt(&earlier, COOLDOWN, at(605));
@@ -143,7 +143,7 @@ proptest! {
                 deliveries.hear(&agent(&name.to_string()), word, COOLDOWN, now);
             }
             now = now + Duration::from_secs(pause);
-            deliveries.settle(now);
+            deliveries.handle_timeout(now);
             prop_assert_eq!(deliveries.judgement(), None);
         }
     }
@@ -174,8 +174,8 @@ proptest! {
             }
             now = now + Duration::from_secs(pause);
         }
-        deliveries.settle(at(10_000));
+        deliveries.handle_timeout(at(10_000));
         prop_assert_ne!(health(&deliveries), Some(Health::Unhealthy));
-        prop_assert_eq!(deliveries.next_change_at(at(10_000)), None);
+        prop_assert_eq!(deliveries.next_timeout(at(10_000)), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decision::{Course, is_excluded};
+use super::decision::{DecisionBuilder, is_excluded};
 use super::{Candidate, Health, Hold, HoldReason, Standing, TransitionReason, holds};
 use crate::model::{EvidenceClass, Policy, Strategy, Timestamp, WhenNoneHealthy};
 
@@ -26,44 +26,43 @@ impl Departure {
     }
 }
 
-impl Course<'_> {
+impl DecisionBuilder<'_> {
     /// Members that must not keep the mail.
     // Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
     pub(super) fn departures(&self) -> Vec<Departure> {
-        let departure = |member: &Arc<str>| {
-            let (reason, first_evidence_at) = match self.find(member) {
-                None => (TransitionReason::RemovedFromRoute, None),
-                Some(candidate) => match (candidate.standing, candidate.health) {
-                    (Standing::Excluded(_), _) => (TransitionReason::Excluded, None),
-                    (Standing::Suspended, _) => (TransitionReason::Suspended, None),
-                    (Standing::InService, Health::Unhealthy) => {
-                        (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
-                    }
-                    (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
-                    | (Standing::Unusable, _) => return None,
-                },
-            };
-            Some(Departure { member: member.clone(), reason, first_evidence_at })
+        self.members.iter().filter_map(|member| self.departure(member)).collect()
+    }
+
+    fn departure(&self, member: &Arc<str>) -> Option<Departure> {
+        let (reason, first_evidence_at) = match self.find(member) {
+            None => (TransitionReason::RemovedFromRoute, None),
+            Some(candidate) => match (candidate.standing, candidate.health) {
+                (Standing::Excluded(_), _) => (TransitionReason::Excluded, None),
+                (Standing::Suspended, _) => (TransitionReason::Suspended, None),
+                (Standing::InService, Health::Unhealthy) => {
+                    (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
+                }
+                (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+                | (Standing::Unusable, _) => return None,
+            },
         };
-        self.members.iter().filter_map(departure).collect()
+        Some(Departure { member: member.clone(), reason, first_evidence_at })
     }
 
     /// Leaves `departures`. Cooldown, minimum stay and soak do not hold such a move.
     pub(super) fn leave(&mut self, policy: &Policy, departures: &[Departure]) {
-        let is_leaving = |name: &Arc<str>| departures.iter().any(|departure| departure.member == *name);
-        let staying: Vec<_> = self.members.iter().filter(|member| !is_leaving(member)).cloned().collect();
+        let leaving: Vec<&Arc<str>> = departures.iter().map(|departure| &departure.member).collect();
+        let staying: Vec<_> = self.members.iter().filter(|member| !leaving.contains(member)).cloned().collect();
         let can_stay = staying.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible);
         let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member));
         let Some(telling) = telling else { return };
         let has_failed = matches!(telling.reason, TransitionReason::Failed(_));
 
-        let is_other = |candidate: &&&Candidate| !is_leaving(&candidate.name);
-        let eligible = self.ranked.iter().filter(is_other).filter(|candidate| candidate.is_eligible());
-        let mut targets: Vec<&Candidate> = if can_stay {
-            eligible.filter(|candidate| staying.contains(&candidate.name)).copied().collect()
-        } else {
-            eligible.copied().collect()
-        };
+        let mut targets = self.ranked.clone();
+        targets.retain(|candidate| candidate.is_eligible() && !leaving.contains(&&candidate.name));
+        if can_stay {
+            targets.retain(|candidate| staying.contains(&candidate.name));
+        }
         // Slow ones are used before none, and after all that are sound.
         targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
         if has_failed {
@@ -89,11 +88,9 @@ impl Course<'_> {
                 .filter(|departure| !departure.is_answered())
                 .filter_map(|departure| departure.first_evidence_at)
                 .min();
-            let has_answered_since = |candidate: &&Candidate| match began_at {
-                Some(began_at) => candidate.confirmed_at.is_some_and(|at| at >= began_at),
-                None => true,
-            };
-            targets.retain(has_answered_since);
+            if let Some(began_at) = began_at {
+                targets.retain(|candidate| candidate.confirmed_at.is_some_and(|at| at >= began_at));
+            }
             if targets.is_empty() {
                 return self.hold(Hold::open(HoldReason::AwaitingConfirmation));
             }
@@ -165,12 +162,13 @@ impl Course<'_> {
         let (slow, quick): (Vec<_>, Vec<_>) =
             self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));
         let Some(slowest) = slow.first() else { return false };
-        let sound = || self.ranked.iter().filter(|candidate| candidate.is_sound() && !is_slow(candidate));
+        let sound = self.ranked.iter().filter(|candidate| candidate.is_sound());
+        let sound = sound.map(|candidate| candidate.name.clone());
         let members: Vec<_> = match self.situation.strategy {
             // Half way through a return the old side is still there.
             Strategy::ActivePassive if self.members.first() != Some(&slowest.name) => return false,
-            Strategy::ActivePassive => sound().take(1).map(|candidate| candidate.name.clone()).collect(),
-            Strategy::ActiveActive if quick.is_empty() => sound().map(|candidate| candidate.name.clone()).collect(),
+            Strategy::ActivePassive => sound.take(1).collect(),
+            Strategy::ActiveActive if quick.is_empty() => sound.collect(),
             Strategy::ActiveActive => quick.iter().map(|candidate| candidate.name.clone()).collect(),
         };
         if members.is_empty() {

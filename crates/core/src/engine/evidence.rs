@@ -19,7 +19,7 @@ const STALE_GRACE_OF_JOBS: Duration = Duration::from_secs(90);
 /// Routes with equal thresholds share a judgement; ten thousand backends under one policy keep one each.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    judged: BTreeMap<Thresholds, Judged>,
+    judged: BTreeMap<Thresholds, JudgedEvidence>,
     suspicion: Suspicion,
     /// Verdict about deliveries, the same under all thresholds.
     // Agents judge by thresholds of their own.
@@ -27,7 +27,7 @@ pub struct Evidence {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Judged {
+struct JudgedEvidence {
     probes: BTreeMap<Arc<str>, Judgement>,
     /// Judgements of single addresses.
     // Kept only for backends with several addresses, to leave failing ones out of a Service while others work.
@@ -37,7 +37,7 @@ struct Judged {
 
 /// Inputs that count beside the probes, under all thresholds alike.
 #[derive(Clone, Copy)]
-struct Beside<'a> {
+struct SharedInputs<'a> {
     suspicion: &'a Suspicion,
     deliveries: Option<&'a Judgement>,
 }
@@ -61,17 +61,17 @@ impl Evidence {
         self.judged.retain(|key, _| thresholds.contains(key));
         for key in thresholds {
             let judged = self.judged.entry(*key).or_default();
-            let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
-            judged.change(beside, now, |judged| judged.use_probes(probes, before.as_ref(), now));
+            let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+            judged.change(shared, now, |judged| judged.use_probes(probes, before.as_ref(), now));
         }
         true
     }
 
     /// Restores an earlier leader's persisted judgement of a probe.
     pub fn adopt_probe(&mut self, probe: &str, earlier: &Judgement, now: Timestamp) {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for judged in self.judged.values_mut() {
-            judged.change(beside, now, |judged| {
+            judged.change(shared, now, |judged| {
                 if let Some(judgement) = judged.probes.get_mut(probe) {
                     judgement.adopt(earlier);
                 }
@@ -82,11 +82,11 @@ impl Evidence {
     /// Restores an earlier leader's persisted verdict for a route with these thresholds, unless the probes already
     /// give the same. Among several observers it is the verdict that stands while their votes are equal.
     pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, now: Timestamp) {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
-        let own = judged.own(beside.deliveries, now);
+        let own = judged.own(shared.deliveries, now);
         let is_same = own.is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
-        judged.change(beside, now, |judged| {
+        judged.change(shared, now, |judged| {
             if !is_same {
                 judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier));
             }
@@ -111,9 +111,9 @@ impl Evidence {
     /// Takes the report of a probe's round.
     pub fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> News {
         let mut news = News::Nothing;
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for (thresholds, judged) in &mut self.judged {
-            news = news.max(judged.change(beside, now, |judged| judged.observe(thresholds, report, now)));
+            news = news.max(judged.change(shared, now, |judged| judged.observe(thresholds, report, now)));
             if judged.observe_addresses(thresholds, report) {
                 news = News::Turned;
             }
@@ -128,7 +128,7 @@ impl Evidence {
 
     /// Brings the verdict about deliveries up to date. Returns true if it has turned.
     pub fn settle_deliveries(&mut self, now: Timestamp) -> bool {
-        self.change_deliveries(now, |deliveries| deliveries.settle(now))
+        self.change_deliveries(now, |deliveries| deliveries.handle_timeout(now))
     }
 
     /// Restores an earlier leader's persisted verdict about deliveries.
@@ -149,8 +149,8 @@ impl Evidence {
             return false;
         }
         for judged in self.judged.values_mut().filter(|judged| !judged.panel.is_alone()) {
-            judged.settle(Beside { suspicion: &self.suspicion, deliveries: before.as_ref() }, now);
-            judged.settled(Beside { suspicion: &self.suspicion, deliveries: after }, now);
+            judged.settle(SharedInputs { suspicion: &self.suspicion, deliveries: before.as_ref() }, now);
+            judged.settled(SharedInputs { suspicion: &self.suspicion, deliveries: after }, now);
         }
         true
     }
@@ -158,20 +158,23 @@ impl Evidence {
     /// Takes another observer's verdict under these thresholds. Returns true if it is new. Verdicts under thresholds
     /// that are not tracked are dropped.
     pub fn hear(&mut self, observer: &Arc<str>, thresholds: Thresholds, sighting: Sighting, now: Timestamp) -> bool {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
         if judged.panel.has_heard(observer, sighting) {
             return false;
         }
-        judged.change_voters(beside, now, |judged| judged.panel.hear(observer, sighting));
+        judged.change_voters(shared, now, |judged| judged.panel.hear(observer, sighting));
         true
     }
 
     /// Forgets another observer's verdicts. Returns true if it had any.
     pub fn forget_observer(&mut self, observer: &str, now: Timestamp) -> bool {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
-        let forget = |judged: &mut Judged| judged.change_voters(beside, now, |judged| judged.panel.forget(observer));
-        self.judged.values_mut().fold(false, |known, judged| forget(judged) | known)
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let mut was_known = false;
+        for judged in self.judged.values_mut() {
+            was_known |= judged.change_voters(shared, now, |judged| judged.panel.forget(observer));
+        }
+        was_known
     }
 
     /// Sets the observers whose votes do not count for now (`Fleet::suspects`). Returns true if the set changed.
@@ -182,8 +185,8 @@ impl Evidence {
         }
         let deliveries = self.deliveries.judgement();
         for judged in self.judged.values_mut() {
-            judged.change_voters(Beside { suspicion: &self.suspicion, deliveries }, now, |_| ());
-            judged.change_voters(Beside { suspicion: &suspicion, deliveries }, now, |_| ());
+            judged.change_voters(SharedInputs { suspicion: &self.suspicion, deliveries }, now, |_| ());
+            judged.change_voters(SharedInputs { suspicion: &suspicion, deliveries }, now, |_| ());
         }
         self.suspicion = suspicion;
         true
@@ -202,7 +205,7 @@ impl Evidence {
 
     /// Returns the verdict under these thresholds; `None` if they are not tracked.
     pub fn verdict(&self, thresholds: Thresholds, now: Timestamp) -> Option<Verdict> {
-        self.judged.get(&thresholds)?.verdict(self.beside(), now)
+        self.judged.get(&thresholds)?.verdict(self.shared(), now)
     }
 
     /// Returns the verdict of this process alone under these thresholds, as it is reported to other replicas.
@@ -210,15 +213,15 @@ impl Evidence {
         self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
     }
 
-    fn beside(&self) -> Beside<'_> {
-        Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() }
+    fn shared(&self) -> SharedInputs<'_> {
+        SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() }
     }
 
     /// Returns the worst verdict under any thresholds in use, with the judgement of each probe, stale or not.
     pub fn worst(&self, now: Timestamp) -> Option<(Verdict, &BTreeMap<Arc<str>, Judgement>)> {
         self.judged
             .values()
-            .filter_map(|judged| judged.verdict(self.beside(), now).map(|verdict| (verdict, &judged.probes)))
+            .filter_map(|judged| judged.verdict(self.shared(), now).map(|verdict| (verdict, &judged.probes)))
             .max_by_key(|(verdict, _)| verdict.health)
     }
 
@@ -226,7 +229,7 @@ impl Evidence {
     /// lapses.
     pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
         let probes = self.judged.values().flat_map(|judged| judged.probes.values());
-        probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_change_at(now)).min()
+        probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_timeout(now)).min()
     }
 
     /// Returns true if the address is one of several and known to fail.
@@ -237,11 +240,11 @@ impl Evidence {
     }
 }
 
-impl Judged {
+impl JudgedEvidence {
     fn use_probes(&mut self, probes: &[Probe], before: Option<&Self>, now: Timestamp) {
-        let is_used = |name: &Arc<str>| probes.iter().any(|probe| probe.name == *name);
-        self.probes.retain(|name, _| is_used(name));
-        self.addresses.retain(|(name, _), _| is_used(name));
+        let names: BTreeSet<&Arc<str>> = probes.iter().map(|probe| &probe.name).collect();
+        self.probes.retain(|name, _| names.contains(name));
+        self.addresses.retain(|(name, _), _| names.contains(name));
         for probe in probes {
             let judgement = self.probes.entry(probe.name.clone()).or_insert_with(|| {
                 let earlier = before.and_then(|before| before.probes.get(&probe.name));
@@ -253,8 +256,8 @@ impl Judged {
 
     fn observe_addresses(&mut self, thresholds: &Thresholds, report: &ProbeReport) -> bool {
         let probe = &report.key.probe;
-        let present = |address: &SocketAddr| report.addresses.iter().any(|outcome| outcome.address == *address);
-        self.addresses.retain(|(of, address), _| of != probe || present(address));
+        let present: BTreeSet<SocketAddr> = report.addresses.iter().map(|outcome| outcome.address).collect();
+        self.addresses.retain(|(of, address), _| of != probe || present.contains(address));
         if report.addresses.len() < 2 {
             return false;
         }
@@ -276,30 +279,30 @@ impl Judged {
 
     /// Applies a change to our own vote.
     // The votes before the change become the standing verdict, then those after it.
-    fn change<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        if self.panel.is_alone() { change(self) } else { self.change_voters(beside, now, change) }
+    fn change<T>(&mut self, shared: SharedInputs<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        if self.panel.is_alone() { change(self) } else { self.change_voters(shared, now, change) }
     }
 
     /// Applies a change of the voters.
     // The verdict before the change stands while votes are equal after it.
-    fn change_voters<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        self.settle(beside, now);
+    fn change_voters<T>(&mut self, shared: SharedInputs<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.settle(shared, now);
         let changed = change(self);
-        self.settled(beside, now);
+        self.settled(shared, now);
         changed
     }
 
     /// Makes the present result of the votes the standing verdict.
-    fn settle(&mut self, beside: Beside<'_>, now: Timestamp) {
-        if let Some(own) = self.own(beside.deliveries, now) {
-            self.panel.settle(own, beside.suspicion, turned_at(own, now));
+    fn settle(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
+        if let Some(own) = self.own(shared.deliveries, now) {
+            self.panel.settle(own, shared.suspicion, turned_at(own, now));
         }
     }
 
     /// Makes the result of the votes after a change the standing verdict.
-    fn settled(&mut self, beside: Beside<'_>, now: Timestamp) {
-        if let Some(own) = self.own(beside.deliveries, now) {
-            self.panel.settle(own, beside.suspicion, now);
+    fn settled(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
+        if let Some(own) = self.own(shared.deliveries, now) {
+            self.panel.settle(own, shared.suspicion, now);
             self.panel.leave_alone();
         }
     }
@@ -312,10 +315,10 @@ impl Judged {
         if was_stale == judgement.is_stale(now) { news } else { News::Turned }
     }
 
-    fn verdict(&self, beside: Beside<'_>, now: Timestamp) -> Option<Verdict> {
-        let own = Verdict::of(&self.probes, beside.deliveries, now)?;
+    fn verdict(&self, shared: SharedInputs<'_>, now: Timestamp) -> Option<Verdict> {
+        let own = Verdict::of(&self.probes, shared.deliveries, now)?;
         let turned_at = turned_at(own.sighting(), now);
-        Some(self.panel.merged(own, beside.suspicion, turned_at))
+        Some(self.panel.merged(own, shared.suspicion, turned_at))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use super::decision::Course;
+use super::decision::DecisionBuilder;
 use super::{Answer, Exclusion, Health, Hold, HoldReason, Share, Standing, State, Transition, TransitionReason, holds};
 use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp, WhenNoneHealthy};
 
@@ -137,23 +137,29 @@ impl Explanation {
 
     /// Lists the trouble of each backend: `ses-eu: NoAnswer, relay-a: suspended`.
     fn troubles(&self) -> String {
-        let trouble = |reason: &Reason| match reason {
-            Reason::Known { backend, standing, class, .. } => Some(match standing {
+        self.reasons.iter().filter_map(Reason::trouble).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Reason {
+    /// Returns the trouble of a backend; `None` for every other reason.
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Known { backend, standing, class, .. } => Some(match standing {
                 Standing::InService => format!("{backend}: {}", class.as_str()),
                 Standing::Suspended => format!("{backend}: suspended"),
                 Standing::Excluded(_) => format!("{backend}: excluded"),
                 Standing::Unusable => format!("{backend}: missing or cannot be used"),
             }),
-            Reason::Requested(_)
-            | Reason::Moves(_)
-            | Reason::Moved(_)
-            | Reason::Stays { .. }
-            | Reason::Held(_)
-            | Reason::NoneHealthy
-            | Reason::Carries(_)
-            | Reason::Unplaced(_) => None,
-        };
-        self.reasons.iter().filter_map(trouble).collect::<Vec<_>>().join(", ")
+            Self::Requested(_)
+            | Self::Moves(_)
+            | Self::Moved(_)
+            | Self::Stays { .. }
+            | Self::Held(_)
+            | Self::NoneHealthy
+            | Self::Carries(_)
+            | Self::Unplaced(_) => None,
+        }
     }
 }
 
@@ -170,12 +176,12 @@ fn names(shares: &[&Share]) -> String {
 }
 
 /// Explains a decision right before it is concluded.
-pub(super) fn of(course: &Course<'_>, unplaced: u8) -> Explanation {
-    Explanation { reasons: reasons(course, unplaced), prospects: prospects(course) }
+pub(super) fn of(builder: &DecisionBuilder<'_>, unplaced: u8) -> Explanation {
+    Explanation { reasons: reasons(builder, unplaced), prospects: prospects(builder) }
 }
 
-fn reasons(course: &Course<'_>, unplaced: u8) -> Vec<Reason> {
-    let known = course.ranked.iter().map(|candidate| Reason::Known {
+fn reasons(builder: &DecisionBuilder<'_>, unplaced: u8) -> Vec<Reason> {
+    let known = builder.ranked.iter().map(|candidate| Reason::Known {
         backend: candidate.name.clone(),
         standing: candidate.standing,
         health: candidate.health,
@@ -184,49 +190,48 @@ fn reasons(course: &Course<'_>, unplaced: u8) -> Vec<Reason> {
         is_throttled: candidate.is_throttled,
     });
     let mut reasons: Vec<_> = known.collect();
-    if course.memory.request != course.before.request {
-        reasons.extend(course.memory.request.clone().map(Reason::Requested));
+    if builder.memory.request != builder.before.request {
+        reasons.extend(builder.memory.request.clone().map(Reason::Requested));
     }
-    if course.memory.state == State::NoneHealthy {
+    if builder.memory.state == State::NoneHealthy {
         reasons.push(Reason::NoneHealthy);
     }
-    match (&course.transition, course.memory.last_transition(), course.members.first()) {
+    match (&builder.transition, builder.memory.last_transition(), builder.members.first()) {
         (Some(transition), _, _) => reasons.push(Reason::Moves(transition.clone())),
-        (None, Some(last), Some(lead)) if course.memory.state != State::Preferred && last.to == *lead => {
+        (None, Some(last), Some(lead)) if builder.memory.state != State::Preferred && last.to == *lead => {
             reasons.push(Reason::Moved(last.clone()));
         }
-        (None, _, Some(lead)) if course.lead().is_some_and(|lead| lead.health != Health::Unhealthy) => {
+        (None, _, Some(lead)) if builder.lead().is_some_and(|lead| lead.health != Health::Unhealthy) => {
             reasons.push(Reason::Stays { backend: lead.clone() });
         }
         (None, _, Some(_) | None) => {}
     }
-    reasons.extend(course.hold.map(Reason::Held));
-    reasons.extend(course.memory.shares.iter().cloned().map(Reason::Carries));
+    reasons.extend(builder.hold.map(Reason::Held));
+    reasons.extend(builder.memory.shares.iter().cloned().map(Reason::Carries));
     reasons.extend((unplaced > 0).then_some(Reason::Unplaced(unplaced)));
     reasons
 }
 
-fn prospects(course: &Course<'_>) -> Vec<Prospect> {
+fn prospects(builder: &DecisionBuilder<'_>) -> Vec<Prospect> {
     let mut prospects = vec![];
-    let Some(policy) = course.situation.policy else {
+    let Some(policy) = builder.situation.policy else {
         return vec![Prospect::Changes { field: "spec.policyRef of the route, or the policy it names".to_owned() }];
     };
-    if course.memory.pause.is_some() {
+    if builder.memory.pause.is_some() {
         prospects.push(Prospect::Asks { action: "Resume" });
-    } else if course.memory.switch.is_some() {
+    } else if builder.memory.switch.is_some() {
         prospects.push(Prospect::Asks { action: "Failback" });
     }
-    if let Some(hold) = course.hold.filter(|hold| hold.until.is_some()) {
+    if let Some(hold) = builder.hold.filter(|hold| hold.until.is_some()) {
         prospects.push(Prospect::Ends(hold));
     }
-    let is_member = |name: &Arc<str>| course.members.contains(name);
-    let standby = course.ranked.iter().find(|candidate| !is_member(&candidate.name) && candidate.is_eligible());
-    for member in course.members.iter().filter_map(|name| course.find(name)) {
+    let standby = builder.ranked.iter().find(|candidate| !builder.is_member(candidate) && candidate.is_eligible());
+    for member in builder.members.iter().filter_map(|name| builder.find(name)) {
         match (member.standing, member.health) {
             (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
-                if course.memory.pause.is_none() =>
+                if builder.memory.pause.is_none() =>
             {
-                let other_member = course.members.iter().find(|name| **name != member.name);
+                let other_member = builder.members.iter().find(|name| **name != member.name);
                 prospects.push(Prospect::Fails {
                     backend: member.name.clone(),
                     failures: policy.thresholds.failure,
@@ -241,16 +246,18 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
             (_, _) => {}
         }
     }
-    let lead_rank = course.members.first().map_or(usize::MAX, |lead| {
-        course.ranked.iter().position(|candidate| candidate.name == *lead).unwrap_or(usize::MAX)
+    let lead_rank = builder.members.first().map_or(usize::MAX, |lead| {
+        builder.ranked.iter().position(|candidate| candidate.name == *lead).unwrap_or(usize::MAX)
     });
-    let is_wanted = |rank: usize| match course.situation.strategy {
-        Strategy::ActivePassive => rank < lead_rank || course.memory.state == State::NoneHealthy,
-        Strategy::ActiveActive => true,
+    let wanted = match builder.situation.strategy {
+        Strategy::ActivePassive if builder.memory.state != State::NoneHealthy => {
+            &builder.ranked[..lead_rank.min(builder.ranked.len())]
+        }
+        Strategy::ActivePassive | Strategy::ActiveActive => &builder.ranked[..],
     };
-    for (_, candidate) in course.ranked.iter().enumerate().filter(|(rank, _)| is_wanted(*rank)) {
-        let is_dead_member = is_member(&candidate.name) && candidate.health == Health::Unhealthy;
-        if is_member(&candidate.name) && !is_dead_member {
+    for candidate in wanted {
+        let is_dead_member = builder.is_member(candidate) && candidate.health == Health::Unhealthy;
+        if builder.is_member(candidate) && !is_dead_member {
             continue;
         }
         match (candidate.standing, candidate.health) {
@@ -265,8 +272,8 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
                     },
                     returns_after: (policy.failback.mode == FailbackMode::Automatic
                         && !is_dead_member
-                        && !course.members.is_empty())
-                    .then(|| holds::soak(policy, &course.memory, candidate)),
+                        && !builder.members.is_empty())
+                    .then(|| holds::soak(policy, &builder.memory, candidate)),
                 });
             }
             (Standing::InService, Health::Healthy) => {}
@@ -283,11 +290,11 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
             }),
         }
     }
-    if course.hold.is_some_and(|hold| hold.reason == HoldReason::ManualFailback) {
+    if builder.hold.is_some_and(|hold| hold.reason == HoldReason::ManualFailback) {
         prospects.push(Prospect::Asks { action: "ApproveFailback" });
         prospects.push(Prospect::Asks { action: "Failback" });
     }
-    if course.memory.state == State::NoneHealthy && policy.when_none_healthy == WhenNoneHealthy::Hold {
+    if builder.memory.state == State::NoneHealthy && policy.when_none_healthy == WhenNoneHealthy::Hold {
         prospects.push(Prospect::Asks { action: "Switch with force" });
     }
     prospects

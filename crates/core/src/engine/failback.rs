@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::decision::Course;
+use super::decision::DecisionBuilder;
 use super::{Candidate, Hold, HoldReason, Ramp, Standing, TransitionReason, holds};
 use crate::model::{Policy, Strategy};
 
-impl Course<'_> {
+impl DecisionBuilder<'_> {
     /// Moves the mail to a more preferred backend, if one has recovered and no hold is in force.
     pub(super) fn return_to_preferred(&mut self, policy: &Policy) {
         let lead_rank = self.members.first().map_or(0, |lead| self.rank(lead));
@@ -19,19 +19,16 @@ impl Course<'_> {
                 self.ranked.iter().filter(|candidate| !self.is_member(candidate)).copied().collect()
             }
         };
-        let sound = || better.iter().filter(|candidate| candidate.is_sound());
-        let held: Vec<_> = sound()
-            .map(|candidate| (*candidate, holds::on_return(policy, &self.memory, candidate, self.now())))
-            .collect();
-        let ready: Vec<&Candidate> =
-            held.iter().filter(|(_, hold)| hold.is_none()).map(|(candidate, _)| *candidate).collect();
+        let (mut ready, mut held) = (vec![], vec![]);
+        for candidate in better.into_iter().filter(|candidate| candidate.is_sound()) {
+            match holds::on_return(policy, &self.memory, candidate, self.now()) {
+                Some(hold) => held.push(hold),
+                None => ready.push(candidate),
+            }
+        }
         let Some(first) = ready.first() else {
             // The one that ends first; one without an end comes last.
-            let hold = held
-                .iter()
-                .filter_map(|(_, hold)| *hold)
-                .min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at))));
-            match hold {
+            match held.into_iter().min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at)))) {
                 Some(hold) => self.hold(hold),
                 None if self.lead().is_some_and(|lead| lead.standing == Standing::Unusable) => {
                     self.hold(Hold::open(HoldReason::ConfigurationRejected));

@@ -8,12 +8,16 @@ use crate::model::ObjectKey;
 /// least, while another observer sees one of these domains work. If no observer sees any work, none is suspect. `true`
 /// in `views` means that something in the domain works.
 pub fn suspects<D: Ord>(views: &BTreeMap<Observer, BTreeMap<D, bool>>) -> BTreeSet<Observer> {
-    let sees_all_fail = |view: &BTreeMap<D, bool>| view.len() >= 2 && !view.values().any(|works| *works);
-    let is_contradicted = |view: &BTreeMap<D, bool>| {
-        views.values().any(|other| other.iter().any(|(domain, works)| *works && view.contains_key(domain)))
-    };
-    let suspects = views.iter().filter(|(_, view)| sees_all_fail(view) && is_contradicted(view));
-    suspects.map(|(observer, _)| observer.clone()).collect()
+    let works_for_another: BTreeSet<&D> =
+        views.values().flatten().filter(|(_, works)| **works).map(|(domain, _)| domain).collect();
+    let mut suspects = BTreeSet::new();
+    for (observer, view) in views {
+        let sees_all_fail = view.len() >= 2 && !view.values().any(|works| *works);
+        if sees_all_fail && view.keys().any(|domain| works_for_another.contains(domain)) {
+            suspects.insert(observer.clone());
+        }
+    }
+    suspects
 }
 
 /// Backends that fail together.
@@ -31,31 +35,31 @@ enum Domain {
 // Kept up to date change by change, so that a verdict that turns costs no walk over all backends.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    backends: BTreeMap<ObjectKey, Member>,
-    views: BTreeMap<Observer, View>,
+    backends: BTreeMap<ObjectKey, FleetMember>,
+    views: BTreeMap<Observer, ObserverView>,
 }
 
 #[derive(Clone, Debug)]
-struct Member {
+struct FleetMember {
     domain: Domain,
     /// Observers that have a verdict about the backend, and whether it is Unhealthy.
     fails: BTreeMap<Observer, bool>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct View {
-    domains: BTreeMap<Domain, Count>,
+struct ObserverView {
+    domains: BTreeMap<Domain, DomainCount>,
     /// Number of `domains` that work.
     working: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
+struct DomainCount {
     works: u32,
     fails: u32,
 }
 
-impl View {
+impl ObserverView {
     fn sees_all_fail(&self) -> bool {
         self.working == 0 && !self.domains.is_empty()
     }
@@ -138,7 +142,7 @@ impl Fleet {
             self.views.entry(observer.clone()).or_default().add(&domain, *fails);
         }
         let moved = !fails.is_empty();
-        self.backends.insert(backend.clone(), Member { domain, fails });
+        self.backends.insert(backend.clone(), FleetMember { domain, fails });
         moved
     }
 
@@ -166,11 +170,14 @@ impl Fleet {
     /// Returns the observers that have lost their own network, see [`suspects`]. Costs one look at each observer while
     /// all of them see something work.
     pub fn suspects(&self) -> BTreeSet<Observer> {
-        let is_suspect = |view: &View| view.domains.len() >= 2 && view.sees_all_fail() && self.contradicts(view);
-        self.views.iter().filter(|(_, view)| is_suspect(view)).map(|(observer, _)| observer.clone()).collect()
+        self.views.iter().filter(|(_, view)| self.is_suspect(view)).map(|(observer, _)| observer.clone()).collect()
     }
 
-    fn contradicts(&self, view: &View) -> bool {
+    fn is_suspect(&self, view: &ObserverView) -> bool {
+        view.domains.len() >= 2 && view.sees_all_fail() && self.contradicts(view)
+    }
+
+    fn contradicts(&self, view: &ObserverView) -> bool {
         let mut others = self.views.values().filter(|other| other.working > 0);
         others.any(|other| {
             other.domains.iter().any(|(domain, count)| count.works > 0 && view.domains.contains_key(domain))
@@ -180,7 +187,7 @@ impl Fleet {
     /// Returns true if two failure domains or more fail and none works, for every observer that is not suspect.
     // Our own way to all of them has then failed rather than all of them at once.
     pub fn is_storm(&self) -> bool {
-        if !self.views.values().any(View::sees_all_fail) {
+        if !self.views.values().any(ObserverView::sees_all_fail) {
             return false;
         }
         let suspects = self.suspects();
@@ -194,7 +201,7 @@ impl Fleet {
     }
 }
 
-fn remove(views: &mut BTreeMap<Observer, View>, observer: &Observer, domain: &Domain, fails: bool) {
+fn remove(views: &mut BTreeMap<Observer, ObserverView>, observer: &Observer, domain: &Domain, fails: bool) {
     let Some(view) = views.get_mut(observer) else { return };
     view.remove(domain, fails);
     if view.domains.is_empty() {

@@ -37,6 +37,10 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    fn disagreement(self) -> Arc<str> {
+        format!("{} of {} observers see it fail", self.unhealthy, self.voters).into()
+    }
+
     pub(super) fn of_one(health: Health) -> Self {
         match health {
             Health::Healthy | Health::Degraded => Self { voters: 1, unhealthy: 0 },
@@ -55,15 +59,16 @@ pub(super) struct Suspicion {
 
 impl Suspicion {
     pub(super) fn of(suspects: &BTreeSet<Observer>, before: &Self, now: Timestamp) -> Self {
-        let other = |suspect: &Observer| match suspect {
-            Observer::Own => None,
-            Observer::Other(name) => Some(name.clone()),
-        };
-        let is_own = suspects.contains(&Observer::Own);
-        Self {
-            own_since: is_own.then(|| before.own_since.unwrap_or(now)),
-            others: suspects.iter().filter_map(other).collect(),
+        let mut suspicion = Self::default();
+        for suspect in suspects {
+            match suspect {
+                Observer::Own => suspicion.own_since = Some(before.own_since.unwrap_or(now)),
+                Observer::Other(name) => {
+                    suspicion.others.insert(name.clone());
+                }
+            }
         }
+        suspicion
     }
 }
 
@@ -72,11 +77,11 @@ impl Suspicion {
 pub(super) struct Panel {
     others: BTreeMap<Arc<str>, Sighting>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
-    standing: Option<Opinion>,
+    standing: Option<StandingVerdict>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Opinion {
+struct StandingVerdict {
     health: Health,
     since: Timestamp,
     /// True if another observer had a part in it.
@@ -116,7 +121,7 @@ impl Panel {
     /// Restores an earlier leader's verdict.
     pub(super) fn adopt(&mut self, health: Health, since: Timestamp) {
         if !self.others.is_empty() && health != Health::Unknown {
-            self.standing = Some(Opinion { health, since, is_shared: true });
+            self.standing = Some(StandingVerdict { health, since, is_shared: true });
         }
     }
 
@@ -141,7 +146,8 @@ impl Panel {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
         }
-        let Some(Count { verdict, observers, telling, first_failure_at }) = self.count(own.sighting(), suspicion, now)
+        let Some(VoteCount { verdict, observers, telling, first_failure_at }) =
+            self.count(own.sighting(), suspicion, now)
         else {
             return without_voters(own, suspicion);
         };
@@ -151,46 +157,42 @@ impl Panel {
 
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
     /// standing verdict decides a tie.
-    fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<Count<'_>> {
+    fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'_>> {
         let our_vote = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
         let heard = heard.map(|(name, sighting)| Vote { observer: Some(name), sighting: *sighting });
         let votes = our_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
-        let saying = |health: Health| votes.clone().filter(move |vote| vote.sighting.health == health).count();
-        let (voters, unhealthy) = (votes.clone().count(), saying(Health::Unhealthy));
+        let (mut voters, mut unhealthy, mut degraded) = (0_u32, 0_u32, 0_u32);
+        for vote in votes.clone() {
+            voters += 1;
+            unhealthy += u32::from(vote.sighting.health == Health::Unhealthy);
+            degraded += u32::from(vote.sighting.health == Health::Degraded);
+        }
         if voters == 0 {
             return None;
         }
         let health = match (unhealthy * 2).cmp(&voters) {
             Ordering::Greater => Health::Unhealthy,
             Ordering::Equal => self.standing.map_or(Health::Unknown, |standing| standing.health),
-            Ordering::Less if saying(Health::Degraded) * 2 > voters => Health::Degraded,
+            Ordering::Less if degraded * 2 > voters => Health::Degraded,
             Ordering::Less => Health::Healthy,
         };
-        let agreeing = votes.clone().filter(|vote| match health {
-            Health::Unhealthy | Health::Degraded => vote.sighting.health == health,
-            Health::Healthy => vote.sighting.health != Health::Unhealthy,
-            Health::Unknown => true,
-        });
+        let agreeing = votes.clone().filter(|vote| vote.agrees_with(health));
         let is_own = voters == 1 && votes.clone().all(|vote| vote.observer.is_none());
-        let reached = || {
-            let mut times: Vec<_> = agreeing.clone().map(|vote| vote.sighting.since).collect();
-            times.sort_unstable();
-            times.get(voters / 2).or(times.last()).copied().unwrap_or(now).min(now)
-        };
         let since = match self.standing {
-            None | Some(Opinion { is_shared: false, .. }) if is_own => own.since,
+            None | Some(StandingVerdict { is_shared: false, .. }) if is_own => own.since,
             Some(standing) if standing.health == health && is_own => standing.since.max(own.since),
             Some(standing) if standing.health == health => standing.since,
-            // Votes that are older than what stood until now cannot have ended it: the voters changed.
-            Some(standing) => Some(reached()).filter(|reached| *reached > standing.since).unwrap_or(now),
-            None => reached(),
+            // Votes older than the verdict until now cannot have ended it: the voters changed.
+            Some(standing) => Some(quorum_reached_at(agreeing.clone(), voters, now))
+                .filter(|reached| *reached > standing.since)
+                .unwrap_or(now),
+            None => quorum_reached_at(agreeing.clone(), voters, now),
         };
         let is_shared = !(is_own && since == own.since);
-        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Some(Count {
-            verdict: Opinion { health, since, is_shared },
-            observers: Agreement { voters: bounded(voters), unhealthy: bounded(unhealthy) },
+        Some(VoteCount {
+            verdict: StandingVerdict { health, since, is_shared },
+            observers: Agreement { voters, unhealthy },
             telling: agreeing
                 .clone()
                 .filter(|vote| vote.sighting.health == health)
@@ -200,9 +202,27 @@ impl Panel {
     }
 }
 
+impl Vote<'_> {
+    fn agrees_with(&self, health: Health) -> bool {
+        match health {
+            Health::Unhealthy | Health::Degraded => self.sighting.health == health,
+            Health::Healthy => self.sighting.health != Health::Unhealthy,
+            Health::Unknown => true,
+        }
+    }
+}
+
+/// Returns the time at which more than half of `voters` agreed; `now` at the latest.
+fn quorum_reached_at<'a>(agreeing: impl Iterator<Item = Vote<'a>>, voters: u32, now: Timestamp) -> Timestamp {
+    let mut times: Vec<_> = agreeing.map(|vote| vote.sighting.since).collect();
+    times.sort_unstable();
+    let majority = usize::try_from(voters / 2).unwrap_or(usize::MAX);
+    times.get(majority).or(times.last()).copied().unwrap_or(now).min(now)
+}
+
 /// Result of counting votes.
-struct Count<'a> {
-    verdict: Opinion,
+struct VoteCount<'a> {
+    verdict: StandingVerdict,
     observers: Agreement,
     /// The vote that gives class and message: our own if it agrees with the verdict, otherwise the earliest that does.
     telling: Option<Vote<'a>>,
@@ -210,16 +230,16 @@ struct Count<'a> {
 }
 
 fn reason(health: Health, telling: Option<Vote<'_>>, own: &Verdict, observers: Agreement) -> (EvidenceClass, Arc<str>) {
-    let Agreement { voters, unhealthy } = observers;
-    let disagreement = || format!("{unhealthy} of {voters} observers see it fail").into();
     match (health, telling) {
         (_, Some(Vote { observer: None, .. })) => (own.class, own.message.clone()),
         (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), sighting })) => {
             (sighting.class, format!("seen by {name}").into())
         }
-        (Health::Healthy, _) if unhealthy > 0 => (EvidenceClass::Ok, disagreement()),
+        (Health::Healthy, _) if observers.unhealthy > 0 => (EvidenceClass::Ok, observers.disagreement()),
         (Health::Healthy, _) => (EvidenceClass::Ok, Arc::default()),
-        (Health::Unknown | Health::Degraded | Health::Unhealthy, _) => (EvidenceClass::Inconclusive, disagreement()),
+        (Health::Unknown | Health::Degraded | Health::Unhealthy, _) => {
+            (EvidenceClass::Inconclusive, observers.disagreement())
+        }
     }
 }
 

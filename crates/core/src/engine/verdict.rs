@@ -35,7 +35,7 @@ impl Verdict {
         deliveries: Option<&Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let telling = Said::telling(probes, deliveries, now)?;
+        let telling = ProbeResult::telling(probes, deliveries, now)?;
         let failed = deliveries.filter(|judgement| judgement.health == Health::Unhealthy);
         let confirmations = probes.values().chain(failed).map(|judgement| judgement.confirmed_at);
         Some(Self {
@@ -64,7 +64,7 @@ impl Sighting {
         deliveries: Option<&Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let telling = Said::telling(probes, deliveries, now)?;
+        let telling = ProbeResult::telling(probes, deliveries, now)?;
         Some(Self {
             health: telling.health,
             since: telling.since,
@@ -75,7 +75,7 @@ impl Sighting {
 }
 
 /// Present result of one probe: its judgement, unless that is stale or the probe cannot be made.
-struct Said<'a> {
+struct ProbeResult<'a> {
     probe: &'a str,
     judgement: &'a Judgement,
     health: Health,
@@ -83,17 +83,24 @@ struct Said<'a> {
     class: EvidenceClass,
 }
 
-impl<'a> Said<'a> {
+impl<'a> ProbeResult<'a> {
     /// Returns the decisive result: of the probes, or of the deliveries if those weigh more.
     fn telling(
         probes: &'a BTreeMap<Arc<str>, Judgement>,
         deliveries: Option<&'a Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let said = probes.iter().map(|(name, judgement)| Self::by(name, judgement, now));
-        let most = |telling: Self, said: Self| if said.tells_more_than(&telling) { said } else { telling };
-        let telling = said.reduce(most)?;
-        Some(deliveries.map(|judgement| Self::by(DELIVERIES, judgement, now)).into_iter().fold(telling, most))
+        let telling =
+            probes.iter().map(|(name, judgement)| Self::by(name, judgement, now)).reduce(Self::the_more_telling)?;
+        match deliveries {
+            Some(judgement) => Some(telling.the_more_telling(Self::by(DELIVERIES, judgement, now))),
+            None => Some(telling),
+        }
+    }
+
+    /// Returns the result that weighs more; of equals `self`.
+    fn the_more_telling(self, other: Self) -> Self {
+        if other.tells_more_than(&self) { other } else { self }
     }
 
     fn by(probe: &'a str, judgement: &'a Judgement, now: Timestamp) -> Self {

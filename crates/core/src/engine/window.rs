@@ -12,11 +12,11 @@ const BUCKETS: usize = FailureWindow::BUCKETS as usize;
 pub(super) struct Window {
     /// The number of the newest part, counted from the epoch.
     newest: i64,
-    buckets: [Bucket; BUCKETS],
+    buckets: [WindowPart; BUCKETS],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Bucket {
+struct WindowPart {
     samples: u32,
     hits: u32,
 }
@@ -40,7 +40,7 @@ impl Window {
             self.clear();
         } else {
             for passed in 0..ahead {
-                self.buckets[slot(part - passed)] = Bucket::default();
+                self.buckets[slot(part - passed)] = WindowPart::default();
             }
         }
         if ahead > 0 || ahead <= -reach {
@@ -49,7 +49,7 @@ impl Window {
     }
 
     pub(super) fn clear(&mut self) {
-        self.buckets = [Bucket::default(); BUCKETS];
+        self.buckets = [WindowPart::default(); BUCKETS];
     }
 
     /// Samples, and how many of them were hits.

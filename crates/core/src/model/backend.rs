@@ -44,9 +44,10 @@ impl Backend {
     #[must_use]
     pub fn shared_out_among(mut self, replicas: u32) -> Self {
         if self.is_shared_out() {
-            let counted = |probe: &&mut Probe| probe.depth.is_counted() && probe.vantage == Vantage::Operator;
-            for probe in self.probes.iter_mut().filter(counted) {
-                probe.interval = probe.interval.saturating_mul(replicas);
+            for probe in &mut self.probes {
+                if probe.depth.is_counted() && probe.vantage == Vantage::Operator {
+                    probe.interval = probe.interval.saturating_mul(replicas);
+                }
             }
         }
         self

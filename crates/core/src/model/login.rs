@@ -32,12 +32,12 @@ impl Login {
     ///
     /// # Errors
     /// [`LoginError`] says what is wrong and holds nothing of the value.
-    pub fn part(bytes: Vec<u8>) -> Result<String, String> {
+    pub fn part(bytes: Vec<u8>) -> Result<String, LoginError> {
         if bytes.len() > Self::MAX_BYTES {
-            return Err(format!("it has more than {} bytes", Self::MAX_BYTES));
+            return Err(LoginError::TooLong);
         }
         // Not the library's error: it would hold the bytes.
-        let mut text = String::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+        let mut text = String::from_utf8(bytes).map_err(|_| LoginError::NotUtf8)?;
         if text.ends_with('\n') {
             text.pop();
             if text.ends_with('\r') {
@@ -45,13 +45,28 @@ impl Login {
             }
         }
         match text {
-            text if text.is_empty() => Err("it is empty".to_owned()),
-            text if text.chars().any(char::is_control) => {
-                Err("it holds control characters or several lines".to_owned())
-            }
+            text if text.is_empty() => Err(LoginError::Empty),
+            text if text.chars().any(char::is_control) => Err(LoginError::ControlCharacters),
             text => Ok(text),
         }
     }
+}
+
+/// Defect of a user name or password; holds nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// The value is longer than [`Login::MAX_BYTES`].
+    #[error("it has more than {max} bytes", max = Login::MAX_BYTES)]
+    TooLong,
+    /// The value is no text.
+    #[error("it is no UTF-8")]
+    NotUtf8,
+    /// The value has no characters.
+    #[error("it is empty")]
+    Empty,
+    /// The value would end an SMTP command or a line of a file.
+    #[error("it holds control characters or several lines")]
+    ControlCharacters,
 }
 
 impl fmt::Debug for Login {

@@ -23,7 +23,7 @@ pub use deliveries::{Agent, AgentReport, BackendDeliveries, FailingDeliveries, S
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
-pub use login::Login;
+pub use login::{Login, LoginError};
 pub use policy::{
     Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, Hold, LatencyLimit, Objectives, Policy, RampStep,
     Reflex, Thresholds, WhenNoneHealthy,

@@ -30,9 +30,12 @@ pub enum ConfigError {
 /// [`ConfigError`] if none of them can be used.
 pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ConfigError> {
     let Some(path) = kubeconfig else { return Ok(Config::infer().await?) };
-    let rejected = |source| ConfigError::Kubeconfig { path: path.to_owned(), source };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(rejected)?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(rejected)
+    from_file(path).await.map_err(|source| ConfigError::Kubeconfig { path: path.to_owned(), source })
+}
+
+async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let watch = is_watch(request.uri());
-        let labels = metrics::Request {
+        let labels = metrics::ApiRequestLabels {
             client: self.purpose.as_str(),
             method: if watch { "WATCH" } else { method(request.method()) },
             resource: resource(request.uri().path()).to_owned(),
@@ -98,7 +98,7 @@ where
 // One that its caller gives up is counted, too: it may have been sent.
 struct Pending {
     metrics: Metrics,
-    labels: metrics::Request,
+    labels: metrics::ApiRequestLabels,
     sent: Instant,
     answered: bool,
 }
@@ -122,7 +122,7 @@ impl Drop for Pending {
 pub(super) struct DeadlineBody {
     inner: Box<DynBody>,
     limit: Limit,
-    labels: metrics::Request,
+    labels: metrics::ApiRequestLabels,
     metrics: Metrics,
 }
 
