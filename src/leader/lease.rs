@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::model::{ResourceVersion, Uid};
+use mail_failover_core::model::{ResourceVersion, Uid};
 
 /// Longest lease duration.
 // A record that says more is not believed; `Settings` allow no more.

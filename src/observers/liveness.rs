@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{ResourceVersion, Uid};
+use mail_failover_core::model::{ResourceVersion, Uid};
 
 /// Most observers that are tracked.
 pub(super) const MAX_OBSERVERS: usize = 64;

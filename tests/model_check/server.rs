@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use mail_failover_operator::leader::lease;
 use mail_failover_core::model::{ResourceVersion, Uid};
+use mail_failover_operator::leader::lease;
 
 use super::guards::Guards;
 
