@@ -18,7 +18,7 @@ use super::liveness::{LeaseVersion, Liveness};
 use super::metrics::PeerStatus;
 use super::report::{ObserverReport, ReportError};
 use super::sweep::sweep;
-use super::{ENDPOINT_ANNOTATION, Hearing, Metrics, REPORT_ANNOTATION, Settings, endpoint, name};
+use super::{ENDPOINT_ANNOTATION, Metrics, PeerEvent, REPORT_ANNOTATION, Settings, endpoint, name};
 use crate::leader::Leadership;
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_runtime::backoff::Backoff;
@@ -38,7 +38,7 @@ struct PeerReport {
 /// Changes since the last [`PeerTracker::poll`].
 #[derive(Debug, Default)]
 pub(super) struct PeerActions {
-    pub(super) events: Vec<Hearing>,
+    pub(super) events: Vec<PeerEvent>,
     /// Leases that should be deleted.
     pub(super) garbage: Vec<(Arc<str>, LeaseVersion)>,
 }
@@ -92,7 +92,7 @@ impl PeerTracker {
                     self.forget(&name);
                 }
                 if self.list_expected_by.take().is_some() {
-                    self.actions.events.push(Hearing::Listed);
+                    self.actions.events.push(PeerEvent::Listed);
                 }
             }
             Event::Delete(lease) => {
@@ -152,7 +152,7 @@ impl PeerTracker {
             None => self.endpoints.remove(name),
         };
         let observer = self.observer(name);
-        self.actions.events.push(Hearing::TakesReports { observer, endpoint });
+        self.actions.events.push(PeerEvent::TakesReports { observer, endpoint });
     }
 
     /// Takes the report of an observer that is alive.
@@ -175,7 +175,7 @@ impl PeerTracker {
         match sightings {
             Some(sightings) => {
                 let observer = self.observer(name);
-                self.actions.events.push(Hearing::Heard { observer, sightings: Arc::new(sightings) });
+                self.actions.events.push(PeerEvent::Heard { observer, sightings: Arc::new(sightings) });
             }
             None if before == Some(PeerStatus::Heard) => self.lose(name),
             None => {}
@@ -207,7 +207,7 @@ impl PeerTracker {
 
     fn lose(&mut self, name: &str) {
         let observer = self.observer(name);
-        self.actions.events.push(Hearing::Lost { observer });
+        self.actions.events.push(PeerEvent::Lost { observer });
     }
 
     fn forget(&mut self, name: &Arc<str>) {
@@ -232,7 +232,7 @@ impl PeerTracker {
             tracing::warn!(
                 "the Leases of the other observers cannot be listed; this replica decides without them until they can"
             );
-            self.actions.events.push(Hearing::Listed);
+            self.actions.events.push(PeerEvent::Listed);
         }
         self.metrics.peers(self.reports.values().map(|report| report.status));
         // Nothing that somebody else has named is deleted.
@@ -248,7 +248,7 @@ pub(super) async fn run(
     calls: Client,
     settings: Settings,
     leadership: Leadership,
-    hearings: Sender<Hearing>,
+    peer_events: Sender<PeerEvent>,
     metrics: Metrics,
 ) {
     let api = Api::<Guarded<Lease>>::namespaced(client, &settings.namespace);
@@ -302,14 +302,14 @@ pub(super) async fn run(
             sweeps.spawn(sweep(leases.clone(), leadership.clone(), metrics.clone(), garbage));
         }
         for event in events {
-            if let Err(TrySendError::Full(event)) = hearings.try_send(event) {
+            if let Err(TrySendError::Full(event)) = peer_events.try_send(event) {
                 metrics.waited();
-                if hearings.send(event).await.is_err() {
+                if peer_events.send(event).await.is_err() {
                     return;
                 }
             }
         }
-        if hearings.is_closed() {
+        if peer_events.is_closed() {
             return;
         }
     }

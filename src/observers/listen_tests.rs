@@ -1,7 +1,7 @@
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::super::Sightings;
+use super::super::BackendVerdicts;
 use super::super::report::tests::{key, verdicts};
 use super::*;
 use mail_failover_core::engine::Health;
@@ -35,7 +35,7 @@ fn changed(identity: &str, version: u32, report: &str) -> Event<Guarded<Lease>> 
 }
 
 fn told(is_complete: bool, names: &[&str]) -> String {
-    let sightings: Sightings = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
+    let sightings: BackendVerdicts = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
     ObserverReport::of(is_complete, &sightings).0
 }
 
@@ -73,20 +73,20 @@ impl Heard {
     }
 }
 
-fn words(hearings: &[Hearing]) -> String {
-    let word = |hearing: &Hearing| match hearing {
-        Hearing::Listed => "listed".to_owned(),
-        Hearing::Heard { observer, sightings } => {
+fn words(peer_events: &[PeerEvent]) -> String {
+    let word = |hearing: &PeerEvent| match hearing {
+        PeerEvent::Listed => "listed".to_owned(),
+        PeerEvent::Heard { observer, sightings } => {
             let names: Vec<_> = sightings.keys().map(|key| key.name.to_string()).collect();
             format!("{observer}({})", names.join(","))
         }
-        Hearing::TakesReports { observer, endpoint } => {
+        PeerEvent::TakesReports { observer, endpoint } => {
             let address = endpoint.as_ref().map_or("nowhere", |endpoint| &endpoint.address);
             format!("{observer} at {address}")
         }
-        Hearing::Lost { observer } => format!("-{observer}"),
+        PeerEvent::Lost { observer } => format!("-{observer}"),
     };
-    hearings.iter().map(word).collect::<Vec<_>>().join(" ")
+    peer_events.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[test]

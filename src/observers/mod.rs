@@ -17,10 +17,10 @@
 //! This module never decides: the engine weighs the reports. It never touches a Lease that is not of this installation's observers, and
 //! never repeats another replica's report: a report holds verdicts from its writer's own probes.
 
-mod board;
 mod endpoint;
 mod listen;
 mod liveness;
+mod local_report;
 mod metrics;
 mod name;
 mod publish;
@@ -36,11 +36,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::leader::Leadership;
-pub use board::{Change, Noticeboard};
+pub use local_report::{BackendChange, LocalReport};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_runtime::clock::Clock;
 pub use metrics::Metrics;
-pub use report::{Sightings, Verdicts};
+pub use report::{BackendVerdicts, Verdicts};
 
 /// Marks the Lease of an observer.
 pub const OBSERVER_LABEL: &str = "mailfailover.io/observer";
@@ -81,7 +81,7 @@ impl Settings {
 
 /// Change of what the other observers report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hearing {
+pub enum PeerEvent {
     /// Every observer has been listed once. Sent once.
     // Also sent when listing was impossible for a lease duration: an operator that may not read the others' Leases must
     // still be able to act.
@@ -91,7 +91,7 @@ pub enum Hearing {
         /// Name from its Lease: as a rule that of the pod.
         observer: Arc<str>,
         /// Every backend that it does not see healthy.
-        sightings: Arc<Sightings>,
+        sightings: Arc<BackendVerdicts>,
     },
     /// The endpoint in an observer's Lease has changed. The observer need not count for that.
     TakesReports {
@@ -107,13 +107,13 @@ pub enum Hearing {
     },
 }
 
-/// Connections of the observer tasks to the rest of the process.
+/// ObserverConnections of the observer tasks to the rest of the process.
 #[derive(Debug)]
-pub struct Connections {
+pub struct ObserverConnections {
     /// Verdicts of this replica.
-    pub board: Noticeboard,
+    pub local_report: LocalReport,
     /// Receiver of changes. When it is full, the listener waits.
-    pub hearings: Sender<Hearing>,
+    pub peer_events: Sender<PeerEvent>,
     /// Right to delete Leases of dead observers.
     pub leadership: Leadership,
     /// Wall clock for times that people read.
@@ -138,18 +138,18 @@ pub fn spawn(
     watches: Client,
     calls: Client,
     settings: Settings,
-    connections: Connections,
+    connections: ObserverConnections,
     withdraw: CancellationToken,
     end: CancellationToken,
 ) -> Tasks {
-    let Connections { board, hearings, leadership, clock, metrics } = connections;
+    let ObserverConnections { local_report, peer_events, leadership, clock, metrics } = connections;
     let publishing =
-        tokio::spawn(publish::run(calls.clone(), settings.clone(), board, clock, metrics.clone(), withdraw));
+        tokio::spawn(publish::run(calls.clone(), settings.clone(), local_report, clock, metrics.clone(), withdraw));
     let listening = tokio::spawn(async move {
         tokio::select! {
             biased;
             () = end.cancelled() => {}
-            () = listen::run(watches, calls, settings, leadership, hearings, metrics) => {}
+            () = listen::run(watches, calls, settings, leadership, peer_events, metrics) => {}
         }
     });
     Tasks { publishing, listening }

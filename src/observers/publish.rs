@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Noticeboard;
+use super::local_report::LocalReport;
 use super::report::Extent;
 use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
 use mail_failover_resolve::time::micro_time;
@@ -77,7 +77,7 @@ impl ReportSchedule {
 pub(super) async fn run(
     client: Client,
     settings: Settings,
-    board: Noticeboard,
+    local_report: LocalReport,
     clock: Clock,
     metrics: Metrics,
     shutdown: CancellationToken,
@@ -87,7 +87,7 @@ pub(super) async fn run(
         name: settings.own_name(),
         schedule: ReportSchedule::new(Instant::now(), settings.lease_duration),
         settings,
-        board,
+        local_report,
         clock,
         metrics,
         written: None,
@@ -101,7 +101,7 @@ struct ReportPublisher {
     api: Api<Lease>,
     name: String,
     settings: Settings,
-    board: Noticeboard,
+    local_report: LocalReport,
     clock: Clock,
     metrics: Metrics,
     schedule: ReportSchedule,
@@ -114,12 +114,12 @@ struct ReportPublisher {
 impl ReportPublisher {
     async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let due = self.schedule.due(self.written != Some(self.board.version()));
+            let due = self.schedule.due(self.written != Some(self.local_report.version()));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = sleep_until(due) => self.report().await,
-                () = self.board.changed() => {}
+                () = self.local_report.changed() => {}
             }
         }
         self.withdraw().await;
@@ -128,7 +128,7 @@ impl ReportPublisher {
     /// Writes the report.
     // Not interrupted by a shutdown: a write that is on its way could arrive after the deletion.
     async fn report(&mut self) {
-        let (text, extent, version) = self.board.report();
+        let (text, extent, version) = self.local_report.report();
         let (begun, bytes) = (Instant::now(), text.len());
         let lease = self.lease(text);
         let parameters = PatchParams::apply(FIELD_MANAGER).force();

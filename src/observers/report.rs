@@ -11,7 +11,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
-use mail_failover_core::engine::{Health, Sighting};
+use mail_failover_core::engine::{Health, ObserverVerdict};
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
 use mail_failover_resolve::time::{micro_time, timestamp};
 
@@ -23,10 +23,10 @@ pub const MAX_VERDICTS: usize = 1000;
 pub const MAX_BYTES: usize = 200_000;
 
 /// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
-pub type Verdicts = BTreeMap<Arc<str>, Sighting>;
+pub type Verdicts = BTreeMap<Arc<str>, ObserverVerdict>;
 
 /// Verdicts about each backend of which not every verdict is Healthy.
-pub type Sightings = BTreeMap<ObjectKey, Verdicts>;
+pub type BackendVerdicts = BTreeMap<ObjectKey, Verdicts>;
 
 /// ObserverReport of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum ObserverReport {
     /// The replica has more verdicts than fit.
     Truncated,
     /// Every backend that it does not see healthy.
-    Complete(Sightings),
+    Complete(BackendVerdicts),
 }
 
 /// Verdict of an observer about one backend under some thresholds.
@@ -47,11 +47,11 @@ pub enum Seen {
     /// The observer does not judge by these thresholds, or has not observed the backend.
     Abstains,
     /// This verdict, which may be Unknown.
-    As(Sighting),
+    As(ObserverVerdict),
 }
 
 /// Returns the verdict of a complete report about a backend under some thresholds.
-pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> Seen {
+pub fn seen(sightings: &BackendVerdicts, backend: &ObjectKey, thresholds: &str) -> Seen {
     match sightings.get(backend) {
         None => Seen::Healthy,
         Some(verdicts) => verdicts.get(thresholds).copied().map_or(Seen::Abstains, Seen::As),
@@ -82,7 +82,7 @@ struct ReportedVerdict {
 
 impl ObserverReport {
     /// Renders a report as text. Returns its extent, too.
-    pub(super) fn of(is_complete: bool, sightings: &Sightings) -> (String, Extent) {
+    pub(super) fn of(is_complete: bool, sightings: &BackendVerdicts) -> (String, Extent) {
         let verdicts = sightings.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
         let whole = ReportDocument { complete: true, truncated: false, backends: BTreeMap::new() };
         let (document, mut extent) = if !is_complete {
@@ -121,7 +121,7 @@ impl ObserverReport {
         if verdicts > MAX_VERDICTS {
             return Err(ReportError::TooManyVerdicts(verdicts));
         }
-        let mut sightings = Sightings::new();
+        let mut sightings = BackendVerdicts::new();
         for (key, entries) in backends {
             let parts = key.split_once('/');
             match parts.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/')) {
@@ -167,7 +167,7 @@ fn entries(verdicts: &Verdicts) -> BTreeMap<String, ReportedVerdict> {
     verdicts.iter().map(|(thresholds, sighting)| (thresholds.to_string(), entry(sighting))).collect()
 }
 
-fn entry(sighting: &Sighting) -> ReportedVerdict {
+fn entry(sighting: &ObserverVerdict) -> ReportedVerdict {
     ReportedVerdict {
         health: sighting.health.as_str().to_owned(),
         since: micro_time(sighting.since),
@@ -176,9 +176,9 @@ fn entry(sighting: &Sighting) -> ReportedVerdict {
     }
 }
 
-fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, Sighting) {
+fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, ObserverVerdict) {
     let ReportedVerdict { health, since, class, first_failure_at } = entry;
-    let sighting = Sighting {
+    let sighting = ObserverVerdict {
         health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),

@@ -11,8 +11,8 @@ pub(in crate::observers) fn verdicts(thresholds: &str, health: Health) -> Verdic
     Verdicts::from([(thresholds.into(), sighting(health))])
 }
 
-fn sighting(health: Health) -> Sighting {
-    Sighting {
+fn sighting(health: Health) -> ObserverVerdict {
+    ObserverVerdict {
         health,
         since: Timestamp::from_micros(1_700_000_000_123_456),
         class: EvidenceClass::ConnectionRefused,
@@ -20,17 +20,17 @@ fn sighting(health: Health) -> Sighting {
     }
 }
 
-fn failing(count: usize, name: &str) -> Sightings {
+fn failing(count: usize, name: &str) -> BackendVerdicts {
     (0..count).map(|n| (key(&format!("{name}{n}")), verdicts("6/10", Health::Unhealthy))).collect()
 }
 
 #[test]
 fn a_report_looks_like_this() {
-    let mut sightings = Sightings::from([(key("ses"), verdicts("6/10", Health::Unhealthy))]);
+    let mut sightings = BackendVerdicts::from([(key("ses"), verdicts("6/10", Health::Unhealthy))]);
     sightings.insert(key("new"), Verdicts::new());
     for (is_complete, sightings, want) in [
         (false, &sightings, r#"{"complete":false}"#.to_owned()),
-        (true, &Sightings::new(), r#"{"complete":true}"#.to_owned()),
+        (true, &BackendVerdicts::new(), r#"{"complete":true}"#.to_owned()),
         (
             true,
             &sightings,
@@ -50,7 +50,7 @@ fn a_report_looks_like_this() {
 fn what_does_not_fit_is_not_told() {
     let long = "x".repeat(200);
     for (what, sightings, want) in [
-        ("nothing", Sightings::new(), Extent::Complete { verdicts: 0 }),
+        ("nothing", BackendVerdicts::new(), Extent::Complete { verdicts: 0 }),
         ("the most", failing(MAX_VERDICTS, "b"), Extent::Complete { verdicts: MAX_VERDICTS }),
         ("one more", failing(MAX_VERDICTS + 1, "b"), Extent::Truncated),
         ("too many bytes", failing(MAX_VERDICTS - 1, &long), Extent::Truncated),
@@ -102,7 +102,7 @@ fn another_version_may_say_what_this_one_does_not_know() {
 
 #[test]
 fn silence_means_healthy_only_where_the_writer_judges() {
-    let sightings = Sightings::from([
+    let sightings = BackendVerdicts::from([
         (
             key("ses"),
             [("6/10".into(), sighting(Health::Unhealthy)), ("20/20".into(), sighting(Health::Degraded))].into(),
@@ -125,13 +125,13 @@ fn silence_means_healthy_only_where_the_writer_judges() {
     }
 }
 
-fn any_sighting() -> impl Strategy<Value = Sighting> {
+fn any_sighting() -> impl Strategy<Value = ObserverVerdict> {
     // A year around 1970 and one around 2100: what MicroTime holds and people use.
     let time = (-31_536_000_000_000..4_102_444_800_000_000_i64).prop_map(Timestamp::from_micros);
     let health = prop::sample::select(ALL_HEALTH.to_vec());
     let class = prop::sample::select(EvidenceClass::ALL.to_vec());
     (health, time.clone(), class, prop::option::of(time))
-        .prop_map(|(health, since, class, first_failure_at)| Sighting { health, since, class, first_failure_at })
+        .prop_map(|(health, since, class, first_failure_at)| ObserverVerdict { health, since, class, first_failure_at })
 }
 
 fn any_verdicts() -> impl Strategy<Value = Verdicts> {
@@ -144,7 +144,7 @@ proptest! {
     fn what_is_written_is_read(
         sightings in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20)
     ) {
-        let sightings: Sightings = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
+        let sightings: BackendVerdicts = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
         let (text, _) = ObserverReport::of(true, &sightings);
         prop_assert_eq!(ObserverReport::parse(&text), Ok(ObserverReport::Complete(sightings)));
     }
@@ -158,7 +158,7 @@ proptest! {
     fn no_damaged_report_makes_the_parser_panic(
         verdicts in any_verdicts(), at in any::<prop::sample::Index>(), with in any::<char>()
     ) {
-        let (text, _) = ObserverReport::of(true, &Sightings::from([(key("ses"), verdicts)]));
+        let (text, _) = ObserverReport::of(true, &BackendVerdicts::from([(key("ses"), verdicts)]));
         let mut letters: Vec<_> = text.chars().collect();
         let at = at.index(letters.len());
         letters[at] = with;

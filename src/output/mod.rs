@@ -61,7 +61,7 @@ pub struct Target<'a> {
 }
 
 /// Lists every object that the spec of a route wants to own, `EndpointSlices` aside.
-pub fn claims<'a>(route: &'a Route, key: &'a ObjectKey) -> impl Iterator<Item = OutputKey> + 'a {
+pub fn owned_keys<'a>(route: &'a Route, key: &'a ObjectKey) -> impl Iterator<Item = OutputKey> + 'a {
     let services = route.services.iter().map(|output| (OutputKind::Service, &output.name));
     let config_maps = route.config_maps.iter().map(|output| (OutputKind::ConfigMap, &output.name));
     let agents = route.agents.iter().map(|output| (OutputKind::ConfigMap, &output.config_map));
@@ -86,7 +86,7 @@ const AGENT_FIELD: &str = "spec.outputs[].agent.configMap";
 pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Desired {
     let mut desired = Desired {
         objects: vec![],
-        claims: claims(route, &owner.key).collect(),
+        owned_keys: owned_keys(route, &owner.key).collect(),
         endpoints_known: false,
         obstacles: vec![],
     };

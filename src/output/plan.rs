@@ -253,7 +253,7 @@ pub struct Desired {
     /// Objects whose content is known.
     pub objects: Vec<Output>,
     /// Keys of all objects that the route wants, with known content or not. Other objects that it owns are deleted.
-    pub claims: Vec<OutputKey>,
+    pub owned_keys: Vec<OutputKey>,
     /// True if `objects` has every `EndpointSlice` there should be.
     // While the active backend's addresses are unknown the slices stay.
     pub endpoints_known: bool,
@@ -280,7 +280,7 @@ pub fn writes(
     observed: &Observed,
     is_refused: impl Fn(&OutputKey) -> bool,
 ) -> Vec<Write> {
-    let Desired { objects, claims, endpoints_known, obstacles: _ } = desired;
+    let Desired { objects, owned_keys, endpoints_known, obstacles: _ } = desired;
     let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|output| (output.key(), output)).collect();
     let mut writes = vec![];
     for object in observed.owned_by(owner) {
@@ -300,7 +300,8 @@ pub fn writes(
                 },
                 (want, Output::Service(_) | Output::EndpointSlice(_) | Output::ConfigMap(_)) => Write::Apply(want),
             });
-        } else if is_obsolete(&key, object, &claims, endpoints_known) && object.metadata().deletion_timestamp.is_none()
+        } else if is_obsolete(&key, object, &owned_keys, endpoints_known)
+            && object.metadata().deletion_timestamp.is_none()
         {
             writes.push(Write::Delete(key, Box::new(object.metadata().clone())));
         }
@@ -323,10 +324,10 @@ pub fn writes(
 }
 
 /// Returns true if an object of ours that is not desired should be deleted.
-fn is_obsolete(key: &OutputKey, object: &Output, claims: &[OutputKey], endpoints_known: bool) -> bool {
+fn is_obsolete(key: &OutputKey, object: &Output, owned_keys: &[OutputKey], endpoints_known: bool) -> bool {
     match service_of(object) {
-        Some(service) => endpoints_known || !claims.contains(&(OutputKind::Service, key.1.sibling(service))),
-        None => !claims.contains(key),
+        Some(service) => endpoints_known || !owned_keys.contains(&(OutputKind::Service, key.1.sibling(service))),
+        None => !owned_keys.contains(key),
     }
 }
 
@@ -380,13 +381,18 @@ mod tests {
         Output::Service(Box::new(service))
     }
 
-    fn planned(objects: Vec<Output>, claims: &[Output], endpoints_known: bool, observed: Vec<Output>) -> Vec<Write> {
+    fn planned(
+        objects: Vec<Output>,
+        owned_keys: &[Output],
+        endpoints_known: bool,
+        observed: Vec<Output>,
+    ) -> Vec<Write> {
         let mut store = Observed::default();
         for object in observed {
             store.note(object);
         }
-        let claims = claims.iter().map(Output::key).collect();
-        writes(&owner("u"), Desired { objects, claims, endpoints_known, obstacles: vec![] }, &store, |_| false)
+        let owned_keys = owned_keys.iter().map(Output::key).collect();
+        writes(&owner("u"), Desired { objects, owned_keys, endpoints_known, obstacles: vec![] }, &store, |_| false)
     }
 
     #[test]
@@ -414,14 +420,14 @@ mod tests {
     #[test]
     fn endpoints_wait_for_their_service() {
         let (service, slice) = (service(None, None), slice("mail-ipv4", None));
-        let claims = std::slice::from_ref(&service);
+        let owned_keys = std::slice::from_ref(&service);
         assert_eq!(
-            planned(vec![service.clone(), slice.clone()], claims, true, vec![]),
+            planned(vec![service.clone(), slice.clone()], owned_keys, true, vec![]),
             vec![Write::Create(service.clone())]
         );
         let there = self::service(Some("3"), None);
         assert_eq!(
-            planned(vec![service.clone(), slice.clone()], claims, true, vec![there]),
+            planned(vec![service.clone(), slice.clone()], owned_keys, true, vec![there]),
             vec![Write::Create(slice)]
         );
     }
@@ -476,9 +482,9 @@ mod tests {
     fn slices_stay_while_addresses_are_unknown_and_go_when_their_family_has_none() {
         let service = service(Some("3"), None);
         let observed = || vec![service.clone(), slice("mail-ipv6", Some("4"))];
-        let claims = std::slice::from_ref(&service);
-        assert_eq!(planned(vec![], claims, false, observed()), vec![]);
-        let gone = planned(vec![], claims, true, observed());
+        let owned_keys = std::slice::from_ref(&service);
+        assert_eq!(planned(vec![], owned_keys, false, observed()), vec![]);
+        let gone = planned(vec![], owned_keys, true, observed());
         assert!(matches!(&gone[..], [Write::Delete((OutputKind::EndpointSlice, _), _)]), "{gone:?}");
     }
 
@@ -486,8 +492,9 @@ mod tests {
     fn endpoints_are_led_elsewhere_before_anything_else_is_written() {
         let there = [service(Some("3"), None), slice("mail-ipv4", Some("4")), config_map("u", "old", Some("5"))];
         let wanted = vec![config_map("u", "new", None), slice("mail-ipv6", None), service(None, None)];
-        let claims = [wanted[0].clone(), wanted[2].clone()];
-        let kinds: Vec<_> = planned(wanted, &claims, true, there.to_vec()).iter().map(|write| write.key().0).collect();
+        let owned_keys = [wanted[0].clone(), wanted[2].clone()];
+        let kinds: Vec<_> =
+            planned(wanted, &owned_keys, true, there.to_vec()).iter().map(|write| write.key().0).collect();
         // The slice of the family that goes is taken away last.
         assert_eq!(kinds, [OutputKind::EndpointSlice, OutputKind::ConfigMap, OutputKind::EndpointSlice]);
     }

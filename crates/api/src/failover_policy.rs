@@ -57,7 +57,7 @@ pub struct FailoverPolicySpec {
     /// Behaviour while no backend of a route is healthy. `Hold`: stay where the mail goes now. `Preferred`: go to the
     /// first backend of the list that is not suspended, as soon as `hold` allows. Default: Hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when_none_healthy: Option<WhenNoneHealthy>,
+    pub when_none_healthy: Option<WhenNoneHealthySpec>,
 
     /// Rules for the return to a preferred backend that has recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,7 +224,7 @@ pub struct BudgetSpec {
 /// Behaviour while no backend of a route is healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
-pub enum WhenNoneHealthy {
+pub enum WhenNoneHealthySpec {
     /// Stay where the mail goes now.
     Hold,
     /// Go to the first backend of the list that is not suspended.
@@ -244,7 +244,7 @@ pub struct FailbackSpec {
     /// `mailfailover.io/request`: `ApproveFailback` lets it return as soon as `after` and `windows` allow, `Failback`
     /// at once. A failing active backend is left in either mode. Default: Automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<FailbackMode>,
+    pub mode: Option<FailbackModeSpec>,
 
     /// Time without interruption for which the preferred backend must have been Healthy. It doubles for each failure
     /// but the first in the 24 hours before, at most three times. Default: 10m. At most 168h.
@@ -331,7 +331,7 @@ pub struct ReflexSpec {
 /// Decider of a return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
-pub enum FailbackMode {
+pub enum FailbackModeSpec {
     /// The operator returns by itself.
     Automatic,
     /// A person approves the return.

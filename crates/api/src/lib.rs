@@ -16,22 +16,22 @@ mod status;
 
 pub use crds::{crds, crds_yaml};
 pub use failover_policy::{
-    BudgetSpec, FailbackMode, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
+    BudgetSpec, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
     FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec, ObjectivesSpec,
-    RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthy,
+    RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthySpec,
 };
 pub use mail_route::{
-    AgentOutput, BackendReference, ConfigMapFormat, ConfigMapOutput, MailRoute, MailRouteSpec, OutputSpec,
-    PolicyReference, ResidencySpec, ServiceOutput, ServiceOutputPort, Strategy, TrafficSpec,
+    AgentOutputSpec, BackendReference, ConfigMapFormatSpec, ConfigMapOutputSpec, MailRoute, MailRouteSpec, OutputSpec,
+    PolicyReference, ResidencySpec, ServiceOutputPortSpec, ServiceOutputSpec, StrategySpec, TrafficSpec,
 };
 pub use mail_route_status::{
     ActiveBackend, HoldStatus, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
-    RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
+    RouteBackendStatus, RouteState, SwitchStatus, TransitionKindStatus, TransitionStatus,
 };
 pub use sending_backend::{
-    AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
+    AuthSpec, BackendType, CaReference, HealthStatus, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
     ProbeStatus, SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus,
-    ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec, WarmUpSpec,
+    ServiceReference, SmtpProbe, SmtpServer, TlsModeSpec, TlsSpec, WarmUpSpec,
 };
 pub use status::PendingEvent;
 

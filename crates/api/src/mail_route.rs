@@ -17,7 +17,7 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
     shortname = "mroute",
     category = "mailfailover",
     doc = "One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there. The backend that carries the mail now stands in `status`, never in `spec`, so that no GitOps tool reverts an incident response.",
-    printcolumn(name = "Strategy", type_ = "string", json_path = ".status.strategy"),
+    printcolumn(name = "StrategySpec", type_ = "string", json_path = ".status.strategy"),
     printcolumn(
         name = "Active",
         type_ = "string",
@@ -69,7 +69,7 @@ pub struct MailRouteSpec {
     /// `ActivePassive`: all mail goes to one backend; the order of the list is the preference. `ActiveActive`: mail goes to every backend
     /// that can deliver, by `weight`; the parts of those that cannot go to the others, as far as their `limits` allow. Default: ActivePassive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<StrategySpec>,
 
     /// SendingBackends of the same namespace, most preferred first; 1 to 100.
     #[schemars(length(min = 1, max = 100))]
@@ -117,7 +117,7 @@ pub struct PolicyReference {
 /// Way to spread mail over the backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
-pub enum Strategy {
+pub enum StrategySpec {
     /// All mail goes to one backend.
     ActivePassive,
     /// Mail goes to all that can deliver.
@@ -177,22 +177,22 @@ pub struct OutputSpec {
     /// A Service without selector that this route owns, whose EndpointSlices point at the active backend. For clients that
     /// connect for each message or pool briefly; a queueing MTA needs more than a moved endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceOutput>,
+    pub service: Option<ServiceOutputSpec>,
 
     /// A ConfigMap that this route owns, with the active backend rendered for the program that reads it. Never holds credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map: Option<ConfigMapOutput>,
+    pub config_map: Option<ConfigMapOutputSpec>,
 
     /// A ConfigMap that this route owns, for `mail-failover agent`, which stands beside a queueing MTA and moves its
     /// queue, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<AgentOutput>,
+    pub agent: Option<AgentOutputSpec>,
 }
 
 /// A ConfigMap for `mail-failover agent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AgentOutput {
+pub struct AgentOutputSpec {
     /// Name of the ConfigMap. It must not exist yet, or be owned by this route. Its key `agent.json` lists every
     /// backend with its share, TLS and the name of its Secret, and says what an agent may do by itself (`reflex` of
     /// the FailoverPolicy). Never holds credentials.
@@ -212,20 +212,20 @@ pub struct AgentOutput {
     validation = Rule::new("self.ports.all(p, self.ports.exists_one(q, q.port == p.port))").message("spec.outputs[].service.ports[].port must be unique")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceOutput {
+pub struct ServiceOutputSpec {
     /// Name of the Service. It must not exist yet, or be owned by this route.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
     /// Ports under which clients reach the Service. Each leads to the SMTP port of the active backend.
     #[schemars(length(min = 1, max = 8))]
-    pub ports: Vec<ServiceOutputPort>,
+    pub ports: Vec<ServiceOutputPortSpec>,
 }
 
 /// A port of a Service that leads to the active backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceOutputPort {
+pub struct ServiceOutputPortSpec {
     /// Name of the port.
     #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
@@ -238,19 +238,19 @@ pub struct ServiceOutputPort {
 /// A ConfigMap rendered for the program that reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMapOutput {
+pub struct ConfigMapOutputSpec {
     /// Name of the ConfigMap. It must not exist yet, or be owned by this route.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
     /// `Postfix`: keys `transport` and `tls_policy` (lookup tables) and `relayhost`. `Env`: keys `SMTP_HOST`, `SMTP_PORT`,
     /// `SMTP_TLS` (none, opportunistic, starttls, implicit), `SMTP_TLS_SERVER_NAME` and `SENDING_BACKEND`, for `envFrom`.
-    pub format: ConfigMapFormat,
+    pub format: ConfigMapFormatSpec,
 }
 
 /// Format of a rendered ConfigMap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ConfigMapFormat {
+pub enum ConfigMapFormatSpec {
     /// Lookup tables of Postfix.
     Postfix,
     /// Environment variables for `envFrom`.

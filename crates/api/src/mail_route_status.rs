@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, PendingEvent, Strategy};
+use super::{HealthStatus, PendingEvent, StrategySpec};
 
 /// Decision of the operator about a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +16,7 @@ pub struct MailRouteStatus {
 
     /// The strategy in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<StrategySpec>,
 
     /// Backends that carry the mail now, with their shares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -147,7 +147,7 @@ pub enum RouteState {
 #[serde(rename_all = "camelCase")]
 pub struct HoldStatus {
     /// Reason, of a closed set. A timer: Cooldown, MinimumStay, SwitchBudget, Soak, FailbackWindow, Ramp. A person:
-    /// ManualFailback, Switched, Paused. Health: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. The
+    /// ManualFailback, Switched, Paused. HealthStatus: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. The
     /// configuration: ConfigurationRejected.
     #[schemars(length(max = 64))]
     pub reason: String,
@@ -237,7 +237,7 @@ pub struct RouteBackendStatus {
     #[schemars(length(max = 253))]
     pub name: String,
     /// Verdict about the backend.
-    pub health: Health,
+    pub health: HealthStatus,
     /// Reason of the verdict, of a closed set: Ok, Slow, ConnectionRefused, …; Suspended, Residency, SenderDomain or
     /// BackendNotFound where the route sends nothing there whatever its health.
     #[schemars(length(max = 64))]
@@ -250,7 +250,7 @@ pub struct RouteBackendStatus {
 
 /// Direction of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TransitionKind {
+pub enum TransitionKindStatus {
     /// To a less preferred backend, to fewer of them, or to one because the active one had to be left.
     Failover,
     /// Back to a more preferred backend, or to more of them.
@@ -264,7 +264,7 @@ pub struct TransitionStatus {
     /// Unique within the route; increases.
     pub id: i64,
     /// Direction: Failover or Failback.
-    pub kind: TransitionKind,
+    pub kind: TransitionKindStatus,
     /// The backend that was left, or gave up mail.
     #[schemars(length(max = 253))]
     pub from: String,

@@ -38,7 +38,7 @@ use super::{DOMAIN, MAILBOX, PLACE, PendingEvent};
         description = "Host or Service, with the port"
     ),
     printcolumn(
-        name = "Health",
+        name = "HealthStatus",
         type_ = "string",
         json_path = ".status.health",
         description = "Healthy, Degraded, Unhealthy or Unknown"
@@ -203,7 +203,7 @@ pub struct SecretReference {
 pub struct TlsSpec {
     /// `None`: never. `Opportunistic`: STARTTLS when offered, the certificate is not verified. `StartTLS`: STARTTLS
     /// required and verified (RFC 3207). `Implicit`: TLS from the first byte, verified (RFC 8314, port 465).
-    pub mode: TlsMode,
+    pub mode: TlsModeSpec,
 
     /// The name the certificate must carry. Default: the host, or `<service>.<namespace>.svc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,7 +217,7 @@ pub struct TlsSpec {
 
 /// Requirement for TLS and its verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TlsMode {
+pub enum TlsModeSpec {
     /// TLS is never used.
     None,
     /// STARTTLS when offered, not verified.
@@ -448,7 +448,7 @@ pub struct SendingBackendStatus {
     /// Judged with the thresholds of the routes that use this backend (the documented defaults if none does); where
     /// their verdicts differ, the worst is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<Health>,
+    pub health: Option<HealthStatus>,
 
     /// Start of the present `health`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -503,7 +503,7 @@ pub enum BackendType {
 /// The verdict about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
-pub enum Health {
+pub enum HealthStatus {
     /// Mail can leave this way.
     Healthy,
     /// Mail can leave this way, slower than the policy allows.
@@ -522,7 +522,7 @@ pub struct ProbeStatus {
     #[schemars(length(max = 63))]
     pub name: String,
     /// Verdict of the probe.
-    pub health: Health,
+    pub health: HealthStatus,
     /// Start of the verdict.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: MicroTime,

@@ -8,7 +8,7 @@ use mail_failover_api::{
     TransitionStatus,
 };
 use mail_failover_core::engine::{
-    Answer, HoldReason, Memory, Pause, Ramp, Share, State, Switch, Transition, TransitionKind, TransitionReason,
+    HoldReason, Memory, Pause, Ramp, RequestAnswer, Share, State, Switch, Transition, TransitionKind, TransitionReason,
 };
 
 /// What a status remembers of earlier decisions.
@@ -34,7 +34,7 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
             until: until.as_ref().map(timestamp),
         }),
         approved_at: status.approved_at.as_ref().map(timestamp),
-        request: status.request.as_ref().map(|RequestStatus { id, action, outcome, message, at }| Answer {
+        request: status.request.as_ref().map(|RequestStatus { id, action, outcome, message, at }| RequestAnswer {
             id: id.as_str().into(),
             action: action.as_str().into(),
             is_done: *outcome == RequestOutcome::Done,
@@ -66,7 +66,7 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
         .as_ref()
         .map(|Pause { since, until }| PauseStatus { since: micro_time(*since), until: until.map(micro_time) });
     status.approved_at = approved_at.map(micro_time);
-    status.request = request.as_ref().map(|Answer { id, action, is_done, message, at }| RequestStatus {
+    status.request = request.as_ref().map(|RequestAnswer { id, action, is_done, message, at }| RequestStatus {
         id: id.to_string(),
         action: action.to_string(),
         outcome: if *is_done { RequestOutcome::Done } else { RequestOutcome::Refused },
@@ -91,8 +91,8 @@ fn transition(status: &TransitionStatus) -> Transition {
     Transition {
         id: status.id,
         kind: match status.kind {
-            api::TransitionKind::Failover => TransitionKind::Failover,
-            api::TransitionKind::Failback => TransitionKind::Failback,
+            api::TransitionKindStatus::Failover => TransitionKind::Failover,
+            api::TransitionKindStatus::Failback => TransitionKind::Failback,
         },
         from: status.from.as_str().into(),
         to: status.to.as_str().into(),
@@ -107,8 +107,8 @@ fn transition_status(transition: &Transition, before: &MailRouteStatus) -> Trans
     TransitionStatus {
         id: transition.id,
         kind: match transition.kind {
-            TransitionKind::Failover => api::TransitionKind::Failover,
-            TransitionKind::Failback => api::TransitionKind::Failback,
+            TransitionKind::Failover => api::TransitionKindStatus::Failover,
+            TransitionKind::Failback => api::TransitionKindStatus::Failback,
         },
         from: transition.from.to_string(),
         to: transition.to.to_string(),

@@ -13,10 +13,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
-use mail_failover_api::{Health, MailRoute};
+use mail_failover_api::{HealthStatus, MailRoute};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_contract::report::AUDIENCE;
-use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_core::model::{
+    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp,
+};
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scene::{
@@ -84,12 +86,12 @@ async fn document(stage: &Stage, operators: usize) -> Result<Document> {
     .await
 }
 
-fn deliveries(word: Word) -> BackendDeliveries {
+fn deliveries(word: DeliveryVerdict) -> BackendDeliveries {
     BackendDeliveries { word, is_left: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
 }
 
-fn paused(now: Timestamp) -> Word {
-    Word::Failing(FailingDeliveries {
+fn paused(now: Timestamp) -> DeliveryVerdict {
+    DeliveryVerdict::Failing(FailingDeliveries {
         class: EvidenceClass::AccountPaused,
         message: "554 Message rejected: Sending paused for this account".into(),
         first_failure_at: now - Duration::from_secs(1),
@@ -117,8 +119,8 @@ impl Agent {
         Ok(Self { reporter, clock, document, _token: file, _end: end.drop_guard() })
     }
 
-    fn say(&self, primary: Word, last_switch: Option<SwitchedMail>) {
-        let backends = [("primary", primary), ("standby", Word::Passing)];
+    fn say(&self, primary: DeliveryVerdict, last_switch: Option<SwitchedMail>) {
+        let backends = [("primary", primary), ("standby", DeliveryVerdict::Passing)];
         self.reporter.publish(ReportState {
             route: self.document.route.clone(),
             operators: self.document.operators.clone(),
@@ -128,7 +130,7 @@ impl Agent {
     }
 }
 
-async fn verdicts(stage: &Stage) -> Result<BTreeMap<String, Health>> {
+async fn verdicts(stage: &Stage) -> Result<BTreeMap<String, HealthStatus>> {
     let status = backend_status(stage, "primary").await?;
     Ok(status.probes.into_iter().map(|probe| (probe.name, probe.health)).collect())
 }
@@ -153,11 +155,11 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
     ensure!(last.reason == "AccountPaused", "{last:?}");
     let evidence = last.first_evidence_at.context("evidence")?.0.as_microsecond() - said_at.as_micros();
     ensure!((-1_100_000..=-900_000).contains(&evidence), "the first failure was a second before, not {evidence} µs");
-    let backend = wait_health(&stage, "primary", Health::Unhealthy, "AccountPaused").await?;
+    let backend = wait_health(&stage, "primary", HealthStatus::Unhealthy, "AccountPaused").await?;
     let told = "deliveries: 554 Message rejected: Sending paused for this account";
     ensure!(backend.message.as_deref() == Some(told), "{backend:?}");
     let seen = verdicts(&stage).await?;
-    ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
+    ensure!(seen["smtp"] == HealthStatus::Healthy && seen["deliveries"] == HealthStatus::Unhealthy, "{seen:?}");
 
     let out = agent.clock.now();
     let switched = SwitchedMail {
@@ -168,7 +170,7 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
         first_delivery_after: Some(Duration::from_millis(40)),
         possible_duplicates: 0,
     };
-    agent.say(Word::Silent, Some(switched));
+    agent.say(DeliveryVerdict::Silent, Some(switched));
     let first_delivery =
         async || Ok(route_status(&stage, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
     let at = eventually_is(PATIENCE, "the first delivery to be written down", first_delivery, Option::is_some).await?;
@@ -180,7 +182,7 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
     let took = begun.elapsed();
     ensure!(took > Duration::from_secs(30), "it took {took:?}");
     let seen = verdicts(&stage).await?;
-    ensure!(seen["deliveries"] == Health::Healthy, "{seen:?}");
+    ensure!(seen["deliveries"] == HealthStatus::Healthy, "{seen:?}");
     let metrics = operator.metrics().await?;
     let count = |name: &str, label: &str| metric_sum(&metrics, name, |labels| labels.contains(label));
     ensure!(count("mail_failover_reports_total", "accepted") >= 2.0);

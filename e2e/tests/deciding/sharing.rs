@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff;
-use mail_failover_api::{RouteState, Strategy, TransitionKind};
+use mail_failover_api::{RouteState, StrategySpec, TransitionKindStatus};
 use mail_failover_e2e::scene::{condition, events};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -34,7 +34,7 @@ async fn by_weight(stage: Arc<Stage>) -> Result<()> {
     let _operator = start_operator(&stage, &[]).await?;
     let status = play.active(&all).await?;
     ensure!(status.state == Some(RouteState::Preferred), "{status:?}");
-    ensure!(status.strategy == Some(Strategy::ActiveActive) && status.history.is_empty(), "{status:?}");
+    ensure!(status.strategy == Some(StrategySpec::ActiveActive) && status.history.is_empty(), "{status:?}");
     ensure!(status.message.as_ref().is_some_and(|text| text.contains("a (40 %)")), "{status:?}");
     play.leads_to(&["a", "b", "c"]).await?;
     play.column_is("STRATEGY", "ActiveActive").await?;
@@ -44,7 +44,7 @@ async fn by_weight(stage: Arc<Stage>) -> Result<()> {
     stands(&status, RouteState::FailedOver, "ConnectionRefused")?;
     ensure!(condition(&status, "FailedOver") == ("True".into(), "ConnectionRefused".into()), "{status:?}");
     let last = status.last_transition.context("a transition")?;
-    ensure!(last.kind == TransitionKind::Failover && last.from == "b" && last.to == "a", "{last:?}");
+    ensure!(last.kind == TransitionKindStatus::Failover && last.from == "b" && last.to == "a", "{last:?}");
     play.leads_to(&["a", "c"]).await?;
     let told = wait_event(&stage, "orders", "FailedOver").await?;
     ensure!(told.contains("b → a: ConnectionRefused"), "{told}");

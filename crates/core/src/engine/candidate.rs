@@ -11,7 +11,7 @@ pub struct Candidate {
     /// Weight beside the other backends' weights, at least 1. Counts with `ActiveActive` only.
     pub weight: u32,
     /// Eligibility for new mail, apart from health.
-    pub standing: Standing,
+    pub eligibility: Eligibility,
     /// The verdict under the route's thresholds.
     pub health: Health,
     /// Start of the present verdict.
@@ -34,7 +34,7 @@ pub struct Candidate {
 
 /// Eligibility of a backend for a route's mail, apart from its health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Eligibility {
     /// The backend is in service.
     InService,
     /// A person has taken it out of service.
@@ -95,18 +95,18 @@ impl Candidate {
         quota_left: Option<u32>,
         now: Timestamp,
     ) -> Self {
-        let standing = match backend {
-            None => Standing::Unusable,
+        let eligibility = match backend {
+            None => Eligibility::Unusable,
             Some(backend) => match exclusion(route, backend) {
-                Some(exclusion) => Standing::Excluded(exclusion),
-                None if backend.suspended => Standing::Suspended,
-                None => Standing::InService,
+                Some(exclusion) => Eligibility::Excluded(exclusion),
+                None if backend.suspended => Eligibility::Suspended,
+                None => Eligibility::InService,
             },
         };
         Self {
             name: member.name.clone(),
             weight: member.weight,
-            standing,
+            eligibility,
             health: verdict.map_or(Health::Unknown, |verdict| verdict.health),
             since: verdict.map_or(now, |verdict| verdict.since),
             class: verdict.map_or(EvidenceClass::Inconclusive, |verdict| verdict.class),
@@ -129,7 +129,7 @@ impl Candidate {
 
     /// Returns true if the backend may carry mail: in service, and Healthy or at least alive.
     pub(super) fn is_eligible(&self) -> bool {
-        self.standing == Standing::InService
+        self.eligibility == Eligibility::InService
             && match self.health {
                 Health::Healthy | Health::Degraded => true,
                 Health::Unhealthy | Health::Unknown => false,
@@ -138,7 +138,7 @@ impl Candidate {
 
     /// Returns true if mail may move to the backend without need: in service and Healthy.
     pub(super) fn is_sound(&self) -> bool {
-        self.standing == Standing::InService && self.health == Health::Healthy
+        self.eligibility == Eligibility::InService && self.health == Health::Healthy
     }
 }
 

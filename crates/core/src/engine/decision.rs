@@ -6,7 +6,7 @@ use super::explanation::{self, Explanation};
 use super::placement::{self, Carrier};
 use super::requests::{self, Granted, RequestedMove};
 use super::{
-    Answer, Candidate, Health, Hold, HoldReason, MAX_HISTORY, Memory, Request, Standing, State, Transition,
+    Candidate, Eligibility, Health, Hold, HoldReason, MAX_HISTORY, Memory, Request, RequestAnswer, State, Transition,
     TransitionKind, TransitionReason,
 };
 use crate::model::{Policy, Strategy, Timestamp};
@@ -32,7 +32,7 @@ pub struct Situation<'a> {
 
 /// Change that people should hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announcement {
+pub enum Notice {
     /// The route moved: see the decision's transition.
     Moved,
     /// No backend can deliver any more.
@@ -57,9 +57,9 @@ pub struct Decision {
     /// Percentage of the mail that no backend takes.
     pub unplaced: u8,
     /// Changes that people should hear of.
-    pub announcements: Vec<Announcement>,
+    pub notices: Vec<Notice>,
     /// Time to decide again without new evidence.
-    pub wake_at: Option<Timestamp>,
+    pub next_timeout: Option<Timestamp>,
     /// The reasons for this decision, and what would change it.
     pub explanation: Explanation,
 }
@@ -96,7 +96,7 @@ pub(super) struct DecisionBuilder<'a> {
     is_moved: bool,
     pub(super) transition: Option<Transition>,
     pub(super) hold: Option<Hold>,
-    wake_at: Option<Timestamp>,
+    next_timeout: Option<Timestamp>,
 }
 
 impl<'a> DecisionBuilder<'a> {
@@ -113,7 +113,7 @@ impl<'a> DecisionBuilder<'a> {
             is_moved: false,
             transition: None,
             hold: None,
-            wake_at: None,
+            next_timeout: None,
         }
     }
 
@@ -134,9 +134,9 @@ impl<'a> DecisionBuilder<'a> {
         self.members.contains(&candidate.name)
     }
 
-    pub(super) fn wake_at(&mut self, at: Timestamp) {
+    pub(super) fn set_timeout(&mut self, at: Timestamp) {
         if at > self.now() {
-            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+            self.next_timeout = Some(self.next_timeout.map_or(at, |earlier| earlier.min(at)));
         }
     }
 
@@ -162,8 +162,13 @@ impl<'a> DecisionBuilder<'a> {
             Ok(Granted { order, message }) => (order, message, true),
             Err(refused) => (None, refused.to_string(), false),
         };
-        self.memory.request =
-            Some(Answer { id: request.id.clone(), action: request.action.as_str().into(), is_done, message, at: now });
+        self.memory.request = Some(RequestAnswer {
+            id: request.id.clone(),
+            action: request.action.as_str().into(),
+            is_done,
+            message,
+            at: now,
+        });
         order
     }
 
@@ -220,7 +225,7 @@ impl<'a> DecisionBuilder<'a> {
     fn choose_first(&mut self) {
         let ranked = self.ranked.iter().copied();
         let in_service: Vec<&Candidate> =
-            ranked.filter(|candidate| candidate.standing == Standing::InService).collect();
+            ranked.filter(|candidate| candidate.eligibility == Eligibility::InService).collect();
         let chosen = match self.situation.strategy {
             Strategy::ActivePassive => first_of(&in_service),
             Strategy::ActiveActive => all_of(&in_service),
@@ -322,7 +327,7 @@ impl<'a> DecisionBuilder<'a> {
             Strategy::ActiveActive => placement::by_weight(&members, &overflow),
         };
         for at in known.iter().chain(&others).filter_map(|candidate| candidate.capacity.until) {
-            self.wake_at(at);
+            self.set_timeout(at);
         }
         self.memory.shares = placement.shares;
         placement.unplaced
@@ -348,8 +353,8 @@ impl<'a> DecisionBuilder<'a> {
             self.memory.pause.as_ref().and_then(|pause| pause.until),
             self.memory.switch.as_ref().and_then(|switch| switch.until),
         ];
-        ends.into_iter().flatten().for_each(|at| self.wake_at(at));
-        let announcements = self.announcements();
+        ends.into_iter().flatten().for_each(|at| self.set_timeout(at));
+        let notices = self.notices();
         let explanation = explanation::of(&self, unplaced);
         let is_preferred = self.is_preferred();
         Decision {
@@ -358,8 +363,8 @@ impl<'a> DecisionBuilder<'a> {
             hold: self.hold,
             is_preferred,
             unplaced,
-            announcements,
-            wake_at: self.wake_at,
+            notices,
+            next_timeout: self.next_timeout,
             explanation,
         }
     }
@@ -382,10 +387,10 @@ impl<'a> DecisionBuilder<'a> {
         }
         let is_stuck = match self.lead() {
             None => true,
-            Some(lead) => match lead.standing {
-                Standing::Unusable | Standing::Excluded(_) => true,
-                Standing::Suspended => held_by == Some(HoldReason::NoneHealthy),
-                Standing::InService => false,
+            Some(lead) => match lead.eligibility {
+                Eligibility::Unusable | Eligibility::Excluded(_) => true,
+                Eligibility::Suspended => held_by == Some(HoldReason::NoneHealthy),
+                Eligibility::InService => false,
             },
         };
         if is_stuck && self.memory.switch.is_none() {
@@ -416,20 +421,20 @@ impl<'a> DecisionBuilder<'a> {
         }
     }
 
-    fn announcements(&self) -> Vec<Announcement> {
+    fn notices(&self) -> Vec<Notice> {
         let (before, after) = (self.before.state, self.memory.state);
         let is_answered = self.memory.request != self.before.request;
         let told = [
-            (is_answered, Announcement::RequestAnswered),
-            (self.transition.is_some(), Announcement::Moved),
-            (before != State::NoneHealthy && after == State::NoneHealthy, Announcement::NoneHealthy),
+            (is_answered, Notice::RequestAnswered),
+            (self.transition.is_some(), Notice::Moved),
+            (before != State::NoneHealthy && after == State::NoneHealthy, Notice::NoneHealthy),
             (
                 before == State::NoneHealthy
                     && matches!(after, State::Preferred | State::FailedOver | State::FailingBack),
-                Announcement::Recovered,
+                Notice::Recovered,
             ),
         ];
-        told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, announcement)| announcement).collect()
+        told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, notice)| notice).collect()
     }
 }
 
@@ -465,7 +470,7 @@ fn all_of<'a>(in_service: &[&'a Candidate]) -> Option<Vec<&'a Candidate>> {
 }
 
 pub(super) fn is_excluded(candidate: &Candidate) -> bool {
-    matches!(candidate.standing, Standing::Excluded(_))
+    matches!(candidate.eligibility, Eligibility::Excluded(_))
 }
 
 #[cfg(test)]

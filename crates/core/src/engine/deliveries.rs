@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Health, Judgement};
-use crate::model::{Agent, Effect, EvidenceClass, FailingDeliveries, Timestamp, Word};
+use crate::model::{Agent, DeliveryVerdict, Effect, EvidenceClass, FailingDeliveries, Timestamp};
 
 /// An agent's verdict lapses after this long without a report. Agents report every 10 s.
 pub const OPINION_HOLDS: Duration = Duration::from_secs(30);
@@ -51,13 +51,13 @@ struct DeliveriesVerdict {
 impl Deliveries {
     /// Takes an agent's verdict. Failing deliveries count for `cooldown` after the latest failure, for 30 s at least.
     /// A failure that is not the backend's (a recipient's, a throttle) counts as Silent.
-    pub fn hear(&mut self, agent: &Agent, word: Word, cooldown: Duration, now: Timestamp) {
+    pub fn hear(&mut self, agent: &Agent, word: DeliveryVerdict, cooldown: Duration, now: Timestamp) {
         let failing = match word {
-            Word::Failing(deliveries) if deliveries.class.effect() == Effect::Failure => {
+            DeliveryVerdict::Failing(deliveries) if deliveries.class.effect() == Effect::Failure => {
                 Some(Failing { lapses_at: lapses_at(deliveries.last_failure_at.min(now), cooldown), deliveries })
             }
-            Word::Passing => None,
-            Word::Failing(_) | Word::Silent => {
+            DeliveryVerdict::Passing => None,
+            DeliveryVerdict::Failing(_) | DeliveryVerdict::Silent => {
                 self.words.remove(agent);
                 return self.handle_timeout(now);
             }

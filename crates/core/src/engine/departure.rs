@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decision::{DecisionBuilder, is_excluded};
-use super::{Candidate, Health, Hold, HoldReason, Standing, TransitionReason, holds};
+use super::{Candidate, Eligibility, Health, Hold, HoldReason, TransitionReason, holds};
 use crate::model::{EvidenceClass, Policy, Strategy, Timestamp, WhenNoneHealthy};
 
 /// Longest hold after a storm.
@@ -36,14 +36,14 @@ impl DecisionBuilder<'_> {
     fn departure(&self, member: &Arc<str>) -> Option<Departure> {
         let (reason, first_evidence_at) = match self.find(member) {
             None => (TransitionReason::RemovedFromRoute, None),
-            Some(candidate) => match (candidate.standing, candidate.health) {
-                (Standing::Excluded(_), _) => (TransitionReason::Excluded, None),
-                (Standing::Suspended, _) => (TransitionReason::Suspended, None),
-                (Standing::InService, Health::Unhealthy) => {
+            Some(candidate) => match (candidate.eligibility, candidate.health) {
+                (Eligibility::Excluded(_), _) => (TransitionReason::Excluded, None),
+                (Eligibility::Suspended, _) => (TransitionReason::Suspended, None),
+                (Eligibility::InService, Health::Unhealthy) => {
                     (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
                 }
-                (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
-                | (Standing::Unusable, _) => return None,
+                (Eligibility::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+                | (Eligibility::Unusable, _) => return None,
             },
         };
         Some(Departure { member: member.clone(), reason, first_evidence_at })
@@ -128,7 +128,7 @@ impl DecisionBuilder<'_> {
         if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead)) {
             return;
         }
-        let preferred = self.ranked.iter().find(|candidate| candidate.standing == Standing::InService).copied();
+        let preferred = self.ranked.iter().find(|candidate| candidate.eligibility == Eligibility::InService).copied();
         let Some(preferred) = preferred.filter(|preferred| self.members.first() != Some(&preferred.name)) else {
             return;
         };
@@ -185,7 +185,7 @@ impl DecisionBuilder<'_> {
 }
 
 fn is_slow(candidate: &Candidate) -> bool {
-    candidate.standing == Standing::InService
+    candidate.eligibility == Eligibility::InService
         && candidate.health == Health::Degraded
         && candidate.class == EvidenceClass::Slow
 }

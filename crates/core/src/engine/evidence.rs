@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observers::{Panel, Suspicion};
-use super::{Deliveries, Health, Judgement, News, Observation, Observer, Sighting, Verdict};
-use crate::model::{Agent, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Vantage, Word};
+use super::{Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
+use crate::model::{
+    Agent, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Vantage,
+};
 
 /// A probe's judgement is stale after three intervals, its timeout and this long.
 // Long enough to ride out a change of leader or a busy minute.
@@ -122,12 +124,12 @@ impl Evidence {
     }
 
     /// Takes an agent's verdict about its deliveries. Returns true if that turns the verdict about deliveries.
-    pub fn hear_agent(&mut self, agent: &Agent, word: Word, cooldown: Duration, now: Timestamp) -> bool {
+    pub fn hear_agent(&mut self, agent: &Agent, word: DeliveryVerdict, cooldown: Duration, now: Timestamp) -> bool {
         self.change_deliveries(now, |deliveries| deliveries.hear(agent, word, cooldown, now))
     }
 
     /// Brings the verdict about deliveries up to date. Returns true if it has turned.
-    pub fn settle_deliveries(&mut self, now: Timestamp) -> bool {
+    pub fn handle_timeout(&mut self, now: Timestamp) -> bool {
         self.change_deliveries(now, |deliveries| deliveries.handle_timeout(now))
     }
 
@@ -157,7 +159,13 @@ impl Evidence {
 
     /// Takes another observer's verdict under these thresholds. Returns true if it is new. Verdicts under thresholds
     /// that are not tracked are dropped.
-    pub fn hear(&mut self, observer: &Arc<str>, thresholds: Thresholds, sighting: Sighting, now: Timestamp) -> bool {
+    pub fn hear(
+        &mut self,
+        observer: &Arc<str>,
+        thresholds: Thresholds,
+        sighting: ObserverVerdict,
+        now: Timestamp,
+    ) -> bool {
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
         if judged.panel.has_heard(observer, sighting) {
@@ -177,7 +185,7 @@ impl Evidence {
         was_known
     }
 
-    /// Sets the observers whose votes do not count for now (`Fleet::suspects`). Returns true if the set changed.
+    /// Sets the observers whose votes do not count for now (`FailureDomains::suspects`). Returns true if the set changed.
     pub fn suspect(&mut self, suspects: &BTreeSet<Observer>, now: Timestamp) -> bool {
         let suspicion = Suspicion::of(suspects, &self.suspicion, now);
         if suspicion == self.suspicion {
@@ -209,7 +217,7 @@ impl Evidence {
     }
 
     /// Returns the verdict of this process alone under these thresholds, as it is reported to other replicas.
-    pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<Sighting> {
+    pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<ObserverVerdict> {
         self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
     }
 
@@ -227,7 +235,7 @@ impl Evidence {
 
     /// Returns the next time at which a verdict may change without input: a probe goes stale, or an agent's verdict
     /// lapses.
-    pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let probes = self.judged.values().flat_map(|judged| judged.probes.values());
         probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_timeout(now)).min()
     }
@@ -273,8 +281,8 @@ impl JudgedEvidence {
     }
 
     /// The verdict of this process alone.
-    fn own(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<Sighting> {
-        Sighting::of(&self.probes, deliveries, now)
+    fn own(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<ObserverVerdict> {
+        ObserverVerdict::of(&self.probes, deliveries, now)
     }
 
     /// Applies a change to our own vote.
@@ -323,7 +331,7 @@ impl JudgedEvidence {
 }
 
 /// Returns the time at which the votes turned, if they have changed by time alone.
-fn turned_at(own: Sighting, now: Timestamp) -> Timestamp {
+fn turned_at(own: ObserverVerdict, now: Timestamp) -> Timestamp {
     if own.class == EvidenceClass::Stale { own.since } else { now }
 }
 

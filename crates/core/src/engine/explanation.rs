@@ -4,7 +4,9 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::decision::DecisionBuilder;
-use super::{Answer, Exclusion, Health, Hold, HoldReason, Share, Standing, State, Transition, TransitionReason, holds};
+use super::{
+    Eligibility, Exclusion, Health, Hold, HoldReason, RequestAnswer, Share, State, Transition, TransitionReason, holds,
+};
 use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp, WhenNoneHealthy};
 
 /// Chain of reasons of a decision, and the changes that would alter it.
@@ -13,7 +15,7 @@ pub struct Explanation {
     /// Reasons in order: evidence, conclusion, action.
     pub reasons: Vec<Reason>,
     /// Changes that would alter the decision.
-    pub prospects: Vec<Prospect>,
+    pub next_changes: Vec<NextChange>,
 }
 
 /// One link of the chain.
@@ -24,7 +26,7 @@ pub enum Reason {
         /// Name of the `SendingBackend`.
         backend: Arc<str>,
         /// Eligibility of the backend.
-        standing: Standing,
+        eligibility: Eligibility,
         /// Verdict about the backend.
         health: Health,
         /// Evidence that the verdict rests on.
@@ -35,7 +37,7 @@ pub enum Reason {
         is_throttled: bool,
     },
     /// A person's request, answered in this decision.
-    Requested(Answer),
+    Requested(RequestAnswer),
     /// The move of this decision.
     Moves(Transition),
     /// An earlier move; the route stays where it led.
@@ -57,7 +59,7 @@ pub enum Reason {
 
 /// Change that would alter where the mail goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Prospect {
+pub enum NextChange {
     /// The leading backend turns Unhealthy.
     Fails {
         /// Name of the leading backend.
@@ -145,11 +147,11 @@ impl Reason {
     /// Returns the trouble of a backend; `None` for every other reason.
     fn trouble(&self) -> Option<String> {
         match self {
-            Self::Known { backend, standing, class, .. } => Some(match standing {
-                Standing::InService => format!("{backend}: {}", class.as_str()),
-                Standing::Suspended => format!("{backend}: suspended"),
-                Standing::Excluded(_) => format!("{backend}: excluded"),
-                Standing::Unusable => format!("{backend}: missing or cannot be used"),
+            Self::Known { backend, eligibility, class, .. } => Some(match eligibility {
+                Eligibility::InService => format!("{backend}: {}", class.as_str()),
+                Eligibility::Suspended => format!("{backend}: suspended"),
+                Eligibility::Excluded(_) => format!("{backend}: excluded"),
+                Eligibility::Unusable => format!("{backend}: missing or cannot be used"),
             }),
             Self::Requested(_)
             | Self::Moves(_)
@@ -177,13 +179,13 @@ fn names(shares: &[&Share]) -> String {
 
 /// Explains a decision right before it is concluded.
 pub(super) fn of(builder: &DecisionBuilder<'_>, unplaced: u8) -> Explanation {
-    Explanation { reasons: reasons(builder, unplaced), prospects: prospects(builder) }
+    Explanation { reasons: reasons(builder, unplaced), next_changes: next_changes(builder) }
 }
 
 fn reasons(builder: &DecisionBuilder<'_>, unplaced: u8) -> Vec<Reason> {
     let known = builder.ranked.iter().map(|candidate| Reason::Known {
         backend: candidate.name.clone(),
-        standing: candidate.standing,
+        eligibility: candidate.eligibility,
         health: candidate.health,
         class: candidate.class,
         since: candidate.since,
@@ -212,36 +214,36 @@ fn reasons(builder: &DecisionBuilder<'_>, unplaced: u8) -> Vec<Reason> {
     reasons
 }
 
-fn prospects(builder: &DecisionBuilder<'_>) -> Vec<Prospect> {
-    let mut prospects = vec![];
+fn next_changes(builder: &DecisionBuilder<'_>) -> Vec<NextChange> {
+    let mut next_changes = vec![];
     let Some(policy) = builder.situation.policy else {
-        return vec![Prospect::Changes { field: "spec.policyRef of the route, or the policy it names".to_owned() }];
+        return vec![NextChange::Changes { field: "spec.policyRef of the route, or the policy it names".to_owned() }];
     };
     if builder.memory.pause.is_some() {
-        prospects.push(Prospect::Asks { action: "Resume" });
+        next_changes.push(NextChange::Asks { action: "Resume" });
     } else if builder.memory.switch.is_some() {
-        prospects.push(Prospect::Asks { action: "Failback" });
+        next_changes.push(NextChange::Asks { action: "Failback" });
     }
     if let Some(hold) = builder.hold.filter(|hold| hold.until.is_some()) {
-        prospects.push(Prospect::Ends(hold));
+        next_changes.push(NextChange::Ends(hold));
     }
     let standby = builder.ranked.iter().find(|candidate| !builder.is_member(candidate) && candidate.is_eligible());
     for member in builder.members.iter().filter_map(|name| builder.find(name)) {
-        match (member.standing, member.health) {
-            (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+        match (member.eligibility, member.health) {
+            (Eligibility::InService, Health::Healthy | Health::Degraded | Health::Unknown)
                 if builder.memory.pause.is_none() =>
             {
                 let other_member = builder.members.iter().find(|name| **name != member.name);
-                prospects.push(Prospect::Fails {
+                next_changes.push(NextChange::Fails {
                     backend: member.name.clone(),
                     failures: policy.thresholds.failure,
                     so_far: member.failures,
                     to: other_member.cloned().or(standby.map(|standby| standby.name.clone())),
                 });
             }
-            (Standing::Suspended, _) => {
-                prospects
-                    .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) });
+            (Eligibility::Suspended, _) => {
+                next_changes
+                    .push(NextChange::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) });
             }
             (_, _) => {}
         }
@@ -260,9 +262,9 @@ fn prospects(builder: &DecisionBuilder<'_>) -> Vec<Prospect> {
         if builder.is_member(candidate) && !is_dead_member {
             continue;
         }
-        match (candidate.standing, candidate.health) {
-            (Standing::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
-                prospects.push(Prospect::Recovers {
+        match (candidate.eligibility, candidate.health) {
+            (Eligibility::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
+                next_changes.push(NextChange::Recovers {
                     backend: candidate.name.clone(),
                     // What was never seen fail owes no recovery.
                     successes: if candidate.class == EvidenceClass::Inconclusive {
@@ -276,44 +278,44 @@ fn prospects(builder: &DecisionBuilder<'_>) -> Vec<Prospect> {
                     .then(|| holds::soak(policy, &builder.memory, candidate)),
                 });
             }
-            (Standing::InService, Health::Healthy) => {}
-            (Standing::Suspended, _) => prospects
-                .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", candidate.name) }),
-            (Standing::Excluded(Exclusion::Residency), _) => prospects.push(Prospect::Changes {
+            (Eligibility::InService, Health::Healthy) => {}
+            (Eligibility::Suspended, _) => next_changes
+                .push(NextChange::Changes { field: format!("spec.suspended of SendingBackend {}", candidate.name) }),
+            (Eligibility::Excluded(Exclusion::Residency), _) => next_changes.push(NextChange::Changes {
                 field: format!("spec.residency of the route, or spec.location of SendingBackend {}", candidate.name),
             }),
-            (Standing::Excluded(Exclusion::SenderDomain), _) => prospects.push(Prospect::Changes {
+            (Eligibility::Excluded(Exclusion::SenderDomain), _) => next_changes.push(NextChange::Changes {
                 field: format!("spec.senderDomains of the route, or of SendingBackend {}", candidate.name),
             }),
-            (Standing::Unusable, _) => prospects.push(Prospect::Changes {
+            (Eligibility::Unusable, _) => next_changes.push(NextChange::Changes {
                 field: format!("SendingBackend {}, which is missing or cannot be used", candidate.name),
             }),
         }
     }
     if builder.hold.is_some_and(|hold| hold.reason == HoldReason::ManualFailback) {
-        prospects.push(Prospect::Asks { action: "ApproveFailback" });
-        prospects.push(Prospect::Asks { action: "Failback" });
+        next_changes.push(NextChange::Asks { action: "ApproveFailback" });
+        next_changes.push(NextChange::Asks { action: "Failback" });
     }
     if builder.memory.state == State::NoneHealthy && policy.when_none_healthy == WhenNoneHealthy::Hold {
-        prospects.push(Prospect::Asks { action: "Switch with force" });
+        next_changes.push(NextChange::Asks { action: "Switch with force" });
     }
-    prospects
+    next_changes
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Known { backend, standing, health, class, since, is_throttled } => {
-                match standing {
-                    Standing::InService => write!(f, "{backend} is {}", health.as_str())?,
-                    Standing::Suspended => write!(f, "{backend} is suspended and {}", health.as_str())?,
-                    Standing::Excluded(Exclusion::Residency) => {
+            Self::Known { backend, eligibility, health, class, since, is_throttled } => {
+                match eligibility {
+                    Eligibility::InService => write!(f, "{backend} is {}", health.as_str())?,
+                    Eligibility::Suspended => write!(f, "{backend} is suspended and {}", health.as_str())?,
+                    Eligibility::Excluded(Exclusion::Residency) => {
                         return write!(f, "{backend} is outside the jurisdictions of the route");
                     }
-                    Standing::Excluded(Exclusion::SenderDomain) => {
+                    Eligibility::Excluded(Exclusion::SenderDomain) => {
                         return write!(f, "{backend} may not send for all domains of the route");
                     }
-                    Standing::Unusable => return write!(f, "{backend} is missing or cannot be used"),
+                    Eligibility::Unusable => return write!(f, "{backend} is missing or cannot be used"),
                 }
                 match health {
                     Health::Healthy => write!(f, " since {since}")?,
@@ -366,7 +368,7 @@ impl fmt::Display for Move<'_> {
     }
 }
 
-impl fmt::Display for Prospect {
+impl fmt::Display for NextChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fails { backend, failures, so_far, to } => {

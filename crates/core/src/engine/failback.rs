@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::decision::DecisionBuilder;
-use super::{Candidate, Hold, HoldReason, Ramp, Standing, TransitionReason, holds};
+use super::{Candidate, Eligibility, Hold, HoldReason, Ramp, TransitionReason, holds};
 use crate::model::{Policy, Strategy};
 
 impl DecisionBuilder<'_> {
@@ -30,7 +30,7 @@ impl DecisionBuilder<'_> {
             // The one that ends first; one without an end comes last.
             match held.into_iter().min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at)))) {
                 Some(hold) => self.hold(hold),
-                None if self.lead().is_some_and(|lead| lead.standing == Standing::Unusable) => {
+                None if self.lead().is_some_and(|lead| lead.eligibility == Eligibility::Unusable) => {
                     self.hold(Hold::open(HoldReason::ConfigurationRejected));
                 }
                 None => {}
@@ -69,13 +69,13 @@ impl DecisionBuilder<'_> {
             self.hold.get_or_insert(Hold::open(HoldReason::Ramp));
         } else if ends_at > self.now() {
             self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
-            self.wake_at(ends_at);
+            self.set_timeout(ends_at);
         } else if ramp.step + 1 < policy.failback.ramp.len() {
             let next = Ramp { step: ramp.step + 1, since: self.now(), ..ramp };
             let ends_at = next.since + policy.failback.ramp[next.step].duration;
             self.memory.ramp = Some(next);
             self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
-            self.wake_at(ends_at);
+            self.set_timeout(ends_at);
         } else {
             self.memory.ramp = None;
             if self.situation.strategy == Strategy::ActivePassive {

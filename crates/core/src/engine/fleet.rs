@@ -34,7 +34,7 @@ enum Domain {
 /// Unhealthy.
 // Kept up to date change by change, so that a verdict that turns costs no walk over all backends.
 #[derive(Clone, Debug, Default)]
-pub struct Fleet {
+pub struct FailureDomains {
     backends: BTreeMap<ObjectKey, FleetMember>,
     views: BTreeMap<Observer, ObserverView>,
 }
@@ -91,7 +91,7 @@ impl ObserverView {
     }
 }
 
-impl Fleet {
+impl FailureDomains {
     /// Takes an observer's verdict about a backend in service; Unknown counts as none. A backend without a domain is
     /// one of its own. Returns true if anything changed.
     pub fn note(

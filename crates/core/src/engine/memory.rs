@@ -29,7 +29,7 @@ pub struct Memory {
     /// Time of an accepted `ApproveFailback` that was not used yet.
     pub approved_at: Option<Timestamp>,
     /// The latest request and its answer.
-    pub request: Option<Answer>,
+    pub request: Option<RequestAnswer>,
 }
 
 impl Memory {
@@ -254,12 +254,12 @@ pub struct Request {
     /// Chosen by the person: the same id is answered once.
     pub id: Arc<str>,
     /// The requested action.
-    pub action: Action,
+    pub action: RequestAction,
 }
 
 /// Action that can be requested of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum RequestAction {
     /// Send the mail there.
     Switch {
         /// Name of a backend of the route.
@@ -284,7 +284,7 @@ pub enum Action {
     Malformed(String),
 }
 
-impl Action {
+impl RequestAction {
     /// Returns the CamelCase name.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -300,10 +300,10 @@ impl Action {
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct RequestAnswer {
     /// The id of the request.
     pub id: Arc<str>,
-    /// Name by [`Action::as_str`].
+    /// Name by [`RequestAction::as_str`].
     pub action: Arc<str>,
     /// True if the request was carried out.
     pub is_done: bool,

@@ -16,7 +16,7 @@ pub enum Observer {
 
 /// Verdict of one observer about a backend under some thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ObserverVerdict {
     /// The verdict; Unknown if the observer has none.
     pub health: Health,
     /// Start of the verdict, by the observer's clock.
@@ -75,7 +75,7 @@ impl Suspicion {
 /// Observers of one backend under the same thresholds, and the verdict that their votes last gave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Panel {
-    others: BTreeMap<Arc<str>, Sighting>,
+    others: BTreeMap<Arc<str>, ObserverVerdict>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
     standing: Option<StandingVerdict>,
 }
@@ -94,17 +94,17 @@ struct StandingVerdict {
 #[derive(Clone, Copy)]
 struct Vote<'a> {
     observer: Option<&'a Arc<str>>,
-    sighting: Sighting,
+    sighting: ObserverVerdict,
 }
 
 impl Panel {
     /// Returns true if the observer's last verdict is equal to this one.
-    pub(super) fn has_heard(&self, observer: &str, sighting: Sighting) -> bool {
+    pub(super) fn has_heard(&self, observer: &str, sighting: ObserverVerdict) -> bool {
         self.others.get(observer) == Some(&sighting)
     }
 
     /// Takes another observer's verdict.
-    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: Sighting) {
+    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: ObserverVerdict) {
         self.others.insert(observer.clone(), sighting);
     }
 
@@ -127,7 +127,7 @@ impl Panel {
 
     /// Makes the present result of the votes the standing verdict.
     // Called before and after anything changes that the votes rest on.
-    pub(super) fn settle(&mut self, own: Sighting, suspicion: &Suspicion, now: Timestamp) {
+    pub(super) fn settle(&mut self, own: ObserverVerdict, suspicion: &Suspicion, now: Timestamp) {
         if let Some(count) = self.count(own, suspicion, now) {
             self.standing = Some(count.verdict);
         }
@@ -157,7 +157,7 @@ impl Panel {
 
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
     /// standing verdict decides a tie.
-    fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'_>> {
+    fn count(&self, own: ObserverVerdict, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'_>> {
         let our_vote = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
         let heard = heard.map(|(name, sighting)| Vote { observer: Some(name), sighting: *sighting });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Candidate, Exclusion, Health, Memory, Pause, Request, Standing, Switch};
+use super::{Candidate, Eligibility, Exclusion, Health, Memory, Pause, Request, RequestAction, Switch};
 use crate::model::{FailbackMode, Policy, Timestamp};
 
 /// Demand of a granted request on the rest of the decision.
@@ -72,7 +72,7 @@ pub(super) fn rule(
     now: Timestamp,
 ) -> Result<Granted, RequestRefused> {
     match &request.action {
-        Action::Switch { to, duration, is_forced } => {
+        RequestAction::Switch { to, duration, is_forced } => {
             let target = ranked.iter().find(|candidate| candidate.name == *to).ok_or_else(|| {
                 let backends = ranked.iter().map(|candidate| candidate.name.to_string()).collect();
                 RequestRefused::NotOfThisRoute { name: to.clone(), backends }
@@ -84,32 +84,32 @@ pub(super) fn rule(
                 until.map_or_else(|| "until a Failback is requested".to_owned(), |until| format!("until {until}"));
             Ok(Granted::new(Some(RequestedMove::SwitchTo(to.clone())), format!("mail goes to {to} {end}")))
         }
-        Action::Failback => {
-            let preferred = ranked.iter().find(|candidate| !matches!(candidate.standing, Standing::Excluded(_)));
+        RequestAction::Failback => {
+            let preferred = ranked.iter().find(|candidate| !matches!(candidate.eligibility, Eligibility::Excluded(_)));
             let preferred = preferred.ok_or(RequestRefused::NoBackendAllowed)?;
             if memory.switch.is_none() && memory.ramp.is_none() && memory.lead() == Some(&preferred.name) {
                 return Err(RequestRefused::AlreadyThere(preferred.name.clone()));
             }
             may_carry(preferred, true)?;
             if !preferred.is_sound() {
-                let is_suspended = preferred.standing == Standing::Suspended;
+                let is_suspended = preferred.eligibility == Eligibility::Suspended;
                 let state = if is_suspended { "suspended" } else { preferred.health.as_str() };
                 return Err(RequestRefused::NotSound { name: preferred.name.clone(), state });
             }
             memory.switch = None;
             Ok(Granted::new(Some(RequestedMove::FailBack), format!("mail returns to {}", preferred.name)))
         }
-        Action::Pause { duration } => {
+        RequestAction::Pause { duration } => {
             let until = duration.map(|duration| now + duration);
             memory.pause = Some(Pause { since: now, until });
             let end = until.map_or_else(|| "until a Resume is requested".to_owned(), |until| format!("until {until}"));
             Ok(Granted::new(None, format!("nothing moves {end}")))
         }
-        Action::Resume => match memory.pause.take() {
+        RequestAction::Resume => match memory.pause.take() {
             Some(_) => Ok(Granted::new(None, "the route moves again by itself")),
             None => Err(RequestRefused::NotPaused),
         },
-        Action::ApproveFailback => {
+        RequestAction::ApproveFailback => {
             if policy.is_none_or(|policy| policy.failback.mode == FailbackMode::Automatic) {
                 return Err(RequestRefused::NotManual);
             }
@@ -119,18 +119,18 @@ pub(super) fn rule(
             memory.approved_at = Some(now);
             Ok(Granted::new(None, "the return begins as soon as the holds of the policy allow"))
         }
-        Action::Malformed(why) => Err(RequestRefused::Malformed(why.clone())),
+        RequestAction::Malformed(why) => Err(RequestRefused::Malformed(why.clone())),
     }
 }
 
 fn may_carry(target: &Candidate, is_forced: bool) -> Result<(), RequestRefused> {
     let name = target.name.clone();
-    match target.standing {
-        Standing::Unusable => return Err(RequestRefused::Unusable(name)),
-        Standing::Excluded(Exclusion::Residency) => return Err(RequestRefused::Residency(name)),
-        Standing::Excluded(Exclusion::SenderDomain) => return Err(RequestRefused::SenderDomain(name)),
-        Standing::Suspended if !is_forced => return Err(RequestRefused::Suspended(name)),
-        Standing::Suspended | Standing::InService => {}
+    match target.eligibility {
+        Eligibility::Unusable => return Err(RequestRefused::Unusable(name)),
+        Eligibility::Excluded(Exclusion::Residency) => return Err(RequestRefused::Residency(name)),
+        Eligibility::Excluded(Exclusion::SenderDomain) => return Err(RequestRefused::SenderDomain(name)),
+        Eligibility::Suspended if !is_forced => return Err(RequestRefused::Suspended(name)),
+        Eligibility::Suspended | Eligibility::InService => {}
     }
     match target.health {
         Health::Unhealthy | Health::Unknown if !is_forced => {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Agreement, DELIVERIES, Health, Judgement, Sighting};
+use super::{Agreement, DELIVERIES, Health, Judgement, ObserverVerdict};
 use crate::model::{EvidenceClass, Timestamp};
 
 /// Verdict about a backend, over all its probes and all its observers.
@@ -51,13 +51,13 @@ impl Verdict {
         })
     }
 
-    pub(super) fn sighting(&self) -> Sighting {
+    pub(super) fn sighting(&self) -> ObserverVerdict {
         let Self { health, since, class, first_failure_at, .. } = *self;
-        Sighting { health, since, class, first_failure_at }
+        ObserverVerdict { health, since, class, first_failure_at }
     }
 }
 
-impl Sighting {
+impl ObserverVerdict {
     /// Returns the verdict as it is reported to other observers.
     pub(super) fn of(
         probes: &BTreeMap<Arc<str>, Judgement>,

@@ -15,7 +15,7 @@ pub struct Agent {
 
 /// Verdict of an agent about its deliveries by one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum DeliveryVerdict {
     /// The deliveries fail.
     Failing(FailingDeliveries),
     /// The deliveries succeed.
@@ -41,7 +41,7 @@ pub struct FailingDeliveries {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendDeliveries {
     /// Verdict about the deliveries.
-    pub word: Word,
+    pub word: DeliveryVerdict,
     /// True if the agent has left the backend by itself.
     pub is_left: bool,
     /// Messages that the backend took since the agent's process began.

@@ -19,14 +19,14 @@ pub use backend::{
     Backend, Depth, Destination, Envelope, Limits, Location, Probe, ProbeLogin, ServicePort, SmtpHost, Tls, TlsMode,
     TrustAnchors, Vantage, WarmUp,
 };
-pub use deliveries::{Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Word};
+pub use deliveries::{Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail};
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
 pub use login::{Login, LoginError};
 pub use policy::{
-    Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, Hold, LatencyLimit, Objectives, Policy, RampStep,
-    Reflex, Thresholds, WhenNoneHealthy,
+    Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, HoldPolicy, LatencyLimit, Objectives, Policy,
+    RampStep, Reflex, Thresholds, WhenNoneHealthy,
 };
 pub use route::{
     AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,

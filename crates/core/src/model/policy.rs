@@ -9,7 +9,7 @@ pub struct Policy {
     /// Thresholds of failure, slowness and recovery.
     pub thresholds: Thresholds,
     /// Pauses between the moves of a route.
-    pub hold: Hold,
+    pub hold: HoldPolicy,
     /// Behaviour while no candidate is healthy.
     pub when_none_healthy: WhenNoneHealthy,
     /// Rules for the return to a preferred backend.
@@ -25,7 +25,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             thresholds: Thresholds::default(),
-            hold: Hold {
+            hold: HoldPolicy {
                 cooldown: Duration::from_mins(10),
                 minimum_stay: Duration::from_mins(1),
                 budget: Budget { switches: 6, per: Duration::from_hours(1) },
@@ -158,7 +158,7 @@ impl FromIterator<EvidenceClass> for EvidenceClasses {
 /// Pauses between moves. Cooldown and minimum stay keep moves that nothing forces. The budget keeps forced ones, too,
 /// as far as its last-resort rule goes (`engine/holds.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct HoldPolicy {
     /// Pause after any transition.
     pub cooldown: Duration,
     /// Pause after arriving at a backend, the first one included.
