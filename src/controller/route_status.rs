@@ -64,7 +64,7 @@ impl Drafting<'_> {
             observed_generation: Some(self.generation),
             strategy: self.strategy.map(api_strategy).or(self.before.strategy),
             healthy_backends: Some(healthy_backends(candidates)),
-            hold: decision.and_then(|decision| decision.hold).map(|hold| api::HoldStatus {
+            waiting_for: decision.and_then(|decision| decision.hold).map(|hold| api::WaitingForStatus {
                 reason: hold.reason.as_str().to_owned(),
                 until: hold.until.map(micro_time),
             }),
@@ -133,7 +133,7 @@ impl Drafting<'_> {
                 conditions.set("Ready", Some(false), "NoneHealthy", &sentence);
             }
             (None, _, None) => {
-                let reason = status.hold.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
+                let reason = status.waiting_for.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
                 conditions.set("Ready", Some(false), reason, &sentence);
             }
             (None, _, Some(_)) => match outputs {

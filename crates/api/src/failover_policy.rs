@@ -240,7 +240,7 @@ pub enum WhenNoneHealthySpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FailbackSpec {
     /// `Automatic`: the operator returns by itself. `Manual`: a person approves the return. The operator says in
-    /// `status.hold` that the way back is open; the person answers with a request in the route's annotation
+    /// `status.waitingFor` that the way back is open; the person answers with a request in the route's annotation
     /// `mailfailover.io/request`: `ApproveFailback` lets it return as soon as `after` and `windows` allow, `Failback`
     /// at once. A failing active backend is left in either mode. Default: Automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,8 +25,8 @@ pub use mail_route::{
     PolicyReference, ResidencySpec, ServiceOutputPortSpec, ServiceOutputSpec, StrategySpec, TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, HoldStatus, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
-    RouteBackendStatus, RouteState, SwitchStatus, TransitionKindStatus, TransitionStatus,
+    ActiveBackend, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus,
+    RouteState, SwitchStatus, TransitionKindStatus, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, HealthStatus, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,

@@ -34,7 +34,7 @@ pub struct MailRouteStatus {
     pub since: Option<MicroTime>,
 
     /// `Preferred`: the mail leaves by the first backend of the list. `FailedOver`: by another one. `FailingBack`: it returns in steps,
-    /// see `ramp`. `Holding`: decisions wait, see `hold`. `Paused`: decisions wait because a request said so, see `pause`. `NoneHealthy`: no
+    /// see `ramp`. `Holding`: decisions wait, see `waitingFor`. `Paused`: decisions wait because a request said so, see `pause`. `NoneHealthy`: no
     /// backend can deliver. `Unknown`: not enough evidence for a first decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<RouteState>,
@@ -49,9 +49,9 @@ pub struct MailRouteStatus {
     #[schemars(length(max = 16))]
     pub healthy_backends: Option<String>,
 
-    /// Reason for which the route stays although it would move, with the end if it has one.
+    /// Reason for which the route waits although it would move, with the end if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold: Option<HoldStatus>,
+    pub waiting_for: Option<WaitingForStatus>,
 
     /// A return in steps that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,7 +132,7 @@ pub enum RouteState {
     FailedOver,
     /// The mail returns in steps.
     FailingBack,
-    /// Decisions wait, see `hold`.
+    /// Decisions wait, see `waitingFor`.
     Holding,
     /// Decisions wait because a request said so.
     Paused,
@@ -142,12 +142,12 @@ pub enum RouteState {
     Unknown,
 }
 
-/// Reason for which a route stays although it would move.
+/// Reason for which a route waits although it would move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct HoldStatus {
+pub struct WaitingForStatus {
     /// Reason, of a closed set. A timer: Cooldown, MinimumStay, SwitchBudget, Soak, FailbackWindow, Ramp. A person:
-    /// ManualFailback, Switched, Paused. HealthStatus: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. The
+    /// ManualFailback, Switched, Paused. Health: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. The
     /// configuration: ConfigurationRejected.
     #[schemars(length(max = 64))]
     pub reason: String,

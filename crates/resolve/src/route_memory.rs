@@ -17,7 +17,7 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
         shares: status.active.iter().map(share).collect(),
         since: status.since.as_ref().map(timestamp).unwrap_or_default(),
         state: status.state.map_or(State::Unknown, engine_state),
-        held_by: status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
+        held_by: status.waiting_for.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
         history: status.history.iter().map(transition).collect(),
         ramp: status.ramp.as_ref().map(|RampStatus { to, step, since }| Ramp {
             to: to.iter().map(|name| name.as_str().into()).collect(),
@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use mail_failover_api::HoldStatus;
+    use mail_failover_api::WaitingForStatus;
     use mail_failover_core::engine::histories::{any_history, play};
 
     proptest! {
@@ -164,7 +164,7 @@ mod tests {
             play(history, |decision| {
                 let before = std::mem::take(&mut status);
                 remember(&decision.memory, &before, &mut status);
-                status.hold = decision.hold.map(|hold| HoldStatus {
+                status.waiting_for = decision.hold.map(|hold| WaitingForStatus {
                     reason: hold.reason.as_str().to_owned(),
                     until: hold.until.map(micro_time),
                 });

@@ -140,10 +140,14 @@ fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
     }
     stage.run(5.0);
     let status = stage.store.route("orders");
-    assert_eq!((stage.active(), status.hold), ("primary".to_owned(), None), "the other sees both work: we are suspect");
+    assert_eq!(
+        (stage.active(), status.waiting_for),
+        ("primary".to_owned(), None),
+        "the other sees both work: we are suspect"
+    );
     hear(&mut stage, "other", &all);
     stage.run(60.0);
-    let hold = stage.store.route("orders").hold.unwrap();
+    let hold = stage.store.route("orders").waiting_for.unwrap();
     assert_eq!((stage.active(), hold.reason.as_str()), ("primary".to_owned(), "StormBrake"));
     hear(&mut stage, "other", &all[..1]);
     stage.answer("standby", EvidenceClass::Ok);

@@ -84,7 +84,7 @@ impl Account {
         notes.extend(missing.map(|member| {
             format!("SendingBackend {} was not found in namespace {}", member.name, given.key.namespace)
         }));
-        let hold = status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason));
+        let hold = status.waiting_for.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason));
         let candidates: Vec<_> =
             route.backends.iter().map(|member| candidate(given, &route, &status, member, hold, at)).collect();
         let decision = decide(
