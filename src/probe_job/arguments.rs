@@ -115,6 +115,8 @@ fn tls_mode(text: &str) -> Result<TlsMode, String> {
 }
 
 fn depth(text: &str) -> Result<Depth, String> {
-    let found = Depth::ALL.into_iter().find(|depth| depth.as_str() == text);
-    found.ok_or_else(|| format!("use one of {}", Depth::ALL.map(Depth::as_str).join(", ")))
+    let found = Depth::ALL.iter().copied().find(|depth| depth.as_str() == text);
+    found.ok_or_else(|| {
+        format!("use one of {}", Depth::ALL.iter().map(|depth| depth.as_str()).collect::<Vec<_>>().join(", "))
+    })
 }

@@ -11,7 +11,9 @@ const FLAP_MEMORY: Duration = Duration::from_hours(24);
 const MAX_DOUBLINGS: u32 = 3;
 
 /// Reason for which a route stays although it would move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumString, strum::VariantArray,
+)]
 pub enum HoldReason {
     /// `hold.cooldown` after the latest transition.
     Cooldown,
@@ -45,46 +47,16 @@ pub enum HoldReason {
 
 impl HoldReason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
-        Self::Cooldown,
-        Self::MinimumStay,
-        Self::SwitchBudget,
-        Self::Soak,
-        Self::FailbackWindow,
-        Self::Ramp,
-        Self::ManualFailback,
-        Self::Switched,
-        Self::Paused,
-        Self::NoneHealthy,
-        Self::StormBrake,
-        Self::AwaitingConfirmation,
-        Self::AwaitingEvidence,
-        Self::ConfigurationRejected,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The CamelCase name used in status and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cooldown => "Cooldown",
-            Self::MinimumStay => "MinimumStay",
-            Self::SwitchBudget => "SwitchBudget",
-            Self::Soak => "Soak",
-            Self::FailbackWindow => "FailbackWindow",
-            Self::Ramp => "Ramp",
-            Self::ManualFailback => "ManualFailback",
-            Self::Switched => "Switched",
-            Self::Paused => "Paused",
-            Self::NoneHealthy => "NoneHealthy",
-            Self::StormBrake => "StormBrake",
-            Self::AwaitingConfirmation => "AwaitingConfirmation",
-            Self::AwaitingEvidence => "AwaitingEvidence",
-            Self::ConfigurationRejected => "ConfigurationRejected",
-        }
+        self.into()
     }
 
     /// Returns the reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+        name.parse().ok()
     }
 
     /// Returns a description for people.

@@ -6,7 +6,7 @@ use super::window::Window;
 use crate::model::{Effect, EvidenceClass, LatencyLimit, Thresholds, Timestamp};
 
 /// The verdict about a backend, a probe of it, or one of its addresses; the worse, the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
 pub enum Health {
     /// Mail can leave this way.
     Healthy,
@@ -21,12 +21,7 @@ pub enum Health {
 impl Health {
     /// Returns the name used in status and texts.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "Healthy",
-            Self::Degraded => "Degraded",
-            Self::Unknown => "Unknown",
-            Self::Unhealthy => "Unhealthy",
-        }
+        self.into()
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Share {
 }
 
 /// State of a route, as `status.state` shows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
 pub enum State {
     /// On its preferred backend, or on all of them.
     Preferred,
@@ -77,27 +77,11 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
-        Self::Preferred,
-        Self::FailedOver,
-        Self::FailingBack,
-        Self::Holding,
-        Self::Paused,
-        Self::NoneHealthy,
-        Self::Unknown,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The CamelCase name used in status and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Preferred => "Preferred",
-            Self::FailedOver => "FailedOver",
-            Self::FailingBack => "FailingBack",
-            Self::Holding => "Holding",
-            Self::Paused => "Paused",
-            Self::NoneHealthy => "NoneHealthy",
-            Self::Unknown => "Unknown",
-        }
+        self.into()
     }
 
     /// Returns a description for people.
@@ -134,7 +118,7 @@ pub struct Transition {
 }
 
 /// Direction of a move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 pub enum TransitionKind {
     /// To a less preferred backend, to fewer of them, or away from one that left the list.
     Failover,
@@ -145,10 +129,7 @@ pub enum TransitionKind {
 impl TransitionKind {
     /// Returns the CamelCase name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Failover => "Failover",
-            Self::Failback => "Failback",
-        }
+        self.into()
     }
 }
 

@@ -155,13 +155,14 @@ pub struct Tls {
 }
 
 /// Requirement for TLS and its verification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 pub enum TlsMode {
     /// TLS is never used.
     None,
     /// STARTTLS when offered; the certificate is not verified.
     Opportunistic,
     /// STARTTLS required, certificate verified (RFC 3207).
+    #[strum(serialize = "StartTLS")]
     StartTls,
     /// TLS from the first byte, certificate verified (RFC 8314).
     Implicit,
@@ -170,12 +171,7 @@ pub enum TlsMode {
 impl TlsMode {
     /// The name used in specs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "None",
-            Self::Opportunistic => "Opportunistic",
-            Self::StartTls => "StartTLS",
-            Self::Implicit => "Implicit",
-        }
+        self.into()
     }
 }
 
@@ -225,7 +221,7 @@ pub struct Envelope {
 }
 
 /// Last step of a probe's SMTP dialogue; each depth includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Depth {
     /// The TCP connection alone.
     Connect,
@@ -234,6 +230,7 @@ pub enum Depth {
     /// EHLO and its reply.
     Ehlo,
     /// STARTTLS, handshake and EHLO again; the same as `Ehlo` with implicit TLS.
+    #[strum(serialize = "StartTLS")]
     StartTls,
     /// AUTH, where the backend has credentials (RFC 4954).
     Auth,
@@ -245,8 +242,7 @@ pub enum Depth {
 
 impl Depth {
     /// Every depth, the least first.
-    pub const ALL: [Self; 7] =
-        [Self::Connect, Self::Banner, Self::Ehlo, Self::StartTls, Self::Auth, Self::MailFrom, Self::RcptTo];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns true if providers count it as more than a connection: a login, or the beginning of a message.
     pub fn is_counted(self) -> bool {
@@ -255,14 +251,6 @@ impl Depth {
 
     /// The name used in specs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "Connect",
-            Self::Banner => "Banner",
-            Self::Ehlo => "Ehlo",
-            Self::StartTls => "StartTLS",
-            Self::Auth => "Auth",
-            Self::MailFrom => "MailFrom",
-            Self::RcptTo => "RcptTo",
-        }
+        self.into()
     }
 }

@@ -5,7 +5,19 @@ use super::{ProbeKey, Timestamp};
 
 /// Evidence of one observation about a backend: the closed set of reasons shared by conditions, Events and metric
 /// labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 pub enum EvidenceClass {
     /// The backend did what was asked.
     Ok,
@@ -64,29 +76,7 @@ pub enum Effect {
 
 impl EvidenceClass {
     /// Every class, in a fixed order.
-    pub const ALL: [Self; 21] = [
-        Self::Ok,
-        Self::Throttled,
-        Self::QuotaExhausted,
-        Self::AuthenticationRefused,
-        Self::AccountPaused,
-        Self::Reputation,
-        Self::Temporary,
-        Self::Permanent,
-        Self::RecipientLevel,
-        Self::ConnectionRefused,
-        Self::ConnectionLost,
-        Self::NoAnswer,
-        Self::ProtocolError,
-        Self::TlsFailed,
-        Self::CertificateInvalid,
-        Self::Unresolvable,
-        Self::NoEndpoints,
-        Self::Inconclusive,
-        Self::ProbeBlocked,
-        Self::Slow,
-        Self::Stale,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the effect of this class on the verdict.
     // Throttling and recipient-level replies come from a living backend, which must not be punished.
@@ -176,96 +166,71 @@ impl EvidenceClass {
 
     /// The class of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == name)
+        name.parse().ok()
     }
 
     /// The CamelCase name used in conditions, Events and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "Ok",
-            Self::Throttled => "Throttled",
-            Self::QuotaExhausted => "QuotaExhausted",
-            Self::AuthenticationRefused => "AuthenticationRefused",
-            Self::AccountPaused => "AccountPaused",
-            Self::Reputation => "Reputation",
-            Self::Temporary => "Temporary",
-            Self::Permanent => "Permanent",
-            Self::RecipientLevel => "RecipientLevel",
-            Self::ConnectionRefused => "ConnectionRefused",
-            Self::ConnectionLost => "ConnectionLost",
-            Self::NoAnswer => "NoAnswer",
-            Self::ProtocolError => "ProtocolError",
-            Self::TlsFailed => "TlsFailed",
-            Self::CertificateInvalid => "CertificateInvalid",
-            Self::Unresolvable => "Unresolvable",
-            Self::NoEndpoints => "NoEndpoints",
-            Self::Inconclusive => "Inconclusive",
-            Self::ProbeBlocked => "ProbeBlocked",
-            Self::Slow => "Slow",
-            Self::Stale => "Stale",
-        }
+        self.into()
     }
 }
 
 /// A step of the dialogue, in the order in which they happen (RFC 5321, RFC 3207).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 pub enum Stage {
     /// Looking up the host's addresses.
     Resolve,
     /// Opening the TCP connection.
     Connect,
     /// The TLS handshake of implicit TLS, before the banner.
+    #[strum(serialize = "ImplicitTLS")]
     ImplicitTls,
     /// Waiting for the 220 greeting.
     Banner,
     /// EHLO and its extensions.
+    #[strum(serialize = "EHLO")]
     Ehlo,
     /// STARTTLS and its handshake.
+    #[strum(serialize = "STARTTLS")]
     StartTls,
     /// EHLO again, inside TLS.
+    #[strum(serialize = "EHLO after STARTTLS")]
     EhloAfterStartTls,
     /// AUTH and its exchange (RFC 4954).
+    #[strum(serialize = "AUTH")]
     Auth,
     /// MAIL FROM and its reply.
+    #[strum(serialize = "MAIL")]
     Mail,
     /// RCPT TO and its reply.
+    #[strum(serialize = "RCPT")]
     Recipient,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 10] = [
-        Self::Resolve,
-        Self::Connect,
-        Self::ImplicitTls,
-        Self::Banner,
-        Self::Ehlo,
-        Self::StartTls,
-        Self::EhloAfterStartTls,
-        Self::Auth,
-        Self::Mail,
-        Self::Recipient,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The stage of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|stage| stage.as_str() == name)
+        name.parse().ok()
     }
 
     /// The name used in messages and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolve => "Resolve",
-            Self::Connect => "Connect",
-            Self::ImplicitTls => "ImplicitTLS",
-            Self::Banner => "Banner",
-            Self::Ehlo => "EHLO",
-            Self::StartTls => "STARTTLS",
-            Self::EhloAfterStartTls => "EHLO after STARTTLS",
-            Self::Auth => "AUTH",
-            Self::Mail => "MAIL",
-            Self::Recipient => "RCPT",
-        }
+        self.into()
     }
 }
 

@@ -141,7 +141,7 @@ impl EvidenceClasses {
 
     /// Iterates over the classes, in the order of [`EvidenceClass::ALL`].
     pub fn iter(self) -> impl Iterator<Item = EvidenceClass> {
-        EvidenceClass::ALL.into_iter().filter(move |class| self.contains(*class))
+        EvidenceClass::ALL.iter().copied().filter(move |class| self.contains(*class))
     }
 
     fn bit(class: EvidenceClass) -> u32 {
