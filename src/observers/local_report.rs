@@ -81,7 +81,7 @@ impl LocalReport {
     }
 
     fn lock(&self) -> MutexGuard<'_, ReportState> {
-        // No user of the lock can leave the local_report half changed.
+        // No user of the lock can leave the report half changed.
         self.0.local_report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

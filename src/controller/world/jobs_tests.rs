@@ -51,7 +51,7 @@ fn primary(stage: &Stage) -> SendingBackendStatus {
     stage.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap_or_default()
 }
 
-/// HealthStatus, reason and message of a probe.
+/// Health, reason and message of a probe.
 fn probe(stage: &Stage, name: &str) -> (HealthStatus, String, String) {
     let probe = primary(stage).probes.into_iter().find(|probe| probe.name == name).unwrap();
     (probe.health, probe.reason, probe.message.unwrap_or_default())
