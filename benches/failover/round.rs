@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use mail_failover_api::{TransitionKindStatus, TransitionStatus};
+use mail_failover_api::{TransitionKind, TransitionStatus};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::certificates::Identity;
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
@@ -155,7 +155,7 @@ async fn transition(stage: &Stage, route: &str, broken: SystemTime) -> Result<Tr
     eventually(PATIENCE, &format!("the failover in the history of {route}"), async || {
         let status = route_status(stage, route).await?;
         let found = status.last_transition.into_iter().chain(status.history).find(|transition| {
-            transition.kind == TransitionKindStatus::Failover
+            transition.kind == TransitionKind::Failover
                 && transition.applied_at.is_some()
                 && SystemTime::from(transition.decided_at.0) >= broken
         });

@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
-use mail_failover_api::{HealthStatus, MailRoute, MailRouteStatus, SendingBackend, SendingBackendStatus};
+use mail_failover_api::{Health, MailRoute, MailRouteStatus, SendingBackend, SendingBackendStatus};
 
 use crate::eventually::eventually;
 use crate::mail::server::{Options, SmtpServer};
@@ -183,12 +183,7 @@ pub async fn backend_status(stage: &Stage, name: &str) -> Result<SendingBackendS
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_health(
-    stage: &Stage,
-    name: &str,
-    health: HealthStatus,
-    reason: &str,
-) -> Result<SendingBackendStatus> {
+pub async fn wait_health(stage: &Stage, name: &str, health: Health, reason: &str) -> Result<SendingBackendStatus> {
     eventually(PATIENCE, &format!("{name} to be {health:?}/{reason}"), async || {
         let status = backend_status(stage, name).await?;
         Ok((status.health == Some(health) && status.reason.as_deref() == Some(reason)).then_some(status))

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 use mail_failover_api::{
-    ActiveBackend, FailoverPolicyStatus, HealthStatus as Verdict, MailRouteStatus, PauseStatus, RouteBackendStatus,
+    ActiveBackend, FailoverPolicyStatus, Health as Verdict, MailRouteStatus, PauseStatus, RouteBackendStatus,
     RouteState, SendingBackendStatus,
 };
 use mail_failover_e2e::health::{Health, script};

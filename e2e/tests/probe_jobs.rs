@@ -12,7 +12,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use mail_failover_api::{HealthStatus, SendingBackend};
+use mail_failover_api::{Health, SendingBackend};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::server::{Logins, Options as Server, SmtpServer};
 use mail_failover_e2e::operator::program;
@@ -116,10 +116,7 @@ async fn vantage_point(stage: Arc<Stage>) -> Result<()> {
     ensure!(condition(&status, "FailedOver") == ("True".into(), "AuthenticationRefused".into()), "{status:?}");
     let seen = backend_status(&stage, "primary").await?;
     let health = |name: &str| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health);
-    ensure!(
-        (health("smtp"), health("zone-b")) == (Some(HealthStatus::Healthy), Some(HealthStatus::Unhealthy)),
-        "{seen:?}"
-    );
+    ensure!((health("smtp"), health("zone-b")) == (Some(Health::Healthy), Some(Health::Unhealthy)), "{seen:?}");
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_login_reads_total", |_| true) < 0.5, "the operator reads no login");
     let reported = |labels: &str| labels.contains("reported");
@@ -149,11 +146,11 @@ async fn quota(stage: Arc<Stage>) -> Result<()> {
     .await?;
     let (_primary, _standby) = set(&stage).await?;
     let _operator = start_operator(&stage, &["--probe-image", IMAGE]).await?;
-    let status = wait_health(&stage, "primary", HealthStatus::Unknown, "ProbeBlocked").await?;
+    let status = wait_health(&stage, "primary", Health::Unknown, "ProbeBlocked").await?;
     let message = status.message.clone().unwrap_or_default();
     ensure!(message.contains("the Job is refused") && message.contains("exceeded quota: few"), "{message}");
     api::<ResourceQuota>(&stage).delete("few", &DeleteParams::default()).await?;
     run_next_pod(&stage, PASSWORD).await?;
-    wait_health(&stage, "primary", HealthStatus::Healthy, "Ok").await?;
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
     wait_active(&stage, "orders", "primary").await.map(drop)
 }

@@ -281,7 +281,7 @@ impl BackendEntry {
     }
 
     /// The health that its status says.
-    pub(super) fn health(&self) -> Option<api::HealthStatus> {
+    pub(super) fn health(&self) -> Option<api::Health> {
         self.object.as_ref()?.readable()?.status.as_ref()?.health
     }
 
@@ -421,21 +421,21 @@ impl BackendEntry {
         let mut tellings = vec![];
         if let Some(verdict) = verdict.filter(|_| !suspended) {
             match (before.health, verdict.health) {
-                (Some(api::HealthStatus::Unhealthy), Health::Healthy | Health::Degraded) => {
+                (Some(api::Health::Unhealthy), Health::Healthy | Health::Degraded) => {
                     tellings.push((Telling::BackendRecovered, "mail can leave this way again".to_owned()));
                 }
                 (
-                    None | Some(api::HealthStatus::Healthy | api::HealthStatus::Degraded | api::HealthStatus::Unknown),
+                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
                     Health::Unhealthy,
                 ) => {
                     let note = format!("{}: {}", verdict.class.as_str(), verdict.message);
                     tellings.push((Telling::BackendUnhealthy, note));
                 }
                 (
-                    None | Some(api::HealthStatus::Healthy | api::HealthStatus::Degraded | api::HealthStatus::Unknown),
+                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
                     Health::Healthy | Health::Degraded | Health::Unknown,
                 )
-                | (Some(api::HealthStatus::Unhealthy), Health::Unhealthy | Health::Unknown) => {}
+                | (Some(api::Health::Unhealthy), Health::Unhealthy | Health::Unknown) => {}
             }
         }
         if let Some(rejection) = self.rejection() {
@@ -482,7 +482,7 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
     if let Some(blocked) = judgement.blocked() {
         return api::ProbeStatus {
             name: name.to_string(),
-            health: api::HealthStatus::Unknown,
+            health: api::Health::Unknown,
             since: micro_time(blocked.since),
             reason: EvidenceClass::ProbeBlocked.as_str().to_owned(),
             message: Some(truncated(&blocked.message, MAX_MESSAGE)),
@@ -497,11 +497,11 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
     }
 }
 
-pub(super) fn api_health(health: Health) -> api::HealthStatus {
+pub(super) fn api_health(health: Health) -> api::Health {
     match health {
-        Health::Healthy => api::HealthStatus::Healthy,
-        Health::Degraded => api::HealthStatus::Degraded,
-        Health::Unhealthy => api::HealthStatus::Unhealthy,
-        Health::Unknown => api::HealthStatus::Unknown,
+        Health::Healthy => api::Health::Healthy,
+        Health::Degraded => api::Health::Degraded,
+        Health::Unhealthy => api::Health::Unhealthy,
+        Health::Unknown => api::Health::Unknown,
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::step::SubjectKind;
 use crate::watch::{Source, Unreadable};
-use mail_failover_api::{MailRouteStatus, RouteState, TransitionKindStatus};
+use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::{BackendDeliveries, ObjectKey};
 
 /// Counters, gauges and histograms of the controller; clones share them.
@@ -243,8 +243,8 @@ impl Metrics {
         let earlier = before.and_then(|before| before.last_transition.as_ref()).filter(|earlier| earlier.id == last.id);
         if earlier.is_none() {
             let kind = match last.kind {
-                TransitionKindStatus::Failover => "Failover",
-                TransitionKindStatus::Failback => "Failback",
+                TransitionKind::Failover => "Failover",
+                TransitionKind::Failback => "Failback",
             };
             let labels = TransitionLabels {
                 namespace: key.namespace.to_string(),

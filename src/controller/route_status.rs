@@ -179,7 +179,7 @@ impl Drafting<'_> {
     fn judge_recovery_time(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
         let Some(objective) = self.recovery_time else { return };
         let took = status.history.iter().find_map(|transition| {
-            let is_failover = transition.kind == api::TransitionKindStatus::Failover;
+            let is_failover = transition.kind == api::TransitionKind::Failover;
             let began_at = timestamp(transition.first_evidence_at.as_ref().filter(|_| is_failover)?);
             Some(timestamp(transition.applied_at.as_ref()?).since(began_at))
         });

@@ -26,10 +26,10 @@ pub use mail_route::{
 };
 pub use mail_route_status::{
     ActiveBackend, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus,
-    RouteState, SwitchStatus, TransitionKindStatus, TransitionStatus, WaitingForStatus,
+    RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
-    AuthSpec, BackendType, CaReference, HealthStatus, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
+    AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
     ProbeStatus, SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus,
     ServiceReference, SmtpProbe, SmtpServer, TlsModeSpec, TlsSpec, WarmUpSpec,
 };

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HealthStatus, PendingEvent, StrategySpec};
+use super::{Health, PendingEvent, StrategySpec};
 
 /// Decision of the operator about a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -237,7 +237,7 @@ pub struct RouteBackendStatus {
     #[schemars(length(max = 253))]
     pub name: String,
     /// Verdict about the backend.
-    pub health: HealthStatus,
+    pub health: Health,
     /// Reason of the verdict, of a closed set: Ok, Slow, ConnectionRefused, …; Suspended, Residency, SenderDomain or
     /// BackendNotFound where the route sends nothing there whatever its health.
     #[schemars(length(max = 64))]
@@ -250,7 +250,7 @@ pub struct RouteBackendStatus {
 
 /// Direction of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TransitionKindStatus {
+pub enum TransitionKind {
     /// To a less preferred backend, to fewer of them, or to one because the active one had to be left.
     Failover,
     /// Back to a more preferred backend, or to more of them.
@@ -264,7 +264,7 @@ pub struct TransitionStatus {
     /// Unique within the route; increases.
     pub id: i64,
     /// Direction: Failover or Failback.
-    pub kind: TransitionKindStatus,
+    pub kind: TransitionKind,
     /// The backend that was left, or gave up mail.
     #[schemars(length(max = 253))]
     pub from: String,

@@ -38,7 +38,7 @@ use super::{DOMAIN, MAILBOX, PLACE, PendingEvent};
         description = "Host or Service, with the port"
     ),
     printcolumn(
-        name = "HealthStatus",
+        name = "Health",
         type_ = "string",
         json_path = ".status.health",
         description = "Healthy, Degraded, Unhealthy or Unknown"
@@ -448,7 +448,7 @@ pub struct SendingBackendStatus {
     /// Judged with the thresholds of the routes that use this backend (the documented defaults if none does); where
     /// their verdicts differ, the worst is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthStatus>,
+    pub health: Option<Health>,
 
     /// Start of the present `health`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -503,7 +503,7 @@ pub enum BackendType {
 /// The verdict about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
-pub enum HealthStatus {
+pub enum Health {
     /// Mail can leave this way.
     Healthy,
     /// Mail can leave this way, slower than the policy allows.
@@ -522,7 +522,7 @@ pub struct ProbeStatus {
     #[schemars(length(max = 63))]
     pub name: String,
     /// Verdict of the probe.
-    pub health: HealthStatus,
+    pub health: Health,
     /// Start of the verdict.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: MicroTime,

@@ -5,12 +5,12 @@ use mail_failover_api::{self as api, SendingBackendStatus};
 use mail_failover_core::engine::{Health, Judgement};
 use mail_failover_core::model::EvidenceClass;
 
-fn engine_health(health: api::HealthStatus) -> Health {
+fn engine_health(health: api::Health) -> Health {
     match health {
-        api::HealthStatus::Healthy => Health::Healthy,
-        api::HealthStatus::Degraded => Health::Degraded,
-        api::HealthStatus::Unhealthy => Health::Unhealthy,
-        api::HealthStatus::Unknown => Health::Unknown,
+        api::Health::Healthy => Health::Healthy,
+        api::Health::Degraded => Health::Degraded,
+        api::Health::Unhealthy => Health::Unhealthy,
+        api::Health::Unknown => Health::Unknown,
     }
 }
 

@@ -91,8 +91,8 @@ fn transition(status: &TransitionStatus) -> Transition {
     Transition {
         id: status.id,
         kind: match status.kind {
-            api::TransitionKindStatus::Failover => TransitionKind::Failover,
-            api::TransitionKindStatus::Failback => TransitionKind::Failback,
+            api::TransitionKind::Failover => TransitionKind::Failover,
+            api::TransitionKind::Failback => TransitionKind::Failback,
         },
         from: status.from.as_str().into(),
         to: status.to.as_str().into(),
@@ -107,8 +107,8 @@ fn transition_status(transition: &Transition, before: &MailRouteStatus) -> Trans
     TransitionStatus {
         id: transition.id,
         kind: match transition.kind {
-            TransitionKind::Failover => api::TransitionKindStatus::Failover,
-            TransitionKind::Failback => api::TransitionKindStatus::Failback,
+            TransitionKind::Failover => api::TransitionKind::Failover,
+            TransitionKind::Failback => api::TransitionKind::Failback,
         },
         from: transition.from.to_string(),
         to: transition.to.to_string(),

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
-use mail_failover_api::{HealthStatus, MailRoute};
+use mail_failover_api::{Health, MailRoute};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_contract::report::AUDIENCE;
 use mail_failover_core::model::{
@@ -130,7 +130,7 @@ impl Agent {
     }
 }
 
-async fn verdicts(stage: &Stage) -> Result<BTreeMap<String, HealthStatus>> {
+async fn verdicts(stage: &Stage) -> Result<BTreeMap<String, Health>> {
     let status = backend_status(stage, "primary").await?;
     Ok(status.probes.into_iter().map(|probe| (probe.name, probe.health)).collect())
 }
@@ -155,11 +155,11 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
     ensure!(last.reason == "AccountPaused", "{last:?}");
     let evidence = last.first_evidence_at.context("evidence")?.0.as_microsecond() - said_at.as_micros();
     ensure!((-1_100_000..=-900_000).contains(&evidence), "the first failure was a second before, not {evidence} µs");
-    let backend = wait_health(&stage, "primary", HealthStatus::Unhealthy, "AccountPaused").await?;
+    let backend = wait_health(&stage, "primary", Health::Unhealthy, "AccountPaused").await?;
     let told = "deliveries: 554 Message rejected: Sending paused for this account";
     ensure!(backend.message.as_deref() == Some(told), "{backend:?}");
     let seen = verdicts(&stage).await?;
-    ensure!(seen["smtp"] == HealthStatus::Healthy && seen["deliveries"] == HealthStatus::Unhealthy, "{seen:?}");
+    ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
 
     let out = agent.clock.now();
     let switched = SwitchedMail {
@@ -182,7 +182,7 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
     let took = begun.elapsed();
     ensure!(took > Duration::from_secs(30), "it took {took:?}");
     let seen = verdicts(&stage).await?;
-    ensure!(seen["deliveries"] == HealthStatus::Healthy, "{seen:?}");
+    ensure!(seen["deliveries"] == Health::Healthy, "{seen:?}");
     let metrics = operator.metrics().await?;
     let count = |name: &str, label: &str| metric_sum(&metrics, name, |labels| labels.contains(label));
     ensure!(count("mail_failover_reports_total", "accepted") >= 2.0);

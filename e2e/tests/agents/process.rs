@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use mail_failover_agent::status::{SourceState, SourceStatus, Status};
-use mail_failover_api::{FailoverPolicy, HealthStatus, MailRoute};
+use mail_failover_api::{FailoverPolicy, Health, MailRoute};
 use mail_failover_contract::document::KEY;
 use mail_failover_contract::report::AUDIENCE;
 use mail_failover_e2e::agent::{self, Agent};
@@ -161,7 +161,7 @@ async fn follows(stage: Arc<Stage>) -> Result<()> {
     let last = wait_active(&stage, "orders", "standby").await?.last_transition.context("a transition")?;
     ensure!(last.reason == "AccountPaused", "{last:?}");
     let seen = verdicts(&stage).await?;
-    ensure!(seen["smtp"] == HealthStatus::Healthy && seen["deliveries"] == HealthStatus::Unhealthy, "{seen:?}");
+    ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
     beside.wait_transport(&next_hop(&scene.standby)).await?;
 
     let followed = async || Ok(beside.agent.status().await?.document.map(|document| document.transition));

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
-use mail_failover_api::{FailoverPolicy, HealthStatus, SendingBackend};
+use mail_failover_api::{FailoverPolicy, Health, SendingBackend};
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
 use mail_failover_e2e::mail::server::{Logins, Options, SmtpServer};
 use mail_failover_e2e::scene::{
@@ -173,13 +173,13 @@ async fn config_map_authority(stage: Arc<Stage>) -> Result<()> {
     wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed").await?;
     stage.apply(&object(json!({ "ca.crt": authority.pem() }))).await?;
     wait_backend_condition(&stage, "primary", "Ready", "True", "Observed").await?;
-    wait_health(&stage, "primary", HealthStatus::Healthy, "Ok").await?;
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
     wait_active(&stage, "orders", "primary").await?;
     // Once good, it stays in force when the object goes away: nothing moves.
     api::<ConfigMap>(&stage).delete("authority", &DeleteParams::default()).await?;
     wait_backend_condition(&stage, "primary", "Ready", "False", "CANotFound").await?;
     let status = backend_status(&stage, "primary").await?;
-    ensure!(status.health == Some(HealthStatus::Healthy), "{status:?}");
+    ensure!(status.health == Some(Health::Healthy), "{status:?}");
     ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary");
     ensure!(operator.ended().is_none());
     Ok(())
@@ -205,7 +205,7 @@ async fn secret_authority(stage: Arc<Stage>) -> Result<()> {
     ensure!(!message.contains("garbage"), "{message}");
     change::<Secret>(&stage, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } }))
         .await?;
-    wait_health(&stage, "primary", HealthStatus::Healthy, "Ok").await?;
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
     wait_active(&stage, "orders", "primary").await?;
     ensure!(notes(&stage, "primary", "ConfigurationRejected").await?.len() == 2);
     Ok(())
@@ -233,7 +233,7 @@ async fn login(stage: Arc<Stage>) -> Result<()> {
     let expected = "spec.service.auth.secretRef: Secret login does not exist in namespace";
     ensure!(message.starts_with(expected) && message.contains("create it with the keys"), "{message}");
     wait_active(&stage, "other", "standby").await?;
-    let status = wait_health(&stage, "inside", HealthStatus::Unknown, "ProbeBlocked").await?;
+    let status = wait_health(&stage, "inside", Health::Unknown, "ProbeBlocked").await?;
     ensure!(
         status.probes[0].message.as_deref().is_some_and(|message| message.contains("does not exist")),
         "{status:?}"
@@ -252,7 +252,7 @@ async fn login(stage: Arc<Stage>) -> Result<()> {
     // Gone, it is not used any more, and nothing moves.
     api::<Secret>(&stage).delete("login", &DeleteParams::default()).await?;
     wait_backend_condition(&stage, "inside", "Ready", "False", "SecretNotFound").await?;
-    wait_health(&stage, "inside", HealthStatus::Unknown, "ProbeBlocked").await?;
+    wait_health(&stage, "inside", Health::Unknown, "ProbeBlocked").await?;
     ensure!(route_status(&stage, "orders").await?.active[0].backend == "inside");
     ensure!(notes(&stage, "inside", "BackendUnhealthy").await?.is_empty());
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_api::HealthStatus;
+use mail_failover_api::Health;
 use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};

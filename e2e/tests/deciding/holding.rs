@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
-use mail_failover_api::{HealthStatus, RouteState};
+use mail_failover_api::{Health, RouteState};
 use mail_failover_e2e::scene::condition;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -60,7 +60,7 @@ async fn minimum_stay(stage: Arc<Stage>) -> Result<()> {
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
     // Shorter by a change of the policy: over at once.
     play.server("standby").repair().await?;
-    play.judged("standby", HealthStatus::Healthy).await?;
+    play.judged("standby", Health::Healthy).await?;
     play.server("primary").crash().await?;
     play.active(&[("standby", 100)]).await?;
     play.server("primary").repair().await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
-use mail_failover_api::{HealthStatus, MailRouteStatus, RouteState};
+use mail_failover_api::{Health, MailRouteStatus, RouteState};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
@@ -73,7 +73,7 @@ async fn window(stage: Arc<Stage>) -> Result<()> {
     ensure!(told.contains("failed within 60s"), "{told}");
     play.leads_to(&["standby"]).await?;
     let lenient = play.route_active("lenient", &[("primary", 100)]).await?;
-    ensure!(lenient.history.is_empty() && lenient.backends[0].health == HealthStatus::Healthy, "{lenient:?}");
+    ensure!(lenient.history.is_empty() && lenient.backends[0].health == Health::Healthy, "{lenient:?}");
     // What was before the recovery counts no more.
     primary.repair().await?;
     let status = play.active(&[("primary", 100)]).await?;
@@ -92,8 +92,8 @@ async fn latency(stage: Arc<Stage>) -> Result<()> {
     let since = play.status().await?.since.context("since when")?;
     // The banner is some thirty bytes long.
     play.server("primary").set_fault(Fault::At(At::Banner, Action::Slow(Duration::from_millis(40)))).await?;
-    wait_health(&stage, "primary", HealthStatus::Degraded, "Slow").await?;
-    let held = play.until("to be slow", |status| status.backends[0].health == HealthStatus::Degraded).await?;
+    wait_health(&stage, "primary", Health::Degraded, "Slow").await?;
+    let held = play.until("to be slow", |status| status.backends[0].health == Health::Degraded).await?;
     if shares(&held) == [("primary", 100)] {
         ensure!(held_by(&held) == Some("MinimumStay"), "{held:?}");
         ensure!(held_until(&held) == Some(later(&since, STAY)), "{held:?}");
@@ -110,7 +110,7 @@ async fn latency(stage: Arc<Stage>) -> Result<()> {
     let status = play.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
     play.server("primary").repair().await?;
-    wait_health(&stage, "primary", HealthStatus::Healthy, "Ok").await.map(drop)
+    wait_health(&stage, "primary", Health::Healthy, "Ok").await.map(drop)
 }
 
 async fn immediately(stage: Arc<Stage>) -> Result<()> {
@@ -140,7 +140,7 @@ async fn immediately(stage: Arc<Stage>) -> Result<()> {
     })
     .await?;
     let status = play.active(&[("primary", 100)]).await?;
-    ensure!(status.backends[0].health == HealthStatus::Healthy && status.history.is_empty(), "{status:?}");
+    ensure!(status.backends[0].health == Health::Healthy && status.history.is_empty(), "{status:?}");
     primary.set_certificate(&authority.issue(&[NAME], Validity::Expired)?)?;
     primary.repair().await?;
     let status = play.active(&[("standby", 100)]).await?;
@@ -158,7 +158,7 @@ async fn stable(stage: Arc<Stage>) -> Result<()> {
     play.server("primary").repair().await?;
     sleep(STABLE / 2).await;
     let status = play.status().await?;
-    ensure!(status.backends[0].health == HealthStatus::Unhealthy, "two successes are not enough: {status:?}");
+    ensure!(status.backends[0].health == Health::Unhealthy, "two successes are not enough: {status:?}");
     // One failure at least.
     play.server("primary").set_fault(Fault::At(At::Banner, Action::Reset)).await?;
     let connections = play.server("primary").counters().connections;
@@ -168,7 +168,7 @@ async fn stable(stage: Arc<Stage>) -> Result<()> {
     .await?;
     play.server("primary").repair().await?;
     let repaired_at = MicroTime(jiff::Timestamp::now());
-    let status = wait_health(&stage, "primary", HealthStatus::Healthy, "Ok").await?;
+    let status = wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
     // The first success may have been begun a moment before the repair was over.
     let earliest = later(&repaired_at, STABLE * 7 / 8);
     ensure!(status.since.as_ref().is_some_and(|since| *since >= earliest), "{earliest:?}: {status:?}");
@@ -196,8 +196,8 @@ async fn throttled(stage: Arc<Stage>) -> Result<()> {
         .await?;
         let status = play.active(&[("primary", 100)]).await?;
         ensure!(status.history.is_empty() && status.state == Some(RouteState::Preferred), "{fault}: {status:?}");
-        ensure!(status.backends[0].health == HealthStatus::Healthy, "{fault}: {status:?}");
-        ensure!(backend_status(&stage, "primary").await?.health == Some(HealthStatus::Healthy), "{fault}");
+        ensure!(status.backends[0].health == Health::Healthy, "{fault}: {status:?}");
+        ensure!(backend_status(&stage, "primary").await?.health == Some(Health::Healthy), "{fault}");
         play.server("primary").repair().await?;
         play.until("to say so no more", |status| !asks_for_less(status)).await?;
     }

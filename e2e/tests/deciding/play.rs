@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use mail_failover_api::{
-    FailoverPolicy, HealthStatus, MailRoute, MailRouteStatus, RequestOutcome, RequestStatus, RouteState, SendingBackend,
+    FailoverPolicy, Health, MailRoute, MailRouteStatus, RequestOutcome, RequestStatus, RouteState, SendingBackend,
 };
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
@@ -100,7 +100,7 @@ impl Play {
     }
 
     /// Waits until the route's policy judges a backend so.
-    pub async fn judged(&self, backend: &str, health: HealthStatus) -> Result<MailRouteStatus> {
+    pub async fn judged(&self, backend: &str, health: Health) -> Result<MailRouteStatus> {
         self.until(&format!("to judge {backend} {health:?}"), |status| {
             status.backends.iter().any(|known| known.name == backend && known.health == health)
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_api::{MailRouteStatus, RouteState, TransitionKindStatus};
+use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_e2e::scene::events;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -47,7 +47,7 @@ async fn steps(stage: Arc<Stage>) -> Result<()> {
     let ramp = first.ramp.as_ref().context("a ramp")?;
     let last = first.last_transition.as_ref().context("a transition")?;
     ensure!(ramp.to == ["primary"] && ramp.since == last.decided_at, "{first:?}");
-    ensure!(last.kind == TransitionKindStatus::Failback, "{first:?}");
+    ensure!(last.kind == TransitionKind::Failback, "{first:?}");
     let ends_at = later(&ramp.since, STEP);
     ensure!(held_by(&first) == Some("Ramp") && held_until(&first).as_ref() == Some(&ends_at), "{first:?}");
     play.leads_to(&["standby"]).await?;

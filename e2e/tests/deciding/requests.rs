@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
-use mail_failover_api::{HealthStatus, MailRoute, RequestOutcome, RouteState, TransitionKindStatus};
+use mail_failover_api::{Health, MailRoute, RequestOutcome, RouteState, TransitionKind};
 use mail_failover_e2e::scene::events;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -86,7 +86,7 @@ async fn force(stage: Arc<Stage>) -> Result<()> {
     let play = Play::of_two(stage.clone(), json!({})).await?;
     let _operator = play.begin("primary").await?;
     play.server("standby").crash().await?;
-    play.judged("standby", HealthStatus::Unhealthy).await?;
+    play.judged("standby", Health::Unhealthy).await?;
     let says = ["standby is Unhealthy (ConnectionRefused)", "\"force\": true"];
     let answer = play.refused(json!({ "id": "1", "action": "Switch", "to": "standby" }), &says).await?;
     let told = notes(&stage, "orders", "RequestRefused").await?;
@@ -103,7 +103,7 @@ async fn force(stage: Arc<Stage>) -> Result<()> {
     let status = play.active(&[("standby", 100)]).await?;
     stands(&status, RouteState::FailedOver, "Requested")?;
     ensure!(status.history.len() == 1 && held_by(&status) == Some("Switched"), "{status:?}");
-    ensure!(status.backends[1].health == HealthStatus::Unhealthy, "{status:?}");
+    ensure!(status.backends[1].health == Health::Unhealthy, "{status:?}");
     play.granted(json!({ "id": "3", "action": "Failback" })).await?;
     play.active(&[("primary", 100)]).await.map(drop)
 }
@@ -160,7 +160,7 @@ async fn for_a_time(stage: Arc<Stage>) -> Result<()> {
     let status = play.until("to return", |status| shares(status) == [("primary", 100)] && is_settled(status)).await?;
     stands(&status, RouteState::Preferred, "Recovered")?;
     let last = status.last_transition.as_ref().context("a transition")?;
-    ensure!(last.kind == TransitionKindStatus::Failback && last.decided_at >= until, "{status:?}");
+    ensure!(last.kind == TransitionKind::Failback && last.decided_at >= until, "{status:?}");
     ensure!(status.switch.is_none(), "{status:?}");
 
     let answer = play.granted(json!({ "id": "2", "action": "Pause", "for": "4s" })).await?;
@@ -190,7 +190,7 @@ async fn failback(stage: Arc<Stage>) -> Result<()> {
     play.granted(json!({ "id": "2", "action": "Failback" })).await?;
     let status = play.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "Requested")?;
-    ensure!(status.last_transition.is_some_and(|last| last.kind == TransitionKindStatus::Failback));
+    ensure!(status.last_transition.is_some_and(|last| last.kind == TransitionKind::Failback));
     play.leads_to(&["primary"]).await?;
     let told = events(&stage, "orders").await?;
     let at = |reason: &str| told.iter().filter(|told| *told == reason).count();
@@ -205,7 +205,7 @@ async fn pause(stage: Arc<Stage>) -> Result<()> {
     let answer = play.granted(json!({ "id": "1", "action": "Pause" })).await?;
     ensure!(answer.message == "nothing moves until a Resume is requested", "{answer:?}");
     play.server("primary").crash().await?;
-    let status = play.judged("primary", HealthStatus::Unhealthy).await?;
+    let status = play.judged("primary", Health::Unhealthy).await?;
     // A moment in which everything else would have moved.
     sleep(Duration::from_secs(1)).await;
     let still = play.active(&[("primary", 100)]).await?;

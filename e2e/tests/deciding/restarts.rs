@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_api::{HealthStatus, RouteState};
+use mail_failover_api::{Health, RouteState};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::views::notes;
@@ -53,7 +53,7 @@ async fn pause(stage: Arc<Stage>) -> Result<()> {
     let operator = play.begin("primary").await?;
     play.granted(json!({ "id": "1", "action": "Pause", "for": "12s" })).await?;
     play.server("primary").crash().await?;
-    let before = play.judged("primary", HealthStatus::Unhealthy).await?;
+    let before = play.judged("primary", Health::Unhealthy).await?;
     let pause = before.pause.clone().context("a pause")?;
     let until = pause.until.clone().context("an end")?;
     let _operator = play.restart(operator).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff;
-use mail_failover_api::{RouteState, StrategySpec, TransitionKindStatus};
+use mail_failover_api::{RouteState, StrategySpec, TransitionKind};
 use mail_failover_e2e::scene::{condition, events};
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -44,7 +44,7 @@ async fn by_weight(stage: Arc<Stage>) -> Result<()> {
     stands(&status, RouteState::FailedOver, "ConnectionRefused")?;
     ensure!(condition(&status, "FailedOver") == ("True".into(), "ConnectionRefused".into()), "{status:?}");
     let last = status.last_transition.context("a transition")?;
-    ensure!(last.kind == TransitionKindStatus::Failover && last.from == "b" && last.to == "a", "{last:?}");
+    ensure!(last.kind == TransitionKind::Failover && last.from == "b" && last.to == "a", "{last:?}");
     play.leads_to(&["a", "c"]).await?;
     let told = wait_event(&stage, "orders", "FailedOver").await?;
     ensure!(told.contains("b → a: ConnectionRefused"), "{told}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_api::{HealthStatus, MailRouteStatus, RouteState};
+use mail_failover_api::{Health, MailRouteStatus, RouteState};
 use mail_failover_e2e::scene::events;
 use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
@@ -45,7 +45,7 @@ async fn storm(stage: Arc<Stage>) -> Result<()> {
             // The one in use gets its time to recover.
             let status = play.until("to settle", |status| held_until(status).is_some()).await?;
             let since = status.backends[1].since.as_ref().context("since when")?;
-            ensure!(status.backends[1].health == HealthStatus::Healthy, "{status:?}");
+            ensure!(status.backends[1].health == Health::Healthy, "{status:?}");
             ensure!(held_by(&status) == Some("StormBrake"), "{status:?}");
             ensure!(held_until(&status) == Some(later(since, AT_MOST)), "{status:?}");
             ensure!(shares(&status) == [("primary", 100)], "{status:?}");

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use mail_failover_api::HealthStatus;
+use mail_failover_api::Health;
 use mail_failover_e2e::mail::certificates::{Authority, Identity, Validity};
 use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SmtpServer, Stage as At};
 use mail_failover_e2e::operator::Operator;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::DeleteParams;
-use mail_failover_api::{HealthStatus, MailRoute};
+use mail_failover_api::{Health, MailRoute};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Fault, Options, SmtpServer};
@@ -87,7 +87,7 @@ async fn failing_address(stage: Arc<Stage>) -> Result<()> {
     wait_leads_to(&stage, "mail", &[good.to_string(), bad.to_string()]).await?;
     bad_server.set_fault(Fault::Refuse).await?;
     wait_leads_to(&stage, "mail", &[good.to_string()]).await?;
-    wait_health(&stage, "relay", HealthStatus::Healthy, "Ok").await?;
+    wait_health(&stage, "relay", Health::Healthy, "Ok").await?;
     bad_server.repair().await?;
     wait_leads_to(&stage, "mail", &[good.to_string(), bad.to_string()]).await
 }

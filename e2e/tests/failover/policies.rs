@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use mail_failover_api::{FailoverPolicy, HealthStatus, RouteState, SendingBackend};
+use mail_failover_api::{FailoverPolicy, Health, RouteState, SendingBackend};
 use mail_failover_e2e::mail::server::Fault;
 use mail_failover_e2e::scene::{Scene, Tempo, condition, events, route_status, wait_active, wait_health};
 use mail_failover_e2e::stage::Stage;
@@ -88,7 +88,7 @@ async fn suspended(stage: Arc<Stage>) -> Result<()> {
     ensure!(status.last_transition.as_ref().is_some_and(|last| last.reason == "Suspended"), "{status:?}");
     ensure!(status.backends[0].reason == "Suspended", "{status:?}");
     scene.primary.crash().await?;
-    wait_health(&stage, "primary", HealthStatus::Unhealthy, "ConnectionRefused").await?;
+    wait_health(&stage, "primary", Health::Unhealthy, "ConnectionRefused").await?;
     // Told after the suspended one died: had there been an Event about that, it would be there by now.
     scene.standby.set_fault(Fault::Refuse).await?;
     wait_event(&stage, "standby", "BackendUnhealthy").await?;

@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
-use mail_failover_api::{HealthStatus, MailRouteStatus, SendingBackend, SendingBackendStatus};
+use mail_failover_api::{Health, MailRouteStatus, SendingBackend, SendingBackendStatus};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::helm::CHART;
 use mail_failover_e2e::in_cluster::images::SMTP;
@@ -52,7 +52,7 @@ async fn play(stage: &Stage) -> Result<()> {
     stage.node()?.enforce_network_policies().await?;
     open(stage).await?;
     wait_active(stage, "a").await?;
-    wait_probe(stage, "a", PROBE, HealthStatus::Healthy, "Ok").await?;
+    wait_probe(stage, "a", PROBE, Health::Healthy, "Ok").await?;
     check_pod(stage).await?;
     tokio::try_join!(check_removed_in_time(stage), check_deadline(stage))?;
 
@@ -66,9 +66,9 @@ async fn play(stage: &Stage) -> Result<()> {
     ensure!(condition(&status, "FailedOver").1 == "NoAnswer", "{status:?}");
     let last = status.last_transition.context("a transition")?;
     ensure!(last.reason == "NoAnswer", "{last:?}");
-    let seen = wait_probe(stage, "a", PROBE, HealthStatus::Unhealthy, "NoAnswer").await?;
-    ensure!(probe(&seen, "smtp") == Some((HealthStatus::Healthy, "Ok".to_owned())), "{:?}", seen.probes);
-    ensure!(seen.health == Some(HealthStatus::Unhealthy), "{seen:?}");
+    let seen = wait_probe(stage, "a", PROBE, Health::Unhealthy, "NoAnswer").await?;
+    ensure!(probe(&seen, "smtp") == Some((Health::Healthy, "Ok".to_owned())), "{:?}", seen.probes);
+    ensure!(seen.health == Some(Health::Unhealthy), "{seen:?}");
     // Thresholds are of rounds, whoever makes them: two, and the second came an interval after the first.
     let first = last.first_evidence_at.context("evidence")?.0;
     let took = last.decided_at.0.duration_since(first).unsigned_abs();
@@ -77,7 +77,7 @@ async fn play(stage: &Stage) -> Result<()> {
     check_both_vote(stage).await?;
 
     stage.kubectl(&["delete", "networkpolicy", "zone-b"]).await?;
-    wait_probe(stage, "a", PROBE, HealthStatus::Healthy, "Ok").await?;
+    wait_probe(stage, "a", PROBE, Health::Healthy, "Ok").await?;
     wait_active(stage, "a").await?;
     check_collected(stage).await
 }
@@ -157,7 +157,7 @@ async fn wait_active(stage: &Stage, backend: &str) -> Result<MailRouteStatus> {
     .await
 }
 
-fn probe(status: &SendingBackendStatus, name: &str) -> Option<(HealthStatus, String)> {
+fn probe(status: &SendingBackendStatus, name: &str) -> Option<(Health, String)> {
     let found = status.probes.iter().find(|probe| probe.name == name);
     found.map(|probe| (probe.health, probe.reason.clone()))
 }
@@ -166,7 +166,7 @@ async fn wait_probe(
     stage: &Stage,
     backend: &str,
     name: &str,
-    health: HealthStatus,
+    health: Health,
     reason: &str,
 ) -> Result<SendingBackendStatus> {
     eventually(PATIENCE, &format!("the probe {name} of {backend} to be {health:?}/{reason}"), async || {
@@ -247,11 +247,11 @@ async fn check_deadline(stage: &Stage) -> Result<()> {
         eventually(PATIENCE, "a Job that fits nowhere", async || job_of(stage, "nowhere").await.map(Some)).await?;
     let deadline = first.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
     ensure!(deadline == Some(65), "{deadline:?}");
-    let status = wait_probe(stage, "c", "nowhere", HealthStatus::Unknown, "ProbeBlocked").await?;
+    let status = wait_probe(stage, "c", "nowhere", Health::Unknown, "ProbeBlocked").await?;
     let told = status.probes.iter().find(|probe| probe.name == "nowhere").and_then(|probe| probe.message.clone());
     let told = told.unwrap_or_default();
     ensure!(told.contains("DeadlineExceeded") || told.contains("Unschedulable"), "{told}");
-    ensure!(status.health != Some(HealthStatus::Unhealthy), "{status:?}");
+    ensure!(status.health != Some(Health::Unhealthy), "{status:?}");
     eprintln!("a Job that fits nowhere: {told}");
     eventually(PATIENCE, "the next Job that fits nowhere", async || {
         Ok((job_of(stage, "nowhere").await?.uid() != first.uid()).then_some(()))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
-use mail_failover_api::{FailoverPolicy, HealthStatus};
+use mail_failover_api::{FailoverPolicy, Health};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::gateway::{Side, Write};
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
@@ -60,7 +60,7 @@ async fn wait_settled(scene: &Scene) -> Result<()> {
     let stage = &scene.stage;
     scene.wait_active("primary").await?;
     for backend in ["primary", "standby"] {
-        wait_health(stage, backend, HealthStatus::Healthy, "Ok").await?;
+        wait_health(stage, backend, Health::Healthy, "Ok").await?;
     }
     wait_object(stage, "fast", "to have its route", |policy: &FailoverPolicy| {
         policy.status.as_ref().is_some_and(|status| status.route_count == Some(1))
@@ -82,7 +82,7 @@ async fn check_switched(scene: &Scene) -> Result<()> {
     ensure!(data(stage, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
     eventually(PATIENCE, "the primary's death to be told", async || {
         let status = backend_status(stage, "primary").await?;
-        let told = status.health == Some(HealthStatus::Unhealthy) && status.pending_events.is_empty();
+        let told = status.health == Some(Health::Unhealthy) && status.pending_events.is_empty();
         if told { Ok(Some(())) } else { bail!("{status:?}") }
     })
     .await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_api::HealthStatus;
+use mail_failover_api::Health;
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::gateway::{Gateway, Write};
 use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, Scene, Tempo, events, wait_health};

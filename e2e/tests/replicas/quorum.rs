@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
-use mail_failover_api::HealthStatus;
+use mail_failover_api::Health;
 use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};

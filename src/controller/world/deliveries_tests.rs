@@ -9,7 +9,7 @@ use super::testing::*;
 use crate::controller::input::Input;
 use crate::observers::PeerEvent;
 use crate::reports::Caller;
-use mail_failover_api::{HealthStatus, SendingBackend};
+use mail_failover_api::{Health, SendingBackend};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_core::model::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail,
@@ -73,7 +73,7 @@ fn primary(stage: &Stage) -> mail_failover_api::SendingBackendStatus {
     stage.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap()
 }
 
-fn verdict(stage: &Stage, probe: &str) -> Option<HealthStatus> {
+fn verdict(stage: &Stage, probe: &str) -> Option<Health> {
     primary(stage).probes.into_iter().find(|of| of.name == probe).map(|of| of.health)
 }
 
@@ -91,16 +91,16 @@ fn a_route_switches_on_what_mail_met_at_once_and_returns_a_cooldown_and_a_soak_l
     assert_eq!((last.reason.as_str(), timestamp(&last.first_evidence_at.unwrap())), ("AccountPaused", began_at));
     assert_eq!(
         (verdict(&stage, "deliveries"), verdict(&stage, "smtp")),
-        (Some(HealthStatus::Unhealthy), Some(HealthStatus::Healthy))
+        (Some(Health::Unhealthy), Some(Health::Healthy))
     );
-    assert_eq!(primary(&stage).health, Some(HealthStatus::Unhealthy));
+    assert_eq!(primary(&stage).health, Some(Health::Unhealthy));
     assert_eq!(primary(&stage).message.as_deref(), Some("deliveries: 554 Sending paused"));
     // The agent has nothing more to send there. The policy's cooldown of 20 s is shorter than what a word counts at least: 30 s.
     say(&mut stage, "a", 2, DeliveryVerdict::Silent);
     stage.run(29.0);
-    assert_eq!(verdict(&stage, "deliveries"), Some(HealthStatus::Unhealthy));
+    assert_eq!(verdict(&stage, "deliveries"), Some(Health::Unhealthy));
     stage.run(2.0);
-    assert_eq!(verdict(&stage, "deliveries"), Some(HealthStatus::Healthy));
+    assert_eq!(verdict(&stage, "deliveries"), Some(Health::Healthy));
     assert_eq!(stage.active(), "standby", "it has been healthy for a moment only");
     // A soak of 30 s.
     stage.run(30.0);
@@ -166,7 +166,7 @@ fn agents_make_no_backend_healthy_that_probes_see_fail() {
         say(&mut stage, "a", sequence, DeliveryVerdict::Passing);
         stage.run(1.0);
     }
-    assert_eq!((stage.active().as_str(), primary(&stage).health), ("standby", Some(HealthStatus::Unhealthy)));
+    assert_eq!((stage.active().as_str(), primary(&stage).health), ("standby", Some(Health::Unhealthy)));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_new_leader_goes_by_what_the_old_one_was_told() {
     assert_eq!(primary(&stage), before, "it writes nothing anew");
     assert_eq!(stage.active(), "standby");
     stage.run(26.0);
-    assert_eq!(verdict(&stage, "deliveries"), Some(HealthStatus::Healthy));
+    assert_eq!(verdict(&stage, "deliveries"), Some(Health::Healthy));
 }
 
 #[test]

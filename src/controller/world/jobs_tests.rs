@@ -10,7 +10,7 @@ use crate::controller::metrics::Metrics;
 use crate::observers::PeerEvent;
 use crate::probe_job::report;
 use crate::watch::Source;
-use mail_failover_api::{HealthStatus, SendingBackend, SendingBackendStatus};
+use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
 use mail_failover_core::model::{EvidenceClass, Outcome, Timestamp};
 
 /// A backend that a Job looks at as well, with a login that is none of the operator's business.
@@ -52,7 +52,7 @@ fn primary(stage: &Stage) -> SendingBackendStatus {
 }
 
 /// Health, reason and message of a probe.
-fn probe(stage: &Stage, name: &str) -> (HealthStatus, String, String) {
+fn probe(stage: &Stage, name: &str) -> (Health, String, String) {
     let probe = primary(stage).probes.into_iter().find(|probe| probe.name == name).unwrap();
     (probe.health, probe.reason, probe.message.unwrap_or_default())
 }
@@ -104,7 +104,7 @@ fn jobs_run_one_after_another_and_what_they_say_stands_beside_the_other_probes()
     assert_eq!(stage.active(), "", "nothing is known of the preferred backend yet");
     finish(&mut stage, Some(&line(EvidenceClass::Ok)), "Complete");
     stage.run(5.0);
-    assert_eq!((probe(&stage, "zone-b").0, stage.active()), (HealthStatus::Healthy, "primary".to_owned()));
+    assert_eq!((probe(&stage, "zone-b").0, stage.active()), (Health::Healthy, "primary".to_owned()));
     // The vantage point alone sees it fail.
     for round in 0..3 {
         stage.run(32.0);
@@ -114,7 +114,7 @@ fn jobs_run_one_after_another_and_what_they_say_stands_beside_the_other_probes()
     stage.run(2.0);
     assert_eq!(stage.active(), "standby");
     assert_eq!(stage.condition("FailedOver"), ("True".to_owned(), "AuthenticationRefused".to_owned()));
-    assert_eq!((probe(&stage, "smtp").0, probe(&stage, "zone-b").0), (HealthStatus::Healthy, HealthStatus::Unhealthy));
+    assert_eq!((probe(&stage, "smtp").0, probe(&stage, "zone-b").0), (Health::Healthy, Health::Unhealthy));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn what_keeps_a_job_from_a_result_makes_its_probe_unknown_and_is_told() {
     let mut without = stage(&with_jobs(), 0);
     without.run(3.0);
     let (health, reason, message) = probe(&without, "zone-b");
-    assert_eq!((health, reason.as_str()), (HealthStatus::Unknown, "ProbeBlocked"));
+    assert_eq!((health, reason.as_str()), (Health::Unknown, "ProbeBlocked"));
     assert!(message.contains("start it with --probe-image"), "{message}");
     let writes = without.store.writes;
     without.run(300.0);
@@ -133,7 +133,7 @@ fn what_keeps_a_job_from_a_result_makes_its_probe_unknown_and_is_told() {
     refused.store.refuses_jobs = Some("jobs is forbidden: exceeded quota: few".to_owned());
     refused.run(70.0);
     let (health, reason, message) = probe(&refused, "zone-b");
-    assert_eq!((health, reason.as_str()), (HealthStatus::Unknown, "ProbeBlocked"));
+    assert_eq!((health, reason.as_str()), (Health::Unknown, "ProbeBlocked"));
     assert_eq!(message, "the Job is refused: jobs is forbidden: exceeded quota: few");
     assert_eq!(refused.store.events(), Vec::<String>::new(), "no backend is said to fail");
     refused.store.refuses_jobs = None;
@@ -147,12 +147,12 @@ fn what_keeps_a_job_from_a_result_makes_its_probe_unknown_and_is_told() {
         finish(&mut refused, left, "Failed");
         refused.run(2.0);
         let (health, _, message) = probe(&refused, "zone-b");
-        assert!(health == HealthStatus::Unknown && message.contains(told), "{message}");
+        assert!(health == Health::Unknown && message.contains(told), "{message}");
         refused.run(32.0);
     }
     finish(&mut refused, Some(&line(EvidenceClass::Ok)), "Complete");
     refused.run(2.0);
-    assert_eq!(probe(&refused, "zone-b").0, HealthStatus::Healthy);
+    assert_eq!(probe(&refused, "zone-b").0, Health::Healthy);
 }
 
 #[test]

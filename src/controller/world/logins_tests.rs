@@ -9,7 +9,7 @@ use super::ReadChange;
 use super::testing::*;
 use crate::controller::input::Input;
 use crate::observers::PeerEvent;
-use mail_failover_api::{HealthStatus, SendingBackend, SendingBackendStatus};
+use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
 use mail_failover_core::model::{EvidenceClass, Login, ObjectKey, ProbeLogin};
 use mail_failover_resolve::ReadProblem;
 
@@ -63,7 +63,7 @@ fn a_login_is_asked_for_by_name_where_a_probe_logs_in_and_waited_for() {
     read(&mut stage, Ok(login.clone()));
     stage.run(40.0);
     assert_eq!(login_of(&stage), ProbeLogin::With(login));
-    assert_eq!((stage.active(), primary(&stage).health), ("primary".to_owned(), Some(HealthStatus::Healthy)));
+    assert_eq!((stage.active(), primary(&stage).health), ("primary".to_owned(), Some(Health::Healthy)));
     // No probe goes so far any more.
     stage.edit("SendingBackend", "primary", |object| object["spec"]["probes"][1]["smtp"]["depth"] = json!("StartTLS"));
     stage.run(1.0);
@@ -92,9 +92,9 @@ fn without_a_login_the_probe_is_unknown_says_why_and_moves_nothing() {
         assert_eq!((status.as_str(), condition_reason.as_str()), ("False", reason));
         assert!(message.starts_with("spec.smtp.auth.secretRef: ") && message.contains(text), "{message}");
         let status = primary(&stage);
-        assert_eq!((status.health, status.reason.as_deref()), (Some(HealthStatus::Unknown), Some("ProbeBlocked")));
+        assert_eq!((status.health, status.reason.as_deref()), (Some(Health::Unknown), Some("ProbeBlocked")));
         let probe = |name: &str| status.probes.iter().find(|probe| probe.name == name).unwrap().clone();
-        assert_eq!((probe("smtp").health, probe("login").health), (HealthStatus::Healthy, HealthStatus::Unknown));
+        assert_eq!((probe("smtp").health, probe("login").health), (Health::Healthy, Health::Unknown));
         assert_eq!(probe("login").reason, "ProbeBlocked");
         assert_eq!(condition(&stage, "Healthy").0, "Unknown");
         assert_eq!(
@@ -109,10 +109,7 @@ fn without_a_login_the_probe_is_unknown_says_why_and_moves_nothing() {
         read(&mut stage, Ok(rotated.clone()));
         stage.run(40.0);
         assert_eq!(login_of(&stage), ProbeLogin::With(rotated));
-        assert_eq!(
-            (primary(&stage).health, condition(&stage, "Ready").0.as_str()),
-            (Some(HealthStatus::Healthy), "True")
-        );
+        assert_eq!((primary(&stage).health, condition(&stage, "Ready").0.as_str()), (Some(Health::Healthy), "True"));
         read(&mut stage, Err(ReadProblem::NotFound));
         stage.run(40.0);
         stage.answer("primary", EvidenceClass::ConnectionRefused);
@@ -130,7 +127,7 @@ fn a_recipient_that_is_refused_from_the_start_shows_and_counts_neither_way() {
     stage.answer("primary", EvidenceClass::RecipientLevel);
     stage.run(70.0);
     let seen = primary(&stage).probes[0].clone();
-    assert_eq!((seen.health, seen.reason.as_str()), (HealthStatus::Unknown, "RecipientLevel"));
+    assert_eq!((seen.health, seen.reason.as_str()), (Health::Unknown, "RecipientLevel"));
     assert_eq!(seen.message.as_deref(), Some("EHLO: RecipientLevel"));
     let writes = stage.store.writes;
     stage.run(100.0);
@@ -139,7 +136,7 @@ fn a_recipient_that_is_refused_from_the_start_shows_and_counts_neither_way() {
     stage.run(40.0);
     stage.answer("primary", EvidenceClass::RecipientLevel);
     stage.run(300.0);
-    assert_eq!((primary(&stage).health, stage.active()), (Some(HealthStatus::Healthy), "primary".to_owned()));
+    assert_eq!((primary(&stage).health, stage.active()), (Some(Health::Healthy), "primary".to_owned()));
 }
 
 #[test]

@@ -44,7 +44,7 @@ use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::reports;
 use crate::watch::{Change, Source};
-use mail_failover_api::{FailoverPolicyStatus, HealthStatus, MailRouteStatus, SendingBackendStatus};
+use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{ObjectKey, ProbeReport, Timestamp};
@@ -103,7 +103,7 @@ enum Written {
     Policy(FailoverPolicyStatus),
     /// With the health before the step began: the echo of the write may be here before its answer.
     Backend {
-        before: Option<HealthStatus>,
+        before: Option<Health>,
         after: Box<SendingBackendStatus>,
     },
     /// With the status before the step began.

@@ -10,7 +10,7 @@ use crate::controller::known::{Known, unreadable_rejection, unreadable_status};
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, WriteOutcome};
 use crate::output::OutputKey;
 use crate::watch::{Change, Unreadable};
-use mail_failover_api::{HealthStatus, MailRouteStatus, SendingBackendStatus};
+use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_core::model::Timestamp;
 
 impl World {
@@ -193,7 +193,7 @@ fn log_route(subject: &Subject, before: Option<&MailRouteStatus>, status: &MailR
 }
 
 /// Says in the log that a backend's health has changed.
-fn log_backend(subject: &Subject, before: Option<HealthStatus>, status: &SendingBackendStatus) {
+fn log_backend(subject: &Subject, before: Option<Health>, status: &SendingBackendStatus) {
     if before != status.health {
         let health = status.health.map(|health| format!("{health:?}"));
         let (reason, detail) =

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use mail_failover_api::{HealthStatus, MailRouteStatus, TransitionKindStatus, TransitionStatus};
+use mail_failover_api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use mail_failover_e2e::agent::{self, Agent};
 use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Sent, Stored};
@@ -155,7 +155,7 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     let repaired = Instant::now();
     primary.repair().await?;
     println!("{}", Ink::Good.on(&format!("{} is repaired.", PRIMARY.0)));
-    wait_health(&stage, PRIMARY.0, HealthStatus::Healthy, "Ok").await?;
+    wait_health(&stage, PRIMARY.0, Health::Healthy, "Ok").await?;
     let recovered = backend_status(&stage, PRIMARY.0).await?;
     println!("{} is healthy again; the policy waits before it trusts that.", PRIMARY.0);
     let before = primary.received_count();
@@ -172,11 +172,11 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     let by_standby = standby.received().into_iter().map(|message| message.at).filter(|at| *at >= broken).min();
     let by_standby = by_standby.context("nothing left by the standby")?;
     timeline.seen(by_standby, Some(Ink::Good), format!("first mail by {}", STANDBY.0));
-    tell_decision(&mut timeline, &failed_over, TransitionKindStatus::Failover)?;
+    tell_decision(&mut timeline, &failed_over, TransitionKind::Failover)?;
     timeline.seen(repaired, Some(Ink::Good), format!("{} is repaired", PRIMARY.0));
     let since = recovered.since.as_ref().context("a healthy backend says since when")?;
     timeline.told(since, None, format!("recovery: {} is healthy", PRIMARY.0));
-    let back = tell_decision(&mut timeline, &failed_back, TransitionKindStatus::Failback)?;
+    let back = tell_decision(&mut timeline, &failed_back, TransitionKind::Failback)?;
     let back = clock.instant(back);
     let by_primary = primary.received().into_iter().map(|message| message.at).filter(|at| *at >= back).min();
     timeline.seen(
@@ -226,7 +226,7 @@ async fn command(stage: &Stage, line: &str) -> Result<()> {
 }
 
 /// The operator's decision, with its times; returns when it was made.
-fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: TransitionKindStatus) -> Result<SystemTime> {
+fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: TransitionKind) -> Result<SystemTime> {
     let transition: &TransitionStatus = status.last_transition.as_ref().with_context(|| format!("no {kind:?}"))?;
     ensure!(transition.kind == kind, "a {kind:?} was expected, and there was a {:?}", transition.kind);
     let TransitionStatus { from, to, reason, decided_at, .. } = transition;

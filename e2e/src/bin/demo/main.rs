@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use mail_failover_api::{HealthStatus, MailRouteStatus, TransitionKindStatus, TransitionStatus};
+use mail_failover_api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::sender::{Attempt, Journal, Sender, SenderOptions};
@@ -128,7 +128,7 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     let repaired = Instant::now();
     primary.repair().await?;
     println!("{}", Ink::Good.on(&format!("{} is repaired.", PRIMARY.0)));
-    wait_health(&stage, PRIMARY.0, HealthStatus::Healthy, "Ok").await?;
+    wait_health(&stage, PRIMARY.0, Health::Healthy, "Ok").await?;
     let recovered = backend_status(&stage, PRIMARY.0).await?;
     println!("{} is healthy again; the policy waits before it trusts that.", PRIMARY.0);
     let failed_back = wait_active(&stage, ROUTE, PRIMARY.0).await.context("no failback")?;
@@ -197,7 +197,7 @@ fn tell_failover(
             human(outage)
         ),
     );
-    let transition = transition(status, TransitionKindStatus::Failover)?;
+    let transition = transition(status, TransitionKind::Failover)?;
     ensure!(
         (transition.from.as_str(), transition.to.as_str()) == (PRIMARY.0, STANDBY.0),
         "the failover went from {} to {}",
@@ -232,7 +232,7 @@ fn tell_failback(
     primary: SocketAddr,
     clock: Clock,
 ) -> Result<()> {
-    let transition = transition(status, TransitionKindStatus::Failback)?;
+    let transition = transition(status, TransitionKind::Failback)?;
     timeline.told(
         &transition.decided_at,
         None,
@@ -250,7 +250,7 @@ fn tell_failback(
 }
 
 /// The latest transition, which must be of this kind.
-fn transition(status: &MailRouteStatus, kind: TransitionKindStatus) -> Result<&TransitionStatus> {
+fn transition(status: &MailRouteStatus, kind: TransitionKind) -> Result<&TransitionStatus> {
     let last = status.last_transition.as_ref().with_context(|| format!("no {kind:?}"))?;
     ensure!(last.kind == kind, "a {kind:?} was expected, and there was a {:?}", last.kind);
     Ok(last)
