@@ -88,7 +88,7 @@ impl Claim {
             tokio::select! {
                 biased;
                 output = checked => return output,
-                // The deadline may have been put off meanwhile: look again.
+                // The deadline may have been extended meanwhile: check again.
                 () = sleep_until(deadline) => {}
             }
         }

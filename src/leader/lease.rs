@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mail_failover_core::model::{ResourceVersion, Uid};
 
-/// Longest lease duration.
+/// Longest lease duration that is believed.
 // A record that says more is not believed; `Settings` allow no more.
 pub const LONGEST_LEASE: Duration = Duration::from_mins(5);
 
@@ -23,9 +23,9 @@ pub struct Timing {
 /// The lease as the API server shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseRecord {
-    /// The lease's `metadata.uid`.
+    /// Uid in the lease's metadata.
     pub uid: Uid,
-    /// The lease's `metadata.resourceVersion`.
+    /// Resource version in the lease's metadata.
     pub resource_version: ResourceVersion,
     /// `spec.holderIdentity`; empty if the lease is vacant.
     pub holder: String,
@@ -108,7 +108,7 @@ enum LeaseState {
         // Deleting a lease does not stop its holder.
         since: Option<Duration>,
     },
-    /// The lease exists.
+    /// The lease exists, as last seen.
     Present {
         record: LeaseRecord,
         /// Time from which on it has been as it is.
@@ -219,7 +219,7 @@ impl LeaseMachine {
                 };
                 LeaseState::Present { record, since }
             }
-            // Even if it was ours or nobody's when it was last seen: somebody may have taken it since.
+            // A lease that was ours or vacant when last seen may have been taken since by another replica.
             None => LeaseState::Missing {
                 since: match &self.sight {
                     LeaseState::Present { .. } => Some(now),
@@ -249,7 +249,7 @@ impl LeaseMachine {
             self.terms += 1;
             self.held = Some(HeldLease { term: self.terms, transitions: write.transitions, deadline });
         } else {
-            // An answer that comes after the claim has lapsed does not bring it back: somebody may have acted on its loss.
+            // An answer that arrives after the claim has lapsed does not revive it: readers may have acted on its loss.
             self.held = before.map(|held| HeldLease { deadline: held.deadline.max(deadline), ..held });
         }
         if self.held(now).is_some() { Then::Later } else { Then::Now }
@@ -262,7 +262,7 @@ impl LeaseMachine {
             LeaseState::Missing { since: None } => true,
             LeaseState::Missing { since: Some(since) } => now >= *since + self.timing.lease_duration,
             LeaseState::Present { record, since } => {
-                // The holder may count on a longer lease than we do, while an update changes the setting.
+                // During an update of the setting the holder may count on a longer lease than we do.
                 let patience = self.timing.lease_duration.max(record.duration.min(LONGEST_LEASE));
                 !self.is_foreign(record) || now >= *since + patience
             }

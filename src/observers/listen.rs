@@ -235,7 +235,7 @@ impl PeerTracker {
             self.actions.events.push(PeerEvent::Listed);
         }
         self.metrics.peers(self.reports.values().map(|report| report.status));
-        // Nothing that somebody else has named is deleted.
+        // Leases that are not named after an observer are never deleted.
         let prefix = name::prefix(&self.lease_name);
         let garbage = self.liveness.garbage(now).into_iter().filter(|(name, _)| name.starts_with(&prefix));
         self.actions.garbage.extend(garbage);
@@ -259,7 +259,7 @@ pub(super) async fn run(
     let mut tracker = PeerTracker::new(Instant::now(), &settings, metrics.clone());
     let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
     let mut failed_at: Option<Instant> = None;
-    // While a failure is waited out the watch is not polled; silence is noticed all the same.
+    // During a backoff the watch is not polled, but silent observers are still noticed.
     let mut resumed_at: Option<Instant> = None;
     let mut sweeps = JoinSet::new();
     loop {

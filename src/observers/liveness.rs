@@ -13,7 +13,7 @@ use mail_failover_core::model::{ResourceVersion, Uid};
 
 /// Most observers that are tracked.
 pub(super) const MAX_OBSERVERS: usize = 64;
-/// Longest lease duration.
+/// Longest lease duration that is believed.
 // A Lease that says more is not believed: the election's settings allow no more.
 const LONGEST_LEASE: Duration = Duration::from_mins(5);
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);

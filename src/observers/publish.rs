@@ -125,7 +125,7 @@ impl ReportPublisher {
         self.withdraw().await;
     }
 
-    /// Writes the report.
+    /// Writes the report into our Lease.
     // Not interrupted by a shutdown: a write that is on its way could arrive after the deletion.
     async fn report(&mut self) {
         let (text, extent, version) = self.local_report.report();

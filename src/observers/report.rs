@@ -159,7 +159,7 @@ pub(crate) enum Extent {
 }
 
 fn json(document: &ReportDocument) -> String {
-    // Maps with text for keys, texts and flags: nothing that JSON cannot hold. Were it otherwise, nobody would count us.
+    // Maps with text keys, texts and flags always fit into JSON. An empty report would not count.
     serde_json::to_string(document).unwrap_or_default()
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn sweep(
 ) {
     for (name, LeaseVersion { uid, resource_version }) in garbage {
         let Some(claim) = leadership.claim() else { return };
-        // Of one that has come back there is another version.
+        // The Lease of an observer that has come back has another version.
         let preconditions =
             Preconditions { uid: Some(uid.to_string()), resource_version: Some(resource_version.to_string()) };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };

@@ -28,7 +28,7 @@ pub(super) fn host_and_port(backend: &Backend) -> (&str, u16) {
     }
 }
 
-/// Returns Postfix's `[host]:port`.
+/// Returns the next hop as Postfix writes it: `[host]:port`.
 // The brackets turn MX look-ups off, and are needed for addresses; an IPv6 address has its own prefix (transport(5),
 // postconf(5) `relayhost`).
 fn next_hop(target: &Target<'_>) -> String {

@@ -15,7 +15,7 @@ use mail_failover_core::model::{ObjectKey, ResourceVersion};
 pub enum OutputKind {
     /// Service of the core group.
     Service,
-    /// `EndpointSlice` of discovery.k8s.io/v1.
+    /// `EndpointSlice` of the group discovery.k8s.io/v1.
     EndpointSlice,
     /// `ConfigMap` of the core group.
     ConfigMap,
@@ -312,8 +312,8 @@ pub fn writes(
             writes.push(Write::Create(want));
         }
     }
-    // Clients wait for endpoints, so these come first; what takes old ones away comes last: between the two a Service has too many
-    // rather than none.
+    // Clients wait for endpoints, so these come first. Deletions come last: in between, a Service has too many endpoints rather
+    // than none.
     writes.sort_by_key(|write| match (write, write.key().0) {
         (Write::Delete(..), _) => 3,
         (_, OutputKind::EndpointSlice) => 0,

@@ -42,12 +42,11 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Pattern of a region, a jurisdiction or a failure domain: that of a label's value.
 const PLACE: &str = "^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$";
-/// Pattern of a domain name without a final dot (RFC 1123
-// 2.1), in any case.
+/// Pattern of a domain name without a final dot (RFC 1123 §2.1), in any case.
 const DOMAIN: &str = r"^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
 
-/// Pattern of an address as MAIL FROM and RCPT TO name it, without angle brackets (RFC 5321
-// 4.1.2): a dot-string, `@` and a domain.
+/// Pattern of an address as MAIL FROM and RCPT TO name it, without angle brackets (RFC 5321 §4.1.2): a dot-string,
+/// `@` and a domain.
 const MAILBOX: &str = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
 
 /// Schema of a Go-style duration: `200ms`, `10s`, `1h30m`.

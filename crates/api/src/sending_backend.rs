@@ -518,7 +518,7 @@ pub enum Health {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeStatus {
-    /// Name in `spec.probes[].name`.
+    /// Name of the probe in `spec.probes[].name`.
     #[schemars(length(max = 63))]
     pub name: String,
     /// Verdict of the probe.

@@ -21,7 +21,7 @@ pub struct PendingEvent {
     /// Action of the operator as one CamelCase word.
     #[schemars(length(max = 128))]
     pub action: String,
-    /// Description for people.
+    /// Description of the event, for people.
     #[schemars(length(max = 1024))]
     pub note: String,
     /// The SendingBackend concerned, if there is one.

@@ -318,7 +318,7 @@ impl<'a> DecisionBuilder<'a> {
         let members: Vec<_> = known.iter().map(|candidate| self.carrier(candidate)).collect();
         let overflow: Vec<_> = others.iter().map(|candidate| self.carrier(candidate)).collect();
         if members.is_empty() {
-            // Removed from the list, and nobody else can take over: what led there stays.
+            // The leading backend was removed from the list, and no other can take over: its share stays.
             self.memory.shares.retain(|share| self.members.contains(&share.backend));
             return 0;
         }

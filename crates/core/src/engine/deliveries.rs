@@ -22,7 +22,7 @@ pub const DELIVERIES: &str = "deliveries";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
     words: BTreeMap<Agent, AgentOpinion>,
-    /// The verdict.
+    /// Verdict of the agents together.
     // Boxed: most backends carry no mail that an agent sees.
     verdict: Option<Box<DeliveriesVerdict>>,
 }

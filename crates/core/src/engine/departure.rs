@@ -63,7 +63,7 @@ impl DecisionBuilder<'_> {
         if can_stay {
             targets.retain(|candidate| staying.contains(&candidate.name));
         }
-        // Slow ones are used before none, and after all that are sound.
+        // Slow backends come after all sound ones; any is better than none.
         targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
         if has_failed {
             if self.situation.is_storm {
@@ -124,7 +124,7 @@ impl DecisionBuilder<'_> {
 
     fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) {
         self.hold(Hold::open(HoldReason::NoneHealthy));
-        // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
+        // The lead is suspended but can deliver, and no other backend can: mail that leaves is better than mail that waits.
         if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead)) {
             return;
         }

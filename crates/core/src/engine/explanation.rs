@@ -266,7 +266,7 @@ fn next_changes(builder: &DecisionBuilder<'_>) -> Vec<NextChange> {
             (Eligibility::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
                 next_changes.push(NextChange::Recovers {
                     backend: candidate.name.clone(),
-                    // What was never seen fail owes no recovery.
+                    // A backend that was never seen to fail needs no recovery: one success is enough.
                     successes: if candidate.class == EvidenceClass::Inconclusive {
                         1
                     } else {

@@ -194,7 +194,7 @@ impl FailureDomains {
         let mut counting = self.views.iter().filter(|(observer, _)| !suspects.contains(observer));
         let mut domains = BTreeSet::new();
         counting.all(|(_, view)| {
-            // Two are enough to know.
+            // Two domains are enough for the comparison below.
             domains.extend(view.domains.keys().take(2));
             view.working == 0
         }) && domains.len() >= 2

@@ -218,7 +218,7 @@ pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> D
 pub(super) fn on_return(policy: &Policy, memory: &Memory, candidate: &Candidate, now: Timestamp) -> Option<Hold> {
     let soak = Hold::until(HoldReason::Soak, candidate.since + soak(policy, memory, candidate));
     let timed = [Some(soak), Some(comfort(policy, memory)), budget(policy, memory, now, false)];
-    // Of equals the first.
+    // The first of equal ends wins.
     let latest =
         timed.into_iter().flatten().reduce(|latest, hold| if hold.until > latest.until { hold } else { latest });
     if let Some(hold) = latest.filter(|hold| hold.until.is_some_and(|until| until > now)) {

@@ -59,7 +59,7 @@ pub enum News {
 /// Its memory does not grow: see `a_judgement_takes_bounded_memory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// The verdict itself.
+    /// Verdict by the evidence so far.
     pub health: Health,
     /// Start of the verdict.
     pub since: Timestamp,
@@ -251,7 +251,7 @@ impl Judgement {
         if observation.class == EvidenceClass::ProbeBlocked {
             return self.block(observation);
         }
-        // Our own trouble says nothing about what was missing.
+        // An observation that failed on our side does not tell that the obstacle is gone.
         let was_blocked = observation.class != EvidenceClass::Inconclusive && self.blocked.take().is_some();
         let news = match observation.class.effect() {
             Effect::Neutral if observation.class == EvidenceClass::Throttled => {
@@ -301,7 +301,7 @@ impl Judgement {
             }
             (Health::Unhealthy, _) if self.has_recovered(thresholds, observation) => {
                 self.turn(Health::Healthy, observation.class, observation.finished_at, observation.message.into());
-                // What was before must not make it Unhealthy or Degraded again.
+                // Samples from before the recovery must not make it Unhealthy or Degraded again.
                 self.window.iter_mut().for_each(|window| window.clear());
                 self.slowness.iter_mut().for_each(|slowness| slowness.clear());
                 true

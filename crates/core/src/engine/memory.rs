@@ -234,7 +234,7 @@ pub struct Pause {
 pub struct Request {
     /// Chosen by the person: the same id is answered once.
     pub id: Arc<str>,
-    /// The requested action.
+    /// Action that the person asks for.
     pub action: RequestAction,
 }
 
@@ -252,12 +252,12 @@ pub enum RequestAction {
     },
     /// Return to the preferred backend now, without waiting for any hold.
     Failback,
-    /// Stop every move.
+    /// Stop every move of the route.
     Pause {
         /// Duration of the Pause; `None` lasts until a Resume.
         duration: Option<Duration>,
     },
-    /// Allow moves again.
+    /// Allow moves of the route again.
     Resume,
     /// Let a Manual failback begin as soon as the holds allow.
     ApproveFailback,
@@ -284,7 +284,7 @@ impl RequestAction {
 pub struct RequestAnswer {
     /// The id of the request.
     pub id: Arc<str>,
-    /// Name by [`RequestAction::as_str`].
+    /// Name of the action ([`RequestAction::as_str`]).
     pub action: Arc<str>,
     /// True if the request was carried out.
     pub is_done: bool,

@@ -8,7 +8,7 @@ use crate::model::{EvidenceClass, Timestamp};
 /// Observer of backends: a replica of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Observer {
-    /// This process itself.
+    /// The process that decides.
     Own,
     /// Another replica or vantage point, by its name.
     Other(Arc<str>),

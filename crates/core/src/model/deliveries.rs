@@ -16,9 +16,9 @@ pub struct Agent {
 /// Verdict of an agent about its deliveries by one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryVerdict {
-    /// The deliveries fail.
+    /// Deliveries by the backend fail.
     Failing(FailingDeliveries),
-    /// The deliveries succeed.
+    /// Deliveries by the backend succeed.
     Passing,
     /// Too few deliveries lately for a verdict.
     Silent,

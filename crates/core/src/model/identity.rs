@@ -7,7 +7,7 @@ use super::ObjectKey;
 /// Identity of a Kubernetes object as the API server showed it: enough to write on the condition that nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectIdentity {
-    /// Namespace and name.
+    /// Namespace and name of the object.
     pub key: ObjectKey,
     /// `metadata.uid`: another object of the same name has another one.
     pub uid: Uid,

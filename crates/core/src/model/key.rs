@@ -40,6 +40,6 @@ impl fmt::Debug for ObjectKey {
 pub struct ProbeKey {
     /// Key of the `SendingBackend`.
     pub backend: ObjectKey,
-    /// Name in `spec.probes[].name`.
+    /// Name of the probe in `spec.probes[].name`.
     pub probe: Arc<str>,
 }

@@ -17,12 +17,12 @@ impl Login {
         Self { username: username.into(), password: password.into() }
     }
 
-    /// Returns the user name.
+    /// Returns the user name as it is sent.
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// Returns the password.
+    /// Returns the password in clear text.
     pub fn password(&self) -> &str {
         &self.password
     }

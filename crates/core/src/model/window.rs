@@ -87,8 +87,8 @@ impl FailbackWindow {
         })
     }
 
-    /// Converts a wall-clock time by the "compatible" rule of jiff (RFC 5545
-    // 3.3.5): later by the gap in a gap, the first one in a fold.
+    /// Converts a wall-clock time by the "compatible" rule of jiff (RFC 5545 §3.3.5): later by the
+    /// gap in a gap, the first one in a fold.
     fn moment(&self, wall_clock: DateTime) -> Option<Timestamp> {
         let at = self.zone.to_ambiguous_timestamp(wall_clock).compatible().ok()?;
         Some(Timestamp::from_micros(at.as_microsecond()))
