@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::task::JoinHandle;
@@ -15,7 +15,9 @@ use super::claim::{ClaimPublisher, channel};
 use super::lease::{LeaseAction, LeaseEvent, LeaseMachine, LeaseRecord, LeaseWrite, Then, Timing};
 use super::{Leadership, Metrics, Settings, SettingsError};
 use mail_failover_core::model::MissingIdentity;
+use mail_failover_resolve::time::micro_time;
 use mail_failover_runtime::backoff::{Backoff, jittered};
+use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{describe, identity};
 
 /// Most calls in a row without a pause.
@@ -38,6 +40,7 @@ const FIELD_MANAGER: &str = "mail-failover-leader";
 pub fn start(
     client: Client,
     settings: Settings,
+    clock: Clock,
     metrics: Metrics,
     release: CancellationToken,
 ) -> Result<(Leadership, JoinHandle<()>), SettingsError> {
@@ -56,6 +59,7 @@ pub fn start(
         failing: false,
         leaving: false,
         settings,
+        clock,
         metrics,
     };
     Ok((leadership, tokio::spawn(election.run(release))))
@@ -77,6 +81,8 @@ struct Election {
     tried: bool,
     failing: bool,
     leaving: bool,
+    /// Wall clock for times that people read.
+    clock: Clock,
     metrics: Metrics,
 }
 
@@ -246,7 +252,7 @@ impl Election {
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         // The API server makes no new version of an object that does not change, and candidates would not see the renewal.
         let after_last = spec.renew_time.as_ref().map(|last| last.0.saturating_add(SignedDuration::from_micros(1)));
-        let now = Timestamp::now();
+        let now = micro_time(self.clock.now()).0;
         let renew_time = MicroTime(after_last.and_then(Result::ok).map_or(now, |after_last| now.max(after_last)));
         if write.takes {
             spec.acquire_time = Some(renew_time.clone());
