@@ -151,7 +151,7 @@ fn what_only_says_something_does_no_io() {
         "crates/agent/src/socketmap/netstring.rs",
         "crates/agent/src/socketmap/reply.rs",
         "crates/agent/src/status/text.rs",
-        "src/observers/board.rs",
+        "src/observers/local_report.rs",
         "src/observers/liveness.rs",
         "src/observers/name.rs",
         "src/observers/report.rs",
