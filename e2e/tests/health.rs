@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 use mail_failover_api::{
-    ActiveBackend, FailoverPolicyStatus, Health as Verdict, HoldStatus, MailRouteStatus, PauseStatus,
-    RouteBackendStatus, RouteState, SendingBackendStatus,
+    ActiveBackend, FailoverPolicyStatus, Health as Verdict, MailRouteStatus, PauseStatus, RouteBackendStatus,
+    RouteState, SendingBackendStatus,
 };
 use mail_failover_e2e::health::{Health, script};
 use mail_failover_e2e::helm::{objects, repository};
@@ -118,7 +118,7 @@ fn failed_over() -> MailRouteStatus {
 fn paused(until: Option<MicroTime>) -> MailRouteStatus {
     MailRouteStatus {
         state: Some(RouteState::Paused),
-        hold: Some(HoldStatus { reason: "Paused".to_owned(), until: until.clone() }),
+        waiting_for: Some(WaitingForStatus { reason: "Paused".to_owned(), until: until.clone() }),
         pause: Some(PauseStatus { since: MicroTime(moment()), until }),
         ..well()
     }
@@ -141,7 +141,7 @@ fn routes() -> Vec<Case> {
     let rejected = "spec.backends[1].name: b does not exist in namespace shop; create it";
     let invalid = "spec.policyRef: policy fast cannot be used";
     let held = |reason: &str, status: MailRouteStatus| MailRouteStatus {
-        hold: Some(HoldStatus { reason: reason.to_owned(), until: None }),
+        waiting_for: Some(WaitingForStatus { reason: reason.to_owned(), until: None }),
         ..status
     };
     let route = |status: MailRouteStatus| object("MailRoute", status);

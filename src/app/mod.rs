@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
 use crate::controller::login::LoginSecret;
-use crate::controller::run::Connections;
+use crate::controller::run::ObserverConnections;
 use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, SettingsError, unique_identity};
-use crate::observers::{self, Noticeboard};
+use crate::observers::{self, LocalReport};
 use crate::probe::{self, Prober, StartError};
 use crate::reports::{self, Certificate, CertificateError, Directory};
 use crate::watch;
@@ -38,7 +38,7 @@ const INPUT_QUEUE: usize = 4096;
 /// Probe reports that wait for the controller.
 const REPORT_QUEUE: usize = 4096;
 /// What other replicas say and the controller has not yet heard: more than there can be observers.
-const HEARING_QUEUE: usize = 128;
+const PEER_EVENT_QUEUE: usize = 128;
 /// Reports of agents that wait for the controller; beyond, agents are told to come again.
 const AGENT_REPORT_QUEUE: usize = 1024;
 /// A loop that has not turned for so long is stuck: it turns every second at least.
@@ -114,8 +114,8 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);
     let (events, event_receiver) = mpsc::channel(INPUT_QUEUE);
     let (reports, report_receiver) = mpsc::channel(REPORT_QUEUE);
-    let (hearings, hearing_receiver) = mpsc::channel(HEARING_QUEUE);
-    let board = Noticeboard::default();
+    let (peer_events, peer_event_receiver) = mpsc::channel(PEER_EVENT_QUEUE);
+    let local_report = LocalReport::default();
     let heartbeat = Heartbeat::new(HEARTBEAT_PAUSE);
     let readiness = Readiness::default();
     let server = listen(arguments.listen_address, &mut registry).await?;
@@ -143,9 +143,9 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
             lease_duration: arguments.lease_duration,
             reports: advertised.clone(),
         },
-        observers::Connections {
-            board: board.clone(),
-            hearings,
+        observers::ObserverConnections {
+            local_report: local_report.clone(),
+            peer_events,
             leadership: leadership.clone(),
             clock,
             metrics: observers::Metrics::new(&mut registry),
@@ -192,14 +192,14 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         reports: advertised,
         jobs,
     };
-    let connections = Connections {
+    let connections = ObserverConnections {
         watched: event_receiver,
         inputs: input_receiver,
         reports: report_receiver,
-        hearings: hearing_receiver,
+        peer_events: peer_event_receiver,
         agent_reports: agent_report_receiver,
         directory: directory.clone(),
-        board,
+        local_report,
         leading: leadership.subscribe(),
         applier: Applier::new(call_client.clone(), leadership, metrics.clone()),
         prober,
@@ -212,7 +212,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
     let serving =
         tokio::spawn(server.serve(registry, State { heartbeat, readiness }, axum::Router::new(), end.clone()));
-    let taking = reports::Connections { client: call_client, directory, reports: agent_reports.clone(), clock };
+    let taking = reports::ObserverConnections { client: call_client, directory, reports: agent_reports.clone(), clock };
     let taking_reports = tokio::spawn({
         let end = end.clone();
         async move {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::step::Done;
-use crate::observers::Hearing;
+use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{AgentReport, Login, ObjectKey, ProbeReport};
@@ -39,7 +39,7 @@ pub enum Input {
     /// An agent says what real mail meets.
     AgentReport(Box<AgentReport>),
     /// Another replica says what it sees, or does not count any more.
-    Observer(Hearing),
+    Observer(PeerEvent),
     /// A CA's certificates were read.
     Ca(CaKey, Result<Arc<[u8]>, ReadProblem>),
     /// A login was read from the Secret of this name.

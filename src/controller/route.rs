@@ -176,7 +176,7 @@ impl RouteEntry {
 
     /// Every object it wants to own.
     pub(super) fn claims(&self, key: &ObjectKey) -> Vec<OutputKey> {
-        self.usable.iter().flat_map(|route| output::claims(route, key)).collect()
+        self.usable.iter().flat_map(|route| output::owned_keys(route, key)).collect()
     }
 
     /// Something changed about an object that was in the way.
@@ -234,7 +234,7 @@ impl RouteEntry {
             .iter()
             .flat_map(|route| &route.backends)
             .filter_map(|member| around.backends.get(&subject.key.sibling(member.name.clone())));
-        let stale_at = entries.filter_map(|entry| entry.evidence.next_change_at(around.now)).min();
+        let stale_at = entries.filter_map(|entry| entry.evidence.next_timeout(around.now)).min();
         Next { step, wake_at: [wake_at, stale_at].into_iter().flatten().min() }
     }
 
@@ -276,7 +276,7 @@ impl RouteEntry {
             &memory,
         );
         self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
-        if !is_persisted(&decision.memory, &memory) || !decision.announcements.is_empty() {
+        if !is_persisted(&decision.memory, &memory) || !decision.notices.is_empty() {
             self.budget = None;
             return self.report(subject, around, Some(&decision), &Actuation::Waiting, &candidates);
         }
@@ -290,11 +290,11 @@ impl RouteEntry {
         let (actuation, ends_at) = match self.actuate(plan, around.now) {
             Ok(writes) => {
                 let step = Step::WriteOutputs { owner_uid: owner.uid, writes };
-                return Next { step: Some((step, None)), wake_at: decision.wake_at };
+                return Next { step: Some((step, None)), wake_at: decision.next_timeout };
             }
             Err(standing) => standing,
         };
-        let wake_at = [decision.wake_at, ends_at].into_iter().flatten().min();
+        let wake_at = [decision.next_timeout, ends_at].into_iter().flatten().min();
 
         let outstanding = before.pending_events.iter().filter(|event| !self.published.contains(&event.name));
         let outstanding: Vec<_> =
@@ -398,7 +398,7 @@ impl RouteEntry {
         let desired = desired(owner, route, &targets, &briefing);
         let is_target_known = !targets.is_empty() && (desired.endpoints_known || route.services.is_empty());
         let rivals: BTreeMap<_, _> =
-            desired.claims.iter().filter_map(|key| (around.rival)(key).map(|rival| (key.clone(), rival))).collect();
+            desired.owned_keys.iter().filter_map(|key| (around.rival)(key).map(|rival| (key.clone(), rival))).collect();
         let standing = self.refused.iter().filter(|(_, refusal)| refusal.until > around.now);
         let refused: BTreeMap<_, _> = standing.map(|(key, refusal)| (key.clone(), refusal.rejection.clone())).collect();
         let mut refusals: Vec<_> = rivals.iter().map(|(key, rival)| claimed(route, key, rival)).collect();
@@ -483,7 +483,7 @@ impl RouteEntry {
             backends: around.backends,
         };
         let status = drafting.status(decision, actuation, candidates);
-        let wake_at = decision.and_then(|decision| decision.wake_at);
+        let wake_at = decision.and_then(|decision| decision.next_timeout);
         let Some(patch) = patch(&before, &status) else { return Next { step: None, wake_at } };
         let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
         Next { step: Some((Step::WriteStatus { resource_version, patch }, Some(status))), wake_at }

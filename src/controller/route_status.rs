@@ -9,7 +9,7 @@ use super::status::{Conditions, condition_message, is_true, joined};
 use super::step::Subject;
 use mail_failover_api::{self as api, MailRouteStatus, PendingEvent, RouteState};
 use mail_failover_core::engine::{
-    Announcement, Candidate, Decision, Exclusion, Health, Standing, Transition, TransitionKind, TransitionReason,
+    Candidate, Decision, Eligibility, Exclusion, Health, Notice, Transition, TransitionKind, TransitionReason,
 };
 use mail_failover_core::model::{ObjectKey, Strategy, Thresholds, Timestamp};
 use mail_failover_resolve::Rejection;
@@ -64,7 +64,7 @@ impl Drafting<'_> {
             observed_generation: Some(self.generation),
             strategy: self.strategy.map(api_strategy).or(self.before.strategy),
             healthy_backends: Some(healthy_backends(candidates)),
-            hold: decision.and_then(|decision| decision.hold).map(|hold| api::HoldStatus {
+            waiting_for: decision.and_then(|decision| decision.hold).map(|hold| api::WaitingForStatus {
                 reason: hold.reason.as_str().to_owned(),
                 until: hold.until.map(micro_time),
             }),
@@ -133,7 +133,7 @@ impl Drafting<'_> {
                 conditions.set("Ready", Some(false), "NoneHealthy", &sentence);
             }
             (None, _, None) => {
-                let reason = status.hold.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
+                let reason = status.waiting_for.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
                 conditions.set("Ready", Some(false), reason, &sentence);
             }
             (None, _, Some(_)) => match outputs {
@@ -159,7 +159,7 @@ impl Drafting<'_> {
 
         let standby = candidates.iter().find(|candidate| {
             Some(&*candidate.name) != active
-                && candidate.standing == Standing::InService
+                && candidate.eligibility == Eligibility::InService
                 && candidate.health == Health::Healthy
         });
         match standby {
@@ -203,9 +203,9 @@ impl Drafting<'_> {
     ) -> Vec<PendingEvent> {
         let published = |event: &&PendingEvent| !self.published.contains(&event.name);
         let mut pending: Vec<_> = self.before.pending_events.iter().filter(published).cloned().collect();
-        for announcement in decision.iter().flat_map(|decision| &decision.announcements) {
-            let (telling, backend, note) = match announcement {
-                Announcement::Moved => {
+        for notice in decision.iter().flat_map(|decision| &decision.notices) {
+            let (telling, backend, note) = match notice {
+                Notice::Moved => {
                     let Some(transition) = decision.and_then(|decision| decision.transition.as_ref()) else { continue };
                     let telling = match transition.kind {
                         TransitionKind::Failover => Telling::FailedOver,
@@ -213,13 +213,13 @@ impl Drafting<'_> {
                     };
                     (telling, Some(transition.to.clone()), self.transition_note(transition))
                 }
-                Announcement::RequestAnswered => {
+                Notice::RequestAnswered => {
                     let Some(answer) = decision.and_then(|decision| decision.memory.request.as_ref()) else { continue };
                     let telling = if answer.is_done { Telling::RequestDone } else { Telling::RequestRefused };
                     (telling, None, format!("{} ({}): {}", answer.action, answer.id, answer.message))
                 }
-                Announcement::NoneHealthy => (Telling::NoneHealthy, None, self.sentence(decision)),
-                Announcement::Recovered => {
+                Notice::NoneHealthy => (Telling::NoneHealthy, None, self.sentence(decision)),
+                Notice::Recovered => {
                     let by = status.active.first().map_or("", |active| active.backend.as_str());
                     (Telling::Recovered, None, format!("mail can leave again, by {by}"))
                 }
@@ -278,15 +278,16 @@ impl Drafting<'_> {
     fn backend_status(&self, candidate: &Candidate) -> api::RouteBackendStatus {
         let entry = self.backends.get(&self.subject.key.sibling(candidate.name.clone()));
         let is_missing = entry.is_none_or(|entry| entry.object.is_none());
-        let rejection = entry.and_then(BackendEntry::rejection).filter(|_| candidate.standing == Standing::Unusable);
-        let reason = match (candidate.standing, rejection) {
-            (Standing::InService, _) if !is_missing => candidate.class.as_str(),
-            (Standing::Suspended, _) => "Suspended",
+        let rejection =
+            entry.and_then(BackendEntry::rejection).filter(|_| candidate.eligibility == Eligibility::Unusable);
+        let reason = match (candidate.eligibility, rejection) {
+            (Eligibility::InService, _) if !is_missing => candidate.class.as_str(),
+            (Eligibility::Suspended, _) => "Suspended",
             (_, _) if is_missing => "BackendNotFound",
-            (Standing::Excluded(Exclusion::Residency), _) => "Residency",
-            (Standing::Excluded(Exclusion::SenderDomain), _) => "SenderDomain",
-            (Standing::InService | Standing::Unusable, Some(rejection)) => rejection.reason,
-            (Standing::InService | Standing::Unusable, None) => candidate.class.as_str(),
+            (Eligibility::Excluded(Exclusion::Residency), _) => "Residency",
+            (Eligibility::Excluded(Exclusion::SenderDomain), _) => "SenderDomain",
+            (Eligibility::InService | Eligibility::Unusable, Some(rejection)) => rejection.reason,
+            (Eligibility::InService | Eligibility::Unusable, None) => candidate.class.as_str(),
         };
         api::RouteBackendStatus {
             name: candidate.name.to_string(),
@@ -304,10 +305,10 @@ fn explanation(decision: &Decision) -> Vec<String> {
     reasons[reasons.len().saturating_sub(MAX_REASONS)..].to_vec()
 }
 
-fn api_strategy(strategy: Strategy) -> api::Strategy {
+fn api_strategy(strategy: Strategy) -> api::StrategySpec {
     match strategy {
-        Strategy::ActivePassive => api::Strategy::ActivePassive,
-        Strategy::ActiveActive => api::Strategy::ActiveActive,
+        Strategy::ActivePassive => api::StrategySpec::ActivePassive,
+        Strategy::ActiveActive => api::StrategySpec::ActiveActive,
     }
 }
 

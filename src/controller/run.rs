@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::read::Reader;
 use super::step::Done;
 use super::world::{Effects, ReadChange, World};
-use crate::observers::{Hearing, Noticeboard};
+use crate::observers::{LocalReport, PeerEvent};
 use crate::probe::Prober;
 use crate::reports::Directory;
 use crate::watch::WatchEvent;
@@ -40,13 +40,13 @@ pub struct Connections {
     /// What the probes say.
     pub reports: mpsc::Receiver<ProbeReport>,
     /// What the other replicas say.
-    pub hearings: mpsc::Receiver<Hearing>,
+    pub peer_events: mpsc::Receiver<PeerEvent>,
     /// What agents say.
     pub agent_reports: mpsc::Receiver<AgentReport>,
     /// Where it stands who may report.
     pub directory: Directory,
     /// Where this replica's own part is told.
-    pub board: Noticeboard,
+    pub local_report: LocalReport,
     /// Whether this replica leads, by term.
     pub leading: watch::Receiver<Option<u64>>,
     /// Who carries out steps.
@@ -74,10 +74,10 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
         mut watched,
         mut inputs,
         mut reports,
-        mut hearings,
+        mut peer_events,
         mut agent_reports,
         directory,
-        board,
+        local_report,
         mut leading,
         applier,
         prober,
@@ -97,7 +97,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
         heartbeat.beat();
         let now = clock.now();
         let Effects { steps: tasks, probes, cas, logins, sightings, is_complete, admissions } = world.settle(now);
-        board.note(sightings, is_complete);
+        local_report.note(sightings, is_complete);
         directory.note(admissions);
         for change in probes {
             match change {
@@ -142,9 +142,9 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                     world.take(clock.now(), Input::Done(Box::new(done?)));
                 }
             }
-            hearing = hearings.recv() => {
-                let Some(hearing) = hearing else { break };
-                world.take(clock.now(), Input::Observer(hearing));
+            peer_event = peer_events.recv() => {
+                let Some(peer_event) = peer_event else { break };
+                world.take(clock.now(), Input::Observer(peer_event));
             }
             count = agent_reports.recv_many(&mut agent_batch, BATCH) => {
                 if count == 0 {

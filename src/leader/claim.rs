@@ -1,4 +1,4 @@
-//! The claim to the leadership, as those see it who act on it.
+//! The claim to the leadership, for everyone who writes under it.
 
 use std::time::Duration;
 
@@ -13,62 +13,70 @@ use super::lease;
 pub struct ClaimLost;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
+struct HeldTerm {
     term: u64,
     transitions: i32,
     deadline: Instant,
 }
 
-/// Whether this replica leads. Cheap to clone.
+/// View of this replica's leadership. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    held: watch::Receiver<Option<Held>>,
+    held: watch::Receiver<Option<HeldTerm>>,
     term: watch::Receiver<Option<u64>>,
 }
 
 impl Leadership {
-    /// A claim for what is left of the present term, if this replica leads now.
+    /// Returns a claim for the rest of the present term; `None` if this replica does not lead.
     pub fn claim(&self) -> Option<Claim> {
         let held = (*self.held.borrow())?;
         let claim = Claim { held: self.held.clone(), term: held.term, transitions: held.transitions };
         claim.check().is_ok().then_some(claim)
     }
 
-    /// The present term, and a notice whenever it changes; `None` while this replica does not lead.
+    /// Returns a receiver of the present term; its value is `None` while this replica does not lead.
     ///
-    /// Two changes in quick succession may be seen as one, but never as none: another term is another number. Whoever acts on a
-    /// term must [`Claim::check`] all the same, for a frozen process is told of its loss only after it has been thawed.
+    /// Two changes in quick succession may be seen as one, but never as none: another term has another number. A
+    /// reader must still [`Claim::check`] before it writes.
+    // A frozen process is told of its loss only after it has been thawed.
     pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
         self.term.clone()
     }
 
-    /// Leads for this long from now on, without an election.
+    /// Creates a leadership that lasts this long, without an election.
     #[cfg(test)]
-    pub(crate) fn for_test(lasts: Duration) -> (Self, Publisher) {
+    pub(crate) fn for_test(lasts: Duration) -> (Self, ClaimPublisher) {
         let (publisher, leadership) = channel();
-        let held = lease::Held { term: 1, transitions: 0, deadline: lasts };
+        let held = lease::HeldLease { term: 1, transitions: 0, deadline: lasts };
         publisher.publish(Instant::now(), Some(held));
         (leadership, publisher)
     }
 }
 
-/// A claim to one term. It is lost at its deadline at the latest, even when nothing in this process runs at that moment, and a
+/// Claim to one term. It is lost at its deadline at the latest, even if nothing in this process runs at that moment. A
 /// lost claim never becomes valid again.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    held: watch::Receiver<Option<Held>>,
+    held: watch::Receiver<Option<HeldTerm>>,
     term: u64,
     transitions: i32,
 }
 
 impl Claim {
-    /// How much time is left, if the claim is still valid; to be asked right before every side effect.
+    /// Returns the time left of a valid claim. Must be called right before every side effect.
+    ///
+    /// # Errors
+    /// [`ClaimLost`] from the deadline on, and in another term.
     pub fn check(&self) -> Result<Duration, ClaimLost> {
         self.valid_until().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Runs a write for as long as the claim is valid. It is asked before each step of the write, so that a process that is frozen in
-    /// the middle of it goes no further when it is thawed. A write that ends in [`ClaimLost`] may have been sent.
+    /// Runs a write for as long as the claim is valid.
+    ///
+    /// # Errors
+    /// [`ClaimLost`] if the claim ends first; the write may have been sent.
+    // Checked before each step of the write, so that a process that is frozen in the middle of it goes no further when
+    // it is thawed.
     pub async fn guard<F: Future>(&self, write: F) -> Result<F::Output, ClaimLost> {
         let mut write = std::pin::pin!(write);
         loop {
@@ -80,7 +88,7 @@ impl Claim {
             tokio::select! {
                 biased;
                 output = checked => return output,
-                // The deadline may have been put off meanwhile: look again.
+                // The deadline may have been extended meanwhile: check again.
                 () = sleep_until(deadline) => {}
             }
         }
@@ -97,25 +105,25 @@ impl Claim {
     }
 }
 
-/// The other end of [`Leadership`]. Without it a claim still ends at its deadline.
+/// Sender of the [`Leadership`]. A claim still ends at its deadline if this is dropped.
 #[derive(Debug)]
-pub(crate) struct Publisher {
-    held: watch::Sender<Option<Held>>,
+pub(crate) struct ClaimPublisher {
+    held: watch::Sender<Option<HeldTerm>>,
     term: watch::Sender<Option<u64>>,
 }
 
-/// Nobody leads at first.
-pub(super) fn channel() -> (Publisher, Leadership) {
+/// Creates both ends. Nobody leads at first.
+pub(super) fn channel() -> (ClaimPublisher, Leadership) {
     let (held, held_receiver) = watch::channel(None);
     let (term, term_receiver) = watch::channel(None);
-    (Publisher { held, term }, Leadership { held: held_receiver, term: term_receiver })
+    (ClaimPublisher { held, term }, Leadership { held: held_receiver, term: term_receiver })
 }
 
-impl Publisher {
-    /// Makes this the claim. Returns whether the election agrees with what others have seen: when the deadline passed just before a
-    /// renewal is published, somebody may have seen the loss already, and it stands.
-    pub(super) fn publish(&self, origin: Instant, held: Option<lease::Held>) -> bool {
-        let new = held.map(|lease::Held { term, transitions, deadline }| Held {
+impl ClaimPublisher {
+    /// Publishes a claim. Returns false if the deadline had passed just before a renewal is published: readers may
+    /// have seen the loss, so it stands and the election must forfeit.
+    pub(super) fn publish(&self, origin: Instant, held: Option<lease::HeldLease>) -> bool {
+        let new = held.map(|lease::HeldLease { term, transitions, deadline }| HeldTerm {
             term,
             transitions,
             deadline: origin + deadline,
@@ -141,8 +149,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn held(term: u64, deadline: Duration) -> lease::Held {
-        lease::Held { term, transitions: 0, deadline }
+    fn held(term: u64, deadline: Duration) -> lease::HeldLease {
+        lease::HeldLease { term, transitions: 0, deadline }
     }
 
     #[tokio::test(start_paused = true)]

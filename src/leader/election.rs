@@ -11,28 +11,32 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{Publisher, channel};
-use super::lease::{Call, Machine, Record, Then, Timing, Write};
-use super::metrics::Outcome;
+use super::claim::{ClaimPublisher, channel};
+use super::lease::{LeaseAction, LeaseEvent, LeaseMachine, LeaseRecord, LeaseWrite, Then, Timing};
 use super::{Leadership, Metrics, Settings, SettingsError};
+use mail_failover_core::model::MissingIdentity;
 use mail_failover_resolve::time::micro_time;
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::kubernetes::describe;
+use mail_failover_runtime::kubernetes::{describe, identity};
 
-/// How many calls may follow each other without a pause; conflict, read, write and one more of each are plausible.
+/// Most calls in a row without a pause.
+// Conflict, read, write and one more of each are plausible.
 const CALLS_AT_ONCE: u32 = 5;
-/// How many calls vacating may take: a renewal that was under way makes two of them necessary that bring nothing.
+/// Most calls of vacating.
+// A renewal that was under way costs two of them.
 const VACATE_CALLS: u32 = 6;
 /// `metadata.managedFields` name of the lease's writer.
 const FIELD_MANAGER: &str = "mail-failover-leader";
 
-/// Takes part in the election until `release`, which must be cancelled only when the last write under a claim is over: the task then
-/// vacates the lease, so that another replica takes over at once, and ends. That it ends, or panics, earlier is a defect that must end the
-/// process. The client must not retry by itself (see `kubernetes::Purpose::Lease`).
+/// Starts taking part in the election, until `release`. The task then vacates the lease, so that another replica takes
+/// over at once, and ends.
+///
+/// `release` must be cancelled only when the last write under a claim is over. A task that ends or panics earlier is a
+/// defect that must end the process. The client must not retry by itself (see `kubernetes::Purpose::Lease`).
 ///
 /// # Errors
-/// [`SettingsError`] when two replicas with these settings could lead at the same time.
+/// [`SettingsError`] if two replicas with these settings could lead at the same time.
 pub fn start(
     client: Client,
     settings: Settings,
@@ -45,7 +49,7 @@ pub fn start(
     let timing = Timing { lease_duration: settings.lease_duration, renew_deadline: settings.renew_deadline };
     let election = Election {
         api: Api::namespaced(client, &settings.namespace),
-        machine: Machine::new(settings.identity.clone(), timing),
+        machine: LeaseMachine::new(settings.identity.clone(), timing),
         origin: Instant::now(),
         lease: None,
         publisher,
@@ -65,35 +69,56 @@ struct Election {
     api: Api<Lease>,
     settings: Settings,
     clock: Clock,
-    machine: Machine,
-    /// The machine's time zero.
+    machine: LeaseMachine,
+    /// Zero of the machine's time.
     origin: Instant,
-    /// The lease as last seen, so that a write keeps what others have put there.
+    /// The lease as last seen.
+    // A write keeps the fields that others have set.
     lease: Option<Lease>,
-    publisher: Publisher,
+    publisher: ClaimPublisher,
     backoff: Backoff,
     leads: bool,
-    /// Whether the lease may be ours, whatever we know of it.
+    /// True if the lease may be ours although no answer has said so.
     tried: bool,
     failing: bool,
     leaving: bool,
+    /// Wall clock for times that people read.
+    clock: Clock,
     metrics: Metrics,
 }
 
-/// A call that brought no record.
-#[derive(Debug)]
-enum Failure {
+/// Failed call for the lease.
+#[derive(Debug, thiserror::Error)]
+enum LeaseCallError {
+    #[error("somebody else has written it")]
     Conflict,
+    #[error("somebody else keeps changing it")]
+    Contended,
+    #[error("no answer within {0:?}")]
     Timeout(Duration),
-    Api(kube::Error),
+    #[error("{}", describe(.0))]
+    Api(#[source] kube::Error),
+    #[error(transparent)]
+    Incomplete(#[from] MissingIdentity),
+}
+
+impl LeaseCallError {
+    /// Returns the label in metrics.
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Conflict | Self::Contended => "conflict",
+            Self::Timeout(_) => "timeout",
+            Self::Api(_) | Self::Incomplete(_) => "error",
+        }
+    }
 }
 
 impl Election {
     async fn run(mut self, release: CancellationToken) {
         let mut next = Instant::now();
         loop {
-            let now = self.now();
-            let wake = self.machine.held(now).map_or(next, |held| next.min(self.origin + held.deadline));
+            self.machine.handle_timeout(self.now());
+            let wake = self.machine.next_timeout().map_or(next, |deadline| next.min(self.origin + deadline));
             tokio::select! {
                 biased;
                 () = release.cancelled() => break,
@@ -114,15 +139,14 @@ impl Election {
         self.vacate().await;
     }
 
-    /// One read or write and what must follow it at once. Returns when the next turn is.
+    /// Makes one call and handles its result. Returns the time of the next turn.
     async fn turn(&mut self) -> Instant {
         for _ in 0..CALLS_AT_ONCE {
             let begun = Instant::now();
-            let now = self.now();
-            let call = self.machine.call(now);
-            let then = match call {
-                Call::Read => self.read().await,
-                Call::Write(write) => self.write(&write).await,
+            let action = self.machine.poll(self.now());
+            let then = match action {
+                LeaseAction::Read => self.read().await,
+                LeaseAction::Write(write) => self.write(write).await,
             };
             self.publish();
             match then {
@@ -130,13 +154,12 @@ impl Election {
                     self.succeeded();
                     return begun + jittered(self.settings.retry_period, 0.1);
                 }
-                // A conflict: somebody else was first, or has changed something about the lease. Look what.
-                Ok(Then::Now) | Err(Failure::Conflict) => {}
-                Err(Failure::Timeout(after)) => return self.failed(&format!("no answer within {after:?}")),
-                Err(Failure::Api(error)) => return self.failed(&describe(&error)),
+                // A conflict: somebody else was first, or has changed something about the lease. Read it again.
+                Ok(Then::Now) | Err(LeaseCallError::Conflict) => {}
+                Err(error) => return self.failed(&error),
             }
         }
-        self.failed("somebody else keeps changing it")
+        self.failed(&LeaseCallError::Contended)
     }
 
     fn succeeded(&mut self) {
@@ -146,36 +169,36 @@ impl Election {
         }
     }
 
-    fn failed(&mut self, error: &str) -> Instant {
+    fn failed(&mut self, error: &LeaseCallError) -> Instant {
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(
                 namespace = self.settings.namespace,
                 lease = self.settings.name,
                 leads = self.leads,
-                error,
+                %error,
                 "the lease cannot be read or written; trying on"
             );
         }
         Instant::now() + self.backoff.after_failure()
     }
 
-    async fn read(&mut self) -> Result<Then, Failure> {
+    async fn read(&mut self) -> Result<Then, LeaseCallError> {
         let allowed = self.allowed();
         let result = outcome(allowed, self.api.get_opt(&self.settings.name)).await;
+        let result = result.and_then(|lease| Ok((lease.as_ref().map(record).transpose()?, lease)));
         self.count("read", &result);
-        let lease = result?;
-        let record = lease.as_ref().map(record);
+        let (record, lease) = result?;
         self.lease = lease;
-        Ok(self.machine.read(self.now(), record))
+        Ok(self.machine.handle(self.now(), LeaseEvent::Read(record)))
     }
 
-    async fn write(&mut self, write: &Write) -> Result<Then, Failure> {
+    async fn write(&mut self, write: LeaseWrite) -> Result<Then, LeaseCallError> {
         let call = match (write.takes, write.holder.is_empty()) {
             (true, _) => "take",
             (false, false) => "renew",
             (false, true) => "vacate",
         };
-        let lease = self.desired(write);
+        let lease = self.desired(&write);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let allowed = self.allowed();
         self.tried |= write.takes;
@@ -183,36 +206,38 @@ impl Election {
         let result = match write.over {
             None => outcome(allowed, self.api.create(&parameters, &lease)).await,
             Some(_) => match outcome(allowed, self.api.replace(&self.settings.name, &parameters, &lease)).await {
-                Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => Err(Failure::Conflict),
+                Err(LeaseCallError::Api(kube::Error::Api(status))) if status.code == 404 => {
+                    Err(LeaseCallError::Conflict)
+                }
                 result => result,
             },
         };
+        let result = result.and_then(|lease| Ok((record(&lease)?, lease)));
         let now = self.now();
         self.count(call, &result);
         match result {
-            Ok(lease) => {
+            Ok((record, lease)) => {
                 if call == "renew" {
                     self.metrics.renewed(now.saturating_sub(sent));
                 }
-                let record = record(&lease);
                 self.lease = Some(lease);
-                Ok(self.machine.written(sent, now, write, record))
+                Ok(self.machine.handle(now, LeaseEvent::Written { sent, write, record }))
             }
-            Err(failure) => {
-                // A write that failed in any other way may have been accepted, and what was seen be outdated by our own doing.
-                self.machine.outdated();
-                Err(failure)
+            Err(error) => {
+                // A write that failed in any other way may have been accepted, which outdates the record as well.
+                self.machine.handle(now, LeaseEvent::Outdated);
+                Err(error)
             }
         }
     }
 
-    /// The lease with this write done to it.
-    fn desired(&self, write: &Write) -> Lease {
+    /// Returns the lease with this write done to it.
+    fn desired(&self, write: &LeaseWrite) -> Lease {
         let mut lease = match (&write.over, &self.lease) {
             (Some((uid, resource_version)), Some(lease)) => {
                 let mut lease = lease.clone();
-                lease.metadata.uid = Some(uid.clone());
-                lease.metadata.resource_version = Some(resource_version.clone());
+                lease.metadata.uid = Some(uid.to_string());
+                lease.metadata.resource_version = Some(resource_version.to_string());
                 lease.metadata.managed_fields = None;
                 lease
             }
@@ -240,26 +265,19 @@ impl Election {
         lease
     }
 
-    /// How long a call may take: a holder has less than what is left of its claim, and time for a second attempt.
+    /// Returns the limit of a call: a holder takes less than the rest of its claim, which leaves time for a second
+    /// attempt.
     fn allowed(&mut self) -> Duration {
         let now = self.now();
         let attempt = self.settings.renew_deadline / 2;
         self.machine.held(now).map_or(attempt, |held| held.deadline.saturating_sub(now).min(attempt))
     }
 
-    fn count<T>(&self, call: &'static str, result: &Result<T, Failure>) {
-        self.metrics.call(
-            call,
-            match result {
-                Ok(_) => Outcome::Ok,
-                Err(Failure::Conflict) => Outcome::Conflict,
-                Err(Failure::Timeout(_)) => Outcome::Timeout,
-                Err(Failure::Api(_)) => Outcome::Error,
-            },
-        );
+    fn count<T>(&self, call: &'static str, result: &Result<T, LeaseCallError>) {
+        self.metrics.call(call, result.as_ref().map_or_else(LeaseCallError::category, |_| "ok"));
     }
 
-    /// Tells everyone how the claim stands.
+    /// Publishes the claim to its readers.
     fn publish(&mut self) {
         let now = self.now();
         let held = self.machine.held(now);
@@ -283,7 +301,8 @@ impl Election {
         }
     }
 
-    /// Gives the leadership back. If the API server cannot be reached, the others take over after a lease duration.
+    /// Gives the leadership back.
+    // If the API server cannot be reached, the others take over after a lease duration.
     async fn vacate(mut self) {
         self.leaving = true;
         self.machine.forfeit();
@@ -294,26 +313,25 @@ impl Election {
         let allowed = self.settings.renew_deadline / 2;
         match timeout(allowed, self.try_to_vacate()).await {
             Ok(Ok(())) => tracing::debug!(lease = self.settings.name, "the lease is not ours (any more)"),
-            Ok(Err(error)) => tracing::warn!(lease = self.settings.name, error, "the lease could not be vacated"),
+            Ok(Err(error)) => tracing::warn!(lease = self.settings.name, %error, "the lease could not be vacated"),
             Err(_elapsed) => tracing::warn!(lease = self.settings.name, "the lease could not be vacated in time"),
         }
     }
 
-    async fn try_to_vacate(&mut self) -> Result<(), String> {
+    async fn try_to_vacate(&mut self) -> Result<(), LeaseCallError> {
         for _ in 0..VACATE_CALLS {
             let result = match self.machine.vacate() {
-                Some(write) => self.write(&write).await.map(|_then| true),
-                // A write of ours was under way: what came of it?
+                Some(write) => self.write(write).await.map(|_then| true),
+                // A write of ours may have been under way: read its result.
                 None => self.read().await.map(|_then| self.machine.vacate().is_none()),
             };
             match result {
                 Ok(true) => return Ok(()),
-                Ok(false) | Err(Failure::Conflict) => {}
-                Err(Failure::Timeout(after)) => return Err(format!("no answer within {after:?}")),
-                Err(Failure::Api(error)) => return Err(describe(&error)),
+                Ok(false) | Err(LeaseCallError::Conflict) => {}
+                Err(error) => return Err(error),
             }
         }
-        Err("somebody else keeps changing it".to_owned())
+        Err(LeaseCallError::Contended)
     }
 
     fn now(&self) -> Duration {
@@ -321,27 +339,31 @@ impl Election {
     }
 }
 
-async fn outcome<T>(allowed: Duration, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+async fn outcome<T>(
+    allowed: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, LeaseCallError> {
     match timeout(allowed, call).await {
         Ok(Ok(value)) => Ok(value),
         // It exists already, or is another version or another object.
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Failure::Conflict),
-        Ok(Err(error)) => Err(Failure::Api(error)),
-        Err(_elapsed) => Err(Failure::Timeout(allowed)),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(LeaseCallError::Conflict),
+        Ok(Err(error)) => Err(LeaseCallError::Api(error)),
+        Err(_elapsed) => Err(LeaseCallError::Timeout(allowed)),
     }
 }
 
-fn record(lease: &Lease) -> Record {
+fn record(lease: &Lease) -> Result<LeaseRecord, MissingIdentity> {
+    let identity = identity(&lease.metadata)?;
     let spec = lease.spec.clone().unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    Record {
-        uid: lease.metadata.uid.clone().unwrap_or_default(),
-        resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    Ok(LeaseRecord {
+        uid: identity.uid,
+        resource_version: identity.resource_version,
         holder: spec.holder_identity.unwrap_or_default(),
         renewed: spec.renew_time.map(|time| time.0.as_microsecond()),
         transitions: spec.lease_transitions.unwrap_or_default(),
         duration: Duration::from_secs(seconds.unwrap_or_default()),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An API server that has one lease and can be made to hang or to fail.
+/// API server that has one lease and can be made to hang or to fail.
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<Inner>>);
 

@@ -1,120 +1,165 @@
-//! The election as a state machine: what to do with the lease, and how long the claim lasts.
+//! The election as a state machine: the next call for the lease, and the end of the claim.
 //!
-//! Architecture invariant: this module does no I/O and reads no clock. `now` is monotonic time since an origin of the caller's own;
-//! no time of another replica is ever compared with it.
+//! Architecture invariant: this module does no I/O and reads no clock. `now` is monotonic time since an origin of the
+//! caller's own; no time of another replica is ever compared with it.
 
 use std::time::Duration;
 
-/// No record is believed to last longer than this: `Settings` allow no more.
+use mail_failover_core::model::{ResourceVersion, Uid};
+
+/// Longest lease duration that is believed.
+// A record that says more is not believed; `Settings` allow no more.
 pub const LONGEST_LEASE: Duration = Duration::from_mins(5);
 
 /// The times of an election; see `Settings` for what they must satisfy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
-    /// How long a record must be unchanged before its holder is taken for dead.
+    /// Time for which a record must be unchanged before its holder is taken for dead.
     pub lease_duration: Duration,
-    /// How long a claim lasts, counted from when the renewal was sent.
+    /// Time that a claim lasts, from the sending of the renewal.
     pub renew_deadline: Duration,
 }
 
 /// The lease as the API server shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Record {
-    /// `metadata.uid`.
-    pub uid: String,
-    /// `metadata.resourceVersion`.
-    pub resource_version: String,
-    /// Empty when it is vacant.
+pub struct LeaseRecord {
+    /// Uid in the lease's metadata.
+    pub uid: Uid,
+    /// Resource version in the lease's metadata.
+    pub resource_version: ResourceVersion,
+    /// `spec.holderIdentity`; empty if the lease is vacant.
     pub holder: String,
-    /// `spec.renewTime` in microseconds since the Unix epoch; only ever compared for being the same.
+    /// `spec.renewTime` in microseconds since the Unix epoch.
+    // Only compared for equality: it is another replica's clock.
     pub renewed: Option<i64>,
-    /// `spec.leaseTransitions`.
+    /// Number of changes of the holder: `spec.leaseTransitions`.
     pub transitions: i32,
     /// `spec.leaseDurationSeconds`: what the holder counts on.
     pub duration: Duration,
 }
 
-/// What to do next.
+/// LeaseAction for the lease that the machine asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Call {
-    /// Read the lease.
+pub enum LeaseAction {
+    /// Read the lease again.
     Read,
-    /// Write it.
-    Write(Write),
+    /// Write it on a condition.
+    Write(LeaseWrite),
 }
 
 /// A write of the lease, on the condition that it is still what was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Write {
-    /// Uid and resourceVersion of the record to replace; `None`: there is none, create it.
-    pub over: Option<(String, String)>,
+pub struct LeaseWrite {
+    /// Identity of the record to replace; `None` creates the lease.
+    pub over: Option<(Uid, ResourceVersion)>,
     /// The new holder; empty to vacate.
     pub holder: String,
-    /// `spec.leaseTransitions`.
+    /// Number of changes of the holder: `spec.leaseTransitions`.
     pub transitions: i32,
-    /// Whether this begins a new term; otherwise it renews the claim of the present one, or ends it.
+    /// True if this begins a new term; otherwise it renews or ends the present one.
     pub takes: bool,
 }
 
-/// When to go on.
+/// Result of a call for the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseEvent {
+    /// The lease was read; `None` if there is none.
+    Read(Option<LeaseRecord>),
+    /// A write was accepted.
+    Written {
+        /// Time at which it was sent.
+        sent: Duration,
+        /// The accepted write.
+        write: LeaseWrite,
+        /// The lease as it is since.
+        record: LeaseRecord,
+    },
+    /// A write was refused or had no answer, so the last seen record is not known to be current.
+    Outdated,
+}
+
+/// Time of the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// At once.
+    /// Go on at once.
     Now,
-    /// At the next turn.
+    /// Wait for the next turn.
     Later,
 }
 
 /// A claim to the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Held {
-    /// Counts this process's terms; never the same for two of them.
+pub struct HeldLease {
+    /// Number of the term, different for each term of this process.
     pub term: u64,
     /// `spec.leaseTransitions` of this term.
     pub transitions: i32,
-    /// The claim ends at this time.
+    /// End of the claim.
     pub deadline: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Sight {
+enum LeaseState {
     /// It has not been looked at yet.
     Unknown,
     /// There is no lease.
     Missing {
-        /// Since when, if there was one before: who deletes a lease does not stop its holder.
+        /// Start of the absence, if there was a lease before.
+        // Deleting a lease does not stop its holder.
         since: Option<Duration>,
     },
-    /// There is one.
+    /// The lease exists, as last seen.
     Present {
-        record: Record,
-        /// Since when it is as it is.
+        record: LeaseRecord,
+        /// Time from which on it has been as it is.
         since: Duration,
     },
 }
 
 /// One replica's part in the election. It can be copied and compared, so that a model checker can drive it (`tests/model_check/`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Machine {
+pub struct LeaseMachine {
     identity: String,
     timing: Timing,
-    sight: Sight,
-    /// What was seen is known to be outdated.
+    sight: LeaseState,
+    /// True if the last seen record is known to be outdated.
     stale: bool,
-    held: Option<Held>,
+    held: Option<HeldLease>,
     terms: u64,
     transitions: Option<i32>,
 }
 
-impl Machine {
+impl LeaseMachine {
     /// One that has seen nothing yet; `identity` as in `Settings`.
     pub fn new(identity: String, timing: Timing) -> Self {
-        Self { identity, timing, sight: Sight::Unknown, stale: false, held: None, terms: 0, transitions: None }
+        Self { identity, timing, sight: LeaseState::Unknown, stale: false, held: None, terms: 0, transitions: None }
     }
 
-    /// The claim, if it still holds. One whose deadline has passed is gone for good: the next one has another term.
-    pub fn held(&mut self, now: Duration) -> Option<Held> {
+    /// Takes the result of a call. Returns the time of the next one.
+    pub fn handle(&mut self, now: Duration, event: LeaseEvent) -> Then {
+        match event {
+            LeaseEvent::Read(record) => self.read(now, record),
+            LeaseEvent::Written { sent, write, record } => self.written(sent, now, &write, record),
+            LeaseEvent::Outdated => {
+                self.stale = true;
+                Then::Now
+            }
+        }
+    }
+
+    /// Ends a claim whose deadline has passed. It is gone for good: the next one has another term.
+    pub fn handle_timeout(&mut self, now: Duration) {
         self.held = self.held.filter(|held| now < held.deadline);
+    }
+
+    /// Returns the deadline of the claim, if there is one.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.held.map(|held| held.deadline)
+    }
+
+    /// Returns the claim if it still holds at `now`.
+    pub fn held(&mut self, now: Duration) -> Option<HeldLease> {
+        self.handle_timeout(now);
         self.held
     }
 
@@ -123,44 +168,44 @@ impl Machine {
         self.held = None;
     }
 
-    /// What to do now.
-    pub fn call(&mut self, now: Duration) -> Call {
+    /// Returns the call to make now.
+    pub fn poll(&mut self, now: Duration) -> LeaseAction {
         let held = self.held(now);
         if self.stale {
-            return Call::Read;
+            return LeaseAction::Read;
         }
         let over = match &self.sight {
-            Sight::Unknown => return Call::Read,
-            Sight::Missing { .. } => None,
-            Sight::Present { record, .. } => Some((record.uid.clone(), record.resource_version.clone())),
+            LeaseState::Unknown => return LeaseAction::Read,
+            LeaseState::Missing { .. } => None,
+            LeaseState::Present { record, .. } => Some((record.uid.clone(), record.resource_version.clone())),
         };
         let holder = self.identity.clone();
         match held {
-            Some(held) => Call::Write(Write { over, holder, transitions: held.transitions, takes: false }),
+            Some(held) => LeaseAction::Write(LeaseWrite { over, holder, transitions: held.transitions, takes: false }),
             None if self.is_free(now) => {
                 let transitions = self.transitions.map_or(0, |transitions| transitions.saturating_add(1));
-                Call::Write(Write { over, holder, transitions, takes: true })
+                LeaseAction::Write(LeaseWrite { over, holder, transitions, takes: true })
             }
-            None => Call::Read,
+            None => LeaseAction::Read,
         }
     }
 
-    /// The write that vacates the lease, if it is known to be ours. The claim ends here, before the write is sent.
-    pub fn vacate(&mut self) -> Option<Write> {
+    /// Returns the write that vacates the lease, if it is known to be ours. The claim ends here, before the write is
+    /// sent.
+    pub fn vacate(&mut self) -> Option<LeaseWrite> {
         self.held = None;
         match &self.sight {
-            Sight::Present { record, .. } if record.holder == self.identity && !self.stale => Some(Write {
+            LeaseState::Present { record, .. } if record.holder == self.identity && !self.stale => Some(LeaseWrite {
                 over: Some((record.uid.clone(), record.resource_version.clone())),
                 holder: String::new(),
                 transitions: record.transitions,
                 takes: false,
             }),
-            Sight::Present { .. } | Sight::Missing { .. } | Sight::Unknown => None,
+            LeaseState::Present { .. } | LeaseState::Missing { .. } | LeaseState::Unknown => None,
         }
     }
 
-    /// The lease was read.
-    pub fn read(&mut self, now: Duration, record: Option<Record>) -> Then {
+    fn read(&mut self, now: Duration, record: Option<LeaseRecord>) -> Then {
         self.stale = false;
         let sight = match record {
             Some(record) => {
@@ -169,33 +214,32 @@ impl Machine {
                 }
                 self.transitions = Some(record.transitions);
                 let since = match &self.sight {
-                    Sight::Present { record: before, since } if *before == record => *since,
-                    Sight::Present { .. } | Sight::Missing { .. } | Sight::Unknown => now,
+                    LeaseState::Present { record: before, since } if *before == record => *since,
+                    LeaseState::Present { .. } | LeaseState::Missing { .. } | LeaseState::Unknown => now,
                 };
-                Sight::Present { record, since }
+                LeaseState::Present { record, since }
             }
-            // Even if it was ours or nobody's when it was last seen: somebody may have taken it since.
-            None => Sight::Missing {
+            // A lease that was ours or vacant when last seen may have been taken since by another replica.
+            None => LeaseState::Missing {
                 since: match &self.sight {
-                    Sight::Present { .. } => Some(now),
-                    Sight::Missing { since } => *since,
-                    Sight::Unknown => None,
+                    LeaseState::Present { .. } => Some(now),
+                    LeaseState::Missing { since } => *since,
+                    LeaseState::Unknown => None,
                 },
             },
         };
         self.sight = sight;
-        match self.call(now) {
-            Call::Write(_) => Then::Now,
-            Call::Read => Then::Later,
+        match self.poll(now) {
+            LeaseAction::Write(_) => Then::Now,
+            LeaseAction::Read => Then::Later,
         }
     }
 
-    /// A write that was sent at `sent` has been accepted, and the lease is now this.
-    pub fn written(&mut self, sent: Duration, now: Duration, write: &Write, record: Record) -> Then {
+    fn written(&mut self, sent: Duration, now: Duration, write: &LeaseWrite, record: LeaseRecord) -> Then {
         let before = self.held(now);
         self.stale = false;
         self.transitions = Some(record.transitions);
-        self.sight = Sight::Present { record, since: now };
+        self.sight = LeaseState::Present { record, since: now };
         if write.holder.is_empty() {
             self.held = None;
             return Then::Later;
@@ -203,34 +247,29 @@ impl Machine {
         let deadline = sent + self.timing.renew_deadline;
         if write.takes {
             self.terms += 1;
-            self.held = Some(Held { term: self.terms, transitions: write.transitions, deadline });
+            self.held = Some(HeldLease { term: self.terms, transitions: write.transitions, deadline });
         } else {
-            // An answer that comes after the claim has lapsed does not bring it back: somebody may have acted on its loss.
-            self.held = before.map(|held| Held { deadline: held.deadline.max(deadline), ..held });
+            // An answer that arrives after the claim has lapsed does not revive it: readers may have acted on its loss.
+            self.held = before.map(|held| HeldLease { deadline: held.deadline.max(deadline), ..held });
         }
         if self.held(now).is_some() { Then::Later } else { Then::Now }
     }
 
-    /// The lease is not what a write was based on, or not known to be.
-    pub fn outdated(&mut self) {
-        self.stale = true;
-    }
-
-    /// Whether nobody can hold a claim any more.
+    /// Returns true if nobody can hold a claim any more.
     fn is_free(&self, now: Duration) -> bool {
         match &self.sight {
-            Sight::Unknown => false,
-            Sight::Missing { since: None } => true,
-            Sight::Missing { since: Some(since) } => now >= *since + self.timing.lease_duration,
-            Sight::Present { record, since } => {
-                // The holder may count on a longer lease than we do, while an update changes the setting.
+            LeaseState::Unknown => false,
+            LeaseState::Missing { since: None } => true,
+            LeaseState::Missing { since: Some(since) } => now >= *since + self.timing.lease_duration,
+            LeaseState::Present { record, since } => {
+                // During an update of the setting the holder may count on a longer lease than we do.
                 let patience = self.timing.lease_duration.max(record.duration.min(LONGEST_LEASE));
                 !self.is_foreign(record) || now >= *since + patience
             }
         }
     }
 
-    fn is_foreign(&self, record: &Record) -> bool {
+    fn is_foreign(&self, record: &LeaseRecord) -> bool {
         !record.holder.is_empty() && record.holder != self.identity
     }
 }

@@ -4,14 +4,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_nanos(1);
 const TIMING: Timing = Timing { lease_duration: Duration::from_secs(15), renew_deadline: Duration::from_secs(10) };
 
-fn machine() -> Machine {
-    Machine::new("us".to_owned(), TIMING)
+fn machine() -> LeaseMachine {
+    LeaseMachine::new("us".to_owned(), TIMING)
 }
 
-fn record(holder: &str, version: u64) -> Record {
-    Record {
-        uid: "uid".to_owned(),
-        resource_version: version.to_string(),
+fn record(holder: &str, version: u64) -> LeaseRecord {
+    LeaseRecord {
+        uid: uid("uid"),
+        resource_version: resource_version(version),
         holder: holder.to_owned(),
         renewed: i64::try_from(version).ok(),
         transitions: 3,
@@ -19,27 +19,38 @@ fn record(holder: &str, version: u64) -> Record {
     }
 }
 
-fn over(version: u64) -> (String, String) {
-    ("uid".to_owned(), version.to_string())
+fn uid(text: &str) -> Uid {
+    Uid::parse(Some(text)).expect("it is not empty")
 }
 
-fn take(over: Option<(String, String)>, transitions: i32) -> Write {
-    Write { over, holder: "us".to_owned(), transitions, takes: true }
+fn resource_version(version: u64) -> ResourceVersion {
+    ResourceVersion::parse(Some(&version.to_string())).expect("it is not empty")
+}
+
+fn over(version: u64) -> (Uid, ResourceVersion) {
+    (uid("uid"), resource_version(version))
+}
+
+fn take(over: Option<(Uid, ResourceVersion)>, transitions: i32) -> LeaseWrite {
+    LeaseWrite { over, holder: "us".to_owned(), transitions, takes: true }
 }
 
 /// A machine that took the lease at version 1 with a write sent at this time.
-fn leader(sent: Duration) -> Machine {
+fn leader(sent: Duration) -> LeaseMachine {
     let mut machine = machine();
-    machine.read(sent, None);
+    machine.handle(sent, LeaseEvent::Read(None));
     let write = take(None, 0);
-    assert_eq!(machine.call(sent), Call::Write(write.clone()));
-    assert_eq!(machine.written(sent, sent + SECOND, &write, record("us", 1)), Then::Later);
+    assert_eq!(machine.poll(sent), LeaseAction::Write(write.clone()));
+    assert_eq!(
+        machine.handle(sent + SECOND, LeaseEvent::Written { sent, write: write.clone(), record: record("us", 1) }),
+        Then::Later
+    );
     machine
 }
 
 #[test]
 fn nothing_is_written_before_the_lease_was_looked_at() {
-    assert_eq!(machine().call(SECOND), Call::Read);
+    assert_eq!(machine().poll(SECOND), LeaseAction::Read);
 }
 
 #[test]
@@ -51,8 +62,8 @@ fn what_nobody_holds_is_taken_at_once() {
         (Some(record("us", 7)), take(Some(over(7)), 4)),
     ] {
         let mut machine = machine();
-        assert_eq!(machine.read(SECOND, seen.clone()), Then::Now, "{seen:?}");
-        assert_eq!(machine.call(SECOND), Call::Write(want), "{seen:?}");
+        assert_eq!(machine.handle(SECOND, LeaseEvent::Read(seen.clone())), Then::Now, "{seen:?}");
+        assert_eq!(machine.poll(SECOND), LeaseAction::Write(want), "{seen:?}");
     }
 }
 
@@ -60,27 +71,27 @@ fn what_nobody_holds_is_taken_at_once() {
 fn a_record_that_does_not_change_is_taken_after_the_lease_duration_and_not_before() {
     let mut machine = machine();
     for now in [1, 3, 9, 15] {
-        assert_eq!(machine.read(now * SECOND, Some(record("them", 7))), Then::Later, "{now}");
+        assert_eq!(machine.handle(now * SECOND, LeaseEvent::Read(Some(record("them", 7)))), Then::Later, "{now}");
     }
-    assert_eq!(machine.call((16 * SECOND).saturating_sub(MOMENT)), Call::Read);
-    assert_eq!(machine.call(16 * SECOND), Call::Write(take(Some(over(7)), 4)));
+    assert_eq!(machine.poll((16 * SECOND).saturating_sub(MOMENT)), LeaseAction::Read);
+    assert_eq!(machine.poll(16 * SECOND), LeaseAction::Write(take(Some(over(7)), 4)));
 }
 
 #[test]
 fn any_change_of_the_record_starts_the_wait_again() {
     let before = || record("them", 7);
     for changed in [
-        Record { resource_version: "8".to_owned(), ..before() },
-        Record { renewed: Some(8), ..before() },
-        Record { holder: "others".to_owned(), ..before() },
-        Record { transitions: 4, ..before() },
-        Record { uid: "another".to_owned(), ..before() },
+        LeaseRecord { resource_version: resource_version(8), ..before() },
+        LeaseRecord { renewed: Some(8), ..before() },
+        LeaseRecord { holder: "others".to_owned(), ..before() },
+        LeaseRecord { transitions: 4, ..before() },
+        LeaseRecord { uid: uid("another"), ..before() },
     ] {
         let mut machine = machine();
-        machine.read(SECOND, Some(before()));
-        machine.read(10 * SECOND, Some(changed.clone()));
-        assert_eq!(machine.call(24 * SECOND), Call::Read, "{changed:?}");
-        assert!(matches!(machine.call(25 * SECOND), Call::Write(_)), "{changed:?}");
+        machine.handle(SECOND, LeaseEvent::Read(Some(before())));
+        machine.handle(10 * SECOND, LeaseEvent::Read(Some(changed.clone())));
+        assert_eq!(machine.poll(24 * SECOND), LeaseAction::Read, "{changed:?}");
+        assert!(matches!(machine.poll(25 * SECOND), LeaseAction::Write(_)), "{changed:?}");
     }
 }
 
@@ -88,9 +99,12 @@ fn any_change_of_the_record_starts_the_wait_again() {
 fn a_holder_that_counts_on_a_longer_lease_is_given_that_time_within_reason() {
     for (duration, patience) in [(0, 15), (5, 15), (60, 60), (1_000_000, 300)] {
         let mut machine = machine();
-        machine.read(Duration::ZERO, Some(Record { duration: duration * SECOND, ..record("them", 7) }));
-        assert_eq!(machine.call((patience * SECOND).saturating_sub(MOMENT)), Call::Read, "{duration}");
-        assert!(matches!(machine.call(patience * SECOND), Call::Write(_)), "{duration}");
+        machine.handle(
+            Duration::ZERO,
+            LeaseEvent::Read(Some(LeaseRecord { duration: duration * SECOND, ..record("them", 7) })),
+        );
+        assert_eq!(machine.poll((patience * SECOND).saturating_sub(MOMENT)), LeaseAction::Read, "{duration}");
+        assert!(matches!(machine.poll(patience * SECOND), LeaseAction::Write(_)), "{duration}");
     }
 }
 
@@ -99,10 +113,10 @@ fn a_deleted_lease_is_waited_for_by_those_who_have_seen_it() {
     // Ours or nobody's: somebody else may have taken it unseen before it was deleted.
     for holder in ["them", "us", ""] {
         let mut machine = machine();
-        machine.read(SECOND, Some(record(holder, 7)));
-        assert_eq!(machine.read(3 * SECOND, None), Then::Later, "{holder:?}");
-        assert_eq!(machine.read(9 * SECOND, None), Then::Later, "{holder:?}");
-        assert_eq!(machine.call(18 * SECOND), Call::Write(take(None, 4)), "{holder:?}");
+        machine.handle(SECOND, LeaseEvent::Read(Some(record(holder, 7))));
+        assert_eq!(machine.handle(3 * SECOND, LeaseEvent::Read(None)), Then::Later, "{holder:?}");
+        assert_eq!(machine.handle(9 * SECOND, LeaseEvent::Read(None)), Then::Later, "{holder:?}");
+        assert_eq!(machine.poll(18 * SECOND), LeaseAction::Write(take(None, 4)), "{holder:?}");
     }
 }
 
@@ -110,11 +124,11 @@ fn a_deleted_lease_is_waited_for_by_those_who_have_seen_it() {
 fn a_deleted_lease_is_created_again_by_its_holder_in_the_same_term() {
     let mut machine = leader(Duration::ZERO);
     let before = machine.held(2 * SECOND).expect("it leads");
-    machine.outdated();
-    assert_eq!(machine.read(2 * SECOND, None), Then::Now);
-    let write = Write { over: None, holder: "us".to_owned(), transitions: 0, takes: false };
-    assert_eq!(machine.call(2 * SECOND), Call::Write(write.clone()));
-    machine.written(2 * SECOND, 3 * SECOND, &write, record("us", 9));
+    machine.handle(2 * SECOND, LeaseEvent::Outdated);
+    assert_eq!(machine.handle(2 * SECOND, LeaseEvent::Read(None)), Then::Now);
+    let write = LeaseWrite { over: None, holder: "us".to_owned(), transitions: 0, takes: false };
+    assert_eq!(machine.poll(2 * SECOND), LeaseAction::Write(write.clone()));
+    machine.handle(3 * SECOND, LeaseEvent::Written { sent: 2 * SECOND, write: write.clone(), record: record("us", 9) });
     let held = machine.held(3 * SECOND).expect("it leads");
     assert_eq!((held.term, held.deadline), (before.term, 12 * SECOND));
 }
@@ -123,9 +137,12 @@ fn a_deleted_lease_is_created_again_by_its_holder_in_the_same_term() {
 fn the_claim_counts_from_when_the_write_was_sent() {
     let mut machine = leader(20 * SECOND);
     assert_eq!(machine.held(22 * SECOND).map(|held| held.deadline), Some(30 * SECOND));
-    let Call::Write(renewal) = machine.call(22 * SECOND) else { panic!("a holder renews") };
-    assert_eq!(renewal, Write { over: Some(over(1)), holder: "us".to_owned(), transitions: 0, takes: false });
-    machine.written(22 * SECOND, 29 * SECOND, &renewal, record("us", 2));
+    let LeaseAction::Write(renewal) = machine.poll(22 * SECOND) else { panic!("a holder renews") };
+    assert_eq!(renewal, LeaseWrite { over: Some(over(1)), holder: "us".to_owned(), transitions: 0, takes: false });
+    machine.handle(
+        29 * SECOND,
+        LeaseEvent::Written { sent: 22 * SECOND, write: renewal.clone(), record: record("us", 2) },
+    );
     assert_eq!(machine.held(29 * SECOND).map(|held| held.deadline), Some(32 * SECOND));
     assert_eq!(machine.held(32 * SECOND), None);
 }
@@ -134,13 +151,20 @@ fn the_claim_counts_from_when_the_write_was_sent() {
 fn a_late_answer_does_not_bring_a_lapsed_claim_back() {
     let mut machine = leader(Duration::ZERO);
     let first = machine.held(SECOND).expect("it leads");
-    let Call::Write(renewal) = machine.call(9 * SECOND) else { panic!("a holder renews") };
+    let LeaseAction::Write(renewal) = machine.poll(9 * SECOND) else { panic!("a holder renews") };
     // The process was frozen from 9 s to 11 s; the claim had ended at 10 s.
-    assert_eq!(machine.written(9 * SECOND, 11 * SECOND, &renewal, record("us", 2)), Then::Now);
+    assert_eq!(
+        machine.handle(
+            11 * SECOND,
+            LeaseEvent::Written { sent: 9 * SECOND, write: renewal.clone(), record: record("us", 2) }
+        ),
+        Then::Now
+    );
     assert_eq!(machine.held(11 * SECOND), None);
-    let Call::Write(again) = machine.call(11 * SECOND) else { panic!("the record is its own") };
+    let LeaseAction::Write(again) = machine.poll(11 * SECOND) else { panic!("the record is its own") };
     assert!(again.takes);
-    machine.written(11 * SECOND, 11 * SECOND, &again, record("us", 3));
+    machine
+        .handle(11 * SECOND, LeaseEvent::Written { sent: 11 * SECOND, write: again.clone(), record: record("us", 3) });
     assert!(machine.held(11 * SECOND).is_some_and(|held| held.term > first.term));
 }
 
@@ -148,9 +172,9 @@ fn a_late_answer_does_not_bring_a_lapsed_claim_back() {
 fn a_record_of_somebody_else_ends_the_claim_at_once() {
     for holder in ["them", ""] {
         let mut machine = leader(Duration::ZERO);
-        machine.outdated();
-        assert_eq!(machine.call(2 * SECOND), Call::Read);
-        machine.read(2 * SECOND, Some(record(holder, 5)));
+        machine.handle(2 * SECOND, LeaseEvent::Outdated);
+        assert_eq!(machine.poll(2 * SECOND), LeaseAction::Read);
+        machine.handle(2 * SECOND, LeaseEvent::Read(Some(record(holder, 5))));
         assert_eq!(machine.held(2 * SECOND), None, "{holder:?}");
     }
 }
@@ -158,11 +182,11 @@ fn a_record_of_somebody_else_ends_the_claim_at_once() {
 #[test]
 fn an_annotation_on_the_lease_does_not_cost_the_claim() {
     let mut machine = leader(Duration::ZERO);
-    machine.outdated();
-    assert_eq!(machine.read(2 * SECOND, Some(record("us", 5))), Then::Now);
+    machine.handle(2 * SECOND, LeaseEvent::Outdated);
+    assert_eq!(machine.handle(2 * SECOND, LeaseEvent::Read(Some(record("us", 5)))), Then::Now);
     assert_eq!(machine.held(2 * SECOND).map(|held| held.term), Some(1));
     assert!(
-        matches!(machine.call(2 * SECOND), Call::Write(Write { over: Some((_, version)), takes: false, .. }) if version == "5")
+        matches!(machine.poll(2 * SECOND), LeaseAction::Write(LeaseWrite { over: Some((_, version)), takes: false, .. }) if version.as_str() == "5")
     );
 }
 
@@ -170,9 +194,9 @@ fn an_annotation_on_the_lease_does_not_cost_the_claim() {
 fn vacating_ends_the_claim_before_the_write_is_sent() {
     let mut machine = leader(Duration::ZERO);
     let write = machine.vacate().expect("the lease is its own");
-    assert_eq!(write, Write { over: Some(over(1)), holder: String::new(), transitions: 3, takes: false });
+    assert_eq!(write, LeaseWrite { over: Some(over(1)), holder: String::new(), transitions: 3, takes: false });
     assert_eq!(machine.held(SECOND), None);
-    machine.written(SECOND, SECOND, &write, record("", 2));
+    machine.handle(SECOND, LeaseEvent::Written { sent: SECOND, write: write.clone(), record: record("", 2) });
     assert_eq!(machine.vacate(), None);
 }
 
@@ -180,7 +204,7 @@ fn vacating_ends_the_claim_before_the_write_is_sent() {
 fn what_is_not_its_own_is_not_vacated() {
     let mut machine = machine();
     assert_eq!(machine.vacate(), None);
-    machine.read(SECOND, Some(record("them", 1)));
+    machine.handle(SECOND, LeaseEvent::Read(Some(record("them", 1))));
     assert_eq!(machine.vacate(), None);
 }
 
@@ -194,26 +218,26 @@ mod simulation {
 
     enum Event {
         Turn,
-        Arrives(Call, Duration, u64),
+        Arrives(LeaseAction, Duration, u64),
         Answer(Answer, u64),
         TimedOut(u64),
     }
 
     enum Answer {
-        Read(Option<Record>),
-        Written(Write, Duration, Record),
+        Read(Option<LeaseRecord>),
+        Written(LeaseWrite, Duration, LeaseRecord),
         Refused,
     }
 
     struct Node {
-        machine: Machine,
+        machine: LeaseMachine,
         rate: f64,
         offset: f64,
         frozen_until: f64,
         call: u64,
         writing: bool,
         stopped: bool,
-        /// By everybody's time.
+        /// End of its claim by everybody's time.
         valid_until: f64,
     }
 
@@ -227,7 +251,7 @@ mod simulation {
         rng: fastrand::Rng,
         now: f64,
         nodes: Vec<Node>,
-        lease: Option<Record>,
+        lease: Option<LeaseRecord>,
         version: u64,
         events: BTreeMap<(u64, u64), (usize, Event)>,
         scheduled: u64,
@@ -239,7 +263,7 @@ mod simulation {
         fn new(seed: u64, timing: Timing) -> Self {
             let mut rng = fastrand::Rng::with_seed(seed);
             let nodes = (0..3).map(|index| Node {
-                machine: Machine::new(format!("node-{index}"), timing),
+                machine: LeaseMachine::new(format!("node-{index}"), timing),
                 rate: 0.9 + 0.2 * rng.f64(),
                 offset: 1e6 * rng.f64(),
                 frozen_until: 0.0,
@@ -315,7 +339,7 @@ mod simulation {
             if self.rng.u32(..60) == 0 {
                 self.nodes[index].frozen_until = self.now + self.rng.f64() * 40.0;
             }
-            let all_saw_it = self.nodes.iter().all(|node| matches!(node.machine.sight, Sight::Present { .. }));
+            let all_saw_it = self.nodes.iter().all(|node| matches!(node.machine.sight, LeaseState::Present { .. }));
             if all_saw_it && self.rng.u32(..400) == 0 {
                 self.lease = None;
             }
@@ -326,7 +350,7 @@ mod simulation {
             match event {
                 Event::Turn => {
                     let Node { machine, stopped, .. } = &mut self.nodes[index];
-                    let call = if *stopped { leave(machine) } else { Some(machine.call(now)) };
+                    let call = if *stopped { leave(machine) } else { Some(machine.poll(now)) };
                     if let Some(call) = call {
                         self.send(index, call);
                     }
@@ -341,12 +365,11 @@ mod simulation {
                     self.nodes[index].call += 1;
                     let machine = &mut self.nodes[index].machine;
                     let then = match answer {
-                        Answer::Read(record) => machine.read(now, record),
-                        Answer::Written(write, sent, record) => machine.written(sent, now, &write, record),
-                        Answer::Refused => {
-                            machine.outdated();
-                            Then::Now
+                        Answer::Read(record) => machine.handle(now, LeaseEvent::Read(record)),
+                        Answer::Written(write, sent, record) => {
+                            machine.handle(now, LeaseEvent::Written { sent, write, record })
                         }
+                        Answer::Refused => machine.handle(now, LeaseEvent::Outdated),
                     };
                     let after = match then {
                         Then::Now => 0.0,
@@ -358,7 +381,7 @@ mod simulation {
                     let node = &mut self.nodes[index];
                     node.call += 1;
                     if node.writing {
-                        node.machine.outdated();
+                        node.machine.handle(now, LeaseEvent::Outdated);
                     }
                     let after = self.rng.f64() * RETRY;
                     self.schedule(after, index, Event::Turn);
@@ -367,10 +390,10 @@ mod simulation {
             }
         }
 
-        fn send(&mut self, index: usize, call: Call) {
+        fn send(&mut self, index: usize, call: LeaseAction) {
             let node = &mut self.nodes[index];
             let sent = node.clock(self.now);
-            node.writing = matches!(call, Call::Write(_));
+            node.writing = matches!(call, LeaseAction::Write(_));
             let number = node.call;
             self.schedule(5.0, index, Event::TimedOut(number));
             if let Some(after) = self.delay() {
@@ -378,19 +401,19 @@ mod simulation {
             }
         }
 
-        fn answer(&mut self, call: Call, sent: Duration) -> Answer {
+        fn answer(&mut self, call: LeaseAction, sent: Duration) -> Answer {
             let write = match call {
-                Call::Read => return Answer::Read(self.lease.clone()),
-                Call::Write(write) => write,
+                LeaseAction::Read => return Answer::Read(self.lease.clone()),
+                LeaseAction::Write(write) => write,
             };
             let have = self.lease.as_ref().map(|record| (record.uid.clone(), record.resource_version.clone()));
             if have != write.over {
                 return Answer::Refused;
             }
             self.version += 1;
-            let record = Record {
-                uid: have.map_or_else(|| format!("uid-{}", self.version), |(uid, _)| uid),
-                resource_version: self.version.to_string(),
+            let record = LeaseRecord {
+                uid: have.map_or_else(|| uid(&format!("uid-{}", self.version)), |(uid, _)| uid),
+                resource_version: resource_version(self.version),
                 holder: write.holder.clone(),
                 renewed: i64::try_from(self.version).ok(),
                 transitions: write.transitions,
@@ -400,7 +423,7 @@ mod simulation {
             Answer::Written(write, sent, record)
         }
 
-        /// At no time do two hold a claim.
+        /// Checks that no two replicas hold a claim at once.
         fn check(&mut self, index: usize) -> Result<(), String> {
             let node = &mut self.nodes[index];
             let now = node.clock(self.now);
@@ -415,9 +438,9 @@ mod simulation {
         }
     }
 
-    /// What a replica does that is shutting down.
-    fn leave(machine: &mut Machine) -> Option<Call> {
-        machine.vacate().map(Call::Write).or(machine.stale.then_some(Call::Read))
+    /// Returns the call of a replica that is shutting down.
+    fn leave(machine: &mut LeaseMachine) -> Option<LeaseAction> {
+        machine.vacate().map(LeaseAction::Write).or(machine.stale.then_some(LeaseAction::Read))
     }
 
     /// Ten minutes with faults, then a minute without. Returns how many terms there were.

@@ -1,4 +1,4 @@
-//! What the election tells.
+//! Metrics of the election.
 
 use std::time::Duration;
 
@@ -10,36 +10,27 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct To {
+struct LeaderTransitionLabels {
     to: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Call {
+struct LeaseCallLabels {
     call: &'static str,
     outcome: &'static str,
 }
 
-/// What came of a call for the lease.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Outcome {
-    Ok,
-    Conflict,
-    Timeout,
-    Error,
-}
-
-/// Metrics of the election.
+/// Counters and gauges of the election.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     leader: Gauge,
-    transitions: Family<To, Counter>,
-    calls: Family<Call, Counter>,
+    transitions: Family<LeaderTransitionLabels, Counter>,
+    calls: Family<LeaseCallLabels, Counter>,
     renewal: Histogram,
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             leader: Gauge::default(),
@@ -68,17 +59,13 @@ impl Metrics {
 
     pub(super) fn leading(&self, leading: bool) {
         self.leader.set(i64::from(leading));
-        self.transitions.get_or_create(&To { to: if leading { "leader" } else { "candidate" } }).inc();
+        self.transitions
+            .get_or_create(&LeaderTransitionLabels { to: if leading { "leader" } else { "candidate" } })
+            .inc();
     }
 
-    pub(super) fn call(&self, call: &'static str, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::Ok => "ok",
-            Outcome::Conflict => "conflict",
-            Outcome::Timeout => "timeout",
-            Outcome::Error => "error",
-        };
-        self.calls.get_or_create(&Call { call, outcome }).inc();
+    pub(super) fn call(&self, call: &'static str, outcome: &'static str) {
+        self.calls.get_or_create(&LeaseCallLabels { call, outcome }).inc();
     }
 
     pub(super) fn renewed(&self, after: Duration) {

@@ -1,4 +1,4 @@
-//! What an election needs to know.
+//! Settings of an election.
 
 use std::time::Duration;
 
@@ -7,25 +7,26 @@ use super::lease::LONGEST_LEASE;
 /// The shortest pause between two looks at the lease: the API server has other work.
 const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 
-/// Which lease, who we are, and the times of the election.
+/// The lease, our identity in it, and the times of the election.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The lease's namespace.
+    /// Namespace of the lease.
     pub namespace: String,
-    /// The lease's name.
+    /// Name of the lease.
     pub name: String,
-    /// Our name in the lease; no other process, and no later one of ours, may have the same (see [`unique_identity`]).
+    /// Our name in the lease. No other process, and no later one of ours, may have the same (see [`unique_identity`]).
     pub identity: String,
-    /// How long a record must be unchanged before its holder is taken for dead. Whole seconds, as the API has it.
+    /// Time for which a record must be unchanged before its holder is taken for dead. Whole seconds, as the API has
+    /// it.
     pub lease_duration: Duration,
-    /// How long a claim lasts from when the last accepted renewal was sent.
+    /// Time that a claim lasts, from the sending of the last accepted renewal.
     pub renew_deadline: Duration,
-    /// From renewal to renewal, and from look to look.
+    /// Pause between two renewals, and between two reads.
     pub retry_period: Duration,
 }
 
 impl Settings {
-    /// The customary times: 15 s, 10 s and 2 s.
+    /// Creates settings with the customary times: 15 s, 10 s and 2 s.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>, identity: impl Into<String>) -> Self {
         Self {
             namespace: namespace.into(),
@@ -37,7 +38,10 @@ impl Settings {
         }
     }
 
-    /// Whether two replicas with these settings can never lead at the same time, and one will lead.
+    /// Checks that two replicas with these settings can never lead at the same time, and that one will lead.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the setting.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let Self { namespace, name, identity, lease_duration, renew_deadline, retry_period } = self;
         for (what, value) in [("namespace", namespace), ("name", name), ("identity", identity)] {
@@ -62,33 +66,33 @@ impl Settings {
 /// Settings with which an election would not be safe, or not end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// A name is missing.
+    /// One of the names is empty.
     #[error("the lease's {0} is empty")]
     Empty(&'static str),
     /// The lease is too long, or not in whole seconds.
     #[error("the lease duration {0:?} must be between 1s and 5m, in whole seconds")]
     LeaseDuration(Duration),
-    /// The leader would claim for too long.
+    /// The claim would outlast the lease.
     #[error(
         "the renew deadline {renew:?} is too long: with a quarter added it must not exceed the lease duration {lease:?}"
     )]
     RenewDeadline {
-        /// The renew deadline.
+        /// The configured renew deadline.
         renew: Duration,
-        /// The lease duration.
+        /// The configured lease duration.
         lease: Duration,
     },
-    /// One failed renewal would cost the leadership.
+    /// A single failed renewal would cost the leadership.
     #[error("the retry period {retry:?} must be at least 100ms and at most half of the renew deadline {renew:?}")]
     RetryPeriod {
-        /// The retry period.
+        /// The configured retry period.
         retry: Duration,
-        /// The renew deadline.
+        /// The configured renew deadline.
         renew: Duration,
     },
 }
 
-/// An identity that no other process has: the host's name, for people, and 64 random bits.
+/// Returns an identity that no other process has: the host's name, for people, and 64 random bits.
 pub fn unique_identity(hostname: &str) -> String {
     // The API allows any text; a host's name is at most 253 characters (RFC 1035).
     let host: String = hostname.trim().chars().take(253).collect();

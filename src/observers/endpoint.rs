@@ -1,13 +1,13 @@
-//! Where another replica takes reports, as its Lease says: parsed and checked, because agents are told. No I/O.
+//! Endpoint for agents' reports in another replica's Lease: parsed and checked, because agents are told. No I/O.
 
 use std::net::SocketAddr;
 
 use mail_failover_contract::document::OperatorEndpoint;
 
-/// A longer text is no endpoint.
+/// Longest text of an endpoint, in bytes.
 const MAX_BYTES: usize = 512;
 
-/// The endpoint, if it is one.
+/// Parses an endpoint; `None` if the text is none.
 pub(super) fn parse(text: &str) -> Option<OperatorEndpoint> {
     let endpoint: OperatorEndpoint = serde_json::from_str(Some(text).filter(|text| text.len() <= MAX_BYTES)?).ok()?;
     let is_digest = endpoint.certificate_sha256.len() == 64

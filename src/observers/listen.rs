@@ -1,4 +1,4 @@
-//! The task that watches the other observers' Leases and says what they see, and whether they are still there.
+//! The task that watches the other observers' Leases and reports their verdicts, and their end.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,95 +8,114 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::liveness::{Liveness, Version};
-use super::metrics::Standing;
-use super::report::Report;
+use super::liveness::{LeaseVersion, Liveness};
+use super::metrics::PeerStatus;
+use super::report::{ObserverReport, ReportError};
 use super::sweep::sweep;
-use super::{ENDPOINT_ANNOTATION, Hearing, Metrics, REPORT_ANNOTATION, Settings, endpoint, name};
+use super::{ENDPOINT_ANNOTATION, Metrics, PeerEvent, REPORT_ANNOTATION, Settings, endpoint, name};
 use crate::leader::Leadership;
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_runtime::backoff::Backoff;
 use mail_failover_runtime::kubernetes::{
-    FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
+    FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem, identity,
 };
 
-/// What was heard of one observer last.
+/// The last valid report of one observer.
 #[derive(Debug)]
-struct Voice {
-    standing: Standing,
-    /// The report, so that a renewal that says the same is no news.
+struct PeerReport {
+    status: PeerStatus,
+    /// Text of the report.
+    // A renewal with the same text is no news.
     text: Box<str>,
 }
 
-/// What the observers say, from what their Leases are. No I/O; time is an argument.
+/// Changes since the last [`PeerTracker::poll`].
+#[derive(Debug, Default)]
+pub(super) struct PeerActions {
+    pub(super) events: Vec<PeerEvent>,
+    /// Leases that should be deleted.
+    pub(super) garbage: Vec<(Arc<str>, LeaseVersion)>,
+}
+
+/// Tracker of the other observers, from events about their Leases. No I/O; time is an argument.
 #[derive(Debug)]
-pub(super) struct Ear {
+pub(super) struct PeerTracker {
     own: String,
     lease_name: String,
     liveness: Liveness,
-    voices: BTreeMap<Arc<str>, Voice>,
-    /// Where they take reports.
+    reports: BTreeMap<Arc<str>, PeerReport>,
+    /// Endpoints at which they take agents' reports.
     endpoints: BTreeMap<Arc<str>, OperatorEndpoint>,
-    /// Until when the first list is waited for; `None` once it is here, or was given up.
+    /// Latest time of the first list; `None` once it is here, or was given up.
     list_expected_by: Option<Instant>,
+    actions: PeerActions,
     metrics: Metrics,
 }
 
-impl Ear {
+impl PeerTracker {
     pub(super) fn new(now: Instant, settings: &Settings, metrics: Metrics) -> Self {
         Self {
             own: settings.own_name(),
             lease_name: settings.lease_name.clone(),
             liveness: Liveness::default(),
-            voices: BTreeMap::new(),
+            reports: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             list_expected_by: Some(now + settings.lease_duration),
+            actions: PeerActions::default(),
             metrics,
         }
     }
 
-    /// When to call [`Self::wake`].
-    fn wake_at(&self) -> Option<Instant> {
-        self.liveness.wake_at().into_iter().chain(self.list_expected_by).min()
+    /// Returns the time to call [`Self::handle_timeout`].
+    fn next_timeout(&self) -> Option<Instant> {
+        self.liveness.next_timeout().into_iter().chain(self.list_expected_by).min()
     }
 
-    /// Takes an event of the watch into account.
-    fn take(&mut self, now: Instant, event: Event<Guarded<Lease>>, out: &mut Vec<Hearing>) {
+    /// Returns the changes since the last call.
+    fn poll(&mut self) -> PeerActions {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Takes an event of the watch.
+    fn handle(&mut self, now: Instant, event: Event<Guarded<Lease>>) {
         match event {
             Event::Init => self.liveness.begin_list(),
-            Event::InitApply(lease) | Event::Apply(lease) => self.take_lease(now, &lease, out),
+            Event::InitApply(lease) | Event::Apply(lease) => self.handle_lease(now, &lease),
             Event::InitDone => {
                 for name in self.liveness.end_list() {
-                    self.forget(&name, out);
+                    self.forget(&name);
                 }
                 if self.list_expected_by.take().is_some() {
-                    out.push(Hearing::Listed);
+                    self.actions.events.push(PeerEvent::Listed);
                 }
             }
             Event::Delete(lease) => {
                 let name: Arc<str> = lease.name_any().into();
                 self.liveness.gone(&name);
-                self.forget(&name, out);
+                self.forget(&name);
             }
         }
-        self.metrics.standings(self.voices.values().map(|voice| voice.standing));
+        self.metrics.peers(self.reports.values().map(|report| report.status));
     }
 
-    fn take_lease(&mut self, now: Instant, lease: &Guarded<Lease>, out: &mut Vec<Hearing>) {
+    fn handle_lease(&mut self, now: Instant, lease: &Guarded<Lease>) {
         let name = lease.name_any();
         if name == self.own {
             return;
         }
         let name: Arc<str> = name.into();
-        let version = Version {
-            uid: lease.uid().unwrap_or_default(),
-            resource_version: lease.resource_version().unwrap_or_default(),
+        let version = match identity(lease.meta()) {
+            Ok(identity) => LeaseVersion { uid: identity.uid, resource_version: identity.resource_version },
+            Err(error) => {
+                tracing::debug!(lease = &*name, %error, "the Lease of an observer is ignored");
+                return;
+            }
         };
         let spec = lease.0.as_ref().ok().and_then(|lease| lease.spec.as_ref());
         let seconds = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok()).unwrap_or_default();
@@ -108,27 +127,23 @@ impl Ear {
             Some(false) => {}
             Some(true) => {
                 let identity = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-                // Otherwise one replica could have several voices.
+                // Otherwise one replica could have several votes.
                 let is_its_own = !identity.is_empty() && *name == *name::of_observer(&self.lease_name, identity);
                 let endpoint = lease.annotations().get(ENDPOINT_ANNOTATION).filter(|_| is_its_own);
-                self.note_endpoint(&name, endpoint.and_then(|text| endpoint::parse(text)), out);
+                self.note_endpoint(&name, endpoint.and_then(|text| endpoint::parse(text)));
                 let text = lease.annotations().get(REPORT_ANNOTATION).map_or("", String::as_str);
-                self.listen(
-                    &name,
-                    if is_its_own { Ok(text) } else { Err("its Lease is not named after its holder") },
-                    out,
-                );
+                self.handle_report(&name, if is_its_own { Ok(text) } else { Err(ReportError::ForeignLease) });
             }
         }
     }
 
-    /// What tells the owner of this Lease from the others: its name without the beginning that all of them have. What is not named so is never
-    /// heard.
+    /// Returns the name that tells the owner of this Lease from the others: without the prefix that all of them have.
+    // A Lease with another prefix is never heard.
     fn observer(&self, lease: &str) -> Arc<str> {
         lease.strip_prefix(&name::prefix(&self.lease_name)).unwrap_or(lease).into()
     }
 
-    fn note_endpoint(&mut self, name: &Arc<str>, endpoint: Option<OperatorEndpoint>, out: &mut Vec<Hearing>) {
+    fn note_endpoint(&mut self, name: &Arc<str>, endpoint: Option<OperatorEndpoint>) {
         if self.endpoints.get(name) == endpoint.as_ref() {
             return;
         }
@@ -136,72 +151,80 @@ impl Ear {
             Some(endpoint) => self.endpoints.insert(name.clone(), endpoint.clone()),
             None => self.endpoints.remove(name),
         };
-        out.push(Hearing::TakesReports { observer: self.observer(name), endpoint });
+        let observer = self.observer(name);
+        self.actions.events.push(PeerEvent::TakesReports { observer, endpoint });
     }
 
-    /// An observer that is alive says this.
-    fn listen(&mut self, name: &Arc<str>, text: Result<&str, &str>, out: &mut Vec<Hearing>) {
-        let known = self.voices.get(name);
-        let says = text.unwrap_or_default();
-        if known.is_some_and(|voice| voice.standing != Standing::Silent && *voice.text == *says) {
+    /// Takes the report of an observer that is alive.
+    fn handle_report(&mut self, name: &Arc<str>, text: Result<&str, ReportError>) {
+        let says = *text.as_ref().unwrap_or(&"");
+        let known = self.reports.get(name);
+        if known.is_some_and(|known| known.status != PeerStatus::Silent && *known.text == *says) {
             return;
         }
-        let report = text.map_err(str::to_owned).and_then(Report::parse);
-        let (standing, hearing) = match report {
-            Ok(Report::Complete(sightings)) => {
-                let hearing = Hearing::Heard { observer: self.observer(name), sightings: Arc::new(sightings) };
-                (Standing::Heard, Some(hearing))
-            }
-            Ok(Report::Incomplete) => (Standing::Incomplete, None),
-            Ok(Report::Truncated) => (Standing::Truncated, None),
+        let (status, sightings) = match text.and_then(ObserverReport::parse) {
+            Ok(ObserverReport::Complete(sightings)) => (PeerStatus::Heard, Some(sightings)),
+            Ok(ObserverReport::Incomplete) => (PeerStatus::Incomplete, None),
+            Ok(ObserverReport::Truncated) => (PeerStatus::Truncated, None),
             Err(error) => {
-                tracing::debug!(lease = &**name, error, "the report of an observer cannot be read");
-                (Standing::Malformed, None)
+                tracing::debug!(lease = &**name, %error, "the report of an observer cannot be read");
+                (PeerStatus::Malformed, None)
             }
         };
-        let before = self.set_standing(name.clone(), standing, Some(says));
-        let was_heard = before == Some(Standing::Heard);
-        out.extend(hearing.or_else(|| was_heard.then(|| Hearing::Lost { observer: self.observer(name) })));
+        let before = self.set_status(name.clone(), status, Some(says));
+        match sightings {
+            Some(sightings) => {
+                let observer = self.observer(name);
+                self.actions.events.push(PeerEvent::Heard { observer, sightings: Arc::new(sightings) });
+            }
+            None if before == Some(PeerStatus::Heard) => self.lose(name),
+            None => {}
+        }
     }
 
-    fn set_standing(&mut self, name: Arc<str>, standing: Standing, text: Option<&str>) -> Option<Standing> {
-        match self.voices.entry(name) {
+    fn set_status(&mut self, name: Arc<str>, status: PeerStatus, text: Option<&str>) -> Option<PeerStatus> {
+        match self.reports.entry(name) {
             Entry::Vacant(vacant) => {
-                tracing::debug!(lease = &**vacant.key(), state = standing.as_str(), "an observer is here");
-                vacant.insert(Voice { standing, text: text.unwrap_or_default().into() });
+                tracing::debug!(lease = &**vacant.key(), state = status.as_str(), "an observer is here");
+                vacant.insert(PeerReport { status, text: text.unwrap_or_default().into() });
                 None
             }
             Entry::Occupied(mut known) => {
-                let before = known.get().standing;
-                if before != standing {
-                    let (was, is) = (before.as_str(), standing.as_str());
-                    tracing::debug!(lease = &**known.key(), was, is, "an observer stands otherwise");
+                let before = known.get().status;
+                if before != status {
+                    let (was, is) = (before.as_str(), status.as_str());
+                    tracing::debug!(lease = &**known.key(), was, is, "the status of an observer has changed");
                 }
-                let voice = known.get_mut();
-                voice.standing = standing;
+                let report = known.get_mut();
+                report.status = status;
                 if let Some(text) = text {
-                    voice.text = text.into();
+                    report.text = text.into();
                 }
                 Some(before)
             }
         }
     }
 
-    fn forget(&mut self, name: &Arc<str>, out: &mut Vec<Hearing>) {
-        self.note_endpoint(name, None, out);
-        if let Some((name, voice)) = self.voices.remove_entry(name) {
-            tracing::debug!(lease = &*name, was = voice.standing.as_str(), "an observer is gone");
-            if voice.standing == Standing::Heard {
-                out.push(Hearing::Lost { observer: self.observer(&name) });
+    fn lose(&mut self, name: &str) {
+        let observer = self.observer(name);
+        self.actions.events.push(PeerEvent::Lost { observer });
+    }
+
+    fn forget(&mut self, name: &Arc<str>) {
+        self.note_endpoint(name, None);
+        if let Some((name, report)) = self.reports.remove_entry(name) {
+            tracing::debug!(lease = &*name, was = report.status.as_str(), "an observer is gone");
+            if report.status == PeerStatus::Heard {
+                self.lose(&name);
             }
         }
     }
 
-    /// Time has passed. Returns the Leases that should be deleted.
-    fn wake(&mut self, now: Instant, out: &mut Vec<Hearing>) -> Vec<(Arc<str>, Version)> {
+    /// Takes note of observers that have fallen silent, and of Leases that nobody renews any more.
+    fn handle_timeout(&mut self, now: Instant) {
         for name in self.liveness.silenced(now) {
-            if self.set_standing(name.clone(), Standing::Silent, None) == Some(Standing::Heard) {
-                out.push(Hearing::Lost { observer: self.observer(&name) });
+            if self.set_status(name.clone(), PeerStatus::Silent, None) == Some(PeerStatus::Heard) {
+                self.lose(&name);
             }
         }
         if self.list_expected_by.is_some_and(|by| now >= by) {
@@ -209,56 +232,52 @@ impl Ear {
             tracing::warn!(
                 "the Leases of the other observers cannot be listed; this replica decides without them until they can"
             );
-            out.push(Hearing::Listed);
+            self.actions.events.push(PeerEvent::Listed);
         }
-        self.metrics.standings(self.voices.values().map(|voice| voice.standing));
-        // Nothing that somebody else has named is deleted.
+        self.metrics.peers(self.reports.values().map(|report| report.status));
+        // Leases that are not named after an observer are never deleted.
         let prefix = name::prefix(&self.lease_name);
-        self.liveness.garbage(now).into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect()
+        let garbage = self.liveness.garbage(now).into_iter().filter(|(name, _)| name.starts_with(&prefix));
+        self.actions.garbage.extend(garbage);
     }
 }
 
-/// Listens until nobody receives the hearings any more.
+/// Watches and reports until the receiver of the events is gone.
 pub(super) async fn run(
     client: Client,
     calls: Client,
     settings: Settings,
     leadership: Leadership,
-    hearings: Sender<Hearing>,
+    peer_events: Sender<PeerEvent>,
     metrics: Metrics,
 ) {
     let api = Api::<Guarded<Lease>>::namespaced(client, &settings.namespace);
     let leases = Api::<Lease>::namespaced(calls, &settings.namespace);
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     config.label_selector = Some(settings.selector());
-    let mut events = watcher(api.clone(), config.clone()).boxed();
-    let mut ear = Ear::new(Instant::now(), &settings, metrics.clone());
+    let mut watch = watcher(api.clone(), config.clone()).boxed();
+    let mut tracker = PeerTracker::new(Instant::now(), &settings, metrics.clone());
     let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
     let mut failed_at: Option<Instant> = None;
-    // While a failure is waited out the watch is not polled; silence is noticed all the same.
+    // During a backoff the watch is not polled, but silent observers are still noticed.
     let mut resumed_at: Option<Instant> = None;
     let mut sweeps = JoinSet::new();
-    let mut out = vec![];
     loop {
-        let wake_at = ear.wake_at().into_iter().chain(resumed_at).min();
+        let wake_at = tracker.next_timeout().into_iter().chain(resumed_at).min();
         tokio::select! {
             () = async { if let Some(at) = wake_at { sleep_until(at).await } else { std::future::pending().await } } => {
                 let now = Instant::now();
                 resumed_at = resumed_at.filter(|at| now < *at);
-                let garbage = ear.wake(now, &mut out);
-                // One at a time; what is left out comes again.
-                if !garbage.is_empty() && sweeps.is_empty() {
-                    sweeps.spawn(sweep(leases.clone(), leadership.clone(), metrics.clone(), garbage));
-                }
+                tracker.handle_timeout(now);
             }
             Some(_ended) = sweeps.join_next(), if !sweeps.is_empty() => {}
-            event = events.next(), if resumed_at.is_none() => match event {
+            event = watch.next(), if resumed_at.is_none() => match event {
                 Some(Ok(event)) => {
                     if !matches!(event, Event::Init) && failed_at.take().is_some() {
                         backoff.reset();
                         tracing::info!("the watch of the other observers works again");
                     }
-                    ear.take(Instant::now(), event, &mut out);
+                    tracker.handle(Instant::now(), event);
                 }
                 Some(Err(error)) => {
                     let problem = WatchProblem::of(&error);
@@ -270,22 +289,27 @@ pub(super) async fn run(
                         tracing::warn!(error = problem.text, "the watch of the other observers failed; trying on");
                     }
                     if problem.lists_anew {
-                        events = watcher(api.clone(), config.clone()).boxed();
+                        watch = watcher(api.clone(), config.clone()).boxed();
                     }
                     resumed_at = Some(Instant::now() + backoff.after_failure());
                 }
                 None => return,
             },
         }
-        for hearing in out.drain(..) {
-            if let Err(TrySendError::Full(hearing)) = hearings.try_send(hearing) {
+        let PeerActions { events, garbage } = tracker.poll();
+        // One sweep at a time; the Leases that are left out come again.
+        if !garbage.is_empty() && sweeps.is_empty() {
+            sweeps.spawn(sweep(leases.clone(), leadership.clone(), metrics.clone(), garbage));
+        }
+        for event in events {
+            if let Err(TrySendError::Full(event)) = peer_events.try_send(event) {
                 metrics.waited();
-                if hearings.send(hearing).await.is_err() {
+                if peer_events.send(event).await.is_err() {
                     return;
                 }
             }
         }
-        if hearings.is_closed() {
+        if peer_events.is_closed() {
             return;
         }
     }

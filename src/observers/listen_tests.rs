@@ -1,7 +1,7 @@
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::super::Sightings;
+use super::super::BackendVerdicts;
 use super::super::report::tests::{key, verdicts};
 use super::*;
 use mail_failover_core::engine::Health;
@@ -35,12 +35,12 @@ fn changed(identity: &str, version: u32, report: &str) -> Event<Guarded<Lease>> 
 }
 
 fn told(is_complete: bool, names: &[&str]) -> String {
-    let sightings: Sightings = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
-    Report::of(is_complete, &sightings).0
+    let sightings: BackendVerdicts = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
+    ObserverReport::of(is_complete, &sightings).0
 }
 
 struct Heard {
-    ear: Ear,
+    tracker: PeerTracker,
     start: Instant,
     registry: Registry,
 }
@@ -48,22 +48,21 @@ struct Heard {
 impl Heard {
     fn new() -> Self {
         let (mut registry, start) = (Registry::default(), Instant::now());
-        let ear = Ear::new(start, &settings(), Metrics::new(&mut registry));
-        Self { ear, start, registry }
+        let tracker = PeerTracker::new(start, &settings(), Metrics::new(&mut registry));
+        Self { tracker, start, registry }
     }
 
-    /// What is said about an event, one word each: `listed`, `b(ses)` or `-b`.
+    /// Reports the events that follow, one word each: `listed`, `b(ses)` or `-b`.
     fn take(&mut self, after: Duration, event: Event<Guarded<Lease>>) -> String {
-        let mut out = vec![];
-        self.ear.take(self.start + after, event, &mut out);
-        words(&out)
+        self.tracker.handle(self.start + after, event);
+        words(&self.tracker.poll().events)
     }
 
-    /// What is said when time has passed, and what should be deleted.
+    /// Reports the events once time has passed, and the Leases that should be deleted.
     fn wake(&mut self, after: Duration) -> (String, Vec<Arc<str>>) {
-        let mut out = vec![];
-        let garbage = self.ear.wake(self.start + after, &mut out);
-        (words(&out), garbage.into_iter().map(|(name, _)| name).collect())
+        self.tracker.handle_timeout(self.start + after);
+        let PeerActions { events, garbage } = self.tracker.poll();
+        (words(&events), garbage.into_iter().map(|(name, _)| name).collect())
     }
 
     fn count(&self, state: &str) -> u32 {
@@ -74,20 +73,20 @@ impl Heard {
     }
 }
 
-fn words(hearings: &[Hearing]) -> String {
-    let word = |hearing: &Hearing| match hearing {
-        Hearing::Listed => "listed".to_owned(),
-        Hearing::Heard { observer, sightings } => {
+fn words(peer_events: &[PeerEvent]) -> String {
+    let word = |hearing: &PeerEvent| match hearing {
+        PeerEvent::Listed => "listed".to_owned(),
+        PeerEvent::Heard { observer, sightings } => {
             let names: Vec<_> = sightings.keys().map(|key| key.name.to_string()).collect();
             format!("{observer}({})", names.join(","))
         }
-        Hearing::TakesReports { observer, endpoint } => {
+        PeerEvent::TakesReports { observer, endpoint } => {
             let address = endpoint.as_ref().map_or("nowhere", |endpoint| &endpoint.address);
             format!("{observer} at {address}")
         }
-        Hearing::Lost { observer } => format!("-{observer}"),
+        PeerEvent::Lost { observer } => format!("-{observer}"),
     };
-    hearings.iter().map(word).collect::<Vec<_>>().join(" ")
+    peer_events.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -120,7 +119,7 @@ fn only_what_is_new_is_said_and_only_of_those_that_count() {
         ("it is deleted", Event::Delete(lease("b", 13, &nothing)), "-b", ""),
     ] {
         assert_eq!(heard.take(second, event), said, "{what}");
-        for known in Standing::ALL {
+        for known in PeerStatus::ALL {
             let expected = u32::from(known.as_str() == state);
             assert_eq!(heard.count(known.as_str()), expected, "{what}: {known:?}");
         }
@@ -134,7 +133,7 @@ fn who_is_silent_does_not_count_until_it_speaks_again_though_it_says_the_same() 
     heard.take(Duration::ZERO, Event::Init);
     heard.take(Duration::ZERO, Event::InitDone);
     assert_eq!(heard.take(Duration::ZERO, changed("b", 1, &ses)), "b(ses)");
-    assert_eq!(heard.ear.wake_at(), Some(heard.start + LASTS));
+    assert_eq!(heard.tracker.next_timeout(), Some(heard.start + LASTS));
     assert_eq!(heard.wake(JUST_BEFORE).0, "");
     assert_eq!(heard.wake(LASTS).0, "-b");
     assert_eq!(heard.count("silent"), 1);
@@ -186,7 +185,7 @@ fn more_observers_than_are_kept_are_ignored() {
         heard.take(Duration::ZERO, changed(&format!("o{number}"), 1, &told(true, &[])));
     }
     assert_eq!(heard.count("heard"), 64);
-    assert_eq!(heard.ear.voices.len(), 64);
+    assert_eq!(heard.tracker.reports.len(), 64);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Which observers are alive, told from when their Leases were seen to change. No I/O; time is an argument.
+//! Liveness of observers, told from changes of their Leases. No I/O; time is an argument.
 //!
-//! An observer that is seen for the first time counts as if it had just changed: when it really did is known to its own clock only.
+//! An observer that is seen for the first time counts as if it had just changed: the time of the real change is known
+//! to its own clock only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,43 +9,58 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is known of more observers than this is not kept.
+use mail_failover_core::model::{ResourceVersion, Uid};
+
+/// Most observers that are tracked.
 pub(super) const MAX_OBSERVERS: usize = 64;
-/// No Lease is believed to last longer: the election's settings allow no more.
+/// Longest lease duration that is believed.
+// A Lease that says more is not believed: the election's settings allow no more.
 const LONGEST_LEASE: Duration = Duration::from_mins(5);
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
-/// A Lease that has not changed for so many lease durations is garbage.
+/// Number of lease durations without a change after which a Lease is garbage.
 const GARBAGE_AFTER: u32 = 10;
 
 /// One version of an observer's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Version {
-    pub uid: String,
-    pub resource_version: String,
+pub(super) struct LeaseVersion {
+    pub uid: Uid,
+    pub resource_version: ResourceVersion,
 }
 
 #[derive(Debug)]
-struct Entry {
-    version: Version,
-    /// Since when it has been as it is.
+struct SeenLease {
+    version: LeaseVersion,
+    /// Time from which on it has been as it is.
     since: Instant,
     lasts: Duration,
     is_silent: bool,
-    /// When its removal is tried next.
+    /// Time of the next attempt to delete it.
     swept_at: Instant,
 }
 
 /// The observers whose Leases exist.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
-    known: BTreeMap<Arc<str>, Entry>,
-    /// While a list is under way: what it has brought so far.
+    known: BTreeMap<Arc<str>, SeenLease>,
+    /// Names seen so far, while a list is under way.
     listed: Option<BTreeSet<Arc<str>>>,
 }
 
+impl SeenLease {
+    fn next_timeout(&self) -> Instant {
+        if self.is_silent { self.swept_at } else { self.since + self.lasts }
+    }
+}
+
 impl Liveness {
-    /// A Lease is there, in this version. Returns whether that is a sign of life; `None` when there are too many.
-    pub(super) fn seen(&mut self, now: Instant, name: &Arc<str>, version: Version, lasts: Duration) -> Option<bool> {
+    /// Takes a Lease in this version. Returns true if that is a sign of life; `None` if there are too many observers.
+    pub(super) fn seen(
+        &mut self,
+        now: Instant,
+        name: &Arc<str>,
+        version: LeaseVersion,
+        lasts: Duration,
+    ) -> Option<bool> {
         if !self.known.contains_key(name) && self.known.len() >= MAX_OBSERVERS {
             return None;
         }
@@ -56,33 +72,32 @@ impl Liveness {
             return Some(false);
         }
         let swept_at = now + lasts * GARBAGE_AFTER;
-        self.known.insert(name.clone(), Entry { version, since: now, lasts, is_silent: false, swept_at });
+        self.known.insert(name.clone(), SeenLease { version, since: now, lasts, is_silent: false, swept_at });
         Some(true)
     }
 
-    /// A Lease is gone. Returns whether it was known.
+    /// Takes the deletion of a Lease. Returns true if it was known.
     pub(super) fn gone(&mut self, name: &str) -> bool {
         self.known.remove(name).is_some()
     }
 
-    /// A list of everything begins; one that broke off starts over.
+    /// Begins a list of everything; one that broke off starts over.
     pub(super) fn begin_list(&mut self) {
         self.listed = Some(BTreeSet::new());
     }
 
-    /// The list is complete. Returns what has vanished.
+    /// Ends the list. Returns the Leases that have vanished.
     pub(super) fn end_list(&mut self) -> Vec<Arc<str>> {
         let Some(listed) = self.listed.take() else { return vec![] };
         self.known.extract_if(.., |name, _| !listed.contains(name)).map(|(name, _)| name).collect()
     }
 
-    /// When to call [`Self::silenced`] or [`Self::garbage`] again.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
-        let due = |entry: &Entry| if entry.is_silent { entry.swept_at } else { entry.since + entry.lasts };
-        self.known.values().map(due).min()
+    /// Returns the time to call [`Self::silenced`] or [`Self::garbage`] again.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.known.values().map(SeenLease::next_timeout).min()
     }
 
-    /// Those that have now been unchanged for their lease duration; each once for every silence.
+    /// Returns the observers that have now been unchanged for their lease duration; each once for every silence.
     pub(super) fn silenced(&mut self, now: Instant) -> Vec<Arc<str>> {
         let mut silenced = vec![];
         for (name, entry) in &mut self.known {
@@ -94,8 +109,9 @@ impl Liveness {
         silenced
     }
 
-    /// Those that have been unchanged for so long that nobody will come back for them; each again a lease duration later.
-    pub(super) fn garbage(&mut self, now: Instant) -> Vec<(Arc<str>, Version)> {
+    /// Returns the Leases that have been unchanged for so long that their owner will not come back; each again a lease
+    /// duration later.
+    pub(super) fn garbage(&mut self, now: Instant) -> Vec<(Arc<str>, LeaseVersion)> {
         let due = self.known.iter_mut().filter(|(_, entry)| entry.is_silent && now >= entry.swept_at);
         due.map(|(name, entry)| {
             entry.swept_at = now + entry.lasts;
@@ -106,14 +122,24 @@ impl Liveness {
 }
 
 #[cfg(test)]
+impl LeaseVersion {
+    pub(super) fn for_test(uid: &str, resource_version: &str) -> Self {
+        Self {
+            uid: Uid::parse(Some(uid)).expect("it is not empty"),
+            resource_version: ResourceVersion::parse(Some(resource_version)).expect("it is not empty"),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     const LASTS: Duration = Duration::from_secs(15);
     const MOMENT: Duration = Duration::from_millis(1);
 
-    fn version(number: u64) -> Version {
-        Version { uid: "uid".to_owned(), resource_version: number.to_string() }
+    fn version(number: u64) -> LeaseVersion {
+        LeaseVersion::for_test("uid", &number.to_string())
     }
 
     fn names(of: &[Arc<str>]) -> Vec<&str> {
@@ -127,7 +153,7 @@ mod tests {
         assert_eq!(liveness.seen(start, &name, version(1), LASTS), Some(true));
         // The same version once more, from a new list, is no sign of life.
         assert_eq!(liveness.seen(start + LASTS / 2, &name, version(1), LASTS), Some(false));
-        assert_eq!(liveness.wake_at(), Some(start + LASTS));
+        assert_eq!(liveness.next_timeout(), Some(start + LASTS));
         assert!(liveness.silenced(start + LASTS - MOMENT).is_empty());
         assert_eq!(names(&liveness.silenced(start + LASTS)), ["a"]);
         assert!(liveness.silenced(start + 2 * LASTS).is_empty(), "it is said once");
@@ -143,10 +169,10 @@ mod tests {
         liveness.seen(start, &name, version(1), LASTS);
         liveness.silenced(start + 10 * LASTS - MOMENT);
         assert!(liveness.garbage(start + 10 * LASTS - MOMENT).is_empty());
-        assert_eq!(liveness.wake_at(), Some(start + 10 * LASTS));
+        assert_eq!(liveness.next_timeout(), Some(start + 10 * LASTS));
         assert_eq!(liveness.garbage(start + 10 * LASTS), [(name.clone(), version(1))]);
         assert!(liveness.garbage(start + 10 * LASTS + MOMENT).is_empty(), "not at once again");
-        assert_eq!(liveness.wake_at(), Some(start + 11 * LASTS));
+        assert_eq!(liveness.next_timeout(), Some(start + 11 * LASTS));
         liveness.seen(start + 11 * LASTS, &name, version(2), LASTS);
         assert!(liveness.garbage(start + 11 * LASTS).is_empty(), "it lives");
     }

@@ -1,4 +1,4 @@
-//! How telling and hearing fare.
+//! Metrics of the observers.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use prometheus_client::registry::Registry;
 use super::report::Extent;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct State {
+struct PeerStatusLabels {
     state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Call {
+struct ObserverCallLabels {
     call: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Problem {
+struct WatchErrorLabels {
     problem: &'static str,
 }
 
-/// How another observer stands.
+/// Status of another observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
+pub(super) enum PeerStatus {
     Heard,
     Incomplete,
     Truncated,
@@ -36,7 +36,7 @@ pub(super) enum Standing {
     Silent,
 }
 
-impl Standing {
+impl PeerStatus {
     pub(super) const ALL: [Self; 5] = [Self::Heard, Self::Incomplete, Self::Truncated, Self::Malformed, Self::Silent];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -50,21 +50,13 @@ impl Standing {
     }
 }
 
-/// What came of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Ok,
-    Timeout,
-    Error,
-}
-
-/// Metrics of the observers.
+/// Counters and gauges of the observers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    observers: Family<State, Gauge>,
+    observers: Family<PeerStatusLabels, Gauge>,
     ignored: Counter,
-    calls: Family<Call, Counter>,
-    watch_errors: Family<Problem, Counter>,
+    calls: Family<ObserverCallLabels, Counter>,
+    watch_errors: Family<WatchErrorLabels, Counter>,
     waits: Counter,
     verdicts: Gauge,
     bytes: Gauge,
@@ -72,7 +64,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             observers: Family::default(),
@@ -123,11 +115,13 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn standings(&self, standings: impl Iterator<Item = Standing>) {
-        let mut counts = BTreeMap::from(Standing::ALL.map(|standing| (standing, 0)));
-        standings.for_each(|standing| *counts.entry(standing).or_default() += 1);
-        for (standing, count) in counts {
-            self.observers.get_or_create(&State { state: standing.as_str() }).set(count);
+    pub(super) fn peers(&self, peers: impl Iterator<Item = PeerStatus>) {
+        let mut counts = BTreeMap::from(PeerStatus::ALL.map(|status| (status, 0)));
+        for status in peers {
+            *counts.entry(status).or_default() += 1;
+        }
+        for (status, count) in counts {
+            self.observers.get_or_create(&PeerStatusLabels { state: status.as_str() }).set(count);
         }
     }
 
@@ -135,17 +129,12 @@ impl Metrics {
         self.ignored.inc();
     }
 
-    pub(super) fn call(&self, call: &'static str, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::Ok => "ok",
-            Outcome::Timeout => "timeout",
-            Outcome::Error => "error",
-        };
-        self.calls.get_or_create(&Call { call, outcome }).inc();
+    pub(super) fn call(&self, call: &'static str, outcome: &'static str) {
+        self.calls.get_or_create(&ObserverCallLabels { call, outcome }).inc();
     }
 
     pub(super) fn watch_failed(&self, problem: &'static str) {
-        self.watch_errors.get_or_create(&Problem { problem }).inc();
+        self.watch_errors.get_or_create(&WatchErrorLabels { problem }).inc();
     }
 
     pub(super) fn waited(&self) {

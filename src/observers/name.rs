@@ -1,8 +1,9 @@
 //! Names of observers' Leases. No I/O.
 
-/// The longest that is kept of the leader's Lease's name: with what follows it stays below the 253 characters of RFC 1123.
+/// Longest part of the leader's Lease's name.
+// With what follows it stays below the 253 characters of RFC 1123.
 const LONGEST_LEASE_NAME: usize = 150;
-/// The longest label value, and the longest that is kept of an identity.
+/// Longest label value, and longest part of an identity.
 const LONGEST_LABEL: usize = 63;
 
 /// The name of an observer's Lease: `<lease>-observer-<identity>`.
@@ -10,7 +11,7 @@ pub(super) fn of_observer(lease: &str, identity: &str) -> String {
     format!("{}{}", prefix(lease), label(identity, LONGEST_LABEL))
 }
 
-/// How the names of the Leases of an installation's observers begin.
+/// Returns the prefix of the names of an installation's observer Leases.
 pub(super) fn prefix(lease: &str) -> String {
     format!("{}-observer-", label(lease, LONGEST_LEASE_NAME))
 }
@@ -20,16 +21,15 @@ pub(super) fn label_value(lease: &str) -> String {
     label(lease, LONGEST_LABEL)
 }
 
-/// Lower-case letters, digits and hyphens. What had to be changed for that carries a hash of what it was, so that different texts never
-/// become the same by it.
+/// Turns a text into lower-case letters, digits and hyphens. A text that had to be changed carries a hash of the
+/// original, so that different texts never become the same.
 fn label(text: &str, longest: usize) -> String {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let fits = text.len() <= longest && !text.is_empty() && text.chars().all(allowed);
+    let fits = text.len() <= longest && !text.is_empty() && text.chars().all(is_allowed);
     if fits && !text.starts_with('-') && !text.ends_with('-') {
         return text.to_owned();
     }
     let mut clean: String =
-        text.chars().map(|c| c.to_ascii_lowercase()).map(|c| if allowed(c) { c } else { '-' }).collect();
+        text.chars().map(|c| c.to_ascii_lowercase()).map(|c| if is_allowed(c) { c } else { '-' }).collect();
     // Only ASCII is left.
     clean.truncate(longest - 9);
     let clean = clean.trim_matches('-');
@@ -37,7 +37,12 @@ fn label(text: &str, longest: usize) -> String {
     if clean.is_empty() { format!("{hash:08x}") } else { format!("{clean}-{hash:08x}") }
 }
 
-/// FNV-1a of 32 bits: the same in every version of the operator, which the standard library's hashes do not promise.
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
+}
+
+/// FNV-1a of 32 bits.
+// The same in every version of the operator, which the standard library's hashes do not promise.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

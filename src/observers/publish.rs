@@ -1,4 +1,4 @@
-//! The task that keeps our own Lease: writes what this replica sees, renews it, and deletes it at the end.
+//! The task that keeps our own Lease: writes this replica's verdicts, renews it, and deletes it at the end.
 
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Noticeboard;
-use super::metrics::Outcome;
+use super::local_report::LocalReport;
 use super::report::Extent;
 use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_ANNOTATION, Settings, name};
 use mail_failover_resolve::time::micro_time;
@@ -20,29 +19,31 @@ use mail_failover_runtime::kubernetes::describe;
 
 /// The least pause between two reports, so that what changes at about the same time goes out together.
 const PAUSE: Duration = Duration::from_millis(100);
-/// For each of these bytes of a report the pause is longer by as much: who sees a thousand backends fail writes once a second.
+/// Size of a report that lengthens the pause by one more.
+// A replica that sees a thousand backends fail then writes once a second.
 const BYTES_PER_PAUSE: usize = 20_000;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// No call takes longer.
+/// Limit for each call.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The operator's end does not wait longer for its Lease to be deleted; the others notice its silence anyway.
+/// Limit for deleting our Lease at the end.
+// The others notice the silence anyway.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// `metadata.managedFields` name of the writer.
 const FIELD_MANAGER: &str = "mail-failover-observer";
 
-/// When the next report is due. No I/O; time is an argument.
+/// ReportSchedule of the next report. No I/O; time is an argument.
 #[derive(Debug)]
-struct Schedule {
+struct ReportSchedule {
     lease_duration: Duration,
-    /// Before this nothing is written.
+    /// Earliest time of the next write.
     earliest: Instant,
-    /// At this time the Lease is written though nothing has changed.
+    /// Time of the next write if nothing changes.
     renewal: Instant,
     backoff: Backoff,
 }
 
-impl Schedule {
+impl ReportSchedule {
     fn new(now: Instant, lease_duration: Duration) -> Self {
         let backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         Self { lease_duration, earliest: now, renewal: now, backoff }
@@ -52,12 +53,13 @@ impl Schedule {
         if is_changed { self.earliest } else { self.renewal.max(self.earliest) }
     }
 
-    /// Three attempts fit into the time for which a report holds.
+    /// Returns the limit of a call.
+    // Three attempts fit into the time for which a report holds.
     fn deadline(&self) -> Duration {
         DEADLINE.min(self.lease_duration / 3)
     }
 
-    /// A report of this size, whose writing was begun then, was written.
+    /// Notes that a report of this size was written, begun at that time.
     fn succeeded(&mut self, begun: Instant, bytes: usize) {
         self.backoff.reset();
         let shares = u32::try_from(bytes / BYTES_PER_PAUSE).unwrap_or(u32::MAX).saturating_add(1);
@@ -71,21 +73,21 @@ impl Schedule {
     }
 }
 
-/// Publishes what is on the board until `shutdown`.
+/// Publishes the local report until `shutdown`.
 pub(super) async fn run(
     client: Client,
     settings: Settings,
-    board: Noticeboard,
+    local_report: LocalReport,
     clock: Clock,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let publisher = Publisher {
+    let publisher = ReportPublisher {
         api: Api::namespaced(client, &settings.namespace),
         name: settings.own_name(),
-        schedule: Schedule::new(Instant::now(), settings.lease_duration),
+        schedule: ReportSchedule::new(Instant::now(), settings.lease_duration),
         settings,
-        board,
+        local_report,
         clock,
         metrics,
         written: None,
@@ -95,37 +97,38 @@ pub(super) async fn run(
     publisher.run(shutdown).await;
 }
 
-struct Publisher {
+struct ReportPublisher {
     api: Api<Lease>,
     name: String,
     settings: Settings,
-    board: Noticeboard,
+    local_report: LocalReport,
     clock: Clock,
     metrics: Metrics,
-    schedule: Schedule,
-    /// The version that was written last.
+    schedule: ReportSchedule,
+    /// Version of the report that was written last.
     written: Option<u64>,
     is_failing: bool,
     is_truncated: bool,
 }
 
-impl Publisher {
+impl ReportPublisher {
     async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let due = self.schedule.due(self.written != Some(self.board.version()));
+            let due = self.schedule.due(self.written != Some(self.local_report.version()));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = sleep_until(due) => self.report().await,
-                () = self.board.changed() => {}
+                () = self.local_report.changed() => {}
             }
         }
         self.withdraw().await;
     }
 
-    /// Not interrupted by a shutdown: a write that is on its way could arrive after the deletion.
+    /// Writes the report into our Lease.
+    // Not interrupted by a shutdown: a write that is on its way could arrive after the deletion.
     async fn report(&mut self) {
-        let (text, extent, version) = self.board.report();
+        let (text, extent, version) = self.local_report.report();
         let (begun, bytes) = (Instant::now(), text.len());
         let lease = self.lease(text);
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -133,19 +136,19 @@ impl Publisher {
         let written = timeout(self.schedule.deadline(), self.api.patch(&self.name, &parameters, &patch)).await;
         let error = match written {
             Ok(Ok(_)) => {
-                self.metrics.call("report", Outcome::Ok);
+                self.metrics.call("report", "ok");
                 self.metrics.reported(extent, bytes);
                 self.written = Some(version);
                 self.schedule.succeeded(begun, bytes);
-                self.tell(extent);
+                self.log_extent(extent);
                 return;
             }
             Ok(Err(error)) => {
-                self.metrics.call("report", Outcome::Error);
+                self.metrics.call("report", "error");
                 describe(&error)
             }
             Err(_elapsed) => {
-                self.metrics.call("report", Outcome::Timeout);
+                self.metrics.call("report", "timeout");
                 format!("no answer within {:?}", self.schedule.deadline())
             }
         };
@@ -155,21 +158,21 @@ impl Publisher {
                 namespace = self.settings.namespace,
                 lease = self.name,
                 error,
-                "what this replica sees cannot be told to the others; trying on; its service account needs create, patch, list, watch and delete on leases"
+                "this replica cannot report to the others; trying on; its service account needs create, patch, list, watch and delete on leases"
             );
         }
     }
 
-    fn tell(&mut self, extent: Extent) {
+    fn log_extent(&mut self, extent: Extent) {
         if std::mem::take(&mut self.is_failing) {
-            tracing::info!("what this replica sees is told to the others again");
+            tracing::info!("this replica reports to the others again");
         }
         let is_truncated = extent == Extent::Truncated;
         if std::mem::replace(&mut self.is_truncated, is_truncated) != is_truncated {
             if is_truncated {
-                tracing::warn!("this replica sees too much fail to tell it; it does not count for the others");
+                tracing::warn!("this replica sees more failures than a report holds; it does not count for the others");
             } else {
-                tracing::info!("this replica can tell what it sees again");
+                tracing::info!("the failures that this replica sees fit into its report again");
             }
         }
     }
@@ -199,7 +202,7 @@ impl Publisher {
         }
     }
 
-    /// Where this replica takes reports, as an annotation.
+    /// Returns the endpoint for agents' reports as an annotation.
     fn endpoint(&self) -> Option<(String, String)> {
         let text = serde_json::to_string(self.settings.reports.as_ref()?).ok()?;
         Some((ENDPOINT_ANNOTATION.to_owned(), text))
@@ -208,10 +211,10 @@ impl Publisher {
     async fn withdraw(&self) {
         let deletion = timeout(FAREWELL, self.api.delete(&self.name, &DeleteParams::default())).await;
         match deletion {
-            Ok(Ok(_)) => self.metrics.call("withdraw", Outcome::Ok),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => self.metrics.call("withdraw", Outcome::Ok),
+            Ok(Ok(_)) => self.metrics.call("withdraw", "ok"),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => self.metrics.call("withdraw", "ok"),
             Ok(Err(error)) => {
-                self.metrics.call("withdraw", Outcome::Error);
+                self.metrics.call("withdraw", "error");
                 tracing::warn!(
                     lease = self.name,
                     error = describe(&error),
@@ -219,7 +222,7 @@ impl Publisher {
                 );
             }
             Err(_elapsed) => {
-                self.metrics.call("withdraw", Outcome::Timeout);
+                self.metrics.call("withdraw", "timeout");
                 tracing::warn!(lease = self.name, "our observer's Lease could not be deleted in time");
             }
         }

@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 use tower::{BoxError, service_fn};
 
 use super::super::report::tests::{key, verdicts};
-use super::super::{Change, Verdicts};
+use super::super::{BackendChange, Verdicts};
 use super::*;
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::Health;
 
-/// How the API server answers.
+/// Behaviour of the API server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mood {
     Well,
@@ -24,9 +24,9 @@ enum Mood {
 }
 
 struct Running {
-    board: Noticeboard,
+    local_report: LocalReport,
     mood: Arc<Mutex<Mood>>,
-    /// When each request came, its method and the report in it.
+    /// Time, method and report of each request.
     requests: Arc<Mutex<Vec<(Instant, Method, Value)>>>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
@@ -67,19 +67,19 @@ impl Running {
                 certificate_sha256: "0a".repeat(32),
             }),
         };
-        let (board, shutdown) = (Noticeboard::default(), CancellationToken::new());
+        let (local_report, shutdown) = (LocalReport::default(), CancellationToken::new());
         let task = tokio::spawn(run(
             Client::new(service, "default"),
             settings,
-            board.clone(),
+            local_report.clone(),
             Clock::system(),
             Metrics::new(&mut Registry::default()),
             shutdown.clone(),
         ));
-        Self { board, mood, requests, shutdown, task }
+        Self { local_report, mood, requests, shutdown, task }
     }
 
-    /// The requests since the last call: after which time each, its method and the report in it.
+    /// Takes the requests since the last call: time after the call's begin, method and report of each.
     fn since(&self, begun: Instant) -> Vec<(Duration, Method, String)> {
         let requests = std::mem::take(&mut *self.requests.lock().expect("not poisoned"));
         let report = |lease: &Value| lease["metadata"]["annotations"][REPORT_ANNOTATION].as_str().map(str::to_owned);
@@ -89,7 +89,7 @@ impl Running {
     }
 
     fn note(&self, name: &str, verdicts: Option<Verdicts>) {
-        self.board.note([Change { backend: key(name), verdicts }], true);
+        self.local_report.note([BackendChange { backend: key(name), verdicts }], true);
     }
 }
 
@@ -135,12 +135,14 @@ async fn the_larger_a_report_the_longer_the_pause_after_it() {
     let running = Running::start(Mood::Well);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let many = |count| {
-        (0..count)
-            .map(|n| Change { backend: key(&format!("b{n}")), verdicts: Some(verdicts("3/3", Health::Unhealthy)) })
+        (0..count).map(|n| BackendChange {
+            backend: key(&format!("b{n}")),
+            verdicts: Some(verdicts("3/3", Health::Unhealthy)),
+        })
     };
     let begun = Instant::now();
     running.since(begun);
-    running.board.note(many(500), true);
+    running.local_report.note(many(500), true);
     tokio::time::sleep(Duration::from_millis(10)).await;
     running.note("ses", Some(Verdicts::new()));
     tokio::time::sleep(Duration::from_secs(2)).await;

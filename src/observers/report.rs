@@ -1,9 +1,9 @@
-//! What one replica tells the others: rendering, parsing, bounds. No I/O, no clock.
+//! ObserverReport of one replica to the others: rendering, parsing, bounds. No I/O, no clock.
 //!
-//! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for each set of
-//! thresholds that judges it. So silence about a backend means Healthy under all thresholds, and silence about some thresholds of
-//! a backend that is named means that its writer does not judge by them: another version of the operator, or a policy that has just been
-//! changed. Of a backend that is named without any verdict nothing is known.
+//! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for
+//! each set of thresholds that judges it. Silence about a backend means Healthy under all thresholds. Silence about
+//! some thresholds of a named backend means that the writer does not judge by them: it is another version of the
+//! operator, or the policy has just been changed. A backend that is named without any verdict is unknown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,45 +11,47 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
-use mail_failover_core::engine::{Health, Sighting};
+use mail_failover_core::engine::{Health, ObserverVerdict};
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
 use mail_failover_resolve::time::{micro_time, timestamp};
 
-/// More verdicts than this are not told: who sees so much fail is suspect.
+/// Most verdicts in a report.
+// A replica that sees so much fail is suspect.
 pub const MAX_VERDICTS: usize = 1000;
-/// A longer report is not told. An object's annotations may have 256 KiB together.
+/// Longest report, in bytes.
+// An object's annotations may have 256 KiB together.
 pub const MAX_BYTES: usize = 200_000;
 
 /// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
-pub type Verdicts = BTreeMap<Arc<str>, Sighting>;
+pub type Verdicts = BTreeMap<Arc<str>, ObserverVerdict>;
 
-/// Every verdict about each backend that is not healthy through and through.
-pub type Sightings = BTreeMap<ObjectKey, Verdicts>;
+/// Verdicts about each backend of which not every verdict is Healthy.
+pub type BackendVerdicts = BTreeMap<ObjectKey, Verdicts>;
 
-/// What a replica says.
+/// ObserverReport of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Report {
-    /// It has not yet observed every backend once.
+pub(super) enum ObserverReport {
+    /// The replica has not yet observed every backend once.
     Incomplete,
-    /// It has more to tell than fits.
+    /// The replica has more verdicts than fit.
     Truncated,
-    /// What it does not see healthy.
-    Complete(Sightings),
+    /// Every backend that it does not see healthy.
+    Complete(BackendVerdicts),
 }
 
-/// What an observer sees of one backend under some thresholds.
+/// Verdict of an observer about one backend under some thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Healthy.
+    /// The backend is healthy.
     Healthy,
-    /// It does not judge by these thresholds, or has not observed it.
+    /// The observer does not judge by these thresholds, or has not observed the backend.
     Abstains,
-    /// This, which may be Unknown, too.
-    As(Sighting),
+    /// This verdict, which may be Unknown.
+    As(ObserverVerdict),
 }
 
-/// What a complete report says about a backend under some thresholds.
-pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> Seen {
+/// Returns the verdict of a complete report about a backend under some thresholds.
+pub fn seen(sightings: &BackendVerdicts, backend: &ObjectKey, thresholds: &str) -> Seen {
     match sightings.get(backend) {
         None => Seen::Healthy,
         Some(verdicts) => verdicts.get(thresholds).copied().map_or(Seen::Abstains, Seen::As),
@@ -58,18 +60,19 @@ pub fn seen(sightings: &Sightings, backend: &ObjectKey, thresholds: &str) -> See
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Document {
-    /// False until every backend was observed once: only then silence about one means Healthy.
+struct ReportDocument {
+    /// False until every backend was observed once.
+    // Only then silence about one means Healthy.
     complete: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    backends: BTreeMap<String, BTreeMap<String, Entry>>,
+    backends: BTreeMap<String, BTreeMap<String, ReportedVerdict>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct ReportedVerdict {
     health: String,
     since: MicroTime,
     class: String,
@@ -77,35 +80,37 @@ struct Entry {
     first_failure_at: Option<MicroTime>,
 }
 
-impl Report {
-    /// The report as text, and how much is told in it.
-    pub(super) fn of(is_complete: bool, sightings: &Sightings) -> (String, Extent) {
+impl ObserverReport {
+    /// Renders a report as text. Returns its extent, too.
+    pub(super) fn of(is_complete: bool, sightings: &BackendVerdicts) -> (String, Extent) {
         let verdicts = sightings.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
-        let whole = Document { complete: true, truncated: false, backends: BTreeMap::new() };
+        let whole = ReportDocument { complete: true, truncated: false, backends: BTreeMap::new() };
         let (document, mut extent) = if !is_complete {
-            (Document::default(), Extent::Incomplete)
+            (ReportDocument::default(), Extent::Incomplete)
         } else if verdicts > MAX_VERDICTS {
-            (Document { truncated: true, ..whole }, Extent::Truncated)
+            (ReportDocument { truncated: true, ..whole }, Extent::Truncated)
         } else {
             let backends = sightings.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts)));
-            (Document { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
+            (ReportDocument { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
         };
         let mut text = json(&document);
         if text.len() > MAX_BYTES {
-            text = json(&Document { complete: true, truncated: true, backends: BTreeMap::new() });
+            text = json(&ReportDocument { complete: true, truncated: true, backends: BTreeMap::new() });
             extent = Extent::Truncated;
         }
         (text, extent)
     }
 
-    /// Reads what another replica wrote, perhaps one of another version: fields and names that are not known here are no error, but a verdict
-    /// that has such a name is Unknown.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses another replica's report. Unknown fields are ignored, and a verdict with an unknown name is Unknown.
+    ///
+    /// # Errors
+    /// [`ReportError`] if the text is no report.
+    // The writer may be another version of the operator.
+    pub(super) fn parse(text: &str) -> Result<Self, ReportError> {
         if text.len() > MAX_BYTES {
-            return Err(format!("it has {} bytes; {MAX_BYTES} are allowed", text.len()));
+            return Err(ReportError::TooLong(text.len()));
         }
-        let Document { complete, truncated, backends } =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let ReportDocument { complete, truncated, backends } = serde_json::from_str(text)?;
         if truncated {
             return Ok(Self::Truncated);
         }
@@ -114,20 +119,38 @@ impl Report {
         }
         let verdicts = backends.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
         if verdicts > MAX_VERDICTS {
-            return Err(format!("it has {verdicts} verdicts; {MAX_VERDICTS} are allowed"));
+            return Err(ReportError::TooManyVerdicts(verdicts));
         }
-        let sightings = backends.into_iter().map(|(key, entries)| {
-            let (namespace, name) = key
-                .split_once('/')
-                .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'))
-                .ok_or_else(|| format!("{key:?} is not the namespace and the name of a backend"))?;
-            Ok((ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect()))
-        });
-        Ok(Self::Complete(sightings.collect::<Result<_, String>>()?))
+        let mut sightings = BackendVerdicts::new();
+        for (key, entries) in backends {
+            let parts = key.split_once('/');
+            match parts.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/')) {
+                Some((namespace, name)) => {
+                    sightings.insert(ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect());
+                }
+                None => return Err(ReportError::Key(key)),
+            }
+        }
+        Ok(Self::Complete(sightings))
     }
 }
 
-/// How much a report tells.
+/// ObserverReport that does not count.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReportError {
+    #[error("its Lease is not named after its holder")]
+    ForeignLease,
+    #[error("it has {0} bytes; {max} are allowed", max = MAX_BYTES)]
+    TooLong(usize),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it has {0} verdicts; {max} are allowed", max = MAX_VERDICTS)]
+    TooManyVerdicts(usize),
+    #[error("{0:?} is not the namespace and the name of a backend")]
+    Key(String),
+}
+
+/// Extent of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     Incomplete,
@@ -135,25 +158,28 @@ pub(crate) enum Extent {
     Complete { verdicts: usize },
 }
 
-fn json(document: &Document) -> String {
-    // Maps with text for keys, texts and flags: nothing that JSON cannot hold. Were it otherwise, nobody would count us.
+fn json(document: &ReportDocument) -> String {
+    // Maps with text keys, texts and flags always fit into JSON. An empty report would not count.
     serde_json::to_string(document).unwrap_or_default()
 }
 
-fn entries(verdicts: &Verdicts) -> BTreeMap<String, Entry> {
-    let entry = |sighting: &Sighting| Entry {
-        health: health_name(sighting.health).to_owned(),
-        since: micro_time(sighting.since),
-        class: sighting.class.as_str().to_owned(),
-        first_failure_at: sighting.first_failure_at.map(micro_time),
-    };
+fn entries(verdicts: &Verdicts) -> BTreeMap<String, ReportedVerdict> {
     verdicts.iter().map(|(thresholds, sighting)| (thresholds.to_string(), entry(sighting))).collect()
 }
 
-fn verdict((thresholds, entry): (String, Entry)) -> (Arc<str>, Sighting) {
-    let Entry { health, since, class, first_failure_at } = entry;
-    let sighting = Sighting {
-        health: ALL_HEALTH.into_iter().find(|known| health_name(*known) == health).unwrap_or(Health::Unknown),
+fn entry(sighting: &ObserverVerdict) -> ReportedVerdict {
+    ReportedVerdict {
+        health: sighting.health.as_str().to_owned(),
+        since: micro_time(sighting.since),
+        class: sighting.class.as_str().to_owned(),
+        first_failure_at: sighting.first_failure_at.map(micro_time),
+    }
+}
+
+fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, ObserverVerdict) {
+    let ReportedVerdict { health, since, class, first_failure_at } = entry;
+    let sighting = ObserverVerdict {
+        health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
@@ -162,15 +188,6 @@ fn verdict((thresholds, entry): (String, Entry)) -> (Arc<str>, Sighting) {
 }
 
 const ALL_HEALTH: [Health; 4] = [Health::Healthy, Health::Degraded, Health::Unknown, Health::Unhealthy];
-
-fn health_name(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "Healthy",
-        Health::Degraded => "Degraded",
-        Health::Unhealthy => "Unhealthy",
-        Health::Unknown => "Unknown",
-    }
-}
 
 #[cfg(test)]
 #[path = "report_tests.rs"]

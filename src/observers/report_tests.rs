@@ -11,8 +11,8 @@ pub(in crate::observers) fn verdicts(thresholds: &str, health: Health) -> Verdic
     Verdicts::from([(thresholds.into(), sighting(health))])
 }
 
-fn sighting(health: Health) -> Sighting {
-    Sighting {
+fn sighting(health: Health) -> ObserverVerdict {
+    ObserverVerdict {
         health,
         since: Timestamp::from_micros(1_700_000_000_123_456),
         class: EvidenceClass::ConnectionRefused,
@@ -20,17 +20,17 @@ fn sighting(health: Health) -> Sighting {
     }
 }
 
-fn failing(count: usize, name: &str) -> Sightings {
+fn failing(count: usize, name: &str) -> BackendVerdicts {
     (0..count).map(|n| (key(&format!("{name}{n}")), verdicts("6/10", Health::Unhealthy))).collect()
 }
 
 #[test]
 fn a_report_looks_like_this() {
-    let mut sightings = Sightings::from([(key("ses"), verdicts("6/10", Health::Unhealthy))]);
+    let mut sightings = BackendVerdicts::from([(key("ses"), verdicts("6/10", Health::Unhealthy))]);
     sightings.insert(key("new"), Verdicts::new());
     for (is_complete, sightings, want) in [
         (false, &sightings, r#"{"complete":false}"#.to_owned()),
-        (true, &Sightings::new(), r#"{"complete":true}"#.to_owned()),
+        (true, &BackendVerdicts::new(), r#"{"complete":true}"#.to_owned()),
         (
             true,
             &sightings,
@@ -42,7 +42,7 @@ fn a_report_looks_like_this() {
             .to_owned(),
         ),
     ] {
-        assert_eq!(Report::of(is_complete, sightings).0, want);
+        assert_eq!(ObserverReport::of(is_complete, sightings).0, want);
     }
 }
 
@@ -50,7 +50,7 @@ fn a_report_looks_like_this() {
 fn what_does_not_fit_is_not_told() {
     let long = "x".repeat(200);
     for (what, sightings, want) in [
-        ("nothing", Sightings::new(), Extent::Complete { verdicts: 0 }),
+        ("nothing", BackendVerdicts::new(), Extent::Complete { verdicts: 0 }),
         ("the most", failing(MAX_VERDICTS, "b"), Extent::Complete { verdicts: MAX_VERDICTS }),
         ("one more", failing(MAX_VERDICTS + 1, "b"), Extent::Truncated),
         ("too many bytes", failing(MAX_VERDICTS - 1, &long), Extent::Truncated),
@@ -60,11 +60,11 @@ fn what_does_not_fit_is_not_told() {
             Extent::Truncated,
         ),
     ] {
-        let (text, extent) = Report::of(true, &sightings);
+        let (text, extent) = ObserverReport::of(true, &sightings);
         assert_eq!(extent, want, "{what}");
         assert!(text.len() <= MAX_BYTES, "{what}: {}", text.len());
-        let report = Report::parse(&text).expect("we wrote it");
-        assert_eq!(report == Report::Truncated, want == Extent::Truncated, "{what}");
+        let report = ObserverReport::parse(&text).expect("we wrote it");
+        assert_eq!(report == ObserverReport::Truncated, want == Extent::Truncated, "{what}");
     }
 }
 
@@ -83,7 +83,7 @@ fn what_cannot_be_a_report_is_refused() {
         (&too_many, "1001 verdicts"),
         (&" ".repeat(MAX_BYTES + 1), "200001 bytes"),
     ] {
-        let error = Report::parse(text).expect_err(text);
+        let error = ObserverReport::parse(text).expect_err(text).to_string();
         assert!(error.contains(why), "{error:?} does not say {why:?}");
     }
 }
@@ -92,15 +92,17 @@ fn what_cannot_be_a_report_is_refused() {
 fn another_version_may_say_what_this_one_does_not_know() {
     let text = r#"{"complete":true,"region":"eu","backends":{"shop/ses":{"6/10":{"health":"Glowing",
         "since":"2023-11-14T22:13:20Z","class":"Haunted","mood":1}}}}"#;
-    let Ok(Report::Complete(sightings)) = Report::parse(text) else { panic!("{:?}", Report::parse(text)) };
+    let Ok(ObserverReport::Complete(sightings)) = ObserverReport::parse(text) else {
+        panic!("{:?}", ObserverReport::parse(text))
+    };
     let Seen::As(sighting) = seen(&sightings, &key("ses"), "6/10") else { panic!("{sightings:?}") };
     assert_eq!((sighting.health, sighting.class), (Health::Unknown, EvidenceClass::Inconclusive));
-    assert_eq!(Report::parse("{}"), Ok(Report::Incomplete));
+    assert_eq!(ObserverReport::parse("{}").expect("a report"), ObserverReport::Incomplete);
 }
 
 #[test]
 fn silence_means_healthy_only_where_the_writer_judges() {
-    let sightings = Sightings::from([
+    let sightings = BackendVerdicts::from([
         (
             key("ses"),
             [("6/10".into(), sighting(Health::Unhealthy)), ("20/20".into(), sighting(Health::Degraded))].into(),
@@ -123,13 +125,13 @@ fn silence_means_healthy_only_where_the_writer_judges() {
     }
 }
 
-fn any_sighting() -> impl Strategy<Value = Sighting> {
+fn any_sighting() -> impl Strategy<Value = ObserverVerdict> {
     // A year around 1970 and one around 2100: what MicroTime holds and people use.
     let time = (-31_536_000_000_000..4_102_444_800_000_000_i64).prop_map(Timestamp::from_micros);
     let health = prop::sample::select(ALL_HEALTH.to_vec());
     let class = prop::sample::select(EvidenceClass::ALL.to_vec());
     (health, time.clone(), class, prop::option::of(time))
-        .prop_map(|(health, since, class, first_failure_at)| Sighting { health, since, class, first_failure_at })
+        .prop_map(|(health, since, class, first_failure_at)| ObserverVerdict { health, since, class, first_failure_at })
 }
 
 fn any_verdicts() -> impl Strategy<Value = Verdicts> {
@@ -142,26 +144,26 @@ proptest! {
     fn what_is_written_is_read(
         sightings in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20)
     ) {
-        let sightings: Sightings = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
-        let (text, _) = Report::of(true, &sightings);
-        prop_assert_eq!(Report::parse(&text), Ok(Report::Complete(sightings)));
+        let sightings: BackendVerdicts = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
+        let (text, _) = ObserverReport::of(true, &sightings);
+        prop_assert_eq!(ObserverReport::parse(&text), Ok(ObserverReport::Complete(sightings)));
     }
 
     #[test]
     fn no_text_makes_the_parser_panic(text in any::<String>()) {
-        let _ = Report::parse(&text);
+        let _ = ObserverReport::parse(&text);
     }
 
     #[test]
     fn no_damaged_report_makes_the_parser_panic(
         verdicts in any_verdicts(), at in any::<prop::sample::Index>(), with in any::<char>()
     ) {
-        let (text, _) = Report::of(true, &Sightings::from([(key("ses"), verdicts)]));
+        let (text, _) = ObserverReport::of(true, &BackendVerdicts::from([(key("ses"), verdicts)]));
         let mut letters: Vec<_> = text.chars().collect();
         let at = at.index(letters.len());
         letters[at] = with;
-        let _ = Report::parse(&letters.iter().collect::<String>());
+        let _ = ObserverReport::parse(&letters.iter().collect::<String>());
         letters.truncate(at);
-        let _ = Report::parse(&letters.into_iter().collect::<String>());
+        let _ = ObserverReport::parse(&letters.into_iter().collect::<String>());
     }
 }

@@ -1,4 +1,5 @@
-//! Deletes Leases of observers that died without deleting theirs: under the leader's claim, and only in the version that was seen.
+//! Deletion of Leases whose observers died without deleting them: under the leader's claim, and only in the version
+//! that was seen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +10,37 @@ use kube::api::{DeleteParams, Preconditions};
 use tokio::time::timeout;
 
 use super::Metrics;
-use super::liveness::Version;
-use super::metrics::Outcome;
+use super::liveness::LeaseVersion;
 use crate::leader::Leadership;
 use mail_failover_runtime::kubernetes::describe;
 
-/// No deletion takes longer.
+/// Limit for each deletion.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Deletes these while this replica leads. What is left is tried again later.
+/// Deletes these Leases while this replica leads. Failed ones are tried again later.
 pub(super) async fn sweep(
     api: Api<Lease>,
     leadership: Leadership,
     metrics: Metrics,
-    garbage: Vec<(Arc<str>, Version)>,
+    garbage: Vec<(Arc<str>, LeaseVersion)>,
 ) {
-    for (name, Version { uid, resource_version }) in garbage {
+    for (name, LeaseVersion { uid, resource_version }) in garbage {
         let Some(claim) = leadership.claim() else { return };
-        // Of one that has come back there is another version.
-        let preconditions = Preconditions { uid: Some(uid), resource_version: Some(resource_version) };
+        // The Lease of an observer that has come back has another version.
+        let preconditions =
+            Preconditions { uid: Some(uid.to_string()), resource_version: Some(resource_version.to_string()) };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match claim.guard(timeout(DEADLINE, api.delete(&name, &parameters))).await {
             Err(_claim_lost) => return,
             Ok(Ok(Ok(_))) => {
-                metrics.call("sweep", Outcome::Ok);
+                metrics.call("sweep", "ok");
                 tracing::info!(lease = &*name, "the Lease of an observer that died is deleted");
             }
             Ok(Ok(Err(error))) => {
-                metrics.call("sweep", Outcome::Error);
+                metrics.call("sweep", "error");
                 tracing::debug!(lease = &*name, error = describe(&error), "the Lease of a dead observer stays");
             }
-            Ok(Err(_elapsed)) => metrics.call("sweep", Outcome::Timeout),
+            Ok(Err(_elapsed)) => metrics.call("sweep", "timeout"),
         }
     }
 }
@@ -72,8 +73,7 @@ mod tests {
         });
         let api = Api::<Lease>::namespaced(Client::new(service, "ops"), "ops");
         let metrics = Metrics::new(&mut Registry::default());
-        let garbage =
-            || vec![(Arc::from("mail-observer-b"), Version { uid: "u".to_owned(), resource_version: "7".to_owned() })];
+        let garbage = || vec![(Arc::from("mail-observer-b"), LeaseVersion::for_test("u", "7"))];
         let (leadership, _publisher) = Leadership::for_test(Duration::from_secs(10));
         sweep(api.clone(), leadership.clone(), metrics.clone(), garbage()).await;
         tokio::time::advance(Duration::from_secs(10)).await;

@@ -11,43 +11,43 @@ use mail_failover_contract::document::{self, API_VERSION, Document, KEY, Operato
 use mail_failover_contract::routing::{self, Refusal};
 use mail_failover_core::model::{AgentOutput, Backend, Policy, TlsMode, TrustAnchors};
 
-/// What the agents of a route are told beyond the shares of its targets.
+/// Content for the agents of a route beside the shares of its targets.
 #[derive(Clone, Debug)]
 pub struct Briefing<'a> {
-    /// Every backend of the route that is known, the most preferred first.
+    /// Every known backend of the route, the most preferred first.
     pub members: Vec<Briefed<'a>>,
-    /// What the latest transition was, for people; empty before the first.
+    /// Summary of the latest transition, for people; empty before the first.
     pub summary: String,
     /// The policy in force.
     pub policy: &'a Policy,
-    /// Where agents report.
+    /// Endpoints at which agents report.
     pub operators: &'a [OperatorEndpoint],
 }
 
-/// A backend that agents are told of.
+/// Backend that agents are told of.
 #[derive(Clone, Debug)]
 pub struct Briefed<'a> {
     /// Name of the `SendingBackend`.
     pub name: &'a str,
-    /// What it is.
+    /// Settings of the backend.
     pub backend: &'a Backend,
-    /// Whether mail may go there now without asking.
+    /// True if mail may go there now without another decision.
     pub is_standby: bool,
 }
 
-/// A document as it is written down, and the backends that it leaves out, each with the one whose place it shares.
+/// Document as text, with the backends that it leaves out because they share a host and port with another.
 #[derive(Debug, PartialEq)]
 pub(super) struct Rendered {
     pub(super) text: String,
     pub(super) left_out: Vec<Sharing>,
 }
 
-/// Two backends of one host and port.
+/// Two backends with the same host and port.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sharing {
     pub(super) told: String,
     pub(super) left_out: String,
-    /// As Postfix writes it.
+    /// Next hop in Postfix's notation.
     pub(super) next_hop: String,
 }
 
@@ -59,10 +59,10 @@ pub(super) fn config_map(owner: &Owner, output: &AgentOutput, target: &Target<'_
     }
 }
 
-/// What the agents of a route are told.
+/// Renders the document for the agents of a route.
 ///
 /// # Errors
-/// [`Refusal`] when no agent would use it: what is written has been read as an agent does.
+/// [`Refusal`] if an agent could not use it: the text is read again as an agent does.
 pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Result<Rendered, Refusal> {
     let (backends, left_out) = distinct(backends(targets, briefing));
     let document = Document {
@@ -85,17 +85,22 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<
     Ok(Rendered { text: format!("{text}\n"), left_out })
 }
 
-/// Every backend with its share. Whole percents of what is placed: what nobody may take is not withheld, as with every other output.
+/// Lists every backend with its share in whole percents of the placed mail.
+// Mail that no backend takes is not withheld, as with every other output.
 fn backends(targets: &[Target<'_>], briefing: &Briefing<'_>) -> Vec<document::Backend> {
-    let is_told = |target: &&Target<'_>| briefing.members.iter().any(|member| member.name == target.name);
-    let carrying = |name: &str| targets.iter().find(|target| target.name == name).map_or(0, |target| target.percent);
-    let members = briefing.members.iter().map(|member| (member.clone(), carrying(member.name)));
-    // One that has left the route may still carry its mail, until somebody can take over.
-    let leaving = targets
-        .iter()
-        .filter(|target| !is_told(target))
-        .map(|target| (Briefed { name: target.name, backend: target.backend, is_standby: false }, target.percent));
-    let (members, shares): (Vec<_>, Vec<_>) = members.chain(leaving).unzip();
+    let (mut members, mut shares) = (vec![], vec![]);
+    for member in &briefing.members {
+        let target = targets.iter().find(|target| target.name == member.name);
+        members.push(member.clone());
+        shares.push(target.map_or(0, |target| target.percent));
+    }
+    // A backend that has left the route may still carry its mail, until another can take over.
+    for target in targets {
+        if !briefing.members.iter().any(|member| member.name == target.name) {
+            members.push(Briefed { name: target.name, backend: target.backend, is_standby: false });
+            shares.push(target.percent);
+        }
+    }
     let percents = to_hundred(&shares);
     members.iter().zip(percents).map(|(member, percent)| backend(member, percent)).collect()
 }
@@ -133,7 +138,6 @@ fn tls(backend: &Backend) -> document::Tls {
 }
 
 fn reflex(policy: &Policy) -> document::Reflex {
-    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     document::Reflex {
         consecutive: policy.reflex.consecutive,
         lasting_milliseconds: milliseconds(policy.reflex.lasting),
@@ -144,14 +148,18 @@ fn reflex(policy: &Policy) -> document::Reflex {
     }
 }
 
-/// Of backends with one host and port the one that carries most, the more preferred of equals, with the shares of all: an MTA knows a
-/// backend by host and port, so that they are one to it.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Keeps one of several backends with the same host and port, with the shares of all: the one that carries most, of
+/// equals the more preferred.
+// An MTA knows a backend by host and port, so they are one to it.
 fn distinct(backends: Vec<document::Backend>) -> (Vec<document::Backend>, Vec<Sharing>) {
-    let place = |backend: &document::Backend| (backend.host.to_ascii_lowercase(), backend.port);
     let mut kept: BTreeMap<_, (String, u8, u8)> = BTreeMap::new();
     for backend in &backends {
         let (name, most, total) =
-            kept.entry(place(backend)).or_insert_with(|| (backend.name.clone(), backend.percent, 0));
+            kept.entry(host_key(backend)).or_insert_with(|| (backend.name.clone(), backend.percent, 0));
         if backend.percent > *most {
             (*name, *most) = (backend.name.clone(), backend.percent);
         }
@@ -159,7 +167,7 @@ fn distinct(backends: Vec<document::Backend>) -> (Vec<document::Backend>, Vec<Sh
     }
     let (mut told, mut left_out) = (vec![], vec![]);
     for mut backend in backends {
-        let Some((name, _, total)) = kept.get(&place(&backend)) else { continue };
+        let Some((name, _, total)) = kept.get(&host_key(&backend)) else { continue };
         if backend.name == *name {
             backend.percent = *total;
             told.push(backend);
@@ -171,17 +179,21 @@ fn distinct(backends: Vec<document::Backend>) -> (Vec<document::Backend>, Vec<Sh
     (told, left_out)
 }
 
-/// The same proportions in whole percents that add up to 100, by largest remainder; all to the first where nobody has any.
+fn host_key(backend: &document::Backend) -> (String, u16) {
+    (backend.host.to_ascii_lowercase(), backend.port)
+}
+
+/// Scales shares to whole percents that add up to 100, by largest remainder; all to the first if the sum is 0.
 fn to_hundred(shares: &[u8]) -> Vec<u8> {
     let total: u32 = shares.iter().map(|share| u32::from(*share)).sum();
     if total == 0 {
         return (0..shares.len()).map(|index| if index == 0 { 100 } else { 0 }).collect();
     }
-    let exact = |share: &u8| u32::from(*share) * 100;
-    let mut percents: Vec<u8> = shares.iter().map(|share| u8::try_from(exact(share) / total).unwrap_or(100)).collect();
+    let exact: Vec<u32> = shares.iter().map(|share| u32::from(*share) * 100).collect();
+    let mut percents: Vec<u8> = exact.iter().map(|share| u8::try_from(share / total).unwrap_or(100)).collect();
     let mut left = 100 - percents.iter().map(|percent| u32::from(*percent)).sum::<u32>();
     let mut by_remainder: Vec<_> = (0..shares.len()).collect();
-    by_remainder.sort_by_key(|index| std::cmp::Reverse(exact(&shares[*index]) % total));
+    by_remainder.sort_by_key(|index| std::cmp::Reverse(exact[*index] % total));
     for index in by_remainder {
         if left > 0 {
             percents[index] += 1;

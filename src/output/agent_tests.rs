@@ -29,7 +29,7 @@ fn backend(host: &str, port: u16, mode: TlsMode) -> Backend {
     }
 }
 
-/// What agents read when these backends carry these shares, and what they are not told of.
+/// Returns the document that agents read when these backends carry these shares, and the backends that it leaves out.
 fn rendered(
     members: &[(&str, &Backend, bool)],
     shares: &[(&str, &Backend, u8)],

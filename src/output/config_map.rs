@@ -19,7 +19,8 @@ pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Targe
     }
 }
 
-/// Where clients reach it. A Service by its name: it may be headless, and be made anew with another address.
+/// Returns the host and port for clients.
+// A Service goes by its name: it may be headless, and be made anew with another address.
 pub(super) fn host_and_port(backend: &Backend) -> (&str, u16) {
     match &backend.destination {
         Destination::Host(host) => (&host.host, host.port),
@@ -27,8 +28,9 @@ pub(super) fn host_and_port(backend: &Backend) -> (&str, u16) {
     }
 }
 
-/// Postfix's `[host]:port`: the brackets turn MX look-ups off, and are needed for addresses; an IPv6 address has its own prefix
-/// (transport(5), postconf(5) `relayhost`).
+/// Returns the next hop as Postfix writes it: `[host]:port`.
+// The brackets turn MX look-ups off, and are needed for addresses; an IPv6 address has its own prefix (transport(5),
+// postconf(5) `relayhost`).
 fn next_hop(target: &Target<'_>) -> String {
     let (host, port) = host_and_port(target.backend);
     if host.contains(':') { format!("[ipv6:{host}]:{port}") } else { format!("[{host}]:{port}") }

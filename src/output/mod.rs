@@ -1,7 +1,7 @@
-//! What a route leads its mail with: the desired objects, and the writes that turn what is there into what is desired.
+//! The outputs of a route: the desired objects, and the writes that bring the cluster there.
 //!
-//! Pure. Architecture invariant: an output never decides where mail goes, never holds a credential, and never touches an object
-//! that another owner controls.
+//! Pure. Architecture invariant: an output never decides where mail goes, never holds a credential, and never touches
+//! an object that another owner controls.
 
 mod agent;
 mod config_map;
@@ -24,7 +24,7 @@ pub use plan::{Desired, Observed, Obstacle, Output, OutputKey, OutputKind, Write
 pub const FIELD_MANAGER: &str = "mail-failover-output";
 /// Label of every object that the operator owns.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Its value.
+/// Value of that label.
 pub const MANAGED_BY: &str = "mail-failover-operator";
 /// Label of an `EndpointSlice` that names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -32,44 +32,43 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub const BACKEND_ANNOTATION: &str = "mailfailover.io/sending-backend";
 
 /// Annotation that names the transition that led the output where it leads.
-///
-/// So every decision rewrites every output that it concerns, and a write of an earlier one that arrives late, from a leader that was
-/// suspended or over a connection that stalled, meets another version and is refused.
+// Every decision rewrites every output that it concerns. A late write of an earlier one, from a leader that was
+// suspended or over a connection that stalled, then meets another version and is refused.
 pub const TRANSITION_ANNOTATION: &str = "mailfailover.io/transition";
 
 /// The route that owns outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its namespace and name.
+    /// Namespace and name of the route.
     pub key: ObjectKey,
-    /// Its uid.
+    /// `metadata.uid` of the route.
     pub uid: String,
 }
 
 /// A backend that outputs lead to.
 #[derive(Clone, Debug)]
 pub struct Target<'a> {
-    /// How much of the mail it shall carry.
+    /// Share of the mail, in percent.
     pub percent: u8,
     /// The id of the route's latest transition; 0 before the first.
     pub transition: i64,
     /// Name of the `SendingBackend`.
     pub name: &'a str,
-    /// What it is.
+    /// Settings of the backend.
     pub backend: &'a Backend,
-    /// Its addresses and whether each is in working order; `None` while they are not known, and endpoints are left as they are.
+    /// Addresses with true for each that works; `None` while they are not known, and endpoints are left as they are.
     pub addresses: Option<Vec<(SocketAddr, bool)>>,
 }
 
-/// Every object that a route wants to own by its spec, `EndpointSlices` aside.
-pub fn claims<'a>(route: &'a Route, key: &'a ObjectKey) -> impl Iterator<Item = OutputKey> + 'a {
+/// Lists every object that the spec of a route wants to own, `EndpointSlices` aside.
+pub fn owned_keys<'a>(route: &'a Route, key: &'a ObjectKey) -> impl Iterator<Item = OutputKey> + 'a {
     let services = route.services.iter().map(|output| (OutputKind::Service, &output.name));
     let config_maps = route.config_maps.iter().map(|output| (OutputKind::ConfigMap, &output.name));
     let agents = route.agents.iter().map(|output| (OutputKind::ConfigMap, &output.config_map));
     services.chain(config_maps).chain(agents).map(|(kind, name)| (kind, key.sibling(name.clone())))
 }
 
-/// The field of a route's spec that names this output.
+/// Returns the field of a route's spec that names this output.
 pub fn field(route: &Route, key: &OutputKey) -> &'static str {
     match key.0 {
         OutputKind::Service | OutputKind::EndpointSlice => "spec.outputs[].service.name",
@@ -80,14 +79,14 @@ pub fn field(route: &Route, key: &OutputKey) -> &'static str {
 
 const AGENT_FIELD: &str = "spec.outputs[].agent.configMap";
 
-/// Everything a route's outputs should be; without a usable target, only what it claims.
+/// Computes the desired outputs of a route; without a usable target, only the owned keys.
 ///
-/// A Service spreads evenly over its endpoints, so it leads to as many of the targets as come closest to their shares that way; what knows
-/// one backend only leads to the one with the largest share.
+/// A Service spreads evenly over its endpoints, so it leads to as many of the targets as come closest to their shares
+/// that way. An output for a single backend leads to the one with the largest share.
 pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Desired {
     let mut desired = Desired {
         objects: vec![],
-        claims: claims(route, &owner.key).collect(),
+        owned_keys: owned_keys(route, &owner.key).collect(),
         endpoints_known: false,
         obstacles: vec![],
     };
@@ -112,7 +111,7 @@ pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], briefing: &
     desired
 }
 
-/// What the agents of a route are told, or what stands in the way of telling them.
+/// Adds the agents' documents to `desired`, or the obstacle to them.
 fn brief(
     owner: &Owner,
     route: &Route,
@@ -152,20 +151,25 @@ fn brief(
     }
 }
 
-/// The targets over which an even split differs least from their shares, in their order; of equals the fewest.
+/// Selects the targets over which an even split differs least from their shares, in their order; of equals the fewest.
 fn nearest_even_split<'t, 'a>(targets: &'t [Target<'a>]) -> Vec<&'t Target<'a>> {
     let mut by_share: Vec<_> = targets.iter().collect();
     by_share.sort_by_key(|target| std::cmp::Reverse(target.percent));
-    // In hundredths of a percent; what is beyond the first `count` misses all of its share.
-    let distance = |count: usize| -> u32 {
-        let even = u32::try_from(10_000 / count).unwrap_or(0);
-        let share = |target: &&Target<'_>| u32::from(target.percent) * 100;
-        let taken = by_share.iter().take(count).map(|target| share(target).abs_diff(even));
-        taken.chain(by_share.iter().skip(count).map(share)).sum()
-    };
-    let count = (1..=by_share.len()).min_by_key(|count| distance(*count)).unwrap_or(0);
+    let count = (1..=by_share.len()).min_by_key(|count| distance_from_even(&by_share, *count)).unwrap_or(0);
     let chosen: Vec<_> = by_share.iter().take(count).map(|target| target.name).collect();
     targets.iter().filter(|target| chosen.contains(&target.name)).collect()
+}
+
+/// Returns the sum over all targets of the difference between their share and an even split over the first `count`, in
+/// hundredths of a percent.
+fn distance_from_even(by_share: &[&Target<'_>], count: usize) -> u32 {
+    let even = u32::try_from(10_000 / count).unwrap_or(0);
+    let mut distance = 0;
+    for (index, target) in by_share.iter().enumerate() {
+        let share = u32::from(target.percent) * 100;
+        distance += if index < count { share.abs_diff(even) } else { share };
+    }
+    distance
 }
 
 fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option<&Target<'_>>) -> ObjectMeta {
@@ -200,9 +204,9 @@ pub fn route_uid(metadata: &ObjectMeta) -> Option<&str> {
     ours.api_version.starts_with(api::GROUP).then_some(ours.uid.as_str())
 }
 
-/// The objects that outputs are made of, seen alike.
+/// Object that an output is made of.
 pub trait OutputObject {
-    /// Its metadata.
+    /// Returns the object's metadata.
     fn metadata(&self) -> &ObjectMeta;
 }
 

@@ -1,29 +1,28 @@
-//! From what is there to what is desired, in the fewest writes.
+//! The plan of writes: from the observed to the desired objects, in the fewest writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{OutputObject, Owner, SERVICE_NAME_LABEL, TRANSITION_ANNOTATION, route_uid};
-use mail_failover_core::model::ObjectKey;
-use mail_failover_runtime::kubernetes::version_number;
+use mail_failover_core::model::{ObjectKey, ResourceVersion};
 
-/// What kind of object an output is made of.
+/// Kind of an output's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutputKind {
-    /// v1 Service.
+    /// Service of the core group.
     Service,
-    /// discovery.k8s.io/v1 `EndpointSlice`.
+    /// `EndpointSlice` of the group discovery.k8s.io/v1.
     EndpointSlice,
-    /// v1 `ConfigMap`.
+    /// `ConfigMap` of the core group.
     ConfigMap,
 }
 
 impl OutputKind {
-    /// The Kubernetes kind.
+    /// Returns the Kubernetes kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -39,16 +38,16 @@ pub type OutputKey = (OutputKind, ObjectKey);
 /// An object, desired or observed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// A Service.
+    /// Service without a selector.
     Service(Box<Service>),
-    /// An `EndpointSlice`.
+    /// `EndpointSlice` of a Service.
     EndpointSlice(Box<EndpointSlice>),
-    /// A `ConfigMap`.
+    /// Rendered `ConfigMap`, agents' documents included.
     ConfigMap(Box<ConfigMap>),
 }
 
 impl Output {
-    /// Its metadata.
+    /// Returns the object's metadata.
     pub fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::Service(service) => service.metadata(),
@@ -57,7 +56,7 @@ impl Output {
         }
     }
 
-    /// Its metadata, to be changed.
+    /// Returns the object's metadata for changes.
     pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
         match self {
             Self::Service(service) => &mut service.metadata,
@@ -66,7 +65,7 @@ impl Output {
         }
     }
 
-    /// Its kind and key.
+    /// Returns the object's kind and key.
     pub fn key(&self) -> OutputKey {
         let kind = match self {
             Self::Service(_) => OutputKind::Service,
@@ -78,20 +77,16 @@ impl Output {
         (kind, ObjectKey::new(namespace, metadata.name.as_deref().unwrap_or_default()))
     }
 
-    /// Whether `observed` has everything that `self` wants. What others have added is theirs, except a selector: with one, another
-    /// controller would lead the Service elsewhere.
+    /// Returns true if `observed` has everything that `self` wants, and no selector.
+    // Fields that others have added are theirs. With a selector, another controller would lead the Service elsewhere.
     fn is_satisfied_by(&self, observed: &Self) -> bool {
         let metadata = has_metadata(self.metadata(), observed.metadata());
         metadata
             && match (self, observed) {
                 (Self::Service(want), Self::Service(have)) => {
-                    let ports = |service: &Service| {
-                        service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default()
-                    };
-                    let have_ports = ports(have);
                     !has_selector(have)
                         && ports(want).iter().all(|want| {
-                            have_ports.iter().any(|have| {
+                            ports(have).iter().any(|have| {
                                 (&want.name, want.port, &want.protocol, &want.target_port)
                                     == (&have.name, have.port, &have.protocol, &have.target_port)
                             })
@@ -101,12 +96,11 @@ impl Output {
                     want.address_type == have.address_type
                         && want.ports == have.ports
                         && want.endpoints.len() == have.endpoints.len()
-                        && want.endpoints.iter().zip(&have.endpoints).all(|(want, have)| {
-                            let ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
-                                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)
-                            };
-                            want.addresses == have.addresses && ready(want) == ready(have)
-                        })
+                        && want
+                            .endpoints
+                            .iter()
+                            .zip(&have.endpoints)
+                            .all(|(want, have)| want.addresses == have.addresses && is_ready(want) == is_ready(have))
                 }
                 (Self::ConfigMap(want), Self::ConfigMap(have)) => has_entries(want.data.as_ref(), have.data.as_ref()),
                 (Self::Service(_) | Self::EndpointSlice(_) | Self::ConfigMap(_), _) => false,
@@ -114,24 +108,35 @@ impl Output {
     }
 }
 
+fn ports(service: &Service) -> &[ServicePort] {
+    service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default()
+}
+
+fn is_ready(endpoint: &Endpoint) -> Option<bool> {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)
+}
+
 fn has_selector(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| !selector.is_empty())
 }
 
-/// The ports that a Service should have when some of those it has stand in the way: names are unique, several ports must all have
-/// one, and server-side apply, which tells ports apart by number, takes none away that others have set.
+/// Returns the ports that a Service should have if some of its present ones conflict with ours; `None` if none does.
+// Names are unique, and of several ports each must have one. Server-side apply, which tells ports apart by number,
+// takes none away that others have set.
 fn ports_without_obstacles(want: &Service, have: &Service) -> Option<Vec<ServicePort>> {
-    let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
-    let (mut want, have) = (ports(want), ports(have));
-    let is_same = |one: &ServicePort, other: &ServicePort| (one.port, &one.protocol) == (other.port, &other.protocol);
-    let others: Vec<_> = have.into_iter().filter(|have| !want.iter().any(|want| is_same(want, have))).collect();
-    let is_obstacle = |other: &ServicePort| other.name.is_none() || want.iter().any(|want| want.name == other.name);
-    if !others.iter().any(is_obstacle) {
-        return None;
+    let want = ports(want);
+    let (mut is_obstructed, mut harmless) = (false, vec![]);
+    for port in ports(have) {
+        if want.iter().any(|want| (want.port, &want.protocol) == (port.port, &port.protocol)) {
+            continue;
+        }
+        if port.name.is_none() || want.iter().any(|want| want.name == port.name) {
+            is_obstructed = true;
+        } else {
+            harmless.push(port.clone());
+        }
     }
-    let harmless: Vec<_> = others.into_iter().filter(|other| !is_obstacle(other)).collect();
-    want.extend(harmless);
-    Some(want)
+    is_obstructed.then(|| [want.to_vec(), harmless].concat())
 }
 
 fn has_metadata(want: &ObjectMeta, have: &ObjectMeta) -> bool {
@@ -145,15 +150,16 @@ fn has_entries(want: Option<&BTreeMap<String, String>>, have: Option<&BTreeMap<S
     want.into_iter().flatten().all(|(key, value)| have.is_some_and(|have| have.get(key) == Some(value)))
 }
 
-/// The objects the operator made, as the API server last showed them.
+/// Objects that the operator made, as the API server last showed them.
 #[derive(Debug, Default)]
 pub struct Observed {
     objects: BTreeMap<OutputKey, Arc<Output>>,
 }
 
 impl Observed {
-    /// Takes note of an object unless a newer version is known already: the echo of a write may be older than its answer. Returns
-    /// the uid of the route that should look at it. Objects that no route controls are not kept.
+    /// Takes an object unless a newer version is known. Returns the uid of the route that should be reconciled.
+    /// Objects that no route controls are not kept.
+    // The watch event caused by a write can arrive after its response.
     pub fn note(&mut self, object: Output) -> Option<String> {
         let key = object.key();
         let known = self.objects.get(&key);
@@ -168,23 +174,25 @@ impl Observed {
         owner
     }
 
-    /// Forgets an object that is gone. Returns the uid of the route that owned it.
+    /// Forgets a deleted object. Returns the uid of the route that owned it.
     pub fn forget(&mut self, key: &OutputKey) -> Option<String> {
         let object = self.objects.remove(key)?;
         route_uid(object.metadata()).map(str::to_owned)
     }
 
-    /// The object of that key.
+    /// Returns the object of that key.
     pub fn get(&self, key: &OutputKey) -> Option<&Arc<Output>> {
         self.objects.get(key)
     }
 
-    /// What a route owns, by kind.
-    /// The newest transition that an output of this route names.
+    /// Returns the newest transition that an output of this route names.
     pub fn newest_transition(&self, owner: &Owner) -> Option<i64> {
-        let named =
-            |output: &Arc<Output>| output.metadata().annotations.as_ref()?.get(TRANSITION_ANNOTATION)?.parse().ok();
-        self.owned_by(owner).filter_map(named).max()
+        let annotations = self.owned_by(owner).filter_map(|output| output.metadata().annotations.as_ref());
+        annotations.filter_map(|annotations| annotations.get(TRANSITION_ANNOTATION)?.parse().ok()).max()
+    }
+
+    fn is_owned_by(&self, key: &OutputKey, owner: &Owner) -> bool {
+        self.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
     }
 
     fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a Arc<Output>> {
@@ -200,28 +208,36 @@ impl Observed {
     }
 }
 
+/// Returns true if `known` is a newer version of the same object than `incoming`.
 fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
-    let version = |metadata: &ObjectMeta| metadata.resource_version.as_deref().and_then(version_number);
-    known.uid == incoming.uid && version(known) > version(incoming)
+    let known_version = ResourceVersion::parse(known.resource_version.as_deref());
+    let incoming_version = ResourceVersion::parse(incoming.resource_version.as_deref());
+    known.uid == incoming.uid
+        && match (known_version, incoming_version) {
+            (Ok(known), Ok(incoming)) => known.is_newer_than(&incoming),
+            (Ok(_), Err(_)) => true,
+            (Err(_), _) => false,
+        }
 }
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// It does not exist: create it, which fails if somebody else has meanwhile.
+    /// Create the object; fails if somebody else has created it meanwhile.
     Create(Output),
-    /// It is ours and differs: server-side apply, on the condition that it is still the version that was seen.
+    /// Server-side apply to an object of ours, on the condition that it still has the version that was seen.
     Apply(Output),
-    /// It is our Service and has grown a selector: take that away.
+    /// Remove the selector from our Service.
     ClearSelector(OutputKey, String),
-    /// It is our Service, and somebody's port stands in the way of ours: put these ports in the place of all, then apply.
+    /// Replace all ports of our Service, then apply: somebody's port conflicts with ours.
     ReplacePorts(Box<Service>, Vec<ServicePort>),
-    /// It is ours and no longer wanted: delete it, on the condition that it is still the version that was seen.
+    /// Delete an object of ours that is no longer wanted, on the condition that it still has the version that was
+    /// seen.
     Delete(OutputKey, Box<ObjectMeta>),
 }
 
 impl Write {
-    /// What is written.
+    /// Returns the kind and key of the written object.
     pub fn key(&self) -> OutputKey {
         match self {
             Self::Create(output) | Self::Apply(output) => output.key(),
@@ -231,43 +247,41 @@ impl Write {
     }
 }
 
-/// What a route's outputs should be.
+/// Desired outputs of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
-    /// The objects whose content is known.
+    /// Objects whose content is known.
     pub objects: Vec<Output>,
-    /// Every object the route wants, whether or not its content is known; what it owns beyond them is deleted.
-    pub claims: Vec<OutputKey>,
-    /// Whether `objects` has every `EndpointSlice` there should be. While the active backend's addresses are unknown the slices stay.
+    /// Keys of all objects that the route wants, with known content or not. Other objects that it owns are deleted.
+    pub owned_keys: Vec<OutputKey>,
+    /// True if `objects` has every `EndpointSlice` there should be.
+    // While the active backend's addresses are unknown the slices stay.
     pub endpoints_known: bool,
-    /// What keeps outputs from saying all that they should.
+    /// Obstacles that keep outputs incomplete.
     pub obstacles: Vec<Obstacle>,
 }
 
-/// Something in the specs that keeps an output from saying all that it should.
+/// Defect of the specs that keeps an output incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// One CamelCase word, for a condition.
+    /// Reason of a condition, in one CamelCase word.
     pub reason: &'static str,
-    /// The field of the route's spec that it is about.
+    /// Field of the route's spec that it is about.
     pub field: &'static str,
-    /// What is wrong and what to do.
+    /// Description of the defect and its remedy.
     pub message: String,
 }
 
-/// The writes that are possible now; when they are done the rest follows in a next round (endpoints need their Service first).
-/// `refused` keys are left alone.
+/// Plans the writes that are possible now, in order. `refused` keys are left alone.
+// The rest follows in a later round: endpoints need their Service first.
 pub fn writes(
     owner: &Owner,
     desired: Desired,
     observed: &Observed,
     is_refused: impl Fn(&OutputKey) -> bool,
 ) -> Vec<Write> {
-    let Desired { objects, claims, endpoints_known, obstacles: _ } = desired;
+    let Desired { objects, owned_keys, endpoints_known, obstacles: _ } = desired;
     let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|output| (output.key(), output)).collect();
-    let is_ours = |key: &OutputKey| {
-        observed.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
-    };
     let mut writes = vec![];
     for object in observed.owned_by(owner) {
         let key = object.key();
@@ -286,19 +300,20 @@ pub fn writes(
                 },
                 (want, Output::Service(_) | Output::EndpointSlice(_) | Output::ConfigMap(_)) => Write::Apply(want),
             });
-        } else if is_obsolete(&key, object, &claims, endpoints_known) && object.metadata().deletion_timestamp.is_none()
+        } else if is_obsolete(&key, object, &owned_keys, endpoints_known)
+            && object.metadata().deletion_timestamp.is_none()
         {
             writes.push(Write::Delete(key, Box::new(object.metadata().clone())));
         }
     }
     for (key, want) in wanted {
         let service = service_of(&want).map(|name| (OutputKind::Service, key.1.sibling(name)));
-        if service.is_none_or(|service| is_ours(&service)) && !is_refused(&key) {
+        if service.is_none_or(|service| observed.is_owned_by(&service, owner)) && !is_refused(&key) {
             writes.push(Write::Create(want));
         }
     }
-    // Clients wait for endpoints, so these come first; what takes old ones away comes last: between the two a Service has too many
-    // rather than none.
+    // Clients wait for endpoints, so these come first. Deletions come last: in between, a Service has too many endpoints rather
+    // than none.
     writes.sort_by_key(|write| match (write, write.key().0) {
         (Write::Delete(..), _) => 3,
         (_, OutputKind::EndpointSlice) => 0,
@@ -308,11 +323,11 @@ pub fn writes(
     writes
 }
 
-/// Whether an object of ours that is not among the desired ones should go.
-fn is_obsolete(key: &OutputKey, object: &Output, claims: &[OutputKey], endpoints_known: bool) -> bool {
+/// Returns true if an object of ours that is not desired should be deleted.
+fn is_obsolete(key: &OutputKey, object: &Output, owned_keys: &[OutputKey], endpoints_known: bool) -> bool {
     match service_of(object) {
-        Some(service) => endpoints_known || !claims.contains(&(OutputKind::Service, key.1.sibling(service))),
-        None => !claims.contains(key),
+        Some(service) => endpoints_known || !owned_keys.contains(&(OutputKind::Service, key.1.sibling(service))),
+        None => !owned_keys.contains(key),
     }
 }
 
@@ -321,7 +336,7 @@ fn with_version(mut output: Output, version: Option<String>) -> Output {
     output
 }
 
-/// The Service that a slice belongs to.
+/// Returns the Service that a slice belongs to.
 fn service_of(output: &Output) -> Option<&str> {
     match output {
         Output::EndpointSlice(slice) => {
@@ -366,13 +381,18 @@ mod tests {
         Output::Service(Box::new(service))
     }
 
-    fn planned(objects: Vec<Output>, claims: &[Output], endpoints_known: bool, observed: Vec<Output>) -> Vec<Write> {
+    fn planned(
+        objects: Vec<Output>,
+        owned_keys: &[Output],
+        endpoints_known: bool,
+        observed: Vec<Output>,
+    ) -> Vec<Write> {
         let mut store = Observed::default();
         for object in observed {
             store.note(object);
         }
-        let claims = claims.iter().map(Output::key).collect();
-        writes(&owner("u"), Desired { objects, claims, endpoints_known, obstacles: vec![] }, &store, |_| false)
+        let owned_keys = owned_keys.iter().map(Output::key).collect();
+        writes(&owner("u"), Desired { objects, owned_keys, endpoints_known, obstacles: vec![] }, &store, |_| false)
     }
 
     #[test]
@@ -400,14 +420,14 @@ mod tests {
     #[test]
     fn endpoints_wait_for_their_service() {
         let (service, slice) = (service(None, None), slice("mail-ipv4", None));
-        let claims = std::slice::from_ref(&service);
+        let owned_keys = std::slice::from_ref(&service);
         assert_eq!(
-            planned(vec![service.clone(), slice.clone()], claims, true, vec![]),
+            planned(vec![service.clone(), slice.clone()], owned_keys, true, vec![]),
             vec![Write::Create(service.clone())]
         );
         let there = self::service(Some("3"), None);
         assert_eq!(
-            planned(vec![service.clone(), slice.clone()], claims, true, vec![there]),
+            planned(vec![service.clone(), slice.clone()], owned_keys, true, vec![there]),
             vec![Write::Create(slice)]
         );
     }
@@ -462,9 +482,9 @@ mod tests {
     fn slices_stay_while_addresses_are_unknown_and_go_when_their_family_has_none() {
         let service = service(Some("3"), None);
         let observed = || vec![service.clone(), slice("mail-ipv6", Some("4"))];
-        let claims = std::slice::from_ref(&service);
-        assert_eq!(planned(vec![], claims, false, observed()), vec![]);
-        let gone = planned(vec![], claims, true, observed());
+        let owned_keys = std::slice::from_ref(&service);
+        assert_eq!(planned(vec![], owned_keys, false, observed()), vec![]);
+        let gone = planned(vec![], owned_keys, true, observed());
         assert!(matches!(&gone[..], [Write::Delete((OutputKind::EndpointSlice, _), _)]), "{gone:?}");
     }
 
@@ -472,8 +492,9 @@ mod tests {
     fn endpoints_are_led_elsewhere_before_anything_else_is_written() {
         let there = [service(Some("3"), None), slice("mail-ipv4", Some("4")), config_map("u", "old", Some("5"))];
         let wanted = vec![config_map("u", "new", None), slice("mail-ipv6", None), service(None, None)];
-        let claims = [wanted[0].clone(), wanted[2].clone()];
-        let kinds: Vec<_> = planned(wanted, &claims, true, there.to_vec()).iter().map(|write| write.key().0).collect();
+        let owned_keys = [wanted[0].clone(), wanted[2].clone()];
+        let kinds: Vec<_> =
+            planned(wanted, &owned_keys, true, there.to_vec()).iter().map(|write| write.key().0).collect();
         // The slice of the family that goes is taken away last.
         assert_eq!(kinds, [OutputKind::EndpointSlice, OutputKind::ConfigMap, OutputKind::EndpointSlice]);
     }

@@ -9,10 +9,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{Owner, SERVICE_NAME_LABEL, Target, metadata};
 use mail_failover_core::model::ServiceOutput;
 
-/// Says to every other controller whose slices these are (the well-known label of discovery.k8s.io).
+/// Label that tells other controllers who manages a slice (well-known label of discovery.k8s.io).
 const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const SLICE_MANAGED_BY: &str = "mailfailover.io";
-/// The API server takes at most 1000 endpoints in a slice; kube-proxy is spared beyond 100.
+/// Most endpoints of a slice.
+// The API server takes at most 1000; kube-proxy is spared beyond 100.
 const MAX_ENDPOINTS: usize = 100;
 
 pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
@@ -35,7 +36,7 @@ pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
     }
 }
 
-/// One slice per address family that has addresses; `index` tells the targets of one Service apart.
+/// Renders one slice per address family that has addresses; `index` tells the targets of one Service apart.
 pub(super) fn endpoint_slices(
     owner: &Owner,
     output: &ServiceOutput,
@@ -45,28 +46,34 @@ pub(super) fn endpoint_slices(
 ) -> Vec<EndpointSlice> {
     // When no address works, each is as good as any other: an empty Service would only hide the reason.
     let any_works = addresses.iter().any(|(_, works)| *works);
-    let family = |name: &str, address_type: &str, of_family: fn(&IpAddr) -> bool| {
-        let members: Vec<_> =
-            addresses.iter().filter(|(address, _)| of_family(&address.ip()) && is_routable(address.ip())).collect();
-        let port = members.first()?.0.port();
-        let endpoints = members.iter().take(MAX_ENDPOINTS).map(|(address, works)| Endpoint {
-            addresses: vec![address.ip().to_string()],
-            conditions: Some(EndpointConditions { ready: Some(*works || !any_works), ..EndpointConditions::default() }),
-            ..Endpoint::default()
-        });
-        Some(EndpointSlice {
-            metadata: metadata(
-                owner,
-                if index == 0 { format!("{}-{name}", output.name) } else { format!("{}-{name}-{index}", output.name) },
-                &[(SERVICE_NAME_LABEL, &output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)],
-                Some(target),
-            ),
+    let (mut v4, mut v6) = (vec![], vec![]);
+    for (address, works) in addresses.iter().filter(|(address, _)| is_routable(address.ip())) {
+        let family = if address.is_ipv4() { &mut v4 } else { &mut v6 };
+        family.push((*address, *works || !any_works));
+    }
+    let mut slices = vec![];
+    for (name, address_type, members) in [("ipv4", "IPv4", v4), ("ipv6", "IPv6", v6)] {
+        let Some((first, _)) = members.first() else { continue };
+        let port = first.port();
+        let name =
+            if index == 0 { format!("{}-{name}", output.name) } else { format!("{}-{name}-{index}", output.name) };
+        let labels = [(SERVICE_NAME_LABEL, &*output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)];
+        slices.push(EndpointSlice {
+            metadata: metadata(owner, name, &labels, Some(target)),
             address_type: address_type.to_owned(),
-            endpoints: endpoints.collect(),
+            endpoints: members.into_iter().take(MAX_ENDPOINTS).map(endpoint).collect(),
             ports: Some(output.ports.iter().map(|output| endpoint_port(&output.name, port)).collect()),
-        })
-    };
-    [family("ipv4", "IPv4", IpAddr::is_ipv4), family("ipv6", "IPv6", IpAddr::is_ipv6)].into_iter().flatten().collect()
+        });
+    }
+    slices
+}
+
+fn endpoint((address, is_ready): (SocketAddr, bool)) -> Endpoint {
+    Endpoint {
+        addresses: vec![address.ip().to_string()],
+        conditions: Some(EndpointConditions { ready: Some(is_ready), ..EndpointConditions::default() }),
+        ..Endpoint::default()
+    }
 }
 
 fn endpoint_port(name: &str, port: u16) -> EndpointPort {
@@ -78,7 +85,7 @@ fn endpoint_port(name: &str, port: u16) -> EndpointPort {
     }
 }
 
-/// What the API server accepts as an endpoint.
+/// Returns true if the API server accepts the address as an endpoint.
 pub(crate) fn is_routable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast()),

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {
-        let classes = EvidenceClass::ALL.into_iter().filter(|class| class.is_of_one_round()).collect::<Vec<_>>();
+        let classes = EvidenceClass::ALL.iter().copied().filter(|class| class.is_of_one_round()).collect::<Vec<_>>();
         let stages = prop::sample::select(Stage::ALL.to_vec());
         (prop::sample::select(classes), stages, ".{0,300}", any::<Option<i32>>(), 0..600_000_u64).prop_map(
             |(class, stage, message, not_after, millis)| Outcome {

@@ -27,7 +27,7 @@ pub use token::{Caller, Denial};
 
 use mail_failover_contract::report;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail, Timestamp,
 };
 
 /// A report as it counts from now on: ages are times.
@@ -44,9 +44,9 @@ pub fn received(agent: Agent, report: report::Report, now: Timestamp) -> AgentRe
         let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
         let deliveries = BackendDeliveries {
             word: match (word, failure) {
-                (report::Word::Failing, Some(failure)) => Word::Failing(run(failure)),
-                (report::Word::Passing, _) => Word::Passing,
-                (report::Word::Failing, None) | (report::Word::Silent, _) => Word::Silent,
+                (report::Word::Failing, Some(failure)) => DeliveryVerdict::Failing(run(failure)),
+                (report::Word::Passing, _) => DeliveryVerdict::Passing,
+                (report::Word::Failing, None) | (report::Word::Silent, _) => DeliveryVerdict::Silent,
             },
             is_left: left,
             sent,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_failover_operator::leader::lease::{Call, Timing, Write};
+use mail_failover_operator::leader::lease::{LeaseAction, LeaseWrite, Timing};
 use stateright::{Model, Property};
 
 use super::guards::{Faults, Guards};
@@ -38,7 +38,7 @@ pub struct Protocol {
 /// A write whose sender does not wait for it any more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Late {
-    Lease(Process, Write),
+    Lease(Process, LeaseWrite),
     Step(Writer, Request),
 }
 
@@ -302,8 +302,8 @@ impl Protocol {
         let replica = Arc::make_mut(&mut state.replicas[index]);
         let Some(under_way) = &mut replica.lease_call else { unreachable!("it was sent") };
         under_way.place = Place::Answered(match &under_way.call {
-            Call::Read => state.server.read_lease(),
-            Call::Write(write) => Arc::make_mut(&mut state.server).write_lease(
+            LeaseAction::Read => state.server.read_lease(),
+            LeaseAction::Write(write) => Arc::make_mut(&mut state.server).write_lease(
                 self.guards,
                 replica.process,
                 write,
@@ -337,8 +337,8 @@ impl Protocol {
     fn hurry(&self, state: &mut State, index: usize, fate: Option<Fate>) -> bool {
         let mut writes = false;
         while let Some(LeaseCall { call, .. }) = &state.replicas[index].lease_call {
-            writes |= matches!(call, Call::Write(_));
-            if let (Call::Write(_), Some(fate)) = (call, fate) {
+            writes |= matches!(call, LeaseAction::Write(_));
+            if let (LeaseAction::Write(_), Some(fate)) = (call, fate) {
                 self.lease_call_fails(state, index, fate);
                 break;
             }
@@ -365,7 +365,7 @@ fn replica(state: &mut State, index: usize) -> &mut Replica {
 
 /// A write of the lease that is on its way stays there when nobody waits for it.
 fn leave_lease_call(state: &mut State, index: usize, call: Option<LeaseCall>) {
-    if let Some(LeaseCall { call: Call::Write(write), place: Place::Travelling, .. }) = call {
+    if let Some(LeaseCall { call: LeaseAction::Write(write), place: Place::Travelling, .. }) = call {
         state.late.push(Late::Lease(state.replicas[index].process, write));
         state.late.sort_by_cached_key(|late| format!("{late:?}"));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail_failover_operator::leader::lease::{Call, Machine, Then, Timing};
+use mail_failover_operator::leader::lease::{LeaseAction, LeaseEvent, LeaseMachine, Then, Timing};
 
 use super::guards::Guards;
 use super::server::{Answer, Backend, LeaseAnswer, Output, Process, Request, Route, Server, Transition, Writer};
@@ -19,7 +19,7 @@ pub enum Place<A> {
 /// A call for the lease under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseCall {
-    pub call: Call,
+    pub call: LeaseAction,
     sent: Duration,
     pub place: Place<LeaseAnswer>,
 }
@@ -46,7 +46,7 @@ pub struct Replica {
     /// How long its clock has stood still.
     pub behind: u8,
     pub life: Life,
-    machine: Machine,
+    machine: LeaseMachine,
     /// Whether the election had its turn in this tick.
     pub had_turn: bool,
     pub lease_call: Option<LeaseCall>,
@@ -67,7 +67,7 @@ impl Replica {
             process,
             behind,
             life: Life::Running,
-            machine: Machine::new(identity(process), timing),
+            machine: LeaseMachine::new(identity(process), timing),
             had_turn: false,
             lease_call: None,
             term: None,
@@ -100,8 +100,8 @@ impl Replica {
     pub fn call_for_lease(&mut self, now: Duration) {
         self.had_turn = true;
         let call = match self.life {
-            Life::Running => self.machine.call(now),
-            Life::Vacating => self.machine.vacate().map_or(Call::Read, Call::Write),
+            Life::Running => self.machine.poll(now),
+            Life::Vacating => self.machine.vacate().map_or(LeaseAction::Read, LeaseAction::Write),
         };
         self.lease_call = Some(LeaseCall { call, sent: now, place: Place::Travelling });
     }
@@ -113,24 +113,21 @@ impl Replica {
         };
         let is_vacating = self.life == Life::Vacating;
         let then = match (call, answer) {
-            (Call::Read, LeaseAnswer::Read(record)) => {
-                let then = self.machine.read(now, record);
+            (LeaseAction::Read, LeaseAnswer::Read(record)) => {
+                let then = self.machine.handle(now, LeaseEvent::Read(record));
                 if is_vacating && self.machine.vacate().is_none() {
                     return true;
                 }
                 then
             }
-            (Call::Write(write), LeaseAnswer::Written(record)) => {
-                let then = self.machine.written(sent, now, &write, record);
+            (LeaseAction::Write(write), LeaseAnswer::Written(record)) => {
+                let then = self.machine.handle(now, LeaseEvent::Written { sent, write, record });
                 if is_vacating {
                     return true;
                 }
                 then
             }
-            (Call::Write(_), LeaseAnswer::Conflict) => {
-                self.machine.outdated();
-                Then::Now
-            }
+            (LeaseAction::Write(_), LeaseAnswer::Conflict) => self.machine.handle(now, LeaseEvent::Outdated),
             (call, answer) => unreachable!("{answer:?} to {call:?}"),
         };
         if is_vacating || then == Then::Now {
@@ -141,8 +138,8 @@ impl Replica {
 
     /// No answer came in time, whatever was done.
     pub fn lease_call_failed(&mut self) {
-        if let Some(LeaseCall { call: Call::Write(_), .. }) = self.lease_call.take() {
-            self.machine.outdated();
+        if let Some(LeaseCall { call: LeaseAction::Write(_), sent, .. }) = self.lease_call.take() {
+            self.machine.handle(sent, LeaseEvent::Outdated);
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use mail_failover_core::model::{ResourceVersion, Uid};
 use mail_failover_operator::leader::lease;
 
 use super::guards::Guards;
@@ -80,8 +81,8 @@ pub enum Answer {
 /// What the API server answers to a call for the lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseAnswer {
-    Read(Option<lease::Record>),
-    Written(lease::Record),
+    Read(Option<lease::LeaseRecord>),
+    Written(lease::LeaseRecord),
     Conflict,
 }
 
@@ -109,7 +110,7 @@ pub enum Breach {
 /// Everything that is persisted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
-    pub lease: Option<lease::Record>,
+    pub lease: Option<lease::LeaseRecord>,
     lease_version: u8,
     pub route: Route,
     pub output: Output,
@@ -160,7 +161,7 @@ impl Server {
         &mut self,
         guards: Guards,
         process: Process,
-        write: &lease::Write,
+        write: &lease::LeaseWrite,
         lease_duration: Duration,
     ) -> LeaseAnswer {
         let have = self.lease.as_ref().map(|record| (record.uid.clone(), record.resource_version.clone()));
@@ -176,9 +177,9 @@ impl Server {
             self.note_writer(Writer { process, term: write.transitions });
         }
         self.lease_version += 1;
-        let record = lease::Record {
-            uid: "uid".to_owned(),
-            resource_version: self.lease_version.to_string(),
+        let record = lease::LeaseRecord {
+            uid: Uid::parse(Some("uid")).expect("not empty"),
+            resource_version: ResourceVersion::parse(Some(&self.lease_version.to_string())).expect("not empty"),
             holder: write.holder.clone(),
             renewed: Some(i64::from(self.lease_version)),
             transitions: write.transitions,

@@ -238,7 +238,7 @@ fn read_line(file: &Path) -> Result<String, String> {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         if is_missing { "there is no such file; mount the Secret there".to_owned() } else { error.to_string() }
     })?;
-    Login::part(bytes)
+    Login::part(bytes).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

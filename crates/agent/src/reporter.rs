@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::pinned;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
-use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_core::model::{BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail, Timestamp};
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::random;
@@ -80,9 +80,9 @@ impl ReportState {
     /// Whether this must be told at once, given what was told before. Counts alone can wait, and so can a further failure of a run.
     fn is_news_after(&self, before: &Self) -> bool {
         let told = |deliveries: &BackendDeliveries| match &deliveries.word {
-            Word::Failing(failing) => (Some(failing.class), false, deliveries.is_left),
-            Word::Passing => (None, true, deliveries.is_left),
-            Word::Silent => (None, false, deliveries.is_left),
+            DeliveryVerdict::Failing(failing) => (Some(failing.class), false, deliveries.is_left),
+            DeliveryVerdict::Passing => (None, true, deliveries.is_left),
+            DeliveryVerdict::Silent => (None, false, deliveries.is_left),
         };
         let all = |state: &Self| -> BTreeMap<_, _> {
             state.backends.iter().map(|(name, deliveries)| (name.clone(), told(deliveries))).collect()
@@ -105,9 +105,9 @@ impl ReportState {
         let backend = |(name, deliveries): (&Arc<str>, &BackendDeliveries)| {
             let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
             let (word, failure) = match word {
-                Word::Failing(failing) => (report::Word::Failing, Some(failure(failing))),
-                Word::Passing => (report::Word::Passing, None),
-                Word::Silent => (report::Word::Silent, None),
+                DeliveryVerdict::Failing(failing) => (report::Word::Failing, Some(failure(failing))),
+                DeliveryVerdict::Passing => (report::Word::Passing, None),
+                DeliveryVerdict::Silent => (report::Word::Silent, None),
             };
             report::BackendReport {
                 name: name.to_string(),

@@ -54,7 +54,7 @@ impl Tally {
                 self.0.get(&backend.name).copied().unwrap_or_default();
             let opinion = words.iter().find(|word| word.backend == backend.name).map(|word| &word.opinion);
             let deliveries = BackendDeliveries {
-                word: opinion.map_or(mail_failover_core::model::Word::Silent, word),
+                word: opinion.map_or(mail_failover_core::model::DeliveryVerdict::Silent, word),
                 is_left: backend.left.is_some(),
                 sent,
                 deferred,
@@ -76,15 +76,15 @@ impl Tally {
     }
 }
 
-fn word(opinion: &Opinion) -> mail_failover_core::model::Word {
+fn word(opinion: &Opinion) -> mail_failover_core::model::DeliveryVerdict {
     match opinion {
-        Opinion::Failing { class, run } => mail_failover_core::model::Word::Failing(FailingDeliveries {
+        Opinion::Failing { class, run } => mail_failover_core::model::DeliveryVerdict::Failing(FailingDeliveries {
             class: *class,
             message: run.summary.clone(),
             first_failure_at: run.since,
             last_failure_at: run.until,
         }),
-        Opinion::Working { .. } => mail_failover_core::model::Word::Passing,
+        Opinion::Working { .. } => mail_failover_core::model::DeliveryVerdict::Passing,
     }
 }
 

@@ -22,8 +22,9 @@ pub fn crds_yaml() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
         .collect()
 }
 
-/// kstatus takes an object without status for current. A default status that has observed generation -1 tells
-/// `kubectl wait`, Flux and Argo CD that the operator has not looked yet.
+/// Adds a default status with observed generation -1.
+// kstatus takes an object without status for current. The default tells `kubectl wait`, Flux and Argo CD that the
+// operator has not looked yet.
 fn with_unobserved_status(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let status = version

@@ -1,5 +1,5 @@
-//! The three custom resources of `mailfailover.io/v1alpha1`: their schema, their CEL rules and their documentation
-//! (`kubectl explain` prints the doc comments below, so they are written for users).
+//! The three custom resources of `mailfailover.io/v1alpha1`: their schema, their CEL rules and their documentation.
+//! `kubectl explain` prints the doc comments below, so they are written for users.
 //!
 //! This module only says what may be written down. It never interprets a spec (`mail_failover_resolve` does) and holds no defaults
 //! (`mail_failover_core::model` does).
@@ -16,36 +16,37 @@ mod status;
 
 pub use crds::{crds, crds_yaml};
 pub use failover_policy::{
-    BudgetSpec, FailbackMode, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
+    BudgetSpec, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
     FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec, ObjectivesSpec,
-    RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthy,
+    RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthySpec,
 };
 pub use mail_route::{
-    AgentOutput, BackendReference, ConfigMapFormat, ConfigMapOutput, MailRoute, MailRouteSpec, OutputSpec,
-    PolicyReference, ResidencySpec, ServiceOutput, ServiceOutputPort, Strategy, TrafficSpec,
+    AgentOutputSpec, BackendReference, ConfigMapFormatSpec, ConfigMapOutputSpec, MailRoute, MailRouteSpec, OutputSpec,
+    PolicyReference, ResidencySpec, ServiceOutputPortSpec, ServiceOutputSpec, StrategySpec, TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, HoldStatus, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
-    RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
+    ActiveBackend, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus,
+    RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
     ProbeStatus, SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus,
-    ServiceReference, SmtpProbe, SmtpServer, TlsMode, TlsSpec, WarmUpSpec,
+    ServiceReference, SmtpProbe, SmtpServer, TlsModeSpec, TlsSpec, WarmUpSpec,
 };
 pub use status::PendingEvent;
 
-/// The API group.
+/// API group of the custom resources.
 pub const GROUP: &str = "mailfailover.io";
-/// The API version.
+/// API version of the custom resources.
 pub const VERSION: &str = "v1alpha1";
 
-/// A region, a jurisdiction or a failure domain: what a label's value may be.
+/// Pattern of a region, a jurisdiction or a failure domain: that of a label's value.
 const PLACE: &str = "^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$";
-/// A domain name without a final dot (RFC 1123 §2.1), in any case.
+/// Pattern of a domain name without a final dot (RFC 1123 §2.1), in any case.
 const DOMAIN: &str = r"^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
 
-/// An address as MAIL FROM and RCPT TO name it, without angle brackets (RFC 5321 §4.1.2): a dot-string, `@` and a domain.
+/// Pattern of an address as MAIL FROM and RCPT TO name it, without angle brackets (RFC 5321 §4.1.2): a dot-string,
+/// `@` and a domain.
 const MAILBOX: &str = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*$";
 
 /// Schema of a Go-style duration: `200ms`, `10s`, `1h30m`.
@@ -57,8 +58,8 @@ fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Schema of a Service's port: a number, or a name as RFC 6335 and Kubernetes have it. Bounds on numbers hold for numbers and those
-/// on text for text.
+/// Schema of a Service's port: a number, or a name as RFC 6335 and Kubernetes have it.
+// Bounds on numbers hold for numbers and those on text for text.
 fn service_port_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "x-kubernetes-int-or-string": true,
@@ -82,8 +83,9 @@ fn conditions_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Sch
     })
 }
 
-/// For an enum that fields hold as an `Option`: kube merges its schema into the field's, and its description would take the
-/// place of the field's, which is the one with the default and the meaning of each value.
+/// Removes the description of an enum that fields hold as an `Option`.
+// kube merges the enum's schema into the field's. Its description would replace the field's, which has the default and
+// the meaning of each value.
 fn without_description(schema: &mut schemars::Schema) {
     schema.remove("description");
 }
@@ -93,7 +95,8 @@ fn micro_time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
 }
 
-/// Schema of a time that a user writes, as RFC 3339 has it. The API server's `date-time` alone lets a time without a zone pass.
+/// Schema of a time that a user writes, as RFC 3339 has it.
+// The API server's `date-time` alone lets a time without a zone pass.
 fn time_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",

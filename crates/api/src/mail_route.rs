@@ -16,19 +16,19 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
     derive = "PartialEq",
     shortname = "mroute",
     category = "mailfailover",
-    doc = "One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there. Which backend carries the mail now stands in `status`, never in `spec`, so that no GitOps tool reverts an incident response.",
-    printcolumn(name = "Strategy", type_ = "string", json_path = ".status.strategy"),
+    doc = "One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there. The backend that carries the mail now stands in `status`, never in `spec`, so that no GitOps tool reverts an incident response.",
+    printcolumn(name = "StrategySpec", type_ = "string", json_path = ".status.strategy"),
     printcolumn(
         name = "Active",
         type_ = "string",
         json_path = ".status.active[*].backend",
-        description = "Where the mail goes now"
+        description = "Backends that carry the mail now"
     ),
     printcolumn(
         name = "Healthy",
         type_ = "string",
         json_path = ".status.healthyBackends",
-        description = "Healthy backends of all"
+        description = "Healthy backends, of all backends"
     ),
     printcolumn(
         name = "State",
@@ -40,7 +40,7 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
         name = "Since",
         type_ = "date",
         json_path = ".status.since",
-        description = "Since when the mail goes there"
+        description = "Time from which on they carry it"
     ),
     printcolumn(
         name = "Ready",
@@ -69,18 +69,18 @@ pub struct MailRouteSpec {
     /// `ActivePassive`: all mail goes to one backend; the order of the list is the preference. `ActiveActive`: mail goes to every backend
     /// that can deliver, by `weight`; the parts of those that cannot go to the others, as far as their `limits` allow. Default: ActivePassive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<StrategySpec>,
 
     /// SendingBackends of the same namespace, most preferred first; 1 to 100.
     #[schemars(length(min = 1, max = 100))]
     pub backends: Vec<BackendReference>,
 
-    /// How much mail this is: by it the operator knows what part fits within the `limits` of a backend. Default: unknown, all of it
-    /// fits anywhere.
+    /// Amount of mail of this route, from which the operator computes the part that fits within the `limits` of a
+    /// backend. Default: unknown, all of it fits anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficSpec>,
 
-    /// Where this mail may be handled. Default: anywhere.
+    /// Jurisdictions in which this mail may be handled. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub residency: Option<ResidencySpec>,
 
@@ -100,7 +100,7 @@ pub struct MailRouteSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub sender_domains: Option<Vec<String>>,
 
-    /// What is rewritten when the route switches; 1 to 16.
+    /// Objects that are rewritten when the route switches; 1 to 16.
     #[schemars(length(min = 1, max = 16))]
     pub outputs: Vec<OutputSpec>,
 }
@@ -109,15 +109,15 @@ pub struct MailRouteSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyReference {
-    /// Its name.
+    /// Name of the FailoverPolicy.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// How mail is spread over the backends.
+/// Way to spread mail over the backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
-pub enum Strategy {
+pub enum StrategySpec {
     /// All mail goes to one backend.
     ActivePassive,
     /// Mail goes to all that can deliver.
@@ -128,18 +128,18 @@ pub enum Strategy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackendReference {
-    /// Its name.
+    /// Name of the SendingBackend.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// Its part of the mail beside the weights of the others: of 100, 100 and 50 the last gets a fifth. With strategy ActiveActive only.
-    /// Default: 100.
+    /// Weight beside the weights of the others: of 100, 100 and 50 the last gets a fifth. With strategy ActiveActive
+    /// only. Default: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub weight: Option<i32>,
 }
 
-/// How much mail a route carries. At least one of its fields must be set.
+/// Amount of mail of a route. At least one of the fields must be set.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.messagesPerDay) || has(self.peakPerSecond)").message("at least one of spec.traffic.messagesPerDay and spec.traffic.peakPerSecond must be set"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -155,12 +155,12 @@ pub struct TrafficSpec {
     pub peak_per_second: Option<i32>,
 }
 
-/// Where mail may be handled.
+/// Jurisdictions in which mail may be handled.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResidencySpec {
-    /// Mail goes to backends of these jurisdictions and to no others, not even when none of them can deliver: `EU`. Compared letter by
-    /// letter with `location.jurisdiction` of a SendingBackend; one that does not say where it is gets none. 1 to 32.
+    /// Jurisdictions of the only backends that mail goes to, even when none of them can deliver: `EU`. Compared letter
+    /// by letter with `location.jurisdiction` of a SendingBackend; a backend without one gets no mail. 1 to 32.
     #[schemars(
         length(min = 1, max = 32),
         inner(length(min = 1, max = 63), regex(pattern = PLACE))
@@ -169,7 +169,7 @@ pub struct ResidencySpec {
     pub jurisdictions: Vec<String>,
 }
 
-/// One thing that is rewritten when the route switches. Exactly one of its fields must be set.
+/// Object that is rewritten when the route switches. Exactly one of its fields must be set.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("[has(self.service), has(self.configMap), has(self.agent)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -177,23 +177,25 @@ pub struct OutputSpec {
     /// A Service without selector that this route owns, whose EndpointSlices point at the active backend. For clients that
     /// connect for each message or pool briefly; a queueing MTA needs more than a moved endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceOutput>,
+    pub service: Option<ServiceOutputSpec>,
 
     /// A ConfigMap that this route owns, with the active backend rendered for the program that reads it. Never holds credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map: Option<ConfigMapOutput>,
+    pub config_map: Option<ConfigMapOutputSpec>,
 
-    /// A ConfigMap that this route owns, for `mail-failover agent`, which stands beside a queueing MTA and moves its queue, too.
+    /// A ConfigMap that this route owns, for `mail-failover agent`, which stands beside a queueing MTA and moves its
+    /// queue, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<AgentOutput>,
+    pub agent: Option<AgentOutputSpec>,
 }
 
 /// A ConfigMap for `mail-failover agent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AgentOutput {
-    /// Name of the ConfigMap. It must not exist yet, or be owned by this route. Its key `agent.json` tells every backend with its share,
-    /// TLS and the name of its Secret, and what an agent may do by itself (`reflex` of the FailoverPolicy). Never holds credentials.
+pub struct AgentOutputSpec {
+    /// Name of the ConfigMap. It must not exist yet, or be owned by this route. Its key `agent.json` lists every
+    /// backend with its share, TLS and the name of its Secret, and says what an agent may do by itself (`reflex` of
+    /// the FailoverPolicy). Never holds credentials.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub config_map: String,
 
@@ -210,20 +212,20 @@ pub struct AgentOutput {
     validation = Rule::new("self.ports.all(p, self.ports.exists_one(q, q.port == p.port))").message("spec.outputs[].service.ports[].port must be unique")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceOutput {
+pub struct ServiceOutputSpec {
     /// Name of the Service. It must not exist yet, or be owned by this route.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// Under which ports clients reach it. Each leads to the SMTP port of the active backend.
+    /// Ports under which clients reach the Service. Each leads to the SMTP port of the active backend.
     #[schemars(length(min = 1, max = 8))]
-    pub ports: Vec<ServiceOutputPort>,
+    pub ports: Vec<ServiceOutputPortSpec>,
 }
 
 /// A port of a Service that leads to the active backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceOutputPort {
+pub struct ServiceOutputPortSpec {
     /// Name of the port.
     #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
@@ -236,21 +238,21 @@ pub struct ServiceOutputPort {
 /// A ConfigMap rendered for the program that reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMapOutput {
+pub struct ConfigMapOutputSpec {
     /// Name of the ConfigMap. It must not exist yet, or be owned by this route.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
     /// `Postfix`: keys `transport` and `tls_policy` (lookup tables) and `relayhost`. `Env`: keys `SMTP_HOST`, `SMTP_PORT`,
     /// `SMTP_TLS` (none, opportunistic, starttls, implicit), `SMTP_TLS_SERVER_NAME` and `SENDING_BACKEND`, for `envFrom`.
-    pub format: ConfigMapFormat,
+    pub format: ConfigMapFormatSpec,
 }
 
-/// Who reads a rendered ConfigMap.
+/// Format of a rendered ConfigMap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ConfigMapFormat {
-    /// Postfix lookup tables.
+pub enum ConfigMapFormatSpec {
+    /// Lookup tables of Postfix.
     Postfix,
-    /// Environment variables.
+    /// Environment variables for `envFrom`.
     Env,
 }

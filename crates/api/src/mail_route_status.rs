@@ -1,12 +1,12 @@
-//! What the operator writes about a `MailRoute`.
+//! The status of a `MailRoute`, which the operator writes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, PendingEvent, Strategy};
+use super::{Health, PendingEvent, StrategySpec};
 
-/// What the operator decided about a route.
+/// Decision of the operator about a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MailRouteStatus {
@@ -16,42 +16,42 @@ pub struct MailRouteStatus {
 
     /// The strategy in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<StrategySpec>,
 
-    /// Where the mail goes now, and how much of it.
+    /// Backends that carry the mail now, with their shares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub active: Vec<ActiveBackend>,
 
-    /// So much of the mail, in percent, has nowhere to go: it exceeds what the backends take that can deliver.
+    /// Percentage of the mail that no backend takes: it exceeds what the backends take that can deliver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub unplaced_percent: Option<i32>,
 
-    /// Since when `active` carries the mail.
+    /// Time from which on `active` carries the mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: Option<MicroTime>,
 
     /// `Preferred`: the mail leaves by the first backend of the list. `FailedOver`: by another one. `FailingBack`: it returns in steps,
-    /// see `ramp`. `Holding`: decisions wait, see `hold`. `Paused`: decisions wait because a request said so, see `pause`. `NoneHealthy`: no
+    /// see `ramp`. `Holding`: decisions wait, see `waitingFor`. `Paused`: decisions wait because a request said so, see `pause`. `NoneHealthy`: no
     /// backend can deliver. `Unknown`: not enough evidence for a first decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<RouteState>,
 
-    /// In one sentence, for people.
+    /// State of the route in one sentence, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
-    /// Healthy backends of all: `2/3`.
+    /// Number of healthy backends, of all: `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub healthy_backends: Option<String>,
 
-    /// Why the route does not move although it would, and until when.
+    /// Reason for which the route waits although it would move, with the end if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold: Option<HoldStatus>,
+    pub waiting_for: Option<WaitingForStatus>,
 
     /// A return in steps that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +65,8 @@ pub struct MailRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseStatus>,
 
-    /// Since when an ApproveFailback is in force: the next failback needs no person any more. It ends with that failback.
+    /// Time of an ApproveFailback that is in force: the next failback needs no person any more. It ends with that
+    /// failback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub approved_at: Option<MicroTime>,
@@ -74,7 +75,7 @@ pub struct MailRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestStatus>,
 
-    /// Why the mail goes where it goes: the chain of reasons, the first one first.
+    /// Reasons for which the mail goes where it goes, the first one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 512)))]
     pub explanation: Vec<String>,
@@ -113,15 +114,15 @@ pub struct ActiveBackend {
     /// Name of the SendingBackend.
     #[schemars(length(max = 253))]
     pub backend: String,
-    /// Its share of the mail in percent.
+    /// Share of the mail in percent.
     #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
-    /// Present and true when it only takes what does not fit elsewhere.
+    /// Present and true for a backend that only takes mail that does not fit elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
 }
 
-/// Where a route stands.
+/// State of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
 pub enum RouteState {
@@ -131,7 +132,7 @@ pub enum RouteState {
     FailedOver,
     /// The mail returns in steps.
     FailingBack,
-    /// Decisions wait.
+    /// Decisions wait, see `waitingFor`.
     Holding,
     /// Decisions wait because a request said so.
     Paused,
@@ -141,15 +142,16 @@ pub enum RouteState {
     Unknown,
 }
 
-/// Why a route does not move although it would.
+/// Reason for which a route waits although it would move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct HoldStatus {
-    /// Why, of a closed set. A timer: Cooldown, MinimumStay, SwitchBudget, Soak, FailbackWindow, Ramp. A person: ManualFailback, Switched,
-    /// Paused. Health: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. What is written down: ConfigurationRejected.
+pub struct WaitingForStatus {
+    /// Reason, of a closed set. A timer: Cooldown, MinimumStay, SwitchBudget, Soak, FailbackWindow, Ramp. A person:
+    /// ManualFailback, Switched, Paused. Health: NoneHealthy, StormBrake, AwaitingConfirmation, AwaitingEvidence. The
+    /// configuration: ConfigurationRejected.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// When it ends by itself; absent when it does not.
+    /// Time at which it ends by itself; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub until: Option<MicroTime>,
@@ -162,10 +164,10 @@ pub struct RampStatus {
     /// Names of the SendingBackends that the mail returns to.
     #[schemars(length(max = 100), inner(length(max = 253)))]
     pub to: Vec<String>,
-    /// Which step of the policy's `failback.ramp` is in force; the first is 0.
+    /// Step of the policy's `failback.ramp` that is in force; the first is 0.
     #[schemars(range(min = 0, max = 8))]
     pub step: i32,
-    /// Since when that step is in force.
+    /// Start of that step.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: MicroTime,
 }
@@ -177,11 +179,11 @@ pub struct SwitchStatus {
     /// Name of the SendingBackend that was asked for.
     #[schemars(length(max = 253))]
     pub to: String,
-    /// When it ends by itself; absent when only a Failback ends it.
+    /// Time at which it ends by itself; absent if only a Failback ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub until: Option<MicroTime>,
-    /// Whether it holds even though the backend is Unhealthy or suspended.
+    /// True if it holds even though the backend is Unhealthy or suspended.
     pub forced: bool,
 }
 
@@ -189,10 +191,10 @@ pub struct SwitchStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PauseStatus {
-    /// Since when.
+    /// Start of the Pause.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: MicroTime,
-    /// When it ends by itself; absent when only a Resume ends it.
+    /// Time at which it ends by itself; absent if only a Resume ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub until: Option<MicroTime>,
@@ -205,25 +207,25 @@ pub struct RequestStatus {
     /// The id that the caller chose. A request of the same id is not carried out again.
     #[schemars(length(max = 64))]
     pub id: String,
-    /// What was asked for: Switch, Failback, Pause, Resume or ApproveFailback; Malformed when that could not be read.
+    /// Requested action: Switch, Failback, Pause, Resume or ApproveFailback; Malformed if it could not be read.
     #[schemars(length(max = 32))]
     pub action: String,
     /// Done, or Refused for the reason in `message`.
     pub outcome: RequestOutcome,
-    /// What was done, or why not, for people.
+    /// Result, or reason of the refusal, for people.
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// When it was answered.
+    /// Time of the answer.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub at: MicroTime,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RequestOutcome {
-    /// It was carried out.
+    /// The request was carried out.
     Done,
-    /// It was not, and will not be.
+    /// The request was not carried out, and will not be.
     Refused,
 }
 
@@ -234,19 +236,19 @@ pub struct RouteBackendStatus {
     /// Name of the SendingBackend.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// The verdict.
+    /// Verdict about the backend.
     pub health: Health,
-    /// Why, of a closed set: Ok, Slow, ConnectionRefused, …; Suspended, Residency, SenderDomain or BackendNotFound where the route sends
-    /// nothing there whatever its health.
+    /// Reason of the verdict, of a closed set: Ok, Slow, ConnectionRefused, …; Suspended, Residency, SenderDomain or
+    /// BackendNotFound where the route sends nothing there whatever its health.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// Since when the verdict stands.
+    /// Start of the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: Option<MicroTime>,
 }
 
-/// What kind of move.
+/// Direction of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TransitionKind {
     /// To a less preferred backend, to fewer of them, or to one because the active one had to be left.
@@ -261,7 +263,7 @@ pub enum TransitionKind {
 pub struct TransitionStatus {
     /// Unique within the route; increases.
     pub id: i64,
-    /// Failover or Failback.
+    /// Direction: Failover or Failback.
     pub kind: TransitionKind,
     /// The backend that was left, or gave up mail.
     #[schemars(length(max = 253))]
@@ -269,22 +271,23 @@ pub struct TransitionStatus {
     /// The backend that carries the mail since, or the most of what moved.
     #[schemars(length(max = 253))]
     pub to: String,
-    /// Why, of a closed set: the evidence class that made `from` Unhealthy or Degraded, or Suspended, Excluded, RemovedFromRoute,
-    /// Recovered, NoneHealthy, Requested.
+    /// Reason, of a closed set: the evidence class that made `from` Unhealthy or Degraded, or Suspended, Excluded,
+    /// RemovedFromRoute, Recovered, NoneHealthy, Requested.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// When the first observation that led to it was begun.
+    /// Start of the first observation that led to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub first_evidence_at: Option<MicroTime>,
-    /// When it was decided.
+    /// Time of the decision.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub decided_at: MicroTime,
-    /// When every output was written; absent while it is not.
+    /// Time at which every output was written; absent before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub applied_at: Option<MicroTime>,
-    /// When the first message was out on the new way, as the first agent tells that has carried it out; absent without agents.
+    /// Time at which the first message was out on the new way, as reported by the first agent that has carried out the
+    /// transition; absent without agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub first_delivery_at: Option<MicroTime>,

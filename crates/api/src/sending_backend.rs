@@ -31,15 +31,20 @@ use super::{DOMAIN, MAILBOX, PLACE, PendingEvent};
         json_path = ".status.type",
         description = "SMTP (a host or address) or Service (an MTA in this cluster)"
     ),
-    printcolumn(name = "Host", type_ = "string", json_path = ".status.host", description = "Where it is"),
+    printcolumn(
+        name = "Host",
+        type_ = "string",
+        json_path = ".status.host",
+        description = "Host or Service, with the port"
+    ),
     printcolumn(
         name = "Health",
         type_ = "string",
         json_path = ".status.health",
         description = "Healthy, Degraded, Unhealthy or Unknown"
     ),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Why"),
-    printcolumn(name = "Since", type_ = "date", json_path = ".status.since", description = "Since when"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Reason of the health"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.since", description = "Start of the health"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -57,14 +62,14 @@ use super::{DOMAIN, MAILBOX, PLACE, PendingEvent};
         type_ = "string",
         json_path = ".status.certificateNotAfter",
         priority = 1,
-        description = "When the served certificate expires"
+        description = "Expiry of the served certificate"
     ),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.message",
         priority = 1,
-        description = "What was seen last"
+        description = "Evidence that turned the health"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -86,21 +91,23 @@ pub struct SendingBackendSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceReference>,
 
-    /// How the backend is observed. Every probe must succeed for the backend to be Healthy; one failing probe makes it
-    /// Unhealthy. Default: one probe named `smtp` every 10s with a timeout of 5s, as deep as `tls` allows.
+    /// Probes that observe the backend. Every probe must succeed for the backend to be Healthy; one failing probe
+    /// makes it Unhealthy. Default: one probe named `smtp` every 10s with a timeout of 5s, as deep as `tls` allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub probes: Option<Vec<ProbeSpec>>,
 
-    /// Where it is run. Default: unknown.
+    /// Place where the backend is run. Default: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<LocationSpec>,
 
-    /// How much mail it takes. A route that says in `traffic` how much it carries sends no more here. Default: any amount.
+    /// Amount of mail that the backend takes. A route that gives its amount in `traffic` sends no more here. Default:
+    /// any amount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
 
-    /// The domains it may send for; 1 to 64. A route that has other `senderDomains`, too, sends nothing here. Default: any.
+    /// Domains that the backend may send for; 1 to 64. A route whose `senderDomains` name another one sends nothing
+    /// here. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["domain".into()]))]
@@ -129,11 +136,12 @@ pub struct SmtpServer {
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 
-    /// How TLS is spoken. Default: `mode: None`.
+    /// Use of TLS. Default: `mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
 
-    /// How to log in: agents do, for mail (output `agent` of a MailRoute), and probes from depth `Auth` on. Default: no login.
+    /// Credentials to log in with: agents do for mail (output `agent` of a MailRoute), and probes do from depth `Auth`
+    /// on. Default: no login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
 }
@@ -151,24 +159,26 @@ pub struct ServiceReference {
     #[schemars(schema_with = "super::service_port_schema")]
     pub port: IntOrString,
 
-    /// How TLS is spoken. Default: `mode: None`.
+    /// Use of TLS. Default: `mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
 
-    /// How to log in: agents do, for mail (output `agent` of a MailRoute), and probes from depth `Auth` on. Default: no login.
+    /// Credentials to log in with: agents do for mail (output `agent` of a MailRoute), and probes do from depth `Auth`
+    /// on. Default: no login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
 }
 
-/// How to log in (SMTP AUTH, RFC 4954).
+/// Credentials to log in with (SMTP AUTH, RFC 4954).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthSpec {
-    /// Where the credentials are.
+    /// Secret that holds the credentials.
     pub secret_ref: SecretReference,
 
-    /// Whether the password may travel where others can read it: over a connection without TLS, or with TLS that is not verified.
-    /// For relays in one's own network only. Postfix has to be told as well: `agent postfix-config --plaintext-logins`. Default: false.
+    /// True if the password may travel where others can read it: over a connection without TLS, or with TLS that is
+    /// not verified. For relays in one's own network only. Postfix has to be told as well: `agent postfix-config
+    /// --plaintext-logins`. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_plaintext: Option<bool>,
 }
@@ -178,12 +188,12 @@ pub struct AuthSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretReference {
-    /// Its name.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 }
 
-/// How TLS is spoken with a backend.
+/// Use of TLS with a backend.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("!has(self.caRef) || self.mode in ['StartTLS', 'Implicit']").message("tls.caRef has an effect with mode StartTLS or Implicit only: None and Opportunistic verify nothing"),
@@ -193,26 +203,26 @@ pub struct SecretReference {
 pub struct TlsSpec {
     /// `None`: never. `Opportunistic`: STARTTLS when offered, the certificate is not verified. `StartTLS`: STARTTLS
     /// required and verified (RFC 3207). `Implicit`: TLS from the first byte, verified (RFC 8314, port 465).
-    pub mode: TlsMode,
+    pub mode: TlsModeSpec,
 
     /// The name the certificate must carry. Default: the host, or `<service>.<namespace>.svc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9_:]([A-Za-z0-9_.:-]*[A-Za-z0-9_:])?$"))]
     pub server_name: Option<String>,
 
-    /// Where the certificates of a private authority are. Default: the public authorities of Mozilla's programme.
+    /// Certificates of a private authority. Default: the public authorities of Mozilla's programme.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaReference>,
 }
 
-/// Whether and when TLS is spoken.
+/// Requirement for TLS and its verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TlsMode {
-    /// Never.
+pub enum TlsModeSpec {
+    /// TLS is never used.
     None,
     /// STARTTLS when offered, not verified.
     Opportunistic,
-    /// STARTTLS required, verified.
+    /// STARTTLS required and verified.
     #[serde(rename = "StartTLS")]
     StartTls,
     /// TLS from the first byte, verified.
@@ -240,7 +250,7 @@ pub struct CaReference {
     pub key: Option<String>,
 }
 
-/// How one aspect of a backend is observed.
+/// Observation of one aspect of the backend.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("!has(self.interval) || (duration(self.interval) >= duration('100ms') && duration(self.interval) <= duration('24h'))").message("spec.probes[].interval must be between 100ms and 24h"),
@@ -250,20 +260,21 @@ pub struct CaReference {
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProbeSpec {
-    /// Unique within the backend.
+    /// Name, unique within the backend.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// From start to start; every probe is shifted by up to 5 % so that they do not march in step. Providers count
-    /// connections: intervals below a second are for relays of one's own. Default: 10s. From 100ms to 24h.
-    /// For depths from `Auth` on, unless the backend is a Service: at least 30s, which is then the default; and the replicas of the
-    /// operator share the rounds, so that together they log in once in each interval.
+    /// Time from the start of a round to the start of the next; every probe is shifted by up to 5 % so that they do
+    /// not march in step. Providers count connections: intervals below a second are for relays of one's own. Default:
+    /// 10s. From 100ms to 24h. For depths from `Auth` on, unless the backend is a Service: at least 30s, which is then
+    /// the default; and the replicas of the operator share the rounds, so that together they log in once in each
+    /// interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub interval: Option<Duration>,
 
-    /// For the whole dialogue with one address; the stage that ran out of it is named. When it exceeds the interval,
-    /// rounds overlap. Default: 5s. From 50ms to 5m, and at most ten times the interval.
+    /// Limit for the whole dialogue with one address; the stage that ran out of it is named. If it exceeds the
+    /// interval, rounds overlap. Default: 5s. From 50ms to 5m, and at most ten times the interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub timeout: Option<Duration>,
@@ -278,13 +289,13 @@ pub struct ProbeSpec {
     pub job: Option<ProbeJobSpec>,
 }
 
-/// Where and as whom the pod of a probe runs. It is restricted (Pod Security Standards), has no access to the API server, and mounts the Secret of `auth`
-/// and the certificates of `tls.caRef`, nothing else. Network policies can select it by the labels `mailfailover.io/probe` and
-/// `mailfailover.io/sending-backend`.
+/// Placement and service account of a probe's pod. The pod is restricted (Pod Security Standards), has no access to
+/// the API server, and mounts the Secret of `auth` and the certificates of `tls.caRef`, nothing else. Network policies
+/// can select it by the labels `mailfailover.io/probe` and `mailfailover.io/sending-backend`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProbeJobSpec {
-    /// The service account that the pod runs as; its token is not mounted. Default: `default`.
+    /// Service account of the pod; its token is not mounted. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub service_account_name: Option<String>,
@@ -311,47 +322,48 @@ pub struct ProbeJobSpec {
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SmtpProbe {
-    /// How far the dialogue goes; each depth includes those before it. `Connect`: the TCP connection. `Banner`: the 220
-    /// greeting. `Ehlo`: EHLO. `StartTLS`: the TLS handshake with the certificate's name and expiry verified, and EHLO again.
-    /// `Auth`: logging in with `auth` (PLAIN or LOGIN). `MailFrom`: logging in if there is `auth`, and MAIL FROM. `RcptTo`: RCPT TO as well; a refusal
-    /// of the recipient counts neither way. RSET and QUIT follow: no mail is sent.
-    /// Default: `StartTLS`, or `Ehlo` where `tls.mode` is None.
+    /// Last step of the dialogue; each depth includes those before it. `Connect`: the TCP connection. `Banner`: the
+    /// 220 greeting. `Ehlo`: EHLO. `StartTLS`: the TLS handshake with the certificate's name and expiry verified, and
+    /// EHLO again. `Auth`: logging in with `auth` (PLAIN or LOGIN). `MailFrom`: logging in if there is `auth`, and
+    /// MAIL FROM. `RcptTo`: RCPT TO as well; a refusal of the recipient counts neither way. RSET and QUIT follow: no
+    /// mail is sent. Default: `StartTLS`, or `Ehlo` where `tls.mode` is None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<ProbeDepth>,
 
-    /// The sender that MAIL FROM names: one that the provider lets this account send as, `probe@shop.example`. For depth `MailFrom` and `RcptTo`.
+    /// Sender in MAIL FROM, one that the provider lets this account send as: `probe@shop.example`. For depth
+    /// `MailFrom` and `RcptTo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254), regex(pattern = MAILBOX))]
     pub from: Option<String>,
 
-    /// The recipient that RCPT TO names: one that exists, `probe@inbox.example`. Nothing is sent there. For depth `RcptTo`.
+    /// Recipient in RCPT TO, one that exists: `probe@inbox.example`. Nothing is sent there. For depth `RcptTo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254), regex(pattern = MAILBOX))]
     pub to: Option<String>,
 }
 
-/// How far a probe's dialogue goes.
+/// Last step of a probe's dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
 pub enum ProbeDepth {
-    /// The TCP connection.
+    /// The TCP connection alone.
     Connect,
-    /// The 220 greeting.
+    /// The SMTP 220 greeting.
     Banner,
-    /// EHLO.
+    /// EHLO and its reply.
     Ehlo,
     /// The TLS handshake and EHLO again.
     #[serde(rename = "StartTLS")]
     StartTls,
-    /// AUTH.
+    /// AUTH and its exchange.
     Auth,
-    /// MAIL FROM.
+    /// MAIL FROM and its reply.
     MailFrom,
-    /// RCPT TO.
+    /// RCPT TO and its reply.
     RcptTo,
 }
 
-/// Where a backend is run.
+/// Place where a backend is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocationSpec {
@@ -360,19 +372,20 @@ pub struct LocationSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = PLACE))]
     pub region: Option<String>,
 
-    /// Whose law applies, by any name that `residency.jurisdictions` of a MailRoute uses, too: `EU`. Mail of a route with `residency`
-    /// never comes here while it is absent.
+    /// Jurisdiction whose law applies, by any name that `residency.jurisdictions` of a MailRoute uses, too: `EU`. Mail
+    /// of a route with `residency` never comes here while it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = PLACE))]
     pub jurisdiction: Option<String>,
 
-    /// What fails together with it: `aws`. When all fail at once, backends of one failure domain count as one. Default: none but itself.
+    /// Name shared by backends that fail together: `aws`. When all fail at once, backends of one failure domain count
+    /// as one. Default: a domain of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = PLACE))]
     pub failure_domain: Option<String>,
 }
 
-/// How much mail a backend takes.
+/// Amount of mail that a backend takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsSpec {
@@ -386,16 +399,17 @@ pub struct LimitsSpec {
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub messages_per_day: Option<i32>,
 
-    /// How much may be sent on each of the first days: a new address earns its reputation slowly. Default: no warm-up.
+    /// Most messages on each of the first days: a new address earns its reputation slowly. Default: no warm-up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUpSpec>,
 }
 
-/// How much may be sent on each of the first days.
+/// Most messages on each of the first days.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WarmUpSpec {
-    /// When the first day begins (RFC 3339): `2026-11-01T00:00:00Z`. Each day is 24 hours; before it, the first day's number holds.
+    /// Start of the first day (RFC 3339): `2026-11-01T00:00:00Z`. Each day is 24 hours; before it, the first day's
+    /// number holds.
     #[schemars(schema_with = "super::time_schema")]
     pub started_at: Time,
 
@@ -413,11 +427,11 @@ pub struct SenderDomain {
     pub domain: String,
 }
 
-/// What the operator knows of a backend.
+/// State of a backend as the operator sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SendingBackendStatus {
-    /// The `metadata.generation` this status speaks of; -1 before the first look.
+    /// The `metadata.generation` that this status speaks of; -1 before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
@@ -425,38 +439,40 @@ pub struct SendingBackendStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#type: Option<BackendType>,
 
-    /// Where it is: the host or the Service, with the port.
+    /// Address of the backend: the host or the Service, with the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub host: Option<String>,
 
-    /// Whether mail can leave this way: Healthy, Degraded (slowly), Unhealthy, or Unknown while there is not enough evidence. Judged with
-    /// the thresholds of the routes that use this backend (the documented defaults when none does); where their verdicts differ, the worst is shown.
+    /// Verdict: Healthy, Degraded (mail leaves slowly), Unhealthy, or Unknown while there is not enough evidence.
+    /// Judged with the thresholds of the routes that use this backend (the documented defaults if none does); where
+    /// their verdicts differ, the worst is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
 
-    /// Since when `health` is what it is.
+    /// Start of the present `health`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: Option<MicroTime>,
 
-    /// Why, as one word of a closed set: Ok, ConnectionRefused, NoAnswer, CertificateInvalid, …; ServiceNotFound, CANotFound and
-    /// the like while the spec cannot be put into force.
+    /// Reason, as one word of a closed set: Ok, ConnectionRefused, NoAnswer, CertificateInvalid, …; ServiceNotFound,
+    /// CANotFound and the like while the spec cannot be put into force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,
 
-    /// What was seen when `health` changed, for people.
+    /// Evidence that turned `health`, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
-    /// When the certificate that the backend serves expires; of several, the earliest.
+    /// Expiry of the certificate that the backend serves; of several, the earliest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub certificate_not_after: Option<MicroTime>,
 
-    /// Each probe's verdict; and `deliveries`, what the agents of the routes say of real mail, once it has failed.
+    /// Verdict of each probe. `deliveries` is the verdict of the routes' agents about real mail, present once that has
+    /// failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9))]
     pub probes: Vec<ProbeStatus>,
@@ -473,7 +489,7 @@ pub struct SendingBackendStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What kind of backend it is.
+/// Kind of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
 pub enum BackendType {
@@ -494,7 +510,7 @@ pub enum Health {
     Degraded,
     /// Mail cannot leave this way.
     Unhealthy,
-    /// Not enough evidence.
+    /// There is not enough evidence.
     Unknown,
 }
 
@@ -502,18 +518,18 @@ pub enum Health {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeStatus {
-    /// `spec.probes[].name`.
+    /// Name of the probe in `spec.probes[].name`.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// The verdict.
+    /// Verdict of the probe.
     pub health: Health,
-    /// Since when.
+    /// Start of the verdict.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub since: MicroTime,
-    /// Why, of the same closed set as `status.reason`.
+    /// Reason, of the same closed set as `status.reason`.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// What was seen when the verdict changed.
+    /// Evidence that turned the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,

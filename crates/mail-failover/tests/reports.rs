@@ -14,7 +14,7 @@ use mail_failover_contract::document::{OperatorEndpoint, RouteReference};
 use mail_failover_contract::report;
 use mail_failover_contract::testing::example;
 use mail_failover_core::model::{
-    AgentReport, BackendDeliveries, EvidenceClass, FailingDeliveries, ObjectKey, Timestamp, Word,
+    AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, ObjectKey, Timestamp,
 };
 use mail_failover_operator::reports::{Certificate, Change, Connections, Directory, RouteAgents, Server};
 use mail_failover_runtime::clock::Clock;
@@ -90,11 +90,11 @@ async fn a_report_of_the_right_caller_reaches_the_controller_with_times_for_ages
     post(&running, "postfix", &example()).await.unwrap();
     let report = running.reports.recv().await.unwrap();
     assert_eq!((&*report.agent.name, report.agent.route.to_string()), ("postfix-0", "shop/orders".to_owned()));
-    let Word::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
+    let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
     // However long it was on its way: its ages count from when it was received.
     let received_at = failing.first_failure_at + Duration::from_millis(300);
     assert!(before <= received_at && received_at <= Clock::system().now(), "{received_at:?}");
-    assert_eq!(report.backends["sendgrid"].word, Word::Passing);
+    assert_eq!(report.backends["sendgrid"].word, DeliveryVerdict::Passing);
 }
 
 #[tokio::test]
@@ -128,14 +128,14 @@ async fn an_agent_speaks_to_no_other_certificate() {
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
-fn backends(word: Word) -> BTreeMap<Arc<str>, BackendDeliveries> {
+fn backends(word: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
     let deliveries =
         BackendDeliveries { word, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
     [("ses-eu".into(), deliveries)].into()
 }
 
-fn failing(now: Timestamp) -> Word {
-    Word::Failing(FailingDeliveries {
+fn failing(now: Timestamp) -> DeliveryVerdict {
+    DeliveryVerdict::Failing(FailingDeliveries {
         class: EvidenceClass::AccountPaused,
         message: "554 Sending paused for anna@shop.example".into(),
         first_failure_at: now - Duration::from_secs(2),
@@ -143,7 +143,7 @@ fn failing(now: Timestamp) -> Word {
     })
 }
 
-fn state(operators: &[&Taking], word: Word) -> ReportState {
+fn state(operators: &[&Taking], word: DeliveryVerdict) -> ReportState {
     ReportState {
         route: RouteReference { namespace: "shop".to_owned(), name: "orders".to_owned(), uid: "u".to_owned() },
         operators: operators.iter().map(|taking| taking.endpoint.clone()).collect(),
@@ -178,7 +178,7 @@ async fn news_goes_to_every_replica_at_once_and_everything_again_with_the_heartb
     for taking in [&mut one, &mut two] {
         let report = timeout(SOON, taking.reports.recv()).await.unwrap().unwrap();
         assert_eq!((&*report.agent.name, report.sequence), ("postfix-0", 1));
-        let Word::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
+        let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
         assert_eq!(failing.class, EvidenceClass::AccountPaused);
         assert_eq!(&*failing.message, "554 Sending paused for <address>");
         let age = Clock::system().now().since(failing.last_failure_at);
@@ -203,7 +203,7 @@ async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
     // The token is good to one of them only when it is renewed.
     std::fs::write(reporting.token.path(), "secret-token").unwrap();
     gone.endpoint.certificate_sha256 = "0".repeat(64);
-    reporting.reporter.publish(state(&[&there, &gone], Word::Passing));
+    reporting.reporter.publish(state(&[&there, &gone], DeliveryVerdict::Passing));
     let refused = async {
         loop {
             let status = reporting.reporter.status();
@@ -218,7 +218,7 @@ async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
     assert!(errors.contains("401") && errors.contains("fingerprint") && !errors.contains("secret"), "{errors}");
     std::fs::write(reporting.token.path(), "postfix").unwrap();
     let report = timeout(SOON, there.reports.recv()).await.unwrap().unwrap();
-    assert_eq!(report.backends["ses-eu"].word, Word::Passing);
+    assert_eq!(report.backends["ses-eu"].word, DeliveryVerdict::Passing);
     assert!(gone.reports.try_recv().is_err());
 }
 
@@ -230,7 +230,7 @@ async fn without_a_token_file_or_a_replica_the_status_says_so() {
     assert!(reporter.status().nothing_sent.unwrap().contains("--token-file"));
     let reporting = reporting(HEARTBEAT);
     assert!(reporting.reporter.status().nothing_sent.unwrap().contains("no document"));
-    reporting.reporter.publish(state(&[], Word::Passing));
+    reporting.reporter.publish(state(&[], DeliveryVerdict::Passing));
     let named = async {
         while !reporting.reporter.status().nothing_sent.is_some_and(|why| why.contains("names no replica")) {
             tokio::time::sleep(Duration::from_millis(10)).await;

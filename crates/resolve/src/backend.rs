@@ -111,10 +111,10 @@ fn tls(
     };
     Ok(Tls {
         mode: match mode {
-            api::TlsMode::None => TlsMode::None,
-            api::TlsMode::Opportunistic => TlsMode::Opportunistic,
-            api::TlsMode::StartTls => TlsMode::StartTls,
-            api::TlsMode::Implicit => TlsMode::Implicit,
+            api::TlsModeSpec::None => TlsMode::None,
+            api::TlsModeSpec::Opportunistic => TlsMode::Opportunistic,
+            api::TlsModeSpec::StartTls => TlsMode::StartTls,
+            api::TlsModeSpec::Implicit => TlsMode::Implicit,
         },
         server_name: server_name.as_deref().map_or(default_name, Into::into),
         trust,

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{Rejection, duration, number, span};
 use mail_failover_api as api;
 use mail_failover_core::model::{
-    Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow, Hold, LatencyLimit, Objectives,
+    Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow, HoldPolicy, LatencyLimit, Objectives,
     Policy, RampStep, Reflex, Thresholds, WhenNoneHealthy, WindowError,
 };
 
@@ -30,8 +30,8 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
         },
         when_none_healthy: match when_none_healthy {
             None => default.when_none_healthy,
-            Some(api::WhenNoneHealthy::Hold) => WhenNoneHealthy::Hold,
-            Some(api::WhenNoneHealthy::Preferred) => WhenNoneHealthy::Preferred,
+            Some(api::WhenNoneHealthySpec::Hold) => WhenNoneHealthy::Hold,
+            Some(api::WhenNoneHealthySpec::Preferred) => WhenNoneHealthy::Preferred,
         },
         failback: match failback {
             None => default.failback,
@@ -107,8 +107,11 @@ fn class(failure: api::ImmediateFailure) -> EvidenceClass {
     }
 }
 
-fn hold(api::HoldSpec { cooldown, minimum_stay, budget }: &api::HoldSpec, default: &Hold) -> Result<Hold, Rejection> {
-    Ok(Hold {
+fn hold(
+    api::HoldSpec { cooldown, minimum_stay, budget }: &api::HoldSpec,
+    default: &HoldPolicy,
+) -> Result<HoldPolicy, Rejection> {
+    Ok(HoldPolicy {
         cooldown: cooldown.map_or(default.cooldown, duration),
         minimum_stay: minimum_stay.map_or(default.minimum_stay, duration),
         budget: match budget {
@@ -126,8 +129,8 @@ fn failback(spec: &api::FailbackSpec, default: &Failback) -> Result<Failback, Re
     Ok(Failback {
         mode: match mode {
             None => default.mode,
-            Some(api::FailbackMode::Automatic) => FailbackMode::Automatic,
-            Some(api::FailbackMode::Manual) => FailbackMode::Manual,
+            Some(api::FailbackModeSpec::Automatic) => FailbackMode::Automatic,
+            Some(api::FailbackModeSpec::Manual) => FailbackMode::Manual,
         },
         after: after.map_or(default.after, duration),
         windows: windows.iter().enumerate().map(failback_window).collect::<Result<_, _>>()?,

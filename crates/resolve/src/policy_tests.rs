@@ -39,7 +39,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
             latency: Some(LatencyLimit { percentile: 95, above: Duration::from_millis(1500), held_for: seconds(90) }),
             immediate: [EvidenceClass::AuthenticationRefused, EvidenceClass::AccountPaused].into_iter().collect(),
         },
-        hold: Hold {
+        hold: HoldPolicy {
             cooldown: seconds(300),
             minimum_stay: seconds(120),
             budget: Budget { switches: 3, per: seconds(7200) },

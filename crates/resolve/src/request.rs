@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde::Deserialize;
 
 use mail_failover_api::MailRoute;
-use mail_failover_core::engine::{Action, Request};
+use mail_failover_core::engine::{Request, RequestAction};
 
 /// The annotation.
 pub const REQUEST_ANNOTATION: &str = "mailfailover.io/request";
@@ -41,17 +41,17 @@ pub fn parse(text: &str) -> Request {
         Ok(written) => written,
         Err(error) => {
             let why = format!("the annotation {REQUEST_ANNOTATION} cannot be read: {error}; write it like {EXAMPLE}");
-            return Request { id: truncated(text), action: Action::Malformed(why) };
+            return Request { id: truncated(text), action: RequestAction::Malformed(why) };
         }
     };
     if written.id.is_empty() || written.id.len() > MAX_ID {
         let why = format!("\"id\" must have 1 to {MAX_ID} bytes");
-        return Request { id: truncated(&written.id), action: Action::Malformed(why) };
+        return Request { id: truncated(&written.id), action: RequestAction::Malformed(why) };
     }
-    Request { id: written.id.as_str().into(), action: action(&written).unwrap_or_else(Action::Malformed) }
+    Request { id: written.id.as_str().into(), action: action(&written).unwrap_or_else(RequestAction::Malformed) }
 }
 
-fn action(written: &Written) -> Result<Action, String> {
+fn action(written: &Written) -> Result<RequestAction, String> {
     let Written { id: _, action, to, r#for, force, _reason: _ } = written;
     let duration = match r#for {
         None => None,
@@ -64,21 +64,21 @@ fn action(written: &Written) -> Result<Action, String> {
         "Switch" => {
             let to = to.as_deref().filter(|to| !to.is_empty());
             let to = to.ok_or(r#"a Switch needs "to", the name of a backend of the route"#)?;
-            Ok(Action::Switch { to: to.into(), duration, is_forced: force.unwrap_or(false) })
+            Ok(RequestAction::Switch { to: to.into(), duration, is_forced: force.unwrap_or(false) })
         }
         "Pause" => {
             none(to.is_some(), "to")?;
             none(force.is_some(), "force")?;
-            Ok(Action::Pause { duration })
+            Ok(RequestAction::Pause { duration })
         }
         "Failback" | "Resume" | "ApproveFailback" => {
             none(to.is_some(), "to")?;
             none(duration.is_some(), "for")?;
             none(force.is_some(), "force")?;
             Ok(match action.as_str() {
-                "Failback" => Action::Failback,
-                "Resume" => Action::Resume,
-                _ => Action::ApproveFailback,
+                "Failback" => RequestAction::Failback,
+                "Resume" => RequestAction::Resume,
+                _ => RequestAction::ApproveFailback,
             })
         }
         other => Err(format!(
@@ -102,16 +102,19 @@ mod tests {
         let cases = [
             (
                 r#"{"id":"1","action":"Switch","to":"b","for":"2h","reason":"maintenance"}"#,
-                Action::Switch { to: "b".into(), duration: Some(Duration::from_hours(2)), is_forced: false },
+                RequestAction::Switch { to: "b".into(), duration: Some(Duration::from_hours(2)), is_forced: false },
             ),
             (
                 r#"{"id":"1","action":"Switch","to":"b","force":true}"#,
-                Action::Switch { to: "b".into(), duration: None, is_forced: true },
+                RequestAction::Switch { to: "b".into(), duration: None, is_forced: true },
             ),
-            (r#"{"id":"1","action":"Failback"}"#, Action::Failback),
-            (r#"{"id":"1","action":"Pause","for":"90s"}"#, Action::Pause { duration: Some(Duration::from_secs(90)) }),
-            (r#"{"id":"1","action":"Resume"}"#, Action::Resume),
-            (r#"{"id":"1","action":"ApproveFailback"}"#, Action::ApproveFailback),
+            (r#"{"id":"1","action":"Failback"}"#, RequestAction::Failback),
+            (
+                r#"{"id":"1","action":"Pause","for":"90s"}"#,
+                RequestAction::Pause { duration: Some(Duration::from_secs(90)) },
+            ),
+            (r#"{"id":"1","action":"Resume"}"#, RequestAction::Resume),
+            (r#"{"id":"1","action":"ApproveFailback"}"#, RequestAction::ApproveFailback),
         ];
         for (text, action) in cases {
             assert_eq!(parse(text), Request { id: "1".into(), action }, "{text}");
@@ -132,7 +135,7 @@ mod tests {
             (r#"{"id":"1","action":"Resume","who":"me"}"#, "unknown field `who`"),
         ];
         for (text, expected) in cases {
-            let Action::Malformed(why) = parse(text).action else { panic!("{text} was read") };
+            let RequestAction::Malformed(why) = parse(text).action else { panic!("{text} was read") };
             assert!(why.contains(expected), "{text}: {why}");
         }
     }

@@ -35,8 +35,8 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
     }
     let mut route = Route {
         strategy: match strategy {
-            None | Some(api::Strategy::ActivePassive) => Strategy::ActivePassive,
-            Some(api::Strategy::ActiveActive) => Strategy::ActiveActive,
+            None | Some(api::StrategySpec::ActivePassive) => Strategy::ActivePassive,
+            Some(api::StrategySpec::ActiveActive) => Strategy::ActiveActive,
         },
         backends: backends.iter().map(member).collect::<Result<_, _>>()?,
         traffic: traffic.as_ref().map(self::traffic).transpose()?.unwrap_or_default(),
@@ -48,8 +48,8 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         agents: vec![],
     };
     for api::OutputSpec { service, config_map, agent } in outputs {
-        if let Some(api::ServiceOutput { name, ports }) = service {
-            let ports = ports.iter().map(|api::ServiceOutputPort { name, port }| {
+        if let Some(api::ServiceOutputSpec { name, ports }) = service {
+            let ports = ports.iter().map(|api::ServiceOutputPortSpec { name, port }| {
                 Ok(ServiceOutputPort {
                     name: name.as_str().into(),
                     port: port_number(*port, "spec.outputs[].service.ports[].port")?,
@@ -58,14 +58,14 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
             let ports = ports.collect::<Result<_, Rejection>>()?;
             route.services.push(ServiceOutput { name: name.as_str().into(), ports });
         }
-        if let Some(api::ConfigMapOutput { name, format }) = config_map {
+        if let Some(api::ConfigMapOutputSpec { name, format }) = config_map {
             let format = match format {
-                api::ConfigMapFormat::Postfix => ConfigMapFormat::Postfix,
-                api::ConfigMapFormat::Env => ConfigMapFormat::Env,
+                api::ConfigMapFormatSpec::Postfix => ConfigMapFormat::Postfix,
+                api::ConfigMapFormatSpec::Env => ConfigMapFormat::Env,
             };
             route.config_maps.push(ConfigMapOutput { name: name.as_str().into(), format });
         }
-        if let Some(api::AgentOutput { config_map, service_account_name }) = agent {
+        if let Some(api::AgentOutputSpec { config_map, service_account_name }) = agent {
             let service_account = service_account_name.as_deref().unwrap_or(DEFAULT_SERVICE_ACCOUNT).into();
             route.agents.push(AgentOutput { config_map: config_map.as_str().into(), service_account });
         }

@@ -8,7 +8,7 @@ use mail_failover_api::{
     TransitionStatus,
 };
 use mail_failover_core::engine::{
-    Answer, HoldReason, Memory, Pause, Ramp, Share, State, Switch, Transition, TransitionKind, TransitionReason,
+    HoldReason, Memory, Pause, Ramp, RequestAnswer, Share, State, Switch, Transition, TransitionKind, TransitionReason,
 };
 
 /// What a status remembers of earlier decisions.
@@ -17,7 +17,7 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
         shares: status.active.iter().map(share).collect(),
         since: status.since.as_ref().map(timestamp).unwrap_or_default(),
         state: status.state.map_or(State::Unknown, engine_state),
-        held_by: status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
+        held_by: status.waiting_for.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
         history: status.history.iter().map(transition).collect(),
         ramp: status.ramp.as_ref().map(|RampStatus { to, step, since }| Ramp {
             to: to.iter().map(|name| name.as_str().into()).collect(),
@@ -34,7 +34,7 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
             until: until.as_ref().map(timestamp),
         }),
         approved_at: status.approved_at.as_ref().map(timestamp),
-        request: status.request.as_ref().map(|RequestStatus { id, action, outcome, message, at }| Answer {
+        request: status.request.as_ref().map(|RequestStatus { id, action, outcome, message, at }| RequestAnswer {
             id: id.as_str().into(),
             action: action.as_str().into(),
             is_done: *outcome == RequestOutcome::Done,
@@ -66,7 +66,7 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
         .as_ref()
         .map(|Pause { since, until }| PauseStatus { since: micro_time(*since), until: until.map(micro_time) });
     status.approved_at = approved_at.map(micro_time);
-    status.request = request.as_ref().map(|Answer { id, action, is_done, message, at }| RequestStatus {
+    status.request = request.as_ref().map(|RequestAnswer { id, action, is_done, message, at }| RequestStatus {
         id: id.to_string(),
         action: action.to_string(),
         outcome: if *is_done { RequestOutcome::Done } else { RequestOutcome::Refused },
@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use mail_failover_api::HoldStatus;
+    use mail_failover_api::WaitingForStatus;
     use mail_failover_core::engine::histories::{any_history, play};
 
     proptest! {
@@ -164,7 +164,7 @@ mod tests {
             play(history, |decision| {
                 let before = std::mem::take(&mut status);
                 remember(&decision.memory, &before, &mut status);
-                status.hold = decision.hold.map(|hold| HoldStatus {
+                status.waiting_for = decision.hold.map(|hold| WaitingForStatus {
                     reason: hold.reason.as_str().to_owned(),
                     until: hold.until.map(micro_time),
                 });

@@ -1,11 +1,11 @@
-//! Waiting between failures.
+//! Backoff and jitter of retries.
 
 use std::time::Duration;
 
 use crate::random;
 
-/// An exponential backoff with jitter: doubles from a first delay up to a longest, and of each delay the upper half is random, so that
-/// replicas that failed together do not come back together.
+/// Exponential backoff with jitter: the delay doubles from a first to a longest one.
+// The upper half of each delay is random, so that replicas that failed together do not come back together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -19,7 +19,7 @@ impl Backoff {
         Self { first, longest, failures: 0 }
     }
 
-    /// How long to wait after one more failure.
+    /// Returns the delay after one more failure.
     pub fn after_failure(&mut self) -> Duration {
         self.jittered_by(random::unit())
     }
@@ -37,7 +37,7 @@ impl Backoff {
     }
 }
 
-/// A duration that is up to `share` of it shorter or longer.
+/// Returns a duration that is up to `share` of it shorter or longer.
 pub fn jittered(duration: Duration, share: f64) -> Duration {
     duration.mul_f64((1.0 + share * (2.0 * random::unit() - 1.0)).max(0.0))
 }

@@ -96,7 +96,7 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ("failoverpolicy.spec.failback.windows.timeZone", "Default: UTC."),
     ("mailroute.spec.strategy", "ENUM: ActivePassive ActiveActive"),
     ("mailroute.spec.residency.jurisdictions", "one that does not say where it is gets none"),
-    ("mailroute.status.hold.reason", "SwitchBudget"),
+    ("mailroute.status.waitingFor.reason", "SwitchBudget"),
     ("sendingbackend.spec.limits.warmUp.startedAt", "When the first day begins (RFC 3339)"),
     ("sendingbackend.status.health", "ENUM: Healthy Degraded Unhealthy Unknown"),
 ];

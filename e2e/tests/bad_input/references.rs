@@ -84,7 +84,7 @@ async fn no_policy(stage: Arc<Stage>) -> Result<()> {
     scene.primary.repair().await?;
     wait_route(&stage, "orders", "to judge the primary by the last good thresholds", |status| {
         status.healthy_backends.as_deref() == Some("2/2")
-            && status.hold.as_ref().is_some_and(|hold| hold.reason == "Cooldown")
+            && status.waiting_for.as_ref().is_some_and(|hold| hold.reason == "Cooldown")
     })
     .await?;
     wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;

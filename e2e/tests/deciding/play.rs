@@ -244,12 +244,12 @@ pub fn is_settled(status: &MailRouteStatus) -> bool {
 
 /// What holds the route.
 pub fn held_by(status: &MailRouteStatus) -> Option<&str> {
-    status.hold.as_ref().map(|hold| hold.reason.as_str())
+    status.waiting_for.as_ref().map(|hold| hold.reason.as_str())
 }
 
 /// When the hold ends by itself.
 pub fn held_until(status: &MailRouteStatus) -> Option<MicroTime> {
-    status.hold.as_ref()?.until.clone()
+    status.waiting_for.as_ref()?.until.clone()
 }
 
 /// So long after that.

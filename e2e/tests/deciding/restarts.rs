@@ -101,7 +101,10 @@ async fn holds(stage: Arc<Stage>) -> Result<()> {
         let after =
             play.until("to be looked at again", |status| status.observed_generation == changed.metadata.generation);
         let after = after.await?;
-        ensure!(after.hold == before.hold && held_by(&after) == Some(reason), "{before:?} became {after:?}");
+        ensure!(
+            after.waiting_for == before.waiting_for && held_by(&after) == Some(reason),
+            "{before:?} became {after:?}"
+        );
         play.change_policy(shorter).await?;
     }
     play.active(&[("primary", 100)]).await.map(drop)

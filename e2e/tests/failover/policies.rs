@@ -28,7 +28,7 @@ async fn manual_failback(stage: Arc<Stage>) -> Result<()> {
     scene.wait_active("standby").await?;
     scene.primary.repair().await?;
     let is_held = |status: &mail_failover_api::MailRouteStatus| {
-        status.hold.as_ref().is_some_and(|hold| hold.reason == "ManualFailback" && hold.until.is_none())
+        status.waiting_for.as_ref().is_some_and(|hold| hold.reason == "ManualFailback" && hold.until.is_none())
     };
     let held = wait_route(&stage, "orders", "to say that the way back is open", is_held).await?;
     ensure!(held.active[0].backend == "standby" && held.state == Some(RouteState::FailedOver), "{held:?}");

@@ -10,7 +10,9 @@ use crate::controller::step::SubjectKind;
 use crate::reports::{self, RouteAgents};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::OPINION_HOLDS;
-use mail_failover_core::model::{Agent, AgentReport, BackendDeliveries, ObjectKey, SwitchedMail, Timestamp, Word};
+use mail_failover_core::model::{
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, ObjectKey, SwitchedMail, Timestamp,
+};
 
 /// An agent that has not reported for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
@@ -155,7 +157,7 @@ impl World {
                 self.metrics.deliveries(key, &name, earlier, said);
                 log_left(report, &name, earlier, said);
             }
-            let word = said.map_or(Word::Silent, |said| said.word.clone());
+            let word = said.map_or(DeliveryVerdict::Silent, |said| said.word.clone());
             let backend = key.sibling(name);
             let Some(entry) = self.backends.get_mut(&backend) else { continue };
             let is_turned = entry.evidence.hear_agent(&report.agent, word, cooldown, now);

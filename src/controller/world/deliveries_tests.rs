@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::testing::*;
 use crate::controller::input::Input;
-use crate::observers::Hearing;
+use crate::observers::PeerEvent;
 use crate::reports::Caller;
 use mail_failover_api::{Health, SendingBackend};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail, Word,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail,
 };
 use mail_failover_resolve::time::timestamp;
 
@@ -32,8 +32,8 @@ fn stage() -> Stage {
 }
 
 /// Deliveries have failed for two seconds.
-fn failing(stage: &Stage, class: EvidenceClass) -> Word {
-    Word::Failing(FailingDeliveries {
+fn failing(stage: &Stage, class: EvidenceClass) -> DeliveryVerdict {
+    DeliveryVerdict::Failing(FailingDeliveries {
         class,
         message: "554 Sending paused".into(),
         first_failure_at: stage.now - Duration::from_secs(2),
@@ -41,7 +41,7 @@ fn failing(stage: &Stage, class: EvidenceClass) -> Word {
     })
 }
 
-fn report(stage: &Stage, agent: &str, sequence: u64, primary: Word) -> AgentReport {
+fn report(stage: &Stage, agent: &str, sequence: u64, primary: DeliveryVerdict) -> AgentReport {
     let deliveries = |word| BackendDeliveries {
         word,
         is_left: false,
@@ -55,7 +55,8 @@ fn report(stage: &Stage, agent: &str, sequence: u64, primary: Word) -> AgentRepo
         route_uid: stage.store.objects[&("MailRoute", "orders".to_owned())]["metadata"]["uid"].as_str().unwrap().into(),
         process: "p".into(),
         sequence,
-        backends: [("primary".into(), deliveries(primary)), ("standby".into(), deliveries(Word::Passing))].into(),
+        backends: [("primary".into(), deliveries(primary)), ("standby".into(), deliveries(DeliveryVerdict::Passing))]
+            .into(),
         last_switch: None,
     }
 }
@@ -64,7 +65,7 @@ fn tell(stage: &mut Stage, report: AgentReport) {
     stage.world.take(stage.now, Input::AgentReport(Box::new(report)));
 }
 
-fn say(stage: &mut Stage, agent: &str, sequence: u64, primary: Word) {
+fn say(stage: &mut Stage, agent: &str, sequence: u64, primary: DeliveryVerdict) {
     tell(stage, report(stage, agent, sequence, primary));
 }
 
@@ -95,7 +96,7 @@ fn a_route_switches_on_what_mail_met_at_once_and_returns_a_cooldown_and_a_soak_l
     assert_eq!(primary(&stage).health, Some(Health::Unhealthy));
     assert_eq!(primary(&stage).message.as_deref(), Some("deliveries: 554 Sending paused"));
     // The agent has nothing more to send there. The policy's cooldown of 20 s is shorter than what a word counts at least: 30 s.
-    say(&mut stage, "a", 2, Word::Silent);
+    say(&mut stage, "a", 2, DeliveryVerdict::Silent);
     stage.run(29.0);
     assert_eq!(verdict(&stage, "deliveries"), Some(Health::Unhealthy));
     stage.run(2.0);
@@ -118,8 +119,8 @@ fn words_of_a_minority_of_recipients_of_an_old_route_or_of_strangers_move_nothin
         let paused = failing(&stage, EvidenceClass::AccountPaused);
         match what {
             "minority" => {
-                say(&mut stage, "b", 1, Word::Passing);
-                say(&mut stage, "c", 1, Word::Passing);
+                say(&mut stage, "b", 1, DeliveryVerdict::Passing);
+                say(&mut stage, "c", 1, DeliveryVerdict::Passing);
                 say(&mut stage, "a", 1, paused);
             }
             "recipient" => {
@@ -131,7 +132,7 @@ fn words_of_a_minority_of_recipients_of_an_old_route_or_of_strangers_move_nothin
                 tell(&mut stage, report);
             }
             "overtaken" => {
-                say(&mut stage, "a", 7, Word::Passing);
+                say(&mut stage, "a", 7, DeliveryVerdict::Passing);
                 say(&mut stage, "a", 6, paused);
             }
             _ => {
@@ -149,7 +150,7 @@ fn words_of_a_minority_of_recipients_of_an_old_route_or_of_strangers_move_nothin
 #[test]
 fn a_restarted_agent_is_heard_though_it_counts_from_the_beginning() {
     let mut stage = stage();
-    say(&mut stage, "a", 7, Word::Passing);
+    say(&mut stage, "a", 7, DeliveryVerdict::Passing);
     let word = failing(&stage, EvidenceClass::AccountPaused);
     let anew = AgentReport { process: "q".into(), ..report(&stage, "a", 1, word) };
     tell(&mut stage, anew);
@@ -162,7 +163,7 @@ fn agents_make_no_backend_healthy_that_probes_see_fail() {
     let mut stage = stage();
     stage.answer("primary", EvidenceClass::ConnectionRefused);
     for sequence in 1..20 {
-        say(&mut stage, "a", sequence, Word::Passing);
+        say(&mut stage, "a", sequence, DeliveryVerdict::Passing);
         stage.run(1.0);
     }
     assert_eq!((stage.active().as_str(), primary(&stage).health), ("standby", Some(Health::Unhealthy)));
@@ -171,14 +172,16 @@ fn agents_make_no_backend_healthy_that_probes_see_fail() {
 #[test]
 fn heartbeats_write_nothing() {
     let mut stage = stage();
-    for (sequence, word) in (1..8).zip([Word::Passing, failing(&stage, EvidenceClass::NoAnswer)].into_iter().cycle()) {
+    for (sequence, word) in
+        (1..8).zip([DeliveryVerdict::Passing, failing(&stage, EvidenceClass::NoAnswer)].into_iter().cycle())
+    {
         let mut heartbeat = word;
-        if let Word::Failing(failing) = &mut heartbeat {
+        if let DeliveryVerdict::Failing(failing) = &mut heartbeat {
             failing.last_failure_at = stage.now;
         }
         // Two others pass.
-        say(&mut stage, "b", sequence, Word::Passing);
-        say(&mut stage, "c", sequence, Word::Passing);
+        say(&mut stage, "b", sequence, DeliveryVerdict::Passing);
+        say(&mut stage, "c", sequence, DeliveryVerdict::Passing);
         say(&mut stage, "a", sequence, heartbeat);
         let writes = stage.store.writes;
         stage.run(10.0);
@@ -217,7 +220,7 @@ fn the_first_message_on_the_new_way_is_written_down_once() {
             first_delivery_after: Some(Duration::from_millis(210)),
             possible_duplicates: 0,
         }),
-        ..report(stage, agent, sequence, Word::Silent)
+        ..report(stage, agent, sequence, DeliveryVerdict::Silent)
     };
     let first_delivery_at = |stage: &Stage| {
         let status = stage.store.route("orders");
@@ -275,7 +278,7 @@ fn documents_name_every_replica_that_takes_reports() {
         document.operators.into_iter().map(|endpoint| endpoint.address).collect()
     };
     let hear = |stage: &mut Stage, observer: &str, endpoint| {
-        let hearing = Hearing::TakesReports { observer: observer.into(), endpoint };
+        let hearing = PeerEvent::TakesReports { observer: observer.into(), endpoint };
         stage.world.take(stage.now, Input::Observer(hearing));
         stage.run(1.0);
     };
@@ -294,7 +297,7 @@ fn documents_name_every_replica_that_takes_reports() {
 #[test]
 fn of_two_replicas_both_must_have_been_told() {
     let mut stage = stage();
-    let hearing = Hearing::Heard { observer: "other".into(), sightings: BTreeMap::new().into() };
+    let hearing = PeerEvent::Heard { observer: "other".into(), sightings: BTreeMap::new().into() };
     stage.world.take(stage.now, Input::Observer(hearing));
     stage.run(1.0);
     let word = failing(&stage, EvidenceClass::AccountPaused);

@@ -7,7 +7,7 @@ use super::testing::*;
 use super::{JobSettings, Settings, World};
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
-use crate::observers::Hearing;
+use crate::observers::PeerEvent;
 use crate::probe_job::report;
 use crate::watch::Source;
 use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
@@ -30,7 +30,7 @@ fn world(limit: usize, leads: bool) -> World {
         Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs };
     let mut world = World::new(settings, Metrics::new(&mut Registry::default()));
     world.take(Timestamp::default(), Input::Leading(leads));
-    world.take(Timestamp::default(), Input::Observer(Hearing::Listed));
+    world.take(Timestamp::default(), Input::Observer(PeerEvent::Listed));
     for source in Source::OF_JOBS.into_iter().filter(|_| limit > 0) {
         world.take(Timestamp::default(), Input::Synced(source));
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::ReadChange;
 use super::testing::*;
 use crate::controller::input::Input;
-use crate::observers::Hearing;
+use crate::observers::PeerEvent;
 use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
 use mail_failover_core::model::{EvidenceClass, Login, ObjectKey, ProbeLogin};
 use mail_failover_resolve::ReadProblem;
@@ -162,12 +162,12 @@ fn replicas_share_out_what_providers_count_and_nothing_else() {
     let intervals = |stage: &Stage| (interval_of(stage, "smtp").as_secs(), interval_of(stage, "login").as_secs());
     assert_eq!(intervals(&stage), (1, 30));
     for (observer, together) in [("b", 60), ("c", 90)] {
-        let heard = Hearing::Heard { observer: observer.into(), sightings: Arc::default() };
+        let heard = PeerEvent::Heard { observer: observer.into(), sightings: Arc::default() };
         stage.world.take(stage.now, Input::Observer(heard));
         stage.run(1.0);
         assert_eq!(intervals(&stage), (1, together));
     }
-    stage.world.take(stage.now, Input::Observer(Hearing::Lost { observer: "b".into() }));
+    stage.world.take(stage.now, Input::Observer(PeerEvent::Lost { observer: "b".into() }));
     stage.run(1.0);
     assert_eq!(intervals(&stage), (1, 60));
     // What stands in the cluster is the user's own.

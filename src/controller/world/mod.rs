@@ -266,7 +266,7 @@ impl World {
             }
             SubjectKind::Backend => {
                 let Some(entry) = self.backends.get(&subject.key) else { return };
-                if let Some(at) = entry.evidence.next_change_at(now) {
+                if let Some(at) = entry.evidence.next_timeout(now) {
                     self.agenda.set_timer(subject, at);
                 }
                 if let Some((step, status)) = entry.next_step(subject, &self.settings.instance, now) {

@@ -9,8 +9,8 @@ use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
 use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
-use crate::observers::{Change, Hearing, Sightings, Verdicts};
-use mail_failover_core::engine::{Fleet, Health, Observer, Sighting};
+use crate::observers::{BackendChange, BackendVerdicts, PeerEvent, Verdicts};
+use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict};
 use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, Thresholds, Timestamp};
 
 /// All that concerns observers: this replica, as the others see it, and the others.
@@ -21,7 +21,7 @@ pub(super) struct Others {
     /// Whether every backend has been observed once since the start.
     pub(super) is_complete: bool,
     voices: BTreeMap<Arc<str>, Voice>,
-    fleet: Fleet,
+    fleet: FailureDomains,
     is_fleet_changed: bool,
     suspects: BTreeSet<Observer>,
     is_storm: bool,
@@ -37,7 +37,7 @@ pub(super) struct Others {
 /// What another observer says.
 #[derive(Debug)]
 struct Voice {
-    sightings: Arc<Sightings>,
+    sightings: Arc<BackendVerdicts>,
     /// Since when it is heard: for at least so long it sees healthy what it does not name.
     since: Timestamp,
     /// When it ceased to name a backend.
@@ -45,10 +45,10 @@ struct Voice {
 }
 
 impl Voice {
-    fn says(&self, backend: &ObjectKey, thresholds: &str) -> Sighting {
+    fn says(&self, backend: &ObjectKey, thresholds: &str) -> ObserverVerdict {
         let silence = |health, class| {
             let since = self.recovered.get(backend).copied().unwrap_or(self.since);
-            Sighting { health, since, class, first_failure_at: None }
+            ObserverVerdict { health, since, class, first_failure_at: None }
         };
         match seen(&self.sightings, backend, thresholds) {
             Seen::As(sighting) => sighting,
@@ -60,7 +60,7 @@ impl Voice {
     /// Takes in what it says now. Returns the backends of which it says something else than before, of those that exist.
     fn turn(
         &mut self,
-        sightings: Arc<Sightings>,
+        sightings: Arc<BackendVerdicts>,
         now: Timestamp,
         exists: impl Fn(&ObjectKey) -> bool,
     ) -> Vec<ObjectKey> {
@@ -114,7 +114,7 @@ impl Others {
     }
 
     /// Nobody needs to know of this backend any more.
-    fn forget(&mut self, key: &ObjectKey) -> Option<Change> {
+    fn forget(&mut self, key: &ObjectKey) -> Option<BackendChange> {
         self.set_timer(key, None);
         self.unobserved.remove(key);
         self.is_fleet_changed |= !self.fleet.leave_out(key).is_empty();
@@ -125,7 +125,7 @@ impl Others {
     }
 
     /// What the others have to be told that they do not know yet.
-    fn tell(&mut self, key: &ObjectKey, verdicts: Option<Verdicts>) -> Option<Change> {
+    fn tell(&mut self, key: &ObjectKey, verdicts: Option<Verdicts>) -> Option<BackendChange> {
         if self.told.get(key) == verdicts.as_ref() {
             return None;
         }
@@ -133,7 +133,7 @@ impl Others {
             Some(verdicts) => self.told.insert(key.clone(), verdicts.clone()),
             None => self.told.remove(key),
         };
-        Some(Change { backend: key.clone(), verdicts })
+        Some(BackendChange { backend: key.clone(), verdicts })
     }
 
     /// Notes who sees this backend fail. One out of service says nothing about anybody's network.
@@ -162,11 +162,11 @@ impl Others {
 }
 
 impl World {
-    pub(super) fn take_hearing(&mut self, now: Timestamp, hearing: Hearing) {
+    pub(super) fn take_hearing(&mut self, now: Timestamp, hearing: PeerEvent) {
         match hearing {
-            Hearing::Listed => self.others.is_listed = true,
-            Hearing::TakesReports { observer, endpoint } => self.take_endpoint(observer, endpoint),
-            Hearing::Heard { observer, sightings } => {
+            PeerEvent::Listed => self.others.is_listed = true,
+            PeerEvent::TakesReports { observer, endpoint } => self.take_endpoint(observer, endpoint),
+            PeerEvent::Heard { observer, sightings } => {
                 if let Some(voice) = self.others.voices.get_mut(&observer) {
                     let changed = voice.turn(sightings, now, |key| self.backends.contains_key(key));
                     self.others.due.extend(changed);
@@ -178,7 +178,7 @@ impl World {
                     self.share_out_probes(now);
                 }
             }
-            Hearing::Lost { observer } => {
+            PeerEvent::Lost { observer } => {
                 if self.others.voices.remove(&observer).is_some() {
                     tracing::info!(observer = &*observer, "another replica's evidence does not count any more");
                     for entry in self.backends.values_mut() {
@@ -225,7 +225,7 @@ impl World {
             thresholds.iter().map(|(of, _)| entry.evidence.verdict(*of, now)).collect::<Vec<_>>()
         };
         let before = verdicts(entry);
-        entry.evidence.settle_deliveries(now);
+        entry.evidence.handle_timeout(now);
         entry.evidence.suspect(&self.others.suspects, now);
         for (observer, voice) in &self.others.voices {
             for (of, text) in &thresholds {
@@ -238,7 +238,7 @@ impl World {
         } else {
             self.others.unobserved.remove(key);
         }
-        self.others.set_timer(key, entry.evidence.next_change_at(now));
+        self.others.set_timer(key, entry.evidence.next_timeout(now));
         self.others.note_in_fleet(key, entry, &thresholds, now);
         if let Some(change) = self.others.tell(key, entry.own_sightings(&thresholds, now)) {
             // What has changed by time alone is news here, too.

@@ -9,9 +9,9 @@ use super::testing::*;
 use super::{Settings, World};
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
-use crate::observers::{Hearing, Sightings, Verdicts};
+use crate::observers::{BackendVerdicts, PeerEvent, Verdicts};
 use crate::watch::Source;
-use mail_failover_core::engine::{Health, Sighting};
+use mail_failover_core::engine::{Health, ObserverVerdict};
 use mail_failover_core::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
 
 /// The thresholds of the policy of the quickstart.
@@ -21,19 +21,20 @@ fn thresholds() -> Thresholds {
 
 fn verdicts(of: Thresholds, health: Health) -> Verdicts {
     let class = if health == Health::Unhealthy { EvidenceClass::NoAnswer } else { EvidenceClass::Ok };
-    let sighting = Sighting { health, since: Timestamp::from_micros(1_000_000_000), class, first_failure_at: None };
+    let sighting =
+        ObserverVerdict { health, since: Timestamp::from_micros(1_000_000_000), class, first_failure_at: None };
     Verdicts::from([(of.to_string().into(), sighting)])
 }
 
 fn hear(stage: &mut Stage, observer: &str, said: &[(&str, Verdicts)]) {
     let key = |name: &str| ObjectKey::new("shop", name);
-    let sightings: Sightings = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
-    let hearing = Hearing::Heard { observer: observer.into(), sightings: Arc::new(sightings) };
+    let sightings: BackendVerdicts = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
+    let hearing = PeerEvent::Heard { observer: observer.into(), sightings: Arc::new(sightings) };
     stage.world.take(stage.now, Input::Observer(hearing));
 }
 
 fn lose(stage: &mut Stage, observer: &str) {
-    stage.world.take(stage.now, Input::Observer(Hearing::Lost { observer: observer.into() }));
+    stage.world.take(stage.now, Input::Observer(PeerEvent::Lost { observer: observer.into() }));
 }
 
 fn failing() -> Verdicts {
@@ -139,10 +140,14 @@ fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
     }
     stage.run(5.0);
     let status = stage.store.route("orders");
-    assert_eq!((stage.active(), status.hold), ("primary".to_owned(), None), "the other sees both work: we are suspect");
+    assert_eq!(
+        (stage.active(), status.waiting_for),
+        ("primary".to_owned(), None),
+        "the other sees both work: we are suspect"
+    );
     hear(&mut stage, "other", &all);
     stage.run(60.0);
-    let hold = stage.store.route("orders").hold.unwrap();
+    let hold = stage.store.route("orders").waiting_for.unwrap();
     assert_eq!((stage.active(), hold.reason.as_str()), ("primary".to_owned(), "StormBrake"));
     hear(&mut stage, "other", &all[..1]);
     stage.answer("standby", EvidenceClass::Ok);
@@ -223,7 +228,7 @@ fn nothing_is_decided_before_the_others_were_listened_to() {
     stage.sync();
     stage.run(5.0);
     assert_eq!(stage.store.writes, 0);
-    stage.world.take(stage.now, Input::Observer(Hearing::Listed));
+    stage.world.take(stage.now, Input::Observer(PeerEvent::Listed));
     stage.run(1.0);
     assert_eq!(stage.active(), "primary");
 }

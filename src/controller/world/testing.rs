@@ -14,7 +14,7 @@ use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, WriteOutcome};
-use crate::observers::{Hearing, Noticeboard};
+use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{Output, OutputKind, Write, route_uid};
 use crate::probe::Target;
 use crate::reports::Directory;
@@ -262,7 +262,7 @@ pub(super) struct Stage {
     pub(super) answers: BTreeMap<String, EvidenceClass>,
     pub(super) deaths: usize,
     /// What the other replicas are told.
-    pub(super) board: Noticeboard,
+    pub(super) board: LocalReport,
     /// Who may report.
     pub(super) directory: Directory,
     /// The watch shows what a write has changed before the write is answered.
@@ -286,7 +286,7 @@ pub(super) fn world_with(registry: &mut Registry) -> World {
         Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
     let mut world = World::new(settings, Metrics::new(registry));
     world.take(Timestamp::default(), Input::Leading(true));
-    world.take(Timestamp::default(), Input::Observer(Hearing::Listed));
+    world.take(Timestamp::default(), Input::Observer(PeerEvent::Listed));
     world
 }
 
@@ -300,7 +300,7 @@ impl Stage {
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
             deaths: 0,
-            board: Noticeboard::default(),
+            board: LocalReport::default(),
             directory: Directory::default(),
             is_echo_first: false,
             logins: vec![],
@@ -358,7 +358,7 @@ impl Stage {
     /// The process is gone; another one begins with what is stored.
     pub(super) fn restart(&mut self) {
         self.world = world();
-        self.board = Noticeboard::default();
+        self.board = LocalReport::default();
         self.directory = Directory::default();
         self.store.dies_at = None;
         self.store.writer_is_dead = false;

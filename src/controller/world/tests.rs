@@ -41,7 +41,7 @@ fn a_dead_primary_is_left_and_returned_to_when_it_has_soaked() {
     stage.answer("primary", EvidenceClass::Ok);
     stage.run(15.0);
     assert_eq!(stage.active(), "standby");
-    assert_eq!(stage.store.route("orders").hold.unwrap().reason, "Soak");
+    assert_eq!(stage.store.route("orders").waiting_for.unwrap().reason, "Soak");
     stage.run(25.0);
     assert_eq!(stage.active(), "primary");
     assert_eq!(stage.store.events(), ["BackendUnhealthy", "FailedOver", "BackendRecovered", "FailedBack"]);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_core::engine::{
-    Candidate, Evidence, Health, Memory, News, Sighting, Situation, Transition, TransitionKind, TransitionReason,
-    decide,
+    Candidate, Evidence, Health, Memory, News, ObserverVerdict, Situation, Transition, TransitionKind,
+    TransitionReason, decide,
 };
 use mail_failover_core::model::{
     AddressOutcome, Backend, Depth, Destination, EvidenceClass, FailureWindow, LatencyLimit, Limits, Location, Member,
@@ -183,8 +183,8 @@ pub fn travelled_memory(crowd: &Crowd, number: usize) -> Memory {
     memory
 }
 
-fn sighting(now: Timestamp) -> Sighting {
-    Sighting { health: Health::Healthy, since: now, class: EvidenceClass::Ok, first_failure_at: None }
+fn sighting(now: Timestamp) -> ObserverVerdict {
+    ObserverVerdict { health: Health::Healthy, since: now, class: EvidenceClass::Ok, first_failure_at: None }
 }
 
 fn backend() -> Backend {

@@ -8,44 +8,44 @@ use crate::model::{Backend, EvidenceClass, Limits, Member, Route, Timestamp, Tra
 pub struct Candidate {
     /// Name of the `SendingBackend`.
     pub name: Arc<str>,
-    /// Its part of the mail beside the others' weights, with `ActiveActive`; at least 1.
+    /// Weight beside the other backends' weights, at least 1. Counts with `ActiveActive` only.
     pub weight: u32,
-    /// Whether it may be chosen at all.
-    pub standing: Standing,
+    /// Eligibility for new mail, apart from health.
+    pub eligibility: Eligibility,
     /// The verdict under the route's thresholds.
     pub health: Health,
-    /// Since when the verdict stands.
+    /// Start of the present verdict.
     pub since: Timestamp,
-    /// Why.
+    /// Evidence that the verdict rests on.
     pub class: EvidenceClass,
-    /// When the run of failures began.
+    /// Start of the run of failures; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
-    /// When the latest success was begun that no failure has followed.
+    /// Start of the latest success that no failure has followed.
     pub confirmed_at: Option<Timestamp>,
-    /// It has asked for less.
+    /// True if the backend has asked for less mail.
     pub is_throttled: bool,
     /// Failures in a row, up to now.
     pub failures: u32,
-    /// Where it is.
+    /// Region the backend runs in, if its spec names one.
     pub region: Option<Arc<str>>,
-    /// How much of the route's mail it takes.
+    /// Part of the route's mail that the backend takes.
     pub capacity: Capacity,
 }
 
-/// Whether a backend may be chosen.
+/// Eligibility of a backend for a route's mail, apart from its health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It may.
+pub enum Eligibility {
+    /// The backend is in service.
     InService,
     /// A person has taken it out of service.
     Suspended,
     /// The route must not use it.
     Excluded(Exclusion),
-    /// The object is missing or cannot be used, and no earlier good version is known: nothing can be said or done about it.
+    /// The object is missing or invalid, and no earlier good version is known. No mail is moved on account of it.
     Unusable,
 }
 
-/// Why a route must not use a backend.
+/// Reason for which a route must not use a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exclusion {
     /// It is in none of the route's jurisdictions, or does not say where it is.
@@ -54,20 +54,21 @@ pub enum Exclusion {
     SenderDomain,
 }
 
-/// How much of a route's mail a backend takes.
+/// Part of a route's mail that a backend takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// In percent of the route's traffic, 1 to 100; 100 where limits or traffic are not known.
     pub percent: u8,
-    /// When that changes by itself: the end of a day of the warm-up.
+    /// Next change by time alone: the end of a day of the warm-up.
     pub until: Option<Timestamp>,
 }
 
 impl Capacity {
-    /// All of it.
+    /// The whole of the route's mail.
     pub const FULL: Self = Self { percent: 100, until: None };
 
-    /// What these limits leave of this traffic at `now`; `quota_left` is the number of messages that may still be sent today.
+    /// Computes what `limits` leave of this traffic at `now`. `quota_left` is the number of messages that may still be
+    /// sent today.
     pub fn of(limits: &Limits, quota_left: Option<u32>, traffic: Traffic, now: Timestamp) -> Self {
         let Limits { messages_per_second, messages_per_day, warm_up } = limits;
         let warming = warm_up.as_ref().and_then(|warm_up| warm_up.at(now));
@@ -85,7 +86,7 @@ impl Capacity {
 }
 
 impl Candidate {
-    /// A route's backend with what is known of it: the last good version of the object, if there is one, and the verdict about it.
+    /// Builds a candidate from the last good version of the object, if there is one, and the verdict about it.
     pub fn new(
         member: &Member,
         backend: Option<&Backend>,
@@ -94,18 +95,18 @@ impl Candidate {
         quota_left: Option<u32>,
         now: Timestamp,
     ) -> Self {
-        let standing = match backend {
-            None => Standing::Unusable,
+        let eligibility = match backend {
+            None => Eligibility::Unusable,
             Some(backend) => match exclusion(route, backend) {
-                Some(exclusion) => Standing::Excluded(exclusion),
-                None if backend.suspended => Standing::Suspended,
-                None => Standing::InService,
+                Some(exclusion) => Eligibility::Excluded(exclusion),
+                None if backend.suspended => Eligibility::Suspended,
+                None => Eligibility::InService,
             },
         };
         Self {
             name: member.name.clone(),
             weight: member.weight,
-            standing,
+            eligibility,
             health: verdict.map_or(Health::Unknown, |verdict| verdict.health),
             since: verdict.map_or(now, |verdict| verdict.since),
             class: verdict.map_or(EvidenceClass::Inconclusive, |verdict| verdict.class),
@@ -119,33 +120,36 @@ impl Candidate {
         }
     }
 
-    /// Its place by region: 0 in the most preferred one, and after all others in one that is not preferred. Among equals the list decides.
+    /// Returns the rank by region: 0 in the most preferred one; a region that is not preferred ranks after all that
+    /// are. The list decides among equals.
     pub fn region_rank(&self, preferred_regions: &[Arc<str>]) -> usize {
-        let is_here = |preferred: &Arc<str>| self.region.as_ref() == Some(preferred);
-        preferred_regions.iter().position(is_here).unwrap_or(usize::MAX)
+        let Some(region) = &self.region else { return usize::MAX };
+        preferred_regions.iter().position(|preferred| preferred == region).unwrap_or(usize::MAX)
     }
 
-    /// Whether mail may go there: in service, and Healthy or at least alive.
+    /// Returns true if the backend may carry mail: in service, and Healthy or at least alive.
     pub(super) fn is_eligible(&self) -> bool {
-        self.standing == Standing::InService
+        self.eligibility == Eligibility::InService
             && match self.health {
                 Health::Healthy | Health::Degraded => true,
                 Health::Unhealthy | Health::Unknown => false,
             }
     }
 
-    /// Whether mail may go there without need.
+    /// Returns true if mail may move to the backend without need: in service and Healthy.
     pub(super) fn is_sound(&self) -> bool {
-        self.standing == Standing::InService && self.health == Health::Healthy
+        self.eligibility == Eligibility::InService && self.health == Health::Healthy
     }
 }
 
 fn exclusion(route: &Route, backend: &Backend) -> Option<Exclusion> {
-    let is_at_home = || backend.location.jurisdiction.as_ref().is_some_and(|place| route.jurisdictions.contains(place));
-    let may_send = |domain| backend.sender_domains.is_empty() || backend.sender_domains.contains(domain);
-    if !route.jurisdictions.is_empty() && !is_at_home() {
+    let jurisdiction = backend.location.jurisdiction.as_ref();
+    let is_at_home = jurisdiction.is_some_and(|place| route.jurisdictions.contains(place));
+    let may_send_all = backend.sender_domains.is_empty()
+        || route.sender_domains.iter().all(|domain| backend.sender_domains.contains(domain));
+    if !route.jurisdictions.is_empty() && !is_at_home {
         Some(Exclusion::Residency)
-    } else if !route.sender_domains.iter().all(may_send) {
+    } else if !may_send_all {
         Some(Exclusion::SenderDomain)
     } else {
         None

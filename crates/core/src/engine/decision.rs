@@ -1,12 +1,12 @@
-//! Where the mail of a route goes now. Reads as a table of contents in [`decide`].
+//! The decision about a route's mail. [`decide`] reads as a table of contents.
 
 use std::sync::Arc;
 
 use super::explanation::{self, Explanation};
 use super::placement::{self, Carrier};
-use super::requests::{self, Order};
+use super::requests::{self, Granted, RequestedMove};
 use super::{
-    Answer, Candidate, Health, Hold, HoldReason, MAX_HISTORY, Memory, Request, Standing, State, Transition,
+    Candidate, Eligibility, Health, Hold, HoldReason, MAX_HISTORY, Memory, Request, RequestAnswer, State, Transition,
     TransitionKind, TransitionReason,
 };
 use crate::model::{Policy, Strategy, Timestamp};
@@ -14,25 +14,25 @@ use crate::model::{Policy, Strategy, Timestamp};
 /// Everything a decision depends on besides what the route remembers.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// The present.
+    /// Time of the decision.
     pub now: Timestamp,
-    /// `None` when it cannot be used and no earlier good version is known: then nothing moves.
+    /// The policy; `None` while it is invalid and no earlier good version is known. Nothing moves then.
     pub policy: Option<&'a Policy>,
-    /// How mail is spread.
+    /// The way mail is spread over the backends.
     pub strategy: Strategy,
     /// Regions whose backends are preferred, the best first.
     pub preferred_regions: &'a [Arc<str>],
     /// The route's backends in the order of its list.
     pub candidates: &'a [Candidate],
-    /// Every failure domain of the fleet fails at once.
+    /// True if every failure domain of the fleet fails at once.
     pub is_storm: bool,
-    /// What a person asks, answered or not.
+    /// The latest request of a person, answered or not.
     pub request: Option<&'a Request>,
 }
 
-/// Something people should hear of.
+/// Change that people should hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announcement {
+pub enum Notice {
     /// The route moved: see the decision's transition.
     Moved,
     /// No backend can deliver any more.
@@ -43,29 +43,30 @@ pub enum Announcement {
     RequestAnswered,
 }
 
-/// What is to be done now.
+/// Result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What to remember; `memory.shares` is where the mail shall go.
+    /// State to persist; `memory.shares` says how the mail is split.
     pub memory: Memory,
     /// The move that was decided just now.
     pub transition: Option<Transition>,
-    /// Why the route does not move although it would, and until when.
+    /// Reason for which the route stays although it would move, with the end if it has one.
     pub hold: Option<Hold>,
-    /// Whether mail goes where it is preferred: to the preferred backend, or with `ActiveActive` to all that the route may use.
+    /// True if mail goes to the preferred backend, or with `ActiveActive` to all that the route may use.
     pub is_preferred: bool,
-    /// So much of the mail, in percent, has nowhere to go.
+    /// Percentage of the mail that no backend takes.
     pub unplaced: u8,
-    /// What people should hear of.
-    pub announcements: Vec<Announcement>,
-    /// When to decide again without new evidence.
-    pub wake_at: Option<Timestamp>,
-    /// Why.
+    /// Changes that people should hear of.
+    pub notices: Vec<Notice>,
+    /// Time to decide again without new evidence.
+    pub next_timeout: Option<Timestamp>,
+    /// The reasons for this decision, and what would change it.
     pub explanation: Explanation,
 }
 
 impl Decision {
-    /// Whether mail may go there now without asking again: it is in service and alive, and nobody has said that the mail stays where it is.
+    /// Returns true if mail may go to the candidate without another decision: it is in service and alive, and no
+    /// switch, pause or policy keeps the mail elsewhere.
     pub fn is_standby(&self, candidate: &Candidate) -> bool {
         let is_held = self.memory.pause.is_some() || self.memory.switch.as_ref().is_some_and(|switch| switch.is_forced);
         candidate.is_eligible() && !is_held
@@ -74,31 +75,31 @@ impl Decision {
 
 /// Decides where the mail of a route goes.
 pub fn decide(situation: &Situation<'_>, memory: &Memory) -> Decision {
-    let mut course = Course::begin(situation, memory);
-    course.end_what_is_over();
-    let order = course.answer_request();
-    course.settle(order);
-    course.advance_ramp();
-    course.conclude()
+    let mut builder = DecisionBuilder::begin(situation, memory);
+    builder.end_expired();
+    let order = builder.answer_request();
+    builder.choose_members(order);
+    builder.advance_ramp();
+    builder.conclude()
 }
 
-/// A decision in the making.
-pub(super) struct Course<'a> {
+/// State of a decision while it is made.
+pub(super) struct DecisionBuilder<'a> {
     pub(super) situation: &'a Situation<'a>,
-    /// In order of preference.
+    /// Candidates in order of preference.
     pub(super) ranked: Vec<&'a Candidate>,
     pub(super) before: &'a Memory,
     pub(super) memory: Memory,
-    /// Who carries the mail, the leading one first.
+    /// Backends that carry the mail, the leading one first.
     pub(super) members: Vec<Arc<str>>,
-    /// Who carries the mail was decided anew.
+    /// True once this decision has replaced `members`.
     is_moved: bool,
     pub(super) transition: Option<Transition>,
     pub(super) hold: Option<Hold>,
-    wake_at: Option<Timestamp>,
+    next_timeout: Option<Timestamp>,
 }
 
-impl<'a> Course<'a> {
+impl<'a> DecisionBuilder<'a> {
     fn begin(situation: &'a Situation<'a>, before: &'a Memory) -> Self {
         let mut ranked: Vec<_> = situation.candidates.iter().collect();
         ranked.sort_by_key(|candidate| candidate.region_rank(situation.preferred_regions));
@@ -112,7 +113,7 @@ impl<'a> Course<'a> {
             is_moved: false,
             transition: None,
             hold: None,
-            wake_at: None,
+            next_timeout: None,
         }
     }
 
@@ -124,7 +125,7 @@ impl<'a> Course<'a> {
         self.ranked.iter().find(|candidate| &*candidate.name == name).copied()
     }
 
-    /// 0 for the most preferred; one that is not in the list comes last.
+    /// Returns the rank by preference, 0 for the most preferred. A backend outside the list ranks last.
     pub(super) fn rank(&self, name: &str) -> usize {
         self.ranked.iter().position(|candidate| &*candidate.name == name).unwrap_or(usize::MAX)
     }
@@ -133,9 +134,9 @@ impl<'a> Course<'a> {
         self.members.contains(&candidate.name)
     }
 
-    pub(super) fn wake_at(&mut self, at: Timestamp) {
+    pub(super) fn set_timeout(&mut self, at: Timestamp) {
         if at > self.now() {
-            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+            self.next_timeout = Some(self.next_timeout.map_or(at, |earlier| earlier.min(at)));
         }
     }
 
@@ -143,36 +144,36 @@ impl<'a> Course<'a> {
         self.hold = Some(hold);
     }
 
-    fn end_what_is_over(&mut self) {
+    /// Ends a pause or switch whose time is over.
+    fn end_expired(&mut self) {
         let now = self.now();
-        let is_over = |until: Option<Timestamp>| until.is_some_and(|until| until <= now);
-        if self.memory.pause.as_ref().is_some_and(|pause| is_over(pause.until)) {
-            self.memory.pause = None;
-        }
-        if self.memory.switch.as_ref().is_some_and(|switch| is_over(switch.until)) {
-            self.memory.switch = None;
-        }
+        self.memory.pause.take_if(|pause| pause.until.is_some_and(|until| until <= now));
+        self.memory.switch.take_if(|switch| switch.until.is_some_and(|until| until <= now));
     }
 
-    /// A request is answered once, by its id.
-    fn answer_request(&mut self) -> Option<Order> {
+    /// Answers the request once, by its id.
+    fn answer_request(&mut self) -> Option<RequestedMove> {
         let request = self.situation.request?;
         if self.before.request.as_ref().is_some_and(|answer| answer.id == request.id) {
             return None;
         }
         let (now, policy) = (self.now(), self.situation.policy);
-        let ruling = requests::rule(request, &self.ranked, policy, &mut self.memory, now);
-        let (order, message, is_done) = match ruling {
-            Ok((order, message)) => (order, message, true),
-            Err(message) => (None, message, false),
+        let (order, message, is_done) = match requests::rule(request, &self.ranked, policy, &mut self.memory, now) {
+            Ok(Granted { order, message }) => (order, message, true),
+            Err(refused) => (None, refused.to_string(), false),
         };
-        self.memory.request =
-            Some(Answer { id: request.id.clone(), action: request.action.as_str().into(), is_done, message, at: now });
+        self.memory.request = Some(RequestAnswer {
+            id: request.id.clone(),
+            action: request.action.as_str().into(),
+            is_done,
+            message,
+            at: now,
+        });
         order
     }
 
-    /// Who carries the mail.
-    fn settle(&mut self, order: Option<Order>) {
+    /// Chooses the backends that carry the mail.
+    fn choose_members(&mut self, order: Option<RequestedMove>) {
         if let Some(order) = order {
             return self.obey(&order);
         }
@@ -201,11 +202,11 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn obey(&mut self, order: &Order) {
+    fn obey(&mut self, order: &RequestedMove) {
         self.memory.ramp = None;
         let members = match order {
-            Order::SwitchTo(to) => vec![to.clone()],
-            Order::FailBack => {
+            RequestedMove::SwitchTo(to) => vec![to.clone()],
+            RequestedMove::FailBack => {
                 let wanted = self.ranked.iter().filter(|candidate| !is_excluded(candidate));
                 match self.situation.strategy {
                     Strategy::ActivePassive => wanted.take(1).map(|candidate| candidate.name.clone()).collect(),
@@ -219,31 +220,20 @@ impl<'a> Course<'a> {
         self.move_to(members, None, TransitionReason::Requested, None);
     }
 
-    /// Without anything to hold on to: whatever is preferred and can deliver, once everything preferred to it is known not to; the
-    /// preferred one when nobody can.
+    /// Makes the first choice: the most preferred backend that can deliver, once every backend preferred to it is
+    /// known to be unable. The preferred one if none can.
     fn choose_first(&mut self) {
-        let in_service = || self.ranked.iter().filter(|candidate| candidate.standing == Standing::InService);
-        let is_known = |candidate: &&&Candidate| candidate.health != Health::Unknown;
-        let members: Vec<_> = match self.situation.strategy {
-            Strategy::ActivePassive => {
-                let sound = in_service().find(|candidate| candidate.is_sound() || candidate.health == Health::Unknown);
-                let chosen = sound.or_else(|| in_service().find(|candidate| candidate.is_eligible()));
-                if chosen.is_some_and(|chosen| chosen.health == Health::Unknown) {
-                    return self.hold(Hold::open(HoldReason::AwaitingEvidence));
-                }
-                chosen.or_else(|| in_service().next()).map(|chosen| chosen.name.clone()).into_iter().collect()
-            }
-            Strategy::ActiveActive => {
-                if !in_service().all(|candidate| is_known(&candidate)) {
-                    return self.hold(Hold::open(HoldReason::AwaitingEvidence));
-                }
-                let sound: Vec<_> = in_service().filter(|candidate| candidate.is_sound()).collect();
-                let able = || in_service().filter(|candidate| candidate.is_eligible());
-                let chosen = [sound, able().collect(), in_service().take(1).collect()];
-                let chosen = chosen.into_iter().find(|chosen| !chosen.is_empty()).unwrap_or_default();
-                chosen.into_iter().map(|candidate| candidate.name.clone()).collect()
-            }
+        let ranked = self.ranked.iter().copied();
+        let in_service: Vec<&Candidate> =
+            ranked.filter(|candidate| candidate.eligibility == Eligibility::InService).collect();
+        let chosen = match self.situation.strategy {
+            Strategy::ActivePassive => first_of(&in_service),
+            Strategy::ActiveActive => all_of(&in_service),
         };
+        let Some(chosen) = chosen else {
+            return self.hold(Hold::open(HoldReason::AwaitingEvidence));
+        };
+        let members: Vec<_> = chosen.into_iter().map(|candidate| candidate.name.clone()).collect();
         if members.is_empty() || !members.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible) {
             self.hold(Hold::open(HoldReason::NoneHealthy));
         }
@@ -253,7 +243,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The mail goes there from now on, the leading one first. `from` is who gives it up: the present lead, unless told.
+    /// Moves the mail to `members`, the leading one first. `from` is the backend that gives it up; the present lead if
+    /// `None`.
     pub(super) fn move_to(
         &mut self,
         mut members: Vec<Arc<str>>,
@@ -315,29 +306,19 @@ impl<'a> Course<'a> {
         self.find(self.members.first()?)
     }
 
-    /// How much goes where.
+    /// Splits the mail over the members. Returns the percentage that no backend takes.
     fn place(&mut self) -> u8 {
         if self.memory.pause.is_some() && !self.is_moved {
             return 100_u8.saturating_sub(self.before.shares.iter().map(|share| share.percent).sum());
         }
-        let ramp = self.memory.ramp.as_ref();
-        let step = ramp.and_then(|ramp| self.situation.policy?.failback.ramp.get(ramp.step));
-        let ramp_limit = |name: &Arc<str>| match (ramp, step) {
-            (Some(ramp), Some(step)) if ramp.to.contains(name) => step.percent,
-            (_, _) => 100,
-        };
-        let carrier = |candidate: &'a Candidate| Carrier {
-            candidate,
-            at_most: candidate.capacity.percent.min(ramp_limit(&candidate.name)),
-        };
         let known: Vec<_> = self.members.iter().filter_map(|name| self.find(name)).collect();
         let others = self.ranked.iter().filter(|candidate| !self.is_member(candidate) && candidate.is_eligible());
         let mut others: Vec<_> = others.copied().collect();
         others.sort_by_key(|candidate| candidate.health != Health::Healthy);
-        let members: Vec<_> = known.iter().map(|candidate| carrier(candidate)).collect();
-        let overflow: Vec<_> = others.iter().map(|candidate| carrier(candidate)).collect();
+        let members: Vec<_> = known.iter().map(|candidate| self.carrier(candidate)).collect();
+        let overflow: Vec<_> = others.iter().map(|candidate| self.carrier(candidate)).collect();
         if members.is_empty() {
-            // Removed from the list, and nobody else can take over: what led there stays.
+            // The leading backend was removed from the list, and no other can take over: its share stays.
             self.memory.shares.retain(|share| self.members.contains(&share.backend));
             return 0;
         }
@@ -345,10 +326,22 @@ impl<'a> Course<'a> {
             Strategy::ActivePassive => placement::in_order(&members, &overflow),
             Strategy::ActiveActive => placement::by_weight(&members, &overflow),
         };
-        let changes = known.iter().chain(&others).filter_map(|candidate| candidate.capacity.until);
-        changes.collect::<Vec<_>>().into_iter().for_each(|at| self.wake_at(at));
+        for at in known.iter().chain(&others).filter_map(|candidate| candidate.capacity.until) {
+            self.set_timeout(at);
+        }
         self.memory.shares = placement.shares;
         placement.unplaced
+    }
+
+    fn carrier(&self, candidate: &'a Candidate) -> Carrier<'a> {
+        Carrier { candidate, at_most: candidate.capacity.percent.min(self.ramp_limit(&candidate.name)) }
+    }
+
+    /// Returns the largest share that the present step of a return allows, in percent.
+    fn ramp_limit(&self, name: &Arc<str>) -> u8 {
+        let Some(ramp) = self.memory.ramp.as_ref().filter(|ramp| ramp.to.contains(name)) else { return 100 };
+        let step = self.situation.policy.and_then(|policy| policy.failback.ramp.get(ramp.step));
+        step.map_or(100, |step| step.percent)
     }
 
     fn conclude(mut self) -> Decision {
@@ -360,8 +353,8 @@ impl<'a> Course<'a> {
             self.memory.pause.as_ref().and_then(|pause| pause.until),
             self.memory.switch.as_ref().and_then(|switch| switch.until),
         ];
-        ends.into_iter().flatten().for_each(|at| self.wake_at(at));
-        let announcements = self.announcements();
+        ends.into_iter().flatten().for_each(|at| self.set_timeout(at));
+        let notices = self.notices();
         let explanation = explanation::of(&self, unplaced);
         let is_preferred = self.is_preferred();
         Decision {
@@ -370,8 +363,8 @@ impl<'a> Course<'a> {
             hold: self.hold,
             is_preferred,
             unplaced,
-            announcements,
-            wake_at: self.wake_at,
+            notices,
+            next_timeout: self.next_timeout,
             explanation,
         }
     }
@@ -386,26 +379,18 @@ impl<'a> Course<'a> {
         if self.situation.policy.is_none() {
             return State::Holding;
         }
-        let was_dead = self.before.state == State::NoneHealthy;
-        let can_deliver = |candidate: &Candidate| match candidate.health {
-            Health::Healthy | Health::Degraded => true,
-            // What nothing is known about does not end a NoneHealthy: that takes evidence.
-            Health::Unknown => !was_dead,
-            Health::Unhealthy => false,
-        };
-        let members = || self.members.iter().filter_map(|name| self.find(name));
         let held_by = self.hold.map(|hold| hold.reason);
-        if !members().any(can_deliver)
+        if !self.members.iter().filter_map(|name| self.find(name)).any(|member| self.can_deliver(member))
             && (held_by == Some(HoldReason::StormBrake) || !self.ranked.iter().any(|one| one.is_eligible()))
         {
             return State::NoneHealthy;
         }
         let is_stuck = match self.lead() {
             None => true,
-            Some(lead) => match lead.standing {
-                Standing::Unusable | Standing::Excluded(_) => true,
-                Standing::Suspended => held_by == Some(HoldReason::NoneHealthy),
-                Standing::InService => false,
+            Some(lead) => match lead.eligibility {
+                Eligibility::Unusable | Eligibility::Excluded(_) => true,
+                Eligibility::Suspended => held_by == Some(HoldReason::NoneHealthy),
+                Eligibility::InService => false,
             },
         };
         if is_stuck && self.memory.switch.is_none() {
@@ -415,6 +400,15 @@ impl<'a> Course<'a> {
             return State::FailingBack;
         }
         if self.is_preferred() { State::Preferred } else { State::FailedOver }
+    }
+
+    fn can_deliver(&self, candidate: &Candidate) -> bool {
+        match candidate.health {
+            Health::Healthy | Health::Degraded => true,
+            // A backend without evidence does not end a NoneHealthy.
+            Health::Unknown => self.before.state != State::NoneHealthy,
+            Health::Unhealthy => false,
+        }
     }
 
     fn is_preferred(&self) -> bool {
@@ -427,25 +421,56 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn announcements(&self) -> Vec<Announcement> {
+    fn notices(&self) -> Vec<Notice> {
         let (before, after) = (self.before.state, self.memory.state);
         let is_answered = self.memory.request != self.before.request;
         let told = [
-            (is_answered, Announcement::RequestAnswered),
-            (self.transition.is_some(), Announcement::Moved),
-            (before != State::NoneHealthy && after == State::NoneHealthy, Announcement::NoneHealthy),
+            (is_answered, Notice::RequestAnswered),
+            (self.transition.is_some(), Notice::Moved),
+            (before != State::NoneHealthy && after == State::NoneHealthy, Notice::NoneHealthy),
             (
                 before == State::NoneHealthy
                     && matches!(after, State::Preferred | State::FailedOver | State::FailingBack),
-                Announcement::Recovered,
+                Notice::Recovered,
             ),
         ];
-        told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, announcement)| announcement).collect()
+        told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, notice)| notice).collect()
     }
 }
 
+/// Chooses the first backend of a route, most preferred first; `None` if evidence is missing.
+fn first_of<'a>(in_service: &[&'a Candidate]) -> Option<Vec<&'a Candidate>> {
+    for &candidate in in_service {
+        if candidate.is_sound() {
+            return Some(vec![candidate]);
+        }
+        if candidate.health == Health::Unknown {
+            return None;
+        }
+    }
+    let able = in_service.iter().find(|candidate| candidate.is_eligible());
+    Some(able.or(in_service.first()).copied().into_iter().collect())
+}
+
+/// Chooses the first backends of an `ActiveActive` route: the sound ones, otherwise those that can deliver, otherwise
+/// the preferred one; `None` if evidence is missing.
+fn all_of<'a>(in_service: &[&'a Candidate]) -> Option<Vec<&'a Candidate>> {
+    if in_service.iter().any(|candidate| candidate.health == Health::Unknown) {
+        return None;
+    }
+    let sound: Vec<_> = in_service.iter().copied().filter(|candidate| candidate.is_sound()).collect();
+    if !sound.is_empty() {
+        return Some(sound);
+    }
+    let able: Vec<_> = in_service.iter().copied().filter(|candidate| candidate.is_eligible()).collect();
+    if !able.is_empty() {
+        return Some(able);
+    }
+    Some(in_service.iter().copied().take(1).collect())
+}
+
 pub(super) fn is_excluded(candidate: &Candidate) -> bool {
-    matches!(candidate.standing, Standing::Excluded(_))
+    matches!(candidate.eligibility, Eligibility::Excluded(_))
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! What a route does, as tables: each case is a situation and where the mail goes then.
+//! Behaviour of a route as tables: each case is a situation and the expected decision.
 
 use std::time::Duration;
 
 use super::*;
 use crate::engine::testing::{Fleet, at, policy, transition};
-use crate::engine::{Action, Capacity, Pause, Share, Switch};
+use crate::engine::{Capacity, Pause, RequestAction, Share, Switch};
 use crate::model::{Budget, FailbackMode, FailbackWindow, RampStep, WhenNoneHealthy};
 
-/// Active, candidates, seconds since everything was as it is; then: active, state, hold.
+/// Active, candidates, seconds for which everything has been as it is; then the expected active, state and hold.
 type Case<'a> = (&'a str, &'a str, u64, &'a str, State, Option<HoldReason>);
 
 #[test]
@@ -142,7 +142,7 @@ fn a_storm_moves_nothing_and_afterwards_the_backend_in_use_has_its_chance() {
     fleet.set("b", "+", 1010);
     let settling = fleet.settle(1010);
     assert_eq!(settling.hold, Some(Hold::until(HoldReason::StormBrake, at(1070))));
-    assert_eq!(settling.wake_at, Some(at(1070)));
+    assert_eq!(settling.next_timeout, Some(at(1070)));
     let mut patient = fleet.clone();
     patient.policy.as_mut().unwrap().hold.minimum_stay = Duration::from_hours(5);
     assert_eq!(patient.decide(1011).hold, settling.hold, "a minute at most");
@@ -163,11 +163,11 @@ fn manual_failback_says_that_the_way_back_is_open_and_waits_for_a_person() {
         (open.memory.lead().map(|lead| &**lead), open.hold),
         (Some("b"), Some(Hold::open(HoldReason::ManualFailback)))
     );
-    fleet.ask("1", Action::ApproveFailback);
+    fleet.ask("1", RequestAction::ApproveFailback);
     let moved = fleet.settle(700);
     assert_eq!(moved.memory.lead().map(|lead| &**lead), Some("a"));
     assert_eq!(moved.memory.approved_at, None, "an approval is used once");
-    assert_eq!(moved.announcements, [Announcement::RequestAnswered, Announcement::Moved]);
+    assert_eq!(moved.notices, [Notice::RequestAnswered, Notice::Moved]);
     let mut dead = Fleet::of("a+ b-").on("b");
     dead.policy = fleet.policy;
     assert_eq!(dead.decide(1).memory.lead().map(|lead| &**lead), Some("a"), "a dead one is left in either mode");
@@ -178,27 +178,27 @@ fn when_none_is_healthy_the_policy_may_prefer_the_preferred_one_as_soon_as_the_h
     let mut fleet = Fleet::of("a- b-").on("b");
     fleet.policy.as_mut().unwrap().when_none_healthy = WhenNoneHealthy::Preferred;
     let waiting = fleet.decide(599);
-    assert_eq!((waiting.memory.lead().map(|lead| &**lead), waiting.wake_at), (Some("b"), Some(at(600))));
+    assert_eq!((waiting.memory.lead().map(|lead| &**lead), waiting.next_timeout), (Some("b"), Some(at(600))));
     let moved = fleet.decide(600);
     assert_eq!((moved.memory.lead().map(|lead| &**lead), moved.memory.state), (Some("a"), State::NoneHealthy));
-    assert_eq!(moved.announcements, [Announcement::Moved, Announcement::NoneHealthy]);
+    assert_eq!(moved.notices, [Notice::Moved, Notice::NoneHealthy]);
 }
 
 #[test]
 fn people_hear_once_that_nobody_is_healthy_and_once_that_somebody_is_again() {
     let mut fleet = Fleet::of("a- b-").on("a");
-    assert_eq!(fleet.settle(1).announcements, [Announcement::NoneHealthy]);
-    assert_eq!(fleet.settle(2).announcements, []);
+    assert_eq!(fleet.settle(1).notices, [Notice::NoneHealthy]);
+    assert_eq!(fleet.settle(2).notices, []);
     fleet.set("a", "?", 3);
     let unknown = fleet.settle(3);
-    assert_eq!((unknown.announcements.len(), unknown.memory.state), (0, State::NoneHealthy));
+    assert_eq!((unknown.notices.len(), unknown.memory.state), (0, State::NoneHealthy));
     let mut back = fleet.clone();
     back.set("a", "+", 4);
     let back = back.settle(4);
-    assert_eq!((back.announcements, back.memory.state), (vec![Announcement::Recovered], State::Preferred));
+    assert_eq!((back.notices, back.memory.state), (vec![Notice::Recovered], State::Preferred));
     fleet.set("a", "-", 4);
     fleet.set("b", "+", 4);
-    assert_eq!(fleet.settle(4).announcements, [Announcement::Moved, Announcement::Recovered]);
+    assert_eq!(fleet.settle(4).notices, [Notice::Moved, Notice::Recovered]);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_return_begins_in_a_window_only() {
     let hours = |hours: u64| hours * 3600;
     let closed = fleet.decide(hours(1));
     assert_eq!(closed.hold, Some(Hold::until(HoldReason::FailbackWindow, at(hours(2)))));
-    assert_eq!(closed.wake_at, Some(at(hours(2))));
+    assert_eq!(closed.next_timeout, Some(at(hours(2))));
     assert_eq!(fleet.decide(hours(2)).memory.lead().map(|lead| &**lead), Some("a"));
     assert_eq!(fleet.decide(hours(4)).hold, Some(Hold::until(HoldReason::FailbackWindow, at(hours(26)))));
 }
@@ -270,7 +270,7 @@ fn a_ramp_goes_step_by_step() {
     assert_eq!((begun.memory.state, fleet.shares()), (State::FailingBack, "a10 b90".to_owned()));
     assert_eq!(begun.hold, Some(Hold::until(HoldReason::Ramp, at(900))));
     assert_eq!(begun.transition.map(|transition| transition.kind), Some(TransitionKind::Failback));
-    assert_eq!(fleet.settle(899).wake_at, Some(at(900)));
+    assert_eq!(fleet.settle(899).next_timeout, Some(at(900)));
     let second = fleet.settle(900);
     assert_eq!((second.transition, fleet.shares()), (None, "a50 b50".to_owned()));
     let whole = fleet.settle(1500);
@@ -388,23 +388,23 @@ fn warm_up_opens_day_by_day() {
     let mut fleet = Fleet::of("a- b+").on("a");
     fleet.candidates[1].capacity = Capacity { percent: 20, until: Some(at(86_400)) };
     let decision = fleet.settle(10);
-    assert_eq!((fleet.shares(), decision.unplaced, decision.wake_at), ("b20".to_owned(), 80, Some(at(86_400))));
+    assert_eq!((fleet.shares(), decision.unplaced, decision.next_timeout), ("b20".to_owned(), 80, Some(at(86_400))));
 }
 
 #[test]
 fn a_switch_is_made_once_lasts_as_long_as_asked_and_ends_when_its_backend_dies() {
-    let to_b = |is_forced| Action::Switch { to: "b".into(), duration: Some(Duration::from_hours(2)), is_forced };
+    let to_b = |is_forced| RequestAction::Switch { to: "b".into(), duration: Some(Duration::from_hours(2)), is_forced };
     let mut fleet = Fleet::of("a+ b+").on("a");
     fleet.ask("1", to_b(false));
     let switched = fleet.settle(10);
     assert_eq!((fleet.shares(), switched.memory.state), ("b100".to_owned(), State::FailedOver));
     assert!(switched.memory.request.as_ref().unwrap().is_done);
-    assert_eq!((switched.transition.unwrap().reason, switched.wake_at), (TransitionReason::Requested, Some(at(7210))));
-    let again = fleet.settle(20);
     assert_eq!(
-        (again.transition, again.announcements.len(), again.memory.held_by),
-        (None, 0, Some(HoldReason::Switched))
+        (switched.transition.unwrap().reason, switched.next_timeout),
+        (TransitionReason::Requested, Some(at(7210)))
     );
+    let again = fleet.settle(20);
+    assert_eq!((again.transition, again.notices.len(), again.memory.held_by), (None, 0, Some(HoldReason::Switched)));
     let mut dies = fleet.clone();
     dies.set("b", "-", 30);
     dies.settle(30);
@@ -415,7 +415,7 @@ fn a_switch_is_made_once_lasts_as_long_as_asked_and_ends_when_its_backend_dies()
 
 #[test]
 fn what_is_impossible_is_refused_with_the_reason_and_force_overrides_health_alone() {
-    let switch = |to: &str, is_forced| Action::Switch { to: to.into(), duration: None, is_forced };
+    let switch = |to: &str, is_forced| RequestAction::Switch { to: to.into(), duration: None, is_forced };
     let cases = [
         ("a+ b-", switch("b", false), Some("\"force\"")),
         ("a+ b-", switch("b", true), None),
@@ -425,10 +425,10 @@ fn what_is_impossible_is_refused_with_the_reason_and_force_overrides_health_alon
         ("a+ bx", switch("b", true), Some("spec.residency")),
         ("a+ b0", switch("b", true), Some("cannot be used")),
         ("a+ b+", switch("c", true), Some("one of a, b")),
-        ("a+ b+", Action::Failback, Some("already leaves by a")),
-        ("a+ b+", Action::Resume, Some("not paused")),
-        ("a+ b+", Action::ApproveFailback, Some("not Manual")),
-        ("a+ b+", Action::Malformed("no JSON".to_owned()), Some("no JSON")),
+        ("a+ b+", RequestAction::Failback, Some("already leaves by a")),
+        ("a+ b+", RequestAction::Resume, Some("not paused")),
+        ("a+ b+", RequestAction::ApproveFailback, Some("not Manual")),
+        ("a+ b+", RequestAction::Malformed("no JSON".to_owned()), Some("no JSON")),
     ];
     for (text, action, refusal) in cases {
         let mut fleet = Fleet::of(text).on("a");
@@ -438,17 +438,17 @@ fn what_is_impossible_is_refused_with_the_reason_and_force_overrides_health_alon
         assert_eq!(answer.is_done, refusal.is_none(), "{text} {action:?}: {}", answer.message);
         assert!(answer.message.contains(refusal.unwrap_or_default()), "{text} {action:?}: {}", answer.message);
         assert_eq!(fleet.shares() == "b100", refusal.is_none(), "{text} {action:?}");
-        assert_eq!(fleet.settle(11).announcements.len(), 0, "answered once");
+        assert_eq!(fleet.settle(11).notices.len(), 0, "answered once");
     }
 }
 
 #[test]
 fn a_forced_switch_stays_on_a_dead_backend() {
     let mut fleet = Fleet::of("a+ b-").on("a");
-    fleet.ask("1", Action::Switch { to: "b".into(), duration: None, is_forced: true });
+    fleet.ask("1", RequestAction::Switch { to: "b".into(), duration: None, is_forced: true });
     fleet.settle(10);
     assert_eq!((fleet.settle(9999).memory.held_by, fleet.shares()), (Some(HoldReason::Switched), "b100".to_owned()));
-    fleet.ask("2", Action::Failback);
+    fleet.ask("2", RequestAction::Failback);
     fleet.settle(10_000);
     assert_eq!((fleet.shares(), fleet.memory.switch.clone()), ("a100".to_owned(), None::<Switch>));
 }
@@ -456,11 +456,11 @@ fn a_forced_switch_stays_on_a_dead_backend() {
 #[test]
 fn a_requested_failback_waits_for_no_hold() {
     let mut fleet = Fleet::of("a+ b+").on("b");
-    fleet.ask("1", Action::Failback);
+    fleet.ask("1", RequestAction::Failback);
     fleet.settle(1);
     assert_eq!(fleet.shares(), "a100");
     let mut dead = Fleet::of("a- b+").on("b");
-    dead.ask("1", Action::Failback);
+    dead.ask("1", RequestAction::Failback);
     dead.settle(1);
     assert_eq!((dead.shares(), dead.memory.request.unwrap().is_done), ("b100".to_owned(), false));
 }
@@ -468,14 +468,14 @@ fn a_requested_failback_waits_for_no_hold() {
 #[test]
 fn a_pause_moves_nothing_not_even_away_from_a_dead_backend() {
     let mut fleet = Fleet::of("a+ b+").on("a");
-    fleet.ask("1", Action::Pause { duration: Some(Duration::from_mins(10)) });
+    fleet.ask("1", RequestAction::Pause { duration: Some(Duration::from_mins(10)) });
     fleet.settle(10);
     fleet.set("a", "-", 20);
     let paused = fleet.settle(20);
     assert_eq!((paused.memory.state, fleet.shares()), (State::Paused, "a100".to_owned()));
     assert_eq!(paused.hold, Some(Hold::until(HoldReason::Paused, at(610))));
     let mut resumed = fleet.clone();
-    resumed.ask("2", Action::Resume);
+    resumed.ask("2", RequestAction::Resume);
     resumed.settle(30);
     assert_eq!((resumed.shares(), resumed.memory.pause.clone()), ("b100".to_owned(), None::<Pause>));
     fleet.settle(610);
@@ -498,9 +498,9 @@ fn every_decision_is_explained() {
             "b carries 100 %",
         ]
     );
-    let prospects: Vec<_> = decision.explanation.prospects.iter().map(ToString::to_string).collect();
+    let next_changes: Vec<_> = decision.explanation.next_changes.iter().map(ToString::to_string).collect();
     assert_eq!(
-        prospects,
+        next_changes,
         ["Cooldown ends at 1970-01-01T00:10:00Z", "b turns Unhealthy (0 of 3 failures in a row): mail goes to a",]
     );
 }

@@ -3,31 +3,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Health, Judgement};
-use crate::model::{Agent, Effect, EvidenceClass, FailingDeliveries, Timestamp, Word};
+use crate::model::{Agent, DeliveryVerdict, Effect, EvidenceClass, FailingDeliveries, Timestamp};
 
-/// An agent that has not reported for so long has no opinion any more; it reports every 10 s.
+/// An agent's verdict lapses after this long without a report. Agents report every 10 s.
 pub const OPINION_HOLDS: Duration = Duration::from_secs(30);
 
-/// The name under which what real deliveries meet stands beside the probes. No probe may have it.
+/// Name of the verdict about real deliveries, beside the probes' names. No probe may have it.
 pub const DELIVERIES: &str = "deliveries";
 
-/// What the agents beside MTAs say of one backend, and what follows from it: one more verdict beside its probes'.
+/// Verdict about one backend from real deliveries, as the agents beside MTAs report them. It counts like one more
+/// probe.
 ///
-/// Unhealthy while more than half of those with an opinion say Failing. It ends when more than half say Passing, or when no delivery
-/// has failed for so long that the words have lapsed: mail that has moved away meets nothing any more. Before the first Failing there is no verdict,
-/// so agents alone make no backend Healthy.
+/// It is Unhealthy while more than half of the agents with a verdict say Failing. It ends when more than half say
+/// Passing, or when no delivery has failed for so long that the reports have lapsed: mail that has moved away meets no
+/// failure any more. There is no verdict before the first Failing, so agents alone make no backend Healthy.
 ///
-/// Its memory is bounded by the number of agents; [`Self::settle`] drops those that have fallen silent.
+/// Memory is bounded by the number of agents; [`Self::handle_timeout`] drops agents that have fallen silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
-    words: BTreeMap<Agent, Heard>,
-    /// Boxed, because most backends carry no mail that an agent sees.
-    verdict: Option<Box<Standing>>,
+    words: BTreeMap<Agent, AgentOpinion>,
+    /// Verdict of the agents together.
+    // Boxed: most backends carry no mail that an agent sees.
+    verdict: Option<Box<DeliveriesVerdict>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Heard {
-    /// `None` when it says Passing.
+struct AgentOpinion {
+    /// The failure that the agent reports; `None` for Passing.
     failing: Option<Failing>,
     holds_until: Timestamp,
 }
@@ -35,54 +37,55 @@ struct Heard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Failing {
     deliveries: FailingDeliveries,
-    /// From then on it says nothing any more, unless further deliveries fail.
+    /// End of this failure's effect, unless further deliveries fail.
     lapses_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Standing {
+struct DeliveriesVerdict {
     judgement: Judgement,
-    /// When it ends by itself, if it is Unhealthy.
+    /// End of an Unhealthy verdict without further failures.
     lapses_at: Timestamp,
 }
 
 impl Deliveries {
-    /// Notes what an agent says now; that deliveries fail counts for `cooldown` after the latest failure, and 30 s at least. A failure
-    /// that says nothing about the backend (a recipient's, a throttle) is no word.
-    pub fn hear(&mut self, agent: &Agent, word: Word, cooldown: Duration, now: Timestamp) {
+    /// Takes an agent's verdict. Failing deliveries count for `cooldown` after the latest failure, for 30 s at least.
+    /// A failure that is not the backend's (a recipient's, a throttle) counts as Silent.
+    pub fn hear(&mut self, agent: &Agent, word: DeliveryVerdict, cooldown: Duration, now: Timestamp) {
         let failing = match word {
-            Word::Failing(deliveries) if deliveries.class.effect() == Effect::Failure => {
+            DeliveryVerdict::Failing(deliveries) if deliveries.class.effect() == Effect::Failure => {
                 Some(Failing { lapses_at: lapses_at(deliveries.last_failure_at.min(now), cooldown), deliveries })
             }
-            Word::Passing => None,
-            Word::Failing(_) | Word::Silent => {
+            DeliveryVerdict::Passing => None,
+            DeliveryVerdict::Failing(_) | DeliveryVerdict::Silent => {
                 self.words.remove(agent);
-                return self.settle(now);
+                return self.handle_timeout(now);
             }
         };
-        self.words.insert(agent.clone(), Heard { failing, holds_until: now + OPINION_HOLDS });
-        self.settle(now);
+        self.words.insert(agent.clone(), AgentOpinion { failing, holds_until: now + OPINION_HOLDS });
+        self.handle_timeout(now);
     }
 
-    /// Takes over what an earlier leader wrote down: a verdict that would still hold, while no agent has been heard; since when and why, once
-    /// it is the same verdict. When the latest delivery failed is not written down: not before the verdict turned.
+    /// Restores the verdict that an earlier leader persisted. While no agent has been heard: the whole verdict, unless
+    /// it has lapsed. Afterwards: `since`, class and message, if the verdict is equal.
+    // Status does not hold the time of the latest failure; the start of the verdict is its lower bound.
     pub fn adopt(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
         let lapses_at = lapses_at(earlier.since, cooldown);
         match self.verdict.as_deref_mut() {
-            Some(Standing { judgement, .. }) if judgement.health == earlier.health => {
+            Some(DeliveriesVerdict { judgement, .. }) if judgement.health == earlier.health => {
                 judgement.since = earlier.since;
                 judgement.class = earlier.class;
                 judgement.message.clone_from(&earlier.message);
             }
             None if self.words.is_empty() && (earlier.health != Health::Unhealthy || lapses_at > now) => {
-                self.verdict = Some(Box::new(Standing { judgement: earlier.carried_over(), lapses_at }));
+                self.verdict = Some(Box::new(DeliveriesVerdict { judgement: earlier.carried_over(), lapses_at }));
             }
             Some(_) | None => {}
         }
     }
 
-    /// Brings the verdict up to date: to be called at [`Self::next_change_at`].
-    pub fn settle(&mut self, now: Timestamp) {
+    /// Brings the verdict up to date at [`Self::next_timeout`].
+    pub fn handle_timeout(&mut self, now: Timestamp) {
         self.words.retain(|_, heard| heard.holds_until > now);
         let opinions: Vec<_> = self.opinions(now).collect();
         let (voters, failing) = (opinions.len(), opinions.into_iter().flatten().collect::<Vec<_>>());
@@ -100,7 +103,7 @@ impl Deliveries {
                     let message = format!("{DELIVERIES}: {}", first.message);
                     let mut judgement = Judgement::restored(Health::Unhealthy, now, first.class, message);
                     judgement.first_failure_at = Some(first.first_failure_at.min(now));
-                    self.verdict = Some(Box::new(Standing { judgement, lapses_at }));
+                    self.verdict = Some(Box::new(DeliveriesVerdict { judgement, lapses_at }));
                 }
             }
         } else if let Some(standing) = &mut self.verdict
@@ -117,27 +120,27 @@ impl Deliveries {
         }
     }
 
-    /// The verdict; `None` as long as no majority has said Failing.
+    /// Returns the verdict; `None` until a majority has said Failing.
     pub fn judgement(&self) -> Option<&Judgement> {
         self.verdict.as_ref().map(|standing| &standing.judgement)
     }
 
-    /// When the verdict may change although nobody says anything.
-    pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Returns the next time at which the verdict may change without a report.
+    pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let words = self.words.values().map(|heard| heard.holds_until);
         let lapses = self.words.values().filter_map(|heard| Some(heard.failing.as_ref()?.lapses_at));
         let standing = self.verdict.iter().filter(|standing| standing.judgement.health == Health::Unhealthy);
         words.chain(lapses).chain(standing.map(|standing| standing.lapses_at)).filter(|at| *at > now).min()
     }
 
-    /// What each agent with an opinion says: the failure, or `None` for Passing.
+    /// Iterates over the verdicts of agents that have one: the failure, or `None` for Passing.
     fn opinions(&self, now: Timestamp) -> impl Iterator<Item = Option<&Failing>> {
-        let holds = move |heard: &&Heard| heard.failing.as_ref().is_none_or(|failing| failing.lapses_at > now);
-        self.words.values().filter(holds).map(|heard| heard.failing.as_ref())
+        let opinions = self.words.values().map(|heard| heard.failing.as_ref());
+        opinions.filter(move |failing| failing.is_none_or(|failing| failing.lapses_at > now))
     }
 }
 
-/// When a failure ceases to count.
+/// Returns the time at which a failure ceases to count.
 fn lapses_at(failed_at: Timestamp, cooldown: Duration) -> Timestamp {
     failed_at + cooldown.max(OPINION_HOLDS)
 }

@@ -14,12 +14,12 @@ fn agent(name: &str) -> Agent {
 const COOLDOWN: Duration = Duration::from_mins(10);
 
 /// Deliveries that have failed in this second.
-fn failing(since: u64) -> Word {
+fn failing(since: u64) -> DeliveryVerdict {
     of_class(EvidenceClass::AccountPaused, since)
 }
 
-fn of_class(class: EvidenceClass, since: u64) -> Word {
-    Word::Failing(FailingDeliveries {
+fn of_class(class: EvidenceClass, since: u64) -> DeliveryVerdict {
+    DeliveryVerdict::Failing(FailingDeliveries {
         class,
         message: "554 Sending paused".into(),
         first_failure_at: at(since),
@@ -35,17 +35,17 @@ fn health(deliveries: &Deliveries) -> Option<Health> {
 fn a_majority_of_those_with_an_opinion_decides() {
     for (words, wanted) in [
         (vec![failing(9)], Some(Health::Unhealthy)),
-        (vec![failing(9), Word::Silent, Word::Silent], Some(Health::Unhealthy)),
-        (vec![failing(9), Word::Passing], None),
-        (vec![failing(9), Word::Passing, Word::Passing], None),
-        (vec![failing(9), failing(9), Word::Passing], Some(Health::Unhealthy)),
-        (vec![Word::Passing, Word::Passing], None),
-        (vec![Word::Silent], None),
+        (vec![failing(9), DeliveryVerdict::Silent, DeliveryVerdict::Silent], Some(Health::Unhealthy)),
+        (vec![failing(9), DeliveryVerdict::Passing], None),
+        (vec![failing(9), DeliveryVerdict::Passing, DeliveryVerdict::Passing], None),
+        (vec![failing(9), failing(9), DeliveryVerdict::Passing], Some(Health::Unhealthy)),
+        (vec![DeliveryVerdict::Passing, DeliveryVerdict::Passing], None),
+        (vec![DeliveryVerdict::Silent], None),
     ] {
         let mut deliveries = Deliveries::default();
         // Those who pass first: otherwise the first to fail is alone for a moment.
         let mut ordered = words.clone();
-        ordered.sort_by_key(|word| matches!(word, Word::Failing(_)));
+        ordered.sort_by_key(|word| matches!(word, DeliveryVerdict::Failing(_)));
         for (index, word) in ordered.into_iter().enumerate() {
             deliveries.hear(&agent(&index.to_string()), word, COOLDOWN, at(10));
         }
@@ -70,14 +70,14 @@ fn it_lapses_after_the_last_failure_and_is_healthy_only_since_then() {
     let mut deliveries = Deliveries::default();
     deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
     // The agent has nothing to send there any more; then it is gone.
-    deliveries.hear(&agent("a"), Word::Silent, COOLDOWN, at(20));
-    assert_eq!(deliveries.next_change_at(at(20)), Some(at(609)));
-    deliveries.settle(at(608));
+    deliveries.hear(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(20));
+    assert_eq!(deliveries.next_timeout(at(20)), Some(at(609)));
+    deliveries.handle_timeout(at(608));
     assert_eq!(health(&deliveries), Some(Health::Unhealthy));
-    deliveries.settle(at(609));
+    deliveries.handle_timeout(at(609));
     let judgement = deliveries.judgement().unwrap();
     assert_eq!((judgement.health, judgement.since), (Health::Healthy, at(609)));
-    assert_eq!(deliveries.next_change_at(at(609)), None);
+    assert_eq!(deliveries.next_timeout(at(609)), None);
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn further_failures_put_the_lapse_off_and_a_word_that_is_only_repeated_does_not(
 #[test]
 fn who_falls_silent_has_no_opinion() {
     let mut deliveries = Deliveries::default();
-    deliveries.hear(&agent("b"), Word::Passing, COOLDOWN, at(0));
+    deliveries.hear(&agent("b"), DeliveryVerdict::Passing, COOLDOWN, at(0));
     deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
     assert_eq!(health(&deliveries), None, "one of two");
-    assert_eq!(deliveries.next_change_at(at(10)), Some(at(30)));
-    deliveries.settle(at(30));
+    assert_eq!(deliveries.next_timeout(at(10)), Some(at(30)));
+    deliveries.handle_timeout(at(30));
     assert_eq!(health(&deliveries), Some(Health::Unhealthy), "the other has not been heard for 30 s");
 }
 
@@ -109,14 +109,14 @@ fn an_earlier_leaders_verdict_holds_unless_agents_were_heard() {
     let mut fresh = Deliveries::default();
     fresh.adopt(&earlier, COOLDOWN, at(10));
     assert_eq!(fresh.judgement(), Some(&earlier));
-    assert_eq!(fresh.next_change_at(at(10)), Some(at(605)));
+    assert_eq!(fresh.next_timeout(at(10)), Some(at(605)));
 
     let mut late = Deliveries::default();
     late.adopt(&earlier, COOLDOWN, at(605));
     assert_eq!(late.judgement(), None, "it has lapsed");
 
     let mut heard = Deliveries::default();
-    heard.hear(&agent("a"), Word::Passing, COOLDOWN, at(9));
+    heard.hear(&agent("a"), DeliveryVerdict::Passing, COOLDOWN, at(9));
     heard.adopt(&earlier, COOLDOWN, at(10));
     assert_eq!(heard.judgement(), None, "agents say otherwise");
 
@@ -126,24 +126,24 @@ fn an_earlier_leaders_verdict_holds_unless_agents_were_heard() {
     assert_eq!(same.judgement().map(|judgement| judgement.since), Some(at(5)), "a change of leaders is no news");
 }
 
-fn any_word() -> impl Strategy<Value = (u8, Word)> {
+fn any_word() -> impl Strategy<Value = (u8, DeliveryVerdict)> {
     let class = prop::sample::select(&EvidenceClass::ALL[..]);
     let failing = (class, 0_u64..100).prop_map(|(class, since)| of_class(class, since));
-    (0_u8..5, prop_oneof![3 => failing, 2 => Just(Word::Passing), 1 => Just(Word::Silent)])
+    (0_u8..5, prop_oneof![3 => failing, 2 => Just(DeliveryVerdict::Passing), 1 => Just(DeliveryVerdict::Silent)])
 }
 
 proptest! {
-    /// What is about a recipient, or no failure of the backend, never counts.
+    /// Replies about recipients, and whatever is no failure of the backend, never count.
     #[test]
     fn without_a_failure_of_the_backend_there_is_never_a_verdict(words in prop::collection::vec((any_word(), 0_u64..60), 0..40)) {
         let (mut deliveries, mut now) = (Deliveries::default(), at(100));
         for ((name, word), pause) in words {
-            let is_failure = matches!(&word, Word::Failing(failing) if failing.class.effect() == Effect::Failure);
+            let is_failure = matches!(&word, DeliveryVerdict::Failing(failing) if failing.class.effect() == Effect::Failure);
             if !is_failure {
                 deliveries.hear(&agent(&name.to_string()), word, COOLDOWN, now);
             }
             now = now + Duration::from_secs(pause);
-            deliveries.settle(now);
+            deliveries.handle_timeout(now);
             prop_assert_eq!(deliveries.judgement(), None);
         }
     }
@@ -156,12 +156,12 @@ proptest! {
         let mut opinions: BTreeMap<u8, (Timestamp, bool)> = BTreeMap::new();
         for ((name, word), pause) in words {
             let opinion = match &word {
-                Word::Failing(failing) if failing.class.effect() == Effect::Failure => {
+                DeliveryVerdict::Failing(failing) if failing.class.effect() == Effect::Failure => {
                     let lapses_at = failing.last_failure_at + COOLDOWN;
                     Some((lapses_at.min(now + OPINION_HOLDS), true))
                 }
-                Word::Passing => Some((now + OPINION_HOLDS, false)),
-                Word::Failing(_) | Word::Silent => None,
+                DeliveryVerdict::Passing => Some((now + OPINION_HOLDS, false)),
+                DeliveryVerdict::Failing(_) | DeliveryVerdict::Silent => None,
             };
             opinions.remove(&name);
             opinions.extend(opinion.map(|opinion| (name, opinion)));
@@ -174,8 +174,8 @@ proptest! {
             }
             now = now + Duration::from_secs(pause);
         }
-        deliveries.settle(at(10_000));
+        deliveries.handle_timeout(at(10_000));
         prop_assert_ne!(health(&deliveries), Some(Health::Unhealthy));
-        prop_assert_eq!(deliveries.next_change_at(at(10_000)), None);
+        prop_assert_eq!(deliveries.next_timeout(at(10_000)), None);
     }
 }

@@ -1,16 +1,17 @@
-//! What makes a route leave a backend, and what keeps it there all the same.
+//! Reasons to leave a backend, and the holds that keep a route there.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decision::{Course, is_excluded};
-use super::{Candidate, Health, Hold, HoldReason, Standing, TransitionReason, holds};
+use super::decision::{DecisionBuilder, is_excluded};
+use super::{Candidate, Eligibility, Health, Hold, HoldReason, TransitionReason, holds};
 use crate::model::{EvidenceClass, Policy, Strategy, Timestamp, WhenNoneHealthy};
 
-/// A storm that is over holds no longer than this, however long a route stays anywhere: what looked like a storm may have been a coincidence.
+/// Longest hold after a storm.
+// What looked like a storm may have been a coincidence, so long stays do not lengthen this.
 const MAX_STORM_SETTLING: Duration = Duration::from_mins(1);
 
-/// Why a member is to be left.
+/// A member that must not keep the mail, with the reason.
 pub(super) struct Departure {
     pub(super) member: Arc<str>,
     reason: TransitionReason,
@@ -18,50 +19,51 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    /// The backend said itself that it cannot: our own network works, and no standby has to confirm that.
+    /// Returns true if the backend itself said that it cannot deliver.
+    // An answer proves that our network works, so no standby has to confirm the failure.
     fn is_answered(&self) -> bool {
         matches!(self.reason, TransitionReason::Failed(class) if class.is_answer())
     }
 }
 
-impl Course<'_> {
-    /// Members that must not keep the mail. Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
+impl DecisionBuilder<'_> {
+    /// Members that must not keep the mail.
+    // Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
     pub(super) fn departures(&self) -> Vec<Departure> {
-        let departure = |member: &Arc<str>| {
-            let (reason, first_evidence_at) = match self.find(member) {
-                None => (TransitionReason::RemovedFromRoute, None),
-                Some(candidate) => match (candidate.standing, candidate.health) {
-                    (Standing::Excluded(_), _) => (TransitionReason::Excluded, None),
-                    (Standing::Suspended, _) => (TransitionReason::Suspended, None),
-                    (Standing::InService, Health::Unhealthy) => {
-                        (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
-                    }
-                    (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
-                    | (Standing::Unusable, _) => return None,
-                },
-            };
-            Some(Departure { member: member.clone(), reason, first_evidence_at })
-        };
-        self.members.iter().filter_map(departure).collect()
+        self.members.iter().filter_map(|member| self.departure(member)).collect()
     }
 
-    /// Members must be left. No hold for comfort keeps mail on them.
+    fn departure(&self, member: &Arc<str>) -> Option<Departure> {
+        let (reason, first_evidence_at) = match self.find(member) {
+            None => (TransitionReason::RemovedFromRoute, None),
+            Some(candidate) => match (candidate.eligibility, candidate.health) {
+                (Eligibility::Excluded(_), _) => (TransitionReason::Excluded, None),
+                (Eligibility::Suspended, _) => (TransitionReason::Suspended, None),
+                (Eligibility::InService, Health::Unhealthy) => {
+                    (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
+                }
+                (Eligibility::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+                | (Eligibility::Unusable, _) => return None,
+            },
+        };
+        Some(Departure { member: member.clone(), reason, first_evidence_at })
+    }
+
+    /// Leaves `departures`. Cooldown, minimum stay and soak do not hold such a move.
     pub(super) fn leave(&mut self, policy: &Policy, departures: &[Departure]) {
-        let is_leaving = |name: &Arc<str>| departures.iter().any(|departure| departure.member == *name);
-        let staying: Vec<_> = self.members.iter().filter(|member| !is_leaving(member)).cloned().collect();
+        let leaving: Vec<&Arc<str>> = departures.iter().map(|departure| &departure.member).collect();
+        let staying: Vec<_> = self.members.iter().filter(|member| !leaving.contains(member)).cloned().collect();
         let can_stay = staying.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible);
         let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member));
         let Some(telling) = telling else { return };
         let has_failed = matches!(telling.reason, TransitionReason::Failed(_));
 
-        let is_other = |candidate: &&&Candidate| !is_leaving(&candidate.name);
-        let eligible = self.ranked.iter().filter(is_other).filter(|candidate| candidate.is_eligible());
-        let mut targets: Vec<&Candidate> = if can_stay {
-            eligible.filter(|candidate| staying.contains(&candidate.name)).copied().collect()
-        } else {
-            eligible.copied().collect()
-        };
-        // Slow ones are used before none, and after all that are sound.
+        let mut targets = self.ranked.clone();
+        targets.retain(|candidate| candidate.is_eligible() && !leaving.contains(&&candidate.name));
+        if can_stay {
+            targets.retain(|candidate| staying.contains(&candidate.name));
+        }
+        // Slow backends come after all sound ones; any is better than none.
         targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
         if has_failed {
             if self.situation.is_storm {
@@ -86,11 +88,9 @@ impl Course<'_> {
                 .filter(|departure| !departure.is_answered())
                 .filter_map(|departure| departure.first_evidence_at)
                 .min();
-            let has_answered_since = |candidate: &&Candidate| match began_at {
-                Some(began_at) => candidate.confirmed_at.is_some_and(|at| at >= began_at),
-                None => true,
-            };
-            targets.retain(has_answered_since);
+            if let Some(began_at) = began_at {
+                targets.retain(|candidate| candidate.confirmed_at.is_some_and(|at| at >= began_at));
+            }
             if targets.is_empty() {
                 return self.hold(Hold::open(HoldReason::AwaitingConfirmation));
             }
@@ -111,8 +111,8 @@ impl Course<'_> {
         self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
     }
 
-    /// After a storm the backend in use gets as long to recover as a route stays anywhere at least: the first evidence to return is not a
-    /// reason to move.
+    /// Returns the end of the storm hold: after a storm the active backend has `hold.minimumStay` to recover, so that
+    /// the first backend to return takes no mail by chance.
     fn storm_settles_at(&self, policy: &Policy, targets: &[&Candidate]) -> Option<Timestamp> {
         if self.before.held_by != Some(HoldReason::StormBrake) {
             return None;
@@ -124,11 +124,11 @@ impl Course<'_> {
 
     fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) {
         self.hold(Hold::open(HoldReason::NoneHealthy));
-        // Suspended, but nobody else can deliver: mail that leaves is better than mail that waits.
+        // The lead is suspended but can deliver, and no other backend can: mail that leaves is better than mail that waits.
         if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead)) {
             return;
         }
-        let preferred = self.ranked.iter().find(|candidate| candidate.standing == Standing::InService).copied();
+        let preferred = self.ranked.iter().find(|candidate| candidate.eligibility == Eligibility::InService).copied();
         let Some(preferred) = preferred.filter(|preferred| self.members.first() != Some(&preferred.name)) else {
             return;
         };
@@ -145,7 +145,7 @@ impl Course<'_> {
         }
     }
 
-    /// What keeps a move that nothing forces.
+    /// Returns the hold that keeps a move that nothing forces.
     fn unforced_hold(&self, policy: &Policy) -> Option<Hold> {
         let comfort = holds::comfort(policy, &self.memory);
         let comfort = Some(comfort).filter(|hold| hold.until.is_some_and(|until| until > self.now()));
@@ -156,17 +156,19 @@ impl Course<'_> {
             .reduce(|latest, hold| if hold.until > latest.until { hold } else { latest })
     }
 
-    /// Leaves members that answer, but too slowly, if a sound one can take over and nothing holds the route. Returns whether it is about that.
+    /// Leaves members that answer too slowly, if a sound backend can take over and no hold is in force. Returns true
+    /// if any member is slow.
     pub(super) fn escape_slowness(&mut self, policy: &Policy) -> bool {
         let (slow, quick): (Vec<_>, Vec<_>) =
             self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));
         let Some(slowest) = slow.first() else { return false };
-        let sound = || self.ranked.iter().filter(|candidate| candidate.is_sound() && !is_slow(candidate));
+        let sound = self.ranked.iter().filter(|candidate| candidate.is_sound());
+        let sound = sound.map(|candidate| candidate.name.clone());
         let members: Vec<_> = match self.situation.strategy {
             // Half way through a return the old side is still there.
             Strategy::ActivePassive if self.members.first() != Some(&slowest.name) => return false,
-            Strategy::ActivePassive => sound().take(1).map(|candidate| candidate.name.clone()).collect(),
-            Strategy::ActiveActive if quick.is_empty() => sound().map(|candidate| candidate.name.clone()).collect(),
+            Strategy::ActivePassive => sound.take(1).collect(),
+            Strategy::ActiveActive if quick.is_empty() => sound.collect(),
             Strategy::ActiveActive => quick.iter().map(|candidate| candidate.name.clone()).collect(),
         };
         if members.is_empty() {
@@ -183,7 +185,7 @@ impl Course<'_> {
 }
 
 fn is_slow(candidate: &Candidate) -> bool {
-    candidate.standing == Standing::InService
+    candidate.eligibility == Eligibility::InService
         && candidate.health == Health::Degraded
         && candidate.class == EvidenceClass::Slow
 }

@@ -14,7 +14,7 @@ use super::{HoldReason, State, TIMERS, TransitionReason};
 use crate::model::{Effect, EvidenceClass};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-it-decides.md");
-/// So many random histories show every change of state there is.
+/// Random histories, enough to show every change of state.
 const HISTORIES: usize = 3000;
 
 fn table(header: [&str; 3], rows: impl IntoIterator<Item = [String; 3]>) -> String {
@@ -46,8 +46,9 @@ fn reasons() -> String {
         let counts = if class == EvidenceClass::Slow { "success; moves if it lasts" } else { counts };
         [format!("`{}`", class.as_str()), counts.into(), class.meaning().into()]
     };
-    let rows = HoldReason::ALL.map(hold).into_iter();
-    let rows = rows.chain(TransitionReason::OTHERS.map(transition)).chain(EvidenceClass::ALL.map(class));
+    let rows = HoldReason::ALL.iter().copied().map(hold);
+    let rows =
+        rows.chain(TransitionReason::OTHERS.map(transition)).chain(EvidenceClass::ALL.iter().copied().map(class));
     table(["reason", "what it does", "meaning"], rows)
 }
 
@@ -68,7 +69,7 @@ fn states() -> String {
         });
     }
     let mut text = "```mermaid\nstateDiagram-v2\n    [*] --> Unknown\n".to_owned();
-    for state in State::ALL {
+    for state in State::ALL.iter().copied() {
         let _ = writeln!(text, "    {0}: {0} – {1}", state.as_str(), state.meaning());
     }
     for (before, after) in changes {

@@ -4,43 +4,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observers::{Panel, Suspicion};
-use super::{Deliveries, Health, Judgement, News, Observation, Observer, Sighting, Verdict};
-use crate::model::{Agent, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Vantage, Word};
+use super::{Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
+use crate::model::{
+    Agent, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Vantage,
+};
 
-/// Silence of a probe for three intervals, its timeout and this makes its judgement stale: a leader's change or a busy minute does not.
+/// A probe's judgement is stale after three intervals, its timeout and this long.
+// Long enough to ride out a change of leader or a busy minute.
 const STALE_GRACE: Duration = Duration::from_secs(30);
-/// A Job's pod has to be scheduled and started first.
+/// Staleness grace of probes in Jobs.
+// The pod has to be scheduled and started first.
 const STALE_GRACE_OF_JOBS: Duration = Duration::from_secs(90);
 
-/// What is known of one backend, judged once for each set of thresholds in use.
+/// Evidence about one backend, judged once for each set of thresholds in use.
 ///
 /// Routes with equal thresholds share a judgement; ten thousand backends under one policy keep one each.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    judged: BTreeMap<Thresholds, Judged>,
+    judged: BTreeMap<Thresholds, JudgedEvidence>,
     suspicion: Suspicion,
-    /// The same under all thresholds: the agents have thresholds of their own.
+    /// Verdict about deliveries, the same under all thresholds.
+    // Agents judge by thresholds of their own.
     deliveries: Deliveries,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Judged {
+struct JudgedEvidence {
     probes: BTreeMap<Arc<str>, Judgement>,
-    /// Kept only for backends with several addresses, to leave out of a Service those that fail while others work.
+    /// Judgements of single addresses.
+    // Kept only for backends with several addresses, to leave failing ones out of a Service while others work.
     addresses: BTreeMap<(Arc<str>, SocketAddr), Judgement>,
     panel: Panel,
 }
 
-/// What counts beside the probes, under all thresholds alike.
+/// Inputs that count beside the probes, under all thresholds alike.
 #[derive(Clone, Copy)]
-struct Beside<'a> {
+struct SharedInputs<'a> {
     suspicion: &'a Suspicion,
     deliveries: Option<&'a Judgement>,
 }
 
 impl Evidence {
-    /// Says which thresholds and probes are in use. Thresholds and probes that are new start from the verdict that stood before;
-    /// those no longer in use are forgotten. Returns whether anything changed: then others must be heard again.
+    /// Sets the thresholds and probes in use. New ones start from the earlier verdict; unused ones are dropped.
+    /// Returns true if anything changed: the caller then has to hear the other observers again.
     pub fn track(&mut self, thresholds: &BTreeSet<Thresholds>, probes: &[Probe], now: Timestamp) -> bool {
         let unchanged = self.judged.keys().eq(thresholds.iter())
             && self.judged.values().all(|judged| {
@@ -57,17 +63,17 @@ impl Evidence {
         self.judged.retain(|key, _| thresholds.contains(key));
         for key in thresholds {
             let judged = self.judged.entry(*key).or_default();
-            let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
-            judged.change(beside, now, |judged| judged.use_probes(probes, before.as_ref(), now));
+            let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+            judged.change(shared, now, |judged| judged.use_probes(probes, before.as_ref(), now));
         }
         true
     }
 
-    /// Takes over what an earlier leader wrote down about a probe.
+    /// Restores an earlier leader's persisted judgement of a probe.
     pub fn adopt_probe(&mut self, probe: &str, earlier: &Judgement, now: Timestamp) {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for judged in self.judged.values_mut() {
-            judged.change(beside, now, |judged| {
+            judged.change(shared, now, |judged| {
                 if let Some(judgement) = judged.probes.get_mut(probe) {
                     judgement.adopt(earlier);
                 }
@@ -75,14 +81,14 @@ impl Evidence {
         }
     }
 
-    /// Takes over the verdict that an earlier leader wrote down for a route with these thresholds, unless what is known of the probes says
-    /// the same already. Among several observers it is what stands while their votes are equal.
+    /// Restores an earlier leader's persisted verdict for a route with these thresholds, unless the probes already
+    /// give the same. Among several observers it is the verdict that stands while their votes are equal.
     pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, now: Timestamp) {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
-        let own = judged.own(beside.deliveries, now);
+        let own = judged.own(shared.deliveries, now);
         let is_same = own.is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
-        judged.change(beside, now, |judged| {
+        judged.change(shared, now, |judged| {
             if !is_same {
                 judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier));
             }
@@ -90,7 +96,7 @@ impl Evidence {
         });
     }
 
-    /// Forgets everything: the backend is another host now. Others must be heard again.
+    /// Forgets everything because the backend is another host now. The caller has to hear the other observers again.
     pub fn reset(&mut self, now: Timestamp) {
         self.deliveries = Deliveries::default();
         for judged in self.judged.values_mut() {
@@ -104,12 +110,12 @@ impl Evidence {
         }
     }
 
-    /// Takes a round into account.
+    /// Takes the report of a probe's round.
     pub fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> News {
         let mut news = News::Nothing;
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for (thresholds, judged) in &mut self.judged {
-            news = news.max(judged.change(beside, now, |judged| judged.observe(thresholds, report, now)));
+            news = news.max(judged.change(shared, now, |judged| judged.observe(thresholds, report, now)));
             if judged.observe_addresses(thresholds, report) {
                 news = News::Turned;
             }
@@ -117,22 +123,22 @@ impl Evidence {
         news
     }
 
-    /// Notes what an agent says of its deliveries. Returns whether that turns the verdict about them.
-    pub fn hear_agent(&mut self, agent: &Agent, word: Word, cooldown: Duration, now: Timestamp) -> bool {
+    /// Takes an agent's verdict about its deliveries. Returns true if that turns the verdict about deliveries.
+    pub fn hear_agent(&mut self, agent: &Agent, word: DeliveryVerdict, cooldown: Duration, now: Timestamp) -> bool {
         self.change_deliveries(now, |deliveries| deliveries.hear(agent, word, cooldown, now))
     }
 
-    /// Brings the verdict about deliveries up to date. Returns whether it has turned.
-    pub fn settle_deliveries(&mut self, now: Timestamp) -> bool {
-        self.change_deliveries(now, |deliveries| deliveries.settle(now))
+    /// Brings the verdict about deliveries up to date. Returns true if it has turned.
+    pub fn handle_timeout(&mut self, now: Timestamp) -> bool {
+        self.change_deliveries(now, |deliveries| deliveries.handle_timeout(now))
     }
 
-    /// Takes over the verdict about deliveries that an earlier leader wrote down.
+    /// Restores an earlier leader's persisted verdict about deliveries.
     pub fn adopt_deliveries(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
         self.change_deliveries(now, |deliveries| deliveries.adopt(earlier, cooldown, now));
     }
 
-    /// The verdict about deliveries, if there is one.
+    /// Returns the verdict about deliveries, if there is one.
     pub fn deliveries(&self) -> Option<&Judgement> {
         self.deliveries.judgement()
     }
@@ -145,32 +151,41 @@ impl Evidence {
             return false;
         }
         for judged in self.judged.values_mut().filter(|judged| !judged.panel.is_alone()) {
-            judged.settle(Beside { suspicion: &self.suspicion, deliveries: before.as_ref() }, now);
-            judged.settled(Beside { suspicion: &self.suspicion, deliveries: after }, now);
+            judged.settle(SharedInputs { suspicion: &self.suspicion, deliveries: before.as_ref() }, now);
+            judged.settled(SharedInputs { suspicion: &self.suspicion, deliveries: after }, now);
         }
         true
     }
 
-    /// Notes what another observer says under these thresholds. Returns whether that is news. Nothing is noted for thresholds that are
-    /// not tracked.
-    pub fn hear(&mut self, observer: &Arc<str>, thresholds: Thresholds, sighting: Sighting, now: Timestamp) -> bool {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+    /// Takes another observer's verdict under these thresholds. Returns true if it is new. Verdicts under thresholds
+    /// that are not tracked are dropped.
+    pub fn hear(
+        &mut self,
+        observer: &Arc<str>,
+        thresholds: Thresholds,
+        sighting: ObserverVerdict,
+        now: Timestamp,
+    ) -> bool {
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
         if judged.panel.has_heard(observer, sighting) {
             return false;
         }
-        judged.change_voters(beside, now, |judged| judged.panel.hear(observer, sighting));
+        judged.change_voters(shared, now, |judged| judged.panel.hear(observer, sighting));
         true
     }
 
-    /// Forgets what another observer said. Returns whether it had said anything.
+    /// Forgets another observer's verdicts. Returns true if it had any.
     pub fn forget_observer(&mut self, observer: &str, now: Timestamp) -> bool {
-        let beside = Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
-        let forget = |judged: &mut Judged| judged.change_voters(beside, now, |judged| judged.panel.forget(observer));
-        self.judged.values_mut().fold(false, |known, judged| forget(judged) | known)
+        let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
+        let mut was_known = false;
+        for judged in self.judged.values_mut() {
+            was_known |= judged.change_voters(shared, now, |judged| judged.panel.forget(observer));
+        }
+        was_known
     }
 
-    /// Says whose votes do not count for now: see `Fleet::suspects`. Returns whether that is news.
+    /// Sets the observers whose votes do not count for now (`FailureDomains::suspects`). Returns true if the set changed.
     pub fn suspect(&mut self, suspects: &BTreeSet<Observer>, now: Timestamp) -> bool {
         let suspicion = Suspicion::of(suspects, &self.suspicion, now);
         if suspicion == self.suspicion {
@@ -178,8 +193,8 @@ impl Evidence {
         }
         let deliveries = self.deliveries.judgement();
         for judged in self.judged.values_mut() {
-            judged.change_voters(Beside { suspicion: &self.suspicion, deliveries }, now, |_| ());
-            judged.change_voters(Beside { suspicion: &suspicion, deliveries }, now, |_| ());
+            judged.change_voters(SharedInputs { suspicion: &self.suspicion, deliveries }, now, |_| ());
+            judged.change_voters(SharedInputs { suspicion: &suspicion, deliveries }, now, |_| ());
         }
         self.suspicion = suspicion;
         true
@@ -190,41 +205,42 @@ impl Evidence {
         self.judged.keys().copied()
     }
 
-    /// Whether every probe that this process makes itself has been heard of since it began. What Jobs say comes when it comes: a tenant
-    /// whose Jobs never run must not keep a replica from having a vote.
+    /// Returns true if every probe of this process has reported at least once.
+    // Probes in Jobs are left out: a tenant whose Jobs never run must not keep a replica from having a vote.
     pub fn is_observed(&self) -> bool {
         self.judged.values().all(|judged| !judged.probes.values().any(Judgement::is_awaited))
     }
 
-    /// The verdict under these thresholds; `None` when they are not tracked.
+    /// Returns the verdict under these thresholds; `None` if they are not tracked.
     pub fn verdict(&self, thresholds: Thresholds, now: Timestamp) -> Option<Verdict> {
-        self.judged.get(&thresholds)?.verdict(self.beside(), now)
+        self.judged.get(&thresholds)?.verdict(self.shared(), now)
     }
 
-    /// What this process alone would say under these thresholds: what it tells others.
-    pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<Sighting> {
+    /// Returns the verdict of this process alone under these thresholds, as it is reported to other replicas.
+    pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<ObserverVerdict> {
         self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
     }
 
-    fn beside(&self) -> Beside<'_> {
-        Beside { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() }
+    fn shared(&self) -> SharedInputs<'_> {
+        SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() }
     }
 
-    /// The worst verdict under any thresholds in use, with what stands for each probe, stale or not.
+    /// Returns the worst verdict under any thresholds in use, with the judgement of each probe, stale or not.
     pub fn worst(&self, now: Timestamp) -> Option<(Verdict, &BTreeMap<Arc<str>, Judgement>)> {
         self.judged
             .values()
-            .filter_map(|judged| judged.verdict(self.beside(), now).map(|verdict| (verdict, &judged.probes)))
+            .filter_map(|judged| judged.verdict(self.shared(), now).map(|verdict| (verdict, &judged.probes)))
             .max_by_key(|(verdict, _)| verdict.health)
     }
 
-    /// When a verdict may change without any further input: when the next probe goes stale, or an agent's word lapses.
-    pub fn next_change_at(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Returns the next time at which a verdict may change without input: a probe goes stale, or an agent's verdict
+    /// lapses.
+    pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let probes = self.judged.values().flat_map(|judged| judged.probes.values());
-        probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_change_at(now)).min()
+        probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_timeout(now)).min()
     }
 
-    /// Whether an address is known to fail although it is one of several.
+    /// Returns true if the address is one of several and known to fail.
     pub fn is_failing_address(&self, thresholds: Thresholds, address: SocketAddr) -> bool {
         self.judged.get(&thresholds).is_some_and(|judged| {
             judged.addresses.iter().any(|((_, at), judgement)| *at == address && judgement.health == Health::Unhealthy)
@@ -232,11 +248,11 @@ impl Evidence {
     }
 }
 
-impl Judged {
+impl JudgedEvidence {
     fn use_probes(&mut self, probes: &[Probe], before: Option<&Self>, now: Timestamp) {
-        let is_used = |name: &Arc<str>| probes.iter().any(|probe| probe.name == *name);
-        self.probes.retain(|name, _| is_used(name));
-        self.addresses.retain(|(name, _), _| is_used(name));
+        let names: BTreeSet<&Arc<str>> = probes.iter().map(|probe| &probe.name).collect();
+        self.probes.retain(|name, _| names.contains(name));
+        self.addresses.retain(|(name, _), _| names.contains(name));
         for probe in probes {
             let judgement = self.probes.entry(probe.name.clone()).or_insert_with(|| {
                 let earlier = before.and_then(|before| before.probes.get(&probe.name));
@@ -248,8 +264,8 @@ impl Judged {
 
     fn observe_addresses(&mut self, thresholds: &Thresholds, report: &ProbeReport) -> bool {
         let probe = &report.key.probe;
-        let present = |address: &SocketAddr| report.addresses.iter().any(|outcome| outcome.address == *address);
-        self.addresses.retain(|(of, address), _| of != probe || present(address));
+        let present: BTreeSet<SocketAddr> = report.addresses.iter().map(|outcome| outcome.address).collect();
+        self.addresses.retain(|(of, address), _| of != probe || present.contains(address));
         if report.addresses.len() < 2 {
             return false;
         }
@@ -264,40 +280,42 @@ impl Judged {
         changed
     }
 
-    /// What this process alone says.
-    fn own(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<Sighting> {
-        Sighting::of(&self.probes, deliveries, now)
+    /// The verdict of this process alone.
+    fn own(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<ObserverVerdict> {
+        ObserverVerdict::of(&self.probes, deliveries, now)
     }
 
-    /// Changes what our own vote rests on.
-    fn change<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        if self.panel.is_alone() { change(self) } else { self.change_voters(beside, now, change) }
+    /// Applies a change to our own vote.
+    // The votes before the change become the standing verdict, then those after it.
+    fn change<T>(&mut self, shared: SharedInputs<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        if self.panel.is_alone() { change(self) } else { self.change_voters(shared, now, change) }
     }
 
-    /// Changes who votes, or how: what stood at the last moment before stands while votes are equal after it.
-    fn change_voters<T>(&mut self, beside: Beside<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        self.settle(beside, now);
+    /// Applies a change of the voters.
+    // The verdict before the change stands while votes are equal after it.
+    fn change_voters<T>(&mut self, shared: SharedInputs<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.settle(shared, now);
         let changed = change(self);
-        self.settled(beside, now);
+        self.settled(shared, now);
         changed
     }
 
-    /// What the votes say before anything changes is what stands.
-    fn settle(&mut self, beside: Beside<'_>, now: Timestamp) {
-        if let Some(own) = self.own(beside.deliveries, now) {
-            self.panel.settle(own, beside.suspicion, turned_at(own, now));
+    /// Makes the present result of the votes the standing verdict.
+    fn settle(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
+        if let Some(own) = self.own(shared.deliveries, now) {
+            self.panel.settle(own, shared.suspicion, turned_at(own, now));
         }
     }
 
-    /// And what they say after it.
-    fn settled(&mut self, beside: Beside<'_>, now: Timestamp) {
-        if let Some(own) = self.own(beside.deliveries, now) {
-            self.panel.settle(own, beside.suspicion, now);
+    /// Makes the result of the votes after a change the standing verdict.
+    fn settled(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
+        if let Some(own) = self.own(shared.deliveries, now) {
+            self.panel.settle(own, shared.suspicion, now);
             self.panel.leave_alone();
         }
     }
 
-    /// Takes a round into account at one of the probes.
+    /// Takes a round into account at its probe.
     fn observe(&mut self, thresholds: &Thresholds, report: &ProbeReport, now: Timestamp) -> News {
         let Some(judgement) = self.probes.get_mut(&report.key.probe) else { return News::Nothing };
         let was_stale = judgement.is_stale(now);
@@ -305,15 +323,15 @@ impl Judged {
         if was_stale == judgement.is_stale(now) { news } else { News::Turned }
     }
 
-    fn verdict(&self, beside: Beside<'_>, now: Timestamp) -> Option<Verdict> {
-        let own = Verdict::of(&self.probes, beside.deliveries, now)?;
+    fn verdict(&self, shared: SharedInputs<'_>, now: Timestamp) -> Option<Verdict> {
+        let own = Verdict::of(&self.probes, shared.deliveries, now)?;
         let turned_at = turned_at(own.sighting(), now);
-        Some(self.panel.merged(own, beside.suspicion, turned_at))
+        Some(self.panel.merged(own, shared.suspicion, turned_at))
     }
 }
 
-/// When the votes came to be as they are, if they have changed by time alone.
-fn turned_at(own: Sighting, now: Timestamp) -> Timestamp {
+/// Returns the time at which the votes turned, if they have changed by time alone.
+fn turned_at(own: ObserverVerdict, now: Timestamp) -> Timestamp {
     if own.class == EvidenceClass::Stale { own.since } else { now }
 }
 

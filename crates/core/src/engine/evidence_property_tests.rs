@@ -5,7 +5,7 @@ use super::*;
 use crate::engine::judgement::tests::any_thresholds;
 use crate::model::{FailingDeliveries, ObjectKey};
 
-/// What can happen to the evidence of a backend.
+/// Input to the evidence of a backend.
 #[derive(Clone, Debug)]
 enum Step {
     Round { probe: usize, sequence: u64, class: EvidenceClass, took: Duration },
@@ -13,7 +13,7 @@ enum Step {
     Forget { observer: usize },
     Suspect(BTreeSet<Observer>),
     Adopt { health: Health, since: Timestamp },
-    Word { agent: usize, word: Word },
+    Word { agent: usize, word: DeliveryVerdict },
     Reset,
 }
 
@@ -48,12 +48,17 @@ fn any_step(times: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl S
     ]
 }
 
-fn any_word(times: impl Strategy<Value = Timestamp>) -> impl Strategy<Value = Word> {
+fn any_word(times: impl Strategy<Value = Timestamp>) -> impl Strategy<Value = DeliveryVerdict> {
     let class = prop::sample::select(&EvidenceClass::ALL[..]);
     let failing = (class, times).prop_map(|(class, at)| {
-        Word::Failing(FailingDeliveries { class, message: "".into(), first_failure_at: at, last_failure_at: at })
+        DeliveryVerdict::Failing(FailingDeliveries {
+            class,
+            message: "".into(),
+            first_failure_at: at,
+            last_failure_at: at,
+        })
     });
-    prop_oneof![3 => failing, 2 => Just(Word::Passing), 1 => Just(Word::Silent)]
+    prop_oneof![3 => failing, 2 => Just(DeliveryVerdict::Passing), 1 => Just(DeliveryVerdict::Silent)]
 }
 
 /// Seconds of a few minutes.
@@ -75,8 +80,12 @@ fn take(evidence: &mut Evidence, thresholds: Thresholds, sequence: &mut u64, ste
             evidence.observe(&report, now);
         }
         Step::Hear { observer, health, since } => {
-            let sighting =
-                Sighting { health: *health, since: *since, class: EvidenceClass::NoAnswer, first_failure_at: None };
+            let sighting = ObserverVerdict {
+                health: *health,
+                since: *since,
+                class: EvidenceClass::NoAnswer,
+                first_failure_at: None,
+            };
             evidence.hear(&OBSERVERS[*observer].into(), thresholds, sighting, now);
         }
         Step::Forget { observer } => {
@@ -144,8 +153,7 @@ proptest! {
         }
     }
 
-    /// Whatever agents say, a backend is never better than its probes say; and where none of them says that deliveries fail, they change
-    /// nothing at all.
+    /// Agents' reports never make a backend better than its probes; without a Failing one they change nothing.
     #[test]
     fn words_make_no_backend_better_and_without_a_failure_none_worse(
         thresholds in any_thresholds(),
@@ -158,7 +166,7 @@ proptest! {
         for ((step, gap), sequence) in steps.into_iter().zip((10..).step_by(10)) {
             now = now + Duration::from_secs(gap);
             match &step {
-                Step::Word { word: Word::Failing(failing), .. }
+                Step::Word { word: DeliveryVerdict::Failing(failing), .. }
                     if !may_fail && failing.class.effect() == Effect::Failure => {}
                 Step::Word { .. } => take(&mut with, thresholds, &mut 0, &step, now),
                 Step::Round { .. } | Step::Reset => {
@@ -169,7 +177,7 @@ proptest! {
                 // One voter: what a majority of observers makes of it is another matter.
                 Step::Hear { .. } | Step::Forget { .. } | Step::Suspect(_) | Step::Adopt { .. } => {}
             }
-            with.settle_deliveries(now);
+            with.handle_timeout(now);
             let (probes, all) = (without.verdict(thresholds, now), with.verdict(thresholds, now));
             if may_fail {
                 prop_assert!(all.as_ref().map(|all| all.health) >= probes.as_ref().map(|probes| probes.health));
@@ -194,13 +202,13 @@ proptest! {
             take(&mut again, thresholds, &mut sequence_again, &step, now);
             let said = evidence.verdict(thresholds, now);
             prop_assert_eq!(&said, &again.verdict(thresholds, now));
-            let until = evidence.next_change_at(now).unwrap_or(now + Duration::from_hours(1000));
+            let until = evidence.next_timeout(now).unwrap_or(now + Duration::from_hours(1000));
             prop_assert!(until > now);
             let last = until - Duration::from_micros(1);
             prop_assert_eq!(&said, &evidence.verdict(thresholds, last), "earlier than {:?}", until);
             let between = now + last.since(now).mul_f64(part);
             prop_assert_eq!(&said, &evidence.verdict(thresholds, between), "at {:?}", between);
-            prop_assert_eq!(evidence.next_change_at(between), evidence.next_change_at(now));
+            prop_assert_eq!(evidence.next_timeout(between), evidence.next_timeout(now));
         }
     }
 
@@ -217,7 +225,7 @@ proptest! {
             take(&mut evidence, thresholds, &mut sequence, &step, now);
             evidence.verdict(thresholds, now);
             evidence.worst(now);
-            evidence.next_change_at(now);
+            evidence.next_timeout(now);
         }
     }
 

@@ -74,7 +74,7 @@ fn verdict(evidence: &Evidence, second: u64) -> Verdict {
     evidence.verdict(TWO_THREE, at(second)).unwrap()
 }
 
-/// Health and since.
+/// Health and start of the verdict.
 fn said(evidence: &Evidence, second: u64) -> (Health, Timestamp) {
     let verdict = verdict(evidence, second);
     (verdict.health, verdict.since)
@@ -83,7 +83,7 @@ fn said(evidence: &Evidence, second: u64) -> (Health, Timestamp) {
 fn hear(evidence: &mut Evidence, observer: &str, health: Health, since: u64, now: u64) {
     let class = if health == Health::Unhealthy { EvidenceClass::ConnectionRefused } else { EvidenceClass::Ok };
     let first_failure_at = (health == Health::Unhealthy).then(|| at(since) - Duration::from_secs(1));
-    let sighting = Sighting { health, since: at(since), class, first_failure_at };
+    let sighting = ObserverVerdict { health, since: at(since), class, first_failure_at };
     evidence.hear(&observer.into(), TWO_THREE, sighting, at(now));
 }
 
@@ -111,13 +111,13 @@ fn silence_makes_a_verdict_unknown_and_leaves_what_it_rests_on() {
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "--+");
     let stale_at = 3 + STALE_AFTER;
-    assert_eq!(evidence.next_change_at(at(3)), Some(at(stale_at)));
+    assert_eq!(evidence.next_timeout(at(3)), Some(at(stale_at)));
     assert_eq!(said(&evidence, stale_at - 1), (Health::Unhealthy, at(2)));
     let stale = verdict(&evidence, stale_at);
     assert_eq!((stale.health, stale.since, stale.class), (Health::Unknown, at(stale_at), EvidenceClass::Stale));
     assert_eq!(&*stale.message, "no conclusive evidence from probe a for longer than 65s");
     assert_eq!((stale.observers, stale.first_failure_at), (Agreement::default(), None));
-    assert_eq!(evidence.next_change_at(at(stale_at)), None);
+    assert_eq!(evidence.next_timeout(at(stale_at)), None);
     // One success more than before the silence makes two; it takes three.
     feed(&mut evidence, "a", 100, "+");
     assert_eq!(said(&evidence, 100), (Health::Unhealthy, at(2)));
@@ -164,13 +164,13 @@ fn thresholds_and_probes_may_change_under_a_verdict() {
     let quick = [probe("a", Duration::from_secs(1))];
     assert!(evidence.track(&[TWO_THREE, other].into(), &quick, at(3)));
     assert_eq!(evidence.verdict(other, at(3)).unwrap().health, Health::Unhealthy);
-    assert_eq!(evidence.next_change_at(at(3)), Some(at(2 + 38)), "another interval, another silence");
+    assert_eq!(evidence.next_timeout(at(3)), Some(at(2 + 38)), "another interval, another silence");
     feed(&mut evidence, "a", 4, "+");
     assert_eq!(evidence.verdict(other, at(4)).unwrap().health, Health::Healthy);
     assert_eq!(evidence.worst(at(4)).unwrap().0.health, Health::Unhealthy);
     evidence.reset(at(5));
     assert_eq!(said(&evidence, 5), (Health::Unknown, at(5)));
-    assert_eq!(evidence.next_change_at(at(5)), Some(at(5 + 38)));
+    assert_eq!(evidence.next_timeout(at(5)), Some(at(5 + 38)));
 }
 
 #[test]

@@ -1,99 +1,101 @@
-//! Why a decision is what it is, in one structure for Events, conditions and commands.
+//! Explanation of a decision in one structure for Events, conditions and commands.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use super::decision::Course;
-use super::{Answer, Exclusion, Health, Hold, HoldReason, Share, Standing, State, Transition, TransitionReason, holds};
+use super::decision::DecisionBuilder;
+use super::{
+    Eligibility, Exclusion, Health, Hold, HoldReason, RequestAnswer, Share, State, Transition, TransitionReason, holds,
+};
 use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp, WhenNoneHealthy};
 
-/// The chain of reasons of a decision, and what would have to happen for it to change.
+/// Chain of reasons of a decision, and the changes that would alter it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// From what is known, by what was concluded, to what is done.
+    /// Reasons in order: evidence, conclusion, action.
     pub reasons: Vec<Reason>,
-    /// What would change it.
-    pub prospects: Vec<Prospect>,
+    /// Changes that would alter the decision.
+    pub next_changes: Vec<NextChange>,
 }
 
 /// One link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// What is known of a backend.
+    /// State of a backend as the decision saw it.
     Known {
-        /// Its name.
+        /// Name of the `SendingBackend`.
         backend: Arc<str>,
-        /// Whether it may be chosen.
-        standing: Standing,
-        /// The verdict.
+        /// Eligibility of the backend.
+        eligibility: Eligibility,
+        /// Verdict about the backend.
         health: Health,
-        /// Why.
+        /// Evidence that the verdict rests on.
         class: EvidenceClass,
-        /// Since when.
+        /// Start of the verdict.
         since: Timestamp,
-        /// It has asked for less.
+        /// True if the backend has asked for less.
         is_throttled: bool,
     },
-    /// A person asked for something, just now.
-    Requested(Answer),
-    /// The route moves, just now.
+    /// A person's request, answered in this decision.
+    Requested(RequestAnswer),
+    /// The move of this decision.
     Moves(Transition),
-    /// The route has moved before, and stays where that led.
+    /// An earlier move; the route stays where it led.
     Moved(Transition),
     /// The route is where it is wanted.
     Stays {
         /// The backend that leads; several share the mail with `ActiveActive`.
         backend: Arc<str>,
     },
-    /// Something keeps it from moving.
+    /// A hold keeps the route from moving.
     Held(Hold),
     /// No backend can deliver.
     NoneHealthy,
-    /// Where the mail goes.
+    /// Share of the mail that a backend carries.
     Carries(Share),
-    /// So much of the mail, in percent, has nowhere to go.
+    /// Percentage of the mail that no backend takes.
     Unplaced(u8),
 }
 
-/// Something that would change where the mail goes.
+/// Change that would alter where the mail goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Prospect {
-    /// The backend that leads turns Unhealthy.
+pub enum NextChange {
+    /// The leading backend turns Unhealthy.
     Fails {
-        /// The backend.
+        /// Name of the leading backend.
         backend: Arc<str>,
-        /// So many failures in a row it takes.
+        /// Failures in a row that it takes.
         failures: u32,
-        /// So many it has now.
+        /// Failures in a row so far.
         so_far: u32,
-        /// Who would take over; nobody could, when absent.
+        /// Backend that would take over; `None` if none could.
         to: Option<Arc<str>>,
     },
-    /// A backend recovers.
+    /// A backend becomes Healthy again.
     Recovers {
-        /// The backend.
+        /// Name of the recovering backend.
         backend: Arc<str>,
-        /// So many successes in a row it takes.
+        /// Successes in a row that it takes.
         successes: u32,
-        /// Whether a failback follows by itself once it has been healthy for the soak.
+        /// Time it must be Healthy before the failback; `None` if no failback follows by itself.
         returns_after: Option<std::time::Duration>,
     },
-    /// A hold ends.
+    /// The hold comes to its end.
     Ends(Hold),
     /// A person asks for something.
     Asks {
-        /// The request's action.
+        /// The action of that request.
         action: &'static str,
     },
     /// A person changes something.
     Changes {
-        /// The field, with the object it is of.
+        /// Path of the field, with the object that has it.
         field: String,
     },
 }
 
 impl Explanation {
-    /// Where the mail goes and why not elsewhere, in one sentence.
+    /// Returns one sentence that says where the mail goes and why not elsewhere.
     pub fn summary(&self) -> String {
         let mut carriers = vec![];
         let (mut move_, mut hold, mut unplaced, mut is_dead) = (None, None, 0, false);
@@ -135,29 +137,35 @@ impl Explanation {
         sentence
     }
 
-    /// What is wrong with each backend: `ses-eu: NoAnswer, relay-a: suspended`.
+    /// Lists the trouble of each backend: `ses-eu: NoAnswer, relay-a: suspended`.
     fn troubles(&self) -> String {
-        let trouble = |reason: &Reason| match reason {
-            Reason::Known { backend, standing, class, .. } => Some(match standing {
-                Standing::InService => format!("{backend}: {}", class.as_str()),
-                Standing::Suspended => format!("{backend}: suspended"),
-                Standing::Excluded(_) => format!("{backend}: excluded"),
-                Standing::Unusable => format!("{backend}: missing or cannot be used"),
-            }),
-            Reason::Requested(_)
-            | Reason::Moves(_)
-            | Reason::Moved(_)
-            | Reason::Stays { .. }
-            | Reason::Held(_)
-            | Reason::NoneHealthy
-            | Reason::Carries(_)
-            | Reason::Unplaced(_) => None,
-        };
-        self.reasons.iter().filter_map(trouble).collect::<Vec<_>>().join(", ")
+        self.reasons.iter().filter_map(Reason::trouble).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
+impl Reason {
+    /// Returns the trouble of a backend; `None` for every other reason.
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Known { backend, eligibility, class, .. } => Some(match eligibility {
+                Eligibility::InService => format!("{backend}: {}", class.as_str()),
+                Eligibility::Suspended => format!("{backend}: suspended"),
+                Eligibility::Excluded(_) => format!("{backend}: excluded"),
+                Eligibility::Unusable => format!("{backend}: missing or cannot be used"),
+            }),
+            Self::Requested(_)
+            | Self::Moves(_)
+            | Self::Moved(_)
+            | Self::Stays { .. }
+            | Self::Held(_)
+            | Self::NoneHealthy
+            | Self::Carries(_)
+            | Self::Unplaced(_) => None,
+        }
+    }
+}
+
+/// Lists names with shares: `ses-eu`, or `ses-eu (70 %) and sendgrid (30 %)`.
 fn names(shares: &[&Share]) -> String {
     match shares {
         [only] if only.percent == 100 => only.backend.to_string(),
@@ -169,95 +177,96 @@ fn names(shares: &[&Share]) -> String {
     }
 }
 
-/// Explains a decision that is about to be concluded.
-pub(super) fn of(course: &Course<'_>, unplaced: u8) -> Explanation {
-    Explanation { reasons: reasons(course, unplaced), prospects: prospects(course) }
+/// Explains a decision right before it is concluded.
+pub(super) fn of(builder: &DecisionBuilder<'_>, unplaced: u8) -> Explanation {
+    Explanation { reasons: reasons(builder, unplaced), next_changes: next_changes(builder) }
 }
 
-fn reasons(course: &Course<'_>, unplaced: u8) -> Vec<Reason> {
-    let known = course.ranked.iter().map(|candidate| Reason::Known {
+fn reasons(builder: &DecisionBuilder<'_>, unplaced: u8) -> Vec<Reason> {
+    let known = builder.ranked.iter().map(|candidate| Reason::Known {
         backend: candidate.name.clone(),
-        standing: candidate.standing,
+        eligibility: candidate.eligibility,
         health: candidate.health,
         class: candidate.class,
         since: candidate.since,
         is_throttled: candidate.is_throttled,
     });
     let mut reasons: Vec<_> = known.collect();
-    if course.memory.request != course.before.request {
-        reasons.extend(course.memory.request.clone().map(Reason::Requested));
+    if builder.memory.request != builder.before.request {
+        reasons.extend(builder.memory.request.clone().map(Reason::Requested));
     }
-    if course.memory.state == State::NoneHealthy {
+    if builder.memory.state == State::NoneHealthy {
         reasons.push(Reason::NoneHealthy);
     }
-    match (&course.transition, course.memory.last_transition(), course.members.first()) {
+    match (&builder.transition, builder.memory.last_transition(), builder.members.first()) {
         (Some(transition), _, _) => reasons.push(Reason::Moves(transition.clone())),
-        (None, Some(last), Some(lead)) if course.memory.state != State::Preferred && last.to == *lead => {
+        (None, Some(last), Some(lead)) if builder.memory.state != State::Preferred && last.to == *lead => {
             reasons.push(Reason::Moved(last.clone()));
         }
-        (None, _, Some(lead)) if course.lead().is_some_and(|lead| lead.health != Health::Unhealthy) => {
+        (None, _, Some(lead)) if builder.lead().is_some_and(|lead| lead.health != Health::Unhealthy) => {
             reasons.push(Reason::Stays { backend: lead.clone() });
         }
         (None, _, Some(_) | None) => {}
     }
-    reasons.extend(course.hold.map(Reason::Held));
-    reasons.extend(course.memory.shares.iter().cloned().map(Reason::Carries));
+    reasons.extend(builder.hold.map(Reason::Held));
+    reasons.extend(builder.memory.shares.iter().cloned().map(Reason::Carries));
     reasons.extend((unplaced > 0).then_some(Reason::Unplaced(unplaced)));
     reasons
 }
 
-fn prospects(course: &Course<'_>) -> Vec<Prospect> {
-    let mut prospects = vec![];
-    let Some(policy) = course.situation.policy else {
-        return vec![Prospect::Changes { field: "spec.policyRef of the route, or the policy it names".to_owned() }];
+fn next_changes(builder: &DecisionBuilder<'_>) -> Vec<NextChange> {
+    let mut next_changes = vec![];
+    let Some(policy) = builder.situation.policy else {
+        return vec![NextChange::Changes { field: "spec.policyRef of the route, or the policy it names".to_owned() }];
     };
-    if course.memory.pause.is_some() {
-        prospects.push(Prospect::Asks { action: "Resume" });
-    } else if course.memory.switch.is_some() {
-        prospects.push(Prospect::Asks { action: "Failback" });
+    if builder.memory.pause.is_some() {
+        next_changes.push(NextChange::Asks { action: "Resume" });
+    } else if builder.memory.switch.is_some() {
+        next_changes.push(NextChange::Asks { action: "Failback" });
     }
-    if let Some(hold) = course.hold.filter(|hold| hold.until.is_some()) {
-        prospects.push(Prospect::Ends(hold));
+    if let Some(hold) = builder.hold.filter(|hold| hold.until.is_some()) {
+        next_changes.push(NextChange::Ends(hold));
     }
-    let is_member = |name: &Arc<str>| course.members.contains(name);
-    let standby = course.ranked.iter().find(|candidate| !is_member(&candidate.name) && candidate.is_eligible());
-    for member in course.members.iter().filter_map(|name| course.find(name)) {
-        match (member.standing, member.health) {
-            (Standing::InService, Health::Healthy | Health::Degraded | Health::Unknown)
-                if course.memory.pause.is_none() =>
+    let standby = builder.ranked.iter().find(|candidate| !builder.is_member(candidate) && candidate.is_eligible());
+    for member in builder.members.iter().filter_map(|name| builder.find(name)) {
+        match (member.eligibility, member.health) {
+            (Eligibility::InService, Health::Healthy | Health::Degraded | Health::Unknown)
+                if builder.memory.pause.is_none() =>
             {
-                let other_member = course.members.iter().find(|name| **name != member.name);
-                prospects.push(Prospect::Fails {
+                let other_member = builder.members.iter().find(|name| **name != member.name);
+                next_changes.push(NextChange::Fails {
                     backend: member.name.clone(),
                     failures: policy.thresholds.failure,
                     so_far: member.failures,
                     to: other_member.cloned().or(standby.map(|standby| standby.name.clone())),
                 });
             }
-            (Standing::Suspended, _) => {
-                prospects
-                    .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) });
+            (Eligibility::Suspended, _) => {
+                next_changes
+                    .push(NextChange::Changes { field: format!("spec.suspended of SendingBackend {}", member.name) });
             }
             (_, _) => {}
         }
     }
-    let lead_rank = course.members.first().map_or(usize::MAX, |lead| {
-        course.ranked.iter().position(|candidate| candidate.name == *lead).unwrap_or(usize::MAX)
+    let lead_rank = builder.members.first().map_or(usize::MAX, |lead| {
+        builder.ranked.iter().position(|candidate| candidate.name == *lead).unwrap_or(usize::MAX)
     });
-    let is_wanted = |rank: usize| match course.situation.strategy {
-        Strategy::ActivePassive => rank < lead_rank || course.memory.state == State::NoneHealthy,
-        Strategy::ActiveActive => true,
+    let wanted = match builder.situation.strategy {
+        Strategy::ActivePassive if builder.memory.state != State::NoneHealthy => {
+            &builder.ranked[..lead_rank.min(builder.ranked.len())]
+        }
+        Strategy::ActivePassive | Strategy::ActiveActive => &builder.ranked[..],
     };
-    for (_, candidate) in course.ranked.iter().enumerate().filter(|(rank, _)| is_wanted(*rank)) {
-        let is_dead_member = is_member(&candidate.name) && candidate.health == Health::Unhealthy;
-        if is_member(&candidate.name) && !is_dead_member {
+    for candidate in wanted {
+        let is_dead_member = builder.is_member(candidate) && candidate.health == Health::Unhealthy;
+        if builder.is_member(candidate) && !is_dead_member {
             continue;
         }
-        match (candidate.standing, candidate.health) {
-            (Standing::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
-                prospects.push(Prospect::Recovers {
+        match (candidate.eligibility, candidate.health) {
+            (Eligibility::InService, Health::Unhealthy | Health::Unknown | Health::Degraded) => {
+                next_changes.push(NextChange::Recovers {
                     backend: candidate.name.clone(),
-                    // What was never seen fail owes no recovery.
+                    // A backend that was never seen to fail needs no recovery: one success is enough.
                     successes: if candidate.class == EvidenceClass::Inconclusive {
                         1
                     } else {
@@ -265,48 +274,48 @@ fn prospects(course: &Course<'_>) -> Vec<Prospect> {
                     },
                     returns_after: (policy.failback.mode == FailbackMode::Automatic
                         && !is_dead_member
-                        && !course.members.is_empty())
-                    .then(|| holds::soak(policy, &course.memory, candidate)),
+                        && !builder.members.is_empty())
+                    .then(|| holds::soak(policy, &builder.memory, candidate)),
                 });
             }
-            (Standing::InService, Health::Healthy) => {}
-            (Standing::Suspended, _) => prospects
-                .push(Prospect::Changes { field: format!("spec.suspended of SendingBackend {}", candidate.name) }),
-            (Standing::Excluded(Exclusion::Residency), _) => prospects.push(Prospect::Changes {
+            (Eligibility::InService, Health::Healthy) => {}
+            (Eligibility::Suspended, _) => next_changes
+                .push(NextChange::Changes { field: format!("spec.suspended of SendingBackend {}", candidate.name) }),
+            (Eligibility::Excluded(Exclusion::Residency), _) => next_changes.push(NextChange::Changes {
                 field: format!("spec.residency of the route, or spec.location of SendingBackend {}", candidate.name),
             }),
-            (Standing::Excluded(Exclusion::SenderDomain), _) => prospects.push(Prospect::Changes {
+            (Eligibility::Excluded(Exclusion::SenderDomain), _) => next_changes.push(NextChange::Changes {
                 field: format!("spec.senderDomains of the route, or of SendingBackend {}", candidate.name),
             }),
-            (Standing::Unusable, _) => prospects.push(Prospect::Changes {
+            (Eligibility::Unusable, _) => next_changes.push(NextChange::Changes {
                 field: format!("SendingBackend {}, which is missing or cannot be used", candidate.name),
             }),
         }
     }
-    if course.hold.is_some_and(|hold| hold.reason == HoldReason::ManualFailback) {
-        prospects.push(Prospect::Asks { action: "ApproveFailback" });
-        prospects.push(Prospect::Asks { action: "Failback" });
+    if builder.hold.is_some_and(|hold| hold.reason == HoldReason::ManualFailback) {
+        next_changes.push(NextChange::Asks { action: "ApproveFailback" });
+        next_changes.push(NextChange::Asks { action: "Failback" });
     }
-    if course.memory.state == State::NoneHealthy && policy.when_none_healthy == WhenNoneHealthy::Hold {
-        prospects.push(Prospect::Asks { action: "Switch with force" });
+    if builder.memory.state == State::NoneHealthy && policy.when_none_healthy == WhenNoneHealthy::Hold {
+        next_changes.push(NextChange::Asks { action: "Switch with force" });
     }
-    prospects
+    next_changes
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Known { backend, standing, health, class, since, is_throttled } => {
-                match standing {
-                    Standing::InService => write!(f, "{backend} is {}", health.as_str())?,
-                    Standing::Suspended => write!(f, "{backend} is suspended and {}", health.as_str())?,
-                    Standing::Excluded(Exclusion::Residency) => {
+            Self::Known { backend, eligibility, health, class, since, is_throttled } => {
+                match eligibility {
+                    Eligibility::InService => write!(f, "{backend} is {}", health.as_str())?,
+                    Eligibility::Suspended => write!(f, "{backend} is suspended and {}", health.as_str())?,
+                    Eligibility::Excluded(Exclusion::Residency) => {
                         return write!(f, "{backend} is outside the jurisdictions of the route");
                     }
-                    Standing::Excluded(Exclusion::SenderDomain) => {
+                    Eligibility::Excluded(Exclusion::SenderDomain) => {
                         return write!(f, "{backend} may not send for all domains of the route");
                     }
-                    Standing::Unusable => return write!(f, "{backend} is missing or cannot be used"),
+                    Eligibility::Unusable => return write!(f, "{backend} is missing or cannot be used"),
                 }
                 match health {
                     Health::Healthy => write!(f, " since {since}")?,
@@ -359,7 +368,7 @@ impl fmt::Display for Move<'_> {
     }
 }
 
-impl fmt::Display for Prospect {
+impl fmt::Display for NextChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fails { backend, failures, so_far, to } => {

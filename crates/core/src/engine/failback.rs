@@ -1,13 +1,13 @@
-//! What makes a route return to a backend, and how: at once, or in steps.
+//! Return to a preferred backend, at once or in steps.
 
 use std::sync::Arc;
 
-use super::decision::Course;
-use super::{Candidate, Hold, HoldReason, Ramp, Standing, TransitionReason, holds};
+use super::decision::DecisionBuilder;
+use super::{Candidate, Eligibility, Hold, HoldReason, Ramp, TransitionReason, holds};
 use crate::model::{Policy, Strategy};
 
-impl Course<'_> {
-    /// Nothing has to be left: is there a better place that may be returned to?
+impl DecisionBuilder<'_> {
+    /// Moves the mail to a more preferred backend, if one has recovered and no hold is in force.
     pub(super) fn return_to_preferred(&mut self, policy: &Policy) {
         let lead_rank = self.members.first().map_or(0, |lead| self.rank(lead));
         if self.memory.ramp.is_some() {
@@ -19,21 +19,18 @@ impl Course<'_> {
                 self.ranked.iter().filter(|candidate| !self.is_member(candidate)).copied().collect()
             }
         };
-        let sound = || better.iter().filter(|candidate| candidate.is_sound());
-        let held: Vec<_> = sound()
-            .map(|candidate| (*candidate, holds::on_return(policy, &self.memory, candidate, self.now())))
-            .collect();
-        let ready: Vec<&Candidate> =
-            held.iter().filter(|(_, hold)| hold.is_none()).map(|(candidate, _)| *candidate).collect();
+        let (mut ready, mut held) = (vec![], vec![]);
+        for candidate in better.into_iter().filter(|candidate| candidate.is_sound()) {
+            match holds::on_return(policy, &self.memory, candidate, self.now()) {
+                Some(hold) => held.push(hold),
+                None => ready.push(candidate),
+            }
+        }
         let Some(first) = ready.first() else {
             // The one that ends first; one without an end comes last.
-            let hold = held
-                .iter()
-                .filter_map(|(_, hold)| *hold)
-                .min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at))));
-            match hold {
+            match held.into_iter().min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at)))) {
                 Some(hold) => self.hold(hold),
-                None if self.lead().is_some_and(|lead| lead.standing == Standing::Unusable) => {
+                None if self.lead().is_some_and(|lead| lead.eligibility == Eligibility::Unusable) => {
                     self.hold(Hold::open(HoldReason::ConfigurationRejected));
                 }
                 None => {}
@@ -59,7 +56,7 @@ impl Course<'_> {
         }
     }
 
-    /// A return that goes in steps takes its next one when the present one is over and all is well.
+    /// Advances a return in steps once its present step is over and its backends are sound.
     pub(super) fn advance_ramp(&mut self) {
         if self.memory.pause.is_some() {
             return;
@@ -72,13 +69,13 @@ impl Course<'_> {
             self.hold.get_or_insert(Hold::open(HoldReason::Ramp));
         } else if ends_at > self.now() {
             self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
-            self.wake_at(ends_at);
+            self.set_timeout(ends_at);
         } else if ramp.step + 1 < policy.failback.ramp.len() {
             let next = Ramp { step: ramp.step + 1, since: self.now(), ..ramp };
             let ends_at = next.since + policy.failback.ramp[next.step].duration;
             self.memory.ramp = Some(next);
             self.hold.get_or_insert(Hold::until(HoldReason::Ramp, ends_at));
-            self.wake_at(ends_at);
+            self.set_timeout(ends_at);
         } else {
             self.memory.ramp = None;
             if self.situation.strategy == Strategy::ActivePassive {

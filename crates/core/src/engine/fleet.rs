@@ -4,55 +4,62 @@ use std::sync::Arc;
 use super::{Health, Observer};
 use crate::model::ObjectKey;
 
-/// The observers that see every failure domain fail of which they know, two at least, while another sees one of those work: they have lost
-/// their own network. Where all see everything fail nobody is suspect. `true` means that something in the domain works.
+/// Returns the observers that have lost their own network: those that see all their failure domains fail, two at
+/// least, while another observer sees one of these domains work. If no observer sees any work, none is suspect. `true`
+/// in `views` means that something in the domain works.
 pub fn suspects<D: Ord>(views: &BTreeMap<Observer, BTreeMap<D, bool>>) -> BTreeSet<Observer> {
-    let sees_all_fail = |view: &BTreeMap<D, bool>| view.len() >= 2 && !view.values().any(|works| *works);
-    let is_contradicted = |view: &BTreeMap<D, bool>| {
-        views.values().any(|other| other.iter().any(|(domain, works)| *works && view.contains_key(domain)))
-    };
-    let suspects = views.iter().filter(|(_, view)| sees_all_fail(view) && is_contradicted(view));
-    suspects.map(|(observer, _)| observer.clone()).collect()
+    let works_for_another: BTreeSet<&D> =
+        views.values().flatten().filter(|(_, works)| **works).map(|(domain, _)| domain).collect();
+    let mut suspects = BTreeSet::new();
+    for (observer, view) in views {
+        let sees_all_fail = view.len() >= 2 && !view.values().any(|works| *works);
+        if sees_all_fail && view.keys().any(|domain| works_for_another.contains(domain)) {
+            suspects.insert(observer.clone());
+        }
+    }
+    suspects
 }
 
-/// What fails together.
+/// Backends that fail together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Domain {
     Named(Arc<str>),
-    /// A backend that names no domain is one of its own.
+    /// A backend that names no domain is a domain of its own.
     Alone(ObjectKey),
 }
 
-/// Who sees which failure domains fail: kept up to date change by change, so that a verdict that turns costs no walk over all backends.
+/// Failure domains as each observer sees them.
 ///
-/// A domain fails for an observer when it has a verdict about one of its backends and all its verdicts about them are Unhealthy.
+/// A domain fails for an observer when it has a verdict about one of its backends and all its verdicts about them are
+/// Unhealthy.
+// Kept up to date change by change, so that a verdict that turns costs no walk over all backends.
 #[derive(Clone, Debug, Default)]
-pub struct Fleet {
-    backends: BTreeMap<ObjectKey, Member>,
-    views: BTreeMap<Observer, View>,
+pub struct FailureDomains {
+    backends: BTreeMap<ObjectKey, FleetMember>,
+    views: BTreeMap<Observer, ObserverView>,
 }
 
 #[derive(Clone, Debug)]
-struct Member {
+struct FleetMember {
     domain: Domain,
-    /// Those that have a verdict about it, and whether that is Unhealthy.
+    /// Observers that have a verdict about the backend, and whether it is Unhealthy.
     fails: BTreeMap<Observer, bool>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct View {
-    domains: BTreeMap<Domain, Count>,
-    /// How many of `domains` work.
+struct ObserverView {
+    domains: BTreeMap<Domain, DomainCount>,
+    /// Number of `domains` that work.
     working: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
+struct DomainCount {
     works: u32,
     fails: u32,
 }
 
-impl View {
+impl ObserverView {
     fn sees_all_fail(&self) -> bool {
         self.working == 0 && !self.domains.is_empty()
     }
@@ -84,9 +91,9 @@ impl View {
     }
 }
 
-impl Fleet {
-    /// Notes what an observer thinks of a backend in service; Unknown is no opinion. A backend without a domain is one of its own. Returns
-    /// whether anything changed.
+impl FailureDomains {
+    /// Takes an observer's verdict about a backend in service; Unknown counts as none. A backend without a domain is
+    /// one of its own. Returns true if anything changed.
     pub fn note(
         &mut self,
         backend: &ObjectKey,
@@ -135,11 +142,12 @@ impl Fleet {
             self.views.entry(observer.clone()).or_default().add(&domain, *fails);
         }
         let moved = !fails.is_empty();
-        self.backends.insert(backend.clone(), Member { domain, fails });
+        self.backends.insert(backend.clone(), FleetMember { domain, fails });
         moved
     }
 
-    /// The backend counts no more: it is gone, unusable or out of service. Returns who had which opinion of it: whether it fails.
+    /// Removes a backend that is gone, unusable or out of service. Returns the observers' verdicts about it: true for
+    /// failing.
     pub fn leave_out(&mut self, backend: &ObjectKey) -> BTreeMap<Observer, bool> {
         let Some(member) = self.backends.remove(backend) else { return BTreeMap::new() };
         for (observer, fails) in &member.fails {
@@ -148,7 +156,7 @@ impl Fleet {
         member.fails
     }
 
-    /// Forgets all that an observer has said. Returns whether it had said anything.
+    /// Forgets an observer's verdicts. Returns true if it had any.
     pub fn forget_observer(&mut self, observer: &Observer) -> bool {
         let known = self.views.remove(observer).is_some();
         if known {
@@ -159,37 +167,41 @@ impl Fleet {
         known
     }
 
-    /// Those that have lost their own network: see [`suspects`]. As long as everyone sees something work, this costs a look at each observer.
+    /// Returns the observers that have lost their own network, see [`suspects`]. Costs one look at each observer while
+    /// all of them see something work.
     pub fn suspects(&self) -> BTreeSet<Observer> {
-        let is_suspect = |view: &View| view.domains.len() >= 2 && view.sees_all_fail() && self.contradicts(view);
-        self.views.iter().filter(|(_, view)| is_suspect(view)).map(|(observer, _)| observer.clone()).collect()
+        self.views.iter().filter(|(_, view)| self.is_suspect(view)).map(|(observer, _)| observer.clone()).collect()
     }
 
-    fn contradicts(&self, view: &View) -> bool {
+    fn is_suspect(&self, view: &ObserverView) -> bool {
+        view.domains.len() >= 2 && view.sees_all_fail() && self.contradicts(view)
+    }
+
+    fn contradicts(&self, view: &ObserverView) -> bool {
         let mut others = self.views.values().filter(|other| other.working > 0);
         others.any(|other| {
             other.domains.iter().any(|(domain, count)| count.works > 0 && view.domains.contains_key(domain))
         })
     }
 
-    /// Whether two failure domains or more fail at once, and none works, for every observer that is not suspect: then it is rather our
-    /// own way to all of them that has failed.
+    /// Returns true if two failure domains or more fail and none works, for every observer that is not suspect.
+    // Our own way to all of them has then failed rather than all of them at once.
     pub fn is_storm(&self) -> bool {
-        if !self.views.values().any(View::sees_all_fail) {
+        if !self.views.values().any(ObserverView::sees_all_fail) {
             return false;
         }
         let suspects = self.suspects();
         let mut counting = self.views.iter().filter(|(observer, _)| !suspects.contains(observer));
         let mut domains = BTreeSet::new();
         counting.all(|(_, view)| {
-            // Two are enough to know.
+            // Two domains are enough for the comparison below.
             domains.extend(view.domains.keys().take(2));
             view.working == 0
         }) && domains.len() >= 2
     }
 }
 
-fn remove(views: &mut BTreeMap<Observer, View>, observer: &Observer, domain: &Domain, fails: bool) {
+fn remove(views: &mut BTreeMap<Observer, ObserverView>, observer: &Observer, domain: &Domain, fails: bool) {
     let Some(view) = views.get_mut(observer) else { return };
     view.remove(domain, fails);
     if view.domains.is_empty() {

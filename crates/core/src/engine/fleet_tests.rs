@@ -33,7 +33,7 @@ fn who_sees_everything_fail_that_others_see_work_is_suspect() {
 
 #[test]
 fn a_storm_is_every_domain_failing_for_everyone_that_counts() {
-    let mut fleet = Fleet::default();
+    let mut fleet = FailureDomains::default();
     let key = |name: &str| ObjectKey::new("shop", name);
     let aws = Some(Arc::<str>::from("aws"));
     for (backend, domain) in [("ses-eu", aws.as_ref()), ("ses-us", aws.as_ref()), ("relay", None)] {
@@ -68,7 +68,7 @@ proptest! {
     ) {
         let observers = [Observer::Own, Observer::Other("x".into()), Observer::Other("y".into())];
         let domains = [None, None, Some(Arc::<str>::from("aws")), Some("google".into())];
-        let mut fleet = Fleet::default();
+        let mut fleet = FailureDomains::default();
         let mut seen: BTreeMap<(usize, usize), Health> = BTreeMap::new();
         let mut placed: BTreeMap<usize, usize> = BTreeMap::new();
         for (backend, domain, observer, health, what) in steps {

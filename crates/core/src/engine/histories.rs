@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as Generator;
 
 use super::testing::{Fleet, MARKS, at, mark_candidate};
-use super::{Action, Capacity, Decision, Health, Memory, Request};
+use super::{Capacity, Decision, Health, Memory, Request, RequestAction};
 use crate::model::{
-    Budget, Failback, FailbackMode, FailbackWindow, Hold, Objectives, Policy, RampStep, Reflex, Thresholds, Timestamp,
-    WhenNoneHealthy,
+    Budget, Failback, FailbackMode, FailbackWindow, HoldPolicy, Objectives, Policy, RampStep, Reflex, Thresholds,
+    Timestamp, WhenNoneHealthy,
 };
 
 prop_compose! {
@@ -23,7 +23,7 @@ prop_compose! {
         let steps = ramp.iter().zip([10, 50]);
         Policy {
             thresholds: Thresholds::default(),
-            hold: Hold {
+            hold: HoldPolicy {
                 cooldown: seconds(cooldown),
                 minimum_stay: seconds(minimum_stay),
                 budget: Budget { switches, per: seconds(per) },
@@ -44,15 +44,15 @@ prop_compose! {
     }
 }
 
-fn any_action() -> impl Generator<Value = Action> {
+fn any_action() -> impl Generator<Value = RequestAction> {
     let duration = || prop::option::of((1_u64..400).prop_map(Duration::from_secs));
     prop_oneof![
         (prop::sample::select(&["a", "b", "c", "d", "z"][..]), duration(), any::<bool>())
-            .prop_map(|(to, duration, is_forced)| Action::Switch { to: to.into(), duration, is_forced }),
-        Just(Action::Failback),
-        duration().prop_map(|duration| Action::Pause { duration }),
-        Just(Action::Resume),
-        Just(Action::ApproveFailback),
+            .prop_map(|(to, duration, is_forced)| RequestAction::Switch { to: to.into(), duration, is_forced }),
+        Just(RequestAction::Failback),
+        duration().prop_map(|duration| RequestAction::Pause { duration }),
+        Just(RequestAction::Resume),
+        Just(RequestAction::ApproveFailback),
     ]
 }
 
@@ -64,7 +64,7 @@ struct Turn {
     capacities: Vec<u8>,
     has_answered: Vec<bool>,
     is_storm: bool,
-    action: Option<Action>,
+    action: Option<RequestAction>,
 }
 
 prop_compose! {

@@ -1,23 +1,25 @@
-//! Why a route waits, and until when.
+//! Holds: the reasons for which a route waits, and their ends.
 
 use std::time::Duration;
 
 use super::{Candidate, Memory, TransitionKind, TransitionReason};
 use crate::model::{EvidenceClass, Policy, Timestamp};
 
-/// Failures of a preferred backend within so long before its recovery lengthen the soak.
+/// Failures of a preferred backend within this time before its recovery lengthen the soak.
 const FLAP_MEMORY: Duration = Duration::from_hours(24);
-/// The soak doubles with each of them from the second on, this many times at most.
+/// Most doublings of the soak. The second failure brings the first one.
 const MAX_DOUBLINGS: u32 = 3;
 
-/// Why a route does not move although it would.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Reason for which a route stays although it would move.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumString, strum::VariantArray,
+)]
 pub enum HoldReason {
     /// `hold.cooldown` after the latest transition.
     Cooldown,
-    /// `hold.minimumStay` after arriving.
+    /// `hold.minimumStay` after arriving at a backend.
     MinimumStay,
-    /// `hold.budget` is spent.
+    /// `hold.budget` allows no further transition.
     SwitchBudget,
     /// `failback.after`: the preferred backend has not been healthy for long enough.
     Soak,
@@ -44,50 +46,20 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    /// Every reason.
-    pub const ALL: [Self; 14] = [
-        Self::Cooldown,
-        Self::MinimumStay,
-        Self::SwitchBudget,
-        Self::Soak,
-        Self::FailbackWindow,
-        Self::Ramp,
-        Self::ManualFailback,
-        Self::Switched,
-        Self::Paused,
-        Self::NoneHealthy,
-        Self::StormBrake,
-        Self::AwaitingConfirmation,
-        Self::AwaitingEvidence,
-        Self::ConfigurationRejected,
-    ];
+    /// Every reason, in the order of the documentation.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The CamelCase name used in status and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cooldown => "Cooldown",
-            Self::MinimumStay => "MinimumStay",
-            Self::SwitchBudget => "SwitchBudget",
-            Self::Soak => "Soak",
-            Self::FailbackWindow => "FailbackWindow",
-            Self::Ramp => "Ramp",
-            Self::ManualFailback => "ManualFailback",
-            Self::Switched => "Switched",
-            Self::Paused => "Paused",
-            Self::NoneHealthy => "NoneHealthy",
-            Self::StormBrake => "StormBrake",
-            Self::AwaitingConfirmation => "AwaitingConfirmation",
-            Self::AwaitingEvidence => "AwaitingEvidence",
-            Self::ConfigurationRejected => "ConfigurationRejected",
-        }
+        self.into()
     }
 
-    /// The reason of that name.
+    /// Returns the reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+        name.parse().ok()
     }
 
-    /// What it means, for people.
+    /// Returns a description for people.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Cooldown => "too soon after the latest transition",
@@ -108,12 +80,12 @@ impl HoldReason {
     }
 }
 
-/// Why a route waits, and until when; without a time it waits for evidence, a person or a change of configuration.
+/// Reason for which a route waits. Without an end it waits for evidence, a person or a change of configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// Why.
+    /// Reason for the wait.
     pub reason: HoldReason,
-    /// Until when.
+    /// Time at which the hold ends by itself.
     pub until: Option<Timestamp>,
 }
 
@@ -127,18 +99,18 @@ impl Hold {
     }
 }
 
-/// Everything that ends by time alone: the table of all timers. Each is derived from what `status` persists.
+/// Row of the table of timers. Each timer is derived from what `status` persists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Its name.
+    /// Name of the timer in the documentation.
     pub name: &'static str,
     /// The event that starts it.
     pub starts: &'static str,
-    /// When it ends.
+    /// Event or time that ends it.
     pub ends: &'static str,
 }
 
-/// The table of all timers.
+/// Table of all timers; docs/how-it-decides.md is generated from it.
 pub const TIMERS: [Timer; 14] = [
     Timer { name: "cooldown", starts: "a transition is decided", ends: "`hold.cooldown` later" },
     Timer { name: "minimum stay", starts: "a backend begins to lead", ends: "`hold.minimumStay` later" },
@@ -192,7 +164,7 @@ pub const TIMERS: [Timer; 14] = [
     },
 ];
 
-/// The hold for comfort that lasts longest: it keeps moves that nothing forces.
+/// Returns the later of cooldown and minimum stay. Both keep only moves that nothing forces.
 pub(super) fn comfort(policy: &Policy, memory: &Memory) -> Hold {
     let minimum_stay = memory.since + policy.hold.minimum_stay;
     let cooldown = memory.last_transition().map(|last| last.decided_at + policy.hold.cooldown);
@@ -202,11 +174,11 @@ pub(super) fn comfort(policy: &Policy, memory: &Memory) -> Hold {
     }
 }
 
-/// Until when the budget allows no move; `None` when it does.
+/// Returns the hold of a spent budget; `None` while the budget allows a move.
 ///
-/// The last-resort rule: while the budget is spent, a dead backend may still be left, but no sooner after the latest transition than the
-/// holds for comfort allow. So mail is never kept on a dead backend for the rest of the hour, and backends that take turns in dying do not
-/// drive a route round faster than the cooldown.
+/// Last-resort rule: while the budget is spent, a dead backend may still be left, but no sooner after the latest
+/// transition than cooldown and minimum stay allow. So mail is never kept on a dead backend for the rest of the hour,
+/// and backends that die in turn do not drive a route round faster than the cooldown.
 pub(super) fn budget(policy: &Policy, memory: &Memory, now: Timestamp, is_forced: bool) -> Option<Hold> {
     let limit = usize::from(policy.hold.budget.switches.max(1));
     let oldest_counted = memory.history.get(limit - 1)?;
@@ -217,7 +189,7 @@ pub(super) fn budget(policy: &Policy, memory: &Memory, now: Timestamp, is_forced
     (until > now).then(|| Hold::until(HoldReason::SwitchBudget, until))
 }
 
-/// How long a recovered backend must have been healthy: longer for one that fails again and again.
+/// Returns the time a recovered backend must have been Healthy; longer for one that fails again and again.
 pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> Duration {
     let failures = memory.history.iter().filter(|transition| {
         let is_failure = match transition.reason {
@@ -241,11 +213,12 @@ pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> D
     policy.failback.after.saturating_mul(1 << failures.saturating_sub(1).min(MAX_DOUBLINGS))
 }
 
-/// What keeps a return to this backend, if anything does: the hold that ends last, a person, or a closed window.
+/// Returns the hold that keeps a return to this backend, if any: the timed hold that ends last, a person's approval,
+/// or a closed window.
 pub(super) fn on_return(policy: &Policy, memory: &Memory, candidate: &Candidate, now: Timestamp) -> Option<Hold> {
     let soak = Hold::until(HoldReason::Soak, candidate.since + soak(policy, memory, candidate));
     let timed = [Some(soak), Some(comfort(policy, memory)), budget(policy, memory, now, false)];
-    // Of equals the first.
+    // The first of equal ends wins.
     let latest =
         timed.into_iter().flatten().reduce(|latest, hold| if hold.until > latest.until { hold } else { latest });
     if let Some(hold) = latest.filter(|hold| hold.until.is_some_and(|until| until > now)) {

@@ -6,7 +6,7 @@ use super::window::Window;
 use crate::model::{Effect, EvidenceClass, LatencyLimit, Thresholds, Timestamp};
 
 /// The verdict about a backend, a probe of it, or one of its addresses; the worse, the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
 pub enum Health {
     /// Mail can leave this way.
     Healthy,
@@ -19,104 +19,104 @@ pub enum Health {
 }
 
 impl Health {
-    /// The name used in status and texts.
+    /// Returns the name used in status and texts.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "Healthy",
-            Self::Degraded => "Degraded",
-            Self::Unknown => "Unknown",
-            Self::Unhealthy => "Unhealthy",
-        }
+        self.into()
     }
 }
 
-/// One observation, as the judgement needs it.
+/// Observation in the form that the judgement needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
     /// Position in the order in which the observations of one probe were begun.
     pub sequence: u64,
-    /// When it was begun.
+    /// Start of the observation.
     pub started_at: Timestamp,
-    /// When its result was known.
+    /// End of the observation.
     pub finished_at: Timestamp,
-    /// What it says.
+    /// Evidence of the observation.
     pub class: EvidenceClass,
-    /// How long a success took; `None` when that says nothing.
+    /// Duration of a successful dialogue; `None` if it is no measure of the backend.
     pub latency: Option<Duration>,
     /// One line for people.
     pub message: &'a str,
 }
 
-/// What an observation has changed; the more, the greater.
+/// Change that an observation has caused; the more, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum News {
-    /// Nothing that a decision rests on.
+    /// No change that a decision rests on.
     Nothing,
-    /// The backend has answered as it should, again: who waits for a confirmation has it.
+    /// A further success, which confirms that the backend answers.
     Answered,
-    /// A verdict, its reason, or whether the backend throttles.
+    /// A turned verdict, another reason, or a change of throttling.
     Turned,
 }
 
-/// A verdict with hysteresis: failures in a row, or too many in a time, make it Unhealthy; successes in a row Healthy again.
+/// Verdict with hysteresis. Failures in a row, or too many in a time, make it Unhealthy; successes in a row make it
+/// Healthy again.
 ///
 /// Its memory does not grow: see `a_judgement_takes_bounded_memory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// The verdict.
+    /// Verdict by the evidence so far.
     pub health: Health,
-    /// Since when it stands.
+    /// Start of the verdict.
     pub since: Timestamp,
-    /// What it rests on; while Unhealthy it follows a cause that has lasted as long as it takes to fail.
+    /// Evidence that the verdict rests on. While Unhealthy it follows a new cause once that has lasted as long as it
+    /// takes to fail.
     pub class: EvidenceClass,
-    /// What was seen, for people.
+    /// Description of that evidence, for people.
     pub message: Arc<str>,
-    /// When the first observation of the run of failures that made it Unhealthy was begun; `None` unless Unhealthy.
+    /// Start of the first observation of the run of failures that made it Unhealthy; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
-    /// When the latest success was begun, unless a failure has followed it.
+    /// Start of the latest success, unless a failure has followed it.
     pub confirmed_at: Option<Timestamp>,
     failures: u32,
     successes: u32,
-    /// When the first of the present run of failures, or of successes, was begun.
+    /// Start of the first observation of the present run of failures, or of successes.
     run_began_at: Timestamp,
-    /// How many of the latest failures in a row were of one class, and which.
+    /// Class of the latest failure, and the number of failures in a row of that class.
     same_class: (EvidenceClass, u32),
-    /// So many successes in a row are still missing until it no longer counts as throttled.
+    /// Successes in a row still missing until it no longer counts as throttled.
     throttled: u32,
     /// The newest observation that was taken into account; 0 before the first.
     sequence: u64,
-    /// When it was last known to be alive or dead; before the first such observation, when we began to look.
+    /// Latest time at which it was known to be alive or dead; before the first such observation, the time at which
+    /// observing began.
     alive_at: Timestamp,
-    /// In microseconds, [`NEVER`] before it is watched: a `Duration` takes twice the room, and there are many of these.
+    /// Microseconds without conclusive evidence until it is stale; [`NEVER`] before it is watched.
+    // A `Duration` takes twice the room, and there are many of these.
     stale_after: u64,
-    /// Whether nobody waits for its first observation.
+    /// True if decisions need not wait for this probe's first result.
     may_wait: bool,
-    /// Since when the probe cannot be made as it is asked for, and why.
+    /// Start and reason of the time in which the probe cannot be made as it is asked for.
     blocked: Option<Box<Blocked>>,
-    /// Made with the first observation under thresholds that ask for it, as is `slowness`.
+    /// Results in the time of `failure.window`.
+    // Made with the first observation under thresholds that ask for it, as is `slowness`.
     window: Option<Box<Window>>,
     slowness: Option<Box<Slowness>>,
 }
 
-/// No silence is too long.
+/// Sentinel: staleness is not checked.
 const NEVER: u64 = u64::MAX;
 
-/// Why a probe cannot be made as it is asked for. What it has said before stands behind it.
+/// Reason for which a probe cannot be made as it is asked for. The earlier verdict is kept behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// Since when.
+    /// Start of the obstacle.
     pub since: Timestamp,
-    /// What is missing, for people.
+    /// Description of what is missing, for people.
     pub message: Arc<str>,
 }
 
 impl Judgement {
-    /// Nothing is known yet.
+    /// Judgement without any evidence.
     pub fn unknown(now: Timestamp) -> Self {
         Self::restored(Health::Unknown, now, EvidenceClass::Inconclusive, Arc::default())
     }
 
-    /// A verdict taken over from `status` after a restart: it stands until new evidence changes it by the same thresholds.
+    /// Restores a verdict from `status`. It stands until new evidence changes it by the same thresholds.
     pub fn restored(health: Health, since: Timestamp, class: EvidenceClass, message: impl Into<Arc<str>>) -> Self {
         Self {
             health,
@@ -140,7 +140,7 @@ impl Judgement {
         }
     }
 
-    /// The same verdict, before any observation of a new series: for thresholds that have just been changed.
+    /// Returns the same verdict without its observations, for thresholds that have just been changed.
     #[must_use]
     pub fn carried_over(&self) -> Self {
         Self {
@@ -155,8 +155,9 @@ impl Judgement {
         }
     }
 
-    /// Takes over what an earlier leader wrote down: all of it while nothing was observed; since when and why, once it is the same
-    /// verdict. A verdict of our own that differs stands. That evidence was stale, or a probe blocked, is no verdict to take over.
+    /// Restores an earlier leader's persisted judgement. Before the first observation: the whole of it. Afterwards:
+    /// `since`, class and message, if the verdict is equal; a verdict of our own that differs stands. Stale or blocked
+    /// is no verdict and is not restored.
     pub fn adopt(&mut self, earlier: &Judgement) {
         if matches!(earlier.class, EvidenceClass::Stale | EvidenceClass::ProbeBlocked) {
             return;
@@ -171,18 +172,18 @@ impl Judgement {
         }
     }
 
-    /// Whether nobody waits for its first observation.
+    /// Returns true if decisions need not wait for this probe's first result.
     pub(super) fn may_wait(&self) -> bool {
         self.may_wait
     }
 
-    /// Whether an observation of this process is waited for.
+    /// Returns true if decisions have to wait for this probe's first result.
     pub fn is_awaited(&self) -> bool {
         !self.may_wait && !self.is_observed()
     }
 
-    /// From `now` on, silence for so long is worth telling: see [`Judgement::is_stale`].
-    /// With `may_wait` nobody waits for its first observation.
+    /// Sets the time without conclusive evidence after which it is stale, from `now` on. With `may_wait`, decisions
+    /// need not wait for its first result.
     pub(super) fn watch(&mut self, stale_after: Duration, may_wait: bool, now: Timestamp) {
         self.may_wait = may_wait;
         if self.stale_after == NEVER {
@@ -191,28 +192,28 @@ impl Judgement {
         self.stale_after = u64::try_from(stale_after.as_micros()).unwrap_or(NEVER);
     }
 
-    /// How long there may be no conclusive evidence.
+    /// Returns the time without conclusive evidence after which it is stale.
     pub fn stale_after(&self) -> Duration {
         if self.stale_after == NEVER { Duration::MAX } else { Duration::from_micros(self.stale_after) }
     }
 
-    /// When it becomes stale without further evidence.
+    /// Returns the time at which it becomes stale without further evidence.
     pub fn stale_at(&self) -> Timestamp {
         self.alive_at + self.stale_after()
     }
 
-    /// Whether there has been no conclusive evidence for so long that the verdict says nothing any more. It stands all the same: what
-    /// was Unhealthy before the silence needs the whole recovery after it.
+    /// Returns true if there has been no conclusive evidence for so long that the verdict counts as Unknown.
+    // The verdict is kept: an Unhealthy one needs the whole recovery after the silence.
     pub fn is_stale(&self, now: Timestamp) -> bool {
         now >= self.stale_at()
     }
 
-    /// Why the probe cannot be made as it is asked for, if it cannot.
+    /// Returns the obstacle that keeps the probe from being made, if there is one.
     pub fn blocked(&self) -> Option<&Blocked> {
         self.blocked.as_deref()
     }
 
-    /// Whether any observation of this process was taken into account.
+    /// Returns true if an observation of this process was taken into account.
     pub fn is_observed(&self) -> bool {
         self.sequence > 0
     }
@@ -227,13 +228,13 @@ impl Judgement {
         self.successes
     }
 
-    /// Whether it asked for less, and `recovery` successes in a row have not followed yet.
+    /// Returns true if it asked for less, and fewer than `recovery` successes in a row have followed.
     pub fn is_throttled(&self) -> bool {
         self.throttled > 0
     }
 
-    /// Takes an observation into account. Observations may overlap and arrive out of order: one that was begun before the newest
-    /// that is already known says nothing new and is ignored.
+    /// Takes an observation into account. Observations may overlap and arrive out of order: one that was begun before
+    /// the newest known one is ignored.
     pub fn observe(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> News {
         if observation.sequence <= self.sequence {
             return News::Nothing;
@@ -250,7 +251,7 @@ impl Judgement {
         if observation.class == EvidenceClass::ProbeBlocked {
             return self.block(observation);
         }
-        // Our own trouble says nothing about what was missing.
+        // An observation that failed on our side does not tell that the obstacle is gone.
         let was_blocked = observation.class != EvidenceClass::Inconclusive && self.blocked.take().is_some();
         let news = match observation.class.effect() {
             Effect::Neutral if observation.class == EvidenceClass::Throttled => {
@@ -265,7 +266,8 @@ impl Judgement {
         if was_blocked { News::Turned } else { news }
     }
 
-    /// What was known stands behind it, and counts again once the probe can be made.
+    /// Notes that the probe cannot be made.
+    // The earlier verdict is kept, and counts again once the probe can be made.
     fn block(&mut self, observation: Observation<'_>) -> News {
         if self.blocked.as_ref().is_some_and(|blocked| *blocked.message == *observation.message) {
             return News::Nothing;
@@ -299,7 +301,7 @@ impl Judgement {
             }
             (Health::Unhealthy, _) if self.has_recovered(thresholds, observation) => {
                 self.turn(Health::Healthy, observation.class, observation.finished_at, observation.message.into());
-                // What was before must not make it Unhealthy or Degraded again.
+                // Samples from before the recovery must not make it Unhealthy or Degraded again.
                 self.window.iter_mut().for_each(|window| window.clear());
                 self.slowness.iter_mut().for_each(|slowness| slowness.clear());
                 true
@@ -360,7 +362,8 @@ impl Judgement {
         }
     }
 
-    /// What to say when the share of failures in the window is too large. Asked at failures only: nothing fails by a success.
+    /// Returns a message if the share of failures in the window is too large.
+    // Checked at failures only: a success cannot raise the share.
     fn too_many_failures(&self, thresholds: &Thresholds, observation: Observation<'_>) -> Option<Arc<str>> {
         let (limit, window) = (thresholds.window.as_ref()?, self.window.as_ref()?);
         let (samples, failures) = window.counts();
@@ -372,7 +375,7 @@ impl Judgement {
         })
     }
 
-    /// Whether it is slow, where that has held for long enough to count. Without a limit nothing is slow.
+    /// Returns true if latency has been above the limit for long enough to count. Without a limit nothing is slow.
     fn is_slow(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> Option<bool> {
         match (&thresholds.latency, observation.latency) {
             (None, _) => Some(false),
@@ -396,7 +399,7 @@ fn too_slow(limit: &LatencyLimit) -> Arc<str> {
     format!("p{} over {:?} for {:?}", limit.percentile, limit.above, limit.held_for).into()
 }
 
-/// Whether an observation of this class tells that the backend is alive, or that it is dead. A reply that counts neither way is a reply.
+/// Returns true if the class tells that the backend is alive, or that it is dead. A neutral reply is a reply.
 fn tells_of_life(class: EvidenceClass) -> bool {
     match class.effect() {
         Effect::Success | Effect::Failure => true,

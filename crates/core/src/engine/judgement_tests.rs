@@ -292,7 +292,7 @@ pub(crate) fn any_thresholds() -> impl Strategy<Value = Thresholds> {
     )
 }
 
-/// What the judgement should be, from all that was observed: slow, and simple enough to be seen to be right.
+/// Reference judgement from all observations: slow, and simple enough to be seen to be right.
 fn health_by_the_book(thresholds: &Thresholds, observed: &[Observation<'_>]) -> Health {
     let mut health = Health::Unknown;
     let (mut failures, mut successes) = (0, vec![]);

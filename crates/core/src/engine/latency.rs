@@ -3,17 +3,18 @@ use std::time::Duration;
 use super::window::Window;
 use crate::model::{LatencyLimit, Timestamp};
 
-/// Whether a percentile of the latencies has been above a limit for long. No latency is kept: the p-th percentile is above the limit
-/// exactly when more than (100 - p) % of the samples are, so two counts are enough.
+/// Detector of a percentile of latencies that stays above a limit.
+// No latency is kept: the p-th percentile is above the limit exactly when more than (100 - p) % of the samples are, so
+// two counts are enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Slowness {
     window: Window,
-    /// What every observation since then has said.
+    /// The common result of every observation since that time.
     run: Option<(bool, Timestamp)>,
 }
 
 impl Slowness {
-    /// Counts a latency. Returns whether the backend is slow, once every observation for `held_for` says the same.
+    /// Counts a latency. Returns true or false once every observation for `held_for` agrees, `None` before.
     pub(super) fn note(&mut self, limit: &LatencyLimit, latency: Duration, at: Timestamp) -> Option<bool> {
         self.window.note(limit.held_for / 2, at, latency > limit.above);
         let (samples, above) = self.window.counts();
@@ -26,7 +27,7 @@ impl Slowness {
         (at.since(since) >= limit.held_for).then_some(is_slow)
     }
 
-    /// Forgets everything: what follows is not continuous with what was.
+    /// Forgets everything: later samples are not continuous with earlier ones.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -4,19 +4,19 @@ use std::time::Duration;
 use super::HoldReason;
 use crate::model::{EvidenceClass, Timestamp};
 
-/// So many transitions are remembered.
+/// Most transitions that are remembered.
 pub const MAX_HISTORY: usize = 10;
 
-/// What a route remembers from one decision to the next: exactly what `status` persists.
+/// State that a route keeps from one decision to the next: exactly what `status` persists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Where the mail goes; the first one leads. Empty before the first choice.
+    /// Split of the mail; the first one leads. Empty before the first choice.
     pub shares: Vec<Share>,
-    /// Since when the first one leads; meaningless without shares.
+    /// Time at which the first one began to lead; meaningless without shares.
     pub since: Timestamp,
-    /// Where the route stood after the latest decision.
+    /// State after the latest decision.
     pub state: State,
-    /// What held the route after the latest decision.
+    /// Hold that was in force after the latest decision.
     pub held_by: Option<HoldReason>,
     /// The latest transitions, newest first; at most [`MAX_HISTORY`].
     pub history: Vec<Transition>,
@@ -26,10 +26,10 @@ pub struct Memory {
     pub switch: Option<Switch>,
     /// A requested Pause that is in force.
     pub pause: Option<Pause>,
-    /// When an `ApproveFailback` was accepted that was not used yet.
+    /// Time of an accepted `ApproveFailback` that was not used yet.
     pub approved_at: Option<Timestamp>,
     /// The latest request and its answer.
-    pub request: Option<Answer>,
+    pub request: Option<RequestAnswer>,
 }
 
 impl Memory {
@@ -38,31 +38,31 @@ impl Memory {
         self.shares.first().map(|share| &share.backend)
     }
 
-    /// The latest transition.
+    /// Returns the latest transition.
     pub fn last_transition(&self) -> Option<&Transition> {
         self.history.first()
     }
 }
 
-/// How much of the mail goes to a backend.
+/// Share of the mail that a backend carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     /// Name of the `SendingBackend`.
     pub backend: Arc<str>,
-    /// 0 to 100.
+    /// Percentage of the mail, 0 to 100.
     pub percent: u8,
-    /// It only takes what does not fit elsewhere.
+    /// True if it only takes mail that does not fit elsewhere.
     pub is_overflow: bool,
 }
 
-/// Where a route stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// State of a route, as `status.state` shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
 pub enum State {
     /// On its preferred backend, or on all of them.
     Preferred,
     /// On another one, or on fewer.
     FailedOver,
-    /// Returning in steps.
+    /// The mail returns in steps.
     FailingBack,
     /// Wants to move and cannot, for a reason that is neither health nor a timer.
     Holding,
@@ -76,31 +76,15 @@ pub enum State {
 }
 
 impl State {
-    /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Preferred,
-        Self::FailedOver,
-        Self::FailingBack,
-        Self::Holding,
-        Self::Paused,
-        Self::NoneHealthy,
-        Self::Unknown,
-    ];
+    /// Every state, in the order of the documentation.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The CamelCase name used in status and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Preferred => "Preferred",
-            Self::FailedOver => "FailedOver",
-            Self::FailingBack => "FailingBack",
-            Self::Holding => "Holding",
-            Self::Paused => "Paused",
-            Self::NoneHealthy => "NoneHealthy",
-            Self::Unknown => "Unknown",
-        }
+        self.into()
     }
 
-    /// What it means, for people.
+    /// Returns a description for people.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Preferred => "mail leaves by the preferred backend, or by all of them",
@@ -119,22 +103,22 @@ impl State {
 pub struct Transition {
     /// Increases by one with each transition of the route.
     pub id: i64,
-    /// What kind of move.
+    /// Direction of the move.
     pub kind: TransitionKind,
     /// The backend that is left, or gives up mail.
     pub from: Arc<str>,
     /// The backend that carries the mail from now on, or the most of what moves.
     pub to: Arc<str>,
-    /// Why.
+    /// Reason for the move.
     pub reason: TransitionReason,
-    /// When the first observation that led here was begun, where evidence did.
+    /// Start of the first observation that led to the move, if evidence did.
     pub first_evidence_at: Option<Timestamp>,
-    /// When it was decided.
+    /// Time of the decision.
     pub decided_at: Timestamp,
 }
 
-/// What kind of move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Direction of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 pub enum TransitionKind {
     /// To a less preferred backend, to fewer of them, or away from one that left the list.
     Failover,
@@ -143,16 +127,13 @@ pub enum TransitionKind {
 }
 
 impl TransitionKind {
-    /// The CamelCase name.
+    /// Returns the CamelCase name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Failover => "Failover",
-            Self::Failback => "Failback",
-        }
+        self.into()
     }
 }
 
-/// Why a route moves.
+/// Reason for a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransitionReason {
     /// The backend failed, or grew slow, by this evidence.
@@ -189,7 +170,7 @@ impl TransitionReason {
         }
     }
 
-    /// What it means, for people; `None` for evidence, which has its own words.
+    /// Returns a description for people; `None` for evidence, which has its own.
     pub fn meaning(self) -> Option<&'static str> {
         match self {
             Self::Failed(_) => None,
@@ -202,7 +183,8 @@ impl TransitionReason {
         }
     }
 
-    /// The reason of that name; one that a newer version has written says no more than that the backend failed.
+    /// Returns the reason of that name. A name that only a newer version knows becomes a failure of an inconclusive
+    /// class.
     pub fn from_name(name: &str) -> Self {
         let other = Self::OTHERS.into_iter().find(|reason| reason.as_str() == name);
         other.unwrap_or_else(|| Self::Failed(EvidenceClass::from_name(name).unwrap_or(EvidenceClass::Inconclusive)))
@@ -210,7 +192,7 @@ impl TransitionReason {
 }
 
 impl Transition {
-    /// What it was and why, for people: `Failover ses-eu → sendgrid: AccountPaused`.
+    /// Returns kind, backends and reason in one line: `Failover ses-eu → sendgrid: AccountPaused`.
     pub fn summary(&self) -> String {
         format!("{} {} → {}: {}", self.kind.as_str(), self.from, self.to, self.reason.as_str())
     }
@@ -223,68 +205,68 @@ pub struct Ramp {
     pub to: Vec<Arc<str>>,
     /// The step of `failback.ramp`, from 0.
     pub step: usize,
-    /// When that step began.
+    /// Start of the present step.
     pub since: Timestamp,
 }
 
 /// A requested Switch in force: mail goes there until it ends, unless that backend dies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch {
-    /// The backend.
+    /// Name of the requested backend.
     pub to: Arc<str>,
     /// It holds although the backend is Unhealthy or suspended.
     pub is_forced: bool,
-    /// Until then; until a Failback is requested, when absent.
+    /// End of the Switch; `None` lasts until a Failback is requested.
     pub until: Option<Timestamp>,
 }
 
 /// A requested Pause in force: nothing moves, not even away from a dead backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// Since when.
+    /// Start of the Pause.
     pub since: Timestamp,
-    /// Until then; until a Resume is requested, when absent.
+    /// End of the Pause; `None` lasts until a Resume is requested.
     pub until: Option<Timestamp>,
 }
 
-/// What a person asks of a route, once.
+/// Request of a person to a route, carried out once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Chosen by the person: the same id is answered once.
     pub id: Arc<str>,
-    /// What is asked.
-    pub action: Action,
+    /// Action that the person asks for.
+    pub action: RequestAction,
 }
 
-/// What can be asked of a route.
+/// Action that can be requested of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum RequestAction {
     /// Send the mail there.
     Switch {
         /// Name of a backend of the route.
         to: Arc<str>,
-        /// For so long; until a Failback, when absent.
+        /// Duration of the Switch; `None` lasts until a Failback.
         duration: Option<Duration>,
         /// Even if it is Unhealthy, Unknown or suspended.
         is_forced: bool,
     },
     /// Return to the preferred backend now, without waiting for any hold.
     Failback,
-    /// Move nothing.
+    /// Stop every move of the route.
     Pause {
-        /// For so long; until a Resume, when absent.
+        /// Duration of the Pause; `None` lasts until a Resume.
         duration: Option<Duration>,
     },
-    /// Move again.
+    /// Allow moves of the route again.
     Resume,
     /// Let a Manual failback begin as soon as the holds allow.
     ApproveFailback,
-    /// It could not be read; why, for people.
+    /// The request could not be read; holds the reason, for people.
     Malformed(String),
 }
 
-impl Action {
-    /// The CamelCase name.
+impl RequestAction {
+    /// Returns the CamelCase name.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Switch { .. } => "Switch",
@@ -299,15 +281,15 @@ impl Action {
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Of the request.
+pub struct RequestAnswer {
+    /// The id of the request.
     pub id: Arc<str>,
-    /// [`Action::as_str`].
+    /// Name of the action ([`RequestAction::as_str`]).
     pub action: Arc<str>,
-    /// Whether it was done.
+    /// True if the request was carried out.
     pub is_done: bool,
-    /// What was done, or why not and what to do about it.
+    /// Result or refusal with its remedy, for people.
     pub message: String,
-    /// When.
+    /// Time of the answer.
     pub at: Timestamp,
 }

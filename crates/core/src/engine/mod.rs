@@ -1,11 +1,11 @@
 //! The decision core: from evidence to verdicts, from verdicts to decisions.
 //!
-//! Architecture invariant: this module does no I/O, reads no clock, draws no random number and imports neither kube, tokio nor
-//! serde (`tests/architecture/` checks it). Time is an argument. The same inputs give the same decisions, so a new leader that
-//! restores [`Memory`] from `status` goes on where the old one stopped.
+//! Architecture invariant: this module does no I/O, reads no clock, draws no random number and imports neither kube,
+//! tokio nor serde (`tests/architecture/` checks it). Time is an argument. The same inputs give the same decisions,
+//! so a new leader that restores [`Memory`] from `status` goes on where the old one stopped.
 //!
-//! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as [`Decision::wake_at`] or
-//! [`Evidence::next_change_at`].
+//! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as [`Decision::next_timeout`]
+//! or [`Evidence::next_timeout`].
 
 mod candidate;
 mod decision;
@@ -33,17 +33,17 @@ pub mod testing;
 mod verdict;
 mod window;
 
-pub use candidate::{Candidate, Capacity, Exclusion, Standing};
-pub use decision::{Announcement, Decision, Situation, decide};
+pub use candidate::{Candidate, Capacity, Eligibility, Exclusion};
+pub use decision::{Decision, Notice, Situation, decide};
 pub use deliveries::{DELIVERIES, Deliveries, OPINION_HOLDS};
 pub use evidence::Evidence;
-pub use explanation::{Explanation, Prospect, Reason};
-pub use fleet::{Fleet, suspects};
+pub use explanation::{Explanation, NextChange, Reason};
+pub use fleet::{FailureDomains, suspects};
 pub use holds::{Hold, HoldReason, TIMERS, Timer};
 pub use judgement::{Blocked, Health, Judgement, News, Observation};
 pub use memory::{
-    Action, Answer, MAX_HISTORY, Memory, Pause, Ramp, Request, Share, State, Switch, Transition, TransitionKind,
-    TransitionReason,
+    MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer, Share, State, Switch, Transition,
+    TransitionKind, TransitionReason,
 };
-pub use observers::{Agreement, Observer, Sighting};
+pub use observers::{Agreement, Observer, ObserverVerdict};
 pub use verdict::Verdict;

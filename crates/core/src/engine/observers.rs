@@ -5,29 +5,29 @@ use std::sync::Arc;
 use super::{Health, Verdict};
 use crate::model::{EvidenceClass, Timestamp};
 
-/// Who observes backends.
+/// Observer of backends: a replica of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Observer {
-    /// This process.
+    /// The process that decides.
     Own,
     /// Another replica or vantage point, by its name.
     Other(Arc<str>),
 }
 
-/// What an observer says of a backend under some thresholds.
+/// Verdict of one observer about a backend under some thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting {
-    /// Its verdict; Unknown when it has none.
+pub struct ObserverVerdict {
+    /// The verdict; Unknown if the observer has none.
     pub health: Health,
-    /// Since when, by its clock.
+    /// Start of the verdict, by the observer's clock.
     pub since: Timestamp,
-    /// Why.
+    /// Evidence that the verdict rests on.
     pub class: EvidenceClass,
-    /// When the run of failures began, by its clock; `None` unless Unhealthy.
+    /// Start of the run of failures, by the observer's clock; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
 }
 
-/// How many observers a verdict rests on.
+/// Number of observers that a verdict rests on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
     /// Those that have a verdict and are not suspect.
@@ -37,6 +37,10 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    fn disagreement(self) -> Arc<str> {
+        format!("{} of {} observers see it fail", self.unhealthy, self.voters).into()
+    }
+
     pub(super) fn of_one(health: Health) -> Self {
         match health {
             Health::Healthy | Health::Degraded => Self { voters: 1, unhealthy: 0 },
@@ -46,7 +50,7 @@ impl Agreement {
     }
 }
 
-/// Which observers are not to be believed for now.
+/// Observers whose votes do not count for now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Suspicion {
     own_since: Option<Timestamp>,
@@ -55,32 +59,34 @@ pub(super) struct Suspicion {
 
 impl Suspicion {
     pub(super) fn of(suspects: &BTreeSet<Observer>, before: &Self, now: Timestamp) -> Self {
-        let other = |suspect: &Observer| match suspect {
-            Observer::Own => None,
-            Observer::Other(name) => Some(name.clone()),
-        };
-        let is_own = suspects.contains(&Observer::Own);
-        Self {
-            own_since: is_own.then(|| before.own_since.unwrap_or(now)),
-            others: suspects.iter().filter_map(other).collect(),
+        let mut suspicion = Self::default();
+        for suspect in suspects {
+            match suspect {
+                Observer::Own => suspicion.own_since = Some(before.own_since.unwrap_or(now)),
+                Observer::Other(name) => {
+                    suspicion.others.insert(name.clone());
+                }
+            }
         }
+        suspicion
     }
 }
 
-/// Those who observe one backend under the same thresholds, and what they agreed on last.
+/// Observers of one backend under the same thresholds, and the verdict that their votes last gave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Panel {
-    others: BTreeMap<Arc<str>, Sighting>,
+    others: BTreeMap<Arc<str>, ObserverVerdict>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
-    standing: Option<Opinion>,
+    standing: Option<StandingVerdict>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Opinion {
+struct StandingVerdict {
     health: Health,
     since: Timestamp,
-    /// Whether others have had a say in it. One that is our own alone follows our judgement; of a shared one more is known than our
-    /// judgement knows: that it has not stood for longer.
+    /// True if another observer had a part in it.
+    // A verdict of ours alone follows our judgement. Of a shared one more is known: it has not stood for longer than
+    // this.
     is_shared: bool,
 }
 
@@ -88,57 +94,60 @@ struct Opinion {
 #[derive(Clone, Copy)]
 struct Vote<'a> {
     observer: Option<&'a Arc<str>>,
-    sighting: Sighting,
+    sighting: ObserverVerdict,
 }
 
 impl Panel {
-    /// Whether this observer has said just this.
-    pub(super) fn has_heard(&self, observer: &str, sighting: Sighting) -> bool {
+    /// Returns true if the observer's last verdict is equal to this one.
+    pub(super) fn has_heard(&self, observer: &str, sighting: ObserverVerdict) -> bool {
         self.others.get(observer) == Some(&sighting)
     }
 
-    /// Notes what another observer says.
-    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: Sighting) {
+    /// Takes another observer's verdict.
+    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: ObserverVerdict) {
         self.others.insert(observer.clone(), sighting);
     }
 
-    /// Forgets what another observer said. Returns whether it had said anything.
+    /// Forgets another observer's verdict. Returns true if it had one.
     pub(super) fn forget(&mut self, observer: &str) -> bool {
         self.others.remove(observer).is_some()
     }
 
-    /// Whether no other observer has a say, nor had one in what stands.
+    /// Returns true if no other observer votes, nor had a part in the standing verdict.
     pub(super) fn is_alone(&self) -> bool {
         self.others.is_empty() && self.standing.is_none()
     }
 
-    /// Takes over what an earlier leader's verdict was.
+    /// Restores an earlier leader's verdict.
     pub(super) fn adopt(&mut self, health: Health, since: Timestamp) {
         if !self.others.is_empty() && health != Health::Unknown {
-            self.standing = Some(Opinion { health, since, is_shared: true });
+            self.standing = Some(StandingVerdict { health, since, is_shared: true });
         }
     }
 
-    /// Makes what the votes say now what stands: before anything that votes rest on changes, and after.
-    pub(super) fn settle(&mut self, own: Sighting, suspicion: &Suspicion, now: Timestamp) {
+    /// Makes the present result of the votes the standing verdict.
+    // Called before and after anything changes that the votes rest on.
+    pub(super) fn settle(&mut self, own: ObserverVerdict, suspicion: &Suspicion, now: Timestamp) {
         if let Some(count) = self.count(own, suspicion, now) {
             self.standing = Some(count.verdict);
         }
     }
 
-    /// Nothing need stand beside our own verdict once no other observer is left and none had a say in it.
+    /// Drops the standing verdict once no other observer is left and none had a part in it.
     pub(super) fn leave_alone(&mut self) {
         if self.others.is_empty() && self.standing.is_some_and(|standing| !standing.is_shared) {
             self.standing = None;
         }
     }
 
-    /// The verdict of all who observe. `now` bounds what other clocks say, and is when the verdict turned if no vote but the voters changed.
+    /// Returns the verdict of all observers. `now` bounds times of other clocks, and is the start of the verdict if
+    /// only the voters changed.
     pub(super) fn merged(&self, own: Verdict, suspicion: &Suspicion, now: Timestamp) -> Verdict {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
         }
-        let Some(Count { verdict, observers, telling, first_failure_at }) = self.count(own.sighting(), suspicion, now)
+        let Some(VoteCount { verdict, observers, telling, first_failure_at }) =
+            self.count(own.sighting(), suspicion, now)
         else {
             return without_voters(own, suspicion);
         };
@@ -146,47 +155,44 @@ impl Panel {
         Verdict { health: verdict.health, since: verdict.since, class, message, first_failure_at, observers, ..own }
     }
 
-    /// By quorum: more than half of those that have a verdict and are not suspect. While votes are equal, what stood before stands.
-    fn count(&self, own: Sighting, suspicion: &Suspicion, now: Timestamp) -> Option<Count<'_>> {
+    /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
+    /// standing verdict decides a tie.
+    fn count(&self, own: ObserverVerdict, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'_>> {
         let our_vote = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
         let heard = heard.map(|(name, sighting)| Vote { observer: Some(name), sighting: *sighting });
         let votes = our_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
-        let saying = |health: Health| votes.clone().filter(move |vote| vote.sighting.health == health).count();
-        let (voters, unhealthy) = (votes.clone().count(), saying(Health::Unhealthy));
+        let (mut voters, mut unhealthy, mut degraded) = (0_u32, 0_u32, 0_u32);
+        for vote in votes.clone() {
+            voters += 1;
+            unhealthy += u32::from(vote.sighting.health == Health::Unhealthy);
+            degraded += u32::from(vote.sighting.health == Health::Degraded);
+        }
         if voters == 0 {
             return None;
         }
         let health = match (unhealthy * 2).cmp(&voters) {
             Ordering::Greater => Health::Unhealthy,
             Ordering::Equal => self.standing.map_or(Health::Unknown, |standing| standing.health),
-            Ordering::Less if saying(Health::Degraded) * 2 > voters => Health::Degraded,
+            Ordering::Less if degraded * 2 > voters => Health::Degraded,
             Ordering::Less => Health::Healthy,
         };
-        let agreeing = votes.clone().filter(|vote| match health {
-            Health::Unhealthy | Health::Degraded => vote.sighting.health == health,
-            Health::Healthy => vote.sighting.health != Health::Unhealthy,
-            Health::Unknown => true,
-        });
+        let agreeing = votes.clone().filter(|vote| vote.agrees_with(health));
         let is_own = voters == 1 && votes.clone().all(|vote| vote.observer.is_none());
-        let reached = || {
-            let mut times: Vec<_> = agreeing.clone().map(|vote| vote.sighting.since).collect();
-            times.sort_unstable();
-            times.get(voters / 2).or(times.last()).copied().unwrap_or(now).min(now)
-        };
         let since = match self.standing {
-            None | Some(Opinion { is_shared: false, .. }) if is_own => own.since,
+            None | Some(StandingVerdict { is_shared: false, .. }) if is_own => own.since,
             Some(standing) if standing.health == health && is_own => standing.since.max(own.since),
             Some(standing) if standing.health == health => standing.since,
-            // Votes that are older than what stood until now cannot have ended it: the voters changed.
-            Some(standing) => Some(reached()).filter(|reached| *reached > standing.since).unwrap_or(now),
-            None => reached(),
+            // Votes older than the verdict until now cannot have ended it: the voters changed.
+            Some(standing) => Some(quorum_reached_at(agreeing.clone(), voters, now))
+                .filter(|reached| *reached > standing.since)
+                .unwrap_or(now),
+            None => quorum_reached_at(agreeing.clone(), voters, now),
         };
         let is_shared = !(is_own && since == own.since);
-        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Some(Count {
-            verdict: Opinion { health, since, is_shared },
-            observers: Agreement { voters: bounded(voters), unhealthy: bounded(unhealthy) },
+        Some(VoteCount {
+            verdict: StandingVerdict { health, since, is_shared },
+            observers: Agreement { voters, unhealthy },
             telling: agreeing
                 .clone()
                 .filter(|vote| vote.sighting.health == health)
@@ -196,26 +202,44 @@ impl Panel {
     }
 }
 
-/// What votes have led to.
-struct Count<'a> {
-    verdict: Opinion,
+impl Vote<'_> {
+    fn agrees_with(&self, health: Health) -> bool {
+        match health {
+            Health::Unhealthy | Health::Degraded => self.sighting.health == health,
+            Health::Healthy => self.sighting.health != Health::Unhealthy,
+            Health::Unknown => true,
+        }
+    }
+}
+
+/// Returns the time at which more than half of `voters` agreed; `now` at the latest.
+fn quorum_reached_at(agreeing: impl Iterator<Item = Vote<'_>>, voters: u32, now: Timestamp) -> Timestamp {
+    let mut times: Vec<_> = agreeing.map(|vote| vote.sighting.since).collect();
+    times.sort_unstable();
+    let majority = usize::try_from(voters / 2).unwrap_or(usize::MAX);
+    times.get(majority).or(times.last()).copied().unwrap_or(now).min(now)
+}
+
+/// Result of counting votes.
+struct VoteCount<'a> {
+    verdict: StandingVerdict,
     observers: Agreement,
-    /// Our own if it says the same as the verdict, else the earliest that does.
+    /// The vote that gives class and message: our own if it agrees with the verdict, otherwise the earliest that does.
     telling: Option<Vote<'a>>,
     first_failure_at: Option<Timestamp>,
 }
 
 fn reason(health: Health, telling: Option<Vote<'_>>, own: &Verdict, observers: Agreement) -> (EvidenceClass, Arc<str>) {
-    let Agreement { voters, unhealthy } = observers;
-    let disagreement = || format!("{unhealthy} of {voters} observers see it fail").into();
     match (health, telling) {
         (_, Some(Vote { observer: None, .. })) => (own.class, own.message.clone()),
         (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), sighting })) => {
             (sighting.class, format!("seen by {name}").into())
         }
-        (Health::Healthy, _) if unhealthy > 0 => (EvidenceClass::Ok, disagreement()),
+        (Health::Healthy, _) if observers.unhealthy > 0 => (EvidenceClass::Ok, observers.disagreement()),
         (Health::Healthy, _) => (EvidenceClass::Ok, Arc::default()),
-        (Health::Unknown | Health::Degraded | Health::Unhealthy, _) => (EvidenceClass::Inconclusive, disagreement()),
+        (Health::Unknown | Health::Degraded | Health::Unhealthy, _) => {
+            (EvidenceClass::Inconclusive, observers.disagreement())
+        }
     }
 }
 

@@ -1,6 +1,4 @@
-//! How much of the mail goes where, once it is decided who carries it.
-
-use std::sync::Arc;
+//! Split of the mail over the backends that carry it.
 
 use super::{Candidate, Share};
 
@@ -8,30 +6,36 @@ use super::{Candidate, Share};
 #[derive(Clone, Copy)]
 pub(super) struct Carrier<'a> {
     pub(super) candidate: &'a Candidate,
-    /// In percent of the route's mail.
+    /// Largest share, in percent of the route's mail.
     pub(super) at_most: u8,
 }
 
-/// Where the mail goes, and how much of it in percent has nowhere to go.
+impl Carrier<'_> {
+    fn share(&self, percent: u8, is_overflow: bool) -> Share {
+        Share { backend: self.candidate.name.clone(), percent, is_overflow }
+    }
+}
+
+/// Split of the mail, with the percentage that no backend takes.
 pub(super) struct Placement {
     pub(super) shares: Vec<Share>,
     pub(super) unplaced: u8,
 }
 
-/// Fills one after the other; then those that only take what does not fit.
+/// Fills the members one after the other, then those that only take what does not fit.
 pub(super) fn in_order(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Placement {
     let mut left = 100;
-    let mut fill = |carrier: &Carrier<'_>| {
+    let mut percents = vec![];
+    for carrier in members {
         let percent = carrier.at_most.min(left);
         left -= percent;
-        percent
-    };
-    let percents: Vec<_> = members.iter().map(&mut fill).collect();
+        percents.push(percent);
+    }
     finish(members, &percents, overflow, left)
 }
 
-/// Spreads by weight. What one cannot take goes to the others by their weights; a backend that asks for less gets at most half of its
-/// part unless there is no other way.
+/// Splits by weight. Mail beyond a member's limit goes to the others by their weights. A backend that asks for less
+/// gets at most half of its part unless no other can take it.
 pub(super) fn by_weight(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Placement {
     let total: u64 = members.iter().map(|member| u64::from(member.candidate.weight)).sum();
     let spared: Vec<_> = members
@@ -59,21 +63,21 @@ fn spread(members: &[Carrier<'_>], limits: &[u8], amount: u8) -> Vec<u8> {
     let mut percents = vec![0; members.len()];
     let mut open: Vec<usize> = (0..members.len()).filter(|at| limits[*at] > 0).collect();
     let mut left = amount;
-    let weight = |at: &usize| u64::from(members[*at].candidate.weight);
-    // Whoever would get more than it takes gets what it takes, and the rest is split anew: at most one round per member.
+    let weights: Vec<_> = members.iter().map(|member| u64::from(member.candidate.weight)).collect();
+    // A member that would get more than its limit gets its limit, and the rest is split anew: at most one round per member.
     loop {
-        let total: u64 = open.iter().map(weight).sum();
-        let part = |at: &usize, left: u8| u64::from(left) * weight(at) / total.max(1);
-        let Some(full) = open.iter().position(|at| part(at, left) >= u64::from(limits[*at])) else { break };
+        let total: u64 = open.iter().map(|at| weights[*at]).sum();
+        let full = open.iter().position(|at| u64::from(left) * weights[*at] / total.max(1) >= u64::from(limits[*at]));
+        let Some(full) = full else { break };
         let at = open.remove(full);
         percents[at] = limits[at].min(left);
         left -= percents[at];
     }
-    let total: u64 = open.iter().map(weight).sum();
+    let total: u64 = open.iter().map(|at| weights[*at]).sum();
     let before = left;
     let mut by_remainder = vec![];
     for at in &open {
-        let exact = u64::from(before) * weight(at);
+        let exact = u64::from(before) * weights[*at];
         percents[*at] = u8::try_from(exact / total.max(1)).unwrap_or(100);
         left -= percents[*at];
         by_remainder.push((exact % total.max(1), *at));
@@ -89,13 +93,12 @@ fn spread(members: &[Carrier<'_>], limits: &[u8], amount: u8) -> Vec<u8> {
 }
 
 fn finish(members: &[Carrier<'_>], percents: &[u8], overflow: &[Carrier<'_>], mut left: u8) -> Placement {
-    let share = |name: &Arc<str>, percent, is_overflow| Share { backend: name.clone(), percent, is_overflow };
     let mut shares: Vec<_> =
-        members.iter().zip(percents).map(|(member, percent)| share(&member.candidate.name, *percent, false)).collect();
+        members.iter().zip(percents).map(|(member, percent)| member.share(*percent, false)).collect();
     for carrier in overflow {
         let percent = carrier.at_most.min(left);
         if percent > 0 {
-            shares.push(share(&carrier.candidate.name, percent, true));
+            shares.push(carrier.share(percent, true));
             left -= percent;
         }
     }

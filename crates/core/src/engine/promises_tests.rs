@@ -1,4 +1,4 @@
-//! What holds for every decision, over random policies, fleets, histories and requests.
+//! Properties of every decision, over random policies, fleets, histories and requests.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::histories::{any_history, walk};
 use super::testing::Fleet;
-use super::{Action, Candidate, Decision, Health, HoldReason, Memory, Standing, State, TransitionReason};
+use super::{Candidate, Decision, Eligibility, Health, HoldReason, Memory, RequestAction, State, TransitionReason};
 use crate::model::{EvidenceClass, FailbackMode, Timestamp};
 
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -64,7 +64,7 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
     if transition.reason == TransitionReason::Recovered {
         prop_assert!(find(fleet, &transition.to).since + policy.failback.after <= now, "before the soak was over");
         let is_approved = before.approved_at.is_some()
-            || fleet.request.as_ref().is_some_and(|request| request.action == Action::ApproveFailback);
+            || fleet.request.as_ref().is_some_and(|request| request.action == RequestAction::ApproveFailback);
         prop_assert!(policy.failback.mode == FailbackMode::Automatic || is_approved);
         let is_open = policy.failback.windows.iter().all(|window| window.open_until(now).is_some());
         prop_assert!(is_open, "outside the window");
@@ -84,12 +84,12 @@ fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(
     for share in &memory.shares {
         let candidate = find(fleet, &share.backend);
         let is_new = before.shares.iter().all(|earlier| earlier.backend != share.backend);
-        let may = match candidate.standing {
-            Standing::InService => true,
-            Standing::Suspended => {
+        let may = match candidate.eligibility {
+            Eligibility::InService => true,
+            Eligibility::Suspended => {
                 memory.switch.as_ref().is_some_and(|switch| switch.is_forced) || is_requested(decision)
             }
-            Standing::Excluded(_) | Standing::Unusable => false,
+            Eligibility::Excluded(_) | Eligibility::Unusable => false,
         };
         prop_assert!(!is_new || may, "to {candidate:?}");
         prop_assert!(
@@ -110,15 +110,15 @@ fn is_requested(decision: &Decision) -> bool {
 
 /// Checks the timer: not early, and not for nothing.
 fn check_timer(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), TestCaseError> {
-    let Some(wake_at) = decision.wake_at else { return Ok(()) };
-    prop_assert!(wake_at > now, "a timer that has already ended");
+    let Some(next_timeout) = decision.next_timeout else { return Ok(()) };
+    prop_assert!(next_timeout > now, "a timer that has already ended");
     let mut later = fleet.clone();
     later.memory = decision.memory.clone();
-    let early = later.decide_at(wake_at - MICROSECOND);
+    let early = later.decide_at(next_timeout - MICROSECOND);
     prop_assert_eq!(early.transition, None, "earlier than its timer");
     prop_assert_eq!(&early.memory.shares, &decision.memory.shares, "earlier than its timer");
     prop_assert_eq!(&early.memory.ramp, &decision.memory.ramp, "earlier than its timer");
-    let then = later.decide_at(wake_at);
+    let then = later.decide_at(next_timeout);
     let is_news = then.transition.is_some()
         || then.hold != decision.hold
         || then.memory.shares != decision.memory.shares
@@ -127,8 +127,9 @@ fn check_timer(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// What a decision leaves is what the next one at the same moment finds, unless the policy knows no hold at all: then a return may follow
-/// a departure at once.
+/// Checks that a decision is stable: the next one at the same moment changes nothing, unless the policy knows no hold
+/// at all.
+// Without a hold a return may follow a departure at once.
 fn check_rest(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), TestCaseError> {
     let hold = &fleet.policy.as_ref().unwrap().hold;
     if decision.transition.is_some() && hold.cooldown.is_zero() && hold.minimum_stay.is_zero() {
@@ -138,7 +139,7 @@ fn check_rest(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), 
     again.memory = decision.memory.clone();
     let again = again.decide_at(now);
     prop_assert_eq!(&again.transition, &None, "moves twice");
-    prop_assert_eq!(&again.announcements, &vec![], "says it twice");
+    prop_assert_eq!(&again.notices, &vec![], "says it twice");
     let restless = Memory { held_by: decision.memory.held_by, ..again.memory };
     prop_assert_eq!(&restless, &decision.memory);
     Ok(())

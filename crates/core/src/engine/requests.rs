@@ -1,105 +1,142 @@
-//! What a person asks of a route, and the answer: done, or refused with the reason and the remedy.
+//! Requests of people to a route, and the answers: done, or refused with the reason and the remedy.
 
 use std::sync::Arc;
 
-use super::{Action, Candidate, Exclusion, Health, Memory, Pause, Request, Standing, Switch};
+use super::{Candidate, Eligibility, Exclusion, Health, Memory, Pause, Request, RequestAction, Switch};
 use crate::model::{FailbackMode, Policy, Timestamp};
 
-/// What a request that is granted demands of the rest of the decision.
+/// Demand of a granted request on the rest of the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Send everything there.
+pub(super) enum RequestedMove {
+    /// Send all mail to that backend.
     SwitchTo(Arc<str>),
-    /// Return to whatever is preferred.
+    /// Return to the preferred backend.
     FailBack,
 }
 
-/// Granted, with what follows and a sentence; or refused, with a sentence.
-pub(super) type Ruling = Result<(Option<Order>, String), String>;
+/// Granted request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    /// Move that the request demands, if it does.
+    pub(super) order: Option<RequestedMove>,
+    /// Answer in one sentence, for people.
+    pub(super) message: String,
+}
 
-/// Rules on a request; what is granted is noted in `memory`. `ranked` is in order of preference.
+impl Granted {
+    fn new(order: Option<RequestedMove>, message: impl Into<String>) -> Self {
+        Self { order, message: message.into() }
+    }
+}
+
+/// Refused request, with the reason and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RequestRefused {
+    #[error("{name} is not a backend of this route; use one of {}", .backends.join(", "))]
+    NotOfThisRoute { name: Arc<str>, backends: Vec<String> },
+    #[error("the route must not use any of its backends")]
+    NoBackendAllowed,
+    #[error("mail already leaves by {0}, the preferred backend")]
+    AlreadyThere(Arc<str>),
+    #[error("{name} is {state}; request a Switch to it with \"force\": true to send mail there all the same")]
+    NotSound { name: Arc<str>, state: &'static str },
+    #[error("the route is not paused")]
+    NotPaused,
+    #[error("failback.mode of the policy is not Manual: there is nothing to approve")]
+    NotManual,
+    #[error("mail already leaves by the preferred backend: there is nothing to approve")]
+    NothingToApprove,
+    #[error("{0}")]
+    Malformed(String),
+    #[error("{0} does not exist or cannot be used: see its conditions")]
+    Unusable(Arc<str>),
+    #[error("{0} is outside the jurisdictions of spec.residency: no request overrides that")]
+    Residency(Arc<str>),
+    #[error("{0} may not send for all of spec.senderDomains: no request overrides that")]
+    SenderDomain(Arc<str>),
+    #[error("{0} is suspended; clear spec.suspended, or ask again with \"force\": true")]
+    Suspended(Arc<str>),
+    #[error("{name} is {health} ({class}); ask again with \"force\": true to send mail there all the same")]
+    Unhealthy { name: Arc<str>, health: &'static str, class: &'static str },
+}
+
+/// Grants or refuses a request, and notes a granted one in `memory`. `ranked` is in order of preference.
+///
+/// # Errors
+/// [`RequestRefused`] with the reason and the remedy.
 pub(super) fn rule(
     request: &Request,
     ranked: &[&Candidate],
     policy: Option<&Policy>,
     memory: &mut Memory,
     now: Timestamp,
-) -> Ruling {
+) -> Result<Granted, RequestRefused> {
     match &request.action {
-        Action::Switch { to, duration, is_forced } => {
+        RequestAction::Switch { to, duration, is_forced } => {
             let target = ranked.iter().find(|candidate| candidate.name == *to).ok_or_else(|| {
-                let names: Vec<_> = ranked.iter().map(|candidate| &*candidate.name).collect();
-                format!("{to} is not a backend of this route; use one of {}", names.join(", "))
+                let backends = ranked.iter().map(|candidate| candidate.name.to_string()).collect();
+                RequestRefused::NotOfThisRoute { name: to.clone(), backends }
             })?;
             may_carry(target, *is_forced)?;
             let until = duration.map(|duration| now + duration);
             memory.switch = Some(Switch { to: to.clone(), is_forced: *is_forced, until });
             let end =
                 until.map_or_else(|| "until a Failback is requested".to_owned(), |until| format!("until {until}"));
-            Ok((Some(Order::SwitchTo(to.clone())), format!("mail goes to {to} {end}")))
+            Ok(Granted::new(Some(RequestedMove::SwitchTo(to.clone())), format!("mail goes to {to} {end}")))
         }
-        Action::Failback => {
-            let preferred = ranked.iter().find(|candidate| !matches!(candidate.standing, Standing::Excluded(_)));
-            let preferred = preferred.ok_or("the route must not use any of its backends")?;
+        RequestAction::Failback => {
+            let preferred = ranked.iter().find(|candidate| !matches!(candidate.eligibility, Eligibility::Excluded(_)));
+            let preferred = preferred.ok_or(RequestRefused::NoBackendAllowed)?;
             if memory.switch.is_none() && memory.ramp.is_none() && memory.lead() == Some(&preferred.name) {
-                return Err(format!("mail already leaves by {}, the preferred backend", preferred.name));
+                return Err(RequestRefused::AlreadyThere(preferred.name.clone()));
             }
             may_carry(preferred, true)?;
             if !preferred.is_sound() {
-                return Err(format!(
-                    "{} is {}; request a Switch to it with \"force\": true to send mail there all the same",
-                    preferred.name,
-                    if preferred.standing == Standing::Suspended { "suspended" } else { preferred.health.as_str() }
-                ));
+                let is_suspended = preferred.eligibility == Eligibility::Suspended;
+                let state = if is_suspended { "suspended" } else { preferred.health.as_str() };
+                return Err(RequestRefused::NotSound { name: preferred.name.clone(), state });
             }
             memory.switch = None;
-            Ok((Some(Order::FailBack), format!("mail returns to {}", preferred.name)))
+            Ok(Granted::new(Some(RequestedMove::FailBack), format!("mail returns to {}", preferred.name)))
         }
-        Action::Pause { duration } => {
+        RequestAction::Pause { duration } => {
             let until = duration.map(|duration| now + duration);
             memory.pause = Some(Pause { since: now, until });
             let end = until.map_or_else(|| "until a Resume is requested".to_owned(), |until| format!("until {until}"));
-            Ok((None, format!("nothing moves {end}")))
+            Ok(Granted::new(None, format!("nothing moves {end}")))
         }
-        Action::Resume => match memory.pause.take() {
-            Some(_) => Ok((None, "the route moves again by itself".to_owned())),
-            None => Err("the route is not paused".to_owned()),
+        RequestAction::Resume => match memory.pause.take() {
+            Some(_) => Ok(Granted::new(None, "the route moves again by itself")),
+            None => Err(RequestRefused::NotPaused),
         },
-        Action::ApproveFailback => {
+        RequestAction::ApproveFailback => {
             if policy.is_none_or(|policy| policy.failback.mode == FailbackMode::Automatic) {
-                return Err("failback.mode of the policy is not Manual: there is nothing to approve".to_owned());
+                return Err(RequestRefused::NotManual);
             }
             if memory.lead().is_some_and(|lead| ranked.first().is_some_and(|first| first.name == *lead)) {
-                return Err("mail already leaves by the preferred backend: there is nothing to approve".to_owned());
+                return Err(RequestRefused::NothingToApprove);
             }
             memory.approved_at = Some(now);
-            Ok((None, "the return begins as soon as the holds of the policy allow".to_owned()))
+            Ok(Granted::new(None, "the return begins as soon as the holds of the policy allow"))
         }
-        Action::Malformed(why) => Err(why.clone()),
+        RequestAction::Malformed(why) => Err(RequestRefused::Malformed(why.clone())),
     }
 }
 
-fn may_carry(target: &Candidate, is_forced: bool) -> Result<(), String> {
-    let name = &target.name;
-    match target.standing {
-        Standing::Unusable => return Err(format!("{name} does not exist or cannot be used: see its conditions")),
-        Standing::Excluded(Exclusion::Residency) => {
-            return Err(format!("{name} is outside the jurisdictions of spec.residency: no request overrides that"));
-        }
-        Standing::Excluded(Exclusion::SenderDomain) => {
-            return Err(format!("{name} may not send for all of spec.senderDomains: no request overrides that"));
-        }
-        Standing::Suspended if !is_forced => {
-            return Err(format!("{name} is suspended; clear spec.suspended, or ask again with \"force\": true"));
-        }
-        Standing::Suspended | Standing::InService => {}
+fn may_carry(target: &Candidate, is_forced: bool) -> Result<(), RequestRefused> {
+    let name = target.name.clone();
+    match target.eligibility {
+        Eligibility::Unusable => return Err(RequestRefused::Unusable(name)),
+        Eligibility::Excluded(Exclusion::Residency) => return Err(RequestRefused::Residency(name)),
+        Eligibility::Excluded(Exclusion::SenderDomain) => return Err(RequestRefused::SenderDomain(name)),
+        Eligibility::Suspended if !is_forced => return Err(RequestRefused::Suspended(name)),
+        Eligibility::Suspended | Eligibility::InService => {}
     }
     match target.health {
-        Health::Unhealthy | Health::Unknown if !is_forced => Err(format!(
-            "{name} is {} ({}); ask again with \"force\": true to send mail there all the same",
-            target.health.as_str(),
-            target.class.as_str()
-        )),
+        Health::Unhealthy | Health::Unknown if !is_forced => {
+            let (health, class) = (target.health.as_str(), target.class.as_str());
+            Err(RequestRefused::Unhealthy { name, health, class })
+        }
         Health::Healthy | Health::Degraded | Health::Unhealthy | Health::Unknown => Ok(()),
     }
 }

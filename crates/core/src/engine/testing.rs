@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Action, Candidate, Capacity, Decision, Exclusion, Health, Memory, Request, Share, Situation, Standing, State,
-    Transition, TransitionKind, TransitionReason, decide,
+    Candidate, Capacity, Decision, Eligibility, Exclusion, Health, Memory, Request, RequestAction, Share, Situation,
+    State, Transition, TransitionKind, TransitionReason, decide,
 };
 use crate::model::{
-    Budget, EvidenceClass, Failback, FailbackMode, Hold, Objectives, Policy, Reflex, Strategy, Thresholds, Timestamp,
-    WhenNoneHealthy,
+    Budget, EvidenceClass, Failback, FailbackMode, HoldPolicy, Objectives, Policy, Reflex, Strategy, Thresholds,
+    Timestamp, WhenNoneHealthy,
 };
 
 pub fn at(seconds: u64) -> Timestamp {
@@ -20,7 +20,7 @@ pub fn at(seconds: u64) -> Timestamp {
 pub fn policy() -> Policy {
     Policy {
         thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
-        hold: Hold {
+        hold: HoldPolicy {
             cooldown: Duration::from_mins(10),
             minimum_stay: Duration::from_mins(1),
             budget: Budget { switches: 10, per: Duration::from_secs(1) },
@@ -66,16 +66,16 @@ pub struct Fleet {
 /// unhealthy, `x` outside the jurisdictions and healthy, `0` unusable.
 pub const MARKS: [&str; 9] = ["+", "=", "%", "-", "?", "~", "!", "x", "0"];
 
-fn marked(mark: &str) -> (Standing, Health) {
+fn marked(mark: &str) -> (Eligibility, Health) {
     match mark {
-        "+" | "%" => (Standing::InService, Health::Healthy),
-        "=" => (Standing::InService, Health::Degraded),
-        "-" => (Standing::InService, Health::Unhealthy),
-        "?" => (Standing::InService, Health::Unknown),
-        "~" => (Standing::Suspended, Health::Healthy),
-        "!" => (Standing::Suspended, Health::Unhealthy),
-        "x" => (Standing::Excluded(Exclusion::Residency), Health::Healthy),
-        "0" => (Standing::Unusable, Health::Unknown),
+        "+" | "%" => (Eligibility::InService, Health::Healthy),
+        "=" => (Eligibility::InService, Health::Degraded),
+        "-" => (Eligibility::InService, Health::Unhealthy),
+        "?" => (Eligibility::InService, Health::Unknown),
+        "~" => (Eligibility::Suspended, Health::Healthy),
+        "!" => (Eligibility::Suspended, Health::Unhealthy),
+        "x" => (Eligibility::Excluded(Exclusion::Residency), Health::Healthy),
+        "0" => (Eligibility::Unusable, Health::Unknown),
         other => panic!("{other} means nothing"),
     }
 }
@@ -88,7 +88,7 @@ impl Fleet {
             let mut candidate = Candidate {
                 name: name.into(),
                 weight: 1,
-                standing: Standing::InService,
+                eligibility: Eligibility::InService,
                 health: Health::Unknown,
                 since: at(0),
                 class: EvidenceClass::Inconclusive,
@@ -142,7 +142,7 @@ impl Fleet {
         mark_candidate(candidate, mark, at(seconds));
     }
 
-    pub fn ask(&mut self, id: &str, action: Action) {
+    pub fn ask(&mut self, id: &str, action: RequestAction) {
         self.request = Some(Request { id: id.into(), action });
     }
 
@@ -180,11 +180,11 @@ impl Fleet {
 
 /// Turns a candidate into what a mark says, from `now` on if that is news.
 pub fn mark_candidate(candidate: &mut Candidate, mark: &str, now: Timestamp) {
-    let (standing, health) = marked(mark);
-    if candidate.health != health || candidate.standing != standing {
+    let (eligibility, health) = marked(mark);
+    if candidate.health != health || candidate.eligibility != eligibility {
         candidate.since = now;
     }
-    candidate.standing = standing;
+    candidate.eligibility = eligibility;
     candidate.health = health;
     candidate.is_throttled = mark == "%";
     candidate.class = match health {

@@ -1,41 +1,41 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Agreement, DELIVERIES, Health, Judgement, Sighting};
+use super::{Agreement, DELIVERIES, Health, Judgement, ObserverVerdict};
 use crate::model::{EvidenceClass, Timestamp};
 
-/// The verdict about a backend, over all its probes and all who observe it.
+/// Verdict about a backend, over all its probes and all its observers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The worst of its probes': Unhealthy before Unknown before Degraded before Healthy.
+    /// Worst verdict of its probes: Unhealthy before Unknown before Degraded before Healthy.
     pub health: Health,
-    /// Since when.
+    /// Start of the verdict.
     pub since: Timestamp,
-    /// Why.
+    /// Evidence that the verdict rests on.
     pub class: EvidenceClass,
-    /// What was seen, for people.
+    /// Description of that evidence, for people.
     pub message: Arc<str>,
-    /// When the first observation of the run of failures was begun; `None` unless Unhealthy.
+    /// Start of the first observation of the run of failures; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
-    /// When the latest success that no failure has followed was begun, as this process sees it: the earliest of its probes'. `None` when the
-    /// newest conclusive observation of any of them is a failure, or it never succeeded.
+    /// Start of the latest success that no failure has followed, as this process sees it: the earliest of its probes'.
+    /// `None` if the newest conclusive observation of any of them is a failure, or it never succeeded.
     pub confirmed_at: Option<Timestamp>,
-    /// Whether it has asked for less lately.
+    /// True if the backend has lately asked for less.
     pub is_throttled: bool,
-    /// Failures in a row so far, as this process sees it at the probe that tells most.
+    /// Failures in a row so far, as this process sees it at the decisive probe.
     pub failures: u32,
-    /// Who agrees.
+    /// Observers that agree with it.
     pub observers: Agreement,
 }
 
 impl Verdict {
-    /// What the probes of this process and the deliveries that it was told of say together; `None` when there are no probes.
+    /// Combines the probes of this process and the deliveries reported to it; `None` if there are no probes.
     pub(super) fn of(
         probes: &BTreeMap<Arc<str>, Judgement>,
         deliveries: Option<&Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let telling = Said::telling(probes, deliveries, now)?;
+        let telling = ProbeResult::telling(probes, deliveries, now)?;
         let failed = deliveries.filter(|judgement| judgement.health == Health::Unhealthy);
         let confirmations = probes.values().chain(failed).map(|judgement| judgement.confirmed_at);
         Some(Self {
@@ -51,20 +51,20 @@ impl Verdict {
         })
     }
 
-    pub(super) fn sighting(&self) -> Sighting {
+    pub(super) fn sighting(&self) -> ObserverVerdict {
         let Self { health, since, class, first_failure_at, .. } = *self;
-        Sighting { health, since, class, first_failure_at }
+        ObserverVerdict { health, since, class, first_failure_at }
     }
 }
 
-impl Sighting {
-    /// The same, as others are told of it.
+impl ObserverVerdict {
+    /// Returns the verdict as it is reported to other observers.
     pub(super) fn of(
         probes: &BTreeMap<Arc<str>, Judgement>,
         deliveries: Option<&Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let telling = Said::telling(probes, deliveries, now)?;
+        let telling = ProbeResult::telling(probes, deliveries, now)?;
         Some(Self {
             health: telling.health,
             since: telling.since,
@@ -74,8 +74,8 @@ impl Sighting {
     }
 }
 
-/// What one probe says now: its judgement, unless that is stale or the probe cannot be made.
-struct Said<'a> {
+/// Present result of one probe: its judgement, unless that is stale or the probe cannot be made.
+struct ProbeResult<'a> {
     probe: &'a str,
     judgement: &'a Judgement,
     health: Health,
@@ -83,17 +83,24 @@ struct Said<'a> {
     class: EvidenceClass,
 }
 
-impl<'a> Said<'a> {
-    /// What the probe says that tells most about the backend; or the deliveries, if they tell more.
+impl<'a> ProbeResult<'a> {
+    /// Returns the decisive result: of the probes, or of the deliveries if those weigh more.
     fn telling(
         probes: &'a BTreeMap<Arc<str>, Judgement>,
         deliveries: Option<&'a Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let said = probes.iter().map(|(name, judgement)| Self::by(name, judgement, now));
-        let most = |telling: Self, said: Self| if said.tells_more_than(&telling) { said } else { telling };
-        let telling = said.reduce(most)?;
-        Some(deliveries.map(|judgement| Self::by(DELIVERIES, judgement, now)).into_iter().fold(telling, most))
+        let telling =
+            probes.iter().map(|(name, judgement)| Self::by(name, judgement, now)).reduce(Self::the_more_telling)?;
+        match deliveries {
+            Some(judgement) => Some(telling.the_more_telling(Self::by(DELIVERIES, judgement, now))),
+            None => Some(telling),
+        }
+    }
+
+    /// Returns the result that weighs more; of equals `self`.
+    fn the_more_telling(self, other: Self) -> Self {
+        if other.tells_more_than(&self) { other } else { self }
     }
 
     fn by(probe: &'a str, judgement: &'a Judgement, now: Timestamp) -> Self {
@@ -107,7 +114,8 @@ impl<'a> Said<'a> {
         Self { probe, judgement, health, since, class }
     }
 
-    /// The first to fail tells since when the backend has failed; the last to recover since when it is whole.
+    /// Returns true if this result weighs more.
+    // The first probe to fail dates the failure; the last to recover dates the recovery.
     fn tells_more_than(&self, other: &Self) -> bool {
         match self.health {
             _ if self.health != other.health => self.health > other.health,

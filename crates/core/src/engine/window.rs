@@ -4,25 +4,26 @@ use crate::model::{FailureWindow, Timestamp};
 
 const BUCKETS: usize = FailureWindow::BUCKETS as usize;
 
-/// How many samples of a sliding time were hits, in memory that does not grow with their number.
+/// Counts of samples and hits in a sliding time, in memory that does not grow with their number.
 ///
-/// The time is cut into [`FailureWindow::BUCKETS`] equal parts that begin at fixed moments; the oldest leaves as a whole, so what is
-/// counted reaches back no further than the whole and no less than eleven twelfths of it.
+/// The time is cut into [`FailureWindow::BUCKETS`] equal parts that begin at fixed moments. The oldest leaves as a
+/// whole, so the counts reach back no further than the whole and no less than eleven twelfths of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Window {
     /// The number of the newest part, counted from the epoch.
     newest: i64,
-    buckets: [Bucket; BUCKETS],
+    buckets: [WindowPart; BUCKETS],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Bucket {
+struct WindowPart {
     samples: u32,
     hits: u32,
 }
 
 impl Window {
-    /// Counts a sample. One from before everything that is counted means that the clock was set back: then counting begins anew.
+    /// Counts a sample. A sample from before everything counted means that the clock was set back; counting then
+    /// begins anew.
     pub(super) fn note(&mut self, duration: Duration, at: Timestamp, is_hit: bool) {
         let length = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) / i64::from(FailureWindow::BUCKETS);
         let part = at.as_micros().div_euclid(length.max(1));
@@ -39,7 +40,7 @@ impl Window {
             self.clear();
         } else {
             for passed in 0..ahead {
-                self.buckets[slot(part - passed)] = Bucket::default();
+                self.buckets[slot(part - passed)] = WindowPart::default();
             }
         }
         if ahead > 0 || ahead <= -reach {
@@ -48,7 +49,7 @@ impl Window {
     }
 
     pub(super) fn clear(&mut self) {
-        self.buckets = [Bucket::default(); BUCKETS];
+        self.buckets = [WindowPart::default(); BUCKETS];
     }
 
     /// Samples, and how many of them were hits.

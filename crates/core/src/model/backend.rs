@@ -7,29 +7,31 @@ use super::{Login, Timestamp};
 /// One way out for mail, checked and with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// Where it is.
+    /// Address at which the backend takes mail.
     pub destination: Destination,
-    /// How TLS is spoken.
+    /// Use of TLS with the backend.
     pub tls: Tls,
-    /// The Secret with its credentials (`username`, `password`), in its namespace; it asks for no login, when absent.
+    /// Name of the Secret in the backend's namespace with `username` and `password`; `None` if the backend asks for no
+    /// login.
     pub secret: Option<Arc<str>>,
-    /// What probes of this process log in with.
+    /// Credentials of this process's own probes.
     pub login: ProbeLogin,
-    /// Planned maintenance: no new mail here, and no alarm about it.
+    /// True during planned maintenance: no new mail here, and no alarm about it.
     pub suspended: bool,
-    /// At least one, names unique.
+    /// Probes of the backend: at least one, names unique.
     pub probes: Vec<Probe>,
-    /// Where its operator runs it.
+    /// Place where the backend is run.
     pub location: Location,
-    /// How much it takes.
+    /// Amount of mail that the backend takes.
     pub limits: Limits,
-    /// The domains it may send for; any, when empty. Lower case.
+    /// Domains that the backend may send for, in lower case; any if empty.
     pub sender_domains: Vec<Arc<str>>,
 }
 
 impl Backend {
-    /// Whether replicas share out any of its probes among themselves: those that a provider counts as more than a connection. What stands in
-    /// the cluster is the user's own.
+    /// Returns true if the replicas divide probes of this backend among themselves: probes that a provider counts as
+    /// more than a connection.
+    // An MTA in the cluster is the user's own, so nobody counts there.
     pub fn is_shared_out(&self) -> bool {
         match self.destination {
             Destination::Host(_) => self.probes.iter().any(|probe| probe.depth.is_counted()),
@@ -37,70 +39,72 @@ impl Backend {
         }
     }
 
-    /// The part of one of so many replicas: probes that are shared out are made by each so many times less often, and together as often as was
-    /// asked for.
+    /// Returns the backend with its divided probes as seldom as befits one of `replicas`. Together the replicas probe
+    /// as often as was asked for.
     #[must_use]
     pub fn shared_out_among(mut self, replicas: u32) -> Self {
         if self.is_shared_out() {
-            let counted = |probe: &&mut Probe| probe.depth.is_counted() && probe.vantage == Vantage::Operator;
-            for probe in self.probes.iter_mut().filter(counted) {
-                probe.interval = probe.interval.saturating_mul(replicas);
+            for probe in &mut self.probes {
+                if probe.depth.is_counted() && probe.vantage == Vantage::Operator {
+                    probe.interval = probe.interval.saturating_mul(replicas);
+                }
             }
         }
         self
     }
 }
 
-/// What probes of this process log in with.
+/// Credentials of this process's own probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ProbeLogin {
-    /// With nothing: the backend asks for no login, or no probe goes that far.
+    /// No credentials: the backend asks for no login, or no probe goes that far.
     #[default]
     None,
-    /// With this.
+    /// The credentials to log in with.
     With(Login),
-    /// It cannot be had: such probes stop before it, and their verdict is Unknown.
+    /// The credentials are missing: probes stop before the login, and their verdict is Unknown.
     Missing {
-        /// One CamelCase word.
+        /// Reason in one CamelCase word.
         reason: &'static str,
-        /// What is missing and what to do, free of secrets.
+        /// Description of what is missing and what to do, free of secrets.
         message: Arc<str>,
     },
 }
 
-/// Where a backend is run.
+/// Place where a backend is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     /// A region as the user names it: `eu-west-1`.
     pub region: Option<Arc<str>>,
-    /// Whose law applies: `EU`.
+    /// Jurisdiction whose law applies: `EU`.
     pub jurisdiction: Option<Arc<str>>,
-    /// What fails together with it; backends of one domain are one backend for the storm brake. Alone, when absent.
+    /// Name shared by backends that fail together; the storm brake counts them as one. A backend without one is alone.
     pub failure_domain: Option<Arc<str>>,
 }
 
-/// How much mail a backend takes.
+/// Amount of mail that a backend takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages a second.
+    /// Most messages a second.
     pub messages_per_second: Option<u32>,
-    /// Messages a day.
+    /// Most messages a day.
     pub messages_per_day: Option<u32>,
-    /// A new address earns its reputation slowly.
+    /// Limits of the first days, in which a new address earns its reputation.
     pub warm_up: Option<WarmUp>,
 }
 
-/// How much may be sent on each of the first days.
+/// Most messages on each of the first days.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WarmUp {
-    /// When the first day begins.
+    /// Start of the first day.
     pub started_at: Timestamp,
     /// Messages on each day; afterwards warm-up limits nothing.
     pub schedule: Vec<u32>,
 }
 
 impl WarmUp {
-    /// What is allowed on the day of `now`, and when that day ends; `None` once warm. Before it starts, as on the first day.
+    /// Returns the messages allowed on the day of `now` and the end of that day; `None` once warm. The first day's
+    /// number holds before the start, too.
     pub fn at(&self, now: Timestamp) -> Option<(u32, Timestamp)> {
         let day = now.since(self.started_at).as_secs() / DAY.as_secs();
         let allowed = *self.schedule.get(usize::try_from(day).ok()?)?;
@@ -110,7 +114,7 @@ impl WarmUp {
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Where a backend is.
+/// Address at which a backend takes mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// A host name or address outside (or an address inside).
@@ -124,7 +128,7 @@ pub enum Destination {
 pub struct SmtpHost {
     /// A DNS name or an IPv4/IPv6 address, without brackets.
     pub host: Arc<str>,
-    /// TCP port.
+    /// TCP port of the server.
     pub port: u16,
 }
 
@@ -135,29 +139,30 @@ pub struct ServicePort {
     pub dns_name: Arc<str>,
     /// The Service's own port.
     pub port: u16,
-    /// Its ready endpoints, sorted, without duplicates; follows the Service's `EndpointSlices`.
+    /// Ready endpoints of the Service, sorted, without duplicates. They follow its `EndpointSlices`.
     pub endpoints: Vec<SocketAddr>,
 }
 
-/// How TLS is spoken with a backend.
+/// Use of TLS with a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Whether and when.
+    /// Requirement for TLS and its verification.
     pub mode: TlsMode,
     /// The name the certificate must carry (and SNI sends).
     pub server_name: Arc<str>,
-    /// Who may have signed it.
+    /// Authorities that may have signed the certificate.
     pub trust: TrustAnchors,
 }
 
-/// Whether and when TLS is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Requirement for TLS and its verification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 pub enum TlsMode {
-    /// Never.
+    /// TLS is never used.
     None,
     /// STARTTLS when offered; the certificate is not verified.
     Opportunistic,
     /// STARTTLS required, certificate verified (RFC 3207).
+    #[strum(serialize = "StartTLS")]
     StartTls,
     /// TLS from the first byte, certificate verified (RFC 8314).
     Implicit,
@@ -166,16 +171,11 @@ pub enum TlsMode {
 impl TlsMode {
     /// The name used in specs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "None",
-            Self::Opportunistic => "Opportunistic",
-            Self::StartTls => "StartTLS",
-            Self::Implicit => "Implicit",
-        }
+        self.into()
     }
 }
 
-/// Who may have signed a backend's certificate.
+/// Authorities that may have signed a backend's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TrustAnchors {
     /// Mozilla's root programme, compiled in.
@@ -184,52 +184,53 @@ pub enum TrustAnchors {
     Pem(Arc<[u8]>),
 }
 
-/// How one aspect of a backend is observed.
+/// Observation of one aspect of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// Unique within the backend.
     pub name: Arc<str>,
-    /// From start to start.
+    /// Time from the start of a round to the start of the next.
     pub interval: Duration,
-    /// For a whole round at one address. May exceed the interval; rounds then overlap.
+    /// Limit for a whole round at one address. It may exceed the interval; rounds then overlap.
     pub timeout: Duration,
-    /// How far the dialogue goes.
+    /// Last step of the dialogue.
     pub depth: Depth,
     /// The addresses that it names.
     pub envelope: Envelope,
-    /// From where.
+    /// Place that the probe is made from.
     pub vantage: Vantage,
 }
 
-/// From where a backend is observed.
+/// Place that a probe is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Vantage {
-    /// From the operator itself, by every replica.
+    /// The operator's own process, in every replica.
     #[default]
     Operator,
-    /// From a Kubernetes Job in the backend's namespace, which one replica creates and all hear.
+    /// A Kubernetes Job in the backend's namespace. One replica creates it, and all take its result.
     Job,
 }
 
 /// The addresses that a probe's dialogue names (RFC 5321 §4.1.2), without angle brackets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// In MAIL FROM; present for depths from there on.
+    /// Address in MAIL FROM; present for depths from there on.
     pub sender: Option<Arc<str>>,
-    /// In RCPT TO; present for that depth.
+    /// Address in RCPT TO; present for that depth.
     pub recipient: Option<Arc<str>>,
 }
 
-/// How far a probe's SMTP dialogue goes; each depth includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Last step of a probe's SMTP dialogue; each depth includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Depth {
-    /// The TCP connection.
+    /// The TCP connection alone.
     Connect,
     /// The 220 greeting (after the handshake, with implicit TLS).
     Banner,
-    /// EHLO.
+    /// EHLO and its reply.
     Ehlo,
     /// STARTTLS, handshake and EHLO again; the same as `Ehlo` with implicit TLS.
+    #[strum(serialize = "StartTLS")]
     StartTls,
     /// AUTH, where the backend has credentials (RFC 4954).
     Auth,
@@ -241,24 +242,15 @@ pub enum Depth {
 
 impl Depth {
     /// Every depth, the least first.
-    pub const ALL: [Self; 7] =
-        [Self::Connect, Self::Banner, Self::Ehlo, Self::StartTls, Self::Auth, Self::MailFrom, Self::RcptTo];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// Whether providers count it as more than a connection: a log-in, or the beginning of a message.
+    /// Returns true if providers count it as more than a connection: a login, or the beginning of a message.
     pub fn is_counted(self) -> bool {
         self >= Self::Auth
     }
 
     /// The name used in specs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "Connect",
-            Self::Banner => "Banner",
-            Self::Ehlo => "Ehlo",
-            Self::StartTls => "StartTLS",
-            Self::Auth => "Auth",
-            Self::MailFrom => "MailFrom",
-            Self::RcptTo => "RcptTo",
-        }
+        self.into()
     }
 }

@@ -4,47 +4,47 @@ use std::time::Duration;
 
 use super::{EvidenceClass, ObjectKey, Timestamp};
 
-/// A process beside an MTA that tells what real mail of one route meets.
+/// Process beside an MTA that reports the deliveries of one route's mail.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Agent {
     /// The `MailRoute` whose mail it is.
     pub route: ObjectKey,
-    /// Its name, unique among the agents of the route: the pod's, or the host's.
+    /// Name of the pod or host, unique among the agents of the route.
     pub name: Arc<str>,
 }
 
-/// What an agent says of its deliveries by one backend.
+/// Verdict of an agent about its deliveries by one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// They fail.
+pub enum DeliveryVerdict {
+    /// Deliveries by the backend fail.
     Failing(FailingDeliveries),
-    /// They succeed.
+    /// Deliveries by the backend succeed.
     Passing,
-    /// There were too few of them lately to say anything.
+    /// Too few deliveries lately for a verdict.
     Silent,
 }
 
 /// A run of deliveries that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailingDeliveries {
-    /// What they met.
+    /// Class of the failures.
     pub class: EvidenceClass,
     /// One line for people, printable, without mail addresses.
     pub message: Arc<str>,
-    /// When the first of them failed.
+    /// Time of the first failure.
     pub first_failure_at: Timestamp,
-    /// When the latest failed.
+    /// Time of the latest failure.
     pub last_failure_at: Timestamp,
 }
 
-/// What an agent knows of its deliveries by one backend.
+/// Deliveries of an agent by one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendDeliveries {
-    /// What they come to.
-    pub word: Word,
-    /// Whether the agent has left the backend by itself.
+    /// Verdict about the deliveries.
+    pub word: DeliveryVerdict,
+    /// True if the agent has left the backend by itself.
     pub is_left: bool,
-    /// Messages that the backend took, since the agent's process began.
+    /// Messages that the backend took since the agent's process began.
     pub sent: u64,
     /// Messages that are tried again later.
     pub deferred: u64,
@@ -54,7 +54,7 @@ pub struct BackendDeliveries {
     pub possible_duplicates: u64,
 }
 
-/// What an agent has made of a switch.
+/// Report of an agent about a switch that it carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchedMail {
     /// The route's transition that it carried out; none for one that the agent made by itself.
@@ -63,27 +63,27 @@ pub struct SwitchedMail {
     pub queue_before: u64,
     /// Messages in the queue when it was last counted.
     pub queue_after: u64,
-    /// When the new backend took its first message.
+    /// Time of the first message that the new backend took.
     pub first_delivery_at: Option<Timestamp>,
-    /// How long after the switch began that was.
+    /// Time from the start of the switch to that message.
     pub first_delivery_after: Option<Duration>,
     /// Messages under way that may arrive twice.
     pub possible_duplicates: u64,
 }
 
-/// All that an agent has to say.
+/// Report of an agent about its deliveries and its latest switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentReport {
-    /// Who.
+    /// The agent that reports.
     pub agent: Agent,
     /// `metadata.uid` of the route.
     pub route_uid: String,
-    /// Another one means that the agent has begun anew.
+    /// Id of the agent's process: another one means that the agent has begun anew.
     pub process: Arc<str>,
     /// Increases with each report of a process.
     pub sequence: u64,
-    /// By the backend's name.
+    /// Deliveries by the backend's name.
     pub backends: BTreeMap<Arc<str>, BackendDeliveries>,
-    /// The latest switch.
+    /// The latest switch, if there was one.
     pub last_switch: Option<SwitchedMail>,
 }

@@ -3,8 +3,21 @@ use std::time::Duration;
 
 use super::{ProbeKey, Timestamp};
 
-/// What one observation says about a backend: the closed set of reasons shared by conditions, Events and metric labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Evidence of one observation about a backend: the closed set of reasons shared by conditions, Events and metric
+/// labels.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 pub enum EvidenceClass {
     /// The backend did what was asked.
     Ok,
@@ -44,50 +57,29 @@ pub enum EvidenceClass {
     Inconclusive,
     /// The probe cannot be made as it is asked for: something that it needs is missing, and the message says what. No evidence.
     ProbeBlocked,
-    /// Of many observations together: it answers, but slower than the policy allows.
+    /// The backend answers, but slower than the policy allows. Concluded from many observations.
     Slow,
-    /// Of many observations together: there was no conclusive one for too long.
+    /// There was no conclusive observation for too long.
     Stale,
 }
 
-/// How an observation counts.
+/// Effect of an observation on the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Counts towards recovery.
+    /// The observation counts towards recovery.
     Success,
-    /// Counts towards failure.
+    /// The observation counts towards failure.
     Failure,
-    /// Counts neither way.
+    /// The observation counts neither way.
     Neutral,
 }
 
 impl EvidenceClass {
     /// Every class, in a fixed order.
-    pub const ALL: [Self; 21] = [
-        Self::Ok,
-        Self::Throttled,
-        Self::QuotaExhausted,
-        Self::AuthenticationRefused,
-        Self::AccountPaused,
-        Self::Reputation,
-        Self::Temporary,
-        Self::Permanent,
-        Self::RecipientLevel,
-        Self::ConnectionRefused,
-        Self::ConnectionLost,
-        Self::NoAnswer,
-        Self::ProtocolError,
-        Self::TlsFailed,
-        Self::CertificateInvalid,
-        Self::Unresolvable,
-        Self::NoEndpoints,
-        Self::Inconclusive,
-        Self::ProbeBlocked,
-        Self::Slow,
-        Self::Stale,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// How this class counts. Throttling and recipient-level replies come from a living backend that we must not punish.
+    /// Returns the effect of this class on the verdict.
+    // Throttling and recipient-level replies come from a living backend, which must not be punished.
     pub fn effect(self) -> Effect {
         match self {
             Self::Ok | Self::Slow => Effect::Success,
@@ -111,7 +103,8 @@ impl EvidenceClass {
         }
     }
 
-    /// Whether the backend itself was heard, or the API server told: what our own network's failure cannot feign.
+    /// Returns true if the backend itself answered, or the API server told its state.
+    // A failure of our own network cannot look like such an answer.
     pub fn is_answer(self) -> bool {
         match self {
             Self::Ok
@@ -139,12 +132,12 @@ impl EvidenceClass {
         }
     }
 
-    /// Whether a single round can say so; the others are said of many together.
+    /// Returns true if a single round can give this class; the others are concluded from many rounds.
     pub fn is_of_one_round(self) -> bool {
         !matches!(self, Self::Slow | Self::Stale)
     }
 
-    /// What it says, for people.
+    /// Returns a description for people.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "the backend did what was asked",
@@ -173,115 +166,90 @@ impl EvidenceClass {
 
     /// The class of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == name)
+        name.parse().ok()
     }
 
     /// The CamelCase name used in conditions, Events and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "Ok",
-            Self::Throttled => "Throttled",
-            Self::QuotaExhausted => "QuotaExhausted",
-            Self::AuthenticationRefused => "AuthenticationRefused",
-            Self::AccountPaused => "AccountPaused",
-            Self::Reputation => "Reputation",
-            Self::Temporary => "Temporary",
-            Self::Permanent => "Permanent",
-            Self::RecipientLevel => "RecipientLevel",
-            Self::ConnectionRefused => "ConnectionRefused",
-            Self::ConnectionLost => "ConnectionLost",
-            Self::NoAnswer => "NoAnswer",
-            Self::ProtocolError => "ProtocolError",
-            Self::TlsFailed => "TlsFailed",
-            Self::CertificateInvalid => "CertificateInvalid",
-            Self::Unresolvable => "Unresolvable",
-            Self::NoEndpoints => "NoEndpoints",
-            Self::Inconclusive => "Inconclusive",
-            Self::ProbeBlocked => "ProbeBlocked",
-            Self::Slow => "Slow",
-            Self::Stale => "Stale",
-        }
+        self.into()
     }
 }
 
 /// A step of the dialogue, in the order in which they happen (RFC 5321, RFC 3207).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 pub enum Stage {
     /// Looking up the host's addresses.
     Resolve,
-    /// The TCP connection.
+    /// Opening the TCP connection.
     Connect,
     /// The TLS handshake of implicit TLS, before the banner.
+    #[strum(serialize = "ImplicitTLS")]
     ImplicitTls,
-    /// The 220 greeting.
+    /// Waiting for the 220 greeting.
     Banner,
     /// EHLO and its extensions.
+    #[strum(serialize = "EHLO")]
     Ehlo,
     /// STARTTLS and its handshake.
+    #[strum(serialize = "STARTTLS")]
     StartTls,
     /// EHLO again, inside TLS.
+    #[strum(serialize = "EHLO after STARTTLS")]
     EhloAfterStartTls,
     /// AUTH and its exchange (RFC 4954).
+    #[strum(serialize = "AUTH")]
     Auth,
-    /// MAIL FROM.
+    /// MAIL FROM and its reply.
+    #[strum(serialize = "MAIL")]
     Mail,
-    /// RCPT TO.
+    /// RCPT TO and its reply.
+    #[strum(serialize = "RCPT")]
     Recipient,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 10] = [
-        Self::Resolve,
-        Self::Connect,
-        Self::ImplicitTls,
-        Self::Banner,
-        Self::Ehlo,
-        Self::StartTls,
-        Self::EhloAfterStartTls,
-        Self::Auth,
-        Self::Mail,
-        Self::Recipient,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The stage of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|stage| stage.as_str() == name)
+        name.parse().ok()
     }
 
     /// The name used in messages and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolve => "Resolve",
-            Self::Connect => "Connect",
-            Self::ImplicitTls => "ImplicitTLS",
-            Self::Banner => "Banner",
-            Self::Ehlo => "EHLO",
-            Self::StartTls => "STARTTLS",
-            Self::EhloAfterStartTls => "EHLO after STARTTLS",
-            Self::Auth => "AUTH",
-            Self::Mail => "MAIL",
-            Self::Recipient => "RCPT",
-        }
+        self.into()
     }
 }
 
 /// The result of one dialogue with one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What it says about the backend.
+    /// Evidence about the backend.
     pub class: EvidenceClass,
     /// The last stage that was tried.
     pub stage: Stage,
     /// One line for people, at most 256 characters, printable, free of secrets: `EHLO: 421 4.3.2 shutting down`.
     pub message: String,
-    /// When the served certificate expires; `None` when none was seen.
+    /// Expiry of the served certificate; `None` if none was seen.
     pub certificate_not_after: Option<Timestamp>,
-    /// How long the dialogue took.
+    /// Duration of the dialogue.
     pub elapsed: Duration,
 }
 
-/// What the name service said in this round.
+/// Answer of the name service in this round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// The destination is given by address or by in-cluster endpoints: nothing was looked up.
@@ -297,28 +265,28 @@ pub enum Resolution {
 /// The outcome at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressOutcome {
-    /// Where.
+    /// Address of the dialogue.
     pub address: SocketAddr,
-    /// What.
+    /// Result of the dialogue.
     pub outcome: Outcome,
 }
 
 /// One round of one probe: every address of the destination, tried at once.
 #[derive(Clone, Debug)]
 pub struct ProbeReport {
-    /// Which probe of which backend.
+    /// The probe of the backend.
     pub key: ProbeKey,
     /// The revision of the target (see `probe::Target::revision`) that was probed; a report about an older revision is dropped.
     pub revision: u64,
     /// Rounds of a probe may overlap; the later started one carries the newer truth.
     pub sequence: u64,
-    /// When the round began.
+    /// Start of the round.
     pub started_at: Timestamp,
-    /// When it was over.
+    /// End of the round.
     pub finished_at: Timestamp,
-    /// What the name service said.
+    /// Answer of the name service.
     pub resolution: Resolution,
-    /// Per address; empty when there was none to try.
+    /// Results per address; empty if there was no address to try.
     pub addresses: Vec<AddressOutcome>,
     /// The round's verdict: success if any address succeeded, else the most telling failure.
     pub outcome: Outcome,

@@ -38,8 +38,8 @@ impl fmt::Debug for ObjectKey {
 /// One probe of one backend: `SendingBackend` and the name of an entry of its `spec.probes`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeKey {
-    /// The `SendingBackend`.
+    /// Key of the `SendingBackend`.
     pub backend: ObjectKey,
-    /// `spec.probes[].name`.
+    /// Name of the probe in `spec.probes[].name`.
     pub probe: Arc<str>,
 }

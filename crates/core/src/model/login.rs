@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A user name and a password. Nothing that can be printed shows them.
+/// User name and password. Neither Debug nor Display shows them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     username: Arc<str>,
@@ -9,34 +9,35 @@ pub struct Login {
 }
 
 impl Login {
-    /// Nobody has a longer user name or password.
+    /// Largest size of a user name or password, in bytes.
     pub const MAX_BYTES: usize = 4_096;
 
-    /// Of these.
+    /// Joins a user name and a password that [`Login::part`] has checked.
     pub fn new(username: impl Into<Arc<str>>, password: impl Into<Arc<str>>) -> Self {
         Self { username: username.into(), password: password.into() }
     }
 
-    /// The user name.
+    /// Returns the user name as it is sent.
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// The password.
+    /// Returns the password in clear text.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// The user name or password that a Secret's value or a mounted file holds: a line feed at its end is the editor's.
+    /// Checks a user name or password as a Secret's value or a mounted file holds it. One line feed at its end is
+    /// dropped: editors add it.
     ///
     /// # Errors
-    /// When it can be neither. The error says what is wrong and holds nothing of it.
-    pub fn part(bytes: Vec<u8>) -> Result<String, String> {
+    /// [`LoginError`] says what is wrong and holds nothing of the value.
+    pub fn part(bytes: Vec<u8>) -> Result<String, LoginError> {
         if bytes.len() > Self::MAX_BYTES {
-            return Err(format!("it has more than {} bytes", Self::MAX_BYTES));
+            return Err(LoginError::TooLong);
         }
         // Not the library's error: it would hold the bytes.
-        let mut text = String::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+        let mut text = String::from_utf8(bytes).map_err(|_| LoginError::NotUtf8)?;
         if text.ends_with('\n') {
             text.pop();
             if text.ends_with('\r') {
@@ -44,13 +45,28 @@ impl Login {
             }
         }
         match text {
-            text if text.is_empty() => Err("it is empty".to_owned()),
-            text if text.chars().any(char::is_control) => {
-                Err("it holds control characters or several lines".to_owned())
-            }
+            text if text.is_empty() => Err(LoginError::Empty),
+            text if text.chars().any(char::is_control) => Err(LoginError::ControlCharacters),
             text => Ok(text),
         }
     }
+}
+
+/// Defect of a user name or password; holds nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// The value is longer than [`Login::MAX_BYTES`].
+    #[error("it has more than {max} bytes", max = Login::MAX_BYTES)]
+    TooLong,
+    /// The value is no text.
+    #[error("it is no UTF-8")]
+    NotUtf8,
+    /// The value has no characters.
+    #[error("it is empty")]
+    Empty,
+    /// The value would end an SMTP command or a line of a file.
+    #[error("it holds control characters or several lines")]
+    ControlCharacters,
 }
 
 impl fmt::Debug for Login {

@@ -3,29 +3,29 @@ use std::time::Duration;
 
 use super::{EvidenceClass, FailbackWindow};
 
-/// When and how to switch; every value already defaulted.
+/// Rules by which routes switch; every default is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// When a backend counts as failed, degraded and recovered.
+    /// Thresholds of failure, slowness and recovery.
     pub thresholds: Thresholds,
-    /// Holds on moves.
-    pub hold: Hold,
-    /// What to do when no candidate is healthy.
+    /// Pauses between the moves of a route.
+    pub hold: HoldPolicy,
+    /// Behaviour while no candidate is healthy.
     pub when_none_healthy: WhenNoneHealthy,
-    /// When and how to return to a preferred backend.
+    /// Rules for the return to a preferred backend.
     pub failback: Failback,
-    /// What a switch is measured against.
+    /// Objectives that a switch is measured against.
     pub objectives: Objectives,
-    /// When an agent leaves a backend by itself.
+    /// Rules by which an agent leaves a backend by itself.
     pub reflex: Reflex,
 }
 
 impl Default for Policy {
-    /// The documented defaults: what a `FailoverPolicy` with an empty spec means, and a route without `policyRef`.
+    /// The documented defaults: those of a `FailoverPolicy` with an empty spec, and of a route without `policyRef`.
     fn default() -> Self {
         Self {
             thresholds: Thresholds::default(),
-            hold: Hold {
+            hold: HoldPolicy {
                 cooldown: Duration::from_mins(10),
                 minimum_stay: Duration::from_mins(1),
                 budget: Budget { switches: 6, per: Duration::from_hours(1) },
@@ -43,26 +43,27 @@ impl Default for Policy {
     }
 }
 
-/// What turns a verdict.
+/// Evidence that turns a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Thresholds {
-    /// So many failures in a row make a backend Unhealthy; at least 1.
+    /// Failures in a row that make a backend Unhealthy; at least 1.
     pub failure: u32,
-    /// So many successes in a row make an Unhealthy backend Healthy; at least 1.
+    /// Successes in a row that make an Unhealthy backend Healthy; at least 1.
     pub recovery: u32,
-    /// The successes of a recovery must span at least so long.
+    /// Shortest time that the successes of a recovery must span.
     pub stable_for: Duration,
     /// A share of failures that makes a backend Unhealthy although none came in a row.
     pub window: Option<FailureWindow>,
     /// Slowness that makes a backend Degraded.
     pub latency: Option<LatencyLimit>,
-    /// One failure of these classes is enough.
+    /// Classes of which one failure makes a backend Unhealthy.
     pub immediate: EvidenceClasses,
 }
 
 impl Default for Thresholds {
-    /// Probes start at least 9.5 s apart by default (10 s less 5 % jitter), so a blip of 45 s meets at most five of them:
-    /// six failures ride it out. Coming back takes more evidence than leaving.
+    /// The documented default: 6 failures, 10 successes.
+    // Probes start at least 9.5 s apart by default (10 s less 5 % jitter), so a blip of 45 s meets at most five of
+    // them. Coming back takes more evidence than leaving.
     fn default() -> Self {
         Self {
             failure: 6,
@@ -76,7 +77,8 @@ impl Default for Thresholds {
 }
 
 impl fmt::Display for Thresholds {
-    /// A short stable text, equal for equal thresholds: by it one replica tells another which verdict it means.
+    /// A short stable text, equal for equal thresholds.
+    // Replicas name thresholds by it in their reports.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { failure, recovery, stable_for, window, latency, immediate } = self;
         write!(f, "{failure}/{recovery}")?;
@@ -99,46 +101,47 @@ impl fmt::Display for Thresholds {
 /// A share of failures among the latest results of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FailureWindow {
-    /// How far it reaches back; kept in [`FailureWindow::BUCKETS`] equal parts, the oldest of which leaves as a whole.
+    /// Length of the window, kept in [`FailureWindow::BUCKETS`] equal parts. The oldest leaves as a whole.
     pub duration: Duration,
-    /// With fewer results nothing is said; at least 1.
+    /// Least number of results for a verdict; at least 1.
     pub minimum_samples: u32,
-    /// 1 to 100.
+    /// Percentage of failures, 1 to 100.
     pub failure_percent: u8,
 }
 
 impl FailureWindow {
-    /// In so many parts a window is kept, so that its memory does not grow with the number of results.
+    /// Number of parts of a window.
+    // Memory does not grow with the number of results.
     pub const BUCKETS: u32 = 12;
 }
 
 /// A latency that must not be exceeded for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LatencyLimit {
-    /// 1 to 99: of the latencies of half of `held_for`, this percentile counts.
+    /// Percentile of the latencies in half of `held_for`, 1 to 99.
     pub percentile: u8,
-    /// Above this it is too slow.
+    /// Limit above which a latency is too slow.
     pub above: Duration,
-    /// Too slow for so long without interruption means Degraded; quick enough for so long ends it.
+    /// Time without interruption for which it must be too slow to turn Degraded, or quick enough to end that.
     pub held_for: Duration,
 }
 
-/// A set of classes.
+/// Set of evidence classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EvidenceClasses(u32);
 
 impl EvidenceClasses {
-    /// No class.
+    /// The set without any class.
     pub const NONE: Self = Self(0);
 
-    /// Whether it holds this class.
+    /// Returns true if the set has this class.
     pub fn contains(self, class: EvidenceClass) -> bool {
         self.0 & Self::bit(class) != 0
     }
 
-    /// Its classes, in the order of [`EvidenceClass::ALL`].
+    /// Iterates over the classes, in the order of [`EvidenceClass::ALL`].
     pub fn iter(self) -> impl Iterator<Item = EvidenceClass> {
-        EvidenceClass::ALL.into_iter().filter(move |class| self.contains(*class))
+        EvidenceClass::ALL.iter().copied().filter(move |class| self.contains(*class))
     }
 
     fn bit(class: EvidenceClass) -> u32 {
@@ -152,28 +155,29 @@ impl FromIterator<EvidenceClass> for EvidenceClasses {
     }
 }
 
-/// Holds on moves. Cooldown and minimum stay are for comfort: what must be left is left all the same. The budget holds that, too,
+/// Pauses between moves. Cooldown and minimum stay keep moves that nothing forces. The budget keeps forced ones, too,
 /// as far as its last-resort rule goes (`engine/holds.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// After any transition.
+pub struct HoldPolicy {
+    /// Pause after any transition.
     pub cooldown: Duration,
-    /// After arriving at a backend, the first one included.
+    /// Pause after arriving at a backend, the first one included.
     pub minimum_stay: Duration,
-    /// Transitions in a time.
+    /// Limit on transitions in a time.
     pub budget: Budget,
 }
 
-/// So many transitions in so long.
+/// Limit on transitions in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// 1 to 10: no more of a route's history is kept.
+    /// Number of transitions, 1 to 10.
+    // `status.history` keeps no more.
     pub switches: u8,
-    /// How far back transitions count.
+    /// Time in which transitions count.
     pub per: Duration,
 }
 
-/// What to do when no candidate is healthy.
+/// Behaviour while no candidate is healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenNoneHealthy {
     /// Stay where the mail goes now.
@@ -182,56 +186,58 @@ pub enum WhenNoneHealthy {
     Preferred,
 }
 
-/// When and how to return to a preferred backend.
+/// Rules for the return to a preferred backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failback {
-    /// Who decides.
+    /// Decider of the return.
     pub mode: FailbackMode,
-    /// How long the preferred backend must have been healthy without interruption; longer after repeated failures (`engine/holds.rs`).
+    /// Time without interruption for which the preferred backend must have been Healthy; longer after repeated
+    /// failures (`engine/holds.rs`).
     pub after: Duration,
-    /// When a return may begin; always, when empty.
+    /// Times in which a return may begin; always if empty.
     pub windows: Vec<FailbackWindow>,
-    /// In which steps the mail returns; at once, when empty. Percentages increase.
+    /// Steps of the return, percentages increasing; all mail at once if empty.
     pub ramp: Vec<RampStep>,
 }
 
-/// Who decides on a failback.
+/// Decider of a return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailbackMode {
-    /// The operator.
+    /// The operator returns by itself.
     Automatic,
-    /// A person.
+    /// A person approves the return.
     Manual,
 }
 
 /// One step of a return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RampStep {
-    /// So much of the route's mail at most goes to the returning backend; 1 to 99.
+    /// Largest share of the route's mail for the returning backend, 1 to 99.
     pub percent: u8,
-    /// For so long.
+    /// Duration of the step.
     pub duration: Duration,
 }
 
-/// What a switch is measured against.
+/// Objectives that a switch is measured against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Objectives {
-    /// From the first evidence of a failure until every output leads elsewhere.
+    /// Time from the first evidence of a failure until every output leads elsewhere.
     pub recovery_time: Option<Duration>,
 }
 
-/// When an agent leaves a backend by itself, by what real mail meets there; classes of which one delivery is enough, cooldown and budget are
-/// those of the policy.
+/// Rules by which an agent leaves a backend by itself, from the deliveries it sees there. The policy's immediate
+/// classes, cooldown and budget apply as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reflex {
-    /// So many deliveries in a row must fail; at least 1.
+    /// Deliveries in a row that must fail; at least 1.
     pub consecutive: u32,
-    /// They must span at least so long.
+    /// Shortest time that these failures must span.
     pub lasting: Duration,
 }
 
 impl Default for Reflex {
-    /// However much mail meets a blip of 45 s, it does not span 50.
+    /// The documented default: 10 failures over 50 s.
+    // However much mail meets a blip of 45 s, it does not span 50.
     fn default() -> Self {
         Self { consecutive: 10, lasting: Duration::from_secs(50) }
     }

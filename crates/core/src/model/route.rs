@@ -1,32 +1,32 @@
 use std::sync::Arc;
 
-/// One stream of mail, checked.
+/// Stream of mail with checked settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// How mail is spread.
+    /// Way to spread the mail over the backends.
     pub strategy: Strategy,
     /// `SendingBackends` in the route's namespace, most preferred first; 1 to 100, names unique.
     pub backends: Vec<Member>,
-    /// How much mail it is.
+    /// Amount of mail of the route.
     pub traffic: Traffic,
     /// Jurisdictions in which mail may be handled; any, when empty.
     pub jurisdictions: Vec<Arc<str>>,
-    /// Regions whose backends are preferred to all others, the best first; within a region the list's order counts.
+    /// Regions whose backends are preferred to all others, the best first. The list's order decides within a region.
     pub preferred_regions: Vec<Arc<str>>,
-    /// Domains it sends for. Lower case.
+    /// Domains that the route sends for, in lower case.
     pub sender_domains: Vec<Arc<str>>,
     /// Services to own, names unique.
     pub services: Vec<ServiceOutput>,
     /// `ConfigMaps` to own, names unique.
     pub config_maps: Vec<ConfigMapOutput>,
-    /// `ConfigMaps` for agents to own, names unique, among `config_maps`, too.
+    /// `ConfigMaps` for agents to own, names unique among these and `config_maps`.
     pub agents: Vec<AgentOutput>,
 }
 
-/// How mail is spread over the backends.
+/// Way to spread mail over the backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// All mail goes to one backend, as far as it takes it.
+    /// All mail goes to one backend, as far as it takes that much.
     ActivePassive,
     /// Mail goes to all that can deliver, by weight.
     ActiveActive,
@@ -37,11 +37,11 @@ pub enum Strategy {
 pub struct Member {
     /// Name of the `SendingBackend`.
     pub name: Arc<str>,
-    /// Its part of the mail beside the others' weights; at least 1. Counts with [`Strategy::ActiveActive`] only.
+    /// Weight beside the other members' weights, at least 1. Counts with [`Strategy::ActiveActive`] only.
     pub weight: u32,
 }
 
-/// How much mail a route carries.
+/// Amount of mail of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Messages on a busy day; at least 1.
@@ -55,7 +55,7 @@ pub struct Traffic {
 pub struct ServiceOutput {
     /// Name of the Service.
     pub name: Arc<str>,
-    /// At least one; every one leads to the active backend's SMTP port.
+    /// Ports of the Service, at least one. Every one leads to the active backend's SMTP port.
     pub ports: Vec<ServiceOutputPort>,
 }
 
@@ -73,7 +73,7 @@ pub struct ServiceOutputPort {
 pub struct ConfigMapOutput {
     /// Name of the `ConfigMap`.
     pub name: Arc<str>,
-    /// For whom.
+    /// Format of the content.
     pub format: ConfigMapFormat,
 }
 
@@ -82,11 +82,11 @@ pub struct ConfigMapOutput {
 pub struct AgentOutput {
     /// Name of the `ConfigMap`.
     pub config_map: Arc<str>,
-    /// The service account, in the route's namespace, from which reports are taken.
+    /// Name of the service account, in the route's namespace, that may send reports.
     pub service_account: Arc<str>,
 }
 
-/// Who reads a rendered `ConfigMap`.
+/// Format of a rendered `ConfigMap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigMapFormat {
     /// Postfix: `transport`, `tls_policy` and `relayhost`.

@@ -2,25 +2,25 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point in time: microseconds since the Unix epoch, UTC.
+/// Point in time: microseconds since the Unix epoch, UTC.
 ///
-/// A type of our own, without a `now()`, so that no pure code can read a clock by accident. Kubernetes' `MicroTime`
-/// has the same resolution, so a timestamp survives a trip through `status` unchanged.
+/// A type of our own without a `now()`, so that no pure code can read a clock by accident. Kubernetes' `MicroTime` has
+/// the same resolution, so a timestamp survives a trip through `status` unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the Unix epoch.
+    /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// How long ago `earlier` was; zero when it lies in the future.
+    /// Returns the time since `earlier`; zero if that lies in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

@@ -8,10 +8,11 @@ use jiff::tz::TimeZone;
 
 use super::Timestamp;
 
-/// A recurring time in which a failback may begin: opened by a cron schedule in a time zone, for a duration.
+/// Recurring time in which a failback may begin: opened by a cron schedule in a time zone, for a duration.
 ///
-/// The five fields of crontab(5), by the wall clock of the zone. An opening that a change to summer time skips comes as much later
-/// as the clock is set forward; one that the change back repeats comes once, the first time. The zone database is compiled in.
+/// The schedule has the five fields of crontab(5), by the wall clock of the zone. A change to summer time that skips
+/// an opening postpones it by as much as the clock is set forward. An opening that the change back repeats comes once,
+/// the first time. The zone database is compiled in.
 #[derive(Clone)]
 pub struct FailbackWindow {
     schedule: Arc<str>,
@@ -21,14 +22,14 @@ pub struct FailbackWindow {
     zone: TimeZone,
 }
 
-/// Wall clocks are set forward by no more than this at a time.
+/// Largest step by which wall clocks are set forward.
 const LARGEST_GAP: Duration = Duration::from_hours(3);
 
 impl FailbackWindow {
-    /// A window; `duration` at least a minute.
+    /// Creates a window; `duration` must be at least a minute.
     ///
     /// # Errors
-    /// What is wrong with `schedule` or `time_zone`, for people.
+    /// [`WindowError`] names the schedule or the time zone.
     pub fn new(schedule: &str, time_zone: &str, duration: Duration) -> Result<Self, WindowError> {
         // The schedule runs over bare wall-clock times, as if in UTC; the zone turns each into a moment: cronexpr alone would lose
         // an opening that falls into a change to summer time.
@@ -43,7 +44,7 @@ impl FailbackWindow {
         Ok(window)
     }
 
-    /// Until when it is open, if it is open at `now`; openings that overlap are one.
+    /// Returns the end of the opening at `now`; `None` if it is closed. Openings that overlap count as one.
     pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
         // Looks back ever further, so that a schedule of every minute and one of every year are both found in a few steps.
         let mut look_back = Duration::from_mins(2);
@@ -63,7 +64,7 @@ impl FailbackWindow {
         }
     }
 
-    /// When it opens next, after `now`.
+    /// Returns the next opening after `now`.
     pub fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
         self.openings_after(now).next()
     }
@@ -86,14 +87,15 @@ impl FailbackWindow {
         })
     }
 
-    /// Jiff's "compatible" rule (RFC 5545 §3.3.5): later by the gap in a gap, the first one in a fold.
+    /// Converts a wall-clock time by the "compatible" rule of jiff (RFC 5545 §3.3.5): later by the
+    /// gap in a gap, the first one in a fold.
     fn moment(&self, wall_clock: DateTime) -> Option<Timestamp> {
         let at = self.zone.to_ambiguous_timestamp(wall_clock).compatible().ok()?;
         Some(Timestamp::from_micros(at.as_microsecond()))
     }
 }
 
-/// Why a window cannot be.
+/// Defect of a window's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WindowError {
     /// The schedule is no crontab.

@@ -1,19 +1,19 @@
-//! Where the API server is and who we are.
+//! Configuration of the API server's clients.
 
 use std::path::{Path, PathBuf};
 
 use kube::Config;
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
-/// Why there is no way to reach an API server.
+/// Reason for which no API server can be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The kubeconfig that was given cannot be used.
     #[error("the kubeconfig {} cannot be used: {source}; give a readable one with --kubeconfig, or leave it out to use KUBECONFIG, ~/.kube/config or the pod's service account", path.display())]
     Kubeconfig {
-        /// The file.
+        /// Path of the kubeconfig.
         path: PathBuf,
-        /// Why.
+        /// Error of reading it.
         source: KubeconfigError,
     },
     /// No kubeconfig was given and none was found.
@@ -23,12 +23,19 @@ pub enum ConfigError {
     Inferred(#[from] InferConfigError),
 }
 
-/// The configuration from this kubeconfig; without one from `KUBECONFIG`, `~/.kube/config` or the pod's service account, in this order.
+/// Loads the configuration from this kubeconfig; without one from `KUBECONFIG`, `~/.kube/config` or the pod's service
+/// account, in this order.
+///
+/// # Errors
+/// [`ConfigError`] if none of them can be used.
 pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ConfigError> {
     let Some(path) = kubeconfig else { return Ok(Config::infer().await?) };
-    let rejected = |source| ConfigError::Kubeconfig { path: path.to_owned(), source };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(rejected)?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(rejected)
+    from_file(path).await.map_err(|source| ConfigError::Kubeconfig { path: path.to_owned(), source })
+}
+
+async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
 }
 
 #[cfg(test)]

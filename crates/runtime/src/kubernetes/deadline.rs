@@ -58,7 +58,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let watch = is_watch(request.uri());
-        let labels = metrics::Request {
+        let labels = metrics::ApiRequestLabels {
             client: self.purpose.as_str(),
             method: if watch { "WATCH" } else { method(request.method()) },
             resource: resource(request.uri().path()).to_owned(),
@@ -94,10 +94,11 @@ where
     }
 }
 
-/// A request without an answer yet. One that its caller gives up is counted, too: it may have been sent.
+/// Request without an answer yet.
+// One that its caller gives up is counted, too: it may have been sent.
 struct Pending {
     metrics: Metrics,
-    labels: metrics::Request,
+    labels: metrics::ApiRequestLabels,
     sent: Instant,
     answered: bool,
 }
@@ -121,7 +122,7 @@ impl Drop for Pending {
 pub(super) struct DeadlineBody {
     inner: Box<DynBody>,
     limit: Limit,
-    labels: metrics::Request,
+    labels: metrics::ApiRequestLabels,
     metrics: Metrics,
 }
 
@@ -166,7 +167,8 @@ fn is_watch(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1"))
 }
 
-/// Only the methods of the Kubernetes API have a label, so that there are only so many.
+/// Returns the metric label of a method.
+// Only the methods of the Kubernetes API have a label, so that there are only so many.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

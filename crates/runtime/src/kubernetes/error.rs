@@ -1,11 +1,11 @@
-//! Errors of API calls in words.
+//! Descriptions of errors of API calls.
 
 use std::error::Error as _;
 
-/// An error of an API call in one line for people.
+/// Describes an error of an API call in one line for people.
 ///
-/// kube's own text holds a dump of the status object and hides the cause of a failed connection. What could not be deserialised is
-/// not quoted: it may be a Secret.
+/// A value that could not be deserialised is not quoted: it may be a Secret.
+// kube's own text holds a dump of the status object and hides the cause of a failed connection.
 pub fn describe(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         let (code, message) = (status.code, status.message.trim());

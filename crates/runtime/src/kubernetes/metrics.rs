@@ -1,4 +1,4 @@
-//! What requests to the API server cost.
+//! Metrics of requests to the API server.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 /// One request, without its answer.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Request {
+pub(super) struct ApiRequestLabels {
     pub client: &'static str,
     /// The HTTP method, or WATCH.
     pub method: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Request {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Answered {
+struct ApiAnswerLabels {
     client: &'static str,
     method: &'static str,
     resource: String,
@@ -27,21 +27,21 @@ struct Answered {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Resource {
+struct ApiResourceLabels {
     resource: String,
 }
 
 /// Counters of requests, by what they were and how they were answered.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    requests: Family<Answered, Counter>,
-    durations: Family<Request, Histogram, fn() -> Histogram>,
-    deadlines: Family<Request, Counter>,
-    contacts: Family<Resource, Gauge>,
+    requests: Family<ApiAnswerLabels, Counter>,
+    durations: Family<ApiRequestLabels, Histogram, fn() -> Histogram>,
+    deadlines: Family<ApiRequestLabels, Counter>,
+    contacts: Family<ApiResourceLabels, Gauge>,
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
@@ -72,17 +72,17 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn answered(&self, request: &Request, code: String, after: Duration) {
-        let Request { client, method, resource } = request.clone();
-        self.requests.get_or_create(&Answered { client, method, resource, code }).inc();
+    pub(super) fn answered(&self, request: &ApiRequestLabels, code: String, after: Duration) {
+        let ApiRequestLabels { client, method, resource } = request.clone();
+        self.requests.get_or_create(&ApiAnswerLabels { client, method, resource, code }).inc();
         self.durations.get_or_create(request).observe(after.as_secs_f64());
     }
 
-    pub(super) fn deadline_exceeded(&self, request: &Request) {
+    pub(super) fn deadline_exceeded(&self, request: &ApiRequestLabels) {
         self.deadlines.get_or_create(request).inc();
     }
 
-    pub(super) fn watch_contact(&self, request: &Request, unix_seconds: i64) {
-        self.contacts.get_or_create(&Resource { resource: request.resource.clone() }).set(unix_seconds);
+    pub(super) fn watch_contact(&self, request: &ApiRequestLabels, unix_seconds: i64) {
+        self.contacts.get_or_create(&ApiResourceLabels { resource: request.resource.clone() }).set(unix_seconds);
     }
 }

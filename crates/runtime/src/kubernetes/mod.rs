@@ -20,6 +20,7 @@ mod config;
 mod deadline;
 mod error;
 mod guard;
+mod identity;
 mod metrics;
 mod version;
 mod watching;
@@ -34,30 +35,31 @@ pub use config::{ConfigError, config};
 pub use deadline::DeadlineExceeded;
 pub use error::describe;
 pub use guard::{Guarded, Invalid};
+pub use identity::{identity, object_key};
 pub use metrics::Metrics;
 pub use version::version_number;
 pub use watching::{FIRST_BACKOFF, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 
-/// How long a TCP connection with its TLS handshake may take.
+/// Limit for a TCP connection with its TLS handshake.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a call may take from its sending to the last byte of its answer; a page of 500 objects fits.
+/// Limit for a call from its sending to the last byte of its answer; a page of 500 objects fits.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
-/// How long the API server may take to say that a watch has begun.
+/// Limit for the API server's answer that a watch has begun.
 pub const WATCH_OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a client is for.
+/// Purpose of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// Lists and watches.
+    /// Lists and watches of objects.
     Watch,
     /// Reads by name, and writes.
     Call,
-    /// The leader's lease.
+    /// Calls for the leader's lease.
     Lease,
 }
 
 impl Purpose {
-    /// The label in metrics.
+    /// Returns the label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Watch => "watch",
@@ -67,10 +69,11 @@ impl Purpose {
     }
 }
 
-/// A client for one purpose.
+/// Creates a client for one purpose.
 ///
 /// # Errors
-/// When the credentials or certificates of the configuration cannot be used; [`describe`] puts it into words.
+/// [`kube::Error`] if the credentials or certificates of the configuration cannot be used; [`describe`] puts it into
+/// words.
 pub fn client(mut config: Config, purpose: Purpose, metrics: &Metrics) -> Result<Client, kube::Error> {
     config.connect_timeout = Some(CONNECT_DEADLINE);
     // One read timeout for all connections would cut quiet watches, or be too long for calls.

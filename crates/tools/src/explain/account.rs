@@ -10,7 +10,7 @@ use mail_failover_api::{
     FailoverPolicy, MailRoute, MailRouteStatus, RouteBackendStatus, SendingBackend, SendingBackendStatus,
 };
 use mail_failover_core::engine::{
-    Agreement, Candidate, Decision, Health, HoldReason, Prospect, Reason, Situation, Verdict, decide,
+    Agreement, Candidate, Decision, Health, HoldReason, NextChange, Reason, Situation, Verdict, decide,
 };
 use mail_failover_core::model::{Backend, EvidenceClass, Member, ObjectKey, Policy, Route, Timestamp};
 use mail_failover_resolve::persisted_verdict;
@@ -84,7 +84,7 @@ impl Account {
         notes.extend(missing.map(|member| {
             format!("SendingBackend {} was not found in namespace {}", member.name, given.key.namespace)
         }));
-        let hold = status.hold.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason));
+        let hold = status.waiting_for.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason));
         let candidates: Vec<_> =
             route.backends.iter().map(|member| candidate(given, &route, &status, member, hold, at)).collect();
         let decision = decide(
@@ -177,15 +177,16 @@ impl Account {
 
     /// What would have to happen, in words.
     pub fn prospects(&self) -> Vec<String> {
-        let told = |prospect: &Prospect| match prospect {
+        let told = |prospect: &NextChange| match prospect {
             // How many failures there are so far stands in no status.
-            Prospect::Fails { backend, failures, so_far: _, to } => {
+            NextChange::Fails { backend, failures, so_far: _, to } => {
                 let then = to.as_ref().map_or("mail has nowhere to go".to_owned(), |to| format!("mail goes to {to}"));
                 format!("{backend} turns Unhealthy ({failures} failures in a row): {then}")
             }
-            Prospect::Recovers { .. } | Prospect::Ends(_) | Prospect::Asks { .. } | Prospect::Changes { .. } => {
-                prospect.to_string()
-            }
+            NextChange::Recovers { .. }
+            | NextChange::Ends(_)
+            | NextChange::Asks { .. }
+            | NextChange::Changes { .. } => prospect.to_string(),
         };
         let awaited = self.decision.hold.and_then(|hold| match hold.reason {
             HoldReason::AwaitingConfirmation => Some("a standby answers a probe again: mail goes there"),
@@ -203,7 +204,7 @@ impl Account {
             | HoldReason::AwaitingEvidence
             | HoldReason::ConfigurationRejected => None,
         });
-        let explained = self.decision.explanation.prospects.iter().map(told);
+        let explained = self.decision.explanation.next_changes.iter().map(told);
         awaited.map(str::to_owned).into_iter().chain(explained).collect()
     }
 }

@@ -12,7 +12,7 @@ use super::finding::Findings;
 use super::schema::Schemas;
 use crate::manifests::Manifest;
 use mail_failover_api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
-use mail_failover_core::engine::{Candidate, Standing};
+use mail_failover_core::engine::{Candidate, Eligibility};
 use mail_failover_core::model::{Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
 use mail_failover_resolve::{
     self as resolve, CaKey, CaKind, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved, certificates,
@@ -54,7 +54,7 @@ pub(super) struct Placed<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) spec: &'a SendingBackendSpec,
     pub(super) backend: &'a Backend,
-    pub(super) standing: Standing,
+    pub(super) eligibility: Eligibility,
 }
 
 /// A route that can be used, with its backends as far as they are known.
@@ -71,7 +71,7 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// The backends that mail may go to as things are configured.
     pub(super) fn in_service(&self) -> impl Iterator<Item = &Placed<'_>> {
-        self.backends.iter().filter(|placed| placed.standing == Standing::InService)
+        self.backends.iter().filter(|placed| placed.eligibility == Eligibility::InService)
     }
 }
 
@@ -150,8 +150,8 @@ impl<'a> Set<'a> {
     fn placed<'s>(&'s self, route_key: &ObjectKey, route: &Route, member: &'s Member) -> Option<Placed<'s>> {
         let entry = self.backends.get(&route_key.sibling(member.name.clone()))?;
         let backend = entry.model.as_ref()?;
-        let standing = Candidate::new(member, Some(backend), None, route, None, self.at).standing;
-        Some(Placed { member, manifest: entry.manifest, spec: &entry.spec, backend, standing })
+        let eligibility = Candidate::new(member, Some(backend), None, route, None, self.at).eligibility;
+        Some(Placed { member, manifest: entry.manifest, spec: &entry.spec, backend, eligibility })
     }
 
     /// The routes that name a policy.

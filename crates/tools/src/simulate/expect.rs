@@ -133,8 +133,8 @@ fn route_subject(given: &Expectation, fleet: &Fleet, name: &str, when: When) -> 
         wanted.shares = Some(shares.clone());
     }
     if let Some(state) = &given.state {
-        let found = State::ALL.into_iter().find(|known| known.as_str() == state);
-        let known = State::ALL.map(State::as_str).join(", ");
+        let found = State::ALL.iter().copied().find(|known| known.as_str() == state);
+        let known = State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
         wanted.state = Some(found.ok_or_else(|| format!("{state} is no state; there is {known}"))?);
         texts.push(state.clone());
     }
@@ -143,7 +143,7 @@ fn route_subject(given: &Expectation, fleet: &Fleet, name: &str, when: When) -> 
             ("None", _) => WantedHold::None,
             (_, Some(reason)) => WantedHold::Of(reason),
             (_, None) => {
-                let known = HoldReason::ALL.map(HoldReason::as_str).join(", ");
+                let known = HoldReason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ");
                 return Err(format!("{hold} is no hold; there is None, {known}"));
             }
         };
@@ -183,7 +183,7 @@ fn backend_subject(given: &Expectation, fleet: &Fleet, name: &str) -> Result<(Su
     });
     let class = given.class.as_ref().map(|class| {
         EvidenceClass::from_name(class).ok_or_else(|| {
-            let known = EvidenceClass::ALL.map(EvidenceClass::as_str).join(", ");
+            let known = EvidenceClass::ALL.iter().map(|class| class.as_str()).collect::<Vec<_>>().join(", ");
             format!("{class} is no class; there is {known}")
         })
     });

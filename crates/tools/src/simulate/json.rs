@@ -220,7 +220,7 @@ fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> Route<'a> {
             message: &answer.message,
         }),
         reasons: change.explanation.reasons.iter().map(ToString::to_string).collect(),
-        prospects: change.explanation.prospects.iter().map(ToString::to_string).collect(),
+        prospects: change.explanation.next_changes.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use super::run::Simulation;
 use super::scenario::{Ask, AskedAction, Event, Fault, Scenario, ScenarioError, SeenBy, Span};
 use super::script::{Act, Deed, Fault as ScriptFault, Refusal, Script, Step};
 use super::words;
-use mail_failover_core::engine::{Action, Request};
+use mail_failover_core::engine::{Request, RequestAction};
 use mail_failover_core::model::{Backend, Effect as Counts, Timestamp};
 
 /// 2026-01-01T00:00:00Z.
@@ -247,12 +247,12 @@ impl Preparation<'_> {
         let action = match ask.action {
             AskedAction::Switch => {
                 let to = ask.to.as_deref().ok_or(("request.to", "is missing: where to?".to_owned()))?;
-                Action::Switch { to: to.into(), duration, is_forced: ask.force }
+                RequestAction::Switch { to: to.into(), duration, is_forced: ask.force }
             }
-            AskedAction::Failback => Action::Failback,
-            AskedAction::Pause => Action::Pause { duration },
-            AskedAction::Resume => Action::Resume,
-            AskedAction::ApproveFailback => Action::ApproveFailback,
+            AskedAction::Failback => RequestAction::Failback,
+            AskedAction::Pause => RequestAction::Pause { duration },
+            AskedAction::Resume => RequestAction::Resume,
+            AskedAction::ApproveFailback => RequestAction::ApproveFailback,
         };
         let to = ask.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
         let text = format!("a person requests {}{to} of {}", action.as_str(), self.fleet.route_name(route));

@@ -167,7 +167,7 @@ impl Notes {
         let is_hold = |reason: &&Reason| matches!(reason, Reason::Held(_));
         last.explanation.reasons.retain(|reason| !is_hold(&reason));
         last.explanation.reasons.extend(decision.explanation.reasons.iter().filter(is_hold).cloned());
-        last.explanation.prospects.clone_from(&decision.explanation.prospects);
+        last.explanation.next_changes.clone_from(&decision.explanation.next_changes);
         true
     }
 

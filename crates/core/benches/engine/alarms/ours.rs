@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_core::engine::{
-    Candidate, Evidence, Fleet, Health, HoldReason, Memory, News, Observer, Sighting, Situation, Transition, decide,
+    Candidate, Evidence, FailureDomains, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Situation,
+    Transition, decide,
 };
 use mail_failover_core::model::{
     Backend, Depth, Destination, Effect, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome,
@@ -31,7 +32,7 @@ pub struct Ours {
     latest: Vec<[Latest; 2]>,
     stale_at: Vec<[i64; 2]>,
     other: Arc<str>,
-    fleet: Fleet,
+    fleet: FailureDomains,
     suspects: BTreeSet<Observer>,
     memory: Memory,
     wake_at: Option<Timestamp>,
@@ -86,7 +87,7 @@ impl Ours {
             latest: vec![[Latest::default(); 2]; observers],
             stale_at: vec![[i64::MAX; 2]; observers],
             other: "replica-1".into(),
-            fleet: Fleet::default(),
+            fleet: FailureDomains::default(),
             suspects: BTreeSet::new(),
             memory: Memory::default(),
             wake_at: None,
@@ -141,7 +142,7 @@ impl Ours {
             *latest = Latest { sequence: probe.sequence, class: Some(probe.class), run, health };
             // Only where nothing is learnt can evidence get stale: conclusive results come every interval.
             let may_get_stale = probe.class == EvidenceClass::Inconclusive;
-            let stale_at = evidence.next_change_at(now).filter(|_| may_get_stale);
+            let stale_at = evidence.next_timeout(now).filter(|_| may_get_stale);
             self.stale_at[observer][backend] = stale_at.map_or(i64::MAX, Timestamp::as_micros);
         }
         let awaits = self.awaits_confirmation();
@@ -154,12 +155,12 @@ impl Ours {
     }
 
     /// What an observer sees of a backend now.
-    pub fn sighting(&self, observer: usize, backend: usize, at: i64) -> Option<Sighting> {
+    pub fn sighting(&self, observer: usize, backend: usize, at: i64) -> Option<ObserverVerdict> {
         self.evidence[observer][backend].sighting(self.thresholds, timestamp(at))
     }
 
     /// What the other one has told arrives.
-    pub fn hear(&mut self, backend: usize, sighting: Sighting, at: i64) -> Option<Transition> {
+    pub fn hear(&mut self, backend: usize, sighting: ObserverVerdict, at: i64) -> Option<Transition> {
         let now = timestamp(at);
         let health = sighting.health;
         let is_news = self.evidence[0][backend].hear(&self.other, self.thresholds, sighting, now);
@@ -217,7 +218,7 @@ impl Ours {
         };
         let decision = decide(&situation, &self.memory);
         self.memory = decision.memory;
-        self.wake_at = decision.wake_at;
+        self.wake_at = decision.next_timeout;
         decision.transition
     }
 }

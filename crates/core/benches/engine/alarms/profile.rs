@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail_failover_core::model::{Hold, Policy, Thresholds};
+use mail_failover_core::model::{HoldPolicy, Policy, Thresholds};
 
 /// A policy and how often it is fed.
 #[derive(Clone, Debug)]
@@ -31,7 +31,11 @@ impl Profile {
             name: "fast",
             policy: Policy {
                 thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
-                hold: Hold { cooldown: Duration::from_secs(5), minimum_stay: Duration::from_secs(2), ..defaults.hold },
+                hold: HoldPolicy {
+                    cooldown: Duration::from_secs(5),
+                    minimum_stay: Duration::from_secs(2),
+                    ..defaults.hold
+                },
                 failback: mail_failover_core::model::Failback { after: Duration::from_secs(5), ..defaults.failback },
                 ..defaults
             },

@@ -11,7 +11,7 @@
 //! `skipping_changes_no_count` (`tests/engine_benches.rs`) compares the two.
 
 use fastrand::Rng;
-use mail_failover_core::engine::{Sighting, Transition, TransitionReason};
+use mail_failover_core::engine::{ObserverVerdict, Transition, TransitionReason};
 use mail_failover_core::model::EvidenceClass;
 
 use super::haproxy::Balancer;
@@ -78,7 +78,7 @@ pub fn simulate(profile: &Profile, trouble: Trouble, hours: u32, seed: u64, pace
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Result { stream: usize, probe: Probe },
-    Told { backend: usize, sighting: Sighting },
+    Told { backend: usize, sighting: ObserverVerdict },
 }
 
 #[derive(Clone, Copy, Debug)]

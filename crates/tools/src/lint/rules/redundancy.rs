@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::lint::finding::Findings;
 use crate::lint::set::{Set, View};
-use mail_failover_core::engine::{Exclusion, Standing};
+use mail_failover_core::engine::{Eligibility, Exclusion};
 use mail_failover_core::model::Destination;
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -68,14 +68,14 @@ fn standby(view: &View<'_>, findings: &mut Findings) {
     if view.route.backends.len() < 2 || !view.is_complete {
         return;
     }
-    let names = |standing: Standing| -> Vec<&str> {
-        let such = view.backends.iter().filter(|placed| placed.standing == standing);
+    let names = |eligibility: Eligibility| -> Vec<&str> {
+        let such = view.backends.iter().filter(|placed| placed.eligibility == eligibility);
         such.map(|placed| &*placed.member.name).collect()
     };
     let out = [
-        ("outside spec.residency", names(Standing::Excluded(Exclusion::Residency))),
-        ("not allowed to send for all of spec.senderDomains", names(Standing::Excluded(Exclusion::SenderDomain))),
-        ("suspended", names(Standing::Suspended)),
+        ("outside spec.residency", names(Eligibility::Excluded(Exclusion::Residency))),
+        ("not allowed to send for all of spec.senderDomains", names(Eligibility::Excluded(Exclusion::SenderDomain))),
+        ("suspended", names(Eligibility::Suspended)),
     ];
     let why = out.iter().filter(|(_, names)| !names.is_empty());
     let why: Vec<_> = why.map(|(why, names)| format!("{} {why}", listed(names))).collect();

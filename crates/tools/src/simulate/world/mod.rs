@@ -52,7 +52,7 @@ pub struct World<S> {
     observers: Vec<Observer>,
     /// By observer, then by backend.
     evidence: Vec<Vec<EvidenceState>>,
-    storm: engine::Fleet,
+    storm: engine::FailureDomains,
     is_storm: bool,
     suspects: BTreeSet<Observer>,
     backends: Vec<BackendState>,
@@ -107,7 +107,7 @@ impl<S: Source> World<S> {
             queue: Queue::new(),
             streams: vec![],
             evidence: vec![],
-            storm: engine::Fleet::default(),
+            storm: engine::FailureDomains::default(),
             is_storm: false,
             suspects: BTreeSet::new(),
             backends: fleet.backends.iter().map(|_| BackendState::default()).collect(),
@@ -350,7 +350,7 @@ impl<S: Source> World<S> {
 
     fn watch(&mut self, observer: usize, backend: usize) {
         let state = &mut self.evidence[observer][backend];
-        if let Some(at) = state.evidence.next_change_at(self.now) {
+        if let Some(at) = state.evidence.next_timeout(self.now) {
             state.is_watched = true;
             self.queue.push(at, Due::Stale(observer, backend));
         }
@@ -400,9 +400,9 @@ impl<S: Source> World<S> {
         };
         let decision = engine::decide(&situation, &state.memory);
         recorder.decided(now, index, &state.memory, &decision);
-        if decision.wake_at != state.wake_at {
-            state.wake_at = decision.wake_at;
-            if let Some(at) = decision.wake_at {
+        if decision.next_timeout != state.wake_at {
+            state.wake_at = decision.next_timeout;
+            if let Some(at) = decision.next_timeout {
                 self.queue.push(at, Due::Wake(index));
             }
         }

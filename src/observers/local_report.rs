@@ -1,0 +1,124 @@
+//! Verdicts of this replica that the other replicas are told. No I/O, no clock.
+
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::report::{BackendVerdicts, Extent, ObserverReport, Verdicts};
+use mail_failover_core::model::ObjectKey;
+
+/// Verdicts of this replica about one backend from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendChange {
+    /// The backend they are about.
+    pub backend: ObjectKey,
+    /// Every verdict about the backend if one of them is not Healthy; empty if nothing is known; `None` if it is
+    /// healthy or gone.
+    pub verdicts: Option<Verdicts>,
+}
+
+/// Verdicts of this replica, collected for the publisher. Cheap to clone, never waits. Its size is bounded by the
+/// number of backends.
+#[derive(Clone, Debug, Default)]
+pub struct LocalReport(Arc<SharedReport>);
+
+#[derive(Debug, Default)]
+struct SharedReport {
+    local_report: Mutex<ReportState>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct ReportState {
+    sightings: BackendVerdicts,
+    is_complete: bool,
+    /// Increases with every change.
+    version: u64,
+}
+
+impl LocalReport {
+    /// Takes the changes since the last call. `is_complete` is true once every backend has been observed.
+    pub fn note(&self, changes: impl IntoIterator<Item = BackendChange>, is_complete: bool) {
+        let mut local_report = self.lock();
+        let mut changed = std::mem::replace(&mut local_report.is_complete, is_complete) != is_complete;
+        for BackendChange { backend, verdicts } in changes {
+            changed |= match (local_report.sightings.entry(backend), verdicts) {
+                (Entry::Vacant(_), None) => false,
+                (Entry::Occupied(known), Some(verdicts)) if *known.get() == verdicts => false,
+                (Entry::Occupied(known), None) => {
+                    known.remove();
+                    true
+                }
+                (entry, Some(verdicts)) => {
+                    entry.insert_entry(verdicts);
+                    true
+                }
+            };
+        }
+        if changed {
+            local_report.version += 1;
+            drop(local_report);
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Waits for a change after the last wait began.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// The number of changes so far.
+    pub(super) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Returns the report as text with its extent, and the version it is of.
+    pub(crate) fn report(&self) -> (String, Extent, u64) {
+        let local_report = self.lock();
+        let (text, extent) = ObserverReport::of(local_report.is_complete, &local_report.sightings);
+        (text, extent, local_report.version)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReportState> {
+        // No user of the lock can leave the report half changed.
+        self.0.local_report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{key, verdicts};
+    use super::*;
+    use mail_failover_core::engine::Health;
+
+    #[test]
+    fn only_what_changes_something_is_news() {
+        let local_report = LocalReport::default();
+        let unhealthy = || Some(verdicts("3/3", Health::Unhealthy));
+        for (what, verdicts, is_complete, is_news) in [
+            ("a healthy backend", None, false, false),
+            ("one that is not observed", Some(Verdicts::new()), false, true),
+            ("the same", Some(Verdicts::new()), false, false),
+            ("one that fails", unhealthy(), false, true),
+            ("the same", unhealthy(), false, false),
+            ("everything is observed", unhealthy(), true, true),
+            ("it recovers", None, true, true),
+            ("the same", None, true, false),
+        ] {
+            let before = local_report.version();
+            local_report.note([BackendChange { backend: key("ses"), verdicts }], is_complete);
+            assert_eq!(local_report.version() != before, is_news, "{what}");
+        }
+        assert_eq!(local_report.report().1, Extent::Complete { verdicts: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_before_the_wait_is_not_missed() {
+        let local_report = LocalReport::default();
+        local_report.note([], true);
+        tokio::time::timeout(std::time::Duration::from_secs(1), local_report.changed()).await.expect("it has changed");
+        let again = tokio::time::timeout(std::time::Duration::from_secs(1), local_report.changed()).await;
+        assert!(again.is_err(), "nothing has changed since");
+    }
+}
