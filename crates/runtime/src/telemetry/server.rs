@@ -1,7 +1,7 @@
-//! The HTTP server of `/livez`, `/readyz`, `/metrics` and what else a process has to say.
+//! HTTP server of `/livez`, `/readyz`, `/metrics` and further routes of the process.
 //!
-//! It serves one request per connection, so that one deadline bounds everything a client can do: be slow to ask, be slow to read,
-//! or hold a connection and do nothing. Probes of the kubelet open a connection each time anyway.
+//! It serves one request per connection, so that one deadline bounds all a client can do: ask slowly, read slowly, or
+//! hold a connection and do nothing. Probes of the kubelet open a connection each time anyway.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -20,19 +20,19 @@ use tokio_util::sync::CancellationToken;
 use super::{Heartbeat, Readiness};
 use crate::http::Listener;
 
-/// How many connections are served at a time.
+/// Number of connections that are served at a time.
 const CONNECTIONS: usize = 64;
 
-/// What the server tells.
+/// State that the server reports.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// The pulse of the main loop.
+    /// Pulse of the main loop.
     pub heartbeat: Heartbeat,
-    /// What is waited for at start.
+    /// Conditions that the start waits for.
     pub readiness: Readiness,
 }
 
-/// A server that listens already and serves nothing yet.
+/// Server that listens already and serves nothing yet.
 pub struct Server(Listener);
 
 impl fmt::Debug for Server {
@@ -42,28 +42,29 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Listens on this address.
+    /// Listens on this address, and registers metrics of the connections.
     pub async fn bind(address: SocketAddr, registry: &mut Registry) -> io::Result<Self> {
         let listener = Listener::bind("telemetry", address, CONNECTIONS).await?;
-        registry.register(
-            "mail_failover_http_connections_delayed",
+        let connections = registry.sub_registry_with_prefix("mail_failover_http_connections");
+        connections.register(
+            "delayed",
             "Connections to the telemetry server that had to wait because too many were open",
             listener.delayed.clone(),
         );
-        registry.register(
-            "mail_failover_http_connections_cut",
+        connections.register(
+            "cut",
             "Connections to the telemetry server that were closed at their deadline",
             listener.cut.clone(),
         );
         Ok(Self(listener))
     }
 
-    /// The address it listens on; the port is the real one where 0 was asked for.
+    /// Returns the address that the server listens on, with the real port where 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// Serves these and what is `further`, until `shutdown`; then lets what is under way come to its end.
+    /// Serves this state and the `further` routes until `shutdown`, then waits for the connections under way.
     pub async fn serve(self, registry: Registry, state: State, further: Router, shutdown: CancellationToken) {
         self.0.serve(app(Arc::new(registry), state).merge(further), shutdown).await;
     }
