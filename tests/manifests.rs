@@ -85,6 +85,22 @@ fn the_example_of_deep_probes_grants_the_login_that_it_names_and_no_more() {
     assert_eq!(rules, [&json!([rule])]);
 }
 
+/// Argo CD loads one script for each kind, so that what they share stands in each.
+#[test]
+fn the_health_scripts_are_made_of_one_common_part() {
+    let common = read("config/argocd/source/common.lua");
+    let (_comment, common) = common.split_once("\n\n").expect("a comment and the code");
+    for kind in ["FailoverPolicy", "MailRoute", "SendingBackend"] {
+        let own = read(&format!("config/argocd/source/{kind}.lua"));
+        let (comment, own) = own.split_once("\n\n").expect("a comment and the code");
+        let generated = "-- Generated from config/argocd/source/ by `make manifests`.\n";
+        hold(
+            &format!("config/argocd/mailfailover.io/{kind}/health.lua"),
+            &format!("{generated}{comment}\n\n{common}\n{own}"),
+        );
+    }
+}
+
 #[test]
 fn the_chart_has_the_version_of_the_operator() {
     let chart = parsed(&format!("{CHART}/Chart.yaml"));
