@@ -1,30 +1,31 @@
-//! What the operator and the agents beside MTAs ask of the API server, as RBAC rules: the one place where they stand.
+//! Rights of the operator and of the agents beside MTAs at the API server, as RBAC rules. No other place states them.
 //!
-//! The rules of the Helm chart (`charts/mail-failover-operator/files/`), of `config/` and of `examples/postfix-agent/rbac.yaml` are
-//! generated from here or held to it (`tests/manifests.rs`), and `e2e/tests/install/` compares them with the calls that are really made: a
-//! call that is refused fails there, and so does a right that is never used. This module talks to nobody.
+//! The rules of the Helm chart (`charts/mail-failover-operator/files/`), of `config/` and of
+//! `examples/postfix-agent/rbac.yaml` are generated from here or compared with it (`tests/manifests.rs`).
+//! `e2e/tests/install/` compares them with the calls that are really made: a refused call fails there, and so does an
+//! unused right. This module does no I/O.
 
 use std::fmt::Write as _;
 
 use mail_failover_api::GROUP;
 
-/// A rule of a Role or `ClusterRole`.
+/// Rule of a Role or `ClusterRole`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What it is for, as people read it above the rule.
+    /// Sentence that says what the rule is for; it is printed above the rule.
     pub purpose: &'static str,
-    /// `apiGroups`: one; empty for the core group.
+    /// `apiGroups` of the rule: one group, empty for the core group.
     pub api_group: &'static str,
-    /// `resources`, with subresources as RBAC writes them: `mailroutes/status`.
+    /// `resources` of the rule, with subresources as RBAC writes them: `mailroutes/status`.
     pub resources: &'static [&'static str],
-    /// `verbs`.
+    /// `verbs` that the rule allows.
     pub verbs: &'static [&'static str],
 }
 
-/// In every namespace that the operator watches: a `ClusterRole`, or a Role in each.
+/// Rights in every namespace that the operator watches: a `ClusterRole`, or a Role in each.
 ///
-/// Secrets are missing on purpose. A certificate authority that a `SendingBackend` takes from a Secret, and a login of its probes, need
-/// `get` on that Secret by name ([`SECRETS_BY_NAME`]), which only whoever owns it can judge.
+/// Secrets are missing on purpose. A certificate authority that a `SendingBackend` takes from a Secret, and a login of
+/// its probes, need `get` on that Secret by name ([`SECRETS_BY_NAME`]). Only the owner of the Secret can grant that.
 pub const WATCHED: &[Rule] = &[
     Rule {
         purpose: "The resources that say where mail may leave.",
@@ -64,7 +65,7 @@ pub const WATCHED: &[Rule] = &[
     },
 ];
 
-/// Of Secrets that are named: for the certificate authorities and logins in them.
+/// Rights on named Secrets, for the certificate authorities and logins in them.
 pub const SECRETS_BY_NAME: Rule = Rule {
     purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) and of logins for probes in process (`smtp.auth.secretRef`), by name.",
     api_group: "",
@@ -72,7 +73,8 @@ pub const SECRETS_BY_NAME: Rule = Rule {
     verbs: &["get"],
 };
 
-/// In every namespace that the operator watches, when it runs probes with `job` (`--probe-image`). RBAC cannot narrow pods to those of probes.
+/// Rights in every namespace that the operator watches, when it runs probes with `job` (`--probe-image`). RBAC cannot
+/// narrow pods to those of probes.
 pub const PROBE_JOBS: &[Rule] = &[
     Rule {
         purpose: "The Jobs of probes with `job`.",
@@ -88,7 +90,7 @@ pub const PROBE_JOBS: &[Rule] = &[
     },
 ];
 
-/// In the operator's own namespace (`--lease-namespace`).
+/// Rights in the operator's own namespace (`--lease-namespace`).
 pub const OWN_NAMESPACE: &[Rule] = &[Rule {
     purpose: "Who leads, and what each replica sees.",
     api_group: "coordination.k8s.io",
@@ -96,7 +98,7 @@ pub const OWN_NAMESPACE: &[Rule] = &[Rule {
     verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
 }];
 
-/// In the cluster, as no Role can grant it; not needed with `--without-reports`.
+/// Rights in the cluster, which no Role can grant; not needed with `--without-reports`.
 pub const REPORTS: &[Rule] = &[Rule {
     purpose: "Whose token an agent shows with its report of real mail.",
     api_group: "authentication.k8s.io",
@@ -104,7 +106,7 @@ pub const REPORTS: &[Rule] = &[Rule {
     verbs: &["create"],
 }];
 
-/// Of an agent, for the one `ConfigMap` that is named.
+/// Rights of an agent on the one `ConfigMap` that is named.
 pub const AGENT: Rule = Rule {
     purpose: "The one ConfigMap that the operator writes for the agent, by name.",
     api_group: "",
@@ -112,7 +114,7 @@ pub const AGENT: Rule = Rule {
     verbs: &["list", "watch"],
 };
 
-/// Rules as YAML: a list for `rules`, each under its purpose.
+/// Formats rules as YAML: a list for `rules`, each under its purpose.
 pub fn yaml(rules: &[Rule]) -> String {
     rules.iter().fold(String::new(), |mut text, rule| {
         let Rule { purpose, api_group, resources, verbs } = rule;

@@ -1,6 +1,7 @@
-//! Connections of a small HTTP server: how many at a time, how long each may last, with or without TLS.
+//! Connections of a small HTTP server, with or without TLS: their number and their duration are bounded.
 //!
-//! One request per connection, and one deadline over all of it, so that nobody keeps a place for longer. What is served is the caller's.
+//! A connection serves one request, and one deadline covers all of it, so that no client keeps a place for longer. The
+//! caller says what is served.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,16 +20,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a client may take to send the head of its request.
+/// Time that a client has to send the head of its request.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a connection may last, TLS handshake included.
+/// Longest duration of a connection, TLS handshake included.
 pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
-/// How long to wait after the kernel could not give out a connection: too many open files, most likely.
+/// Pause after the kernel refused a connection, most likely because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A server that listens already and serves nothing yet.
+/// Server that listens already and serves nothing yet.
 pub struct Listener {
-    /// Whose, for logs.
+    /// Name of the server in logs.
     name: &'static str,
     tcp: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -40,8 +41,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on this address. So many connections are served at a time; more wait in the kernel's queue until one ends, at most
-    /// [`CONNECTION_DEADLINE`].
+    /// Listens on an address and serves this many connections at a time. More connections wait in the kernel's queue
+    /// until one ends, at most [`CONNECTION_DEADLINE`].
     pub async fn bind(name: &'static str, address: SocketAddr, connections: usize) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
         Ok(Self { name, tcp, tls: None, connections, delayed: Counter::default(), cut: Counter::default() })
@@ -53,12 +54,12 @@ impl Listener {
         Self { tls: Some(config.into()), ..self }
     }
 
-    /// The address it listens on; the port is the real one where 0 was asked for.
+    /// Returns the address that the server listens on, with the real port where 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
-    /// Serves until `shutdown`, then lets what is under way come to its end.
+    /// Serves until `shutdown`, then waits for the connections under way.
     pub async fn serve(self, app: Router, shutdown: CancellationToken) {
         let Self { name, tcp, tls, connections, delayed, cut } = self;
         let permits = Arc::new(Semaphore::new(connections));
@@ -107,7 +108,7 @@ impl Listener {
     }
 }
 
-/// Serves one request. Returns whether the client used up its time for the head of the request.
+/// Serves one request. Returns true if the client used up its time for the head of the request.
 async fn serve_one(name: &'static str, stream: impl AsyncRead + AsyncWrite + Unpin, app: Router) -> bool {
     let served = http1::Builder::new()
         .keep_alive(false)
