@@ -13,7 +13,7 @@ use mail_failover_runtime::values::duration;
 
 /// Arguments of the operator.
 #[derive(Debug, Args)]
-pub struct RunArguments {
+pub struct OperatorArguments {
     /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

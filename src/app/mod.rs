@@ -28,16 +28,16 @@ use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
 use crate::observers::{self, Hearing, Noticeboard};
 use crate::probe::{self, Prober, StartError};
-use crate::reports::{self, Certificate, CertificateError, Directory};
+use crate::reports::{self, CertificateError, Directory, ServerCertificate};
 use crate::watch;
-pub use arguments::{Advertised, RunArguments};
+pub use arguments::{Advertised, OperatorArguments};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::model::{AgentReport, ProbeReport};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
 use mail_failover_runtime::tasks::Tasks;
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
 
 /// Inputs that wait for the controller.
 // A watch that lists ten thousand objects is slowed down by it, not stopped.
@@ -100,7 +100,7 @@ pub enum AppError {
 ///
 /// # Errors
 /// [`AppError`] when it could not start, or when a part of it ended by itself.
-pub fn run(arguments: Box<RunArguments>) -> Result<(), AppError> {
+pub fn run(arguments: Box<OperatorArguments>) -> Result<(), AppError> {
     telemetry::init_logs(&arguments.log, arguments.log_format)?;
     raise_limit_of_open_files();
     // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
@@ -108,7 +108,7 @@ pub fn run(arguments: Box<RunArguments>) -> Result<(), AppError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(operate(*arguments))
 }
 
-async fn operate(arguments: RunArguments) -> Result<(), AppError> {
+async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let mut operator = Operator::new(arguments);
     let clients = operator.connect().await?;
     let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);
@@ -172,7 +172,7 @@ struct Clients {
 
 /// The process while its parts are started, and until they end.
 struct Operator {
-    arguments: RunArguments,
+    arguments: OperatorArguments,
     hostname: String,
     identity: String,
     clock: Clock,
@@ -189,7 +189,7 @@ struct Operator {
 }
 
 impl Operator {
-    fn new(arguments: RunArguments) -> Self {
+    fn new(arguments: OperatorArguments) -> Self {
         let hostname = hostname();
         Self {
             identity: arguments.identity.clone().unwrap_or_else(|| unique_identity(&hostname)),
@@ -217,19 +217,25 @@ impl Operator {
         })
     }
 
-    async fn listen(&mut self) -> Result<Server, AppError> {
+    async fn listen(&mut self) -> Result<TelemetryServer, AppError> {
         let (address, flag) = (self.arguments.listen_address, "--listen-address");
-        Server::bind(address, &mut self.registry).await.map_err(|source| AppError::Listen { address, flag, source })
+        TelemetryServer::bind(address, &mut self.registry).await.map_err(|source| AppError::Listen {
+            address,
+            flag,
+            source,
+        })
     }
 
     /// Returns the server that takes reports, and its endpoint as agents are told. Either may be missing.
-    async fn listen_for_reports(&mut self) -> Result<(Option<reports::Server>, Option<OperatorEndpoint>), AppError> {
+    async fn listen_for_reports(
+        &mut self,
+    ) -> Result<(Option<reports::ReportServer>, Option<OperatorEndpoint>), AppError> {
         if self.arguments.without_reports {
             return Ok((None, None));
         }
         let (address, flag) = (self.arguments.report_listen_address, "--report-listen-address");
-        let certificate = Certificate::generate()?;
-        let server = reports::Server::bind(address, &certificate, &mut self.registry)
+        let certificate = ServerCertificate::generate()?;
+        let server = reports::ReportServer::bind(address, &certificate, &mut self.registry)
             .await
             .map_err(|source| AppError::Listen { address, flag, source })?;
         let port = server.local_addr()?.port();
@@ -313,13 +319,13 @@ impl Operator {
         reader
     }
 
-    fn start_watches(&mut self, clients: &Clients, events: mpsc::Sender<watch::WatchEvent>) -> watch::Scope {
-        let scope = watch::Scope::of(self.arguments.namespaces.iter().cloned());
+    fn start_watches(&mut self, clients: &Clients, events: mpsc::Sender<watch::WatchEvent>) -> watch::WatchScope {
+        let scope = watch::WatchScope::of(self.arguments.namespaces.iter().cloned());
         let context = watch::Context {
             events,
             readiness: self.readiness.clone(),
             watches_jobs: self.arguments.probe_image.is_some(),
-            metrics: watch::Metrics::new(&mut self.registry),
+            metrics: watch::WatchMetrics::new(&mut self.registry),
             shutdown: self.end.clone(),
         };
         self.tasks.add_set("a watch", watch::spawn(&clients.watch, &scope, &context));
@@ -347,22 +353,22 @@ impl Operator {
     }
 
     /// Serves the metrics that are registered by now.
-    fn serve_telemetry(&mut self, server: Server) {
+    fn serve_telemetry(&mut self, server: TelemetryServer) {
         let registry = std::mem::take(&mut self.registry);
-        let state = State { heartbeat: self.heartbeat.clone(), readiness: self.readiness.clone() };
+        let state = TelemetryState { heartbeat: self.heartbeat.clone(), readiness: self.readiness.clone() };
         self.tasks.spawn("the telemetry server", server.serve(registry, state, Router::new(), self.end.clone()));
     }
 
     fn serve_reports(
         &mut self,
-        server: Option<reports::Server>,
+        server: Option<reports::ReportServer>,
         clients: &Clients,
         directory: Directory,
         reports: mpsc::Sender<AgentReport>,
     ) {
         if let Some(server) = server {
             let connections =
-                reports::Connections { client: clients.call.clone(), directory, reports, clock: self.clock };
+                reports::ReportConnections { client: clients.call.clone(), directory, reports, clock: self.clock };
             self.tasks.spawn("the server for reports", server.serve(connections, self.end.clone()));
         }
     }

@@ -11,7 +11,7 @@ use mail_failover_contract::{SERVER_NAME, fingerprint};
 
 /// Certificate with its key, ready to be served.
 #[derive(Clone, Debug)]
-pub struct Certificate {
+pub struct ServerCertificate {
     /// SHA-256 of the certificate, in lower-case hexadecimal digits.
     pub fingerprint: String,
     /// TLS configuration of a server that shows the certificate.
@@ -29,7 +29,7 @@ pub enum CertificateError {
     Tls(#[from] rustls::Error),
 }
 
-impl Certificate {
+impl ServerCertificate {
     /// Generates a key and a certificate for it.
     ///
     /// # Errors

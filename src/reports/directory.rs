@@ -18,7 +18,7 @@ pub struct RouteAgents {
 
 /// Change of the agents of one route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct AgentsChange {
     /// Route whose agents change.
     pub route: ObjectKey,
     /// Agents from now on; `None` when the route is gone or has none.
@@ -31,7 +31,7 @@ pub struct Directory(Arc<RwLock<BTreeMap<ObjectKey, RouteAgents>>>);
 
 /// Reasons why a caller may not report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
+pub enum NotPermitted {
     /// The caller's service account is not one of the route's agents.
     #[error("only {expected} may report on MailRoute {route}, not {caller}")]
     Foreign {
@@ -54,14 +54,14 @@ pub enum Rejection {
 
 impl Directory {
     /// Applies changes to the directory.
-    pub fn note(&self, changes: impl IntoIterator<Item = Change>) {
+    pub fn note(&self, changes: impl IntoIterator<Item = AgentsChange>) {
         let mut changes = changes.into_iter().peekable();
         if changes.peek().is_none() {
             return;
         }
         // No user of the lock can leave the map half changed.
         let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for Change { route, agents } in changes {
+        for AgentsChange { route, agents } in changes {
             match agents {
                 Some(agents) => routes.insert(route, agents),
                 None => routes.remove(&route),
@@ -73,25 +73,25 @@ impl Directory {
     /// this one.
     ///
     /// # Errors
-    /// [`Rejection`], which says who is expected.
-    pub fn admit(&self, caller: &Caller, reference: &RouteReference) -> Result<ObjectKey, Rejection> {
+    /// [`NotPermitted`], which says who is expected.
+    pub fn admit(&self, caller: &Caller, reference: &RouteReference) -> Result<ObjectKey, NotPermitted> {
         let RouteReference { namespace, name, uid } = reference;
         let route = ObjectKey::new(namespace.as_str(), name.as_str());
         let prefix = format!("system:serviceaccount:{namespace}:");
         let Some(account) = caller.username.strip_prefix(prefix.as_str()) else {
             let expected = format!("{prefix}NAME, where NAME is spec.outputs[].agent.serviceAccountName of that route");
-            return Err(Rejection::Foreign { caller: caller.username.to_string(), route, expected });
+            return Err(NotPermitted::Foreign { caller: caller.username.to_string(), route, expected });
         };
         let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let Some(agents) = routes.get(&route).filter(|agents| agents.uid == *uid) else {
-            return Err(Rejection::Unknown { route, uid: uid.clone() });
+            return Err(NotPermitted::Unknown { route, uid: uid.clone() });
         };
         if agents.service_accounts.contains(account) {
             return Ok(route);
         }
         let names = agents.service_accounts.iter().map(|name| format!("{prefix}{name}"));
         let expected = format!("{} (spec.outputs[].agent.serviceAccountName)", names.collect::<Vec<_>>().join(" or "));
-        Err(Rejection::Foreign { caller: caller.username.to_string(), route, expected })
+        Err(NotPermitted::Foreign { caller: caller.username.to_string(), route, expected })
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     fn directory() -> Directory {
         let directory = Directory::default();
         let agents = RouteAgents { uid: "u".to_owned(), service_accounts: ["postfix".into()].into() };
-        directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
+        directory.note([AgentsChange { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
         directory
     }
 
@@ -130,9 +130,10 @@ mod tests {
     fn a_route_that_is_gone_or_was_made_anew_is_unknown() {
         let directory = directory();
         let postfix = caller("system:serviceaccount:shop:postfix");
-        let unknown = |uid: &str| matches!(directory.admit(&postfix, &reference(uid)), Err(Rejection::Unknown { .. }));
+        let unknown =
+            |uid: &str| matches!(directory.admit(&postfix, &reference(uid)), Err(NotPermitted::Unknown { .. }));
         assert!(unknown("v") && !unknown("u"));
-        directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: None }]);
+        directory.note([AgentsChange { route: ObjectKey::new("shop", "orders"), agents: None }]);
         assert!(unknown("u"));
     }
 }

@@ -13,14 +13,14 @@ struct OutcomeLabel {
 
 /// Metrics of the server for reports; clones count together.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct ReportMetrics {
     reports: Counters<OutcomeLabel>,
     reviews: Counters<OutcomeLabel>,
     cached: Counters<OutcomeLabel>,
     pub(super) cached_tokens: Gauge,
 }
 
-impl Metrics {
+impl ReportMetrics {
     /// Metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("mail_failover");

@@ -20,10 +20,10 @@ mod rate;
 mod server;
 mod token;
 
-pub use certificate::{Certificate, CertificateError};
-pub use directory::{Change, Directory, Rejection, RouteAgents};
-pub use metrics::Metrics;
-pub use server::{Connections, Server};
+pub use certificate::{CertificateError, ServerCertificate};
+pub use directory::{AgentsChange, Directory, NotPermitted, RouteAgents};
+pub use metrics::ReportMetrics;
+pub use server::{ReportConnections, ReportServer};
 pub use token::{Caller, Denial};
 
 use mail_failover_contract::report;
@@ -33,8 +33,8 @@ use mail_failover_core::model::{
 use std::sync::Arc;
 
 /// Converts a received report; ages become absolute timestamps.
-pub fn received(agent: Agent, report: report::Report, now: Timestamp) -> AgentReport {
-    let report::Report { api_version: _, route, agent: _, process, sequence, backends, last_switch } = report;
+pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) -> AgentReport {
+    let report::DeliveryReport { api_version: _, route, agent: _, process, sequence, backends, last_switch } = report;
     AgentReport {
         agent,
         route_uid: route.uid,
@@ -57,9 +57,9 @@ fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, Back
     let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
     let deliveries = BackendDeliveries {
         word: match (word, failure) {
-            (report::Word::Failing, Some(failure)) => Word::Failing(failing(&failure, now)),
-            (report::Word::Passing, _) => Word::Passing,
-            (report::Word::Failing, None) | (report::Word::Silent, _) => Word::Silent,
+            (report::ReportedVerdict::Failing, Some(failure)) => Word::Failing(failing(&failure, now)),
+            (report::ReportedVerdict::Passing, _) => Word::Passing,
+            (report::ReportedVerdict::Failing, None) | (report::ReportedVerdict::Silent, _) => Word::Silent,
         },
         is_left: left,
         sent,

@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::directory::Rejection;
+use super::directory::NotPermitted;
 use super::rate::Rate;
 use super::token::{Denial, Reviewer};
-use super::{Certificate, Directory, Metrics, received};
+use super::{Directory, ReportMetrics, ServerCertificate, received};
 use mail_failover_contract::report;
 use mail_failover_core::model::{Agent, AgentReport};
 use mail_failover_runtime::clock::Clock;
@@ -30,13 +30,13 @@ use mail_failover_runtime::http::Listener;
 const CONNECTIONS: usize = 256;
 
 /// Server that listens already and serves nothing yet.
-pub struct Server {
+pub struct ReportServer {
     listener: Listener,
-    metrics: Metrics,
+    metrics: ReportMetrics,
 }
 
 /// Connections of the server to the rest of the operator.
-pub struct Connections {
+pub struct ReportConnections {
     /// Client for the creation of `TokenReviews`.
     pub client: Client,
     /// Directory of the agents that may report.
@@ -47,13 +47,13 @@ pub struct Connections {
     pub clock: Clock,
 }
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for ReportConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ReportServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("address", &self.listener.local_addr().ok()).finish_non_exhaustive()
     }
@@ -65,15 +65,19 @@ struct ReportContext {
     directory: Directory,
     reports: mpsc::Sender<AgentReport>,
     clock: Clock,
-    metrics: Metrics,
+    metrics: ReportMetrics,
 }
 
-impl Server {
+impl ReportServer {
     /// Listens on this address with this certificate.
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub async fn bind(address: SocketAddr, certificate: &Certificate, registry: &mut Registry) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        certificate: &ServerCertificate,
+        registry: &mut Registry,
+    ) -> io::Result<Self> {
         let listener = Listener::bind("reports", address, CONNECTIONS).await?.with_tls(certificate.server.clone());
         let connections = registry.sub_registry_with_prefix("mail_failover_report_connections");
         connections.register(
@@ -82,7 +86,7 @@ impl Server {
             listener.delayed.clone(),
         );
         connections.register("cut", "Connections of agents that were closed at their deadline", listener.cut.clone());
-        Ok(Self { listener, metrics: Metrics::new(registry) })
+        Ok(Self { listener, metrics: ReportMetrics::new(registry) })
     }
 
     /// Returns the address that the server listens on, with the real port where 0 was asked for.
@@ -94,9 +98,9 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then waits for the connections under way.
-    pub async fn serve(self, connections: Connections, shutdown: CancellationToken) {
+    pub async fn serve(self, connections: ReportConnections, shutdown: CancellationToken) {
         let Self { listener, metrics } = self;
-        let Connections { client, directory, reports, clock } = connections;
+        let ReportConnections { client, directory, reports, clock } = connections;
         let reviewer = Reviewer::new(client, metrics.clone());
         let shared = ReportContext { reviewer, rate: Mutex::default(), directory, reports, clock, metrics };
         let app = Router::new().route(report::PATH, post(take)).with_state(Arc::new(shared));
@@ -109,8 +113,8 @@ enum ReportRefusal {
     Unauthorized,
     Unavailable,
     TooLarge,
-    Malformed(report::Refusal),
-    Rejected(Rejection),
+    Malformed(report::InvalidReport),
+    Rejected(NotPermitted),
     TooMany,
     Busy,
 }
@@ -122,8 +126,8 @@ impl ReportRefusal {
             Self::Unavailable => "unavailable",
             Self::TooLarge => "too_large",
             Self::Malformed(_) => "malformed",
-            Self::Rejected(Rejection::Foreign { .. }) => "forbidden",
-            Self::Rejected(Rejection::Unknown { .. }) => "unknown_route",
+            Self::Rejected(NotPermitted::Foreign { .. }) => "forbidden",
+            Self::Rejected(NotPermitted::Unknown { .. }) => "unknown_route",
             Self::TooMany => "too_many",
             Self::Busy => "busy",
         }
@@ -137,8 +141,8 @@ impl IntoResponse for ReportRefusal {
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Denial::Unavailable.to_string()),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, format!("a report may have {} bytes", report::MAX_BYTES)),
             Self::Malformed(refusal) => (StatusCode::BAD_REQUEST, refusal.to_string()),
-            Self::Rejected(rejection @ Rejection::Foreign { .. }) => (StatusCode::FORBIDDEN, rejection.to_string()),
-            Self::Rejected(rejection @ Rejection::Unknown { .. }) => (StatusCode::NOT_FOUND, rejection.to_string()),
+            Self::Rejected(rejection @ NotPermitted::Foreign { .. }) => (StatusCode::FORBIDDEN, rejection.to_string()),
+            Self::Rejected(rejection @ NotPermitted::Unknown { .. }) => (StatusCode::NOT_FOUND, rejection.to_string()),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "this agent reports too often".to_owned()),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many reports are waiting".to_owned()),
         };
@@ -178,7 +182,7 @@ impl ReportContext {
         })?;
         // Nobody who is unknown is read any further.
         let body = to_bytes(body, report::MAX_BYTES).await.map_err(|_too_large| ReportRefusal::TooLarge)?;
-        let report = report::Report::parse(&body).map_err(ReportRefusal::Malformed)?;
+        let report = report::DeliveryReport::parse(&body).map_err(ReportRefusal::Malformed)?;
         let route = self.directory.admit(&caller, &report.route).map_err(|rejection| {
             tracing::debug!(%rejection, "a report is refused");
             ReportRefusal::Rejected(rejection)

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::Metrics;
+use super::ReportMetrics;
 use mail_failover_contract::report::AUDIENCE;
 use mail_failover_runtime::kubernetes::describe;
 
@@ -68,11 +68,11 @@ pub(super) struct Reviewer {
     api: Api<TokenReview>,
     remembered: Mutex<BTreeMap<Hash, Remembered>>,
     places: Semaphore,
-    metrics: Metrics,
+    metrics: ReportMetrics,
 }
 
 impl Reviewer {
-    pub(super) fn new(client: Client, metrics: Metrics) -> Self {
+    pub(super) fn new(client: Client, metrics: ReportMetrics) -> Self {
         Self { api: Api::all(client), remembered: Mutex::default(), places: Semaphore::new(REVIEWS), metrics }
     }
 

@@ -19,7 +19,7 @@ struct FailureLabels {
 
 /// Metrics of the watches, by kind.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct WatchMetrics {
     errors: Counters<FailureLabels>,
     lists: Counters<KindLabel>,
     objects: Gauges<KindLabel>,
@@ -27,7 +27,7 @@ pub struct Metrics {
     waits: Counters<KindLabel>,
 }
 
-impl Metrics {
+impl WatchMetrics {
     /// Metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("mail_failover_watch");

@@ -42,9 +42,9 @@ use mail_failover_runtime::kubernetes::{
     FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
 };
 use mail_failover_runtime::telemetry::Readiness;
-pub use metrics::Metrics;
+pub use metrics::WatchMetrics;
 use scope::ScopePart;
-pub use scope::{InvalidNamespace, Namespace, Scope};
+pub use scope::{InvalidNamespace, Namespace, WatchScope};
 use tracker::Tracker;
 
 /// Settings and connections of the watches, apart from the client.
@@ -57,7 +57,7 @@ pub struct Context {
     /// True if Jobs of probes and their pods are watched.
     pub watches_jobs: bool,
     /// Metrics of the watches.
-    pub metrics: Metrics,
+    pub metrics: WatchMetrics,
     /// Token that ends the watches.
     pub shutdown: CancellationToken,
 }
@@ -66,7 +66,7 @@ pub struct Context {
 /// ends earlier is a defect.
 ///
 /// The client must not retry by itself (see `kubernetes::Purpose::Watch`).
-pub fn spawn(client: &Client, scope: &Scope, context: &Context) -> JoinSet<()> {
+pub fn spawn(client: &Client, scope: &WatchScope, context: &Context) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let parts = scope.parts();
     let of_jobs = Source::OF_JOBS.into_iter().filter(|_| context.watches_jobs);
@@ -174,7 +174,12 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
     }
 }
 
-async fn send(inputs: &Sender<WatchEvent>, input: WatchEvent, source: Source, metrics: &Metrics) -> Result<(), ()> {
+async fn send(
+    inputs: &Sender<WatchEvent>,
+    input: WatchEvent,
+    source: Source,
+    metrics: &WatchMetrics,
+) -> Result<(), ()> {
     match inputs.try_send(input) {
         Ok(()) => Ok(()),
         Err(TrySendError::Full(input)) => {

@@ -49,7 +49,7 @@ impl FromStr for Namespace {
 
 /// Namespaces in which objects are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum WatchScope {
     /// All namespaces, by one watch per kind; needs a `ClusterRole`.
     Cluster,
     /// These namespaces only, by one watch per kind and namespace. A Role in each is enough; a namespace that does not
@@ -57,7 +57,7 @@ pub enum Scope {
     Namespaces(BTreeSet<Namespace>),
 }
 
-impl Scope {
+impl WatchScope {
     /// Makes a scope of these namespaces, or of the cluster when there are none.
     pub fn of(namespaces: impl IntoIterator<Item = Namespace>) -> Self {
         let namespaces: BTreeSet<_> = namespaces.into_iter().collect();
@@ -75,7 +75,7 @@ impl Scope {
     }
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for WatchScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster => f.write_str("the whole cluster"),
@@ -108,7 +108,7 @@ impl ScopePart {
     /// Returns the API for the kind in this part.
     pub(super) fn api<K>(&self, client: Client) -> Api<K>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Resource<DynamicType = (), WatchScope = NamespaceResourceScope>,
     {
         match &self.0 {
             None => Api::all(client),
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_namespace_that_is_named_twice_is_watched_once() {
         let namespace = |name: &str| name.parse::<Namespace>().unwrap();
-        let scope = Scope::of([namespace("shop"), namespace("billing"), namespace("shop")]);
+        let scope = WatchScope::of([namespace("shop"), namespace("billing"), namespace("shop")]);
         assert_eq!(scope.to_string(), "billing,shop");
         let parts = scope.parts();
         let described: Vec<_> = parts.iter().map(|part| part.describe("Service")).collect();
@@ -145,8 +145,8 @@ mod tests {
 
     #[test]
     fn without_namespaces_the_cluster_is_watched() {
-        let scope = Scope::of([]);
-        assert_eq!((&scope, scope.to_string().as_str()), (&Scope::Cluster, "the whole cluster"));
+        let scope = WatchScope::of([]);
+        assert_eq!((&scope, scope.to_string().as_str()), (&WatchScope::Cluster, "the whole cluster"));
         assert_eq!(scope.parts(), [ScopePart(None)]);
         assert_eq!(ScopePart(None).describe("Service"), "Service");
     }

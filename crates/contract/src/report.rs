@@ -29,7 +29,7 @@ const MAX_AGE: Duration = Duration::from_hours(24);
 /// Report of one agent about its deliveries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct DeliveryReport {
     /// Version of the report: `agent.mailfailover.io/v1alpha1`, as in the document that the agent follows.
     pub api_version: String,
     /// Route whose mail the agent delivers.
@@ -44,7 +44,7 @@ pub struct Report {
     pub backends: Vec<BackendReport>,
     /// Latest switch of this process, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_switch: Option<SwitchReport>,
+    pub last_switch: Option<ReportedSwitch>,
 }
 
 /// Deliveries at one backend, and the verdict on them.
@@ -54,7 +54,7 @@ pub struct BackendReport {
     /// Name of the `SendingBackend`.
     pub name: String,
     /// Verdict on the latest deliveries.
-    pub word: Word,
+    pub word: ReportedVerdict,
     /// Failure of the latest deliveries; set with `Failing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
@@ -68,7 +68,7 @@ pub struct BackendReport {
 
 /// Verdict on deliveries at a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Word {
+pub enum ReportedVerdict {
     /// Deliveries failed in a row, as often as the policy wants.
     Failing,
     /// Deliveries succeed, or fail only now and then.
@@ -108,7 +108,7 @@ pub struct DeliveryCounts {
 /// Switch of the MTA to another backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SwitchReport {
+pub struct ReportedSwitch {
     /// Id of the operator's decision that was carried out; absent if the agent decided by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transition: Option<i64>,
@@ -136,7 +136,7 @@ pub struct FirstDelivery {
 
 /// Reasons why a report is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum InvalidReport {
     /// The report is no JSON of this form.
     #[error("it cannot be read: {0}")]
     Unreadable(String),
@@ -153,32 +153,32 @@ pub enum Refusal {
     },
 }
 
-impl Report {
+impl DeliveryReport {
     /// Parses a report and checks its bounds. Messages are made [`printable`], even if the sender has done so.
     ///
     /// # Errors
-    /// [`Refusal`], which names the field.
-    pub fn parse(text: &[u8]) -> Result<Self, Refusal> {
+    /// [`InvalidReport`], which names the field.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidReport> {
         let json = &mut serde_json::Deserializer::from_slice(text);
         let mut report: Self =
-            serde_path_to_error::deserialize(json).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+            serde_path_to_error::deserialize(json).map_err(|error| InvalidReport::Unreadable(error.to_string()))?;
         if report.api_version != API_VERSION {
-            return Err(Refusal::Version(report.api_version));
+            return Err(InvalidReport::Version(report.api_version));
         }
         for (name, value) in [("agent", &report.agent), ("process", &report.process)] {
             if !is_name(value) {
                 let reason = format!("use 1 to {MAX_NAME} letters, digits, dots, hyphens and underscores");
-                return Err(Refusal::Field { field: name.to_owned(), reason });
+                return Err(InvalidReport::Field { field: name.to_owned(), reason });
             }
         }
         if report.backends.len() > MAX_BACKENDS {
             let reason = format!("there are {}; {MAX_BACKENDS} are allowed", report.backends.len());
-            return Err(Refusal::Field { field: "backends".to_owned(), reason });
+            return Err(InvalidReport::Field { field: "backends".to_owned(), reason });
         }
         for (index, backend) in report.backends.iter_mut().enumerate() {
-            if backend.word == Word::Failing && backend.failure.is_none() {
+            if backend.word == ReportedVerdict::Failing && backend.failure.is_none() {
                 let field = format!("backends[{index}].failure");
-                return Err(Refusal::Field { field, reason: "it is needed with the word Failing".to_owned() });
+                return Err(InvalidReport::Field { field, reason: "it is needed with the word Failing".to_owned() });
             }
             if let Some(failure) = &mut backend.failure {
                 failure.message = printable(&failure.message);

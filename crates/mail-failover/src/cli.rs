@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use mail_failover_agent::AgentCommand;
 use mail_failover_api::crds_yaml;
-use mail_failover_operator::app::RunArguments;
+use mail_failover_operator::app::OperatorArguments;
 use mail_failover_operator::probe_job::ProbeArguments;
 use mail_failover_tools::explain::ExplainCommand;
 use mail_failover_tools::lint::LintArguments;
@@ -26,7 +26,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator until SIGTERM or SIGINT.
-    Run(Box<RunArguments>),
+    Run(Box<OperatorArguments>),
     /// Print the custom resource definitions as YAML, or write them into a folder.
     Crds(CrdsArguments),
     /// Check manifests: report what the API server would refuse, and what a mail operator would not accept.

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 pub use health::{Heartbeat, Readiness};
 pub use logs::{LogError, LogFormat, init as init_logs};
-pub use server::{Server, State};
+pub use server::{TelemetryServer, TelemetryState};
 
 /// Makes a registry with the metrics of every process: `mail_failover_build_info` and `process_*`.
 pub fn registry() -> Registry {

@@ -25,7 +25,7 @@ const CONNECTIONS: usize = 64;
 
 /// State that the server reports.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct TelemetryState {
     /// Pulse of the main loop.
     pub heartbeat: Heartbeat,
     /// Conditions that the start waits for.
@@ -33,15 +33,15 @@ pub struct State {
 }
 
 /// Server that listens already and serves nothing yet.
-pub struct Server(Listener);
+pub struct TelemetryServer(Listener);
 
-impl fmt::Debug for Server {
+impl fmt::Debug for TelemetryServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Server").field(&self.0.local_addr().ok()).finish()
     }
 }
 
-impl Server {
+impl TelemetryServer {
     /// Listens on this address, and registers metrics of the connections.
     pub async fn bind(address: SocketAddr, registry: &mut Registry) -> io::Result<Self> {
         let listener = Listener::bind("telemetry", address, CONNECTIONS).await?;
@@ -65,12 +65,12 @@ impl Server {
     }
 
     /// Serves this state and the `further` routes until `shutdown`, then waits for the connections under way.
-    pub async fn serve(self, registry: Registry, state: State, further: Router, shutdown: CancellationToken) {
+    pub async fn serve(self, registry: Registry, state: TelemetryState, further: Router, shutdown: CancellationToken) {
         self.0.serve(app(Arc::new(registry), state).merge(further), shutdown).await;
     }
 }
 
-fn app(registry: Arc<Registry>, state: State) -> Router {
+fn app(registry: Arc<Registry>, state: TelemetryState) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -78,7 +78,7 @@ fn app(registry: Arc<Registry>, state: State) -> Router {
         .route("/metrics", get(move || async move { metrics(&registry) }))
 }
 
-async fn livez(extract::State(state): extract::State<State>) -> Response {
+async fn livez(extract::State(state): extract::State<TelemetryState>) -> Response {
     if state.heartbeat.is_alive() {
         return "ok\n".into_response();
     }
@@ -86,7 +86,7 @@ async fn livez(extract::State(state): extract::State<State>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("the main loop has not come round for {age} s\n")).into_response()
 }
 
-async fn readyz(extract::State(state): extract::State<State>) -> Response {
+async fn readyz(extract::State(state): extract::State<TelemetryState>) -> Response {
     let missing = state.readiness.missing();
     if missing.is_empty() {
         return "ok\n".into_response();
@@ -121,16 +121,17 @@ mod tests {
 
     struct Running {
         address: SocketAddr,
-        state: State,
+        state: TelemetryState,
         shutdown: CancellationToken,
         task: tokio::task::JoinHandle<()>,
     }
 
     async fn start() -> Running {
         let mut registry = crate::telemetry::registry();
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), &mut registry).await.expect("a free port");
+        let server = TelemetryServer::bind(([127, 0, 0, 1], 0).into(), &mut registry).await.expect("a free port");
         let address = server.local_addr().expect("an address");
-        let state = State { heartbeat: Heartbeat::new(Duration::from_mins(1)), readiness: Readiness::default() };
+        let state =
+            TelemetryState { heartbeat: Heartbeat::new(Duration::from_mins(1)), readiness: Readiness::default() };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.serve(registry, state.clone(), Router::new(), shutdown.clone()));
         Running { address, state, shutdown, task }
@@ -175,7 +176,7 @@ mod tests {
     async fn a_dead_loop_is_told_as_such() {
         let server = start().await;
         assert!(request(server.address, "/livez").await.starts_with("HTTP/1.1 200"));
-        let dead = State { heartbeat: Heartbeat::new(Duration::ZERO), ..server.state };
+        let dead = TelemetryState { heartbeat: Heartbeat::new(Duration::ZERO), ..server.state };
         std::thread::sleep(Duration::from_millis(5));
         assert_eq!(livez(extract::State(dead)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     }

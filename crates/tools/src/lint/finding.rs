@@ -5,7 +5,7 @@ use mail_failover_runtime::findings::Rule;
 
 /// Finding: a rule, and the place that breaks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ManifestFinding {
     /// Rule that is broken.
     pub rule: &'static Rule,
     /// File as it was named on the command line.
@@ -24,9 +24,9 @@ pub struct Finding {
 
 /// Collector of findings while rules are checked.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct ManifestFindings(Vec<ManifestFinding>);
 
-impl Findings {
+impl ManifestFindings {
     /// Adds a finding about a field of an object.
     pub(super) fn add(
         &mut self,
@@ -37,7 +37,7 @@ impl Findings {
         remedy: impl Into<String>,
     ) {
         let key = manifest.key();
-        self.0.push(Finding {
+        self.0.push(ManifestFinding {
             rule,
             file: manifest.file().into(),
             line: manifest.line(field),
@@ -49,7 +49,7 @@ impl Findings {
     }
 
     /// Returns the findings by place, the most severe first where several share a place.
-    pub(super) fn sorted(mut self) -> Vec<Finding> {
+    pub(super) fn sorted(mut self) -> Vec<ManifestFinding> {
         self.0.sort_by_key(|finding| {
             let severity = std::cmp::Reverse(finding.rule.severity);
             (finding.file.clone(), finding.line, finding.field.clone(), severity, finding.rule.code)

@@ -16,13 +16,13 @@ mod tests;
 
 pub use arguments::LintArguments;
 pub use command::run;
-pub use finding::Finding;
+pub use finding::ManifestFinding;
 pub use mail_failover_runtime::findings::{Rule, Severity};
 pub use report::{LintFormat, LintReport};
 pub use rules::RULES;
 pub use schema::SchemaError;
 
-use finding::Findings;
+use finding::ManifestFindings;
 use schema::Schemas;
 use set::ObjectSet;
 
@@ -45,7 +45,7 @@ impl Linter {
 
     /// Checks these objects together, as of a time.
     pub fn lint(&self, manifests: &[Manifest], at: Timestamp) -> LintReport {
-        let mut findings = Findings::default();
+        let mut findings = ManifestFindings::default();
         let set = ObjectSet::of(manifests, &self.schemas, at, &mut findings);
         rules::check(&set, &mut findings);
         let ours = manifests.iter().filter(|manifest| manifest.is_ours()).count();

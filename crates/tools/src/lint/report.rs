@@ -2,14 +2,14 @@ use std::fmt::{self, Write as _};
 
 use serde_json::json;
 
-use super::finding::Finding;
+use super::finding::ManifestFinding;
 use mail_failover_runtime::findings::Severity;
 
 /// Result of a lint run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LintReport {
     /// Findings by file and line.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<ManifestFinding>,
     /// Number of our objects that were checked.
     pub checked: usize,
     /// Number of objects of the core group, which ours may refer to.
@@ -89,7 +89,7 @@ impl LintReport {
 
 impl fmt::Display for LintReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { rule, file, line, object, field, message, remedy } in &self.findings {
+        for ManifestFinding { rule, file, line, object, field, message, remedy } in &self.findings {
             let place = if field.is_empty() { object.clone() } else { format!("{object}: {field}") };
             writeln!(f, "{file}:{line}: {} {}: {place}", rule.severity, rule.code)?;
             writeln!(f, "    {message}")?;
@@ -104,7 +104,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// Formats a workflow command of GitHub Actions, with its escapes.
-fn annotation(finding: &Finding) -> String {
+fn annotation(finding: &ManifestFinding) -> String {
     let level = match finding.rule.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

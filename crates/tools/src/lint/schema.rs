@@ -8,7 +8,7 @@ use jsonschema::{Draft, Validator};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
-use super::finding::Findings;
+use super::finding::ManifestFindings;
 use crate::manifests::Manifest;
 use mail_failover_api::{GROUP, VERSION, crds};
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -90,7 +90,7 @@ impl Schemas {
     }
 
     /// Returns true if the API server would accept the object. Adds its errors to the findings.
-    pub(super) fn accept(&self, manifest: &Manifest, findings: &mut Findings) -> bool {
+    pub(super) fn accept(&self, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let Some(kind) = self.kinds.get(manifest.kind()) else {
             let known = self.kinds.keys().cloned().collect::<Vec<_>>().join(", ");
             let message = format!("{GROUP} has no kind {}", manifest.kind());
@@ -109,7 +109,7 @@ impl Schemas {
         is_sound && self.rules(kind, manifest, findings)
     }
 
-    fn metadata(&self, manifest: &Manifest, findings: &mut Findings) -> bool {
+    fn metadata(&self, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let Some(metadata) = manifest.value().get("metadata") else { return true };
         let mut metadata = metadata.clone();
         // `creationTimestamp: null` is what Go programs print.
@@ -119,7 +119,7 @@ impl Schemas {
         violations(&self.metadata, &metadata, "metadata", manifest, findings)
     }
 
-    fn rules(&self, kind: &KindSchema, manifest: &Manifest, findings: &mut Findings) -> bool {
+    fn rules(&self, kind: &KindSchema, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let Err(errors) = self.rules.validate(&kind.schema, &without_status(manifest), None) else { return true };
         for error in errors.as_slice() {
             let remedy = explain(manifest, &error.field_path);
@@ -130,7 +130,7 @@ impl Schemas {
 }
 
 impl KindSchema {
-    fn shape(&self, manifest: &Manifest, findings: &mut Findings) -> bool {
+    fn shape(&self, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let object = without_status(manifest);
         let is_sound = violations(&self.validator, &object, "", manifest, findings);
         let doubles = doubles(&self.schema, &object, "");
@@ -193,7 +193,13 @@ fn close_object(fields: &mut Map<String, Value>) {
     }
 }
 
-fn violations(validator: &Validator, value: &Value, at: &str, manifest: &Manifest, findings: &mut Findings) -> bool {
+fn violations(
+    validator: &Validator,
+    value: &Value,
+    at: &str,
+    manifest: &Manifest,
+    findings: &mut ManifestFindings,
+) -> bool {
     let mut is_sound = true;
     for error in validator.iter_errors(value) {
         is_sound = false;
@@ -250,7 +256,7 @@ fn doubles(schema: &Value, value: &Value, at: &str) -> Vec<(String, String)> {
     found
 }
 
-fn names(manifest: &Manifest, findings: &mut Findings) -> bool {
+fn names(manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
     let mut is_sound = true;
     let (name, namespace) = (manifest.text("/metadata/name"), manifest.text("/metadata/namespace"));
     if name.is_empty() {

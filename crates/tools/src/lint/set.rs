@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::de::{Deserialize, DeserializeOwned};
 
-use super::finding::Findings;
+use super::finding::ManifestFindings;
 use super::schema::Schemas;
 use crate::manifests::Manifest;
 use mail_failover_api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
@@ -83,7 +83,12 @@ impl UsableRoute<'_> {
 impl<'a> ObjectSet<'a> {
     /// Sorts the objects of the files, and adds a finding for each one that the API server or the operator would
     /// refuse.
-    pub(super) fn of(manifests: &'a [Manifest], schemas: &Schemas, at: Timestamp, findings: &mut Findings) -> Self {
+    pub(super) fn of(
+        manifests: &'a [Manifest],
+        schemas: &Schemas,
+        at: Timestamp,
+        findings: &mut ManifestFindings,
+    ) -> Self {
         let mut set = Self {
             at,
             backends: BTreeMap::new(),
@@ -107,7 +112,7 @@ impl<'a> ObjectSet<'a> {
         set
     }
 
-    fn take(&mut self, manifest: &'a Manifest, key: ObjectKey, findings: &mut Findings) {
+    fn take(&mut self, manifest: &'a Manifest, key: ObjectKey, findings: &mut ManifestFindings) {
         match manifest.kind() {
             "SendingBackend" => {
                 let Some(spec) = spec::<SendingBackendSpec>(manifest, findings) else { return };
@@ -200,7 +205,7 @@ impl JudgedPolicy<'_> {
     }
 }
 
-fn spec<S: DeserializeOwned>(manifest: &Manifest, findings: &mut Findings) -> Option<S> {
+fn spec<S: DeserializeOwned>(manifest: &Manifest, findings: &mut ManifestFindings) -> Option<S> {
     let spec = manifest.value().get("spec").map(S::deserialize)?;
     spec.map_err(|error| {
         findings.add(&UNUSABLE, manifest, "spec", format!("it cannot be read: {error}"), "correct what is named");
@@ -208,7 +213,7 @@ fn spec<S: DeserializeOwned>(manifest: &Manifest, findings: &mut Findings) -> Op
     .ok()
 }
 
-fn usable<M>(manifest: &Manifest, resolved: Result<M, Rejection>, findings: &mut Findings) -> Option<M> {
+fn usable<M>(manifest: &Manifest, resolved: Result<M, Rejection>, findings: &mut ManifestFindings) -> Option<M> {
     resolved
         .map_err(|rejection| {
             let (field, message) = rejection.message.split_once(": ").unwrap_or(("spec", &rejection.message));

@@ -1,6 +1,6 @@
 //! Rules about agents beside queueing MTAs.
 
-use crate::lint::finding::Findings;
+use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{ObjectSet, UsableRoute};
 use crate::manifests::Manifest;
 use mail_failover_api as api;
@@ -42,7 +42,7 @@ pub(super) const PASSWORD_READABLE: Rule = Rule {
     broken_when: "auth.allowPlaintext lets a password go to a host outside the cluster and its network without verified TLS",
 };
 
-pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views().filter(has_agents) {
         next_hops(&view, findings);
         submission(&view, findings);
@@ -55,7 +55,7 @@ fn has_agents(view: &UsableRoute<'_>) -> bool {
     !view.route.agents.is_empty()
 }
 
-fn next_hops(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn next_hops(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for (index, placed) in view.backends.iter().enumerate() {
         let place = place(&placed.backend.destination);
         let same = view.backends[..index].iter().find(|earlier| self::place(&earlier.backend.destination) == place);
@@ -78,7 +78,7 @@ fn place(destination: &Destination) -> (String, u16) {
     }
 }
 
-fn submission(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn submission(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for placed in &view.backends {
         let Destination::Host(host) = &placed.backend.destination else { continue };
         if placed.backend.secret.is_none() && matches!(host.port, 587 | 465) && is_public(&host.host) {
@@ -96,7 +96,7 @@ fn auth_of(spec: &api::SendingBackendSpec) -> Option<(&'static str, &api::AuthSp
     smtp.or_else(|| Some(("spec.service.auth", spec.service.as_ref()?.auth.as_ref()?)))
 }
 
-fn auth(set: &ObjectSet<'_>, findings: &mut Findings) {
+fn auth(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, entry) in &set.backends {
         let Some((field, auth)) = auth_of(&entry.spec) else { continue };
         let users: Vec<_> = set
@@ -137,7 +137,7 @@ fn has_key(secret: &Manifest, key: &str) -> bool {
     ["data", "stringData"].iter().any(|data| secret.value().pointer(&format!("/{data}/{key}")).is_some())
 }
 
-fn reflex(set: &ObjectSet<'_>, findings: &mut Findings) {
+fn reflex(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, entry) in set.policies.iter().filter(|(_, entry)| entry.spec.reflex.is_some()) {
         let users: Vec<_> = set.users(key).collect();
         if !users.is_empty() && !users.iter().any(has_agents) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::lint::finding::Findings;
+use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{ObjectSet, UsableBackend, UsableRoute};
 use mail_failover_core::model::{Limits, Strategy, Timestamp, Traffic};
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -40,7 +40,7 @@ pub(super) const LIMITS_WITHOUT_TRAFFIC: Rule = Rule {
     broken_when: "a backend has limits, and a route that uses it does not say how much traffic it carries: they have no effect",
 };
 
-pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views() {
         together(set.at, &view, findings);
         weights(set.at, &view, findings);
@@ -83,7 +83,7 @@ fn total<'a>(backends: impl Iterator<Item = &'a UsableBackend<'a>>, measure: &Me
     backends.map(|placed| (measure.of)(&placed.backend.limits, at)).sum()
 }
 
-fn together(at: Timestamp, view: &UsableRoute<'_>, findings: &mut Findings) {
+fn together(at: Timestamp, view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if !view.is_complete || view.in_service().next().is_none() {
         return;
     }
@@ -128,7 +128,7 @@ fn warming(placed: &UsableBackend<'_>, at: Timestamp) -> Option<String> {
 
 /// Checks that weights can be kept. The operator moves what exceeds a limit to other backends, so the real shares then
 /// differ from the weights.
-fn weights(at: Timestamp, view: &UsableRoute<'_>, findings: &mut Findings) {
+fn weights(at: Timestamp, view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if view.route.strategy != Strategy::ActiveActive {
         return;
     }
@@ -167,7 +167,7 @@ fn weights(at: Timestamp, view: &UsableRoute<'_>, findings: &mut Findings) {
     }
 }
 
-fn without_traffic(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn without_traffic(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if view.route.traffic != Traffic::default() {
         return;
     }
@@ -182,7 +182,7 @@ fn without_traffic(view: &UsableRoute<'_>, findings: &mut Findings) {
 }
 
 /// Checks backends that several routes share. The operator compares each route with a backend's limits by itself.
-fn shared(set: &ObjectSet<'_>, findings: &mut Findings) {
+fn shared(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     let views: Vec<_> = set.views().collect();
     let mut users: BTreeMap<_, Vec<&UsableRoute<'_>>> = BTreeMap::new();
     for view in &views {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lint::finding::Findings;
+use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{JudgedPolicy, ObjectSet};
 use mail_failover_core::model::{FailbackMode, Timestamp, WhenNoneHealthy};
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -45,7 +45,7 @@ const SELDOM: Duration = Duration::from_hours(31 * 24);
 /// Shortest round trip to a standby and back that is not flapping.
 const ROUND_TRIP: Duration = Duration::from_mins(5);
 
-pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for judged in set.judged() {
         after(&judged, findings);
         windows(&judged, set.at, findings);
@@ -62,7 +62,7 @@ fn recovery(judged: &JudgedPolicy<'_>) -> Option<Duration> {
     Some((slowest * thresholds.recovery.saturating_sub(1)).max(thresholds.stable_for))
 }
 
-fn after(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn after(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let after = judged.policy.failback.after;
     if let Some(recovery) = recovery(judged).filter(|recovery| after < *recovery) {
         let message = format!(
@@ -75,7 +75,7 @@ fn after(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
     }
 }
 
-fn windows(judged: &JudgedPolicy<'_>, at: Timestamp, findings: &mut Findings) {
+fn windows(judged: &JudgedPolicy<'_>, at: Timestamp, findings: &mut ManifestFindings) {
     let failback = &judged.policy.failback;
     let ramp: Duration = failback.ramp.iter().map(|step| step.duration).sum();
     let specs = judged.spec.failback.iter().flat_map(|failback| &failback.windows);
@@ -97,7 +97,7 @@ fn windows(judged: &JudgedPolicy<'_>, at: Timestamp, findings: &mut Findings) {
     }
 }
 
-fn budget(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn budget(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let budget = judged.policy.hold.budget;
     if budget.switches < 2 {
         let message = format!(
@@ -111,7 +111,7 @@ fn budget(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
     }
 }
 
-fn flapping(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn flapping(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let policy = judged.policy;
     let Some(recovery) = recovery(judged) else { return };
     let fastest = judged.probes().map(|(_, probe)| probe.interval).min().unwrap_or_default();
@@ -131,7 +131,7 @@ fn flapping(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
     }
 }
 
-fn none_healthy(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn none_healthy(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let policy = judged.policy;
     if policy.when_none_healthy == WhenNoneHealthy::Preferred && policy.failback.mode == FailbackMode::Manual {
         let message = "a return waits for a person, except when nobody is healthy: then the route returns by itself";

@@ -13,7 +13,7 @@ mod thresholds;
 
 use std::time::Duration;
 
-use super::finding::Findings;
+use super::finding::ManifestFindings;
 use super::schema;
 use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
@@ -77,7 +77,7 @@ pub const RULES: [&Rule; 54] = [
 ];
 
 /// Checks every rule against the objects.
-pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     references::check(set, findings);
     redundancy::check(set, findings);
     capacity::check(set, findings);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::lint::finding::Findings;
+use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{ObjectSet, UsableRoute};
 use mail_failover_core::model::ObjectKey;
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -23,7 +23,7 @@ pub(super) const MAIL_LOOP: Rule = Rule {
     broken_when: "a backend is the Service that a route leads to it: mail would go round",
 };
 
-pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     let mut claimed: BTreeMap<(&str, ObjectKey), ObjectKey> = BTreeMap::new();
     for view in set.views() {
         for (kind, field, key) in claims(&view) {
@@ -68,7 +68,7 @@ fn is_of(existing: &serde_json::Value, view: &UsableRoute<'_>) -> bool {
     })
 }
 
-fn loops(set: &ObjectSet<'_>, claimed: &BTreeMap<(&str, ObjectKey), ObjectKey>, findings: &mut Findings) {
+fn loops(set: &ObjectSet<'_>, claimed: &BTreeMap<(&str, ObjectKey), ObjectKey>, findings: &mut ManifestFindings) {
     for view in set.views() {
         for placed in &view.backends {
             let service = placed.spec.service.as_ref().map(|service| view.key.sibling(service.name.as_str()));

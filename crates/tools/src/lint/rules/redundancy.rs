@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::lint::finding::Findings;
+use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{ObjectSet, UsableRoute};
 use mail_failover_core::engine::{Exclusion, Standing};
 use mail_failover_core::model::Destination;
@@ -41,7 +41,7 @@ pub(super) const SAME_DESTINATION: Rule = Rule {
     broken_when: "two backends of a route are the same host",
 };
 
-pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views() {
         single_backend(&view, findings);
         standby(&view, findings);
@@ -51,7 +51,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
     }
 }
 
-fn single_backend(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn single_backend(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if let [only] = &view.route.backends[..] {
         let message = format!("{} is the only backend: when it fails, mail has nowhere to go", only.name);
         findings.add(
@@ -64,7 +64,7 @@ fn single_backend(view: &UsableRoute<'_>, findings: &mut Findings) {
     }
 }
 
-fn standby(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn standby(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if view.route.backends.len() < 2 || !view.is_complete {
         return;
     }
@@ -95,7 +95,7 @@ fn standby(view: &UsableRoute<'_>, findings: &mut Findings) {
     }
 }
 
-fn sender_domains(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn sender_domains(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for placed in &view.backends {
         let allowed = &placed.backend.sender_domains;
         let missing: Vec<_> = view.route.sender_domains.iter().filter(|domain| !allowed.contains(domain)).collect();
@@ -111,7 +111,7 @@ fn sender_domains(view: &UsableRoute<'_>, findings: &mut Findings) {
     }
 }
 
-fn failure_domains(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn failure_domains(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     let domains: Option<BTreeSet<_>> =
         view.in_service().map(|placed| placed.backend.location.failure_domain.as_ref()).collect();
     let (Some(domains), true) = (domains, view.is_complete && view.in_service().count() > 1) else { return };
@@ -122,7 +122,7 @@ fn failure_domains(view: &UsableRoute<'_>, findings: &mut Findings) {
     }
 }
 
-fn destinations(view: &UsableRoute<'_>, findings: &mut Findings) {
+fn destinations(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for (index, placed) in view.backends.iter().enumerate() {
         let same = view.backends[..index]
             .iter()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lint::finding::Findings;
+use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{JudgedPolicy, ObjectSet};
 use mail_failover_core::model::{Probe, Thresholds};
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -50,7 +50,7 @@ const LEAST_INTERVAL: u32 = 95;
 /// Time from a verdict to written outputs, as the operator promises it.
 const ACTUATION: Duration = Duration::from_secs(1);
 
-pub(super) fn check(set: &ObjectSet<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for judged in set.judged() {
         window(&judged, findings);
         latency(&judged, findings);
@@ -69,7 +69,7 @@ fn largest_sample(window: Duration, probe: &Probe) -> u128 {
     window.as_nanos() / (probe.interval * LEAST_INTERVAL / 100).as_nanos().max(1) + 1
 }
 
-fn window(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn window(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Thresholds { failure, window: Some(window), .. } = judged.policy.thresholds else { return };
     let never: Vec<_> = judged
         .probes()
@@ -92,7 +92,7 @@ fn window(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
     }
 }
 
-fn latency(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn latency(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Some(limit) = judged.policy.thresholds.latency else { return };
     let never = named_probes(judged, |probe| limit.above >= probe.timeout);
     if !never.is_empty() {
@@ -118,7 +118,7 @@ fn named_probes(judged: &JudgedPolicy<'_>, is_named: impl Fn(&Probe) -> bool) ->
     judged.probes().filter(|(_, probe)| is_named(probe)).map(|(backend, probe)| named(backend, probe)).collect()
 }
 
-fn recovery(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn recovery(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Thresholds { failure, recovery, stable_for, .. } = judged.policy.thresholds;
     // Successes that must span some time are as good as so many more of them.
     let slowest = judged.probes().map(|(_, probe)| probe.interval).max();
@@ -147,7 +147,7 @@ fn formula(backend: &str, probe: &Probe, thresholds: &Thresholds, takes: Duratio
     format!("{} takes {} ({formula})", named(backend, probe), span(takes))
 }
 
-fn objective(judged: &JudgedPolicy<'_>, findings: &mut Findings) {
+fn objective(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Some(objective) = judged.policy.objectives.recovery_time else { return };
     let thresholds = &judged.policy.thresholds;
     let (mut impossible, mut missed) = (vec![], vec![]);
