@@ -116,7 +116,7 @@ mod tests {
         tasks.add_set("set", set);
         assert_eq!(tasks.next_end().await, "set");
         receiver.await.expect("the other task goes on");
-        tokio::time::timeout(Duration::from_secs(60), tasks.next_end())
+        tokio::time::timeout(Duration::from_mins(1), tasks.next_end())
             .await
             .expect_err("nothing is left that could end");
     }
