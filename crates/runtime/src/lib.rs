@@ -1,4 +1,4 @@
-//! What the operator and its agents run on: the clock, the process, clients of the API server, logs and metrics.
+//! Foundation of the operator and its agents: clock, process, tasks, clients of the API server, logs and metrics.
 //!
 //! Nothing in here knows of mail.
 

@@ -46,12 +46,12 @@ pub enum SnapshotError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The API server did not return an object.
-    #[error("{what} cannot be read: {why}")]
+    #[error("{what} cannot be read: {}", describe(.source))]
     Api {
         /// Kind, namespace and name of the requested object.
         what: String,
-        /// Error of the API server.
-        why: String,
+        /// Error of the API server, or of the connection to it.
+        source: Box<kube::Error>,
     },
     /// The operating system refused something.
     #[error("cannot start: {0}")]
@@ -105,10 +105,10 @@ async fn read(name: &str, namespace: Option<&str>, kubeconfig: Option<&Path>) ->
     let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
     let metrics = kubernetes::Metrics::new(&mut Registry::default());
     let client =
-        kubernetes::client(config, Purpose::Call, &metrics).map_err(|error| failed("the API server", &error))?;
+        kubernetes::client(config, Purpose::Call, &metrics).map_err(|error| failed("the API server", error))?;
 
     let routes: Api<MailRoute> = Api::namespaced(client.clone(), &namespace);
-    let Some(route) = routes.get_opt(name).await.map_err(|error| failed(&format!("MailRoute {name}"), &error))? else {
+    let Some(route) = routes.get_opt(name).await.map_err(|error| failed(&format!("MailRoute {name}"), error))? else {
         let listed = routes.list_metadata(&ListParams::default().limit(NAMED)).await;
         let names: Vec<_> =
             listed.map(|list| list.items.iter().map(ResourceExt::name_any).collect()).unwrap_or_default();
@@ -118,7 +118,7 @@ async fn read(name: &str, namespace: Option<&str>, kubeconfig: Option<&Path>) ->
         None => None,
         Some(name) => {
             let policies: Api<FailoverPolicy> = Api::namespaced(client.clone(), &namespace);
-            policies.get_opt(&name).await.map_err(|error| failed(&format!("FailoverPolicy {name}"), &error))?
+            policies.get_opt(&name).await.map_err(|error| failed(&format!("FailoverPolicy {name}"), error))?
         }
     };
     let names: Vec<_> = route.spec.backends.iter().map(|backend| backend.name.clone()).collect();
@@ -137,7 +137,7 @@ async fn backend(
     name: String,
 ) -> Result<Option<(String, SendingBackend)>, SnapshotError> {
     let backends: Api<SendingBackend> = Api::namespaced(client, &namespace);
-    let found = backends.get_opt(&name).await.map_err(|error| failed(&format!("SendingBackend {name}"), &error))?;
+    let found = backends.get_opt(&name).await.map_err(|error| failed(&format!("SendingBackend {name}"), error))?;
     Ok(found.map(|backend| (name, backend)))
 }
 
@@ -149,8 +149,8 @@ fn key(route: &MailRoute) -> ObjectKey {
     ObjectKey::new(route.namespace().unwrap_or_default(), route.name_any())
 }
 
-fn failed(what: &str, error: &kube::Error) -> SnapshotError {
-    SnapshotError::Api { what: what.to_owned(), why: describe(error) }
+fn failed(what: &str, error: kube::Error) -> SnapshotError {
+    SnapshotError::Api { what: what.to_owned(), source: Box::new(error) }
 }
 
 fn not_found(name: &str, place: String, names: &[String]) -> SnapshotError {

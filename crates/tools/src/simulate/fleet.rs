@@ -66,7 +66,7 @@ pub enum FleetError {
         kind: &'static str,
         /// Name of the object.
         key: ObjectKey,
-        /// Field and problem.
+        /// Field in question, and what is wrong with it.
         message: String,
     },
     /// Nothing could be decided without a route.
