@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -61,50 +61,52 @@ impl Listener {
 
     /// Serves until `shutdown`, then waits for the connections under way.
     pub async fn serve(self, app: Router, shutdown: CancellationToken) {
-        let Self { name, tcp, tls, connections, delayed, cut } = self;
-        let permits = Arc::new(Semaphore::new(connections));
         let under_way = TaskTracker::new();
-        let accept = async {
-            loop {
-                if permits.available_permits() == 0 {
-                    delayed.inc();
-                }
-                let Ok(permit) = permits.clone().acquire_owned().await else { return };
-                match tcp.accept().await {
-                    Ok((stream, _peer)) => {
-                        let (app, tls, cut) = (app.clone(), tls.clone(), cut.clone());
-                        under_way.spawn(async move {
-                            let serving = async {
-                                match tls {
-                                    None => serve_one(name, stream, app).await,
-                                    Some(tls) => match tls.accept(stream).await {
-                                        Ok(stream) => serve_one(name, stream, app).await,
-                                        Err(error) => {
-                                            tracing::debug!(%error, "a TLS handshake with the {name} server failed");
-                                            false
-                                        }
-                                    },
-                                }
-                            };
-                            if tokio::time::timeout(CONNECTION_DEADLINE, serving).await.unwrap_or(true) {
-                                cut.inc();
-                            }
-                            drop(permit);
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection to the {name} server");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = accept => {}
+            () = self.accept(&app, &under_way) => {}
         }
         under_way.close();
         under_way.wait().await;
+    }
+
+    /// Accepts connections for ever, each as a task of its own.
+    async fn accept(&self, app: &Router, under_way: &TaskTracker) {
+        let permits = Arc::new(Semaphore::new(self.connections));
+        loop {
+            if permits.available_permits() == 0 {
+                self.delayed.inc();
+            }
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            match self.tcp.accept().await {
+                Ok((stream, _peer)) => {
+                    let (name, app, tls, cut) = (self.name, app.clone(), self.tls.clone(), self.cut.clone());
+                    under_way.spawn(async move {
+                        let serving = serve_connection(name, stream, tls, app);
+                        if tokio::time::timeout(CONNECTION_DEADLINE, serving).await.unwrap_or(true) {
+                            cut.inc();
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to the {} server", self.name);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Serves one connection. Returns true if the client used up its time for the head of its request.
+async fn serve_connection(name: &'static str, stream: TcpStream, tls: Option<TlsAcceptor>, app: Router) -> bool {
+    let Some(tls) = tls else { return serve_one(name, stream, app).await };
+    match tls.accept(stream).await {
+        Ok(stream) => serve_one(name, stream, app).await,
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake with the {name} server failed");
+            false
+        }
     }
 }
 
