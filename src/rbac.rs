@@ -1,62 +1,63 @@
-//! What the operator and the agents beside MTAs ask of the API server, as RBAC rules: the one place where they stand.
+//! Rights of the operator and of the agents beside MTAs at the API server, as RBAC rules. No other place states them.
 //!
-//! The rules of the Helm chart (`charts/mail-failover-operator/files/`), of `config/` and of `examples/postfix-agent/rbac.yaml` are
-//! generated from here or held to it (`tests/manifests.rs`), and `e2e/tests/install/` compares them with the calls that are really made: a
-//! call that is refused fails there, and so does a right that is never used. This module talks to nobody.
+//! The rules of the Helm chart (`charts/mail-failover-operator/files/`), of `config/` and of
+//! `examples/postfix-agent/rbac.yaml` are generated from here or compared with it (`tests/manifests.rs`).
+//! `e2e/tests/install/` compares them with the calls that are really made: a refused call fails there, and so does an
+//! unused right. This module does no I/O.
 
 use std::fmt::Write as _;
 
 use mail_failover_api::GROUP;
 
-/// A rule of a Role or `ClusterRole`.
+/// Rule of a Role or `ClusterRole`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// What it is for, as people read it above the rule.
+pub struct RbacRule {
+    /// Sentence that says what the rule is for; it is printed above the rule.
     pub purpose: &'static str,
-    /// `apiGroups`: one; empty for the core group.
+    /// `apiGroups` of the rule: one group, empty for the core group.
     pub api_group: &'static str,
-    /// `resources`, with subresources as RBAC writes them: `mailroutes/status`.
+    /// `resources` of the rule, with subresources as RBAC writes them: `mailroutes/status`.
     pub resources: &'static [&'static str],
-    /// `verbs`.
+    /// `verbs` that the rule allows.
     pub verbs: &'static [&'static str],
 }
 
-/// In every namespace that the operator watches: a `ClusterRole`, or a Role in each.
+/// Rights in every namespace that the operator watches: a `ClusterRole`, or a Role in each.
 ///
-/// Secrets are missing on purpose. A certificate authority that a `SendingBackend` takes from a Secret, and a login of its probes, need
-/// `get` on that Secret by name ([`SECRETS_BY_NAME`]), which only whoever owns it can judge.
-pub const WATCHED: &[Rule] = &[
-    Rule {
+/// Secrets are missing on purpose. A certificate authority that a `SendingBackend` takes from a Secret, and a login of
+/// its probes, need `get` on that Secret by name ([`SECRETS_BY_NAME`]). Only the owner of the Secret can grant that.
+pub const WATCHED: &[RbacRule] = &[
+    RbacRule {
         purpose: "The resources that say where mail may leave.",
         api_group: GROUP,
         resources: &["failoverpolicies", "mailroutes", "sendingbackends"],
         verbs: &["get", "list", "watch"],
     },
-    Rule {
+    RbacRule {
         purpose: "What was decided and observed.",
         api_group: GROUP,
         resources: &["failoverpolicies/status", "mailroutes/status", "sendingbackends/status"],
         verbs: &["patch"],
     },
-    Rule {
+    RbacRule {
         purpose: "The outputs `service`, and the Services of backends in the cluster.",
         api_group: "",
         resources: &["services"],
         verbs: &["create", "delete", "get", "list", "patch", "watch"],
     },
-    Rule {
+    RbacRule {
         purpose: "Where the outputs `service` lead, and where the Services of backends in the cluster do.",
         api_group: "discovery.k8s.io",
         resources: &["endpointslices"],
         verbs: &["create", "delete", "get", "list", "patch", "watch"],
     },
-    Rule {
+    RbacRule {
         purpose: "The outputs `configMap` and `agent`, and certificate authorities in ConfigMaps.",
         api_group: "",
         resources: &["configmaps"],
         verbs: &["create", "delete", "get", "list", "patch", "watch"],
     },
-    Rule {
+    RbacRule {
         purpose: "Events about failovers, failbacks and what prevents them.",
         api_group: "events.k8s.io",
         resources: &["events"],
@@ -64,23 +65,24 @@ pub const WATCHED: &[Rule] = &[
     },
 ];
 
-/// Of Secrets that are named: for the certificate authorities and logins in them.
-pub const SECRETS_BY_NAME: Rule = Rule {
+/// Rights on named Secrets, for the certificate authorities and logins in them.
+pub const SECRETS_BY_NAME: RbacRule = RbacRule {
     purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) and of logins for probes in process (`smtp.auth.secretRef`), by name.",
     api_group: "",
     resources: &["secrets"],
     verbs: &["get"],
 };
 
-/// In every namespace that the operator watches, when it runs probes with `job` (`--probe-image`). RBAC cannot narrow pods to those of probes.
-pub const PROBE_JOBS: &[Rule] = &[
-    Rule {
+/// Rights in every namespace that the operator watches, when it runs probes with `job` (`--probe-image`). RBAC cannot
+/// narrow pods to those of probes.
+pub const PROBE_JOBS: &[RbacRule] = &[
+    RbacRule {
         purpose: "The Jobs of probes with `job`.",
         api_group: "batch",
         resources: &["jobs"],
         verbs: &["create", "delete", "get", "list", "watch"],
     },
-    Rule {
+    RbacRule {
         purpose: "What the pods of these Jobs have seen.",
         api_group: "",
         resources: &["pods"],
@@ -88,34 +90,34 @@ pub const PROBE_JOBS: &[Rule] = &[
     },
 ];
 
-/// In the operator's own namespace (`--lease-namespace`).
-pub const OWN_NAMESPACE: &[Rule] = &[Rule {
+/// Rights in the operator's own namespace (`--lease-namespace`).
+pub const OWN_NAMESPACE: &[RbacRule] = &[RbacRule {
     purpose: "Who leads, and what each replica sees.",
     api_group: "coordination.k8s.io",
     resources: &["leases"],
     verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
 }];
 
-/// In the cluster, as no Role can grant it; not needed with `--without-reports`.
-pub const REPORTS: &[Rule] = &[Rule {
+/// Rights in the cluster, which no Role can grant; not needed with `--without-reports`.
+pub const REPORTS: &[RbacRule] = &[RbacRule {
     purpose: "Whose token an agent shows with its report of real mail.",
     api_group: "authentication.k8s.io",
     resources: &["tokenreviews"],
     verbs: &["create"],
 }];
 
-/// Of an agent, for the one `ConfigMap` that is named.
-pub const AGENT: Rule = Rule {
+/// Rights of an agent on the one `ConfigMap` that is named.
+pub const AGENT: RbacRule = RbacRule {
     purpose: "The one ConfigMap that the operator writes for the agent, by name.",
     api_group: "",
     resources: &["configmaps"],
     verbs: &["list", "watch"],
 };
 
-/// Rules as YAML: a list for `rules`, each under its purpose.
-pub fn yaml(rules: &[Rule]) -> String {
+/// Formats rules as YAML: a list for `rules`, each under its purpose.
+pub fn yaml(rules: &[RbacRule]) -> String {
     rules.iter().fold(String::new(), |mut text, rule| {
-        let Rule { purpose, api_group, resources, verbs } = rule;
+        let RbacRule { purpose, api_group, resources, verbs } = rule;
         let group = if api_group.is_empty() { "\"\"" } else { api_group };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# {purpose}\n- apiGroups: [{group}]");

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mail_failover_api::crds_yaml;
-use mail_failover_operator::rbac::{AGENT, OWN_NAMESPACE, PROBE_JOBS, REPORTS, Rule, SECRETS_BY_NAME, WATCHED, yaml};
+use mail_failover_operator::rbac::{
+    AGENT, OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED, yaml,
+};
 use serde_json::{Value, json};
 
 const CHART: &str = "charts/mail-failover-operator";
@@ -51,7 +53,7 @@ fn the_chart_has_the_resource_definitions_of_the_code() {
 #[test]
 fn the_chart_grants_what_the_code_asks_for() {
     let folder = format!("{CHART}/files/rbac");
-    let files: [(&str, &[Rule]); 5] = [
+    let files: [(&str, &[RbacRule]); 5] = [
         ("own-namespace.yaml", OWN_NAMESPACE),
         ("probe-jobs.yaml", PROBE_JOBS),
         ("reports.yaml", REPORTS),
@@ -68,7 +70,7 @@ fn the_chart_grants_what_the_code_asks_for() {
 fn the_example_grants_an_agent_what_it_asks_for() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&read("examples/postfix-agent/rbac.yaml")).unwrap();
     let rules: Vec<_> = documents.iter().filter_map(|document| document.get("rules")).collect();
-    let Rule { purpose: _, api_group, resources, verbs } = AGENT;
+    let RbacRule { purpose: _, api_group, resources, verbs } = AGENT;
     let rule =
         json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": ["orders-agent"], "verbs": verbs });
     assert_eq!(rules, [&json!([rule])]);
@@ -77,12 +79,28 @@ fn the_example_grants_an_agent_what_it_asks_for() {
 #[test]
 fn the_example_of_deep_probes_grants_the_login_that_it_names_and_no_more() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&read("examples/deep-probes/rbac.yaml")).unwrap();
-    let Rule { purpose: _, api_group, resources, verbs } = SECRETS_BY_NAME;
+    let RbacRule { purpose: _, api_group, resources, verbs } = SECRETS_BY_NAME;
     let account: Vec<Value> = serde_saphyr::from_multiple(&read("examples/deep-probes/account.yaml")).unwrap();
     let login = account.iter().find_map(|object| object.pointer("/spec/smtp/auth/secretRef/name")).unwrap();
     let rule = json!({ "apiGroups": [api_group], "resources": resources, "resourceNames": [login], "verbs": verbs });
     let rules: Vec<_> = documents.iter().filter_map(|document| document.get("rules")).collect();
     assert_eq!(rules, [&json!([rule])]);
+}
+
+/// Argo CD loads one script for each kind, so that what they share stands in each.
+#[test]
+fn the_health_scripts_are_made_of_one_common_part() {
+    let common = read("config/argocd/source/common.lua");
+    let (_comment, common) = common.split_once("\n\n").expect("a comment and the code");
+    for kind in ["FailoverPolicy", "MailRoute", "SendingBackend"] {
+        let own = read(&format!("config/argocd/source/{kind}.lua"));
+        let (comment, own) = own.split_once("\n\n").expect("a comment and the code");
+        let generated = "-- Generated from config/argocd/source/ by `make manifests`.\n";
+        hold(
+            &format!("config/argocd/mailfailover.io/{kind}/health.lua"),
+            &format!("{generated}{comment}\n\n{common}\n{own}"),
+        );
+    }
 }
 
 #[test]

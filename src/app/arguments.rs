@@ -1,7 +1,8 @@
-//! The command line of `mail-failover run`.
+//! Command line of `mail-failover run`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,23 +11,23 @@ use crate::watch::Namespace;
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values::duration;
 
-/// How the operator runs.
+/// Arguments of the operator.
 #[derive(Debug, Args)]
-pub struct RunArguments {
+pub struct OperatorArguments {
     /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Where /livez, /readyz and /metrics are served.
+    /// Address of /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     pub listen_address: SocketAddr,
 
-    /// Where agents beside MTAs report, over HTTPS, what real mail meets.
+    /// Address of the HTTPS server that takes reports of agents beside MTAs about real mail.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
     pub report_listen_address: SocketAddr,
 
-    /// Where agents reach that: the pod's address, with another port if it is not the same. Without it no agent is told of this replica.
-    #[arg(long, env = "POD_IP", value_name = "ADDRESS[:PORT]", value_parser = advertised)]
+    /// Address at which agents reach that server: the pod's, with a port if it is another one. Without it no agent is told of this replica.
+    #[arg(long, env = "POD_IP", value_name = "ADDRESS[:PORT]")]
     pub report_advertise_address: Option<Advertised>,
 
     /// Take no reports of agents.
@@ -49,15 +50,15 @@ pub struct RunArguments {
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
 
-    /// After so long without a renewal another replica takes over.
+    /// Time without a renewal after which another replica takes over.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub lease_duration: Duration,
 
-    /// The leader stops acting when a renewal has not succeeded for so long; shorter than the lease.
+    /// Time without a renewal after which the leader stops acting; shorter than the lease.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub lease_renew_deadline: Duration,
 
-    /// The leader renews, and the others look, this often.
+    /// Time between two renewals of the leader, and between two looks of the others.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub lease_retry_period: Duration,
 
@@ -65,7 +66,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u16).range(1..))]
     pub probe_concurrency: u16,
 
-    /// How probes introduce themselves in EHLO; the host's name by default.
+    /// Name of the probes in EHLO; the host's name by default.
     #[arg(long, value_name = "NAME")]
     pub ehlo_name: Option<String>,
 
@@ -73,7 +74,7 @@ pub struct RunArguments {
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
     pub dns_servers: Vec<SocketAddr>,
 
-    /// The image that probes with `job` run as: this program's own. Without it there are no such Jobs, and no rights on them are needed.
+    /// Image of probes with `job`: this program's own. Without it there are no such Jobs, and no rights on them are needed.
     #[arg(long, env = "PROBE_IMAGE", value_name = "IMAGE")]
     pub probe_image: Option<String>,
 
@@ -85,7 +86,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
 
-    /// How logs look.
+    /// Format of the log's lines.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
 
@@ -94,22 +95,29 @@ pub struct RunArguments {
     pub log: String,
 }
 
-/// An address under which others reach this process.
+/// Address at which others reach this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advertised {
-    /// The IP address.
+    /// IP address without the port.
     pub address: IpAddr,
-    /// The port, where it is not the one that is listened on.
+    /// Port, if it is not the one that the server listens on.
     pub port: Option<u16>,
 }
 
-fn advertised(text: &str) -> Result<Advertised, String> {
-    let with_port = text.parse::<SocketAddr>().map(|at| Advertised { address: at.ip(), port: Some(at.port()) });
-    let without = || text.parse::<IpAddr>().map(|address| Advertised { address, port: None });
-    let advertised = with_port.or_else(|_| without());
-    advertised.map_err(|_| {
-        "use an IP address, with a port or without: 10.0.0.7, 10.0.0.7:8443, [2001:db8::7]:8443".to_owned()
-    })
+/// Error for a text that is no advertised address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use an IP address, with a port or without: 10.0.0.7, 10.0.0.7:8443, [2001:db8::7]:8443")]
+pub struct InvalidAddress;
+
+impl FromStr for Advertised {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(at) = text.parse::<SocketAddr>() {
+            return Ok(Self { address: at.ip(), port: Some(at.port()) });
+        }
+        text.parse().map(|address| Self { address, port: None }).map_err(|_| InvalidAddress)
+    }
 }
 
 #[cfg(test)]
@@ -118,11 +126,11 @@ mod tests {
 
     #[test]
     fn an_advertised_address_has_a_port_or_not() {
-        let parsed = |text| advertised(text).map(|Advertised { address, port }| (address.to_string(), port));
+        let parsed = |text: &str| text.parse().map(|Advertised { address, port }| (address.to_string(), port));
         assert_eq!(parsed("10.0.0.7"), Ok(("10.0.0.7".to_owned(), None)));
         assert_eq!(parsed("10.0.0.7:443"), Ok(("10.0.0.7".to_owned(), Some(443))));
         assert_eq!(parsed("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));
         assert_eq!(parsed("[2001:db8::7]:443"), Ok(("2001:db8::7".to_owned(), Some(443))));
-        assert!(parsed("pod.example").unwrap_err().contains("10.0.0.7:8443"));
+        assert!(parsed("pod.example").unwrap_err().to_string().contains("10.0.0.7:8443"));
     }
 }

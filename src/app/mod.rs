@@ -1,61 +1,74 @@
-//! All wiring of `mail-failover run`: what is started, what it is connected to, and in which order it ends.
+//! Wiring of `mail-failover run`: the parts of the process, their connections, and the order in which they end.
 //!
-//! The order of the end is the point: first nothing new is decided and the steps under way are over, then the lease is vacated, so that
-//! a successor cannot meet our writes; probes and watches end with the process. What this replica told the others is withdrawn at once: from
-//! then on it does not look any more. This module never decides and never writes.
+//! The order of the end matters. First nothing new is decided and the steps under way are over. Then the lease is
+//! vacated, so that a successor cannot meet our writes. Probes and watches end with the process. What this replica told
+//! the others is withdrawn at once, because from then on it does not observe any more. This module never decides and
+//! never writes.
 
 mod arguments;
 
 use std::io;
 use std::net::SocketAddr;
 
+use axum::Router;
+use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
+use crate::controller::input::Input;
 use crate::controller::login::LoginSecret;
-use crate::controller::run::ObserverConnections;
+use crate::controller::read::{Readable, Reader};
+use crate::controller::run::Connections;
 use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
-use crate::leader::{self, SettingsError, unique_identity};
-use crate::observers::{self, LocalReport};
+use crate::leader::{self, Leadership, SettingsError, unique_identity};
+use crate::observers::{self, Hearing, Noticeboard};
 use crate::probe::{self, Prober, StartError};
-use crate::reports::{self, Certificate, CertificateError, Directory};
+use crate::reports::{self, CertificateError, Directory, ServerCertificate};
 use crate::watch;
-pub use arguments::{Advertised, RunArguments};
+pub use arguments::{Advertised, OperatorArguments};
 use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::model::{AgentReport, ProbeReport};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
+use mail_failover_runtime::tasks::Tasks;
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
 
-/// Inputs that wait for the controller; a watch that lists ten thousand objects is slowed down by it, not stopped.
+/// Inputs that wait for the controller.
+// A watch that lists ten thousand objects is slowed down by it, not stopped.
 const INPUT_QUEUE: usize = 4096;
 /// Probe reports that wait for the controller.
 const REPORT_QUEUE: usize = 4096;
-/// What other replicas say and the controller has not yet heard: more than there can be observers.
-const PEER_EVENT_QUEUE: usize = 128;
+/// Reports of other replicas that wait for the controller: more than there can be replicas.
+const HEARING_QUEUE: usize = 128;
 /// Reports of agents that wait for the controller; beyond, agents are told to come again.
 const AGENT_REPORT_QUEUE: usize = 1024;
-/// A loop that has not turned for so long is stuck: it turns every second at least.
+/// Pause of the main loop after which the process counts as stuck.
+// The loop turns every second at least.
 const HEARTBEAT_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Why the operator could not start, or ended before it was told to.
+/// Parts that the end waits for, by the name that the log uses.
+const CONTROLLER: &str = "the controller";
+const ELECTION: &str = "the leader election";
+const OBSERVER: &str = "the observer";
+
+/// Errors of the start, and of an end that nobody asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// Logs cannot be set up.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// No way to reach an API server.
+    /// No configuration for an API server was found.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The API server's address or our credentials cannot be used.
-    #[error("the API server cannot be used as configured: {0}")]
-    Client(String),
+    #[error("the API server cannot be used as configured: {}", describe(.0))]
+    Client(#[source] Box<kube::Error>),
     /// The lease's timing is unsafe.
     #[error(transparent)]
     Lease(#[from] SettingsError),
@@ -65,20 +78,20 @@ pub enum AppError {
     /// The address to listen on cannot be had.
     #[error("cannot listen on {address}: {source}; choose another with {flag}")]
     Listen {
-        /// The address.
+        /// Address that is in use or not ours.
         address: SocketAddr,
-        /// The flag that sets it.
+        /// Flag that sets the address.
         flag: &'static str,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// No certificate for reports.
+    /// The certificate for reports cannot be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// The operating system refused something at start.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
-    /// A part without which the operator must not go on.
+    /// A part has ended without which the operator must not go on.
     #[error("{0} has ended unexpectedly; the process ends so that another replica takes over")]
     Ended(&'static str),
 }
@@ -87,7 +100,7 @@ pub enum AppError {
 ///
 /// # Errors
 /// [`AppError`] when it could not start, or when a part of it ended by itself.
-pub fn run(arguments: Box<RunArguments>) -> Result<(), AppError> {
+pub fn run(arguments: Box<OperatorArguments>) -> Result<(), AppError> {
     telemetry::init_logs(&arguments.log, arguments.log_format)?;
     raise_limit_of_open_files();
     // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
@@ -95,104 +108,27 @@ pub fn run(arguments: Box<RunArguments>) -> Result<(), AppError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(operate(*arguments))
 }
 
-async fn operate(arguments: RunArguments) -> Result<(), AppError> {
-    let hostname = hostname();
-    let identity = arguments.identity.clone().unwrap_or_else(|| unique_identity(&hostname));
-    let (shutdown, release, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let mut registry = telemetry::registry();
-    let clock = Clock::system();
-
-    let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
-    let api_server = config.cluster_url.to_string();
-    let api_metrics = kubernetes::Metrics::new(&mut registry);
-    let client = |purpose| {
-        kubernetes::client(config.clone(), purpose, &api_metrics).map_err(|error| AppError::Client(describe(&error)))
-    };
-    let (watch_client, call_client, lease_client) =
-        (client(Purpose::Watch)?, client(Purpose::Call)?, client(Purpose::Lease)?);
-
+async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
+    let mut operator = Operator::new(arguments);
+    let clients = operator.connect().await?;
     let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);
     let (events, event_receiver) = mpsc::channel(INPUT_QUEUE);
     let (reports, report_receiver) = mpsc::channel(REPORT_QUEUE);
-    let (peer_events, peer_event_receiver) = mpsc::channel(PEER_EVENT_QUEUE);
-    let local_report = LocalReport::default();
-    let heartbeat = Heartbeat::new(HEARTBEAT_PAUSE);
-    let readiness = Readiness::default();
-    let server = listen(arguments.listen_address, &mut registry).await?;
+    let (hearings, hearing_receiver) = mpsc::channel(HEARING_QUEUE);
     let (agent_reports, agent_report_receiver) = mpsc::channel(AGENT_REPORT_QUEUE);
-    let directory = Directory::default();
-    let (report_server, advertised) = match listen_for_reports(&arguments, &mut registry).await? {
-        Some((server, advertised)) => (Some(server), advertised),
-        None => (None, None),
-    };
+    let (board, directory) = (Noticeboard::default(), Directory::default());
 
-    let (leadership, election) = leader::start(
-        lease_client,
-        lease(&arguments, &identity),
-        clock,
-        leader::Metrics::new(&mut registry),
-        release.clone(),
-    )?;
-    let observers::Tasks { publishing, listening } = observers::spawn(
-        watch_client.clone(),
-        call_client.clone(),
-        observers::Settings {
-            namespace: arguments.lease_namespace.clone(),
-            lease_name: arguments.lease_name.clone(),
-            identity: identity.clone(),
-            lease_duration: arguments.lease_duration,
-            reports: advertised.clone(),
-        },
-        observers::ObserverConnections {
-            local_report: local_report.clone(),
-            peer_events,
-            leadership: leadership.clone(),
-            clock,
-            metrics: observers::Metrics::new(&mut registry),
-        },
-        shutdown.clone(),
-        end.clone(),
-    );
-    let (prober, probing) = Prober::start(
-        &probe::Settings {
-            concurrency: usize::from(arguments.probe_concurrency),
-            dns_servers: arguments.dns_servers.clone(),
-            ehlo_name: arguments.ehlo_name.clone().unwrap_or(hostname),
-        },
-        clock,
-        probe::Metrics::new(&mut registry),
-        reports,
-        end.clone(),
-    )?;
-    let metrics = read::Metrics::new::<Ca>(&mut registry);
-    let (ca_reader, ca_reading) = read::spawn(call_client.clone(), inputs.clone(), metrics, end.clone());
-    let metrics = read::Metrics::new::<LoginSecret>(&mut registry);
-    let (login_reader, login_reading) = read::spawn(call_client.clone(), inputs, metrics, end.clone());
-    let jobs = arguments.probe_image.clone().map(|image| JobSettings {
-        image,
-        ehlo_name: arguments.ehlo_name.clone(),
-        limit: usize::from(arguments.max_probe_jobs),
-    });
-    let scope = watch::Scope::of(arguments.namespaces);
-    let watching = watch::spawn(
-        &watch_client,
-        &scope,
-        &watch::Context {
-            events,
-            readiness: readiness.clone(),
-            watches_jobs: jobs.is_some(),
-            metrics: watch::Metrics::new(&mut registry),
-            shutdown: end.clone(),
-        },
-    );
-    let metrics = controller_metrics::Metrics::new(&mut registry);
-    let world_settings = WorldSettings {
-        instance: identity.clone(),
-        cluster_domain: arguments.cluster_domain,
-        reports: advertised,
-        jobs,
-    };
-    let connections = ObserverConnections {
+    let server = operator.listen().await?;
+    let (report_server, endpoint) = operator.listen_for_reports().await?;
+    let leadership = operator.start_election(&clients)?;
+    operator.start_observer(&clients, endpoint.clone(), board.clone(), hearings, leadership.clone());
+    let prober = operator.start_prober(reports)?;
+    let ca_reader = operator.start_reader::<Ca>("the reader of certificates", &clients, &inputs);
+    let login_reader = operator.start_reader::<LoginSecret>("the reader of logins", &clients, &inputs);
+    drop(inputs);
+    let scope = operator.start_watches(&clients, events);
+    let metrics = controller_metrics::Metrics::new(&mut operator.registry);
+    let connections = Connections {
         watched: event_receiver,
         inputs: input_receiver,
         reports: report_receiver,
@@ -201,154 +137,259 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         directory: directory.clone(),
         local_report,
         leading: leadership.subscribe(),
-        applier: Applier::new(call_client.clone(), leadership, metrics.clone()),
+        applier: Applier::new(clients.call.clone(), leadership, metrics.clone()),
         prober,
         ca_reader,
         login_reader,
-        heartbeat: heartbeat.clone(),
-        clock,
+        heartbeat: operator.heartbeat.clone(),
+        clock: operator.clock,
         metrics: metrics.clone(),
     };
-    let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
-    let serving =
-        tokio::spawn(server.serve(registry, State { heartbeat, readiness }, axum::Router::new(), end.clone()));
-    let taking = reports::ObserverConnections { client: call_client, directory, reports: agent_reports.clone(), clock };
-    let taking_reports = tokio::spawn({
-        let end = end.clone();
-        async move {
-            match report_server {
-                Some(server) => server.serve(taking, end).await,
-                None => end.cancelled().await,
-            }
-        }
-    });
-    tracing::info!(identity, api_server, watches = %scope, version = env!("CARGO_PKG_VERSION"), "the operator has started");
-
-    let parts = Parts {
-        controlling,
-        election,
-        publishing,
-        listening,
-        probing,
-        ca_reading,
-        login_reading,
-        watching,
-        serving,
-        taking_reports,
-    };
-    // Until here there is a sender of reports, whether they are taken or not.
-    let ended = parts.run_until_told(&shutdown, &release, &end).await;
+    operator.start_controller(connections, metrics, endpoint);
+    operator.serve_telemetry(server);
+    operator.serve_reports(report_server, &clients, directory, agent_reports.clone());
+    tracing::info!(
+        identity = operator.identity,
+        api_server = clients.api_server,
+        watches = %scope,
+        version = env!("CARGO_PKG_VERSION"),
+        "the operator has started"
+    );
+    let ended = operator.run_until_told().await;
+    // The controller must not see the end of this queue before its own, even if no reports are taken.
     drop(agent_reports);
     ended
 }
 
-struct Parts {
-    controlling: JoinHandle<Result<(), tokio::task::JoinError>>,
-    election: JoinHandle<()>,
-    publishing: JoinHandle<()>,
-    listening: JoinHandle<()>,
-    probing: JoinHandle<()>,
-    ca_reading: JoinHandle<()>,
-    login_reading: JoinHandle<()>,
-    watching: JoinSet<()>,
-    serving: JoinHandle<()>,
-    taking_reports: JoinHandle<()>,
+/// Clients of the API server, one for each kind of request.
+struct Clients {
+    watch: Client,
+    call: Client,
+    lease: Client,
+    /// Address of the API server, for logs.
+    api_server: String,
 }
 
-impl Parts {
-    /// Waits for a signal or for the end of any part; then ends them all in order.
-    async fn run_until_told(
-        self,
-        shutdown: &CancellationToken,
-        release: &CancellationToken,
-        end: &CancellationToken,
-    ) -> Result<(), AppError> {
-        let Self {
-            mut controlling,
-            mut election,
-            mut publishing,
-            mut listening,
-            mut probing,
-            mut ca_reading,
-            mut login_reading,
-            mut watching,
-            mut serving,
-            mut taking_reports,
-        } = self;
+/// The process while its parts are started, and until they end.
+struct Operator {
+    arguments: OperatorArguments,
+    hostname: String,
+    identity: String,
+    clock: Clock,
+    registry: Registry,
+    heartbeat: Heartbeat,
+    readiness: Readiness,
+    tasks: Tasks,
+    /// Ends the controller, so that nothing new is decided.
+    shutdown: CancellationToken,
+    /// Vacates the lease.
+    release: CancellationToken,
+    /// Ends all other parts.
+    end: CancellationToken,
+}
+
+impl Operator {
+    fn new(arguments: OperatorArguments) -> Self {
+        let hostname = hostname();
+        Self {
+            identity: arguments.identity.clone().unwrap_or_else(|| unique_identity(&hostname)),
+            arguments,
+            hostname,
+            clock: Clock::system(),
+            registry: telemetry::registry(),
+            heartbeat: Heartbeat::new(HEARTBEAT_PAUSE),
+            readiness: Readiness::default(),
+            tasks: Tasks::default(),
+            shutdown: CancellationToken::new(),
+            release: CancellationToken::new(),
+            end: CancellationToken::new(),
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Clients, AppError> {
+        let config = kubernetes::config(self.arguments.kubeconfig.as_deref()).await?;
+        let metrics = kubernetes::Metrics::new(&mut self.registry);
+        Ok(Clients {
+            watch: client(&config, Purpose::Watch, &metrics)?,
+            call: client(&config, Purpose::Call, &metrics)?,
+            lease: client(&config, Purpose::Lease, &metrics)?,
+            api_server: config.cluster_url.to_string(),
+        })
+    }
+
+    async fn listen(&mut self) -> Result<TelemetryServer, AppError> {
+        let (address, flag) = (self.arguments.listen_address, "--listen-address");
+        TelemetryServer::bind(address, &mut self.registry).await.map_err(|source| AppError::Listen {
+            address,
+            flag,
+            source,
+        })
+    }
+
+    /// Returns the server that takes reports, and its endpoint as agents are told. Either may be missing.
+    async fn listen_for_reports(
+        &mut self,
+    ) -> Result<(Option<reports::ReportServer>, Option<OperatorEndpoint>), AppError> {
+        if self.arguments.without_reports {
+            return Ok((None, None));
+        }
+        let (address, flag) = (self.arguments.report_listen_address, "--report-listen-address");
+        let certificate = ServerCertificate::generate()?;
+        let server = reports::ReportServer::bind(address, &certificate, &mut self.registry)
+            .await
+            .map_err(|source| AppError::Listen { address, flag, source })?;
+        let port = server.local_addr()?.port();
+        let endpoint = self.arguments.report_advertise_address.map(|advertised| OperatorEndpoint {
+            address: SocketAddr::new(advertised.address, advertised.port.unwrap_or(port)).to_string(),
+            certificate_sha256: certificate.fingerprint,
+        });
+        if endpoint.is_none() {
+            tracing::info!(
+                port,
+                "agents are not told where this replica takes reports; set --report-advertise-address or POD_IP"
+            );
+        }
+        Ok((Some(server), endpoint))
+    }
+
+    fn start_election(&mut self, clients: &Clients) -> Result<Leadership, AppError> {
+        let settings = leader::Settings {
+            namespace: self.arguments.lease_namespace.clone(),
+            name: self.arguments.lease_name.clone(),
+            identity: self.identity.clone(),
+            lease_duration: self.arguments.lease_duration,
+            renew_deadline: self.arguments.lease_renew_deadline,
+            retry_period: self.arguments.lease_retry_period,
+        };
+        let metrics = leader::Metrics::new(&mut self.registry);
+        let (leadership, election) = leader::start(clients.lease.clone(), settings, metrics, self.release.clone())?;
+        self.tasks.add(ELECTION, election);
+        Ok(leadership)
+    }
+
+    fn start_observer(
+        &mut self,
+        clients: &Clients,
+        reports: Option<OperatorEndpoint>,
+        board: Noticeboard,
+        hearings: mpsc::Sender<Hearing>,
+        leadership: Leadership,
+    ) {
+        let settings = observers::Settings {
+            namespace: self.arguments.lease_namespace.clone(),
+            lease_name: self.arguments.lease_name.clone(),
+            identity: self.identity.clone(),
+            lease_duration: self.arguments.lease_duration,
+            reports,
+        };
+        let metrics = observers::Metrics::new(&mut self.registry);
+        let observers::Tasks { publishing, listening } = observers::spawn(
+            clients.watch.clone(),
+            clients.call.clone(),
+            settings,
+            observers::Connections { board, hearings, leadership, clock: self.clock, metrics },
+            self.shutdown.clone(),
+            self.end.clone(),
+        );
+        self.tasks.add(OBSERVER, publishing);
+        self.tasks.add("the listener to other replicas", listening);
+    }
+
+    fn start_prober(&mut self, reports: mpsc::Sender<ProbeReport>) -> Result<Prober, AppError> {
+        let settings = probe::Settings {
+            concurrency: usize::from(self.arguments.probe_concurrency),
+            dns_servers: self.arguments.dns_servers.clone(),
+            ehlo_name: self.arguments.ehlo_name.clone().unwrap_or_else(|| self.hostname.clone()),
+        };
+        let metrics = probe::Metrics::new(&mut self.registry);
+        let (prober, probing) = Prober::start(&settings, self.clock, metrics, reports, self.end.clone())?;
+        self.tasks.add("the prober", probing);
+        Ok(prober)
+    }
+
+    fn start_reader<R: Readable>(
+        &mut self,
+        name: &'static str,
+        clients: &Clients,
+        inputs: &mpsc::Sender<Input>,
+    ) -> Reader<R> {
+        let metrics = read::Metrics::new::<R>(&mut self.registry);
+        let (reader, reading) = read::spawn(clients.call.clone(), inputs.clone(), metrics, self.end.clone());
+        self.tasks.add(name, reading);
+        reader
+    }
+
+    fn start_watches(&mut self, clients: &Clients, events: mpsc::Sender<watch::WatchEvent>) -> watch::WatchScope {
+        let scope = watch::WatchScope::of(self.arguments.namespaces.iter().cloned());
+        let context = watch::Context {
+            events,
+            readiness: self.readiness.clone(),
+            watches_jobs: self.arguments.probe_image.is_some(),
+            metrics: watch::WatchMetrics::new(&mut self.registry),
+            shutdown: self.end.clone(),
+        };
+        self.tasks.add_set("a watch", watch::spawn(&clients.watch, &scope, &context));
+        scope
+    }
+
+    fn start_controller(
+        &mut self,
+        connections: Connections,
+        metrics: controller_metrics::Metrics,
+        reports: Option<OperatorEndpoint>,
+    ) {
+        let settings = WorldSettings {
+            instance: self.identity.clone(),
+            cluster_domain: self.arguments.cluster_domain.clone(),
+            reports,
+            jobs: self.arguments.probe_image.clone().map(|image| JobSettings {
+                image,
+                ehlo_name: self.arguments.ehlo_name.clone(),
+                limit: usize::from(self.arguments.max_probe_jobs),
+            }),
+        };
+        let world = World::new(settings, metrics);
+        self.tasks.spawn(CONTROLLER, controller::run(world, connections, self.shutdown.clone()));
+    }
+
+    /// Serves the metrics that are registered by now.
+    fn serve_telemetry(&mut self, server: TelemetryServer) {
+        let registry = std::mem::take(&mut self.registry);
+        let state = TelemetryState { heartbeat: self.heartbeat.clone(), readiness: self.readiness.clone() };
+        self.tasks.spawn("the telemetry server", server.serve(registry, state, Router::new(), self.end.clone()));
+    }
+
+    fn serve_reports(
+        &mut self,
+        server: Option<reports::ReportServer>,
+        clients: &Clients,
+        directory: Directory,
+        reports: mpsc::Sender<AgentReport>,
+    ) {
+        if let Some(server) = server {
+            let connections =
+                reports::ReportConnections { client: clients.call.clone(), directory, reports, clock: self.clock };
+            self.tasks.spawn("the server for reports", server.serve(connections, self.end.clone()));
+        }
+    }
+
+    /// Waits for a signal or for the end of any part; then ends all parts in order.
+    async fn run_until_told(mut self) -> Result<(), AppError> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let ended = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
-            _ = &mut controlling => Some("the controller"),
-            _ = &mut election => Some("the leader election"),
-            _ = &mut publishing => Some("the observer"),
-            _ = &mut listening => Some("the listener to other replicas"),
-            _ = &mut probing => Some("the prober"),
-            _ = &mut ca_reading => Some("the reader of certificates"),
-            _ = &mut login_reading => Some("the reader of logins"),
-            _ = watching.join_next() => Some("a watch"),
-            _ = &mut serving => Some("the telemetry server"),
-            _ = &mut taking_reports => Some("the server for reports"),
+            part = self.tasks.next_end() => Some(part),
         };
         tracing::info!(cause = ended.unwrap_or("a signal"), "the operator ends");
-        shutdown.cancel();
-        if ended != Some("the controller") {
-            // An error in it has been logged where it arose.
-            drop(controlling.await);
-        }
-        release.cancel();
-        if ended != Some("the leader election") {
-            drop(election.await);
-        }
-        if ended != Some("the observer") {
-            drop(publishing.await);
-        }
-        end.cancel();
+        self.tasks.stop(&self.shutdown, &[CONTROLLER]).await;
+        // Only now: a successor must not meet writes of ours.
+        self.tasks.stop(&self.release, &[ELECTION, OBSERVER]).await;
+        self.tasks.stop(&self.end, &[]).await;
         ended.map_or(Ok(()), |part| Err(AppError::Ended(part)))
     }
 }
 
-async fn listen(address: SocketAddr, registry: &mut Registry) -> Result<Server, AppError> {
-    let flag = "--listen-address";
-    Server::bind(address, registry).await.map_err(|source| AppError::Listen { address, flag, source })
-}
-
-/// The server that takes reports, and where agents are told that it is.
-async fn listen_for_reports(
-    arguments: &RunArguments,
-    registry: &mut Registry,
-) -> Result<Option<(reports::Server, Option<OperatorEndpoint>)>, AppError> {
-    if arguments.without_reports {
-        return Ok(None);
-    }
-    let (address, flag) = (arguments.report_listen_address, "--report-listen-address");
-    let certificate = Certificate::generate()?;
-    let server = reports::Server::bind(address, &certificate, registry).await.map_err(|source| AppError::Listen {
-        address,
-        flag,
-        source,
-    })?;
-    let port = server.local_addr()?.port();
-    let advertised = arguments.report_advertise_address.map(|advertised| OperatorEndpoint {
-        address: SocketAddr::new(advertised.address, advertised.port.unwrap_or(port)).to_string(),
-        certificate_sha256: certificate.fingerprint,
-    });
-    if advertised.is_none() {
-        tracing::info!(
-            port,
-            "agents are not told where this replica takes reports; set --report-advertise-address or POD_IP"
-        );
-    }
-    Ok(Some((server, advertised)))
-}
-
-fn lease(arguments: &RunArguments, identity: &str) -> leader::Settings {
-    leader::Settings {
-        namespace: arguments.lease_namespace.clone(),
-        name: arguments.lease_name.clone(),
-        identity: identity.to_owned(),
-        lease_duration: arguments.lease_duration,
-        renew_deadline: arguments.lease_renew_deadline,
-        retry_period: arguments.lease_retry_period,
-    }
+fn client(config: &Config, purpose: Purpose, metrics: &kubernetes::Metrics) -> Result<Client, AppError> {
+    kubernetes::client(config.clone(), purpose, metrics).map_err(|error| AppError::Client(Box::new(error)))
 }

@@ -1,6 +1,7 @@
-//! The certificate that a replica shows to agents: made at its start, signed by nobody, its key in memory only.
+//! Certificate that a replica shows to agents: self-signed, made at the start, with its key in memory only.
 //!
-//! Agents do not trust it for its signature but for its fingerprint, which they read in their document, and that only the operator writes.
+//! Agents trust its fingerprint, not a signature. They read the fingerprint in their document, which only the operator
+//! writes.
 
 use std::sync::Arc;
 
@@ -8,28 +9,28 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use mail_failover_contract::{SERVER_NAME, fingerprint};
 
-/// A certificate with its key, ready to be served.
+/// Certificate with its key, ready to be served.
 #[derive(Clone, Debug)]
-pub struct Certificate {
-    /// SHA-256 of it, in lower-case hexadecimal digits.
+pub struct ServerCertificate {
+    /// SHA-256 of the certificate, in lower-case hexadecimal digits.
     pub fingerprint: String,
-    /// A server that shows it.
+    /// TLS configuration of a server that shows the certificate.
     pub server: Arc<rustls::ServerConfig>,
 }
 
-/// Why there is no certificate.
+/// Errors of making the certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// The key or the certificate could not be made.
     #[error("a certificate for reports cannot be made: {0}")]
     Generate(#[from] rcgen::Error),
-    /// It cannot be used for TLS.
+    /// TLS refuses the certificate or its key.
     #[error("the certificate for reports cannot be used: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-impl Certificate {
-    /// A new one.
+impl ServerCertificate {
+    /// Generates a key and a certificate for it.
     ///
     /// # Errors
     /// When the system gives out no random bytes, most likely.

@@ -1,4 +1,4 @@
-//! Who may report on which route, as the controller knows it. No I/O, no clock.
+//! Directory of the agents that may report on each route, as the controller knows them. No I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,21 +7,21 @@ use super::token::Caller;
 use mail_failover_contract::document::RouteReference;
 use mail_failover_core::model::ObjectKey;
 
-/// The agents that a route has, as far as its outputs say.
+/// Agents of a route, as its outputs name them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteAgents {
     /// `metadata.uid` of the route.
     pub uid: String,
-    /// Names of the service accounts that they run under.
+    /// Names of the service accounts that the agents run under.
     pub service_accounts: BTreeSet<Arc<str>>,
 }
 
-/// What is known otherwise of one route from now on.
+/// Change of the agents of one route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Which.
+pub struct AgentsChange {
+    /// Route whose agents change.
     pub route: ObjectKey,
-    /// `None` when it is gone, or has no agents.
+    /// Agents from now on; `None` when the route is gone or has none.
     pub agents: Option<RouteAgents>,
 }
 
@@ -29,39 +29,39 @@ pub struct Change {
 #[derive(Clone, Debug, Default)]
 pub struct Directory(Arc<RwLock<BTreeMap<ObjectKey, RouteAgents>>>);
 
-/// Why somebody may not report.
+/// Reasons why a caller may not report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// Somebody else is expected.
+pub enum NotPermitted {
+    /// The caller's service account is not one of the route's agents.
     #[error("only {expected} may report on MailRoute {route}, not {caller}")]
     Foreign {
-        /// The user that the API server takes it for.
+        /// User that the token belongs to.
         caller: String,
-        /// `namespace/name`.
+        /// Route as the report names it.
         route: ObjectKey,
-        /// Who may.
+        /// Service accounts that may report.
         expected: String,
     },
     /// There is no such route, or it has no agents.
     #[error("MailRoute {route} (uid {uid}) does not exist or has no output of the kind agent")]
     Unknown {
-        /// `namespace/name`.
+        /// Route as the report names it.
         route: ObjectKey,
-        /// Its uid, as the report has it.
+        /// UID of the route, as the report has it.
         uid: String,
     },
 }
 
 impl Directory {
-    /// Takes note of changes.
-    pub fn note(&self, changes: impl IntoIterator<Item = Change>) {
+    /// Applies changes to the directory.
+    pub fn note(&self, changes: impl IntoIterator<Item = AgentsChange>) {
         let mut changes = changes.into_iter().peekable();
         if changes.peek().is_none() {
             return;
         }
         // No user of the lock can leave the map half changed.
         let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for Change { route, agents } in changes {
+        for AgentsChange { route, agents } in changes {
             match agents {
                 Some(agents) => routes.insert(route, agents),
                 None => routes.remove(&route),
@@ -69,31 +69,29 @@ impl Directory {
         }
     }
 
-    /// Whether the caller may report on this route. Who is of another namespace does not learn what there is in this one.
+    /// Returns the route if the caller may report on it. A caller of another namespace does not learn what exists in
+    /// this one.
     ///
     /// # Errors
-    /// [`Rejection`], which says who is expected.
-    pub fn admit(&self, caller: &Caller, reference: &RouteReference) -> Result<ObjectKey, Rejection> {
+    /// [`NotPermitted`], which says who is expected.
+    pub fn admit(&self, caller: &Caller, reference: &RouteReference) -> Result<ObjectKey, NotPermitted> {
         let RouteReference { namespace, name, uid } = reference;
         let route = ObjectKey::new(namespace.as_str(), name.as_str());
-        let foreign =
-            |expected| Rejection::Foreign { caller: caller.username.to_string(), route: route.clone(), expected };
         let prefix = format!("system:serviceaccount:{namespace}:");
         let Some(account) = caller.username.strip_prefix(prefix.as_str()) else {
-            return Err(foreign(format!(
-                "{prefix}NAME, where NAME is spec.outputs[].agent.serviceAccountName of that route"
-            )));
+            let expected = format!("{prefix}NAME, where NAME is spec.outputs[].agent.serviceAccountName of that route");
+            return Err(NotPermitted::Foreign { caller: caller.username.to_string(), route, expected });
         };
         let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let Some(agents) = routes.get(&route).filter(|agents| agents.uid == *uid) else {
-            return Err(Rejection::Unknown { route, uid: uid.clone() });
+            return Err(NotPermitted::Unknown { route, uid: uid.clone() });
         };
         if agents.service_accounts.contains(account) {
             return Ok(route);
         }
         let names = agents.service_accounts.iter().map(|name| format!("{prefix}{name}"));
         let expected = format!("{} (spec.outputs[].agent.serviceAccountName)", names.collect::<Vec<_>>().join(" or "));
-        Err(foreign(expected))
+        Err(NotPermitted::Foreign { caller: caller.username.to_string(), route, expected })
     }
 }
 
@@ -112,7 +110,7 @@ mod tests {
     fn directory() -> Directory {
         let directory = Directory::default();
         let agents = RouteAgents { uid: "u".to_owned(), service_accounts: ["postfix".into()].into() };
-        directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
+        directory.note([AgentsChange { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
         directory
     }
 
@@ -132,9 +130,10 @@ mod tests {
     fn a_route_that_is_gone_or_was_made_anew_is_unknown() {
         let directory = directory();
         let postfix = caller("system:serviceaccount:shop:postfix");
-        let unknown = |uid: &str| matches!(directory.admit(&postfix, &reference(uid)), Err(Rejection::Unknown { .. }));
+        let unknown =
+            |uid: &str| matches!(directory.admit(&postfix, &reference(uid)), Err(NotPermitted::Unknown { .. }));
         assert!(unknown("v") && !unknown("u"));
-        directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: None }]);
+        directory.note([AgentsChange { route: ObjectKey::new("shop", "orders"), agents: None }]);
         assert!(unknown("u"));
     }
 }

@@ -1,4 +1,4 @@
-//! What agents tell the operator of real mail: who may send a report, and the server that takes it.
+//! Reports of agents to the operator about real mail: the right to send them, and the server that takes them.
 //!
 //! | module | is | pure |
 //! |---|---|---|
@@ -8,9 +8,10 @@
 //! | `token` | who shows a bearer token, by `TokenReview` | no |
 //! | `server` | HTTPS, and the order in which a report is checked | no |
 //!
-//! Every replica takes reports and judges by them, because each may lead next; its observer's Lease says where (`crate::observers`).
-//! This module never decides what a report means for a backend (`engine` does), writes nothing to the API server but `TokenReviews`, which it does not
-//! keep, and lets no token, mail address or queue id into logs, metrics or answers.
+//! Every replica takes reports and judges by them, because each may lead next. The Lease of its observer names its
+//! address (`crate::observers`). This module does not decide what a report means for a backend (`engine` does). It
+//! creates only `TokenReviews`, which the API server does not keep, and lets no token, mail address or queue id into
+//! logs, metrics or answers.
 
 mod certificate;
 mod directory;
@@ -19,49 +20,27 @@ mod rate;
 mod server;
 mod token;
 
-pub use certificate::{Certificate, CertificateError};
-pub use directory::{Change, Directory, Rejection, RouteAgents};
-pub use metrics::Metrics;
-pub use server::{Connections, Server};
+pub use certificate::{CertificateError, ServerCertificate};
+pub use directory::{AgentsChange, Directory, NotPermitted, RouteAgents};
+pub use metrics::ReportMetrics;
+pub use server::{ReportConnections, ReportServer};
 pub use token::{Caller, Denial};
 
 use mail_failover_contract::report;
 use mail_failover_core::model::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail, Timestamp,
 };
+use std::sync::Arc;
 
-/// A report as it counts from now on: ages are times.
-pub fn received(agent: Agent, report: report::Report, now: Timestamp) -> AgentReport {
-    let report::Report { api_version: _, route, agent: _, process, sequence, backends, last_switch } = report;
-    let run = |failure: report::FailureReport| FailingDeliveries {
-        class: failure.class(),
-        message: failure.message(),
-        first_failure_at: now - report::age(failure.first_milliseconds.max(failure.last_milliseconds)),
-        last_failure_at: now - report::age(failure.last_milliseconds),
-    };
-    let backend = |backend: report::BackendReport| {
-        let report::BackendReport { name, word, failure, left, deliveries } = backend;
-        let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
-        let deliveries = BackendDeliveries {
-            word: match (word, failure) {
-                (report::Word::Failing, Some(failure)) => DeliveryVerdict::Failing(run(failure)),
-                (report::Word::Passing, _) => DeliveryVerdict::Passing,
-                (report::Word::Failing, None) | (report::Word::Silent, _) => DeliveryVerdict::Silent,
-            },
-            is_left: left,
-            sent,
-            deferred,
-            bounced,
-            possible_duplicates,
-        };
-        (name.into(), deliveries)
-    };
+/// Converts a received report; ages become absolute timestamps.
+pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) -> AgentReport {
+    let report::DeliveryReport { api_version: _, route, agent: _, process, sequence, backends, last_switch } = report;
     AgentReport {
         agent,
         route_uid: route.uid,
         process: process.into(),
         sequence,
-        backends: backends.into_iter().map(backend).collect(),
+        backends: backends.into_iter().map(|backend| deliveries(backend, now)).collect(),
         last_switch: last_switch.map(|switch| SwitchedMail {
             transition: switch.transition,
             queue_before: switch.queue_before,
@@ -70,5 +49,32 @@ pub fn received(agent: Agent, report: report::Report, now: Timestamp) -> AgentRe
             first_delivery_after: switch.first_delivery.map(|first| report::age(first.after_milliseconds)),
             possible_duplicates: switch.possible_duplicates,
         }),
+    }
+}
+
+fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, BackendDeliveries) {
+    let report::BackendReport { name, word, failure, left, deliveries } = backend;
+    let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
+    let deliveries = BackendDeliveries {
+        word: match (word, failure) {
+            (report::ReportedVerdict::Failing, Some(failure)) => Word::Failing(failing(&failure, now)),
+            (report::ReportedVerdict::Passing, _) => Word::Passing,
+            (report::ReportedVerdict::Failing, None) | (report::ReportedVerdict::Silent, _) => Word::Silent,
+        },
+        is_left: left,
+        sent,
+        deferred,
+        bounced,
+        possible_duplicates,
+    };
+    (name.into(), deliveries)
+}
+
+fn failing(failure: &report::FailureReport, now: Timestamp) -> FailingDeliveries {
+    FailingDeliveries {
+        class: failure.class(),
+        message: failure.message(),
+        first_failure_at: now - report::age(failure.first_milliseconds.max(failure.last_milliseconds)),
+        last_failure_at: now - report::age(failure.last_milliseconds),
     }
 }

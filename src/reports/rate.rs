@@ -1,4 +1,4 @@
-//! How often one agent may report. No I/O; time is an argument.
+//! Rate limit for the reports of each agent. No I/O; time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use tokio::time::Instant;
 
 use mail_failover_core::model::Agent;
 
-/// So many reports at once, as when several words turn in a row …
+/// Reports that an agent may send at once, as when several verdicts turn in a row.
 const BURST: f64 = 40.0;
-/// … and so many a second in the long run; a heartbeat comes every ten.
+/// Reports that an agent may send in the long run, per second. A heartbeat comes every ten seconds.
 const PER_SECOND: f64 = 10.0;
-/// After so long without a report an agent may have its whole burst again: nothing need be remembered of it.
+/// Time without a report after which an agent has its whole burst again, so that its bucket can be dropped.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
-/// More agents are not remembered; who is new has to wait until one is forgotten.
+/// Largest number of agents with a bucket. A new agent has to wait until a bucket is dropped.
 const MAX_AGENTS: usize = 10_000;
 
 #[derive(Debug)]
-struct Bucket {
+struct TokenBucket {
     left: f64,
     at: Instant,
 }
 
-/// A token bucket for each agent.
+/// Token buckets by agent.
 #[derive(Debug, Default)]
-pub(super) struct Rate(BTreeMap<Agent, Bucket>);
+pub(super) struct Rate(BTreeMap<Agent, TokenBucket>);
 
 impl Rate {
-    /// Whether this agent may report now.
+    /// Takes a token for this agent. Returns true if it may report now.
     pub(super) fn take(&mut self, agent: &Agent, now: Instant) -> bool {
         if !self.0.contains_key(agent) && self.0.len() >= MAX_AGENTS {
             self.0.retain(|_, bucket| now.saturating_duration_since(bucket.at) < FORGOTTEN_AFTER);
@@ -35,9 +35,9 @@ impl Rate {
                 return false;
             }
         }
-        let bucket = self.0.entry(agent.clone()).or_insert(Bucket { left: BURST, at: now });
+        let bucket = self.0.entry(agent.clone()).or_insert(TokenBucket { left: BURST, at: now });
         let earned = now.saturating_duration_since(bucket.at).as_secs_f64() * PER_SECOND;
-        *bucket = Bucket { left: (bucket.left + earned).min(BURST), at: now };
+        *bucket = TokenBucket { left: (bucket.left + earned).min(BURST), at: now };
         let may = bucket.left >= 1.0;
         if may {
             bucket.left -= 1.0;

@@ -1,4 +1,5 @@
-//! The HTTPS server that takes reports: bounded connections, bodies, reviews and rates; each refusal a sentence.
+//! HTTPS server that takes reports, with bounded connections, bodies, reviews and rates. Every refusal says its reason
+//! in a sentence.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,78 +17,79 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::directory::Rejection;
+use super::directory::NotPermitted;
 use super::rate::Rate;
 use super::token::{Denial, Reviewer};
-use super::{Certificate, Directory, Metrics, received};
+use super::{Directory, ReportMetrics, ServerCertificate, received};
 use mail_failover_contract::report;
 use mail_failover_core::model::{Agent, AgentReport};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::http::Listener;
 
-/// How many connections are served at a time.
+/// Number of connections that are served at a time.
 const CONNECTIONS: usize = 256;
 
-/// A server that listens already and serves nothing yet.
-pub struct Server {
+/// Server that listens already and serves nothing yet.
+pub struct ReportServer {
     listener: Listener,
-    metrics: Metrics,
+    metrics: ReportMetrics,
 }
 
-/// What the server works with.
-pub struct Connections {
-    /// For `TokenReviews`.
+/// Connections of the server to the rest of the operator.
+pub struct ReportConnections {
+    /// Client for the creation of `TokenReviews`.
     pub client: Client,
-    /// Who may report.
+    /// Directory of the agents that may report.
     pub directory: Directory,
-    /// Where reports go. When it is full the agent is told to come again.
+    /// Queue to the controller. When it is full the agent is told to come again.
     pub reports: mpsc::Sender<AgentReport>,
-    /// What time it is.
+    /// Clock that turns ages into timestamps.
     pub clock: Clock,
 }
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for ReportConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ReportServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("address", &self.listener.local_addr().ok()).finish_non_exhaustive()
     }
 }
 
-struct Shared {
+struct ReportContext {
     reviewer: Reviewer,
     rate: Mutex<Rate>,
     directory: Directory,
     reports: mpsc::Sender<AgentReport>,
     clock: Clock,
-    metrics: Metrics,
+    metrics: ReportMetrics,
 }
 
-impl Server {
+impl ReportServer {
     /// Listens on this address with this certificate.
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub async fn bind(address: SocketAddr, certificate: &Certificate, registry: &mut Registry) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        certificate: &ServerCertificate,
+        registry: &mut Registry,
+    ) -> io::Result<Self> {
         let listener = Listener::bind("reports", address, CONNECTIONS).await?.with_tls(certificate.server.clone());
-        registry.register(
-            "mail_failover_report_connections_delayed",
+        let connections = registry.sub_registry_with_prefix("mail_failover_report_connections");
+        connections.register(
+            "delayed",
             "Connections of agents that had to wait because too many were open",
             listener.delayed.clone(),
         );
-        registry.register(
-            "mail_failover_report_connections_cut",
-            "Connections of agents that were closed at their deadline",
-            listener.cut.clone(),
-        );
-        Ok(Self { listener, metrics: Metrics::new(registry) })
+        connections.register("cut", "Connections of agents that were closed at their deadline", listener.cut.clone());
+        Ok(Self { listener, metrics: ReportMetrics::new(registry) })
     }
 
-    /// The address it listens on; the port is the real one where 0 was asked for.
+    /// Returns the address that the server listens on, with the real port where 0 was asked for.
     ///
     /// # Errors
     /// When the operating system does not know it any more.
@@ -95,52 +97,52 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown`, then lets what is under way come to its end.
-    pub async fn serve(self, connections: Connections, shutdown: CancellationToken) {
+    /// Serves until `shutdown`, then waits for the connections under way.
+    pub async fn serve(self, connections: ReportConnections, shutdown: CancellationToken) {
         let Self { listener, metrics } = self;
-        let Connections { client, directory, reports, clock } = connections;
+        let ReportConnections { client, directory, reports, clock } = connections;
         let reviewer = Reviewer::new(client, metrics.clone());
-        let shared = Shared { reviewer, rate: Mutex::default(), directory, reports, clock, metrics };
+        let shared = ReportContext { reviewer, rate: Mutex::default(), directory, reports, clock, metrics };
         let app = Router::new().route(report::PATH, post(take)).with_state(Arc::new(shared));
         listener.serve(app, shutdown).await;
     }
 }
 
-/// Why a report is not taken.
-enum Refusal {
+/// Reasons why a report is not taken.
+enum ReportRefusal {
     Unauthorized,
     Unavailable,
     TooLarge,
-    Malformed(report::Refusal),
-    Rejected(Rejection),
+    Malformed(report::InvalidReport),
+    Rejected(NotPermitted),
     TooMany,
     Busy,
 }
 
-impl Refusal {
+impl ReportRefusal {
     fn outcome(&self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
             Self::Unavailable => "unavailable",
             Self::TooLarge => "too_large",
             Self::Malformed(_) => "malformed",
-            Self::Rejected(Rejection::Foreign { .. }) => "forbidden",
-            Self::Rejected(Rejection::Unknown { .. }) => "unknown_route",
+            Self::Rejected(NotPermitted::Foreign { .. }) => "forbidden",
+            Self::Rejected(NotPermitted::Unknown { .. }) => "unknown_route",
             Self::TooMany => "too_many",
             Self::Busy => "busy",
         }
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ReportRefusal {
     fn into_response(self) -> Response {
         let (status, text) = match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, Denial::Refused.to_string()),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Denial::Unavailable.to_string()),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, format!("a report may have {} bytes", report::MAX_BYTES)),
             Self::Malformed(refusal) => (StatusCode::BAD_REQUEST, refusal.to_string()),
-            Self::Rejected(rejection @ Rejection::Foreign { .. }) => (StatusCode::FORBIDDEN, rejection.to_string()),
-            Self::Rejected(rejection @ Rejection::Unknown { .. }) => (StatusCode::NOT_FOUND, rejection.to_string()),
+            Self::Rejected(rejection @ NotPermitted::Foreign { .. }) => (StatusCode::FORBIDDEN, rejection.to_string()),
+            Self::Rejected(rejection @ NotPermitted::Unknown { .. }) => (StatusCode::NOT_FOUND, rejection.to_string()),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "this agent reports too often".to_owned()),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many reports are waiting".to_owned()),
         };
@@ -158,7 +160,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Response {
+async fn take(State(shared): State<Arc<ReportContext>>, headers: HeaderMap, body: Body) -> Response {
     match shared.take(&headers, body).await {
         Ok(()) => {
             shared.metrics.report("accepted");
@@ -171,26 +173,26 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body)
     }
 }
 
-impl Shared {
-    async fn take(&self, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
-        let token = bearer(headers).ok_or(Refusal::Unauthorized)?;
+impl ReportContext {
+    async fn take(&self, headers: &HeaderMap, body: Body) -> Result<(), ReportRefusal> {
+        let token = bearer(headers).ok_or(ReportRefusal::Unauthorized)?;
         let caller = self.reviewer.review(token).await.map_err(|denial| match denial {
-            Denial::Refused => Refusal::Unauthorized,
-            Denial::Unavailable => Refusal::Unavailable,
+            Denial::Refused => ReportRefusal::Unauthorized,
+            Denial::Unavailable => ReportRefusal::Unavailable,
         })?;
         // Nobody who is unknown is read any further.
-        let body = to_bytes(body, report::MAX_BYTES).await.map_err(|_too_large| Refusal::TooLarge)?;
-        let report = report::Report::parse(&body).map_err(Refusal::Malformed)?;
+        let body = to_bytes(body, report::MAX_BYTES).await.map_err(|_too_large| ReportRefusal::TooLarge)?;
+        let report = report::DeliveryReport::parse(&body).map_err(ReportRefusal::Malformed)?;
         let route = self.directory.admit(&caller, &report.route).map_err(|rejection| {
             tracing::debug!(%rejection, "a report is refused");
-            Refusal::Rejected(rejection)
+            ReportRefusal::Rejected(rejection)
         })?;
         // One pod has one voice, whatever it calls itself.
         let agent = Agent { route, name: caller.pod.unwrap_or_else(|| report.agent.as_str().into()) };
         if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(&agent, Instant::now()) {
-            return Err(Refusal::TooMany);
+            return Err(ReportRefusal::TooMany);
         }
-        self.reports.try_send(received(agent, report, self.clock.now())).map_err(|_full| Refusal::Busy)
+        self.reports.try_send(received(agent, report, self.clock.now())).map_err(|_full| ReportRefusal::Busy)
     }
 }
 

@@ -7,7 +7,7 @@ use mail_failover_core::model::ObjectKey;
 use serde_json::json;
 use tower::{BoxError, service_fn};
 
-use super::super::{Change, RouteAgents};
+use super::super::{AgentsChange, RouteAgents};
 use super::*;
 
 /// Every token is that of the service account `default` in the namespace `shop`.
@@ -24,7 +24,7 @@ fn api_server() -> Client {
 fn directory() -> Directory {
     let directory = Directory::default();
     let agents = RouteAgents { uid: "u".to_owned(), service_accounts: ["default".into()].into() };
-    directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
+    directory.note([AgentsChange { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
     directory
 }
 
@@ -32,7 +32,7 @@ fn directory() -> Directory {
 #[tokio::test]
 async fn a_flood_is_told_to_slow_down() {
     let (sender, _reports) = mpsc::channel(4);
-    let metrics = Metrics::new(&mut Registry::default());
+    let metrics = ReportMetrics::new(&mut Registry::default());
     let shared = Shared {
         reviewer: Reviewer::new(api_server(), metrics.clone()),
         rate: Mutex::default(),

@@ -1,6 +1,8 @@
-//! Who a caller is: its bearer token, reviewed by the API server (`TokenReview`) and remembered for a short while by its hash.
+//! Authentication of callers: the API server reviews a bearer token (`TokenReview`), and the result is kept for a short
+//! time under the token's hash.
 //!
-//! A token is never stored, logged or told; what the API server says of a bad one is not passed on either, because it may quote it.
+//! A token is never stored or logged. The API server's answer about a bad token is not passed on either, because it may
+//! quote the token.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,43 +14,43 @@ use kube::{Api, Client};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::Metrics;
+use super::ReportMetrics;
 use mail_failover_contract::report::AUDIENCE;
 use mail_failover_runtime::kubernetes::describe;
 
-/// No review takes longer, waiting for a place included.
+/// Longest duration of a review, the wait for a place included.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// So many reviews may be under way: a flood of bad tokens must not become one of API calls.
+/// Number of reviews under way at a time, so that a flood of bad tokens does not become a flood of API calls.
 const REVIEWS: usize = 8;
-/// How long a good token is believed without asking again.
+/// Time that a good token is accepted without another review.
 const BELIEVED_FOR: Duration = Duration::from_mins(1);
-/// How long a bad one is refused without asking.
+/// Time that a bad token is refused without another review.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// How long nobody asks again after the API server did not answer.
+/// Time without reviews after the API server did not answer.
 const UNAVAILABLE_FOR: Duration = Duration::from_secs(1);
-/// So many tokens are remembered; of more the one that is forgotten next gives way.
+/// Number of results that are kept. Beyond it, the result that would expire first is dropped.
 const MAX_REMEMBERED: usize = 4096;
-/// The longest token that is looked at; those of service accounts have about 1200 bytes.
+/// Longest token that is reviewed, in bytes; those of service accounts have about 1200.
 const MAX_TOKEN: usize = 8192;
-/// Where the API server says to which pod a token is bound.
+/// Key of the pod's name in the `extra` of a `TokenReview`.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
-/// Who calls.
+/// Caller that a token has authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The user: `system:serviceaccount:<namespace>:<name>`.
+    /// User name of the caller: `system:serviceaccount:<namespace>:<name>`.
     pub username: Arc<str>,
-    /// The pod that its token is bound to; none for a token that was made by hand.
+    /// Pod that the token is bound to; `None` for a token that was made by hand.
     pub pod: Option<Arc<str>>,
 }
 
-/// Why a caller is nobody.
+/// Reasons why a caller is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// The token is missing, malformed, expired, or for another audience.
     #[error("a bearer token of a service account for the audience {AUDIENCE} is needed")]
     Refused,
-    /// It could not be reviewed.
+    /// The API server did not review the token.
     #[error("the token cannot be reviewed now; try again later")]
     Unavailable,
 }
@@ -61,22 +63,21 @@ struct Remembered {
     until: Instant,
 }
 
-/// Reviews tokens.
+/// Reviewer of tokens, with the results that it keeps.
 pub(super) struct Reviewer {
     api: Api<TokenReview>,
     remembered: Mutex<BTreeMap<Hash, Remembered>>,
     places: Semaphore,
-    metrics: Metrics,
+    metrics: ReportMetrics,
 }
 
 impl Reviewer {
-    pub(super) fn new(client: Client, metrics: Metrics) -> Self {
+    pub(super) fn new(client: Client, metrics: ReportMetrics) -> Self {
         Self { api: Api::all(client), remembered: Mutex::default(), places: Semaphore::new(REVIEWS), metrics }
     }
 
-    /// Who shows this token.
+    /// Returns the caller that shows this token.
     pub(super) async fn review(&self, token: &str) -> Result<Caller, Denial> {
-        let is_token_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         if token.is_empty() || token.len() > MAX_TOKEN || !token.bytes().all(is_token_letter) {
             return Err(Denial::Refused);
         }
@@ -145,6 +146,11 @@ impl Reviewer {
         // No user of the lock can leave the map half changed.
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns true for a byte of a bearer token (RFC 6750, b64token).
+fn is_token_letter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)
 }
 
 fn caller(user: UserInfo) -> Option<Caller> {

@@ -30,7 +30,7 @@ fn reviewing(status: Option<Value>) -> Reviewing {
             Ok::<_, BoxError>(Response::new(axum::body::Body::from(body)))
         }
     });
-    let metrics = Metrics::new(&mut Registry::default());
+    let metrics = ReportMetrics::new(&mut Registry::default());
     Reviewing { reviewer: Reviewer::new(Client::new(service, "ops"), metrics), asked, answer }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::ObjectKey;
 
-/// A report of a watch.
+/// Event that a watch reports.
 #[derive(Debug)]
 pub enum WatchEvent {
     /// A `SendingBackend` changed.
@@ -26,66 +26,67 @@ pub enum WatchEvent {
     Job(Change<Job>),
     /// A pod of such a Job changed.
     Pod(Change<Pod>),
-    /// A watch has listed everything there is, for the first time.
+    /// Every watch of a source has listed all objects for the first time.
     Synced(Source),
 }
 
-/// A change of an object.
+/// Change of an object.
 #[derive(Debug)]
 pub enum Change<K> {
-    /// It is new or changed.
+    /// The object is new or changed.
     Applied(Box<K>),
-    /// It is new or changed and cannot be read: written by a newer version, perhaps.
+    /// The object is new or changed and cannot be read, perhaps because a newer version wrote it.
     Unreadable(Unreadable),
-    /// It is gone.
+    /// The object does not exist any more.
     Deleted(ObjectKey),
 }
 
-/// An object that cannot be read.
+/// Object that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Which.
+    /// Namespace and name of the object.
     pub key: ObjectKey,
-    /// Its `metadata.uid`.
+    /// `metadata.uid` of the object.
     pub uid: String,
-    /// Its `metadata.generation`.
+    /// `metadata.generation` of the object.
     pub generation: i64,
-    /// Its `metadata.resourceVersion`.
+    /// `metadata.resourceVersion` of the object.
     pub resource_version: String,
-    /// Why, with the path of the field.
+    /// Error with the path of the field.
     pub error: String,
 }
 
-/// What is watched.
+/// Kind of object that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// `SendingBackends`.
+    /// Objects of kind `SendingBackend`.
     Backends,
-    /// `FailoverPolicies`.
+    /// Objects of kind `FailoverPolicy`.
     Policies,
-    /// `MailRoutes`.
+    /// Objects of kind `MailRoute`.
     Routes,
-    /// Services.
+    /// Services of all owners.
     Services,
-    /// `EndpointSlices`.
+    /// `EndpointSlices` of all owners.
     EndpointSlices,
-    /// `ConfigMaps` of ours.
+    /// `ConfigMaps` that the operator manages.
     ConfigMaps,
-    /// Jobs of probes.
+    /// Jobs that run probes.
     Jobs,
-    /// Pods of such Jobs.
+    /// Pods of the Jobs that run probes.
     Pods,
 }
 
 impl Source {
-    /// Those that decisions wait for.
+    /// Sources that decisions wait for.
     pub const ESSENTIAL: [Self; 6] =
         [Self::Backends, Self::Policies, Self::Routes, Self::Services, Self::EndpointSlices, Self::ConfigMaps];
 
-    /// Those that only probe Jobs need: what is not granted there must hold up no failover.
+    /// Sources that only probe Jobs need.
+    // A right that is missing here must hold up no failover.
     pub const OF_JOBS: [Self; 2] = [Self::Jobs, Self::Pods];
 
-    /// The watched kind.
+    /// Returns the watched kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backends => "SendingBackend",

@@ -1,4 +1,4 @@
-//! The watched kinds, and what of their objects is worth keeping.
+//! Watched kinds, and the parts of their objects that are kept.
 
 use std::fmt::Debug;
 
@@ -15,29 +15,29 @@ use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::probe_job::manifest::PROBE_LABEL;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 
-/// What `kubectl apply` keeps for itself: the whole object once more.
+/// Annotation in which `kubectl apply` keeps the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// A watched kind.
+/// Kind that is watched.
 pub(super) trait Watched:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
+    Resource<DynamicType = (), WatchScope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
 {
-    /// Its source.
+    /// Source that the kind stands for in inputs and metrics.
     const SOURCE: Source;
 
-    /// The label selector of its watch.
+    /// Returns the label selector of the watch, if it has one.
     fn selector() -> Option<String> {
         None
     }
 
-    /// Drops what nobody needs.
+    /// Drops the parts of an object that nothing reads.
     fn strip(&mut self) {}
 
-    /// A change as an event.
+    /// Wraps a change as an event.
     fn event(change: Change<Self>) -> WatchEvent;
 }
 
-/// Drops from the metadata what nobody needs, and it is much: managed fields are often larger than the object.
+/// Drops the metadata that nothing reads. Managed fields are often larger than the object.
 pub(super) fn strip_metadata(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(annotations) = &mut metadata.annotations {
@@ -112,7 +112,7 @@ impl Watched for ConfigMap {
     }
 }
 
-/// Jobs of probes and their pods, and no others.
+/// Returns the label selector of the Jobs of probes and their pods.
 fn of_probes() -> String {
     format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PROBE_LABEL}")
 }

@@ -1,16 +1,17 @@
-//! What is in the cluster, as a stream of events for the controller.
+//! Watches of the cluster, as a stream of events for the controller.
 //!
-//! One task per kind, and per namespace where the operator is limited to some, each with a watch and a backoff of its own: a kind that
-//! cannot be watched (no permission, no CRD yet) or that comes back slowly after an outage holds no other up. An object that cannot be
-//! read is reported as such and stalls nothing.
+//! One task watches each kind, per namespace where the operator is limited to some, with a backoff of its own. A kind
+//! that cannot be watched (no permission, no CRD yet), or that comes back slowly after an outage, therefore delays no
+//! other. An object that cannot be read is reported as such and stalls nothing.
 //!
-//! A watch lists what there is, in pages, and follows it from there. The API server is asked to end each watch after
-//! `WATCH_SECONDS`, and kube's `watcher` gives one up that brings nothing for 5 s longer than that, not even its end: so long does a
-//! frozen API server or a vanished connection go unnoticed at most. `mail_failover_api_watch_contact_timestamp_seconds` shows it.
-//! Streaming lists (KEP-3157) are not used: kube does not fall back to a list where they are turned off.
+//! A watch lists the objects in pages and follows them from there. The API server is asked to end each watch after
+//! `WATCH_SECONDS`, and kube's `watcher` gives up one that brings nothing for 5 s longer, not even its end. A frozen
+//! API server or a vanished connection is therefore noticed after this time at the latest;
+//! `mail_failover_api_watch_contact_timestamp_seconds` shows it. Streaming lists (KEP-3157) are not used: kube does not
+//! fall back to a list where they are turned off.
 //!
-//! This module never decides, never writes and keeps no objects: of what it has reported it knows keys and versions, so that after
-//! a new list it can report what has vanished meanwhile, and nothing twice.
+//! This module never decides, never writes and keeps no objects. It keeps the keys and versions that it has reported,
+//! so that after a new list it reports what has vanished, and nothing twice.
 
 mod event;
 mod kinds;
@@ -41,31 +42,31 @@ use mail_failover_runtime::kubernetes::{
     FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
 };
 use mail_failover_runtime::telemetry::Readiness;
-pub use metrics::Metrics;
-use scope::Part;
-pub use scope::{InvalidNamespace, Namespace, Scope};
+pub use metrics::WatchMetrics;
+use scope::ScopePart;
+pub use scope::{InvalidNamespace, Namespace, WatchScope};
 use tracker::Tracker;
 
-/// What the watches need besides a client.
+/// Settings and connections of the watches, apart from the client.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Where events go. When it is full the watches wait.
+    /// Queue of events; when it is full the watches wait.
     pub events: Sender<WatchEvent>,
-    /// Every source that decisions wait for is expected, and met when it has listed everything once.
+    /// Readiness of the process. It expects each source that decisions wait for, until that has listed everything once.
     pub readiness: Readiness,
-    /// Whether Jobs of probes and their pods are watched.
+    /// True if Jobs of probes and their pods are watched.
     pub watches_jobs: bool,
-    /// Metrics.
-    pub metrics: Metrics,
-    /// Ends the watches.
+    /// Metrics of the watches.
+    pub metrics: WatchMetrics,
+    /// Token that ends the watches.
     pub shutdown: CancellationToken,
 }
 
-/// Watches every [`Source`] in this scope until `shutdown`, or until nobody receives the inputs any more. A task that ends earlier is a
-/// defect.
+/// Watches every [`Source`] in this scope until `shutdown`, or until the receiver of the inputs is gone. A task that
+/// ends earlier is a defect.
 ///
 /// The client must not retry by itself (see `kubernetes::Purpose::Watch`).
-pub fn spawn(client: &Client, scope: &Scope, context: &Context) -> JoinSet<()> {
+pub fn spawn(client: &Client, scope: &WatchScope, context: &Context) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let parts = scope.parts();
     let of_jobs = Source::OF_JOBS.into_iter().filter(|_| context.watches_jobs);
@@ -92,7 +93,7 @@ pub fn spawn(client: &Client, scope: &Scope, context: &Context) -> JoinSet<()> {
     tasks
 }
 
-/// How many watches of a kind have not yet listed everything once: the kind is known when the last of them has.
+/// Number of watches of a kind that have not yet listed everything once. The kind is known when the last of them has.
 #[derive(Clone, Debug)]
 struct Unlisted(Arc<AtomicUsize>);
 
@@ -101,13 +102,14 @@ impl Unlisted {
         Self(Arc::new(AtomicUsize::new(watches)))
     }
 
-    /// One of them has; whether it was the last. What it listed is in the queue of inputs by then, and so is what the others did.
+    /// Counts one watch down. Returns true if it was the last. Its objects, and those of the others, are in the queue
+    /// of inputs by then.
     fn listed(&self) -> bool {
         self.0.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 
-async fn watch<K: Watched>(client: Client, part: Part, unlisted: Unlisted, context: Context) {
+async fn watch<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted, context: Context) {
     let shutdown = context.shutdown.clone();
     tokio::select! {
         biased;
@@ -116,7 +118,7 @@ async fn watch<K: Watched>(client: Client, part: Part, unlisted: Unlisted, conte
     }
 }
 
-async fn follow<K: Watched>(client: Client, part: Part, unlisted: Unlisted, context: Context) {
+async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted, context: Context) {
     let Context { events: sender, readiness, metrics, shutdown: _, watches_jobs: _ } = context;
     let api = part.api::<Guarded<K>>(client);
     let (kind, namespace, name) = (K::SOURCE.as_str(), part.namespace(), part.describe(K::SOURCE.as_str()));
@@ -172,7 +174,12 @@ async fn follow<K: Watched>(client: Client, part: Part, unlisted: Unlisted, cont
     }
 }
 
-async fn send(inputs: &Sender<WatchEvent>, input: WatchEvent, source: Source, metrics: &Metrics) -> Result<(), ()> {
+async fn send(
+    inputs: &Sender<WatchEvent>,
+    input: WatchEvent,
+    source: Source,
+    metrics: &WatchMetrics,
+) -> Result<(), ()> {
     match inputs.try_send(input) {
         Ok(()) => Ok(()),
         Err(TrySendError::Full(input)) => {

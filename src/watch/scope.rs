@@ -1,4 +1,4 @@
-//! Where the operator looks: in the whole cluster, or in some namespaces only.
+//! Scope of the watches: the whole cluster, or some namespaces only.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,15 +7,15 @@ use std::str::FromStr;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 
-/// The name of a namespace: a label of RFC 1123, as the API server demands it.
+/// Name of a namespace: a label of RFC 1123, as the API server demands it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Namespace(String);
 
 impl Namespace {
-    /// Longest name.
+    /// Longest name in bytes (RFC 1123).
     const LONGEST: usize = 63;
 
-    /// The name.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -27,7 +27,7 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// What cannot be the name of a namespace.
+/// Error for a text that is no name of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is not the name of a namespace; use 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and last, and a comma \
@@ -39,42 +39,43 @@ impl FromStr for Namespace {
     type Err = InvalidNamespace;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let bytes = text.as_bytes();
-        let ends_well = [bytes.first(), bytes.last()].iter().all(|end| end.is_some_and(|&byte| is_alphanumeric(byte)));
-        let is_name = ends_well
-            && bytes.len() <= Self::LONGEST
-            && bytes.iter().all(|&byte| is_alphanumeric(byte) || byte == b'-');
+        let is_name = (1..=Self::LONGEST).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-');
         if is_name { Ok(Self(text.to_owned())) } else { Err(InvalidNamespace) }
     }
 }
 
-/// Where objects are watched.
+/// Namespaces in which objects are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// In every namespace there is and will be, by one watch per kind. Takes a `ClusterRole`.
+pub enum WatchScope {
+    /// All namespaces, by one watch per kind; needs a `ClusterRole`.
     Cluster,
-    /// In these only, by one watch per kind and namespace. A Role in each is enough; one that does not exist yet is waited for.
+    /// These namespaces only, by one watch per kind and namespace. A Role in each is enough; a namespace that does not
+    /// exist yet is waited for.
     Namespaces(BTreeSet<Namespace>),
 }
 
-impl Scope {
-    /// These, or the cluster when there are none.
+impl WatchScope {
+    /// Makes a scope of these namespaces, or of the cluster when there are none.
     pub fn of(namespaces: impl IntoIterator<Item = Namespace>) -> Self {
         let namespaces: BTreeSet<_> = namespaces.into_iter().collect();
         if namespaces.is_empty() { Self::Cluster } else { Self::Namespaces(namespaces) }
     }
 
-    /// What one watch of a kind looks at.
-    pub(super) fn parts(&self) -> Vec<Part> {
+    /// Returns the parts of the scope, one per watch of a kind.
+    pub(super) fn parts(&self) -> Vec<ScopePart> {
         match self {
-            Self::Cluster => vec![Part(None)],
-            Self::Namespaces(namespaces) => namespaces.iter().cloned().map(|namespace| Part(Some(namespace))).collect(),
+            Self::Cluster => vec![ScopePart(None)],
+            Self::Namespaces(namespaces) => {
+                namespaces.iter().cloned().map(|namespace| ScopePart(Some(namespace))).collect()
+            }
         }
     }
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for WatchScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster => f.write_str("the whole cluster"),
@@ -86,17 +87,17 @@ impl fmt::Display for Scope {
     }
 }
 
-/// What one watch looks at: a namespace, or all of them.
+/// Part of the scope that one watch covers: a namespace, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part(Option<Namespace>);
+pub(super) struct ScopePart(Option<Namespace>);
 
-impl Part {
-    /// The namespace, if it is one.
+impl ScopePart {
+    /// Returns the namespace, if the part is one.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.0.as_ref().map(Namespace::as_str)
     }
 
-    /// What people read: the kind, and where it is looked for.
+    /// Names a watch for people: the kind, and the namespace.
     pub(super) fn describe(&self, kind: &str) -> String {
         match &self.0 {
             None => kind.to_owned(),
@@ -104,10 +105,10 @@ impl Part {
         }
     }
 
-    /// The API that it watches.
+    /// Returns the API for the kind in this part.
     pub(super) fn api<K>(&self, client: Client) -> Api<K>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Resource<DynamicType = (), WatchScope = NamespaceResourceScope>,
     {
         match &self.0 {
             None => Api::all(client),
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn a_namespace_that_is_named_twice_is_watched_once() {
         let namespace = |name: &str| name.parse::<Namespace>().unwrap();
-        let scope = Scope::of([namespace("shop"), namespace("billing"), namespace("shop")]);
+        let scope = WatchScope::of([namespace("shop"), namespace("billing"), namespace("shop")]);
         assert_eq!(scope.to_string(), "billing,shop");
         let parts = scope.parts();
         let described: Vec<_> = parts.iter().map(|part| part.describe("Service")).collect();
@@ -144,9 +145,9 @@ mod tests {
 
     #[test]
     fn without_namespaces_the_cluster_is_watched() {
-        let scope = Scope::of([]);
-        assert_eq!((&scope, scope.to_string().as_str()), (&Scope::Cluster, "the whole cluster"));
-        assert_eq!(scope.parts(), [Part(None)]);
-        assert_eq!(Part(None).describe("Service"), "Service");
+        let scope = WatchScope::of([]);
+        assert_eq!((&scope, scope.to_string().as_str()), (&WatchScope::Cluster, "the whole cluster"));
+        assert_eq!(scope.parts(), [ScopePart(None)]);
+        assert_eq!(ScopePart(None).describe("Service"), "Service");
     }
 }

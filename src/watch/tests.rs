@@ -97,12 +97,12 @@ impl Running {
             events: sender,
             readiness: Readiness::default(),
             watches_jobs: false,
-            metrics: Metrics::new(&mut registry),
+            metrics: WatchMetrics::new(&mut registry),
             shutdown: CancellationToken::new(),
         };
         let (readiness, shutdown) = (context.readiness.clone(), context.shutdown.clone());
         readiness.expect(Source::ConfigMaps.as_str());
-        let (part, unlisted) = (Scope::Cluster.parts().remove(0), Unlisted::new(1));
+        let (part, unlisted) = (WatchScope::Cluster.parts().remove(0), Unlisted::new(1));
         let task = tokio::spawn(watch::<ConfigMap>(client, part, unlisted, context));
         Self { inputs, readiness, requests, registry, shutdown, task }
     }
@@ -288,10 +288,10 @@ async fn of_several_namespaces_none_holds_another_up_and_a_kind_is_known_when_al
         events: sender,
         readiness: readiness.clone(),
         watches_jobs: false,
-        metrics: Metrics::new(&mut registry),
+        metrics: WatchMetrics::new(&mut registry),
         shutdown: CancellationToken::new(),
     };
-    let scope = Scope::of(["shop", "shut"].map(|name| name.parse().expect("a namespace")));
+    let scope = WatchScope::of(["shop", "shut"].map(|name| name.parse().expect("a namespace")));
     let _tasks = spawn(&client, &scope, &context);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut told = vec![];

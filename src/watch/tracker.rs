@@ -1,4 +1,4 @@
-//! From the events of a watch to changes: what is new, what is different, what is gone.
+//! Tracker that turns the events of a watch into changes: new, different and deleted objects.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -13,18 +13,18 @@ use super::kinds::{Watched, strip_metadata};
 use mail_failover_core::model::ObjectKey;
 use mail_failover_runtime::kubernetes::{Guarded, Invalid};
 
-/// Which version of an object was reported.
+/// Version of an object that was reported.
 #[derive(Debug, PartialEq, Eq)]
-struct Version {
+struct ObjectVersion {
     uid: Box<str>,
     resource_version: Box<str>,
 }
 
-/// What has been reported of one kind. No I/O, no clock.
+/// Keys and versions of one kind that were reported. No I/O, no clock.
 #[derive(Debug)]
 pub(super) struct Tracker<K> {
-    known: HashMap<ObjectKey, Version>,
-    /// While a list is under way: what it has brought so far.
+    known: HashMap<ObjectKey, ObjectVersion>,
+    /// Keys that the list under way has brought so far.
     listed: Option<HashSet<ObjectKey>>,
     synced: bool,
     kind: PhantomData<fn() -> K>,
@@ -37,12 +37,12 @@ impl<K> Default for Tracker<K> {
 }
 
 impl<K: Watched> Tracker<K> {
-    /// How many objects there are.
+    /// Returns the number of objects.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Appends what an event means.
+    /// Appends what an event means for the controller.
     pub(super) fn handle(&mut self, event: Event<Guarded<K>>, out: &mut Vec<WatchEvent>) {
         match event {
             // A list that broke off starts over.
@@ -75,7 +75,7 @@ impl<K: Watched> Tracker<K> {
 
     fn apply(&mut self, key: ObjectKey, object: Guarded<K>, out: &mut Vec<WatchEvent>) {
         let metadata = object.meta();
-        let version = Version {
+        let version = ObjectVersion {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
         };
@@ -110,8 +110,8 @@ impl<K: Watched> Tracker<K> {
 }
 
 fn key(metadata: &ObjectMeta) -> ObjectKey {
-    let part = |part: &Option<String>| part.as_deref().unwrap_or_default().to_owned();
-    ObjectKey::new(part(&metadata.namespace), part(&metadata.name))
+    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+    ObjectKey::new(namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl ReportState {
     }
 
     /// The report as of now.
-    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::Report {
+    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::DeliveryReport {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let failure = |failing: &FailingDeliveries| report::FailureReport {
             class: failing.class.as_str().to_owned(),
@@ -105,9 +105,9 @@ impl ReportState {
         let backend = |(name, deliveries): (&Arc<str>, &BackendDeliveries)| {
             let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
             let (word, failure) = match word {
-                DeliveryVerdict::Failing(failing) => (report::Word::Failing, Some(failure(failing))),
-                DeliveryVerdict::Passing => (report::Word::Passing, None),
-                DeliveryVerdict::Silent => (report::Word::Silent, None),
+                DeliveryVerdict::Failing(failing) => (report::ReportedVerdict::Failing, Some(failure(failing))),
+                DeliveryVerdict::Passing => (report::ReportedVerdict::Passing, None),
+                DeliveryVerdict::Silent => (report::ReportedVerdict::Silent, None),
             };
             report::BackendReport {
                 name: name.to_string(),
@@ -122,14 +122,14 @@ impl ReportState {
                 },
             }
         };
-        report::Report {
+        report::DeliveryReport {
             api_version: API_VERSION.to_owned(),
             route: self.route.clone(),
             agent: agent.to_owned(),
             process: process.to_owned(),
             sequence,
             backends: self.backends.iter().map(backend).collect(),
-            last_switch: self.last_switch.as_ref().map(|switch| report::SwitchReport {
+            last_switch: self.last_switch.as_ref().map(|switch| report::ReportedSwitch {
                 transition: switch.transition,
                 queue_before: switch.queue_before,
                 queue_after: switch.queue_after,

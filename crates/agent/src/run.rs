@@ -34,7 +34,7 @@ use super::{folder, http, shield};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
 
 /// Reports about switches that wait for the driver; the executor waits in its turn when there are more.
 const REPORT_QUEUE: usize = 16;
@@ -106,7 +106,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let clock = Clock::system();
 
     let address = arguments.listen_address;
-    let http = Server::bind(address, &mut registry).await;
+    let http = TelemetryServer::bind(address, &mut registry).await;
     let http = http.map_err(|source| RunError::Listen { address, source })?;
 
     let store = Store::new(arguments.state_directory.clone());
@@ -194,7 +194,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
         reporting,
         serving: tokio::spawn(http.serve(
             registry,
-            State { heartbeat, readiness: readiness.clone() },
+            TelemetryState { heartbeat, readiness: readiness.clone() },
             http::router(questions),
             end.clone(),
         )),

@@ -1,7 +1,7 @@
-//! What an agent tells the operator: the JSON that it POSTs to [`PATH`]. No I/O, no clock.
+//! Report of an agent to the operator: the JSON that the agent sends by POST to [`PATH`]. No I/O, no clock.
 //!
-//! Every time is an age in milliseconds as of the sending: the clocks of agents are not compared with ours. Every report holds all that the
-//! agent has to say, so that one that was lost is made good by the next. Readers ignore fields that they do not know.
+//! Every time is an age in milliseconds as of the sending, because the clocks of agents are not compared with ours.
+//! Every report is complete, so that the next one makes up for a lost one. Readers ignore unknown fields.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,172 +11,174 @@ use serde::{Deserialize, Serialize};
 use super::document::{API_VERSION, RouteReference};
 use mail_failover_core::model::EvidenceClass;
 
-/// Where reports are taken.
+/// Path of the endpoint that takes reports.
 pub const PATH: &str = "/v1alpha1/reports";
-/// The audience of the tokens that agents show.
+/// Audience of the tokens that agents show.
 pub const AUDIENCE: &str = "mail-failover-operator";
-/// A longer report is refused; a hundred backends with the longest messages fit.
+/// Longest report in bytes; a hundred backends with the longest messages fit.
 pub const MAX_BYTES: usize = 128 * 1024;
-/// The bound on the backends of a report: that of a route's.
+/// Largest number of backends in a report, the same as in a route.
 pub const MAX_BACKENDS: usize = 100;
-/// The longest name of an agent: that of a pod.
+/// Longest name of an agent in bytes, the same as of a pod.
 pub const MAX_NAME: usize = 253;
-/// The longest message, in bytes.
+/// Longest message in bytes, after the replacement of addresses and ids.
 pub const MAX_MESSAGE: usize = 256;
-/// Nothing is older: what is said to be counts as this old.
+/// Largest age; a larger one counts as this.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
-/// What an agent knows of its deliveries.
+/// Report of one agent about its deliveries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// `agent.mailfailover.io/v1alpha1`, as in the document that the agent follows.
+pub struct DeliveryReport {
+    /// Version of the report: `agent.mailfailover.io/v1alpha1`, as in the document that the agent follows.
     pub api_version: String,
-    /// Whose mail it is.
+    /// Route whose mail the agent delivers.
     pub route: RouteReference,
-    /// The agent's name, unique among those of the route: the pod's, or the host's.
+    /// Name of the agent, unique among the agents of the route: the pod's, or the host's.
     pub agent: String,
-    /// Chosen at random when the agent's process began: counts begin anew with it.
+    /// Random id of the agent's process; counts begin anew with it.
     pub process: String,
-    /// Increases with each report of a process. One that is overtaken by a later one says nothing.
+    /// Sequence number within the process. A report that a later one has overtaken is ignored.
     pub sequence: u64,
-    /// What is known of each backend.
+    /// Deliveries at each backend.
     pub backends: Vec<BackendReport>,
-    /// The latest switch that this process has made, if it has made one.
+    /// Latest switch of this process, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_switch: Option<SwitchReport>,
+    pub last_switch: Option<ReportedSwitch>,
 }
 
-/// What real mail met at one backend.
+/// Deliveries at one backend, and the verdict on them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendReport {
     /// Name of the `SendingBackend`.
     pub name: String,
-    /// What that comes to.
-    pub word: Word,
-    /// What failing deliveries met; with `Failing`.
+    /// Verdict on the latest deliveries.
+    pub word: ReportedVerdict,
+    /// Failure of the latest deliveries; set with `Failing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
-    /// Whether the agent has left this backend by itself.
+    /// True if the agent has left this backend by its own decision.
     #[serde(default)]
     pub left: bool,
-    /// Deliveries since the process began.
+    /// Counts of deliveries since the process began.
     #[serde(default)]
     pub deliveries: DeliveryCounts,
 }
 
-/// What deliveries by a backend come to.
+/// Verdict on deliveries at a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Word {
-    /// They fail.
+pub enum ReportedVerdict {
+    /// Deliveries failed in a row, as often as the policy wants.
     Failing,
-    /// They succeed.
+    /// Deliveries succeed, or fail only now and then.
     Passing,
-    /// There were too few lately to say anything.
+    /// Too few recent deliveries for a verdict.
     Silent,
 }
 
-/// A run of failed deliveries.
+/// Run of failed deliveries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureReport {
-    /// One of the classes of `status.reason` of a `SendingBackend`.
+    /// Class of the failure, as in `status.reason` of a `SendingBackend`.
     pub class: String,
-    /// One line for people, without mail addresses and queue ids (see [`printable`]); at most [`MAX_MESSAGE`] bytes.
+    /// Reply in one line, without mail addresses and queue ids (see [`printable`]); at most [`MAX_MESSAGE`] bytes.
     pub message: String,
-    /// How long ago the first of the run failed.
+    /// Age of the first failure of the run, in milliseconds.
     pub first_milliseconds: u64,
-    /// How long ago the latest failed.
+    /// Age of the latest failure, in milliseconds.
     pub last_milliseconds: u64,
 }
 
-/// Deliveries by their end.
+/// Counts of deliveries by their end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeliveryCounts {
-    /// The backend took the message.
+    /// Messages that the backend has taken.
     pub sent: u64,
-    /// It is tried again later.
+    /// Attempts that failed and are tried again later.
     pub deferred: u64,
-    /// It was returned to its sender.
+    /// Messages that were returned to their sender.
     pub bounced: u64,
-    /// The backend may have taken it without our hearing of it: it may arrive twice.
+    /// Messages that the backend may have taken without an answer, so that they may arrive twice.
     pub possible_duplicates: u64,
 }
 
-/// A switch of the MTA to another backend.
+/// Switch of the MTA to another backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SwitchReport {
-    /// The decision of the operator that it carried out; one that the agent made by itself has none.
+pub struct ReportedSwitch {
+    /// Id of the operator's decision that was carried out; absent if the agent decided by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transition: Option<i64>,
-    /// Messages in the queue before it.
+    /// Messages in the queue before the switch.
     pub queue_before: u64,
-    /// Messages in the queue when it was last counted.
+    /// Messages in the queue at the latest count.
     pub queue_after: u64,
-    /// The first message that the new backend took.
+    /// First message that the new backend took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_delivery: Option<FirstDelivery>,
-    /// Messages under way when it happened that may arrive twice.
+    /// Messages under way during the switch that may arrive twice.
     #[serde(default)]
     pub possible_duplicates: u64,
 }
 
-/// The first message that left on the new way.
+/// First message that left by the new route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FirstDelivery {
-    /// How long after the switch began.
+    /// Time from the switch to this delivery, in milliseconds.
     pub after_milliseconds: u64,
-    /// How long ago that is.
+    /// Age of this delivery, in milliseconds.
     pub age_milliseconds: u64,
 }
 
-/// Why a report is refused.
+/// Reasons why a report is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It is no such document.
+pub enum InvalidReport {
+    /// The report is no JSON of this form.
     #[error("it cannot be read: {0}")]
     Unreadable(String),
-    /// It is of a version that this operator does not know.
+    /// The version is unknown to this operator.
     #[error("apiVersion {0:?} is not {API_VERSION:?}; run an operator of the agent's version")]
     Version(String),
     /// A field has a value that cannot be used.
     #[error("{field}: {reason}")]
     Field {
-        /// Its path.
+        /// Path of the field.
         field: String,
-        /// Why.
+        /// Sentence that says what is wrong with the value.
         reason: String,
     },
 }
 
-impl Report {
-    /// Reads a report and checks its bounds; messages are made [`printable`], whatever the sender made of them.
+impl DeliveryReport {
+    /// Parses a report and checks its bounds. Messages are made [`printable`], even if the sender has done so.
     ///
     /// # Errors
-    /// [`Refusal`], which names the field.
-    pub fn parse(text: &[u8]) -> Result<Self, Refusal> {
+    /// [`InvalidReport`], which names the field.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidReport> {
         let json = &mut serde_json::Deserializer::from_slice(text);
         let mut report: Self =
-            serde_path_to_error::deserialize(json).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+            serde_path_to_error::deserialize(json).map_err(|error| InvalidReport::Unreadable(error.to_string()))?;
         if report.api_version != API_VERSION {
-            return Err(Refusal::Version(report.api_version));
+            return Err(InvalidReport::Version(report.api_version));
         }
-        let field = |field: &str, reason: String| Err(Refusal::Field { field: field.to_owned(), reason });
         for (name, value) in [("agent", &report.agent), ("process", &report.process)] {
             if !is_name(value) {
-                return field(name, format!("use 1 to {MAX_NAME} letters, digits, dots, hyphens and underscores"));
+                let reason = format!("use 1 to {MAX_NAME} letters, digits, dots, hyphens and underscores");
+                return Err(InvalidReport::Field { field: name.to_owned(), reason });
             }
         }
         if report.backends.len() > MAX_BACKENDS {
-            return field("backends", format!("there are {}; {MAX_BACKENDS} are allowed", report.backends.len()));
+            let reason = format!("there are {}; {MAX_BACKENDS} are allowed", report.backends.len());
+            return Err(InvalidReport::Field { field: "backends".to_owned(), reason });
         }
         for (index, backend) in report.backends.iter_mut().enumerate() {
-            if backend.word == Word::Failing && backend.failure.is_none() {
-                return field(&format!("backends[{index}].failure"), "it is needed with the word Failing".to_owned());
+            if backend.word == ReportedVerdict::Failing && backend.failure.is_none() {
+                let field = format!("backends[{index}].failure");
+                return Err(InvalidReport::Field { field, reason: "it is needed with the word Failing".to_owned() });
             }
             if let Some(failure) = &mut backend.failure {
                 failure.message = printable(&failure.message);
@@ -187,28 +189,29 @@ impl Report {
 }
 
 impl FailureReport {
-    /// Its class; one that is not known here counts neither way.
+    /// Returns the class of evidence; an unknown class counts as inconclusive.
     pub fn class(&self) -> EvidenceClass {
         EvidenceClass::from_name(&self.class).unwrap_or(EvidenceClass::Inconclusive)
     }
 
-    /// Its message, to be shared.
+    /// Returns the message for shared use.
     pub fn message(&self) -> Arc<str> {
         self.message.as_str().into()
     }
 }
 
-/// An age, within the bound.
+/// Converts milliseconds to an age within the bound.
 pub fn age(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds).min(MAX_AGE)
 }
 
 fn is_name(text: &str) -> bool {
-    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
-    !text.is_empty() && text.len() <= MAX_NAME && text.chars().all(is_letter)
+    !text.is_empty()
+        && text.len() <= MAX_NAME
+        && text.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_'))
 }
 
-/// A reply of a server as it may be shown to anybody: one line, printable, mail addresses and ids of messages replaced, at most
+/// Makes a server's reply fit for everyone: one line, printable, mail addresses and message ids replaced, at most
 /// [`MAX_MESSAGE`] bytes.
 pub fn printable(text: &str) -> String {
     let clean: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
@@ -226,7 +229,7 @@ pub fn printable(text: &str) -> String {
     line
 }
 
-/// A word without what tells of a person or a message.
+/// Replaces a word that identifies a person or a message.
 fn anonymous(word: &str) -> String {
     if word.contains('@') {
         return "<address>".to_owned();
@@ -235,7 +238,8 @@ fn anonymous(word: &str) -> String {
     if is_message_id(core) { word.replacen(core, "<id>", 1) } else { word.to_owned() }
 }
 
-/// Ids of queues are long, of letters and digits mixed (`4bXy2k1zQ9z6`, `3F2A1B4C5D`, `01000190-aa…`); words, codes and host names are not.
+/// Returns true for an id of a queue: long, with letters and digits mixed (`4bXy2k1zQ9z6`, `3F2A1B4C5D`,
+/// `01000190-aa…`), unlike words, codes and host names.
 fn is_message_id(word: &str) -> bool {
     let is_mixed =
         word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().any(|byte| byte.is_ascii_alphabetic());

@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::example;
 
-fn parse(report: &Value) -> Result<Report, String> {
-    Report::parse(report.to_string().as_bytes()).map_err(|refusal| refusal.to_string())
+fn parse(report: &Value) -> Result<DeliveryReport, String> {
+    DeliveryReport::parse(report.to_string().as_bytes()).map_err(|refusal| refusal.to_string())
 }
 
 #[test]
 fn a_report_survives_the_way() {
     let report = parse(&example()).unwrap();
     assert_eq!(report.backends[0].failure.as_ref().unwrap().class(), EvidenceClass::AccountPaused);
-    assert_eq!(Report::parse(&serde_json::to_vec(&report).unwrap()), Ok(report));
+    assert_eq!(DeliveryReport::parse(&serde_json::to_vec(&report).unwrap()), Ok(report));
 }
 
 #[test]
@@ -75,6 +75,6 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let _ = Report::parse(&bytes);
+        let _ = DeliveryReport::parse(&bytes);
     }
 }

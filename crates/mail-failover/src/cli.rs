@@ -1,4 +1,4 @@
-//! The command line: what can be asked of the binary, and the commands that need no cluster.
+//! Command line of the binary, and the commands that need no cluster.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 use mail_failover_agent::AgentCommand;
 use mail_failover_api::crds_yaml;
-use mail_failover_operator::app::RunArguments;
+use mail_failover_operator::app::OperatorArguments;
 use mail_failover_operator::probe_job::ProbeArguments;
-use mail_failover_tools::explain::Explanation;
+use mail_failover_tools::explain::ExplainCommand;
 use mail_failover_tools::lint::LintArguments;
 use mail_failover_tools::simulate::SimulateArguments;
 
@@ -17,35 +17,35 @@ use mail_failover_tools::simulate::SimulateArguments;
 #[derive(Debug, Parser)]
 #[command(name = "mail-failover", version, about)]
 pub struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator until SIGTERM or SIGINT.
-    Run(Box<RunArguments>),
+    Run(Box<OperatorArguments>),
     /// Print the custom resource definitions as YAML, or write them into a folder.
     Crds(CrdsArguments),
-    /// Say what is wrong with manifests: what the API server would refuse, and what a mail operator would not accept.
+    /// Check manifests: report what the API server would refuse, and what a mail operator would not accept.
     ///
     /// Exit codes: 0, nothing that counts; 1, findings that count (see --fail-on); 2, files that cannot be read.
     #[command(after_help = LINT_EXAMPLES)]
     Lint(LintArguments),
-    /// Say why something is as it is.
+    /// Explain why something is as it is.
     #[command(subcommand)]
-    Explain(Explanation),
-    /// Show what would become of mail in a scenario of faults: health, decisions, holds and shares over time.
+    Explain(ExplainCommand),
+    /// Simulate a scenario of faults: health, decisions, holds and shares over time.
     ///
     /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArguments),
-    /// Look at one backend once and say what is seen, as one line of JSON: what the pods of probes with `job` run.
+    /// Probe one backend once and print the result as one line of JSON, as the pods of probes with `job` do.
     #[command(after_help = PROBE_EXAMPLES)]
     Probe(Box<ProbeArguments>),
-    /// Stand beside a queueing mail server: where each message goes, and moving the queue when that changes.
+    /// Run beside a queueing mail server: answer where each message goes, and move the queue when that changes.
     #[command(subcommand)]
     Agent(AgentCommand),
 }
@@ -64,7 +64,7 @@ const SIMULATE_EXAMPLES: &str = "Examples:
   mail-failover simulate mail.yaml --scenario outage.yaml --chart outage.svg
   kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover simulate - --scenario outage.yaml --output json";
 
-/// Where the custom resource definitions go.
+/// Arguments of the command that prints the custom resource definitions.
 #[derive(Debug, Args)]
 pub struct CrdsArguments {
     /// Write one file per definition into this folder instead of printing them.
@@ -75,7 +75,7 @@ pub struct CrdsArguments {
 /// Prints the custom resource definitions, or writes them into a folder.
 ///
 /// # Errors
-/// When they cannot be written there.
+/// When a file or the output cannot be written.
 pub fn print_crds(arguments: &CrdsArguments) -> Result<(), Box<dyn std::error::Error>> {
     for (name, yaml) in crds_yaml()? {
         match &arguments.output {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use mail_failover_core::model::Timestamp;
     use mail_failover_tools::explain;
-    use mail_failover_tools::lint::{Format, Severity};
+    use mail_failover_tools::lint::{LintFormat, Severity};
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -128,16 +128,16 @@ mod tests {
 
     #[test]
     fn explain_reads_a_cluster_or_files() {
-        let Ok(Command::Explain(Explanation::Route(route))) = parsed("mail-failover explain route orders -n shop")
+        let Ok(Command::Explain(ExplainCommand::Route(route))) = parsed("mail-failover explain route orders -n shop")
         else {
             panic!()
         };
         assert_eq!((route.name.as_str(), route.namespace.as_deref()), ("orders", Some("shop")));
-        assert!(route.files.is_empty() && route.output == explain::Format::Text);
+        assert!(route.files.is_empty() && route.output == explain::ExplanationFormat::Text);
         let line = "mail-failover explain route orders --file a.yaml b.yaml -o json";
-        let Ok(Command::Explain(Explanation::Route(route))) = parsed(line) else { panic!() };
+        let Ok(Command::Explain(ExplainCommand::Route(route))) = parsed(line) else { panic!() };
         assert_eq!(route.files, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
-        assert_eq!(route.output, explain::Format::Json);
+        assert_eq!(route.output, explain::ExplanationFormat::Json);
         assert!(parsed("mail-failover explain route").unwrap_err().contains("NAME"));
         assert!(parsed(&format!("{line} --kubeconfig k")).unwrap_err().contains("--kubeconfig"));
     }
@@ -148,7 +148,7 @@ mod tests {
             panic!()
         };
         assert_eq!(arguments.files, [PathBuf::from("a.yaml"), PathBuf::from("b")]);
-        assert_eq!((arguments.fail_on, arguments.output), (Severity::Error, Format::Text));
+        assert_eq!((arguments.fail_on, arguments.output), (Severity::Error, LintFormat::Text));
         assert_eq!(arguments.at, Some(Timestamp::from_micros(1_000_000)));
         assert!(matches!(parsed("mail-failover lint --rules"), Ok(Command::Lint(_))));
         assert!(parsed("mail-failover lint").unwrap_err().contains("FILE"));

@@ -1,7 +1,8 @@
-//! The `mail-failover` binary.
+//! Entry point of the binary `mail-failover`.
 
 mod cli;
 
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
@@ -14,30 +15,26 @@ use mail_failover_tools::{explain, lint, simulate};
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let result: Result<ExitCode, String> = match Cli::parse().command {
-        Command::Run(arguments) => app::run(arguments).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
-        Command::Crds(arguments) => {
-            cli::print_crds(&arguments).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
-        }
-        Command::Explain(what) => explain::run(&what, Clock::system().now(), &mut io::stdout().lock())
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(|error| error.to_string()),
-        Command::Lint(arguments) => Ok(ExitCode::from(lint::run(
-            &arguments,
-            Clock::system().now(),
-            &mut io::stdout().lock(),
-            &mut io::stderr().lock(),
-        ))),
-        Command::Simulate(arguments) => {
-            Ok(ExitCode::from(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
-        }
-        Command::Probe(arguments) => {
-            probe_job::run(&arguments, &mut io::stdout().lock()).map_err(|error| error.to_string())
-        }
-        Command::Agent(command) => agent::command(command),
-    };
-    result.unwrap_or_else(|error| {
+    run(Cli::parse().command).unwrap_or_else(|error| {
         eprintln!("mail-failover: {error}");
         ExitCode::FAILURE
     })
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Run(arguments) => app::run(arguments)?,
+        Command::Crds(arguments) => cli::print_crds(&arguments)?,
+        Command::Explain(what) => explain::run(&what, Clock::system().now(), &mut io::stdout().lock())?,
+        Command::Lint(arguments) => {
+            let (mut out, mut errors) = (io::stdout().lock(), io::stderr().lock());
+            return Ok(lint::run(&arguments, Clock::system().now(), &mut out, &mut errors).into());
+        }
+        Command::Simulate(arguments) => {
+            return Ok(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock()).into());
+        }
+        Command::Probe(arguments) => return Ok(probe_job::run(&arguments, &mut io::stdout().lock())?),
+        Command::Agent(command) => return Ok(agent::command(command)?),
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -16,7 +16,9 @@ use mail_failover_contract::testing::example;
 use mail_failover_core::model::{
     AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, ObjectKey, Timestamp,
 };
-use mail_failover_operator::reports::{Certificate, Change, Connections, Directory, RouteAgents, Server};
+use mail_failover_operator::reports::{
+    AgentsChange, Directory, ReportConnections, ReportServer, RouteAgents, ServerCertificate,
+};
 use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -53,20 +55,20 @@ fn api_server() -> Client {
 fn directory() -> Directory {
     let directory = Directory::default();
     let agents = RouteAgents { uid: "u".to_owned(), service_accounts: ["default".into()].into() };
-    directory.note([Change { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
+    directory.note([AgentsChange { route: ObjectKey::new("shop", "orders"), agents: Some(agents) }]);
     directory
 }
 
 async fn start() -> Taking {
-    let certificate = Certificate::generate().unwrap();
+    let certificate = ServerCertificate::generate().unwrap();
     let mut registry = Registry::default();
-    let server = Server::bind(([127, 0, 0, 1], 0).into(), &certificate, &mut registry).await.unwrap();
+    let server = ReportServer::bind(([127, 0, 0, 1], 0).into(), &certificate, &mut registry).await.unwrap();
     let address = server.local_addr().unwrap().to_string();
     let endpoint = OperatorEndpoint { address, certificate_sha256: certificate.fingerprint };
     let (sender, reports) = mpsc::channel(4);
     let shutdown = CancellationToken::new();
     let connections =
-        Connections { client: api_server(), directory: directory(), reports: sender, clock: Clock::system() };
+        ReportConnections { client: api_server(), directory: directory(), reports: sender, clock: Clock::system() };
     tokio::spawn(server.serve(connections, shutdown.clone()));
     Taking { endpoint, reports, _shutdown: shutdown.drop_guard() }
 }

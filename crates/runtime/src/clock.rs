@@ -1,15 +1,15 @@
-//! The one place that reads a clock.
+//! The only place that reads a clock.
 //!
-//! Everything pure takes a [`Timestamp`] as an argument. This module never decides anything about time.
+//! Pure modules take a [`Timestamp`] as an argument. This module decides nothing about time.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mail_failover_core::model::Timestamp;
 
-/// Wall-clock time that never jumps: read once at start, advanced by the monotonic clock.
+/// Wall-clock time that never jumps: it is read once at the start and advanced by the monotonic clock.
 ///
-/// A step of the system's clock (NTP after a bad boot, a suspended virtual machine) can so neither end a cooldown
-/// early nor make one last for years.
+/// A step of the system's clock (NTP after a bad boot, a suspended virtual machine) can therefore neither end a
+/// cooldown early nor make one last for years.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started_at: Timestamp,
@@ -26,12 +26,12 @@ impl Clock {
         }
     }
 
-    /// Now.
+    /// Returns the present time.
     pub fn now(&self) -> Timestamp {
         self.at(Instant::now())
     }
 
-    /// The timestamp of a monotonic instant.
+    /// Converts a monotonic instant to a timestamp.
     pub fn at(&self, instant: Instant) -> Timestamp {
         self.started_at + instant.saturating_duration_since(self.started)
     }

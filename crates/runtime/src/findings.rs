@@ -1,17 +1,17 @@
-//! Rules that something written by people can break, and how bad that is.
+//! Rules about what people write, with the severity of breaking them.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 pub enum Severity {
-    /// Worth knowing.
+    /// A fact worth knowing; nothing breaks.
     Hint,
-    /// It works, until the day it is needed.
+    /// A configuration that works now and fails in an outage.
     Warning,
-    /// It is refused, or cannot do what it says.
+    /// A configuration that is refused, or that cannot do what it says.
     Error,
 }
 
@@ -25,13 +25,13 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Something that manifests can be wrong about.
+/// Rule that a configuration can break.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// A stable name, CamelCase.
+    /// Stable name in CamelCase.
     pub code: &'static str,
-    /// How bad it is to break it.
+    /// Severity of each finding of this rule.
     pub severity: Severity,
-    /// When it is broken, for people.
+    /// Sentence that says what breaks the rule.
     pub broken_when: &'static str,
 }

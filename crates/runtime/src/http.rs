@@ -1,6 +1,7 @@
-//! Connections of a small HTTP server: how many at a time, how long each may last, with or without TLS.
+//! Connections of a small HTTP server, with or without TLS: their number and their duration are bounded.
 //!
-//! One request per connection, and one deadline over all of it, so that nobody keeps a place for longer. What is served is the caller's.
+//! A connection serves one request, and one deadline covers all of it, so that no client keeps a place for longer. The
+//! caller says what is served.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,22 +14,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a client may take to send the head of its request.
+/// Time that a client has to send the head of its request.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a connection may last, TLS handshake included.
+/// Longest duration of a connection, TLS handshake included.
 pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
-/// How long to wait after the kernel could not give out a connection: too many open files, most likely.
+/// Pause after the kernel refused a connection, most likely because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A server that listens already and serves nothing yet.
+/// Server that listens already and serves nothing yet.
 pub struct Listener {
-    /// Whose, for logs.
+    /// Name of the server in logs.
     name: &'static str,
     tcp: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -40,8 +41,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on this address. So many connections are served at a time; more wait in the kernel's queue until one ends, at most
-    /// [`CONNECTION_DEADLINE`].
+    /// Listens on an address and serves this many connections at a time. More connections wait in the kernel's queue
+    /// until one ends, at most [`CONNECTION_DEADLINE`].
     pub async fn bind(name: &'static str, address: SocketAddr, connections: usize) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
         Ok(Self { name, tcp, tls: None, connections, delayed: Counter::default(), cut: Counter::default() })
@@ -53,61 +54,63 @@ impl Listener {
         Self { tls: Some(config.into()), ..self }
     }
 
-    /// The address it listens on; the port is the real one where 0 was asked for.
+    /// Returns the address that the server listens on, with the real port where 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
-    /// Serves until `shutdown`, then lets what is under way come to its end.
+    /// Serves until `shutdown`, then waits for the connections under way.
     pub async fn serve(self, app: Router, shutdown: CancellationToken) {
-        let Self { name, tcp, tls, connections, delayed, cut } = self;
-        let permits = Arc::new(Semaphore::new(connections));
         let under_way = TaskTracker::new();
-        let accept = async {
-            loop {
-                if permits.available_permits() == 0 {
-                    delayed.inc();
-                }
-                let Ok(permit) = permits.clone().acquire_owned().await else { return };
-                match tcp.accept().await {
-                    Ok((stream, _peer)) => {
-                        let (app, tls, cut) = (app.clone(), tls.clone(), cut.clone());
-                        under_way.spawn(async move {
-                            let serving = async {
-                                match tls {
-                                    None => serve_one(name, stream, app).await,
-                                    Some(tls) => match tls.accept(stream).await {
-                                        Ok(stream) => serve_one(name, stream, app).await,
-                                        Err(error) => {
-                                            tracing::debug!(%error, "a TLS handshake with the {name} server failed");
-                                            false
-                                        }
-                                    },
-                                }
-                            };
-                            if tokio::time::timeout(CONNECTION_DEADLINE, serving).await.unwrap_or(true) {
-                                cut.inc();
-                            }
-                            drop(permit);
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection to the {name} server");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = accept => {}
+            () = self.accept(&app, &under_way) => {}
         }
         under_way.close();
         under_way.wait().await;
     }
+
+    /// Accepts connections for ever, each as a task of its own.
+    async fn accept(&self, app: &Router, under_way: &TaskTracker) {
+        let permits = Arc::new(Semaphore::new(self.connections));
+        loop {
+            if permits.available_permits() == 0 {
+                self.delayed.inc();
+            }
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            match self.tcp.accept().await {
+                Ok((stream, _peer)) => {
+                    let (name, app, tls, cut) = (self.name, app.clone(), self.tls.clone(), self.cut.clone());
+                    under_way.spawn(async move {
+                        let serving = serve_connection(name, stream, tls, app);
+                        if tokio::time::timeout(CONNECTION_DEADLINE, serving).await.unwrap_or(true) {
+                            cut.inc();
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to the {} server", self.name);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
 }
 
-/// Serves one request. Returns whether the client used up its time for the head of the request.
+/// Serves one connection. Returns true if the client used up its time for the head of its request.
+async fn serve_connection(name: &'static str, stream: TcpStream, tls: Option<TlsAcceptor>, app: Router) -> bool {
+    let Some(tls) = tls else { return serve_one(name, stream, app).await };
+    match tls.accept(stream).await {
+        Ok(stream) => serve_one(name, stream, app).await,
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake with the {name} server failed");
+            false
+        }
+    }
+}
+
+/// Serves one request. Returns true if the client used up its time for the head of the request.
 async fn serve_one(name: &'static str, stream: impl AsyncRead + AsyncWrite + Unpin, app: Router) -> bool {
     let served = http1::Builder::new()
         .keep_alive(false)

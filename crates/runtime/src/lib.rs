@@ -1,4 +1,4 @@
-//! What the operator and its agents run on: the clock, the process, clients of the API server, logs and metrics.
+//! Foundation of the operator and its agents: clock, process, tasks, clients of the API server, logs and metrics.
 //!
 //! Nothing in here knows of mail.
 
@@ -9,5 +9,6 @@ pub mod http;
 pub mod kubernetes;
 pub mod process;
 pub mod random;
+pub mod tasks;
 pub mod telemetry;
 pub mod values;

@@ -5,18 +5,30 @@ use std::time::Duration;
 
 use mail_failover_core::model::Timestamp;
 
-/// A time as RFC 3339 has it: `2026-11-24T08:00:00Z`.
-pub fn timestamp(text: &str) -> Result<Timestamp, String> {
-    let parsed = text.parse::<jiff::Timestamp>();
-    let parsed = parsed.map_err(|error| format!("{error}; use a time such as 2026-11-24T08:00:00Z"))?;
+/// Errors of a value on the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    /// The value is no time as RFC 3339 has it.
+    #[error("{0}; use a time such as 2026-11-24T08:00:00Z")]
+    Timestamp(#[source] jiff::Error),
+    /// The value is no duration as Kubernetes and Go write it.
+    #[error("{0}; use a duration such as 500ms, 10s or 1m30s")]
+    Duration(#[source] kube::core::duration::ParseError),
+    /// The duration is below zero.
+    #[error("it is negative; use a duration such as 500ms, 10s or 1m30s")]
+    Negative,
+}
+
+/// Parses a time as RFC 3339 has it: `2026-11-24T08:00:00Z`.
+pub fn timestamp(text: &str) -> Result<Timestamp, ValueError> {
+    let parsed = text.parse::<jiff::Timestamp>().map_err(ValueError::Timestamp)?;
     Ok(Timestamp::from_micros(parsed.as_microsecond()))
 }
 
-/// A duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let remedy = "use a duration such as 500ms, 10s or 1m30s";
-    let parsed = kube::core::Duration::from_str(text).map_err(|error| format!("{error}; {remedy}"))?;
-    if parsed.is_negative() { Err(format!("it is negative; {remedy}")) } else { Ok(parsed.into()) }
+/// Parses a duration as Kubernetes and Go write it: `200ms`, `10s`, `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, ValueError> {
+    let parsed = kube::core::Duration::from_str(text).map_err(ValueError::Duration)?;
+    if parsed.is_negative() { Err(ValueError::Negative) } else { Ok(parsed.into()) }
 }
 
 #[cfg(test)]
@@ -25,8 +37,8 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_in_kubernetes() {
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert!(duration("-1s").unwrap_err().contains("negative"));
-        assert!(duration("soon").unwrap_err().contains("500ms"));
+        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
+        assert!(duration("-1s").unwrap_err().to_string().contains("negative"));
+        assert!(duration("soon").unwrap_err().to_string().contains("500ms"));
     }
 }

@@ -1,4 +1,4 @@
-//! What people ask of manifests and of a cluster. Nothing in here is an input to a decision.
+//! Tools for people: lint, explain and simulate. Their results are no input to a decision.
 
 pub mod explain;
 pub mod lint;

@@ -1,8 +1,8 @@
 //! Manifests from files: what `lint`, `explain` and `simulate` read instead of a cluster.
 //!
-//! Files with one or many YAML (or JSON) documents, folders of them, and `kind: List` as `kubectl get -o yaml` prints it. Whatever is
-//! wrong is said with file, line, document, object and field. This module never interprets a spec (`mail_failover_resolve`
-//! does) and never calls the API server.
+//! It reads files with one or many YAML (or JSON) documents, folders of them, and `kind: List` as `kubectl get -o yaml`
+//! prints it. An error names file, line, document, object and field. This module never interprets a spec
+//! (`mail_failover_resolve` does) and never calls the API server.
 
 mod tree;
 
@@ -17,47 +17,47 @@ use serde_json::Value;
 
 use mail_failover_api::{FailoverPolicy, GROUP, MailRoute, SendingBackend};
 use mail_failover_core::model::ObjectKey;
-use tree::{Lines, Tree};
+use tree::{FieldLines, Tree};
 
-/// The namespace of an object that names none, as kubectl has it without a context.
+/// Namespace of an object that names none, as in kubectl without a context.
 pub const DEFAULT_NAMESPACE: &str = "default";
-/// How the standard input is called on the command line.
+/// Name of the standard input on the command line.
 const STANDARD_INPUT: &str = "-";
-/// What a folder's files must end with to be read.
+/// Extensions of the files that are read from a folder.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
-/// What an object has at its top level.
+/// Fields at the top level of an object.
 const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 
-/// One object of a file.
+/// Object from a file, with its place in the file.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     file: Arc<str>,
     document: usize,
     value: Value,
-    lines: Arc<Lines>,
-    /// What precedes its fields in `lines`: `items[3].` for an object of a list.
+    lines: Arc<FieldLines>,
+    /// Prefix of the object's fields in `lines`: `items[3].` for an object of a list.
     prefix: String,
 }
 
-/// What is wrong with a file or an object in it.
+/// Error in a file, or in an object of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestError {
-    /// The file, as it was named.
+    /// File as it was named on the command line.
     pub file: Arc<str>,
-    /// From 1.
+    /// Line in the file, counted from 1.
     pub line: Option<u64>,
-    /// From 1; documents that hold nothing do not count.
+    /// Number of the document, counted from 1 without empty documents.
     pub document: Option<usize>,
-    /// Kind and name.
+    /// Kind and name of the object.
     pub object: Option<String>,
-    /// The field.
+    /// Path of the field in question.
     pub field: Option<String>,
-    /// What is wrong.
+    /// Sentence that says what is wrong.
     pub message: String,
 }
 
 impl fmt::Display for ManifestError {
-    /// `mail.yaml:12: document 2: SendingBackend relay-a: spec.smtp.port: …`.
+    /// Writes `mail.yaml:12: document 2: SendingBackend relay-a: spec.smtp.port: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         if let Some(line) = self.line {
@@ -82,49 +82,50 @@ impl ManifestError {
 }
 
 impl Manifest {
-    /// The file, as it was named.
+    /// Returns the file as it was named on the command line.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// Which of the file's documents it stands in, from 1; documents that hold nothing do not count.
+    /// Returns the number of the object's document, counted from 1 without empty documents.
     pub fn document(&self) -> usize {
         self.document
     }
 
-    /// As it was written.
+    /// Returns the object as it was written.
     pub fn value(&self) -> &Value {
         &self.value
     }
 
-    /// `mailfailover.io`, or nothing for the core group.
+    /// Returns the API group: `mailfailover.io`, or an empty string for the core group.
     pub fn group(&self) -> &str {
         self.text("/apiVersion").split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// `MailRoute`.
+    /// Returns the kind, such as `MailRoute`.
     pub fn kind(&self) -> &str {
         self.text("/kind")
     }
 
-    /// Whether it is one of ours.
+    /// Returns true if the object is of our API group.
     pub fn is_ours(&self) -> bool {
         self.group() == GROUP
     }
 
-    /// Namespace and name.
+    /// Returns namespace and name; a missing namespace counts as [`DEFAULT_NAMESPACE`].
     pub fn key(&self) -> ObjectKey {
         let namespace = Some(self.text("/metadata/namespace")).filter(|namespace| !namespace.is_empty());
         ObjectKey::new(namespace.unwrap_or(DEFAULT_NAMESPACE), self.text("/metadata/name"))
     }
 
-    /// Kind and name, for people.
+    /// Returns kind and name for messages.
     pub fn title(&self) -> String {
         let name = self.text("/metadata/name");
         if name.is_empty() { self.kind().to_owned() } else { format!("{} {name}", self.kind()) }
     }
 
-    /// The line of a field such as `spec.probes[0].interval`; of what it would stand in, when it is absent.
+    /// Returns the line of a field such as `spec.probes[0].interval`, or of its closest parent when the field is
+    /// absent.
     pub fn line(&self, field: &str) -> u64 {
         let mut field = field;
         loop {
@@ -140,7 +141,7 @@ impl Manifest {
         own.map(|(_, line)| *line).min().unwrap_or(1)
     }
 
-    /// An error about one of its fields.
+    /// Builds an error about one field of the object.
     pub fn error(&self, field: &str, message: String) -> ManifestError {
         ManifestError {
             file: self.file.clone(),
@@ -152,7 +153,7 @@ impl Manifest {
         }
     }
 
-    /// The object as its type has it.
+    /// Deserializes the object into its type.
     ///
     /// # Errors
     /// [`ManifestError`] with the first field that cannot be read, is missing or unknown.
@@ -167,13 +168,19 @@ impl Manifest {
         })
     }
 
-    fn text(&self, pointer: &str) -> &str {
+    pub(crate) fn text(&self, pointer: &str) -> &str {
         self.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
-/// Every object of these files and folders (of a folder, the files that end in `.yaml`, `.yml` or `.json`, in the order of their names, and
-/// none of the folders in it), in order. `-` is the standard input.
+/// Joins errors, one a line.
+pub(crate) fn lines(errors: &[ManifestError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads every object of these files and folders, in order. `-` is the standard input.
+///
+/// Of a folder it reads the files that end in `.yaml`, `.yml` or `.json`, by name, and no subfolders.
 ///
 /// # Errors
 /// Everything that is wrong with the files, without a word about the objects' own fields.
@@ -207,19 +214,24 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
         return Ok(vec![path.to_owned()]);
     }
     let name = path.display().to_string();
-    let failed = |error: io::Error| ManifestError::of_file(&name, format!("the folder cannot be read: {error}"));
-    let mut files = vec![];
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let file = entry.map_err(failed)?.path();
-        let ending = file.extension().and_then(|ending| ending.to_str());
-        if file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
-            files.push(file);
-        }
-    }
+    let mut files =
+        files_in(path).map_err(|error| ManifestError::of_file(&name, format!("the folder cannot be read: {error}")))?;
     files.sort();
     if files.is_empty() {
         let message = format!("the folder holds no file that ends in .{}", ENDINGS.join(", ."));
         return Err(ManifestError::of_file(&name, message));
+    }
+    Ok(files)
+}
+
+fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.path();
+        let ending = file.extension().and_then(|ending| ending.to_str());
+        if file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+            files.push(file);
+        }
     }
     Ok(files)
 }
@@ -233,7 +245,7 @@ fn content(file: &Path) -> io::Result<String> {
     fs::read_to_string(file)
 }
 
-/// Every object of a text, in order; those of a `kind: List` one by one.
+/// Parses every object of a text, in order, and the objects of a `kind: List` one by one.
 ///
 /// # Errors
 /// [`ManifestError`] where it is no YAML, or a document is no Kubernetes object.
@@ -255,7 +267,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
     let file: Arc<str> = file.into();
     let mut manifests = vec![];
     for (tree, document) in documents.into_iter().zip(1..) {
-        let mut lines = Lines::new();
+        let mut lines = FieldLines::new();
         let value = tree.take_apart("", &mut lines);
         let manifest = Manifest { file: file.clone(), document, value, lines: Arc::new(lines), prefix: String::new() };
         unpack(manifest, &mut manifests)?;
@@ -263,7 +275,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
     Ok(manifests)
 }
 
-/// `kind: List` (and `MailRouteList` and its like) holds objects.
+/// Appends an object, or the items of a `kind: List` (or `MailRouteList`).
 fn unpack(mut manifest: Manifest, found: &mut Vec<Manifest>) -> Result<(), ManifestError> {
     for field in ["apiVersion", "kind"] {
         if manifest.value.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -283,19 +295,19 @@ fn unpack(mut manifest: Manifest, found: &mut Vec<Manifest>) -> Result<(), Manif
     Ok(())
 }
 
-/// Our objects of some manifests, each as its type has it.
+/// Objects of our API group, deserialized.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
-    /// `SendingBackends`.
+    /// Objects of kind `SendingBackend`, in order.
     pub backends: Vec<SendingBackend>,
-    /// `FailoverPolicies`.
+    /// Objects of kind `FailoverPolicy`, in order.
     pub policies: Vec<FailoverPolicy>,
-    /// `MailRoutes`.
+    /// Objects of kind `MailRoute`, in order.
     pub routes: Vec<MailRoute>,
 }
 
 impl Objects {
-    /// Ours among these; the others are left out. Each gets the namespace that it would have.
+    /// Deserializes our objects among these, each with the namespace that it would get. Other objects are left out.
     ///
     /// # Errors
     /// Of each object that cannot be read, the first field in the way.

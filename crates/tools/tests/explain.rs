@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use mail_failover_core::model::Timestamp;
-use mail_failover_tools::explain::{self, Explanation};
+use mail_failover_tools::explain::{self, ExplainCommand};
 use serde_json::Value;
 
 #[derive(Parser)]
 struct Line {
     #[command(subcommand)]
-    what: Explanation,
+    what: ExplainCommand,
 }
 
 fn run(arguments: &[&str]) -> Result<String, String> {

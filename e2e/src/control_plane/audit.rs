@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use mail_failover_operator::rbac::Rule;
+use mail_failover_operator::rbac::RbacRule;
 use serde_json::Value;
 
 /// Everything that service accounts ask for, without bodies; nothing else. An entry is written before the answer.
@@ -33,8 +33,8 @@ impl fmt::Display for Right {
 }
 
 /// The rights that rules grant.
-pub fn granted<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> BTreeSet<Right> {
-    let of_rule = |rule: &'a Rule| {
+pub fn granted<'a>(rules: impl IntoIterator<Item = &'a RbacRule>) -> BTreeSet<Right> {
+    let of_rule = |rule: &'a RbacRule| {
         rule.resources.iter().flat_map(move |resource| {
             rule.verbs.iter().map(move |verb| Right {
                 api_group: rule.api_group.to_owned(),

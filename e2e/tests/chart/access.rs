@@ -1,11 +1,12 @@
 //! What the chart grants.
 
-use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, Rule, SECRETS_BY_NAME, WATCHED};
+use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED};
 
 use super::*;
 
-fn as_rbac(rules: &[Rule]) -> Vec<Value> {
-    let rule = |rule: &Rule| json!({ "apiGroups": [rule.api_group], "resources": rule.resources, "verbs": rule.verbs });
+fn as_rbac(rules: &[RbacRule]) -> Vec<Value> {
+    let rule =
+        |rule: &RbacRule| json!({ "apiGroups": [rule.api_group], "resources": rule.resources, "verbs": rule.verbs });
     rules.iter().map(rule).collect()
 }
 

@@ -1,13 +1,13 @@
 //! How the chart runs the operator.
 
 use clap::Parser;
-use mail_failover_operator::app::RunArguments;
+use mail_failover_operator::app::OperatorArguments;
 
 use super::*;
 
 #[derive(Parser)]
 enum Line {
-    Run(Box<RunArguments>),
+    Run(Box<OperatorArguments>),
 }
 
 fn pod(values: &Value) -> Result<Value> {
@@ -15,7 +15,7 @@ fn pod(values: &Value) -> Result<Value> {
 }
 
 /// What the operator makes of the arguments of its container. (Environment variables are the test's own.)
-fn arguments(values: &Value) -> Result<Box<RunArguments>> {
+fn arguments(values: &Value) -> Result<Box<OperatorArguments>> {
     let pod = pod(values)?;
     let given = pod["containers"][0]["args"].as_array().context("arguments")?;
     let given = given.iter().map(|argument| argument.as_str().unwrap_or_default());

@@ -123,7 +123,7 @@ impl World {
         let accounts = entry.map(super::RouteEntry::agents_accounts).unwrap_or_default();
         let uid = entry.and_then(|entry| Some(entry.object.as_ref()?.uid().to_owned()));
         let agents = uid.filter(|_| !accounts.is_empty()).map(|uid| RouteAgents { uid, service_accounts: accounts });
-        self.pending.admissions.push(reports::Change { route: key.clone(), agents });
+        self.pending.admissions.push(reports::AgentsChange { route: key.clone(), agents });
     }
 
     pub(super) fn take_agent_report(&mut self, now: Timestamp, report: &AgentReport) {

@@ -86,7 +86,7 @@ pub struct Effects {
     /// Whether this replica has observed every backend once: before that the others do not count on it.
     pub is_complete: bool,
     /// Who may report on which route from now on.
-    pub admissions: Vec<reports::Change>,
+    pub admissions: Vec<reports::AgentsChange>,
 }
 
 /// What is needed of what is read by name.

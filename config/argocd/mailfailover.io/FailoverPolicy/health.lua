@@ -1,3 +1,4 @@
+-- Generated from config/argocd/source/ by `make manifests`.
 -- Argo CD's health of a FailoverPolicy.
 
 local function condition(wanted)
@@ -26,6 +27,7 @@ local stalled = condition("Stalled")
 if stalled.status == "True" then
   return health("Degraded", stalled.message)
 end
+
 if ready.status ~= "True" then
   return health("Progressing", ready.message or "Waiting for the operator to accept it")
 end

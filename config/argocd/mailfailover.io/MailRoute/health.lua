@@ -1,3 +1,4 @@
+-- Generated from config/argocd/source/ by `make manifests`.
 -- Argo CD's health of a MailRoute. Only basic functions and `table` are at hand: Argo CD opens no more unless it is told to.
 
 local function condition(wanted)
@@ -7,6 +8,24 @@ local function condition(wanted)
     end
   end
   return {}
+end
+
+local function health(status, message)
+  return { status = status, message = message }
+end
+
+if obj.metadata.deletionTimestamp ~= nil then
+  return health("Progressing", "Pending deletion")
+end
+if obj.status == nil or obj.status.observedGeneration ~= obj.metadata.generation or obj.status.conditions == nil then
+  return health("Progressing", "Waiting for the operator to look at this version")
+end
+
+local ready = condition("Ready")
+local stalled = condition("Stalled")
+
+if stalled.status == "True" then
+  return health("Degraded", stalled.message)
 end
 
 -- `ses-eu`, or `ses-eu (60 %), relay-a (40 %)`.
@@ -41,25 +60,9 @@ local function is_stuck()
   return true
 end
 
-local function health(status, message)
-  return { status = status, message = message }
-end
-
-if obj.metadata.deletionTimestamp ~= nil then
-  return health("Progressing", "Pending deletion")
-end
-if obj.status == nil or obj.status.observedGeneration ~= obj.metadata.generation or obj.status.conditions == nil then
-  return health("Progressing", "Waiting for the operator to look at this version")
-end
-
-local ready = condition("Ready")
-local stalled = condition("Stalled")
 local outputs = condition("OutputsApplied")
 local said = obj.status.message or ready.message or ""
 
-if stalled.status == "True" then
-  return health("Degraded", stalled.message)
-end
 if obj.status.state == "NoneHealthy" or ready.reason == "NoneHealthy" then
   return health("Degraded", "No mail can be sent: " .. said)
 end

@@ -1,3 +1,4 @@
+-- Generated from config/argocd/source/ by `make manifests`.
 -- Argo CD's health of a SendingBackend. One that cannot deliver is Healthy, with a message that says so: its routes leave by
 -- another, and an outage at a provider is no fault of the deployment. When no backend is left, the MailRoute is Degraded.
 
@@ -27,6 +28,7 @@ local stalled = condition("Stalled")
 if stalled.status == "True" then
   return health("Degraded", stalled.message)
 end
+
 if ready.status ~= "True" then
   return health("Progressing", ready.message or "Waiting for the operator to say whether mail can leave this way")
 end

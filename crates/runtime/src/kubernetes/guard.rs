@@ -1,4 +1,4 @@
-//! Objects that need not be readable.
+//! Objects that may be unreadable, as items of a watch.
 
 use std::borrow::Cow;
 
@@ -7,18 +7,18 @@ use kube::Resource;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde_json::Value;
 
-/// An object, or its metadata and why the rest cannot be read.
+/// Object, or its metadata and the error of the rest.
 ///
-/// Like kube's `DeserializeGuard`, except that the error says *where* in the object it is: without the path, "invalid type: string,
-/// expected i32" leaves the user to guess.
+/// Unlike kube's `DeserializeGuard`, the error names the path: without it, "invalid type: string, expected i32" leaves
+/// the user to guess.
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, Invalid>);
 
-/// An object that cannot be read.
+/// Object that cannot be read.
 #[derive(Clone, Debug)]
 pub struct Invalid {
     pub metadata: ObjectMeta,
-    /// `path: what is wrong`.
+    /// Error in the form `path: problem`.
     pub error: String,
 }
 

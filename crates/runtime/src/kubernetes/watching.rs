@@ -1,4 +1,4 @@
-//! Bounds of every watch, and what a failed one means.
+//! Bounds of every watch, and the meaning of its failures.
 
 use std::time::Duration;
 
@@ -6,22 +6,26 @@ use kube::runtime::watcher;
 
 use super::describe;
 
-/// How long one watch request lasts.
+/// Duration of one watch request in seconds.
 pub const WATCH_SECONDS: u32 = 45;
 /// Objects per page of a list.
 pub const PAGE: u32 = 500;
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// Longer would cost seconds of staleness after each outage, and six watches per replica (and namespace) are no load.
+/// Longest pause between two attempts.
+// A longer one would cost seconds of staleness after each outage, and six watches per replica (and namespace) are no
+// load.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
-/// A quiet watch gives no sign that it has begun again. When the last failure is this long ago, it has.
+/// Time since the last failure after which a watch counts as recovered.
+// A quiet watch gives no sign that it has begun again.
 pub const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
-/// A failed watch in words and as a label.
+/// Failure of a watch, in words and as a label.
 pub struct WatchProblem {
     pub label: &'static str,
     pub text: String,
-    /// The watch cannot go on from where it was. kube's `watcher` knows that only when it is told so in the middle of a watch;
-    /// when the start of one is refused it would try the same again for ever.
+    /// True if the watch cannot continue from its last version, so that everything must be listed anew.
+    // kube's `watcher` lists anew only when it is told so in the middle of a watch. When the start of a watch is
+    // refused, it would try the same version for ever.
     pub lists_anew: bool,
 }
 
@@ -32,7 +36,8 @@ impl WatchProblem {
             watcher::Error::WatchStartFailed(cause) => ("start", describe(cause), code(cause)),
             watcher::Error::WatchFailed(cause) => ("stream", describe(cause), code(cause)),
             watcher::Error::WatchError(status) => {
-                // 410 Gone: the version to go on from is compacted away, and everything is listed anew. Common after an outage.
+                // 410 Gone: the version to go on from is compacted away, and everything is listed anew. Common after an
+                // outage.
                 let label = if status.code == 410 { "gone" } else { "stream" };
                 (label, describe(&kube::Error::Api(status.clone())), Some(status.code))
             }
@@ -43,7 +48,7 @@ impl WatchProblem {
             Some(404) => "; install the CustomResourceDefinitions of this version",
             Some(_) | None => "",
         };
-        // 410: the version is compacted away. 504 of this kind: the server, restored from a backup, has not come that far.
+        // 410: the version is compacted away. 504 of this kind: the server was restored from a backup and is behind.
         let too_new = code == Some(504) && cause.contains("Too large resource version");
         let lists_anew = matches!(error, watcher::Error::WatchStartFailed(_)) && (code == Some(410) || too_new);
         Self { label, text: format!("{cause}{remedy}"), lists_anew }

@@ -1,39 +1,39 @@
-//! Liveness and readiness.
+//! Liveness and readiness of the process.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The pulse of a loop: as long as it beats the process is alive. Cheap to clone.
+/// Pulse of a loop; the process is alive as long as it beats. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Heartbeat(Arc<Pulse>);
 
 #[derive(Debug)]
 struct Pulse {
     origin: Instant,
-    /// Milliseconds since `origin`.
+    /// Time of the last beat, in milliseconds since `origin`.
     last: AtomicU64,
     longest_pause: Duration,
 }
 
 impl Heartbeat {
-    /// A heart that beats now for the first time and is dead when it pauses for longer than this.
+    /// Makes a pulse that beats now and is dead after a pause longer than this.
     pub fn new(longest_pause: Duration) -> Self {
         Self(Arc::new(Pulse { origin: Instant::now(), last: AtomicU64::new(0), longest_pause }))
     }
 
-    /// Beats.
+    /// Marks one turn of the loop.
     pub fn beat(&self) {
         self.0.last.store(self.millis(), Ordering::Relaxed);
     }
 
-    /// How long ago the last beat was.
+    /// Returns the time since the last beat.
     pub fn age(&self) -> Duration {
         Duration::from_millis(self.millis().saturating_sub(self.0.last.load(Ordering::Relaxed)))
     }
 
-    /// Whether the last beat is recent enough.
+    /// Returns true if the last beat is recent enough.
     pub fn is_alive(&self) -> bool {
         self.age() <= self.0.longest_pause
     }
@@ -43,32 +43,32 @@ impl Heartbeat {
     }
 }
 
-/// What must have happened once before the process is ready, and why it has not yet. Cheap to clone.
+/// Conditions that must be met once before the process is ready, each with the reason why it is not. Cheap to clone.
 ///
-/// Ready means: every watch has listed what there is. A standby becomes ready like the leader, and readiness does not wait for
-/// the first round of probes: a rolling update would wait for the slowest backend.
+/// The operator is ready when every watch has listed its objects. A standby becomes ready like the leader. Readiness
+/// does not wait for the first round of probes: a rolling update would wait for the slowest backend.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Readiness {
-    /// Waits for this from now on.
+    /// Adds a condition that is not met yet.
     pub fn expect(&self, what: impl Into<String>) {
         self.lock().entry(what.into()).or_insert_with(|| "waiting for the first answer".to_owned());
     }
 
-    /// Notes why this has not happened yet; without effect once it has.
+    /// Notes why a condition is not met. Has no effect once it is.
     pub fn hindered(&self, what: &str, why: &str) {
         if let Some(reason) = self.lock().get_mut(what) {
             why.clone_into(reason);
         }
     }
 
-    /// This has happened.
+    /// Marks a condition as met.
     pub fn met(&self, what: &str) {
         self.lock().remove(what);
     }
 
-    /// What is missing and why; empty when the process is ready.
+    /// Returns the conditions that are not met, with their reasons; empty when the process is ready.
     pub fn missing(&self) -> Vec<(String, String)> {
         self.lock().iter().map(|(what, why)| (what.clone(), why.clone())).collect()
     }

@@ -6,22 +6,23 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged of libraries unless the filter names them: kube logs each failure that the operator reports itself in its own
-/// words, and the whole text of an answer it cannot read, which may be a Secret.
+/// Filter for the logs of libraries, unless the user's filter names them.
+// kube logs each failure that the operator reports in its own words, and the whole text of an answer that it cannot
+// read: that may be a Secret.
 const LIBRARIES: &str =
     "kube_client=off,kube_runtime=off,hyper_util=warn,hickory_proto=error,hickory_resolver=error,hickory_net=error";
 
-/// How a line of the log looks.
+/// Format of the log's lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people to read.
     #[default]
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Why there are no logs.
+/// Errors of setting up logs.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter cannot be read.
@@ -29,9 +30,9 @@ pub enum LogError {
         "the log filter {filter:?} cannot be read: {source}; use a level such as info or debug, or directives such as mail_failover=debug,info"
     )]
     Filter {
-        /// The filter.
+        /// Filter as it was given.
         filter: String,
-        /// Why.
+        /// Error of the filter's parser.
         source: tracing_subscriber::filter::ParseError,
     },
     /// Logs have been set up before.

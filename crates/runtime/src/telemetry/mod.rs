@@ -1,9 +1,10 @@
-//! What the operator tells about itself: logs, metrics, and whether it is alive and ready.
+//! Logs and metrics of the process, and its liveness and readiness.
 //!
-//! Never talks to the API server, and decides nothing: a metric that cannot be read is left out.
+//! This module never talks to the API server and decides nothing. A metric that cannot be read is left out.
 
 mod health;
 mod logs;
+pub mod metrics;
 mod process;
 mod server;
 
@@ -12,9 +13,9 @@ use prometheus_client::registry::Registry;
 
 pub use health::{Heartbeat, Readiness};
 pub use logs::{LogError, LogFormat, init as init_logs};
-pub use server::{Server, State};
+pub use server::{TelemetryServer, TelemetryState};
 
-/// A registry with what every process tells: `mail_failover_build_info` and `process_*`.
+/// Makes a registry with the metrics of every process: `mail_failover_build_info` and `process_*`.
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);

@@ -8,11 +8,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Ticks of /proc/PID/stat in a second: `USER_HZ`, which is part of Linux's interface and 100 on every architecture it is built
-/// for here, whatever the kernel's own HZ is.
+/// Ticks of /proc/PID/stat in a second (`USER_HZ`): part of Linux's interface, and 100 on every architecture that is
+/// built here, whatever the kernel's own HZ is.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Reads /proc at each scrape; what cannot be read is left out.
+/// Collector that reads /proc at each scrape and leaves out what cannot be read.
 #[derive(Debug)]
 pub(super) struct ProcessCollector;
 
@@ -51,7 +51,7 @@ fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: f64) 
     counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
 
-/// From /proc/self/stat, proc(5).
+/// Fields of /proc/self/stat, see proc(5).
 #[derive(Debug, PartialEq)]
 struct Stat {
     cpu_seconds: f64,
@@ -63,10 +63,17 @@ impl Stat {
         // The second field is the program's name in brackets, which may itself hold blanks and brackets.
         let (_, fields) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-        // proc(5) counts from 1 and the first field here is its third.
-        let seconds = |field: usize| Some(fields.get(field - 3)?.parse::<f64>().ok()? / TICKS_PER_SECOND);
-        Some(Self { cpu_seconds: seconds(14)? + seconds(15)?, started_after_boot: seconds(22)? })
+        Some(Self {
+            cpu_seconds: seconds(&fields, 14)? + seconds(&fields, 15)?,
+            started_after_boot: seconds(&fields, 22)?,
+        })
     }
+}
+
+/// Converts a field in ticks to seconds.
+fn seconds(fields: &[&str], field: usize) -> Option<f64> {
+    // proc(5) counts from 1, and the first field here is its third.
+    Some(fields.get(field - 3)?.parse::<f64>().ok()? / TICKS_PER_SECOND)
 }
 
 fn boot_time(stat: &str) -> Option<f64> {

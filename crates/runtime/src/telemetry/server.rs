@@ -1,7 +1,7 @@
-//! The HTTP server of `/livez`, `/readyz`, `/metrics` and what else a process has to say.
+//! HTTP server of `/livez`, `/readyz`, `/metrics` and further routes of the process.
 //!
-//! It serves one request per connection, so that one deadline bounds everything a client can do: be slow to ask, be slow to read,
-//! or hold a connection and do nothing. Probes of the kubelet open a connection each time anyway.
+//! It serves one request per connection, so that one deadline bounds all a client can do: ask slowly, read slowly, or
+//! hold a connection and do nothing. Probes of the kubelet open a connection each time anyway.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -20,56 +20,57 @@ use tokio_util::sync::CancellationToken;
 use super::{Heartbeat, Readiness};
 use crate::http::Listener;
 
-/// How many connections are served at a time.
+/// Number of connections that are served at a time.
 const CONNECTIONS: usize = 64;
 
-/// What the server tells.
+/// State that the server reports.
 #[derive(Clone, Debug)]
-pub struct State {
-    /// The pulse of the main loop.
+pub struct TelemetryState {
+    /// Pulse of the main loop.
     pub heartbeat: Heartbeat,
-    /// What is waited for at start.
+    /// Conditions that the start waits for.
     pub readiness: Readiness,
 }
 
-/// A server that listens already and serves nothing yet.
-pub struct Server(Listener);
+/// Server that listens already and serves nothing yet.
+pub struct TelemetryServer(Listener);
 
-impl fmt::Debug for Server {
+impl fmt::Debug for TelemetryServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Server").field(&self.0.local_addr().ok()).finish()
     }
 }
 
-impl Server {
-    /// Listens on this address.
+impl TelemetryServer {
+    /// Listens on this address, and registers metrics of the connections.
     pub async fn bind(address: SocketAddr, registry: &mut Registry) -> io::Result<Self> {
         let listener = Listener::bind("telemetry", address, CONNECTIONS).await?;
-        registry.register(
-            "mail_failover_http_connections_delayed",
+        let connections = registry.sub_registry_with_prefix("mail_failover_http_connections");
+        connections.register(
+            "delayed",
             "Connections to the telemetry server that had to wait because too many were open",
             listener.delayed.clone(),
         );
-        registry.register(
-            "mail_failover_http_connections_cut",
+        connections.register(
+            "cut",
             "Connections to the telemetry server that were closed at their deadline",
             listener.cut.clone(),
         );
         Ok(Self(listener))
     }
 
-    /// The address it listens on; the port is the real one where 0 was asked for.
+    /// Returns the address that the server listens on, with the real port where 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// Serves these and what is `further`, until `shutdown`; then lets what is under way come to its end.
-    pub async fn serve(self, registry: Registry, state: State, further: Router, shutdown: CancellationToken) {
+    /// Serves this state and the `further` routes until `shutdown`, then waits for the connections under way.
+    pub async fn serve(self, registry: Registry, state: TelemetryState, further: Router, shutdown: CancellationToken) {
         self.0.serve(app(Arc::new(registry), state).merge(further), shutdown).await;
     }
 }
 
-fn app(registry: Arc<Registry>, state: State) -> Router {
+fn app(registry: Arc<Registry>, state: TelemetryState) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -77,7 +78,7 @@ fn app(registry: Arc<Registry>, state: State) -> Router {
         .route("/metrics", get(move || async move { metrics(&registry) }))
 }
 
-async fn livez(extract::State(state): extract::State<State>) -> Response {
+async fn livez(extract::State(state): extract::State<TelemetryState>) -> Response {
     if state.heartbeat.is_alive() {
         return "ok\n".into_response();
     }
@@ -85,7 +86,7 @@ async fn livez(extract::State(state): extract::State<State>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("the main loop has not come round for {age} s\n")).into_response()
 }
 
-async fn readyz(extract::State(state): extract::State<State>) -> Response {
+async fn readyz(extract::State(state): extract::State<TelemetryState>) -> Response {
     let missing = state.readiness.missing();
     if missing.is_empty() {
         return "ok\n".into_response();
@@ -120,16 +121,17 @@ mod tests {
 
     struct Running {
         address: SocketAddr,
-        state: State,
+        state: TelemetryState,
         shutdown: CancellationToken,
         task: tokio::task::JoinHandle<()>,
     }
 
     async fn start() -> Running {
         let mut registry = crate::telemetry::registry();
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), &mut registry).await.expect("a free port");
+        let server = TelemetryServer::bind(([127, 0, 0, 1], 0).into(), &mut registry).await.expect("a free port");
         let address = server.local_addr().expect("an address");
-        let state = State { heartbeat: Heartbeat::new(Duration::from_mins(1)), readiness: Readiness::default() };
+        let state =
+            TelemetryState { heartbeat: Heartbeat::new(Duration::from_mins(1)), readiness: Readiness::default() };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.serve(registry, state.clone(), Router::new(), shutdown.clone()));
         Running { address, state, shutdown, task }
@@ -174,7 +176,7 @@ mod tests {
     async fn a_dead_loop_is_told_as_such() {
         let server = start().await;
         assert!(request(server.address, "/livez").await.starts_with("HTTP/1.1 200"));
-        let dead = State { heartbeat: Heartbeat::new(Duration::ZERO), ..server.state };
+        let dead = TelemetryState { heartbeat: Heartbeat::new(Duration::ZERO), ..server.state };
         std::thread::sleep(Duration::from_millis(5));
         assert_eq!(livez(extract::State(dead)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     }

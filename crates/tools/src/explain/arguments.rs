@@ -1,17 +1,17 @@
-//! The command line of `mail-failover explain`.
+//! Command line of `mail-failover explain`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::ExplanationFormat;
 use mail_failover_core::model::Timestamp;
 use mail_failover_runtime::values::timestamp;
 
-/// What can be explained.
+/// Kind of object that can be explained.
 #[derive(Debug, Subcommand)]
-pub enum Explanation {
-    /// Why mail of a route goes where it goes, and what would have to happen for it to change.
+pub enum ExplainCommand {
+    /// Say why mail of a route goes where it goes, and what would change that.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Route(RouteArguments),
 }
@@ -21,13 +21,13 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
   kubectl get mailroutes,sendingbackends,failoverpolicies -A -o yaml > dump.yaml
   mail-failover explain route orders -n shop --file dump.yaml --at 2026-11-24T08:00:00Z";
 
-/// Which route, and where it is read from.
+/// Arguments of the explanation of a route.
 #[derive(Debug, Args)]
 pub struct RouteArguments {
     /// Name of the route.
     pub name: String,
 
-    /// Its namespace; by default that of the kubeconfig's context, or with --file the only one that has such a route.
+    /// Namespace of the route; by default that of the kubeconfig's context, or with --file the only one that has such a route.
     #[arg(long, short, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 
@@ -39,11 +39,11 @@ pub struct RouteArguments {
     #[arg(long = "file", short = 'f', value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
 
-    /// How the account is written.
+    /// Output format of the explanation.
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: Format,
+    pub output: ExplanationFormat,
 
-    /// As of when (RFC 3339), for a dump of the past; now by default.
+    /// Time of the explanation (RFC 3339), for a dump of the past; now by default.
     #[arg(long, value_name = "TIME", value_parser = timestamp)]
     pub at: Option<Timestamp>,
 }

@@ -1,42 +1,41 @@
-//! `mail-failover explain route NAME`: why mail goes where it goes, and what would have to happen for it to change.
+//! `mail-failover explain route NAME`: the reasons why mail goes where it goes, and the events that would change that.
 //!
-//! Reads what the operator has written down, from a cluster or from a dump of one, and asks the engine what follows from it. It sees what
-//! stands in `status`, not what the operator's probes see this moment. This module never writes, and nothing it says is an input to a
-//! decision.
+//! It reads the operator's `status` from a cluster or from a dump, and asks the engine what follows from it. It does
+//! not see the operator's probes of this moment. This module never writes, and its result is no input to a decision.
 
-mod account;
 mod arguments;
+mod explanation;
 mod source;
 mod text;
 
 use std::io::Write;
 
-pub use account::{Account, Given};
-pub use arguments::{Explanation, RouteArguments};
-pub use source::SourceError;
+pub use arguments::{ExplainCommand, RouteArguments};
+pub use explanation::{RouteExplanation, Snapshot};
+pub use source::SnapshotError;
 
 use mail_failover_core::model::Timestamp;
 
-/// How an account is written.
+/// Output format of an explanation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
+pub enum ExplanationFormat {
+    /// Text for people to read.
     #[default]
     Text,
-    /// One JSON object.
+    /// One JSON object, for programs.
     Json,
 }
 
-/// Why there is no account.
+/// Errors that leave a route unexplained.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// What it would be of cannot be had.
+    /// The route's objects cannot be read.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(#[from] SnapshotError),
     /// The route cannot be used as it is written, and no earlier decision is known.
     #[error("MailRoute {0} cannot be used: {1}")]
     Route(String, String),
-    /// It cannot be written.
+    /// The explanation cannot be written to the output.
     #[error("the account cannot be written: {0}")]
     Write(#[from] std::io::Error),
 }
@@ -45,18 +44,18 @@ pub enum ExplainError {
 ///
 /// # Errors
 /// [`ExplainError`], with the routes that there are when this one is not among them.
-pub fn run(what: &Explanation, now: Timestamp, out: &mut impl Write) -> Result<(), ExplainError> {
-    let Explanation::Route(arguments) = what;
+pub fn run(what: &ExplainCommand, now: Timestamp, out: &mut impl Write) -> Result<(), ExplainError> {
+    let ExplainCommand::Route(arguments) = what;
     let RouteArguments { name, namespace, kubeconfig, files, output, at } = arguments;
-    let given = if files.is_empty() {
+    let snapshot = if files.is_empty() {
         source::from_cluster(name, namespace.as_deref(), kubeconfig.as_deref())?
     } else {
         source::from_files(name, namespace.as_deref(), files)?
     };
-    let account = Account::of(&given, at.unwrap_or(now))?;
+    let explanation = RouteExplanation::of(&snapshot, at.unwrap_or(now))?;
     match output {
-        Format::Text => out.write_all(text::render(&account).as_bytes())?,
-        Format::Json => writeln!(out, "{:#}", account.json())?,
+        ExplanationFormat::Text => out.write_all(text::render(&explanation).as_bytes())?,
+        ExplanationFormat::Json => writeln!(out, "{:#}", explanation.json())?,
     }
     Ok(())
 }

@@ -1,30 +1,31 @@
-//! An account for people.
+//! Text form of an explanation.
 
 use std::fmt::Write as _;
 
-use super::Account;
-use mail_failover_api::{RequestOutcome, TransitionStatus};
+use super::RouteExplanation;
+use mail_failover_api::{ActiveBackend, RequestOutcome, TransitionStatus};
+
 use mail_failover_core::model::Timestamp;
 use mail_failover_resolve::time::timestamp;
 
-/// So many transitions are told.
+/// Number of past transitions that are printed.
 const TOLD: usize = 5;
 
-/// The account as text, with a final newline.
-pub(super) fn render(account: &Account) -> String {
-    let mut text = format!("MailRoute {}, as of {}\n\n{}\n", account.key, account.at, headline(account));
-    section(&mut text, "Note", &account.notes);
-    section(&mut text, "Why", &account.reasons());
-    section(&mut text, "What would change it", &account.prospects());
-    let certificates: Vec<_> = account
+/// Renders the explanation as text with a final newline.
+pub(super) fn render(explanation: &RouteExplanation) -> String {
+    let mut text = format!("MailRoute {}, as of {}\n\n{}\n", explanation.key, explanation.at, headline(explanation));
+    section(&mut text, "Note", &explanation.notes);
+    section(&mut text, "Why", &explanation.reasons());
+    section(&mut text, "What would change it", &explanation.prospects());
+    let certificates: Vec<_> = explanation
         .evidence
         .iter()
         .filter_map(|evidence| Some(format!("of {}: {}", evidence.backend, evidence.certificate_not_after?)))
         .collect();
     section(&mut text, "Certificates expire", &certificates);
-    let history = &account.status.history;
+    let history = &explanation.status.history;
     section(&mut text, "Latest transitions", &history.iter().take(TOLD).map(transition).collect::<Vec<_>>());
-    let request = account.status.request.iter().map(|request| {
+    let request = explanation.status.request.iter().map(|request| {
         let outcome = match request.outcome {
             RequestOutcome::Done => "done",
             RequestOutcome::Refused => "refused",
@@ -35,25 +36,30 @@ pub(super) fn render(account: &Account) -> String {
     text
 }
 
-fn headline(account: &Account) -> String {
-    let status = &account.status;
+fn headline(explanation: &RouteExplanation) -> String {
+    let status = &explanation.status;
     let state = status.state.map_or_else(String::new, |state| format!("{state:?}: "));
     if status.active.is_empty() {
         return format!("{state}no backend is chosen yet.");
     }
-    let share = |percent: i32| if percent == 100 { String::new() } else { format!(" ({percent} %)") };
-    let shares: Vec<_> =
-        status.active.iter().map(|active| format!("{}{}", active.backend, share(active.percent))).collect();
+    let shares: Vec<_> = status.active.iter().map(share).collect();
     let since = status.since.as_ref().map(timestamp);
-    let since = since.map_or_else(String::new, |since| format!(" since {since} ({})", ago(since, account.at)));
-    let unplaced = match account.decision.unplaced {
+    let since = since.map_or_else(String::new, |since| format!(" since {since} ({})", ago(since, explanation.at)));
+    let unplaced = match explanation.decision.unplaced {
         0 => String::new(),
         percent => format!(" {percent} % have nowhere to go."),
     };
     format!("{state}mail leaves by {}{since}.{unplaced}", shares.join(" and "))
 }
 
-/// In the two largest units.
+fn share(active: &ActiveBackend) -> String {
+    match active.percent {
+        100 => active.backend.clone(),
+        percent => format!("{} ({percent} %)", active.backend),
+    }
+}
+
+/// Formats the time since `earlier` in its two largest units.
 fn ago(earlier: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(earlier).as_secs();
     match seconds {
@@ -69,19 +75,22 @@ fn transition(transition: &TransitionStatus) -> String {
         transition;
     let decided_at = timestamp(decided_at);
     let mut text = format!("{decided_at} #{id} {kind:?} {from} → {to}: {reason}");
-    let between = |from: Timestamp, to: Timestamp| to.since(from).as_secs_f64();
     // Writing to a String cannot fail.
     if let Some(evidence) = first_evidence_at {
-        let _ = write!(text, ", decided {:.1} s after the first evidence", between(timestamp(evidence), decided_at));
+        let _ = write!(text, ", decided {:.1} s after the first evidence", seconds(timestamp(evidence), decided_at));
     }
     let _ = match applied_at {
-        Some(applied) => write!(text, ", applied {:.1} s later", between(decided_at, timestamp(applied))),
+        Some(applied) => write!(text, ", applied {:.1} s later", seconds(decided_at, timestamp(applied))),
         None => write!(text, ", not applied yet"),
     };
     if let Some(out) = first_delivery_at {
-        let _ = write!(text, ", first message out after {:.1} s", between(decided_at, timestamp(out)));
+        let _ = write!(text, ", first message out after {:.1} s", seconds(decided_at, timestamp(out)));
     }
     text
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.since(from).as_secs_f64()
 }
 
 fn section(text: &mut String, title: &str, lines: &[String]) {

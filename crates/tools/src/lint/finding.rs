@@ -3,31 +3,31 @@ use std::sync::Arc;
 use crate::manifests::Manifest;
 use mail_failover_runtime::findings::Rule;
 
-/// A rule that is broken.
+/// Finding: a rule, and the place that breaks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The rule.
+pub struct ManifestFinding {
+    /// Rule that is broken.
     pub rule: &'static Rule,
-    /// The file, as it was named.
+    /// File as it was named on the command line.
     pub file: Arc<str>,
-    /// From 1.
+    /// Line in the file, counted from 1.
     pub line: u64,
-    /// Kind, namespace and name.
+    /// Kind, namespace and name of the object.
     pub object: String,
-    /// The field; empty for the object as a whole.
+    /// Path of the field; empty for the object as a whole.
     pub field: String,
-    /// What is wrong, with its numbers.
+    /// Sentence that says what is wrong, with its numbers.
     pub message: String,
-    /// What to do about it.
+    /// Sentence that says what to do about it.
     pub remedy: String,
 }
 
-/// Findings as they come up.
+/// Collector of findings while rules are checked.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct ManifestFindings(Vec<ManifestFinding>);
 
-impl Findings {
-    /// A finding about a field of an object.
+impl ManifestFindings {
+    /// Adds a finding about a field of an object.
     pub(super) fn add(
         &mut self,
         rule: &'static Rule,
@@ -37,7 +37,7 @@ impl Findings {
         remedy: impl Into<String>,
     ) {
         let key = manifest.key();
-        self.0.push(Finding {
+        self.0.push(ManifestFinding {
             rule,
             file: manifest.file().into(),
             line: manifest.line(field),
@@ -48,13 +48,12 @@ impl Findings {
         });
     }
 
-    /// By place, the worst first where they share one.
-    pub(super) fn sorted(mut self) -> Vec<Finding> {
-        let order = |finding: &Finding| {
+    /// Returns the findings by place, the most severe first where several share a place.
+    pub(super) fn sorted(mut self) -> Vec<ManifestFinding> {
+        self.0.sort_by_key(|finding| {
             let severity = std::cmp::Reverse(finding.rule.severity);
             (finding.file.clone(), finding.line, finding.field.clone(), severity, finding.rule.code)
-        };
-        self.0.sort_by_key(order);
+        });
         self.0
     }
 }

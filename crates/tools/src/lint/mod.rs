@@ -1,7 +1,8 @@
-//! `mail-failover lint`: what the API server would refuse, and what it would accept but a mail operator would not.
+//! `mail-failover lint`: errors that the API server would report, and configurations that it accepts and a mail
+//! operator would not.
 //!
-//! Works on files alone and reads no clock: warm-ups and failback windows are looked at as of the time that is given. This module
-//! never calls the API server, and what it says is no input to any decision.
+//! It works on files alone and reads no clock: warm-ups and failback windows are checked as of a given time. This
+//! module never calls the API server, and its findings are no input to a decision.
 
 mod arguments;
 mod command;
@@ -15,26 +16,26 @@ mod tests;
 
 pub use arguments::LintArguments;
 pub use command::run;
-pub use finding::Finding;
+pub use finding::ManifestFinding;
 pub use mail_failover_runtime::findings::{Rule, Severity};
-pub use report::{Format, Report};
+pub use report::{LintFormat, LintReport};
 pub use rules::RULES;
 pub use schema::SchemaError;
 
-use finding::Findings;
+use finding::ManifestFindings;
 use schema::Schemas;
-use set::Set;
+use set::ObjectSet;
 
 use crate::manifests::Manifest;
 use mail_failover_core::model::Timestamp;
 
-/// The rules, ready to be applied. Making one takes longer than using it.
+/// Rules and schemas, ready to be applied. Loading them takes longer than one run.
 pub struct Linter {
     schemas: Schemas,
 }
 
 impl Linter {
-    /// All rules of this version.
+    /// Loads all rules of this version.
     ///
     /// # Errors
     /// [`SchemaError`] when this program's own resource definitions cannot be used.
@@ -42,13 +43,18 @@ impl Linter {
         Ok(Self { schemas: Schemas::load()? })
     }
 
-    /// Looks at all of these objects together, as of a time.
-    pub fn lint(&self, manifests: &[Manifest], at: Timestamp) -> Report {
-        let mut findings = Findings::default();
-        let set = Set::of(manifests, &self.schemas, at, &mut findings);
+    /// Checks these objects together, as of a time.
+    pub fn lint(&self, manifests: &[Manifest], at: Timestamp) -> LintReport {
+        let mut findings = ManifestFindings::default();
+        let set = ObjectSet::of(manifests, &self.schemas, at, &mut findings);
         rules::check(&set, &mut findings);
         let ours = manifests.iter().filter(|manifest| manifest.is_ours()).count();
         let core = manifests.iter().filter(|manifest| manifest.group().is_empty()).count();
-        Report { findings: findings.sorted(), checked: ours, referred: core, skipped: manifests.len() - ours - core }
+        LintReport {
+            findings: findings.sorted(),
+            checked: ours,
+            referred: core,
+            skipped: manifests.len() - ours - core,
+        }
     }
 }

@@ -1,48 +1,47 @@
-use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use serde_json::json;
 
-use super::finding::Finding;
+use super::finding::ManifestFinding;
 use mail_failover_runtime::findings::Severity;
 
-/// What was found.
+/// Result of a lint run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// By file and line.
-    pub findings: Vec<Finding>,
-    /// So many objects of ours there are.
+pub struct LintReport {
+    /// Findings by file and line.
+    pub findings: Vec<ManifestFinding>,
+    /// Number of our objects that were checked.
     pub checked: usize,
-    /// So many of the core group, which ours may refer to.
+    /// Number of objects of the core group, which ours may refer to.
     pub referred: usize,
-    /// So many others, which were not looked at.
+    /// Number of other objects, which were skipped.
     pub skipped: usize,
 }
 
-/// How a report is written.
+/// Output format of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
+pub enum LintFormat {
+    /// Text for people to read.
     #[default]
     Text,
-    /// One JSON object.
+    /// One JSON object, for programs.
     Json,
-    /// Annotations of GitHub Actions, beside the lines they are about.
+    /// Annotations of GitHub Actions, shown beside the lines in question.
     Github,
 }
 
-impl Report {
-    /// Whether there is a finding at least so bad.
+impl LintReport {
+    /// Returns true if at least one finding is this severe or worse.
     pub fn has(&self, severity: Severity) -> bool {
         self.findings.iter().any(|finding| finding.rule.severity >= severity)
     }
 
-    /// The report in a format, with a final newline.
-    pub fn render(&self, format: Format) -> String {
+    /// Renders the report with a final newline.
+    pub fn render(&self, format: LintFormat) -> String {
         match format {
-            Format::Text => self.to_string(),
-            Format::Json => format!("{:#}\n", self.json()),
-            Format::Github => self.findings.iter().map(annotation).collect::<String>() + &self.summary() + "\n",
+            LintFormat::Text => self.to_string(),
+            LintFormat::Json => format!("{:#}\n", self.json()),
+            LintFormat::Github => self.findings.iter().map(annotation).collect::<String>() + &self.summary() + "\n",
         }
     }
 
@@ -67,19 +66,14 @@ impl Report {
         })
     }
 
-    /// `3 objects checked, 1 error, 2 warnings, 0 hints; …`.
+    /// Returns the summary line: `3 objects checked, 1 error, 2 warnings, 0 hints; …`.
     fn summary(&self) -> String {
-        let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
-        for finding in &self.findings {
-            *counts.entry(finding.rule.severity).or_default() += 1;
-        }
-        let count = |severity| counts.get(&severity).copied().unwrap_or(0);
         let mut summary = format!(
             "{} checked: {}, {}, {}",
             counted(self.checked, "object"),
-            counted(count(Severity::Error), "error"),
-            counted(count(Severity::Warning), "warning"),
-            counted(count(Severity::Hint), "hint"),
+            counted(self.count(Severity::Error), "error"),
+            counted(self.count(Severity::Warning), "warning"),
+            counted(self.count(Severity::Hint), "hint"),
         );
         if self.skipped > 0 {
             // Writing to a String cannot fail.
@@ -87,11 +81,15 @@ impl Report {
         }
         summary
     }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.rule.severity == severity).count()
+    }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LintReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { rule, file, line, object, field, message, remedy } in &self.findings {
+        for ManifestFinding { rule, file, line, object, field, message, remedy } in &self.findings {
             let place = if field.is_empty() { object.clone() } else { format!("{object}: {field}") };
             writeln!(f, "{file}:{line}: {} {}: {place}", rule.severity, rule.code)?;
             writeln!(f, "    {message}")?;
@@ -105,10 +103,8 @@ fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// A workflow command of GitHub Actions, with the escapes it wants.
-fn annotation(finding: &Finding) -> String {
-    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+/// Formats a workflow command of GitHub Actions, with its escapes.
+fn annotation(finding: &ManifestFinding) -> String {
     let level = match finding.rule.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -116,9 +112,17 @@ fn annotation(finding: &Finding) -> String {
     };
     format!(
         "::{level} file={},line={},title={}::{}\n",
-        property(&finding.file),
+        escaped_property(&finding.file),
         finding.line,
-        property(&format!("{} {}", finding.rule.code, finding.object)),
-        data(&format!("{}: {}; {}", finding.field, finding.message, finding.remedy)),
+        escaped_property(&format!("{} {}", finding.rule.code, finding.object)),
+        escaped(&format!("{}: {}; {}", finding.field, finding.message, finding.remedy)),
     )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+fn escaped_property(text: &str) -> String {
+    escaped(text).replace(':', "%3A").replace(',', "%2C")
 }

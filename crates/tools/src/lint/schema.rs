@@ -1,4 +1,4 @@
-//! What the API server would refuse: the resource definitions' schemas and rules, evaluated without it.
+//! Validation as the API server does it: the schemas and CEL rules of the resource definitions, evaluated offline.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use jsonschema::{Draft, Validator};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
-use super::finding::Findings;
+use super::finding::ManifestFindings;
 use crate::manifests::Manifest;
 use mail_failover_api::{GROUP, VERSION, crds};
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -40,23 +40,23 @@ pub(super) const INVALID_NAME: Rule = Rule {
     broken_when: "metadata.name is missing or no DNS subdomain, or metadata.namespace no DNS label (RFC 1123)",
 };
 
-/// The largest name and the largest namespace.
+/// Longest name and longest namespace of an object (RFC 1123).
 const MAX_NAME: usize = 253;
 const MAX_NAMESPACE: usize = 63;
 
-/// The resource definitions, ready to be asked.
+/// Resource definitions, compiled for validation.
 pub(super) struct Schemas {
-    kinds: BTreeMap<String, Kind>,
+    kinds: BTreeMap<String, KindSchema>,
     metadata: Validator,
     rules: kube_cel::Validator,
 }
 
-struct Kind {
+struct KindSchema {
     validator: Validator,
     schema: Value,
 }
 
-/// Why a resource definition cannot be used: a defect of this program.
+/// Errors of compiling a resource definition; each is a defect of this program.
 #[derive(Debug, thiserror::Error)]
 #[error("the schema of {kind} cannot be used: {why}")]
 pub struct SchemaError {
@@ -65,7 +65,7 @@ pub struct SchemaError {
 }
 
 impl Schemas {
-    /// Those of this version.
+    /// Compiles the definitions of this version.
     pub(super) fn load() -> Result<Self, SchemaError> {
         let mut kinds = BTreeMap::new();
         for crd in crds() {
@@ -81,7 +81,7 @@ impl Schemas {
                 fields.extend(given.map(|(name, type_)| (name.to_owned(), json!({ "type": type_ }))));
             }
             let validator = compile(&kind, &closed)?;
-            kinds.insert(kind, Kind { validator, schema });
+            kinds.insert(kind, KindSchema { validator, schema });
         }
         let metadata = serde_json::to_value(schemars::schema_for!(ObjectMeta));
         let mut metadata = metadata.map_err(|error| failed("metadata", &error))?;
@@ -89,8 +89,8 @@ impl Schemas {
         Ok(Self { kinds, metadata: compile("metadata", &metadata)?, rules: kube_cel::Validator::new() })
     }
 
-    /// Whether the API server would take it; what is wrong is added to the findings.
-    pub(super) fn accept(&self, manifest: &Manifest, findings: &mut Findings) -> bool {
+    /// Returns true if the API server would accept the object. Adds its errors to the findings.
+    pub(super) fn accept(&self, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let Some(kind) = self.kinds.get(manifest.kind()) else {
             let known = self.kinds.keys().cloned().collect::<Vec<_>>().join(", ");
             let message = format!("{GROUP} has no kind {}", manifest.kind());
@@ -109,7 +109,7 @@ impl Schemas {
         is_sound && self.rules(kind, manifest, findings)
     }
 
-    fn metadata(&self, manifest: &Manifest, findings: &mut Findings) -> bool {
+    fn metadata(&self, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let Some(metadata) = manifest.value().get("metadata") else { return true };
         let mut metadata = metadata.clone();
         // `creationTimestamp: null` is what Go programs print.
@@ -119,18 +119,18 @@ impl Schemas {
         violations(&self.metadata, &metadata, "metadata", manifest, findings)
     }
 
-    fn rules(&self, kind: &Kind, manifest: &Manifest, findings: &mut Findings) -> bool {
+    fn rules(&self, kind: &KindSchema, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let Err(errors) = self.rules.validate(&kind.schema, &without_status(manifest), None) else { return true };
         for error in errors.as_slice() {
-            let remedy = format!("kubectl explain {}.{}", manifest.kind().to_lowercase(), plain(&error.field_path));
+            let remedy = explain(manifest, &error.field_path);
             findings.add(&VALIDATION_RULE, manifest, &error.field_path, error.message.clone(), remedy);
         }
         false
     }
 }
 
-impl Kind {
-    fn shape(&self, manifest: &Manifest, findings: &mut Findings) -> bool {
+impl KindSchema {
+    fn shape(&self, manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
         let object = without_status(manifest);
         let is_sound = violations(&self.validator, &object, "", manifest, findings);
         let doubles = doubles(&self.schema, &object, "");
@@ -141,7 +141,7 @@ impl Kind {
     }
 }
 
-/// Whoever creates an object does not decide on its status.
+/// Returns the object without its status, because a create request cannot set the status.
 fn without_status(manifest: &Manifest) -> Value {
     let mut object = manifest.value().clone();
     if let Some(fields) = object.as_object_mut() {
@@ -160,7 +160,7 @@ fn compile(kind: &str, schema: &Value) -> Result<Validator, SchemaError> {
     options.build(schema).map_err(|error| failed(kind, &error))
 }
 
-/// Says in JSON Schema what a structural schema says in words of its own: nothing but the listed fields, `nullable`, int-or-string, sets.
+/// Translates a structural schema to JSON Schema: unknown fields, `nullable`, int-or-string, and sets.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -193,13 +193,17 @@ fn close_object(fields: &mut Map<String, Value>) {
     }
 }
 
-fn violations(validator: &Validator, value: &Value, at: &str, manifest: &Manifest, findings: &mut Findings) -> bool {
+fn violations(
+    validator: &Validator,
+    value: &Value,
+    at: &str,
+    manifest: &Manifest,
+    findings: &mut ManifestFindings,
+) -> bool {
     let mut is_sound = true;
     for error in validator.iter_errors(value) {
         is_sound = false;
         let field = path(at, error.instance_path());
-        let kind = manifest.kind().to_lowercase();
-        let explain = |field: &str| format!("kubectl explain {kind}.{}", plain(field));
         if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
             for name in unexpected {
                 let field = join(&field, name);
@@ -208,15 +212,15 @@ fn violations(validator: &Validator, value: &Value, at: &str, manifest: &Manifes
             }
         } else if let ValidationErrorKind::Required { property } = error.kind() {
             let field = join(&field, property.as_str().unwrap_or_default());
-            findings.add(&SCHEMA_VIOLATION, manifest, &field, "it is missing", explain(&field));
+            findings.add(&SCHEMA_VIOLATION, manifest, &field, "it is missing", explain(manifest, &field));
         } else {
-            findings.add(&SCHEMA_VIOLATION, manifest, &field, error.to_string(), explain(&field));
+            findings.add(&SCHEMA_VIOLATION, manifest, &field, error.to_string(), explain(manifest, &field));
         }
     }
     is_sound
 }
 
-/// Items of a list that is a map (`x-kubernetes-list-type`) with the same keys as an earlier one.
+/// Returns the items of map lists (`x-kubernetes-list-type`) that repeat the keys of an earlier item.
 fn doubles(schema: &Value, value: &Value, at: &str) -> Vec<(String, String)> {
     let mut found = vec![];
     match value {
@@ -235,10 +239,11 @@ fn doubles(schema: &Value, value: &Value, at: &str) -> Vec<(String, String)> {
                 .flatten()
                 .filter_map(Value::as_str)
                 .collect();
-            let key_of = |item: &Value| keys.iter().map(|key| item.get(key).cloned()).collect::<Vec<_>>();
             for (index, item) in items.iter().enumerate() {
                 let field = format!("{at}[{index}]");
-                if !keys.is_empty() && items[..index].iter().any(|earlier| key_of(earlier) == key_of(item)) {
+                let is_double =
+                    items[..index].iter().any(|earlier| keys.iter().all(|key| earlier.get(key) == item.get(key)));
+                if !keys.is_empty() && is_double {
                     found.push((field.clone(), format!("another item has the same {}", keys.join(", "))));
                 }
                 if let Some(schema) = schema.get("items") {
@@ -251,10 +256,9 @@ fn doubles(schema: &Value, value: &Value, at: &str) -> Vec<(String, String)> {
     found
 }
 
-fn names(manifest: &Manifest, findings: &mut Findings) -> bool {
-    let text = |field: &str| manifest.value().pointer(field).and_then(Value::as_str).unwrap_or_default();
+fn names(manifest: &Manifest, findings: &mut ManifestFindings) -> bool {
     let mut is_sound = true;
-    let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+    let (name, namespace) = (manifest.text("/metadata/name"), manifest.text("/metadata/namespace"));
     if name.is_empty() {
         is_sound = false;
         findings.add(&INVALID_NAME, manifest, "metadata.name", "it is missing", "give the object a name");
@@ -273,10 +277,10 @@ fn names(manifest: &Manifest, findings: &mut Findings) -> bool {
 }
 
 fn is_label(text: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    text.bytes().all(|byte| is_inner(byte) || byte == b'-')
-        && text.bytes().next().is_some_and(is_inner)
-        && text.bytes().next_back().is_some_and(is_inner)
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !text.is_empty()
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn path(at: &str, location: &Location) -> String {
@@ -294,19 +298,12 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// As `kubectl explain` wants it: without indexes.
-fn plain(field: &str) -> String {
-    let mut is_inside = false;
-    let is_kept = |letter: &char| match letter {
-        '[' => {
-            is_inside = true;
-            false
-        }
-        ']' => {
-            is_inside = false;
-            false
-        }
-        _ => !is_inside,
-    };
-    field.chars().filter(is_kept).collect()
+/// Returns the command that explains a field; `kubectl explain` wants its path without indexes.
+fn explain(manifest: &Manifest, field: &str) -> String {
+    let mut parts = field.split('[');
+    let mut path = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        path.push_str(part.split_once(']').map_or("", |(_index, rest)| rest));
+    }
+    format!("kubectl explain {}.{path}", manifest.kind().to_lowercase())
 }

@@ -1,4 +1,4 @@
-//! The objects of a lint run, parsed as the operator would.
+//! Objects of a lint run, parsed as the operator parses them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::de::{Deserialize, DeserializeOwned};
 
-use super::finding::Findings;
+use super::finding::ManifestFindings;
 use super::schema::Schemas;
 use crate::manifests::Manifest;
 use mail_failover_api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
@@ -30,26 +30,26 @@ pub(super) const DUPLICATE_OBJECT: Rule = Rule {
     broken_when: "two objects have the same kind, namespace and name: the one that is applied last wins",
 };
 
-/// An object that the API server would take. The model is missing if the operator could not use it.
-pub(super) struct Entry<'a, S, M> {
+/// Object that the API server would accept. The model is missing if the operator could not use the object.
+pub(super) struct ParsedObject<'a, S, M> {
     pub(super) manifest: &'a Manifest,
     pub(super) spec: S,
     pub(super) model: Option<M>,
 }
 
-/// Everything that the rules look at.
-pub(super) struct Set<'a> {
+/// Objects that the rules are checked against.
+pub(super) struct ObjectSet<'a> {
     pub(super) at: Timestamp,
-    pub(super) backends: BTreeMap<ObjectKey, Entry<'a, SendingBackendSpec, Backend>>,
-    pub(super) policies: BTreeMap<ObjectKey, Entry<'a, FailoverPolicySpec, Policy>>,
-    pub(super) routes: BTreeMap<ObjectKey, Entry<'a, MailRouteSpec, Route>>,
-    /// Objects of ours that are in the files, usable or not: nothing is said to be missing because it is malformed.
+    pub(super) backends: BTreeMap<ObjectKey, ParsedObject<'a, SendingBackendSpec, Backend>>,
+    pub(super) policies: BTreeMap<ObjectKey, ParsedObject<'a, FailoverPolicySpec, Policy>>,
+    pub(super) routes: BTreeMap<ObjectKey, ParsedObject<'a, MailRouteSpec, Route>>,
+    /// Our objects in the files, usable or not, so that a malformed object is not reported as missing.
     named: BTreeSet<(&'a str, ObjectKey)>,
-    core: Core<'a>,
+    core: CoreObjects<'a>,
 }
 
-/// A backend of a route, both of which can be used.
-pub(super) struct Placed<'a> {
+/// Backend of a route; both can be used.
+pub(super) struct UsableBackend<'a> {
     pub(super) member: &'a Member,
     pub(super) manifest: &'a Manifest,
     pub(super) spec: &'a SendingBackendSpec,
@@ -57,34 +57,45 @@ pub(super) struct Placed<'a> {
     pub(super) eligibility: Eligibility,
 }
 
-/// A route that can be used, with its backends as far as they are known.
-pub(super) struct View<'a> {
+/// Route that can be used, with its backends as far as they are known.
+pub(super) struct UsableRoute<'a> {
     pub(super) key: &'a ObjectKey,
     pub(super) manifest: &'a Manifest,
     pub(super) spec: &'a MailRouteSpec,
     pub(super) route: &'a Route,
-    pub(super) backends: Vec<Placed<'a>>,
-    /// Whether every backend of its list is known.
+    pub(super) backends: Vec<UsableBackend<'a>>,
+    /// True if every backend of the route is known.
     pub(super) is_complete: bool,
 }
 
-impl View<'_> {
-    /// The backends that mail may go to as things are configured.
-    pub(super) fn in_service(&self) -> impl Iterator<Item = &Placed<'_>> {
+impl UsableRoute<'_> {
+    /// Iterates over the backends that may get mail as they are configured.
+    pub(super) fn in_service(&self) -> impl Iterator<Item = &UsableBackend<'_>> {
         self.backends.iter().filter(|placed| placed.eligibility == Eligibility::InService)
+    }
+
+    /// Returns the names of the backends of this standing.
+    pub(super) fn names(&self, standing: Eligibility) -> Vec<&str> {
+        self.backends.iter().filter(|placed| placed.eligibility == standing).map(|placed| &*placed.member.name).collect()
     }
 }
 
-impl<'a> Set<'a> {
-    /// Sorts out what the files hold. What is refused by the API server or the operator is a finding.
-    pub(super) fn of(manifests: &'a [Manifest], schemas: &Schemas, at: Timestamp, findings: &mut Findings) -> Self {
+impl<'a> ObjectSet<'a> {
+    /// Sorts the objects of the files, and adds a finding for each one that the API server or the operator would
+    /// refuse.
+    pub(super) fn of(
+        manifests: &'a [Manifest],
+        schemas: &Schemas,
+        at: Timestamp,
+        findings: &mut ManifestFindings,
+    ) -> Self {
         let mut set = Self {
             at,
             backends: BTreeMap::new(),
             policies: BTreeMap::new(),
             routes: BTreeMap::new(),
             named: BTreeSet::new(),
-            core: Core::of(manifests),
+            core: CoreObjects::of(manifests),
         };
         for manifest in manifests.iter().filter(|manifest| manifest.is_ours()) {
             let key = manifest.key();
@@ -101,7 +112,7 @@ impl<'a> Set<'a> {
         set
     }
 
-    fn take(&mut self, manifest: &'a Manifest, key: ObjectKey, findings: &mut Findings) {
+    fn take(&mut self, manifest: &'a Manifest, key: ObjectKey, findings: &mut ManifestFindings) {
         match manifest.kind() {
             "SendingBackend" => {
                 let Some(spec) = spec::<SendingBackendSpec>(manifest, findings) else { return };
@@ -110,60 +121,59 @@ impl<'a> Set<'a> {
                     Unresolved::Pending => Rejection::new("Pending", "spec", "it is not known"),
                 });
                 let model = usable(manifest, resolved, findings);
-                self.backends.insert(key, Entry { manifest, spec, model });
+                self.backends.insert(key, ParsedObject { manifest, spec, model });
             }
             "FailoverPolicy" => {
                 let Some(spec) = spec::<FailoverPolicySpec>(manifest, findings) else { return };
                 let model = usable(manifest, resolve::policy(&spec), findings);
-                self.policies.insert(key, Entry { manifest, spec, model });
+                self.policies.insert(key, ParsedObject { manifest, spec, model });
             }
             "MailRoute" => {
                 let Some(spec) = spec::<MailRouteSpec>(manifest, findings) else { return };
                 let model = usable(manifest, resolve::route(&spec), findings);
-                self.routes.insert(key, Entry { manifest, spec, model });
+                self.routes.insert(key, ParsedObject { manifest, spec, model });
             }
             _ => {}
         }
     }
 
-    /// Whether the files hold an object of ours of this name, be it malformed.
+    /// Returns true if the files hold one of our objects of this name, malformed or not.
     pub(super) fn names(&self, kind: &'static str, key: &ObjectKey) -> bool {
         self.named.contains(&(kind, key.clone()))
     }
 
-    /// Whether the files hold this object of the core group.
+    /// Returns the object of the core group of this name, if the files hold it.
     pub(super) fn core(&self, kind: &'static str, key: &ObjectKey) -> Option<&'a Manifest> {
         self.core.0.get(&(kind, key.clone())).copied()
     }
 
-    /// Every route that can be used.
-    pub(super) fn views(&self) -> impl Iterator<Item = View<'_>> {
+    /// Iterates over the routes that can be used.
+    pub(super) fn views(&self) -> impl Iterator<Item = UsableRoute<'_>> {
         self.routes.iter().filter_map(|(key, entry)| {
             let route = entry.model.as_ref()?;
-            let placed = |member| self.placed(key, route, member);
-            let backends: Vec<_> = route.backends.iter().filter_map(placed).collect();
+            let backends: Vec<_> = route.backends.iter().filter_map(|member| self.placed(key, route, member)).collect();
             let is_complete = backends.len() == route.backends.len();
-            Some(View { key, manifest: entry.manifest, spec: &entry.spec, route, backends, is_complete })
+            Some(UsableRoute { key, manifest: entry.manifest, spec: &entry.spec, route, backends, is_complete })
         })
     }
 
-    fn placed<'s>(&'s self, route_key: &ObjectKey, route: &Route, member: &'s Member) -> Option<Placed<'s>> {
+    fn placed<'s>(&'s self, route_key: &ObjectKey, route: &Route, member: &'s Member) -> Option<UsableBackend<'s>> {
         let entry = self.backends.get(&route_key.sibling(member.name.clone()))?;
         let backend = entry.model.as_ref()?;
-        let eligibility = Candidate::new(member, Some(backend), None, route, None, self.at).eligibility;
-        Some(Placed { member, manifest: entry.manifest, spec: &entry.spec, backend, eligibility })
+        let standing = Candidate::new(member, Some(backend), None, route, None, self.at).eligibility;
+        Some(UsableBackend { member, manifest: entry.manifest, spec: &entry.spec, backend, standing })
     }
 
-    /// The routes that name a policy.
-    pub(super) fn users<'s>(&'s self, policy: &'s ObjectKey) -> impl Iterator<Item = View<'s>> {
+    /// Iterates over the routes that name a policy.
+    pub(super) fn users<'s>(&'s self, policy: &'s ObjectKey) -> impl Iterator<Item = UsableRoute<'s>> {
         self.views().filter(move |view| {
             let name = view.spec.policy_ref.as_ref().map(|reference| reference.name.as_str());
             view.key.namespace == policy.namespace && name == Some(&*policy.name)
         })
     }
 
-    /// Every policy that can be used, with each backend that it judges and the backend's probes.
-    pub(super) fn judged(&self) -> impl Iterator<Item = Judged<'_>> {
+    /// Iterates over the usable policies, each with the backends that it judges and their probes.
+    pub(super) fn judged(&self) -> impl Iterator<Item = JudgedPolicy<'_>> {
         self.policies.iter().filter_map(|(key, entry)| {
             let policy = entry.model.as_ref()?;
             let mut backends: BTreeMap<Arc<str>, &[Probe]> = BTreeMap::new();
@@ -175,27 +185,27 @@ impl<'a> Set<'a> {
                     }
                 }
             }
-            Some(Judged { manifest: entry.manifest, spec: &entry.spec, policy, backends })
+            Some(JudgedPolicy { manifest: entry.manifest, spec: &entry.spec, policy, backends })
         })
     }
 }
 
-/// A policy and what it judges by.
-pub(super) struct Judged<'a> {
+/// Policy with the probes that it judges by.
+pub(super) struct JudgedPolicy<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) spec: &'a FailoverPolicySpec,
     pub(super) policy: &'a Policy,
     pub(super) backends: BTreeMap<Arc<str>, &'a [Probe]>,
 }
 
-impl Judged<'_> {
-    /// Every probe with its backend's name.
+impl JudgedPolicy<'_> {
+    /// Iterates over the probes, each with the name of its backend.
     pub(super) fn probes(&self) -> impl Iterator<Item = (&Arc<str>, &Probe)> {
         self.backends.iter().flat_map(|(name, probes)| probes.iter().map(move |probe| (name, probe)))
     }
 }
 
-fn spec<S: DeserializeOwned>(manifest: &Manifest, findings: &mut Findings) -> Option<S> {
+fn spec<S: DeserializeOwned>(manifest: &Manifest, findings: &mut ManifestFindings) -> Option<S> {
     let spec = manifest.value().get("spec").map(S::deserialize)?;
     spec.map_err(|error| {
         findings.add(&UNUSABLE, manifest, "spec", format!("it cannot be read: {error}"), "correct what is named");
@@ -203,7 +213,7 @@ fn spec<S: DeserializeOwned>(manifest: &Manifest, findings: &mut Findings) -> Op
     .ok()
 }
 
-fn usable<M>(manifest: &Manifest, resolved: Result<M, Rejection>, findings: &mut Findings) -> Option<M> {
+fn usable<M>(manifest: &Manifest, resolved: Result<M, Rejection>, findings: &mut ManifestFindings) -> Option<M> {
     resolved
         .map_err(|rejection| {
             let (field, message) = rejection.message.split_once(": ").unwrap_or(("spec", &rejection.message));
@@ -213,17 +223,18 @@ fn usable<M>(manifest: &Manifest, resolved: Result<M, Rejection>, findings: &mut
         .ok()
 }
 
-/// Objects of the core group, which ours refer to. What is not in the files may be anywhere: it is taken for sound.
-struct Core<'a>(BTreeMap<(&'a str, ObjectKey), &'a Manifest>);
+/// Objects of the core group, which ours refer to. An object that is not in the files may exist elsewhere, so it counts
+/// as sound.
+struct CoreObjects<'a>(BTreeMap<(&'a str, ObjectKey), &'a Manifest>);
 
-impl<'a> Core<'a> {
+impl<'a> CoreObjects<'a> {
     fn of(manifests: &'a [Manifest]) -> Self {
         let core = manifests.iter().filter(|manifest| manifest.group().is_empty());
         Self(core.map(|manifest| ((manifest.kind(), manifest.key()), manifest)).collect())
     }
 }
 
-impl Lookup for Core<'_> {
+impl Lookup for CoreObjects<'_> {
     fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
         // Whether the Secret is there, and whole, is `SecretWithoutLogin`'s to say: agents need it as well.
         Presumed.login(key)
@@ -231,11 +242,11 @@ impl Lookup for Core<'_> {
 
     fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         let Some(manifest) = self.0.get(&(key.kind.as_str(), key.object.clone())) else { return Presumed.ca(key) };
-        let read = |error: serde_json::Error| ReadProblem::Malformed(format!("the object cannot be read: {error}"));
         let name: &str = &key.data_key;
         let text = match key.kind {
             CaKind::ConfigMap => {
-                let object = ConfigMap::deserialize(manifest.value()).map_err(read)?;
+                let object = ConfigMap::deserialize(manifest.value())
+                    .map_err(|error| ReadProblem::Malformed(format!("the object cannot be read: {error}")))?;
                 let text = object.data.and_then(|mut data| data.remove(name)).map(String::into_bytes);
                 text.or(object.binary_data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
             }
@@ -255,14 +266,14 @@ impl Lookup for Core<'_> {
         let Some(manifest) = self.0.get(&("Service", key.clone())) else { return Presumed.service(key, port) };
         let service = Service::deserialize(manifest.value()).map_err(|_| ServiceProblem::PortNotFound)?;
         let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
-        let is_it = |one: &&k8s_openapi::api::core::v1::ServicePort| match port {
-            IntOrString::Int(number) => one.port == *number,
-            IntOrString::String(name) => one.name.as_ref() == Some(name),
-        };
-        let is_tcp = |one: &&k8s_openapi::api::core::v1::ServicePort| {
-            one.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
-        };
-        let found = ports.iter().filter(is_tcp).find(is_it).ok_or(ServiceProblem::PortNotFound)?;
+        let found = ports
+            .iter()
+            .filter(|one| one.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+            .find(|one| match port {
+                IntOrString::Int(number) => one.port == *number,
+                IntOrString::String(name) => one.name.as_ref() == Some(name),
+            })
+            .ok_or(ServiceProblem::PortNotFound)?;
         Presumed.service(key, &IntOrString::Int(found.port))
     }
 }

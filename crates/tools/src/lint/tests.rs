@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Linter, RULES, Report, Severity};
+use super::{LintReport, Linter, RULES, Severity};
 use crate::manifests::parse;
 use mail_failover_core::model::Timestamp;
 
@@ -62,11 +62,11 @@ fn sound() -> Value {
     })
 }
 
-fn report(objects: &Value) -> Report {
+fn report(objects: &Value) -> LintReport {
     reported(&Linter::new().unwrap(), objects)
 }
 
-fn reported(linter: &Linter, objects: &Value) -> Report {
+fn reported(linter: &Linter, objects: &Value) -> LintReport {
     let texts: Vec<_> = objects.as_object().unwrap().values().map(ToString::to_string).collect();
     linter.lint(&parse("mail.yaml", &texts.join("\n---\n")).unwrap(), noon())
 }
@@ -137,9 +137,9 @@ fn a_finding_says_where_what_and_what_to_do() {
          on port 465 servers speak TLS from the first byte: without it they stay silent\n    \
          → use tls.mode Implicit, or port 587\n1 object checked: 0 errors, 1 warning, 0 hints\n"
     );
-    let github = report.render(super::Format::Github);
+    let github = report.render(super::LintFormat::Github);
     assert!(github.starts_with("::warning file=a%2Cb.yaml,line=8,title=TLSModeAgainstPort SendingBackend default/relay::spec.smtp.port: on port 465"), "{github}");
-    let json: Value = serde_json::from_str(&report.render(super::Format::Json)).unwrap();
+    let json: Value = serde_json::from_str(&report.render(super::LintFormat::Json)).unwrap();
     assert_eq!(json["findings"][0]["code"], "TLSModeAgainstPort");
     assert_eq!(json["findings"][0]["line"], 8);
     assert!(report.has(Severity::Warning) && !report.has(Severity::Error));

@@ -5,7 +5,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-/// A YAML node that knows where its parts stand.
+/// YAML node that knows the lines of its parts.
 #[derive(Debug)]
 pub(super) enum Tree {
     Scalar(Value),
@@ -13,12 +13,12 @@ pub(super) enum Tree {
     Map(Vec<(Spanned<String>, Spanned<Tree>)>),
 }
 
-/// Lines by field, as in `spec.probes[0].interval`.
-pub(super) type Lines = BTreeMap<String, u64>;
+/// Line of each field, by a path such as `spec.probes[0].interval`.
+pub(super) type FieldLines = BTreeMap<String, u64>;
 
 impl Tree {
-    /// The value, and the line of each field in it.
-    pub(super) fn take_apart(self, field: &str, lines: &mut Lines) -> Value {
+    /// Converts the node to a JSON value and notes the line of each field.
+    pub(super) fn take_apart(self, field: &str, lines: &mut FieldLines) -> Value {
         match self {
             Self::Scalar(value) => value,
             Self::List(items) => Value::Array(
@@ -33,12 +33,13 @@ impl Tree {
                     .collect(),
             ),
             Self::Map(entries) => {
-                let entry = |(key, value): (Spanned<String>, Spanned<Tree>)| {
+                let mut map = Map::new();
+                for (key, value) in entries {
                     let field = if field.is_empty() { key.value.clone() } else { format!("{field}.{}", key.value) };
                     lines.insert(field.clone(), key.referenced.line());
-                    (key.value, value.value.take_apart(&field, lines))
-                };
-                Value::Object(entries.into_iter().map(entry).collect::<Map<_, _>>())
+                    map.insert(key.value, value.value.take_apart(&field, lines));
+                }
+                Value::Object(map)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The command line of `mail-failover simulate`.
+//! Command line of `mail-failover simulate`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::span;
 
-/// What is simulated, and what is shown of it.
+/// Arguments of a simulation.
 #[derive(Debug, Args)]
 pub struct SimulateArguments {
     /// Manifests, folders of them, `-` for the standard input, and a scenario. A scenario can name its manifests itself.
@@ -18,7 +18,7 @@ pub struct SimulateArguments {
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
 
-    /// How the timeline is printed.
+    /// Output format of the timeline.
     #[arg(long, value_enum, default_value_t)]
     pub output: SimulationFormat,
 
@@ -26,21 +26,21 @@ pub struct SimulateArguments {
     #[arg(long, value_name = "FILE.svg")]
     pub chart: Option<PathBuf>,
 
-    /// How long the simulation lasts, instead of what the scenario says: 90s, 6h, 7d.
+    /// Duration of the simulation, in place of that in the scenario: 90s, 6h, 7d.
     #[arg(long, alias = "until", value_name = "DURATION", value_parser = span)]
     pub duration: Option<Duration>,
 
-    /// What determines chance, instead of what the scenario says.
+    /// Seed of all chance, in place of that in the scenario.
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
 }
 
-/// How the timeline of a simulation is printed.
+/// Output format of the timeline of a simulation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SimulationFormat {
-    /// For people.
+    /// Table for people to read.
     #[default]
     Table,
-    /// For programs; see docs/simulate.md.
+    /// JSON for programs; see docs/simulate.md.
     Json,
 }

@@ -1,78 +1,93 @@
-//! What replies and faults do to the rounds of a probe: how far a probe comes, and what it finds there.
+//! Effects of replies and faults on the rounds of a probe: the step that a probe reaches, and its result there.
 //!
-//! What a reply means is the prober's classifier's to say.
+//! The prober's own classifier says what a reply means.
 
-use super::scenario::{Answers, Event, Fault, Span, Stage};
-use super::script::{Effect, Step};
+use super::scenario::{CommandReply, Event, ReplyStage, ScenarioDuration, ScenarioFault};
+use super::script::{DialogueStep, RoundEffect};
 use mail_failover_core::model::{Backend, Depth, Destination, EvidenceClass, Probe, TlsMode};
 use mail_failover_smtp::classify::{Answered, classify};
 use mail_failover_smtp::reply::EnhancedCode;
 
-/// The field, and what is wrong with it.
-pub(super) type Wrong = (&'static str, String);
+/// Error of an event.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct EventError {
+    /// Field in question; empty for the event as a whole.
+    pub(super) field: &'static str,
+    message: String,
+}
 
-/// How far a dialogue has come when this is answered.
-pub(super) fn step(stage: Stage) -> Step {
-    match stage {
-        Stage::Banner => Step::Banner,
-        Stage::Ehlo => Step::Ehlo,
-        Stage::StartTls => Step::StartTls,
-        Stage::Auth => Step::Auth,
-        Stage::Mail => Step::Mail,
-        Stage::Rcpt => Step::Rcpt,
-        Stage::Data => Step::Data,
+impl EventError {
+    pub(super) fn new(field: &'static str, message: impl Into<String>) -> Self {
+        Self { field, message: message.into() }
     }
 }
 
-/// What a reply says, by the prober's own classifier.
-pub(super) fn reply(answers: &Answers) -> Result<(EvidenceClass, String), Wrong> {
-    let wrong = || ("answers.reply", format!("`{}` is no reply; write `454 4.7.0 …`", answers.reply));
+/// Returns the step of the dialogue at which this stage is answered.
+pub(super) fn step(stage: ReplyStage) -> DialogueStep {
+    match stage {
+        ReplyStage::Banner => DialogueStep::Banner,
+        ReplyStage::Ehlo => DialogueStep::Ehlo,
+        ReplyStage::StartTls => DialogueStep::StartTls,
+        ReplyStage::Auth => DialogueStep::Auth,
+        ReplyStage::Mail => DialogueStep::Mail,
+        ReplyStage::Rcpt => DialogueStep::Rcpt,
+        ReplyStage::Data => DialogueStep::Data,
+    }
+}
+
+/// Classifies a reply with the prober's own classifier.
+pub(super) fn reply(answers: &CommandReply) -> Result<(EvidenceClass, String), EventError> {
     let (code, text) = answers.reply.split_once([' ', '-']).unwrap_or((answers.reply.as_str(), ""));
-    let code: u16 = code.parse().ok().filter(|code| (200..600).contains(code)).ok_or_else(wrong)?;
+    let Some(code) = code.parse::<u16>().ok().filter(|code| (200..600).contains(code)) else {
+        let message = format!("`{}` is no reply; write `454 4.7.0 …`", answers.reply);
+        return Err(EventError::new("answers.reply", message));
+    };
     let answered = match answers.stage {
-        Stage::Banner => Answered::Connection,
-        Stage::Ehlo => Answered::Hello,
-        Stage::StartTls => Answered::StartTls,
-        Stage::Auth => Answered::Auth,
-        Stage::Mail => Answered::Mail,
-        Stage::Rcpt => Answered::Recipient,
-        Stage::Data => Answered::Data,
+        ReplyStage::Banner => Answered::Connection,
+        ReplyStage::Ehlo => Answered::Hello,
+        ReplyStage::StartTls => Answered::StartTls,
+        ReplyStage::Auth => Answered::Auth,
+        ReplyStage::Mail => Answered::Mail,
+        ReplyStage::Rcpt => Answered::Recipient,
+        ReplyStage::Data => Answered::Data,
     };
     let class = classify(answered, code, EnhancedCode::at_start_of(text), text);
     if class == EvidenceClass::Ok {
-        return Err(("answers.reply", "is a success: nothing would happen".to_owned()));
+        return Err(EventError::new("answers.reply", "is a success: nothing would happen"));
     }
     Ok((class, format!("{}: {}", step(answers.stage).as_str(), answers.reply)))
 }
 
-/// How far a probe comes where nothing is in its way.
-fn last_step(backend: &Backend, probe: &Probe) -> Step {
+/// Returns the last step of a probe that nothing stops.
+fn last_step(backend: &Backend, probe: &Probe) -> DialogueStep {
     match (probe.depth, backend.tls.mode) {
-        (Depth::Connect, _) => Step::Connect,
-        (Depth::Banner, _) => Step::Banner,
-        (Depth::Ehlo, _) | (Depth::StartTls, TlsMode::None | TlsMode::Implicit) => Step::Ehlo,
-        (Depth::StartTls, TlsMode::Opportunistic | TlsMode::StartTls) => Step::StartTls,
-        (Depth::Auth, _) => Step::Auth,
-        (Depth::MailFrom, _) => Step::Mail,
-        (Depth::RcptTo, _) => Step::Rcpt,
+        (Depth::Connect, _) => DialogueStep::Connect,
+        (Depth::Banner, _) => DialogueStep::Banner,
+        (Depth::Ehlo, _) | (Depth::StartTls, TlsMode::None | TlsMode::Implicit) => DialogueStep::Ehlo,
+        (Depth::StartTls, TlsMode::Opportunistic | TlsMode::StartTls) => DialogueStep::StartTls,
+        (Depth::Auth, _) => DialogueStep::Auth,
+        (Depth::MailFrom, _) => DialogueStep::Mail,
+        (Depth::RcptTo, _) => DialogueStep::Rcpt,
     }
 }
 
-/// What an event does to a round of a probe.
-pub(super) fn effect(event: &Event, backend: &Backend, probe: &Probe) -> Result<Option<Effect>, Wrong> {
+/// Returns the effect of an event on the rounds of a probe.
+pub(super) fn effect(event: &Event, backend: &Backend, probe: &Probe) -> Result<Option<RoundEffect>, EventError> {
     let mode = backend.tls.mode;
-    let first_answer = if mode == TlsMode::Implicit { Step::ImplicitTls } else { Step::Banner };
+    let first_answer = if mode == TlsMode::Implicit { DialogueStep::ImplicitTls } else { DialogueStep::Banner };
     let handshake = match mode {
         TlsMode::None => None,
-        TlsMode::Implicit => Some(Step::ImplicitTls),
-        TlsMode::Opportunistic | TlsMode::StartTls => Some(Step::StartTls),
+        TlsMode::Implicit => Some(DialogueStep::ImplicitTls),
+        TlsMode::Opportunistic | TlsMode::StartTls => Some(DialogueStep::StartTls),
     };
     let verifies = matches!(mode, TlsMode::Implicit | TlsMode::StartTls);
     let silence = format!("no answer within {:?}", probe.timeout);
     let (step, class, hangs, what) = match (&event.answers, event.fault, event.latency) {
         (Some(answers), ..) => {
             let (class, message) = reply(answers)?;
-            let knows_helo = answers.stage == Stage::Ehlo && matches!(mode, TlsMode::None | TlsMode::Opportunistic);
+            let knows_helo =
+                answers.stage == ReplyStage::Ehlo && matches!(mode, TlsMode::None | TlsMode::Opportunistic);
             if knows_helo && matches!(answers.reply.get(..3), Some("500" | "502")) {
                 // HELO will do.
                 return Ok(None);
@@ -81,49 +96,58 @@ pub(super) fn effect(event: &Event, backend: &Backend, probe: &Probe) -> Result<
             (Some(self::step(answers.stage)), class, false, what)
         }
         (_, Some(fault), _) => match fault {
-            Fault::Refused => {
-                (Some(Step::Connect), EvidenceClass::ConnectionRefused, false, "connection refused".to_owned())
+            ScenarioFault::Refused => {
+                (Some(DialogueStep::Connect), EvidenceClass::ConnectionRefused, false, "connection refused".to_owned())
             }
-            Fault::NoAnswer => (Some(Step::Connect), EvidenceClass::NoAnswer, true, silence),
-            Fault::NoBanner => (Some(first_answer), EvidenceClass::NoAnswer, true, silence),
-            Fault::Reset => (Some(first_answer), EvidenceClass::ConnectionLost, false, "connection reset".to_owned()),
-            Fault::Garbage if mode == TlsMode::Implicit => {
+            ScenarioFault::NoAnswer => (Some(DialogueStep::Connect), EvidenceClass::NoAnswer, true, silence),
+            ScenarioFault::NoBanner => (Some(first_answer), EvidenceClass::NoAnswer, true, silence),
+            ScenarioFault::Reset => {
+                (Some(first_answer), EvidenceClass::ConnectionLost, false, "connection reset".to_owned())
+            }
+            ScenarioFault::Garbage if mode == TlsMode::Implicit => {
                 (Some(first_answer), EvidenceClass::TlsFailed, false, "what comes is no TLS".to_owned())
             }
-            Fault::Garbage => (Some(first_answer), EvidenceClass::ProtocolError, false, "this is no SMTP".to_owned()),
-            Fault::TlsFailed => (handshake, EvidenceClass::TlsFailed, false, "the handshake failed".to_owned()),
-            Fault::CertificateExpired => (
+            ScenarioFault::Garbage => {
+                (Some(first_answer), EvidenceClass::ProtocolError, false, "this is no SMTP".to_owned())
+            }
+            ScenarioFault::TlsFailed => (handshake, EvidenceClass::TlsFailed, false, "the handshake failed".to_owned()),
+            ScenarioFault::CertificateExpired => (
                 handshake.filter(|_| verifies),
                 EvidenceClass::CertificateInvalid,
                 false,
                 "the certificate has expired".to_owned(),
             ),
-            Fault::Unresolvable => match &backend.destination {
-                Destination::Host(host) if host.host.parse::<std::net::IpAddr>().is_err() => {
-                    (Some(Step::Resolve), EvidenceClass::Unresolvable, false, format!("{} does not exist", host.host))
-                }
+            ScenarioFault::Unresolvable => match &backend.destination {
+                Destination::Host(host) if host.host.parse::<std::net::IpAddr>().is_err() => (
+                    Some(DialogueStep::Resolve),
+                    EvidenceClass::Unresolvable,
+                    false,
+                    format!("{} does not exist", host.host),
+                ),
                 Destination::Host(_) | Destination::Service(_) => {
-                    return Err(("fault", "only a host name is looked up; this backend has none".to_owned()));
+                    return Err(EventError::new("fault", "only a host name is looked up; this backend has none"));
                 }
             },
-            Fault::ResolverSilent => return Ok(None),
-            Fault::NoEndpoints => match &backend.destination {
+            ScenarioFault::ResolverSilent => return Ok(None),
+            ScenarioFault::NoEndpoints => match &backend.destination {
                 Destination::Service(service) => (
-                    Some(Step::Resolve),
+                    Some(DialogueStep::Resolve),
                     EvidenceClass::NoEndpoints,
                     false,
                     format!("{} has no ready endpoint", service.dns_name),
                 ),
-                Destination::Host(_) => return Err(("fault", "only a Service has endpoints".to_owned())),
+                Destination::Host(_) => {
+                    return Err(EventError::new("fault", "only a Service has endpoints"));
+                }
             },
-            Fault::OwnFailure => {
-                (Some(Step::Connect), EvidenceClass::Inconclusive, false, "no socket to look with".to_owned())
+            ScenarioFault::OwnFailure => {
+                (Some(DialogueStep::Connect), EvidenceClass::Inconclusive, false, "no socket to look with".to_owned())
             }
         },
-        (_, _, Some(Span(latency))) => return Ok(Some(Effect::Slow(latency))),
+        (_, _, Some(ScenarioDuration(latency))) => return Ok(Some(RoundEffect::Slow(latency))),
         (None, None, None) => return Ok(None),
     };
-    Ok(step.filter(|step| *step <= last_step(backend, probe)).map(|step| Effect::Ends {
+    Ok(step.filter(|step| *step <= last_step(backend, probe)).map(|step| RoundEffect::Ends {
         step,
         class,
         hangs,

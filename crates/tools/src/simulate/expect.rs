@@ -1,22 +1,23 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::fleet::Fleet;
+use super::fleet::{NameError, SimulatedFleet};
 use super::run::Simulation;
-use super::scenario::{Expectation, Span};
+use super::scenario::{Expectation, ScenarioDuration};
 use super::summary::views;
-use super::timeline::{RouteView, Timeline, What, hold_name};
+use super::timeline::{RouteView, Timeline, TimelineChange, hold_name};
 use super::words::clock;
 use mail_failover_core::engine::{Health, HoldReason, State};
-use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_core::model::{EvidenceClass, Route, Timestamp};
 
-/// Something that is expected, ready to be looked up.
+/// Expectation of the scenario, resolved against the fleet.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
-    /// In the scenario.
+    /// Line of the expectation in the scenario.
     line: u64,
     when: When,
-    of: Subject,
-    /// For people.
+    of: ExpectedSubject,
+    /// Expectation in words, for the report.
     text: String,
 }
 
@@ -28,7 +29,7 @@ enum When {
 }
 
 #[derive(Clone, Debug)]
-enum Subject {
+enum ExpectedSubject {
     Route { route: usize, wanted: WantedRoute, transitions: Option<usize> },
     Backend { backend: usize, health: Option<Health>, class: Option<EvidenceClass> },
 }
@@ -50,92 +51,133 @@ struct WantedRoute {
     unplaced: Option<u8>,
 }
 
-/// What came of an expectation.
+/// Result of an expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
-    /// Its line in the scenario.
+pub struct ExpectationResult {
+    /// Line of the expectation in the scenario.
     pub line: u64,
-    /// What was expected.
+    /// Expectation in words, as reports print it.
     pub expected: String,
-    /// Whether it is so.
+    /// True if the expectation is met.
     pub is_met: bool,
-    /// What there was instead, or as well.
+    /// Facts that were found instead, or as well.
     pub found: String,
 }
 
-/// Makes an expectation ready.
+/// Errors of an expectation.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExpectationError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("{} is after the end", clock(*.0))]
+    AfterEnd(Duration),
+    #[error("the first time is after the second")]
+    Reversed,
+    #[error("exactly one of {0} must be set")]
+    NotOne(&'static str),
+    #[error("health and class are of a backend")]
+    OfBackend,
+    #[error("active, shares, state, hold, unplaced and transitions are of a route")]
+    OfRoute,
+    #[error("{name} is not a backend of the route; it has {known}")]
+    NotOfRoute { name: String, known: String },
+    #[error("{value} is no {field}; there is {known}")]
+    Unknown { field: &'static str, value: String, known: String },
+    #[error("transitions are counted `at` a time or `between` two")]
+    TransitionsWithin,
+    #[error("nothing is expected: set {0}")]
+    Empty(&'static str),
+}
+
+/// Resolves an expectation against the fleet.
 ///
 /// # Errors
-/// What makes no sense about it.
+/// [`ExpectationError`] for times, names or values that cannot be.
 pub(super) fn prepare(
     given: &Expectation,
     line: u64,
-    fleet: &Fleet,
+    fleet: &SimulatedFleet,
     start: Timestamp,
     end: Timestamp,
-) -> Result<Check, String> {
-    let time = |Span(after): Span| {
-        let at = start + after;
-        if at > end { Err(format!("{} is after the end", clock(after))) } else { Ok(at) }
-    };
-    let pair = |[from, until]: [Span; 2]| {
-        if from > until {
-            Err("the first time is after the second".to_owned())
-        } else {
-            Ok((time(from)?, time(until)?))
-        }
-    };
+) -> Result<Check, ExpectationError> {
     let (when, when_text) = match (given.at, given.between, given.within) {
-        (Some(at), None, None) => (When::At(time(at)?), format!("at {}", clock(at.0))),
+        (Some(at), None, None) => (When::At(moment(at, start, end)?), format!("at {}", clock(at.0))),
         (None, Some(times), None) => {
-            let (from, until) = pair(times)?;
+            let (from, until) = moments(times, start, end)?;
             (When::Between(from, until), format!("from {} to {}", clock(times[0].0), clock(times[1].0)))
         }
         (None, None, Some(times)) => {
-            let (from, until) = pair(times)?;
+            let (from, until) = moments(times, start, end)?;
             (When::Within(from, until), format!("within {} and {}", clock(times[0].0), clock(times[1].0)))
         }
-        _ => return Err("exactly one of at, between and within must be set".to_owned()),
+        _ => return Err(ExpectationError::NotOne("at, between and within")),
     };
     let (of, what) = match (&given.route, &given.backend) {
         (Some(route), None) => route_subject(given, fleet, route, when)?,
         (None, Some(backend)) => backend_subject(given, fleet, backend)?,
-        _ => return Err("exactly one of route and backend must be set".to_owned()),
+        _ => return Err(ExpectationError::NotOne("route and backend")),
     };
     Ok(Check { line, when, of, text: format!("{what} {when_text}") })
 }
 
-fn route_subject(given: &Expectation, fleet: &Fleet, name: &str, when: When) -> Result<(Subject, String), String> {
+fn moment(
+    ScenarioDuration(after): ScenarioDuration,
+    start: Timestamp,
+    end: Timestamp,
+) -> Result<Timestamp, ExpectationError> {
+    let at = start + after;
+    if at > end { Err(ExpectationError::AfterEnd(after)) } else { Ok(at) }
+}
+
+fn moments(
+    [from, until]: [ScenarioDuration; 2],
+    start: Timestamp,
+    end: Timestamp,
+) -> Result<(Timestamp, Timestamp), ExpectationError> {
+    if from > until {
+        return Err(ExpectationError::Reversed);
+    }
+    Ok((moment(from, start, end)?, moment(until, start, end)?))
+}
+
+/// Checks that a name is that of one of the route's backends.
+fn check_member(name: &str, route: &Route) -> Result<(), ExpectationError> {
+    if route.backends.iter().any(|member| *member.name == *name) {
+        return Ok(());
+    }
+    let known: Vec<_> = route.backends.iter().map(|member| member.name.to_string()).collect();
+    Err(ExpectationError::NotOfRoute { name: name.to_owned(), known: known.join(", ") })
+}
+
+fn route_subject(
+    given: &Expectation,
+    fleet: &SimulatedFleet,
+    name: &str,
+    when: When,
+) -> Result<(ExpectedSubject, String), ExpectationError> {
     let route = fleet.find_route(name)?;
     if given.health.is_some() || given.class.is_some() {
-        return Err("health and class are of a backend".to_owned());
+        return Err(ExpectationError::OfBackend);
     }
-    let members = &fleet.routes[route].route.backends;
-    let member = |name: &str| {
-        let known: Vec<_> = members.iter().map(|member| member.name.to_string()).collect();
-        if known.iter().any(|known| known == name) {
-            Ok(())
-        } else {
-            Err(format!("{name} is not a backend of the route; it has {}", known.join(", ")))
-        }
-    };
+    let members = &fleet.routes[route].route;
     let mut wanted = WantedRoute { unplaced: given.unplaced, ..WantedRoute::default() };
     let mut texts = vec![];
     if let Some(active) = &given.active {
-        member(active)?;
+        check_member(active, members)?;
         wanted.active = Some(active.clone());
         texts.push(format!("active {active}"));
     }
     if let Some(shares) = &given.shares {
-        shares.keys().try_for_each(|name| member(name))?;
+        shares.keys().try_for_each(|name| check_member(name, members))?;
         let text: Vec<_> = shares.iter().map(|(name, percent)| format!("{name} {percent} %")).collect();
         texts.push(text.join(", "));
         wanted.shares = Some(shares.clone());
     }
     if let Some(state) = &given.state {
-        let found = State::ALL.iter().copied().find(|known| known.as_str() == state);
-        let known = State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
-        wanted.state = Some(found.ok_or_else(|| format!("{state} is no state; there is {known}"))?);
+        let found = State::ALL.into_iter().find(|known| known.as_str() == state);
+        let known = State::ALL.map(State::as_str).join(", ");
+        let unknown = ExpectationError::Unknown { field: "state", value: state.clone(), known };
+        wanted.state = Some(found.ok_or(unknown)?);
         texts.push(state.clone());
     }
     if let Some(hold) = &given.hold {
@@ -143,8 +185,8 @@ fn route_subject(given: &Expectation, fleet: &Fleet, name: &str, when: When) -> 
             ("None", _) => WantedHold::None,
             (_, Some(reason)) => WantedHold::Of(reason),
             (_, None) => {
-                let known = HoldReason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ");
-                return Err(format!("{hold} is no hold; there is None, {known}"));
+                let known = format!("None, {}", HoldReason::ALL.map(HoldReason::as_str).join(", "));
+                return Err(ExpectationError::Unknown { field: "hold", value: hold.clone(), known });
             }
         };
         texts.push(format!("hold {hold}"));
@@ -154,18 +196,22 @@ fn route_subject(given: &Expectation, fleet: &Fleet, name: &str, when: When) -> 
     }
     if let Some(transitions) = given.transitions {
         if matches!(when, When::Within(..)) {
-            return Err("transitions are counted `at` a time or `between` two".to_owned());
+            return Err(ExpectationError::TransitionsWithin);
         }
         texts.push(format!("{transitions} transitions"));
     }
     if texts.is_empty() {
-        return Err("nothing is expected: set active, shares, state, hold, unplaced or transitions".to_owned());
+        return Err(ExpectationError::Empty("active, shares, state, hold, unplaced or transitions"));
     }
     let text = format!("route {name}: {}", texts.join(", "));
-    Ok((Subject::Route { route, wanted, transitions: given.transitions }, text))
+    Ok((ExpectedSubject::Route { route, wanted, transitions: given.transitions }, text))
 }
 
-fn backend_subject(given: &Expectation, fleet: &Fleet, name: &str) -> Result<(Subject, String), String> {
+fn backend_subject(
+    given: &Expectation,
+    fleet: &SimulatedFleet,
+    name: &str,
+) -> Result<(ExpectedSubject, String), ExpectationError> {
     let backend = fleet.find_backend(name)?;
     let is_of_route = given.active.is_some()
         || given.shares.is_some()
@@ -174,125 +220,161 @@ fn backend_subject(given: &Expectation, fleet: &Fleet, name: &str) -> Result<(Su
         || given.unplaced.is_some()
         || given.transitions.is_some();
     if is_of_route {
-        return Err("active, shares, state, hold, unplaced and transitions are of a route".to_owned());
+        return Err(ExpectationError::OfRoute);
     }
     let all = [Health::Healthy, Health::Degraded, Health::Unhealthy, Health::Unknown];
     let health = given.health.as_ref().map(|health| {
         let found = all.into_iter().find(|known| known.as_str() == health);
-        found.ok_or_else(|| format!("{health} is no health; there is {}", all.map(Health::as_str).join(", ")))
+        found.ok_or_else(|| ExpectationError::Unknown {
+            field: "health",
+            value: health.clone(),
+            known: all.map(Health::as_str).join(", "),
+        })
     });
     let class = given.class.as_ref().map(|class| {
-        EvidenceClass::from_name(class).ok_or_else(|| {
-            let known = EvidenceClass::ALL.iter().map(|class| class.as_str()).collect::<Vec<_>>().join(", ");
-            format!("{class} is no class; there is {known}")
+        EvidenceClass::from_name(class).ok_or_else(|| ExpectationError::Unknown {
+            field: "class",
+            value: class.clone(),
+            known: EvidenceClass::ALL.map(EvidenceClass::as_str).join(", "),
         })
     });
     let (health, class) = (health.transpose()?, class.transpose()?);
     let texts: Vec<_> = [health.map(Health::as_str), class.map(EvidenceClass::as_str)].into_iter().flatten().collect();
     if texts.is_empty() {
-        return Err("nothing is expected: set health or class".to_owned());
+        return Err(ExpectationError::Empty("health or class"));
     }
-    Ok((Subject::Backend { backend, health, class }, format!("backend {name}: {}", texts.join(", "))))
+    Ok((ExpectedSubject::Backend { backend, health, class }, format!("backend {name}: {}", texts.join(", "))))
 }
 
 impl Check {
-    /// Looks whether it is so.
-    pub(super) fn check(&self, simulation: &Simulation, timeline: &Timeline) -> Checked {
+    /// Checks the expectation against a timeline.
+    pub(super) fn check(&self, simulation: &Simulation, timeline: &Timeline) -> ExpectationResult {
         let (is_met, found) = match &self.of {
-            Subject::Route { route, wanted, transitions } => {
-                let views: Vec<_> = views(timeline, *route)
+            ExpectedSubject::Route { route, wanted, transitions } => {
+                let phases: Vec<_> = views(timeline, *route)
                     .into_iter()
-                    .map(|(at, view)| (at, wanted.fits(view), view_text(view)))
+                    .map(|(since, view)| Phase { since, fits: wanted.fits(view), text: view_text(view) })
                     .collect();
-                let (is_met, found) = self.when.check(simulation, &views);
+                let (is_met, found) = self.when.check(simulation, &phases);
                 match transitions.map(|wanted| (wanted, self.transitions(timeline, *route))) {
                     Some((wanted, counted)) => (is_met && counted == wanted, format!("{counted} transitions; {found}")),
                     None => (is_met, found),
                 }
             }
-            Subject::Backend { backend, health, class } => {
-                let verdicts: Vec<_> = timeline
+            ExpectedSubject::Backend { backend, health, class } => {
+                let phases: Vec<_> = timeline
                     .entries
                     .iter()
                     .filter_map(|entry| match &entry.what {
-                        What::Verdict(change) if change.backend == *backend => {
+                        TimelineChange::Verdict(change) if change.backend == *backend => {
                             let fits = health.is_none_or(|health| health == change.health)
                                 && class.is_none_or(|class| class == change.class);
                             let text = format!("{} ({})", change.health.as_str(), change.class.as_str());
-                            Some((entry.at, fits, text))
+                            Some(Phase { since: entry.at, fits, text })
                         }
-                        What::Event { .. } | What::Verdict(_) | What::Route(_) | What::Storm(_) | What::Suspects(_) => {
-                            None
-                        }
+                        TimelineChange::Event { .. }
+                        | TimelineChange::Verdict(_)
+                        | TimelineChange::Route(_)
+                        | TimelineChange::Storm(_)
+                        | TimelineChange::Suspects(_) => None,
                     })
                     .collect();
-                self.when.check(simulation, &verdicts)
+                self.when.check(simulation, &phases)
             }
         };
-        Checked { line: self.line, expected: self.text.clone(), is_met, found }
+        ExpectationResult { line: self.line, expected: self.text.clone(), is_met, found }
     }
 
     fn transitions(&self, timeline: &Timeline, route: usize) -> usize {
-        let is_in_time = |at: Timestamp| match self.when {
-            When::At(until) => at <= until,
-            When::Between(from, until) | When::Within(from, until) => from <= at && at < until,
-        };
-        let is_counted = |entry: &&super::timeline::Entry| match &entry.what {
-            What::Route(change) => change.route == route && change.transition.is_some() && is_in_time(entry.at),
-            What::Event { .. } | What::Verdict(_) | What::Storm(_) | What::Suspects(_) => false,
-        };
-        timeline.entries.iter().filter(is_counted).count()
+        timeline
+            .entries
+            .iter()
+            .filter(|entry| match &entry.what {
+                TimelineChange::Route(change) => {
+                    change.route == route && change.transition.is_some() && self.when.covers(entry.at)
+                }
+                TimelineChange::Event { .. }
+                | TimelineChange::Verdict(_)
+                | TimelineChange::Storm(_)
+                | TimelineChange::Suspects(_) => false,
+            })
+            .count()
     }
 }
 
+/// State of a route or a backend, which lasts until the next phase.
+struct Phase {
+    since: Timestamp,
+    /// True if the state is as expected.
+    fits: bool,
+    text: String,
+}
+
 impl When {
-    /// Looks at what was from when on, whether it fits, and what it was; returns the same of the whole.
-    fn check(self, simulation: &Simulation, states: &[(Timestamp, bool, String)]) -> (bool, String) {
-        let at = |at: Timestamp| states.iter().rfind(|(since, ..)| *since <= at);
-        let text = |state: Option<&(Timestamp, bool, String)>| {
-            state.map_or_else(
-                || "nothing is known".to_owned(),
-                |(since, _, what)| format!("{what} since {}", simulation.after(*since)),
-            )
-        };
-        let during = |from, until| states.iter().filter(move |(since, ..)| *since >= from && *since < until);
+    fn covers(self, at: Timestamp) -> bool {
         match self {
-            Self::At(moment) => (at(moment).is_some_and(|(_, fits, _)| *fits), text(at(moment))),
+            Self::At(until) => at <= until,
+            Self::Between(from, until) | Self::Within(from, until) => from <= at && at < until,
+        }
+    }
+
+    /// Returns true if the phases are as expected, and the phase that shows it in words.
+    fn check(self, simulation: &Simulation, phases: &[Phase]) -> (bool, String) {
+        match self {
+            Self::At(moment) => {
+                let phase = phase_at(phases, moment);
+                (phase.is_some_and(|phase| phase.fits), phase_text(simulation, phase))
+            }
             Self::Between(from, until) => {
-                // What changes with the first moment counts, what changes with the last does not.
-                let mut all = at(from).into_iter().chain(during(from, until).filter(|(since, ..)| *since > from));
-                match all.find(|(_, fits, _)| !fits) {
-                    Some(other) => (false, text(Some(other))),
-                    None => (at(from).is_some(), text(at(from))),
+                // A change at the first moment counts, one at the last does not.
+                let first = phase_at(phases, from);
+                let later = phases.iter().filter(|phase| phase.since > from && phase.since < until);
+                match first.into_iter().chain(later).find(|phase| !phase.fits) {
+                    Some(other) => (false, phase_text(simulation, Some(other))),
+                    None => (first.is_some(), phase_text(simulation, first)),
                 }
             }
             Self::Within(from, until) => {
-                let before = states.iter().rfind(|(since, ..)| *since < from);
-                if before.is_some_and(|(_, fits, _)| *fits) {
-                    return (false, format!("it was so before: {}", text(before)));
+                let before = phases.iter().rfind(|phase| phase.since < from);
+                if before.is_some_and(|phase| phase.fits) {
+                    return (false, format!("it was so before: {}", phase_text(simulation, before)));
                 }
-                if let Some(found) = during(from, until).find(|(_, fits, _)| *fits) {
-                    return (true, text(Some(found)));
+                // Phases are in the order of time, so the first one that fits decides.
+                match phases.iter().find(|phase| phase.fits && phase.since >= from) {
+                    Some(found) if found.since < until => (true, phase_text(simulation, Some(found))),
+                    Some(later) => (false, format!("only later: {}", phase_text(simulation, Some(later)))),
+                    None => (false, phase_text(simulation, phase_at(phases, until))),
                 }
-                let later = states.iter().find(|(since, fits, _)| *fits && *since >= until);
-                (false, later.map_or_else(|| text(at(until)), |later| format!("only later: {}", text(Some(later)))))
             }
         }
     }
 }
 
+fn phase_at(phases: &[Phase], at: Timestamp) -> Option<&Phase> {
+    phases.iter().rfind(|phase| phase.since <= at)
+}
+
+fn phase_text(simulation: &Simulation, phase: Option<&Phase>) -> String {
+    match phase {
+        Some(Phase { since, text, .. }) => format!("{text} since {}", simulation.after(*since)),
+        None => "nothing is known".to_owned(),
+    }
+}
+
 impl WantedRoute {
     fn fits(&self, view: &RouteView) -> bool {
-        let shares = || {
-            view.shares.iter().filter(|share| share.percent > 0).map(|share| (share.backend.to_string(), share.percent))
-        };
+        let shares = view
+            .shares
+            .iter()
+            .filter(|share| share.percent > 0)
+            .map(|share| (share.backend.to_string(), share.percent));
         let is_held_as_wanted = match self.hold {
             WantedHold::Any => true,
             WantedHold::None => view.hold.is_none(),
             WantedHold::Of(reason) => view.hold.is_some_and(|hold| hold.reason == reason),
         };
         self.active.as_ref().is_none_or(|active| view.active().is_some_and(|found| **found == **active))
-            && self.shares.as_ref().is_none_or(|wanted| *wanted == shares().collect())
+            && self.shares.as_ref().is_none_or(|wanted| *wanted == shares.collect())
             && self.state.is_none_or(|state| state == view.state)
             && is_held_as_wanted
             && self.unplaced.is_none_or(|unplaced| unplaced == view.unplaced)

@@ -8,45 +8,90 @@ use crate::manifests::Objects;
 use mail_failover_core::model::{Backend, Login, ObjectKey, Policy, Route, ServicePort, Thresholds};
 use mail_failover_resolve::{self as resolve, CaKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved};
 
-/// The backends and routes of a simulation, checked, with every reference resolved.
+/// Backends and routes of a simulation, checked, with every reference resolved.
 #[derive(Clone, Debug, Default)]
-pub struct Fleet {
-    /// In the order of their keys.
+pub struct SimulatedFleet {
+    /// Backends by key, in ascending order.
     pub(super) backends: Vec<FleetBackend>,
-    /// In the order of their keys.
+    /// Routes by key, in ascending order.
     pub(super) routes: Vec<FleetRoute>,
 }
 
-/// A backend with its users.
+/// Backend with the routes that use it.
 #[derive(Clone, Debug)]
 pub(super) struct FleetBackend {
     pub(super) key: ObjectKey,
     pub(super) backend: Backend,
-    /// By which it is judged: those of its routes, or the defaults.
+    /// Thresholds that judge the backend: those of its routes, or the defaults.
     pub(super) thresholds: BTreeSet<Thresholds>,
-    /// Positions in [`Fleet::routes`].
+    /// Positions of its routes in [`SimulatedFleet::routes`].
     pub(super) routes: Vec<usize>,
 }
 
-/// A route with its policy.
+/// Route with its policy.
 #[derive(Clone, Debug)]
 pub(super) struct FleetRoute {
     pub(super) key: ObjectKey,
     pub(super) route: Route,
     pub(super) policy: Policy,
-    /// Positions in [`Fleet::backends`], in the order of the route's list.
+    /// Positions in [`SimulatedFleet::backends`], in the order of the route's list.
     pub(super) backends: Vec<usize>,
 }
 
-impl Fleet {
-    /// A fleet of these.
+/// Errors of the manifests of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FleetError {
+    /// A route names a backend or a policy that is not there.
+    #[error("MailRoute {route}: {kind} {wanted} is not in the manifests")]
+    Missing {
+        /// Route with the name.
+        route: ObjectKey,
+        /// Kind of the missing object.
+        kind: &'static str,
+        /// Name of the missing object.
+        wanted: ObjectKey,
+    },
+    /// Two objects have the same kind and name.
+    #[error("{kind} {key} is there twice")]
+    Twice {
+        /// Kind of the objects.
+        kind: &'static str,
+        /// Name of the objects.
+        key: ObjectKey,
+    },
+    /// The spec of an object cannot be used.
+    #[error("{kind} {key}: {message}")]
+    Rejected {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Name of the object.
+        key: ObjectKey,
+        /// Field in question, and what is wrong with it.
+        message: String,
+    },
+    /// Nothing could be decided without a route.
+    #[error("there is no MailRoute in the manifests: nothing could be decided")]
+    NoRoute,
+}
+
+/// Errors of a name that a person has written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NameError {
+    #[error("there are several of the name {0}; write namespace/name")]
+    Ambiguous(String),
+    #[error("there is no {kind} {name}; there is {known}")]
+    Unknown { kind: &'static str, name: String, known: String },
+}
+
+impl SimulatedFleet {
+    /// Builds a fleet of these objects.
     ///
     /// # Errors
     /// When a route lists a backend that is not among them.
     pub fn new(
         mut backends: Vec<(ObjectKey, Backend)>,
         mut routes: Vec<(ObjectKey, Route, Policy)>,
-    ) -> Result<Self, Vec<String>> {
+    ) -> Result<Self, Vec<FleetError>> {
         backends.sort_by(|one, other| one.0.cmp(&other.0));
         routes.sort_by(|one, other| one.0.cmp(&other.0));
         let (mut fleet, mut errors) = (Self::default(), vec![]);
@@ -65,7 +110,7 @@ impl Fleet {
                         backend.routes.push(at);
                         found.push(position);
                     }
-                    None => errors.push(format!("MailRoute {key}: SendingBackend {wanted} is not in the manifests")),
+                    None => errors.push(FleetError::Missing { route: key.clone(), kind: "SendingBackend", wanted }),
                 }
             }
             fleet.routes.push(FleetRoute { key, route, policy, backends: found });
@@ -76,7 +121,7 @@ impl Fleet {
         if errors.is_empty() { Ok(fleet) } else { Err(errors) }
     }
 
-    /// Its backends as one of so many replicas probes them.
+    /// Probes each backend as one of this many replicas does.
     #[must_use]
     pub(super) fn shared_out_among(mut self, replicas: usize) -> Self {
         let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
@@ -86,19 +131,23 @@ impl Fleet {
         self
     }
 
-    /// A fleet from manifests. Services and CAs that they refer to are taken as given.
+    /// Builds a fleet from manifests. Services and CAs that they refer to count as present.
     ///
     /// # Errors
     /// Everything in the specs that cannot be used.
-    pub fn from_objects(objects: &Objects) -> Result<Self, Vec<String>> {
+    pub fn from_objects(objects: &Objects) -> Result<Self, Vec<FleetError>> {
         let mut errors = vec![];
         let mut backends: Vec<(ObjectKey, Backend)> = vec![];
         for object in &objects.backends {
             let key = key_of(object);
             match resolve::backend(&key, &object.spec, &AsGiven) {
-                Ok(_) if backends.iter().any(|(other, _)| *other == key) => errors.push(twice("SendingBackend", &key)),
+                Ok(_) if backends.iter().any(|(other, _)| *other == key) => {
+                    errors.push(FleetError::Twice { kind: "SendingBackend", key });
+                }
                 Ok(backend) => backends.push((key, backend)),
-                Err(Unresolved::Rejected(rejection)) => errors.push(wrong("SendingBackend", &key, &rejection)),
+                Err(Unresolved::Rejected(Rejection { message, .. })) => {
+                    errors.push(FleetError::Rejected { kind: "SendingBackend", key, message });
+                }
                 Err(Unresolved::Pending) => {}
             }
         }
@@ -106,9 +155,13 @@ impl Fleet {
         for object in &objects.policies {
             let key = key_of(object);
             match resolve::policy(&object.spec) {
-                Ok(_) if policies.iter().any(|(other, _)| *other == key) => errors.push(twice("FailoverPolicy", &key)),
+                Ok(_) if policies.iter().any(|(other, _)| *other == key) => {
+                    errors.push(FleetError::Twice { kind: "FailoverPolicy", key });
+                }
                 Ok(policy) => policies.push((key, policy)),
-                Err(rejection) => errors.push(wrong("FailoverPolicy", &key, &rejection)),
+                Err(Rejection { message, .. }) => {
+                    errors.push(FleetError::Rejected { kind: "FailoverPolicy", key, message });
+                }
             }
         }
         let mut routes: Vec<(ObjectKey, Route, Policy)> = vec![];
@@ -120,57 +173,64 @@ impl Fleet {
                     let wanted = key.sibling(reference.name.as_str());
                     let found = policies.iter().find(|(key, _)| *key == wanted).map(|(_, policy)| policy.clone());
                     if found.is_none() && !objects.policies.iter().any(|policy| key_of(policy) == wanted) {
-                        errors.push(format!("MailRoute {key}: FailoverPolicy {wanted} is not in the manifests"));
+                        errors.push(FleetError::Missing { route: key.clone(), kind: "FailoverPolicy", wanted });
                     }
                     found
                 }
             };
             match resolve::route(&object.spec) {
-                Ok(_) if routes.iter().any(|(other, ..)| *other == key) => errors.push(twice("MailRoute", &key)),
+                Ok(_) if routes.iter().any(|(other, ..)| *other == key) => {
+                    errors.push(FleetError::Twice { kind: "MailRoute", key });
+                }
                 Ok(route) => routes.extend(policy.map(|policy| (key, route, policy))),
-                Err(rejection) => errors.push(wrong("MailRoute", &key, &rejection)),
+                Err(Rejection { message, .. }) => {
+                    errors.push(FleetError::Rejected { kind: "MailRoute", key, message });
+                }
             }
         }
         if routes.is_empty() && errors.is_empty() {
-            errors.push("there is no MailRoute in the manifests: nothing could be decided".to_owned());
+            errors.push(FleetError::NoRoute);
         }
         if errors.is_empty() { Self::new(backends, routes) } else { Err(errors) }
     }
 
-    /// What people call a backend: with its namespace only where another has the same name.
+    /// Returns the name that people use for a backend: with its namespace only where another has the same name.
     pub(super) fn backend_name(&self, backend: usize) -> String {
         let key = &self.backends[backend].key;
         let is_unique = self.backends.iter().filter(|other| other.key.name == key.name).count() == 1;
         if is_unique { key.name.to_string() } else { key.to_string() }
     }
 
-    /// What people call a route.
+    /// Returns the name that people use for a route.
     pub(super) fn route_name(&self, route: usize) -> String {
         let key = &self.routes[route].key;
         let is_unique = self.routes.iter().filter(|other| other.key.name == key.name).count() == 1;
         if is_unique { key.name.to_string() } else { key.to_string() }
     }
 
-    /// The backend that a person means by `name` or `namespace/name`.
-    pub(super) fn find_backend(&self, name: &str) -> Result<usize, String> {
+    /// Finds the backend that a person calls `name` or `namespace/name`.
+    pub(super) fn find_backend(&self, name: &str) -> Result<usize, NameError> {
         find("SendingBackend", name, self.backends.iter().map(|backend| &backend.key))
     }
 
-    /// The route that a person means.
-    pub(super) fn find_route(&self, name: &str) -> Result<usize, String> {
+    /// Finds the route that a person calls `name` or `namespace/name`.
+    pub(super) fn find_route(&self, name: &str) -> Result<usize, NameError> {
         find("MailRoute", name, self.routes.iter().map(|route| &route.key))
     }
 }
 
-fn find<'a>(kind: &str, name: &str, keys: impl Iterator<Item = &'a ObjectKey> + Clone) -> Result<usize, String> {
-    let is_meant = |key: &ObjectKey| *key.name == *name || key.to_string() == name;
-    let mut meant = keys.clone().enumerate().filter(|(_, key)| is_meant(key)).map(|(position, _)| position);
+fn find<'a>(
+    kind: &'static str,
+    name: &str,
+    keys: impl Iterator<Item = &'a ObjectKey> + Clone,
+) -> Result<usize, NameError> {
+    let mut meant = keys.clone().enumerate().filter(|(_, key)| *key.name == *name || key.to_string() == name);
     match (meant.next(), meant.next()) {
-        (Some(position), None) => Ok(position),
-        (Some(_), Some(_)) => Err(format!("there are several of the name {name}; write namespace/name")),
+        (Some((position, _)), None) => Ok(position),
+        (Some(_), Some(_)) => Err(NameError::Ambiguous(name.to_owned())),
         (None, _) => {
             let known: Vec<_> = keys.map(|key| key.name.to_string()).collect();
-            Err(format!("there is no {kind} {name}; there is {}", known.join(", ")))
+            Err(NameError::Unknown { kind, name: name.to_owned(), known: known.join(", ") })
         }
     }
 }
@@ -180,15 +240,7 @@ fn key_of<K: ResourceExt>(object: &K) -> ObjectKey {
     ObjectKey::new(namespace, object.name_any())
 }
 
-fn twice(kind: &str, key: &ObjectKey) -> String {
-    format!("{kind} {key} is there twice")
-}
-
-fn wrong(kind: &str, key: &ObjectKey, rejection: &Rejection) -> String {
-    format!("{kind} {key}: {}", rejection.message)
-}
-
-/// Takes every Service for one with a ready endpoint, and every CA for one that is there.
+/// Lookup in which every Service has a ready endpoint and every CA is present.
 struct AsGiven;
 
 impl Lookup for AsGiven {

@@ -2,16 +2,16 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::run::{Outcome, Simulation};
-use super::timeline::{RouteChange, RouteView, What};
+use super::run::{Simulation, SimulationResult};
+use super::timeline::{RouteChange, RouteView, TimelineChange};
 use mail_failover_core::model::Timestamp;
 
-/// Increases when a field changes its meaning or goes; new ones may come without.
+/// Version of the format. It increases when a field changes its meaning or goes; a new field does not increase it.
 const FORMAT: u8 = 1;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct TimelineDocument<'a> {
     format: u8,
     title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,51 +21,51 @@ struct Document<'a> {
     seed: u64,
     observers: Vec<&'a str>,
     warnings: &'a [String],
-    timeline: Vec<Entry<'a>>,
-    routes: BTreeMap<String, Summary<'a>>,
-    expectations: Vec<Expectation<'a>>,
+    timeline: Vec<EntryDocument<'a>>,
+    routes: BTreeMap<String, SummaryDocument<'a>>,
+    expectations: Vec<ExpectationDocument<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
+struct EntryDocument<'a> {
     at: String,
-    /// Seconds since the start.
+    /// Time since the start, in seconds.
     after: f64,
     #[serde(flatten)]
-    what: Told<'a>,
+    what: ChangeDocument<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all_fields = "camelCase")]
-enum Told<'a> {
+enum ChangeDocument<'a> {
     Event { event: usize, is_over: bool, text: &'a str },
     Verdict { backend: String, health: &'static str, class: &'static str, is_throttled: bool, message: &'a str },
-    Route(Box<Route<'a>>),
+    Route(Box<RouteDocument<'a>>),
     Storm { is_storm: bool },
     Suspects { observers: Vec<String> },
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Route<'a> {
+struct RouteDocument<'a> {
     #[serde(rename = "route")]
     name: String,
     state: &'static str,
-    shares: Vec<Share<'a>>,
+    shares: Vec<ShareDocument<'a>>,
     unplaced_percent: u8,
-    hold: Option<Hold>,
+    hold: Option<HoldDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    transition: Option<Transition<'a>>,
+    transition: Option<TransitionDocument<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<Answer<'a>>,
+    answer: Option<AnswerDocument<'a>>,
     reasons: Vec<String>,
     prospects: Vec<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Share<'a> {
+struct ShareDocument<'a> {
     backend: &'a str,
     percent: u8,
     overflow: bool,
@@ -73,14 +73,14 @@ struct Share<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Hold {
+struct HoldDocument {
     reason: &'static str,
     until: Option<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Transition<'a> {
+struct TransitionDocument<'a> {
     kind: &'static str,
     from: &'a str,
     to: &'a str,
@@ -90,17 +90,17 @@ struct Transition<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
+struct AnswerDocument<'a> {
     id: &'a str,
     action: &'a str,
     is_done: bool,
     message: &'a str,
 }
 
-/// Times in seconds.
+/// Summary of a route, with times in seconds.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary<'a> {
+struct SummaryDocument<'a> {
     failovers: usize,
     failbacks: usize,
     slowest_failover: Option<f64>,
@@ -112,23 +112,19 @@ struct Summary<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Expectation<'a> {
+struct ExpectationDocument<'a> {
     line: u64,
     expected: &'a str,
     is_met: bool,
     found: &'a str,
 }
 
-/// Everything that a simulation shows, for programs. The format is described in docs/simulate.md.
+/// Formats everything that a simulation shows, for programs. docs/simulate.md describes the format.
 ///
 /// # Errors
 /// Never in practice: nothing in it cannot be written as JSON.
-pub fn json(simulation: &Simulation, outcome: &Outcome) -> serde_json::Result<String> {
-    let entry = |entry: &'_ super::Entry| {
-        let after = entry.at.since(simulation.start).as_secs_f64();
-        (instant(entry.at), after)
-    };
-    let document = Document {
+pub fn json(simulation: &Simulation, outcome: &SimulationResult) -> serde_json::Result<String> {
+    let document = TimelineDocument {
         format: FORMAT,
         title: &simulation.title,
         description: simulation.description.as_deref(),
@@ -141,9 +137,10 @@ pub fn json(simulation: &Simulation, outcome: &Outcome) -> serde_json::Result<St
             .timeline
             .entries
             .iter()
-            .map(|of| {
-                let (at, after) = entry(of);
-                Entry { at, after, what: told(simulation, &of.what) }
+            .map(|entry| EntryDocument {
+                at: instant(entry.at),
+                after: entry.at.since(simulation.start).as_secs_f64(),
+                what: told(simulation, &entry.what),
             })
             .collect(),
         routes: outcome
@@ -151,7 +148,7 @@ pub fn json(simulation: &Simulation, outcome: &Outcome) -> serde_json::Result<St
             .iter()
             .enumerate()
             .map(|(route, summary)| {
-                let told = Summary {
+                let told = SummaryDocument {
                     failovers: summary.failovers,
                     failbacks: summary.failbacks,
                     slowest_failover: summary.slowest_failover.map(|slowest| slowest.as_secs_f64()),
@@ -166,7 +163,7 @@ pub fn json(simulation: &Simulation, outcome: &Outcome) -> serde_json::Result<St
         expectations: outcome
             .checked
             .iter()
-            .map(|checked| Expectation {
+            .map(|checked| ExpectationDocument {
                 line: checked.line,
                 expected: &checked.expected,
                 is_met: checked.is_met,
@@ -177,43 +174,45 @@ pub fn json(simulation: &Simulation, outcome: &Outcome) -> serde_json::Result<St
     serde_json::to_string_pretty(&document).map(|text| text + "\n")
 }
 
-fn told<'a>(simulation: &'a Simulation, what: &'a What) -> Told<'a> {
+fn told<'a>(simulation: &'a Simulation, what: &'a TimelineChange) -> ChangeDocument<'a> {
     match what {
-        What::Event { event, is_over } => {
-            Told::Event { event: *event, is_over: *is_over, text: &simulation.event_texts[*event] }
+        TimelineChange::Event { event, is_over } => {
+            ChangeDocument::Event { event: *event, is_over: *is_over, text: &simulation.event_texts[*event] }
         }
-        What::Verdict(change) => Told::Verdict {
+        TimelineChange::Verdict(change) => ChangeDocument::Verdict {
             backend: simulation.fleet.backend_name(change.backend),
             health: change.health.as_str(),
             class: change.class.as_str(),
             is_throttled: change.is_throttled,
             message: &change.message,
         },
-        What::Route(change) => Told::Route(Box::new(route(simulation, change))),
-        What::Storm(is_storm) => Told::Storm { is_storm: *is_storm },
-        What::Suspects(suspects) => Told::Suspects { observers: simulation.observer_names(suspects) },
+        TimelineChange::Route(change) => ChangeDocument::Route(Box::new(route(simulation, change))),
+        TimelineChange::Storm(is_storm) => ChangeDocument::Storm { is_storm: *is_storm },
+        TimelineChange::Suspects(suspects) => {
+            ChangeDocument::Suspects { observers: simulation.observer_names(suspects) }
+        }
     }
 }
 
-fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> Route<'a> {
+fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> RouteDocument<'a> {
     let RouteView { state, shares, hold, unplaced } = &change.view;
-    Route {
+    RouteDocument {
         name: simulation.fleet.route_name(change.route),
         state: state.as_str(),
         shares: shares
             .iter()
-            .map(|share| Share { backend: &share.backend, percent: share.percent, overflow: share.is_overflow })
+            .map(|share| ShareDocument { backend: &share.backend, percent: share.percent, overflow: share.is_overflow })
             .collect(),
         unplaced_percent: *unplaced,
-        hold: hold.map(|hold| Hold { reason: hold.reason.as_str(), until: hold.until.map(instant) }),
-        transition: change.transition.as_ref().map(|transition| Transition {
+        hold: hold.map(|hold| HoldDocument { reason: hold.reason.as_str(), until: hold.until.map(instant) }),
+        transition: change.transition.as_ref().map(|transition| TransitionDocument {
             kind: transition.kind.as_str(),
             from: &transition.from,
             to: &transition.to,
             reason: transition.reason.as_str(),
             first_evidence_at: transition.first_evidence_at.map(instant),
         }),
-        answer: change.answer.as_ref().map(|answer| Answer {
+        answer: change.answer.as_ref().map(|answer| AnswerDocument {
             id: &answer.id,
             action: &answer.action,
             is_done: answer.is_done,
@@ -224,7 +223,7 @@ fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> Route<'a> {
     }
 }
 
-/// RFC 3339 with microseconds.
+/// Formats a time as RFC 3339 with microseconds.
 fn instant(at: Timestamp) -> String {
     let at = jiff::Timestamp::from_microsecond(at.as_micros()).unwrap_or(jiff::Timestamp::MAX);
     format!("{at:.6}")

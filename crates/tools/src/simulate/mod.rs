@@ -1,16 +1,17 @@
-//! `mail-failover simulate`: what the operator would do, in virtual time.
+//! `mail-failover simulate`: decisions of the operator in virtual time.
 //!
 //! ```text
-//! manifests ─▶ Fleet ─┐
-//! scenario  ─▶ Script ┴▶ World: rounds ─▶ engine::Evidence ─▶ engine::decide ─▶ Timeline ─▶ table, JSON, chart, expectations
+//! manifests ─▶ SimulatedFleet ─┐
+//! scenario ──▶ Script ─────────┴▶ Simulator: rounds ─▶ engine::Evidence ─▶ engine::decide ─▶ Timeline
+//! Timeline ──▶ table, JSON, chart, expectations
 //! ```
 //!
-//! Everything that judges and decides is the engine's, what replies mean is the prober's classifier's, and what specs mean is
-//! `resolve`'s: a simulation can only show what the operator does. This module never talks to a network or a cluster,
-//! reads no clock, and draws by chance only what a seed determines.
+//! The engine judges and decides, the prober's classifier says what replies mean, and `mail_failover_resolve` interprets
+//! specs, so that a simulation shows only what the operator does. This module never talks to a network or a cluster,
+//! reads no clock, and derives all chance from a seed.
 //!
-//! What it leaves out: decisions are carried out at once, an observer knows at once what another sees, every backend has one address,
-//! mail is spread evenly over time, and the one who decides is never replaced.
+//! A simulation is simpler than a cluster in these points: decisions are carried out at once, an observer knows at once
+//! what another sees, every backend has one address, mail is spread evenly over time, and the leader never changes.
 
 mod arguments;
 mod chart;
@@ -35,15 +36,15 @@ mod world;
 
 pub use arguments::{SimulateArguments, SimulationFormat};
 pub use chart::chart;
-pub use command::{load, run};
-pub use expect::Checked;
-pub use fleet::Fleet;
+pub use command::{SimulateError, load, run};
+pub use expect::ExpectationResult;
+pub use fleet::{FleetError, SimulatedFleet};
 pub use json::json;
 pub use prepare::{Overrides, prepare};
-pub use run::{Outcome, Simulation};
-pub use scenario::{Scenario, ScenarioError, is_scenario, parse, span};
-pub use source::{Answer, Source, Stream};
+pub use run::{Simulation, SimulationResult};
+pub use scenario::{InvalidSpan, Scenario, ScenarioError, is_scenario, parse, span};
+pub use source::{EvidenceSource, ProbeStream, RoundResult};
 pub use summary::RouteSummary;
 pub use table::table;
-pub use timeline::{Entry, RouteChange, RouteView, Timeline, VerdictChange, What};
-pub use world::{Recorder, World};
+pub use timeline::{RouteChange, RouteView, Timeline, TimelineChange, TimelineEntry, VerdictChange};
+pub use world::{Recorder, Simulator};

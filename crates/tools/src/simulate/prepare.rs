@@ -1,33 +1,33 @@
-//! From a scenario as it is written down, and a fleet, to a script; everything that makes no sense is refused.
+//! Preparation of a scenario: checks it against a fleet and makes a script of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::effects::{Wrong, effect, reply, step};
+use super::effects::{EventError, effect, reply, step};
 use super::expect::{self, Check};
-use super::fleet::Fleet;
+use super::fleet::SimulatedFleet;
 use super::run::Simulation;
-use super::scenario::{Ask, AskedAction, Event, Fault, Scenario, ScenarioError, SeenBy, Span};
-use super::script::{Act, Deed, Fault as ScriptFault, Refusal, Script, Step};
+use super::scenario::{Ask, AskedAction, Event, Scenario, ScenarioDuration, ScenarioError, ScenarioFault, SeenBy};
+use super::script::{DialogueStep, MailRefusal, ProbeFault, Script, ScriptedAction, ScriptedChange};
 use super::words;
-use mail_failover_core::engine::{Request, RequestAction};
-use mail_failover_core::model::{Backend, Effect as Counts, Timestamp};
+use mail_failover_core::engine::{Action, Request};
+use mail_failover_core::model::{Effect, Timestamp};
 
-/// 2026-01-01T00:00:00Z.
+/// Start of a scenario that names none: 2026-01-01T00:00:00Z.
 const DEFAULT_START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 const DEFAULT_LATENCY: Duration = Duration::from_millis(100);
 const DEFAULT_OBSERVER: &str = "replica-0";
-/// A simulation of more than this is rather a mistake in `duration`.
+/// Longest simulation. A longer one is most likely a mistake in `duration`.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
-/// What the command line says instead of the scenario.
+/// Values of the command line that replace those of the scenario.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overrides {
-    /// How long it lasts.
+    /// Duration of the simulation.
     pub duration: Option<Duration>,
-    /// Of chance.
+    /// Seed of all chance.
     pub seed: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ pub struct Overrides {
 pub fn prepare(
     file: &str,
     scenario: Scenario,
-    fleet: Fleet,
+    fleet: SimulatedFleet,
     overrides: Overrides,
 ) -> Result<Simulation, Vec<ScenarioError>> {
     let start = scenario.start.map_or(DEFAULT_START, |start| start.0);
@@ -49,13 +49,12 @@ pub fn prepare(
         observers.push(DEFAULT_OBSERVER.into());
     }
     let fleet = fleet.shared_out_among(observers.len());
-    let whole = |message: String| ScenarioError { file: file.to_owned(), line: None, message };
     let mut errors = vec![];
     if duration.is_zero() || duration > LONGEST {
-        errors.push(whole("duration: must be more than nothing, and a year at most".to_owned()));
+        errors.push(error_in(file, "duration: must be more than nothing, and a year at most"));
     }
     if let Some(twice) = observers.iter().enumerate().find(|(at, name)| observers[..*at].contains(name)) {
-        errors.push(whole(format!("observers: {} is there twice", twice.1)));
+        errors.push(error_in(file, format!("observers: {} is there twice", twice.1)));
     }
     let mut preparation = Preparation {
         fleet: &fleet,
@@ -71,9 +70,9 @@ pub fn prepare(
     for (index, event) in scenario.events.iter().enumerate() {
         match preparation.event(index, &event.value) {
             Ok(text) => texts.push(text),
-            Err((field, message)) => {
-                let field = if field.is_empty() { String::new() } else { format!(".{field}") };
-                errors.push(error_at(file, event, format!("events[{index}]{field}: {message}")));
+            Err(error) => {
+                let field = if error.field.is_empty() { String::new() } else { format!(".{}", error.field) };
+                errors.push(error_at(file, event, format!("events[{index}]{field}: {error}")));
             }
         }
     }
@@ -82,7 +81,7 @@ pub fn prepare(
         let line = expectation.referenced.line();
         match expect::prepare(&expectation.value, line, &fleet, start, start + duration) {
             Ok(check) => checks.push(check),
-            Err(message) => errors.push(error_at(file, expectation, format!("expect[{index}]: {message}"))),
+            Err(error) => errors.push(error_at(file, expectation, format!("expect[{index}]: {error}"))),
         }
     }
     if !errors.is_empty() {
@@ -111,28 +110,32 @@ pub fn prepare(
     })
 }
 
+fn error_in(file: &str, message: impl Into<String>) -> ScenarioError {
+    ScenarioError { file: file.to_owned(), line: None, message: message.into() }
+}
+
 fn error_at<T>(file: &str, place: &Spanned<T>, message: String) -> ScenarioError {
     ScenarioError { file: file.to_owned(), line: Some(place.referenced.line()), message }
 }
 
 struct Preparation<'a> {
-    fleet: &'a Fleet,
+    fleet: &'a SimulatedFleet,
     observers: &'a [Arc<str>],
     start: Timestamp,
     end: Timestamp,
-    faults: Vec<ScriptFault>,
-    acts: Vec<Act>,
-    refusals: Vec<Refusal>,
+    faults: Vec<ProbeFault>,
+    acts: Vec<ScriptedAction>,
+    refusals: Vec<MailRefusal>,
     warnings: Vec<String>,
 }
 
 impl Preparation<'_> {
-    /// Takes an event into the script; returns what it is, for people.
-    fn event(&mut self, index: usize, event: &Event) -> Result<String, Wrong> {
+    /// Adds an event to the script. Returns the event in words.
+    fn event(&mut self, index: usize, event: &Event) -> Result<String, EventError> {
         let from = self.start + event.at.0;
-        let until = event.r#for.map_or(Timestamp::from_micros(i64::MAX), |Span(length)| from + length);
+        let until = event.r#for.map_or(Timestamp::from_micros(i64::MAX), |ScenarioDuration(length)| from + length);
         if from >= self.end {
-            return Err(("at", "comes after the end; see `duration`".to_owned()));
+            return Err(EventError::new("at", "comes after the end; see `duration`"));
         }
         let given = [
             event.answers.is_some(),
@@ -144,29 +147,29 @@ impl Preparation<'_> {
         ];
         if given.into_iter().filter(|is_given| *is_given).count() != 1 {
             let message = "exactly one of answers, fault, latency, quotaLeft, suspended and request must be set";
-            return Err(("", message.to_owned()));
+            return Err(EventError::new("", message));
         }
         let is_dialogue = event.answers.is_some() || event.fault.is_some() || event.latency.is_some();
         if !is_dialogue && (event.observer.is_some() || event.percent.is_some()) {
-            return Err(("", "observer and percent go with answers, fault and latency only".to_owned()));
+            return Err(EventError::new("", "observer and percent go with answers, fault and latency only"));
         }
         if event.answers.is_none() && event.seen_by.is_some() {
-            return Err(("seenBy", "goes with answers only".to_owned()));
+            return Err(EventError::new("seenBy", "goes with answers only"));
         }
-        self.acts.push(Act { at: from, what: Deed::Note { event: index, is_over: false } });
+        self.acts.push(ScriptedAction { at: from, what: ScriptedChange::Note { event: index, is_over: false } });
         if until < self.end && event.request.is_none() {
-            self.acts.push(Act { at: until, what: Deed::Note { event: index, is_over: true } });
+            self.acts.push(ScriptedAction { at: until, what: ScriptedChange::Note { event: index, is_over: true } });
         }
         if let Some(ask) = &event.request {
             if event.r#for.is_some() {
-                return Err(("for", "does not go with a request; see request.for".to_owned()));
+                return Err(EventError::new("for", "does not go with a request; see request.for"));
             }
             return self.request(ask, event, from);
         }
         let backends = self.targets(event)?;
         let whom = self.whom(event, &backends);
         if let Some(quota_left) = event.quota_left {
-            self.do_while(&backends, from, until, |backend, is_over| Deed::Limit {
+            self.do_while(&backends, from, until, |backend, is_over| ScriptedChange::Limit {
                 backend,
                 quota_left: (!is_over).then_some(quota_left),
             });
@@ -174,7 +177,7 @@ impl Preparation<'_> {
         }
         if let Some(is_suspended) = event.suspended {
             let before: Vec<_> = self.fleet.backends.iter().map(|backend| backend.backend.suspended).collect();
-            self.do_while(&backends, from, until, |backend, is_over| Deed::Suspend {
+            self.do_while(&backends, from, until, |backend, is_over| ScriptedChange::Suspend {
                 backend,
                 is_suspended: if is_over { before[backend] } else { is_suspended },
             });
@@ -184,31 +187,47 @@ impl Preparation<'_> {
         self.dialogue(index, event, &backends, &whom, from, until)
     }
 
-    fn do_while(&mut self, backends: &[usize], from: Timestamp, until: Timestamp, deed: impl Fn(usize, bool) -> Deed) {
+    fn do_while(
+        &mut self,
+        backends: &[usize],
+        from: Timestamp,
+        until: Timestamp,
+        deed: impl Fn(usize, bool) -> ScriptedChange,
+    ) {
         for backend in backends {
-            self.acts.push(Act { at: from, what: deed(*backend, false) });
+            self.acts.push(ScriptedAction { at: from, what: deed(*backend, false) });
             if until < self.end {
-                self.acts.push(Act { at: until, what: deed(*backend, true) });
+                self.acts.push(ScriptedAction { at: until, what: deed(*backend, true) });
             }
         }
     }
 
-    fn targets(&self, event: &Event) -> Result<Vec<usize>, Wrong> {
+    fn targets(&self, event: &Event) -> Result<Vec<usize>, EventError> {
         match (&event.backend, &event.failure_domain, event.all) {
-            (Some(name), None, false) => {
-                self.fleet.find_backend(name).map(|found| vec![found]).map_err(|message| ("backend", message))
-            }
+            (Some(name), None, false) => self
+                .fleet
+                .find_backend(name)
+                .map(|found| vec![found])
+                .map_err(|error| EventError::new("backend", error.to_string())),
             (None, Some(domain), false) => {
-                let of = |backend: &Backend| backend.location.failure_domain.as_deref() == Some(domain.as_str());
-                let all = self.fleet.backends.iter().enumerate();
-                let found: Vec<_> = all.filter(|(_, one)| of(&one.backend)).map(|(position, _)| position).collect();
+                let found: Vec<_> = self
+                    .fleet
+                    .backends
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, one)| one.backend.location.failure_domain.as_deref() == Some(domain.as_str()))
+                    .map(|(position, _)| position)
+                    .collect();
                 if found.is_empty() {
-                    return Err(("failureDomain", format!("no backend is in the failure domain {domain}")));
+                    return Err(EventError::new(
+                        "failureDomain",
+                        format!("no backend is in the failure domain {domain}"),
+                    ));
                 }
                 Ok(found)
             }
             (None, None, true) => Ok((0..self.fleet.backends.len()).collect()),
-            _ => Err(("", "exactly one of backend, failureDomain and `all: true` must be set".to_owned())),
+            _ => Err(EventError::new("", "exactly one of backend, failureDomain and `all: true` must be set")),
         }
     }
 
@@ -224,12 +243,13 @@ impl Preparation<'_> {
         }
     }
 
-    fn request(&mut self, ask: &Ask, event: &Event, at: Timestamp) -> Result<String, Wrong> {
+    fn request(&mut self, ask: &Ask, event: &Event, at: Timestamp) -> Result<String, EventError> {
         if event.backend.is_some() || event.failure_domain.is_some() || event.all {
-            return Err(("", "a request is made of a route: see request.route and request.to".to_owned()));
+            return Err(EventError::new("", "a request is made of a route: see request.route and request.to"));
         }
-        let route = self.fleet.find_route(&ask.route).map_err(|message| ("request.route", message))?;
-        let duration = ask.r#for.map(|Span(duration)| duration);
+        let route =
+            self.fleet.find_route(&ask.route).map_err(|error| EventError::new("request.route", error.to_string()))?;
+        let duration = ask.r#for.map(|ScenarioDuration(duration)| duration);
         let (takes_to, takes_for, takes_force) = match ask.action {
             AskedAction::Switch => (true, true, true),
             AskedAction::Pause => (false, true, false),
@@ -241,13 +261,14 @@ impl Preparation<'_> {
             ("request.force", ask.force && !takes_force),
         ] {
             if is_wrong {
-                return Err((field, format!("does not go with {:?}", ask.action)));
+                return Err(EventError::new(field, format!("does not go with {:?}", ask.action)));
             }
         }
         let action = match ask.action {
             AskedAction::Switch => {
-                let to = ask.to.as_deref().ok_or(("request.to", "is missing: where to?".to_owned()))?;
-                RequestAction::Switch { to: to.into(), duration, is_forced: ask.force }
+                let to = ask.to.as_deref();
+                let to = to.ok_or_else(|| EventError::new("request.to", "is missing: where to?"))?;
+                Action::Switch { to: to.into(), duration, is_forced: ask.force }
             }
             AskedAction::Failback => RequestAction::Failback,
             AskedAction::Pause => RequestAction::Pause { duration },
@@ -257,11 +278,11 @@ impl Preparation<'_> {
         let to = ask.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
         let text = format!("a person requests {}{to} of {}", action.as_str(), self.fleet.route_name(route));
         let request = Request { id: ask.id.as_str().into(), action };
-        self.acts.push(Act { at, what: Deed::Ask { route, request } });
+        self.acts.push(ScriptedAction { at, what: ScriptedChange::Ask { route, request } });
         Ok(text)
     }
 
-    /// A reply, a fault or slowness.
+    /// Adds a reply, a fault or a delay.
     fn dialogue(
         &mut self,
         index: usize,
@@ -270,15 +291,17 @@ impl Preparation<'_> {
         whom: &str,
         from: Timestamp,
         until: Timestamp,
-    ) -> Result<String, Wrong> {
+    ) -> Result<String, EventError> {
         let observer = event.observer.as_ref().map(|name| {
-            let known = self.observers.iter().position(|observer| **observer == **name);
-            known.ok_or_else(|| ("observer", format!("{name} is none of the observers: {}", self.observers.join(", "))))
+            self.observers.iter().position(|observer| **observer == **name).ok_or_else(|| {
+                let known = self.observers.join(", ");
+                EventError::new("observer", format!("{name} is none of the observers: {known}"))
+            })
         });
         let observer = observer.transpose()?;
         let percent = event.percent.unwrap_or(100);
         if !(1..=100).contains(&percent) {
-            return Err(("percent", "must be from 1 to 100".to_owned()));
+            return Err(EventError::new("percent", "must be from 1 to 100"));
         }
         let hit = if percent < 100 { format!(" to {percent} %") } else { String::new() };
         let told_by_mail = event.seen_by == Some(SeenBy::Traffic);
@@ -300,24 +323,26 @@ impl Preparation<'_> {
                 let (class, message) = reply(answers)?;
                 let text = format!("{whom} answers {} at {}{hit}", answers.reply, step(answers.stage).as_str());
                 let told = told_by_mail.then(|| (class, Arc::from(message)));
-                (text, Some((class.effect() == Counts::Failure, told)))
+                (text, Some((class.effect() == Effect::Failure, told)))
             }
             (_, Some(fault), _) => {
-                let is_failure = !matches!(fault, Fault::ResolverSilent | Fault::OwnFailure);
+                let is_failure = !matches!(fault, ScenarioFault::ResolverSilent | ScenarioFault::OwnFailure);
                 (format!("{whom}: {}{hit}", fault.as_str()), Some((is_failure, None)))
             }
-            (_, _, Some(Span(latency))) => (format!("{whom} is slower by {}{hit}", words::length(*latency)), None),
+            (_, _, Some(ScenarioDuration(latency))) => {
+                (format!("{whom} is slower by {}{hit}", words::length(*latency)), None)
+            }
             (None, None, None) => (whom.to_owned(), None),
         };
         if let Some((is_failure, told)) = refused.filter(|_| observer.is_none()) {
-            let refusal =
-                |backend: &usize| Refusal { backend: *backend, from, until, percent, is_failure, told: told.clone() };
-            self.refusals.extend(backends.iter().map(refusal));
+            for &backend in backends {
+                self.refusals.push(MailRefusal { backend, from, until, percent, is_failure, told: told.clone() });
+            }
         }
-        if !told_by_mail && !unseen.is_empty() && event.fault != Some(Fault::ResolverSilent) {
+        if !told_by_mail && !unseen.is_empty() && event.fault != Some(ScenarioFault::ResolverSilent) {
             self.warn_unseen(index, event, &unseen);
         }
-        self.faults.push(ScriptFault { from, until, observer, percent, effects });
+        self.faults.push(ProbeFault { from, until, observer, percent, effects });
         Ok(text)
     }
 
@@ -327,7 +352,7 @@ impl Preparation<'_> {
         let why = match &event.answers {
             Some(answers) => {
                 let stage = step(answers.stage).as_str();
-                let remedy = if step(answers.stage) > Step::StartTls {
+                let remedy = if step(answers.stage) > DialogueStep::StartTls {
                     "no probe of this version goes beyond STARTTLS; `seenBy: Traffic` shows what would follow if the mail told it"
                 } else {
                     "see `spec.probes[].smtp.depth` and `tls.mode`"

@@ -1,6 +1,6 @@
 use super::*;
 use crate::manifests::{self, Objects};
-use crate::simulate::{Outcome, What, parse};
+use crate::simulate::{SimulationResult, TimelineChange, parse};
 use mail_failover_core::model::EvidenceClass;
 
 /// A backend that is verified by STARTTLS, one with TLS from the start, one without any, one by Opportunistic TLS behind an address, and
@@ -43,7 +43,7 @@ spec:
 fn prepared(text: &str) -> Result<Simulation, Vec<String>> {
     let texts = |errors: Vec<ScenarioError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
     let manifests = manifests::parse("fleet.yaml", FLEET).unwrap();
-    let fleet = Fleet::from_objects(&Objects::of(&manifests).unwrap()).unwrap();
+    let fleet = SimulatedFleet::from_objects(&Objects::of(&manifests).unwrap()).unwrap();
     let scenario =
         parse("s.yaml", &format!("title: A test\nduration: 1h\n{text}")).map_err(|error| texts(vec![error]))?;
     prepare("s.yaml", scenario, fleet, Overrides::default()).map_err(texts)
@@ -54,13 +54,17 @@ fn with_event(event: &str) -> Result<Simulation, Vec<String>> {
 }
 
 /// The class for which a backend turned, if it did.
-fn class_of(outcome: &Outcome, simulation: &Simulation, backend: &str) -> Option<EvidenceClass> {
+fn class_of(outcome: &SimulationResult, simulation: &Simulation, backend: &str) -> Option<EvidenceClass> {
     let backend = simulation.fleet.find_backend(backend).unwrap();
     outcome.timeline.entries.iter().rev().find_map(|entry| match &entry.what {
-        What::Verdict(change) if change.backend == backend => {
+        TimelineChange::Verdict(change) if change.backend == backend => {
             Some(change.class).filter(|class| *class != EvidenceClass::Ok)
         }
-        What::Event { .. } | What::Verdict(_) | What::Route(_) | What::Storm(_) | What::Suspects(_) => None,
+        TimelineChange::Event { .. }
+        | TimelineChange::Verdict(_)
+        | TimelineChange::Route(_)
+        | TimelineChange::Storm(_)
+        | TimelineChange::Suspects(_) => None,
     })
 }
 

@@ -3,7 +3,7 @@ use std::collections::BinaryHeap;
 
 use mail_failover_core::model::Timestamp;
 
-/// What is to come, in the order of time; of equals, the one that was put in first.
+/// Queue of future events in the order of time, and of insertion where times are equal.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     heap: BinaryHeap<Reverse<Item<T>>>,
@@ -27,12 +27,12 @@ impl<T> Queue<T> {
         self.count += 1;
     }
 
-    /// When the next comes.
+    /// Returns the time of the next event.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         self.heap.peek().map(|Reverse(item)| item.at)
     }
 
-    /// The next, if it comes by `end`.
+    /// Removes the next event if it is due by `end`.
     pub(super) fn pop_by(&mut self, end: Timestamp) -> Option<(Timestamp, T)> {
         if self.next_at()? > end {
             return None;

@@ -1,6 +1,7 @@
-//! The scenario file: what happens to a fleet, when, and what is expected to come of it.
+//! Scenario file: the events that happen to a fleet, with their times, and the expected results.
 //!
-//! A strict schema: what is unknown or makes no sense is refused with line and field. This module never looks at a manifest.
+//! The schema is strict: an unknown field or an impossible value is refused with line and field. This module never
+//! reads a manifest.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,145 +15,146 @@ use serde_saphyr::Spanned;
 
 use mail_failover_core::model::Timestamp;
 
-/// A scenario as it is written down.
+/// Scenario as it is written down.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Scenario {
-    /// One line for people, the heading of table and chart.
+    /// Title in one line, the heading of table and chart.
     pub title: String,
-    /// What it is about, where it comes from, what is to be seen.
+    /// Subject, source and lesson of the scenario, in prose.
     #[serde(default)]
     pub description: Option<String>,
-    /// Files and folders with manifests, relative to this file; those of the command line come on top.
+    /// Files and folders with manifests, relative to this file; those of the command line are added.
     #[serde(default)]
     pub manifests: Vec<PathBuf>,
-    /// When it begins, RFC 3339; windows, warm-up and quotas go by it. 2026-01-01T00:00:00Z when absent.
+    /// Start in RFC 3339, by which windows, warm-up and quotas go. 2026-01-01T00:00:00Z when absent.
     #[serde(default)]
     pub start: Option<Moment>,
-    /// How long it lasts.
-    pub duration: Span,
-    /// Of all that is left to chance. 0 when absent.
+    /// Duration of the simulation.
+    pub duration: ScenarioDuration,
+    /// Seed of all chance; 0 when absent.
     #[serde(default)]
     pub seed: u64,
-    /// Who probes; the first one decides. One, `replica-0`, when absent.
+    /// Names of the replicas that probe; the first one decides. One, `replica-0`, when absent.
     #[serde(default)]
     pub observers: Vec<String>,
-    /// How long a round of a probe takes where no event says otherwise. 100 ms when absent.
+    /// Duration of a round of a probe where no event changes it. 100 ms when absent.
     #[serde(default)]
-    pub latency: Option<Span>,
-    /// What happens.
+    pub latency: Option<ScenarioDuration>,
+    /// Events in any order.
     #[serde(default)]
     pub events: Vec<Spanned<Event>>,
-    /// What is expected to come of it; an expectation that fails is told, and the exit code is 1.
+    /// Expected results. An expectation that is not met is reported, and the exit code is 1.
     #[serde(default)]
     pub expect: Vec<Spanned<Expectation>>,
 }
 
-/// Something that happens.
+/// Event that happens to backends or to a route.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Event {
-    /// When, after the start.
-    pub at: Span,
-    /// For so long; to the end when absent.
+    /// Time of the event after the start.
+    pub at: ScenarioDuration,
+    /// Duration of the event; until the end when absent.
     #[serde(default)]
-    pub r#for: Option<Span>,
-    /// To which backend: its name, or `namespace/name`.
+    pub r#for: Option<ScenarioDuration>,
+    /// Backend that is hit: its name, or `namespace/name`.
     #[serde(default)]
     pub backend: Option<String>,
-    /// To every backend of this failure domain.
+    /// Failure domain whose backends are hit.
     #[serde(default)]
     pub failure_domain: Option<String>,
-    /// To every backend.
+    /// True if every backend is hit.
     #[serde(default)]
     pub all: bool,
-    /// Only as this observer sees it: then it is its network, and mail is not concerned.
+    /// Observer that alone sees the event: a fault of its own network, which does not concern mail.
     #[serde(default)]
     pub observer: Option<String>,
-    /// So many of a hundred rounds are hit, at random; all when absent.
+    /// Percentage of the rounds that are hit, at random; all when absent.
     #[serde(default)]
     pub percent: Option<u8>,
-    /// Who notices a reply: the probes that come as far as its stage (when absent), or the mail itself.
+    /// Party that notices a reply: the probes that reach its stage (when absent), or the mail itself.
     #[serde(default)]
     pub seen_by: Option<SeenBy>,
-    /// A reply to a command.
+    /// Reply of the server to a command.
     #[serde(default)]
-    pub answers: Option<Answers>,
-    /// Something that is no reply.
+    pub answers: Option<CommandReply>,
+    /// Fault of the server or the network, other than a reply.
     #[serde(default)]
-    pub fault: Option<Fault>,
-    /// Rounds take so much longer; mail leaves all the same.
+    pub fault: Option<ScenarioFault>,
+    /// Time by which rounds take longer; mail leaves all the same.
     #[serde(default)]
-    pub latency: Option<Span>,
-    /// So many messages may still be sent today.
+    pub latency: Option<ScenarioDuration>,
+    /// Number of messages that may still be sent today.
     #[serde(default)]
     pub quota_left: Option<u32>,
-    /// A person takes it out of service (`true`), or back (`false`).
+    /// True if a person takes the backend out of service, false if the backend returns to service.
     #[serde(default)]
     pub suspended: Option<bool>,
-    /// A person asks something of a route.
+    /// Request of a person about a route.
     #[serde(default)]
     pub request: Option<Ask>,
 }
 
-/// A reply where a command is answered with it instead of with success.
+/// Reply to a command, in place of success.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Answers {
-    /// What is answered.
-    pub stage: Stage,
-    /// `454 4.7.0 Temporary authentication failure`.
+pub struct CommandReply {
+    /// Stage of the dialogue that gets the reply.
+    pub stage: ReplyStage,
+    /// Text of the reply: `454 4.7.0 Temporary authentication failure`.
     pub reply: String,
 }
 
-/// Where in a dialogue a reply comes.
+/// Stage of a dialogue that a server answers.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-pub enum Stage {
-    /// The greeting.
+pub enum ReplyStage {
+    /// Greeting of the server after the connection.
     Banner,
-    /// EHLO.
+    /// The command EHLO of the client.
     #[serde(rename = "EHLO")]
     Ehlo,
-    /// STARTTLS.
+    /// The command STARTTLS of the client.
     #[serde(rename = "STARTTLS")]
     StartTls,
-    /// AUTH.
+    /// The command AUTH of the client.
     #[serde(rename = "AUTH")]
     Auth,
-    /// MAIL FROM.
+    /// The command MAIL FROM of the client.
     #[serde(rename = "MAIL")]
     Mail,
-    /// RCPT TO.
+    /// The command RCPT TO of the client.
     #[serde(rename = "RCPT")]
     Rcpt,
-    /// DATA, or the end of the message.
+    /// The command DATA, or the end of the message.
     #[serde(rename = "DATA")]
     Data,
 }
 
-/// Who notices a reply.
+/// Party that notices a reply.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub enum SeenBy {
-    /// The probes that come as far.
+    /// The probes that reach the reply's stage.
     Probes,
-    /// The mail itself, at the rate at which it leaves there, as if the operator were told by whoever sends it. This version is not.
+    /// The mail itself, at the rate at which it leaves, as if its sender told the operator. This version of the
+    /// operator is not told.
     Traffic,
 }
 
-/// What happens to a dialogue without a reply.
+/// Fault that is no reply.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing listens.
+pub enum ScenarioFault {
+    /// Connections are refused: nothing listens.
     Refused,
-    /// Packets vanish: nothing ever connects.
+    /// Packets vanish, so that no connection is made.
     NoAnswer,
-    /// It connects, and then there is silence.
+    /// Silence after the connection, without a greeting.
     NoBanner,
     /// The connection is reset before the greeting.
     Reset,
-    /// What comes is no SMTP.
+    /// Bytes that are no SMTP.
     Garbage,
-    /// The handshake fails.
+    /// The TLS handshake fails.
     TlsFailed,
     /// The certificate has expired.
     CertificateExpired,
@@ -166,8 +168,8 @@ pub enum Fault {
     OwnFailure,
 }
 
-impl Fault {
-    /// As it is written.
+impl ScenarioFault {
+    /// Returns the fault as a scenario writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "Refused",
@@ -185,129 +187,137 @@ impl Fault {
     }
 }
 
-/// What a person asks of a route, as in the annotation.
+/// Request of a person about a route, as in the annotation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Ask {
-    /// Of which route: its name, or `namespace/name`.
+    /// Route in question: its name, or `namespace/name`.
     pub route: String,
-    /// The same id is answered once.
+    /// Id of the request; each id is answered once.
     pub id: String,
-    /// What.
+    /// Action that the person asks for.
     pub action: AskedAction,
-    /// Switch: where to.
+    /// Backend to switch to (Switch).
     #[serde(default)]
     pub to: Option<String>,
-    /// Switch, Pause: for so long.
+    /// Duration of the request (Switch, Pause).
     #[serde(default)]
-    pub r#for: Option<Span>,
-    /// Switch: even if the backend is not healthy.
+    pub r#for: Option<ScenarioDuration>,
+    /// True if an unhealthy backend is accepted (Switch).
     #[serde(default)]
     pub force: bool,
 }
 
-/// What can be asked.
+/// Action that a person can ask for.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub enum AskedAction {
-    /// Send the mail there.
+    /// Move the mail to a backend.
     Switch,
-    /// Return now.
+    /// Return to the preferred backend now.
     Failback,
-    /// Move nothing.
+    /// Stop all moves of the route.
     Pause,
-    /// Move again.
+    /// Allow moves of the route again.
     Resume,
     /// Let a Manual failback begin.
     ApproveFailback,
 }
 
-/// What is expected: something of a route or a backend, at a time, throughout a time, or at some moment within one.
+/// Expected fact about a route or a backend: at a time, throughout a span, or from some moment within a span.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Expectation {
-    /// At this time.
+    /// Time at which the fact is expected.
     #[serde(default)]
-    pub at: Option<Span>,
-    /// From the first time up to the second, all the while.
+    pub at: Option<ScenarioDuration>,
+    /// Span throughout which the fact is expected, from the first time up to the second.
     #[serde(default)]
-    pub between: Option<[Span; 2]>,
-    /// From some moment on between the first time and the second, and not before the first.
+    pub between: Option<[ScenarioDuration; 2]>,
+    /// Span within which the fact is expected to begin, and not before the first time.
     #[serde(default)]
-    pub within: Option<[Span; 2]>,
-    /// Of this route.
+    pub within: Option<[ScenarioDuration; 2]>,
+    /// Route that the fact is about.
     #[serde(default)]
     pub route: Option<String>,
-    /// Of this backend.
+    /// Backend that the fact is about.
     #[serde(default)]
     pub backend: Option<String>,
-    /// The route's leading backend.
+    /// Leading backend of the route.
     #[serde(default)]
     pub active: Option<String>,
-    /// Shares in percent; backends that are not named have none.
+    /// Shares in percent; a backend that is not named has none.
     #[serde(default)]
     pub shares: Option<BTreeMap<String, u8>>,
-    /// Where the route stands.
+    /// State of the route, as in its status.
     #[serde(default)]
     pub state: Option<String>,
-    /// What holds it; `None` when nothing may.
+    /// Reason of the route's hold; `None` for no hold.
     #[serde(default)]
     pub hold: Option<String>,
-    /// So much of its mail, in percent, has nowhere to go.
+    /// Percentage of the route's mail that has nowhere to go.
     #[serde(default)]
     pub unplaced: Option<u8>,
-    /// So many transitions are decided: up to `at`, or in the time of `between`.
+    /// Number of transitions up to `at`, or within `between`.
     #[serde(default)]
     pub transitions: Option<usize>,
-    /// The backend's verdict.
+    /// Health of the backend, as in its status.
     #[serde(default)]
     pub health: Option<String>,
-    /// Its reason.
+    /// Class of evidence behind the backend's health.
     #[serde(default)]
     pub class: Option<String>,
 }
 
-/// A duration as Kubernetes and Go write it.
+/// Duration as Kubernetes and Go write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct ScenarioDuration(pub Duration);
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for ScenarioDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         span(&text).map(Self).map_err(de::Error::custom)
     }
 }
 
-impl Serialize for Span {
+impl Serialize for ScenarioDuration {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.0.as_secs_f64())
     }
 }
 
-/// `90s`, `1h30m`, and days, which a scenario of a week wants: `7d`, `1d12h`.
+/// Parses a duration: `90s`, `1h30m`, and also days, which a scenario of a week needs: `7d`, `1d12h`.
 ///
 /// # Errors
-/// What to write instead.
-pub fn span(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration; write 500ms, 90s, 1h30m or 7d");
+/// [`InvalidSpan`], which says what to write instead.
+pub fn span(text: &str) -> Result<Duration, InvalidSpan> {
+    parsed_span(text).ok_or_else(|| InvalidSpan(text.to_owned()))
+}
+
+/// Error for a text that is no duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no duration; write 500ms, 90s, 1h30m or 7d")]
+pub struct InvalidSpan(String);
+
+fn parsed_span(text: &str) -> Option<Duration> {
     let (days, rest) = match text.split_once('d') {
-        Some((days, rest)) => (days.parse::<u32>().map_err(|_| wrong())?, rest),
+        Some((days, rest)) => (days.parse::<u32>().ok()?, rest),
         None => (0, text),
     };
     let rest = match rest {
         "" if text.contains('d') => Duration::ZERO,
         "0" => Duration::ZERO,
         rest => {
-            let parsed = kube::core::Duration::from_str(rest).map_err(|_| wrong())?;
+            let parsed = kube::core::Duration::from_str(rest).ok()?;
             if parsed.is_negative() {
-                return Err(wrong());
+                return None;
             }
             Duration::from(parsed)
         }
     };
-    Ok(Duration::from_hours(24) * days + rest)
+    Some(Duration::from_hours(24) * days + rest)
 }
 
-/// A point in time, RFC 3339.
+/// Point in time, RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(pub Timestamp);
 
@@ -321,14 +331,14 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-/// What is wrong with a scenario, and where.
+/// Error in a scenario, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ScenarioError {
-    /// The file, as it was named.
+    /// File as it was named on the command line.
     pub file: String,
-    /// Where in it.
+    /// Line in the file, counted from 1.
     pub line: Option<u64>,
-    /// `events[2].backend: …`.
+    /// Field and problem: `events[2].backend: …`.
     pub message: String,
 }
 
@@ -341,7 +351,7 @@ impl fmt::Display for ScenarioError {
     }
 }
 
-/// Whether a file's text is meant as a scenario rather than as manifests: a single document without a `kind`.
+/// Returns true if a text is a scenario and not manifests: a single document without a `kind`.
 pub fn is_scenario(text: &str) -> bool {
     #[derive(Deserialize)]
     struct Header {
@@ -353,7 +363,7 @@ pub fn is_scenario(text: &str) -> bool {
         .is_ok_and(|header| header.kind.is_none() && (header.events.is_some() || header.duration.is_some()))
 }
 
-/// Reads a scenario.
+/// Parses a scenario file.
 ///
 /// # Errors
 /// The first thing that is wrong with it, with its line.

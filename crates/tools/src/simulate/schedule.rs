@@ -1,19 +1,21 @@
-//! When the rounds of a probe begin: as the prober does it, but every start can be worked out without those before it.
+//! Schedule of a probe's rounds, like the prober's, except that every start can be computed without the starts before
+//! it.
 
 use std::time::Duration;
 
 use super::draw::Draw;
 use mail_failover_core::model::Timestamp;
 
-/// As in `probe/schedule.rs`: each of the two shares of a period's shift.
+/// Largest share of each of the two shifts of a period, as in `probe/schedule.rs`.
 const SHIFT: f64 = 0.0225;
-/// New targets start within a tenth of their interval, and within this.
+/// Longest delay of a new target's first round, besides a tenth of its interval.
 const FIRST_SPREAD: Duration = Duration::from_secs(2);
 
-/// The starts of one stream. A share of the shift is the stream's own, so that crowds drift apart; the other is drawn for each start
-/// and does not add up, unlike the prober's: two starts are as far apart as the prober's all the same, an interval less 4.5 % at least.
+/// Starts of one stream. One part of the shift belongs to the stream, so that streams drift apart. The other part is
+/// drawn for each start and does not add up, unlike the prober's. Two starts are still as far apart as the prober's: at
+/// least an interval less 4.5 %.
 #[derive(Clone, Debug)]
-pub(super) struct Schedule {
+pub(super) struct RoundSchedule {
     first: Timestamp,
     period: Duration,
     /// Half of the largest shift of a single start, in both directions.
@@ -21,7 +23,7 @@ pub(super) struct Schedule {
     draw: Draw,
 }
 
-impl Schedule {
+impl RoundSchedule {
     pub(super) fn new(from: Timestamp, interval: Duration, draw: Draw) -> Self {
         let spread = (interval / 10).min(FIRST_SPREAD);
         let drift = draw.fraction(0).mul_add(2.0, -1.0);
@@ -33,14 +35,14 @@ impl Schedule {
         }
     }
 
-    /// When a round begins; rounds count from 0.
+    /// Returns the start of a round; rounds count from 0.
     pub(super) fn start(&self, round: u64) -> Timestamp {
         let period = u64::try_from(self.period.as_micros()).unwrap_or(u64::MAX);
         let on_time = self.first + Duration::from_micros(period.saturating_mul(round));
         on_time + self.shift.mul_f64(self.draw.fraction(round + 2))
     }
 
-    /// The first round that begins at `at` or later.
+    /// Returns the first round that begins at `at` or later.
     pub(super) fn round_at(&self, at: Timestamp) -> u64 {
         let passed = at.since(self.first + self.shift).as_micros() / self.period.as_micros().max(1);
         let mut round = u64::try_from(passed).unwrap_or(u64::MAX);
@@ -60,7 +62,7 @@ mod tests {
         let from = Timestamp::from_micros(1_000_000);
         for (stream, interval) in [(1, 200), (2, 10_000), (3, 86_400_000)] {
             let interval = Duration::from_millis(interval);
-            let schedule = Schedule::new(from, interval, Draw::new(7).of(stream));
+            let schedule = RoundSchedule::new(from, interval, Draw::new(7).of(stream));
             assert!(schedule.start(0) >= from && schedule.start(0) <= from + interval);
             let mut gaps = std::collections::BTreeSet::new();
             for round in 0..500 {

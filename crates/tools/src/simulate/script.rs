@@ -2,74 +2,74 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draw::Draw;
-use super::fleet::Fleet;
-use super::source::{Answer, Source, Stream};
+use super::fleet::SimulatedFleet;
+use super::source::{EvidenceSource, ProbeStream, RoundResult};
 use mail_failover_core::engine::Request;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// What happens to a fleet, worked out: which rounds of which probes find what, and what persons do.
+/// Script of the simulation: the rounds that faults hit, with their results, and the actions of persons.
 #[derive(Clone, Debug)]
 pub(super) struct Script {
-    /// What probes find, as long as it lasts.
-    faults: Vec<Fault>,
-    /// Times in which more comes to pass than probes find: mail tells something.
+    /// Faults as probes see them, each with its span.
+    faults: Vec<ProbeFault>,
+    /// Spans in which mail reports its failures, so that probes are not the only source of news.
     restless: Vec<(Timestamp, Timestamp)>,
-    /// When faults, or those times, begin and end; sorted.
+    /// Begins and ends of the faults and of those spans; sorted.
     turns: Vec<Timestamp>,
-    /// How long a round takes at least.
+    /// Shortest duration of a round.
     latency: Duration,
     draw: Draw,
-    /// By backend: the position of its first probe among all.
+    /// Position of each backend's first probe among all probes.
     first_probes: Vec<usize>,
-    /// By probe: for a whole round.
+    /// Timeout of each probe for a whole round.
     timeouts: Vec<Duration>,
     /// Faults in force since the latest turn.
     in_force: Vec<usize>,
-    /// When that changes.
+    /// Time of the next change of `in_force`.
     next_turn: Timestamp,
-    /// Whether anything of it is left to chance, or mail tells something.
+    /// True while chance decides about a fault, or mail reports its failures.
     is_restless: bool,
     well: Arc<str>,
-    /// By timeout.
+    /// Messages of rounds that take too long, by timeout.
     too_late: Vec<(Duration, Arc<str>)>,
 }
 
-/// A fault, as probes see it.
+/// Fault as probes see it.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
-    /// From when.
+pub(super) struct ProbeFault {
+    /// Begin of the fault.
     pub(super) from: Timestamp,
-    /// Until when.
+    /// End of the fault.
     pub(super) until: Timestamp,
-    /// Only this observer sees it.
+    /// Observer that alone sees the fault.
     pub(super) observer: Option<usize>,
-    /// So many of a hundred rounds are hit.
+    /// Percentage of the rounds that are hit.
     pub(super) percent: u8,
-    /// By probe among all.
-    pub(super) effects: Vec<Option<Effect>>,
+    /// Effects by the probe's position among all probes.
+    pub(super) effects: Vec<Option<RoundEffect>>,
 }
 
-/// What a fault does to a round.
+/// Effect of a fault on a round.
 #[derive(Clone, Debug)]
-pub(super) enum Effect {
-    /// It takes so much longer.
+pub(super) enum RoundEffect {
+    /// The round takes this much longer.
     Slow(Duration),
-    /// It ends here.
+    /// The round ends at a step.
     Ends {
-        /// How far it came; the least ends it first.
-        step: Step,
-        /// What it says.
+        /// Step that the round reaches; of several effects the earliest step counts.
+        step: DialogueStep,
+        /// Class of evidence of the result.
         class: EvidenceClass,
-        /// It ends only by the deadline.
+        /// True if the round ends only at its deadline.
         hangs: bool,
-        /// For people.
+        /// Message of the result, for people.
         message: Arc<str>,
     },
 }
 
-/// How far a dialogue comes.
+/// Step of a dialogue, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(super) enum DialogueStep {
     Resolve,
     Connect,
     ImplicitTls,
@@ -82,8 +82,8 @@ pub(super) enum Step {
     Data,
 }
 
-impl Step {
-    /// As messages call it.
+impl DialogueStep {
+    /// Returns the step as messages write it.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "Resolve",
@@ -100,17 +100,17 @@ impl Step {
     }
 }
 
-/// Something that is done to the world at a time.
+/// Action on the simulation at a time.
 #[derive(Clone, Debug)]
-pub(super) struct Act {
+pub(super) struct ScriptedAction {
     pub(super) at: Timestamp,
-    pub(super) what: Deed,
+    pub(super) what: ScriptedChange,
 }
 
-/// What is done.
+/// Kind of an action.
 #[derive(Clone, Debug)]
-pub(super) enum Deed {
-    /// An event begins or ends: for the timeline.
+pub(super) enum ScriptedChange {
+    /// Begin or end of an event, for the timeline.
     Note {
         event: usize,
         is_over: bool,
@@ -129,24 +129,24 @@ pub(super) enum Deed {
     },
 }
 
-/// Mail that is refused, and what becomes known of it.
+/// Refusal of mail, and what the operator learns of it.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(super) struct MailRefusal {
     pub(super) backend: usize,
     pub(super) from: Timestamp,
     pub(super) until: Timestamp,
-    /// So many of a hundred messages.
+    /// Percentage of the messages that are refused.
     pub(super) percent: u8,
-    /// Whether mail is lost or waits by it; a reply may also concern a recipient, or only ask for less.
+    /// True if mail is lost or delayed by it. A reply may also concern one recipient, or only ask for a lower rate.
     pub(super) is_failure: bool,
-    /// What the mail tells the operator, if it does.
+    /// Evidence that the mail reports to the operator, if it reports any.
     pub(super) told: Option<(EvidenceClass, Arc<str>)>,
 }
 
 impl Script {
     pub(super) fn new(
-        fleet: &Fleet,
-        faults: Vec<Fault>,
+        fleet: &SimulatedFleet,
+        faults: Vec<ProbeFault>,
         restless: Vec<(Timestamp, Timestamp)>,
         latency: Duration,
         seed: u64,
@@ -180,19 +180,21 @@ impl Script {
         }
     }
 
-    /// Looks what is in force from now on.
+    /// Updates the faults in force.
     fn turn(&mut self, at: Timestamp) {
-        let is_now = |from: Timestamp, until: Timestamp| from <= at && at < until;
-        let faults = self.faults.iter().enumerate();
         self.in_force.clear();
-        self.in_force.extend(faults.filter(|(_, fault)| is_now(fault.from, fault.until)).map(|(index, _)| index));
+        for (index, fault) in self.faults.iter().enumerate() {
+            if (fault.from..fault.until).contains(&at) {
+                self.in_force.push(index);
+            }
+        }
         self.is_restless = self.in_force.iter().any(|index| self.faults[*index].percent < 100)
-            || self.restless.iter().any(|(from, until)| is_now(*from, *until));
+            || self.restless.iter().any(|(from, until)| (*from..*until).contains(&at));
         self.next_turn = turn_after(&self.turns, at);
     }
 
-    /// Whether a fault hits a round of a stream, by chance.
-    fn hits(&self, fault: usize, stream: Stream, round: u64) -> bool {
+    /// Returns true if a fault hits a round of a stream, by chance.
+    fn hits(&self, fault: usize, stream: ProbeStream, round: u64) -> bool {
         let percent = self.faults[fault].percent;
         let place = [fault, stream.observer, stream.backend, stream.probe];
         percent >= 100
@@ -201,15 +203,15 @@ impl Script {
     }
 }
 
-impl Source for Script {
-    fn answer(&mut self, stream: Stream, round: u64, at: Timestamp) -> Answer {
+impl EvidenceSource for Script {
+    fn answer(&mut self, stream: ProbeStream, round: u64, at: Timestamp) -> RoundResult {
         if at >= self.next_turn {
             self.turn(at);
         }
         let probe = self.first_probes[stream.backend] + stream.probe;
         let timeout = self.timeouts[probe];
         let mut elapsed = self.latency;
-        let mut end: Option<(Step, EvidenceClass, bool, &Arc<str>)> = None;
+        let mut end: Option<(DialogueStep, EvidenceClass, bool, &Arc<str>)> = None;
         for index in &self.in_force {
             let fault = &self.faults[*index];
             let Some(effect) = &fault.effects[probe] else { continue };
@@ -217,8 +219,8 @@ impl Source for Script {
                 continue;
             }
             match effect {
-                Effect::Slow(by) => elapsed += *by,
-                Effect::Ends { step, class, hangs, message } => {
+                RoundEffect::Slow(by) => elapsed += *by,
+                RoundEffect::Ends { step, class, hangs, message } => {
                     if end.is_none_or(|(earlier, ..)| *step < earlier) {
                         end = Some((*step, *class, *hangs, message));
                     }
@@ -226,14 +228,14 @@ impl Source for Script {
             }
         }
         match end {
-            Some((_, class, true, message)) => Answer { class, elapsed: timeout, message: message.clone() },
+            Some((_, class, true, message)) => RoundResult { class, elapsed: timeout, message: message.clone() },
             Some((_, class, false, message)) if elapsed < timeout => {
-                Answer { class, elapsed, message: message.clone() }
+                RoundResult { class, elapsed, message: message.clone() }
             }
-            None if elapsed < timeout => Answer { class: EvidenceClass::Ok, elapsed, message: self.well.clone() },
+            None if elapsed < timeout => RoundResult { class: EvidenceClass::Ok, elapsed, message: self.well.clone() },
             Some(_) | None => {
                 let message = self.too_late.iter().find(|(of, _)| *of == timeout).map(|(_, message)| message.clone());
-                Answer { class: EvidenceClass::NoAnswer, elapsed: timeout, message: message.unwrap_or_default() }
+                RoundResult { class: EvidenceClass::NoAnswer, elapsed: timeout, message: message.unwrap_or_default() }
             }
         }
     }

@@ -3,34 +3,36 @@ use std::time::Duration;
 
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// One stream of evidence: a probe of a backend, as one observer makes it. Positions in the lists of the world.
+/// Stream of evidence: one probe of a backend by one observer, as positions in the lists of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream {
-    /// Who looks; 0 is the one that decides.
+pub struct ProbeStream {
+    /// Observer that probes; 0 is the one that decides.
     pub observer: usize,
-    /// At which backend.
+    /// Backend that is probed.
     pub backend: usize,
-    /// By which of its probes.
+    /// Probe of the backend.
     pub probe: usize,
 }
 
-/// What a round of a probe finds.
+/// Result of a round of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// What it says about the backend.
+pub struct RoundResult {
+    /// Class of evidence about the backend.
     pub class: EvidenceClass,
-    /// How long the round takes; its result is known no sooner.
+    /// Duration of the round; its result is known only then.
     pub elapsed: Duration,
-    /// One line for people.
+    /// Message in one line, for people.
     pub message: Arc<str>,
 }
 
-/// Where the evidence of a simulated world comes from.
-pub trait Source {
-    /// What the round finds that begins at `at`. Asked once for each round that is not skipped, in the order of time; the same question
-    /// has the same answer whatever was asked before, so that rounds can be skipped.
-    fn answer(&mut self, stream: Stream, round: u64, at: Timestamp) -> Answer;
+/// Source of the evidence of a simulation.
+pub trait EvidenceSource {
+    /// Returns the result of the round that begins at `at`. It is called once for each round that is not skipped, in
+    /// the order of time. The same question has the same answer whatever was asked before, so that rounds can be
+    /// skipped.
+    fn answer(&mut self, stream: ProbeStream, round: u64, at: Timestamp) -> RoundResult;
 
-    /// Until then every stream's answers stay exactly what they are at `at`, when an answer was asked for last. `at` itself promises nothing.
+    /// Returns the time until which every stream's answers stay what they are at `at`, the time of the last call of
+    /// `answer`. `at` itself promises nothing.
     fn constant_until(&self, at: Timestamp) -> Timestamp;
 }

@@ -3,43 +3,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::run::Simulation;
-use super::timeline::{RouteView, Timeline, What};
+use super::timeline::{RouteView, Timeline, TimelineChange};
 use mail_failover_core::engine::{State, TransitionKind, TransitionReason};
 use mail_failover_core::model::Timestamp;
 
-/// What a simulation meant to a route. Mail is taken to be spread evenly over time.
+/// Effect of a simulation on a route. Mail counts as evenly spread over time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteSummary {
-    /// Moves to a less preferred backend.
+    /// Number of moves to a less preferred backend.
     pub failovers: usize,
-    /// Moves to a more preferred one.
+    /// Number of moves to a more preferred backend.
     pub failbacks: usize,
-    /// From the first evidence of a failure to the decision, at its slowest; `None` when nothing failed over by evidence.
+    /// Longest time from the first evidence of a failure to the decision; `None` if no failover was due to evidence.
     pub slowest_failover: Option<Duration>,
-    /// No backend could deliver, as far as the operator knew.
+    /// Time in which no backend could deliver, as far as the operator knew.
     pub none_healthy: Duration,
-    /// Mail had nowhere to go, for so long times its share.
+    /// Time in which mail had nowhere to go, times its share.
     pub unplaced: Duration,
-    /// Mail went where it was refused, for so long times its share: because that was not noticed, not yet, or nobody was better.
+    /// Time in which mail went to a backend that refused it, times its share: the failure was not noticed, not yet
+    /// noticed, or no backend was better.
     pub refused: Duration,
-    /// The part of time that each backend carried the mail, times its share; from 0 to 1.
+    /// Part of the time that each backend carried mail, times its share; from 0 to 1.
     pub shares: BTreeMap<Arc<str>, f64>,
 }
 
-/// How each route fared.
+/// Summarizes each route of the fleet.
 pub(super) fn of(simulation: &Simulation, timeline: &Timeline) -> Vec<RouteSummary> {
     (0..simulation.fleet.routes.len()).map(|route| of_route(simulation, timeline, route)).collect()
 }
 
-/// Where a route stood from when, and how long.
+/// Returns the states of a route, each with the time of its begin.
 pub(super) fn views(timeline: &Timeline, route: usize) -> Vec<(Timestamp, &RouteView)> {
-    let view = |entry: &'_ super::timeline::Entry| entry.at;
     timeline
         .entries
         .iter()
         .filter_map(|entry| match &entry.what {
-            What::Route(change) if change.route == route => Some((view(entry), &change.view)),
-            What::Event { .. } | What::Verdict(_) | What::Route(_) | What::Storm(_) | What::Suspects(_) => None,
+            TimelineChange::Route(change) if change.route == route => Some((entry.at, &change.view)),
+            TimelineChange::Event { .. }
+            | TimelineChange::Verdict(_)
+            | TimelineChange::Route(_)
+            | TimelineChange::Storm(_)
+            | TimelineChange::Suspects(_) => None,
         })
         .collect()
 }
@@ -47,7 +51,7 @@ pub(super) fn views(timeline: &Timeline, route: usize) -> Vec<(Timestamp, &Route
 fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> RouteSummary {
     let mut summary = RouteSummary::default();
     for entry in &timeline.entries {
-        let What::Route(change) = &entry.what else { continue };
+        let TimelineChange::Route(change) = &entry.what else { continue };
         let Some(transition) = change.transition.as_ref().filter(|_| change.route == route) else { continue };
         match transition.kind {
             TransitionKind::Failover => summary.failovers += 1,
@@ -82,7 +86,7 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
     summary
 }
 
-/// For how long, times how much of it, a backend refused mail within a time.
+/// Returns the time in which a backend refused mail within a span, times the refused part.
 fn refused(simulation: &Simulation, backend: usize, from: Timestamp, until: Timestamp) -> Duration {
     let mut refusals: Vec<_> =
         simulation.refusals.iter().filter(|refusal| refusal.backend == backend && refusal.is_failure).collect();

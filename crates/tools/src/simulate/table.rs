@@ -1,12 +1,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::run::{Outcome, Simulation};
+use super::run::{Simulation, SimulationResult};
 use super::summary::RouteSummary;
 use super::words::length;
 
-/// The timeline, what it meant to each route, and what came of the expectations, as text for a terminal.
-pub fn table(simulation: &Simulation, outcome: &Outcome) -> String {
+/// Formats timeline, summaries and expectations as text for a terminal.
+pub fn table(simulation: &Simulation, outcome: &SimulationResult) -> String {
     let mut text = format!("{}\n", simulation.title);
     let observers = simulation.observers.join(", ");
     let _ = writeln!(
@@ -65,10 +65,14 @@ fn write_summary(text: &mut String, name: &str, summary: &RouteSummary) {
     }
 }
 
-/// All but the last column are as wide as what stands in them.
+/// Appends rows; every column but the last is as wide as its widest cell.
 fn write_columns<const N: usize>(text: &mut String, rows: &[[String; N]]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..N.saturating_sub(1)).map(width).collect();
+    let mut widths = vec![0; N.saturating_sub(1)];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths.iter().map(Some).chain([None])) {

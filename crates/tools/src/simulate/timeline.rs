@@ -8,100 +8,96 @@ use mail_failover_core::engine::{
 };
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// What happened in a simulation, in order: an entry only where something changed.
+/// Timeline of a simulation: one entry for each change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timeline {
-    /// In the order of time; those at the start say how things were.
-    pub entries: Vec<Entry>,
+    /// Entries in the order of time; those at the start describe the first state.
+    pub entries: Vec<TimelineEntry>,
 }
 
-/// Something that changed.
+/// Entry of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// When.
+pub struct TimelineEntry {
+    /// Time of the change.
     pub at: Timestamp,
-    /// What.
-    pub what: What,
+    /// Change that happened then.
+    pub what: TimelineChange,
 }
 
-/// What changed.
+/// Kind of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// An event of the scenario begins, or ends.
+pub enum TimelineChange {
+    /// Begin or end of an event of the scenario.
     Event {
-        /// Its position in the scenario.
+        /// Position of the event in the scenario.
         event: usize,
-        /// Whether it ends.
+        /// True if the event ends.
         is_over: bool,
     },
-    /// The verdict about a backend.
+    /// Change of the verdict about a backend.
     Verdict(VerdictChange),
-    /// A route.
+    /// Change of a route.
     Route(Box<RouteChange>),
-    /// All failure domains fail at once, or no longer.
+    /// Begin (true) or end of a storm: all failure domains fail at once.
     Storm(bool),
-    /// Who is not believed for now, by name; the one who decides by an empty one.
+    /// Observers that are not believed for now, by name; the one that decides has an empty name.
     Suspects(Vec<Arc<str>>),
 }
 
-/// The verdict about a backend from now on.
+/// Verdict about a backend from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerdictChange {
-    /// Its position in the fleet.
+    /// Position of the backend in the fleet.
     pub backend: usize,
-    /// The verdict.
+    /// Health of the backend.
     pub health: Health,
-    /// Why.
+    /// Class of evidence behind it.
     pub class: EvidenceClass,
-    /// It has asked for less.
+    /// True if the backend has asked for a lower rate.
     pub is_throttled: bool,
-    /// What was seen.
+    /// Message of the observation behind the verdict.
     pub message: Arc<str>,
 }
 
-/// Where a route stands from now on, and what has just been done about it.
+/// State of a route from now on, and the decision that led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteChange {
-    /// Its position in the fleet.
+    /// Position of the route in the fleet.
     pub route: usize,
-    /// Where it stands.
+    /// State from now on.
     pub view: RouteView,
-    /// Where it stood before; `None` at the start.
+    /// State before; `None` at the start.
     pub before: Option<RouteView>,
     /// The move that was decided.
     pub transition: Option<Transition>,
     /// The request that was answered.
     pub answer: Option<Answer>,
-    /// Why.
+    /// Reasons of the decision.
     pub explanation: Explanation,
 }
 
-/// Where a route stands.
+/// State of a route, as the timeline shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteView {
-    /// In a word.
+    /// State as in the route's status.
     pub state: State,
-    /// Where the mail goes.
+    /// Shares of the backends.
     pub shares: Vec<Share>,
-    /// What keeps it from moving.
+    /// Hold that keeps the mail from moving.
     pub hold: Option<Hold>,
-    /// So much of the mail, in percent, has nowhere to go.
+    /// Percentage of the mail that has nowhere to go.
     pub unplaced: u8,
 }
 
 impl RouteView {
-    /// The backend that leads.
+    /// Returns the leading backend.
     pub fn active(&self) -> Option<&Arc<str>> {
         self.shares.first().map(|share| &share.backend)
     }
 
-    /// `ses-eu 60 %, sendgrid 40 %`.
+    /// Formats the shares: `ses-eu 60 %, sendgrid 40 %`.
     pub fn shares_text(&self) -> String {
-        let text = |share: &Share| {
-            let overflow = if share.is_overflow { " overflow" } else { "" };
-            format!("{} {} %{overflow}", share.backend, share.percent)
-        };
-        let mut parts: Vec<_> = self.shares.iter().map(text).collect();
+        let mut parts: Vec<_> = self.shares.iter().map(share_text).collect();
         if self.unplaced > 0 {
             parts.push(format!("nowhere {} %", self.unplaced));
         }
@@ -109,25 +105,33 @@ impl RouteView {
     }
 }
 
+fn share_text(share: &Share) -> String {
+    let overflow = if share.is_overflow { " overflow" } else { "" };
+    format!("{} {} %{overflow}", share.backend, share.percent)
+}
+
 impl RouteChange {
-    /// The chain of reasons that tell why this changed, without what is known of each backend.
+    /// Returns the reasons of this change, without the facts about each backend.
     pub fn why(&self) -> Vec<String> {
-        let is_telling = |reason: &&Reason| match reason {
+        self.explanation.reasons.iter().filter(|reason| self.is_news(reason)).map(ToString::to_string).collect()
+    }
+
+    fn is_news(&self, reason: &Reason) -> bool {
+        match reason {
             Reason::Requested(_) | Reason::Moves(_) | Reason::NoneHealthy | Reason::Unplaced(_) => true,
             Reason::Held(hold) => self.before.as_ref().is_none_or(|before| before.hold != Some(*hold)),
             Reason::Known { .. } | Reason::Moved(_) | Reason::Stays { .. } | Reason::Carries(_) => false,
-        };
-        self.explanation.reasons.iter().filter(is_telling).map(ToString::to_string).collect()
+        }
     }
 }
 
-/// Writes the timeline. Silent until it is told to begin.
+/// Recorder that writes the timeline; it is silent until it is opened.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) timeline: Timeline,
     routes: Vec<RouteView>,
     is_open: bool,
-    /// How decisions were explained last, for the start.
+    /// Latest explanation of each route, for the entries of the start.
     explanations: Vec<Explanation>,
 }
 
@@ -140,7 +144,7 @@ impl Notes {
         }
     }
 
-    /// From now on everything is written down, beginning with how things are.
+    /// Starts the recording with entries for the first state.
     pub(super) fn open(&mut self, at: Timestamp, verdicts: impl Iterator<Item = Option<Verdict>>) {
         self.is_open = true;
         for (backend, verdict) in verdicts.enumerate() {
@@ -151,29 +155,30 @@ impl Notes {
         for (route, view) in self.routes.clone().into_iter().enumerate() {
             let explanation = self.explanations[route].clone();
             let change = RouteChange { route, view, before: None, transition: None, answer: None, explanation };
-            self.note(at, What::Route(Box::new(change)));
+            self.note(at, TimelineChange::Route(Box::new(change)));
         }
     }
 
-    /// Whether this is the rest of what has just been decided about the same route; then it is noted there.
+    /// Merges the rest of a decision into the entry that the same route has just got. Returns true if it did.
     fn goes_on(&mut self, at: Timestamp, route: usize, view: &RouteView, decision: &Decision) -> bool {
-        let Some(Entry { at: last_at, what: What::Route(last) }) = self.timeline.entries.last_mut() else {
+        let Some(TimelineEntry { at: last_at, what: TimelineChange::Route(last) }) = self.timeline.entries.last_mut()
+        else {
             return false;
         };
         if *last_at != at || last.route != route || last.before.is_none() || decision.transition.is_some() {
             return false;
         }
         last.view.clone_from(view);
-        let is_hold = |reason: &&Reason| matches!(reason, Reason::Held(_));
-        last.explanation.reasons.retain(|reason| !is_hold(&reason));
-        last.explanation.reasons.extend(decision.explanation.reasons.iter().filter(is_hold).cloned());
-        last.explanation.next_changes.clone_from(&decision.explanation.next_changes);
+        let Explanation { reasons, prospects } = &decision.explanation;
+        last.explanation.reasons.retain(|reason| !matches!(reason, Reason::Held(_)));
+        last.explanation.reasons.extend(reasons.iter().filter(|reason| matches!(reason, Reason::Held(_))).cloned());
+        last.explanation.prospects.clone_from(prospects);
         true
     }
 
-    pub(super) fn note(&mut self, at: Timestamp, what: What) {
+    pub(super) fn note(&mut self, at: Timestamp, what: TimelineChange) {
         if self.is_open {
-            self.timeline.entries.push(Entry { at, what });
+            self.timeline.entries.push(TimelineEntry { at, what });
         }
     }
 }
@@ -187,7 +192,7 @@ impl Recorder for Notes {
             is_throttled: verdict.is_throttled,
             message: verdict.message.clone(),
         };
-        self.note(at, What::Verdict(change));
+        self.note(at, TimelineChange::Verdict(change));
     }
 
     fn decided(&mut self, at: Timestamp, route: usize, before: &Memory, decision: &Decision) {
@@ -222,23 +227,23 @@ impl Recorder for Notes {
             answer: answer.cloned(),
             explanation: decision.explanation.clone(),
         };
-        self.note(at, What::Route(Box::new(change)));
+        self.note(at, TimelineChange::Route(Box::new(change)));
     }
 
     fn stormed(&mut self, at: Timestamp, is_storm: bool) {
-        self.note(at, What::Storm(is_storm));
+        self.note(at, TimelineChange::Storm(is_storm));
     }
 
     fn suspected(&mut self, at: Timestamp, suspects: &BTreeSet<Observer>) {
-        let name = |observer: &Observer| match observer {
+        let names = suspects.iter().map(|observer| match observer {
             Observer::Own => Arc::default(),
             Observer::Other(name) => name.clone(),
-        };
-        self.note(at, What::Suspects(suspects.iter().map(name).collect()));
+        });
+        self.note(at, TimelineChange::Suspects(names.collect()));
     }
 }
 
-/// The name of a hold's reason; `-` where there is none.
+/// Returns the name of a hold's reason; `-` without a hold.
 pub(super) fn hold_name(hold: Option<Hold>) -> &'static str {
     hold.map_or("-", |hold| HoldReason::as_str(hold.reason))
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::run::Simulation;
-use super::timeline::{RouteChange, VerdictChange, What};
+use super::timeline::{RouteChange, TimelineChange, VerdictChange};
 use mail_failover_core::engine::{Hold, TransitionKind};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// `0:01:25.3`, `2d 03:04:05`: time passed since the start.
+/// Formats the time since the start: `0:01:25.3`, `2d 03:04:05`.
 pub(super) fn clock(passed: Duration) -> String {
     let tenths = passed.as_millis() / 100;
     let (seconds, tenth) = (tenths / 10, tenths % 10);
@@ -22,7 +22,7 @@ pub(super) fn clock(passed: Duration) -> String {
     text
 }
 
-/// `5m`, `1h 2m 3s`, `250ms`: how long something lasts.
+/// Formats a duration: `5m`, `1h 2m 3s`, `250ms`.
 pub(super) fn length(of: Duration) -> String {
     if of < Duration::from_secs(1) {
         return format!("{}ms", of.as_millis());
@@ -34,7 +34,7 @@ pub(super) fn length(of: Duration) -> String {
     parts.join(" ")
 }
 
-/// Of what an entry of the timeline tells, what is new, and why.
+/// Entry of the timeline in words: its subject, the news and the reason.
 pub(super) struct Line {
     pub(super) subject: String,
     pub(super) change: String,
@@ -42,15 +42,15 @@ pub(super) struct Line {
 }
 
 impl Simulation {
-    /// Time passed since the start.
+    /// Formats the time that has passed since the start.
     pub(super) fn after(&self, at: Timestamp) -> String {
         clock(at.since(self.start))
     }
 
-    /// An entry in words.
-    pub(super) fn line(&self, what: &What) -> Line {
+    /// Puts an entry into words.
+    pub(super) fn line(&self, what: &TimelineChange) -> Line {
         match what {
-            What::Event { event, is_over } => Line {
+            TimelineChange::Event { event, is_over } => Line {
                 subject: "scenario".to_owned(),
                 change: match (is_over, self.is_lasting[*event]) {
                     (true, _) => "ends".to_owned(),
@@ -59,7 +59,7 @@ impl Simulation {
                 },
                 why: self.event_texts[*event].clone(),
             },
-            What::Verdict(VerdictChange { backend, health, class, is_throttled, message }) => Line {
+            TimelineChange::Verdict(VerdictChange { backend, health, class, is_throttled, message }) => Line {
                 subject: self.fleet.backend_name(*backend),
                 change: if *is_throttled {
                     format!("{}, throttled", health.as_str())
@@ -74,12 +74,12 @@ impl Simulation {
                     format!("{}: {message}", class.as_str())
                 },
             },
-            What::Route(change) => Line {
+            TimelineChange::Route(change) => Line {
                 subject: format!("route {}", self.fleet.route_name(change.route)),
                 change: self.route_change(change),
                 why: self.relative(&change.why().join("; ")),
             },
-            What::Storm(is_storm) => Line {
+            TimelineChange::Storm(is_storm) => Line {
                 subject: "fleet".to_owned(),
                 change: if *is_storm { "storm".to_owned() } else { "storm is over".to_owned() },
                 why: if *is_storm {
@@ -88,10 +88,10 @@ impl Simulation {
                     String::new()
                 },
             },
-            What::Suspects(suspects) if suspects.is_empty() => {
+            TimelineChange::Suspects(suspects) if suspects.is_empty() => {
                 Line { subject: "fleet".to_owned(), change: "nobody is suspect".to_owned(), why: String::new() }
             }
-            What::Suspects(suspects) => Line {
+            TimelineChange::Suspects(suspects) => Line {
                 subject: "fleet".to_owned(),
                 change: format!("{} suspect", self.observer_names(suspects).join(", ")),
                 why: "sees everything fail and others do not".to_owned(),
@@ -99,10 +99,9 @@ impl Simulation {
         }
     }
 
-    /// Observers by name; the one who decides has an empty one in the timeline.
+    /// Returns the observers by name; the one that decides has an empty name in the timeline.
     pub(super) fn observer_names(&self, names: &[Arc<str>]) -> Vec<String> {
-        let name = |name: &Arc<str>| if name.is_empty() { self.observers[0].to_string() } else { name.to_string() };
-        names.iter().map(name).collect()
+        names.iter().map(|name| if name.is_empty() { &self.observers[0] } else { name }.to_string()).collect()
     }
 
     fn route_change(&self, change: &RouteChange) -> String {
@@ -141,7 +140,8 @@ impl Simulation {
         }
     }
 
-    /// What the engine explains names moments by the calendar; beside a column of times since the start those are easier to compare.
+    /// Replaces calendar times of the engine's explanation by times since the start, which are easier to compare with
+    /// the first column.
     fn relative(&self, text: &str) -> String {
         let mut words = vec![];
         for word in text.split(' ') {

@@ -1,7 +1,8 @@
-//! Whether agents beside queueing MTAs can do what is asked of them.
+//! Rules about agents beside queueing MTAs.
 
-use crate::lint::finding::Findings;
-use crate::lint::set::{Placed, Set, View};
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::{ObjectSet, UsableRoute};
+use crate::manifests::Manifest;
 use mail_failover_api as api;
 use mail_failover_core::model::{Destination, TlsMode};
 use mail_failover_resolve::login_key;
@@ -41,7 +42,7 @@ pub(super) const PASSWORD_READABLE: Rule = Rule {
     broken_when: "auth.allowPlaintext lets a password go to a host outside the cluster and its network without verified TLS",
 };
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views().filter(has_agents) {
         next_hops(&view, findings);
         submission(&view, findings);
@@ -50,11 +51,11 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     reflex(set, findings);
 }
 
-fn has_agents(view: &View<'_>) -> bool {
+fn has_agents(view: &UsableRoute<'_>) -> bool {
     !view.route.agents.is_empty()
 }
 
-fn next_hops(view: &View<'_>, findings: &mut Findings) {
+fn next_hops(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for (index, placed) in view.backends.iter().enumerate() {
         let place = place(&placed.backend.destination);
         let same = view.backends[..index].iter().find(|earlier| self::place(&earlier.backend.destination) == place);
@@ -77,7 +78,7 @@ fn place(destination: &Destination) -> (String, u16) {
     }
 }
 
-fn submission(view: &View<'_>, findings: &mut Findings) {
+fn submission(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for placed in &view.backends {
         let Destination::Host(host) = &placed.backend.destination else { continue };
         if placed.backend.secret.is_none() && matches!(host.port, 587 | 465) && is_public(&host.host) {
@@ -89,19 +90,19 @@ fn submission(view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-/// The field of a backend that says how to log in, and what it says.
+/// Returns the `auth` of a backend and the path of its field.
 fn auth_of(spec: &api::SendingBackendSpec) -> Option<(&'static str, &api::AuthSpec)> {
     let smtp = spec.smtp.as_ref().and_then(|smtp| smtp.auth.as_ref()).map(|auth| ("spec.smtp.auth", auth));
     smtp.or_else(|| Some(("spec.service.auth", spec.service.as_ref()?.auth.as_ref()?)))
 }
 
-fn auth(set: &Set<'_>, findings: &mut Findings) {
+fn auth(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, entry) in &set.backends {
         let Some((field, auth)) = auth_of(&entry.spec) else { continue };
-        let is_here = |placed: &Placed<'_>| *placed.member.name == *key.name;
         let users: Vec<_> = set
             .views()
-            .filter(|view| view.key.namespace == key.namespace && view.backends.iter().any(is_here))
+            .filter(|view| view.key.namespace == key.namespace)
+            .filter(|view| view.backends.iter().any(|placed| *placed.member.name == *key.name))
             .collect();
         let is_probed = login_key(key, &entry.spec).is_some();
         if !users.is_empty() && !users.iter().any(has_agents) && !is_probed {
@@ -114,11 +115,7 @@ fn auth(set: &Set<'_>, findings: &mut Findings) {
             findings.add(&AUTH_UNUSED, entry.manifest, field, message, remedy);
         }
         if let Some(secret) = set.core("Secret", &key.sibling(auth.secret_ref.name.as_str())) {
-            let has = |part: &&str| {
-                let at = |data: &str| secret.value().pointer(&format!("/{data}/{part}")).is_some();
-                at("data") || at("stringData")
-            };
-            for part in ["username", "password"].iter().filter(|part| !has(part)) {
+            for part in ["username", "password"].into_iter().filter(|part| !has_key(secret, part)) {
                 let message = format!("Secret {} has no key {part}", auth.secret_ref.name);
                 let remedy = "give it the keys username and password";
                 findings.add(&SECRET_WITHOUT_LOGIN, entry.manifest, &format!("{field}.secretRef"), message, remedy);
@@ -136,7 +133,11 @@ fn auth(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-fn reflex(set: &Set<'_>, findings: &mut Findings) {
+fn has_key(secret: &Manifest, key: &str) -> bool {
+    ["data", "stringData"].iter().any(|data| secret.value().pointer(&format!("/{data}/{key}")).is_some())
+}
+
+fn reflex(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, entry) in set.policies.iter().filter(|(_, entry)| entry.spec.reflex.is_some()) {
         let users: Vec<_> = set.users(key).collect();
         if !users.is_empty() && !users.iter().any(has_agents) {

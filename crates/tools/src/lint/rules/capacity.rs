@@ -1,9 +1,9 @@
-//! Whether what is left can carry the mail.
+//! Rules about capacity: the limits of backends against the traffic of routes.
 
 use std::collections::BTreeMap;
 
-use crate::lint::finding::Findings;
-use crate::lint::set::{Placed, Set, View};
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::{ObjectSet, UsableBackend, UsableRoute};
 use mail_failover_core::model::{Limits, Strategy, Timestamp, Traffic};
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -40,7 +40,7 @@ pub(super) const LIMITS_WITHOUT_TRAFFIC: Rule = Rule {
     broken_when: "a backend has limits, and a route that uses it does not say how much traffic it carries: they have no effect",
 };
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views() {
         together(set.at, &view, findings);
         weights(set.at, &view, findings);
@@ -49,7 +49,7 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     shared(set, findings);
 }
 
-/// A kind of limit, and what is wanted of it.
+/// Kind of limit, and the traffic that a route wants of it.
 struct Measure {
     field: &'static str,
     unit: &'static str,
@@ -78,12 +78,12 @@ fn a_day(limits: &Limits, at: Timestamp) -> Option<u64> {
     [limits.messages_per_day, warming].into_iter().flatten().min().map(u64::from)
 }
 
-/// What these take together; `None` when one of them takes any amount.
-fn total<'a>(backends: impl Iterator<Item = &'a Placed<'a>>, measure: &Measure, at: Timestamp) -> Option<u64> {
+/// Returns the sum of the backends' limits; `None` when one of them has no limit.
+fn total<'a>(backends: impl Iterator<Item = &'a UsableBackend<'a>>, measure: &Measure, at: Timestamp) -> Option<u64> {
     backends.map(|placed| (measure.of)(&placed.backend.limits, at)).sum()
 }
 
-fn together(at: Timestamp, view: &View<'_>, findings: &mut Findings) {
+fn together(at: Timestamp, view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if !view.is_complete || view.in_service().next().is_none() {
         return;
     }
@@ -121,30 +121,30 @@ fn together(at: Timestamp, view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-fn warming(placed: &Placed<'_>, at: Timestamp) -> Option<String> {
+fn warming(placed: &UsableBackend<'_>, at: Timestamp) -> Option<String> {
     let (allowed, until) = placed.backend.limits.warm_up.as_ref()?.at(at)?;
     Some(format!("{} warms up: {allowed} a day until {until}", placed.member.name))
 }
 
-/// The operator gives to others what exceeds a limit; the weights then are not what mail goes by.
-fn weights(at: Timestamp, view: &View<'_>, findings: &mut Findings) {
+/// Checks that weights can be kept. The operator moves what exceeds a limit to other backends, so the real shares then
+/// differ from the weights.
+fn weights(at: Timestamp, view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if view.route.strategy != Strategy::ActiveActive {
         return;
     }
     let all: Vec<_> = view.in_service().collect();
-    let sum = |backends: &[&Placed<'_>]| backends.iter().map(|one| u64::from(one.member.weight)).sum::<u64>().max(1);
+    let total = all.iter().map(|one| u64::from(one.member.weight)).sum::<u64>().max(1);
     for measure in measures(view.route.traffic) {
         for placed in &all {
             let Some(limit) = (measure.of)(&placed.backend.limits, at) else { continue };
-            let part = |total: u64| measure.wanted.saturating_mul(placed.member.weight.into()) / total;
+            let wanted = measure.wanted.saturating_mul(placed.member.weight.into());
             let index = view.route.backends.iter().position(|one| one.name == placed.member.name).unwrap_or(0);
             let field = format!("spec.backends[{index}].weight");
             let (name, weight, unit) = (&placed.member.name, placed.member.weight, measure.unit);
-            let full = part(sum(&all));
+            let full = wanted / total;
             if full > limit {
                 let message = format!(
-                    "weight {weight} of {} means {full} {unit} for {name}, which takes {limit}: others get the rest",
-                    sum(&all)
+                    "weight {weight} of {total} means {full} {unit} for {name}, which takes {limit}: others get the rest",
                 );
                 findings.add(
                     &WEIGHT_ABOVE_LIMIT,
@@ -156,7 +156,7 @@ fn weights(at: Timestamp, view: &View<'_>, findings: &mut Findings) {
                 continue;
             }
             let others = all.iter().filter(|other| other.member.name != *name);
-            let most = others.map(|gone| (part(sum(&all) - u64::from(gone.member.weight)), &gone.member.name)).max();
+            let most = others.map(|gone| (wanted / (total - u64::from(gone.member.weight)), &gone.member.name)).max();
             if let Some((most, gone)) = most.filter(|(most, _)| *most > limit) {
                 let message =
                     format!("without {gone} weight {weight} means {most} {unit} for {name}, which takes {limit}");
@@ -167,7 +167,7 @@ fn weights(at: Timestamp, view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-fn without_traffic(view: &View<'_>, findings: &mut Findings) {
+fn without_traffic(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if view.route.traffic != Traffic::default() {
         return;
     }
@@ -181,10 +181,10 @@ fn without_traffic(view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-/// The operator measures each route by itself against the limits of a backend.
-fn shared(set: &Set<'_>, findings: &mut Findings) {
+/// Checks backends that several routes share. The operator compares each route with a backend's limits by itself.
+fn shared(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     let views: Vec<_> = set.views().collect();
-    let mut users: BTreeMap<_, Vec<&View<'_>>> = BTreeMap::new();
+    let mut users: BTreeMap<_, Vec<&UsableRoute<'_>>> = BTreeMap::new();
     for view in &views {
         for placed in view.in_service() {
             users.entry(view.key.sibling(placed.member.name.clone())).or_default().push(view);

@@ -1,10 +1,10 @@
-//! How backends are talked to.
+//! Rules about connections to backends: TLS, ports, probes.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::lint::finding::Findings;
-use crate::lint::set::Set;
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::ObjectSet;
 use crate::manifests::Manifest;
 use mail_failover_core::model::{Backend, Depth, Destination, SmtpHost, TlsMode};
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -38,11 +38,11 @@ pub(super) const SHALLOW_PROBES: Rule = Rule {
 };
 
 const FAST: Duration = Duration::from_secs(1);
-/// Names under which nobody outside is (RFC 6761, RFC 6762, RFC 8375, and Kubernetes' own).
+/// Names without a host on the internet (RFC 6761, RFC 6762, RFC 8375, and those of Kubernetes).
 const PRIVATE_NAMES: [&str; 9] =
     ["svc", "local", "localhost", "internal", "lan", "home.arpa", "test", "invalid", "intranet"];
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for entry in set.backends.values() {
         let Some(backend) = &entry.model else { continue };
         if let Destination::Host(host) = &backend.destination {
@@ -56,7 +56,7 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-fn probes(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut Findings) {
+fn probes(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut ManifestFindings) {
     for (index, probe) in backend.probes.iter().enumerate().filter(|(_, probe)| probe.interval < FAST) {
         let message = format!(
             "every {} each replica connects to {}, which is {} times a day",
@@ -69,7 +69,7 @@ fn probes(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mu
     }
 }
 
-fn tls(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut Findings) {
+fn tls(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut ManifestFindings) {
     let message = match backend.tls.mode {
         TlsMode::None => format!("mail and credentials go to {} as plain text", host.host),
         TlsMode::Opportunistic => {
@@ -83,7 +83,7 @@ fn tls(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut F
     findings.add(&TLS_NOT_VERIFIED, manifest, field, message, remedy);
 }
 
-fn port(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut Findings) {
+fn port(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut ManifestFindings) {
     let is_implicit = backend.tls.mode == TlsMode::Implicit;
     match host.port {
         465 if !is_implicit => {
@@ -105,7 +105,7 @@ fn port(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mut 
     }
 }
 
-fn depth(backend: &Backend, manifest: &Manifest, findings: &mut Findings) {
+fn depth(backend: &Backend, manifest: &Manifest, findings: &mut ManifestFindings) {
     // With implicit TLS there is a handshake before the banner.
     let needed = match backend.tls.mode {
         TlsMode::StartTls => Depth::StartTls,
@@ -121,7 +121,7 @@ fn depth(backend: &Backend, manifest: &Manifest, findings: &mut Findings) {
     }
 }
 
-/// Whether a host is beyond the cluster and the network it stands in, as far as a name can tell.
+/// Returns true if a host is outside the cluster and its network, as far as its name or address tells.
 pub(super) fn is_public(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => {
@@ -134,8 +134,8 @@ pub(super) fn is_public(host: &str) -> bool {
         }
         Err(_) => {
             let host = host.trim_end_matches('.').to_ascii_lowercase();
-            let is_under = |name: &&str| host.strip_suffix(*name).is_some_and(|rest| rest.ends_with('.'));
-            host.contains('.') && !PRIVATE_NAMES.iter().any(is_under)
+            host.contains('.')
+                && !PRIVATE_NAMES.iter().any(|name| host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
         }
     }
 }

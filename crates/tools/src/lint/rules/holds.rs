@@ -1,9 +1,9 @@
-//! Whether a route comes back, and no more often than it should.
+//! Rules about holds and failback: a route returns, and not too often.
 
 use std::time::Duration;
 
-use crate::lint::finding::Findings;
-use crate::lint::set::{Judged, Set};
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::{JudgedPolicy, ObjectSet};
 use mail_failover_core::model::{FailbackMode, Timestamp, WhenNoneHealthy};
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -40,12 +40,12 @@ pub(super) const PREFERRED_DESPITE_MANUAL: Rule = Rule {
     broken_when: "whenNoneHealthy is Preferred and failback.mode Manual: when nobody is healthy the route returns without a person",
 };
 
-/// A window that opens less often keeps mail away from where it belongs for too long.
+/// Longest pause between two failback windows. A rarer window keeps mail away from its preferred backend for too long.
 const SELDOM: Duration = Duration::from_hours(31 * 24);
-/// A round trip that takes less is flapping.
+/// Shortest round trip to a standby and back that is not flapping.
 const ROUND_TRIP: Duration = Duration::from_mins(5);
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for judged in set.judged() {
         after(&judged, findings);
         windows(&judged, set.at, findings);
@@ -55,14 +55,14 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-/// How long a recovery takes by the slowest probe; nothing where none is known.
-fn recovery(judged: &Judged<'_>) -> Option<Duration> {
+/// Returns the duration of a recovery by the slowest probe; `None` if no probe is known.
+fn recovery(judged: &JudgedPolicy<'_>) -> Option<Duration> {
     let slowest = judged.probes().map(|(_, probe)| probe.interval).max()?;
     let thresholds = &judged.policy.thresholds;
     Some((slowest * thresholds.recovery.saturating_sub(1)).max(thresholds.stable_for))
 }
 
-fn after(judged: &Judged<'_>, findings: &mut Findings) {
+fn after(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let after = judged.policy.failback.after;
     if let Some(recovery) = recovery(judged).filter(|recovery| after < *recovery) {
         let message = format!(
@@ -75,7 +75,7 @@ fn after(judged: &Judged<'_>, findings: &mut Findings) {
     }
 }
 
-fn windows(judged: &Judged<'_>, at: Timestamp, findings: &mut Findings) {
+fn windows(judged: &JudgedPolicy<'_>, at: Timestamp, findings: &mut ManifestFindings) {
     let failback = &judged.policy.failback;
     let ramp: Duration = failback.ramp.iter().map(|step| step.duration).sum();
     let specs = judged.spec.failback.iter().flat_map(|failback| &failback.windows);
@@ -97,7 +97,7 @@ fn windows(judged: &Judged<'_>, at: Timestamp, findings: &mut Findings) {
     }
 }
 
-fn budget(judged: &Judged<'_>, findings: &mut Findings) {
+fn budget(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let budget = judged.policy.hold.budget;
     if budget.switches < 2 {
         let message = format!(
@@ -111,7 +111,7 @@ fn budget(judged: &Judged<'_>, findings: &mut Findings) {
     }
 }
 
-fn flapping(judged: &Judged<'_>, findings: &mut Findings) {
+fn flapping(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let policy = judged.policy;
     let Some(recovery) = recovery(judged) else { return };
     let fastest = judged.probes().map(|(_, probe)| probe.interval).min().unwrap_or_default();
@@ -131,7 +131,7 @@ fn flapping(judged: &Judged<'_>, findings: &mut Findings) {
     }
 }
 
-fn none_healthy(judged: &Judged<'_>, findings: &mut Findings) {
+fn none_healthy(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let policy = judged.policy;
     if policy.when_none_healthy == WhenNoneHealthy::Preferred && policy.failback.mode == FailbackMode::Manual {
         let message = "a return waits for a person, except when nobody is healthy: then the route returns by itself";

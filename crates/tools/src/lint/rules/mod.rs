@@ -1,5 +1,6 @@
-//! What the API server accepts but a mail operator would not. One pure function per rule, over what was parsed; each file holds what
-//! belongs together.
+//! Rules that the API server does not check and a mail operator would.
+//!
+//! One pure function per rule, over parsed objects; each file holds the rules of one subject.
 
 mod agents;
 mod capacity;
@@ -12,12 +13,12 @@ mod thresholds;
 
 use std::time::Duration;
 
-use super::finding::Findings;
+use super::finding::ManifestFindings;
 use super::schema;
-use super::set::{self, Set};
+use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
-/// Every rule there is, by what it is about.
+/// All rules, by subject.
 pub const RULES: [&Rule; 54] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
@@ -75,8 +76,8 @@ pub const RULES: [&Rule; 54] = [
     &agents::PASSWORD_READABLE,
 ];
 
-/// Checks everything.
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+/// Checks every rule against the objects.
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     references::check(set, findings);
     redundancy::check(set, findings);
     capacity::check(set, findings);
@@ -87,10 +88,10 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     agents::check(set, findings);
 }
 
-/// So many names are told at most.
+/// Number of names that a message lists at most.
 const TOLD: usize = 3;
 
-/// `a, b, c and 97 more`.
+/// Joins names for a message: `a, b, c and 97 more`.
 fn listed<S: AsRef<str>>(names: &[S]) -> String {
     let told: Vec<_> = names.iter().take(TOLD).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(TOLD) {
@@ -99,7 +100,7 @@ fn listed<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
-/// As Kubernetes writes a duration: `1h30m`, `10s`, `500ms`.
+/// Formats a duration as Kubernetes does: `1h30m`, `10s`, `500ms`.
 fn span(duration: Duration) -> String {
     let whole = duration.as_secs();
     let parts =

@@ -1,9 +1,9 @@
-//! Whether routes can have the outputs that they want.
+//! Rules about outputs: conflicts over Services, ConfigMaps and ports.
 
 use std::collections::BTreeMap;
 
-use crate::lint::finding::Findings;
-use crate::lint::set::{Set, View};
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::{ObjectSet, UsableRoute};
 use mail_failover_core::model::ObjectKey;
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -23,7 +23,7 @@ pub(super) const MAIL_LOOP: Rule = Rule {
     broken_when: "a backend is the Service that a route leads to it: mail would go round",
 };
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     let mut claimed: BTreeMap<(&str, ObjectKey), ObjectKey> = BTreeMap::new();
     for view in set.views() {
         for (kind, field, key) in claims(&view) {
@@ -44,8 +44,8 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     loops(set, &claimed, findings);
 }
 
-/// Every object that a route wants to own, with the field that says so.
-fn claims(view: &View<'_>) -> Vec<(&'static str, String, ObjectKey)> {
+/// Returns every object that a route wants to own, with the field that says so.
+fn claims(view: &UsableRoute<'_>) -> Vec<(&'static str, String, ObjectKey)> {
     let outputs = view.spec.outputs.iter().enumerate();
     let claims = outputs.flat_map(|(index, output)| {
         let service = output.service.as_ref().map(|one| ("Service", "service.name", &one.name));
@@ -58,16 +58,17 @@ fn claims(view: &View<'_>) -> Vec<(&'static str, String, ObjectKey)> {
     claims.collect()
 }
 
-/// A dump of a cluster holds the outputs themselves.
-fn is_of(existing: &serde_json::Value, view: &View<'_>) -> bool {
+/// Returns true if an existing object is an output of this route.
+// A dump of a cluster holds the outputs themselves.
+fn is_of(existing: &serde_json::Value, view: &UsableRoute<'_>) -> bool {
     let owners = existing.pointer("/metadata/ownerReferences").and_then(serde_json::Value::as_array);
     owners.into_iter().flatten().any(|owner| {
-        let is = |field: &str, text: &str| owner.get(field).and_then(serde_json::Value::as_str) == Some(text);
-        is("kind", "MailRoute") && is("name", &view.key.name)
+        owner.get("kind").is_some_and(|kind| kind == "MailRoute")
+            && owner.get("name").is_some_and(|name| name == &*view.key.name)
     })
 }
 
-fn loops(set: &Set<'_>, claimed: &BTreeMap<(&str, ObjectKey), ObjectKey>, findings: &mut Findings) {
+fn loops(set: &ObjectSet<'_>, claimed: &BTreeMap<(&str, ObjectKey), ObjectKey>, findings: &mut ManifestFindings) {
     for view in set.views() {
         for placed in &view.backends {
             let service = placed.spec.service.as_ref().map(|service| view.key.sibling(service.name.as_str()));

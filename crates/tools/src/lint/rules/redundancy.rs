@@ -1,10 +1,10 @@
-//! Whether somebody can take over.
+//! Rules about redundancy: a standby exists and fails independently.
 
 use std::collections::BTreeSet;
 
-use crate::lint::finding::Findings;
-use crate::lint::set::{Set, View};
-use mail_failover_core::engine::{Eligibility, Exclusion};
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::{ObjectSet, UsableRoute};
+use mail_failover_core::engine::{Exclusion, Eligibility};
 use mail_failover_core::model::Destination;
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -41,7 +41,7 @@ pub(super) const SAME_DESTINATION: Rule = Rule {
     broken_when: "two backends of a route are the same host",
 };
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views() {
         single_backend(&view, findings);
         standby(&view, findings);
@@ -51,7 +51,7 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-fn single_backend(view: &View<'_>, findings: &mut Findings) {
+fn single_backend(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if let [only] = &view.route.backends[..] {
         let message = format!("{} is the only backend: when it fails, mail has nowhere to go", only.name);
         findings.add(
@@ -64,22 +64,18 @@ fn single_backend(view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-fn standby(view: &View<'_>, findings: &mut Findings) {
+fn standby(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if view.route.backends.len() < 2 || !view.is_complete {
         return;
     }
-    let names = |eligibility: Eligibility| -> Vec<&str> {
-        let such = view.backends.iter().filter(|placed| placed.eligibility == eligibility);
-        such.map(|placed| &*placed.member.name).collect()
-    };
     let out = [
-        ("outside spec.residency", names(Eligibility::Excluded(Exclusion::Residency))),
-        ("not allowed to send for all of spec.senderDomains", names(Eligibility::Excluded(Exclusion::SenderDomain))),
-        ("suspended", names(Eligibility::Suspended)),
+        ("outside spec.residency", view.names(Eligibility::Excluded(Exclusion::Residency))),
+        ("not allowed to send for all of spec.senderDomains", view.names(Eligibility::Excluded(Exclusion::SenderDomain))),
+        ("suspended", view.names(Eligibility::Suspended)),
     ];
     let why = out.iter().filter(|(_, names)| !names.is_empty());
     let why: Vec<_> = why.map(|(why, names)| format!("{} {why}", listed(names))).collect();
-    let left: Vec<_> = view.in_service().map(|placed| &*placed.member.name).collect();
+    let left = view.names(Eligibility::InService);
     let remedy = "add a backend that may carry this mail, or resume one";
     let field = match (&out[0].1[..], &out[1].1[..]) {
         ([], []) => "spec.backends",
@@ -99,7 +95,7 @@ fn standby(view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-fn sender_domains(view: &View<'_>, findings: &mut Findings) {
+fn sender_domains(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for placed in &view.backends {
         let allowed = &placed.backend.sender_domains;
         let missing: Vec<_> = view.route.sender_domains.iter().filter(|domain| !allowed.contains(domain)).collect();
@@ -115,7 +111,7 @@ fn sender_domains(view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-fn failure_domains(view: &View<'_>, findings: &mut Findings) {
+fn failure_domains(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     let domains: Option<BTreeSet<_>> =
         view.in_service().map(|placed| placed.backend.location.failure_domain.as_ref()).collect();
     let (Some(domains), true) = (domains, view.is_complete && view.in_service().count() > 1) else { return };
@@ -126,7 +122,7 @@ fn failure_domains(view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-fn destinations(view: &View<'_>, findings: &mut Findings) {
+fn destinations(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     for (index, placed) in view.backends.iter().enumerate() {
         let same = view.backends[..index]
             .iter()
@@ -147,7 +143,7 @@ fn destinations(view: &View<'_>, findings: &mut Findings) {
     }
 }
 
-/// Ports do not matter: 25 and 587 of a host fail together.
+/// Returns the host of a destination without its port, because ports 25 and 587 of a host fail together.
 fn place(destination: &Destination) -> String {
     match destination {
         Destination::Host(host) => host.host.to_ascii_lowercase(),

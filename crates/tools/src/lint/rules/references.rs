@@ -1,7 +1,7 @@
-//! What refers to nothing, and what nothing refers to.
+//! Rules about references: names that lead nowhere, and objects that nothing names.
 
-use crate::lint::finding::Findings;
-use crate::lint::set::Set;
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::ObjectSet;
 use mail_failover_resolve::ca_key;
 use mail_failover_resolve::request::REQUEST_ANNOTATION;
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -43,7 +43,7 @@ pub(super) const REQUEST_IN_MANIFEST: Rule = Rule {
 
 const ELSEWHERE: &str = "add it, correct the name, or name the file that holds it, too";
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     missing_from_routes(set, findings);
     missing_from_backends(set, findings);
     unused(set, findings);
@@ -51,7 +51,7 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     requests(set, findings);
 }
 
-fn missing_from_routes(set: &Set<'_>, findings: &mut Findings) {
+fn missing_from_routes(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, route) in &set.routes {
         if let Some(reference) = &route.spec.policy_ref
             && !set.names("FailoverPolicy", &key.sibling(reference.name.as_str()))
@@ -71,7 +71,7 @@ fn missing_from_routes(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-fn missing_from_backends(set: &Set<'_>, findings: &mut Findings) {
+fn missing_from_backends(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, backend) in &set.backends {
         if let Some(service) = &backend.spec.service
             && set.core("Service", &key.sibling(service.name.as_str())).is_none()
@@ -90,14 +90,15 @@ fn missing_from_backends(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-/// Files without a route say nothing about use.
-fn unused(set: &Set<'_>, findings: &mut Findings) {
+/// Checks for unused backends and policies. Files without a route say nothing about use.
+fn unused(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     if set.routes.is_empty() {
         return;
     }
     for (key, backend) in &set.backends {
-        let uses = |route: &mail_failover_api::MailRouteSpec| route.backends.iter().any(|one| *one.name == *key.name);
-        if !set.routes.iter().any(|(route, entry)| route.namespace == key.namespace && uses(&entry.spec)) {
+        if set.routes.iter().all(|(route, entry)| {
+            route.namespace != key.namespace || entry.spec.backends.iter().all(|one| *one.name != *key.name)
+        }) {
             let message = "no route of these files sends mail here; it is probed all the same";
             findings.add(
                 &UNUSED_BACKEND,
@@ -125,7 +126,7 @@ fn unused(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-fn unknown_regions(set: &Set<'_>, findings: &mut Findings) {
+fn unknown_regions(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views().filter(|view| view.is_complete) {
         for (index, region) in view.route.preferred_regions.iter().enumerate() {
             if !view.backends.iter().any(|placed| placed.backend.location.region.as_ref() == Some(region)) {
@@ -143,7 +144,7 @@ fn unknown_regions(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-fn requests(set: &Set<'_>, findings: &mut Findings) {
+fn requests(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for route in set.routes.values() {
         let annotations = route.manifest.value().pointer("/metadata/annotations");
         // A dump of a cluster holds what people have asked for, and a status.

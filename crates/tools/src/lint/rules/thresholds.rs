@@ -1,9 +1,9 @@
-//! Whether verdicts can turn as a policy says.
+//! Rules about thresholds: a verdict can change as the policy says.
 
 use std::time::Duration;
 
-use crate::lint::finding::Findings;
-use crate::lint::set::{Judged, Set};
+use crate::lint::finding::ManifestFindings;
+use crate::lint::set::{JudgedPolicy, ObjectSet};
 use mail_failover_core::model::{Probe, Thresholds};
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -45,12 +45,12 @@ pub(super) const OBJECTIVE_MISSED_BY_PROBE: Rule = Rule {
     broken_when: "objectives.recoveryTime is kept by a backend's fastest probe only: what just the others see takes longer",
 };
 
-/// Probes start at least so many percent of their interval apart (`probe/schedule.rs`).
+/// Shortest distance of two rounds of a probe, in percent of its interval (`probe/schedule.rs`).
 const LEAST_INTERVAL: u32 = 95;
-/// From a verdict to outputs that lead elsewhere: the operator's promise.
+/// Time from a verdict to written outputs, as the operator promises it.
 const ACTUATION: Duration = Duration::from_secs(1);
 
-pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
+pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for judged in set.judged() {
         window(&judged, findings);
         latency(&judged, findings);
@@ -59,19 +59,23 @@ pub(super) fn check(set: &Set<'_>, findings: &mut Findings) {
     }
 }
 
-/// `smtp of relay-a (every 10s)`.
+/// Names a probe for a message: `smtp of relay-a (every 10s)`.
 fn named(backend: &str, probe: &Probe) -> String {
     format!("{} of {backend} (every {})", probe.name, span(probe.interval))
 }
 
-fn window(judged: &Judged<'_>, findings: &mut Findings) {
+/// Returns the largest number of results that a probe delivers in a window.
+fn largest_sample(window: Duration, probe: &Probe) -> u128 {
+    window.as_nanos() / (probe.interval * LEAST_INTERVAL / 100).as_nanos().max(1) + 1
+}
+
+fn window(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Thresholds { failure, window: Some(window), .. } = judged.policy.thresholds else { return };
-    let most =
-        |probe: &Probe| window.duration.as_nanos() / (probe.interval * LEAST_INTERVAL / 100).as_nanos().max(1) + 1;
     let never: Vec<_> = judged
         .probes()
-        .filter(|(_, probe)| most(probe) < u128::from(window.minimum_samples))
-        .map(|(backend, probe)| format!("{} delivers at most {}", named(backend, probe), most(probe)))
+        .map(|(backend, probe)| (backend, probe, largest_sample(window.duration, probe)))
+        .filter(|(.., most)| *most < u128::from(window.minimum_samples))
+        .map(|(backend, probe, most)| format!("{} delivers at most {most}", named(backend, probe)))
         .collect();
     if !never.is_empty() {
         let (samples, duration) = (window.minimum_samples, span(window.duration));
@@ -88,12 +92,9 @@ fn window(judged: &Judged<'_>, findings: &mut Findings) {
     }
 }
 
-fn latency(judged: &Judged<'_>, findings: &mut Findings) {
+fn latency(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Some(limit) = judged.policy.thresholds.latency else { return };
-    let names = |is_such: &dyn Fn(&Probe) -> bool| -> Vec<String> {
-        judged.probes().filter(|(_, probe)| is_such(probe)).map(|(backend, probe)| named(backend, probe)).collect()
-    };
-    let never = names(&|probe| limit.above >= probe.timeout);
+    let never = named_probes(judged, |probe| limit.above >= probe.timeout);
     if !never.is_empty() {
         let least = judged.probes().map(|(_, probe)| probe.timeout).min().unwrap_or_default();
         let message = format!(
@@ -105,7 +106,7 @@ fn latency(judged: &Judged<'_>, findings: &mut Findings) {
         let remedy = "lower it below the timeouts, or raise those";
         findings.add(&LATENCY_NEVER_FIRES, judged.manifest, "spec.failure.latency.above", message, remedy);
     }
-    let seldom = names(&|probe| limit.held_for < probe.interval * 2);
+    let seldom = named_probes(judged, |probe| limit.held_for < probe.interval * 2);
     if !seldom.is_empty() {
         let message = format!("in {} there is one dialogue or none: {}", span(limit.held_for), listed(&seldom));
         let remedy = "lengthen it to some intervals";
@@ -113,7 +114,11 @@ fn latency(judged: &Judged<'_>, findings: &mut Findings) {
     }
 }
 
-fn recovery(judged: &Judged<'_>, findings: &mut Findings) {
+fn named_probes(judged: &JudgedPolicy<'_>, is_named: impl Fn(&Probe) -> bool) -> Vec<String> {
+    judged.probes().filter(|(_, probe)| is_named(probe)).map(|(backend, probe)| named(backend, probe)).collect()
+}
+
+fn recovery(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Thresholds { failure, recovery, stable_for, .. } = judged.policy.thresholds;
     // Successes that must span some time are as good as so many more of them.
     let slowest = judged.probes().map(|(_, probe)| probe.interval).max();
@@ -125,7 +130,7 @@ fn recovery(judged: &Judged<'_>, findings: &mut Findings) {
     }
 }
 
-/// From the first evidence until every output leads elsewhere, by this probe.
+/// Returns the time from the first evidence to written outputs, by this probe.
 fn takes(thresholds: &Thresholds, probe: &Probe) -> Duration {
     let in_a_row = probe.interval * thresholds.failure;
     let by_window = thresholds.window.map(|window| {
@@ -135,20 +140,26 @@ fn takes(thresholds: &Thresholds, probe: &Probe) -> Duration {
     by_window.map_or(in_a_row, |by_window| by_window.min(in_a_row)) + probe.timeout + ACTUATION
 }
 
-fn objective(judged: &Judged<'_>, findings: &mut Findings) {
+/// Formats the time that a probe takes, with its computation.
+fn formula(backend: &str, probe: &Probe, thresholds: &Thresholds, takes: Duration) -> String {
+    let (count, interval, timeout) = (thresholds.failure, span(probe.interval), span(probe.timeout));
+    let formula = format!("{count} × {interval} + {timeout} + {}", span(ACTUATION));
+    format!("{} takes {} ({formula})", named(backend, probe), span(takes))
+}
+
+fn objective(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Some(objective) = judged.policy.objectives.recovery_time else { return };
     let thresholds = &judged.policy.thresholds;
     let (mut impossible, mut missed) = (vec![], vec![]);
     for (backend, probes) in &judged.backends {
         let times: Vec<_> = probes.iter().map(|probe| (takes(thresholds, probe), probe)).collect();
-        let told = |(takes, probe): &(Duration, &Probe)| {
-            let (count, timeout) = (thresholds.failure, span(probe.timeout));
-            let formula = format!("{count} × {} + {timeout} + {}", span(probe.interval), span(ACTUATION));
-            format!("{} takes {} ({formula})", named(backend, probe), span(*takes))
-        };
         match times.iter().min_by_key(|(takes, _)| *takes) {
-            Some(fastest) if fastest.0 > objective => impossible.push(told(fastest)),
-            Some(_) => missed.extend(times.iter().filter(|(takes, _)| *takes > objective).map(told)),
+            Some((takes, probe)) if *takes > objective => impossible.push(formula(backend, probe, thresholds, *takes)),
+            Some(_) => {
+                for (takes, probe) in times.iter().filter(|(takes, _)| *takes > objective) {
+                    missed.push(formula(backend, probe, thresholds, *takes));
+                }
+            }
             None => {}
         }
     }

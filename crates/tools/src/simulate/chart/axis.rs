@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use mail_failover_core::model::Timestamp;
 
-/// No more ticks than this.
+/// Largest number of ticks on the axis.
 const MAX_TICKS: u32 = 12;
 /// Distances between ticks that people count in, in seconds.
 const STEPS: [u64; 23] = [
@@ -10,7 +10,7 @@ const STEPS: [u64; 23] = [
     1_209_600, 2_592_000, 7_776_000,
 ];
 
-/// The axis of time.
+/// Axis of time with its ticks.
 #[derive(Clone, Copy)]
 pub(super) struct Axis {
     start: Timestamp,
@@ -29,11 +29,11 @@ impl Axis {
         self.left + part.min(1.0) * (self.right - self.left)
     }
 
-    /// Where there are ticks, and what they say.
+    /// Returns the times of the ticks with their labels.
     pub(super) fn ticks(&self) -> Vec<(Timestamp, String)> {
         let whole = self.end.since(self.start);
-        let is_fine = |step: &&u64| whole <= Duration::from_secs(**step) * MAX_TICKS;
-        let step = STEPS.iter().find(is_fine).copied().unwrap_or(7_776_000);
+        let step = STEPS.into_iter().find(|step| whole <= Duration::from_secs(*step) * MAX_TICKS);
+        let step = step.unwrap_or(7_776_000);
         let count = whole.as_secs() / step;
         (0..=count).map(|n| (self.start + Duration::from_secs(n * step), label(n * step, step))).collect()
     }

@@ -1,8 +1,8 @@
-//! The timeline as a drawing for a review: what happens, the health of every backend, where the mail of every route goes and what
-//! holds it, over one axis of time.
+//! Timeline as a drawing for a review: the events, the health of every backend, and the shares and holds of every route
+//! over one axis of time.
 //!
-//! SVG, dark on white. Nothing is told by colour alone: health differs in height and pattern, too, and areas are labelled where there is
-//! room; every area has its text as a tooltip besides.
+//! The drawing is SVG, dark on white. No meaning hangs on colour alone: health also differs in height and pattern,
+//! areas have labels where there is room, and every area has its text as a tooltip.
 
 mod axis;
 mod lanes;
@@ -12,12 +12,12 @@ use svg::Document;
 use svg::node::element::{Definitions, Group, Rectangle};
 
 use self::axis::Axis;
-use self::lanes::{Span, events, health, holds, marks, shares, storms};
+use self::lanes::{TimeSpan, events, health, holds, marks, shares, storms};
 use self::style::{
     AMBER, BORDER, FAINT, FONT, INK, MUTED, area, fits, health_look, line, number, patterns, rect, share_fill,
     shortened, text,
 };
-use super::run::{Outcome, Simulation};
+use super::run::{Simulation, SimulationResult};
 use super::words::length;
 use mail_failover_core::engine::Health;
 
@@ -29,11 +29,11 @@ const HEALTH_ROW: f64 = 26.0;
 const SHARES: f64 = 72.0;
 const HOLDS: f64 = 18.0;
 const LIST_ROW: f64 = 17.0;
-/// A longer list of transitions is cut: then the table is the place to look.
+/// Longest list of transitions; beyond it the table is the place to look.
 const MAX_LISTED: usize = 40;
 
-/// Draws a simulation.
-pub fn chart(simulation: &Simulation, outcome: &Outcome) -> String {
+/// Draws a simulation as SVG.
+pub fn chart(simulation: &Simulation, outcome: &SimulationResult) -> String {
     let mut drawing = Drawing {
         simulation,
         axis: Axis::new(simulation.start, simulation.end, LEFT, WIDTH - RIGHT),
@@ -74,10 +74,10 @@ pub fn chart(simulation: &Simulation, outcome: &Outcome) -> String {
 struct Drawing<'a> {
     simulation: &'a Simulation,
     axis: Axis,
-    /// Grid and storms.
+    /// Background group: the grid and the storms.
     back: Group,
     front: Group,
-    /// Down to here something is drawn.
+    /// Lower edge of what is drawn so far.
     y: f64,
 }
 
@@ -114,8 +114,8 @@ impl Drawing<'_> {
         self.y += 8.0;
     }
 
-    /// Events in as few rows as their texts need.
-    fn events(&mut self, spans: &[Span<String>]) {
+    /// Draws the events in as few rows as their texts need.
+    fn events(&mut self, spans: &[TimeSpan<String>]) {
         let mut rows: Vec<f64> = vec![];
         let top = self.y;
         for span in spans {
@@ -147,7 +147,7 @@ impl Drawing<'_> {
         }
     }
 
-    fn health(&mut self, outcome: &Outcome) {
+    fn health(&mut self, outcome: &SimulationResult) {
         for backend in 0..self.simulation.fleet.backends.len() {
             let (y, middle) = (self.y, self.y + HEALTH_ROW / 2.0);
             let name = self.simulation.fleet.backend_name(backend);
@@ -182,14 +182,15 @@ impl Drawing<'_> {
         self.y += 14.0;
     }
 
-    /// A text that can be read on a pattern: twice, because not everything that draws SVG knows `paint-order`.
+    /// Draws a text that can be read on a pattern.
+    // Twice, because not every viewer of SVG knows `paint-order`.
     fn halo(&mut self, x: f64, y: f64, content: &str) {
         let halo = text(x, y, 10.5, content).set("stroke", "#ffffff").set("stroke-width", 3).set("fill", "#ffffff");
         self.add(halo.set("stroke-linejoin", "round").set("aria-hidden", "true"));
         self.add(text(x, y, 10.5, content));
     }
 
-    fn route(&mut self, outcome: &Outcome, route: usize, listed: &mut Vec<String>) {
+    fn route(&mut self, outcome: &SimulationResult, route: usize, listed: &mut Vec<String>) {
         let name = self.simulation.fleet.route_name(route);
         // Room for the numbers of transitions above the lane.
         self.y += 16.0;
@@ -250,7 +251,7 @@ impl Drawing<'_> {
         self.y += SHARES + HOLDS + 12.0;
     }
 
-    fn time(&mut self, top: f64, storms: &[Span<()>]) {
+    fn time(&mut self, top: f64, storms: &[TimeSpan<()>]) {
         let bottom = self.y - 6.0;
         for span in storms {
             let (from, until) = (self.axis.x(span.from), self.axis.x(span.until));
@@ -323,7 +324,7 @@ impl Drawing<'_> {
     }
 }
 
-/// Lines of so many characters at most, cut between words.
+/// Breaks a text between words into lines of at most this many characters.
 fn wrapped(content: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in content.split(' ') {
@@ -340,7 +341,7 @@ fn wrapped(content: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A count as a coordinate.
+/// Converts a count to a coordinate.
 fn f64_of(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

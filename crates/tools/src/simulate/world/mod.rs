@@ -4,59 +4,61 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::rounds::{Finding, Skipping, StreamState};
-use super::fleet::Fleet;
+use self::rounds::{RoundFinding, Skipping, StreamState};
+use super::fleet::SimulatedFleet;
 use super::queue::Queue;
-use super::source::{Source, Stream};
+use super::source::{EvidenceSource, ProbeStream};
 use mail_failover_core::engine::{
     self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, Request, Situation, Verdict,
 };
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// So often a route is looked at in a row at most. Two settle it; more would be the engine's mistake, and no reason to hang.
-const MAX_LOOKS: usize = 8;
+/// Largest number of decisions about a route in a row. Two settle it; more would be a defect of the engine, and no
+/// reason to hang.
+const MAX_DECISIONS: usize = 8;
 
-/// Who is told what happens in a simulated world.
+/// Recorder of the changes in a simulation.
 pub trait Recorder {
-    /// The verdict about a backend turned, or its reason, or whether it throttles; the worst under any thresholds in use.
+    /// Called when the verdict about a backend changes in health, class or throttling; the worst one under any
+    /// thresholds in use.
     fn turned(&mut self, at: Timestamp, backend: usize, verdict: &Verdict);
-    /// A route was looked at; mostly nothing comes of it.
+    /// Called after every decision about a route, most of which change nothing.
     fn decided(&mut self, at: Timestamp, route: usize, before: &Memory, decision: &Decision);
-    /// All failure domains fail at once, or no longer.
+    /// Called when a storm begins or ends: all failure domains fail at once.
     fn stormed(&mut self, at: Timestamp, is_storm: bool);
-    /// These observers are not believed for now.
+    /// Called when the set of observers changes that are not believed for now.
     fn suspected(&mut self, at: Timestamp, suspects: &BTreeSet<Observer>);
 }
 
-/// A fleet, its observers and the engine, in virtual time.
+/// Simulation of a fleet, its observers and the engine, in virtual time.
 ///
-/// What the operator does with a cluster and a network, this does without: rounds of probes begin when the prober would begin them and
-/// find what the [`Source`] says; the engine judges and decides as soon as a verdict turns, a timer ends or a person asks. Decisions
-/// are carried out at once, and what one observer sees the others know at once.
+/// It does without a cluster and a network. Rounds of probes begin when the prober would begin them and find what the
+/// [`EvidenceSource`] says. The engine judges and decides when a verdict turns, a timer ends or a person asks.
+/// Decisions are carried out at once, and all observers know at once what one of them sees.
 ///
 /// With one observer and nothing new, a round costs a few look-ups and no allocation.
 ///
 /// # Skipping
 ///
-/// Where nothing can change, most rounds are left out. That is so when the source promises that all answers stay what they are, and
-/// every judgement has been at rest for longer than anything in it reaches back (windows, runs, `stableFor`, latency). Then rounds are
-/// made only as often as it takes to keep evidence from going stale, and all of them again that long before the promise ends.
-/// `tests/scenarios.rs` compares timelines with and without.
+/// Most rounds are left out where nothing can change: the source promises that all answers stay the same, and every
+/// judgement has been at rest for longer than its memory (windows, runs, `stableFor`, latency). Rounds are then made
+/// only as often as keeps evidence from going stale, and all of them again that long before the promise ends.
+/// `tests/scenarios.rs` compares timelines with and without skipping.
 #[derive(Debug)]
-pub struct World<S> {
-    fleet: Fleet,
+pub struct Simulator<S> {
+    fleet: SimulatedFleet,
     source: S,
     now: Timestamp,
     queue: Queue<Due>,
     streams: Vec<StreamState>,
     observers: Vec<Observer>,
-    /// By observer, then by backend.
+    /// Evidence by observer, then by backend.
     evidence: Vec<Vec<EvidenceState>>,
     storm: engine::FailureDomains,
     is_storm: bool,
     suspects: BTreeSet<Observer>,
-    backends: Vec<BackendState>,
-    routes: Vec<RouteState>,
+    backends: Vec<SimulatedBackend>,
+    routes: Vec<SimulatedRoute>,
     touched: Vec<usize>,
     skipping: Option<Skipping>,
     rounds: u64,
@@ -67,7 +69,7 @@ enum Due {
     /// A round of this stream begins.
     Round(usize),
     /// The result of a round is known.
-    Result(usize, Finding),
+    Result(usize, RoundFinding),
     /// A timer of this route ends.
     Wake(usize),
     /// The evidence of this observer about this backend may go stale.
@@ -82,13 +84,13 @@ struct EvidenceState {
 }
 
 #[derive(Debug, Default)]
-struct BackendState {
+struct SimulatedBackend {
     quota_left: Option<u32>,
     told: Option<(Health, EvidenceClass, bool)>,
 }
 
 #[derive(Debug, Default)]
-struct RouteState {
+struct SimulatedRoute {
     memory: Memory,
     request: Option<Request>,
     candidates: Vec<Candidate>,
@@ -96,12 +98,12 @@ struct RouteState {
     is_touched: bool,
 }
 
-impl<S: Source> World<S> {
-    /// A world in which nothing is known yet. The first of the observers decides; it has at least that one.
-    pub fn new(fleet: Fleet, observers: &[Arc<str>], source: S, seed: u64, now: Timestamp) -> Self {
+impl<S: EvidenceSource> Simulator<S> {
+    /// Makes a simulation in which nothing is known yet. The first of the observers decides; there is at least one.
+    pub fn new(fleet: SimulatedFleet, observers: &[Arc<str>], source: S, seed: u64, now: Timestamp) -> Self {
         let others = observers.iter().skip(1).map(|name| Observer::Other(name.clone()));
         let observers: Vec<_> = std::iter::once(Observer::Own).chain(others).collect();
-        let mut world = Self {
+        let mut simulator = Self {
             source,
             now,
             queue: Queue::new(),
@@ -110,37 +112,37 @@ impl<S: Source> World<S> {
             storm: engine::FailureDomains::default(),
             is_storm: false,
             suspects: BTreeSet::new(),
-            backends: fleet.backends.iter().map(|_| BackendState::default()).collect(),
-            routes: fleet.routes.iter().map(|_| RouteState::default()).collect(),
+            backends: fleet.backends.iter().map(|_| SimulatedBackend::default()).collect(),
+            routes: fleet.routes.iter().map(|_| SimulatedRoute::default()).collect(),
             touched: vec![],
             skipping: None,
             rounds: 0,
             observers,
             fleet,
         };
-        for observer in 0..world.observers.len() {
+        for observer in 0..simulator.observers.len() {
             let mut of_observer = vec![];
-            for backend in 0..world.fleet.backends.len() {
-                let known = &world.fleet.backends[backend];
+            for backend in 0..simulator.fleet.backends.len() {
+                let known = &simulator.fleet.backends[backend];
                 let mut evidence = Evidence::default();
                 evidence.track(&known.thresholds, &known.backend.probes, now);
                 of_observer.push(EvidenceState { evidence, ..EvidenceState::default() });
                 for probe in 0..known.backend.probes.len() {
-                    world.streams.push(world.stream(Stream { observer, backend, probe }, seed));
+                    simulator.streams.push(simulator.stream(ProbeStream { observer, backend, probe }, seed));
                 }
             }
-            world.evidence.push(of_observer);
+            simulator.evidence.push(of_observer);
         }
-        for (index, stream) in world.streams.iter().enumerate() {
-            world.queue.push(stream.schedule.start(0), Due::Round(index));
+        for (index, stream) in simulator.streams.iter().enumerate() {
+            simulator.queue.push(stream.schedule.start(0), Due::Round(index));
         }
-        (0..world.routes.len()).for_each(|route| world.touch(route));
-        world
+        (0..simulator.routes.len()).for_each(|route| simulator.touch(route));
+        simulator
     }
 
-    /// Lets time pass until `end`, whose own events come to pass, too.
+    /// Lets time pass until `end`, the events at `end` included.
     pub fn run_until(&mut self, end: Timestamp, recorder: &mut impl Recorder) {
-        self.settle(recorder);
+        self.decide_touched(recorder);
         while let Some((at, due)) = self.queue.pop_by(end) {
             self.now = at;
             match due {
@@ -160,42 +162,42 @@ impl<S: Source> World<S> {
                     if own == state.own {
                         self.watch(observer, backend);
                     } else {
-                        self.look_at(observer, backend, recorder);
+                        self.handle_verdict(observer, backend, recorder);
                     }
                 }
             }
-            self.settle(recorder);
+            self.decide_touched(recorder);
         }
         self.now = self.now.max(end);
     }
 
-    /// The present.
+    /// Returns the present time of the simulation.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// So many rounds of probes were made.
+    /// Returns the number of rounds that were made.
     pub fn rounds(&self) -> u64 {
         self.rounds
     }
 
-    /// What the route remembers.
+    /// Returns the engine's memory of the route.
     pub fn memory(&self, route: usize) -> &Memory {
         &self.routes[route].memory
     }
 
-    /// The worst verdict about a backend under any thresholds in use.
+    /// Returns the worst verdict about a backend under any thresholds in use.
     pub fn verdict(&self, backend: usize) -> Option<Verdict> {
         self.evidence[0][backend].evidence.worst(self.now).map(|(verdict, _)| verdict)
     }
 
-    /// Decides anew about a route at once, and says so.
-    pub fn look_again(&mut self, route: usize, recorder: &mut impl Recorder) {
+    /// Decides about a route again at once, and reports the decision.
+    pub fn decide_again(&mut self, route: usize, recorder: &mut impl Recorder) {
         self.touch(route);
-        self.settle(recorder);
+        self.decide_touched(recorder);
     }
 
-    /// A person takes a backend out of service, or back.
+    /// Takes a backend out of service for a person, or returns it to service.
     pub fn suspend(&mut self, backend: usize, is_suspended: bool, recorder: &mut impl Recorder) {
         self.fleet.backends[backend].backend.suspended = is_suspended;
         if is_suspended {
@@ -203,27 +205,27 @@ impl<S: Source> World<S> {
         } else {
             (0..self.observers.len()).for_each(|observer| self.note(observer, backend));
         }
-        self.weigh(recorder);
+        self.update_suspicion(recorder);
         self.touch_users(backend);
-        self.settle(recorder);
+        self.decide_touched(recorder);
     }
 
-    /// So many messages may still be sent through a backend.
+    /// Sets the number of messages that may still be sent through a backend.
     pub fn limit(&mut self, backend: usize, quota_left: Option<u32>, recorder: &mut impl Recorder) {
         self.backends[backend].quota_left = quota_left;
         self.touch_users(backend);
-        self.settle(recorder);
+        self.decide_touched(recorder);
     }
 
-    /// A person asks something of a route.
+    /// Adds a person's request about a route.
     pub fn ask(&mut self, route: usize, request: Request, recorder: &mut impl Recorder) {
         self.routes[route].request = Some(request);
         self.touch(route);
-        self.settle(recorder);
+        self.decide_touched(recorder);
     }
 
-    /// A message was delivered through a backend, or refused, and the one who decides hears of it.
-    pub fn hear_of_mail(
+    /// Reports a delivery through a backend, or its refusal, to the observer that decides.
+    pub fn report_delivery(
         &mut self,
         backend: usize,
         class: EvidenceClass,
@@ -236,12 +238,12 @@ impl<S: Source> World<S> {
         };
         self.streams[index].sequence += 1;
         let (sequence, message) = (self.streams[index].sequence, message.clone());
-        let finding = Finding { sequence, started_at: self.now, class, elapsed: Duration::ZERO, message };
+        let finding = RoundFinding { sequence, started_at: self.now, class, elapsed: Duration::ZERO, message };
         self.observe(index, &finding, recorder);
-        self.settle(recorder);
+        self.decide_touched(recorder);
     }
 
-    fn observe(&mut self, index: usize, finding: &Finding, recorder: &mut impl Recorder) {
+    fn observe(&mut self, index: usize, finding: &RoundFinding, recorder: &mut impl Recorder) {
         let state = &mut self.streams[index];
         let report = &mut state.report;
         let is_same = report.outcome.class == finding.class && report.outcome.elapsed == finding.elapsed;
@@ -252,7 +254,7 @@ impl<S: Source> World<S> {
         report.outcome.elapsed = finding.elapsed;
         report.outcome.message.clear();
         report.outcome.message.push_str(&finding.message);
-        let Stream { observer, backend, probe: _ } = state.stream;
+        let ProbeStream { observer, backend, probe: _ } = state.stream;
         let news = self.evidence[observer][backend].evidence.observe(report, self.now);
         if !is_same || news == News::Turned {
             self.stir();
@@ -267,15 +269,15 @@ impl<S: Source> World<S> {
                     }
                 }
             }
-            News::Turned => self.look_at(observer, backend, recorder),
+            News::Turned => self.handle_verdict(observer, backend, recorder),
         }
         if !self.evidence[observer][backend].is_watched {
             self.watch(observer, backend);
         }
     }
 
-    /// Looks whether what an observer says of a backend has turned, and draws the conclusions.
-    fn look_at(&mut self, observer: usize, backend: usize, recorder: &mut impl Recorder) {
+    /// Handles a possible change of an observer's verdict about a backend.
+    fn handle_verdict(&mut self, observer: usize, backend: usize, recorder: &mut impl Recorder) {
         let now = self.now;
         if !self.evidence[observer][backend].is_watched {
             self.watch(observer, backend);
@@ -301,13 +303,13 @@ impl<S: Source> World<S> {
         }
         if !self.fleet.backends[backend].backend.suspended {
             self.note(observer, backend);
-            self.weigh(recorder);
+            self.update_suspicion(recorder);
         }
         self.tell(backend, recorder);
         self.touch_users(backend);
     }
 
-    /// Notes for storms and suspicion what an observer says by itself.
+    /// Notes an observer's own verdict, for storms and suspicion.
     fn note(&mut self, observer: usize, backend: usize) {
         let known = &self.fleet.backends[backend];
         let evidence = &self.evidence[observer][backend].evidence;
@@ -317,8 +319,8 @@ impl<S: Source> World<S> {
         self.storm.note(&known.key, domain, &self.observers[observer], health);
     }
 
-    /// Whether there is a storm, and whom to believe.
-    fn weigh(&mut self, recorder: &mut impl Recorder) {
+    /// Updates the storm, and the set of observers that are not believed.
+    fn update_suspicion(&mut self, recorder: &mut impl Recorder) {
         let suspects = self.storm.suspects();
         if suspects != self.suspects {
             recorder.suspected(self.now, &suspects);
@@ -369,16 +371,16 @@ impl<S: Source> World<S> {
     }
 
     /// Decides about every route that something happened to.
-    fn settle(&mut self, recorder: &mut impl Recorder) {
+    fn decide_touched(&mut self, recorder: &mut impl Recorder) {
         // In the order of the routes, whoever was touched first.
         self.touched.sort_unstable_by(|one, other| other.cmp(one));
         while let Some(route) = self.touched.pop() {
             self.routes[route].is_touched = false;
-            let _ = (0..MAX_LOOKS).take_while(|_| self.decide(route, recorder)).count();
+            let _ = (0..MAX_DECISIONS).take_while(|_| self.decide(route, recorder)).count();
         }
     }
 
-    /// Decides about a route. Returns whether that is to be done once more.
+    /// Decides about a route. Returns true if another decision has to follow.
     fn decide(&mut self, index: usize, recorder: &mut impl Recorder) -> bool {
         let now = self.now;
         let (known, state) = (&self.fleet.routes[index], &mut self.routes[index]);

@@ -1,19 +1,19 @@
-//! Rounds of probes: when they begin, what they find, and which of them may be left out.
+//! Rounds of probes: their starts, their results, and the rounds that may be skipped.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Due, World};
+use super::{Due, Simulator};
 use crate::simulate::Recorder;
 use crate::simulate::draw::Draw;
-use crate::simulate::schedule::Schedule;
-use crate::simulate::source::{Source, Stream};
+use crate::simulate::schedule::RoundSchedule;
+use crate::simulate::source::{EvidenceSource, ProbeStream};
 use mail_failover_core::model::{
     EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp,
 };
 
 #[derive(Clone, Debug)]
-pub(super) struct Finding {
+pub(super) struct RoundFinding {
     pub(super) sequence: u64,
     pub(super) started_at: Timestamp,
     pub(super) class: EvidenceClass,
@@ -23,46 +23,40 @@ pub(super) struct Finding {
 
 #[derive(Debug)]
 pub(super) struct StreamState {
-    pub(super) stream: Stream,
-    pub(super) schedule: Schedule,
+    pub(super) stream: ProbeStream,
+    pub(super) schedule: RoundSchedule,
     pub(super) round: u64,
     pub(super) sequence: u64,
-    /// How far apart rounds may be without evidence going stale.
+    /// Longest distance of two rounds that keeps evidence from going stale.
     pub(super) stride: Duration,
-    /// Used again for each round.
+    /// Report that is reused for each round.
     pub(super) report: ProbeReport,
 }
 
 #[derive(Debug)]
 pub(super) struct Skipping {
-    /// So far back reaches the longest memory of any judgement.
+    /// Longest memory of any judgement.
     pub(super) reach: Duration,
-    /// When everything will have been at rest for so long.
+    /// Time at which everything will have been at rest for `reach`.
     pub(super) calm_at: Timestamp,
-    /// What the source has promised last.
+    /// Latest promise of the source.
     pub(super) constant_until: Timestamp,
 }
 
-impl<S: Source> World<S> {
-    /// Leaves rounds out where nothing can change.
+impl<S: EvidenceSource> Simulator<S> {
+    /// Skips rounds that can change nothing.
     #[must_use]
     pub fn skipping(mut self) -> Self {
-        let probes = || self.fleet.backends.iter().flat_map(|backend| &backend.backend.probes);
-        let slowest = probes().map(|probe| probe.interval + probe.timeout).max().unwrap_or_default();
-        let reach = |thresholds: &Thresholds| {
-            let window = thresholds.window.map_or(Duration::ZERO, |window| window.duration);
-            let latency = thresholds.latency.map_or(Duration::ZERO, |latency| latency.held_for * 2);
-            let run = slowest * (thresholds.failure.max(thresholds.recovery) + 2);
-            window.max(latency).max(thresholds.stable_for) + run
-        };
+        let probes = self.fleet.backends.iter().flat_map(|backend| &backend.backend.probes);
+        let slowest = probes.map(|probe| probe.interval + probe.timeout).max().unwrap_or_default();
         let thresholds = self.fleet.backends.iter().flat_map(|backend| &backend.thresholds);
-        let reach = thresholds.map(reach).max().unwrap_or_default()
+        let reach = thresholds.map(|thresholds| reach(thresholds, slowest)).max().unwrap_or_default()
             + self.streams.iter().map(|stream| stream.stride).max().unwrap_or_default() * 2;
         self.skipping = Some(Skipping { reach, calm_at: self.now + reach, constant_until: self.now });
         self
     }
 
-    pub(super) fn stream(&self, stream: Stream, seed: u64) -> StreamState {
+    pub(super) fn stream(&self, stream: ProbeStream, seed: u64) -> StreamState {
         let known = &self.fleet.backends[stream.backend];
         let probe = &known.backend.probes[stream.probe];
         // By name, so that a backend more in the manifests shifts nobody else's probes.
@@ -79,7 +73,7 @@ impl<S: Source> World<S> {
         };
         StreamState {
             stream,
-            schedule: Schedule::new(self.now, probe.interval, Draw::new(seed).of(what)),
+            schedule: RoundSchedule::new(self.now, probe.interval, Draw::new(seed).of(what)),
             round: 0,
             sequence: 0,
             stride: stride(probe),
@@ -101,7 +95,7 @@ impl<S: Source> World<S> {
         let state = &mut self.streams[index];
         let answer = self.source.answer(state.stream, state.round, self.now);
         state.sequence += 1;
-        let finding = Finding {
+        let finding = RoundFinding {
             sequence: state.sequence,
             started_at: self.now,
             class: answer.class,
@@ -136,7 +130,7 @@ impl<S: Source> World<S> {
         if may_skip { next.max(state.schedule.round_at(target)) } else { next }
     }
 
-    /// Something is not as it was: nothing is skipped until that has been forgotten.
+    /// Notes a change: no round is skipped until it has been forgotten.
     pub(super) fn stir(&mut self) {
         if let Some(skipping) = &mut self.skipping {
             skipping.calm_at = self.now + skipping.reach;
@@ -144,7 +138,17 @@ impl<S: Source> World<S> {
     }
 }
 
-/// Evidence goes stale three intervals, a timeout and 30 s after the latest; a round is late by no more than an interval.
+/// Returns the longest memory of a judgement by these thresholds.
+fn reach(thresholds: &Thresholds, slowest_round: Duration) -> Duration {
+    let window = thresholds.window.map_or(Duration::ZERO, |window| window.duration);
+    let latency = thresholds.latency.map_or(Duration::ZERO, |latency| latency.held_for * 2);
+    let run = slowest_round * (thresholds.failure.max(thresholds.recovery) + 2);
+    window.max(latency).max(thresholds.stable_for) + run
+}
+
+/// Returns the longest distance of two rounds of a probe while rounds are skipped.
+// Evidence goes stale three intervals, a timeout and 30 s after the latest; a round is late by no more than an
+// interval.
 fn stride(probe: &Probe) -> Duration {
     probe.interval * 2 + Duration::from_secs(25)
 }

@@ -1,6 +1,7 @@
-//! What is known of a route, and what the engine makes of it. Pure.
+//! Explanation of a route: its objects, and the engine's decision about them. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
@@ -18,75 +19,75 @@ use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Presumed, Rejection, Unresolved};
 use mail_failover_resolve::{request, time};
 
-/// What was read.
+/// Objects of a route as they were read.
 #[derive(Clone, Debug)]
-pub struct Given {
+pub struct Snapshot {
     /// Namespace and name of the route.
     pub key: ObjectKey,
-    /// The route.
+    /// Route that is explained.
     pub route: MailRoute,
-    /// The policy that it names, if there is one.
+    /// Policy that the route names, if it was found.
     pub policy: Option<FailoverPolicy>,
-    /// Backends of its namespace by name, those that there are.
+    /// Backends of the route's namespace by name, as far as they were found.
     pub backends: BTreeMap<String, SendingBackend>,
 }
 
-/// Why mail of a route goes where it goes.
+/// Explanation of where the mail of a route goes.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct RouteExplanation {
     /// Namespace and name of the route.
     pub key: ObjectKey,
-    /// As of when.
+    /// Time for which the explanation is made.
     pub at: Timestamp,
-    /// What the operator has written down; empty before its first look.
+    /// Status as the operator has written it; empty before the operator has seen the route.
     pub status: MailRouteStatus,
-    /// What the engine makes of it now.
+    /// Decision that follows from this status now.
     pub decision: Decision,
-    /// What is known of each backend beyond the verdict, most preferred first.
-    pub evidence: Vec<Evidence>,
-    /// What should be borne in mind with all this.
+    /// Evidence about each backend, most preferred first.
+    pub evidence: Vec<BackendEvidence>,
+    /// Notes that limit what the explanation is worth, such as a stale status.
     pub notes: Vec<String>,
 }
 
-/// What a verdict rests on.
+/// Evidence behind a verdict about one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
+pub struct BackendEvidence {
     /// Name of the backend.
     pub backend: String,
-    /// The verdict.
+    /// Health of the backend in the decision.
     pub health: Health,
-    /// Why, as the route's status has it.
+    /// Reason of the verdict, as the route's status has it.
     pub reason: String,
-    /// What was seen.
+    /// Message of the latest observation, if the status of the backend has one for this reason.
     pub message: Option<String>,
-    /// When the certificate that it serves expires.
+    /// Expiry of the certificate that the backend serves.
     pub certificate_not_after: Option<Timestamp>,
 }
 
-impl Account {
-    /// What follows from what was read, at a time.
+impl RouteExplanation {
+    /// Explains the objects as of a time.
     ///
     /// # Errors
     /// [`ExplainError::Route`] for a route that cannot be used as it is written.
-    pub fn of(given: &Given, at: Timestamp) -> Result<Self, ExplainError> {
-        let route = resolve::route(&given.route.spec)
-            .map_err(|rejection| ExplainError::Route(given.key.to_string(), rejection.message))?;
-        let status = given.route.status.clone().unwrap_or_default();
-        let mut notes = staleness(given, &status);
-        let policy = match policy(given) {
+    pub fn of(snapshot: &Snapshot, at: Timestamp) -> Result<Self, ExplainError> {
+        let route = resolve::route(&snapshot.route.spec)
+            .map_err(|rejection| ExplainError::Route(snapshot.key.to_string(), rejection.message))?;
+        let status = snapshot.route.status.clone().unwrap_or_default();
+        let mut notes = staleness(snapshot, &status);
+        let policy = match policy(snapshot) {
             Ok(policy) => Some(policy),
-            Err(problem) => {
-                notes.push(format!("{problem}; the operator goes on with the last good version, if it has seen one"));
+            Err(error) => {
+                notes.push(format!("{error}; the operator goes on with the last good version, if it has seen one"));
                 None
             }
         };
-        let missing = route.backends.iter().filter(|member| !given.backends.contains_key(&*member.name));
+        let missing = route.backends.iter().filter(|member| !snapshot.backends.contains_key(&*member.name));
         notes.extend(missing.map(|member| {
-            format!("SendingBackend {} was not found in namespace {}", member.name, given.key.namespace)
+            format!("SendingBackend {} was not found in namespace {}", member.name, snapshot.key.namespace)
         }));
         let hold = status.waiting_for.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason));
         let candidates: Vec<_> =
-            route.backends.iter().map(|member| candidate(given, &route, &status, member, hold, at)).collect();
+            route.backends.iter().map(|member| candidate(snapshot, &route, &status, member, hold, at)).collect();
         let decision = decide(
             &Situation {
                 now: at,
@@ -96,7 +97,7 @@ impl Account {
                 candidates: &candidates,
                 // What the whole fleet does stands in no status but this one.
                 is_storm: hold == Some(HoldReason::StormBrake),
-                request: request::of(&given.route).as_ref(),
+                request: request::of(&snapshot.route).as_ref(),
             },
             &memory(&status),
         );
@@ -112,16 +113,16 @@ impl Account {
             ));
         }
         notes.extend(status.conditions.iter().filter_map(complaint));
-        let evidence = candidates.iter().map(|candidate| evidence(given, &status, candidate)).collect();
-        Ok(Self { key: given.key.clone(), at, status, decision, evidence, notes })
+        let evidence = candidates.iter().map(|candidate| evidence(snapshot, &status, candidate)).collect();
+        Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, notes })
     }
 
-    /// Whether the operator has looked at the route at all.
+    /// Returns true if the operator has seen the route at least once.
     pub fn is_observed(&self) -> bool {
         is_observed(&self.status)
     }
 
-    /// As JSON; times are RFC 3339.
+    /// Returns the explanation as JSON; times are RFC 3339.
     pub fn json(&self) -> Value {
         let status = &self.status;
         let decision = &self.decision;
@@ -153,41 +154,31 @@ impl Account {
         })
     }
 
-    /// The chain of reasons in words, each verdict with what was seen.
+    /// Returns the chain of reasons in words, each verdict with the message of its observation.
     pub fn reasons(&self) -> Vec<String> {
-        let told = |reason: &Reason| {
-            let seen = match reason {
-                Reason::Known { backend, .. } => self.evidence.iter().find(|evidence| *evidence.backend == **backend),
-                Reason::Requested(_)
-                | Reason::Moves(_)
-                | Reason::Moved(_)
-                | Reason::Stays { .. }
-                | Reason::Held(_)
-                | Reason::NoneHealthy
-                | Reason::Carries(_)
-                | Reason::Unplaced(_) => None,
-            };
-            match seen.and_then(|evidence| evidence.message.as_ref()) {
-                Some(message) => format!("{reason}: {message}"),
-                None => reason.to_string(),
-            }
-        };
-        self.decision.explanation.reasons.iter().map(told).collect()
+        self.decision.explanation.reasons.iter().map(|reason| self.reason(reason)).collect()
     }
 
-    /// What would have to happen, in words.
-    pub fn prospects(&self) -> Vec<String> {
-        let told = |prospect: &NextChange| match prospect {
-            // How many failures there are so far stands in no status.
-            NextChange::Fails { backend, failures, so_far: _, to } => {
-                let then = to.as_ref().map_or("mail has nowhere to go".to_owned(), |to| format!("mail goes to {to}"));
-                format!("{backend} turns Unhealthy ({failures} failures in a row): {then}")
-            }
-            NextChange::Recovers { .. }
-            | NextChange::Ends(_)
-            | NextChange::Asks { .. }
-            | NextChange::Changes { .. } => prospect.to_string(),
+    fn reason(&self, reason: &Reason) -> String {
+        let evidence = match reason {
+            Reason::Known { backend, .. } => self.evidence.iter().find(|evidence| *evidence.backend == **backend),
+            Reason::Requested(_)
+            | Reason::Moves(_)
+            | Reason::Moved(_)
+            | Reason::Stays { .. }
+            | Reason::Held(_)
+            | Reason::NoneHealthy
+            | Reason::Carries(_)
+            | Reason::Unplaced(_) => None,
         };
+        match evidence.and_then(|evidence| evidence.message.as_ref()) {
+            Some(message) => format!("{reason}: {message}"),
+            None => reason.to_string(),
+        }
+    }
+
+    /// Returns in words the events that would change the decision.
+    pub fn prospects(&self) -> Vec<String> {
         let awaited = self.decision.hold.and_then(|hold| match hold.reason {
             HoldReason::AwaitingConfirmation => Some("a standby answers a probe again: mail goes there"),
             HoldReason::StormBrake => Some("a backend of any failure domain answers again: the storm is over"),
@@ -204,8 +195,21 @@ impl Account {
             | HoldReason::AwaitingEvidence
             | HoldReason::ConfigurationRejected => None,
         });
-        let explained = self.decision.explanation.next_changes.iter().map(told);
+        let explained = self.decision.explanation.next_changes.iter().map(prospect);
         awaited.map(str::to_owned).into_iter().chain(explained).collect()
+    }
+}
+
+fn prospect(prospect: &NextChange) -> String {
+    match prospect {
+        // No status holds the number of failures so far.
+        NextChange::Fails { backend, failures, so_far: _, to } => {
+            let then = to.as_ref().map_or("mail has nowhere to go".to_owned(), |to| format!("mail goes to {to}"));
+            format!("{backend} turns Unhealthy ({failures} failures in a row): {then}")
+        }
+        NextChange::Recovers { .. } | NextChange::Ends(_) | NextChange::Asks { .. } | NextChange::Changes { .. } => {
+            prospect.to_string()
+        }
     }
 }
 
@@ -213,8 +217,8 @@ fn is_observed(status: &MailRouteStatus) -> bool {
     status.observed_generation.is_some_and(|generation| generation >= 0)
 }
 
-fn staleness(given: &Given, status: &MailRouteStatus) -> Vec<String> {
-    let generation = given.route.metadata.generation;
+fn staleness(snapshot: &Snapshot, status: &MailRouteStatus) -> Vec<String> {
+    let generation = snapshot.route.metadata.generation;
     match status.observed_generation {
         Some(observed) if observed >= 0 => match generation.filter(|generation| *generation > observed) {
             Some(generation) => vec![format!(
@@ -229,19 +233,30 @@ fn staleness(given: &Given, status: &MailRouteStatus) -> Vec<String> {
     }
 }
 
-fn policy(given: &Given) -> Result<Policy, String> {
-    let name = given.route.spec.policy_ref.as_ref().map(|reference| &reference.name);
-    match (name, &given.policy) {
-        (None, _) => Ok(Policy::default()),
-        (Some(name), None) => Err(format!("FailoverPolicy {name} does not exist in namespace {}", given.key.namespace)),
-        (Some(name), Some(policy)) => resolve::policy(&policy.spec)
-            .map_err(|Rejection { message, .. }| format!("FailoverPolicy {name} cannot be used: {message}")),
+/// Errors of the policy that a route names.
+#[derive(Debug, thiserror::Error)]
+enum PolicyError {
+    #[error("FailoverPolicy {name} does not exist in namespace {namespace}")]
+    Missing { name: String, namespace: Arc<str> },
+    #[error("FailoverPolicy {name} cannot be used: {message}")]
+    Rejected { name: String, message: String },
+}
+
+fn policy(snapshot: &Snapshot) -> Result<Policy, PolicyError> {
+    let Some(name) = snapshot.route.spec.policy_ref.as_ref().map(|reference| reference.name.clone()) else {
+        return Ok(Policy::default());
+    };
+    match &snapshot.policy {
+        None => Err(PolicyError::Missing { name, namespace: snapshot.key.namespace.clone() }),
+        Some(policy) => {
+            resolve::policy(&policy.spec).map_err(|Rejection { message, .. }| PolicyError::Rejected { name, message })
+        }
     }
 }
 
-/// A backend as the operator has judged it.
+/// Builds the engine's candidate from the verdict that the operator has written down.
 fn candidate(
-    given: &Given,
+    snapshot: &Snapshot,
     route: &Route,
     status: &MailRouteStatus,
     member: &Member,
@@ -249,22 +264,24 @@ fn candidate(
     at: Timestamp,
 ) -> Candidate {
     let written = status.backends.iter().find(|one| *one.name == *member.name);
-    let object = given.backends.get(&*member.name);
+    let object = snapshot.backends.get(&*member.name);
     let verdict = written.and_then(|written| verdict(written, object.and_then(|one| one.status.as_ref()), hold));
-    let backend = object.filter(|_| !written.is_some_and(is_unusable)).and_then(|object| usable(given, member, object));
+    let backend =
+        object.filter(|_| !written.is_some_and(is_unusable)).and_then(|object| usable(snapshot, member, object));
     Candidate::new(member, backend.as_ref(), verdict.as_ref(), route, None, at)
 }
 
-/// Whether the operator says that it cannot use the object: the reason then is neither evidence nor a person's will.
+/// Returns true if the operator says that it cannot use the object. Its reason is then neither a class of evidence nor
+/// a person's decision.
 fn is_unusable(written: &RouteBackendStatus) -> bool {
     let is_known = ["Suspended", "Residency", "SenderDomain"].contains(&written.reason.as_str());
     !is_known && EvidenceClass::from_name(&written.reason).is_none()
 }
 
-fn usable(given: &Given, member: &Member, object: &SendingBackend) -> Option<Backend> {
+fn usable(snapshot: &Snapshot, member: &Member, object: &SendingBackend) -> Option<Backend> {
     // What it refers to is the operator's matter: were it missing, the status would say so.
     let resolved: Result<Backend, Unresolved> =
-        resolve::backend(&given.key.sibling(member.name.clone()), &object.spec, &Presumed);
+        resolve::backend(&snapshot.key.sibling(member.name.clone()), &object.spec, &Presumed);
     resolved.ok()
 }
 
@@ -290,17 +307,17 @@ fn verdict(
     })
 }
 
-fn evidence(given: &Given, status: &MailRouteStatus, candidate: &Candidate) -> Evidence {
+fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate) -> BackendEvidence {
     let written = status.backends.iter().find(|one| *one.name == *candidate.name);
-    let own = given.backends.get(&*candidate.name).and_then(|object| object.status.as_ref());
-    let reason = match (written, given.backends.contains_key(&*candidate.name)) {
+    let own = snapshot.backends.get(&*candidate.name).and_then(|object| object.status.as_ref());
+    let reason = match (written, snapshot.backends.contains_key(&*candidate.name)) {
         (Some(written), _) => written.reason.clone(),
         (None, true) => candidate.class.as_str().to_owned(),
         (None, false) => "BackendNotFound".to_owned(),
     };
     // The message is about the backend's own verdict, which several routes share.
     let is_same = own.and_then(|own| own.reason.as_deref()) == Some(reason.as_str());
-    Evidence {
+    BackendEvidence {
         backend: candidate.name.to_string(),
         health: candidate.health,
         message: own.filter(|_| is_same).and_then(|own| own.message.clone()).filter(|message| !message.is_empty()),
@@ -309,7 +326,7 @@ fn evidence(given: &Given, status: &MailRouteStatus, candidate: &Candidate) -> E
     }
 }
 
-/// A condition that says what is wrong with more than the backends.
+/// Returns the text of a condition that reports a problem beyond the backends.
 fn complaint(condition: &Condition) -> Option<String> {
     let is_wrong = match condition.type_.as_str() {
         "OutputsApplied" | "RecoveryTimeMet" => condition.status == "False",

@@ -1,0 +1,76 @@
+-- Argo CD's health of a MailRoute. Only basic functions and `table` are at hand: Argo CD opens no more unless it is told to.
+
+-- `ses-eu`, or `ses-eu (60 %), relay-a (40 %)`.
+local function carriers()
+  local names = {}
+  local active = obj.status.active or {}
+  for _, one in ipairs(active) do
+    local name = tostring(one.backend)
+    if #active > 1 then
+      name = name .. " (" .. tostring(one.percent) .. " %)"
+    end
+    table.insert(names, name)
+  end
+  return table.concat(names, ", ")
+end
+
+-- Mail goes where none can leave: each active backend is Unhealthy, and not just until other replicas have agreed.
+local function is_stuck()
+  local active = obj.status.active or {}
+  if #active == 0 or (obj.status.hold or {}).reason == "AwaitingConfirmation" then
+    return false
+  end
+  local unhealthy = {}
+  for _, one in ipairs(obj.status.backends or {}) do
+    unhealthy[one.name] = one.health == "Unhealthy"
+  end
+  for _, one in ipairs(active) do
+    if not unhealthy[one.backend] then
+      return false
+    end
+  end
+  return true
+end
+
+local outputs = condition("OutputsApplied")
+local said = obj.status.message or ready.message or ""
+
+if obj.status.state == "NoneHealthy" or ready.reason == "NoneHealthy" then
+  return health("Degraded", "No mail can be sent: " .. said)
+end
+if is_stuck() then
+  return health("Degraded", "No mail can be sent by " .. carriers() .. ": " .. said)
+end
+-- The output belongs to somebody else, or the API server does not accept it; what failed for the moment is tried again.
+if outputs.status == "False" and outputs.reason ~= "WriteFailed" then
+  return health("Degraded", outputs.message)
+end
+if ready.status ~= "True" then
+  return health("Progressing", ready.message or "Waiting for the operator to say whether mail can leave")
+end
+
+local message = "Mail leaves by " .. carriers()
+if condition("FailedOver").status == "True" then
+  message = "Failed over: mail leaves by " .. carriers()
+end
+if obj.status.since ~= nil then
+  message = message .. " since " .. obj.status.since
+end
+if condition("FailedOver").status == "True" then
+  message = message .. " (" .. tostring(condition("FailedOver").reason) .. ")"
+end
+if condition("Redundant").status == "False" then
+  message = message .. "; no other backend could take over"
+end
+if obj.status.unplacedPercent ~= nil then
+  message = message .. "; " .. tostring(obj.status.unplacedPercent) .. " % of the mail has nowhere to go"
+end
+
+if obj.status.state == "Paused" then
+  local pause = "Paused until somebody resumes it: nothing moves. "
+  if obj.status.pause ~= nil and obj.status.pause["until"] ~= nil then
+    pause = "Paused until " .. obj.status.pause["until"] .. ": nothing moves. "
+  end
+  return health("Suspended", pause .. message)
+end
+return health("Healthy", message)
