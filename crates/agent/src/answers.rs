@@ -1,16 +1,16 @@
-//! What the MTA is told: where each message goes, and how each backend is spoken to. From memory; pure.
+//! Answers for the MTA: the backend of each message, and its login and TLS. Served from memory; pure.
 //!
-//! The same recipient gets the same backend in every process that asks (Postfix asks from smtpd and again from qmgr, and they must agree),
-//! and when one backend is left only its mail moves: weighted rendezvous hashing.
+//! The same recipient gets the same backend in every process that asks: Postfix asks from smtpd and again from qmgr,
+//! and the two must agree. When one backend is left, only its mail moves. Both are weighted rendezvous hashing.
 
 use std::sync::Arc;
 
 use mail_failover_contract::routing::{Backend, Routing};
 
-/// How much of the mail each backend carries at present: the operator's decision, corrected by the agent's own reflexes.
+/// Share of the mail that each backend carries now: the operator's decision, corrected by the agent's own ejections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
-    /// What the operator has said.
+    /// Routing that the operator has decided.
     pub routing: Arc<Routing>,
     /// A percentage for each of `routing.backends`, in their order. All are 0 when mail can go nowhere.
     pub percents: Vec<u8>,
@@ -23,7 +23,8 @@ impl Answers {
         Self { routing, percents }
     }
 
-    /// The backend that a message with this key (recipient or sender address, any case) takes, among those that `may` carry it.
+    /// Returns the backend that a message takes, among those that `may` carry it. The key is the address of its
+    /// recipient or sender, in any case.
     pub fn backend_for(&self, key: &str, may: impl Fn(&Backend) -> bool) -> Option<&Backend> {
         let candidates = self.routing.backends.iter().zip(&self.percents);
         let mut candidates = candidates.filter(|(backend, percent)| **percent > 0 && may(backend)).peekable();
@@ -44,7 +45,8 @@ impl Answers {
     }
 }
 
-/// The lower the likelier: −ln(u)/weight for a `u` in (0, 1) that depends on backend and key only (weighted rendezvous hashing).
+/// Returns the cost of a backend for a key: −ln(u)/weight for a `u` in (0, 1) that depends on backend and key only. The
+/// backend with the lowest cost is taken (weighted rendezvous hashing).
 #[expect(clippy::cast_precision_loss, reason = "53 bits of a hash are as good as 64")]
 fn cost(backend: &str, key: &str, percent: u8) -> f64 {
     let hash = mix(fnv_1a(fnv_1a(FNV_OFFSET, backend.as_bytes()), key.as_bytes()));

@@ -1,8 +1,8 @@
 //! Certificates of private authorities, as files that Postfix can read.
 //!
-//! smtp(8) opens a policy's `tafile` when it asks for the policy, after it has changed its root to the queue directory (on Debian; where
-//! it does not, it works there all the same). So the files lie in the queue directory, and Postfix is given the path relative to it,
-//! which means the same inside and outside. They are named after what is in them and never change.
+//! smtp(8) opens a policy's `tafile` when it asks for the policy. On Debian it has changed its root to the queue
+//! directory by then. So the files lie in the queue directory, and Postfix is given the path relative to it: that path
+//! is right with and without a chroot. A file is named after the hash of its content and never changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,8 +21,8 @@ pub fn of<'a>(backends: impl Iterator<Item = &'a Backend>) -> BTreeSet<Arc<str>>
     backends.filter_map(authority).cloned().collect()
 }
 
-/// Where Postfix finds each of these authorities, or why it does not; by its PEM text. Writes what is not there yet, and removes what is
-/// not needed any more.
+/// Writes the missing files, removes those that are no longer needed, and returns the path or the error of each, by PEM
+/// text.
 pub fn provide(
     queue_directory: &Path,
     authorities: &BTreeSet<Arc<str>>,
@@ -40,7 +40,7 @@ pub fn provide(
     provided
 }
 
-/// Removes the files of authorities that are not among these.
+/// Removes the files of all other authorities.
 fn remove_others(queue_directory: &Path, kept: &BTreeMap<Arc<str>, Result<PathBuf, String>>) {
     let kept: BTreeSet<_> = kept.values().flatten().map(|relative| queue_directory.join(relative)).collect();
     let Ok(entries) = fs::read_dir(queue_directory.join(FOLDER).join(SUBFOLDER)) else { return };

@@ -1,7 +1,8 @@
-//! Logins, from mounted Secrets: `FOLDER/SECRET/username` and `FOLDER/SECRET/password`.
+//! Logins from mounted Secrets: `FOLDER/SECRET/username` and `FOLDER/SECRET/password`.
 //!
-//! Each query looks at the files, so that a rotated login is used by the next session. What cannot be read leaves the last good login
-//! in use, in memory. Architecture invariants: a login is written nowhere, and nothing that can be printed holds one.
+//! Each query looks at the files, so that a rotated login is used by the next session. While the files cannot be read,
+//! the last good login stays in use, in memory. Architecture invariants: a login is written nowhere, and nothing that
+//! can be printed holds one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,41 +21,41 @@ use tokio::time::timeout;
 
 use mail_failover_core::model::Login;
 
-/// More than a part of a login may have: enough to see that there is more.
+/// Bytes that are read of a file: one more than a part of a login may have.
 const MAX_READ: u64 = Login::MAX_BYTES as u64 + 1;
-/// How long a query waits for the files. They lie in memory (a mounted Secret) or on a local disk.
+/// Limit for a look at the files. They lie in memory (a mounted Secret) or on a local disk.
 const LOOK_DEADLINE: Duration = Duration::from_millis(250);
-/// Looks at a time: one that hangs, with its disk, holds one of them.
+/// Limit of concurrent looks. A disk that hangs holds one of them.
 const LOOKS: usize = 4;
 
-/// As `smtp_sasl_password_maps` has it.
+/// Formats a login for `smtp_sasl_password_maps`.
 pub fn in_a_password_map(login: &Login) -> String {
     format!("{}:{}", login.username(), login.password())
 }
 
-/// Why there is no login.
+/// Error of a login that was never readable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the login in Secret {secret} cannot be read: {trouble}")]
 pub struct Missing {
     /// Name of the Secret.
     pub secret: Arc<str>,
-    /// What is wrong, with the file.
+    /// Error, with the file that it is about.
     pub trouble: String,
 }
 
-/// How it stands with one login.
+/// State of one login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is as the files have it.
+    /// The login is the one in the files.
     Loaded,
     /// The files cannot be read, and the last good one is in use.
     LastGood {
-        /// What is wrong with the files.
+        /// Error of the latest look at the files.
         trouble: String,
     },
-    /// There never was one.
+    /// The login was never readable.
     Missing {
-        /// What is wrong with the files.
+        /// Error of the latest look at the files.
         trouble: String,
     },
 }
@@ -110,10 +111,10 @@ impl Credentials {
         credentials
     }
 
-    /// The login in this Secret: as its files have it now, or else the last good one.
+    /// Returns the login in this Secret: as the files have it now, or the last good one.
     ///
     /// # Errors
-    /// When there never was one.
+    /// When it was never readable.
     pub async fn login(&self, secret: &Arc<str>) -> Result<Arc<Login>, Missing> {
         if timeout(LOOK_DEADLINE, self.look(secret)).await.is_err() {
             self.unanswered.inc();
@@ -125,7 +126,7 @@ impl Credentials {
         known.login.ok_or_else(|| missing(known.trouble))
     }
 
-    /// Looks at the files of these Secrets, so that their logins are known before mail needs them, and forgets all others.
+    /// Looks at the files of these Secrets, so that their logins are known before mail needs them. Forgets all others.
     pub async fn keep(&self, secrets: impl IntoIterator<Item = Arc<str>>) {
         let secrets: Vec<_> = secrets.into_iter().collect();
         let gone: Vec<_> = self.lock().keys().filter(|secret| !secrets.contains(secret)).cloned().collect();
@@ -136,12 +137,12 @@ impl Credentials {
             self.current.remove(&label);
         }
         for secret in secrets {
-            // Whether there is one is told by `standing`.
+            // The result is kept, and read by `standing`.
             drop(self.login(&secret).await);
         }
     }
 
-    /// How it stands with this login, as of the last look.
+    /// Returns the state of this login as of the last look.
     pub fn standing(&self, secret: &str) -> Standing {
         match self.lock().get(secret).cloned().unwrap_or_default() {
             Known { login: Some(_), trouble: None } => Standing::Loaded,
@@ -193,28 +194,28 @@ impl Credentials {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Known>> {
-        // Entries are replaced as a whole.
+        // Entries are replaced as a whole, so a panic leaves none half changed.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads a login. Errors name the file, and hold nothing of what is in it.
+/// Reads a login. Errors name the file, and quote nothing from it.
 fn read(folder: &Path, secret: &str) -> Result<Login, String> {
     let mounted = folder.join(secret);
-    // The kubelet replaces a mounted Secret by pointing this link elsewhere: both files are to come from the same side of it.
+    // The kubelet replaces a mounted Secret by pointing this link to another folder. Both files must come from the same folder.
     let data = mounted.join("..data");
     let first = std::fs::read_link(&data).map(|target| mounted.join(target));
     match first {
         Err(_) => read_in(&mounted, &mounted),
         Ok(target) => read_in(&target, &mounted).or_else(|trouble| match std::fs::read_link(&data) {
-            // It was replaced, and the old side removed, in between.
+            // It was replaced, and the old folder removed, in between.
             Ok(now) if mounted.join(&now) != target => read_in(&mounted.join(now), &mounted),
             Ok(_) | Err(_) => Err(trouble),
         }),
     }
 }
 
-/// Reads in one folder, and names files by another.
+/// Reads in one folder, and names the files by another.
 fn read_in(folder: &Path, shown: &Path) -> Result<Login, String> {
     let read = |name: &str| {
         read_line(&folder.join(name)).map_err(|trouble| format!("{}: {trouble}", shown.join(name).display()))
@@ -230,7 +231,7 @@ fn read_in(folder: &Path, shown: &Path) -> Result<Login, String> {
     Ok(login)
 }
 
-/// A part of a login, as a file holds it.
+/// Reads a part of a login from its file.
 fn read_line(file: &Path) -> Result<String, String> {
     let mut bytes = vec![];
     let read = File::open(file).and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes));

@@ -1,4 +1,4 @@
-//! Logins on a real disk, as the kubelet and as people write them.
+//! Tests of logins on a real disk, as the kubelet and as people write them.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! The agent's folder in Postfix's queue directory: what Postfix's processes open there, chrooted or not.
+//! Folder of the agent in Postfix's queue directory, with the files that Postfix's processes open, chrooted or not.
 
 use std::fs;
 use std::io;
@@ -8,23 +8,25 @@ use std::path::Path;
 use super::shield;
 use super::store::replace;
 
-/// The folder, relative to Postfix's queue directory. Postfix works there, chrooted or not, so it is the path by which either kind of
-/// process reaches what is in it.
+/// Path of the folder, relative to Postfix's queue directory. Postfix's working directory is the queue directory, with
+/// and without a chroot, so every process of Postfix reaches the folder by this path.
 pub const FOLDER: &str = "mail-failover";
 
-/// The static table of the shield, relative to Postfix's queue directory.
+/// Path of the shield's static table, relative to Postfix's queue directory.
 pub const SHIELD: &str = "mail-failover/shield.regexp";
 
-/// Writes the static table of the shield, when it is not there as it should be. It stays when the agent ends: that is what it is for.
+/// Writes the static table of the shield, if it is not up to date. The table stays when the agent ends: it protects
+/// mail while no agent runs.
 ///
 /// # Errors
-/// In words that name the file.
+/// When the file cannot be written.
 pub fn provide_shield(queue_directory: &Path) -> Result<(), String> {
     let file = queue_directory.join(SHIELD);
     write(&file, &shield::regexp_table()).map_err(|error| format!("{} cannot be written: {error}", file.display()))
 }
 
-/// Writes a file that everybody may read, in a folder below the queue directory and in one step, unless it is there already.
+/// Writes a file that everybody may read, in a folder below the queue directory and in one step. Does nothing if the
+/// file has this content already.
 pub(super) fn write(file: &Path, content: &str) -> io::Result<()> {
     if fs::read(file).is_ok_and(|there| there == content.as_bytes()) {
         return Ok(());

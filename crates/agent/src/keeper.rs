@@ -1,5 +1,5 @@
-//! The task that saves what is to survive a restart. A disk that is full or hangs delays nobody: what was to be saved stays in memory,
-//! the status says so, and it is tried again.
+//! Task that saves the state for the next start. A disk that is full or hangs delays nobody: the state stays in memory,
+//! the status says so, and the save is tried again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +15,12 @@ use mail_failover_runtime::backoff::Backoff;
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// How long the end waits for a disk.
+/// Limit for the last save, at the end.
 const LAST_SAVE_DEADLINE: Duration = Duration::from_secs(3);
 
 type Records = BTreeMap<Record, Arc<str>>;
 
-/// Takes what is to be saved: always the latest of each record. Cheap to clone.
+/// Takes the state to be saved: always the latest version of each record. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keeper {
     wanted: Arc<watch::Sender<Records>>,
@@ -28,7 +28,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Saves into this store until `end`, and then once more if need be. What is on disk already need not be saved.
+    /// Saves into this store until `end`, and then once more if need be. Records that are on disk already are not saved
+    /// again.
     pub fn start(store: Store, saved: Records, metrics: Metrics, end: CancellationToken) -> (Self, JoinHandle<()>) {
         let (wanted, receiver) = watch::channel(saved.clone());
         let keeper = Self { wanted: Arc::new(wanted), trouble: Arc::default() };
@@ -36,7 +37,7 @@ impl Keeper {
         (keeper, tokio::spawn(task.run(receiver, end)))
     }
 
-    /// Saves this soon.
+    /// Saves this record soon, unless a later version overtakes it.
     pub fn keep(&self, record: Record, content: &str) {
         self.wanted.send_if_modified(|wanted| {
             let is_new = wanted.get(&record).is_none_or(|known| **known != *content);
@@ -47,7 +48,7 @@ impl Keeper {
         });
     }
 
-    /// Why not everything is saved.
+    /// Returns the error because of which not everything is saved.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -88,7 +89,7 @@ impl Task {
         drop(tokio::time::timeout(LAST_SAVE_DEADLINE, self.save(&records)).await);
     }
 
-    /// Whether everything is saved.
+    /// Saves the records that have changed. Returns true if everything is saved.
     async fn save(&mut self, records: &Records) -> bool {
         let mut trouble = None;
         for (record, content) in records {

@@ -5,25 +5,25 @@
 //!
 //! | module | is | pure |
 //! |---|---|---|
-//! | `answers` | what the MTA is told, from memory | yes |
-//! | `reporter` | tells the operator's replicas what deliveries meet | no |
+//! | `answers` | the answers for the MTA, from memory | yes |
+//! | `reporter` | reports to the operator's replicas | no |
 //! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
-//! | `supervise` | how Postfix is started, watched, drained and ended | `drain` is |
-//! | `postfix_config` | what Postfix has to be told, and what in its configuration defeats failover | but for reading it |
-//! | `core` | what it concludes from the operator's word and from real deliveries: leave, return, switch, report | yes |
-//! | `socketmap` | what Postfix asks, and the answers | but for the server |
-//! | `mta` | Postfix, told to reload and to flush, and asked what it holds | no |
-//! | `shield` | keeps what a backend refuses for reasons of ours, where Postfix would return it | yes |
+//! | `supervise` | start, watch, drain and end of Postfix | `drain` is |
+//! | `postfix_config` | the lines that Postfix needs, and the check of a configuration | but for reading it |
+//! | `core` | conclusions from the operator's decision and from real deliveries: leave, return, switch, report | yes |
+//! | `socketmap` | Postfix's requests, and their answers | but for the server |
+//! | `mta` | Postfix: reload, flush, count the queue | no |
+//! | `shield` | the filter that keeps mail when a backend refuses it because of our account | yes |
 //! | `credentials`, `authorities`, `folder` | logins from mounted Secrets; certificates and the shield as files for Postfix | no |
-//! | `source` | where documents come from: a `ConfigMap`, a file | no |
-//! | `store`, `keeper` | what survives a restart | no |
-//! | `status`, `http` | what it says about itself | but for the client |
-//! | `tally` | what became of messages, and what the operator is told of it | yes |
+//! | `source` | the sources of documents: a `ConfigMap`, a file | no |
+//! | `store`, `keeper` | the state that survives a restart | no |
+//! | `status`, `http` | the agent's status | but for the client |
+//! | `tally` | counters of messages, and the report made of them | yes |
 //! | `driver` | the loop that owns the core | no |
 //! | `run`, `arguments` | all wiring; the command line | no |
 //!
-//! Architecture invariants: the agent never writes to the API server; it never sends mail; it never blocks the MTA on anything
-//! but its own memory; and whatever it cannot read leaves the last good answer in force.
+//! Architecture invariants: the agent never writes to the API server. It never sends mail. It never blocks the MTA on anything but its own
+//! memory. Input that it cannot read leaves the last good answer in force.
 
 pub mod answers;
 #[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
@@ -59,10 +59,10 @@ pub use arguments::{AgentCommand, ObjectReference, RunArguments, StatusArguments
 pub use folder::{FOLDER, SHIELD};
 use mail_failover_contract::document;
 
-/// Does what the command line asks.
+/// Runs a subcommand of `mail-failover agent`.
 ///
 /// # Errors
-/// In words, for people.
+/// When `agent run` could not start, or ended before it was told to.
 pub fn command(command: AgentCommand) -> Result<ExitCode, String> {
     match command {
         AgentCommand::PostfixConfig(arguments) => Ok(postfix_config::run(&arguments)),

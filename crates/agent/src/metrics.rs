@@ -1,4 +1,5 @@
-//! What the agent counts. Labels are closed sets, or names of the route's backends, of which there are at most 100.
+//! Metrics of the log, of real mail, and of the work on the MTA. Labels are closed sets, or names of the route's
+//! backends, of which there are at most 100.
 
 use std::sync::Arc;
 
@@ -12,23 +13,23 @@ use prometheus_client::registry::Registry;
 use super::core::{Held, Sighting, Why};
 use mail_failover_contract::routing::Routing;
 
-/// Of the MTA's log.
+/// Metrics of reading the MTA's log.
 #[derive(Clone, Debug, Default)]
 pub struct LogMetrics {
-    /// Lines read.
+    /// Lines that were read.
     pub lines: Counter,
-    /// Lines that were too long, and cut.
+    /// Lines that were too long and were cut.
     pub cut: Counter,
-    /// Sightings that were dropped because the queue was full.
+    /// Events that were dropped because the queue was full.
     pub lost: Counter,
-    /// How often the file was found rotated or truncated.
+    /// Times that the file was found rotated or truncated.
     pub reopened: Counter,
-    /// How often it could not be read.
+    /// Times that the log could not be read.
     pub failures: Counter,
 }
 
 impl LogMetrics {
-    /// Registered under `mail_failover_agent_log_…`.
+    /// Metrics registered under `mail_failover_agent_log_…`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("mail_failover_agent_log");
@@ -52,7 +53,7 @@ struct WhyLabel {
     why: &'static str,
 }
 
-/// Of real mail, and what the core concludes from it.
+/// Metrics of real mail, and of the core's conclusions.
 #[derive(Clone, Debug, Default)]
 pub struct TrafficMetrics {
     deliveries: Family<DeliveryLabels, Counter>,
@@ -63,7 +64,7 @@ pub struct TrafficMetrics {
 }
 
 impl TrafficMetrics {
-    /// Registered under `mail_failover_agent_…`.
+    /// Metrics registered under `mail_failover_agent_…`.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("mail_failover_agent");
@@ -82,7 +83,7 @@ impl TrafficMetrics {
         metrics
     }
 
-    /// Counts what the log says.
+    /// Counts an event of the log.
     pub fn observe(&self, sighting: &Sighting, routing: Option<&Routing>) {
         match sighting {
             Sighting::Suspended => _ = self.suspended.inc(),
@@ -99,7 +100,7 @@ impl TrafficMetrics {
         }
     }
 
-    /// Shows what holds the agent.
+    /// Shows the reason for which a backend is not left.
     pub fn set_held(&self, held: Option<&Held>) {
         for why in [Why::BudgetSpent, Why::NoStandby] {
             let holds = held.is_some_and(|held| held.why == why);
@@ -119,25 +120,25 @@ struct StepLabels {
     result: &'static str,
 }
 
-/// Of what is done to the MTA.
+/// Metrics of the work on the MTA.
 #[derive(Clone, Debug)]
 pub struct MtaMetrics {
     switches: Family<CauseLabel, Counter>,
     steps: Family<StepLabels, Counter>,
-    /// From an order to the end of reload and first flush.
+    /// Time from an order to the end of reload and first flush, in seconds.
     pub switch_duration: Arc<Histogram>,
     /// Switches that had to wait because there were many of late.
     pub delayed: Counter,
-    /// Orders that a later one made superfluous.
+    /// Orders that a later one replaced.
     pub superseded: Counter,
-    /// Messages in the MTA's queue, when last counted.
+    /// Messages in the MTA's queue when they were counted last.
     pub queued: Gauge,
     /// Counts of the queue that stopped at their bound or deadline.
     pub incomplete_counts: Counter,
 }
 
 impl MtaMetrics {
-    /// Registered under `mail_failover_agent_…`.
+    /// Metrics registered under `mail_failover_agent_…`.
     pub fn new(registry: &mut Registry) -> Self {
         let durations = [0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
         let metrics = Self {

@@ -1,8 +1,10 @@
-//! Tells every replica of the operator what deliveries meet: at once when that is news, and every ten seconds.
+//! Reporter to every replica of the operator: it sends the results of deliveries at once when they are news, and every
+//! ten seconds.
 //!
-//! Each replica has a task, a backoff and a deadline of its own, so that a dead one delays no other. What is sent is always the latest state as a
-//! whole: nothing is queued, and a report that was lost is made good by the next. Without a replica or a token nothing is sent, and the
-//! status says so; mail flows all the same. This module decides nothing and never waits for a reply before mail goes on.
+//! Each replica has a task, a backoff and a deadline of its own, so that a dead one delays no other. A report always
+//! holds the whole latest state: nothing is queued, and the next report makes good for a lost one. Without a replica or
+//! a token nothing is sent, and the status says so; mail flows all the same. This module decides nothing and never
+//! waits for a reply before mail goes on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,49 +36,51 @@ use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMa
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
 
-/// How often a report goes out although nothing is new.
+/// Pause between two reports without news.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// What becomes news at about the same time goes out together.
+/// Pause after news, so that further news goes out in the same report.
 const COALESCE: Duration = Duration::from_millis(20);
 /// The least pause between two reports to one replica.
 const PAUSE: Duration = Duration::from_millis(100);
-/// No report takes longer, connection and answer included.
+/// Limit for one report, connection and answer included.
 const DEADLINE: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
-/// So much of a refusal is read.
+/// Bytes that are read of a refusal.
 const LONGEST_REFUSAL: usize = 1024;
-/// So much of a token file is read.
+/// Bytes that are read of a token file.
 const LONGEST_TOKEN: u64 = 8192;
-/// More replicas are not told: the document's bound.
+/// Limit of the replicas that are told: the document's bound.
 const MAX_OPERATORS: usize = 16;
 
-/// Who reports, and with which token.
+/// Settings of the reporter.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The agent's name, unique among those of its route: the pod's, or the host's.
+    /// Name of the agent, unique among those of its route: the pod's, or the host's.
     pub agent: String,
-    /// The file with the service account's token; it is read for each report, because the kubelet renews it. Without one nothing is reported.
+    /// File with the service account's token. It is read for each report, because the kubelet renews it. Without one
+    /// nothing is reported.
     pub token_file: Option<PathBuf>,
-    /// How often a report goes out although nothing is new: [`HEARTBEAT`].
+    /// Pause between two reports without news: [`HEARTBEAT`].
     pub heartbeat: Duration,
 }
 
-/// All that there is to tell.
+/// State that is reported to the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportState {
-    /// Whose mail it is.
+    /// Route whose mail it is.
     pub route: RouteReference,
-    /// Whom to tell.
+    /// Replicas of the operator that are told.
     pub operators: Vec<OperatorEndpoint>,
-    /// What is known of each backend, by its name; times are those of the clock that the reporter was started with.
+    /// Deliveries of each backend, by its name. Times are those of the clock that the reporter was started with.
     pub backends: BTreeMap<Arc<str>, BackendDeliveries>,
-    /// The latest switch.
+    /// Latest switch, if there was one.
     pub last_switch: Option<SwitchedMail>,
 }
 
 impl ReportState {
-    /// Whether this must be told at once, given what was told before. Counts alone can wait, and so can a further failure of a run.
+    /// Returns true if this must be told at once, given the state that was told before. Counts alone can wait, and so
+    /// can a further failure of a run.
     fn is_news_after(&self, before: &Self) -> bool {
         let told = |deliveries: &BackendDeliveries| match &deliveries.word {
             Word::Failing(failing) => (Some(failing.class), false, deliveries.is_left),
@@ -147,14 +151,14 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// Counters of the reporter; clones share them.
+/// Counters of the reporter. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     reports: Family<Outcome, Counter>,
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -170,25 +174,25 @@ impl Metrics {
     }
 }
 
-/// How reporting fares.
+/// State of reporting to all replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReporterStatus {
-    /// Why nothing is reported at all, if so.
+    /// Reason why nothing is reported at all.
     pub nothing_sent: Option<String>,
-    /// By the replica's address.
+    /// State of each replica, by its address.
     pub replicas: BTreeMap<String, ReplicaStatus>,
 }
 
-/// How reporting to one replica fares.
+/// State of reporting to one replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaStatus {
-    /// When the latest report was accepted.
+    /// Time at which the latest report was accepted.
     pub accepted_at: Option<Timestamp>,
-    /// What has gone wrong since.
+    /// Error since then, if there was one.
     pub error: Option<String>,
 }
 
-/// Takes what is to be told. Cheap to clone, never waits.
+/// Takes the state to be reported. Cheap to clone, never waits.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     state: watch::Sender<Option<Arc<Published>>>,
@@ -198,7 +202,7 @@ pub struct Reporter {
 #[derive(Debug)]
 struct Published {
     state: ReportState,
-    /// Increases with each piece of news.
+    /// Number of the latest news. It increases with each piece of news.
     news: u64,
 }
 
@@ -224,7 +228,7 @@ impl Reporter {
         (Self { state, status }, task)
     }
 
-    /// This is how things are now.
+    /// Publishes the present state.
     pub fn publish(&self, state: ReportState) {
         self.state.send_modify(|published| {
             let before = published.as_deref();
@@ -234,14 +238,14 @@ impl Reporter {
         });
     }
 
-    /// How reporting fares.
+    /// Returns the state of reporting.
     pub fn status(&self) -> ReporterStatus {
-        // No user of the lock can leave it half changed.
+        // No holder of the lock can leave it half changed.
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What the tasks share.
+/// Parts that the tasks share.
 struct Sender {
     settings: Settings,
     process: String,
@@ -308,7 +312,7 @@ async fn tell(
                 },
             }
         } else {
-            // Further news in the meantime goes along.
+            // Further news in the meantime goes into the same report.
             sleep_until(due).await;
         }
         let Some(latest) = published.borrow_and_update().clone() else { return };
@@ -371,29 +375,29 @@ impl Sender {
     }
 }
 
-/// Why a report did not arrive. No text of it holds a token.
+/// Error of a report that did not arrive. No text of it holds a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The token cannot be read.
     #[error("the token {file} cannot be read: {reason}")]
     Token {
-        /// Its file.
+        /// Path of the token file.
         file: String,
-        /// Why.
+        /// Error of reading it.
         reason: String,
     },
-    /// Nobody answers there, or not the one who is expected.
+    /// No server answers there, or not the expected one.
     #[error("it cannot be reached: {0}")]
     Connection(String),
-    /// It took too long.
+    /// The exchange took too long.
     #[error("no answer within {DEADLINE:?}")]
     Deadline,
     /// The operator does not take it.
     #[error("the operator answers {status}: {text}")]
     Refused {
-        /// The HTTP status.
+        /// Status code of the answer.
         status: u16,
-        /// The operator's words.
+        /// Text of the answer.
         text: String,
     },
 }
@@ -428,7 +432,7 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body))
-        // The error would quote the header.
+        // The error of the library would quote the header, and with it the token.
         .map_err(|_| SendError::Connection("the token is no header value".to_owned()))?;
     let config = pinned::client(&endpoint.certificate_sha256).map_err(connection)?;
     let name = ServerName::try_from(SERVER_NAME).map_err(connection)?;
@@ -449,7 +453,7 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
     tokio::select! {
         biased;
         answer = answer => answer,
-        // The connection has to be driven; when it ends, the answer says how.
+        // The connection has to be driven. When it ends, the answer says how.
         _never = async { drop(driving.await); pending::<()>().await } => Err(SendError::Deadline),
     }
 }

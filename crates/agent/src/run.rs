@@ -1,7 +1,10 @@
-//! All wiring of `mail-failover agent run`, and the order in which it ends.
+//! Wiring of `mail-failover agent run`, and the order in which its parts end:
 //!
-//! The order of the end: first Postfix is drained and ended, where the agent is its entry point; then nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
-//! then the socketmap goes, as late as it can, for without it Postfix refuses mail; HTTP goes last. Sources end with the process.
+//! 1. Postfix is drained and ended, if the agent is its entry point.
+//! 2. The driver finishes its turn: nothing new is decided.
+//! 3. The state is saved.
+//! 4. The socketmap ends, as late as it can: without it Postfix refuses mail.
+//! 5. HTTP ends. Sources end with the process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,25 +39,25 @@ use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
 use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 
-/// Reports about switches that wait for the driver; the executor waits in its turn when there are more.
+/// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;
-/// A loop that has not turned for so long is stuck: it turns every second at least.
+/// Age of the last heartbeat at which the loop counts as stuck. It turns every second at least.
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
-/// Logins are looked at so often, so that one that is missing is known before mail needs it.
+/// Pause between two looks at the logins, so that a missing one is known before mail needs it.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(5);
 
-/// What must run for the agent to be ready, if it is the one that starts it.
+/// Readiness condition of an agent that starts Postfix: Postfix runs.
 const POSTFIX: &str = "postfix";
-/// Between looks for it.
+/// Pause between two looks for Postfix.
 const POSTFIX_PAUSE: Duration = Duration::from_millis(250);
 
-/// Why the agent could not start, or ended before it was told to.
+/// Error of an agent that could not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Logs cannot be set up.
+    /// The logs cannot be set up.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// No way to reach an API server.
+    /// There is no way to reach an API server.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The API server's address or our credentials cannot be used.
@@ -66,9 +69,9 @@ pub enum RunError {
     /// The address of HTTP cannot be had.
     #[error("cannot listen on {address}: {source}; choose another with --listen-address")]
     Listen {
-        /// The address.
+        /// Address that was to be used.
         address: std::net::SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The operating system refused something at start.
@@ -95,7 +98,7 @@ pub fn run(arguments: RunArguments) -> Result<u8, RunError> {
 }
 
 async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
-    // Before anything else, so that whoever ends us at once ends us in order.
+    // Before anything else: a signal that comes at once must end us in order.
     let signals = Signals::of_this_process()?;
     let intake = Intake::default();
     let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
@@ -202,7 +205,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
     if !arguments.command.is_empty() {
-        // Who reads readiness sends mail to this host: a Service does as soon as the pod is ready.
+        // A Service sends mail to this host as soon as the pod is ready.
         readiness.expect(POSTFIX);
         tokio::spawn(await_postfix(postfix.clone(), readiness));
     }
@@ -212,7 +215,8 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     parts.run_until_told(supervising, &shutdown, &end).await
 }
 
-/// The Postfix that the agent starts becomes part of its readiness; it ends with the agent, and is not looked at again.
+/// Waits until the Postfix that the agent starts is ready, and makes that a part of the agent's readiness. Postfix ends
+/// with the agent, so it is not looked at again.
 async fn await_postfix(postfix: Postfix, readiness: Readiness) {
     let mut looks = tokio::time::interval(POSTFIX_PAUSE);
     loop {
@@ -230,7 +234,7 @@ async fn await_postfix(postfix: Postfix, readiness: Readiness) {
 
 const NO_MAIL_LOG: &str = "neither --mail-log nor --mail-log-socket is given";
 
-/// Where Postfix's log is read, for people.
+/// Returns the place of Postfix's log, for people, and the state of reading it.
 fn mail_log(arguments: &RunArguments, sink: &Sink) -> (String, Reading) {
     match arguments.mail_log.as_ref().or(arguments.mail_log_socket.as_ref()) {
         Some(path) => (path.display().to_string(), sink.reading()),
@@ -260,7 +264,7 @@ fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
     }
 }
 
-/// What was kept, as far as it is whole.
+/// Loads the saved records that are whole.
 fn restore(store: &Store, metrics: &Metrics) -> BTreeMap<Record, Arc<str>> {
     let mut saved = BTreeMap::new();
     for record in Record::ALL {
@@ -278,7 +282,7 @@ fn restore(store: &Store, metrics: &Metrics) -> BTreeMap<Record, Arc<str>> {
 
 fn memory(saved: &BTreeMap<Record, Arc<str>>) -> Option<Memory> {
     let parsed = serde_json::from_str(saved.get(&Record::Memory)?);
-    // Of another version: what it says would be about backends that are left, and they are left again soon enough.
+    // The memory of another version is dropped: backends that still fail are left again soon enough.
     parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier agent remembered is ignored")).ok()
 }
 
@@ -329,7 +333,7 @@ async fn listening(arguments: &RunArguments) -> socketmap::Settings {
     }
 }
 
-/// Looks at every login that may be asked for, now and then, and when there are others.
+/// Looks at every login that may be asked for: now and then, and when the backends change.
 async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc<View>>) {
     loop {
         let view = views.borrow_and_update().clone();
@@ -354,7 +358,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Waits for a signal or for the end of any part; then ends them all in order.
+    /// Waits for a signal or for the end of any part, then ends them all in order.
     async fn run_until_told(
         self,
         mut supervising: JoinHandle<io::Result<u8>>,

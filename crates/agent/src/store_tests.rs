@@ -1,4 +1,4 @@
-//! Records on a real disk.
+//! Tests of records on a real disk.
 
 use std::os::unix::fs::PermissionsExt;
 

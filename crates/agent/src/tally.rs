@@ -1,4 +1,4 @@
-//! What became of the messages of each backend, counted since the process began, and what the operator is told of it. Pure.
+//! Counters of the messages of each backend since the process began, and the report that the operator gets. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ struct Totals {
     possible_duplicates: u64,
 }
 
-/// Totals by backend; as many as routings have named, and those are bounded.
+/// Totals by backend. There are as many as routings have named, and those are bounded.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(BTreeMap<Arc<str>, Totals>);
 
 impl Tally {
-    /// Counts what the log says, if it is about a backend of this routing.
+    /// Counts an event of the log, if it is about a backend of this routing.
     pub fn count(&mut self, sighting: &Sighting, routing: &Routing) {
         let place = match sighting {
             Sighting::Delivery(delivery) => &delivery.place,
@@ -41,12 +41,12 @@ impl Tally {
         }
     }
 
-    /// Forgets backends that are no longer of the routing.
+    /// Forgets backends that are no longer in the routing.
     pub fn keep_those_of(&mut self, routing: &Routing) {
         self.0.retain(|name, _| routing.backends.iter().any(|backend| backend.name == *name));
     }
 
-    /// All that the operator is told.
+    /// Builds the report for the operator.
     pub fn report(&self, routing: &Routing, view: &View, words: &[Word]) -> ReportState {
         let (namespace, name) = routing.route.split_once('/').unwrap_or_default();
         let backends = view.backends.iter().map(|backend| {

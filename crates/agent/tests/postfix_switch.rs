@@ -1,4 +1,4 @@
-//! The agent's core, its log reader and its executor with a real Postfix: a hung primary with mail in the queue, and a paused account.
+//! Tests of the agent's core, log reader and executor with a real Postfix: a hung primary with mail in the queue, and a paused account.
 //!
 //! Needs root and Postfix; says so and does nothing elsewhere.
 
@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
-/// How a server of ours behaves.
+/// Behaviour of a server of ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Server {
     Works,
@@ -29,7 +29,7 @@ enum Server {
     Paused,
 }
 
-/// When a message came, and whose.
+/// Messages that came: the time and the name of each.
 type Received = Arc<Mutex<Vec<(Instant, String)>>>;
 
 async fn serve(kind: Server) -> (u16, Received) {
@@ -80,7 +80,7 @@ async fn serve(kind: Server) -> (u16, Received) {
     (port, received)
 }
 
-/// As little of a socketmap server as this test needs.
+/// Serves a socketmap, as little as this test needs.
 async fn answer(socket: PathBuf, answers: Arc<Mutex<Option<Arc<Answers>>>>) {
     let listener = UnixListener::bind(&socket).unwrap();
     fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
@@ -273,7 +273,7 @@ async fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
     }
 }
 
-/// How many came, how many of them twice.
+/// Counts the messages that came, and those that came twice.
 fn counted(received: &Received) -> (usize, usize) {
     let received = received.lock().unwrap();
     let unique: std::collections::BTreeSet<_> = received.iter().map(|(_, recipient)| recipient.clone()).collect();

@@ -1,4 +1,4 @@
-//! Whatever arrives at the socketmap: no panic, no growth, and answers that Postfix understands.
+//! Fuzz test of the socketmap: for any input there is no panic, no growth, and every answer is one that Postfix understands.
 //!
 //! Random bytes, and valid sessions with mutations that know what a netstring is, each in pieces as a network would cut it. The same seeds each time;
 //! `SOCKETMAP_FUZZ_INPUTS` says how many inputs (a million in `make test`), `SOCKETMAP_FUZZ_SEED` where to begin.
@@ -17,9 +17,9 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Enough to notice a defect of the decoder, in a second or two without optimization.
+/// Number of inputs. It is enough to notice a defect of the decoder, in a second or two without optimization.
 const INPUTS: u64 = 50_000;
-/// One session's decoder, request and answer; what the view takes is there before.
+/// Limit of the memory for one session's decoder, request and answer.
 const MAX_GROWTH: usize = 512 * 1024;
 const MAPS: [&str; 7] = ["transport", "sender-transport", "sasl", "tls-policy", "delivery-status", "relay", ""];
 const KEYS: [&str; 14] = [
@@ -74,7 +74,7 @@ fn session(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-/// One of the ways in which a netstring can be wrong, and some in which it is not.
+/// Applies one mutation. Most of them break a netstring, some do not.
 fn mutate(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) {
     let at = random.usize(..bytes.len().max(1));
     let colon = bytes.iter().position(|byte| *byte == b':').unwrap_or_default();
@@ -110,7 +110,7 @@ fn input(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-/// Whether what was sent is one netstring that Postfix understands.
+/// Returns true if the reply is one netstring that Postfix understands.
 fn is_understood(reply: &[u8]) -> bool {
     let Some(colon) = reply.iter().position(|byte| *byte == b':') else { return false };
     let (length, rest) = (std::str::from_utf8(&reply[..colon]).unwrap(), &reply[colon + 1..]);
@@ -120,7 +120,7 @@ fn is_understood(reply: &[u8]) -> bool {
     length.parse() == Ok(text.len()) && text.len() <= MAX_REPLY && is_known && text.contains(&b' ')
 }
 
-/// How many requests were understood, and whether the session ended as malformed.
+/// Serves a session. Returns the number of understood requests, and true if the session ended as malformed.
 fn serve(bytes: &[u8], view: &View, fixed: &Fixed, random: &mut fastrand::Rng) -> (usize, bool) {
     let (mut decoder, mut reply, mut answered) = (Decoder::default(), vec![], 0);
     let mut rest = bytes;

@@ -1,6 +1,7 @@
-//! What a query of Postfix's costs: the agent's socketmap on one thread, over a unix socket, beside an echo of equally long netstrings on
-//! the same runtime (no server can be faster that speaks through one) and, where Postfix is installed, beside a local table, both asked by
-//! Postfix's own client. `BENCH_QUICK=1` asks a hundredth.
+//! Cost of a Postfix query: the agent's socketmap on one thread, over a unix socket. Two baselines stand beside it. One
+//! is an echo of equally long netstrings on the same runtime: no server that speaks through one can be faster. The
+//! other, where Postfix is installed, is a local table. Postfix's own client asks both. `BENCH_QUICK=1` asks a
+//! hundredth.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -97,7 +98,7 @@ fn recipient(number: usize) -> String {
     format!("user{}@example{}.net", number % RECIPIENTS, number % 7)
 }
 
-/// What of it is the answer itself.
+/// Measures the answer itself, without the socket.
 fn in_memory(view: &View, queries: usize) {
     println!("\nAnswers from memory, on one core, nanoseconds each");
     let fixed = fixed();
@@ -121,7 +122,7 @@ fn nanoseconds(duration: Duration, count: usize) -> f64 {
     duration.as_secs_f64() * 1e9 / count as f64
 }
 
-/// A thread with a runtime of its own: one core at most.
+/// Runs a task on a thread with a runtime of its own: one core at most.
 fn on_a_thread<F: Future<Output = ()> + 'static>(task: impl FnOnce() -> F + Send + 'static) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -146,7 +147,7 @@ fn serve_agent(folder: &Path, socket: &Path, view: View) {
     wait_for(socket);
 }
 
-/// Answers whatever comes with as many bytes as a transport has.
+/// Answers anything with as many bytes as a transport has.
 fn serve_echo(socket: &Path) {
     let path = socket.to_owned();
     on_a_thread(move || async move {
@@ -218,7 +219,7 @@ fn ask(socket: &Path, map: &str, key: Option<&str>, queries: usize) -> Vec<Durat
         .collect()
 }
 
-/// Postfix's own client and its own table, asked for the same keys.
+/// Asks Postfix's own table, by Postfix's own client, for the same keys.
 fn by_postmap(folder: &Path, agent: &Path, queries: usize) {
     let postmap = Path::new("/usr/sbin/postmap");
     if !postmap.exists() {

@@ -1,4 +1,4 @@
-//! What changes for the MTA, and how it went.
+//! Changes for the MTA, and the reports about them.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,17 +9,17 @@ use crate::answers::Answers;
 use mail_failover_contract::routing::{Backend, NextHop};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// Make the MTA notice that its answers have changed.
+/// Order to make the MTA notice that its answers have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchOrder {
-    /// Grows by one with each; a later one makes an earlier one that was not carried out yet superfluous.
+    /// Sequence number. A later order replaces an earlier one that was not carried out yet.
     pub number: u64,
-    /// Why.
+    /// Reason for the switch.
     pub cause: Cause,
-    /// When it was decided.
+    /// Time of the decision.
     pub at: Timestamp,
-    /// Equal for equal ways out, whatever decision they come from. Kept on disk once a switch is done: after a start, an order with the
-    /// mark that is kept needs not be carried out.
+    /// Text that is equal for equal answers, whatever decision they come from. It is saved on disk once a switch is
+    /// done. After a start, an order with the saved mark need not be carried out.
     pub mark: String,
     /// Backends that carry mail now and did not before.
     pub gained: Vec<Arc<str>>,
@@ -28,7 +28,8 @@ pub struct SwitchOrder {
 }
 
 impl SwitchOrder {
-    /// The operator's transition that it carries out, given the one in force; none for a move of the agent's own.
+    /// Returns the operator's transition that it carries out, given the one in force. `None` for a move of the agent's
+    /// own.
     pub fn transition(&self, in_force: i64) -> Option<i64> {
         match self.cause {
             Cause::Operator | Cause::Start => Some(in_force),
@@ -37,7 +38,7 @@ impl SwitchOrder {
     }
 }
 
-/// Why mail goes another way.
+/// Reason why mail goes another way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The agent has started.
@@ -46,14 +47,14 @@ pub enum Cause {
     Operator,
     /// The agent has left a backend by itself.
     Left {
-        /// Which.
+        /// Name of the backend that was left.
         backend: Arc<str>,
-        /// For what.
+        /// Class of the failures.
         class: EvidenceClass,
     },
     /// The agent has returned to a backend that it had left, as the operator still wants mail to go there.
     Returned {
-        /// Which.
+        /// Name of the backend.
         backend: Arc<str>,
     },
 }
@@ -81,28 +82,28 @@ impl fmt::Display for Cause {
     }
 }
 
-/// How a switch went, as far as it has come.
+/// Progress of a switch so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchReport {
-    /// The order's.
+    /// Number of the order.
     pub number: u64,
-    /// Nothing was done, because the same switch was done before the agent started again.
+    /// True if nothing was done, because the same switch was done before the agent started again.
     pub done_before: bool,
-    /// From the order's arrival until the MTA was reloaded and told to flush.
+    /// Time from the order's arrival until the MTA was reloaded and told to flush.
     pub took: Duration,
-    /// Messages in the queue before; `None` when they could not be counted.
+    /// Messages in the queue before; `None` if they could not be counted.
     pub queued_before: Option<u64>,
     /// Messages in the queue when the executor last counted.
     pub queued_after: Option<u64>,
-    /// What did not work, in words: each of them has a fallback that did, or is tried again.
+    /// Steps that did not work, each with its error. Each of them has a fallback that did, or is tried again.
     pub troubles: Vec<String>,
 }
 
-/// Troubles of one switch that are kept: the first, which tell most.
+/// Limit of the troubles that are kept of one switch. The first ones tell most.
 const MAX_TROUBLES: usize = 5;
 
 impl SwitchReport {
-    /// Of a switch that begins.
+    /// Starts the report of a switch.
     pub fn begun(number: u64) -> Self {
         Self {
             number,
@@ -114,7 +115,7 @@ impl SwitchReport {
         }
     }
 
-    /// Notes what did not work, once; whether that is news.
+    /// Notes a step that did not work, once. Returns true if that is news.
     pub fn trouble(&mut self, step: &str, error: &dyn fmt::Display) -> bool {
         let trouble = format!("{step}: {error}");
         let is_news = self.troubles.len() < MAX_TROUBLES && !self.troubles.contains(&trouble);
@@ -125,7 +126,7 @@ impl SwitchReport {
     }
 }
 
-/// What the MTA sees of one backend.
+/// Part of an answer that the MTA sees of one backend.
 #[derive(PartialEq, Eq)]
 struct Way<'a> {
     backend: &'a Backend,
@@ -137,12 +138,12 @@ fn ways(answers: &Answers) -> Vec<Way<'_>> {
     ways.filter(|(_, percent)| **percent > 0).map(|(backend, percent)| Way { backend, percent: *percent }).collect()
 }
 
-/// Whether the MTA sees any difference. What the operator thinks of standbys is none.
+/// Returns true if the MTA sees any difference. A change in which backends are standbys is none.
 pub(super) fn differs(before: &Answers, after: &Answers) -> bool {
     mark(before) != mark(after)
 }
 
-/// See [`SwitchOrder::mark`].
+/// Returns [`SwitchOrder::mark`] of these answers.
 pub(super) fn mark(answers: &Answers) -> String {
     use fmt::Write;
     let mut mark = answers.routing.route_uid.to_string();

@@ -12,7 +12,7 @@ fn at(seconds: f64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000) + Duration::from_secs_f64(seconds)
 }
 
-/// Backends `a`, `b`, … at ports 1, 2, …: share and whether it is a standby.
+/// Backends `a`, `b`, … at ports 1, 2, …, each with its share and whether it is a standby.
 fn routing(transition: i64, backends: &[(u8, bool)], reflex: &serde_json::Value) -> Routing {
     let backend = |(number, (percent, standby)): (usize, &(u8, bool))| {
         let name = ["a", "b", "c", "d"][number];
@@ -45,7 +45,7 @@ fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) ->
     Sighting::Delivery(Delivery { place, class, disposition, took, message, summary: class.as_str().into() })
 }
 
-/// Messages of their own, `per_second`, all of that class, from second to second.
+/// Sends `per_second` messages a second, all of that class, from one second to another.
 fn send(core: &mut Core, backend: u16, class: EvidenceClass, from: f64, to: f64, per_second: f64) {
     let (mut now, end) = (at(from), at(to));
     while now < end {

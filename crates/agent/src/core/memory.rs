@@ -1,4 +1,5 @@
-//! What survives a restart of the agent: without it, an agent that starts again would go back to a backend that it has just left.
+//! State that survives a restart. Without it, an agent that starts again would go back to a backend that it has just
+//! left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use mail_failover_contract::routing::Backend;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// What the core knows of its own doing. Times are microseconds since the Unix epoch.
+/// Ejections and moves, as the core saves them. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
-    /// Of the route that it belongs to.
+    /// UID of the route that it belongs to.
     pub route_uid: String,
     /// The transition that was in force.
     pub transition: i64,
     /// Backends that were left.
     pub left: Vec<RememberedLeave>,
-    /// When it moved by itself, the oldest first.
+    /// Times of the agent's own moves, the oldest first.
     pub moves: Vec<i64>,
     /// The backend that carries everything, because none of the operator's choice is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,35 +30,35 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RememberedLeave {
-    /// Its name.
+    /// Name of the backend.
     pub backend: String,
-    /// Where it was: one that moved is another one.
+    /// Next hop when the agent left it. If it has changed, this record no longer applies.
     pub next_hop: String,
-    /// When.
+    /// Time of the ejection.
     pub at: i64,
-    /// For how long.
+    /// Least time that the backend stays out.
     pub cooldown_microseconds: u64,
-    /// For what: a name of an [`EvidenceClass`].
+    /// Name of the [`EvidenceClass`] for which it was left.
     pub class: String,
     /// The last failure in words.
     pub summary: String,
 }
 
-/// Why and until when a backend is not used although the operator gives it a share.
+/// Reason and time of an ejection: the backend is not used although the operator gives it a share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// When it was left.
+    /// Time of the ejection.
     pub at: Timestamp,
-    /// For how long, at least.
+    /// Least time that the backend stays out.
     pub cooldown: Duration,
-    /// For what.
+    /// Class of the failures.
     pub class: EvidenceClass,
     /// The last failure in words.
     pub summary: Arc<str>,
 }
 
 impl Left {
-    /// It is not tried again before this.
+    /// Returns the end of the cooldown. The backend is not tried again before.
     pub fn until(&self) -> Timestamp {
         self.at + self.cooldown
     }

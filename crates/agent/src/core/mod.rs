@@ -1,4 +1,5 @@
-//! The agent's mind: which routing is in force, which backend it has left by itself, what it tells the MTA, the operator and people.
+//! State machine of the agent: the routing in force, the backends that it has left by itself, and the actions for the MTA, the operator and
+//! the disk.
 //!
 //! ```text
 //! offer(Routing) ─┐                    ┌─▶ Publish(Answers) ─▶ socketmap
@@ -8,8 +9,8 @@
 //! ```
 //!
 //! Deterministic: the same calls with the same times give the same actions. Actions are carried out in their order. Architecture
-//! invariants: it does no I/O, reads no clock, never goes to a backend without a share that the operator does not call a standby, and
-//! never leaves the last place that is left.
+//! invariants: it does no I/O and reads no clock. It never goes to a backend without a share that the operator does not call a standby. It
+//! never leaves a backend when no other can carry the mail.
 
 mod change;
 mod memory;
@@ -34,33 +35,34 @@ use super::answers::Answers;
 use mail_failover_contract::routing::{Backend, Refusal, Routing, may_replace};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// Moves of its own that are remembered, whatever the budget: more in any time would be no budget.
+/// Limit of the agent's own moves that are remembered.
+// A budget that allows more in any time would be no budget.
 const MAX_MOVES: usize = 100;
 
-/// What is to be done, in this order.
+/// Work for the driver, to be done in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Tell the MTA this from now on.
+    /// Publish these answers to the MTA.
     Publish(Arc<Answers>),
-    /// Make the MTA notice: only after what came before was carried out.
+    /// Make the MTA notice, after the actions before are done.
     Switch(SwitchOrder),
-    /// Keep this for the next start.
+    /// Save this for the next start.
     Remember(Memory),
-    /// [`Core::words`] are news to the operator.
+    /// Report the [`Core::words`], which have changed, to the operator.
     Report,
 }
 
-/// See the module.
+/// State machine of the agent; the module describes it.
 #[derive(Debug, Default)]
 pub struct Core {
     in_force: Option<InForce>,
-    /// From the last start, until a routing comes.
+    /// Memory from before the start, until the first routing comes.
     remembered: Option<Memory>,
-    /// When it moved by itself, the oldest first.
+    /// Times of the agent's own moves, the oldest first.
     moves: VecDeque<Timestamp>,
     orders: u64,
     last_switch: Option<SwitchView>,
-    /// Messages that may be sent twice, since the start.
+    /// Messages that may have been sent twice, since the start.
     possible_duplicates: u64,
     told: Vec<(Arc<str>, Option<EvidenceClass>)>,
     actions: Vec<Action>,
@@ -70,10 +72,10 @@ pub struct Core {
 struct InForce {
     routing: Arc<Routing>,
     answers: Arc<Answers>,
-    /// Of each backend of `routing`.
+    /// Deliveries of each backend of `routing`.
     traffic: Vec<Traffic>,
     left: Vec<Option<Left>>,
-    /// The backend that carries everything because none of the operator's choice is left.
+    /// Backend that carries everything because none of the operator's choice is left.
     refuge: Option<Arc<str>>,
     held: Option<Held>,
 }
@@ -122,7 +124,7 @@ impl Core {
             traffic.push(known.map(|(known, at)| known.traffic[at].clone()).unwrap_or_default());
             let was_left = known.and_then(|(known, at)| known.left[at].clone());
             let was_left = was_left.or_else(|| remembered.as_ref().and_then(|memory| memory.left_of(backend)));
-            // Who decided anew to send mail there knows better; who took it away did what the agent wanted.
+            // A newer decision that still gives the backend a share overrides our ejection; one that gives it none agrees with us.
             left.push(was_left.filter(|_| !(newer && backend.percent > 0)));
         }
         let answers = Arc::new(Answers::as_decided(routing.clone()));
@@ -141,7 +143,8 @@ impl Core {
         self.last_switch.as_ref().map_or(0, |last| last.order.number)
     }
 
-    /// A newer decision that changes no answer has decided what the agent had done by itself: the switch is that decision's now.
+    /// Credits the last switch to a newer decision that changes no answer: it has decided what the agent had done by
+    /// itself.
     fn confirm(&mut self) {
         let (Some(last), Some(in_force)) = (&mut self.last_switch, &self.in_force) else { return };
         let Cause::Left { backend, .. } = &last.order.cause else { return };
@@ -151,7 +154,7 @@ impl Core {
         }
     }
 
-    /// Takes what the MTA's log says.
+    /// Takes an event from the MTA's log.
     pub fn observe(&mut self, now: Timestamp, sighting: &Sighting) {
         match sighting {
             Sighting::Delivery(delivery) => self.delivered(now, delivery),
@@ -171,7 +174,7 @@ impl Core {
         self.reconsider(now);
     }
 
-    /// How a switch went, as often as there is news of it.
+    /// Takes the progress of a switch. The executor reports it several times.
     pub fn switch_done(&mut self, now: Timestamp, report: SwitchReport) {
         if let Some(last) = self.last_switch.as_mut().filter(|last| last.order.number == report.number) {
             last.report = Some(report);
@@ -179,12 +182,12 @@ impl Core {
         }
     }
 
-    /// How long after the latest switch the first message was out on a way that was new; nothing until it was.
+    /// Returns the time from the latest switch to the first message that went out on a new way, if one has.
     pub fn first_delivery(&self) -> Option<Duration> {
         self.last_switch.as_ref()?.first_delivery_after
     }
 
-    /// When [`Self::on_timer`] is to be called, at the latest; earlier or more often does no harm.
+    /// Returns the latest time for the next call of [`Self::on_timer`]. An earlier call or another one does no harm.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let in_force = self.in_force.as_ref()?;
         let reflex = &in_force.routing.reflex;
@@ -195,17 +198,17 @@ impl Core {
         lapses.chain(returns).chain(freed).min()
     }
 
-    /// What time alone changes.
+    /// Draws the conclusions that follow from time alone.
     pub fn on_timer(&mut self, now: Timestamp) {
         self.reconsider(now);
     }
 
-    /// What the MTA is told at present; nothing before the first routing.
+    /// Returns the answers for the MTA; `None` before the first routing.
     pub fn answers(&self) -> Option<Arc<Answers>> {
         self.in_force.as_ref().map(|in_force| in_force.answers.clone())
     }
 
-    /// What is to be done since the last call.
+    /// Returns the work that has come up since the last call.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }

@@ -1,4 +1,4 @@
-//! Leaving a backend without waiting for the operator, returning to it, and what follows from either.
+//! Ejection of a backend without waiting for the operator, the return to it, and the switch that follows from either.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::answers::Answers;
 use mail_failover_contract::routing::Reflex;
 use mail_failover_core::model::Timestamp;
 
-/// No time: what is never due.
+/// Time of what is never due.
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 impl Core {
-    /// Draws all conclusions from what is known now.
+    /// Draws all conclusions from the present state.
     pub(super) fn reconsider(&mut self, now: Timestamp) {
         if let Some(in_force) = &mut self.in_force {
             let reflex = in_force.routing.reflex;
@@ -38,10 +38,11 @@ impl Core {
         }
     }
 
-    /// When a backend that was left is tried again: not before it could be left again, or mail would be caught there.
+    /// Returns the time at which a backend that was left is tried again.
     pub(super) fn returns_at(&self, in_force: &InForce, at: usize) -> Option<Timestamp> {
         let left = in_force.left.get(at)?.as_ref()?;
         let wanted = in_force.routing.backends[at].percent > 0;
+        // Not before it could be left again: mail would be caught there.
         let next_move = if wanted { self.next_move(&in_force.routing.reflex) } else { Timestamp::default() };
         Some(left.until().max(next_move))
     }
@@ -62,7 +63,7 @@ impl Core {
         }
     }
 
-    /// The next backend to leave, if one may be left; notes what holds one that should be.
+    /// Returns the next backend to leave, if one may be left. Notes the reason if one should be left and may not.
     fn next_to_leave(&mut self, now: Timestamp) -> Option<(usize, Left)> {
         let next_move = self.in_force.as_ref().map(|in_force| self.next_move(&in_force.routing.reflex))?;
         let in_force = self.in_force.as_mut()?;
@@ -93,7 +94,7 @@ impl Core {
         None
     }
 
-    /// When the budget allows the next move; in the past when it does now.
+    /// Returns the time of the next move that the budget allows. It lies in the past if one is allowed now.
     pub(super) fn next_move(&self, reflex: &Reflex) -> Timestamp {
         let switches = usize::try_from(reflex.switches).unwrap_or(MAX_MOVES).min(MAX_MOVES);
         if switches == 0 {
@@ -104,7 +105,7 @@ impl Core {
         oldest.map_or_else(Timestamp::default, |at| *at + reflex.per)
     }
 
-    /// Works out what the MTA is to be told, and orders what follows if that is news.
+    /// Computes the answers for the MTA, and orders a switch if they have changed.
     pub(super) fn settle(&mut self, now: Timestamp, before: Option<&Arc<Answers>>, cause: Cause) {
         let Some(in_force) = &mut self.in_force else { return };
         let left: Vec<bool> = in_force.left.iter().map(Option::is_some).collect();
@@ -113,7 +114,7 @@ impl Core {
                 in_force.refuge = refuge;
                 percents
             }
-            // A routing that came later than the leave has nothing else.
+            // The routing is newer than the ejection and has no other backend.
             None => Answers::as_decided(in_force.routing.clone()).percents,
         };
         let answers = Arc::new(Answers { routing: in_force.routing.clone(), percents });
@@ -151,7 +152,7 @@ impl Core {
         }
     }
 
-    /// Orders a report when what it would say of any backend has turned.
+    /// Orders a report if the verdict on any backend has changed.
     fn report_news(&mut self) {
         let words = self.words().into_iter().map(|word| (word.backend, word.opinion.failing_for())).collect::<Vec<_>>();
         if words != self.told {

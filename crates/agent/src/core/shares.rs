@@ -1,14 +1,14 @@
-//! The operator's shares, less what the agent has left. Pure.
+//! Shares of the operator without the backends that the agent has left. Pure.
 
 use std::sync::Arc;
 
 use mail_failover_contract::routing::{Backend, Routing};
 
-/// How much each backend carries when those that are `left` carry nothing, and the backend that carries all in their place, if one must.
-/// Nothing when there is nowhere to go.
+/// Returns the share of each backend when those that are `left` carry nothing, and the backend that carries everything
+/// in their place, if one must. `None` if no backend is left to carry mail.
 ///
-/// The operator's shares of the others grow in proportion. When none of them has any, all goes to the first standby that was not left;
-/// to `refuge`, where it went before, as long as that is one.
+/// The operator's shares of the others grow in proportion. When none of them has any, everything goes to the first
+/// standby that was not left. A `refuge` that carries everything already keeps it as long as it is a standby.
 pub(super) fn without(routing: &Routing, left: &[bool], refuge: Option<&str>) -> Option<(Vec<u8>, Option<Arc<str>>)> {
     let remains = |(backend, left): (&Backend, &bool)| if *left { 0 } else { backend.percent };
     let remaining: Vec<u8> = routing.backends.iter().zip(left).map(remains).collect();
@@ -20,13 +20,13 @@ pub(super) fn without(routing: &Routing, left: &[bool], refuge: Option<&str>) ->
     let refuge = open()
         .find(|backend| backend.standby && is_refuge(backend))
         .or_else(|| open().find(|backend| backend.standby))
-        // The operator thinks little of it by now, but nothing that is better is left.
+        // It is no standby any more, but no better backend is left.
         .or_else(|| open().find(is_refuge))?;
     let percents = routing.backends.iter().map(|backend| if backend.name == refuge.name { 100 } else { 0 });
     Some((percents.collect(), Some(refuge.name.clone())))
 }
 
-/// Shares in the same proportion that add up to 100, by largest remainders; the more preferred first among equals.
+/// Scales shares to a sum of 100, by largest remainders. Among equals the more preferred backend gets the rest.
 fn to_a_hundred(shares: &[u8]) -> Vec<u8> {
     let total: u32 = shares.iter().map(|share| u32::from(*share)).sum();
     if total == 0 {

@@ -1,4 +1,4 @@
-//! What real deliveries say about one backend. Pure; bounded memory.
+//! Evidence from real deliveries about one backend. Pure; bounded memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,30 +8,32 @@ use super::sighting::Delivery;
 use mail_failover_contract::routing::Reflex;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
 
-/// Of so many failed messages it is remembered when they failed: Postfix has at most 20 on their way to one destination by default.
+/// Number of failed messages whose times are remembered.
+// Postfix has at most 20 on their way to one destination by default.
 const MESSAGES: usize = 64;
-/// Recipients of one attempt are logged together; a message is not tried again sooner than this.
+/// Time within which failures of one message belong to one attempt.
+// Recipients of one attempt are logged together, and no message is tried again sooner than this.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Failed deliveries without a success between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// How many: each attempt of each message counts once, however many recipients it has.
+    /// Number of failures. Each attempt of each message counts once, however many recipients it has.
     pub failures: u32,
-    /// When the first of them failed.
+    /// Time of the first failure.
     pub since: Timestamp,
-    /// When the latest did.
+    /// Time of the latest failure.
     pub until: Timestamp,
-    /// What the latest was.
+    /// Class of the latest failure.
     pub class: EvidenceClass,
-    /// The latest in words: see [`Delivery::summary`].
+    /// Summary of the latest failure: see [`Delivery::summary`].
     pub summary: Arc<str>,
     /// Every class among them.
     classes: EvidenceClasses,
 }
 
 impl Run {
-    /// Whether they are enough to leave the backend, and for what.
+    /// Returns the class for which these failures are enough to leave the backend, if they are.
     pub(super) fn condemns(&self, reflex: &Reflex) -> Option<EvidenceClass> {
         let immediate = self.classes.iter().find(|class| reflex.immediately.contains(*class));
         let in_a_row = self.failures >= reflex.consecutive && self.until.since(self.since) >= reflex.lasting;
@@ -42,22 +44,23 @@ impl Run {
 /// The deliveries of one backend.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Traffic {
-    /// Since when mail goes there without interruption: an attempt that began earlier belongs to a past that was judged.
+    /// Time since which mail goes there without interruption. Attempts that began earlier do not count.
     given_at: Option<Timestamp>,
     run: Option<Run>,
     last_success: Option<Timestamp>,
-    /// Messages that failed lately, and when.
+    /// Messages that failed lately, with the time of the failure.
     failed: VecDeque<(u64, Timestamp)>,
 }
 
 impl Traffic {
-    /// Mail goes there, from now on.
+    /// Begins anew: mail goes there from now on.
     pub(super) fn given(&mut self, now: Timestamp) {
         *self = Self { given_at: Some(now), ..Self::default() };
     }
 
     /// A delivery is over.
     pub(super) fn observe(&mut self, now: Timestamp, delivery: &Delivery, reflex: &Reflex) {
+        // An earlier attempt belongs to a past that was judged.
         if self.given_at.is_some_and(|given_at| began_at(now, delivery) < given_at) {
             return;
         }
@@ -76,7 +79,7 @@ impl Traffic {
         }
     }
 
-    /// Whether it is another attempt than those that have been counted.
+    /// Returns true if the attempt is none of those that have been counted.
     fn is_news(&mut self, now: Timestamp, delivery: &Delivery) -> bool {
         let known = self.failed.iter_mut().find(|(message, _)| *message == delivery.message);
         if let Some((_, failed_at)) = known {
@@ -107,7 +110,7 @@ impl Traffic {
         run.classes = run.classes.iter().chain([delivery.class]).collect();
     }
 
-    /// Failures that nothing has followed for long say nothing about today.
+    /// Forgets failures and a success that nothing has followed for long.
     pub(super) fn lapse(&mut self, now: Timestamp, reflex: &Reflex) {
         if self.run.as_ref().is_some_and(|run| lapses_at(run.until, reflex) <= now) {
             self.run = None;
@@ -117,7 +120,7 @@ impl Traffic {
         }
     }
 
-    /// When something of it lapses next.
+    /// Returns the time at which the next part of it lapses.
     pub(super) fn next_lapse(&self, reflex: &Reflex) -> Option<Timestamp> {
         let run = self.run.as_ref().map(|run| run.until);
         run.into_iter().chain(self.last_success).map(|at| lapses_at(at, reflex)).min()
@@ -128,24 +131,25 @@ impl Traffic {
         self.run.as_ref()
     }
 
-    /// The last success.
+    /// Time of the last success.
     pub(super) fn last_success(&self) -> Option<Timestamp> {
         self.last_success
     }
 }
 
-/// For how long a backend stays left: the policy's cooldown, but never for less than a second, or an agent with `cooldown: 0s` would go back to a
-/// dead backend as soon as it has left it.
+/// Returns the least time that a backend stays left: the policy's cooldown.
 pub(super) fn absence(reflex: &Reflex) -> Duration {
+    // With `cooldown: 0s` the agent would go back to a dead backend as soon as it has left it.
     reflex.cooldown.max(Duration::from_secs(1))
 }
 
-/// Evidence lasts as long as a backend that was left for it stays so; a run must be able to span what it has to.
+/// Returns the time at which evidence lapses. It lasts as long as a backend that was left for it stays out, and long
+/// enough for a run to span its least duration.
 fn lapses_at(at: Timestamp, reflex: &Reflex) -> Timestamp {
     at + absence(reflex).max(reflex.lasting * 2)
 }
 
-/// When an attempt began, at the latest that its rounded duration and the way through the log allow to say for certain.
+/// Returns the start of an attempt: the latest time that the rounded duration and the way through the log allow.
 fn began_at(now: Timestamp, delivery: &Delivery) -> Timestamp {
     now - delivery.took - delivery.took / 20 - Duration::from_millis(10)
 }

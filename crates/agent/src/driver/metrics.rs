@@ -1,4 +1,4 @@
-//! How the agent fares, but for what Postfix asks and is told.
+//! Metrics of the agent, except those of its socketmap.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ struct OfCause {
     cause: &'static str,
 }
 
-/// Metrics of the agent, but for those of its socketmap.
+/// Metrics of the agent, except those of its socketmap.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     accepted: Family<OfSource, Counter>,
@@ -65,7 +65,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             accepted: Family::default(),

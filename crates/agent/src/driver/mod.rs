@@ -1,6 +1,7 @@
-//! The loop that owns the core: it hears sources, the MTA's log and timers, and carries out what the core concludes, in its order.
+//! Loop that owns the core. It takes findings, events of the MTA's log and timers, and carries out the core's actions
+//! in their order.
 //!
-//! Nothing that is slow happens here: files of authorities are written within a deadline, everything else is handed on.
+//! Nothing slow happens here. Files of authorities are written within a deadline; everything else is handed on.
 
 mod metrics;
 
@@ -35,93 +36,93 @@ use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
 pub use metrics::Metrics;
 
-/// What the agent must have to be ready.
+/// Readiness condition of the agent: it has a document.
 pub const DOCUMENT: &str = "document";
 /// The loop turns at least so often.
 const TICK: Duration = Duration::from_secs(1);
-/// How long the disk may take for the files of authorities.
+/// Limit for writing the files of authorities.
 const AUTHORITIES_DEADLINE: Duration = Duration::from_secs(2);
 /// A file of an authority that could not be written is tried again so often.
 const AUTHORITIES_PAUSE: Duration = Duration::from_secs(10);
-/// So many sightings are heard in one turn, so that a flood of them delays nothing else.
+/// Limit of the events that are taken in one turn, so that a flood of them delays nothing else.
 const SIGHTINGS: usize = 256;
 
-/// What the driver hears.
+/// Inputs of the driver.
 #[derive(Debug)]
 pub struct Ears {
-    /// What sources have found.
+    /// Findings of the sources.
     pub findings: mpsc::Receiver<Found>,
-    /// What the MTA's log says.
+    /// Events from the MTA's log.
     pub sightings: mpsc::Receiver<Sighting>,
-    /// How switches went.
+    /// Reports about switches.
     pub switch_reports: mpsc::Receiver<SwitchReport>,
-    /// Who wants to know the status.
+    /// Requests for the status.
     pub questions: mpsc::Receiver<oneshot::Sender<Status>>,
 }
 
-/// Whom the driver tells.
+/// Outputs of the driver.
 #[derive(Debug)]
 pub struct Mouths {
-    /// What the MTA is told.
+    /// View from which the socketmap answers the MTA.
     pub view: watch::Sender<Arc<View>>,
     /// The latest switch to carry out.
     pub switch_orders: watch::Sender<Option<SwitchOrder>>,
-    /// Whom the operator hears.
+    /// Reporter to the operator.
     pub reporter: Reporter,
-    /// What is to survive a restart.
+    /// Writer of the state that survives a restart.
     pub keeper: Keeper,
-    /// That the loop turns.
+    /// Heartbeat of the loop, for liveness.
     pub heartbeat: Heartbeat,
-    /// That there is a document.
+    /// Readiness of the agent, which needs a document.
     pub readiness: Readiness,
-    /// Numbers.
+    /// Metrics of the driver.
     pub metrics: Metrics,
-    /// Numbers of real mail.
+    /// Metrics of real mail.
     pub traffic: TrafficMetrics,
 }
 
-/// What the driver works with.
+/// Settings of the driver, and the parts that its status reads.
 #[derive(Debug)]
 pub struct Settings {
-    /// Postfix's.
+    /// Queue directory of Postfix.
     pub queue_directory: PathBuf,
-    /// For the status.
+    /// State directory, for the status.
     pub state_directory: PathBuf,
-    /// Time.
+    /// Source of the time.
     pub clock: Clock,
-    /// For the status.
+    /// Logins, for their state in the status.
     pub credentials: Credentials,
-    /// For the status: where the MTA's log is read; empty when nowhere.
+    /// Place of the MTA's log, for the status; empty if there is none.
     pub mail_log_source: String,
-    /// For the status.
+    /// State of reading the log, for the status.
     pub mail_log: Reading,
 }
 
-/// A source, and what it has said.
+/// A source and its findings so far.
 #[derive(Debug)]
 struct Heard {
     source: Source,
     state: SourceState,
     message: String,
     since: Timestamp,
-    /// Its latest document.
+    /// Latest document of the source.
     text: Option<String>,
-    /// Why that is not used.
+    /// Reason why that document is not used.
     refused: Option<String>,
 }
 
-/// See the module.
+/// Owner of the core; the module describes it.
 #[derive(Debug)]
 pub struct Driver {
     core: Core,
     settings: Settings,
     mouths: Mouths,
     sources: Vec<Heard>,
-    /// Where the document in force came from, and when.
+    /// Source of the document in force, and the time at which it came.
     origin: Option<(Source, Timestamp)>,
     authorities_tried: Option<Instant>,
     tally: Tally,
-    /// When the first message was out on the new way, as the operator was last told.
+    /// Time to the first delivery on the new way, as the operator was last told.
     first_delivery: Option<Duration>,
 }
 
@@ -153,7 +154,7 @@ impl Driver {
         driver
     }
 
-    /// Begins with what was kept from before the start, so that mail flows before any source is reached.
+    /// Begins with the saved document, so that mail flows before any source is reached.
     pub async fn begin_with(&mut self, source: Source, text: &str) {
         let now = self.settings.clock.now();
         match routing::parse(text).and_then(|routing| self.core.offer(now, routing)) {
@@ -166,7 +167,7 @@ impl Driver {
         self.act().await;
     }
 
-    /// Drives until `shutdown`. What was begun is finished.
+    /// Drives until `shutdown`. The turn under way is finished.
     pub async fn run(mut self, mut ears: Ears, shutdown: CancellationToken) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,7 +222,7 @@ impl Driver {
 
     fn next_timer(&self) -> Option<Instant> {
         let wait = self.core.next_timer()?.since(self.settings.clock.now());
-        // A day: further off tokio's timers are of no use.
+        // At most a day: longer timers of tokio are of no use.
         Some(Instant::now() + wait.min(Duration::from_hours(24)))
     }
 
@@ -252,7 +253,7 @@ impl Driver {
         heard.state = state;
         heard.message = message;
         if state == SourceState::Missing {
-            // The same document may come back, and is news then.
+            // If the same document comes back, it is news.
             heard.text = None;
             heard.refused = None;
         }
@@ -298,7 +299,7 @@ impl Driver {
         self.origin = Some((source, now));
     }
 
-    /// For those who ask before there is a document.
+    /// Tells those who ask before there is a document.
     fn say_what_is_waited_for(&mut self) {
         let waiting = self.waiting_for();
         self.mouths.readiness.hindered(DOCUMENT, &waiting);
@@ -325,7 +326,7 @@ impl Driver {
         format!("no document yet: {}", sources.join("; "))
     }
 
-    /// Carries out what the core has concluded, until it concludes no more.
+    /// Carries out the core's actions until there are no more.
     async fn act(&mut self) {
         loop {
             let actions = self.core.take_actions();
@@ -337,7 +338,7 @@ impl Driver {
                     Action::Publish(answers) => self.publish(answers).await,
                     Action::Switch(order) => self.order(order),
                     Action::Remember(memory) => {
-                        // Of strings and numbers: it can be written.
+                        // It holds strings and numbers only, so this cannot fail.
                         if let Ok(json) = serde_json::to_string(&memory) {
                             self.mouths.keeper.keep(Record::Memory, &json);
                         }
@@ -350,7 +351,7 @@ impl Driver {
                 self.mouths.metrics.view(&view);
                 self.mouths.traffic.set_held(view.held.as_ref());
             }
-            // Whatever was concluded may be news to the operator; what is none waits for the next heartbeat.
+            // An action may be news to the operator. A report without news waits for the next heartbeat.
             self.report();
         }
     }
@@ -370,7 +371,7 @@ impl Driver {
         self.mouths.view.send_replace(Arc::new(View { authorities, ..next }));
     }
 
-    /// The files of the authorities of these backends; those that are there already are not looked at again.
+    /// Provides the files of the authorities of these backends. Files that are there already are not looked at again.
     async fn authorities(
         &mut self,
         view: &View,

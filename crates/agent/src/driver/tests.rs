@@ -1,4 +1,4 @@
-//! The loop, with channels in the place of what is around it.
+//! Tests of the loop, with channels in the place of its neighbours.
 
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -128,7 +128,7 @@ impl Agent {
         text.lines().any(|have| have == format!("mail_failover_agent_{line}"))
     }
 
-    /// Every test ends with it: what is still being written would bring the folder back.
+    /// Ends the agent. Every test does so: a write under way would bring the folder back.
     async fn stop(self) -> Folder {
         self.shutdown.cancel();
         let [driving, keeping, reporting] = self.tasks;

@@ -1,4 +1,4 @@
-//! From a line of the log to what the core understands. Pure.
+//! Conversion of a line of the log to events of the core. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use super::reply;
 use crate::core::sighting::{Delivery, Disposition, MAX_SUMMARY, Place, Sighting};
 use mail_failover_core::model::EvidenceClass;
 
-/// What a line says, if it is about mail for a backend.
+/// Returns the events in a line that is about mail for a backend.
 pub fn sighting(line: &str) -> Vec<Sighting> {
     line::parse(line).map(|record| of_record(&record)).unwrap_or_default()
 }
 
 fn of_record(record: &Record<'_>) -> Vec<Sighting> {
     let reason = record.reason;
-    // The queue manager's, by way of error(8): nothing was tried.
+    // Logged by error(8) for the queue manager: nothing was tried.
     if reason.starts_with("delivery temporarily suspended: ") {
         return vec![Sighting::Suspended];
     }
@@ -26,7 +26,7 @@ fn of_record(record: &Record<'_>) -> Vec<Sighting> {
     let disposition = match record.status {
         "sent" => Some(Disposition::Sent),
         "deferred" | "SOFTBOUNCE" => Some(Disposition::Deferred),
-        // One that has waited too long has failed like any other.
+        // An expired message has failed like any other.
         "bounced" | "expired" | "undeliverable" => Some(Disposition::Bounced),
         _ => None,
     };
@@ -46,14 +46,14 @@ fn of_record(record: &Record<'_>) -> Vec<Sighting> {
     delivery.into_iter().chain(twice).collect()
 }
 
-/// `host[address]:port`.
+/// Parses a place written as `host[address]:port`.
 fn place_of_relay(relay: &str) -> Option<Place> {
     let (host, rest) = relay.rsplit_once('[')?;
     let (_, port) = rest.rsplit_once("]:")?;
     Some(Place { host: host.to_ascii_lowercase().into(), port: Some(port.parse().ok()?) })
 }
 
-/// Of `connect to host[address]:port: …` and `… Name service error for name=host type=…`.
+/// Finds the place in `connect to host[address]:port: …` and `… Name service error for name=host type=…`.
 fn place_in_reason(reason: &str) -> Option<Place> {
     if let Some(place) = reason.strip_prefix("connect to ") {
         let end = place.find("]:")? + 2;
@@ -71,7 +71,7 @@ fn message(queue_id: &str) -> u64 {
     hasher.finish()
 }
 
-/// Without mail addresses, which are personal data, and short.
+/// Shortens a reason, without mail addresses, which are personal data.
 fn summary(reason: &str) -> Arc<str> {
     let word = |word: &str| if word.contains('@') { "…".to_owned() } else { word.to_owned() };
     let text = reason.split_ascii_whitespace().map(word).collect::<Vec<_>>().join(" ");

@@ -1,8 +1,7 @@
 use super::*;
 use EvidenceClass as Class;
 
-/// What real Postfix 3.7.11 logged of a server with a fault at each port; one message for each port,
-/// all flushed once.
+/// Log of a real Postfix 3.7.11 with a fault at each port of its server; one message for each port, all flushed once.
 const LOG: &str = include_str!("../../tests/data/postfix/faults.log");
 
 fn deliveries(port: u16) -> Vec<Delivery> {

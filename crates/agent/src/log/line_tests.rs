@@ -45,7 +45,7 @@ fn what_is_no_delivery_record_is_nothing() {
     }
 }
 
-/// Who may choose a recipient could otherwise make the agent believe anything.
+/// A person who chooses a recipient could otherwise make the agent believe anything.
 #[test]
 fn a_recipient_cannot_pass_for_what_follows_it() {
     let forged = r#""x>, relay=a.example[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=5.7.1, status=bounced (host a said: 554 \"Sending paused\" (in reply to MAIL FROM command))"@example.net"#;

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use crate::postfix_config;
 
-/// A user.
+/// User of the operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its number.
+    /// Number of the user.
     pub uid: u32,
-    /// Its primary group, if that is known here.
+    /// Primary group of the user, if it is known here.
     pub gid: Option<u32>,
 }
 
-/// `mail_owner`: the user to whom Postfix's folder `private` belongs on every system, or before Postfix has made it, in a queue that is
-/// new, what `postconf` says. The folders' own group is root's.
+/// Returns `mail_owner`: on every system Postfix's folder `private` belongs to that user. In a new queue, before
+/// Postfix has made the folder, `postconf` is asked. The folders' own group is root's.
 pub async fn mail_owner(queue_directory: &Path, config_directory: &Path) -> Option<Account> {
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     if let Ok(private) = std::fs::metadata(queue_directory.join("private")) {
@@ -25,8 +25,8 @@ pub async fn mail_owner(queue_directory: &Path, config_directory: &Path) -> Opti
     named(&accounts, configuration.value("mail_owner"))
 }
 
-/// By `passwd(5)`, where a package that installs Postfix makes its user. A sidecar's image may know nothing of it; the user alone is
-/// enough for all that Postfix asks with.
+/// Looks an account up in `passwd(5)`, where a package that installs Postfix makes its user.
+// A sidecar's image may not have the account. The user alone is enough for all that Postfix asks with.
 fn with_uid(accounts: &str, uid: u32) -> Account {
     let known = accounts.lines().filter_map(account).find(|(_, account)| account.uid == uid);
     known.map_or(Account { uid, gid: None }, |(_, account)| account)

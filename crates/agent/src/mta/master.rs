@@ -1,7 +1,7 @@
-//! Postfix's master(8): who it is, and how it is spoken to.
+//! Postfix's master(8), and the signals to it.
 //!
-//! Signals go to master itself and not to the command that started it: `postfix start-fg` is a shell script that waits for master
-//! and dies of a signal alone, leaving master behind.
+//! Signals go to master itself and not to the command that started it: `postfix start-fg` is a shell script that waits
+//! for master. A signal to the script ends it alone and leaves master behind.
 
 use std::path::Path;
 
@@ -12,10 +12,11 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 pub struct Master(Pid);
 
 impl Master {
-    /// The master that its pid file names, if that runs and is a Postfix master indeed. The file is root's; other users find none.
+    /// Finds the master that its pid file names, if that runs and is a Postfix master indeed. The file is root's; other
+    /// users find none.
     ///
     /// # Errors
-    /// Why there is none, in words that name the file or the process.
+    /// When there is none. The text names the file or the process.
     pub fn find(queue_directory: &Path) -> Result<Self, String> {
         let file = queue_directory.join("pid/master.pid");
         let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -30,13 +31,14 @@ impl Master {
         }
     }
 
-    /// Whether it runs. A pid file outlives its process, and the number may be another's by now.
+    /// Returns true if it runs. A pid file outlives its process, and the number may be another's by now.
     pub fn is_alive(self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.as_raw_nonzero())).unwrap_or_default();
         stat.split_once(" (master) ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
     }
 
-    /// Whether it has come so far that a reload does not end it: it writes its pid file before it catches SIGHUP.
+    /// Returns true if a reload does not end it: it catches SIGHUP.
+    // Master writes its pid file before it catches SIGHUP.
     pub fn is_ready(self) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.as_raw_nonzero())).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));

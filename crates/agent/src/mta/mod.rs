@@ -1,16 +1,16 @@
-//! Postfix: told to read its configuration again, told to try everything again, asked how much it holds.
+//! Control of Postfix: reload its configuration, flush its queue, count its messages.
 //!
 //! | module | is |
 //! |---|---|
-//! | `switch` | carries out what the core orders, in the order that was measured: reload, then flush, then flush what lingered |
-//! | `account` | the user that its processes run as |
+//! | `switch` | the executor of the core's orders, in the order that was measured: reload, then flush, then flush again |
+//! | `account` | the user of its processes |
 //! | `master` | its master process, and signals for it |
-//! | `queue` | what waits |
+//! | `queue` | the number of messages that wait |
 //!
-//! By its own interfaces (a signal, sockets in the queue directory: no process is started); a flush by its command where the socket cannot
-//! be reached. There is no such second way to reload: `postfix reload` is for root, who may send the signal as well, and it believes the
-//! pid file, which names another process where Postfix has process numbers of its own. Architecture invariants: it never writes into
-//! the queue, never removes or renames a message, and every call has a deadline.
+//! Postfix's own interfaces are used: a signal, and sockets in the queue directory, so that no process is started. Where the socket cannot
+//! be reached, a command flushes. There is no such second way to reload: `postfix reload` is for root, who may send the signal as well, and
+//! it believes the pid file, which names another process where Postfix has process numbers of its own. Architecture invariants: it never
+//! writes into the queue, never removes or renames a message, and every call has a deadline.
 
 mod account;
 mod master;
@@ -32,45 +32,46 @@ pub use queue::{Depth, depth, depth_on_disk};
 
 use super::metrics::MtaMetrics;
 
-/// For a word to a socket of Postfix's.
+/// Limit for a request to a socket of Postfix's.
 const SOCKET_DEADLINE: Duration = Duration::from_secs(2);
-/// For a command of Postfix's.
+/// Limit for a command of Postfix's.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 /// A switch does not wait longer for the number of messages.
 const COUNT_DEADLINE: Duration = Duration::from_secs(2);
-/// Forget dead destinations (F) and when each message was to be tried next (A), scan what was deferred (D) and what is incoming (I).
-///
-/// `postqueue -f` says `FAD`. But a message that was being delivered during a reload is put back among the incoming ones, to be looked at in
-/// 60 s, and those are scanned when new mail comes, or after `queue_run_delay` (`qmgr_active.c`): without `I` it stays there.
+/// Requests to the queue manager: forget dead destinations (F) and the next time of each message (A), scan the deferred
+/// queue (D) and the incoming one (I).
+// `postqueue -f` says `FAD`. But a message that was being delivered during a reload goes back to the incoming queue, to
+// be tried in 60 s. That queue is scanned when new mail comes, or after `queue_run_delay` (`qmgr_active.c`): without
+// `I` the message stays there.
 const FLUSH: &[u8] = b"FADI";
 
 /// A Postfix on this machine, or in this pod.
 #[derive(Clone, Debug)]
 pub struct Postfix {
-    /// `-c` of its commands.
+    /// Postfix's parameter `config_directory`, the `-c` of its commands.
     pub config_directory: PathBuf,
-    /// Its `queue_directory`.
+    /// Postfix's parameter `queue_directory`.
     pub queue_directory: PathBuf,
-    /// What is done to it is counted here.
+    /// Counters of the work on this Postfix.
     pub metrics: MtaMetrics,
 }
 
-/// How something was done.
+/// Means by which something was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Means {
-    /// By a signal or a socket.
+    /// By a signal or through a socket.
     Directly,
-    /// By a command.
+    /// By a command of Postfix's.
     Command,
 }
 
-/// Why something could not be done.
+/// Error of a reload or a flush.
 #[derive(Debug, thiserror::Error)]
 pub enum MtaError {
-    /// Nobody is there to be told.
+    /// Postfix does not run.
     #[error("Postfix does not run ({0})")]
     NotRunning(String),
-    /// It runs, as far as can be seen, and may not be sent signals.
+    /// Postfix runs, as far as can be seen, and may not be sent signals.
     #[error(
         "Postfix may not be told by SIGHUP ({0}): run the agent as the user root, no capability is needed, or with CAP_KILL, and in a pod \
          with shareProcessNamespace: true"
@@ -79,15 +80,16 @@ pub enum MtaError {
     /// A command of Postfix's failed.
     #[error("`{command}` failed: {reason}")]
     Command {
-        /// It, with its arguments.
+        /// Command, with its arguments.
         command: String,
-        /// What it said.
+        /// Error that the command printed.
         reason: String,
     },
 }
 
 impl Postfix {
-    /// Has Postfix read its configuration again. Deliveries under way are finished; its memory of dead destinations is cleared.
+    /// Makes Postfix read its configuration again. Deliveries under way are finished; its memory of dead destinations
+    /// is cleared.
     ///
     /// # Errors
     /// [`MtaError::NotRunning`] or [`MtaError::NotPermitted`].
@@ -104,7 +106,7 @@ impl Postfix {
         self.count("reload", result)
     }
 
-    /// Has Postfix try every message again, now.
+    /// Makes Postfix try every message again, now.
     ///
     /// # Errors
     /// When neither the queue manager's socket, for which the group `postdrop` is enough, nor `postqueue -f` worked.
@@ -124,13 +126,13 @@ impl Postfix {
         self.count("flush", result)
     }
 
-    /// How many messages wait to be sent; `None` when they could not all be counted in time.
+    /// Counts the messages that wait to be sent. `None` if they could not all be counted in time.
     pub async fn queued(&self) -> Option<u64> {
         let counted = timeout(COUNT_DEADLINE, self.depth()).await;
         counted.ok()?.ok().map(|depth| depth.waiting)
     }
 
-    /// What is in the queue.
+    /// Counts the messages in the queue.
     ///
     /// # Errors
     /// As [`depth`].
@@ -143,7 +145,7 @@ impl Postfix {
         depth
     }
 
-    /// Whether there is a Postfix to be told anything, as far as this process can see.
+    /// Returns true if there is a Postfix to be told anything, as far as this process can see.
     pub async fn is_running(&self) -> bool {
         if self.master().is_ok() {
             return true;
@@ -153,7 +155,7 @@ impl Postfix {
         !matches!(connected, Ok(Err(error)) if is_absence(&error))
     }
 
-    /// Its master process.
+    /// Finds the master process of this Postfix.
     ///
     /// # Errors
     /// As [`Master::find`].
@@ -200,7 +202,7 @@ impl Postfix {
     }
 }
 
-/// Nobody listens at a socket, or there is none.
+/// Returns true if nobody listens at a socket, or there is none.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

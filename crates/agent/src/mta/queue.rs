@@ -1,5 +1,5 @@
-//! What waits in Postfix's queue. Its folders where they can be read; otherwise an internal interface of Postfix (tested with 3.7), the
-//! socket of showq(8), for which the group `postdrop` is enough.
+//! Messages in Postfix's queue. The queue's folders are read where that is permitted. Otherwise the socket of showq(8)
+//! is asked, an internal interface of Postfix (tested with 3.7), for which the group `postdrop` is enough.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,25 +10,26 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// A hundred thousand messages are counted in some 100 ms, and listed in a few seconds.
+/// Limit for a count.
+// A hundred thousand messages are counted in some 100 ms, and listed in a few seconds.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Where messages wait to be sent.
+/// Folders of messages that wait to be sent.
 const WAITING: [&str; 4] = ["maildrop", "incoming", "active", "deferred"];
 
 /// Messages in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Of which Postfix will send each by itself.
+    /// Messages that Postfix will send by itself.
     pub waiting: u64,
-    /// That a person has put on hold: they leave when a person says so.
+    /// Messages that a person has put on hold. Only a person releases them.
     pub held: u64,
 }
 
-/// Counts what waits.
+/// Counts the messages in the queue.
 ///
 /// # Errors
-/// When this process may not read the folders and is not in the group `postdrop`, when Postfix does not run and only it could tell, or when
-/// there are too many to be counted in time.
+/// When this process may not read the folders and is not in the group `postdrop`, when Postfix does not run and only it
+/// could tell, or when there are too many to be counted in time.
 pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
     let directory = queue_directory.to_owned();
     let counted = tokio::task::spawn_blocking(move || depth_on_disk(&directory)).await.map_err(io::Error::other)?;
@@ -54,7 +55,8 @@ async fn listed(queue_directory: &Path) -> io::Result<Depth> {
     timeout(DEADLINE, list).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// A list of showq(8) as it comes in: names and values, each ended by a NUL, and an empty name at the end of each message.
+/// List of showq(8) as it comes in: names and values, each ended by a NUL, and an empty name at the end of each
+/// message.
 #[derive(Debug, Default)]
 struct Listing {
     depth: Depth,
@@ -94,8 +96,8 @@ impl Listing {
     }
 }
 
-/// Counts what lies in the queue directory, whether Postfix runs or not; needs the rights of root or `postfix`. Names and modes are read,
-/// no message is opened.
+/// Counts the messages in the queue directory, whether Postfix runs or not; needs the rights of root or `postfix`.
+/// Names and modes are read, no message is opened.
 ///
 /// # Errors
 /// When a folder cannot be read, or when it takes too long.
@@ -127,7 +129,7 @@ fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
             if metadata.is_dir() {
                 folders.push(entry.path());
             } else if metadata.permissions().mode() & 0o100 != 0 {
-                // Postfix marks a message as complete by this bit; a client was not told that it has what is not.
+                // Postfix marks a complete message by this bit. An incomplete one is still the client's.
                 count += 1;
             }
             if Instant::now() > deadline {

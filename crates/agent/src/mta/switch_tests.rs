@@ -5,13 +5,13 @@ use tokio::time::sleep;
 
 use super::*;
 
-/// Writes down what is done to it, and when.
+/// MTA that records the requests, with their times.
 #[derive(Clone, Debug, Default)]
 struct Recorder {
     done: Arc<Mutex<Vec<(&'static str, Duration)>>>,
     queued: Arc<Mutex<u64>>,
     down_until: Option<Instant>,
-    /// No right to send signals.
+    /// True if signals are not permitted.
     unreachable: bool,
     began: Option<Instant>,
 }

@@ -1,8 +1,8 @@
-//! `$name` in values of main.cf, for a file that is read without `postconf -x`. Pure.
+//! Expansion of `$name` in values of main.cf, for a file that is read without `postconf -x`. Pure.
 
 use std::collections::BTreeMap;
 
-/// Values that refer to one another deeper than this, or in a circle, are left as they are.
+/// Limit of nested references. Values that refer to one another deeper than this, or in a circle, are left as they are.
 const DEPTH: usize = 16;
 
 /// Replaces `$name`, `${name}`, `$(name)`, and of the conditional forms `${name?text}`, `${name?{text}}`, `${name:text}` and
@@ -27,7 +27,7 @@ fn expand_within(value: &str, parameters: &BTreeMap<String, String>, depth: usiz
     expanded + rest
 }
 
-/// What stands for the reference after a `$`, and how long the reference is.
+/// Returns the text that stands for the reference after a `$`, and the length of the reference.
 fn reference(after: &str, parameters: &BTreeMap<String, String>, depth: usize) -> (String, usize) {
     let named = |name: &str| expand_within(parameters.get(name).map_or("", String::as_str), parameters, depth - 1);
     match after.chars().next() {
@@ -75,7 +75,7 @@ fn conditional(
     }
 }
 
-/// Where the brace that opens a text closes.
+/// Returns the position of the brace that closes the first one.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, letter) in text.char_indices() {

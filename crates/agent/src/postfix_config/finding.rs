@@ -1,4 +1,4 @@
-//! What was found in a configuration, and how it is told. Pure.
+//! Findings about a configuration, and their output. Pure.
 
 use std::fmt::Write as _;
 
@@ -10,17 +10,17 @@ use mail_failover_runtime::findings::{Rule, Severity};
 /// A rule that a configuration breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The rule.
+    /// Rule that is broken.
     pub rule: &'static Rule,
     /// The parameter, or the service of master.cf as `name/kind`.
     pub place: String,
-    /// What is wrong, with its values, and what comes of it.
+    /// Problem, with the values and the consequence.
     pub message: String,
-    /// What to do about it.
+    /// Remedy for the administrator.
     pub remedy: String,
 }
 
-/// Findings as they come up.
+/// Collector of the findings of a check.
 #[derive(Debug, Default)]
 pub(super) struct Findings(Vec<Finding>);
 
@@ -35,7 +35,7 @@ impl Findings {
         self.0.push(Finding { rule, place: place.into(), message: message.into(), remedy: remedy.into() });
     }
 
-    /// The worst first.
+    /// Returns the findings, the worst first.
     pub(super) fn sorted(mut self) -> Vec<Finding> {
         self.0.sort_by(|a, b| {
             let key = |finding: &Finding| (std::cmp::Reverse(finding.rule.severity), finding.place.clone());
@@ -45,7 +45,7 @@ impl Findings {
     }
 }
 
-/// Findings in a format, with a final newline.
+/// Renders findings in a format, with a final newline.
 pub fn render(findings: &[Finding], format: FindingsFormat) -> String {
     match format {
         FindingsFormat::Text => text(findings),

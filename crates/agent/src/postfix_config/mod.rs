@@ -1,7 +1,8 @@
-//! `mail-failover agent postfix-config`: what main.cf and master.cf need so that the agent can do its work, and what in them defeats it.
+//! Command `mail-failover agent postfix-config`: prints the lines that main.cf and master.cf need for the agent, and
+//! checks a configuration for what defeats it.
 //!
-//! Wanted lines and rules are pure, over a parsed configuration. This module never changes a configuration and never talks to a
-//! running Postfix.
+//! Wanted lines and rules are pure, over a parsed configuration. This module never changes a configuration and never
+//! talks to a running Postfix.
 
 mod arguments;
 mod configuration;
@@ -23,14 +24,14 @@ pub use rules::{RULES, Subject, check};
 pub use source::{SourceError, from_postconf};
 pub use wanted::{Endpoint, IMPLICIT_TLS_SERVICE, Setup, render as render_lines};
 
-/// Nothing that counts.
+/// Exit code for no finding that counts.
 const CLEAN: u8 = 0;
-/// Findings that count.
+/// Exit code for findings that count.
 const FOUND: u8 = 1;
-/// No configuration that can be read.
+/// Exit code for a configuration that cannot be read.
 const UNREADABLE: u8 = 2;
 
-/// Prints lines or findings and says by the exit code what came of it.
+/// Prints lines or findings. Returns the exit code.
 pub fn run(arguments: &PostfixConfigArguments) -> ExitCode {
     let setup = Setup::of(arguments);
     if arguments.rules {
@@ -63,7 +64,7 @@ fn configuration(arguments: &PostfixConfigArguments) -> Result<Configuration, So
     runtime.block_on(source::from_postconf(arguments.config_directory.as_deref()))
 }
 
-/// Every rule, as a table in Markdown.
+/// Formats every rule as a table in Markdown.
 fn table_of_rules() -> String {
     let mut table = "| code | severity | broken when |\n|---|---|---|\n".to_owned();
     for rule in RULES {

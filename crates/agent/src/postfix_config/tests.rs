@@ -1,4 +1,4 @@
-//! One good configuration, and what is said about it when one thing in it changes.
+//! Tests of one good configuration, with the findings when one thing in it changes.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,7 +23,8 @@ const OTHER_LINES: &str =
     "myhostname = mx.example\nmydomain = example\nmydestination =\ncompatibility_level = 3.6\nmail_version = 3.7.11\n";
 const OTHER_SERVICES: &str = "smtp inet n - n - - smtpd\nsmtp unix - - n - - smtp\nrewrite unix - - n - - trivial-rewrite\npostlog unix-dgram n - n - 1 postlogd\n";
 
-/// Codes of what is found in the printed lines of a setup, after some changes. A line that begins with a space changes master.cf.
+/// Codes of the findings about the printed lines of a setup, after some changes. A line that begins with a space
+/// changes master.cf.
 fn codes(flags: &str, changes: &str) -> Vec<&'static str> {
     let setup = setup(flags);
     let lines = render_lines(&setup, LinesFormat::Lines);

@@ -1,4 +1,4 @@
-//! Tables of questions and answers.
+//! Tests by tables of questions and answers.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn fixed() -> Fixed {
     Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield, intake: Intake::default() }
 }
 
-/// The answer as it stands in a reply, or `login SECRET`.
+/// Returns the answer as it stands in a reply, or `login SECRET`.
 fn asked(view: &View, request: &str) -> String {
     match answer(view, &fixed(), request.as_bytes()).1 {
         Answer::Login(secret) => format!("login {secret}"),

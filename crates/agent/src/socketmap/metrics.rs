@@ -1,4 +1,4 @@
-//! What Postfix asks, and what bounds bite.
+//! Metrics of Postfix's requests, and of the bounds of the server.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             answers: Family::default(),

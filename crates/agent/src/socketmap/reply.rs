@@ -1,17 +1,17 @@
-//! What a map answers (`socketmap_table(5)`).
+//! Replies of a map (`socketmap_table(5)`).
 
 use super::netstring::{MAX_REPLY, encode};
 
-/// An answer. What [`Self::Found`] holds may be a password: nothing prints it.
+/// Reply of a map. [`Self::Found`] may hold a password: nothing prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// `OK data`.
+    /// Value of the key: `OK data`.
     Found(String),
-    /// `NOTFOUND `: the map has nothing to say, and Postfix goes on without it.
+    /// No value for the key: `NOTFOUND `. Postfix goes on without it.
     NotFound,
-    /// `TEMP reason`: Postfix keeps the message and asks again later. The reason is logged there.
+    /// Temporary error: `TEMP reason`. Postfix keeps the message, logs the reason and asks again later.
     Temporary(String),
-    /// `PERM reason`: the question is wrong.
+    /// Permanent error: `PERM reason`. The request is wrong.
     Permanent(String),
 }
 
@@ -26,7 +26,7 @@ impl Reply {
         }
     }
 
-    /// Appends it as a netstring.
+    /// Appends the reply as a netstring.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Found(data) => format!("OK {data}"),
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Reply {
     }
 }
 
-/// What a log can hold.
+/// Replaces control characters and limits the length, for a log.
 fn in_one_line(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(1_000).collect()
 }

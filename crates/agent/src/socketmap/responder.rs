@@ -1,4 +1,4 @@
-//! The answers of one moment.
+//! Responder: it joins the view of one moment with the logins.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Answers from what the view holds when it is asked.
+    /// Creates a responder that answers from the view at the time of the request.
     pub fn new(view: watch::Receiver<Arc<View>>, fixed: Fixed, credentials: Credentials, metrics: Metrics) -> Self {
         Self { view, fixed: Arc::new(fixed), credentials, metrics }
     }

@@ -51,7 +51,7 @@ impl Running {
     }
 }
 
-/// Sends this and returns what comes back until the other end closes, or for a while.
+/// Sends this and returns the bytes that come back until the other end closes, or for a while.
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> (String, bool) {
     stream.write_all(request).await.unwrap();
     let mut answer = vec![];

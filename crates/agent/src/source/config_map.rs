@@ -1,7 +1,8 @@
-//! One `ConfigMap`, watched.
+//! Source that watches one `ConfigMap`.
 //!
-//! A list and a watch of the one name: a Role that grants get, list and watch with `resourceNames` is enough. The API server ends each
-//! watch within a minute, so that one that has fallen silent is noticed; what breaks off is begun again with a backoff of its own.
+//! It lists and watches the one name: a Role that grants get, list and watch with `resourceNames` is enough. The API
+//! server ends each watch within a minute, so that a watch that has fallen silent is noticed. A watch that breaks off
+//! is begun again with a backoff of its own.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -18,7 +19,7 @@ use mail_failover_runtime::kubernetes::{
     FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
 };
 
-/// Tells what becomes of it until nobody listens any more.
+/// Follows the object and sends its findings, until the receiver is gone.
 pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sender<Found>) {
     let source = Source::ConfigMap(object.to_string());
     let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", object.name));
@@ -30,7 +31,7 @@ pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sen
     while let Some(event) = events.next().await {
         let told = match event {
             Ok(event) => {
-                // `Init` says that a list is about to be asked for: no sign of life.
+                // `Init` only says that a list will be asked for. It is no sign of life.
                 if !matches!(event, Event::Init) && failed_at.take().is_some() {
                     backoff.reset();
                     if tell(&findings, &source, Finding::ReachedAgain).await.is_err() {
@@ -62,7 +63,7 @@ pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sen
     }
 }
 
-/// Whether the object was in the list under way.
+/// Memory of the list under way: the object was in it, or not.
 #[derive(Debug, Default)]
 struct Listed {
     found: bool,

@@ -1,8 +1,8 @@
-//! One file, looked at four times a second.
+//! Source that looks at one file four times a second.
 //!
-//! Looked at, and not watched by inotify: a mounted `ConfigMap` is a link to a link that is replaced, an editor renames, and on network and
-//! some overlay file systems inotify says nothing. One `stat` each 250 ms costs nothing and knows no such cases, and the kubelet
-//! itself takes up to a minute to bring a `ConfigMap`.
+//! inotify is not used: a mounted `ConfigMap` is a link to a link that is replaced, an editor renames, and on network
+//! and some overlay file systems inotify says nothing. One `stat` each 250 ms costs nothing and knows no such cases,
+//! and the kubelet itself takes up to a minute to bring a `ConfigMap`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,12 +18,13 @@ use super::{Finding, Found, Source, tell};
 use mail_failover_contract::document::MAX_BYTES;
 
 const PAUSE: Duration = Duration::from_millis(250);
-/// After a change the content is read so many times more: a second change within the file system's clock tick leaves no other trace.
+/// Number of further reads after a change.
+// A second change within the file system's clock tick leaves no other trace.
 const READS_AFTER_CHANGE: u32 = 8;
 /// A file system that answers later than this is told of.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Tells what becomes of it until nobody listens any more.
+/// Follows the file and sends its findings, until the receiver is gone.
 pub async fn follow(path: PathBuf, findings: mpsc::Sender<Found>) {
     let source = Source::File(path.display().to_string());
     let path: Arc<Path> = path.into();
@@ -38,7 +39,7 @@ pub async fn follow(path: PathBuf, findings: mpsc::Sender<Found>) {
         let looked = match timeout(LOOK_DEADLINE, &mut look).await {
             Ok(looked) => looked,
             Err(_elapsed) => {
-                // The look goes on: a second one would hang as well, and hold another thread.
+                // The look goes on. A second one would hang as well, and hold another thread.
                 let slow = Finding::Unreachable(format!("it has not been read within {} s", LOOK_DEADLINE.as_secs()));
                 if tell(&findings, &source, slow.clone()).await.is_err() {
                     return;
@@ -66,7 +67,7 @@ pub async fn follow(path: PathBuf, findings: mpsc::Sender<Found>) {
     }
 }
 
-/// What tells one state of a file from another without reading it.
+/// Attributes that tell one state of a file from another without reading it.
 type Fingerprint = (u64, u64, u64, (i64, i64), (i64, i64));
 
 #[derive(Debug, Default)]
@@ -76,7 +77,7 @@ struct Eye {
 }
 
 impl Eye {
-    /// What is there; nothing when it is as before. Blocks.
+    /// Looks at the file. Returns `None` if it is as before. Blocks.
     fn look(&mut self, path: &Path) -> Option<Finding> {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
@@ -119,11 +120,12 @@ impl Eye {
     }
 }
 
-/// A little more than a document may have, so that one that is too long is refused as such.
+/// Reads the file.
+// A little more than a document may have is read, so that one that is too long is refused as such.
 fn read(path: &Path) -> io::Result<String> {
     let mut bytes = vec![];
     File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    // A character that is cut at the bound is no reason to call the file something else than too long.
+    // A character may be cut at the bound. The file is too long then, whatever else is wrong with it.
     if bytes.len() > MAX_BYTES {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }

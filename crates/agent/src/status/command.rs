@@ -1,4 +1,4 @@
-//! `mail-failover agent status`.
+//! Command `mail-failover agent status`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{Status, text};
 use crate::arguments::{StatusArguments, StatusFormat};
 
-/// How long the whole answer may take.
+/// Limit for the whole answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A hundred backends with everything that can be said about them have less.
 const MAX_BYTES: usize = 1 << 20;
@@ -24,7 +24,7 @@ const READY: u8 = 0;
 const NOT_READY: u8 = 1;
 const UNREACHABLE: u8 = 2;
 
-/// Asks an agent and prints what it says. Returns the exit code.
+/// Asks an agent and prints its status. Returns the exit code.
 pub fn print(arguments: &StatusArguments, out: &mut impl Write, errors: &mut impl Write) -> u8 {
     let StatusArguments { address, output } = arguments;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

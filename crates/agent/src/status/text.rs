@@ -1,4 +1,4 @@
-//! A status as a page for people. Pure.
+//! Status as a page for people. Pure.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::{
     BackendStatus, CredentialsState, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus,
 };
 
-/// The page.
+/// Returns the status as a page.
 pub fn text(status: &Status) -> String {
     let mut page = String::new();
     let ready = match &status.waiting_for {
@@ -167,7 +167,7 @@ fn reports(status: &Status, page: &mut String) {
     }
 }
 
-/// How long before the status was made this was.
+/// Returns the time from then to the status, in words.
 fn ago(status: &Status, at: &str) -> String {
     match between(at, &status.now) {
         Some(age) => format!("{} ago", rough(age)),
@@ -188,7 +188,7 @@ fn between(from: &str, to: &str) -> Option<Duration> {
     Some(Duration::try_from(to.duration_since(from)).unwrap_or_default())
 }
 
-/// To two units: `1h 5m`.
+/// Formats a duration with two units: `1h 5m`.
 fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);

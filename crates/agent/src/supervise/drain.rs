@@ -1,13 +1,14 @@
-//! How a queue is emptied before the end: what to do next, by what was seen. Pure; time is an argument.
+//! Draining of the queue before the end: the next step, by the depth that was seen. Pure; time is an argument.
 
 use std::time::Duration;
 
 use crate::mta::Depth;
 use mail_failover_core::model::Timestamp;
 
-/// A message that was accepted just before new mail was refused is in the queue after so long, and has been seen there.
+/// Time for which each look must find the queue empty.
+// A message that was accepted just before new mail was refused is in the queue by then, and has been seen there.
 const SETTLED: Duration = Duration::from_secs(2);
-/// What was deferred is tried again so often: a greylisting or throttling server wants to be left alone for a while.
+/// Pause between two flushes: a greylisting or throttling server wants to be left alone for a while.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
 
 /// A drain under way.
@@ -15,30 +16,30 @@ const FLUSH_EVERY: Duration = Duration::from_secs(10);
 pub struct Drain {
     deadline: Timestamp,
     flush_at: Timestamp,
-    /// Since when each look found nothing.
+    /// Time since which each look found nothing.
     empty_since: Option<Timestamp>,
 }
 
-/// What to do next.
+/// Next step of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Have everything tried now, then look again.
+    /// Flush the queue, then look again.
     Flush,
-    /// Look again.
+    /// Wait, then look again.
     Wait,
-    /// All is sent.
+    /// The queue is empty.
     Empty,
-    /// There is no more time.
+    /// The time for the drain is over.
     Expired,
 }
 
 impl Drain {
-    /// From now on no new mail is accepted.
+    /// Starts a drain. No new mail is accepted from now on.
     pub fn new(now: Timestamp, timeout: Duration) -> Self {
         Self { deadline: now + timeout, flush_at: now, empty_since: None }
     }
 
-    /// What to do after a look at the queue; none when it could not be seen.
+    /// Returns the next step after a look at the queue; `depth` is `None` if it could not be seen.
     pub fn looked(&mut self, now: Timestamp, depth: Option<Depth>) -> Step {
         if depth.is_some_and(|depth| depth.waiting == 0) {
             let since = *self.empty_since.get_or_insert(now);
@@ -65,7 +66,7 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_micros(1_000_000_000);
 
-    /// Steps of looks, one every second, at these numbers of messages.
+    /// Steps after looks, one every second, at these numbers of messages.
     fn steps(timeout: u64, waiting: &[Option<u64>]) -> Vec<Step> {
         let mut drain = Drain::new(START, Duration::from_secs(timeout));
         let looks = waiting.iter().zip(0..);

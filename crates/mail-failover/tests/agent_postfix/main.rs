@@ -1,6 +1,7 @@
-//! The agent's parts that touch Postfix, against a real one: `agent postfix-config`, and how Postfix is started, drained and ended.
+//! Tests of the agent's parts that touch Postfix, against a real one: `agent postfix-config`, and the start, drain and
+//! end of Postfix.
 //!
-//! Needs root, because Postfix starts as root and becomes `postfix`, and the package; says so where it skips.
+//! They need root, because Postfix starts as root and becomes `postfix`, and the package. Each says so when it skips.
 
 mod instance;
 mod peers;
@@ -73,7 +74,7 @@ struct Supervised {
 }
 
 impl Supervised {
-    /// Postfix is up when this returns. The sink says so long after each message that it has it.
+    /// Starts both and waits until Postfix is up. The sink waits for this long before it says that it has a message.
     async fn start(sink_delay: Duration, drain: Duration) -> Self {
         let sink = Sink::start(sink_delay);
         let instance = Instance::listening();
@@ -107,7 +108,7 @@ impl Supervised {
         }
     }
 
-    /// Sends so many messages with recipients of their own; those that were accepted.
+    /// Sends this number of messages with recipients of their own. Returns those that were accepted.
     async fn submit(&self, count: usize) -> BTreeSet<String> {
         let at = self.instance.at();
         let recipients = (0..count).map(|number| format!("r{number}@example.net"));
@@ -202,7 +203,8 @@ async fn a_master_that_outlives_the_script_that_started_it_is_ended() {
     assert!(Master::find(&supervised.instance.queue()).is_err());
 }
 
-/// A container's first process, in a process namespace of its own: what loses its parent is reaped, and signals reach the agent.
+/// The test runs a container's first process in a process namespace of its own: orphans are reaped, and signals reach
+/// the agent.
 #[test]
 fn the_first_process_reaps_orphans_and_ends_with_its_command() {
     if !possible() {

@@ -1,4 +1,4 @@
-//! Whether Postfix speaks to each backend with that backend's own login and TLS.
+//! Rules on logins and TLS: Postfix speaks to each backend with that backend's own.
 
 use super::super::finding::Findings;
 use super::super::wanted::IMPLICIT_TLS_SERVICE;
@@ -128,7 +128,7 @@ fn tls(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether a map of ours is asked, and first.
+/// Checks that a map of ours is asked, and first.
 fn position(
     subject: Subject<'_>,
     parameter: &str,

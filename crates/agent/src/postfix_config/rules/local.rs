@@ -1,4 +1,4 @@
-//! Mail that Postfix delivers by itself, and that a routing table for everything would send out.
+//! Rules on mail that Postfix delivers by itself, and that a routing table for everything would send out.
 
 use super::super::arguments::By;
 use super::super::finding::Findings;
@@ -18,7 +18,7 @@ pub(super) static LOCALHOST_ROUTED_OUT: Rule = Rule {
 };
 
 pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
-    // sender_dependent_default_transport_maps is asked only for what is not local.
+    // sender_dependent_default_transport_maps is asked only for mail that is not local.
     if subject.setup.by == By::Sender {
         return;
     }

@@ -1,4 +1,4 @@
-//! Whether Postfix's processes reach the agent, and nobody else does.
+//! Rules on access: Postfix's processes reach the agent, and nobody else does.
 
 use std::net::IpAddr;
 
@@ -101,7 +101,7 @@ fn tables(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-/// The host of `host:port:name`, without brackets.
+/// Returns the host of `host:port:name`, without brackets.
 fn host(endpoint: &str) -> Option<&str> {
     match endpoint.strip_prefix('[') {
         Some(rest) => rest.split(']').next(),

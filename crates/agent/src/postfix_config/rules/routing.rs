@@ -1,4 +1,4 @@
-//! Whether the agent is asked where mail goes, and what else sends mail somewhere.
+//! Rules on routing: Postfix asks the agent, and nothing else sends mail somewhere.
 
 use super::super::arguments::By;
 use super::super::finding::Findings;
@@ -77,7 +77,7 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
     filtered(subject, findings);
 }
 
-/// The parameter by which the agent is asked, and its map.
+/// Returns the parameter by which the agent is asked, and its map.
 fn asked_by(subject: Subject<'_>) -> (&'static str, String) {
     match subject.setup.by {
         By::Recipient => ("transport_maps", subject.setup.map("transport")),

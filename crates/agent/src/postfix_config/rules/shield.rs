@@ -1,4 +1,4 @@
-//! What bounces that a standby could deliver, and what does not bounce that should.
+//! Rules on bounces: mail that a standby could deliver must not bounce, other mail must.
 
 use super::super::finding::Findings;
 use super::Subject;

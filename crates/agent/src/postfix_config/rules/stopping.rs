@@ -1,4 +1,4 @@
-//! What the agent needs to see deliveries and to end without leaving mail behind.
+//! Rules on the log and on the end: the agent sees deliveries, and ends without leaving mail behind.
 
 use super::super::finding::Findings;
 use super::Subject;

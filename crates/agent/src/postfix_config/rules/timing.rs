@@ -1,4 +1,4 @@
-//! How long a dead backend holds mail.
+//! Rules on timeouts and pauses: a dead backend must not hold mail for long.
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ pub(super) static OVERRIDDEN_BY_SERVICE: Rule = Rule {
     broken_when: "master.cf overrides a parameter that failover needs",
 };
 
-/// Longer than this, and a hung server costs more than the probes of the operator need to see it.
+/// Limit of `smtp_helo_timeout`.
+// With a longer one, a hung server costs more than the probes of the operator need to see it.
 const GREETING: Duration = Duration::from_secs(30);
 /// Stages after the greeting, with the longest useful time of each in seconds.
 const STAGES: [(&str, u64, &str); 5] = [
@@ -53,13 +54,14 @@ const STAGES: [(&str, u64, &str); 5] = [
     ("smtp_rcpt_timeout", 60, "a server that hangs after RCPT"),
     ("smtp_data_init_timeout", 60, "a server that hangs after DATA"),
 ];
-/// RFC 5321, 4.5.3.2.6, wants ten minutes; by half of them servers have answered or will not.
+/// Least `smtp_data_done_timeout`.
+// RFC 5321, 4.5.3.2.6, wants ten minutes; a server that has not answered by half of them will not.
 const FINAL: Duration = Duration::from_mins(5);
-/// What Postfix does by itself between two flushes of ours.
+/// Limit for the pauses that Postfix makes by itself between two flushes of ours.
 const BACKOFF: Duration = Duration::from_mins(2);
 /// An outage over a night and a morning.
 const LIFETIME: Duration = Duration::from_hours(12);
-/// Postfix's own default.
+/// Default of Postfix for reusing a connection.
 const REUSE: Duration = Duration::from_mins(5);
 
 pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
@@ -72,7 +74,7 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
     services(subject, findings);
 }
 
-/// A parameter's time when it is above a bound; 0 means no limit at all in none of those that are asked for.
+/// Returns a parameter's time if it is above a bound. In none of these parameters 0 means no limit.
 fn above(subject: Subject<'_>, parameter: &str, bound: Duration) -> Option<Duration> {
     subject.configuration.duration(parameter).filter(|value| *value > bound)
 }
@@ -166,7 +168,7 @@ fn connections(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-/// Parameters of smtp(8) that the two services override.
+/// Checks the parameters of smtp(8) that the two services override.
 fn services(subject: Subject<'_>, findings: &mut Findings) {
     for name in ["smtp", IMPLICIT_TLS_SERVICE] {
         let Some(service) = subject.configuration.service(name, "unix") else { continue };
