@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use mail_failover_contract::routing::{Backend, Routing};
+use super::stable_hash::StableHash;
+use mail_failover_contract::routing::{RouteBackend, Routing};
 
 /// Share of the mail that each backend carries now: the operator's decision, corrected by the agent's own ejections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl Answers {
 
     /// Returns the backend that a message takes, among those that `may` carry it. The key is the address of its
     /// recipient or sender, in any case.
-    pub fn backend_for(&self, key: &str, may: impl Fn(&Backend) -> bool) -> Option<&Backend> {
+    pub fn backend_for(&self, key: &str, may: impl Fn(&RouteBackend) -> bool) -> Option<&RouteBackend> {
         let candidates = self.routing.backends.iter().zip(&self.percents);
         let mut candidates = candidates.filter(|(backend, percent)| **percent > 0 && may(backend)).peekable();
         let first = candidates.next()?;
@@ -33,15 +34,14 @@ impl Answers {
             return Some(first.0);
         }
         let key = key.to_ascii_lowercase();
-        let cost = |(backend, percent): (&Backend, &u8)| cost(&backend.name, &key, *percent);
-        let mut best = (cost(first), first.0);
-        for candidate in candidates {
-            let next = cost(candidate);
-            if next < best.0 {
-                best = (next, candidate.0);
+        let (mut best, mut lowest) = (first.0, cost(&first.0.name, &key, *first.1));
+        for (backend, percent) in candidates {
+            let cost = cost(&backend.name, &key, *percent);
+            if cost < lowest {
+                (best, lowest) = (backend, cost);
             }
         }
-        Some(best.1)
+        Some(best)
     }
 }
 
@@ -49,24 +49,9 @@ impl Answers {
 /// backend with the lowest cost is taken (weighted rendezvous hashing).
 #[expect(clippy::cast_precision_loss, reason = "53 bits of a hash are as good as 64")]
 fn cost(backend: &str, key: &str, percent: u8) -> f64 {
-    let hash = mix(fnv_1a(fnv_1a(FNV_OFFSET, backend.as_bytes()), key.as_bytes()));
+    let hash = StableHash::default().part(backend.as_bytes()).part(key.as_bytes()).finish();
     let unit = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -unit.ln() / f64::from(percent)
-}
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a, which will be the same in every version of every library, with an end mark.
-fn fnv_1a(seed: u64, bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    step(bytes.iter().fold(seed, |hash, byte| step(hash, *byte)), 0xff)
-}
-
-/// The finalizer of splitmix64: FNV alone leaves the upper bits of short keys alike.
-fn mix(hash: u64) -> u64 {
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::shield;
 use super::store::replace;
@@ -15,22 +15,37 @@ pub const FOLDER: &str = "mail-failover";
 /// Path of the shield's static table, relative to Postfix's queue directory.
 pub const SHIELD: &str = "mail-failover/shield.regexp";
 
+/// Error of a file in the folder that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be written: {source}", file.display())]
+pub struct WriteError {
+    /// Path of the file.
+    pub file: PathBuf,
+    /// Error of the operating system.
+    pub source: io::Error,
+}
+
 /// Writes the static table of the shield, if it is not up to date. The table stays when the agent ends: it protects
 /// mail while no agent runs.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn provide_shield(queue_directory: &Path) -> Result<(), String> {
-    let file = queue_directory.join(SHIELD);
-    write(&file, &shield::regexp_table()).map_err(|error| format!("{} cannot be written: {error}", file.display()))
+pub fn provide_shield(queue_directory: &Path) -> Result<(), WriteError> {
+    write(&queue_directory.join(SHIELD), &shield::regexp_table())
 }
 
 /// Writes a file that everybody may read, in a folder below the queue directory and in one step. Does nothing if the
 /// file has this content already.
-pub(super) fn write(file: &Path, content: &str) -> io::Result<()> {
+pub(super) fn write(file: &Path, content: &str) -> Result<(), WriteError> {
     if fs::read(file).is_ok_and(|there| there == content.as_bytes()) {
         return Ok(());
     }
+    make_folders(file)
+        .and_then(|()| replace(file, content.as_bytes(), 0o644))
+        .map_err(|source| WriteError { file: file.to_owned(), source })
+}
+
+fn make_folders(file: &Path) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     for folder in folder.parent().into_iter().chain([folder]) {
         match fs::create_dir(folder) {
@@ -40,7 +55,7 @@ pub(super) fn write(file: &Path, content: &str) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    replace(file, content.as_bytes(), 0o644)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -59,6 +74,6 @@ mod tests {
             fs::write(&file, "/old/ 4").unwrap();
         }
         let error = provide_shield(&folder.path().join("no/where")).unwrap_err();
-        assert!(error.contains("no/where/mail-failover/shield.regexp cannot be written"), "{error}");
+        assert!(error.to_string().contains("no/where/mail-failover/shield.regexp cannot be written"), "{error}");
     }
 }

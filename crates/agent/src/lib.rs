@@ -1,7 +1,9 @@
-//! `mail-failover agent`: stands beside a queueing MTA, tells it where each message goes, and moves the queue when that changes.
+//! `mail-failover agent`: stands beside a queueing MTA, tells it where each message goes, and moves the queue when that
+//! changes.
 //!
-//! Moving an endpoint is no failover for a queueing MTA: it keeps a dead next hop suspended by name and goes on to use cached connections.
-//! So every backend is a next hop with a name of its own, and the MTA asks the agent, over a local socketmap, which one a message takes.
+//! Moving an endpoint is no failover for a queueing MTA: it keeps a dead next hop suspended by name and goes on to use
+//! cached connections. So every backend is a next hop with a name of its own, and the MTA asks the agent, over a local
+//! socketmap, which one a message takes.
 //!
 //! | module | is | pure |
 //! |---|---|---|
@@ -20,10 +22,11 @@
 //! | `status`, `http` | the agent's status | but for the client |
 //! | `tally` | counters of messages, and the report made of them | yes |
 //! | `driver` | the loop that owns the core | no |
+//! | `stable_hash`, `tasks` | a hash for values on disk; the tasks of the process | `stable_hash` is |
 //! | `run`, `arguments` | all wiring; the command line | no |
 //!
-//! Architecture invariants: the agent never writes to the API server. It never sends mail. It never blocks the MTA on anything but its own
-//! memory. Input that it cannot read leaves the last good answer in force.
+//! Architecture invariants: the agent never writes to the API server. It never sends mail. It never blocks the MTA on
+//! anything but its own memory. Input that it cannot read leaves the last good answer in force.
 
 pub mod answers;
 #[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
@@ -45,28 +48,31 @@ mod run;
 pub mod shield;
 pub mod socketmap;
 mod source;
+mod stable_hash;
 pub mod status;
 pub mod store;
 pub mod supervise;
 mod tally;
+mod tasks;
 #[cfg(test)]
 mod testing;
 
 use std::io;
 use std::process::ExitCode;
 
-pub use arguments::{AgentCommand, ObjectReference, RunArguments, StatusArguments, StatusFormat};
+pub use arguments::{AgentCommand, AgentRunArguments, ObjectReference, StatusArguments, StatusFormat};
 pub use folder::{FOLDER, SHIELD};
 use mail_failover_contract::document;
+pub use run::RunError;
 
 /// Runs a subcommand of `mail-failover agent`.
 ///
 /// # Errors
 /// When `agent run` could not start, or ended before it was told to.
-pub fn command(command: AgentCommand) -> Result<ExitCode, String> {
+pub fn command(command: AgentCommand) -> Result<ExitCode, RunError> {
     match command {
         AgentCommand::PostfixConfig(arguments) => Ok(postfix_config::run(&arguments)),
-        AgentCommand::Run(arguments) => run::run(*arguments).map(ExitCode::from).map_err(|error| error.to_string()),
+        AgentCommand::Run(arguments) => run::run(*arguments).map(ExitCode::from),
         AgentCommand::Status(arguments) => {
             Ok(ExitCode::from(status::print(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
         }

@@ -7,8 +7,7 @@
 //! waits for a reply before mail goes on.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,23 +15,22 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use futures::future::pending;
+use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+pub use super::metrics::ReporterMetrics as Metrics;
 use super::pinned;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
-use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
 
@@ -82,96 +80,88 @@ impl ReportState {
     /// Returns true if this must be told at once, given the state that was told before. Counts alone can wait, and so
     /// can a further failure of a run.
     fn is_news_after(&self, before: &Self) -> bool {
-        let told = |deliveries: &BackendDeliveries| match &deliveries.word {
-            Word::Failing(failing) => (Some(failing.class), false, deliveries.is_left),
-            Word::Passing => (None, true, deliveries.is_left),
-            Word::Silent => (None, false, deliveries.is_left),
-        };
-        let all = |state: &Self| -> BTreeMap<_, _> {
-            state.backends.iter().map(|(name, deliveries)| (name.clone(), told(deliveries))).collect()
-        };
-        let first_delivery = |state: &Self| {
-            state.last_switch.as_ref().map(|switch| (switch.transition, switch.first_delivery_at.is_some()))
-        };
-        self.route != before.route || all(self) != all(before) || first_delivery(self) != first_delivery(before)
+        self.route != before.route
+            || self.urgent() != before.urgent()
+            || self.first_delivery() != before.first_delivery()
     }
 
-    /// The report as of now.
-    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::Report {
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let failure = |failing: &FailingDeliveries| report::FailureReport {
-            class: failing.class.as_str().to_owned(),
-            message: report::printable(&failing.message),
-            first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
-            last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
-        };
-        let backend = |(name, deliveries): (&Arc<str>, &BackendDeliveries)| {
-            let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
-            let (word, failure) = match word {
-                Word::Failing(failing) => (report::Word::Failing, Some(failure(failing))),
-                Word::Passing => (report::Word::Passing, None),
-                Word::Silent => (report::Word::Silent, None),
+    /// Returns the parts of each backend's deliveries of which a change is news.
+    fn urgent(&self) -> BTreeMap<&Arc<str>, (Option<EvidenceClass>, bool, bool)> {
+        let mut urgent = BTreeMap::new();
+        for (name, deliveries) in &self.backends {
+            let (class, passes) = match &deliveries.word {
+                Word::Failing(failing) => (Some(failing.class), false),
+                Word::Passing => (None, true),
+                Word::Silent => (None, false),
             };
-            report::BackendReport {
-                name: name.to_string(),
-                word,
-                failure,
-                left: *is_left,
-                deliveries: report::DeliveryCounts {
-                    sent: *sent,
-                    deferred: *deferred,
-                    bounced: *bounced,
-                    possible_duplicates: *possible_duplicates,
-                },
-            }
-        };
+            urgent.insert(name, (class, passes, deliveries.is_left));
+        }
+        urgent
+    }
+
+    fn first_delivery(&self) -> Option<(Option<i64>, bool)> {
+        self.last_switch.as_ref().map(|switch| (switch.transition, switch.first_delivery_at.is_some()))
+    }
+
+    /// Returns the report as of now.
+    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::Report {
         report::Report {
             api_version: API_VERSION.to_owned(),
             route: self.route.clone(),
             agent: agent.to_owned(),
             process: process.to_owned(),
             sequence,
-            backends: self.backends.iter().map(backend).collect(),
-            last_switch: self.last_switch.as_ref().map(|switch| report::SwitchReport {
-                transition: switch.transition,
-                queue_before: switch.queue_before,
-                queue_after: switch.queue_after,
-                first_delivery: switch.first_delivery_at.map(|at| report::FirstDelivery {
-                    after_milliseconds: milliseconds(switch.first_delivery_after.unwrap_or_default()),
-                    age_milliseconds: milliseconds(now.since(at)),
-                }),
-                possible_duplicates: switch.possible_duplicates,
-            }),
+            backends: self.backends.iter().map(|(name, deliveries)| backend_report(name, deliveries, now)).collect(),
+            last_switch: self.last_switch.as_ref().map(|switch| switch_report(switch, now)),
         }
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
-    outcome: &'static str,
+fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) -> report::BackendReport {
+    let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
+    let (word, failure) = match word {
+        Word::Failing(failing) => (report::Word::Failing, Some(failure_report(failing, now))),
+        Word::Passing => (report::Word::Passing, None),
+        Word::Silent => (report::Word::Silent, None),
+    };
+    report::BackendReport {
+        name: name.to_owned(),
+        word,
+        failure,
+        left: *is_left,
+        deliveries: report::DeliveryCounts {
+            sent: *sent,
+            deferred: *deferred,
+            bounced: *bounced,
+            possible_duplicates: *possible_duplicates,
+        },
+    }
 }
 
-/// Counters of the reporter. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    reports: Family<Outcome, Counter>,
+fn failure_report(failing: &FailingDeliveries, now: Timestamp) -> report::FailureReport {
+    report::FailureReport {
+        class: failing.class.as_str().to_owned(),
+        message: report::printable(&failing.message),
+        first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
+        last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
+    }
 }
 
-impl Metrics {
-    /// Registers the metrics in this registry.
-    pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "mail_failover_agent_reports",
-            "Reports to replicas of the operator by outcome: sent, refused, failed, or no_token",
-            metrics.reports.clone(),
-        );
-        metrics
+fn switch_report(switch: &SwitchedMail, now: Timestamp) -> report::SwitchReport {
+    report::SwitchReport {
+        transition: switch.transition,
+        queue_before: switch.queue_before,
+        queue_after: switch.queue_after,
+        first_delivery: switch.first_delivery_at.map(|at| report::FirstDelivery {
+            after_milliseconds: milliseconds(switch.first_delivery_after.unwrap_or_default()),
+            age_milliseconds: milliseconds(now.since(at)),
+        }),
+        possible_duplicates: switch.possible_duplicates,
     }
+}
 
-    fn count(&self, outcome: &'static str) {
-        self.reports.get_or_create(&Outcome { outcome }).inc();
-    }
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// State of reporting to all replicas.
@@ -180,12 +170,12 @@ pub struct ReporterStatus {
     /// Reason why nothing is reported at all.
     pub nothing_sent: Option<String>,
     /// State of each replica, by its address.
-    pub replicas: BTreeMap<String, ReplicaStatus>,
+    pub replicas: BTreeMap<String, ReplicaReporting>,
 }
 
 /// State of reporting to one replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplicaStatus {
+pub struct ReplicaReporting {
     /// Time at which the latest report was accepted.
     pub accepted_at: Option<Timestamp>,
     /// Error since then, if there was one.
@@ -351,23 +341,13 @@ impl Sender {
         state: &ReportState,
         sequence: u64,
     ) -> Result<(), SendError> {
-        let sent = async {
-            let token = token(token_file.to_owned()).await?;
-            let report = state.report(&self.settings.agent, &self.process, sequence, self.clock.now());
-            let body = serde_json::to_vec(&report).map_err(|error| SendError::Connection(error.to_string()))?;
-            post(endpoint, &token, body.into()).await
-        };
-        let result = sent.await;
-        self.metrics.count(match &result {
-            Ok(()) => "sent",
-            Err(SendError::Token { .. }) => "no_token",
-            Err(SendError::Refused { .. }) => "refused",
-            Err(SendError::Connection(_) | SendError::Deadline) => "failed",
-        });
+        let report = state.report(&self.settings.agent, &self.process, sequence, self.clock.now());
+        let result = deliver(endpoint, token_file, &report).await;
+        self.metrics.count(result.as_ref().map_or_else(SendError::outcome, |()| "sent"));
         self.note(|status| {
             let replica = status.replicas.entry(endpoint.address.clone()).or_default();
             match &result {
-                Ok(()) => *replica = ReplicaStatus { accepted_at: Some(self.clock.now()), error: None },
+                Ok(()) => *replica = ReplicaReporting { accepted_at: Some(self.clock.now()), error: None },
                 Err(error) => replica.error = Some(error.to_string()),
             }
         });
@@ -375,20 +355,26 @@ impl Sender {
     }
 }
 
+async fn deliver(endpoint: &OperatorEndpoint, token_file: &Path, report: &report::Report) -> Result<(), SendError> {
+    let token = token(token_file.to_owned()).await?;
+    let body = serde_json::to_vec(report).map_err(ConnectionError::from)?;
+    post(endpoint, &token, body.into()).await
+}
+
 /// Error of a report that did not arrive. No text of it holds a token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The token cannot be read.
-    #[error("the token {file} cannot be read: {reason}")]
+    #[error("the token {file} cannot be read: {source}")]
     Token {
         /// Path of the token file.
         file: String,
         /// Error of reading it.
-        reason: String,
+        source: TokenError,
     },
     /// No server answers there, or not the expected one.
     #[error("it cannot be reached: {0}")]
-    Connection(String),
+    Connection(#[from] ConnectionError),
     /// The exchange took too long.
     #[error("no answer within {DEADLINE:?}")]
     Deadline,
@@ -402,20 +388,65 @@ pub enum SendError {
     },
 }
 
-fn connection(error: impl fmt::Display) -> SendError {
-    SendError::Connection(error.to_string())
+impl SendError {
+    /// Returns the outcome for the metric.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "no_token",
+            Self::Refused { .. } => "refused",
+            Self::Connection(_) | Self::Deadline => "failed",
+        }
+    }
+}
+
+/// Error of a token that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// The reading task has panicked.
+    #[error(transparent)]
+    Task(#[from] JoinError),
+    /// The file is empty.
+    #[error("it is empty")]
+    Empty,
+}
+
+/// Error of the way to the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The report cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The token cannot be sent. The library's own error would quote it.
+    #[error("the token is no header value")]
+    TokenHeader,
+    /// The server's name is none. It is a constant.
+    #[error(transparent)]
+    Name(#[from] InvalidDnsNameError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    /// No connection, or none with the expected certificate.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The HTTP exchange failed.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
 }
 
 async fn token(file: PathBuf) -> Result<String, SendError> {
     let name = file.display().to_string();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut text = String::new();
-        std::fs::File::open(file)?.take(LONGEST_TOKEN).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>(text.trim().to_owned())
-    });
-    let problem = |reason: String| SendError::Token { file: name.clone(), reason };
-    let token = read.await.map_err(|error| problem(error.to_string()))?.map_err(|error| problem(error.to_string()))?;
-    if token.is_empty() { Err(problem("it is empty".to_owned())) } else { Ok(token) }
+    let read = tokio::task::spawn_blocking(move || read_token(&file)).await.unwrap_or_else(|error| Err(error.into()));
+    read.map_err(|source| SendError::Token { file: name, source })
+}
+
+fn read_token(file: &Path) -> Result<String, TokenError> {
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(LONGEST_TOKEN).read_to_string(&mut text)?;
+    let token = text.trim();
+    if token.is_empty() { Err(TokenError::Empty) } else { Ok(token.to_owned()) }
 }
 
 /// Sends one report.
@@ -432,16 +463,11 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body))
-        // The error of the library would quote the header, and with it the token.
-        .map_err(|_| SendError::Connection("the token is no header value".to_owned()))?;
-    let config = pinned::client(&endpoint.certificate_sha256).map_err(connection)?;
-    let name = ServerName::try_from(SERVER_NAME).map_err(connection)?;
-    let stream = TcpStream::connect(&endpoint.address).await.map_err(connection)?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(connection)?;
-    let (mut sender, driving) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(connection)?;
+        .map_err(|_| ConnectionError::TokenHeader)?;
+    let stream = connect(endpoint).await?;
+    let (mut sender, driving) = handshake(TokioIo::new(stream)).await.map_err(ConnectionError::from)?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(connection)?;
+        let response = sender.send_request(request).await.map_err(ConnectionError::from)?;
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(());
@@ -456,6 +482,13 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
         // The connection has to be driven. When it ends, the answer says how.
         _never = async { drop(driving.await); pending::<()>().await } => Err(SendError::Deadline),
     }
+}
+
+async fn connect(endpoint: &OperatorEndpoint) -> Result<TlsStream<TcpStream>, ConnectionError> {
+    let config = pinned::client(&endpoint.certificate_sha256)?;
+    let name = ServerName::try_from(SERVER_NAME)?;
+    let stream = TcpStream::connect(&endpoint.address).await?;
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
 }
 
 #[cfg(test)]

@@ -25,19 +25,21 @@ pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
         None if is_about_us(&Quoted::within(reason)?) => speaker(reason)?,
         None => return None,
     };
-    let is_speaker = |host: &str| host == &*speaker.host;
-    let backends = || answers.routing.backends.iter().zip(&answers.percents);
-    // Mail that went to no backend of ours is not the agent's.
-    if !backends().any(|(backend, _)| is_speaker(&backend.next_hop.host)) {
-        return None;
-    }
     // A reply names the host, not the port: of two backends on one host either may have said it.
-    let mut others = backends().filter(|(backend, _)| !is_speaker(&backend.next_hop.host));
-    let on_one_host = backends().filter(|(backend, _)| is_speaker(&backend.next_hop.host)).count() > 1;
-    let could = |percent: u8, standby: bool| percent > 0 || standby;
-    let usable = others.any(|(backend, percent)| could(*percent, backend.standby))
-        || (on_one_host && backends().filter(|(backend, percent)| could(**percent, backend.standby)).count() > 1);
-    usable.then(|| format!("4{rest}"))
+    let (mut on_host, mut usable_on_host, mut usable_elsewhere) = (0, 0, 0);
+    for (backend, percent) in answers.routing.backends.iter().zip(&answers.percents) {
+        let usable = usize::from(*percent > 0 || backend.standby);
+        if backend.next_hop.host == speaker.host {
+            on_host += 1;
+            usable_on_host += usable;
+        } else {
+            usable_elsewhere += usable;
+        }
+    }
+    // Mail that went to no backend of ours is not the agent's.
+    let is_ours = on_host > 0;
+    let another_can = usable_elsewhere > 0 || (on_host > 1 && usable_on_host > 1);
+    (is_ours && another_can).then(|| format!("4{rest}"))
 }
 
 /// Returns true if another backend might take the message that this one refuses so.
@@ -47,8 +49,9 @@ fn is_about_us(quoted: &Quoted<'_>) -> bool {
         | EvidenceClass::QuotaExhausted
         | EvidenceClass::AuthenticationRefused
         | EvidenceClass::Reputation => true,
-        // "Relay access denied" is a revoked permission; what else is permanent after MAIL may be the message's own fault. An answer to
-        // MAIL is about us, unless it is about the sender's address (RFC 3463 §3.2), which is no better elsewhere.
+        // "Relay access denied" is a revoked permission; what else is permanent after MAIL may be the message's own
+        // fault. An answer to MAIL is about us, unless it is about the sender's address (RFC 3463 §3.2), which is no
+        // better elsewhere.
         EvidenceClass::Permanent => match quoted.answered {
             Answered::Mail => !matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 1, _))),
             Answered::Recipient | Answered::Data => {
@@ -121,17 +124,17 @@ endif
 }
 
 fn alternatives(phrases: impl Iterator<Item = &'static str>) -> String {
-    let escaped = phrases.map(|phrase| {
-        let escape = |letter: char| match letter {
-            '…' => "[a-z ]{0,32}".to_owned(),
-            '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' | '\\' | '/' => {
-                format!("\\{letter}")
-            }
-            _ => letter.to_string(),
-        };
-        phrase.chars().map(escape).collect::<String>()
-    });
-    escaped.collect::<Vec<_>>().join("|")
+    phrases.map(|phrase| phrase.chars().map(escaped).collect::<String>()).collect::<Vec<_>>().join("|")
+}
+
+fn escaped(letter: char) -> String {
+    match letter {
+        '…' => "[a-z ]{0,32}".to_owned(),
+        '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' | '\\' | '/' => {
+            format!("\\{letter}")
+        }
+        _ => letter.to_string(),
+    }
 }
 
 #[cfg(test)]

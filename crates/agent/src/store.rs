@@ -3,7 +3,6 @@
 //! Each record is a file of its own, replaced in one step. The first line of a file names the record and the hash of
 //! its content. A damaged file counts as missing. Architecture invariant: nothing secret is saved.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,14 +17,14 @@ const MAX_FILE: u64 = MAX_BYTES as u64 + 4_096;
 
 /// Record of the saved state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Record {
+pub enum StateRecord {
     /// The last good document.
     Document,
     /// Memory of the core.
     Memory,
 }
 
-impl Record {
+impl StateRecord {
     /// All records that there are.
     pub const ALL: [Self; 2] = [Self::Document, Self::Memory];
 
@@ -39,50 +38,43 @@ impl Record {
 }
 
 /// Reason why a record cannot be used.
-#[derive(Debug)]
-pub enum Damage {
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
     /// The operating system does not give it out.
-    Unreadable(io::Error),
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
     /// The file is not as it was written.
+    #[error("{0}")]
     Corrupt(&'static str),
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(error) => write!(f, "it cannot be read: {error}"),
-            Self::Corrupt(what) => f.write_str(what),
-        }
-    }
 }
 
 /// A folder of records.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct StateStore {
     folder: PathBuf,
 }
 
-impl Store {
+impl StateStore {
     /// Store of records in this folder.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
     /// Returns the path of a record.
-    pub fn path(&self, record: Record) -> PathBuf {
+    pub fn path(&self, record: StateRecord) -> PathBuf {
         self.folder.join(record.as_str())
     }
 
     /// Loads the last saved content; `None` if there is none.
     ///
     /// # Errors
-    /// [`Damage`]: there is a file, and it cannot be used.
-    pub fn load(&self, record: Record) -> Result<Option<String>, Damage> {
+    /// [`RecordError`]: there is a file, and it cannot be used.
+    pub fn load(&self, record: StateRecord) -> Result<Option<String>, RecordError> {
         let mut bytes = vec![];
         match File::open(self.path(record)).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)) {
             Ok(_) => unsealed(record, bytes).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Damage::Unreadable(error)),
+            Err(error) => Err(RecordError::Unreadable(error)),
         }
     }
 
@@ -90,27 +82,27 @@ impl Store {
     ///
     /// # Errors
     /// When the disk does not take it. The one before is untouched then.
-    pub fn save(&self, record: Record, content: &str) -> io::Result<()> {
+    pub fn save(&self, record: StateRecord, content: &str) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         replace(&self.path(record), sealed(record, content).as_bytes(), 0o600)
     }
 }
 
-fn sealed(record: Record, content: &str) -> String {
+fn sealed(record: StateRecord, content: &str) -> String {
     format!("{MAGIC} {} {} {}\n{content}", record.as_str(), content.len(), sha256(content.as_bytes()))
 }
 
-fn unsealed(record: Record, bytes: Vec<u8>) -> Result<String, Damage> {
-    let text = String::from_utf8(bytes).map_err(|_| Damage::Corrupt("it is no text"))?;
-    let (seal, content) = text.split_once('\n').ok_or(Damage::Corrupt("it has no first line"))?;
-    let seal = seal.strip_prefix(MAGIC).ok_or(Damage::Corrupt("it is of another version or of something else"))?;
+fn unsealed(record: StateRecord, bytes: Vec<u8>) -> Result<String, RecordError> {
+    let text = String::from_utf8(bytes).map_err(|_| RecordError::Corrupt("it is no text"))?;
+    let (seal, content) = text.split_once('\n').ok_or(RecordError::Corrupt("it has no first line"))?;
+    let seal = seal.strip_prefix(MAGIC).ok_or(RecordError::Corrupt("it is of another version or of something else"))?;
     let want = format!(" {} {} {}", record.as_str(), content.len(), sha256(content.as_bytes()));
-    if seal == want { Ok(content.to_owned()) } else { Err(Damage::Corrupt("its content is not what was written")) }
+    if seal == want { Ok(content.to_owned()) } else { Err(RecordError::Corrupt("its content is not what was written")) }
 }
 
 /// Returns the SHA-256 in lower-case hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    use fmt::Write as _;
+    use std::fmt::Write as _;
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::core::{Delivery, Disposition, Opinion, Sighting, SwitchView, View, Word};
+use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
 use super::reporter::ReportState;
 use mail_failover_contract::document::RouteReference;
 use mail_failover_contract::routing::Routing;
-use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail};
+use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Word};
 
 /// Totals of one backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,24 +20,24 @@ struct Totals {
 
 /// Totals by backend. There are as many as routings have named, and those are bounded.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(BTreeMap<Arc<str>, Totals>);
+pub struct DeliveryCounters(BTreeMap<Arc<str>, Totals>);
 
-impl Tally {
+impl DeliveryCounters {
     /// Counts an event of the log, if it is about a backend of this routing.
-    pub fn count(&mut self, sighting: &Sighting, routing: &Routing) {
-        let place = match sighting {
-            Sighting::Delivery(delivery) => &delivery.place,
-            Sighting::PossibleDuplicate(place) => place,
-            Sighting::Suspended => return,
+    pub fn count(&mut self, event: &LogEvent, routing: &Routing) {
+        let place = match event {
+            LogEvent::Delivery(delivery) => &delivery.place,
+            LogEvent::PossibleDuplicate(place) => place,
+            LogEvent::Suspended => return,
         };
         let Some(at) = place.position_in(routing) else { return };
         let totals = self.0.entry(routing.backends[at].name.clone()).or_default();
-        match sighting {
-            Sighting::Delivery(Delivery { disposition: Disposition::Sent, .. }) => totals.sent += 1,
-            Sighting::Delivery(Delivery { disposition: Disposition::Deferred, .. }) => totals.deferred += 1,
-            Sighting::Delivery(Delivery { disposition: Disposition::Bounced, .. }) => totals.bounced += 1,
-            Sighting::PossibleDuplicate(_) => totals.possible_duplicates += 1,
-            Sighting::Suspended => {}
+        match event {
+            LogEvent::Delivery(Delivery { disposition: Disposition::Sent, .. }) => totals.sent += 1,
+            LogEvent::Delivery(Delivery { disposition: Disposition::Deferred, .. }) => totals.deferred += 1,
+            LogEvent::Delivery(Delivery { disposition: Disposition::Bounced, .. }) => totals.bounced += 1,
+            LogEvent::PossibleDuplicate(_) => totals.possible_duplicates += 1,
+            LogEvent::Suspended => {}
         }
     }
 
@@ -47,22 +47,9 @@ impl Tally {
     }
 
     /// Builds the report for the operator.
-    pub fn report(&self, routing: &Routing, view: &View, words: &[Word]) -> ReportState {
+    pub fn report(&self, routing: &Routing, view: &CoreView, verdicts: &[BackendVerdict]) -> ReportState {
         let (namespace, name) = routing.route.split_once('/').unwrap_or_default();
-        let backends = view.backends.iter().map(|backend| {
-            let Totals { sent, deferred, bounced, possible_duplicates } =
-                self.0.get(&backend.name).copied().unwrap_or_default();
-            let opinion = words.iter().find(|word| word.backend == backend.name).map(|word| &word.opinion);
-            let deliveries = BackendDeliveries {
-                word: opinion.map_or(mail_failover_core::model::Word::Silent, word),
-                is_left: backend.left.is_some(),
-                sent,
-                deferred,
-                bounced,
-                possible_duplicates,
-            };
-            (backend.name.clone(), deliveries)
-        });
+        let backends = view.backends.iter().map(|backend| (backend.name.clone(), self.deliveries(backend, verdicts)));
         ReportState {
             route: RouteReference {
                 namespace: namespace.to_owned(),
@@ -74,21 +61,35 @@ impl Tally {
             last_switch: view.last_switch.as_ref().map(|last| switched(last, view)),
         }
     }
+
+    fn deliveries(&self, backend: &BackendView, verdicts: &[BackendVerdict]) -> BackendDeliveries {
+        let Totals { sent, deferred, bounced, possible_duplicates } =
+            self.0.get(&backend.name).copied().unwrap_or_default();
+        let verdict = verdicts.iter().find(|verdict| verdict.backend == backend.name);
+        BackendDeliveries {
+            word: verdict.map_or(Word::Silent, |verdict| reported(&verdict.verdict)),
+            is_left: backend.ejection.is_some(),
+            sent,
+            deferred,
+            bounced,
+            possible_duplicates,
+        }
+    }
 }
 
-fn word(opinion: &Opinion) -> mail_failover_core::model::Word {
-    match opinion {
-        Opinion::Failing { class, run } => mail_failover_core::model::Word::Failing(FailingDeliveries {
+fn reported(verdict: &TrafficVerdict) -> Word {
+    match verdict {
+        TrafficVerdict::Failing { class, run } => Word::Failing(FailingDeliveries {
             class: *class,
             message: run.summary.clone(),
             first_failure_at: run.since,
             last_failure_at: run.until,
         }),
-        Opinion::Working { .. } => mail_failover_core::model::Word::Passing,
+        TrafficVerdict::Working { .. } => Word::Passing,
     }
 }
 
-fn switched(last: &SwitchView, view: &View) -> SwitchedMail {
+fn switched(last: &SwitchView, view: &CoreView) -> SwitchedMail {
     let SwitchView { order, report, done_at: _, first_delivery_after, possible_duplicates_before, confirmed_by } = last;
     SwitchedMail {
         transition: order.transition(view.transition).or(*confirmed_by),

@@ -24,9 +24,9 @@ pub struct Routing {
     /// Summary of the transition, for people; may be empty.
     pub summary: Arc<str>,
     /// Backends, the most preferred first; at least one. Names and next hops are unique; the shares add up to 100.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<RouteBackend>,
     /// Conditions under which the agent leaves a backend by itself.
-    pub reflex: Reflex,
+    pub reflex: EjectionPolicy,
     /// Replicas of the operator that take reports.
     pub operators: Vec<document::OperatorEndpoint>,
     /// Fields and classes of failure that this agent does not know: misspelt, or of a newer operator.
@@ -35,7 +35,7 @@ pub struct Routing {
 
 /// One way out for mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
+pub struct RouteBackend {
     /// Name of the `SendingBackend`.
     pub name: Arc<str>,
     /// Share of the mail, from 0 to 100.
@@ -45,14 +45,15 @@ pub struct Backend {
     /// Host and port, under the name by which Postfix keeps everything.
     pub next_hop: NextHop,
     /// Settings of TLS with it.
-    pub tls: Tls,
+    pub tls: TlsPolicy,
     /// The Secret with its credentials.
     pub secret: Option<Arc<str>>,
     /// Domains that it may send for, in lower case. Empty for any domain.
     pub sender_domains: Vec<Arc<str>>,
 }
 
-/// Host and port. Displayed as Postfix writes a next hop without MX look-ups: `[host]:port`, `[ipv6:address]:port` (transport(5)).
+/// Host and port. Displayed as Postfix writes a next hop without MX look-ups: `[host]:port`, `[ipv6:address]:port`
+/// (transport(5)).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextHop {
     /// Host name or IP address, lower case.
@@ -70,7 +71,7 @@ impl fmt::Display for NextHop {
 
 /// Use of TLS with a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tls {
+pub enum TlsPolicy {
     /// No TLS at all.
     None,
     /// STARTTLS when offered, certificate not verified.
@@ -92,7 +93,7 @@ pub struct Verification {
 
 /// Conditions and budget for leaving a backend by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reflex {
+pub struct EjectionPolicy {
     /// Number of deliveries in a row that must fail; at least 1.
     pub consecutive: u32,
     /// Least time that these failures must span.
@@ -149,6 +150,10 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> Refusal {
     Refusal::Field { field: field.into(), reason: reason.into() }
 }
 
+fn wrong(index: usize, name: &str, reason: impl Into<String>) -> Refusal {
+    field(format!("backends[{index}].{name}"), reason)
+}
+
 /// Parses and checks a document.
 ///
 /// # Errors
@@ -161,7 +166,7 @@ pub fn parse(text: &str) -> Result<Routing, Refusal> {
         return Err(Refusal::TooLarge(text.len()));
     }
     // First, because a document of another version may have other fields.
-    let Version { api_version } = from_json(text)?;
+    let VersionOnly { api_version } = from_json(text)?;
     if api_version != API_VERSION {
         return Err(Refusal::Version(api_version));
     }
@@ -204,7 +209,7 @@ fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Version {
+struct VersionOnly {
     api_version: String,
 }
 
@@ -266,52 +271,67 @@ fn check(document: Document) -> Result<Routing, Refusal> {
     })
 }
 
-fn backend(index: usize, backend: document::Backend) -> Result<Backend, Refusal> {
+fn backend(index: usize, backend: document::Backend) -> Result<RouteBackend, Refusal> {
     let document::Backend { name, percent, standby, host, port, tls, secret, sender_domains } = backend;
-    let at = |name: &str| format!("backends[{index}].{name}");
     if name.is_empty() {
-        return Err(field(at("name"), "it is empty"));
+        return Err(wrong(index, "name", "it is empty"));
     }
-    // Other letters could break out of a next hop, a map's answer or a value of main.cf.
-    let is_host_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_' | ':');
     if host.is_empty() || host.len() > 253 || !host.chars().all(is_host_letter) {
-        return Err(field(at("host"), format!("{host:?} is neither a host name nor an address")));
+        return Err(wrong(index, "host", format!("{host:?} is neither a host name nor an address")));
     }
     if port == 0 {
-        return Err(field(at("port"), "0 is no port"));
+        return Err(wrong(index, "port", "0 is no port"));
     }
     // A Secret's name becomes a folder's name.
-    let is_name_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
     if let Some(secret) = &secret
         && (secret.is_empty() || secret.starts_with('.') || !secret.chars().all(is_name_letter))
     {
-        return Err(field(at("secret"), format!("{secret:?} is no name of a Secret")));
+        return Err(wrong(index, "secret", format!("{secret:?} is no name of a Secret")));
     }
-    let document::Tls { mode, server_name, ca } = tls;
-    let verification = || {
-        let server_name = server_name.clone().unwrap_or_else(|| host.clone());
-        if server_name.is_empty() || !server_name.chars().all(is_host_letter) {
-            return Err(field(at("tls.serverName"), format!("{server_name:?} is no name")));
-        }
-        Ok(Verification { server_name: server_name.into(), ca: ca.clone().map(Into::into) })
-    };
-    Ok(Backend {
+    Ok(RouteBackend {
         name: name.into(),
         percent,
         standby,
-        tls: match mode {
-            document::TlsMode::None => Tls::None,
-            document::TlsMode::Opportunistic => Tls::Opportunistic,
-            document::TlsMode::StartTls => Tls::StartTls(verification()?),
-            document::TlsMode::Implicit => Tls::Implicit(verification()?),
-        },
+        tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
         secret: secret.map(Into::into),
         sender_domains: sender_domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
     })
 }
 
-fn reflex(reflex: &document::Reflex) -> Result<Reflex, Refusal> {
+// Other letters could break out of a next hop, a map's answer or a value of main.cf.
+fn is_host_letter(letter: char) -> bool {
+    is_name_letter(letter) || letter == ':'
+}
+
+fn is_name_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_')
+}
+
+fn tls_policy(index: usize, tls: document::Tls, host: &str) -> Result<TlsPolicy, Refusal> {
+    let document::Tls { mode, server_name, ca } = tls;
+    Ok(match mode {
+        document::TlsMode::None => TlsPolicy::None,
+        document::TlsMode::Opportunistic => TlsPolicy::Opportunistic,
+        document::TlsMode::StartTls => TlsPolicy::StartTls(verification(index, server_name.as_deref(), ca, host)?),
+        document::TlsMode::Implicit => TlsPolicy::Implicit(verification(index, server_name.as_deref(), ca, host)?),
+    })
+}
+
+fn verification(
+    index: usize,
+    server_name: Option<&str>,
+    ca: Option<String>,
+    host: &str,
+) -> Result<Verification, Refusal> {
+    let server_name = server_name.unwrap_or(host);
+    if server_name.is_empty() || !server_name.chars().all(is_host_letter) {
+        return Err(wrong(index, "tls.serverName", format!("{server_name:?} is no name")));
+    }
+    Ok(Verification { server_name: server_name.into(), ca: ca.map(Into::into) })
+}
+
+fn reflex(reflex: &document::Reflex) -> Result<EjectionPolicy, Refusal> {
     let document::Reflex {
         consecutive,
         lasting_milliseconds,
@@ -325,7 +345,7 @@ fn reflex(reflex: &document::Reflex) -> Result<Reflex, Refusal> {
     }
     // A class of a newer operator is one that this agent cannot observe.
     let known = immediately.iter().filter_map(|name| EvidenceClass::from_name(name));
-    Ok(Reflex {
+    Ok(EjectionPolicy {
         consecutive: *consecutive,
         lasting: Duration::from_millis(*lasting_milliseconds),
         immediately: known.collect(),

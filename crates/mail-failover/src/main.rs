@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::from(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock())))
         }
         Command::Probe(arguments) => probe_job::run(&arguments, &mut io::stdout().lock()),
-        Command::Agent(command) => agent::command(command),
+        Command::Agent(command) => agent::command(command).map_err(|error| error.to_string()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("mail-failover: {error}");

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use mail_failover_agent::answers::Answers;
 use mail_failover_agent::credentials::Credentials;
 use mail_failover_agent::socketmap::{
-    Fixed, LocalDomains, Metrics, Responder, Server, Settings, View, answer, netstring,
+    ListenSettings, LocalDomains, MapSettings, Responder, SocketmapMetrics, SocketmapServer, SocketmapView, answer,
+    netstring,
 };
 use mail_failover_agent::supervise::Intake;
 use mail_failover_contract::routing::parse;
@@ -72,7 +73,7 @@ impl Drop for Folder {
     }
 }
 
-fn view() -> View {
+fn view() -> SocketmapView {
     let backend = |name: &str, percent| {
         json!({"name": name, "percent": percent, "standby": true, "host": format!("{name}.example"), "port": 587,
             "tls": {"mode": "StartTLS"}, "secret": name})
@@ -83,11 +84,11 @@ fn view() -> View {
         "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
     });
     let routing = parse(&document.to_string()).expect("a valid document");
-    View::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())
+    SocketmapView::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())
 }
 
-fn fixed() -> Fixed {
-    Fixed {
+fn fixed() -> MapSettings {
+    MapSettings {
         local_domains: LocalDomains::new(&["local.example".to_owned()]),
         shield: |_, _| None,
         intake: Intake::default(),
@@ -99,7 +100,7 @@ fn recipient(number: usize) -> String {
 }
 
 /// Measures the answer itself, without the socket.
-fn in_memory(view: &View, queries: usize) {
+fn in_memory(view: &SocketmapView, queries: usize) {
     println!("\nAnswers from memory, on one core, nanoseconds each");
     let fixed = fixed();
     for (map, key) in [("transport", None), ("tls-policy", Some("[b.example]:587")), ("transport", Some("*"))] {
@@ -130,18 +131,18 @@ fn on_a_thread<F: Future<Output = ()> + 'static>(task: impl FnOnce() -> F + Send
     });
 }
 
-fn serve_agent(folder: &Path, socket: &Path, view: View) {
+fn serve_agent(folder: &Path, socket: &Path, view: SocketmapView) {
     let secrets = folder.join("credentials");
     fs::create_dir_all(secrets.join("b")).expect("a folder");
     fs::write(secrets.join("b/username"), "user").expect("written");
     fs::write(secrets.join("b/password"), "password").expect("written");
-    let settings = Settings { socket: socket.to_owned(), mode: 0o600, owner: None, address: None };
+    let settings = ListenSettings { socket: socket.to_owned(), mode: 0o600, owner: None, address: None };
     on_a_thread(move || async move {
         let mut registry = Registry::default();
         let (_sender, views) = watch::channel(Arc::new(view));
         let credentials = Credentials::new(secrets, &mut registry);
-        let responder = Responder::new(views, fixed(), credentials, Metrics::new(&mut registry));
-        let server = Server::bind(&settings).await.expect("it listens");
+        let responder = Responder::new(views, fixed(), credentials, SocketmapMetrics::new(&mut registry));
+        let server = SocketmapServer::bind(&settings).await.expect("it listens");
         server.serve(responder, CancellationToken::new()).await;
     });
     wait_for(socket);

@@ -1,12 +1,12 @@
 //! Changes for the MTA, and the reports about them.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answers::Answers;
-use mail_failover_contract::routing::{Backend, NextHop};
+use crate::stable_hash::StableHash;
+use mail_failover_contract::routing::{NextHop, RouteBackend, TlsPolicy, Verification};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 /// Order to make the MTA notice that its answers have changed.
@@ -84,7 +84,7 @@ impl fmt::Display for Cause {
 
 /// Progress of a switch so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwitchReport {
+pub struct SwitchProgress {
     /// Number of the order.
     pub number: u64,
     /// True if nothing was done, because the same switch was done before the agent started again.
@@ -102,7 +102,7 @@ pub struct SwitchReport {
 /// Limit of the troubles that are kept of one switch. The first ones tell most.
 const MAX_TROUBLES: usize = 5;
 
-impl SwitchReport {
+impl SwitchProgress {
     /// Starts the report of a switch.
     pub fn begun(number: u64) -> Self {
         Self {
@@ -128,14 +128,19 @@ impl SwitchReport {
 
 /// Part of an answer that the MTA sees of one backend.
 #[derive(PartialEq, Eq)]
-struct Way<'a> {
-    backend: &'a Backend,
+struct VisibleBackend<'a> {
+    backend: &'a RouteBackend,
     percent: u8,
 }
 
-fn ways(answers: &Answers) -> Vec<Way<'_>> {
-    let ways = answers.routing.backends.iter().zip(&answers.percents);
-    ways.filter(|(_, percent)| **percent > 0).map(|(backend, percent)| Way { backend, percent: *percent }).collect()
+fn visible(answers: &Answers) -> Vec<VisibleBackend<'_>> {
+    let mut visible = vec![];
+    for (backend, percent) in answers.routing.backends.iter().zip(&answers.percents) {
+        if *percent > 0 {
+            visible.push(VisibleBackend { backend, percent: *percent });
+        }
+    }
+    visible
 }
 
 /// Returns true if the MTA sees any difference. A change in which backends are standbys is none.
@@ -147,21 +152,43 @@ pub(super) fn differs(before: &Answers, after: &Answers) -> bool {
 pub(super) fn mark(answers: &Answers) -> String {
     use fmt::Write;
     let mut mark = answers.routing.route_uid.to_string();
-    let mut hasher = DefaultHasher::new();
-    for Way { backend, percent } in ways(answers) {
-        let Backend { name, percent: _, standby: _, next_hop, tls, secret, sender_domains } = backend;
+    let mut hash = StableHash::default();
+    for VisibleBackend { backend, percent } in visible(answers) {
+        let RouteBackend { name, percent: _, standby: _, next_hop, tls, secret, sender_domains } = backend;
+        // Writing to a String cannot fail.
         let _ = write!(mark, " {name}={next_hop}={percent}");
-        format!("{tls:?}").hash(&mut hasher);
-        (secret, sender_domains).hash(&mut hasher);
+        hash = hash_of_tls(hash, tls).optional(secret.as_deref());
+        hash = sender_domains.iter().fold(hash, |hash, domain| hash.part(domain.as_bytes())).part(b"");
     }
-    let _ = write!(mark, " {:016x}", hasher.finish());
+    let _ = write!(mark, " {:016x}", hash.finish());
     mark
 }
 
-/// The names of backends that carry mail after and did not before.
-pub(super) fn gained(before: Option<&Answers>, after: &Answers) -> Vec<Arc<str>> {
-    let carried = |next_hop: &NextHop| {
-        before.is_some_and(|before| ways(before).iter().any(|way| way.backend.next_hop == *next_hop))
+fn hash_of_tls(hash: StableHash, tls: &TlsPolicy) -> StableHash {
+    let (mode, verification) = match tls {
+        TlsPolicy::None => ("none", None),
+        TlsPolicy::Opportunistic => ("opportunistic", None),
+        TlsPolicy::StartTls(verification) => ("starttls", Some(verification)),
+        TlsPolicy::Implicit(verification) => ("implicit", Some(verification)),
     };
-    ways(after).iter().filter(|way| !carried(&way.backend.next_hop)).map(|way| way.backend.name.clone()).collect()
+    let hash = hash.part(mode.as_bytes());
+    match verification {
+        Some(Verification { server_name, ca }) => hash.part(server_name.as_bytes()).optional(ca.as_deref()),
+        None => hash,
+    }
+}
+
+/// Returns the names of backends that carry mail after and did not before.
+pub(super) fn gained(before: Option<&Answers>, after: &Answers) -> Vec<Arc<str>> {
+    let mut gained = vec![];
+    for VisibleBackend { backend, .. } in visible(after) {
+        if !before.is_some_and(|before| carries(before, &backend.next_hop)) {
+            gained.push(backend.name.clone());
+        }
+    }
+    gained
+}
+
+fn carries(answers: &Answers, next_hop: &NextHop) -> bool {
+    visible(answers).iter().any(|visible| visible.backend.next_hop == *next_hop)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_failover_contract::routing::{Backend, Routing};
+use mail_failover_contract::routing::{NextHop, Routing};
 use mail_failover_core::model::EvidenceClass;
 
 /// Host and port of a delivery attempt, as far as the log says.
@@ -18,12 +18,13 @@ pub struct Place {
 impl Place {
     /// Returns the position in `routing.backends`. `None` if several backends could be meant.
     pub fn position_in(&self, routing: &Routing) -> Option<usize> {
-        let is_it = |backend: &Backend| {
-            *backend.next_hop.host == *self.host && self.port.is_none_or(|port| port == backend.next_hop.port)
-        };
-        let mut matching = routing.backends.iter().enumerate().filter(|(_, backend)| is_it(backend));
-        let first = matching.next()?.0;
-        matching.next().is_none().then_some(first)
+        let mut positions = routing.backends.iter().enumerate().filter(|(_, backend)| self.is(&backend.next_hop));
+        let (first, _) = positions.next()?;
+        positions.next().is_none().then_some(first)
+    }
+
+    fn is(&self, next_hop: &NextHop) -> bool {
+        next_hop.host == self.host && self.port.is_none_or(|port| port == next_hop.port)
     }
 }
 
@@ -62,7 +63,7 @@ pub const MAX_SUMMARY: usize = 200;
 
 /// Event that one line of the log tells of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sighting {
+pub enum LogEvent {
     /// An attempt is over.
     Delivery(Delivery),
     /// Nothing was tried: the MTA avoids a next hop because of an earlier failure. This is no evidence of its own.

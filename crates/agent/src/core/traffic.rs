@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::TrafficVerdict;
 use super::sighting::Delivery;
-use mail_failover_contract::routing::Reflex;
+use mail_failover_contract::routing::EjectionPolicy;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
 
 /// Number of failed messages whose times are remembered.
@@ -17,7 +18,7 @@ const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Failed deliveries without a success between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct FailureRun {
     /// Number of failures. Each attempt of each message counts once, however many recipients it has.
     pub failures: u32,
     /// Time of the first failure.
@@ -32,34 +33,34 @@ pub struct Run {
     classes: EvidenceClasses,
 }
 
-impl Run {
+impl FailureRun {
     /// Returns the class for which these failures are enough to leave the backend, if they are.
-    pub(super) fn condemns(&self, reflex: &Reflex) -> Option<EvidenceClass> {
-        let immediate = self.classes.iter().find(|class| reflex.immediately.contains(*class));
-        let in_a_row = self.failures >= reflex.consecutive && self.until.since(self.since) >= reflex.lasting;
+    pub(super) fn condemns(&self, policy: &EjectionPolicy) -> Option<EvidenceClass> {
+        let immediate = self.classes.iter().find(|class| policy.immediately.contains(*class));
+        let in_a_row = self.failures >= policy.consecutive && self.until.since(self.since) >= policy.lasting;
         immediate.or_else(|| in_a_row.then_some(self.class))
     }
 }
 
 /// The deliveries of one backend.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Traffic {
+pub(super) struct BackendTraffic {
     /// Time since which mail goes there without interruption. Attempts that began earlier do not count.
     given_at: Option<Timestamp>,
-    run: Option<Run>,
+    run: Option<FailureRun>,
     last_success: Option<Timestamp>,
     /// Messages that failed lately, with the time of the failure.
     failed: VecDeque<(u64, Timestamp)>,
 }
 
-impl Traffic {
+impl BackendTraffic {
     /// Begins anew: mail goes there from now on.
     pub(super) fn given(&mut self, now: Timestamp) {
         *self = Self { given_at: Some(now), ..Self::default() };
     }
 
     /// A delivery is over.
-    pub(super) fn observe(&mut self, now: Timestamp, delivery: &Delivery, reflex: &Reflex) {
+    pub(super) fn handle(&mut self, now: Timestamp, delivery: &Delivery, policy: &EjectionPolicy) {
         // An earlier attempt belongs to a past that was judged.
         if self.given_at.is_some_and(|given_at| began_at(now, delivery) < given_at) {
             return;
@@ -72,7 +73,7 @@ impl Traffic {
             Effect::Neutral => {}
             Effect::Failure => {
                 if self.is_news(now, delivery) {
-                    self.lapse(now, reflex);
+                    self.handle_timeout(now, policy);
                     self.fail(now, delivery);
                 }
             }
@@ -95,7 +96,7 @@ impl Traffic {
     }
 
     fn fail(&mut self, now: Timestamp, delivery: &Delivery) {
-        let run = self.run.get_or_insert_with(|| Run {
+        let run = self.run.get_or_insert_with(|| FailureRun {
             failures: 0,
             since: now,
             until: now,
@@ -111,24 +112,32 @@ impl Traffic {
     }
 
     /// Forgets failures and a success that nothing has followed for long.
-    pub(super) fn lapse(&mut self, now: Timestamp, reflex: &Reflex) {
-        if self.run.as_ref().is_some_and(|run| lapses_at(run.until, reflex) <= now) {
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, policy: &EjectionPolicy) {
+        if self.run.as_ref().is_some_and(|run| lapses_at(run.until, policy) <= now) {
             self.run = None;
         }
-        if self.last_success.is_some_and(|at| lapses_at(at, reflex) <= now) {
+        if self.last_success.is_some_and(|at| lapses_at(at, policy) <= now) {
             self.last_success = None;
         }
     }
 
     /// Returns the time at which the next part of it lapses.
-    pub(super) fn next_lapse(&self, reflex: &Reflex) -> Option<Timestamp> {
+    pub(super) fn next_timeout(&self, policy: &EjectionPolicy) -> Option<Timestamp> {
         let run = self.run.as_ref().map(|run| run.until);
-        run.into_iter().chain(self.last_success).map(|at| lapses_at(at, reflex)).min()
+        run.into_iter().chain(self.last_success).map(|at| lapses_at(at, policy)).min()
     }
 
     /// The failures since the last success.
-    pub(super) fn run(&self) -> Option<&Run> {
+    pub(super) fn run(&self) -> Option<&FailureRun> {
         self.run.as_ref()
+    }
+
+    /// Returns the verdict on the backend; `None` if no delivery says enough.
+    pub(super) fn verdict(&self, policy: &EjectionPolicy) -> Option<TrafficVerdict> {
+        match &self.run {
+            Some(run) => Some(TrafficVerdict::Failing { class: run.condemns(policy)?, run: run.clone() }),
+            None => Some(TrafficVerdict::Working { at: self.last_success? }),
+        }
     }
 
     /// Time of the last success.
@@ -138,15 +147,15 @@ impl Traffic {
 }
 
 /// Returns the least time that a backend stays left: the policy's cooldown.
-pub(super) fn absence(reflex: &Reflex) -> Duration {
+pub(super) fn ejection_time(policy: &EjectionPolicy) -> Duration {
     // With `cooldown: 0s` the agent would go back to a dead backend as soon as it has left it.
-    reflex.cooldown.max(Duration::from_secs(1))
+    policy.cooldown.max(Duration::from_secs(1))
 }
 
 /// Returns the time at which evidence lapses. It lasts as long as a backend that was left for it stays out, and long
 /// enough for a run to span its least duration.
-fn lapses_at(at: Timestamp, reflex: &Reflex) -> Timestamp {
-    at + absence(reflex).max(reflex.lasting * 2)
+fn lapses_at(at: Timestamp, policy: &EjectionPolicy) -> Timestamp {
+    at + ejection_time(policy).max(policy.lasting * 2)
 }
 
 /// Returns the start of an attempt: the latest time that the rounded duration and the way through the log allow.

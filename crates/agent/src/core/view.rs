@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Core, Left, Run, SwitchOrder, SwitchReport, Traffic};
-use mail_failover_contract::routing::Backend;
+use super::{AgentCore, Ejection, FailureRun, SwitchOrder, SwitchProgress};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 /// State of the core at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct CoreView {
     /// `namespace/name` of the route.
     pub route: Arc<str>,
     /// The transition in force.
@@ -19,7 +18,7 @@ pub struct View {
     /// Backends in order of preference.
     pub backends: Vec<BackendView>,
     /// A backend that should be left and is not.
-    pub held: Option<Held>,
+    pub pending_ejection: Option<PendingEjection>,
     /// Moves of the agent's own that the budget still allows.
     pub moves_left: u32,
     /// Latest switch, if there was one.
@@ -42,34 +41,34 @@ pub struct BackendView {
     /// True if the agent may go there by itself.
     pub standby: bool,
     /// Ejection, if the agent keeps away.
-    pub left: Option<Left>,
+    pub ejection: Option<Ejection>,
     /// Failures since the last success.
-    pub failing: Option<Run>,
+    pub failing: Option<FailureRun>,
     /// The last success, unless it is long ago.
     pub last_success: Option<Timestamp>,
 }
 
 /// A backend that should be left and is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct PendingEjection {
     /// Name of the backend.
     pub backend: Arc<str>,
     /// Class of the failures.
     pub class: EvidenceClass,
-    /// Reason for staying.
-    pub why: Why,
+    /// Reason for which the agent stays.
+    pub blocker: EjectionBlocker,
 }
 
 /// Reason why a failing backend is not left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Why {
+pub enum EjectionBlocker {
     /// The agent has moved as often as it may.
     BudgetSpent,
     /// No other backend is a standby that the operator calls good.
     NoStandby,
 }
 
-impl Why {
+impl EjectionBlocker {
     /// A name for status and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,12 +84,12 @@ pub struct SwitchView {
     /// Order that was given.
     pub order: SwitchOrder,
     /// Latest report; `None` before the first.
-    pub report: Option<SwitchReport>,
+    pub report: Option<SwitchProgress>,
     /// Time at which the report came.
     pub done_at: Option<Timestamp>,
     /// Time from the decision until the first message went out on a new way.
     pub first_delivery_after: Option<Duration>,
-    /// Number of [`View::possible_duplicates`] before it.
+    /// Number of [`CoreView::possible_duplicates`] before it.
     pub possible_duplicates_before: u64,
     /// Operator's transition that came after a move of the agent's own and has decided the same.
     pub confirmed_by: Option<i64>,
@@ -118,22 +117,22 @@ impl SwitchView {
 
 /// Verdict of real mail on one backend, as the operator is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct BackendVerdict {
     /// Name of the backend.
     pub backend: Arc<str>,
     /// Content of the verdict.
-    pub opinion: Opinion,
+    pub verdict: TrafficVerdict,
 }
 
 /// Verdict on a backend that real mail has met lately. It lapses a cooldown after the last delivery that it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opinion {
+pub enum TrafficVerdict {
     /// The agent would leave it, or has.
     Failing {
         /// Class of the failures.
         class: EvidenceClass,
         /// Failures that the verdict rests on.
-        run: Run,
+        run: FailureRun,
     },
     /// The latest delivery that says anything went well.
     Working {
@@ -142,7 +141,7 @@ pub enum Opinion {
     },
 }
 
-impl Opinion {
+impl TrafficVerdict {
     /// Returns the class for which the backend fails, if it does.
     pub fn failing_for(&self) -> Option<EvidenceClass> {
         match self {
@@ -152,23 +151,21 @@ impl Opinion {
     }
 }
 
-impl Core {
+impl AgentCore {
     /// Returns a verdict for each backend that real mail has met lately.
-    pub fn words(&self) -> Vec<Word> {
+    pub fn verdicts(&self) -> Vec<BackendVerdict> {
         let Some(in_force) = &self.in_force else { return vec![] };
-        let backends = in_force.routing.backends.iter().zip(&in_force.traffic);
-        let word = |(backend, traffic): (&Backend, &Traffic)| {
-            let opinion = match traffic.run() {
-                Some(run) => Opinion::Failing { class: run.condemns(&in_force.routing.reflex)?, run: run.clone() },
-                None => Opinion::Working { at: traffic.last_success()? },
-            };
-            Some(Word { backend: backend.name.clone(), opinion })
-        };
-        backends.filter_map(word).collect()
+        let mut verdicts = vec![];
+        for (backend, traffic) in in_force.routing.backends.iter().zip(&in_force.traffic) {
+            if let Some(verdict) = traffic.verdict(&in_force.routing.reflex) {
+                verdicts.push(BackendVerdict { backend: backend.name.clone(), verdict });
+            }
+        }
+        verdicts
     }
 
     /// Returns the whole state; `None` before the first routing.
-    pub fn view(&self, now: Timestamp) -> Option<View> {
+    pub fn view(&self, now: Timestamp) -> Option<CoreView> {
         let in_force = self.in_force.as_ref()?;
         let routing = &in_force.routing;
         let backends = routing.backends.iter().enumerate().map(|(at, backend)| BackendView {
@@ -177,17 +174,17 @@ impl Core {
             decided: backend.percent,
             carries: in_force.answers.percents[at],
             standby: backend.standby,
-            left: in_force.left[at].clone(),
+            ejection: in_force.ejections[at].clone(),
             failing: in_force.traffic[at].run().cloned(),
             last_success: in_force.traffic[at].last_success(),
         });
         let recent = self.moves.iter().filter(|at| **at + routing.reflex.per > now).count();
-        Some(View {
+        Some(CoreView {
             route: routing.route.clone(),
             transition: routing.transition,
             summary: routing.summary.clone(),
             backends: backends.collect(),
-            held: in_force.held.clone(),
+            pending_ejection: in_force.pending.clone(),
             moves_left: routing.reflex.switches.saturating_sub(u32::try_from(recent).unwrap_or(u32::MAX)),
             last_switch: self.last_switch.clone(),
             possible_duplicates: self.possible_duplicates,

@@ -3,21 +3,21 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::line::{self, Record};
+use super::line::{self, LogRecord};
 use super::reply;
-use crate::core::sighting::{Delivery, Disposition, MAX_SUMMARY, Place, Sighting};
+use crate::core::sighting::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
 use mail_failover_core::model::EvidenceClass;
 
 /// Returns the events in a line that is about mail for a backend.
-pub fn sighting(line: &str) -> Vec<Sighting> {
+pub fn log_events(line: &str) -> Vec<LogEvent> {
     line::parse(line).map(|record| of_record(&record)).unwrap_or_default()
 }
 
-fn of_record(record: &Record<'_>) -> Vec<Sighting> {
+fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
     let reason = record.reason;
     // Logged by error(8) for the queue manager: nothing was tried.
     if reason.starts_with("delivery temporarily suspended: ") {
-        return vec![Sighting::Suspended];
+        return vec![LogEvent::Suspended];
     }
     if record.program != "smtp" {
         return vec![];
@@ -32,7 +32,7 @@ fn of_record(record: &Record<'_>) -> Vec<Sighting> {
     };
     let delivery = disposition.and_then(|disposition| {
         let class = if disposition == Disposition::Sent { EvidenceClass::Ok } else { reply::class(reason)? };
-        Some(Sighting::Delivery(Delivery {
+        Some(LogEvent::Delivery(Delivery {
             place: place.clone(),
             class,
             disposition,
@@ -42,7 +42,7 @@ fn of_record(record: &Record<'_>) -> Vec<Sighting> {
         }))
     });
     let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))
-        .then_some(Sighting::PossibleDuplicate(place));
+        .then_some(LogEvent::PossibleDuplicate(place));
     delivery.into_iter().chain(twice).collect()
 }
 
@@ -73,8 +73,8 @@ fn message(queue_id: &str) -> u64 {
 
 /// Shortens a reason, without mail addresses, which are personal data.
 fn summary(reason: &str) -> Arc<str> {
-    let word = |word: &str| if word.contains('@') { "…".to_owned() } else { word.to_owned() };
-    let text = reason.split_ascii_whitespace().map(word).collect::<Vec<_>>().join(" ");
+    let words = reason.split_ascii_whitespace().map(|word| if word.contains('@') { "…" } else { word });
+    let text = words.collect::<Vec<_>>().join(" ");
     text.chars().filter(|letter| !letter.is_control()).take(MAX_SUMMARY).collect::<String>().into()
 }
 

@@ -16,8 +16,8 @@ use tokio::net::{UnixDatagram, unix::pipe};
 use tokio::sync::mpsc;
 
 use super::line::MAX_LINE;
-use super::sighting;
-use crate::core::sighting::Sighting;
+use super::log_events;
+use crate::core::sighting::LogEvent;
 use crate::metrics::LogMetrics;
 use mail_failover_runtime::backoff::Backoff;
 
@@ -63,14 +63,14 @@ impl Reading {
 /// Takes lines and sends the events in them.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    sender: mpsc::Sender<Sighting>,
+    sender: mpsc::Sender<LogEvent>,
     metrics: LogMetrics,
     reading: Reading,
 }
 
 impl Sink {
     /// Creates a sink, and the receiver of its events.
-    pub fn new(metrics: LogMetrics) -> (Self, mpsc::Receiver<Sighting>) {
+    pub fn new(metrics: LogMetrics) -> (Self, mpsc::Receiver<LogEvent>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         (Self { sender, metrics, reading: Reading::default() }, receiver)
     }
@@ -83,8 +83,8 @@ impl Sink {
     /// Takes a line without waiting.
     pub fn take(&self, line: &[u8]) {
         self.metrics.lines.inc();
-        for sighting in sighting(&String::from_utf8_lossy(line)) {
-            if self.sender.try_send(sighting).is_err() {
+        for event in log_events(&String::from_utf8_lossy(line)) {
+            if self.sender.try_send(event).is_err() {
                 self.metrics.lost.inc();
             }
         }
@@ -93,8 +93,8 @@ impl Sink {
     /// Takes a line, and waits until there is room for its events.
     async fn take_patiently(&self, line: &[u8]) {
         self.metrics.lines.inc();
-        for sighting in sighting(&String::from_utf8_lossy(line)) {
-            if self.sender.send(sighting).await.is_err() {
+        for event in log_events(&String::from_utf8_lossy(line)) {
+            if self.sender.send(event).await.is_err() {
                 self.metrics.lost.inc();
             }
         }
@@ -103,13 +103,13 @@ impl Sink {
 
 /// Cuts bytes into lines.
 #[derive(Debug, Default)]
-struct Lines {
+struct LineBuffer {
     partial: Vec<u8>,
     /// The rest of a line that was too long is passed over.
     cut: bool,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Adds bytes and returns the lines that they complete.
     fn add(&mut self, bytes: &[u8], metrics: &LogMetrics) -> Vec<Vec<u8>> {
         let mut lines = vec![];
@@ -135,7 +135,7 @@ impl Lines {
 /// # Errors
 /// When reading fails.
 pub async fn stream(mut stream: impl AsyncRead + Unpin, sink: &Sink) -> io::Result<()> {
-    let mut lines = Lines::default();
+    let mut lines = LineBuffer::default();
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = stream.read(&mut chunk).await?;
@@ -181,7 +181,7 @@ pub async fn syslog_socket(path: &Path, sink: &Sink) -> io::Result<()> {
 /// Never ends.
 pub async fn file(path: PathBuf, sink: Sink) {
     let mut followed = Followed::at_the_end_of(&path);
-    let mut lines = Lines::default();
+    let mut lines = LineBuffer::default();
     let mut backoff = Backoff::new(LOOK, Duration::from_secs(5));
     loop {
         let reading = {
@@ -205,7 +205,7 @@ pub async fn file(path: PathBuf, sink: Sink) {
         let pause = if let Ok(Chunk { bytes, begins_anew }) = read {
             backoff.reset();
             if begins_anew {
-                lines = Lines::default();
+                lines = LineBuffer::default();
                 sink.metrics.reopened.inc();
             }
             for line in lines.add(&bytes, &sink.metrics) {
@@ -261,8 +261,11 @@ impl Followed {
                 return Ok(Chunk { bytes, begins_anew: false });
             }
             let known = file.metadata()?;
-            let same = |found: std::fs::Metadata| (found.dev(), found.ino()) == (known.dev(), known.ino());
-            if path.metadata().map_or(true, same) {
+            let is_same = match path.metadata() {
+                Ok(found) => (found.dev(), found.ino()) == (known.dev(), known.ino()),
+                Err(_) => true,
+            };
+            if is_same {
                 return Ok(Chunk { bytes, begins_anew: false });
             }
         }

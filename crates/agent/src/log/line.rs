@@ -11,7 +11,7 @@ pub const MAX_LINE: usize = 4096;
 
 /// A delivery record: `QUEUEID: to=<…>, relay=…, delay=…, delays=a/b/c/d, dsn=…, status=… (…)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
+pub struct LogRecord<'a> {
     /// Program that logged it: `smtp`, `error`, `qmgr`, …
     pub program: &'a str,
     /// Queue id of the message.
@@ -27,7 +27,7 @@ pub struct Record<'a> {
 }
 
 /// Parses one line of the log.
-pub fn parse(line: &str) -> Option<Record<'_>> {
+pub fn parse(line: &str) -> Option<LogRecord<'_>> {
     let line = line.trim_end();
     let mut end = line.len().min(MAX_LINE);
     while !line.is_char_boundary(end) {
@@ -53,7 +53,7 @@ pub fn parse(line: &str) -> Option<Record<'_>> {
     let (_, fields) = fields.strip_prefix("dsn=")?.split_once(", ")?;
     let (status, reason) = fields.strip_prefix("status=")?.split_once(' ')?;
     let reason = reason.strip_prefix('(')?;
-    Some(Record {
+    Some(LogRecord {
         program,
         queue_id,
         relay,
@@ -66,9 +66,12 @@ pub fn parse(line: &str) -> Option<Record<'_>> {
 /// Parses `a/b/c/d` and returns the time spent connecting and sending.
 fn took(delays: &str) -> Option<Duration> {
     let mut delays = delays.split('/');
-    let seconds = |text: &str| text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let (connecting, sending) = (seconds(delays.nth(2)?)?, seconds(delays.next()?)?);
     connecting.checked_add(sending)
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
 /// Returns the text after `address>, `.

@@ -4,8 +4,8 @@ use super::*;
 
 const RECORD: &str = "6C6EA9842B1: to=<u@p2501.test>, relay=127.0.0.1[127.0.0.1]:2501, delay=0.22, delays=0.05/0.17/1.5/2, dsn=4.3.2, status=deferred (host 127.0.0.1[127.0.0.1] refused to talk to me: 421 4.3.2 Service shutting down)";
 
-fn expected() -> Record<'static> {
-    Record {
+fn expected() -> LogRecord<'static> {
+    LogRecord {
         program: "smtp",
         queue_id: "6C6EA9842B1",
         relay: "127.0.0.1[127.0.0.1]:2501",
@@ -69,7 +69,7 @@ proptest! {
         let end = (at + cut).min(line.len());
         line.splice(at..end, with.chars());
         let line: String = line.into_iter().collect();
-        let _ = crate::log::sighting(&line);
+        let _ = crate::log::log_events(&line);
     }
 
     #[test]

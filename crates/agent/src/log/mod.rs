@@ -7,12 +7,12 @@
 //! | `delivery` | the events in a line, in the core's terms | yes |
 //! | `follow` | the sources of lines: a file, a pipe, a socket | no |
 //!
-//! Architecture invariants: it never holds the MTA up (events that cannot be taken are dropped and counted), and neither an address nor a
-//! queue id leaves it.
+//! Architecture invariants: it never holds the MTA up (events that cannot be taken are dropped and counted), and
+//! neither an address nor a queue id leaves it.
 
 pub mod delivery;
 pub mod follow;
 pub mod line;
 pub mod reply;
 
-pub use delivery::sighting;
+pub use delivery::log_events;

@@ -7,10 +7,11 @@
 //! | `master` | its master process, and signals for it |
 //! | `queue` | the number of messages that wait |
 //!
-//! Postfix's own interfaces are used: a signal, and sockets in the queue directory, so that no process is started. Where the socket cannot
-//! be reached, a command flushes. There is no such second way to reload: `postfix reload` is for root, who may send the signal as well, and
-//! it believes the pid file, which names another process where Postfix has process numbers of its own. Architecture invariants: it never
-//! writes into the queue, never removes or renames a message, and every call has a deadline.
+//! Postfix's own interfaces are used: a signal, and sockets in the queue directory, so that no process is started.
+//! Where the socket cannot be reached, a command flushes. There is no such second way to reload: `postfix reload` is
+//! for root, who may send the signal as well, and it believes the pid file, which names another process where Postfix
+//! has process numbers of its own. Architecture invariants: it never writes into the queue, never removes or renames a
+//! message, and every call has a deadline.
 
 mod account;
 mod master;
@@ -19,16 +20,18 @@ pub mod switch;
 
 use std::io;
 use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-pub use account::{Account, mail_owner};
-pub use master::Master;
-pub use queue::{Depth, depth, depth_on_disk};
+pub use account::{MailOwner, mail_owner};
+pub use master::{Master, MasterError};
+pub use queue::{QueueDepth, depth, depth_on_disk};
 
 use super::metrics::MtaMetrics;
 
@@ -70,20 +73,61 @@ pub enum Means {
 pub enum MtaError {
     /// Postfix does not run.
     #[error("Postfix does not run ({0})")]
-    NotRunning(String),
+    NotRunning(#[source] MasterProblem),
     /// Postfix runs, as far as can be seen, and may not be sent signals.
     #[error(
         "Postfix may not be told by SIGHUP ({0}): run the agent as the user root, no capability is needed, or with CAP_KILL, and in a pod \
          with shareProcessNamespace: true"
     )]
-    NotPermitted(String),
+    NotPermitted(#[source] MasterProblem),
     /// A command of Postfix's failed.
-    #[error("`{command}` failed: {reason}")]
+    #[error("`{command}` failed: {source}")]
     Command {
         /// Command, with its arguments.
         command: String,
+        /// Error of the command.
+        source: CommandError,
+    },
+}
+
+/// Problem with Postfix's master.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterProblem {
+    /// It does not catch signals yet.
+    #[error("it is just starting")]
+    Starting,
+    /// It cannot be found.
+    #[error(transparent)]
+    NotFound(#[from] MasterError),
+    /// It cannot be sent a signal.
+    #[error("master: {0}")]
+    Signal(#[source] Errno),
+    /// It does not listen at a socket.
+    #[error("{}: {source}", path.display())]
+    Socket {
+        /// Path of the socket.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+}
+
+/// Error of a command of Postfix's.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It cannot be run.
+    #[error(transparent)]
+    Start(io::Error),
+    /// It does not end in time.
+    #[error("no end within {COMMAND_DEADLINE:?}")]
+    Deadline,
+    /// It ends with an error.
+    #[error("{status}: {said}")]
+    Failed {
+        /// Exit status of the command.
+        status: ExitStatus,
         /// Error that the command printed.
-        reason: String,
+        said: String,
     },
 }
 
@@ -95,13 +139,13 @@ impl Postfix {
     /// [`MtaError::NotRunning`] or [`MtaError::NotPermitted`].
     pub async fn reload(&self) -> Result<Means, MtaError> {
         let result = match self.master() {
-            Ok(master) if !master.is_ready() => Err(MtaError::NotRunning("it is just starting".to_owned())),
+            Ok(master) if !master.is_ready() => Err(MtaError::NotRunning(MasterProblem::Starting)),
             Ok(master) => match master.reload() {
                 Ok(()) => Ok(Means::Directly),
-                Err(error) => Err(MtaError::NotPermitted(format!("master: {error}"))),
+                Err(error) => Err(MtaError::NotPermitted(MasterProblem::Signal(error))),
             },
-            Err(reason) if self.is_running().await => Err(MtaError::NotPermitted(reason)),
-            Err(reason) => Err(MtaError::NotRunning(reason)),
+            Err(error) if self.is_running().await => Err(MtaError::NotPermitted(error.into())),
+            Err(error) => Err(MtaError::NotRunning(error.into())),
         };
         self.count("reload", result)
     }
@@ -118,8 +162,8 @@ impl Postfix {
         });
         let result = match told.await {
             Ok(Ok(())) => Ok(Means::Directly),
-            Ok(Err(error)) if is_absence(&error) => {
-                Err(MtaError::NotRunning(format!("{}: {error}", self.queue_manager().display())))
+            Ok(Err(source)) if is_absence(&source) => {
+                Err(MtaError::NotRunning(MasterProblem::Socket { path: self.queue_manager(), source }))
             }
             Ok(Err(_)) | Err(_) => self.command("postqueue", &["-f"]).await,
         };
@@ -136,7 +180,7 @@ impl Postfix {
     ///
     /// # Errors
     /// As [`depth`].
-    pub async fn depth(&self) -> io::Result<Depth> {
+    pub async fn depth(&self) -> io::Result<QueueDepth> {
         let depth = depth(&self.queue_directory).await;
         match &depth {
             Ok(depth) => _ = self.metrics.queued.set(i64::try_from(depth.waiting).unwrap_or(i64::MAX)),
@@ -159,7 +203,7 @@ impl Postfix {
     ///
     /// # Errors
     /// As [`Master::find`].
-    pub fn master(&self) -> Result<Master, String> {
+    pub fn master(&self) -> Result<Master, MasterError> {
         Master::find(&self.queue_directory)
     }
 
@@ -168,27 +212,23 @@ impl Postfix {
     }
 
     async fn command(&self, program: &str, arguments: &[&str]) -> Result<Means, MtaError> {
+        self.run(program, arguments).await.map(|()| Means::Command).map_err(|source| MtaError::Command {
+            command: format!("{program} -c {} {}", self.config_directory.display(), arguments.join(" ")),
+            source,
+        })
+    }
+
+    async fn run(&self, program: &str, arguments: &[&str]) -> Result<(), CommandError> {
         let mut command = Command::new(program);
-        command
-            .arg("-c")
-            .arg(&self.config_directory)
-            .args(arguments)
-            .kill_on_drop(true)
-            .stdin(std::process::Stdio::null());
-        let failed = |reason: String| {
-            let command = format!("{program} -c {} {}", self.config_directory.display(), arguments.join(" "));
-            MtaError::Command { command, reason }
-        };
-        match timeout(COMMAND_DEADLINE, command.output()).await {
-            Err(_) => Err(failed(format!("no end within {COMMAND_DEADLINE:?}"))),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Ok(Ok(output)) if output.status.success() => Ok(Means::Command),
-            Ok(Ok(output)) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                let said: String = said.trim().chars().filter(|letter| !letter.is_control()).take(200).collect();
-                Err(failed(format!("{}: {said}", output.status)))
-            }
+        command.arg("-c").arg(&self.config_directory).args(arguments).kill_on_drop(true).stdin(Stdio::null());
+        let output = timeout(COMMAND_DEADLINE, command.output()).await.map_err(|_elapsed| CommandError::Deadline)?;
+        let output = output.map_err(CommandError::Start)?;
+        if output.status.success() {
+            return Ok(());
         }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim().chars().filter(|letter| !letter.is_control()).take(200).collect();
+        Err(CommandError::Failed { status: output.status, said })
     }
 
     fn count(&self, step: &'static str, result: Result<Means, MtaError>) -> Result<Means, MtaError> {

@@ -18,7 +18,7 @@ const WAITING: [&str; 4] = ["maildrop", "incoming", "active", "deferred"];
 
 /// Messages in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
+pub struct QueueDepth {
     /// Messages that Postfix will send by itself.
     pub waiting: u64,
     /// Messages that a person has put on hold. Only a person releases them.
@@ -30,7 +30,7 @@ pub struct Depth {
 /// # Errors
 /// When this process may not read the folders and is not in the group `postdrop`, when Postfix does not run and only it
 /// could tell, or when there are too many to be counted in time.
-pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
+pub async fn depth(queue_directory: &Path) -> io::Result<QueueDepth> {
     let directory = queue_directory.to_owned();
     let counted = tokio::task::spawn_blocking(move || depth_on_disk(&directory)).await.map_err(io::Error::other)?;
     match counted {
@@ -40,7 +40,7 @@ pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
     }
 }
 
-async fn listed(queue_directory: &Path) -> io::Result<Depth> {
+async fn listed(queue_directory: &Path) -> io::Result<QueueDepth> {
     let list = async {
         let mut socket = UnixStream::connect(queue_directory.join("public/showq")).await?;
         let mut listing = Listing::default();
@@ -59,7 +59,7 @@ async fn listed(queue_directory: &Path) -> io::Result<Depth> {
 /// message.
 #[derive(Debug, Default)]
 struct Listing {
-    depth: Depth,
+    depth: QueueDepth,
     word: Vec<u8>,
     name: Option<Vec<u8>>,
     /// The last word was the empty name.
@@ -91,7 +91,7 @@ impl Listing {
         }
     }
 
-    fn finished(self) -> io::Result<Depth> {
+    fn finished(self) -> io::Result<QueueDepth> {
         if self.at_end { Ok(self.depth) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
@@ -101,11 +101,13 @@ impl Listing {
 ///
 /// # Errors
 /// When a folder cannot be read, or when it takes too long.
-pub fn depth_on_disk(queue_directory: &Path) -> io::Result<Depth> {
+pub fn depth_on_disk(queue_directory: &Path) -> io::Result<QueueDepth> {
     let deadline = Instant::now() + DEADLINE;
-    let count = |queue: &str| messages_in(queue_directory.join(queue), deadline);
-    let waiting = WAITING.into_iter().map(count).sum::<io::Result<u64>>()?;
-    Ok(Depth { waiting, held: count("hold")? })
+    let mut waiting = 0;
+    for queue in WAITING {
+        waiting += messages_in(queue_directory.join(queue), deadline)?;
+    }
+    Ok(QueueDepth { waiting, held: messages_in(queue_directory.join("hold"), deadline)? })
 }
 
 fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
@@ -144,7 +146,7 @@ fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    fn listed(text: &str) -> io::Result<Depth> {
+    fn listed(text: &str) -> io::Result<QueueDepth> {
         let mut listing = Listing::default();
         for bytes in text.replace(' ', "\0").as_bytes().chunks(3) {
             listing.read(bytes);
@@ -158,10 +160,10 @@ mod tests {
         let message = |queue: &str| {
             format!("queue_name {queue} queue_id ABC sender a@b recipient queue_name reason x recipient c@d reason   ")
         };
-        assert_eq!(listed(" ").unwrap(), Depth::default(), "an empty queue, before 3.7");
-        assert_eq!(listed(&format!("{header} ")).unwrap(), Depth::default());
+        assert_eq!(listed(" ").unwrap(), QueueDepth::default(), "an empty queue, before 3.7");
+        assert_eq!(listed(&format!("{header} ")).unwrap(), QueueDepth::default());
         let three = format!("{header}{}{}{} ", message("active"), message("hold"), message("deferred"));
-        assert_eq!(listed(&three).unwrap(), Depth { waiting: 2, held: 1 });
+        assert_eq!(listed(&three).unwrap(), QueueDepth { waiting: 2, held: 1 });
     }
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_not_complete_or_on_hold_does_not_wait() {
         let folder = crate::testing::Folder::new();
-        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth::default(), "before Postfix has made its folders");
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), QueueDepth::default(), "before Postfix has made its folders");
         for (queue, name, mode) in [
             ("deferred/A", "complete", 0o700),
             ("incoming", "complete", 0o700),
@@ -186,6 +188,6 @@ mod tests {
             std::fs::write(queue.join(name), "").unwrap();
             std::fs::set_permissions(queue.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth { waiting: 2, held: 1 });
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), QueueDepth { waiting: 2, held: 1 });
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::{MtaError, Postfix};
-use crate::core::{Cause, SwitchOrder, SwitchReport};
+use crate::core::{Cause, SwitchOrder, SwitchProgress};
 use crate::metrics::MtaMetrics;
 use mail_failover_runtime::backoff::Backoff;
 
@@ -101,7 +101,7 @@ pub struct Executor<M> {
     mta: M,
     done: PathBuf,
     orders: watch::Receiver<Option<SwitchOrder>>,
-    reports: mpsc::Sender<SwitchReport>,
+    reports: mpsc::Sender<SwitchProgress>,
     metrics: MtaMetrics,
     reload_trouble: Trouble,
     flush_trouble: Trouble,
@@ -115,7 +115,7 @@ impl<M: Mta> Executor<M> {
         mta: M,
         done: PathBuf,
         orders: watch::Receiver<Option<SwitchOrder>>,
-        reports: mpsc::Sender<SwitchReport>,
+        reports: mpsc::Sender<SwitchProgress>,
         metrics: MtaMetrics,
     ) -> Self {
         Self {
@@ -145,7 +145,7 @@ impl<M: Mta> Executor<M> {
             self.metrics.superseded.inc_by(order.number - carried_out - 1);
             carried_out = order.number;
             if order.cause == Cause::Start && fs::read_to_string(&self.done).is_ok_and(|done| done == order.mark) {
-                self.report(SwitchReport { done_before: true, ..SwitchReport::begun(order.number) }).await;
+                self.report(SwitchProgress { done_before: true, ..SwitchProgress::begun(order.number) }).await;
             } else {
                 began.push_back(Instant::now());
                 self.carry_out(&order, arrived).await;
@@ -155,7 +155,7 @@ impl<M: Mta> Executor<M> {
 
     /// Carries out one order, until it is done or a later one comes, whose reload and flush do the rest.
     async fn carry_out(&mut self, order: &SwitchOrder, arrived: Instant) {
-        let mut report = SwitchReport::begun(order.number);
+        let mut report = SwitchProgress::begun(order.number);
         report.queued_before = self.mta.queued().await;
         let Some(reloaded) = self.reloaded(order, &mut report).await else { return };
         let told = Instant::now();
@@ -167,7 +167,8 @@ impl<M: Mta> Executor<M> {
             if remembered {
                 report.queued_after = self.mta.queued().await;
                 self.report(report.clone()).await;
-                // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet to come back.
+                // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet
+                // to come back.
                 if report.queued_after == Some(0) {
                     continue;
                 }
@@ -206,7 +207,7 @@ impl<M: Mta> Executor<M> {
 
     /// Reloads as soon as Postfix runs. Returns true if it was reloaded, and `None` if a later order has come
     /// meanwhile.
-    async fn reloaded(&mut self, order: &SwitchOrder, report: &mut SwitchReport) -> Option<bool> {
+    async fn reloaded(&mut self, order: &SwitchOrder, report: &mut SwitchProgress) -> Option<bool> {
         let mut absence = ABSENCE;
         loop {
             let error = match self.mta.reload().await {
@@ -240,7 +241,7 @@ impl<M: Mta> Executor<M> {
         }
     }
 
-    async fn report(&self, report: SwitchReport) {
+    async fn report(&self, report: SwitchProgress) {
         // Fails only if the receiver is gone, at the end of the process.
         let _ = self.reports.send(report).await;
     }

@@ -14,9 +14,10 @@ pub struct PostfixConfigArguments {
     /// Key by which mail is routed: the recipient or the sender of a message. By sender, a message goes to a backend
     /// that may send for the sender's domain.
     #[arg(long, value_enum, value_name = "KEY", default_value_t)]
-    pub by: By,
+    pub by: RoutingKey,
 
-    /// The agent's socket, as Postfix finds it: relative to the queue directory, so that chrooted processes find it too.
+    /// The agent's socket, as Postfix finds it: relative to the queue directory, so that chrooted processes find it
+    /// too.
     #[arg(long, value_name = "FILE", default_value = "mail-failover/socketmap", conflicts_with = "socketmap_address")]
     pub socket: PathBuf,
 
@@ -40,7 +41,8 @@ pub struct PostfixConfigArguments {
     #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
     pub timeouts: Timeouts,
 
-    /// Public certificate authorities, for backends that have no authority of their own; read before Postfix enters its chroot.
+    /// Public certificate authorities, for backends that have no authority of their own; read before Postfix enters its
+    /// chroot.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     pub ca_file: PathBuf,
 
@@ -61,7 +63,8 @@ pub struct PostfixConfigArguments {
     #[arg(long)]
     pub check: bool,
 
-    /// The configuration that is checked: a folder with main.cf and master.cf, which `postconf` reads; its own default otherwise.
+    /// The configuration that is checked: a folder with main.cf and master.cf, which `postconf` reads; its own default
+    /// otherwise.
     #[arg(long, value_name = "FOLDER", requires = "check", conflicts_with = "main_cf")]
     pub config_directory: Option<PathBuf>,
 
@@ -98,7 +101,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Key by which mail is routed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum By {
+pub enum RoutingKey {
     /// Recipient of the message: `transport_maps`.
     #[default]
     Recipient,

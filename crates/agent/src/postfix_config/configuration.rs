@@ -39,14 +39,14 @@ pub struct Configuration {
     /// Parameters in force: defaults included, `$name` replaced.
     parameters: BTreeMap<String, String>,
     /// Services of master.cf; `None` if it was not read.
-    services: Option<Vec<Service>>,
+    services: Option<Vec<MasterService>>,
     /// Types of look-up tables that this Postfix was built with; `None` if it was not asked.
     table_types: Option<BTreeSet<String>>,
 }
 
 /// One service of master.cf (master(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
+pub struct MasterService {
     /// Name of the service: `smtp`, or an address and port.
     pub name: String,
     /// Type of the service: `inet`, `unix`, …
@@ -115,17 +115,17 @@ impl Configuration {
     }
 
     /// Returns all services; `None` if master.cf was not read.
-    pub fn services(&self) -> Option<&[Service]> {
+    pub fn services(&self) -> Option<&[MasterService]> {
         self.services.as_deref()
     }
 
     /// Returns the service of this name and type.
-    pub fn service(&self, name: &str, kind: &str) -> Option<&Service> {
+    pub fn service(&self, name: &str, kind: &str) -> Option<&MasterService> {
         self.services()?.iter().find(|service| service.name == name && service.kind == kind)
     }
 
     /// Returns the services that have the queue directory as their root.
-    pub fn chrooted(&self) -> impl Iterator<Item = &Service> {
+    pub fn chrooted(&self) -> impl Iterator<Item = &MasterService> {
         // compatibility_level 1 turned the default from `y` to `n` (COMPATIBILITY_README).
         let by_default = self.value("compatibility_level").split('.').next().is_none_or(|level| level == "0");
         let services = self.services().unwrap_or_default().iter();
@@ -155,20 +155,30 @@ fn logical_lines(text: &str) -> impl Iterator<Item = String> {
 
 /// Splits at commas and white space outside braces.
 pub(super) fn elements(text: &str) -> Vec<&str> {
-    let mut depth = 0_usize;
-    let separates = move |letter: char| {
+    split_outside_braces(text, |letter| letter == ',' || letter.is_whitespace())
+}
+
+fn split_outside_braces(text: &str, separates: fn(char) -> bool) -> Vec<&str> {
+    let (mut elements, mut depth, mut begin) = (vec![], 0_usize, 0);
+    for (at, letter) in text.char_indices() {
         match letter {
             '{' => depth += 1,
             '}' => depth = depth.saturating_sub(1),
-            _ => return depth == 0 && (letter == ',' || letter.is_whitespace()),
+            _ if depth == 0 && separates(letter) => {
+                elements.push(&text[begin..at]);
+                begin = at + letter.len_utf8();
+            }
+            _ => {}
         }
-        false
-    };
-    text.split(separates).filter(|element| !element.is_empty()).collect()
+    }
+    elements.push(&text[begin..]);
+    elements.retain(|element| !element.is_empty());
+    elements
 }
 
-fn service(line: &str) -> Option<Service> {
-    let mut words = elements_of_master_cf(line).into_iter();
+fn service(line: &str) -> Option<MasterService> {
+    // A comma is part of a word in master.cf.
+    let mut words = split_outside_braces(line, char::is_whitespace).into_iter();
     let (name, kind) = (words.next()?, words.next()?);
     let (_private, _unprivileged, chroot) = (words.next()?, words.next()?, words.next()?);
     let (_wakeup, _limit, command) = (words.next()?, words.next()?, words.next()?);
@@ -180,7 +190,7 @@ fn service(line: &str) -> Option<Service> {
             overrides.insert(name.trim().to_owned(), value.trim().to_owned());
         }
     }
-    Some(Service {
+    Some(MasterService {
         name: name.to_owned(),
         kind: kind.to_owned(),
         chroot: match chroot {
@@ -191,20 +201,6 @@ fn service(line: &str) -> Option<Service> {
         command: command.to_owned(),
         overrides,
     })
-}
-
-/// Splits as [`elements`] does, but a comma is part of a word.
-fn elements_of_master_cf(line: &str) -> Vec<&str> {
-    let mut depth = 0_usize;
-    let separates = move |letter: char| {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => return depth == 0 && letter.is_whitespace(),
-        }
-        false
-    };
-    line.split(separates).filter(|word| !word.is_empty()).collect()
 }
 
 #[cfg(test)]

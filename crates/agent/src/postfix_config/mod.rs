@@ -17,11 +17,11 @@ mod wanted;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-pub use arguments::{By, FindingsFormat, LinesFormat, PostfixConfigArguments, Timeouts};
-pub use configuration::{Configuration, Service};
-pub use finding::{Finding, render as render_findings};
-pub use rules::{RULES, Subject, check};
-pub use source::{SourceError, from_postconf};
+pub use arguments::{FindingsFormat, LinesFormat, PostfixConfigArguments, RoutingKey, Timeouts};
+pub use configuration::{Configuration, MasterService};
+pub use finding::{ConfigFinding, render as render_findings};
+pub use rules::{CheckContext, RULES, check};
+pub use source::{ConfigReadError, from_postconf};
 pub use wanted::{Endpoint, IMPLICIT_TLS_SERVICE, Setup, render as render_lines};
 
 /// Exit code for no finding that counts.
@@ -49,18 +49,19 @@ pub fn run(arguments: &PostfixConfigArguments) -> ExitCode {
             return ExitCode::from(UNREADABLE);
         }
     };
-    let subject = Subject { configuration: &configuration, setup: &setup, local_domains: &arguments.local_domains };
+    let subject =
+        CheckContext { configuration: &configuration, setup: &setup, local_domains: &arguments.local_domains };
     let findings = check(subject);
     print!("{}", render_findings(&findings, arguments.output));
     let counts = findings.iter().any(|finding| finding.rule.severity >= arguments.fail_on);
     ExitCode::from(if counts { FOUND } else { CLEAN })
 }
 
-fn configuration(arguments: &PostfixConfigArguments) -> Result<Configuration, SourceError> {
+fn configuration(arguments: &PostfixConfigArguments) -> Result<Configuration, ConfigReadError> {
     if let Some(main_cf) = &arguments.main_cf {
         return source::from_files(main_cf, arguments.master_cf.as_deref());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SourceError::Start)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ConfigReadError::Start)?;
     runtime.block_on(source::from_postconf(arguments.config_directory.as_deref()))
 }
 

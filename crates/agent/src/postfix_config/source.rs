@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Error of a configuration that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub enum ConfigReadError {
     /// A file cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     File {
@@ -38,8 +38,8 @@ pub enum SourceError {
 /// Asks `postconf` about its own configuration, or the one in a folder.
 ///
 /// # Errors
-/// [`SourceError`], with the command that failed.
-pub async fn from_postconf(folder: Option<&Path>) -> Result<Configuration, SourceError> {
+/// [`ConfigReadError`], with the command that failed.
+pub async fn from_postconf(folder: Option<&Path>) -> Result<Configuration, ConfigReadError> {
     let main_cf = postconf(folder, "-x").await?;
     let master_cf = postconf(folder, "-M").await?;
     let types = postconf(folder, "-m").await?;
@@ -49,11 +49,8 @@ pub async fn from_postconf(folder: Option<&Path>) -> Result<Configuration, Sourc
 /// Reads main.cf and master.cf from files.
 ///
 /// # Errors
-/// [`SourceError::File`], with its path.
-pub fn from_files(main_cf: &Path, master_cf: Option<&Path>) -> Result<Configuration, SourceError> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|source| SourceError::File { path: path.to_owned(), source })
-    };
+/// [`ConfigReadError::File`], with its path.
+pub fn from_files(main_cf: &Path, master_cf: Option<&Path>) -> Result<Configuration, ConfigReadError> {
     let configuration = Configuration::parse(&read(main_cf)?);
     Ok(match master_cf {
         Some(path) => configuration.with_services(&read(path)?),
@@ -61,15 +58,20 @@ pub fn from_files(main_cf: &Path, master_cf: Option<&Path>) -> Result<Configurat
     })
 }
 
-async fn postconf(folder: Option<&Path>, flag: &str) -> Result<String, SourceError> {
+fn read(path: &Path) -> Result<String, ConfigReadError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigReadError::File { path: path.to_owned(), source })
+}
+
+async fn postconf(folder: Option<&Path>, flag: &str) -> Result<String, ConfigReadError> {
     let mut command = Command::new("postconf");
     if let Some(folder) = folder {
         command.args([OsStr::new("-c"), folder.as_os_str()]);
     }
     let output = command.arg(flag).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = timeout(DEADLINE, output).await.map_err(|_| SourceError::Deadline)?.map_err(SourceError::Start)?;
+    let output =
+        timeout(DEADLINE, output).await.map_err(|_| ConfigReadError::Deadline)?.map_err(ConfigReadError::Start)?;
     if !output.status.success() {
-        return Err(SourceError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(ConfigReadError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

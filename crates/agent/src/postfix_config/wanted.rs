@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::arguments::{By, LinesFormat, PostfixConfigArguments, Timeouts};
+use super::arguments::{LinesFormat, PostfixConfigArguments, RoutingKey, Timeouts};
 use crate::SHIELD;
 
 /// Service of master.cf through which mail goes to backends that speak TLS from the first byte.
@@ -19,7 +19,7 @@ pub const SYSLOG: &str = "syslog";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// Key by which mail is routed.
-    pub by: By,
+    pub by: RoutingKey,
     /// Endpoint at which Postfix asks the agent.
     pub endpoint: Endpoint,
     /// True if a backend asks for a login.
@@ -131,8 +131,10 @@ fn routing(setup: &Setup) -> Section {
         "Where a message goes is asked for each recipient. Before any other map: the first answer counts.";
     let by_sender = "Where a message goes is asked for each sender. transport_maps has precedence: it must be empty or leave outgoing mail alone.";
     let parameter = match setup.by {
-        By::Recipient => parameter("transport_maps", setup.map("transport"), by_recipient),
-        By::Sender => parameter("sender_dependent_default_transport_maps", setup.map("sender-transport"), by_sender),
+        RoutingKey::Recipient => parameter("transport_maps", setup.map("transport"), by_recipient),
+        RoutingKey::Sender => {
+            parameter("sender_dependent_default_transport_maps", setup.map("sender-transport"), by_sender)
+        }
     };
     Section { title: "Where mail goes", parameters: vec![parameter] }
 }

@@ -1,4 +1,5 @@
-//! Maps: the requests of Postfix, and their answers. Pure: everything is in a [`View`], and credentials are only named.
+//! Maps: the requests of Postfix, and their answers. Pure: everything is in a [`SocketmapView`], and credentials are
+//! only named.
 //!
 //! | map | for | key | answer |
 //! |---|---|---|---|
@@ -9,15 +10,14 @@
 //! | `delivery-status` | `smtp_delivery_status_filter` | `D.S.N text` | the same as a temporary failure, when a standby could take the mail |
 //! | `intake` | `smtpd_end_of_data_restrictions` | any | `DUNNO`, or the refusal of the message |
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::local::LocalDomains;
-use super::reply::Reply;
+use super::reply::MapReply;
 use crate::answers::Answers;
+use crate::authorities::AuthorityFiles;
 use crate::supervise::Intake;
-use mail_failover_contract::routing::{Backend, Routing, Tls, Verification};
+use mail_failover_contract::routing::{RouteBackend, Routing, TlsPolicy, Verification};
 
 /// Service of master.cf that speaks TLS from the first byte, which `smtp` cannot; `agent postfix-config` prints it.
 pub const IMPLICIT_TLS_TRANSPORT: &str = "mail-failover-smtps";
@@ -26,7 +26,7 @@ const MAX_RETIRED: usize = 100;
 
 /// Everything from which answers are made. It is replaced as a whole, so that no answer mixes two decisions.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct SocketmapView {
     /// Shares of the backends; `None` before the first document.
     pub answers: Option<Arc<Answers>>,
     /// Reason for having no document yet, in words.
@@ -34,20 +34,20 @@ pub struct View {
     /// Backends of earlier documents.
     // Postfix may be about to send a message to a backend that was just removed. That message must meet the login and
     // the TLS that it was meant for. It must neither go out in clear text nor bounce because no login is found.
-    pub retired: Vec<Backend>,
+    pub retired: Vec<RouteBackend>,
     /// Certificate file of each private authority, or the error of writing it, by PEM text.
-    pub authorities: BTreeMap<Arc<str>, Result<PathBuf, String>>,
+    pub authorities: AuthorityFiles,
 }
 
-impl View {
+impl SocketmapView {
     /// The view after this one.
     #[must_use]
-    pub fn next(&self, answers: Arc<Answers>, authorities: BTreeMap<Arc<str>, Result<PathBuf, String>>) -> Self {
+    pub fn next(&self, answers: Arc<Answers>, authorities: AuthorityFiles) -> Self {
         let before = self.answers.iter().flat_map(|answers| &answers.routing.backends);
-        let mut retired: Vec<Backend> = vec![];
+        let mut retired: Vec<RouteBackend> = vec![];
         for backend in before.chain(&self.retired) {
-            let is_it = |other: &Backend| other.next_hop == backend.next_hop;
-            if !answers.routing.backends.iter().any(is_it) && !retired.iter().any(is_it) {
+            let mut known = answers.routing.backends.iter().chain(&retired);
+            if known.all(|other| other.next_hop != backend.next_hop) {
                 retired.push(backend.clone());
             }
         }
@@ -56,11 +56,11 @@ impl View {
     }
 
     /// The backends of which Postfix may ask.
-    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+    pub fn backends(&self) -> impl Iterator<Item = &RouteBackend> {
         self.answers.iter().flat_map(|answers| &answers.routing.backends).chain(&self.retired)
     }
 
-    fn backend_at(&self, next_hop: &str) -> Option<&Backend> {
+    fn backend_at(&self, next_hop: &str) -> Option<&RouteBackend> {
         // Most requests are about none of ours; this avoids formatting every next hop.
         if !next_hop.starts_with('[') {
             return None;
@@ -110,15 +110,15 @@ impl Map {
 
 /// Answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum MapAnswer {
     /// Complete answer, without a login.
-    Reply(Reply),
+    Reply(MapReply),
     /// The login in this Secret.
     Login(Arc<str>),
 }
 
-impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Self {
+impl From<MapReply> for MapAnswer {
+    fn from(reply: MapReply) -> Self {
         Self::Reply(reply)
     }
 }
@@ -128,7 +128,7 @@ pub type Shield = fn(&Answers, &str) -> Option<String>;
 
 /// Parts that do not change while the agent runs.
 #[derive(Clone, Debug)]
-pub struct Fixed {
+pub struct MapSettings {
     /// Domains whose mail Postfix delivers by its own rules.
     pub local_domains: LocalDomains,
     /// The delivery status filter.
@@ -138,7 +138,7 @@ pub struct Fixed {
 }
 
 /// Answers a request. Returns the map that is asked as well, if there is such a map.
-pub fn answer(view: &View, fixed: &Fixed, request: &[u8]) -> (Option<Map>, Answer) {
+pub fn answer(view: &SocketmapView, settings: &MapSettings, request: &[u8]) -> (Option<Map>, MapAnswer) {
     let Some((name, key)) = std::str::from_utf8(request).ok().and_then(|request| request.split_once(' ')) else {
         return (None, permanent("a request is the name of a map, a blank and a key in UTF-8"));
     };
@@ -148,10 +148,10 @@ pub fn answer(view: &View, fixed: &Fixed, request: &[u8]) -> (Option<Map>, Answe
     };
     // Mail that Postfix delivers by its own rules waits for no document, neither to be routed nor to be accepted.
     if map == Map::Intake {
-        return (Some(map), intake(fixed));
+        return (Some(map), intake(settings));
     }
-    if map == Map::Transport && !is_routed(fixed, key) {
-        return (Some(map), Reply::NotFound.into());
+    if map == Map::Transport && !is_routed(settings, key) {
+        return (Some(map), MapReply::NotFound.into());
     }
     let Some(answers) = &view.answers else {
         return (Some(map), temporary(format!("mail-failover agent: {}", view.waiting_for)));
@@ -160,49 +160,48 @@ pub fn answer(view: &View, fixed: &Fixed, request: &[u8]) -> (Option<Map>, Answe
         Map::Transport => transport(answers.backend_for(key, |_| true), &answers.routing),
         Map::SenderTransport => sender_transport(answers, key),
         Map::Sasl => match view.backend_at(key).map(|backend| &backend.secret) {
-            Some(Some(secret)) => Answer::Login(secret.clone()),
-            Some(None) | None => Reply::NotFound.into(),
+            Some(Some(secret)) => MapAnswer::Login(secret.clone()),
+            Some(None) | None => MapReply::NotFound.into(),
         },
-        Map::TlsPolicy => view.backend_at(key).map_or(Reply::NotFound, |backend| tls_policy(view, backend)).into(),
-        Map::Intake => intake(fixed),
-        Map::DeliveryStatus => (fixed.shield)(answers, key).map_or(Reply::NotFound, Reply::Found).into(),
+        Map::TlsPolicy => view.backend_at(key).map_or(MapReply::NotFound, |backend| tls_policy(view, backend)).into(),
+        Map::Intake => intake(settings),
+        Map::DeliveryStatus => (settings.shield)(answers, key).map_or(MapReply::NotFound, MapReply::Found).into(),
     };
     (Some(map), answer)
 }
 
 /// Returns true if a backend could take mail for this recipient.
-fn is_routed(fixed: &Fixed, recipient: &str) -> bool {
+fn is_routed(settings: &MapSettings, recipient: &str) -> bool {
     // `*` is asked once at the start and kept for 30 s. An answer to it would outlive a switch.
     match recipient.rsplit_once('@') {
         Some((local_part, domain)) => {
-            !local_part.is_empty() && !domain.is_empty() && !fixed.local_domains.contain(domain)
+            !local_part.is_empty() && !domain.is_empty() && !settings.local_domains.contain(domain)
         }
         None => false,
     }
 }
 
-fn transport(backend: Option<&Backend>, routing: &Routing) -> Answer {
-    let Some(Backend { next_hop, tls, .. }) = backend else {
+fn transport(backend: Option<&RouteBackend>, routing: &Routing) -> MapAnswer {
+    let Some(RouteBackend { next_hop, tls, .. }) = backend else {
         return temporary(format!("mail-failover agent: no backend of {} has a share at present", routing.route));
     };
     let transport = match tls {
-        Tls::None | Tls::Opportunistic | Tls::StartTls(_) => "smtp",
-        Tls::Implicit(_) => IMPLICIT_TLS_TRANSPORT,
+        TlsPolicy::None | TlsPolicy::Opportunistic | TlsPolicy::StartTls(_) => "smtp",
+        TlsPolicy::Implicit(_) => IMPLICIT_TLS_TRANSPORT,
     };
-    Reply::Found(format!("{transport}:{next_hop}")).into()
+    MapReply::Found(format!("{transport}:{next_hop}")).into()
 }
 
-fn sender_transport(answers: &Answers, sender: &str) -> Answer {
-    let may_send_any = |backend: &Backend| backend.sender_domains.is_empty();
+fn sender_transport(answers: &Answers, sender: &str) -> MapAnswer {
     let backend = match sender.rsplit_once('@') {
         Some((_, domain)) => {
             let domain = domain.to_ascii_lowercase();
             answers.backend_for(sender, |backend| {
-                may_send_any(backend) || backend.sender_domains.iter().any(|allowed| **allowed == *domain)
+                sends_for_any(backend) || backend.sender_domains.iter().any(|allowed| **allowed == *domain)
             })
         }
         // The null sender of bounces (RFC 5321, 4.5.5) has no domain: backends that may send for any domain go first.
-        None => answers.backend_for(sender, may_send_any).or_else(|| answers.backend_for(sender, |_| true)),
+        None => answers.backend_for(sender, sends_for_any).or_else(|| answers.backend_for(sender, |_| true)),
     };
     if backend.is_none() && answers.percents.iter().any(|percent| *percent > 0) {
         let route = &answers.routing.route;
@@ -211,35 +210,41 @@ fn sender_transport(answers: &Answers, sender: &str) -> Answer {
     transport(backend, &answers.routing)
 }
 
+fn sends_for_any(backend: &RouteBackend) -> bool {
+    backend.sender_domains.is_empty()
+}
+
 /// Answers as `smtp_tls_policy_maps` in postconf(5) has it.
-fn tls_policy(view: &View, backend: &Backend) -> Reply {
+fn tls_policy(view: &SocketmapView, backend: &RouteBackend) -> MapReply {
     let Verification { server_name, ca } = match &backend.tls {
-        Tls::None => return Reply::Found("none".to_owned()),
-        Tls::Opportunistic => return Reply::Found("may".to_owned()),
-        Tls::StartTls(verification) | Tls::Implicit(verification) => verification,
+        TlsPolicy::None => return MapReply::Found("none".to_owned()),
+        TlsPolicy::Opportunistic => return MapReply::Found("may".to_owned()),
+        TlsPolicy::StartTls(verification) | TlsPolicy::Implicit(verification) => verification,
     };
-    let Some(ca) = ca else { return Reply::Found(format!("secure match={server_name}")) };
+    let Some(ca) = ca else { return MapReply::Found(format!("secure match={server_name}")) };
     match view.authorities.get(ca) {
-        Some(Ok(file)) => Reply::Found(format!("secure match={server_name} tafile={}", file.display())),
+        Some(Ok(file)) => MapReply::Found(format!("secure match={server_name} tafile={}", file.display())),
         // An answer without the authority would verify in another way than the one that was asked for.
         Some(Err(error)) => {
-            Reply::Temporary(format!("mail-failover agent: the authority of {}: {error}", backend.name))
+            MapReply::Temporary(format!("mail-failover agent: the authority of {}: {error}", backend.name))
         }
-        None => Reply::Temporary(format!("mail-failover agent: the authority of {} is not written yet", backend.name)),
+        None => {
+            MapReply::Temporary(format!("mail-failover agent: the authority of {} is not written yet", backend.name))
+        }
     }
 }
 
 /// Answers with an action of access(5).
-fn intake(fixed: &Fixed) -> Answer {
-    Reply::Found(fixed.intake.action().to_owned()).into()
+fn intake(settings: &MapSettings) -> MapAnswer {
+    MapReply::Found(settings.intake.action().to_owned()).into()
 }
 
-fn temporary(reason: String) -> Answer {
-    Reply::Temporary(reason).into()
+fn temporary(reason: String) -> MapAnswer {
+    MapReply::Temporary(reason).into()
 }
 
-fn permanent(reason: &str) -> Answer {
-    Reply::Permanent(reason.to_owned()).into()
+fn permanent(reason: &str) -> MapAnswer {
+    MapReply::Permanent(reason.to_owned()).into()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@
 //! | `responder` | the answers of one moment, and logins | no |
 //! | `server` | sockets, bounds and deadlines | no |
 //!
-//! Architecture invariants: an answer comes from memory (a login is looked up on disk for a bounded time, then taken from memory). A
-//! malformed request ends its connection and nothing else. No answer is logged.
+//! Architecture invariants: an answer comes from memory (a login is looked up on disk for a bounded time, then taken
+//! from memory). A malformed request ends its connection and nothing else. No answer is logged.
 
 mod local;
 mod maps;
@@ -21,8 +21,8 @@ mod responder;
 mod server;
 
 pub use local::LocalDomains;
-pub use maps::{Answer, Fixed, IMPLICIT_TLS_TRANSPORT, Map, Shield, View, answer};
-pub use metrics::Metrics;
-pub use reply::Reply;
+pub use maps::{IMPLICIT_TLS_TRANSPORT, Map, MapAnswer, MapSettings, Shield, SocketmapView, answer};
+pub use metrics::SocketmapMetrics;
+pub use reply::MapReply;
 pub use responder::Responder;
-pub use server::{BindError, Server, Settings};
+pub use server::{BindError, ListenSettings, SocketmapServer};

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::netstring::Decoder;
 use super::responder::Responder;
-use crate::mta::Account;
+use crate::mta::MailOwner;
 
 /// Limit of open connections.
 // Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
@@ -44,13 +44,13 @@ const NEW: &str = ".new";
 
 /// Addresses of the server.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ListenSettings {
     /// Path of the unix socket.
     pub socket: PathBuf,
     /// Permissions of the socket.
     pub mode: u32,
     /// User to whom the socket is given, as far as this process may. The socket stays ours if `None`.
-    pub owner: Option<Account>,
+    pub owner: Option<MailOwner>,
     /// Loopback address to listen on as well.
     pub address: Option<SocketAddr>,
 }
@@ -90,7 +90,7 @@ pub enum BindError {
 
 /// A server that listens already and answers nothing yet.
 #[derive(Debug)]
-pub struct Server {
+pub struct SocketmapServer {
     unix: UnixListener,
     socket: PathBuf,
     /// Inode of the socket, so that a successor's is not removed.
@@ -98,10 +98,10 @@ pub struct Server {
     tcp: Option<TcpListener>,
 }
 
-impl Server {
+impl SocketmapServer {
     /// Listens. A socket that a process without an orderly end has left is replaced in one step, so that there is
     /// always one.
-    pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
+    pub async fn bind(settings: &ListenSettings) -> Result<Self, BindError> {
         let tcp = match settings.address {
             None => None,
             Some(address) if !address.ip().is_loopback() => return Err(BindError::NotLoopback(address)),
@@ -114,16 +114,17 @@ impl Server {
         if socket.as_os_str().len() > LONGEST_PATH {
             return Err(BindError::TooLong(socket));
         }
-        let refused = |source| BindError::Socket { path: socket.clone(), source };
         match fs::symlink_metadata(&socket) {
             Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(socket)),
             Ok(_) if is_answered(&socket).await => return Err(BindError::InUse(socket)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(refused(error)),
+            Err(source) => return Err(BindError::Socket { path: socket, source }),
         }
-        let (unix, inode) = listen(settings).map_err(refused)?;
-        Ok(Self { unix, socket, inode, tcp })
+        match listen(settings) {
+            Ok((unix, inode)) => Ok(Self { unix, socket, inode, tcp }),
+            Err(source) => Err(BindError::Socket { path: socket, source }),
+        }
     }
 
     /// Returns the loopback address on which it listens, if it does. The port is the real one where 0 was asked for.
@@ -134,7 +135,7 @@ impl Server {
     /// Answers until `shutdown`. Then the socket is removed, and the answers under way are given.
     pub async fn serve(self, responder: Responder, shutdown: CancellationToken) {
         let Self { unix, socket, inode, tcp } = self;
-        let connections = Connections {
+        let connections = Acceptor {
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             tasks: TaskTracker::new(),
             responder,
@@ -177,8 +178,8 @@ async fn is_answered(socket: &Path) -> bool {
     }
 }
 
-fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
-    let Settings { socket, mode, owner, address: _ } = settings;
+fn listen(settings: &ListenSettings) -> io::Result<(UnixListener, u64)> {
+    let ListenSettings { socket, mode, owner, address: _ } = settings;
     if let Some(folder) = socket.parent().filter(|folder| !folder.exists()) {
         fs::create_dir(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
@@ -202,7 +203,7 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
 
 /// Gives a socket to Postfix's user. Without the right to do that, gives it to that user's group, if this process is in
 /// it.
-fn hand_over(socket: &Path, Account { uid, gid }: Account, mode: u32) -> io::Result<()> {
+fn hand_over(socket: &Path, MailOwner { uid, gid }: MailOwner, mode: u32) -> io::Result<()> {
     match chown(socket, Some(uid), gid) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => drop(chown(socket, None, gid)),
         given => given?,
@@ -219,14 +220,14 @@ fn hand_over(socket: &Path, Account { uid, gid }: Account, mode: u32) -> io::Res
     Ok(())
 }
 
-struct Connections {
+struct Acceptor {
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
     responder: Responder,
     shutdown: CancellationToken,
 }
 
-impl Connections {
+impl Acceptor {
     async fn accepted<S>(&self, stream: io::Result<S>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

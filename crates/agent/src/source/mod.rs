@@ -1,4 +1,4 @@
-//! Sources of documents: a `ConfigMap` through the API server, or a file. A source only tells its findings; the core
+//! Sources of documents: a `ConfigMap` through the API server, or a file. A source only sends events; the core
 //! decides on their use.
 
 mod config_map;
@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 pub use config_map::follow as follow_config_map;
 pub use file::follow as follow_file;
 
-/// Findings that wait to be taken. A source waits when there are more.
+/// Limit of the events that wait to be taken. A source waits when there are more.
 pub const QUEUE: usize = 16;
 
 /// Place from which documents come.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub enum DocumentSource {
     /// `ConfigMap`, as `namespace/name`.
     ConfigMap(String),
     /// Path of a file.
@@ -25,7 +25,7 @@ pub enum Source {
     Disk(String),
 }
 
-impl Source {
+impl DocumentSource {
     /// A name for metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for DocumentSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ConfigMap(name) => write!(f, "ConfigMap {name}"),
@@ -46,9 +46,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// Finding of a source.
+/// Event of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum SourceEvent {
     /// Text of a document, not parsed.
     Document(String),
     /// The source is reached, and there is no document.
@@ -59,10 +59,10 @@ pub enum Finding {
     ReachedAgain,
 }
 
-/// Finding, with its source.
-pub type Found = (Source, Finding);
+/// Event, with its source.
+pub type SourceMessage = (DocumentSource, SourceEvent);
 
-/// Sends a finding. Fails if the receiver is gone.
-async fn tell(findings: &mpsc::Sender<Found>, source: &Source, finding: Finding) -> Result<(), ()> {
-    findings.send((source.clone(), finding)).await.map_err(|_closed| ())
+/// Sends an event. Fails if the receiver is gone.
+async fn tell(events: &mpsc::Sender<SourceMessage>, source: &DocumentSource, event: SourceEvent) -> Result<(), ()> {
+    events.send((source.clone(), event)).await.map_err(|_closed| ())
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 pub use command::print;
 pub use text::text;
 
-use crate::core::{BackendView, SwitchView, View};
-use crate::credentials::Standing;
-use crate::reporter::{self, ReporterStatus};
+use crate::core::{BackendView, CoreView, Ejection, SwitchView};
+use crate::credentials::LoginState;
+use crate::reporter::{ReplicaReporting, ReporterStatus};
 use mail_failover_core::model::Timestamp;
 
 /// Whole status of an agent. Times are RFC 3339.
@@ -93,12 +93,11 @@ pub struct ReplicaStatus {
 impl ReportsStatus {
     /// Converts the state of the reporter.
     pub fn of(ReporterStatus { nothing_sent, replicas }: ReporterStatus) -> Self {
-        let replica = |(address, reporter::ReplicaStatus { accepted_at, error })| ReplicaStatus {
-            address,
-            accepted_at: accepted_at.map(rfc_3339),
-            error,
-        };
-        Self { nothing_sent, replicas: replicas.into_iter().map(replica).collect() }
+        let mut told = vec![];
+        for (address, ReplicaReporting { accepted_at, error }) in replicas {
+            told.push(ReplicaStatus { address, accepted_at: accepted_at.map(rfc_3339), error });
+        }
+        Self { nothing_sent, replicas: told }
     }
 }
 
@@ -310,19 +309,14 @@ fn milliseconds(duration: Duration) -> u64 {
 impl BackendStatus {
     /// Converts the view of a backend, without its login and its authority.
     pub(super) fn of(view: &BackendView) -> Self {
-        let BackendView { name, next_hop, decided, carries, standby, left, failing, last_success } = view;
+        let BackendView { name, next_hop, decided, carries, standby, ejection, failing, last_success } = view;
         Self {
             name: name.to_string(),
             next_hop: next_hop.clone(),
             decided_percent: *decided,
             carried_percent: *carries,
             standby: *standby,
-            left: left.as_ref().map(|left| LeftStatus {
-                at: rfc_3339(left.at),
-                until: rfc_3339(left.until()),
-                reason: left.class.as_str().to_owned(),
-                message: left.summary.to_string(),
-            }),
+            left: ejection.as_ref().map(LeftStatus::of),
             failing: failing.as_ref().map(|run| FailingStatus {
                 count: run.failures,
                 since: rfc_3339(run.since),
@@ -336,24 +330,35 @@ impl BackendStatus {
     }
 }
 
+impl LeftStatus {
+    fn of(ejection: &Ejection) -> Self {
+        Self {
+            at: rfc_3339(ejection.at),
+            until: rfc_3339(ejection.until()),
+            reason: ejection.class.as_str().to_owned(),
+            message: ejection.summary.to_string(),
+        }
+    }
+}
+
 impl CredentialsStatus {
-    pub(super) fn of(secret: &str, standing: Standing) -> Self {
-        let (state, message) = match standing {
-            Standing::Loaded => (CredentialsState::Loaded, String::new()),
-            Standing::LastGood { trouble } => (CredentialsState::LastGood, trouble),
-            Standing::Missing { trouble } => (CredentialsState::Missing, trouble),
+    pub(super) fn of(secret: &str, state: LoginState) -> Self {
+        let (state, message) = match state {
+            LoginState::Loaded => (CredentialsState::Loaded, String::new()),
+            LoginState::LastGood { trouble } => (CredentialsState::LastGood, trouble),
+            LoginState::Missing { trouble } => (CredentialsState::Missing, trouble),
         };
         Self { secret: secret.to_owned(), state, message }
     }
 }
 
 impl HeldStatus {
-    pub(super) fn of(view: &View) -> Option<Self> {
-        let held = view.held.as_ref()?;
+    pub(super) fn of(view: &CoreView) -> Option<Self> {
+        let pending = view.pending_ejection.as_ref()?;
         Some(Self {
-            backend: held.backend.to_string(),
-            reason: held.class.as_str().to_owned(),
-            because: held.why.as_str().to_owned(),
+            backend: pending.backend.to_string(),
+            reason: pending.class.as_str().to_owned(),
+            because: pending.blocker.as_str().to_owned(),
         })
     }
 }

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{
-    BackendStatus, CredentialsState, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus,
-};
+use super::{CredentialsState, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus};
 
 /// Returns the status as a page.
 pub fn text(status: &Status) -> String {
@@ -74,11 +72,8 @@ pub fn text(status: &Status) -> String {
 }
 
 fn backends(status: &Status, page: &mut String) {
-    let column = |header: &str, of: fn(&BackendStatus) -> usize| {
-        status.backends.iter().map(of).chain([header.len()]).max().unwrap_or_default()
-    };
-    let name = column("BACKEND", |backend| backend.name.chars().count());
-    let next_hop = column("NEXT HOP", |backend| backend.next_hop.chars().count());
+    let name = width("BACKEND", status.backends.iter().map(|backend| &backend.name));
+    let next_hop = width("NEXT HOP", status.backends.iter().map(|backend| &backend.next_hop));
     let _ = writeln!(page, "\n{:name$}  {:next_hop$}  DECIDED  CARRIES  STANDBY  LOGIN", "BACKEND", "NEXT HOP");
     for backend in &status.backends {
         let login = match &backend.credentials {
@@ -117,6 +112,10 @@ fn backends(status: &Status, page: &mut String) {
             let _ = writeln!(page, "  authority: {problem}");
         }
     }
+}
+
+fn width<'a>(header: &str, cells: impl Iterator<Item = &'a String>) -> usize {
+    cells.map(|cell| cell.chars().count()).fold(header.len(), usize::max)
 }
 
 fn switch(status: &Status, switch: &SwitchStatus, page: &mut String) {

@@ -45,9 +45,10 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let pipe = |end: Option<io::Result<OwnedFd>>| end.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
-        let output = pipe(child.stdout.take().map(tokio::process::ChildStdout::into_owned_fd))?;
-        let errors = pipe(child.stderr.take().map(tokio::process::ChildStderr::into_owned_fd))?;
+        // Both are there, because both were asked for.
+        let missing = io::ErrorKind::BrokenPipe;
+        let output = child.stdout.take().ok_or(missing)?.into_owned_fd()?;
+        let errors = child.stderr.take().ok_or(missing)?.into_owned_fd()?;
         Ok(Self { child, ends: vec![pass_on(output, io::stdout(), lines), pass_on(errors, io::stderr(), lines)] })
     }
 

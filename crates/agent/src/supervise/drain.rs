@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mta::Depth;
+use crate::mta::QueueDepth;
 use mail_failover_core::model::Timestamp;
 
 /// Time for which each look must find the queue empty.
@@ -22,7 +22,7 @@ pub struct Drain {
 
 /// Next step of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum DrainStep {
     /// Flush the queue, then look again.
     Flush,
     /// Wait, then look again.
@@ -40,23 +40,23 @@ impl Drain {
     }
 
     /// Returns the next step after a look at the queue; `depth` is `None` if it could not be seen.
-    pub fn looked(&mut self, now: Timestamp, depth: Option<Depth>) -> Step {
+    pub fn looked(&mut self, now: Timestamp, depth: Option<QueueDepth>) -> DrainStep {
         if depth.is_some_and(|depth| depth.waiting == 0) {
             let since = *self.empty_since.get_or_insert(now);
             if now >= since + SETTLED {
-                return Step::Empty;
+                return DrainStep::Empty;
             }
         } else {
             self.empty_since = None;
         }
         if now >= self.deadline {
-            return Step::Expired;
+            return DrainStep::Expired;
         }
         if self.empty_since.is_none() && now >= self.flush_at {
             self.flush_at = now + FLUSH_EVERY;
-            return Step::Flush;
+            return DrainStep::Flush;
         }
-        Step::Wait
+        DrainStep::Wait
     }
 }
 
@@ -67,16 +67,16 @@ mod tests {
     const START: Timestamp = Timestamp::from_micros(1_000_000_000);
 
     /// Steps after looks, one every second, at these numbers of messages.
-    fn steps(timeout: u64, waiting: &[Option<u64>]) -> Vec<Step> {
+    fn steps(timeout: u64, waiting: &[Option<u64>]) -> Vec<DrainStep> {
         let mut drain = Drain::new(START, Duration::from_secs(timeout));
         let looks = waiting.iter().zip(0..);
-        let depth = |waiting: &Option<u64>| waiting.map(|waiting| Depth { waiting, held: 7 });
+        let depth = |waiting: &Option<u64>| waiting.map(|waiting| QueueDepth { waiting, held: 7 });
         looks.map(|(waiting, second)| drain.looked(START + Duration::from_secs(second), depth(waiting))).collect()
     }
 
     #[test]
     fn an_empty_queue_is_believed_when_it_stays_empty() {
-        use Step::{Empty, Flush, Wait};
+        use DrainStep::{Empty, Flush, Wait};
         assert_eq!(steps(60, &[Some(0), Some(0), Some(0)]), [Wait, Wait, Empty]);
         let late = [Some(0), Some(0), Some(1), Some(0), Some(0), Some(0)];
         assert_eq!(steps(60, &late), [Wait, Wait, Flush, Wait, Wait, Empty]);
@@ -86,18 +86,21 @@ mod tests {
     fn what_waits_is_flushed_now_and_then() {
         let steps = steps(60, &[Some(3); 25]);
         let flushes: Vec<_> =
-            steps.iter().zip(0..).filter(|(step, _)| **step == Step::Flush).map(|(_, at)| at).collect();
+            steps.iter().zip(0..).filter(|(step, _)| **step == DrainStep::Flush).map(|(_, at)| at).collect();
         assert_eq!(flushes, [0, 10, 20]);
     }
 
     #[test]
     fn time_runs_out() {
-        assert_eq!(steps(2, &[Some(1), Some(1), Some(1)]), [Step::Flush, Step::Wait, Step::Expired]);
-        assert_eq!(steps(0, &[Some(1)]), [Step::Expired]);
+        assert_eq!(steps(2, &[Some(1), Some(1), Some(1)]), [DrainStep::Flush, DrainStep::Wait, DrainStep::Expired]);
+        assert_eq!(steps(0, &[Some(1)]), [DrainStep::Expired]);
     }
 
     #[test]
     fn a_queue_that_cannot_be_seen_is_not_empty() {
-        assert_eq!(steps(3, &[Some(0), None, Some(0), Some(0)]), [Step::Wait, Step::Flush, Step::Wait, Step::Expired]);
+        assert_eq!(
+            steps(3, &[Some(0), None, Some(0), Some(0)]),
+            [DrainStep::Wait, DrainStep::Flush, DrainStep::Wait, DrainStep::Expired]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Tests of `agent run` as a process with a real Postfix: as its entry point, beside it, with fewer rights than usual, and killed.
+//! Tests of `agent run` as a process with a real Postfix: as its entry point, beside it, with fewer rights than usual,
+//! and killed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use mail_failover_agent::SHIELD;
-use mail_failover_agent::mta::{Depth, Master, depth_on_disk};
+use mail_failover_agent::mta::{Master, QueueDepth, depth_on_disk};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -97,7 +98,8 @@ fn document_of(instance: &Instance) -> PathBuf {
     instance.folder().join("agent.json")
 }
 
-/// Sends all mail to the first of these servers; the second is a standby. The agent leaves a server after `consecutive` failures.
+/// Sends all mail to the first of these servers; the second is a standby. The agent leaves a server after `consecutive`
+/// failures.
 fn decide(instance: &Instance, transition: i64, consecutive: u32, [first, second]: [(&str, &Sink); 2]) {
     let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "host": "127.0.0.1", "port": sink.port, "tls": {"mode": "None"}});
     let document = json!({
@@ -154,7 +156,7 @@ fn an_entry_point_leaves_a_dead_primary_and_ends_with_an_empty_queue() {
     assert!(status.success(), "{status}: {output}");
     assert_eq!(all_of(&standby), accepted);
     assert_eq!(standby.received().len(), 70, "none twice");
-    assert_eq!(depth_on_disk(&instance.queue()).unwrap(), Depth::default());
+    assert_eq!(depth_on_disk(&instance.queue()).unwrap(), QueueDepth::default());
     assert!(Master::find(&instance.queue()).is_err());
     // Postfix asks until its end, and the socketmap answers until then.
     for complaint in ["lookup error", "table lookup problem", "Temporary lookup failure", "mail transport unavailable"]
@@ -282,7 +284,8 @@ fn root_without_a_capability_is_enough() {
 
 const USER: u32 = 10_001;
 
-/// The agent runs as another user, without a capability: Postfix's last answer goes the old way for 30 s, and nothing else is lost.
+/// The agent runs as another user, without a capability: Postfix's last answer goes the old way for 30 s, and nothing
+/// else is lost.
 #[test]
 fn an_agent_that_may_not_reload_flushes_when_postfix_has_forgotten() {
     if !possible() {

@@ -11,13 +11,13 @@ mod tables;
 mod timing;
 
 use super::configuration::Configuration;
-use super::finding::{Finding, Findings};
+use super::finding::{ConfigFinding, ConfigFindings};
 use super::wanted::{Section, Setup, parameters};
 use mail_failover_runtime::findings::Rule;
 
 /// Configuration under check, and the wanted setup.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct CheckContext<'a> {
     /// Configuration of the Postfix under check.
     pub configuration: &'a Configuration,
     /// Setup that the configuration should have.
@@ -26,7 +26,7 @@ pub struct Subject<'a> {
     pub local_domains: &'a [String],
 }
 
-impl Subject<'_> {
+impl CheckContext<'_> {
     /// Returns true if mail to a domain is left to Postfix's own rules.
     fn is_local(&self, domain: &str) -> bool {
         let domain = domain.to_ascii_lowercase();
@@ -93,8 +93,8 @@ pub const RULES: [&Rule; 44] = [
 ];
 
 /// Checks a configuration. Returns the findings, the worst first.
-pub fn check(subject: Subject<'_>) -> Vec<Finding> {
-    let mut findings = Findings::default();
+pub fn check(subject: CheckContext<'_>) -> Vec<ConfigFinding> {
+    let mut findings = ConfigFindings::default();
     routing::check(subject, &mut findings);
     local::check(subject, &mut findings);
     timing::check(subject, &mut findings);

@@ -1,7 +1,7 @@
 //! Rules on bounces: mail that a standby could deliver must not bounce, other mail must.
 
-use super::super::finding::Findings;
-use super::Subject;
+use super::super::finding::ConfigFindings;
+use super::CheckContext;
 use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static SHIELD_MISSING: Rule = Rule {
@@ -27,7 +27,7 @@ pub(super) static GREETING_BOUNCES: Rule = Rule {
 pub(super) static LOGIN_BOUNCES: Rule =
     Rule { code: "LoginBounces", severity: Severity::Error, broken_when: "a refused password bounces mail" };
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let configuration = subject.configuration;
     let (parameter, ours) = ("smtp_delivery_status_filter", subject.setup.shield());
     let asked = configuration.list(parameter);

@@ -1,5 +1,7 @@
 //! References to look-up tables in main.cf (`DATABASE_README`). Pure.
 
+use super::super::configuration::elements;
+
 /// A reference to a look-up table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Table<'a> {
@@ -28,14 +30,12 @@ impl<'a> Table<'a> {
 
     /// Returns true if it answers every address, as far as its name says.
     pub fn answers_everything(&self) -> bool {
-        let inline = || {
-            super::super::configuration::elements(self.name.trim_start_matches('{').trim_end_matches('}'))
-                .iter()
-                .any(|entry| entry.trim_start_matches(['{', ' ']).trim_start().starts_with('*'))
-        };
         match self.kind {
             "static" | "randmap" => true,
-            "inline" => inline(),
+            "inline" => {
+                let entries = elements(self.name.trim_start_matches('{').trim_end_matches('}'));
+                entries.iter().any(|entry| entry.trim_start_matches(['{', ' ']).trim_start().starts_with('*'))
+            }
             _ => false,
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::finding::Findings;
+use super::super::finding::ConfigFindings;
 use super::super::wanted::{IMPLICIT_TLS_SERVICE, Section, parameters};
-use super::Subject;
+use super::CheckContext;
 use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static GREETING_TIMEOUT_LONG: Rule = Rule {
@@ -64,7 +64,7 @@ const LIFETIME: Duration = Duration::from_hours(12);
 /// Default of Postfix for reusing a connection.
 const REUSE: Duration = Duration::from_mins(5);
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     greeting(subject, findings);
     stages(subject, findings);
     last_reply(subject, findings);
@@ -75,11 +75,11 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
 }
 
 /// Returns a parameter's time if it is above a bound. In none of these parameters 0 means no limit.
-fn above(subject: Subject<'_>, parameter: &str, bound: Duration) -> Option<Duration> {
+fn above(subject: CheckContext<'_>, parameter: &str, bound: Duration) -> Option<Duration> {
     subject.configuration.duration(parameter).filter(|value| *value > bound)
 }
 
-fn greeting(subject: Subject<'_>, findings: &mut Findings) {
+fn greeting(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "smtp_helo_timeout";
     if let Some(timeout) = above(subject, parameter, GREETING) {
         let message = format!(
@@ -95,7 +95,7 @@ fn greeting(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn stages(subject: Subject<'_>, findings: &mut Findings) {
+fn stages(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for (parameter, seconds, who) in STAGES {
         if parameter == "smtp_starttls_timeout" && !subject.setup.tls {
             continue;
@@ -112,7 +112,7 @@ fn stages(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn last_reply(subject: Subject<'_>, findings: &mut Findings) {
+fn last_reply(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "smtp_data_done_timeout";
     if let Some(timeout) = subject.configuration.duration(parameter).filter(|timeout| *timeout < FINAL) {
         let message = format!(
@@ -127,7 +127,7 @@ fn last_reply(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn backoff(subject: Subject<'_>, findings: &mut Findings) {
+fn backoff(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for (parameter, what) in [
         ("minimal_backoff_time", "a next hop that failed, and each message that was deferred, is left alone"),
         ("queue_run_delay", "the deferred queue is not looked at"),
@@ -140,7 +140,7 @@ fn backoff(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn lifetime(subject: Subject<'_>, findings: &mut Findings) {
+fn lifetime(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "maximal_queue_lifetime";
     if let Some(lifetime) = subject.configuration.duration(parameter).filter(|lifetime| *lifetime < LIFETIME) {
         let message = format!("when no backend can deliver for {lifetime:?}, what is queued bounces");
@@ -148,7 +148,7 @@ fn lifetime(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn connections(subject: Subject<'_>, findings: &mut Findings) {
+fn connections(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "smtp_connection_reuse_time_limit";
     if let Some(limit) = above(subject, parameter, REUSE) {
         let message = format!(
@@ -169,7 +169,7 @@ fn connections(subject: Subject<'_>, findings: &mut Findings) {
 }
 
 /// Checks the parameters of smtp(8) that the two services override.
-fn services(subject: Subject<'_>, findings: &mut Findings) {
+fn services(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for name in ["smtp", IMPLICIT_TLS_SERVICE] {
         let Some(service) = subject.configuration.service(name, "unix") else { continue };
         let wanted = parameters(subject.setup).into_iter().flat_map(|Section { parameters, .. }| parameters);
