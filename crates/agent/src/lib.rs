@@ -18,9 +18,9 @@
 //! | `shield` | the filter that keeps mail when a backend refuses it because of our account | yes |
 //! | `credentials`, `authorities`, `folder` | logins from mounted Secrets; certificates and the shield as files for Postfix | no |
 //! | `source` | the sources of documents: a `ConfigMap`, a file | no |
-//! | `store`, `keeper` | the state that survives a restart | no |
+//! | `store`, `state_writer` | the state that survives a restart | no |
 //! | `status`, `http` | the agent's status | but for the client |
-//! | `tally` | counters of messages, and the report made of them | yes |
+//! | `delivery_counters` | counters of messages, and the report made of them | yes |
 //! | `driver` | the loop that owns the core | no |
 //! | `stable_hash`, `tasks` | a hash for values on disk; the tasks of the process | `stable_hash` is |
 //! | `run`, `arguments` | all wiring; the command line | no |
@@ -34,10 +34,10 @@ mod arguments;
 mod authorities;
 pub mod core;
 pub mod credentials;
+mod delivery_counters;
 mod driver;
 mod folder;
 mod http;
-mod keeper;
 pub mod log;
 pub mod metrics;
 pub mod mta;
@@ -49,10 +49,10 @@ pub mod shield;
 pub mod socketmap;
 mod source;
 mod stable_hash;
+mod state_writer;
 pub mod status;
 pub mod store;
 pub mod supervise;
-mod tally;
 mod tasks;
 #[cfg(test)]
 mod testing;

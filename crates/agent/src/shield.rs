@@ -10,7 +10,7 @@
 //! fails, Postfix takes that as no answer: a refusal bounces then, and a success stays one (`dsn_filter.c`, `maps.c`).
 
 use super::answers::Answers;
-use super::core::sighting::Place;
+use super::core::log_event::Place;
 use super::log::reply::Quoted;
 use mail_failover_core::model::EvidenceClass;
 use mail_failover_smtp::classify::{Answered, about_recipients, unmistakable};

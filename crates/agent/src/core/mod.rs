@@ -14,10 +14,10 @@
 //! operator does not call a standby. It never leaves a backend when no other can carry the mail.
 
 mod change;
+mod ejection;
+pub mod log_event;
 mod memory;
-mod reflex;
 mod shares;
-pub mod sighting;
 mod traffic;
 mod view;
 
@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use change::{Cause, SwitchOrder, SwitchProgress};
+pub use log_event::{Delivery, Disposition, LogEvent, Place};
 pub use memory::{CoreMemory, Ejection, SavedEjection};
-pub use sighting::{Delivery, Disposition, LogEvent, Place};
 pub use traffic::FailureRun;
 pub use view::{BackendVerdict, BackendView, CoreView, EjectionBlocker, PendingEjection, SwitchView, TrafficVerdict};
 
@@ -243,5 +243,4 @@ impl AgentCore {
 }
 
 #[cfg(test)]
-#[path = "core_tests.rs"]
 mod tests;

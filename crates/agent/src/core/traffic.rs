@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TrafficVerdict;
-use super::sighting::Delivery;
+use super::log_event::Delivery;
 use mail_failover_contract::routing::EjectionPolicy;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
 

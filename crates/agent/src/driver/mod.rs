@@ -18,18 +18,18 @@ use super::answers::Answers;
 use super::authorities::{self, AuthorityError, AuthorityFiles};
 use super::core::{AgentCore, Cause, CoreAction, CoreInput, LogEvent, SwitchOrder, SwitchProgress};
 use super::credentials::Credentials;
-use super::keeper::StateWriter;
+use super::delivery_counters::DeliveryCounters;
 use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
 use super::reporter::Reporter;
 use super::socketmap::SocketmapView;
 use super::source::{DocumentSource, SourceEvent, SourceMessage};
+use super::state_writer::StateWriter;
 use super::status::{
     BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, MailLogStatus, ReportsStatus, SourceState,
     SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
-use super::tally::DeliveryCounters;
 use mail_failover_contract::routing::{self, Refusal, RouteBackend, Routing};
 use mail_failover_core::model::Timestamp;
 use mail_failover_runtime::clock::Clock;

@@ -6,8 +6,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-use crate::keeper::StateWriter;
 use crate::reporter;
+use crate::state_writer::StateWriter;
 use crate::store::StateStore;
 use crate::testing::Folder;
 

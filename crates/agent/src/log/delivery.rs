@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::line::{self, LogRecord};
 use super::reply;
-use crate::core::sighting::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
+use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
 use mail_failover_core::model::EvidenceClass;
 
 /// Returns the events in a line that is about mail for a backend.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::line::MAX_LINE;
 use super::log_events;
-use crate::core::sighting::LogEvent;
+use crate::core::log_event::LogEvent;
 use crate::metrics::LogMetrics;
 use mail_failover_runtime::backoff::Backoff;
 

@@ -3,7 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | `switch` | the executor of the core's orders, in the order that was measured: reload, then flush, then flush again |
-//! | `account` | the user of its processes |
+//! | `mail_owner` | the user of its processes |
 //! | `master` | its master process, and signals for it |
 //! | `queue` | the number of messages that wait |
 //!
@@ -13,7 +13,7 @@
 //! has process numbers of its own. Architecture invariants: it never writes into the queue, never removes or renames a
 //! message, and every call has a deadline.
 
-mod account;
+mod mail_owner;
 mod master;
 mod queue;
 pub mod switch;
@@ -29,7 +29,7 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-pub use account::{MailOwner, mail_owner};
+pub use mail_owner::{MailOwner, mail_owner};
 pub use master::{Master, MasterError};
 pub use queue::{QueueDepth, depth, depth_on_disk};
 
