@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use super::stable_hash::StableHash;
 use mail_failover_contract::routing::{RouteBackend, Routing};
+
+use super::stable_hash::StableHash;
 
 /// Share of the mail that each backend carries now: the operator's decision, corrected by the agent's own ejections.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use mail_failover_runtime::telemetry::LogFormat;
 
 use super::folder::FOLDER;
 use super::postfix_config::PostfixConfigArguments;
-use mail_failover_runtime::telemetry::LogFormat;
 
 /// Subcommands of `mail-failover agent`.
 #[derive(Debug, Subcommand)]

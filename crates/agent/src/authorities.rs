@@ -9,11 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mail_failover_contract::routing::{RouteBackend, TlsPolicy};
 use tokio::task::JoinError;
 
 use super::folder::{FOLDER, WriteError, write};
 use super::store::sha256;
-use mail_failover_contract::routing::{RouteBackend, TlsPolicy};
 
 /// The folder in [`FOLDER`].
 const SUBFOLDER: &str = "ca";

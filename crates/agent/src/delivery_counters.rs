@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
-use super::reporter::ReportState;
 use mail_failover_contract::document::RouteReference;
 use mail_failover_contract::routing::Routing;
 use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Word};
+
+use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
+use super::reporter::ReportState;
 
 /// Totals of one backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Metrics of the log, of real mail, and of the work on the MTA. Labels are closed sets, or names of the route's
 //! backends, of which there are at most 100.
 
+use mail_failover_contract::routing::Routing;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,7 +10,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::core::{EjectionBlocker, LogEvent, PendingEjection};
-use mail_failover_contract::routing::Routing;
 
 /// Prefix of the names of all metrics here.
 pub(super) const PREFIX: &str = "mail_failover_agent";

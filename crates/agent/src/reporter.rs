@@ -17,6 +17,11 @@ use axum::http::{Request, StatusCode, header};
 use futures::future::pending;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
+use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
+use mail_failover_contract::{SERVER_NAME, report};
+use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_runtime::backoff::{Backoff, jittered};
+use mail_failover_runtime::clock::Clock;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -26,13 +31,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-pub use super::metrics::ReporterMetrics as Metrics;
 use super::pinned;
-use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
-use mail_failover_contract::{SERVER_NAME, report};
-use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
-use mail_failover_runtime::backoff::{Backoff, jittered};
-use mail_failover_runtime::clock::Clock;
+
+pub use super::metrics::ReporterMetrics as Metrics;
 
 /// Pause between two reports without news.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);

@@ -13,6 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
+use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -35,10 +39,6 @@ use super::store::{StateRecord, StateStore};
 use super::supervise::{self, Intake, LineReader, Signals};
 use super::tasks::NamedTasks;
 use super::{folder, http, shield};
-use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
-use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 
 /// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;

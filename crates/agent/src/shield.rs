@@ -9,12 +9,13 @@
 //! down. The second is [`replacement`], asked over the socketmap, which knows all the rules and the backends. If a map
 //! fails, Postfix takes that as no answer: a refusal bounces then, and a success stays one (`dsn_filter.c`, `maps.c`).
 
-use super::answers::Answers;
-use super::core::log_event::Place;
-use super::log::reply::Quoted;
 use mail_failover_core::model::EvidenceClass;
 use mail_failover_smtp::classify::{Answered, about_recipients, unmistakable};
 use mail_failover_smtp::reply::EnhancedCode;
+
+use super::answers::Answers;
+use super::core::log_event::Place;
+use super::log::reply::Quoted;
 
 /// Answers `D.S.N text` with the same text and 4 for 5. `None` leaves the status as it is.
 pub fn replacement(key: &str, answers: &Answers) -> Option<String> {

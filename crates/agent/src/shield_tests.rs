@@ -2,8 +2,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use super::*;
 use mail_failover_contract::routing::parse;
+
+use super::*;
 
 fn answers(second_is_standby: bool) -> Answers {
     let backend = |name: &str, percent: u8, standby: bool| serde_json::json!({"name": name, "percent": percent, "standby": standby, "host": format!("{name}.example"), "port": 25, "tls": {"mode": "None"}});

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::Answers;
-use crate::stable_hash::StableHash;
 use mail_failover_contract::routing::{NextHop, RouteBackend, TlsPolicy, Verification};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
+
+use crate::answers::Answers;
+use crate::stable_hash::StableHash;
 
 /// Order to make the MTA notice that its answers have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

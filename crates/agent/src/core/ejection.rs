@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use mail_failover_contract::routing::EjectionPolicy;
+use mail_failover_core::model::Timestamp;
+
 use super::traffic::ejection_time;
 use super::{
     AgentCore, Cause, CoreAction, CoreMemory, Ejection, EjectionBlocker, InForce, MAX_MOVES, PendingEjection,
     SwitchOrder, SwitchView, change, shares,
 };
 use crate::answers::Answers;
-use mail_failover_contract::routing::EjectionPolicy;
-use mail_failover_core::model::Timestamp;
 
 /// Time of what is never due.
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);

@@ -25,16 +25,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_contract::routing::{Refusal, RouteBackend, Routing, may_replace};
+use mail_failover_core::model::{EvidenceClass, Timestamp};
+
+use self::traffic::BackendTraffic;
+use super::answers::Answers;
+
 pub use change::{Cause, SwitchOrder, SwitchProgress};
 pub use log_event::{Delivery, Disposition, LogEvent, Place};
 pub use memory::{CoreMemory, Ejection, SavedEjection};
 pub use traffic::FailureRun;
 pub use view::{BackendVerdict, BackendView, CoreView, EjectionBlocker, PendingEjection, SwitchView, TrafficVerdict};
-
-use self::traffic::BackendTraffic;
-use super::answers::Answers;
-use mail_failover_contract::routing::{Refusal, RouteBackend, Routing, may_replace};
-use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 /// Limit of the agent's own moves that are remembered.
 // A budget that allows more in any time would be no budget.

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
+use mail_failover_contract::routing::parse;
+use mail_failover_core::model::Effect;
 use proptest::prelude::*;
 
 use super::*;
-use mail_failover_contract::routing::parse;
-use mail_failover_core::model::Effect;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::TrafficVerdict;
-use super::log_event::Delivery;
 use mail_failover_contract::routing::EjectionPolicy;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
+
+use super::TrafficVerdict;
+use super::log_event::Delivery;
 
 /// Number of failed messages whose times are remembered.
 // Postfix has at most 20 on their way to one destination by default.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentCore, Ejection, FailureRun, SwitchOrder, SwitchProgress};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
+
+use super::{AgentCore, Ejection, FailureRun, SwitchOrder, SwitchProgress};
 
 /// State of the core at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mail_failover_contract::routing::Refusal;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,7 +15,6 @@ use crate::metrics::{PREFIX, register, registered};
 use crate::source::DocumentSource;
 use crate::status::SourceState;
 use crate::store::StateRecord;
-use mail_failover_contract::routing::Refusal;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfSource {

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_contract::routing::{self, Refusal, RouteBackend, Routing};
+use mail_failover_core::model::Timestamp;
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,10 +34,7 @@ use super::status::{
     SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
-use mail_failover_contract::routing::{self, Refusal, RouteBackend, Routing};
-use mail_failover_core::model::Timestamp;
-use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
+
 pub use metrics::DriverMetrics;
 
 /// Readiness condition of the agent: it has a document.

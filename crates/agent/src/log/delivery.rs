@@ -3,10 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use mail_failover_core::model::EvidenceClass;
+
 use super::line::{self, LogRecord};
 use super::reply;
 use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
-use mail_failover_core::model::EvidenceClass;
 
 /// Returns the events in a line that is about mail for a backend.
 pub fn log_events(line: &str) -> Vec<LogEvent> {

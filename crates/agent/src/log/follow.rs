@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mail_failover_runtime::backoff::Backoff;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{UnixDatagram, unix::pipe};
 use tokio::sync::mpsc;
@@ -19,7 +20,6 @@ use super::line::MAX_LINE;
 use super::log_events;
 use crate::core::log_event::LogEvent;
 use crate::metrics::LogMetrics;
-use mail_failover_runtime::backoff::Backoff;
 
 /// Limit of the events that wait to be taken.
 pub const QUEUE: usize = 4096;

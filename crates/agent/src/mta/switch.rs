@@ -17,13 +17,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mail_failover_runtime::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::{MtaError, Postfix};
 use crate::core::{Cause, SwitchOrder, SwitchProgress};
 use crate::metrics::MtaMetrics;
-use mail_failover_runtime::backoff::Backoff;
 
 /// Number of switches that are carried out at once within [`WINDOW`].
 const BURST: u32 = 3;

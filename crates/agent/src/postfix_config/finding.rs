@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
+use mail_failover_runtime::findings::{Rule, Severity};
 use serde_json::json;
 
 use super::arguments::FindingsFormat;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 /// A rule that a configuration breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,12 +12,13 @@
 
 use std::sync::Arc;
 
+use mail_failover_contract::routing::{RouteBackend, Routing, TlsPolicy, Verification};
+
 use super::local::LocalDomains;
 use super::reply::MapReply;
 use crate::answers::Answers;
 use crate::authorities::AuthorityFiles;
 use crate::supervise::Intake;
-use mail_failover_contract::routing::{RouteBackend, Routing, TlsPolicy, Verification};
 
 /// Service of master.cf that speaks TLS from the first byte, which `smtp` cannot; `agent postfix-config` prints it.
 pub const IMPLICIT_TLS_TRANSPORT: &str = "mail-failover-smtps";

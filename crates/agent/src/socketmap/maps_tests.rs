@@ -1,10 +1,10 @@
 //! Tests by tables of questions and answers.
 
+use mail_failover_contract::routing::parse;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::authorities::AuthorityError;
-use mail_failover_contract::routing::parse;
 
 fn document(backends: &Value) -> Routing {
     let document = json!({

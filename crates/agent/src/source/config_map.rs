@@ -8,16 +8,16 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-
-use super::{DocumentSource, SourceEvent, SourceMessage, tell};
-use crate::arguments::ObjectReference;
 use mail_failover_contract::document::KEY;
 use mail_failover_runtime::backoff::Backoff;
 use mail_failover_runtime::kubernetes::{
     FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
 };
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{DocumentSource, SourceEvent, SourceMessage, tell};
+use crate::arguments::ObjectReference;
 
 /// Follows the object and sends its events, until the receiver is gone.
 pub async fn follow(client: Client, object: ObjectReference, sender: mpsc::Sender<SourceMessage>) {

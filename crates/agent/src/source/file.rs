@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_contract::document::MAX_BYTES;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{DocumentSource, SourceEvent, SourceMessage, tell};
-use mail_failover_contract::document::MAX_BYTES;
 
 const PAUSE: Duration = Duration::from_millis(250);
 /// Number of further reads after a change.

@@ -5,15 +5,15 @@ mod text;
 
 use std::time::Duration;
 
+use mail_failover_core::model::Timestamp;
 use serde::{Deserialize, Serialize};
-
-pub use command::print;
-pub use text::text;
 
 use crate::core::{BackendView, CoreView, Ejection, SwitchView};
 use crate::credentials::LoginState;
 use crate::reporter::{ReplicaReporting, ReporterStatus};
-use mail_failover_core::model::Timestamp;
+
+pub use command::print;
+pub use text::text;
 
 /// Whole status of an agent. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

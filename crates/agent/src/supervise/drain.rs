@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::mta::QueueDepth;
 use mail_failover_core::model::Timestamp;
+
+use crate::mta::QueueDepth;
 
 /// Time for which each look must find the queue empty.
 // A message that was accepted just before new mail was refused is in the queue by then, and has been seen there.

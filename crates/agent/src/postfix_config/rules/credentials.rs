@@ -1,9 +1,10 @@
 //! Rules on logins and TLS: Postfix speaks to each backend with that backend's own.
 
+use mail_failover_runtime::findings::{Rule, Severity};
+
 use super::super::finding::ConfigFindings;
 use super::super::wanted::IMPLICIT_TLS_SERVICE;
 use super::CheckContext;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static LOGIN_OFF: Rule = Rule {
     code: "LoginOff",

@@ -1,10 +1,11 @@
 //! Rules on mail that Postfix delivers by itself, and that a routing table for everything would send out.
 
+use mail_failover_runtime::findings::{Rule, Severity};
+
 use super::super::arguments::RoutingKey;
 use super::super::finding::ConfigFindings;
 use super::CheckContext;
 use super::tables::Table;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static LOCAL_MAIL_ROUTED_OUT: Rule = Rule {
     code: "LocalMailRoutedOut",

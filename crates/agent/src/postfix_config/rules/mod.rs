@@ -10,10 +10,11 @@ mod stopping;
 mod tables;
 mod timing;
 
+use mail_failover_runtime::findings::Rule;
+
 use super::configuration::Configuration;
 use super::finding::{ConfigFinding, ConfigFindings};
 use super::wanted::{Section, Setup, parameters};
-use mail_failover_runtime::findings::Rule;
 
 /// Configuration under check, and the wanted setup.
 #[derive(Clone, Copy, Debug)]

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use mail_failover_runtime::findings::{Rule, Severity};
+
 use super::super::finding::ConfigFindings;
 use super::super::wanted::Endpoint;
 use super::CheckContext;
 use super::tables::Table;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static SOCKET_OUTSIDE_CHROOT: Rule = Rule {
     code: "SocketOutsideChroot",

@@ -1,11 +1,12 @@
 //! Rules on routing: Postfix asks the agent, and nothing else sends mail somewhere.
 
+use mail_failover_runtime::findings::{Rule, Severity};
+
 use super::super::arguments::RoutingKey;
 use super::super::finding::ConfigFindings;
 use super::super::wanted::IMPLICIT_TLS_SERVICE;
 use super::CheckContext;
 use super::tables::Table;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static ROUTING_NOT_ASKED: Rule = Rule {
     code: "RoutingNotAsked",

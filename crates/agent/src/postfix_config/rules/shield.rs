@@ -1,8 +1,9 @@
 //! Rules on bounces: mail that a standby could deliver must not bounce, other mail must.
 
+use mail_failover_runtime::findings::{Rule, Severity};
+
 use super::super::finding::ConfigFindings;
 use super::CheckContext;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static SHIELD_MISSING: Rule = Rule {
     code: "ShieldMissing",

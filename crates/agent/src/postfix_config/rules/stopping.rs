@@ -1,8 +1,9 @@
 //! Rules on the log and on the end: the agent sees deliveries, and ends without leaving mail behind.
 
+use mail_failover_runtime::findings::{Rule, Severity};
+
 use super::super::finding::ConfigFindings;
 use super::CheckContext;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static LOG_UNREADABLE: Rule = Rule {
     code: "LogUnreadable",

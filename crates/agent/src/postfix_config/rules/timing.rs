@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use mail_failover_runtime::findings::{Rule, Severity};
+
 use super::super::finding::ConfigFindings;
 use super::super::wanted::{IMPLICIT_TLS_SERVICE, Section, parameters};
 use super::CheckContext;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) static GREETING_TIMEOUT_LONG: Rule = Rule {
     code: "GreetingTimeoutLong",
