@@ -207,7 +207,7 @@ fn a_restart_does_not_bring_it_back_to_what_it_has_left() {
 }
 
 #[test]
-fn the_operator_is_told_when_an_verdict_turns_and_it_lapses_with_the_cooldown() {
+fn the_operator_is_told_when_a_verdict_turns_and_it_lapses_with_the_cooldown() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
     core.poll();
     core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
