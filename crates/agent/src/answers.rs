@@ -1,16 +1,18 @@
-//! What the MTA is told: where each message goes, and how each backend is spoken to. From memory; pure.
+//! Answers for the MTA: the backend of each message, and its login and TLS. Served from memory; pure.
 //!
-//! The same recipient gets the same backend in every process that asks (Postfix asks from smtpd and again from qmgr, and they must agree),
-//! and when one backend is left only its mail moves: weighted rendezvous hashing.
+//! The same recipient gets the same backend in every process that asks: Postfix asks from smtpd and again from qmgr,
+//! and the two must agree. When one backend is left, only its mail moves. Both are weighted rendezvous hashing.
 
 use std::sync::Arc;
 
-use mail_failover_contract::routing::{Backend, Routing};
+use mail_failover_contract::routing::{RouteBackend, Routing};
 
-/// How much of the mail each backend carries at present: the operator's decision, corrected by the agent's own reflexes.
+use super::stable_hash::StableHash;
+
+/// Share of the mail that each backend carries now: the operator's decision, corrected by the agent's own ejections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
-    /// What the operator has said.
+    /// Routing that the operator has decided.
     pub routing: Arc<Routing>,
     /// A percentage for each of `routing.backends`, in their order. All are 0 when mail can go nowhere.
     pub percents: Vec<u8>,
@@ -23,8 +25,9 @@ impl Answers {
         Self { routing, percents }
     }
 
-    /// The backend that a message with this key (recipient or sender address, any case) takes, among those that `may` carry it.
-    pub fn backend_for(&self, key: &str, may: impl Fn(&Backend) -> bool) -> Option<&Backend> {
+    /// Returns the backend that a message takes, among those that `may` carry it. The key is the address of its
+    /// recipient or sender, in any case.
+    pub fn backend_for(&self, key: &str, may: impl Fn(&RouteBackend) -> bool) -> Option<&RouteBackend> {
         let candidates = self.routing.backends.iter().zip(&self.percents);
         let mut candidates = candidates.filter(|(backend, percent)| **percent > 0 && may(backend)).peekable();
         let first = candidates.next()?;
@@ -32,39 +35,24 @@ impl Answers {
             return Some(first.0);
         }
         let key = key.to_ascii_lowercase();
-        let cost = |(backend, percent): (&Backend, &u8)| cost(&backend.name, &key, *percent);
-        let mut best = (cost(first), first.0);
-        for candidate in candidates {
-            let next = cost(candidate);
-            if next < best.0 {
-                best = (next, candidate.0);
+        let (mut best, mut lowest) = (first.0, cost(&first.0.name, &key, *first.1));
+        for (backend, percent) in candidates {
+            let cost = cost(&backend.name, &key, *percent);
+            if cost < lowest {
+                (best, lowest) = (backend, cost);
             }
         }
-        Some(best.1)
+        Some(best)
     }
 }
 
-/// The lower the likelier: −ln(u)/weight for a `u` in (0, 1) that depends on backend and key only (weighted rendezvous hashing).
+/// Returns the cost of a backend for a key: −ln(u)/weight for a `u` in (0, 1) that depends on backend and key only. The
+/// backend with the lowest cost is taken (weighted rendezvous hashing).
 #[expect(clippy::cast_precision_loss, reason = "53 bits of a hash are as good as 64")]
 fn cost(backend: &str, key: &str, percent: u8) -> f64 {
-    let hash = mix(fnv_1a(fnv_1a(FNV_OFFSET, backend.as_bytes()), key.as_bytes()));
+    let hash = StableHash::default().part(backend.as_bytes()).part(key.as_bytes()).finish();
     let unit = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -unit.ln() / f64::from(percent)
-}
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a, which will be the same in every version of every library, with an end mark.
-fn fnv_1a(seed: u64, bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    step(bytes.iter().fold(seed, |hash, byte| step(hash, *byte)), 0xff)
-}
-
-/// The finalizer of splitmix64: FNV alone leaves the upper bits of short keys alike.
-fn mix(hash: u64) -> u64 {
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }
 
 #[cfg(test)]

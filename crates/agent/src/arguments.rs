@@ -1,23 +1,24 @@
 //! The command line of `mail-failover agent`.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use mail_failover_runtime::telemetry::LogFormat;
 
 use super::folder::FOLDER;
 use super::postfix_config::PostfixConfigArguments;
-use mail_failover_runtime::telemetry::LogFormat;
 
-/// What an agent can be asked.
+/// Subcommands of `mail-failover agent`.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// Stand beside Postfix: answer its socketmap queries and move its queue when the answers change, until SIGTERM or SIGINT.
+    /// Stand beside Postfix: answer its socketmap queries and move its queue when the answers change, until SIGTERM or
+    /// SIGINT.
     #[command(after_help = RUN_EXAMPLES)]
-    Run(Box<RunArguments>),
+    Run(Box<AgentRunArguments>),
     /// Say what a running agent answers, where it has that from, and how it fares.
     ///
     /// Exit codes: 0, it is ready; 1, it is not; 2, it cannot be reached.
@@ -33,10 +34,10 @@ const RUN_EXAMPLES: &str = "Examples:
   mail-failover agent run --config-file /etc/mail-failover/agent.json --local-domain example.com
   mail-failover agent run --config-map shop/orders-agent --drain-timeout 2m -- postfix start-fg";
 
-/// How an agent runs.
+/// Arguments of `agent run`.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("source").required(true).multiple(true).args(["config_map", "config_file"])))]
-pub struct RunArguments {
+pub struct AgentRunArguments {
     /// The ConfigMap that the operator writes for the route; needs get, list and watch on this one object.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub config_map: Option<ObjectReference>,
@@ -53,13 +54,13 @@ pub struct RunArguments {
     #[arg(long, value_name = "FOLDER", default_value = "/etc/mail-failover/credentials")]
     pub credentials_directory: PathBuf,
 
-    /// Domain whose mail Postfix keeps delivering by its own rules, repeatable: those of mydestination, virtual and relay domains, say.
-    /// `.example.com` stands for the domains below example.com.
+    /// Domain whose mail Postfix keeps delivering by its own rules, repeatable: the domains of mydestination, virtual
+    /// and relay domains. `.example.com` stands for the domains below example.com.
     #[arg(long = "local-domain", value_name = "DOMAIN")]
     pub local_domains: Vec<String>,
 
-    /// Postfix's queue_directory. The socket and the certificate authorities lie in its folder mail-failover, where chrooted
-    /// processes reach them.
+    /// Postfix's queue_directory. The socket and the certificate authorities lie in its folder mail-failover, where
+    /// chrooted processes reach them.
     #[arg(long, value_name = "FOLDER", default_value = "/var/spool/postfix")]
     pub queue_directory: PathBuf,
 
@@ -67,45 +68,50 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub socket: Option<PathBuf>,
 
-    /// Permissions of the socket. It is given to Postfix's mail_owner, or to that user's group, as far as the agent may.
+    /// Permissions of the socket. It is given to Postfix's mail_owner, or to that user's group, as far as the agent
+    /// may.
     #[arg(long, value_name = "OCTAL", default_value = "0660", value_parser = file_mode)]
     pub socket_mode: u32,
 
-    /// Answer Postfix on this loopback address as well. Whoever shares the host or the pod can ask for credentials there.
+    /// Answer Postfix on this loopback address as well. Everybody who shares the host or the pod can ask for
+    /// credentials there.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     pub socketmap_address: Option<SocketAddr>,
 
-    /// Postfix's log: a file, which may be rotated, or a named pipe. Without a log the agent leaves no backend by itself.
+    /// Postfix's log: a file, which may be rotated, or a named pipe. Without a log the agent leaves no backend by
+    /// itself.
     #[arg(long, value_name = "FILE")]
     pub mail_log: Option<PathBuf>,
 
-    /// Take Postfix's log from syslog at this socket instead, which is made: /dev/log, where nobody else is.
+    /// Take Postfix's log from syslog instead, at this socket. The agent makes the socket: /dev/log, if no other
+    /// program has it.
     #[arg(long, value_name = "FILE", conflicts_with = "mail_log")]
     pub mail_log_socket: Option<PathBuf>,
 
-    /// Postfix's config_directory: for its mail_owner, when the queue is new, and for postqueue, when its own socket cannot be reached.
+    /// Postfix's config_directory: for its mail_owner, when the queue is new, and for postqueue, when its own socket
+    /// cannot be reached.
     #[arg(long, value_name = "FOLDER", default_value = "/etc/postfix")]
     pub postfix_config_directory: PathBuf,
 
-    /// Where the last good document is kept, so that a restart needs neither operator nor API server.
+    /// Folder for the last good document, so that a restart needs neither operator nor API server.
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/mail-failover")]
     pub state_directory: PathBuf,
 
-    /// Where /livez, /readyz, /metrics and /status are served.
+    /// Address that serves /livez, /readyz, /metrics and /status.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8026")]
     pub listen_address: SocketAddr,
 
-    /// At its end the agent has Postfix refuse new mail and waits for the queue to be empty, for at most so long. By default 20s with a
-    /// COMMAND, and not at all beside a Postfix that goes on.
+    /// Longest time for emptying the queue when the agent ends: Postfix refuses new mail meanwhile. By default 20s with
+    /// a COMMAND. Without a COMMAND Postfix goes on, and the queue is not emptied.
     #[arg(long, value_name = "DURATION", value_parser = mail_failover_runtime::values::duration)]
     pub drain_timeout: Option<Duration>,
 
-    /// Postfix is asked to end for so long after that, then killed; with a COMMAND.
+    /// Time between asking Postfix to end and killing it; with a COMMAND.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = mail_failover_runtime::values::duration)]
     pub stop_timeout: Duration,
 
-    /// The token by which the operator knows this agent: a projected service-account token for the audience mail-failover-operator.
-    /// Without one nothing is reported to the operator.
+    /// The token by which the operator knows this agent: a projected service-account token for the audience
+    /// mail-failover-operator. Without one nothing is reported to the operator.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
@@ -113,7 +119,7 @@ pub struct RunArguments {
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
-    /// How logs look.
+    /// Format of the logs.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
 
@@ -121,17 +127,18 @@ pub struct RunArguments {
     #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 
-    /// A command that runs Postfix in the foreground, for an agent that is the entry point of a container: it reads Postfix's log from
-    /// the command's output, reaps what loses its parent, and ends with the command.
+    /// A command that runs Postfix in the foreground, for an agent that is the entry point of a container. The agent
+    /// reads Postfix's log from the command's output, reaps orphaned processes, and ends with the command.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
-/// With the stop after it and a little more it fits into the 30 s that Kubernetes gives by default.
+/// Default of `--drain-timeout` with a COMMAND.
+// With the stop after it and a little more it fits into the 30 s that Kubernetes gives by default.
 const DRAIN_WITH_COMMAND: Duration = Duration::from_secs(20);
 
-impl RunArguments {
-    /// For how long the queue is emptied at the end; not at all when this is nothing.
+impl AgentRunArguments {
+    /// Returns the time for emptying the queue at the end. `None` means that the queue is left as it is.
     pub fn drain(&self) -> Option<Duration> {
         let default = if self.command.is_empty() { Duration::ZERO } else { DRAIN_WITH_COMMAND };
         Some(self.drain_timeout.unwrap_or(default)).filter(|timeout| !timeout.is_zero())
@@ -148,34 +155,34 @@ impl RunArguments {
     }
 }
 
-/// Which agent is asked, and how its answer is printed.
+/// Arguments of `agent status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
-    /// Where it serves /status.
+    /// Address at which the agent serves /status.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8026")]
     pub address: SocketAddr,
 
-    /// How its answer is printed.
+    /// Format of the printed status.
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: StatusFormat,
 }
 
-/// How a status is printed.
+/// Format of a printed status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum StatusFormat {
-    /// For people.
+    /// Text, to be read by people.
     #[default]
     Text,
-    /// As the agent serves it.
+    /// JSON, as the agent serves it.
     Json,
 }
 
 /// A namespaced object: `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectReference {
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
 }
 
@@ -185,36 +192,45 @@ impl std::fmt::Display for ObjectReference {
     }
 }
 
-impl FromStr for ObjectReference {
-    type Err = String;
+/// Error of a value on the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum ArgumentError {
+    /// The reference lacks a part.
+    #[error("give namespace and name, such as shop/orders-agent")]
+    Reference,
+    /// The mode is no number of three octal digits.
+    #[error("use three octal digits such as 0660")]
+    FileMode,
+    /// The text is no address with a port.
+    #[error("{0}; use an address such as 127.0.0.1:8027")]
+    Address(#[source] AddrParseError),
+    /// The address can be reached from other hosts.
+    #[error("{0} is no loopback address; answers hold passwords and are not encrypted: use 127.0.0.1 or [::1]")]
+    NotLoopback(IpAddr),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for ObjectReference {
+    type Err = ArgumentError;
+
+    fn from_str(text: &str) -> Result<Self, ArgumentError> {
         match text.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
-            Some(_) | None => Err("give namespace and name, such as shop/orders-agent".to_owned()),
+            Some(_) | None => Err(ArgumentError::Reference),
         }
     }
 }
 
-fn file_mode(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| "use three octal digits such as 0660".to_owned())
+fn file_mode(text: &str) -> Result<u32, ArgumentError> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or(ArgumentError::FileMode)
 }
 
-/// Socketmaps know neither TLS nor authentication, and some of the answers are passwords.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|error| format!("{error}; use an address such as 127.0.0.1:8027"))?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err(format!(
-            "{} is no loopback address; answers hold passwords and are not encrypted: use 127.0.0.1 or [::1]",
-            address.ip()
-        ))
-    }
+/// Parses a loopback address with a port.
+// Socketmaps have neither TLS nor authentication, and some of the answers are passwords.
+fn loopback(text: &str) -> Result<SocketAddr, ArgumentError> {
+    let address: SocketAddr = text.parse().map_err(ArgumentError::Address)?;
+    if address.ip().is_loopback() { Ok(address) } else { Err(ArgumentError::NotLoopback(address.ip())) }
 }
 
 #[cfg(test)]
@@ -229,7 +245,7 @@ mod tests {
         command: AgentCommand,
     }
 
-    fn run(line: &str) -> Result<RunArguments, String> {
+    fn run(line: &str) -> Result<AgentRunArguments, String> {
         let line = format!("agent run {line}");
         let command = AgentLine::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.command;
         let AgentCommand::Run(arguments) = command else { panic!("{command:?}") };

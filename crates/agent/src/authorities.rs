@@ -1,47 +1,60 @@
 //! Certificates of private authorities, as files that Postfix can read.
 //!
-//! smtp(8) opens a policy's `tafile` when it asks for the policy, after it has changed its root to the queue directory (on Debian; where
-//! it does not, it works there all the same). So the files lie in the queue directory, and Postfix is given the path relative to it,
-//! which means the same inside and outside. They are named after what is in them and never change.
+//! smtp(8) opens a policy's `tafile` when it asks for the policy. On Debian it has changed its root to the queue
+//! directory by then. So the files lie in the queue directory, and Postfix is given the path relative to it: that path
+//! is right with and without a chroot. A file is named after the hash of its content and never changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::folder::{FOLDER, write};
+use mail_failover_contract::routing::{RouteBackend, TlsPolicy};
+use tokio::task::JoinError;
+
+use super::folder::{FOLDER, WriteError, write};
 use super::store::sha256;
-use mail_failover_contract::routing::{Backend, Tls};
 
 /// The folder in [`FOLDER`].
 const SUBFOLDER: &str = "ca";
 
 /// The private authorities of these backends, as PEM texts.
-pub fn of<'a>(backends: impl Iterator<Item = &'a Backend>) -> BTreeSet<Arc<str>> {
+pub fn of<'a>(backends: impl Iterator<Item = &'a RouteBackend>) -> BTreeSet<Arc<str>> {
     backends.filter_map(authority).cloned().collect()
 }
 
-/// Where Postfix finds each of these authorities, or why it does not; by its PEM text. Writes what is not there yet, and removes what is
-/// not needed any more.
-pub fn provide(
-    queue_directory: &Path,
-    authorities: &BTreeSet<Arc<str>>,
-) -> BTreeMap<Arc<str>, Result<PathBuf, String>> {
-    let provide = |pem: &Arc<str>| {
+/// Error of an authority that Postfix cannot read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(Arc<WriteError>),
+    /// The writing task has panicked.
+    #[error(transparent)]
+    Task(Arc<JoinError>),
+    /// The file could not be written in time.
+    #[error("the disk does not answer")]
+    Deadline,
+}
+
+/// Path of each authority's file relative to the queue directory, or the error of writing it, by PEM text.
+pub type AuthorityFiles = BTreeMap<Arc<str>, Result<PathBuf, AuthorityError>>;
+
+/// Writes the missing files and removes those that are no longer needed.
+pub fn provide(queue_directory: &Path, authorities: &BTreeSet<Arc<str>>) -> AuthorityFiles {
+    let mut provided = AuthorityFiles::new();
+    for pem in authorities {
         let relative = Path::new(FOLDER).join(SUBFOLDER).join(format!("{}.pem", sha256(pem.as_bytes())));
-        let file = queue_directory.join(&relative);
-        match write(&file, pem) {
-            Ok(()) => (pem.clone(), Ok(relative)),
-            Err(error) => (pem.clone(), Err(format!("{} cannot be written: {error}", file.display()))),
-        }
-    };
-    let provided = authorities.iter().map(provide).collect();
+        let written = write(&queue_directory.join(&relative), pem);
+        let file = written.map(|()| relative).map_err(|error| AuthorityError::Write(Arc::new(error)));
+        provided.insert(pem.clone(), file);
+    }
     remove_others(queue_directory, &provided);
     provided
 }
 
-/// Removes the files of authorities that are not among these.
-fn remove_others(queue_directory: &Path, kept: &BTreeMap<Arc<str>, Result<PathBuf, String>>) {
+/// Removes the files of all other authorities.
+fn remove_others(queue_directory: &Path, kept: &AuthorityFiles) {
     let kept: BTreeSet<_> = kept.values().flatten().map(|relative| queue_directory.join(relative)).collect();
     let Ok(entries) = fs::read_dir(queue_directory.join(FOLDER).join(SUBFOLDER)) else { return };
     for file in entries.flatten().map(|entry| entry.path()).filter(|file| !kept.contains(file)) {
@@ -51,10 +64,10 @@ fn remove_others(queue_directory: &Path, kept: &BTreeMap<Arc<str>, Result<PathBu
     }
 }
 
-fn authority(backend: &Backend) -> Option<&Arc<str>> {
+fn authority(backend: &RouteBackend) -> Option<&Arc<str>> {
     match &backend.tls {
-        Tls::StartTls(verification) | Tls::Implicit(verification) => verification.ca.as_ref(),
-        Tls::None | Tls::Opportunistic => None,
+        TlsPolicy::StartTls(verification) | TlsPolicy::Implicit(verification) => verification.ca.as_ref(),
+        TlsPolicy::None | TlsPolicy::Opportunistic => None,
     }
 }
 
@@ -66,10 +79,18 @@ mod tests {
     use crate::testing::Folder;
     use mail_failover_contract::routing::{NextHop, Verification};
 
-    fn backend(ca: &str) -> Backend {
+    fn backend(ca: &str) -> RouteBackend {
         let next_hop = NextHop { host: "a".into(), port: 25 };
-        let tls = Tls::StartTls(Verification { server_name: "a".into(), ca: Some(ca.into()) });
-        Backend { name: "a".into(), percent: 100, standby: true, next_hop, tls, secret: None, sender_domains: vec![] }
+        let tls = TlsPolicy::StartTls(Verification { server_name: "a".into(), ca: Some(ca.into()) });
+        RouteBackend {
+            name: "a".into(),
+            percent: 100,
+            standby: true,
+            next_hop,
+            tls,
+            secret: None,
+            sender_domains: vec![],
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! Logins, from mounted Secrets: `FOLDER/SECRET/username` and `FOLDER/SECRET/password`.
+//! Logins from mounted Secrets: `FOLDER/SECRET/username` and `FOLDER/SECRET/password`.
 //!
-//! Each query looks at the files, so that a rotated login is used by the next session. What cannot be read leaves the last good login
-//! in use, in memory. Architecture invariants: a login is written nowhere, and nothing that can be printed holds one.
+//! Each query looks at the files, so that a rotated login is used by the next session. While the files cannot be read,
+//! the last good login stays in use, in memory. Architecture invariants: a login is written nowhere, and nothing that
+//! can be printed holds one.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mail_failover_core::model::Login;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,43 +21,79 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use mail_failover_core::model::Login;
+use super::metrics::{PREFIX, register};
 
-/// More than a part of a login may have: enough to see that there is more.
+/// Bytes that are read of a file: one more than a part of a login may have.
 const MAX_READ: u64 = Login::MAX_BYTES as u64 + 1;
-/// How long a query waits for the files. They lie in memory (a mounted Secret) or on a local disk.
+/// Limit for a look at the files. They lie in memory (a mounted Secret) or on a local disk.
 const LOOK_DEADLINE: Duration = Duration::from_millis(250);
-/// Looks at a time: one that hangs, with its disk, holds one of them.
+/// Limit of concurrent looks. A disk that hangs holds one of them.
 const LOOKS: usize = 4;
 
-/// As `smtp_sasl_password_maps` has it.
+/// Formats a login for `smtp_sasl_password_maps`.
 pub fn in_a_password_map(login: &Login) -> String {
     format!("{}:{}", login.username(), login.password())
 }
 
-/// Why there is no login.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the login in Secret {secret} cannot be read: {trouble}")]
-pub struct Missing {
-    /// Name of the Secret.
-    pub secret: Arc<str>,
-    /// What is wrong, with the file.
-    pub trouble: String,
+/// Error of a login that cannot be read. Its text names the file, and quotes nothing from it.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// One of the two files cannot be used.
+    #[error("{}: {source}", file.display())]
+    File {
+        /// Path of the file.
+        file: PathBuf,
+        /// Error of the file.
+        source: LoginFileError,
+    },
+    /// The user name holds a colon.
+    #[error("{}: it holds a colon, which separates user name and password for Postfix", .0.display())]
+    Colon(PathBuf),
+    /// The files could not be read in time.
+    #[error("{} did not answer in time", .0.display())]
+    Deadline(PathBuf),
+    /// The files have not been looked at.
+    #[error("nobody has looked yet")]
+    NotRead,
 }
 
-/// How it stands with one login.
+/// Error of one file of a login.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginFileError {
+    /// There is no such file.
+    #[error("there is no such file; mount the Secret there")]
+    Missing,
+    /// The file cannot be read.
+    #[error(transparent)]
+    Unreadable(io::Error),
+    /// The content is no user name or password.
+    #[error(transparent)]
+    Content(Box<dyn Error + Send + Sync>),
+}
+
+/// Error of a login that was never readable.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the login in Secret {secret} cannot be read: {source}")]
+pub struct LoginMissing {
+    /// Name of the Secret.
+    pub secret: Arc<str>,
+    /// Error of the latest look at the files.
+    pub source: Arc<LoginError>,
+}
+
+/// State of one login.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is as the files have it.
+pub enum LoginState {
+    /// The login is the one in the files.
     Loaded,
     /// The files cannot be read, and the last good one is in use.
     LastGood {
-        /// What is wrong with the files.
+        /// Error of the latest look at the files.
         trouble: String,
     },
-    /// There never was one.
+    /// The login was never readable.
     Missing {
-        /// What is wrong with the files.
+        /// Error of the latest look at the files.
         trouble: String,
     },
 }
@@ -68,64 +107,67 @@ struct OfSecret {
 #[derive(Clone, Debug)]
 pub struct Credentials {
     folder: Arc<Path>,
-    known: Arc<Mutex<BTreeMap<Arc<str>, Known>>>,
+    cached: Arc<Mutex<BTreeMap<Arc<str>, CachedLogin>>>,
     looks: Arc<Semaphore>,
     usable: Family<OfSecret, Gauge>,
     current: Family<OfSecret, Gauge>,
     unanswered: Counter,
 }
 
+/// The last good login, and the error of the latest look.
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct CachedLogin {
     login: Option<Arc<Login>>,
-    trouble: Option<String>,
+    error: Option<Arc<LoginError>>,
+}
+
+impl CachedLogin {
+    fn trouble(&self) -> Arc<LoginError> {
+        self.error.clone().unwrap_or_else(|| Arc::new(LoginError::NotRead))
+    }
 }
 
 impl Credentials {
     /// Logins in this folder, and metrics about them in this registry.
     pub fn new(folder: PathBuf, registry: &mut Registry) -> Self {
-        let credentials = Self {
+        let agent = registry.sub_registry_with_prefix(PREFIX);
+        Self {
             folder: folder.into(),
-            known: Arc::default(),
+            cached: Arc::default(),
             looks: Arc::new(Semaphore::new(LOOKS)),
-            usable: Family::default(),
-            current: Family::default(),
-            unanswered: Counter::default(),
-        };
-        registry.register(
-            "mail_failover_agent_credentials_usable",
-            "1 when there is a login of this Secret, be it the last good one",
-            credentials.usable.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_credentials_current",
-            "1 when the files of this Secret could be read when they were looked at last",
-            credentials.current.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_credentials_deadlines",
-            "Looks at the files of a Secret that were given up because they took too long; the last good login was used",
-            credentials.unanswered.clone(),
-        );
-        credentials
+            usable: register(
+                agent,
+                "credentials_usable",
+                "1 when there is a login of this Secret, be it the last good one",
+            ),
+            current: register(
+                agent,
+                "credentials_current",
+                "1 when the files of this Secret could be read when they were looked at last",
+            ),
+            unanswered: register(
+                agent,
+                "credentials_deadlines",
+                "Looks at the files of a Secret that were given up because they took too long; the last good login was used",
+            ),
+        }
     }
 
-    /// The login in this Secret: as its files have it now, or else the last good one.
+    /// Returns the login in this Secret: as the files have it now, or the last good one.
     ///
     /// # Errors
-    /// When there never was one.
-    pub async fn login(&self, secret: &Arc<str>) -> Result<Arc<Login>, Missing> {
+    /// When it was never readable.
+    pub async fn login(&self, secret: &Arc<str>) -> Result<Arc<Login>, LoginMissing> {
         if timeout(LOOK_DEADLINE, self.look(secret)).await.is_err() {
             self.unanswered.inc();
-            self.note(secret, Err(format!("{} did not answer in time", self.folder.join(&**secret).display())));
+            self.note(secret, Err(LoginError::Deadline(self.folder.join(&**secret))));
         }
-        let known = self.lock().get(secret).cloned().unwrap_or_default();
-        let missing =
-            |trouble: Option<String>| Missing { secret: secret.clone(), trouble: trouble.unwrap_or_default() };
-        known.login.ok_or_else(|| missing(known.trouble))
+        let cached = self.lock().get(secret).cloned().unwrap_or_default();
+        let trouble = cached.trouble();
+        cached.login.ok_or_else(|| LoginMissing { secret: secret.clone(), source: trouble })
     }
 
-    /// Looks at the files of these Secrets, so that their logins are known before mail needs them, and forgets all others.
+    /// Looks at the files of these Secrets, so that their logins are known before mail needs them. Forgets all others.
     pub async fn keep(&self, secrets: impl IntoIterator<Item = Arc<str>>) {
         let secrets: Vec<_> = secrets.into_iter().collect();
         let gone: Vec<_> = self.lock().keys().filter(|secret| !secrets.contains(secret)).cloned().collect();
@@ -136,19 +178,18 @@ impl Credentials {
             self.current.remove(&label);
         }
         for secret in secrets {
-            // Whether there is one is told by `standing`.
+            // The result is kept, and read by `state`.
             drop(self.login(&secret).await);
         }
     }
 
-    /// How it stands with this login, as of the last look.
-    pub fn standing(&self, secret: &str) -> Standing {
-        match self.lock().get(secret).cloned().unwrap_or_default() {
-            Known { login: Some(_), trouble: None } => Standing::Loaded,
-            Known { login: Some(_), trouble: Some(trouble) } => Standing::LastGood { trouble },
-            Known { login: None, trouble } => {
-                Standing::Missing { trouble: trouble.unwrap_or_else(|| "nobody has looked yet".to_owned()) }
-            }
+    /// Returns the state of this login as of the last look.
+    pub fn state(&self, secret: &str) -> LoginState {
+        let cached = self.lock().get(secret).cloned().unwrap_or_default();
+        match (&cached.login, &cached.error) {
+            (Some(_), None) => LoginState::Loaded,
+            (Some(_), Some(error)) => LoginState::LastGood { trouble: error.to_string() },
+            (None, _) => LoginState::Missing { trouble: cached.trouble().to_string() },
         }
     }
 
@@ -165,80 +206,78 @@ impl Credentials {
         }
     }
 
-    fn note(&self, secret: &Arc<str>, read: Result<Login, String>) {
+    fn note(&self, secret: &Arc<str>, read: Result<Login, LoginError>) {
         let mut all = self.lock();
-        let known = all.entry(secret.clone()).or_default();
-        let trouble_before = known.trouble.take();
+        let cached = all.entry(secret.clone()).or_default();
+        let error_before = cached.error.take();
         match read {
             Ok(login) => {
-                if trouble_before.is_some() {
+                if error_before.is_some() {
                     tracing::info!(%secret, "the login can be read again");
                 }
-                if known.login.as_deref().is_some_and(|before| *before != login) {
+                if cached.login.as_deref().is_some_and(|before| *before != login) {
                     tracing::info!(%secret, "the login has been rotated");
                 }
-                known.login = Some(Arc::new(login));
+                cached.login = Some(Arc::new(login));
             }
-            Err(trouble) => {
-                if trouble_before.as_ref() != Some(&trouble) {
-                    let last_good = known.login.is_some();
+            Err(error) => {
+                let trouble = error.to_string();
+                if error_before.is_none_or(|before| before.to_string() != trouble) {
+                    let last_good = cached.login.is_some();
                     tracing::warn!(%secret, trouble, last_good_in_use = last_good, "the login cannot be read");
                 }
-                known.trouble = Some(trouble);
+                cached.error = Some(Arc::new(error));
             }
         }
         let label = OfSecret { secret: secret.to_string() };
-        self.usable.get_or_create(&label).set(i64::from(known.login.is_some()));
-        self.current.get_or_create(&label).set(i64::from(known.trouble.is_none()));
+        self.usable.get_or_create(&label).set(i64::from(cached.login.is_some()));
+        self.current.get_or_create(&label).set(i64::from(cached.error.is_none()));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Known>> {
-        // Entries are replaced as a whole.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, CachedLogin>> {
+        // Entries are replaced as a whole, so a panic leaves none half changed.
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads a login. Errors name the file, and hold nothing of what is in it.
-fn read(folder: &Path, secret: &str) -> Result<Login, String> {
+/// Reads a login. Errors name the file, and quote nothing from it.
+fn read(folder: &Path, secret: &str) -> Result<Login, LoginError> {
     let mounted = folder.join(secret);
-    // The kubelet replaces a mounted Secret by pointing this link elsewhere: both files are to come from the same side of it.
+    // The kubelet replaces a mounted Secret by pointing this link to another folder. Both files must come from the same
+    // folder.
     let data = mounted.join("..data");
     let first = std::fs::read_link(&data).map(|target| mounted.join(target));
     match first {
         Err(_) => read_in(&mounted, &mounted),
-        Ok(target) => read_in(&target, &mounted).or_else(|trouble| match std::fs::read_link(&data) {
-            // It was replaced, and the old side removed, in between.
+        Ok(target) => read_in(&target, &mounted).or_else(|error| match std::fs::read_link(&data) {
+            // It was replaced, and the old folder removed, in between.
             Ok(now) if mounted.join(&now) != target => read_in(&mounted.join(now), &mounted),
-            Ok(_) | Err(_) => Err(trouble),
+            Ok(_) | Err(_) => Err(error),
         }),
     }
 }
 
-/// Reads in one folder, and names files by another.
-fn read_in(folder: &Path, shown: &Path) -> Result<Login, String> {
-    let read = |name: &str| {
-        read_line(&folder.join(name)).map_err(|trouble| format!("{}: {trouble}", shown.join(name).display()))
-    };
-    let login = Login::new(read("username")?, read("password")?);
+/// Reads in one folder, and names the files by another.
+fn read_in(folder: &Path, shown: &Path) -> Result<Login, LoginError> {
+    let login = Login::new(read_file(folder, shown, "username")?, read_file(folder, shown, "password")?);
     if login.username().contains(':') {
-        let file = shown.join("username");
-        return Err(format!(
-            "{}: it holds a colon, which separates user name and password for Postfix",
-            file.display()
-        ));
+        return Err(LoginError::Colon(shown.join("username")));
     }
     Ok(login)
 }
 
-/// A part of a login, as a file holds it.
-fn read_line(file: &Path) -> Result<String, String> {
+fn read_file(folder: &Path, shown: &Path, name: &str) -> Result<String, LoginError> {
+    read_part(&folder.join(name)).map_err(|source| LoginError::File { file: shown.join(name), source })
+}
+
+/// Reads a part of a login from its file.
+fn read_part(file: &Path) -> Result<String, LoginFileError> {
     let mut bytes = vec![];
-    let read = File::open(file).and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes));
-    read.map_err(|error| {
-        let is_missing = error.kind() == io::ErrorKind::NotFound;
-        if is_missing { "there is no such file; mount the Secret there".to_owned() } else { error.to_string() }
-    })?;
-    Login::part(bytes).map_err(|error| error.to_string())
+    match File::open(file).and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes)) {
+        Ok(_) => Login::part(bytes).map_err(|error| LoginFileError::Content(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LoginFileError::Missing),
+        Err(error) => Err(LoginFileError::Unreadable(error)),
+    }
 }
 
 #[cfg(test)]

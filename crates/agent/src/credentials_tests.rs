@@ -1,4 +1,4 @@
-//! Logins on a real disk, as the kubelet and as people write them.
+//! Tests of logins on a real disk, as the kubelet and as people write them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -31,7 +31,7 @@ fn a_rotated_login_is_used_by_the_next_query() {
     assert_eq!(login(&credentials, "ses").unwrap(), "user:one:two three");
     write(&folder, "ses", "user", "other:two thre2\n");
     assert_eq!(login(&credentials, "ses").unwrap(), "user:other:two thre2");
-    assert_eq!(credentials.standing("ses"), Standing::Loaded);
+    assert_eq!(credentials.state("ses"), LoginState::Loaded);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn the_last_good_login_stays_whatever_becomes_of_the_files() {
     ] {
         write(&folder, "ses", username, password);
         assert_eq!(login(&credentials, "ses").unwrap(), "user:hunter2", "{trouble}");
-        let Standing::LastGood { trouble: told } = credentials.standing("ses") else { panic!("{trouble}") };
+        let LoginState::LastGood { trouble: told } = credentials.state("ses") else { panic!("{trouble}") };
         assert!(told.contains(trouble), "{told}");
         assert!(!told.contains("hunter"), "{told}");
     }
@@ -81,7 +81,7 @@ fn a_missing_login_is_named_with_its_file() {
             file.display()
         )
     );
-    assert!(matches!(credentials.standing("ses"), Standing::Missing { .. }));
+    assert!(matches!(credentials.state("ses"), LoginState::Missing { .. }));
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn what_is_not_needed_any_more_is_forgotten() {
     write(&folder, "new", "user", "hunter2");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(credentials.keep(["old".into()]));
-    assert_eq!(credentials.standing("old"), Standing::Loaded);
+    assert_eq!(credentials.state("old"), LoginState::Loaded);
     runtime.block_on(credentials.keep(["new".into()]));
-    assert!(matches!(credentials.standing("old"), Standing::Missing { .. }));
-    assert_eq!(credentials.standing("new"), Standing::Loaded);
+    assert!(matches!(credentials.state("old"), LoginState::Missing { .. }));
+    assert_eq!(credentials.state("new"), LoginState::Loaded);
 }

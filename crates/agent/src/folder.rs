@@ -1,34 +1,51 @@
-//! The agent's folder in Postfix's queue directory: what Postfix's processes open there, chrooted or not.
+//! Folder of the agent in Postfix's queue directory, with the files that Postfix's processes open, chrooted or not.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::shield;
 use super::store::replace;
 
-/// The folder, relative to Postfix's queue directory. Postfix works there, chrooted or not, so it is the path by which either kind of
-/// process reaches what is in it.
+/// Path of the folder, relative to Postfix's queue directory. Postfix's working directory is the queue directory, with
+/// and without a chroot, so every process of Postfix reaches the folder by this path.
 pub const FOLDER: &str = "mail-failover";
 
-/// The static table of the shield, relative to Postfix's queue directory.
+/// Path of the shield's static table, relative to Postfix's queue directory.
 pub const SHIELD: &str = "mail-failover/shield.regexp";
 
-/// Writes the static table of the shield, when it is not there as it should be. It stays when the agent ends: that is what it is for.
-///
-/// # Errors
-/// In words that name the file.
-pub fn provide_shield(queue_directory: &Path) -> Result<(), String> {
-    let file = queue_directory.join(SHIELD);
-    write(&file, &shield::regexp_table()).map_err(|error| format!("{} cannot be written: {error}", file.display()))
+/// Error of a file in the folder that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be written: {source}", file.display())]
+pub struct WriteError {
+    /// Path of the file.
+    pub file: PathBuf,
+    /// Error of the operating system.
+    pub source: io::Error,
 }
 
-/// Writes a file that everybody may read, in a folder below the queue directory and in one step, unless it is there already.
-pub(super) fn write(file: &Path, content: &str) -> io::Result<()> {
+/// Writes the static table of the shield, if it is not up to date. The table stays when the agent ends: it protects
+/// mail while no agent runs.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn provide_shield(queue_directory: &Path) -> Result<(), WriteError> {
+    write(&queue_directory.join(SHIELD), &shield::regexp_table())
+}
+
+/// Writes a file that everybody may read, in a folder below the queue directory and in one step. Does nothing if the
+/// file has this content already.
+pub(super) fn write(file: &Path, content: &str) -> Result<(), WriteError> {
     if fs::read(file).is_ok_and(|there| there == content.as_bytes()) {
         return Ok(());
     }
+    make_folders(file)
+        .and_then(|()| replace(file, content.as_bytes(), 0o644))
+        .map_err(|source| WriteError { file: file.to_owned(), source })
+}
+
+fn make_folders(file: &Path) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     for folder in folder.parent().into_iter().chain([folder]) {
         match fs::create_dir(folder) {
@@ -38,7 +55,7 @@ pub(super) fn write(file: &Path, content: &str) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    replace(file, content.as_bytes(), 0o644)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -57,6 +74,6 @@ mod tests {
             fs::write(&file, "/old/ 4").unwrap();
         }
         let error = provide_shield(&folder.path().join("no/where")).unwrap_err();
-        assert!(error.contains("no/where/mail-failover/shield.regexp cannot be written"), "{error}");
+        assert!(error.to_string().contains("no/where/mail-failover/shield.regexp cannot be written"), "{error}");
     }
 }

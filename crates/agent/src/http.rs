@@ -1,4 +1,4 @@
-//! `/status`, beside what every process of ours serves.
+//! HTTP route `/status`, beside the routes that every process of ours serves.
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use tokio::time::timeout;
 
 use super::status::Status;
 
-/// Questions that wait; more are turned away by the deadline of their connection.
+/// Limit of the requests that wait. The deadline of their connection turns more of them away.
 pub const QUEUE: usize = 16;
-/// The loop turns within milliseconds. One that does not is what `/livez` tells of.
+/// Limit for the answer of the loop.
+// The loop turns within milliseconds; `/livez` tells of one that does not.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Who answers for the status.
+/// Sender of requests for the status.
 pub type Questions = mpsc::Sender<oneshot::Sender<Status>>;
 
-/// The path.
+/// Returns the route of `/status`.
 pub fn router(questions: Questions) -> Router {
     Router::new().route("/status", get(status)).with_state(questions)
 }

@@ -1,4 +1,4 @@
-//! TLS towards one replica of the operator: its certificate is known by its fingerprint and by nothing else.
+//! TLS towards one replica of the operator, whose certificate is known by its fingerprint and by nothing else.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use mail_failover_contract::fingerprint;
 
-/// A client that speaks only to the holder of this certificate: its SHA-256 in lower-case hexadecimal digits.
+/// Creates a client that speaks only to the holder of this certificate, given by its SHA-256 in lower-case hexadecimal
+/// digits.
 ///
 /// # Errors
 /// When TLS cannot be set up at all.
@@ -23,8 +24,8 @@ pub(super) fn client(sha256: &str) -> Result<ClientConfig, Error> {
         .with_no_client_auth())
 }
 
-/// Neither name, expiry nor issuer say anything: the fingerprint comes from a document that only the operator writes. That the
-/// peer has the key is verified as always.
+/// Verifier of one certificate. That the peer has the key is verified as always.
+// Name, expiry and issuer say nothing: the fingerprint comes from a document that only the operator writes.
 #[derive(Debug)]
 struct Pinned {
     sha256: String,

@@ -1,12 +1,13 @@
-//! Tells every replica of the operator what deliveries meet: at once when that is news, and every ten seconds.
+//! Reporter to every replica of the operator: it sends the results of deliveries at once when they are news, and every
+//! ten seconds.
 //!
-//! Each replica has a task, a backoff and a deadline of its own, so that a dead one delays no other. What is sent is always the latest state as a
-//! whole: nothing is queued, and a report that was lost is made good by the next. Without a replica or a token nothing is sent, and the
-//! status says so; mail flows all the same. This module decides nothing and never waits for a reply before mail goes on.
+//! Each replica has a task, a backoff and a deadline of its own, so that a dead one delays no other. A report always
+//! holds the whole latest state: nothing is queued, and the next report makes good for a lost one. Without a replica or
+//! a token nothing is sent, and the status says so; mail flows all the same. This module decides nothing and never
+//! waits for a reply before mail goes on.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,182 +15,175 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use futures::future::pending;
+use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
-use rustls::pki_types::ServerName;
+use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
+use mail_failover_contract::{SERVER_NAME, report};
+use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_runtime::backoff::{Backoff, jittered};
+use mail_failover_runtime::clock::Clock;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::pinned;
-use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
-use mail_failover_contract::{SERVER_NAME, report};
-use mail_failover_core::model::{BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail, Timestamp};
-use mail_failover_runtime::backoff::{Backoff, jittered};
-use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::random;
 
-/// How often a report goes out although nothing is new.
+pub use super::metrics::ReporterMetrics as Metrics;
+
+/// Pause between two reports without news.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// What becomes news at about the same time goes out together.
+/// Pause after news, so that further news goes out in the same report.
 const COALESCE: Duration = Duration::from_millis(20);
 /// The least pause between two reports to one replica.
 const PAUSE: Duration = Duration::from_millis(100);
-/// No report takes longer, connection and answer included.
+/// Limit for one report, connection and answer included.
 const DEADLINE: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
-/// So much of a refusal is read.
+/// Bytes that are read of a refusal.
 const LONGEST_REFUSAL: usize = 1024;
-/// So much of a token file is read.
+/// Bytes that are read of a token file.
 const LONGEST_TOKEN: u64 = 8192;
-/// More replicas are not told: the document's bound.
+/// Limit of the replicas that are told: the document's bound.
 const MAX_OPERATORS: usize = 16;
 
-/// Who reports, and with which token.
+/// Settings of the reporter.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The agent's name, unique among those of its route: the pod's, or the host's.
+    /// Name of the agent, unique among those of its route: the pod's, or the host's.
     pub agent: String,
-    /// The file with the service account's token; it is read for each report, because the kubelet renews it. Without one nothing is reported.
+    /// File with the service account's token. It is read for each report, because the kubelet renews it. Without one
+    /// nothing is reported.
     pub token_file: Option<PathBuf>,
-    /// How often a report goes out although nothing is new: [`HEARTBEAT`].
+    /// Pause between two reports without news: [`HEARTBEAT`].
     pub heartbeat: Duration,
 }
 
-/// All that there is to tell.
+/// State that is reported to the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportState {
-    /// Whose mail it is.
+    /// Route whose mail it is.
     pub route: RouteReference,
-    /// Whom to tell.
+    /// Replicas of the operator that are told.
     pub operators: Vec<OperatorEndpoint>,
-    /// What is known of each backend, by its name; times are those of the clock that the reporter was started with.
+    /// Deliveries of each backend, by its name. Times are those of the clock that the reporter was started with.
     pub backends: BTreeMap<Arc<str>, BackendDeliveries>,
-    /// The latest switch.
+    /// Latest switch, if there was one.
     pub last_switch: Option<SwitchedMail>,
 }
 
 impl ReportState {
-    /// Whether this must be told at once, given what was told before. Counts alone can wait, and so can a further failure of a run.
+    /// Returns true if this must be told at once, given the state that was told before. Counts alone can wait, and so
+    /// can a further failure of a run.
     fn is_news_after(&self, before: &Self) -> bool {
-        let told = |deliveries: &BackendDeliveries| match &deliveries.word {
-            DeliveryVerdict::Failing(failing) => (Some(failing.class), false, deliveries.is_left),
-            DeliveryVerdict::Passing => (None, true, deliveries.is_left),
-            DeliveryVerdict::Silent => (None, false, deliveries.is_left),
-        };
-        let all = |state: &Self| -> BTreeMap<_, _> {
-            state.backends.iter().map(|(name, deliveries)| (name.clone(), told(deliveries))).collect()
-        };
-        let first_delivery = |state: &Self| {
-            state.last_switch.as_ref().map(|switch| (switch.transition, switch.first_delivery_at.is_some()))
-        };
-        self.route != before.route || all(self) != all(before) || first_delivery(self) != first_delivery(before)
+        self.route != before.route
+            || self.urgent() != before.urgent()
+            || self.first_delivery() != before.first_delivery()
     }
 
-    /// The report as of now.
-    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::DeliveryReport {
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let failure = |failing: &FailingDeliveries| report::FailureReport {
-            class: failing.class.as_str().to_owned(),
-            message: report::printable(&failing.message),
-            first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
-            last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
-        };
-        let backend = |(name, deliveries): (&Arc<str>, &BackendDeliveries)| {
-            let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
-            let (word, failure) = match word {
-                DeliveryVerdict::Failing(failing) => (report::ReportedVerdict::Failing, Some(failure(failing))),
-                DeliveryVerdict::Passing => (report::ReportedVerdict::Passing, None),
-                DeliveryVerdict::Silent => (report::ReportedVerdict::Silent, None),
+    /// Returns the parts of each backend's deliveries of which a change is news.
+    fn urgent(&self) -> BTreeMap<&Arc<str>, (Option<EvidenceClass>, bool, bool)> {
+        let mut urgent = BTreeMap::new();
+        for (name, deliveries) in &self.backends {
+            let (class, passes) = match &deliveries.word {
+                Word::Failing(failing) => (Some(failing.class), false),
+                Word::Passing => (None, true),
+                Word::Silent => (None, false),
             };
-            report::BackendReport {
-                name: name.to_string(),
-                word,
-                failure,
-                left: *is_left,
-                deliveries: report::DeliveryCounts {
-                    sent: *sent,
-                    deferred: *deferred,
-                    bounced: *bounced,
-                    possible_duplicates: *possible_duplicates,
-                },
-            }
-        };
-        report::DeliveryReport {
+            urgent.insert(name, (class, passes, deliveries.is_left));
+        }
+        urgent
+    }
+
+    fn first_delivery(&self) -> Option<(Option<i64>, bool)> {
+        self.last_switch.as_ref().map(|switch| (switch.transition, switch.first_delivery_at.is_some()))
+    }
+
+    /// Returns the report as of now.
+    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::Report {
+        report::Report {
             api_version: API_VERSION.to_owned(),
             route: self.route.clone(),
             agent: agent.to_owned(),
             process: process.to_owned(),
             sequence,
-            backends: self.backends.iter().map(backend).collect(),
-            last_switch: self.last_switch.as_ref().map(|switch| report::ReportedSwitch {
-                transition: switch.transition,
-                queue_before: switch.queue_before,
-                queue_after: switch.queue_after,
-                first_delivery: switch.first_delivery_at.map(|at| report::FirstDelivery {
-                    after_milliseconds: milliseconds(switch.first_delivery_after.unwrap_or_default()),
-                    age_milliseconds: milliseconds(now.since(at)),
-                }),
-                possible_duplicates: switch.possible_duplicates,
-            }),
+            backends: self.backends.iter().map(|(name, deliveries)| backend_report(name, deliveries, now)).collect(),
+            last_switch: self.last_switch.as_ref().map(|switch| switch_report(switch, now)),
         }
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
-    outcome: &'static str,
-}
-
-/// Counters of the reporter; clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    reports: Family<Outcome, Counter>,
-}
-
-impl Metrics {
-    /// Metrics in this registry.
-    pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "mail_failover_agent_reports",
-            "Reports to replicas of the operator by outcome: sent, refused, failed, or no_token",
-            metrics.reports.clone(),
-        );
-        metrics
-    }
-
-    fn count(&self, outcome: &'static str) {
-        self.reports.get_or_create(&Outcome { outcome }).inc();
+fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) -> report::BackendReport {
+    let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
+    let (word, failure) = match word {
+        Word::Failing(failing) => (report::Word::Failing, Some(failure_report(failing, now))),
+        Word::Passing => (report::Word::Passing, None),
+        Word::Silent => (report::Word::Silent, None),
+    };
+    report::BackendReport {
+        name: name.to_owned(),
+        word,
+        failure,
+        left: *is_left,
+        deliveries: report::DeliveryCounts {
+            sent: *sent,
+            deferred: *deferred,
+            bounced: *bounced,
+            possible_duplicates: *possible_duplicates,
+        },
     }
 }
 
-/// How reporting fares.
+fn failure_report(failing: &FailingDeliveries, now: Timestamp) -> report::FailureReport {
+    report::FailureReport {
+        class: failing.class.as_str().to_owned(),
+        message: report::printable(&failing.message),
+        first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
+        last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
+    }
+}
+
+fn switch_report(switch: &SwitchedMail, now: Timestamp) -> report::SwitchReport {
+    report::SwitchReport {
+        transition: switch.transition,
+        queue_before: switch.queue_before,
+        queue_after: switch.queue_after,
+        first_delivery: switch.first_delivery_at.map(|at| report::FirstDelivery {
+            after_milliseconds: milliseconds(switch.first_delivery_after.unwrap_or_default()),
+            age_milliseconds: milliseconds(now.since(at)),
+        }),
+        possible_duplicates: switch.possible_duplicates,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// State of reporting to all replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReporterStatus {
-    /// Why nothing is reported at all, if so.
+    /// Reason why nothing is reported at all.
     pub nothing_sent: Option<String>,
-    /// By the replica's address.
-    pub replicas: BTreeMap<String, ReplicaStatus>,
+    /// State of each replica, by its address.
+    pub replicas: BTreeMap<String, ReplicaReporting>,
 }
 
-/// How reporting to one replica fares.
+/// State of reporting to one replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplicaStatus {
-    /// When the latest report was accepted.
+pub struct ReplicaReporting {
+    /// Time at which the latest report was accepted.
     pub accepted_at: Option<Timestamp>,
-    /// What has gone wrong since.
+    /// Error since then, if there was one.
     pub error: Option<String>,
 }
 
-/// Takes what is to be told. Cheap to clone, never waits.
+/// Takes the state to be reported. Cheap to clone, never waits.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     state: watch::Sender<Option<Arc<Published>>>,
@@ -199,7 +193,7 @@ pub struct Reporter {
 #[derive(Debug)]
 struct Published {
     state: ReportState,
-    /// Increases with each piece of news.
+    /// Number of the latest news. It increases with each piece of news.
     news: u64,
 }
 
@@ -225,7 +219,7 @@ impl Reporter {
         (Self { state, status }, task)
     }
 
-    /// This is how things are now.
+    /// Publishes the present state.
     pub fn publish(&self, state: ReportState) {
         self.state.send_modify(|published| {
             let before = published.as_deref();
@@ -235,14 +229,14 @@ impl Reporter {
         });
     }
 
-    /// How reporting fares.
+    /// Returns the state of reporting.
     pub fn status(&self) -> ReporterStatus {
-        // No user of the lock can leave it half changed.
+        // No holder of the lock can leave it half changed.
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What the tasks share.
+/// Parts that the tasks share.
 struct Sender {
     settings: Settings,
     process: String,
@@ -309,7 +303,7 @@ async fn tell(
                 },
             }
         } else {
-            // Further news in the meantime goes along.
+            // Further news in the meantime goes into the same report.
             sleep_until(due).await;
         }
         let Some(latest) = published.borrow_and_update().clone() else { return };
@@ -348,23 +342,13 @@ impl Sender {
         state: &ReportState,
         sequence: u64,
     ) -> Result<(), SendError> {
-        let sent = async {
-            let token = token(token_file.to_owned()).await?;
-            let report = state.report(&self.settings.agent, &self.process, sequence, self.clock.now());
-            let body = serde_json::to_vec(&report).map_err(|error| SendError::Connection(error.to_string()))?;
-            post(endpoint, &token, body.into()).await
-        };
-        let result = sent.await;
-        self.metrics.count(match &result {
-            Ok(()) => "sent",
-            Err(SendError::Token { .. }) => "no_token",
-            Err(SendError::Refused { .. }) => "refused",
-            Err(SendError::Connection(_) | SendError::Deadline) => "failed",
-        });
+        let report = state.report(&self.settings.agent, &self.process, sequence, self.clock.now());
+        let result = deliver(endpoint, token_file, &report).await;
+        self.metrics.count(result.as_ref().map_or_else(SendError::outcome, |()| "sent"));
         self.note(|status| {
             let replica = status.replicas.entry(endpoint.address.clone()).or_default();
             match &result {
-                Ok(()) => *replica = ReplicaStatus { accepted_at: Some(self.clock.now()), error: None },
+                Ok(()) => *replica = ReplicaReporting { accepted_at: Some(self.clock.now()), error: None },
                 Err(error) => replica.error = Some(error.to_string()),
             }
         });
@@ -372,47 +356,98 @@ impl Sender {
     }
 }
 
-/// Why a report did not arrive. No text of it holds a token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+async fn deliver(endpoint: &OperatorEndpoint, token_file: &Path, report: &report::Report) -> Result<(), SendError> {
+    let token = token(token_file.to_owned()).await?;
+    let body = serde_json::to_vec(report).map_err(ConnectionError::from)?;
+    post(endpoint, &token, body.into()).await
+}
+
+/// Error of a report that did not arrive. No text of it holds a token.
+#[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The token cannot be read.
-    #[error("the token {file} cannot be read: {reason}")]
+    #[error("the token {file} cannot be read: {source}")]
     Token {
-        /// Its file.
+        /// Path of the token file.
         file: String,
-        /// Why.
-        reason: String,
+        /// Error of reading it.
+        source: TokenError,
     },
-    /// Nobody answers there, or not the one who is expected.
+    /// No server answers there, or not the expected one.
     #[error("it cannot be reached: {0}")]
-    Connection(String),
-    /// It took too long.
+    Connection(#[from] ConnectionError),
+    /// The exchange took too long.
     #[error("no answer within {DEADLINE:?}")]
     Deadline,
     /// The operator does not take it.
     #[error("the operator answers {status}: {text}")]
     Refused {
-        /// The HTTP status.
+        /// Status code of the answer.
         status: u16,
-        /// The operator's words.
+        /// Text of the answer.
         text: String,
     },
 }
 
-fn connection(error: impl fmt::Display) -> SendError {
-    SendError::Connection(error.to_string())
+impl SendError {
+    /// Returns the outcome for the metric.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "no_token",
+            Self::Refused { .. } => "refused",
+            Self::Connection(_) | Self::Deadline => "failed",
+        }
+    }
+}
+
+/// Error of a token that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// The reading task has panicked.
+    #[error(transparent)]
+    Task(#[from] JoinError),
+    /// The file is empty.
+    #[error("it is empty")]
+    Empty,
+}
+
+/// Error of the way to the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The report cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The token cannot be sent. The library's own error would quote it.
+    #[error("the token is no header value")]
+    TokenHeader,
+    /// The server's name is none. It is a constant.
+    #[error(transparent)]
+    Name(#[from] InvalidDnsNameError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    /// No connection, or none with the expected certificate.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The HTTP exchange failed.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
 }
 
 async fn token(file: PathBuf) -> Result<String, SendError> {
     let name = file.display().to_string();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut text = String::new();
-        std::fs::File::open(file)?.take(LONGEST_TOKEN).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>(text.trim().to_owned())
-    });
-    let problem = |reason: String| SendError::Token { file: name.clone(), reason };
-    let token = read.await.map_err(|error| problem(error.to_string()))?.map_err(|error| problem(error.to_string()))?;
-    if token.is_empty() { Err(problem("it is empty".to_owned())) } else { Ok(token) }
+    let read = tokio::task::spawn_blocking(move || read_token(&file)).await.unwrap_or_else(|error| Err(error.into()));
+    read.map_err(|source| SendError::Token { file: name, source })
+}
+
+fn read_token(file: &Path) -> Result<String, TokenError> {
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(LONGEST_TOKEN).read_to_string(&mut text)?;
+    let token = text.trim();
+    if token.is_empty() { Err(TokenError::Empty) } else { Ok(token.to_owned()) }
 }
 
 /// Sends one report.
@@ -429,16 +464,11 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body))
-        // The error would quote the header.
-        .map_err(|_| SendError::Connection("the token is no header value".to_owned()))?;
-    let config = pinned::client(&endpoint.certificate_sha256).map_err(connection)?;
-    let name = ServerName::try_from(SERVER_NAME).map_err(connection)?;
-    let stream = TcpStream::connect(&endpoint.address).await.map_err(connection)?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(connection)?;
-    let (mut sender, driving) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(connection)?;
+        .map_err(|_| ConnectionError::TokenHeader)?;
+    let stream = connect(endpoint).await?;
+    let (mut sender, driving) = handshake(TokioIo::new(stream)).await.map_err(ConnectionError::from)?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(connection)?;
+        let response = sender.send_request(request).await.map_err(ConnectionError::from)?;
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(());
@@ -450,9 +480,16 @@ async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Resu
     tokio::select! {
         biased;
         answer = answer => answer,
-        // The connection has to be driven; when it ends, the answer says how.
+        // The connection has to be driven. When it ends, the answer says how.
         _never = async { drop(driving.await); pending::<()>().await } => Err(SendError::Deadline),
     }
+}
+
+async fn connect(endpoint: &OperatorEndpoint) -> Result<TlsStream<TcpStream>, ConnectionError> {
+    let config = pinned::client(&endpoint.certificate_sha256)?;
+    let name = ServerName::try_from(SERVER_NAME)?;
+    let stream = TcpStream::connect(&endpoint.address).await?;
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
 }
 
 #[cfg(test)]

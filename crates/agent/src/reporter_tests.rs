@@ -1,4 +1,4 @@
-//! What is news. Reports over real TLS: `crates/mail-failover/tests/reports.rs`.
+//! Tests of news. `crates/mail-failover/tests/reports.rs` has the tests over real TLS.
 
 use mail_failover_core::model::EvidenceClass;
 

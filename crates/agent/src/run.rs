@@ -1,74 +1,86 @@
-//! All wiring of `mail-failover agent run`, and the order in which it ends.
+//! Wiring of `mail-failover agent run`, and the order in which its parts end:
 //!
-//! The order of the end: first Postfix is drained and ended, where the agent is its entry point; then nothing new is decided and what was decided is handed on (the driver); then what is to survive is saved;
-//! then the socketmap goes, as late as it can, for without it Postfix refuses mail; HTTP goes last. Sources end with the process.
+//! 1. Postfix is drained and ended, if the agent is its entry point.
+//! 2. The driver finishes its turn: nothing new is decided.
+//! 3. The state is saved.
+//! 4. The socketmap ends, as late as it can: without it Postfix refuses mail.
+//! 5. HTTP ends. Sources end with the process.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
+use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::arguments::RunArguments;
-use super::core::{Core, Memory};
+use super::arguments::AgentRunArguments;
+use super::core::{AgentCore, CoreMemory};
 use super::credentials::Credentials;
-use super::driver::{Driver, Ears, Metrics, Mouths, Settings};
-use super::keeper::Keeper;
+use super::driver::{Driver, DriverInputs, DriverMetrics, DriverOutputs, DriverSettings};
 use super::log::follow as log;
 use super::log::follow::{Reading, Sink};
 use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
 use super::mta::switch::Executor;
 use super::mta::{self, Postfix};
 use super::reporter::{self, Reporter};
-use super::socketmap::{self, BindError, Fixed, LocalDomains, Responder, View};
-use super::source::{self, Source};
-use super::store::{Record, Store};
+use super::socketmap::{self, BindError, LocalDomains, MapSettings, Responder, SocketmapView};
+use super::source::{self, DocumentSource};
+use super::state_writer::StateWriter;
+use super::store::{StateRecord, StateStore};
 use super::supervise::{self, Intake, LineReader, Signals};
+use super::tasks::NamedTasks;
 use super::{folder, http, shield};
-use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
-use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
 
-/// Reports about switches that wait for the driver; the executor waits in its turn when there are more.
+/// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;
-/// A loop that has not turned for so long is stuck: it turns every second at least.
+/// Age of the last heartbeat at which the loop counts as stuck. It turns every second at least.
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
-/// Logins are looked at so often, so that one that is missing is known before mail needs it.
+/// Pause between two looks at the logins, so that a missing one is known before mail needs it.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(5);
 
-/// What must run for the agent to be ready, if it is the one that starts it.
+/// Names of the tasks that end in an order, and of those that come several times.
+const DRIVER: &str = "the driver";
+const STATE_WRITER: &str = "the writer of the state";
+const SOCKETMAP: &str = "the socketmap";
+const HTTP_SERVER: &str = "the HTTP server";
+const SOURCE: &str = "a source";
+const LOG_READER: &str = "the reader of Postfix's log";
+
+/// Readiness condition of an agent that starts Postfix: Postfix runs.
 const POSTFIX: &str = "postfix";
-/// Between looks for it.
+/// Pause between two looks for Postfix.
 const POSTFIX_PAUSE: Duration = Duration::from_millis(250);
 
-/// Why the agent could not start, or ended before it was told to.
+/// Error of an agent that could not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Logs cannot be set up.
+    /// The logs cannot be set up.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// No way to reach an API server.
+    /// There is no way to reach an API server.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The API server's address or our credentials cannot be used.
-    #[error("the API server cannot be used as configured: {0}")]
-    Client(String),
+    #[error("the API server cannot be used as configured: {}", describe(.0))]
+    Client(#[source] Box<kube::Error>),
     /// The socketmap cannot be served.
     #[error(transparent)]
     Socketmap(#[from] BindError),
     /// The address of HTTP cannot be had.
     #[error("cannot listen on {address}: {source}; choose another with --listen-address")]
     Listen {
-        /// The address.
+        /// Address that was to be used.
         address: std::net::SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The operating system refused something at start.
@@ -83,7 +95,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`] when it could not start, or when a part of it ended by itself.
-pub fn run(arguments: RunArguments) -> Result<u8, RunError> {
+pub fn run(arguments: AgentRunArguments) -> Result<u8, RunError> {
     if !arguments.command.is_empty() && !supervise::init::is_supervised() {
         return Ok(supervise::init::run()?.0);
     }
@@ -94,13 +106,13 @@ pub fn run(arguments: RunArguments) -> Result<u8, RunError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(attend(arguments))
 }
 
-async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
-    // Before anything else, so that whoever ends us at once ends us in order.
+async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
+    // Before anything else: a signal that comes at once must end us in order.
     let signals = Signals::of_this_process()?;
     let intake = Intake::default();
     let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
     let mut registry = telemetry::registry();
-    let metrics = Metrics::new(&mut registry);
+    let metrics = DriverMetrics::new(&mut registry);
     let credentials = Credentials::new(arguments.credentials_directory.clone(), &mut registry);
     let (heartbeat, readiness) = (Heartbeat::new(HEARTBEAT_PAUSE), Readiness::default());
     let clock = Clock::system();
@@ -109,15 +121,15 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let http = TelemetryServer::bind(address, &mut registry).await;
     let http = http.map_err(|source| RunError::Listen { address, source })?;
 
-    let store = Store::new(arguments.state_directory.clone());
+    let store = StateStore::new(arguments.state_directory.clone());
     let saved = restore(&store, &metrics);
-    let (keeper, keeping) = Keeper::start(store.clone(), saved.clone(), metrics.clone(), end.clone());
+    let (state_writer, writing) = StateWriter::start(store.clone(), saved.clone(), metrics.clone(), end.clone());
 
-    let (view, views) = watch::channel(Arc::new(View::default()));
-    let (findings, found) = mpsc::channel(source::QUEUE);
-    let (sink, sighted) = Sink::new(LogMetrics::new(&mut registry));
+    let (view, views) = watch::channel(Arc::new(SocketmapView::default()));
+    let (source_events, found) = mpsc::channel(source::QUEUE);
+    let (sink, logged) = Sink::new(LogMetrics::new(&mut registry));
     let (switch_orders, ordered) = watch::channel(None);
-    let (switch_reports, reported) = mpsc::channel(REPORT_QUEUE);
+    let (switch_progress, reported) = mpsc::channel(REPORT_QUEUE);
     let (questions, asked) = mpsc::channel(http::QUEUE);
     let (reporter, reporting) = Reporter::start(
         reporter::Settings {
@@ -132,7 +144,7 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
     let mta_metrics = MtaMetrics::new(&mut registry);
 
     let (mail_log_source, mail_log) = mail_log(&arguments, &sink);
-    let settings = Settings {
+    let settings = DriverSettings {
         mail_log_source,
         mail_log,
         queue_directory: arguments.queue_directory.clone(),
@@ -140,79 +152,68 @@ async fn attend(arguments: RunArguments) -> Result<u8, RunError> {
         clock,
         credentials: credentials.clone(),
     };
-    let mouths = Mouths {
+    let outputs = DriverOutputs {
         view,
         switch_orders,
         reporter,
-        keeper,
+        state_writer,
         heartbeat: heartbeat.clone(),
         readiness: readiness.clone(),
         metrics,
         traffic: TrafficMetrics::new(&mut registry),
     };
-    let mut driver = Driver::new(Core::new(memory(&saved)), settings, mouths, sources(&arguments));
-    if let Some(document) = saved.get(&Record::Document) {
-        driver.begin_with(Source::Disk(store.path(Record::Document).display().to_string()), document).await;
+    let mut driver = Driver::new(AgentCore::new(memory(&saved)), settings, outputs, sources(&arguments));
+    if let Some(document) = saved.get(&StateRecord::Document) {
+        driver
+            .begin_with(DocumentSource::Disk(store.path(StateRecord::Document).display().to_string()), document)
+            .await;
     }
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
     let responder = responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry);
-    let server = socketmap::Server::bind(&listening(&arguments).await).await?;
+    let server = socketmap::SocketmapServer::bind(&listening(&arguments).await).await?;
     if let Err(error) = folder::provide_shield(&arguments.queue_directory) {
         tracing::warn!(
-            error,
+            %error,
             "without this table Postfix bounces what a paused account refuses while the agent is down"
         );
     }
-    let mut following = JoinSet::new();
-    follow(&arguments, &findings, &mut following, &mut registry).await?;
-    drop(findings);
+    let mut tasks = NamedTasks::default();
+    follow(&arguments, &source_events, &mut tasks, &mut registry).await?;
+    drop(source_events);
     let postfix = Postfix {
         config_directory: arguments.postfix_config_directory.clone(),
         queue_directory: arguments.queue_directory.clone(),
         metrics: mta_metrics.clone(),
     };
     let done = arguments.state_directory.join("switched");
-    let executor = Executor::new(postfix.clone(), done, ordered, switch_reports, mta_metrics);
-    let mut executing = JoinSet::new();
-    executing.spawn(executor.run());
-    let mut reading = JoinSet::new();
+    let executor = Executor::new(postfix.clone(), done, ordered, switch_progress, mta_metrics);
+    tasks.add("the executor of switches", tokio::spawn(executor.run()));
     let printed = sink.clone();
-    read_log(&arguments, sink, &mut reading);
-
-    let parts = Parts {
-        driving: tokio::spawn(driver.run(
-            Ears { findings: found, sightings: sighted, switch_reports: reported, questions: asked },
-            shutdown.clone(),
-        )),
-        answering: tokio::spawn(server.serve(responder, end.clone())),
-        looking: tokio::spawn(look_at_logins(credentials, views)),
-        following,
-        executing,
-        reading,
-        keeping,
-        reporting,
-        serving: tokio::spawn(http.serve(
-            registry,
-            TelemetryState { heartbeat, readiness: readiness.clone() },
-            http::router(questions),
-            end.clone(),
-        )),
-    };
+    read_log(&arguments, sink, &mut tasks);
+    let inputs = DriverInputs { source_events: found, log_events: logged, switch_progress: reported, questions: asked };
+    tasks.add(DRIVER, tokio::spawn(driver.run(inputs, shutdown.clone())));
+    tasks.add(SOCKETMAP, tokio::spawn(server.serve(responder, end.clone())));
+    tasks.add("the reader of logins", tokio::spawn(look_at_logins(credentials, views)));
+    tasks.add(STATE_WRITER, writing);
+    tasks.add("the reporter", reporting);
+    let state = State { heartbeat, readiness: readiness.clone() };
+    tasks.add(HTTP_SERVER, tokio::spawn(http.serve(registry, state, http::router(questions), end.clone())));
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
     if !arguments.command.is_empty() {
-        // Who reads readiness sends mail to this host: a Service does as soon as the pod is ready.
+        // A Service sends mail to this host as soon as the pod is ready.
         readiness.expect(POSTFIX);
         tokio::spawn(await_postfix(postfix.clone(), readiness));
     }
     let lines: LineReader = Arc::new(move |line: &[u8]| printed.take(line));
-    let settings = supervise::Settings { postfix, drain: arguments.drain(), stop: arguments.stop_timeout };
+    let settings = supervise::StopSettings { postfix, drain: arguments.drain(), stop: arguments.stop_timeout };
     let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
-    parts.run_until_told(supervising, &shutdown, &end).await
+    run_until_told(tasks, supervising, &shutdown, &end).await
 }
 
-/// The Postfix that the agent starts becomes part of its readiness; it ends with the agent, and is not looked at again.
+/// Waits until the Postfix that the agent starts is ready, and makes that a part of the agent's readiness. Postfix ends
+/// with the agent, so it is not looked at again.
 async fn await_postfix(postfix: Postfix, readiness: Readiness) {
     let mut looks = tokio::time::interval(POSTFIX_PAUSE);
     loop {
@@ -230,8 +231,8 @@ async fn await_postfix(postfix: Postfix, readiness: Readiness) {
 
 const NO_MAIL_LOG: &str = "neither --mail-log nor --mail-log-socket is given";
 
-/// Where Postfix's log is read, for people.
-fn mail_log(arguments: &RunArguments, sink: &Sink) -> (String, Reading) {
+/// Returns the place of Postfix's log, for people, and the state of reading it.
+fn mail_log(arguments: &AgentRunArguments, sink: &Sink) -> (String, Reading) {
     match arguments.mail_log.as_ref().or(arguments.mail_log_socket.as_ref()) {
         Some(path) => (path.display().to_string(), sink.reading()),
         None if arguments.command.is_empty() => (String::new(), Reading::hindered(NO_MAIL_LOG)),
@@ -239,20 +240,15 @@ fn mail_log(arguments: &RunArguments, sink: &Sink) -> (String, Reading) {
     }
 }
 
-fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
-    let is_pipe = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+fn read_log(arguments: &AgentRunArguments, sink: Sink, tasks: &mut NamedTasks) {
     if let Some(path) = arguments.mail_log_socket.clone() {
-        reading.spawn(async move {
-            let ended = log::syslog_socket(&path, &sink).await;
-            tracing::error!(path = %path.display(), ?ended, "the socket for the mail log cannot be used");
-        });
-    } else if let Some(path) = arguments.mail_log.clone().filter(|path| is_pipe(path)) {
-        reading.spawn(async move {
-            let ended = log::named_pipe(&path, &sink).await;
-            tracing::error!(path = %path.display(), ?ended, "the named pipe of the mail log cannot be read");
-        });
+        tasks.add(LOG_READER, tokio::spawn(read_socket(path, sink)));
     } else if let Some(path) = arguments.mail_log.clone() {
-        reading.spawn(log::file(path, sink));
+        if is_pipe(&path) {
+            tasks.add(LOG_READER, tokio::spawn(read_pipe(path, sink)));
+        } else {
+            tasks.add(LOG_READER, tokio::spawn(log::file(path, sink)));
+        }
     } else if arguments.command.is_empty() {
         tracing::warn!(
             "Postfix's log is not read, {NO_MAIL_LOG}: the agent follows the operator and leaves no backend by itself"
@@ -260,10 +256,24 @@ fn read_log(arguments: &RunArguments, sink: Sink, reading: &mut JoinSet<()>) {
     }
 }
 
-/// What was kept, as far as it is whole.
-fn restore(store: &Store, metrics: &Metrics) -> BTreeMap<Record, Arc<str>> {
+fn is_pipe(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
+}
+
+async fn read_socket(path: PathBuf, sink: Sink) {
+    let ended = log::syslog_socket(&path, &sink).await;
+    tracing::error!(path = %path.display(), ?ended, "the socket for the mail log cannot be used");
+}
+
+async fn read_pipe(path: PathBuf, sink: Sink) {
+    let ended = log::named_pipe(&path, &sink).await;
+    tracing::error!(path = %path.display(), ?ended, "the named pipe of the mail log cannot be read");
+}
+
+/// Loads the saved records that are whole.
+fn restore(store: &StateStore, metrics: &DriverMetrics) -> BTreeMap<StateRecord, Arc<str>> {
     let mut saved = BTreeMap::new();
-    for record in Record::ALL {
+    for record in StateRecord::ALL {
         match store.load(record) {
             Ok(Some(content)) => drop(saved.insert(record, content.into())),
             Ok(None) => {}
@@ -276,52 +286,54 @@ fn restore(store: &Store, metrics: &Metrics) -> BTreeMap<Record, Arc<str>> {
     saved
 }
 
-fn memory(saved: &BTreeMap<Record, Arc<str>>) -> Option<Memory> {
-    let parsed = serde_json::from_str(saved.get(&Record::Memory)?);
-    // Of another version: what it says would be about backends that are left, and they are left again soon enough.
+fn memory(saved: &BTreeMap<StateRecord, Arc<str>>) -> Option<CoreMemory> {
+    let parsed = serde_json::from_str(saved.get(&StateRecord::Memory)?);
+    // The memory of another version is dropped: backends that still fail are left again soon enough.
     parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier agent remembered is ignored")).ok()
 }
 
-fn sources(arguments: &RunArguments) -> Vec<Source> {
-    let config_map = arguments.config_map.iter().map(|object| Source::ConfigMap(object.to_string()));
-    config_map.chain(arguments.config_file.iter().map(|path| Source::File(path.display().to_string()))).collect()
+fn sources(arguments: &AgentRunArguments) -> Vec<DocumentSource> {
+    let config_map = arguments.config_map.iter().map(|object| DocumentSource::ConfigMap(object.to_string()));
+    config_map
+        .chain(arguments.config_file.iter().map(|path| DocumentSource::File(path.display().to_string())))
+        .collect()
 }
 
 async fn follow(
-    arguments: &RunArguments,
-    findings: &mpsc::Sender<source::Found>,
-    following: &mut JoinSet<()>,
+    arguments: &AgentRunArguments,
+    source_events: &mpsc::Sender<source::SourceMessage>,
+    tasks: &mut NamedTasks,
     registry: &mut Registry,
 ) -> Result<(), RunError> {
     if let Some(object) = arguments.config_map.clone() {
         let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
         let client = kubernetes::client(config, Purpose::Watch, &kubernetes::Metrics::new(registry));
-        let client = client.map_err(|error| RunError::Client(describe(&error)))?;
-        following.spawn(source::follow_config_map(client, object, findings.clone()));
+        let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
+        tasks.add(SOURCE, tokio::spawn(source::follow_config_map(client, object, source_events.clone())));
     }
     if let Some(path) = arguments.config_file.clone() {
-        following.spawn(source::follow_file(path, findings.clone()));
+        tasks.add(SOURCE, tokio::spawn(source::follow_file(path, source_events.clone())));
     }
     Ok(())
 }
 
 fn responder(
-    arguments: &RunArguments,
+    arguments: &AgentRunArguments,
     intake: Intake,
-    views: watch::Receiver<Arc<View>>,
+    views: watch::Receiver<Arc<SocketmapView>>,
     credentials: Credentials,
     registry: &mut Registry,
 ) -> Responder {
-    let fixed = Fixed {
+    let fixed = MapSettings {
         local_domains: LocalDomains::new(&arguments.local_domains),
         shield: |answers, status| shield::replacement(status, answers),
         intake,
     };
-    Responder::new(views, fixed, credentials, socketmap::Metrics::new(registry))
+    Responder::new(views, fixed, credentials, socketmap::SocketmapMetrics::new(registry))
 }
 
-async fn listening(arguments: &RunArguments) -> socketmap::Settings {
-    socketmap::Settings {
+async fn listening(arguments: &AgentRunArguments) -> socketmap::ListenSettings {
+    socketmap::ListenSettings {
         socket: arguments.socket(),
         mode: arguments.socket_mode,
         owner: mta::mail_owner(&arguments.queue_directory, &arguments.postfix_config_directory).await,
@@ -329,8 +341,8 @@ async fn listening(arguments: &RunArguments) -> socketmap::Settings {
     }
 }
 
-/// Looks at every login that may be asked for, now and then, and when there are others.
-async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc<View>>) {
+/// Looks at every login that may be asked for: now and then, and when the backends change.
+async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc<SocketmapView>>) {
     loop {
         let view = views.borrow_and_update().clone();
         credentials.keep(view.backends().filter_map(|backend| backend.secret.clone())).await;
@@ -341,71 +353,32 @@ async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc
     }
 }
 
-struct Parts {
-    driving: JoinHandle<()>,
-    answering: JoinHandle<()>,
-    looking: JoinHandle<()>,
-    following: JoinSet<()>,
-    executing: JoinSet<()>,
-    reading: JoinSet<()>,
-    keeping: JoinHandle<()>,
-    reporting: JoinHandle<()>,
-    serving: JoinHandle<()>,
-}
-
-impl Parts {
-    /// Waits for a signal or for the end of any part; then ends them all in order.
-    async fn run_until_told(
-        self,
-        mut supervising: JoinHandle<io::Result<u8>>,
-        shutdown: &CancellationToken,
-        end: &CancellationToken,
-    ) -> Result<u8, RunError> {
-        let Self {
-            mut driving,
-            mut answering,
-            mut looking,
-            mut following,
-            mut executing,
-            mut reading,
-            mut keeping,
-            mut reporting,
-            mut serving,
-        } = self;
-        let mut code = Ok(0);
-        let ended = tokio::select! {
-            supervised = &mut supervising => match supervised {
-                Ok(result) => {
-                    code = result;
-                    None
-                }
-                Err(_) => Some("the supervisor"),
-            },
-            _ = &mut driving => Some("the driver"),
-            _ = &mut answering => Some("the socketmap"),
-            _ = &mut looking => Some("the reader of logins"),
-            Some(_) = following.join_next() => Some("a source"),
-            Some(_) = executing.join_next() => Some("the executor of switches"),
-            Some(_) = reading.join_next() => Some("the reader of Postfix's log"),
-            _ = &mut keeping => Some("the keeper of the state"),
-            _ = &mut reporting => Some("the reporter"),
-            _ = &mut serving => Some("the HTTP server"),
-        };
-        tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");
-        shutdown.cancel();
-        if ended != Some("the driver") {
-            drop(driving.await);
-        }
-        end.cancel();
-        for (part, task) in
-            [("the keeper of the state", keeping), ("the socketmap", answering), ("the HTTP server", serving)]
-        {
-            if ended != Some(part) {
-                drop(task.await);
+/// Waits for a signal or for the end of any task, then ends them all in order.
+async fn run_until_told(
+    mut tasks: NamedTasks,
+    mut supervising: JoinHandle<io::Result<u8>>,
+    shutdown: &CancellationToken,
+    end: &CancellationToken,
+) -> Result<u8, RunError> {
+    let mut code = Ok(0);
+    let ended = tokio::select! {
+        supervised = &mut supervising => match supervised {
+            Ok(result) => {
+                code = result;
+                None
             }
-        }
-        ended.map_or(Ok(code?), |part| Err(RunError::Ended(part)))
+            Err(_) => Some("the supervisor"),
+        },
+        name = tasks.first_end() => Some(name),
+    };
+    tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");
+    shutdown.cancel();
+    tasks.end_of(DRIVER).await;
+    end.cancel();
+    for name in [STATE_WRITER, SOCKETMAP, HTTP_SERVER] {
+        tasks.end_of(name).await;
     }
+    ended.map_or(Ok(code?), |name| Err(RunError::Ended(name)))
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
-//! Keeps mail that a backend refuses for reasons of ours, where Postfix would return it to its sender: `smtp_delivery_status_filter`.
+//! Shield for mail that a backend refuses because of our account: `smtp_delivery_status_filter` keeps it, where Postfix
+//! would return it to its sender.
 //!
-//! A 5xx makes Postfix bounce, whatever other way out there is. When it is about our account and not about the recipient or the message,
-//! and another backend could carry it, the 5 becomes a 4 and the message waits for the switch. Pure.
+//! A 5xx makes Postfix bounce, even if another backend could carry the message. If it is about our account and not
+//! about the recipient or the message, and another backend could carry it, the 5 becomes a 4 and the message waits for
+//! the switch. Pure.
 //!
-//! Two tables, in this order: a static one ([`regexp_table`]), which protects even while the agent is down, and [`replacement`], asked
-//! over the socketmap, which knows all the rules and the backends. A map that fails is, to Postfix, one without an answer: a refusal
-//! bounces then, and a success stays one (`dsn_filter.c`, `maps.c`).
+//! Postfix asks two tables, in this order. The first is static ([`regexp_table`]) and protects even while the agent is
+//! down. The second is [`replacement`], asked over the socketmap, which knows all the rules and the backends. If a map
+//! fails, Postfix takes that as no answer: a refusal bounces then, and a success stays one (`dsn_filter.c`, `maps.c`).
 
-use super::answers::Answers;
-use super::core::sighting::Place;
-use super::log::reply::Quoted;
 use mail_failover_core::model::EvidenceClass;
 use mail_failover_smtp::classify::{Answered, about_recipients, unmistakable};
 use mail_failover_smtp::reply::EnhancedCode;
 
-/// The answer to `D.S.N text`: the same with 4 for 5, or nothing, which leaves it as it is.
+use super::answers::Answers;
+use super::core::log_event::Place;
+use super::log::reply::Quoted;
+
+/// Answers `D.S.N text` with the same text and 4 for 5. `None` leaves the status as it is.
 pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
     let rest = key.strip_prefix('5')?;
     let (_, reason) = rest.split_once(' ')?;
@@ -23,30 +26,33 @@ pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
         None if is_about_us(&Quoted::within(reason)?) => speaker(reason)?,
         None => return None,
     };
-    let is_speaker = |host: &str| host == &*speaker.host;
-    let backends = || answers.routing.backends.iter().zip(&answers.percents);
-    // Mail that went to no backend of ours is none of our business.
-    if !backends().any(|(backend, _)| is_speaker(&backend.next_hop.host)) {
-        return None;
-    }
     // A reply names the host, not the port: of two backends on one host either may have said it.
-    let mut others = backends().filter(|(backend, _)| !is_speaker(&backend.next_hop.host));
-    let on_one_host = backends().filter(|(backend, _)| is_speaker(&backend.next_hop.host)).count() > 1;
-    let could = |percent: u8, standby: bool| percent > 0 || standby;
-    let usable = others.any(|(backend, percent)| could(*percent, backend.standby))
-        || (on_one_host && backends().filter(|(backend, percent)| could(**percent, backend.standby)).count() > 1);
-    usable.then(|| format!("4{rest}"))
+    let (mut on_host, mut usable_on_host, mut usable_elsewhere) = (0, 0, 0);
+    for (backend, percent) in answers.routing.backends.iter().zip(&answers.percents) {
+        let usable = usize::from(*percent > 0 || backend.standby);
+        if backend.next_hop.host == speaker.host {
+            on_host += 1;
+            usable_on_host += usable;
+        } else {
+            usable_elsewhere += usable;
+        }
+    }
+    // Mail that went to no backend of ours is not the agent's.
+    let is_ours = on_host > 0;
+    let another_can = usable_elsewhere > 0 || (on_host > 1 && usable_on_host > 1);
+    (is_ours && another_can).then(|| format!("4{rest}"))
 }
 
-/// Whether another backend might take what this one refuses so.
+/// Returns true if another backend might take the message that this one refuses so.
 fn is_about_us(quoted: &Quoted<'_>) -> bool {
     match quoted.class() {
         EvidenceClass::AccountPaused
         | EvidenceClass::QuotaExhausted
         | EvidenceClass::AuthenticationRefused
         | EvidenceClass::Reputation => true,
-        // "Relay access denied" is a revoked permission; what else is permanent after MAIL may be the message's own fault. An answer to
-        // MAIL is about us, unless it is about the sender's address (RFC 3463 §3.2), which is no better elsewhere.
+        // "Relay access denied" is a revoked permission; what else is permanent after MAIL may be the message's own
+        // fault. An answer to MAIL is about us, unless it is about the sender's address (RFC 3463 §3.2), which is no
+        // better elsewhere.
         EvidenceClass::Permanent => match quoted.answered {
             Answered::Mail => !matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 1, _))),
             Answered::Recipient | Answered::Data => {
@@ -73,32 +79,34 @@ fn is_about_us(quoted: &Quoted<'_>) -> bool {
     }
 }
 
-/// Whether a command was not known or out of order (RFC 5321 §4.2.2, RFC 3463 §3.6): Postfix's commands are neither, so it is the server, or
-/// what sits before it, that has lost its place. Seen in the fault matrix: a line that is no reply to RCPT, after which the 503 to DATA is taken
-/// for it.
+/// Returns true if the server did not know a command or took it to be out of order (RFC 5321 §4.2.2, RFC 3463 §3.6).
+// Postfix's commands are neither. So the server, or a proxy before it, has lost its place. Seen in the fault matrix: a
+// line that is no reply to RCPT, after which the 503 to DATA is taken for it.
 fn is_about_the_dialogue(quoted: &Quoted<'_>) -> bool {
     matches!(quoted.code, 500 | 502 | 503)
         || matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 5, 1)))
 }
 
-/// A backend whose name is gone, as that of a Service without a ready pod: Postfix takes that for final and bounces, seen in a cluster.
+/// Returns the backend whose name cannot be resolved.
+// A Service without a ready pod has no name. Postfix takes that for final and bounces, seen in a cluster.
 fn unresolved(reason: &str) -> Option<Place> {
     let (_, rest) = reason.split_once("Host or domain name not found. Name service error for name=")?;
     let (host, _) = rest.split_once(' ')?;
     Some(Place { host: host.to_ascii_lowercase().into(), port: None })
 }
 
-/// Who said it: `host NAME[ADDRESS] said: …`, `… server NAME[ADDRESS] said: …`.
+/// Returns the host that spoke: `host NAME[ADDRESS] said: …`, `… server NAME[ADDRESS] said: …`.
 fn speaker(reason: &str) -> Option<Place> {
     let (before, _) = reason.split_once("] said: ").or_else(|| reason.split_once("] refused to "))?;
     let (host, _) = before.rsplit(' ').next()?.split_once('[')?;
     Some(Place { host: host.to_ascii_lowercase().into(), port: None })
 }
 
-/// A `regexp:` table (`regexp_table(5)`, no package needed) for what is about our account beyond doubt.
+/// Returns a `regexp:` table (`regexp_table(5)`, no package needed) for refusals that are about our account beyond
+/// doubt.
 ///
-/// Narrower than [`replacement`], and it knows no backends: a message to a paused account waits, up to `maximal_queue_lifetime`, even when
-/// there is no other way out yet.
+/// It is narrower than [`replacement`] and knows no backends: a message to a paused account waits, up to
+/// `maximal_queue_lifetime`, even if no other backend can carry it yet.
 pub fn regexp_table() -> String {
     let account = [EvidenceClass::AccountPaused, EvidenceClass::QuotaExhausted, EvidenceClass::AuthenticationRefused];
     let account = alternatives(account.into_iter().flat_map(unmistakable));
@@ -117,17 +125,17 @@ endif
 }
 
 fn alternatives(phrases: impl Iterator<Item = &'static str>) -> String {
-    let escaped = phrases.map(|phrase| {
-        let escape = |letter: char| match letter {
-            '…' => "[a-z ]{0,32}".to_owned(),
-            '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' | '\\' | '/' => {
-                format!("\\{letter}")
-            }
-            _ => letter.to_string(),
-        };
-        phrase.chars().map(escape).collect::<String>()
-    });
-    escaped.collect::<Vec<_>>().join("|")
+    phrases.map(|phrase| phrase.chars().map(escaped).collect::<String>()).collect::<Vec<_>>().join("|")
+}
+
+fn escaped(letter: char) -> String {
+    match letter {
+        '…' => "[a-z ]{0,32}".to_owned(),
+        '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' | '\\' | '/' => {
+            format!("\\{letter}")
+        }
+        _ => letter.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use super::*;
 use mail_failover_contract::routing::parse;
+
+use super::*;
 
 fn answers(second_is_standby: bool) -> Answers {
     let backend = |name: &str, percent: u8, standby: bool| serde_json::json!({"name": name, "percent": percent, "standby": standby, "host": format!("{name}.example"), "port": 25, "tls": {"mode": "None"}});
@@ -15,7 +16,7 @@ fn answers(second_is_standby: bool) -> Answers {
     Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
 }
 
-/// What Postfix asks, and whether the message must be kept: by the agent, by the static table.
+/// Keys as Postfix asks for them. The flags: the agent keeps the message, the static table keeps it.
 const KEYS: &[(&str, bool, bool)] = &[
     (
         "5.0.0 host a.example[192.0.2.1] said: 554 Message rejected: Sending paused for this account. For more information, please check the inbox of the email address associated with your AWS account. (in reply to end of DATA command)",

@@ -1,9 +1,8 @@
-//! What survives a restart: the last good document, and what the core remembers.
+//! State that survives a restart: the last good document, and the memory of the core.
 //!
-//! Each is a file of its own, replaced in one step, with a first line that says what it is and what its content hashes to. What is damaged
-//! is as good as missing. Architecture invariant: nothing secret is kept.
+//! Each record is a file of its own, replaced in one step. The first line of a file names the record and the hash of
+//! its content. A damaged file counts as missing. Architecture invariant: nothing secret is saved.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,22 +10,22 @@ use std::path::{Path, PathBuf};
 
 use mail_failover_contract::document::MAX_BYTES;
 
-/// The first words of every file. Another number means another meaning of what follows.
+/// First words of every file. Another number means another meaning of the rest.
 const MAGIC: &str = "mail-failover-agent-state 1";
-/// More than any record with its first line.
+/// Bytes that are read of a file: more than any record with its first line.
 const MAX_FILE: u64 = MAX_BYTES as u64 + 4_096;
 
-/// What is kept.
+/// Record of the saved state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Record {
+pub enum StateRecord {
     /// The last good document.
     Document,
-    /// What the core remembers.
+    /// Memory of the core.
     Memory,
 }
 
-impl Record {
-    /// All of them.
+impl StateRecord {
+    /// All records that there are.
     pub const ALL: [Self; 2] = [Self::Document, Self::Memory];
 
     /// The name of its file.
@@ -38,79 +37,72 @@ impl Record {
     }
 }
 
-/// Why a record cannot be used.
-#[derive(Debug)]
-pub enum Damage {
+/// Reason why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
     /// The operating system does not give it out.
-    Unreadable(io::Error),
-    /// It is not what was written.
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// The file is not as it was written.
+    #[error("{0}")]
     Corrupt(&'static str),
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(error) => write!(f, "it cannot be read: {error}"),
-            Self::Corrupt(what) => f.write_str(what),
-        }
-    }
 }
 
 /// A folder of records.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct StateStore {
     folder: PathBuf,
 }
 
-impl Store {
-    /// Records in this folder.
+impl StateStore {
+    /// Store of records in this folder.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Where a record is.
-    pub fn path(&self, record: Record) -> PathBuf {
+    /// Returns the path of a record.
+    pub fn path(&self, record: StateRecord) -> PathBuf {
         self.folder.join(record.as_str())
     }
 
-    /// What was saved last; nothing when nothing was.
+    /// Loads the last saved content; `None` if there is none.
     ///
     /// # Errors
-    /// [`Damage`]: there is something, and it cannot be used.
-    pub fn load(&self, record: Record) -> Result<Option<String>, Damage> {
+    /// [`RecordError`]: there is a file, and it cannot be used.
+    pub fn load(&self, record: StateRecord) -> Result<Option<String>, RecordError> {
         let mut bytes = vec![];
         match File::open(self.path(record)).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)) {
             Ok(_) => unsealed(record, bytes).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Damage::Unreadable(error)),
+            Err(error) => Err(RecordError::Unreadable(error)),
         }
     }
 
-    /// Saves it: when this returns it survives a loss of power, and before that the one before does.
+    /// Saves a record. Once this returns, the record survives a loss of power; until then the one before does.
     ///
     /// # Errors
     /// When the disk does not take it. The one before is untouched then.
-    pub fn save(&self, record: Record, content: &str) -> io::Result<()> {
+    pub fn save(&self, record: StateRecord, content: &str) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         replace(&self.path(record), sealed(record, content).as_bytes(), 0o600)
     }
 }
 
-fn sealed(record: Record, content: &str) -> String {
+fn sealed(record: StateRecord, content: &str) -> String {
     format!("{MAGIC} {} {} {}\n{content}", record.as_str(), content.len(), sha256(content.as_bytes()))
 }
 
-fn unsealed(record: Record, bytes: Vec<u8>) -> Result<String, Damage> {
-    let text = String::from_utf8(bytes).map_err(|_| Damage::Corrupt("it is no text"))?;
-    let (seal, content) = text.split_once('\n').ok_or(Damage::Corrupt("it has no first line"))?;
-    let seal = seal.strip_prefix(MAGIC).ok_or(Damage::Corrupt("it is of another version or of something else"))?;
+fn unsealed(record: StateRecord, bytes: Vec<u8>) -> Result<String, RecordError> {
+    let text = String::from_utf8(bytes).map_err(|_| RecordError::Corrupt("it is no text"))?;
+    let (seal, content) = text.split_once('\n').ok_or(RecordError::Corrupt("it has no first line"))?;
+    let seal = seal.strip_prefix(MAGIC).ok_or(RecordError::Corrupt("it is of another version or of something else"))?;
     let want = format!(" {} {} {}", record.as_str(), content.len(), sha256(content.as_bytes()));
-    if seal == want { Ok(content.to_owned()) } else { Err(Damage::Corrupt("its content is not what was written")) }
+    if seal == want { Ok(content.to_owned()) } else { Err(RecordError::Corrupt("its content is not what was written")) }
 }
 
-/// The hash, in lower-case hexadecimal digits.
+/// Returns the SHA-256 in lower-case hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    use fmt::Write as _;
+    use std::fmt::Write as _;
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
@@ -118,14 +110,14 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// Replaces a file in one step, so that whoever opens it finds all of the old or all of the new content, after a loss of power as well.
+/// Replaces a file in one step. Readers find all of the old or all of the new content, after a loss of power as well.
 pub(super) fn replace(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut new = file.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
     let written = write_new(&new, content, mode).and_then(|()| fs::rename(&new, file));
     if written.is_err() {
-        // On a full disk it is in the way of the next attempt.
+        // On a full disk it would take the room that the next attempt needs.
         let _ = fs::remove_file(&new);
     }
     written?;

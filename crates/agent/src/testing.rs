@@ -1,4 +1,4 @@
-//! What tests of the agent share.
+//! Helpers shared by the tests of the agent.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

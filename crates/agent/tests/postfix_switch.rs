@@ -1,4 +1,5 @@
-//! The agent's core, its log reader and its executor with a real Postfix: a hung primary with mail in the queue, and a paused account.
+//! Tests of the agent's core, log reader and executor with a real Postfix: a hung primary with mail in the queue, and a
+//! paused account.
 //!
 //! Needs root and Postfix; says so and does nothing elsewhere.
 
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mail_failover_agent::answers::Answers;
-use mail_failover_agent::core::{Action, Core, SwitchOrder, SwitchReport};
+use mail_failover_agent::core::{AgentCore, CoreAction, CoreInput, SwitchOrder, SwitchProgress};
 use mail_failover_agent::log::follow;
 use mail_failover_agent::metrics::{LogMetrics, MtaMetrics};
 use mail_failover_agent::mta::{Postfix, switch};
@@ -21,7 +22,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
-/// How a server of ours behaves.
+/// Behaviour of a server of ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Server {
     Works,
@@ -29,7 +30,7 @@ enum Server {
     Paused,
 }
 
-/// When a message came, and whose.
+/// Messages that came: the time and the name of each.
 type Received = Arc<Mutex<Vec<(Instant, String)>>>;
 
 async fn serve(kind: Server) -> (u16, Received) {
@@ -80,7 +81,7 @@ async fn serve(kind: Server) -> (u16, Received) {
     (port, received)
 }
 
-/// As little of a socketmap server as this test needs.
+/// Serves a socketmap, as little as this test needs.
 async fn answer(socket: PathBuf, answers: Arc<Mutex<Option<Arc<Answers>>>>) {
     let listener = UnixListener::bind(&socket).unwrap();
     fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
@@ -203,11 +204,11 @@ fn routing(transition: i64, backends: &[(&str, u16, u8)]) -> Routing {
 
 /// Core, log reader and executor, wired.
 struct Agent {
-    core: Arc<Mutex<Core>>,
+    core: Arc<Mutex<AgentCore>>,
     answers: Arc<Mutex<Option<Arc<Answers>>>>,
     orders: watch::Sender<Option<SwitchOrder>>,
     clock: Clock,
-    reports: Arc<Mutex<Vec<SwitchReport>>>,
+    reports: Arc<Mutex<Vec<SwitchProgress>>>,
 }
 
 impl Agent {
@@ -225,22 +226,22 @@ impl Agent {
         let answers: Arc<Mutex<Option<Arc<Answers>>>> = Arc::default();
         tokio::spawn(answer(instance.root.join("spool/mail-failover/socketmap"), answers.clone()));
         let agent = Arc::new(Self {
-            core: Arc::new(Mutex::new(Core::new(None))),
+            core: Arc::new(Mutex::new(AgentCore::new(None))),
             answers,
             orders,
             clock: Clock::system(),
             reports: Arc::default(),
         });
-        let (sink, mut sightings) = follow::Sink::new(LogMetrics::default());
+        let (sink, mut events) = follow::Sink::new(LogMetrics::default());
         tokio::spawn(follow::file(instance.root.join("log"), sink));
         let same = agent.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    Some(sighting) = sightings.recv() => same.with(|core, now| core.observe(now, &sighting)),
+                    Some(event) = events.recv() => same.with(|core, now| core.handle(now, CoreInput::LogEvent(event))),
                     Some(report) = done.recv() => {
                         same.reports.lock().unwrap().push(report.clone());
-                        same.with(|core, now| core.switch_done(now, report));
+                        same.with(|core, now| core.handle(now, CoreInput::SwitchProgress(report)));
                     }
                     else => return,
                 }
@@ -249,17 +250,17 @@ impl Agent {
         agent
     }
 
-    fn with(&self, what: impl FnOnce(&mut Core, mail_failover_core::model::Timestamp)) {
+    fn with(&self, what: impl FnOnce(&mut AgentCore, mail_failover_core::model::Timestamp)) {
         let actions = {
             let mut core = self.core.lock().unwrap();
             what(&mut core, self.clock.now());
-            core.take_actions()
+            core.poll()
         };
         for action in actions {
             match action {
-                Action::Publish(new) => *self.answers.lock().unwrap() = Some(new),
-                Action::Switch(order) => _ = self.orders.send(Some(order)),
-                Action::Remember(_) | Action::Report => {}
+                CoreAction::Publish(new) => *self.answers.lock().unwrap() = Some(new),
+                CoreAction::Switch(order) => _ = self.orders.send(Some(order)),
+                CoreAction::Remember(_) | CoreAction::Report => {}
             }
         }
     }
@@ -273,7 +274,7 @@ async fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
     }
 }
 
-/// How many came, how many of them twice.
+/// Counts the messages that came, and those that came twice.
 fn counted(received: &Received) -> (usize, usize) {
     let received = received.lock().unwrap();
     let unique: std::collections::BTreeSet<_> = received.iter().map(|(_, recipient)| recipient.clone()).collect();
@@ -286,7 +287,7 @@ async fn mail_queued_for_a_hung_primary_leaves_by_the_standby() {
     let (hung, _) = serve(Server::Hangs).await;
     let (standby, received) = serve(Server::Works).await;
     let agent = Agent::start(&instance);
-    agent.with(|core, now| core.offer(now, routing(1, &[("a", hung, 100), ("b", standby, 0)])).unwrap());
+    agent.with(|core, now| core.handle(now, CoreInput::Routing(routing(1, &[("a", hung, 100), ("b", standby, 0)]))));
     for number in 0..50 {
         instance.send(number);
     }
@@ -295,7 +296,7 @@ async fn mail_queued_for_a_hung_primary_leaves_by_the_standby() {
     })
     .await;
     let switched = Instant::now();
-    agent.with(|core, now| core.offer(now, routing(2, &[("a", hung, 0), ("b", standby, 100)])).unwrap());
+    agent.with(|core, now| core.handle(now, CoreInput::Routing(routing(2, &[("a", hung, 0), ("b", standby, 100)]))));
     instance.send(1000);
     wait_for("all by the standby", Duration::from_secs(40), || counted(&received).0 == 51).await;
     let times: Vec<Duration> = received.lock().unwrap().iter().map(|(at, _)| at.duration_since(switched)).collect();
@@ -324,7 +325,7 @@ async fn the_first_refusal_of_a_paused_account_moves_all_mail_and_none_bounces()
     let (paused, _) = serve(Server::Paused).await;
     let (standby, received) = serve(Server::Works).await;
     let agent = Agent::start(&instance);
-    agent.with(|core, now| core.offer(now, routing(1, &[("a", paused, 100), ("b", standby, 0)])).unwrap());
+    agent.with(|core, now| core.handle(now, CoreInput::Routing(routing(1, &[("a", paused, 100), ("b", standby, 0)]))));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let began = Instant::now();
     for number in 0..50 {

@@ -1,7 +1,9 @@
-//! Whatever arrives at the socketmap: no panic, no growth, and answers that Postfix understands.
+//! Fuzz test of the socketmap: for any input there is no panic, no growth, and every answer is one that Postfix
+//! understands.
 //!
-//! Random bytes, and valid sessions with mutations that know what a netstring is, each in pieces as a network would cut it. The same seeds each time;
-//! `SOCKETMAP_FUZZ_INPUTS` says how many inputs (a million in `make test`), `SOCKETMAP_FUZZ_SEED` where to begin.
+//! Random bytes, and valid sessions with mutations that know what a netstring is, each in pieces as a network would cut
+//! it. The same seeds each time; `SOCKETMAP_FUZZ_INPUTS` says how many inputs (a million in `make test`),
+//! `SOCKETMAP_FUZZ_SEED` where to begin.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 
 use mail_failover_agent::answers::Answers;
 use mail_failover_agent::socketmap::netstring::{Decoder, MAX_REPLY, MAX_REQUEST, encode};
-use mail_failover_agent::socketmap::{Answer, Fixed, LocalDomains, View, answer};
+use mail_failover_agent::socketmap::{LocalDomains, MapAnswer, MapSettings, SocketmapView, answer};
 use mail_failover_agent::supervise::Intake;
 use mail_failover_contract::routing::parse;
 use peak_alloc::PeakAlloc;
@@ -17,9 +19,9 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Enough to notice a defect of the decoder, in a second or two without optimization.
+/// Number of inputs. It is enough to notice a defect of the decoder, in a second or two without optimization.
 const INPUTS: u64 = 50_000;
-/// One session's decoder, request and answer; what the view takes is there before.
+/// Limit of the memory for one session's decoder, request and answer.
 const MAX_GROWTH: usize = 512 * 1024;
 const MAPS: [&str; 7] = ["transport", "sender-transport", "sasl", "tls-policy", "delivery-status", "relay", ""];
 const KEYS: [&str; 14] = [
@@ -43,7 +45,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
     env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-fn view() -> View {
+fn view() -> SocketmapView {
     let document = serde_json::json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": 1},
@@ -55,7 +57,7 @@ fn view() -> View {
         "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
     });
     let routing = parse(&document.to_string()).expect("a valid document");
-    View::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())
+    SocketmapView::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())
 }
 
 /// A session of a few requests, as Postfix would send it.
@@ -74,7 +76,7 @@ fn session(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-/// One of the ways in which a netstring can be wrong, and some in which it is not.
+/// Applies one mutation. Most of them break a netstring, some do not.
 fn mutate(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) {
     let at = random.usize(..bytes.len().max(1));
     let colon = bytes.iter().position(|byte| *byte == b':').unwrap_or_default();
@@ -110,7 +112,7 @@ fn input(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-/// Whether what was sent is one netstring that Postfix understands.
+/// Returns true if the reply is one netstring that Postfix understands.
 fn is_understood(reply: &[u8]) -> bool {
     let Some(colon) = reply.iter().position(|byte| *byte == b':') else { return false };
     let (length, rest) = (std::str::from_utf8(&reply[..colon]).unwrap(), &reply[colon + 1..]);
@@ -120,8 +122,8 @@ fn is_understood(reply: &[u8]) -> bool {
     length.parse() == Ok(text.len()) && text.len() <= MAX_REPLY && is_known && text.contains(&b' ')
 }
 
-/// How many requests were understood, and whether the session ended as malformed.
-fn serve(bytes: &[u8], view: &View, fixed: &Fixed, random: &mut fastrand::Rng) -> (usize, bool) {
+/// Serves a session. Returns the number of understood requests, and true if the session ended as malformed.
+fn serve(bytes: &[u8], view: &SocketmapView, fixed: &MapSettings, random: &mut fastrand::Rng) -> (usize, bool) {
     let (mut decoder, mut reply, mut answered) = (Decoder::default(), vec![], 0);
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -136,7 +138,7 @@ fn serve(bytes: &[u8], view: &View, fixed: &Fixed, random: &mut fastrand::Rng) -
                     Ok(Some(request)) => {
                         assert!(request.len() <= MAX_REQUEST);
                         answered += 1;
-                        if let (_, Answer::Reply(answer)) = answer(view, fixed, request) {
+                        if let (_, MapAnswer::Reply(answer)) = answer(view, fixed, request) {
                             reply.clear();
                             answer.encode(&mut reply);
                             assert!(is_understood(&reply), "{}", String::from_utf8_lossy(&reply));
@@ -154,8 +156,11 @@ fn nothing_that_arrives_makes_it_panic_or_grow() {
     let (inputs, seed) = (number("SOCKETMAP_FUZZ_INPUTS", INPUTS), number("SOCKETMAP_FUZZ_SEED", 0));
     let view = view();
     let shield = |_: &Answers, status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
-    let fixed =
-        Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield, intake: Intake::default() };
+    let fixed = MapSettings {
+        local_domains: LocalDomains::new(&["local.example".to_owned()]),
+        shield,
+        intake: Intake::default(),
+    };
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();
     let (mut answered, mut malformed) = (0, 0);

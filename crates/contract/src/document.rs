@@ -1,8 +1,9 @@
-//! What the operator tells the agents of a route: one JSON document, the value of the key [`KEY`] of one ConfigMap.
+//! Document by which the operator tells the agents of a route: JSON, the value of the key [`KEY`] of one ConfigMap.
 //!
-//! It holds no secret: credentials are named, and mounted where the agent runs. Readers of one version ignore fields that they do not know,
-//! so that an operator may be upgraded before its agents; what would change the meaning of a field needs a new [`API_VERSION`].
-//! `schemas/agent.schema.json` is generated from here. This module never interprets what it holds; see `routing`.
+//! It holds no secret: credentials are named, and mounted where the agent runs. Readers of one version ignore fields
+//! that they do not know, so that an operator may be upgraded before its agents. A change in the meaning of a field
+//! needs a new [`API_VERSION`]. `schemas/agent.schema.json` is generated from here. This module never interprets the
+//! document; see `routing`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,24 +12,24 @@ use serde::{Deserialize, Serialize};
 pub const KEY: &str = "agent.json";
 /// The version of the document.
 pub const API_VERSION: &str = "agent.mailfailover.io/v1alpha1";
-/// More than this is not read: a ConfigMap may have 1 MiB.
+/// Longest document that is read. A ConfigMap may have 1 MiB.
 pub const MAX_BYTES: usize = 1_000_000;
 
-/// The JSON schema of [`Document`], as `schemas/agent.schema.json` holds it.
+/// Returns the JSON schema of [`Document`], as `schemas/agent.schema.json` holds it.
 pub fn schema_json() -> String {
     let schema = schemars::schema_for!(Document);
     // A schema is a JSON value, and values can be printed.
     format!("{:#}\n", schema.as_value())
 }
 
-/// Where the mail of one route goes, and what its agents may do by themselves.
+/// Destination of the mail of one route, and the freedom of its agents to act by themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Document {
-    /// `agent.mailfailover.io/v1alpha1`.
+    /// Version of the document: `agent.mailfailover.io/v1alpha1`.
     pub api_version: String,
 
-    /// Whose mail it is.
+    /// Route whose mail it is.
     pub route: RouteReference,
 
     /// The decision that the shares below carry out.
@@ -38,24 +39,24 @@ pub struct Document {
     #[schemars(length(min = 1, max = 100))]
     pub backends: Vec<Backend>,
 
-    /// What an agent may do by itself when real mail meets a dead backend.
+    /// Conditions under which an agent leaves a backend by itself when real mail fails there.
     pub reflex: Reflex,
 
-    /// Where agents report what real mail met; empty when the operator takes no reports.
+    /// Replicas of the operator to which agents report. Empty if the operator takes no reports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub operators: Vec<OperatorEndpoint>,
 }
 
-/// A MailRoute.
+/// Reference to a MailRoute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteReference {
-    /// Its namespace.
+    /// Namespace of the route.
     pub namespace: String,
-    /// Its name.
+    /// Name of the route.
     pub name: String,
-    /// Its uid: a route that was deleted and made again counts its decisions from the beginning.
+    /// UID of the route. A route that was deleted and made again counts its decisions from the beginning.
     pub uid: String,
 }
 
@@ -63,10 +64,10 @@ pub struct RouteReference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// The id of the route's latest transition; 0 before the first. It only grows, so a document with a smaller one is an old one.
+    /// Id of the route's latest transition; 0 before the first. A document with a smaller id is an older one.
     #[schemars(range(min = 0))]
     pub transition: i64,
-    /// What the transition was and why, for people: `Failover ses-eu → sendgrid: AccountPaused`.
+    /// Transition and its reason, for people: `Failover ses-eu → sendgrid: AccountPaused`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary: String,
 }
@@ -78,41 +79,41 @@ pub struct Backend {
     /// Name of the SendingBackend.
     pub name: String,
 
-    /// How much of the mail it carries, in percent. The shares of all backends add up to 100.
+    /// Share of the mail, in percent. The shares of all backends add up to 100.
     #[schemars(range(max = 100))]
     pub percent: u8,
 
-    /// Whether an agent that leaves another backend by itself may go here.
+    /// True if an agent that leaves another backend by itself may go here.
     pub standby: bool,
 
     /// Host name or IP address, without brackets.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
 
-    /// TCP port.
+    /// TCP port of the server.
     #[schemars(range(min = 1))]
     pub port: u16,
 
-    /// How TLS is spoken.
+    /// Settings of TLS.
     pub tls: Tls,
 
-    /// Name of the Secret with `username` and `password`; none when the backend asks for no login.
+    /// Name of the Secret with `username` and `password`. Absent if the backend asks for no login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 
-    /// Domains that it may send for; any, when empty.
+    /// Domains that it may send for. Empty for any domain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub sender_domains: Vec<String>,
 }
 
-/// How TLS is spoken with a backend.
+/// Settings of TLS with a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// Whether and when.
+    /// Use of TLS.
     pub mode: TlsMode,
-    /// The name that the certificate must carry; with `StartTLS` and `Implicit`.
+    /// Name that the certificate must carry; with `StartTLS` and `Implicit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
     /// PEM certificates of a private authority; the machine's public authorities otherwise.
@@ -120,46 +121,46 @@ pub struct Tls {
     pub ca: Option<String>,
 }
 
-/// Whether and when TLS is spoken.
+/// Use of TLS with a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TlsMode {
-    /// Never.
+    /// No TLS at all.
     None,
-    /// STARTTLS when offered, not verified.
+    /// STARTTLS when offered, certificate not verified.
     Opportunistic,
-    /// STARTTLS required, verified.
+    /// STARTTLS required, certificate verified.
     #[serde(rename = "StartTLS")]
     StartTls,
-    /// TLS from the first byte, verified.
+    /// TLS from the first byte, certificate verified.
     Implicit,
 }
 
-/// When an agent leaves a backend by itself, and how often.
+/// Conditions and budget for an agent that leaves a backend by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reflex {
-    /// So many deliveries in a row must fail; at least 1.
+    /// Number of deliveries in a row that must fail; at least 1.
     #[schemars(range(min = 1))]
     pub consecutive: u32,
-    /// They must span at least so many milliseconds, so that a blip that many messages meet at once is ridden out.
+    /// Least time that these failures must span, so that a blip that many messages meet at once is ridden out.
     pub lasting_milliseconds: u64,
-    /// Classes of failure of which one delivery is enough, whatever it spans: names as in `status.reason` of a SendingBackend.
+    /// Classes of failure of which one delivery is enough, named as in `status.reason` of a SendingBackend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub immediately: Vec<String>,
-    /// A backend that was left is not tried again for so many milliseconds, unless the operator decides anew.
+    /// Time for which a backend that was left is not tried again, unless the operator decides anew.
     pub cooldown_milliseconds: u64,
-    /// So many times in `perMilliseconds` an agent moves by itself.
+    /// Number of moves in `perMilliseconds` that an agent may make by itself.
     pub switches: u32,
     /// The time to which `switches` applies.
     pub per_milliseconds: u64,
 }
 
-/// Where one replica of the operator takes reports.
+/// Endpoint of one replica of the operator that takes reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperatorEndpoint {
-    /// `address:port`, an IPv6 address in brackets.
+    /// Address and port, `address:port`, with an IPv6 address in brackets.
     pub address: String,
-    /// SHA-256 of the certificate that it must show there, in lower-case hexadecimal digits.
+    /// SHA-256 of the certificate that the endpoint must show, in lower-case hexadecimal digits.
     pub certificate_sha256: String,
 }

@@ -1,6 +1,6 @@
-//! A document, checked, and the rule which document may replace which.
+//! Checked form of a document, and the rule for replacing one document by another.
 //!
-//! Pure. What cannot be used is refused with the field and the reason; the caller keeps what it had.
+//! Pure. A document that cannot be used is refused with the field and the reason; the caller keeps the one before.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,52 +12,53 @@ use serde_json::Value;
 use super::document::{self, API_VERSION, Document, MAX_BYTES};
 use mail_failover_core::model::{EvidenceClass, EvidenceClasses};
 
-/// Where mail goes, as the operator has decided, and what the agent may do by itself.
+/// Destination of the mail, as the operator has decided, and the freedom of the agent to act by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing {
-    /// `namespace/name` of the `MailRoute`.
+    /// Name of the `MailRoute`, as `namespace/name`.
     pub route: Arc<str>,
-    /// Its uid.
+    /// UID of the route.
     pub route_uid: Arc<str>,
     /// The id of the latest transition.
     pub transition: i64,
-    /// What the transition was, for people; may be empty.
+    /// Summary of the transition, for people; may be empty.
     pub summary: Arc<str>,
-    /// The most preferred first; at least one; names and next hops are unique; the shares add up to 100.
-    pub backends: Vec<Backend>,
-    /// What the agent may do by itself.
-    pub reflex: Reflex,
-    /// Where reports go.
+    /// Backends, the most preferred first; at least one. Names and next hops are unique; the shares add up to 100.
+    pub backends: Vec<RouteBackend>,
+    /// Conditions under which the agent leaves a backend by itself.
+    pub reflex: EjectionPolicy,
+    /// Replicas of the operator that take reports.
     pub operators: Vec<document::OperatorEndpoint>,
     /// Fields and classes of failure that this agent does not know: misspelt, or of a newer operator.
     pub ignored: Vec<Arc<str>>,
 }
 
-/// One way out.
+/// One way out for mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
+pub struct RouteBackend {
     /// Name of the `SendingBackend`.
     pub name: Arc<str>,
-    /// Its share of the mail, 0 to 100.
+    /// Share of the mail, from 0 to 100.
     pub percent: u8,
-    /// Whether the agent may go here by itself.
+    /// True if the agent may go here by itself.
     pub standby: bool,
-    /// Where it is, under the name that Postfix keeps everything by.
+    /// Host and port, under the name by which Postfix keeps everything.
     pub next_hop: NextHop,
-    /// How TLS is spoken.
-    pub tls: Tls,
+    /// Settings of TLS with it.
+    pub tls: TlsPolicy,
     /// The Secret with its credentials.
     pub secret: Option<Arc<str>>,
-    /// Domains that it may send for; any, when empty. Lower case.
+    /// Domains that it may send for, in lower case. Empty for any domain.
     pub sender_domains: Vec<Arc<str>>,
 }
 
-/// Host and port. Displayed as Postfix writes a next hop without MX look-ups: `[host]:port`, `[ipv6:address]:port` (transport(5)).
+/// Host and port. Displayed as Postfix writes a next hop without MX look-ups: `[host]:port`, `[ipv6:address]:port`
+/// (transport(5)).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextHop {
     /// Host name or IP address, lower case.
     pub host: Arc<str>,
-    /// TCP port.
+    /// TCP port of the server.
     pub port: u16,
 }
 
@@ -68,69 +69,69 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// How TLS is spoken.
+/// Use of TLS with a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Never.
+pub enum TlsPolicy {
+    /// No TLS at all.
     None,
-    /// When offered, not verified.
+    /// STARTTLS when offered, certificate not verified.
     Opportunistic,
-    /// STARTTLS, verified.
+    /// STARTTLS required, certificate verified.
     StartTls(Verification),
-    /// From the first byte, verified.
+    /// TLS from the first byte, certificate verified.
     Implicit(Verification),
 }
 
-/// What a certificate must be.
+/// Conditions for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
-    /// For this name.
+    /// Name that it must carry.
     pub server_name: Arc<str>,
-    /// Signed by one of these (PEM), or by a public authority.
+    /// Authorities of which one must have signed it (PEM). A public authority if `None`.
     pub ca: Option<Arc<str>>,
 }
 
-/// When the agent leaves a backend by itself, and how often.
+/// Conditions and budget for leaving a backend by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reflex {
-    /// So many failed deliveries in a row; at least 1.
+pub struct EjectionPolicy {
+    /// Number of deliveries in a row that must fail; at least 1.
     pub consecutive: u32,
-    /// They span at least this.
+    /// Least time that these failures must span.
     pub lasting: Duration,
-    /// One of these is enough.
+    /// Classes of failure of which one delivery is enough.
     pub immediately: EvidenceClasses,
     /// A backend that was left is not tried again for so long.
     pub cooldown: Duration,
-    /// At most so many moves …
+    /// Number of moves that are allowed within `per`.
     pub switches: u32,
-    /// … in this time.
+    /// Time to which `switches` applies.
     pub per: Duration,
 }
 
-/// Why a document is not used.
+/// Reason why a document is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is nothing in it.
+    /// The document is empty.
     #[error("it is empty")]
     Empty,
-    /// It is larger than any that the operator writes.
+    /// The document is larger than any that the operator writes.
     #[error("it has {0} bytes; {MAX_BYTES} are allowed")]
     TooLarge(usize),
-    /// It is no JSON.
+    /// The document is no JSON.
     #[error("it is no valid JSON: {0}")]
     Json(String),
-    /// It is no such document.
+    /// The JSON is no such document.
     #[error("it cannot be read: {0}; `mail-failover agent schema` has what is expected")]
     Unreadable(String),
-    /// It is of a version that this agent does not know.
+    /// The document has a version that this agent does not know.
     #[error("apiVersion {0:?} is not {API_VERSION:?}; run an agent of the operator's version")]
     Version(String),
     /// A field has a value that cannot be used.
     #[error("{field}: {reason}")]
     Field {
-        /// Its path.
+        /// Path of the field.
         field: String,
-        /// Why.
+        /// Problem with its value.
         reason: String,
     },
     /// An older decision of the same route.
@@ -149,7 +150,11 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> Refusal {
     Refusal::Field { field: field.into(), reason: reason.into() }
 }
 
-/// Reads a document.
+fn wrong(index: usize, name: &str, reason: impl Into<String>) -> Refusal {
+    field(format!("backends[{index}].{name}"), reason)
+}
+
+/// Parses and checks a document.
 ///
 /// # Errors
 /// [`Refusal`], which names the field.
@@ -161,7 +166,7 @@ pub fn parse(text: &str) -> Result<Routing, Refusal> {
         return Err(Refusal::TooLarge(text.len()));
     }
     // First, because a document of another version may have other fields.
-    let Version { api_version } = from_json(text)?;
+    let VersionOnly { api_version } = from_json(text)?;
     if api_version != API_VERSION {
         return Err(Refusal::Version(api_version));
     }
@@ -170,7 +175,8 @@ pub fn parse(text: &str) -> Result<Routing, Refusal> {
     Ok(Routing { ignored, ..check(document)? })
 }
 
-/// What is in a text and not in the document that was read from it. Not refused: a newer operator may say more.
+/// Returns the fields of a text that are not in the document read from it. They are not refused, as a newer operator
+/// may say more.
 fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
     fn walk(path: &str, given: &Value, known: &Value, ignored: &mut Vec<Arc<str>>) {
         match (given, known) {
@@ -179,7 +185,7 @@ fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
                     let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     match known.get(name) {
                         Some(known) => walk(&path, value, known, ignored),
-                        // What is empty need not be written.
+                        // An empty value may be left out of a document.
                         None if value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == "" => {}
                         None => ignored.push(path.into()),
                     }
@@ -194,7 +200,7 @@ fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
         }
     }
     let mut found = vec![];
-    // Of strings and numbers: it can be written.
+    // It holds strings and numbers only, so this cannot fail.
     walk("", given, &serde_json::to_value(document).unwrap_or_default(), &mut found);
     let classes = document.reflex.immediately.iter().filter(|name| EvidenceClass::from_name(name).is_none());
     found.extend(classes.map(|name| format!("reflex.immediately: {name}").into()));
@@ -203,14 +209,14 @@ fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Version {
+struct VersionOnly {
     api_version: String,
 }
 
 fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
     let json = &mut serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(json).map_err(|error| match error.inner().classify() {
-        // Where it broke off is no field that is wrong.
+        // The place where the text breaks off is no field that is wrong.
         serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
             Refusal::Json(error.inner().to_string())
         }
@@ -218,7 +224,7 @@ fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Refusal>
     })
 }
 
-/// Whether a document may replace the one in force.
+/// Checks that a document may replace the one in force.
 ///
 /// # Errors
 /// [`Refusal::Older`] for an older decision of the same route.
@@ -265,52 +271,67 @@ fn check(document: Document) -> Result<Routing, Refusal> {
     })
 }
 
-fn backend(index: usize, backend: document::Backend) -> Result<Backend, Refusal> {
+fn backend(index: usize, backend: document::Backend) -> Result<RouteBackend, Refusal> {
     let document::Backend { name, percent, standby, host, port, tls, secret, sender_domains } = backend;
-    let at = |name: &str| format!("backends[{index}].{name}");
     if name.is_empty() {
-        return Err(field(at("name"), "it is empty"));
+        return Err(wrong(index, "name", "it is empty"));
     }
-    // What would break out of a next hop, a map's answer or a main.cf value.
-    let is_host_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_' | ':');
     if host.is_empty() || host.len() > 253 || !host.chars().all(is_host_letter) {
-        return Err(field(at("host"), format!("{host:?} is neither a host name nor an address")));
+        return Err(wrong(index, "host", format!("{host:?} is neither a host name nor an address")));
     }
     if port == 0 {
-        return Err(field(at("port"), "0 is no port"));
+        return Err(wrong(index, "port", "0 is no port"));
     }
     // A Secret's name becomes a folder's name.
-    let is_name_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
     if let Some(secret) = &secret
         && (secret.is_empty() || secret.starts_with('.') || !secret.chars().all(is_name_letter))
     {
-        return Err(field(at("secret"), format!("{secret:?} is no name of a Secret")));
+        return Err(wrong(index, "secret", format!("{secret:?} is no name of a Secret")));
     }
-    let document::Tls { mode, server_name, ca } = tls;
-    let verification = || {
-        let server_name = server_name.clone().unwrap_or_else(|| host.clone());
-        if server_name.is_empty() || !server_name.chars().all(is_host_letter) {
-            return Err(field(at("tls.serverName"), format!("{server_name:?} is no name")));
-        }
-        Ok(Verification { server_name: server_name.into(), ca: ca.clone().map(Into::into) })
-    };
-    Ok(Backend {
+    Ok(RouteBackend {
         name: name.into(),
         percent,
         standby,
-        tls: match mode {
-            document::TlsMode::None => Tls::None,
-            document::TlsMode::Opportunistic => Tls::Opportunistic,
-            document::TlsMode::StartTls => Tls::StartTls(verification()?),
-            document::TlsMode::Implicit => Tls::Implicit(verification()?),
-        },
+        tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
         secret: secret.map(Into::into),
         sender_domains: sender_domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
     })
 }
 
-fn reflex(reflex: &document::Reflex) -> Result<Reflex, Refusal> {
+// Other letters could break out of a next hop, a map's answer or a value of main.cf.
+fn is_host_letter(letter: char) -> bool {
+    is_name_letter(letter) || letter == ':'
+}
+
+fn is_name_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_')
+}
+
+fn tls_policy(index: usize, tls: document::Tls, host: &str) -> Result<TlsPolicy, Refusal> {
+    let document::Tls { mode, server_name, ca } = tls;
+    Ok(match mode {
+        document::TlsMode::None => TlsPolicy::None,
+        document::TlsMode::Opportunistic => TlsPolicy::Opportunistic,
+        document::TlsMode::StartTls => TlsPolicy::StartTls(verification(index, server_name.as_deref(), ca, host)?),
+        document::TlsMode::Implicit => TlsPolicy::Implicit(verification(index, server_name.as_deref(), ca, host)?),
+    })
+}
+
+fn verification(
+    index: usize,
+    server_name: Option<&str>,
+    ca: Option<String>,
+    host: &str,
+) -> Result<Verification, Refusal> {
+    let server_name = server_name.unwrap_or(host);
+    if server_name.is_empty() || !server_name.chars().all(is_host_letter) {
+        return Err(wrong(index, "tls.serverName", format!("{server_name:?} is no name")));
+    }
+    Ok(Verification { server_name: server_name.into(), ca: ca.map(Into::into) })
+}
+
+fn reflex(reflex: &document::Reflex) -> Result<EjectionPolicy, Refusal> {
     let document::Reflex {
         consecutive,
         lasting_milliseconds,
@@ -322,9 +343,9 @@ fn reflex(reflex: &document::Reflex) -> Result<Reflex, Refusal> {
     if *consecutive == 0 {
         return Err(field("reflex.consecutive", "at least 1 is needed"));
     }
-    // A class of a newer operator is one that this agent cannot see.
+    // A class of a newer operator is one that this agent cannot observe.
     let known = immediately.iter().filter_map(|name| EvidenceClass::from_name(name));
-    Ok(Reflex {
+    Ok(EjectionPolicy {
         consecutive: *consecutive,
         lasting: Duration::from_millis(*lasting_milliseconds),
         immediately: known.collect(),

@@ -1,4 +1,4 @@
-//! What is refused, and how that is said; what is ignored.
+//! Tests of refused documents, with their texts, and of ignored fields.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The committed schema of what agents are told is the one that the code means, and what the operator writes keeps to it.
+//! Tests of the agents' schema: the committed one is the one of the code, and the operator's documents keep to it.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use mail_failover_contract::document::schema_json;
 use serde_json::{Value, json};
 
-/// `UPDATE_SCHEMAS=1 cargo test --test agent_schema` (`make schemas`) writes it anew.
+/// The command `UPDATE_SCHEMAS=1 cargo test --test agent_schema` (`make schemas`) writes it anew.
 #[test]
 fn the_committed_schema_is_what_the_code_generates() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/agent.schema.json");

@@ -1,4 +1,4 @@
-//! `mail-failover agent` as a process, asked by Postfix's own programs where they are installed.
+//! Tests of `mail-failover agent` as a process, asked by Postfix's own programs where they are installed.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail-failover");
-/// Whatever the machine is busy with.
+/// Limit for a wait, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Folder(PathBuf);
@@ -89,7 +89,7 @@ impl Agent {
         }
     }
 
-    /// The answer to a request, on a connection of its own.
+    /// Returns the answer to a request, on a connection of its own.
     fn asked(&self, request: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -122,7 +122,7 @@ impl Agent {
         write_login(&self.folder, username, password);
     }
 
-    /// As by SIGKILL, at any moment.
+    /// Kills the agent by SIGKILL, at any moment.
     fn kill(mut self) -> Folder {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -252,7 +252,7 @@ fn it_ends_in_order_when_it_is_told_to() {
     assert!(agent.folder.join("state/document").exists());
 }
 
-/// Postfix's own client of socketmaps.
+/// The test asks by Postfix's own client of socketmaps.
 #[test]
 fn postmap_understands_every_answer() {
     let postmap = Path::new("/usr/sbin/postmap");

@@ -1,6 +1,7 @@
-//! What a query of Postfix's costs: the agent's socketmap on one thread, over a unix socket, beside an echo of equally long netstrings on
-//! the same runtime (no server can be faster that speaks through one) and, where Postfix is installed, beside a local table, both asked by
-//! Postfix's own client. `BENCH_QUICK=1` asks a hundredth.
+//! Cost of a Postfix query: the agent's socketmap on one thread, over a unix socket. Two baselines stand beside it. One
+//! is an echo of equally long netstrings on the same runtime: no server that speaks through one can be faster. The
+//! other, where Postfix is installed, is a local table. Postfix's own client asks both. `BENCH_QUICK=1` asks a
+//! hundredth.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 use mail_failover_agent::answers::Answers;
 use mail_failover_agent::credentials::Credentials;
 use mail_failover_agent::socketmap::{
-    Fixed, LocalDomains, Metrics, Responder, Server, Settings, View, answer, netstring,
+    ListenSettings, LocalDomains, MapSettings, Responder, SocketmapMetrics, SocketmapServer, SocketmapView, answer,
+    netstring,
 };
 use mail_failover_agent::supervise::Intake;
 use mail_failover_contract::routing::parse;
@@ -71,7 +73,7 @@ impl Drop for Folder {
     }
 }
 
-fn view() -> View {
+fn view() -> SocketmapView {
     let backend = |name: &str, percent| {
         json!({"name": name, "percent": percent, "standby": true, "host": format!("{name}.example"), "port": 587,
             "tls": {"mode": "StartTLS"}, "secret": name})
@@ -82,11 +84,11 @@ fn view() -> View {
         "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
     });
     let routing = parse(&document.to_string()).expect("a valid document");
-    View::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())
+    SocketmapView::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())
 }
 
-fn fixed() -> Fixed {
-    Fixed {
+fn fixed() -> MapSettings {
+    MapSettings {
         local_domains: LocalDomains::new(&["local.example".to_owned()]),
         shield: |_, _| None,
         intake: Intake::default(),
@@ -97,8 +99,8 @@ fn recipient(number: usize) -> String {
     format!("user{}@example{}.net", number % RECIPIENTS, number % 7)
 }
 
-/// What of it is the answer itself.
-fn in_memory(view: &View, queries: usize) {
+/// Measures the answer itself, without the socket.
+fn in_memory(view: &SocketmapView, queries: usize) {
     println!("\nAnswers from memory, on one core, nanoseconds each");
     let fixed = fixed();
     for (map, key) in [("transport", None), ("tls-policy", Some("[b.example]:587")), ("transport", Some("*"))] {
@@ -121,7 +123,7 @@ fn nanoseconds(duration: Duration, count: usize) -> f64 {
     duration.as_secs_f64() * 1e9 / count as f64
 }
 
-/// A thread with a runtime of its own: one core at most.
+/// Runs a task on a thread with a runtime of its own: one core at most.
 fn on_a_thread<F: Future<Output = ()> + 'static>(task: impl FnOnce() -> F + Send + 'static) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -129,24 +131,24 @@ fn on_a_thread<F: Future<Output = ()> + 'static>(task: impl FnOnce() -> F + Send
     });
 }
 
-fn serve_agent(folder: &Path, socket: &Path, view: View) {
+fn serve_agent(folder: &Path, socket: &Path, view: SocketmapView) {
     let secrets = folder.join("credentials");
     fs::create_dir_all(secrets.join("b")).expect("a folder");
     fs::write(secrets.join("b/username"), "user").expect("written");
     fs::write(secrets.join("b/password"), "password").expect("written");
-    let settings = Settings { socket: socket.to_owned(), mode: 0o600, owner: None, address: None };
+    let settings = ListenSettings { socket: socket.to_owned(), mode: 0o600, owner: None, address: None };
     on_a_thread(move || async move {
         let mut registry = Registry::default();
         let (_sender, views) = watch::channel(Arc::new(view));
         let credentials = Credentials::new(secrets, &mut registry);
-        let responder = Responder::new(views, fixed(), credentials, Metrics::new(&mut registry));
-        let server = Server::bind(&settings).await.expect("it listens");
+        let responder = Responder::new(views, fixed(), credentials, SocketmapMetrics::new(&mut registry));
+        let server = SocketmapServer::bind(&settings).await.expect("it listens");
         server.serve(responder, CancellationToken::new()).await;
     });
     wait_for(socket);
 }
 
-/// Answers whatever comes with as many bytes as a transport has.
+/// Answers anything with as many bytes as a transport has.
 fn serve_echo(socket: &Path) {
     let path = socket.to_owned();
     on_a_thread(move || async move {
@@ -218,7 +220,7 @@ fn ask(socket: &Path, map: &str, key: Option<&str>, queries: usize) -> Vec<Durat
         .collect()
 }
 
-/// Postfix's own client and its own table, asked for the same keys.
+/// Asks Postfix's own table, by Postfix's own client, for the same keys.
 fn by_postmap(folder: &Path, agent: &Path, queries: usize) {
     let postmap = Path::new("/usr/sbin/postmap");
     if !postmap.exists() {

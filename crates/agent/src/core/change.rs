@@ -1,25 +1,26 @@
-//! What changes for the MTA, and how it went.
+//! Changes for the MTA, and the reports about them.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answers::Answers;
-use mail_failover_contract::routing::{Backend, NextHop};
+use mail_failover_contract::routing::{NextHop, RouteBackend, TlsPolicy, Verification};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// Make the MTA notice that its answers have changed.
+use crate::answers::Answers;
+use crate::stable_hash::StableHash;
+
+/// Order to make the MTA notice that its answers have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchOrder {
-    /// Grows by one with each; a later one makes an earlier one that was not carried out yet superfluous.
+    /// Sequence number. A later order replaces an earlier one that was not carried out yet.
     pub number: u64,
-    /// Why.
+    /// Reason for the switch.
     pub cause: Cause,
-    /// When it was decided.
+    /// Time of the decision.
     pub at: Timestamp,
-    /// Equal for equal ways out, whatever decision they come from. Kept on disk once a switch is done: after a start, an order with the
-    /// mark that is kept needs not be carried out.
+    /// Text that is equal for equal answers, whatever decision they come from. It is saved on disk once a switch is
+    /// done. After a start, an order with the saved mark need not be carried out.
     pub mark: String,
     /// Backends that carry mail now and did not before.
     pub gained: Vec<Arc<str>>,
@@ -28,7 +29,8 @@ pub struct SwitchOrder {
 }
 
 impl SwitchOrder {
-    /// The operator's transition that it carries out, given the one in force; none for a move of the agent's own.
+    /// Returns the operator's transition that it carries out, given the one in force. `None` for a move of the agent's
+    /// own.
     pub fn transition(&self, in_force: i64) -> Option<i64> {
         match self.cause {
             Cause::Operator | Cause::Start => Some(in_force),
@@ -37,7 +39,7 @@ impl SwitchOrder {
     }
 }
 
-/// Why mail goes another way.
+/// Reason why mail goes another way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The agent has started.
@@ -46,14 +48,14 @@ pub enum Cause {
     Operator,
     /// The agent has left a backend by itself.
     Left {
-        /// Which.
+        /// Name of the backend that was left.
         backend: Arc<str>,
-        /// For what.
+        /// Class of the failures.
         class: EvidenceClass,
     },
     /// The agent has returned to a backend that it had left, as the operator still wants mail to go there.
     Returned {
-        /// Which.
+        /// Name of the backend.
         backend: Arc<str>,
     },
 }
@@ -81,28 +83,28 @@ impl fmt::Display for Cause {
     }
 }
 
-/// How a switch went, as far as it has come.
+/// Progress of a switch so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwitchReport {
-    /// The order's.
+pub struct SwitchProgress {
+    /// Number of the order.
     pub number: u64,
-    /// Nothing was done, because the same switch was done before the agent started again.
+    /// True if nothing was done, because the same switch was done before the agent started again.
     pub done_before: bool,
-    /// From the order's arrival until the MTA was reloaded and told to flush.
+    /// Time from the order's arrival until the MTA was reloaded and told to flush.
     pub took: Duration,
-    /// Messages in the queue before; `None` when they could not be counted.
+    /// Messages in the queue before; `None` if they could not be counted.
     pub queued_before: Option<u64>,
     /// Messages in the queue when the executor last counted.
     pub queued_after: Option<u64>,
-    /// What did not work, in words: each of them has a fallback that did, or is tried again.
+    /// Steps that did not work, each with its error. Each of them has a fallback that did, or is tried again.
     pub troubles: Vec<String>,
 }
 
-/// Troubles of one switch that are kept: the first, which tell most.
+/// Limit of the troubles that are kept of one switch. The first ones tell most.
 const MAX_TROUBLES: usize = 5;
 
-impl SwitchReport {
-    /// Of a switch that begins.
+impl SwitchProgress {
+    /// Starts the report of a switch.
     pub fn begun(number: u64) -> Self {
         Self {
             number,
@@ -114,7 +116,7 @@ impl SwitchReport {
         }
     }
 
-    /// Notes what did not work, once; whether that is news.
+    /// Notes a step that did not work, once. Returns true if that is news.
     pub fn trouble(&mut self, step: &str, error: &dyn fmt::Display) -> bool {
         let trouble = format!("{step}: {error}");
         let is_news = self.troubles.len() < MAX_TROUBLES && !self.troubles.contains(&trouble);
@@ -125,42 +127,69 @@ impl SwitchReport {
     }
 }
 
-/// What the MTA sees of one backend.
+/// Part of an answer that the MTA sees of one backend.
 #[derive(PartialEq, Eq)]
-struct Way<'a> {
-    backend: &'a Backend,
+struct VisibleBackend<'a> {
+    backend: &'a RouteBackend,
     percent: u8,
 }
 
-fn ways(answers: &Answers) -> Vec<Way<'_>> {
-    let ways = answers.routing.backends.iter().zip(&answers.percents);
-    ways.filter(|(_, percent)| **percent > 0).map(|(backend, percent)| Way { backend, percent: *percent }).collect()
+fn visible(answers: &Answers) -> Vec<VisibleBackend<'_>> {
+    let mut visible = vec![];
+    for (backend, percent) in answers.routing.backends.iter().zip(&answers.percents) {
+        if *percent > 0 {
+            visible.push(VisibleBackend { backend, percent: *percent });
+        }
+    }
+    visible
 }
 
-/// Whether the MTA sees any difference. What the operator thinks of standbys is none.
+/// Returns true if the MTA sees any difference. A change in which backends are standbys is none.
 pub(super) fn differs(before: &Answers, after: &Answers) -> bool {
     mark(before) != mark(after)
 }
 
-/// See [`SwitchOrder::mark`].
+/// Returns [`SwitchOrder::mark`] of these answers.
 pub(super) fn mark(answers: &Answers) -> String {
     use fmt::Write;
     let mut mark = answers.routing.route_uid.to_string();
-    let mut hasher = DefaultHasher::new();
-    for Way { backend, percent } in ways(answers) {
-        let Backend { name, percent: _, standby: _, next_hop, tls, secret, sender_domains } = backend;
+    let mut hash = StableHash::default();
+    for VisibleBackend { backend, percent } in visible(answers) {
+        let RouteBackend { name, percent: _, standby: _, next_hop, tls, secret, sender_domains } = backend;
+        // Writing to a String cannot fail.
         let _ = write!(mark, " {name}={next_hop}={percent}");
-        format!("{tls:?}").hash(&mut hasher);
-        (secret, sender_domains).hash(&mut hasher);
+        hash = hash_of_tls(hash, tls).optional(secret.as_deref());
+        hash = sender_domains.iter().fold(hash, |hash, domain| hash.part(domain.as_bytes())).part(b"");
     }
-    let _ = write!(mark, " {:016x}", hasher.finish());
+    let _ = write!(mark, " {:016x}", hash.finish());
     mark
 }
 
-/// The names of backends that carry mail after and did not before.
-pub(super) fn gained(before: Option<&Answers>, after: &Answers) -> Vec<Arc<str>> {
-    let carried = |next_hop: &NextHop| {
-        before.is_some_and(|before| ways(before).iter().any(|way| way.backend.next_hop == *next_hop))
+fn hash_of_tls(hash: StableHash, tls: &TlsPolicy) -> StableHash {
+    let (mode, verification) = match tls {
+        TlsPolicy::None => ("none", None),
+        TlsPolicy::Opportunistic => ("opportunistic", None),
+        TlsPolicy::StartTls(verification) => ("starttls", Some(verification)),
+        TlsPolicy::Implicit(verification) => ("implicit", Some(verification)),
     };
-    ways(after).iter().filter(|way| !carried(&way.backend.next_hop)).map(|way| way.backend.name.clone()).collect()
+    let hash = hash.part(mode.as_bytes());
+    match verification {
+        Some(Verification { server_name, ca }) => hash.part(server_name.as_bytes()).optional(ca.as_deref()),
+        None => hash,
+    }
+}
+
+/// Returns the names of backends that carry mail after and did not before.
+pub(super) fn gained(before: Option<&Answers>, after: &Answers) -> Vec<Arc<str>> {
+    let mut gained = vec![];
+    for VisibleBackend { backend, .. } in visible(after) {
+        if !before.is_some_and(|before| carries(before, &backend.next_hop)) {
+            gained.push(backend.name.clone());
+        }
+    }
+    gained
+}
+
+fn carries(answers: &Answers, next_hop: &NextHop) -> bool {
+    visible(answers).iter().any(|visible| visible.backend.next_hop == *next_hop)
 }

@@ -1,70 +1,73 @@
-//! What survives a restart of the agent: without it, an agent that starts again would go back to a backend that it has just left.
+//! State that survives a restart. Without it, an agent that starts again would go back to a backend that it has just
+//! left.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use mail_failover_contract::routing::Backend;
+use mail_failover_contract::routing::RouteBackend;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// What the core knows of its own doing. Times are microseconds since the Unix epoch.
+/// Ejections and moves, as the core saves them. Times are microseconds since the Unix epoch.
+// The names on disk stay as they are: an agent of another version must be able to read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Memory {
-    /// Of the route that it belongs to.
+pub struct CoreMemory {
+    /// UID of the route that it belongs to.
     pub route_uid: String,
     /// The transition that was in force.
     pub transition: i64,
     /// Backends that were left.
-    pub left: Vec<RememberedLeave>,
-    /// When it moved by itself, the oldest first.
+    #[serde(rename = "left")]
+    pub ejections: Vec<SavedEjection>,
+    /// Times of the agent's own moves, the oldest first.
     pub moves: Vec<i64>,
-    /// The backend that carries everything, because none of the operator's choice is left.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refuge: Option<String>,
+    /// Backend that carries everything because none of the operator's choice is left.
+    #[serde(rename = "refuge", default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
 }
 
 /// A backend that was left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RememberedLeave {
-    /// Its name.
+pub struct SavedEjection {
+    /// Name of the backend.
     pub backend: String,
-    /// Where it was: one that moved is another one.
+    /// Next hop when the agent left it. If it has changed, this record no longer applies.
     pub next_hop: String,
-    /// When.
+    /// Time of the ejection.
     pub at: i64,
-    /// For how long.
+    /// Least time that the backend stays out.
     pub cooldown_microseconds: u64,
-    /// For what: a name of an [`EvidenceClass`].
+    /// Name of the [`EvidenceClass`] for which it was left.
     pub class: String,
     /// The last failure in words.
     pub summary: String,
 }
 
-/// Why and until when a backend is not used although the operator gives it a share.
+/// Reason and time of an ejection: the backend is not used although the operator gives it a share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// When it was left.
+pub struct Ejection {
+    /// Time of the ejection.
     pub at: Timestamp,
-    /// For how long, at least.
+    /// Least time that the backend stays out.
     pub cooldown: Duration,
-    /// For what.
+    /// Class of the failures.
     pub class: EvidenceClass,
     /// The last failure in words.
     pub summary: Arc<str>,
 }
 
-impl Left {
-    /// It is not tried again before this.
+impl Ejection {
+    /// Returns the end of the cooldown. The backend is not tried again before.
     pub fn until(&self) -> Timestamp {
         self.at + self.cooldown
     }
 
-    pub(super) fn remember(&self, backend: &Backend) -> RememberedLeave {
+    pub(super) fn saved(&self, backend: &RouteBackend) -> SavedEjection {
         let Self { at, cooldown, class, summary } = self;
-        RememberedLeave {
+        SavedEjection {
             backend: backend.name.to_string(),
             next_hop: backend.next_hop.to_string(),
             at: at.as_micros(),
@@ -75,16 +78,17 @@ impl Left {
     }
 }
 
-impl Memory {
-    pub(super) fn left_of(&self, backend: &Backend) -> Option<Left> {
+impl CoreMemory {
+    pub(super) fn ejection_of(&self, backend: &RouteBackend) -> Option<Ejection> {
         let next_hop = backend.next_hop.to_string();
-        let leave = self.left.iter().find(|leave| leave.backend == *backend.name && leave.next_hop == next_hop)?;
-        Some(Left {
-            at: Timestamp::from_micros(leave.at),
-            cooldown: Duration::from_micros(leave.cooldown_microseconds),
-            // A class of a newer agent, after a downgrade.
-            class: EvidenceClass::from_name(&leave.class).unwrap_or(EvidenceClass::Temporary),
-            summary: leave.summary.as_str().into(),
+        let mut ejections = self.ejections.iter();
+        let saved = ejections.find(|saved| saved.backend == *backend.name && saved.next_hop == next_hop)?;
+        Some(Ejection {
+            at: Timestamp::from_micros(saved.at),
+            cooldown: Duration::from_micros(saved.cooldown_microseconds),
+            // After a downgrade, the class may be one of a newer agent.
+            class: EvidenceClass::from_name(&saved.class).unwrap_or(EvidenceClass::Temporary),
+            summary: saved.summary.as_str().into(),
         })
     }
 }

@@ -1,39 +1,51 @@
-//! The operator's shares, less what the agent has left. Pure.
+//! Shares of the operator without the backends that the agent has left. Pure.
 
 use std::sync::Arc;
 
-use mail_failover_contract::routing::{Backend, Routing};
+use mail_failover_contract::routing::Routing;
 
-/// How much each backend carries when those that are `left` carry nothing, and the backend that carries all in their place, if one must.
-/// Nothing when there is nowhere to go.
+/// Returns the share of each backend when those that are `ejected` carry nothing, and the backend that carries
+/// everything in their place, if one must. `None` if no backend is left to carry mail.
 ///
-/// The operator's shares of the others grow in proportion. When none of them has any, all goes to the first standby that was not left;
-/// to `refuge`, where it went before, as long as that is one.
-pub(super) fn without(routing: &Routing, left: &[bool], refuge: Option<&str>) -> Option<(Vec<u8>, Option<Arc<str>>)> {
-    let remains = |(backend, left): (&Backend, &bool)| if *left { 0 } else { backend.percent };
-    let remaining: Vec<u8> = routing.backends.iter().zip(left).map(remains).collect();
+/// The operator's shares of the others grow in proportion. When none of them has any, everything goes to the first
+/// standby that was not ejected. A `fallback` that carries everything already keeps it as long as it is a standby.
+pub(super) fn without(
+    routing: &Routing,
+    ejected: &[bool],
+    fallback: Option<&str>,
+) -> Option<(Vec<u8>, Option<Arc<str>>)> {
+    let mut remaining = vec![];
+    let mut open = vec![];
+    for (backend, ejected) in routing.backends.iter().zip(ejected) {
+        remaining.push(if *ejected { 0 } else { backend.percent });
+        if !*ejected {
+            open.push(backend);
+        }
+    }
     if remaining.iter().any(|percent| *percent > 0) {
         return Some((to_a_hundred(&remaining), None));
     }
-    let open = || routing.backends.iter().zip(left).filter(|(_, left)| !**left).map(|(backend, _)| backend);
-    let is_refuge = |backend: &&Backend| refuge == Some(&*backend.name);
-    let refuge = open()
-        .find(|backend| backend.standby && is_refuge(backend))
-        .or_else(|| open().find(|backend| backend.standby))
-        // The operator thinks little of it by now, but nothing that is better is left.
-        .or_else(|| open().find(is_refuge))?;
-    let percents = routing.backends.iter().map(|backend| if backend.name == refuge.name { 100 } else { 0 });
-    Some((percents.collect(), Some(refuge.name.clone())))
+    let known = open.iter().find(|backend| fallback == Some(&*backend.name));
+    let fallback = known
+        .filter(|backend| backend.standby)
+        .or_else(|| open.iter().find(|backend| backend.standby))
+        // It is no standby any more, but no better backend is left.
+        .or(known)?;
+    let percents = routing.backends.iter().map(|backend| if backend.name == fallback.name { 100 } else { 0 });
+    Some((percents.collect(), Some(fallback.name.clone())))
 }
 
-/// Shares in the same proportion that add up to 100, by largest remainders; the more preferred first among equals.
+/// Scales shares to a sum of 100, by largest remainders. Among equals the more preferred backend gets the rest.
 fn to_a_hundred(shares: &[u8]) -> Vec<u8> {
     let total: u32 = shares.iter().map(|share| u32::from(*share)).sum();
     if total == 0 {
         return shares.to_vec();
     }
-    let scaled = |share: &u8| (u32::from(*share) * 100 / total, u32::from(*share) * 100 % total);
-    let mut parts: Vec<(u32, u32)> = shares.iter().map(scaled).collect();
+    let mut parts = vec![];
+    for share in shares {
+        let hundredfold = u32::from(*share) * 100;
+        parts.push((hundredfold / total, hundredfold % total));
+    }
     let missing = 100 - parts.iter().map(|(whole, _)| whole).sum::<u32>();
     for _ in 0..missing {
         let largest = parts.iter_mut().rev().max_by_key(|(_, remainder)| *remainder);

@@ -1,63 +1,68 @@
-//! What real deliveries say about one backend. Pure; bounded memory.
+//! Evidence from real deliveries about one backend. Pure; bounded memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sighting::Delivery;
-use mail_failover_contract::routing::Reflex;
+use mail_failover_contract::routing::EjectionPolicy;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
 
-/// Of so many failed messages it is remembered when they failed: Postfix has at most 20 on their way to one destination by default.
+use super::TrafficVerdict;
+use super::log_event::Delivery;
+
+/// Number of failed messages whose times are remembered.
+// Postfix has at most 20 on their way to one destination by default.
 const MESSAGES: usize = 64;
-/// Recipients of one attempt are logged together; a message is not tried again sooner than this.
+/// Time within which failures of one message belong to one attempt.
+// Recipients of one attempt are logged together, and no message is tried again sooner than this.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Failed deliveries without a success between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// How many: each attempt of each message counts once, however many recipients it has.
+pub struct FailureRun {
+    /// Number of failures. Each attempt of each message counts once, however many recipients it has.
     pub failures: u32,
-    /// When the first of them failed.
+    /// Time of the first failure.
     pub since: Timestamp,
-    /// When the latest did.
+    /// Time of the latest failure.
     pub until: Timestamp,
-    /// What the latest was.
+    /// Class of the latest failure.
     pub class: EvidenceClass,
-    /// The latest in words: see [`Delivery::summary`].
+    /// Summary of the latest failure: see [`Delivery::summary`].
     pub summary: Arc<str>,
     /// Every class among them.
     classes: EvidenceClasses,
 }
 
-impl Run {
-    /// Whether they are enough to leave the backend, and for what.
-    pub(super) fn condemns(&self, reflex: &Reflex) -> Option<EvidenceClass> {
-        let immediate = self.classes.iter().find(|class| reflex.immediately.contains(*class));
-        let in_a_row = self.failures >= reflex.consecutive && self.until.since(self.since) >= reflex.lasting;
+impl FailureRun {
+    /// Returns the class for which these failures are enough to leave the backend, if they are.
+    pub(super) fn condemns(&self, policy: &EjectionPolicy) -> Option<EvidenceClass> {
+        let immediate = self.classes.iter().find(|class| policy.immediately.contains(*class));
+        let in_a_row = self.failures >= policy.consecutive && self.until.since(self.since) >= policy.lasting;
         immediate.or_else(|| in_a_row.then_some(self.class))
     }
 }
 
 /// The deliveries of one backend.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Traffic {
-    /// Since when mail goes there without interruption: an attempt that began earlier belongs to a past that was judged.
+pub(super) struct BackendTraffic {
+    /// Time since which mail goes there without interruption. Attempts that began earlier do not count.
     given_at: Option<Timestamp>,
-    run: Option<Run>,
+    run: Option<FailureRun>,
     last_success: Option<Timestamp>,
-    /// Messages that failed lately, and when.
+    /// Messages that failed lately, with the time of the failure.
     failed: VecDeque<(u64, Timestamp)>,
 }
 
-impl Traffic {
-    /// Mail goes there, from now on.
+impl BackendTraffic {
+    /// Begins anew: mail goes there from now on.
     pub(super) fn given(&mut self, now: Timestamp) {
         *self = Self { given_at: Some(now), ..Self::default() };
     }
 
     /// A delivery is over.
-    pub(super) fn observe(&mut self, now: Timestamp, delivery: &Delivery, reflex: &Reflex) {
+    pub(super) fn handle(&mut self, now: Timestamp, delivery: &Delivery, policy: &EjectionPolicy) {
+        // An earlier attempt belongs to a past that was judged.
         if self.given_at.is_some_and(|given_at| began_at(now, delivery) < given_at) {
             return;
         }
@@ -69,14 +74,14 @@ impl Traffic {
             Effect::Neutral => {}
             Effect::Failure => {
                 if self.is_news(now, delivery) {
-                    self.lapse(now, reflex);
+                    self.handle_timeout(now, policy);
                     self.fail(now, delivery);
                 }
             }
         }
     }
 
-    /// Whether it is another attempt than those that have been counted.
+    /// Returns true if the attempt is none of those that have been counted.
     fn is_news(&mut self, now: Timestamp, delivery: &Delivery) -> bool {
         let known = self.failed.iter_mut().find(|(message, _)| *message == delivery.message);
         if let Some((_, failed_at)) = known {
@@ -92,7 +97,7 @@ impl Traffic {
     }
 
     fn fail(&mut self, now: Timestamp, delivery: &Delivery) {
-        let run = self.run.get_or_insert_with(|| Run {
+        let run = self.run.get_or_insert_with(|| FailureRun {
             failures: 0,
             since: now,
             until: now,
@@ -107,45 +112,54 @@ impl Traffic {
         run.classes = run.classes.iter().chain([delivery.class]).collect();
     }
 
-    /// Failures that nothing has followed for long say nothing about today.
-    pub(super) fn lapse(&mut self, now: Timestamp, reflex: &Reflex) {
-        if self.run.as_ref().is_some_and(|run| lapses_at(run.until, reflex) <= now) {
+    /// Forgets failures and a success that nothing has followed for long.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, policy: &EjectionPolicy) {
+        if self.run.as_ref().is_some_and(|run| lapses_at(run.until, policy) <= now) {
             self.run = None;
         }
-        if self.last_success.is_some_and(|at| lapses_at(at, reflex) <= now) {
+        if self.last_success.is_some_and(|at| lapses_at(at, policy) <= now) {
             self.last_success = None;
         }
     }
 
-    /// When something of it lapses next.
-    pub(super) fn next_lapse(&self, reflex: &Reflex) -> Option<Timestamp> {
+    /// Returns the time at which the next part of it lapses.
+    pub(super) fn next_timeout(&self, policy: &EjectionPolicy) -> Option<Timestamp> {
         let run = self.run.as_ref().map(|run| run.until);
-        run.into_iter().chain(self.last_success).map(|at| lapses_at(at, reflex)).min()
+        run.into_iter().chain(self.last_success).map(|at| lapses_at(at, policy)).min()
     }
 
     /// The failures since the last success.
-    pub(super) fn run(&self) -> Option<&Run> {
+    pub(super) fn run(&self) -> Option<&FailureRun> {
         self.run.as_ref()
     }
 
-    /// The last success.
+    /// Returns the verdict on the backend; `None` if no delivery says enough.
+    pub(super) fn verdict(&self, policy: &EjectionPolicy) -> Option<TrafficVerdict> {
+        match &self.run {
+            Some(run) => Some(TrafficVerdict::Failing { class: run.condemns(policy)?, run: run.clone() }),
+            None => Some(TrafficVerdict::Working { at: self.last_success? }),
+        }
+    }
+
+    /// Time of the last success.
     pub(super) fn last_success(&self) -> Option<Timestamp> {
         self.last_success
     }
 }
 
-/// For how long a backend stays left: the policy's cooldown, but never for less than a second, or an agent with `cooldown: 0s` would go back to a
-/// dead backend as soon as it has left it.
-pub(super) fn absence(reflex: &Reflex) -> Duration {
-    reflex.cooldown.max(Duration::from_secs(1))
+/// Returns the least time that a backend stays left: the policy's cooldown.
+pub(super) fn ejection_time(policy: &EjectionPolicy) -> Duration {
+    // With `cooldown: 0s` the agent would go back to a dead backend as soon as it has left it.
+    policy.cooldown.max(Duration::from_secs(1))
 }
 
-/// Evidence lasts as long as a backend that was left for it stays so; a run must be able to span what it has to.
-fn lapses_at(at: Timestamp, reflex: &Reflex) -> Timestamp {
-    at + absence(reflex).max(reflex.lasting * 2)
+/// Returns the time at which evidence lapses. It lasts as long as a backend that was left for it stays out, and long
+/// enough for a run to span its least duration.
+fn lapses_at(at: Timestamp, policy: &EjectionPolicy) -> Timestamp {
+    at + ejection_time(policy).max(policy.lasting * 2)
 }
 
-/// When an attempt began, at the latest that its rounded duration and the way through the log allow to say for certain.
+/// Returns the start of an attempt: the latest time that the rounded duration and the way through the log allow.
 fn began_at(now: Timestamp, delivery: &Delivery) -> Timestamp {
     now - delivery.took - delivery.took / 20 - Duration::from_millis(10)
 }

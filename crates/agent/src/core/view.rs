@@ -1,75 +1,75 @@
-//! What the core knows, for people, metrics and the operator.
+//! View of the core's state for people, metrics and the operator.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Core, Left, Run, SwitchOrder, SwitchReport, Traffic};
-use mail_failover_contract::routing::Backend;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// Everything, at one moment.
+use super::{AgentCore, Ejection, FailureRun, SwitchOrder, SwitchProgress};
+
+/// State of the core at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct CoreView {
     /// `namespace/name` of the route.
     pub route: Arc<str>,
     /// The transition in force.
     pub transition: i64,
-    /// What it was.
+    /// Summary of that transition.
     pub summary: Arc<str>,
-    /// In order of preference.
+    /// Backends in order of preference.
     pub backends: Vec<BackendView>,
     /// A backend that should be left and is not.
-    pub held: Option<Held>,
-    /// Moves of its own that the budget still allows.
+    pub pending_ejection: Option<PendingEjection>,
+    /// Moves of the agent's own that the budget still allows.
     pub moves_left: u32,
-    /// The latest switch.
+    /// Latest switch, if there was one.
     pub last_switch: Option<SwitchView>,
     /// Messages that may have been sent twice, since the agent started.
     pub possible_duplicates: u64,
 }
 
-/// One backend.
+/// View of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendView {
-    /// Its name.
+    /// Name of the backend.
     pub name: Arc<str>,
-    /// `[host]:port`.
+    /// Next hop, as `[host]:port`.
     pub next_hop: String,
     /// The operator's share, in percent.
     pub decided: u8,
-    /// What it carries, in percent.
+    /// Share that the backend carries, in percent.
     pub carries: u8,
-    /// Whether the agent may go there by itself.
+    /// True if the agent may go there by itself.
     pub standby: bool,
-    /// Why the agent keeps away.
-    pub left: Option<Left>,
+    /// Ejection, if the agent keeps away.
+    pub ejection: Option<Ejection>,
     /// Failures since the last success.
-    pub failing: Option<Run>,
+    pub failing: Option<FailureRun>,
     /// The last success, unless it is long ago.
     pub last_success: Option<Timestamp>,
 }
 
 /// A backend that should be left and is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Which.
+pub struct PendingEjection {
+    /// Name of the backend.
     pub backend: Arc<str>,
-    /// For what it should be left.
+    /// Class of the failures.
     pub class: EvidenceClass,
-    /// Why it is not.
-    pub why: Why,
+    /// Reason for which the agent stays.
+    pub blocker: EjectionBlocker,
 }
 
-/// Why a backend that should be left is not.
+/// Reason why a failing backend is not left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Why {
+pub enum EjectionBlocker {
     /// The agent has moved as often as it may.
     BudgetSpent,
-    /// There is no other place that the operator calls good.
+    /// No other backend is a standby that the operator calls good.
     NoStandby,
 }
 
-impl Why {
+impl EjectionBlocker {
     /// A name for status and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,20 +79,20 @@ impl Why {
     }
 }
 
-/// The latest switch, as far as it has come.
+/// Progress of the latest switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchView {
-    /// What was ordered.
+    /// Order that was given.
     pub order: SwitchOrder,
-    /// How it went; nothing while it is under way.
-    pub report: Option<SwitchReport>,
-    /// When the report came.
+    /// Latest report; `None` before the first.
+    pub report: Option<SwitchProgress>,
+    /// Time at which the report came.
     pub done_at: Option<Timestamp>,
-    /// From the decision until the first message was out on a way that was new.
+    /// Time from the decision until the first message went out on a new way.
     pub first_delivery_after: Option<Duration>,
-    /// Of [`View::possible_duplicates`], those that were counted before it.
+    /// Number of [`CoreView::possible_duplicates`] before it.
     pub possible_duplicates_before: u64,
-    /// For a move of the agent's own: the operator's transition that came after it and has decided the same.
+    /// Operator's transition that came after a move of the agent's own and has decided the same.
     pub confirmed_by: Option<i64>,
 }
 
@@ -116,34 +116,34 @@ impl SwitchView {
     }
 }
 
-/// What the agent tells the operator about a backend, by what real mail met there.
+/// Verdict of real mail on one backend, as the operator is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
-    /// Its name.
+pub struct BackendVerdict {
+    /// Name of the backend.
     pub backend: Arc<str>,
-    /// What.
-    pub opinion: Opinion,
+    /// Content of the verdict.
+    pub verdict: TrafficVerdict,
 }
 
-/// Of a backend that real mail has met lately. It lapses a cooldown after the last delivery that it rests on.
+/// Verdict on a backend that real mail has met lately. It lapses a cooldown after the last delivery that it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opinion {
+pub enum TrafficVerdict {
     /// The agent would leave it, or has.
     Failing {
-        /// For what.
+        /// Class of the failures.
         class: EvidenceClass,
-        /// On what grounds.
-        run: Run,
+        /// Failures that the verdict rests on.
+        run: FailureRun,
     },
     /// The latest delivery that says anything went well.
     Working {
-        /// When it was over.
+        /// Time of that delivery.
         at: Timestamp,
     },
 }
 
-impl Opinion {
-    /// For what it fails, if it does.
+impl TrafficVerdict {
+    /// Returns the class for which the backend fails, if it does.
     pub fn failing_for(&self) -> Option<EvidenceClass> {
         match self {
             Self::Failing { class, .. } => Some(*class),
@@ -152,23 +152,21 @@ impl Opinion {
     }
 }
 
-impl Core {
-    /// What the operator is to know, of every backend of which the agent has an opinion.
-    pub fn words(&self) -> Vec<Word> {
+impl AgentCore {
+    /// Returns a verdict for each backend that real mail has met lately.
+    pub fn verdicts(&self) -> Vec<BackendVerdict> {
         let Some(in_force) = &self.in_force else { return vec![] };
-        let backends = in_force.routing.backends.iter().zip(&in_force.traffic);
-        let word = |(backend, traffic): (&Backend, &Traffic)| {
-            let opinion = match traffic.run() {
-                Some(run) => Opinion::Failing { class: run.condemns(&in_force.routing.reflex)?, run: run.clone() },
-                None => Opinion::Working { at: traffic.last_success()? },
-            };
-            Some(Word { backend: backend.name.clone(), opinion })
-        };
-        backends.filter_map(word).collect()
+        let mut verdicts = vec![];
+        for (backend, traffic) in in_force.routing.backends.iter().zip(&in_force.traffic) {
+            if let Some(verdict) = traffic.verdict(&in_force.routing.reflex) {
+                verdicts.push(BackendVerdict { backend: backend.name.clone(), verdict });
+            }
+        }
+        verdicts
     }
 
-    /// Everything, for people; nothing before the first routing.
-    pub fn view(&self, now: Timestamp) -> Option<View> {
+    /// Returns the whole state; `None` before the first routing.
+    pub fn view(&self, now: Timestamp) -> Option<CoreView> {
         let in_force = self.in_force.as_ref()?;
         let routing = &in_force.routing;
         let backends = routing.backends.iter().enumerate().map(|(at, backend)| BackendView {
@@ -177,17 +175,17 @@ impl Core {
             decided: backend.percent,
             carries: in_force.answers.percents[at],
             standby: backend.standby,
-            left: in_force.left[at].clone(),
+            ejection: in_force.ejections[at].clone(),
             failing: in_force.traffic[at].run().cloned(),
             last_success: in_force.traffic[at].last_success(),
         });
         let recent = self.moves.iter().filter(|at| **at + routing.reflex.per > now).count();
-        Some(View {
+        Some(CoreView {
             route: routing.route.clone(),
             transition: routing.transition,
             summary: routing.summary.clone(),
             backends: backends.collect(),
-            held: in_force.held.clone(),
+            pending_ejection: in_force.pending.clone(),
             moves_left: routing.reflex.switches.saturating_sub(u32::try_from(recent).unwrap_or(u32::MAX)),
             last_switch: self.last_switch.clone(),
             possible_duplicates: self.possible_duplicates,

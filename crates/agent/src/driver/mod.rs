@@ -1,179 +1,195 @@
-//! The loop that owns the core: it hears sources, the MTA's log and timers, and carries out what the core concludes, in its order.
+//! Loop that owns the core. It takes events of the sources, of the MTA's log and of timers, and carries out the core's
+//! actions in their order.
 //!
-//! Nothing that is slow happens here: files of authorities are written within a deadline, everything else is handed on.
+//! Nothing slow happens here. Files of authorities are written within a deadline; everything else is handed on.
 
 mod metrics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_contract::routing::{self, Refusal, RouteBackend, Routing};
+use mail_failover_core::model::Timestamp;
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
-use super::authorities;
-use super::core::{Action, Cause, Core, Sighting, SwitchOrder, SwitchReport};
+use super::authorities::{self, AuthorityError, AuthorityFiles};
+use super::core::{AgentCore, Cause, CoreAction, CoreInput, LogEvent, SwitchOrder, SwitchProgress};
 use super::credentials::Credentials;
-use super::keeper::Keeper;
+use super::delivery_counters::DeliveryCounters;
 use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
 use super::reporter::Reporter;
-use super::socketmap::View;
-use super::source::{Finding, Found, Source};
+use super::socketmap::SocketmapView;
+use super::source::{DocumentSource, SourceEvent, SourceMessage};
+use super::state_writer::StateWriter;
 use super::status::{
     BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, MailLogStatus, ReportsStatus, SourceState,
     SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
-use super::store::Record;
-use super::tally::Tally;
-use mail_failover_contract::routing::{self, Backend, Routing};
-use mail_failover_core::model::Timestamp;
-use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
-pub use metrics::Metrics;
+use super::store::StateRecord;
 
-/// What the agent must have to be ready.
+pub use metrics::DriverMetrics;
+
+/// Readiness condition of the agent: it has a document.
 pub const DOCUMENT: &str = "document";
 /// The loop turns at least so often.
 const TICK: Duration = Duration::from_secs(1);
-/// How long the disk may take for the files of authorities.
+/// Limit for writing the files of authorities.
 const AUTHORITIES_DEADLINE: Duration = Duration::from_secs(2);
 /// A file of an authority that could not be written is tried again so often.
 const AUTHORITIES_PAUSE: Duration = Duration::from_secs(10);
-/// So many sightings are heard in one turn, so that a flood of them delays nothing else.
-const SIGHTINGS: usize = 256;
+/// Limit of the events that are taken in one turn, so that a flood of them delays nothing else.
+const LOG_EVENTS: usize = 256;
 
-/// What the driver hears.
+/// Inputs of the driver.
 #[derive(Debug)]
-pub struct Ears {
-    /// What sources have found.
-    pub findings: mpsc::Receiver<Found>,
-    /// What the MTA's log says.
-    pub sightings: mpsc::Receiver<Sighting>,
-    /// How switches went.
-    pub switch_reports: mpsc::Receiver<SwitchReport>,
-    /// Who wants to know the status.
+pub struct DriverInputs {
+    /// Events of the sources.
+    pub source_events: mpsc::Receiver<SourceMessage>,
+    /// Events from the MTA's log.
+    pub log_events: mpsc::Receiver<LogEvent>,
+    /// Progress of the switches, from the executor.
+    pub switch_progress: mpsc::Receiver<SwitchProgress>,
+    /// Requests for the status.
     pub questions: mpsc::Receiver<oneshot::Sender<Status>>,
 }
 
-/// Whom the driver tells.
+/// Outputs of the driver.
 #[derive(Debug)]
-pub struct Mouths {
-    /// What the MTA is told.
-    pub view: watch::Sender<Arc<View>>,
+pub struct DriverOutputs {
+    /// View from which the socketmap answers the MTA.
+    pub view: watch::Sender<Arc<SocketmapView>>,
     /// The latest switch to carry out.
     pub switch_orders: watch::Sender<Option<SwitchOrder>>,
-    /// Whom the operator hears.
+    /// Reporter to the operator.
     pub reporter: Reporter,
-    /// What is to survive a restart.
-    pub keeper: Keeper,
-    /// That the loop turns.
+    /// Writer of the state that survives a restart.
+    pub state_writer: StateWriter,
+    /// Heartbeat of the loop, for liveness.
     pub heartbeat: Heartbeat,
-    /// That there is a document.
+    /// Readiness of the agent, which needs a document.
     pub readiness: Readiness,
-    /// Numbers.
-    pub metrics: Metrics,
-    /// Numbers of real mail.
+    /// Metrics of the driver.
+    pub metrics: DriverMetrics,
+    /// Metrics of real mail.
     pub traffic: TrafficMetrics,
 }
 
-/// What the driver works with.
+/// Settings of the driver, and the parts that its status reads.
 #[derive(Debug)]
-pub struct Settings {
-    /// Postfix's.
+pub struct DriverSettings {
+    /// Queue directory of Postfix.
     pub queue_directory: PathBuf,
-    /// For the status.
+    /// State directory, for the status.
     pub state_directory: PathBuf,
-    /// Time.
+    /// Source of the time.
     pub clock: Clock,
-    /// For the status.
+    /// Logins, for their state in the status.
     pub credentials: Credentials,
-    /// For the status: where the MTA's log is read; empty when nowhere.
+    /// Place of the MTA's log, for the status; empty if there is none.
     pub mail_log_source: String,
-    /// For the status.
+    /// State of reading the log, for the status.
     pub mail_log: Reading,
 }
 
-/// A source, and what it has said.
+/// A source and its latest events.
 #[derive(Debug)]
-struct Heard {
-    source: Source,
+struct TrackedSource {
+    source: DocumentSource,
     state: SourceState,
     message: String,
     since: Timestamp,
-    /// Its latest document.
+    /// Latest document of the source.
     text: Option<String>,
-    /// Why that is not used.
+    /// Reason why that document is not used.
     refused: Option<String>,
 }
 
-/// See the module.
+impl TrackedSource {
+    fn new(source: DocumentSource, since: Timestamp) -> Self {
+        Self { source, state: SourceState::Waiting, message: String::new(), since, text: None, refused: None }
+    }
+
+    /// Returns the state in words, for those who wait for a document.
+    fn in_words(&self) -> String {
+        let Self { source, state, message, refused, .. } = self;
+        match (state, refused) {
+            (SourceState::Waiting, _) => format!("{source} has not been read yet"),
+            (SourceState::Following, Some(refused)) => format!("the document of {source} is refused: {refused}"),
+            (SourceState::Following, None) => format!("{source} is read"),
+            (SourceState::Missing | SourceState::Unreachable, _) => format!("{source}: {message}"),
+        }
+    }
+}
+
+/// Owner of the core; the module describes it.
 #[derive(Debug)]
 pub struct Driver {
-    core: Core,
-    settings: Settings,
-    mouths: Mouths,
-    sources: Vec<Heard>,
-    /// Where the document in force came from, and when.
-    origin: Option<(Source, Timestamp)>,
+    core: AgentCore,
+    settings: DriverSettings,
+    outputs: DriverOutputs,
+    sources: Vec<TrackedSource>,
+    /// Source of the document in force, and the time at which it came.
+    origin: Option<(DocumentSource, Timestamp)>,
     authorities_tried: Option<Instant>,
-    tally: Tally,
-    /// When the first message was out on the new way, as the operator was last told.
+    counters: DeliveryCounters,
+    /// Time to the first delivery on the new way, as the operator was last told.
     first_delivery: Option<Duration>,
 }
 
 impl Driver {
     /// A driver of this core that knows of these sources.
-    pub fn new(core: Core, settings: Settings, mouths: Mouths, sources: Vec<Source>) -> Self {
+    pub fn new(
+        core: AgentCore,
+        settings: DriverSettings,
+        outputs: DriverOutputs,
+        sources: Vec<DocumentSource>,
+    ) -> Self {
         let since = settings.clock.now();
-        mouths.readiness.expect(DOCUMENT);
-        let heard = |source: Source| Heard {
-            source,
-            state: SourceState::Waiting,
-            message: String::new(),
-            since,
-            text: None,
-            refused: None,
-        };
-        let sources: Vec<_> = sources.into_iter().map(heard).collect();
+        outputs.readiness.expect(DOCUMENT);
+        let sources = sources.into_iter().map(|source| TrackedSource::new(source, since)).collect();
         let mut driver = Self {
             core,
             settings,
-            mouths,
+            outputs,
             sources,
             origin: None,
             authorities_tried: None,
-            tally: Tally::default(),
+            counters: DeliveryCounters::default(),
             first_delivery: None,
         };
         driver.say_what_is_waited_for();
         driver
     }
 
-    /// Begins with what was kept from before the start, so that mail flows before any source is reached.
-    pub async fn begin_with(&mut self, source: Source, text: &str) {
+    /// Begins with the saved document, so that mail flows before any source is reached.
+    pub async fn begin_with(&mut self, source: DocumentSource, text: &str) {
         let now = self.settings.clock.now();
-        match routing::parse(text).and_then(|routing| self.core.offer(now, routing)) {
+        match self.offer(now, text) {
             Ok(()) => self.in_force(source, now),
             Err(refusal) => {
-                self.mouths.metrics.refused(&source, &refusal);
+                self.outputs.metrics.refused(&source, &refusal);
                 tracing::warn!(%source, %refusal, "what was kept is not used");
             }
         }
         self.act().await;
     }
 
-    /// Drives until `shutdown`. What was begun is finished.
-    pub async fn run(mut self, mut ears: Ears, shutdown: CancellationToken) {
+    /// Drives until `shutdown`. The turn under way is finished.
+    pub async fn run(mut self, mut inputs: DriverInputs, shutdown: CancellationToken) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sightings = Vec::with_capacity(SIGHTINGS);
+        let mut log_events = Vec::with_capacity(LOG_EVENTS);
         loop {
-            self.mouths.heartbeat.beat();
-            let timer = self.next_timer();
+            self.outputs.heartbeat.beat();
+            let timer = self.next_timeout();
             let timer = async {
                 match timer {
                     Some(at) => sleep_until(at).await,
@@ -183,58 +199,60 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                Some((source, finding)) = ears.findings.recv() => self.found(&source, finding),
-                Some(report) = ears.switch_reports.recv() => self.core.switch_done(self.settings.clock.now(), report),
-                Some(question) = ears.questions.recv() => drop(question.send(self.status())),
-                () = timer => self.core.on_timer(self.settings.clock.now()),
+                Some((source, event)) = inputs.source_events.recv() => self.source_says(&source, event),
+                Some(progress) = inputs.switch_progress.recv() => {
+                    self.core.handle(self.settings.clock.now(), CoreInput::SwitchProgress(progress));
+                }
+                Some(question) = inputs.questions.recv() => drop(question.send(self.status())),
+                () = timer => self.core.handle_timeout(self.settings.clock.now()),
                 _ = tick.tick() => {
                     self.retry_authorities().await;
                     self.report();
                 }
-                count = ears.sightings.recv_many(&mut sightings, SIGHTINGS), if !ears.sightings.is_closed() || !ears.sightings.is_empty() => {
-                    self.saw(sightings.drain(..count));
+                count = inputs.log_events.recv_many(&mut log_events, LOG_EVENTS), if !inputs.log_events.is_closed() || !inputs.log_events.is_empty() => {
+                    self.log_says(log_events.drain(..count));
                 }
             }
             self.act().await;
         }
     }
 
-    fn saw(&mut self, sightings: impl Iterator<Item = Sighting>) {
+    fn log_says(&mut self, events: impl Iterator<Item = LogEvent>) {
         let now = self.settings.clock.now();
-        for sighting in sightings {
+        for event in events {
             let answers = self.core.answers();
             let routing = answers.as_ref().map(|answers| &*answers.routing);
-            self.mouths.traffic.observe(&sighting, routing);
+            self.outputs.traffic.observe(&event, routing);
             if let Some(routing) = routing {
-                self.tally.count(&sighting, routing);
+                self.counters.count(&event, routing);
             }
-            self.core.observe(now, &sighting);
+            self.core.handle(now, CoreInput::LogEvent(event));
         }
         if self.core.first_delivery() != self.first_delivery {
             self.first_delivery = self.core.first_delivery();
             if let Some(after) = self.first_delivery {
-                self.mouths.metrics.first_delivery(after);
+                self.outputs.metrics.first_delivery(after);
             }
             self.report();
         }
     }
 
-    fn next_timer(&self) -> Option<Instant> {
-        let wait = self.core.next_timer()?.since(self.settings.clock.now());
-        // A day: further off tokio's timers are of no use.
+    fn next_timeout(&self) -> Option<Instant> {
+        let wait = self.core.next_timeout()?.since(self.settings.clock.now());
+        // At most a day: longer timers of tokio are of no use.
         Some(Instant::now() + wait.min(Duration::from_hours(24)))
     }
 
-    fn found(&mut self, source: &Source, finding: Finding) {
+    fn source_says(&mut self, source: &DocumentSource, event: SourceEvent) {
         let now = self.settings.clock.now();
         let Some(at) = self.sources.iter().position(|heard| heard.source == *source) else { return };
         let heard = &mut self.sources[at];
-        let (state, message, text) = match finding {
-            Finding::Document(text) => (SourceState::Following, String::new(), Some(text)),
-            Finding::Missing(message) => (SourceState::Missing, message, None),
-            Finding::Unreachable(message) => (SourceState::Unreachable, message, None),
-            Finding::ReachedAgain if heard.text.is_some() => (SourceState::Following, String::new(), None),
-            Finding::ReachedAgain => (SourceState::Waiting, String::new(), None),
+        let (state, message, text) = match event {
+            SourceEvent::Document(text) => (SourceState::Following, String::new(), Some(text)),
+            SourceEvent::Missing(message) => (SourceState::Missing, message, None),
+            SourceEvent::Unreachable(message) => (SourceState::Unreachable, message, None),
+            SourceEvent::ReachedAgain if heard.text.is_some() => (SourceState::Following, String::new(), None),
+            SourceEvent::ReachedAgain => (SourceState::Waiting, String::new(), None),
         };
         if heard.state != state {
             heard.since = now;
@@ -252,11 +270,11 @@ impl Driver {
         heard.state = state;
         heard.message = message;
         if state == SourceState::Missing {
-            // The same document may come back, and is news then.
+            // If the same document comes back, it is news.
             heard.text = None;
             heard.refused = None;
         }
-        self.mouths.metrics.source(source, state);
+        self.outputs.metrics.source(source, state);
         if let Some(text) = text.filter(|text| heard.text.as_ref() != Some(text)) {
             self.offered(at, text, now);
         }
@@ -266,16 +284,15 @@ impl Driver {
     }
 
     fn offered(&mut self, at: usize, text: String, now: Timestamp) {
-        let offered = routing::parse(&text).and_then(|routing| self.core.offer(now, routing));
         let source = self.sources[at].source.clone();
-        match offered {
+        match self.offer(now, &text) {
             Ok(()) => {
-                self.mouths.keeper.keep(Record::Document, &text);
+                self.outputs.state_writer.keep(StateRecord::Document, &text);
                 self.sources[at].refused = None;
                 self.in_force(source, now);
             }
             Err(refusal) => {
-                self.mouths.metrics.refused(&source, &refusal);
+                self.outputs.metrics.refused(&source, &refusal);
                 tracing::warn!(%source, %refusal, "a document is refused; the last good one stays");
                 self.sources[at].refused = Some(refusal.to_string());
             }
@@ -283,9 +300,17 @@ impl Driver {
         self.sources[at].text = Some(text);
     }
 
-    fn in_force(&mut self, source: Source, now: Timestamp) {
-        self.mouths.metrics.accepted(&source);
-        self.mouths.readiness.met(DOCUMENT);
+    /// Gives a document to the core, if that takes it.
+    fn offer(&mut self, now: Timestamp, text: &str) -> Result<(), Refusal> {
+        let routing = routing::parse(text)?;
+        self.core.accepts(&routing)?;
+        self.core.handle(now, CoreInput::Routing(routing));
+        Ok(())
+    }
+
+    fn in_force(&mut self, source: DocumentSource, now: Timestamp) {
+        self.outputs.metrics.accepted(&source);
+        self.outputs.readiness.met(DOCUMENT);
         if let Some(view) = self.core.view(now) {
             let (route, transition, summary) = (&*view.route, view.transition, &*view.summary);
             tracing::info!(%source, route, transition, summary, "a document is in force");
@@ -298,59 +323,50 @@ impl Driver {
         self.origin = Some((source, now));
     }
 
-    /// For those who ask before there is a document.
+    /// Tells those who ask before there is a document.
     fn say_what_is_waited_for(&mut self) {
         let waiting = self.waiting_for();
-        self.mouths.readiness.hindered(DOCUMENT, &waiting);
-        self.mouths.view.send_if_modified(|view| {
+        self.outputs.readiness.hindered(DOCUMENT, &waiting);
+        self.outputs.view.send_if_modified(|view| {
             let is_news = view.answers.is_none() && view.waiting_for != waiting;
             if is_news {
-                *view = Arc::new(View { waiting_for: waiting, ..View::default() });
+                *view = Arc::new(SocketmapView { waiting_for: waiting, ..SocketmapView::default() });
             }
             is_news
         });
     }
 
     fn waiting_for(&self) -> String {
-        let source = |heard: &Heard| {
-            let Heard { source, state, message, refused, .. } = heard;
-            match (state, refused) {
-                (SourceState::Waiting, _) => format!("{source} has not been read yet"),
-                (SourceState::Following, Some(refused)) => format!("the document of {source} is refused: {refused}"),
-                (SourceState::Following, None) => format!("{source} is read"),
-                (SourceState::Missing | SourceState::Unreachable, _) => format!("{source}: {message}"),
-            }
-        };
-        let sources: Vec<_> = self.sources.iter().map(source).collect();
+        let sources: Vec<_> = self.sources.iter().map(TrackedSource::in_words).collect();
         format!("no document yet: {}", sources.join("; "))
     }
 
-    /// Carries out what the core has concluded, until it concludes no more.
+    /// Carries out the core's actions until there are no more.
     async fn act(&mut self) {
         loop {
-            let actions = self.core.take_actions();
+            let actions = self.core.poll();
             if actions.is_empty() {
                 return;
             }
             for action in actions {
                 match action {
-                    Action::Publish(answers) => self.publish(answers).await,
-                    Action::Switch(order) => self.order(order),
-                    Action::Remember(memory) => {
-                        // Of strings and numbers: it can be written.
+                    CoreAction::Publish(answers) => self.publish(answers).await,
+                    CoreAction::Switch(order) => self.order(order),
+                    CoreAction::Remember(memory) => {
+                        // It holds strings and numbers only, so this cannot fail.
                         if let Ok(json) = serde_json::to_string(&memory) {
-                            self.mouths.keeper.keep(Record::Memory, &json);
+                            self.outputs.state_writer.keep(StateRecord::Memory, &json);
                         }
                     }
                     // Below, with whatever else is new.
-                    Action::Report => {}
+                    CoreAction::Report => {}
                 }
             }
             if let Some(view) = self.core.view(self.settings.clock.now()) {
-                self.mouths.metrics.view(&view);
-                self.mouths.traffic.set_held(view.held.as_ref());
+                self.outputs.metrics.view(&view);
+                self.outputs.traffic.set_pending_ejection(view.pending_ejection.as_ref());
             }
-            // Whatever was concluded may be news to the operator; what is none waits for the next heartbeat.
+            // An action may be news to the operator. A report without news waits for the next heartbeat.
             self.report();
         }
     }
@@ -359,23 +375,19 @@ impl Driver {
         let (Some(view), Some(answers)) = (self.core.view(self.settings.clock.now()), self.core.answers()) else {
             return;
         };
-        self.tally.keep_those_of(&answers.routing);
-        self.mouths.reporter.publish(self.tally.report(&answers.routing, &view, &self.core.words()));
+        self.counters.keep_those_of(&answers.routing);
+        self.outputs.reporter.publish(self.counters.report(&answers.routing, &view, &self.core.verdicts()));
     }
 
     async fn publish(&mut self, answers: Arc<Answers>) {
-        let view = self.mouths.view.borrow().clone();
+        let view = self.outputs.view.borrow().clone();
         let next = view.next(answers, BTreeMap::new());
         let authorities = self.authorities(&view, next.backends().cloned().collect()).await;
-        self.mouths.view.send_replace(Arc::new(View { authorities, ..next }));
+        self.outputs.view.send_replace(Arc::new(SocketmapView { authorities, ..next }));
     }
 
-    /// The files of the authorities of these backends; those that are there already are not looked at again.
-    async fn authorities(
-        &mut self,
-        view: &View,
-        backends: Vec<Backend>,
-    ) -> BTreeMap<Arc<str>, Result<PathBuf, String>> {
+    /// Provides the files of the authorities of these backends. Files that are there already are not looked at again.
+    async fn authorities(&mut self, view: &SocketmapView, backends: Vec<RouteBackend>) -> AuthorityFiles {
         let wanted = authorities::of(backends.iter());
         if wanted.iter().all(|pem| matches!(view.authorities.get(pem), Some(Ok(_)))) {
             let known = view.authorities.iter().filter(|(pem, _)| wanted.contains(*pem));
@@ -386,23 +398,23 @@ impl Driver {
         let writing = tokio::task::spawn_blocking(move || authorities::provide(&queue_directory, &pems));
         let provided = match timeout(AUTHORITIES_DEADLINE, writing).await {
             Ok(Ok(provided)) => provided,
-            Ok(Err(error)) => wanted.into_iter().map(|pem| (pem, Err(error.to_string()))).collect(),
-            Err(_elapsed) => wanted.into_iter().map(|pem| (pem, Err("the disk does not answer".to_owned()))).collect(),
+            Ok(Err(error)) => failed(wanted, &AuthorityError::Task(Arc::new(error))),
+            Err(_elapsed) => failed(wanted, &AuthorityError::Deadline),
         };
         for error in provided.values().filter_map(|file| file.as_ref().err()) {
-            tracing::warn!(error, "mail for the backends of a private authority waits");
+            tracing::warn!(%error, "mail for the backends of a private authority waits");
         }
         provided
     }
 
     async fn retry_authorities(&mut self) {
-        let view = self.mouths.view.borrow().clone();
+        let view = self.outputs.view.borrow().clone();
         let is_due = self.authorities_tried.is_some_and(|at| at.elapsed() >= AUTHORITIES_PAUSE);
         if !is_due || view.authorities.values().all(Result::is_ok) {
             return;
         }
         let authorities = self.authorities(&view, view.backends().cloned().collect()).await;
-        self.mouths.view.send_replace(Arc::new(View { authorities, ..View::clone(&view) }));
+        self.outputs.view.send_replace(Arc::new(SocketmapView { authorities, ..SocketmapView::clone(&view) }));
     }
 
     fn order(&mut self, order: SwitchOrder) {
@@ -414,14 +426,14 @@ impl Driver {
                 tracing::info!(number, %cause, ?gained, ?lost, "{text}");
             }
         }
-        self.mouths.metrics.ordered(&order);
-        self.mouths.switch_orders.send_replace(Some(order));
+        self.outputs.metrics.ordered(&order);
+        self.outputs.switch_orders.send_replace(Some(order));
     }
 
     fn status(&self) -> Status {
         let now = self.settings.clock.now();
         let view = self.core.view(now);
-        let published = self.mouths.view.borrow().clone();
+        let published = self.outputs.view.borrow().clone();
         let routing = published.answers.as_ref().map(|answers| answers.routing.clone());
         let backends = view.iter().flat_map(|view| &view.backends).map(|backend| {
             let status = BackendStatus::of(backend);
@@ -437,7 +449,7 @@ impl Driver {
             since: rfc_3339(heard.since),
             refused: heard.refused.clone(),
         });
-        let missing = self.mouths.readiness.missing();
+        let missing = self.outputs.readiness.missing();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: rfc_3339(now),
@@ -461,28 +473,32 @@ impl Driver {
             moves_left: view.as_ref().map_or(0, |view| view.moves_left),
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
-            reports: ReportsStatus::of(self.mouths.reporter.status()),
+            reports: ReportsStatus::of(self.outputs.reporter.status()),
             state: StateStatus {
                 directory: self.settings.state_directory.display().to_string(),
-                problem: self.mouths.keeper.trouble(),
+                problem: self.outputs.state_writer.trouble(),
             },
         }
     }
 
-    fn with_files(&self, status: BackendStatus, backend: &Backend, published: &View) -> BackendStatus {
+    fn with_files(&self, status: BackendStatus, backend: &RouteBackend, published: &SocketmapView) -> BackendStatus {
         let credentials = backend.secret.as_deref();
         let authority = authorities::of(std::iter::once(backend)).into_iter().next();
         let file = authority.and_then(|pem| published.authorities.get(&pem).cloned());
         BackendStatus {
             credentials: credentials
-                .map(|secret| CredentialsStatus::of(secret, self.settings.credentials.standing(secret))),
-            authority_problem: file.and_then(Result::err),
+                .map(|secret| CredentialsStatus::of(secret, self.settings.credentials.state(secret))),
+            authority_problem: file.and_then(Result::err).map(|error| error.to_string()),
             ..status
         }
     }
 }
 
-fn named<'a>(routing: &'a Routing, name: &str) -> Option<&'a Backend> {
+fn failed(authorities: BTreeSet<Arc<str>>, error: &AuthorityError) -> AuthorityFiles {
+    authorities.into_iter().map(|pem| (pem, Err(error.clone()))).collect()
+}
+
+fn named<'a>(routing: &'a Routing, name: &str) -> Option<&'a RouteBackend> {
     routing.backends.iter().find(|backend| *backend.name == *name)
 }
 

@@ -1,4 +1,4 @@
-//! The loop, with channels in the place of what is around it.
+//! Tests of the loop, with channels in the place of its neighbours.
 
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -6,28 +6,28 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-use crate::keeper::Keeper;
 use crate::reporter;
-use crate::store::Store;
+use crate::state_writer::StateWriter;
+use crate::store::StateStore;
 use crate::testing::Folder;
 
 struct Agent {
     folder: Folder,
-    findings: mpsc::Sender<Found>,
+    findings: mpsc::Sender<SourceMessage>,
     orders: watch::Receiver<Option<SwitchOrder>>,
-    reports: mpsc::Sender<SwitchReport>,
+    reports: mpsc::Sender<SwitchProgress>,
     questions: mpsc::Sender<oneshot::Sender<Status>>,
-    view: watch::Receiver<Arc<View>>,
+    view: watch::Receiver<Arc<SocketmapView>>,
     readiness: Readiness,
     registry: Registry,
     shutdown: CancellationToken,
     end: CancellationToken,
     tasks: [JoinHandle<()>; 3],
-    _sightings: mpsc::Sender<Sighting>,
+    _log_events: mpsc::Sender<LogEvent>,
 }
 
-fn file() -> Source {
-    Source::File("agent.json".to_owned())
+fn file() -> DocumentSource {
+    DocumentSource::File("agent.json".to_owned())
 }
 
 fn document(transition: i64, carrier: &str) -> String {
@@ -45,14 +45,14 @@ fn document(transition: i64, carrier: &str) -> String {
 
 async fn start(folder: Folder) -> Agent {
     let (mut registry, end, shutdown) = (Registry::default(), CancellationToken::new(), CancellationToken::new());
-    let metrics = Metrics::new(&mut registry);
-    let store = Store::new(folder.path().join("state"));
-    let saved: BTreeMap<Record, Arc<str>> =
-        Record::ALL.into_iter().filter_map(|record| Some((record, store.load(record).unwrap()?.into()))).collect();
-    let (keeper, keeping) = Keeper::start(store, saved.clone(), metrics.clone(), end.clone());
-    let (view, views) = watch::channel(Arc::new(View::default()));
+    let metrics = DriverMetrics::new(&mut registry);
+    let store = StateStore::new(folder.path().join("state"));
+    let saved: BTreeMap<StateRecord, Arc<str>> =
+        StateRecord::ALL.into_iter().filter_map(|record| Some((record, store.load(record).unwrap()?.into()))).collect();
+    let (state_writer, keeping) = StateWriter::start(store, saved.clone(), metrics.clone(), end.clone());
+    let (view, views) = watch::channel(Arc::new(SocketmapView::default()));
     let (findings, found) = mpsc::channel(16);
-    let (sightings, sighted) = mpsc::channel(16);
+    let (log_events, logged) = mpsc::channel(16);
     let (switch_orders, orders) = watch::channel(None);
     let (reports, reported) = mpsc::channel(16);
     let (questions, asked) = mpsc::channel(16);
@@ -60,7 +60,7 @@ async fn start(folder: Folder) -> Agent {
     let (reporter, reporting) =
         Reporter::start(settings, Clock::system(), reporter::Metrics::new(&mut registry), end.clone());
     let readiness = Readiness::default();
-    let settings = Settings {
+    let settings = DriverSettings {
         queue_directory: folder.path().to_owned(),
         state_directory: folder.path().join("state"),
         clock: Clock::system(),
@@ -69,22 +69,22 @@ async fn start(folder: Folder) -> Agent {
         mail_log: Reading::default(),
     };
     let heartbeat = Heartbeat::new(Duration::from_secs(10));
-    let mouths = Mouths {
+    let outputs = DriverOutputs {
         view,
         switch_orders,
         reporter,
-        keeper,
+        state_writer,
         heartbeat,
         readiness: readiness.clone(),
         metrics,
         traffic: TrafficMetrics::new(&mut registry),
     };
-    let mut driver = Driver::new(Core::new(None), settings, mouths, vec![file()]);
-    if let Some(document) = saved.get(&Record::Document) {
-        driver.begin_with(Source::Disk("state/document".to_owned()), document).await;
+    let mut driver = Driver::new(AgentCore::new(None), settings, outputs, vec![file()]);
+    if let Some(document) = saved.get(&StateRecord::Document) {
+        driver.begin_with(DocumentSource::Disk("state/document".to_owned()), document).await;
     }
-    let ears = Ears { findings: found, sightings: sighted, switch_reports: reported, questions: asked };
-    let driving = tokio::spawn(driver.run(ears, shutdown.clone()));
+    let inputs = DriverInputs { source_events: found, log_events: logged, switch_progress: reported, questions: asked };
+    let driving = tokio::spawn(driver.run(inputs, shutdown.clone()));
     Agent {
         folder,
         findings,
@@ -97,12 +97,12 @@ async fn start(folder: Folder) -> Agent {
         shutdown,
         end,
         tasks: [driving, keeping, reporting],
-        _sightings: sightings,
+        _log_events: log_events,
     }
 }
 
 impl Agent {
-    async fn finds(&self, finding: Finding) {
+    async fn finds(&self, finding: SourceEvent) {
         self.findings.send((file(), finding)).await.unwrap();
     }
 
@@ -128,7 +128,7 @@ impl Agent {
         text.lines().any(|have| have == format!("mail_failover_agent_{line}"))
     }
 
-    /// Every test ends with it: what is still being written would bring the folder back.
+    /// Ends the agent. Every test does so: a write under way would bring the folder back.
     async fn stop(self) -> Folder {
         self.shutdown.cancel();
         let [driving, keeping, reporting] = self.tasks;
@@ -144,12 +144,12 @@ impl Agent {
 async fn before_a_document_it_says_what_it_waits_for() {
     let agent = start(Folder::new()).await;
     assert!(agent.view.borrow().waiting_for.contains("file agent.json has not been read yet"));
-    agent.finds(Finding::Missing("there is no such file".to_owned())).await;
+    agent.finds(SourceEvent::Missing("there is no such file".to_owned())).await;
     let status = agent.status().await;
     assert!(!status.ready);
     assert_eq!(status.waiting_for.as_deref(), Some("no document yet: file agent.json: there is no such file"));
     assert!(agent.view.borrow().waiting_for.contains("there is no such file"));
-    agent.finds(Finding::Document("{}".to_owned())).await;
+    agent.finds(SourceEvent::Document("{}".to_owned())).await;
     let status = agent.status().await;
     assert!(status.waiting_for.unwrap().contains("the document of file agent.json is refused: it cannot be read"));
     assert_eq!(agent.readiness.missing().len(), 1);
@@ -159,16 +159,20 @@ async fn before_a_document_it_says_what_it_waits_for() {
 #[tokio::test]
 async fn the_last_good_document_stays_whatever_comes() {
     let mut agent = start(Folder::new()).await;
-    agent.finds(Finding::Document(document(2, "a"))).await;
+    agent.finds(SourceEvent::Document(document(2, "a"))).await;
     assert!(agent.status().await.ready);
     assert_eq!(agent.carrier().as_deref(), Some("a"));
     assert_eq!(agent.order().await.cause, Cause::Start);
     for (finding, refused, state) in [
-        (Finding::Document(String::new()), Some("it is empty"), SourceState::Following),
-        (Finding::Document("garbage".to_owned()), Some("it is no valid JSON"), SourceState::Following),
-        (Finding::Document(document(1, "b")), Some("decision.transition: 1 is older than 2"), SourceState::Following),
-        (Finding::Missing("it was deleted".to_owned()), None, SourceState::Missing),
-        (Finding::Unreachable("refused".to_owned()), None, SourceState::Unreachable),
+        (SourceEvent::Document(String::new()), Some("it is empty"), SourceState::Following),
+        (SourceEvent::Document("garbage".to_owned()), Some("it is no valid JSON"), SourceState::Following),
+        (
+            SourceEvent::Document(document(1, "b")),
+            Some("decision.transition: 1 is older than 2"),
+            SourceState::Following,
+        ),
+        (SourceEvent::Missing("it was deleted".to_owned()), None, SourceState::Missing),
+        (SourceEvent::Unreachable("refused".to_owned()), None, SourceState::Unreachable),
     ] {
         agent.finds(finding.clone()).await;
         agent.finds(finding).await;
@@ -183,7 +187,7 @@ async fn the_last_good_document_stays_whatever_comes() {
         let line = format!("documents_refused_total{{source=\"file\",reason=\"{reason}\"}} 1");
         assert!(agent.counted(&line), "once for each content: {line}");
     }
-    agent.finds(Finding::Document(document(3, "b"))).await;
+    agent.finds(SourceEvent::Document(document(3, "b"))).await;
     let status = agent.status().await;
     assert_eq!((agent.carrier().as_deref(), &status.sources[0].refused), (Some("b"), &None));
     assert_eq!(agent.order().await.cause, Cause::Operator);
@@ -194,9 +198,9 @@ async fn the_last_good_document_stays_whatever_comes() {
 #[tokio::test]
 async fn a_restart_begins_with_what_was_in_force() {
     let mut agent = start(Folder::new()).await;
-    agent.finds(Finding::Document(document(2, "b"))).await;
+    agent.finds(SourceEvent::Document(document(2, "b"))).await;
     let order = agent.order().await;
-    let done = SwitchReport { took: Duration::from_millis(80), ..SwitchReport::begun(order.number) };
+    let done = SwitchProgress { took: Duration::from_millis(80), ..SwitchProgress::begun(order.number) };
     agent.reports.send(done).await.unwrap();
     assert_eq!(agent.status().await.last_switch.unwrap().state, "Done");
     let mut agent = start(agent.stop().await).await;
@@ -210,7 +214,7 @@ async fn a_restart_begins_with_what_was_in_force() {
         (Cause::Start, order.mark),
         "the executor knows whether Postfix has noticed before"
     );
-    agent.finds(Finding::Document(document(1, "a"))).await;
+    agent.finds(SourceEvent::Document(document(1, "a"))).await;
     assert!(agent.status().await.sources[0].refused.is_some(), "an older decision than the one that was kept");
     agent.stop().await;
 }
@@ -218,7 +222,7 @@ async fn a_restart_begins_with_what_was_in_force() {
 #[tokio::test]
 async fn the_status_tells_of_files_that_are_missing() {
     let agent = start(Folder::new()).await;
-    agent.finds(Finding::Document(document(1, "a"))).await;
+    agent.finds(SourceEvent::Document(document(1, "a"))).await;
     let status = agent.status().await;
     let credentials = status.backends[0].credentials.clone().unwrap();
     assert_eq!((credentials.secret.as_str(), credentials.state), ("a-login", crate::status::CredentialsState::Missing));

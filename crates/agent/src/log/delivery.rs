@@ -1,23 +1,24 @@
-//! From a line of the log to what the core understands. Pure.
+//! Conversion of a line of the log to events of the core. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::line::{self, Record};
-use super::reply;
-use crate::core::sighting::{Delivery, Disposition, MAX_SUMMARY, Place, Sighting};
 use mail_failover_core::model::EvidenceClass;
 
-/// What a line says, if it is about mail for a backend.
-pub fn sighting(line: &str) -> Vec<Sighting> {
+use super::line::{self, LogRecord};
+use super::reply;
+use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
+
+/// Returns the events in a line that is about mail for a backend.
+pub fn log_events(line: &str) -> Vec<LogEvent> {
     line::parse(line).map(|record| of_record(&record)).unwrap_or_default()
 }
 
-fn of_record(record: &Record<'_>) -> Vec<Sighting> {
+fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
     let reason = record.reason;
-    // The queue manager's, by way of error(8): nothing was tried.
+    // Logged by error(8) for the queue manager: nothing was tried.
     if reason.starts_with("delivery temporarily suspended: ") {
-        return vec![Sighting::Suspended];
+        return vec![LogEvent::Suspended];
     }
     if record.program != "smtp" {
         return vec![];
@@ -26,13 +27,13 @@ fn of_record(record: &Record<'_>) -> Vec<Sighting> {
     let disposition = match record.status {
         "sent" => Some(Disposition::Sent),
         "deferred" | "SOFTBOUNCE" => Some(Disposition::Deferred),
-        // One that has waited too long has failed like any other.
+        // An expired message has failed like any other.
         "bounced" | "expired" | "undeliverable" => Some(Disposition::Bounced),
         _ => None,
     };
     let delivery = disposition.and_then(|disposition| {
         let class = if disposition == Disposition::Sent { EvidenceClass::Ok } else { reply::class(reason)? };
-        Some(Sighting::Delivery(Delivery {
+        Some(LogEvent::Delivery(Delivery {
             place: place.clone(),
             class,
             disposition,
@@ -42,18 +43,18 @@ fn of_record(record: &Record<'_>) -> Vec<Sighting> {
         }))
     });
     let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))
-        .then_some(Sighting::PossibleDuplicate(place));
+        .then_some(LogEvent::PossibleDuplicate(place));
     delivery.into_iter().chain(twice).collect()
 }
 
-/// `host[address]:port`.
+/// Parses a place written as `host[address]:port`.
 fn place_of_relay(relay: &str) -> Option<Place> {
     let (host, rest) = relay.rsplit_once('[')?;
     let (_, port) = rest.rsplit_once("]:")?;
     Some(Place { host: host.to_ascii_lowercase().into(), port: Some(port.parse().ok()?) })
 }
 
-/// Of `connect to host[address]:port: …` and `… Name service error for name=host type=…`.
+/// Finds the place in `connect to host[address]:port: …` and `… Name service error for name=host type=…`.
 fn place_in_reason(reason: &str) -> Option<Place> {
     if let Some(place) = reason.strip_prefix("connect to ") {
         let end = place.find("]:")? + 2;
@@ -71,10 +72,10 @@ fn message(queue_id: &str) -> u64 {
     hasher.finish()
 }
 
-/// Without mail addresses, which are personal data, and short.
+/// Shortens a reason, without mail addresses, which are personal data.
 fn summary(reason: &str) -> Arc<str> {
-    let word = |word: &str| if word.contains('@') { "…".to_owned() } else { word.to_owned() };
-    let text = reason.split_ascii_whitespace().map(word).collect::<Vec<_>>().join(" ");
+    let words = reason.split_ascii_whitespace().map(|word| if word.contains('@') { "…" } else { word });
+    let text = words.collect::<Vec<_>>().join(" ");
     text.chars().filter(|letter| !letter.is_control()).take(MAX_SUMMARY).collect::<String>().into()
 }
 

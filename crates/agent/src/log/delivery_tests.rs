@@ -1,15 +1,14 @@
 use super::*;
 use EvidenceClass as Class;
 
-/// What real Postfix 3.7.11 logged of a server with a fault at each port; one message for each port,
-/// all flushed once.
+/// Log of a real Postfix 3.7.11 with a fault at each port of its server; one message for each port, all flushed once.
 const LOG: &str = include_str!("../../tests/data/postfix/faults.log");
 
 fn deliveries(port: u16) -> Vec<Delivery> {
-    let sightings = LOG.lines().flat_map(sighting);
-    let deliveries = sightings.filter_map(|sighting| match sighting {
-        Sighting::Delivery(delivery) => Some(delivery),
-        Sighting::Suspended | Sighting::PossibleDuplicate(_) => None,
+    let events = LOG.lines().flat_map(log_events);
+    let deliveries = events.filter_map(|event| match event {
+        LogEvent::Delivery(delivery) => Some(delivery),
+        LogEvent::Suspended | LogEvent::PossibleDuplicate(_) => None,
     });
     deliveries.filter(|delivery| delivery.place.port == Some(port)).collect()
 }
@@ -57,9 +56,9 @@ fn every_fault_that_postfix_meets_has_the_class_that_a_postmaster_would_give_it(
 
 #[test]
 fn a_message_that_may_have_arrived_is_counted_where_the_reply_was_lost() {
-    let ports = LOG.lines().flat_map(sighting).filter_map(|sighting| match sighting {
-        Sighting::PossibleDuplicate(place) => place.port,
-        Sighting::Suspended | Sighting::Delivery(_) => None,
+    let ports = LOG.lines().flat_map(log_events).filter_map(|event| match event {
+        LogEvent::PossibleDuplicate(place) => place.port,
+        LogEvent::Suspended | LogEvent::Delivery(_) => None,
     });
     assert_eq!(ports.collect::<Vec<_>>(), [2514, 2516, 2515, 2514, 2516]);
 }
@@ -67,8 +66,8 @@ fn a_message_that_may_have_arrived_is_counted_where_the_reply_was_lost() {
 #[test]
 fn what_the_queue_manager_suspends_is_no_evidence() {
     let suspended = LOG.lines().filter(|line| line.contains("delivery temporarily suspended"));
-    let seen: Vec<_> = suspended.map(sighting).collect();
-    assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == [Sighting::Suspended]), "{seen:?}");
+    let seen: Vec<_> = suspended.map(log_events).collect();
+    assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == [LogEvent::Suspended]), "{seen:?}");
 }
 
 #[test]
@@ -79,7 +78,7 @@ fn how_long_an_attempt_took_is_read() {
 
 #[test]
 fn no_mail_address_leaves() {
-    for sighting in LOG.lines().flat_map(sighting) {
+    for event in LOG.lines().flat_map(log_events) {
         assert!(!format!("{sighting:?}").contains('@'), "{sighting:?}");
     }
 }
@@ -94,8 +93,8 @@ fn a_name_without_addresses_is_attributed_by_the_name_and_one_that_dns_cannot_te
     let place = Place { host: "relay.invalid".into(), port: None };
     for (answer, class) in [("Host not found", Class::Unresolvable), ("Host not found, try again", Class::Inconclusive)]
     {
-        let seen = sighting(&line(answer, "4.4.4"));
-        let [Sighting::Delivery(delivery)] = &seen[..] else { panic!("{seen:?}") };
+        let seen = log_events(&line(answer, "4.4.4"));
+        let [LogEvent::Delivery(delivery)] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((&delivery.place, delivery.class), (&place, class));
     }
 }

@@ -1,7 +1,8 @@
-//! Where lines come from: a file that is rotated, a pipe, a syslog socket, a child's output.
+//! Sources of log lines: a file that is rotated, a pipe, a syslog socket, the output of a child.
 //!
-//! Bounded everywhere: a line beyond [`MAX_LINE`] is cut, and when what follows is too slow, sightings are lost and counted. A file waits
-//! instead, for it can. What a file held before the agent started is never read: it would be old news told as new.
+//! Bounded everywhere: a line beyond [`MAX_LINE`] is cut. When the receiver is too slow, events are dropped and
+//! counted. A file waits instead. The content of a file from before the start is never read: it would be old news told
+//! as new.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,42 +11,42 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mail_failover_runtime::backoff::Backoff;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{UnixDatagram, unix::pipe};
 use tokio::sync::mpsc;
 
 use super::line::MAX_LINE;
-use super::sighting;
-use crate::core::sighting::Sighting;
+use super::log_events;
+use crate::core::log_event::LogEvent;
 use crate::metrics::LogMetrics;
-use mail_failover_runtime::backoff::Backoff;
 
-/// Sightings that wait to be taken.
+/// Limit of the events that wait to be taken.
 pub const QUEUE: usize = 4096;
-/// How often a file is looked at: a stat and a read.
+/// Pause between two looks at a file: a stat and a read.
 const LOOK: Duration = Duration::from_millis(50);
-/// Read at once.
+/// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Whether the log is read; clones share it.
+/// State of reading the log. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     problem: Arc<Mutex<Option<String>>>,
 }
 
 impl Reading {
-    /// One that is hindered by this.
+    /// Reading that this problem prevents.
     pub fn hindered(problem: &str) -> Self {
         Self { problem: Arc::new(Mutex::new(Some(problem.to_owned()))) }
     }
 
-    /// Why it is not read, if so.
+    /// Returns the error that keeps the log from being read.
     pub fn problem(&self) -> Option<String> {
         // It is replaced as a whole.
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells, once, when it changes.
+    /// Notes the state, and logs it once when it changes.
     fn note(&self, path: &Path, problem: Option<String>) {
         let before =
             std::mem::replace(&mut *self.problem.lock().unwrap_or_else(PoisonError::into_inner), problem.clone());
@@ -59,22 +60,22 @@ impl Reading {
     }
 }
 
-/// Takes lines, gives sightings.
+/// Takes lines and sends the events in them.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    sender: mpsc::Sender<Sighting>,
+    sender: mpsc::Sender<LogEvent>,
     metrics: LogMetrics,
     reading: Reading,
 }
 
 impl Sink {
-    /// A sink, and where its sightings come out.
-    pub fn new(metrics: LogMetrics) -> (Self, mpsc::Receiver<Sighting>) {
+    /// Creates a sink, and the receiver of its events.
+    pub fn new(metrics: LogMetrics) -> (Self, mpsc::Receiver<LogEvent>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         (Self { sender, metrics, reading: Reading::default() }, receiver)
     }
 
-    /// Whether the log is read.
+    /// Returns the state of reading the log.
     pub fn reading(&self) -> Reading {
         self.reading.clone()
     }
@@ -82,18 +83,18 @@ impl Sink {
     /// Takes a line without waiting.
     pub fn take(&self, line: &[u8]) {
         self.metrics.lines.inc();
-        for sighting in sighting(&String::from_utf8_lossy(line)) {
-            if self.sender.try_send(sighting).is_err() {
+        for event in log_events(&String::from_utf8_lossy(line)) {
+            if self.sender.try_send(event).is_err() {
                 self.metrics.lost.inc();
             }
         }
     }
 
-    /// Takes a line, and waits for room.
+    /// Takes a line, and waits until there is room for its events.
     async fn take_patiently(&self, line: &[u8]) {
         self.metrics.lines.inc();
-        for sighting in sighting(&String::from_utf8_lossy(line)) {
-            if self.sender.send(sighting).await.is_err() {
+        for event in log_events(&String::from_utf8_lossy(line)) {
+            if self.sender.send(event).await.is_err() {
                 self.metrics.lost.inc();
             }
         }
@@ -102,14 +103,14 @@ impl Sink {
 
 /// Cuts bytes into lines.
 #[derive(Debug, Default)]
-struct Lines {
+struct LineBuffer {
     partial: Vec<u8>,
     /// The rest of a line that was too long is passed over.
     cut: bool,
 }
 
-impl Lines {
-    /// Adds bytes and gives the lines that they complete.
+impl LineBuffer {
+    /// Adds bytes and returns the lines that they complete.
     fn add(&mut self, bytes: &[u8], metrics: &LogMetrics) -> Vec<Vec<u8>> {
         let mut lines = vec![];
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -134,7 +135,7 @@ impl Lines {
 /// # Errors
 /// When reading fails.
 pub async fn stream(mut stream: impl AsyncRead + Unpin, sink: &Sink) -> io::Result<()> {
-    let mut lines = Lines::default();
+    let mut lines = LineBuffer::default();
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = stream.read(&mut chunk).await?;
@@ -176,10 +177,11 @@ pub async fn syslog_socket(path: &Path, sink: &Sink) -> io::Result<()> {
     }
 }
 
-/// Follows a file from its present end; one that appears later, or takes its place, from the beginning. Never ends.
+/// Follows a file from its present end. A file that appears later, or takes its place, is read from the beginning.
+/// Never ends.
 pub async fn file(path: PathBuf, sink: Sink) {
     let mut followed = Followed::at_the_end_of(&path);
-    let mut lines = Lines::default();
+    let mut lines = LineBuffer::default();
     let mut backoff = Backoff::new(LOOK, Duration::from_secs(5));
     loop {
         let reading = {
@@ -203,7 +205,7 @@ pub async fn file(path: PathBuf, sink: Sink) {
         let pause = if let Ok(Chunk { bytes, begins_anew }) = read {
             backoff.reset();
             if begins_anew {
-                lines = Lines::default();
+                lines = LineBuffer::default();
                 sink.metrics.reopened.inc();
             }
             for line in lines.add(&bytes, &sink.metrics) {
@@ -229,7 +231,7 @@ struct Followed {
 #[derive(Debug, PartialEq, Eq)]
 struct Chunk {
     bytes: Vec<u8>,
-    /// They are the first of another file, or of the same, truncated.
+    /// True if the bytes are the first of another file, or of the same file, truncated.
     begins_anew: bool,
 }
 
@@ -259,8 +261,11 @@ impl Followed {
                 return Ok(Chunk { bytes, begins_anew: false });
             }
             let known = file.metadata()?;
-            let same = |found: std::fs::Metadata| (found.dev(), found.ino()) == (known.dev(), known.ino());
-            if path.metadata().map_or(true, same) {
+            let is_same = match path.metadata() {
+                Ok(found) => (found.dev(), found.ino()) == (known.dev(), known.ino()),
+                Err(_) => true,
+            };
+            if is_same {
                 return Ok(Chunk { bytes, begins_anew: false });
             }
         }

@@ -21,10 +21,10 @@ fn append(path: &Path, text: &str) {
     std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
-async fn next(receiver: &mut mpsc::Receiver<Sighting>) -> u16 {
+async fn next(receiver: &mut mpsc::Receiver<LogEvent>) -> u16 {
     let seen =
         tokio::time::timeout(Duration::from_secs(5), receiver.recv()).await.expect("nothing within 5 s").unwrap();
-    let Sighting::Delivery(delivery) = seen else { panic!("{seen:?}") };
+    let LogEvent::Delivery(delivery) = seen else { panic!("{seen:?}") };
     delivery.place.port.unwrap()
 }
 
@@ -86,7 +86,7 @@ async fn a_socket_takes_datagrams_and_replaces_the_one_of_an_agent_that_was_kill
 }
 
 #[tokio::test]
-async fn who_is_too_slow_loses_sightings_and_the_mta_does_not_wait() {
+async fn who_is_too_slow_loses_log_events_and_the_mta_does_not_wait() {
     let (sink, _receiver) = Sink::new(LogMetrics::default());
     let text = record(1).repeat(QUEUE + 10);
     stream(text.as_bytes(), &sink).await.unwrap();
@@ -102,7 +102,7 @@ proptest! {
         text.extend(vec![b'x'; long]);
         text.push(b'\n');
         let metrics = LogMetrics::default();
-        let mut lines = Lines::default();
+        let mut lines = LineBuffer::default();
         let cut: Vec<Vec<u8>> = text.chunks(size).flat_map(|chunk| lines.add(chunk, &metrics)).collect();
         let whole: Vec<Vec<u8>> = text.split_inclusive(|byte| *byte == b'\n')
             .map(|line| line[..(line.len() - 1).min(MAX_LINE)].to_vec()).collect();

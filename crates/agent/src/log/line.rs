@@ -1,33 +1,33 @@
-//! One line of Postfix's log, taken apart. Pure and total: what is no delivery record is nothing.
+//! Parser of one line of Postfix's log. Pure and total: a line that is no delivery record gives `None`.
 //!
-//! Both timestamps that syslog knows (RFC 3164, RFC 5424) and that of `maillog_file` are passed over: what counts is when a line is read.
-//! Recipients choose parts of a line, and so do servers; a quoted address cannot pass for what follows it, for the order of the fields is
-//! fixed (`log_adhoc(3)`) and only the reply, which comes last, may hold anything.
+//! Both timestamps that syslog knows (RFC 3164, RFC 5424) and that of `maillog_file` are skipped: the time of reading
+//! counts. Recipients choose parts of a line, and so do servers. A quoted address cannot pass for the fields after it:
+//! the order of the fields is fixed (`log_adhoc(3)`), and only the reply, which comes last, may hold anything.
 
 use std::time::Duration;
 
-/// Longer lines are cut here; Postfix itself cuts its own at 2,000 octets.
+/// Length at which lines are cut. Postfix itself cuts its own at 2,000 octets.
 pub const MAX_LINE: usize = 4096;
 
 /// A delivery record: `QUEUEID: to=<…>, relay=…, delay=…, delays=a/b/c/d, dsn=…, status=… (…)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// The program: `smtp`, `error`, `qmgr`, …
+pub struct LogRecord<'a> {
+    /// Program that logged it: `smtp`, `error`, `qmgr`, …
     pub program: &'a str,
-    /// The queue id.
+    /// Queue id of the message.
     pub queue_id: &'a str,
-    /// `host[address]:port`, `none`, `local`, …
+    /// Server, as `host[address]:port`, `none`, `local`, …
     pub relay: &'a str,
-    /// `c + d`.
+    /// Time from the beginning of connecting to the end: `c + d`.
     pub took: Duration,
-    /// `sent`, `deferred`, `bounced`, `expired`, `SOFTBOUNCE`, …
+    /// Result: `sent`, `deferred`, `bounced`, `expired`, `SOFTBOUNCE`, …
     pub status: &'a str,
-    /// What stands in the parentheses at the end.
+    /// Text in the parentheses at the end.
     pub reason: &'a str,
 }
 
-/// Takes a line apart.
-pub fn parse(line: &str) -> Option<Record<'_>> {
+/// Parses one line of the log.
+pub fn parse(line: &str) -> Option<LogRecord<'_>> {
     let line = line.trim_end();
     let mut end = line.len().min(MAX_LINE);
     while !line.is_char_boundary(end) {
@@ -53,7 +53,7 @@ pub fn parse(line: &str) -> Option<Record<'_>> {
     let (_, fields) = fields.strip_prefix("dsn=")?.split_once(", ")?;
     let (status, reason) = fields.strip_prefix("status=")?.split_once(' ')?;
     let reason = reason.strip_prefix('(')?;
-    Some(Record {
+    Some(LogRecord {
         program,
         queue_id,
         relay,
@@ -63,15 +63,18 @@ pub fn parse(line: &str) -> Option<Record<'_>> {
     })
 }
 
-/// `a/b/c/d`: the time spent connecting and sending.
+/// Parses `a/b/c/d` and returns the time spent connecting and sending.
 fn took(delays: &str) -> Option<Duration> {
     let mut delays = delays.split('/');
-    let seconds = |text: &str| text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let (connecting, sending) = (seconds(delays.nth(2)?)?, seconds(delays.next()?)?);
     connecting.checked_add(sending)
 }
 
-/// What follows `address>, `.
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+/// Returns the text after `address>, `.
 fn after_address(text: &str) -> Option<&str> {
     let mut rest = text;
     if let Some(quoted) = text.strip_prefix('"') {
@@ -86,7 +89,7 @@ fn after_address(text: &str) -> Option<&str> {
     rest.split_once(">, ").map(|(_, fields)| fields)
 }
 
-/// Of a line with any of the headers, the last part of the program's name, and the message.
+/// Splits a line with any of the headers into the last part of the program's name and the message.
 fn program_and_message(line: &str) -> Option<(&str, &str)> {
     // RFC 5424: <PRI>1 TIME HOST APP PROCID MSGID SD MESSAGE; Postfix's own have no structured data.
     if let Some((priority, rest)) = line.strip_prefix('<').and_then(|line| line.split_once(">1 "))

@@ -4,8 +4,8 @@ use super::*;
 
 const RECORD: &str = "6C6EA9842B1: to=<u@p2501.test>, relay=127.0.0.1[127.0.0.1]:2501, delay=0.22, delays=0.05/0.17/1.5/2, dsn=4.3.2, status=deferred (host 127.0.0.1[127.0.0.1] refused to talk to me: 421 4.3.2 Service shutting down)";
 
-fn expected() -> Record<'static> {
-    Record {
+fn expected() -> LogRecord<'static> {
+    LogRecord {
         program: "smtp",
         queue_id: "6C6EA9842B1",
         relay: "127.0.0.1[127.0.0.1]:2501",
@@ -45,7 +45,7 @@ fn what_is_no_delivery_record_is_nothing() {
     }
 }
 
-/// Who may choose a recipient could otherwise make the agent believe anything.
+/// A person who chooses a recipient could otherwise make the agent believe anything.
 #[test]
 fn a_recipient_cannot_pass_for_what_follows_it() {
     let forged = r#""x>, relay=a.example[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=5.7.1, status=bounced (host a said: 554 \"Sending paused\" (in reply to MAIL FROM command))"@example.net"#;
@@ -69,7 +69,7 @@ proptest! {
         let end = (at + cut).min(line.len());
         line.splice(at..end, with.chars());
         let line: String = line.into_iter().collect();
-        let _ = crate::log::sighting(&line);
+        let _ = crate::log::log_events(&line);
     }
 
     #[test]

@@ -1,18 +1,18 @@
-//! The MTA's log, read: which deliveries went well, which failed, and what that says about the backend.
+//! Reader of the MTA's log: deliveries, their results, and the evidence in them about the backend.
 //!
 //! | module | is | pure |
 //! |---|---|---|
-//! | `line` | a line, taken apart | yes |
-//! | `reply` | what Postfix's words say about a backend, by the probes' rules | yes |
-//! | `delivery` | a line, as the core understands it | yes |
-//! | `follow` | where lines come from: a file, a pipe, a socket | no |
+//! | `line` | the parser of a line | yes |
+//! | `reply` | the evidence in Postfix's words about a backend, by the probes' rules | yes |
+//! | `delivery` | the events in a line, in the core's terms | yes |
+//! | `follow` | the sources of lines: a file, a pipe, a socket | no |
 //!
-//! Architecture invariants: it never holds the MTA up (what cannot be taken is dropped and counted), and neither an address nor a queue id
-//! leaves it.
+//! Architecture invariants: it never holds the MTA up (events that cannot be taken are dropped and counted), and
+//! neither an address nor a queue id leaves it.
 
 pub mod delivery;
 pub mod follow;
 pub mod line;
 pub mod reply;
 
-pub use delivery::sighting;
+pub use delivery::log_events;

@@ -1,6 +1,6 @@
-//! What Postfix's words about a failed delivery say about the backend. Pure.
+//! Evidence about the backend in Postfix's words about a failed delivery. Pure.
 //!
-//! Replies are classified by the rules that the probes use; only what Postfix itself says is known here (smtp(8): `smtp_proto.c`,
+//! The rules of the probes classify replies. Only Postfix's own words are known here (smtp(8): `smtp_proto.c`,
 //! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
 
 use mail_failover_core::model::EvidenceClass;
@@ -10,16 +10,16 @@ use mail_failover_smtp::reply::EnhancedCode;
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<'a> {
-    /// What it answers.
+    /// Command that the reply answers.
     pub answered: Answered,
-    /// Its code.
+    /// SMTP code of the reply.
     pub code: u16,
-    /// Its text, the lines of a longer reply on one.
+    /// Text of the reply; several lines are joined to one.
     pub text: &'a str,
 }
 
 impl<'a> Quoted<'a> {
-    /// The reply within `host … said: 554 … (in reply to …)` and the like.
+    /// Finds the reply within `host … said: 554 … (in reply to …)` and the like.
     pub fn within(reason: &'a str) -> Option<Self> {
         let (answered, reply) = if let Some((before, reply)) = reason.split_once(" said: ") {
             match reply.rsplit_once(" (in reply to ") {
@@ -37,7 +37,7 @@ impl<'a> Quoted<'a> {
         Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
     }
 
-    /// What it says about the backend.
+    /// Classifies the reply.
     pub fn class(&self) -> EvidenceClass {
         classify(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
     }
@@ -57,7 +57,7 @@ fn answered(command: &str) -> Option<Answered> {
     known.map(|(_, answered)| *answered)
 }
 
-/// What Postfix itself says, and what that says about the backend; the first that is found.
+/// Postfix's own words, each with its class. The first match counts.
 const WORDS: &[(&str, EvidenceClass)] = &[
     ("lost connection with ", EvidenceClass::ConnectionLost),
     ("conversation with ", EvidenceClass::NoAnswer),
@@ -79,7 +79,7 @@ const WORDS: &[(&str, EvidenceClass)] = &[
     ("SMTPUTF8 is required", EvidenceClass::RecipientLevel),
 ];
 
-/// What a text about a failed delivery says; nothing when it says nothing about the backend.
+/// Classifies a text about a failed delivery. `None` if it says nothing about the backend.
 pub fn class(reason: &str) -> Option<EvidenceClass> {
     if let Some(quoted) = Quoted::within(reason) {
         return Some(quoted.class());

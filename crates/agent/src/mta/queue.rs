@@ -1,5 +1,5 @@
-//! What waits in Postfix's queue. Its folders where they can be read; otherwise an internal interface of Postfix (tested with 3.7), the
-//! socket of showq(8), for which the group `postdrop` is enough.
+//! Messages in Postfix's queue. The queue's folders are read where that is permitted. Otherwise the socket of showq(8)
+//! is asked, an internal interface of Postfix (tested with 3.7), for which the group `postdrop` is enough.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,26 +10,27 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// A hundred thousand messages are counted in some 100 ms, and listed in a few seconds.
+/// Limit for a count.
+// A hundred thousand messages are counted in some 100 ms, and listed in a few seconds.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Where messages wait to be sent.
+/// Folders of messages that wait to be sent.
 const WAITING: [&str; 4] = ["maildrop", "incoming", "active", "deferred"];
 
 /// Messages in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// Of which Postfix will send each by itself.
+pub struct QueueDepth {
+    /// Messages that Postfix will send by itself.
     pub waiting: u64,
-    /// That a person has put on hold: they leave when a person says so.
+    /// Messages that a person has put on hold. Only a person releases them.
     pub held: u64,
 }
 
-/// Counts what waits.
+/// Counts the messages in the queue.
 ///
 /// # Errors
-/// When this process may not read the folders and is not in the group `postdrop`, when Postfix does not run and only it could tell, or when
-/// there are too many to be counted in time.
-pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
+/// When this process may not read the folders and is not in the group `postdrop`, when Postfix does not run and only it
+/// could tell, or when there are too many to be counted in time.
+pub async fn depth(queue_directory: &Path) -> io::Result<QueueDepth> {
     let directory = queue_directory.to_owned();
     let counted = tokio::task::spawn_blocking(move || depth_on_disk(&directory)).await.map_err(io::Error::other)?;
     match counted {
@@ -39,7 +40,7 @@ pub async fn depth(queue_directory: &Path) -> io::Result<Depth> {
     }
 }
 
-async fn listed(queue_directory: &Path) -> io::Result<Depth> {
+async fn listed(queue_directory: &Path) -> io::Result<QueueDepth> {
     let list = async {
         let mut socket = UnixStream::connect(queue_directory.join("public/showq")).await?;
         let mut listing = Listing::default();
@@ -54,10 +55,11 @@ async fn listed(queue_directory: &Path) -> io::Result<Depth> {
     timeout(DEADLINE, list).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// A list of showq(8) as it comes in: names and values, each ended by a NUL, and an empty name at the end of each message.
+/// List of showq(8) as it comes in: names and values, each ended by a NUL, and an empty name at the end of each
+/// message.
 #[derive(Debug, Default)]
 struct Listing {
-    depth: Depth,
+    depth: QueueDepth,
     word: Vec<u8>,
     name: Option<Vec<u8>>,
     /// The last word was the empty name.
@@ -89,21 +91,23 @@ impl Listing {
         }
     }
 
-    fn finished(self) -> io::Result<Depth> {
+    fn finished(self) -> io::Result<QueueDepth> {
         if self.at_end { Ok(self.depth) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
-/// Counts what lies in the queue directory, whether Postfix runs or not; needs the rights of root or `postfix`. Names and modes are read,
-/// no message is opened.
+/// Counts the messages in the queue directory, whether Postfix runs or not; needs the rights of root or `postfix`.
+/// Names and modes are read, no message is opened.
 ///
 /// # Errors
 /// When a folder cannot be read, or when it takes too long.
-pub fn depth_on_disk(queue_directory: &Path) -> io::Result<Depth> {
+pub fn depth_on_disk(queue_directory: &Path) -> io::Result<QueueDepth> {
     let deadline = Instant::now() + DEADLINE;
-    let count = |queue: &str| messages_in(queue_directory.join(queue), deadline);
-    let waiting = WAITING.into_iter().map(count).sum::<io::Result<u64>>()?;
-    Ok(Depth { waiting, held: count("hold")? })
+    let mut waiting = 0;
+    for queue in WAITING {
+        waiting += messages_in(queue_directory.join(queue), deadline)?;
+    }
+    Ok(QueueDepth { waiting, held: messages_in(queue_directory.join("hold"), deadline)? })
 }
 
 fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
@@ -127,7 +131,7 @@ fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
             if metadata.is_dir() {
                 folders.push(entry.path());
             } else if metadata.permissions().mode() & 0o100 != 0 {
-                // Postfix marks a message as complete by this bit; a client was not told that it has what is not.
+                // Postfix marks a complete message by this bit. An incomplete one is still the client's.
                 count += 1;
             }
             if Instant::now() > deadline {
@@ -142,7 +146,7 @@ fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    fn listed(text: &str) -> io::Result<Depth> {
+    fn listed(text: &str) -> io::Result<QueueDepth> {
         let mut listing = Listing::default();
         for bytes in text.replace(' ', "\0").as_bytes().chunks(3) {
             listing.read(bytes);
@@ -156,10 +160,10 @@ mod tests {
         let message = |queue: &str| {
             format!("queue_name {queue} queue_id ABC sender a@b recipient queue_name reason x recipient c@d reason   ")
         };
-        assert_eq!(listed(" ").unwrap(), Depth::default(), "an empty queue, before 3.7");
-        assert_eq!(listed(&format!("{header} ")).unwrap(), Depth::default());
+        assert_eq!(listed(" ").unwrap(), QueueDepth::default(), "an empty queue, before 3.7");
+        assert_eq!(listed(&format!("{header} ")).unwrap(), QueueDepth::default());
         let three = format!("{header}{}{}{} ", message("active"), message("hold"), message("deferred"));
-        assert_eq!(listed(&three).unwrap(), Depth { waiting: 2, held: 1 });
+        assert_eq!(listed(&three).unwrap(), QueueDepth { waiting: 2, held: 1 });
     }
 
     #[test]
@@ -172,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_not_complete_or_on_hold_does_not_wait() {
         let folder = crate::testing::Folder::new();
-        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth::default(), "before Postfix has made its folders");
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), QueueDepth::default(), "before Postfix has made its folders");
         for (queue, name, mode) in [
             ("deferred/A", "complete", 0o700),
             ("incoming", "complete", 0o700),
@@ -184,6 +188,6 @@ mod tests {
             std::fs::write(queue.join(name), "").unwrap();
             std::fs::set_permissions(queue.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        assert_eq!(depth_on_disk(folder.path()).unwrap(), Depth { waiting: 2, held: 1 });
+        assert_eq!(depth_on_disk(folder.path()).unwrap(), QueueDepth { waiting: 2, held: 1 });
     }
 }

@@ -1,14 +1,15 @@
-//! Carries out switches: reload, flush, and flush again what was on its way meanwhile.
+//! Executor of switches: reload, flush, and further flushes for the messages that were on their way meanwhile.
 //!
-//! The order was measured: a flush without a reload tries the last resolved message on the old way again (a cache of 30 s in the queue
-//! manager), and a reload alone leaves what was deferred where it is. Messages that were being delivered during the first flush are
-//! skipped by it; they come back into the queue when their attempt ends, which behind a host that hangs is minutes later. So the queue is
-//! looked at again, ever more rarely, and flushed whenever it holds anything.
+//! The order was measured. A flush without a reload tries the last resolved message on the old way again (a cache of 30
+//! s in the queue manager). A reload alone leaves the deferred messages where they are. A flush skips the messages that
+//! are being delivered. They come back into the queue when their attempt ends; behind a host that hangs that is minutes
+//! later. So the queue is looked at again, ever more rarely, and flushed whenever it holds anything.
 //!
-//! A Postfix that does not run, or not yet, is waited for. One that may not be sent signals is only flushed: what it had asked just before
-//! goes the old way for the 30 s of that cache, and so a switch there is done with the flush after that.
+//! A Postfix that does not run, or not yet, is waited for. A Postfix that may not be sent signals is only flushed: its
+//! last answer goes the old way for the 30 s of that cache, so a switch there is done with the flush after that.
 //!
-//! What was done last is kept on disk, so that an agent that was killed between any two steps does them again when it starts.
+//! The mark of the last switch is saved on disk. An agent that was killed between any two steps repeats them when it
+//! starts.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -16,24 +17,26 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mail_failover_runtime::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::{MtaError, Postfix};
-use crate::core::{Cause, SwitchOrder, SwitchReport};
+use crate::core::{Cause, SwitchOrder, SwitchProgress};
 use crate::metrics::MtaMetrics;
-use mail_failover_runtime::backoff::Backoff;
 
-/// No more than so many switches …
+/// Number of switches that are carried out at once within [`WINDOW`].
 const BURST: u32 = 3;
-/// … in this time: each makes Postfix start its processes anew.
+/// Time to which [`BURST`] applies.
+// Each switch makes Postfix start its processes anew.
 const WINDOW: Duration = Duration::from_secs(15);
-/// Between looks for a Postfix that does not run, or not yet.
+/// Pause between two looks for a Postfix that does not run, or not yet.
 const ABSENCE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
-/// What Postfix asked last before the switch it has forgotten after so long, without a reload (30 s in `resolve_clnt.c`, in whole seconds).
+/// Age of Postfix's last answer when it is forgotten without a reload (30 s in `resolve_clnt.c`, in whole seconds).
 const FORGOTTEN: Duration = Duration::from_secs(31);
-/// When the queue is flushed, after the reload. The second one is for a queue manager that was told just before it ended for the reload;
-/// later ones are for messages whose attempt hung: as long as Postfix's longest usual timeout (`smtp_helo_timeout`, 300 s).
+/// Times of the flushes, after the reload. The second is for a queue manager that was told just before it ended for the
+/// reload. Later ones are for messages whose attempt hung: as long as Postfix's longest usual timeout
+/// (`smtp_helo_timeout`, 300 s).
 const FLUSHES: [Duration; 10] = [
     Duration::ZERO,
     Duration::from_millis(300),
@@ -46,16 +49,17 @@ const FLUSHES: [Duration; 10] = [
     Duration::from_secs(210),
     Duration::from_secs(310),
 ];
-/// With so many of them after a reload a switch is done: whoever kills the agent now has lost no message to the old way.
+/// Number of flushes after a reload with which a switch is done. If the agent is killed after them, no message goes the
+/// old way.
 const ENOUGH: usize = 2;
 
-/// What is done to an MTA.
+/// Work on an MTA, as the executor needs it.
 pub trait Mta {
-    /// See [`Postfix::reload`].
+    /// Reloads the MTA; see [`Postfix::reload`].
     fn reload(&self) -> impl Future<Output = Result<(), MtaError>> + Send;
-    /// See [`Postfix::flush`].
+    /// Flushes the queue; see [`Postfix::flush`].
     fn flush(&self) -> impl Future<Output = Result<(), MtaError>> + Send;
-    /// See [`Postfix::queued`].
+    /// Counts the waiting messages; see [`Postfix::queued`].
     fn queued(&self) -> impl Future<Output = Option<u64>> + Send;
 }
 
@@ -73,7 +77,7 @@ impl Mta for Postfix {
     }
 }
 
-/// Something that does not work, said once however often it is tried.
+/// Problem that is logged once, however often it comes up.
 #[derive(Debug, Default)]
 struct Trouble(Option<&'static str>);
 
@@ -97,21 +101,21 @@ pub struct Executor<M> {
     mta: M,
     done: PathBuf,
     orders: watch::Receiver<Option<SwitchOrder>>,
-    reports: mpsc::Sender<SwitchReport>,
+    reports: mpsc::Sender<SwitchProgress>,
     metrics: MtaMetrics,
     reload_trouble: Trouble,
     flush_trouble: Trouble,
 }
 
 impl<M: Mta> Executor<M> {
-    /// An executor of the latest of these orders: who orders never waits, and what was overtaken is never carried out. It reports when a
-    /// switch is done, and again for each later flush, until the queue is empty. `done` is the file for the mark of the last switch that
-    /// was done.
+    /// Creates an executor of the latest of these orders. The sender of an order never waits, and an order that was
+    /// overtaken is never carried out. The executor reports when a switch is done, and again for each later flush,
+    /// until the queue is empty. `done` is the file for the mark of the last switch that was done.
     pub fn new(
         mta: M,
         done: PathBuf,
         orders: watch::Receiver<Option<SwitchOrder>>,
-        reports: mpsc::Sender<SwitchReport>,
+        reports: mpsc::Sender<SwitchProgress>,
         metrics: MtaMetrics,
     ) -> Self {
         Self {
@@ -125,7 +129,7 @@ impl<M: Mta> Executor<M> {
         }
     }
 
-    /// Runs.
+    /// Runs until the sender of the orders is gone.
     pub async fn run(mut self) {
         let mut began: VecDeque<Instant> = VecDeque::new();
         let mut carried_out = 0;
@@ -141,7 +145,7 @@ impl<M: Mta> Executor<M> {
             self.metrics.superseded.inc_by(order.number - carried_out - 1);
             carried_out = order.number;
             if order.cause == Cause::Start && fs::read_to_string(&self.done).is_ok_and(|done| done == order.mark) {
-                self.report(SwitchReport { done_before: true, ..SwitchReport::begun(order.number) }).await;
+                self.report(SwitchProgress { done_before: true, ..SwitchProgress::begun(order.number) }).await;
             } else {
                 began.push_back(Instant::now());
                 self.carry_out(&order, arrived).await;
@@ -149,9 +153,9 @@ impl<M: Mta> Executor<M> {
         }
     }
 
-    /// Carries one out, until it is done or a later one comes, whose reload and flush do what is missing.
+    /// Carries out one order, until it is done or a later one comes, whose reload and flush do the rest.
     async fn carry_out(&mut self, order: &SwitchOrder, arrived: Instant) {
-        let mut report = SwitchReport::begun(order.number);
+        let mut report = SwitchProgress::begun(order.number);
         report.queued_before = self.mta.queued().await;
         let Some(reloaded) = self.reloaded(order, &mut report).await else { return };
         let told = Instant::now();
@@ -163,7 +167,8 @@ impl<M: Mta> Executor<M> {
             if remembered {
                 report.queued_after = self.mta.queued().await;
                 self.report(report.clone()).await;
-                // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet to come back.
+                // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet
+                // to come back.
                 if report.queued_after == Some(0) {
                     continue;
                 }
@@ -200,8 +205,9 @@ impl<M: Mta> Executor<M> {
         self.report(report).await;
     }
 
-    /// Reloads, as soon as Postfix runs. Whether it was; nothing when a later order has come meanwhile.
-    async fn reloaded(&mut self, order: &SwitchOrder, report: &mut SwitchReport) -> Option<bool> {
+    /// Reloads as soon as Postfix runs. Returns true if it was reloaded, and `None` if a later order has come
+    /// meanwhile.
+    async fn reloaded(&mut self, order: &SwitchOrder, report: &mut SwitchProgress) -> Option<bool> {
         let mut absence = ABSENCE;
         loop {
             let error = match self.mta.reload().await {
@@ -227,7 +233,7 @@ impl<M: Mta> Executor<M> {
         }
     }
 
-    /// Waits until then, or until a later order comes.
+    /// Waits until then, or until a later order comes. Returns true in the second case.
     async fn overtaken(&mut self, order: &SwitchOrder, until: Instant) -> bool {
         tokio::select! {
             () = sleep_until(until) => false,
@@ -235,12 +241,12 @@ impl<M: Mta> Executor<M> {
         }
     }
 
-    async fn report(&self, report: SwitchReport) {
-        // Who asked is gone: nobody to tell.
+    async fn report(&self, report: SwitchProgress) {
+        // Fails only if the receiver is gone, at the end of the process.
         let _ = self.reports.send(report).await;
     }
 
-    /// Atomically: a half-written mark would be none.
+    /// Saves a mark in one step: a half-written mark would be none.
     fn remember(&self, mark: &str) -> io::Result<()> {
         let new = self.done.with_extension("new");
         let mut file = fs::File::create(&new)?;
@@ -250,7 +256,7 @@ impl<M: Mta> Executor<M> {
     }
 }
 
-/// The latest order, as soon as it is later than that; nothing when there will be none.
+/// Waits for an order after this number and returns the latest. `None` if there will be none.
 async fn newer(orders: &mut watch::Receiver<Option<SwitchOrder>>, number: u64) -> Option<SwitchOrder> {
     let latest = orders.wait_for(|order| order.as_ref().is_some_and(|order| order.number > number)).await;
     latest.ok().and_then(|order| order.clone())

@@ -3,15 +3,18 @@ use std::sync::{Arc, Mutex};
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 
+use rustix::io::Errno;
+
+use super::super::MasterProblem;
 use super::*;
 
-/// Writes down what is done to it, and when.
+/// MTA that records the requests, with their times.
 #[derive(Clone, Debug, Default)]
 struct Recorder {
     done: Arc<Mutex<Vec<(&'static str, Duration)>>>,
     queued: Arc<Mutex<u64>>,
     down_until: Option<Instant>,
-    /// No right to send signals.
+    /// True if signals are not permitted.
     unreachable: bool,
     began: Option<Instant>,
 }
@@ -30,11 +33,11 @@ impl Mta for Recorder {
     async fn reload(&self) -> Result<(), MtaError> {
         if self.down_until.is_some_and(|until| Instant::now() < until) {
             self.note("absent");
-            return Err(MtaError::NotRunning("not yet".to_owned()));
+            return Err(MtaError::NotRunning(MasterProblem::Starting));
         }
         if self.unreachable {
             self.note("refused");
-            return Err(MtaError::NotPermitted("master: EPERM".to_owned()));
+            return Err(MtaError::NotPermitted(MasterProblem::Signal(Errno::PERM)));
         }
         self.note("reload");
         Ok(())
@@ -53,7 +56,7 @@ impl Mta for Recorder {
 struct Stage {
     mta: Recorder,
     orders: watch::Sender<Option<SwitchOrder>>,
-    reports: mpsc::Receiver<SwitchReport>,
+    reports: mpsc::Receiver<SwitchProgress>,
     done: PathBuf,
 }
 
@@ -140,7 +143,7 @@ async fn a_postfix_that_does_not_run_yet_is_waited_for() {
     stage.orders.send(Some(order(1, Cause::Start))).unwrap();
     let waiting = stage.reports.recv().await.unwrap();
     assert!(waiting.took.is_zero());
-    assert_eq!(waiting.troubles, ["reload: Postfix does not run (not yet)"]);
+    assert_eq!(waiting.troubles, ["reload: Postfix does not run (it is just starting)"]);
     let report = stage.reports.recv().await.unwrap();
     assert_eq!(report.troubles, waiting.troubles, "it is told once");
     assert!(report.took >= Duration::from_mins(2) && report.took < Duration::from_secs(131), "{report:?}");
@@ -178,7 +181,10 @@ async fn without_a_reload_the_queue_is_flushed_once_postfix_has_forgotten_its_la
     stage.orders.send(Some(order(1, Cause::Operator))).unwrap();
     let report = stage.reports.recv().await.unwrap();
     let [trouble] = &report.troubles[..] else { panic!("{report:?}") };
-    assert!(trouble.contains("EPERM") && trouble.contains("CAP_KILL") && trouble.contains("user root"), "{trouble}");
+    assert!(
+        trouble.contains("not permitted") && trouble.contains("CAP_KILL") && trouble.contains("user root"),
+        "{trouble}"
+    );
     sleep(Duration::from_secs(30)).await;
     assert!(!stage.done.exists(), "an agent that dies now has left mail on the old way");
     sleep(Duration::from_secs(100)).await;

@@ -7,16 +7,17 @@ use clap::{Args, ValueEnum};
 
 use mail_failover_runtime::findings::Severity;
 
-/// What is printed or checked.
+/// Arguments of `agent postfix-config`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PostfixConfigArguments {
-    /// Whether the recipient or the sender of a message says where it goes. By sender, a message goes to a backend that may send for
-    /// the sender's domain.
+    /// Key by which mail is routed: the recipient or the sender of a message. By sender, a message goes to a backend
+    /// that may send for the sender's domain.
     #[arg(long, value_enum, value_name = "KEY", default_value_t)]
-    pub by: By,
+    pub by: RoutingKey,
 
-    /// The agent's socket, as Postfix finds it: relative to the queue directory, so that chrooted processes find it too.
+    /// The agent's socket, as Postfix finds it: relative to the queue directory, so that chrooted processes find it
+    /// too.
     #[arg(long, value_name = "FILE", default_value = "mail-failover/socketmap", conflicts_with = "socketmap_address")]
     pub socket: PathBuf,
 
@@ -36,30 +37,34 @@ pub struct PostfixConfigArguments {
     #[arg(long)]
     pub without_tls: bool,
 
-    /// How long Postfix waits for a backend to answer.
+    /// Time that Postfix waits for a backend to answer.
     #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
     pub timeouts: Timeouts,
 
-    /// Public certificate authorities, for backends that have no authority of their own; read before Postfix enters its chroot.
+    /// Public certificate authorities, for backends that have no authority of their own; read before Postfix enters its
+    /// chroot.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     pub ca_file: PathBuf,
 
-    /// Where Postfix logs, so that the agent can read it: /dev/stdout when the agent starts Postfix, a file beside it (the agent's
+    /// Postfix's log, for the agent to read: /dev/stdout when the agent starts Postfix, a file beside it (the agent's
     /// --mail-log), or `syslog` where syslog takes it and writes it to such a file.
     #[arg(long, value_name = "FILE", default_value = "/dev/stdout")]
     pub maillog_file: PathBuf,
 
-    /// How the lines are printed.
+    /// Format of the printed lines.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, conflicts_with = "check")]
     pub format: LinesFormat,
 
-    /// Say what in a configuration defeats failover, instead of printing lines. The other flags say what it should be.
+    /// Print what in a configuration defeats failover, instead of lines. The other flags describe the configuration
+    /// that is wanted.
     ///
-    /// Exit codes: 0, nothing that counts; 1, findings that count (see --fail-on); 2, no configuration that can be read.
+    /// Exit codes: 0, no finding that counts; 1, findings that count (see --fail-on); 2, no configuration that can be
+    /// read.
     #[arg(long)]
     pub check: bool,
 
-    /// The configuration that is checked: a folder with main.cf and master.cf, which `postconf` reads; its own default otherwise.
+    /// The configuration that is checked: a folder with main.cf and master.cf, which `postconf` reads; its own default
+    /// otherwise.
     #[arg(long, value_name = "FOLDER", requires = "check", conflicts_with = "main_cf")]
     pub config_directory: Option<PathBuf>,
 
@@ -67,7 +72,7 @@ pub struct PostfixConfigArguments {
     #[arg(long, value_name = "FILE", requires = "check")]
     pub main_cf: Option<PathBuf>,
 
-    /// The master.cf that belongs to --main-cf; nothing is said about services without it.
+    /// Check also the master.cf that belongs to --main-cf. Without it there is no finding about services.
     #[arg(long, value_name = "FILE", requires = "main_cf")]
     pub master_cf: Option<PathBuf>,
 
@@ -75,11 +80,11 @@ pub struct PostfixConfigArguments {
     #[arg(long = "local-domain", value_name = "DOMAIN", requires = "check")]
     pub local_domains: Vec<String>,
 
-    /// Exit with 1 for findings that are at least so bad.
+    /// Least severity of findings for which the exit code is 1.
     #[arg(long, value_enum, value_name = "SEVERITY", default_value = "error", requires = "check")]
     pub fail_on: Severity,
 
-    /// How findings are written.
+    /// Format of the findings.
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t, requires = "check")]
     pub output: FindingsFormat,
 
@@ -94,17 +99,17 @@ const EXAMPLES: &str = "Examples:
   mail-failover agent postfix-config --check --local-domain example.com
   mail-failover agent postfix-config --check --main-cf main.cf --master-cf master.cf";
 
-/// What decides where a message goes.
+/// Key by which mail is routed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    /// Its recipient: `transport_maps`.
+pub enum RoutingKey {
+    /// Recipient of the message: `transport_maps`.
     #[default]
     Recipient,
-    /// Its sender: `sender_dependent_default_transport_maps`.
+    /// Sender of the message: `sender_dependent_default_transport_maps`.
     Sender,
 }
 
-/// Where backends are, which says how long an answer of theirs may take.
+/// Network of the backends. It decides how long Postfix waits for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Timeouts {
     /// Providers on the internet: 10 s to connect, 20 s for a reply.
@@ -114,22 +119,22 @@ pub enum Timeouts {
     Lan,
 }
 
-/// How lines are printed.
+/// Format of the printed lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LinesFormat {
     /// Lines of main.cf and master.cf, with comments.
     #[default]
     Lines,
-    /// `postconf` commands.
+    /// Commands for a shell: `postconf -e …`.
     Commands,
 }
 
-/// How findings are written.
+/// Format of the findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum FindingsFormat {
-    /// For people.
+    /// Text, to be read by people.
     #[default]
     Text,
-    /// One JSON object.
+    /// One JSON object with all findings.
     Json,
 }

@@ -1,12 +1,12 @@
-//! What Postfix is configured to do, parsed: main.cf, or what `postconf` prints of it, and master.cf. Pure.
+//! Configuration of Postfix, parsed: main.cf, or the output of `postconf`, and master.cf. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::expansion::expand;
 
-/// Defaults of Postfix 3.7 (`postconf -d`) of what the rules look at, for a main.cf that is read without `postconf`. Empty ones are
-/// left out.
+/// Defaults of Postfix 3.7 (`postconf -d`) for the parameters that the rules read, for a main.cf that is read without
+/// `postconf`. Empty ones are left out.
 const DEFAULTS: [(&str, &str); 23] = [
     ("compatibility_level", "0"),
     ("default_transport", "smtp"),
@@ -33,34 +33,34 @@ const DEFAULTS: [(&str, &str); 23] = [
     ("virtual_mailbox_domains", "$virtual_mailbox_maps"),
 ];
 
-/// Everything that Postfix is told.
+/// Configuration of a Postfix: parameters, services and table types.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configuration {
-    /// Parameters as they are in force, defaults included, `$name` replaced.
+    /// Parameters in force: defaults included, `$name` replaced.
     parameters: BTreeMap<String, String>,
-    /// The services of master.cf; none when it was not read.
-    services: Option<Vec<Service>>,
-    /// Types of look-up tables that this Postfix was built with; none when it was not asked.
+    /// Services of master.cf; `None` if it was not read.
+    services: Option<Vec<MasterService>>,
+    /// Types of look-up tables that this Postfix was built with; `None` if it was not asked.
     table_types: Option<BTreeSet<String>>,
 }
 
 /// One service of master.cf (master(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// `smtp`, or an address and port.
+pub struct MasterService {
+    /// Name of the service: `smtp`, or an address and port.
     pub name: String,
-    /// `inet`, `unix`, …
+    /// Type of the service: `inet`, `unix`, …
     pub kind: String,
-    /// Whether it runs in the queue directory; none for Postfix's default, which depends on `compatibility_level`.
+    /// True if it runs in the queue directory. `None` for Postfix's default, which depends on `compatibility_level`.
     pub chroot: Option<bool>,
-    /// The program.
+    /// Program that the service runs.
     pub command: String,
-    /// Its `-o name=value`.
+    /// Parameters that the service overrides: `-o name=value`.
     pub overrides: BTreeMap<String, String>,
 }
 
 impl Configuration {
-    /// From a main.cf, or `postconf -x`.
+    /// Parses a main.cf, or the output of `postconf -x`.
     pub fn parse(main_cf: &str) -> Self {
         let mut raw: BTreeMap<String, String> =
             DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -72,34 +72,34 @@ impl Configuration {
         Self { parameters, ..Self::default() }
     }
 
-    /// With a master.cf, or what `postconf -M` prints.
+    /// Adds the services of a master.cf, or of the output of `postconf -M`.
     #[must_use]
     pub fn with_services(self, master_cf: &str) -> Self {
         Self { services: Some(logical_lines(master_cf).filter_map(|line| service(&line)).collect()), ..self }
     }
 
-    /// With what `postconf -m` prints.
+    /// Adds the table types of the output of `postconf -m`.
     #[must_use]
     pub fn with_table_types(self, types: &str) -> Self {
         Self { table_types: Some(types.split_whitespace().map(str::to_owned).collect()), ..self }
     }
 
-    /// A parameter's value; empty when it has none.
+    /// Returns a parameter's value; empty if it has none.
     pub fn value(&self, name: &str) -> &str {
         self.parameters.get(name).map_or("", String::as_str)
     }
 
-    /// A parameter's value as a list: separated by commas or spaces, `{…}` kept together.
+    /// Returns a parameter's value as a list: separated by commas or spaces, `{…}` kept together.
     pub fn list(&self, name: &str) -> Vec<&str> {
         elements(self.value(name))
     }
 
-    /// Whether a parameter says `yes`.
+    /// Returns true if a parameter says `yes`.
     pub fn is_on(&self, name: &str) -> bool {
         self.value(name).eq_ignore_ascii_case("yes")
     }
 
-    /// A parameter's value as a time (postconf(5): `s`, `m`, `h`, `d`, `w`; seconds without a unit).
+    /// Returns a parameter's value as a time (postconf(5): `s`, `m`, `h`, `d`, `w`; seconds without a unit).
     pub fn duration(&self, name: &str) -> Option<Duration> {
         let value = self.value(name);
         let (number, unit) = value.split_at(value.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(value.len()));
@@ -114,31 +114,31 @@ impl Configuration {
         Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
     }
 
-    /// All services, when master.cf is known.
-    pub fn services(&self) -> Option<&[Service]> {
+    /// Returns all services; `None` if master.cf was not read.
+    pub fn services(&self) -> Option<&[MasterService]> {
         self.services.as_deref()
     }
 
-    /// A service.
-    pub fn service(&self, name: &str, kind: &str) -> Option<&Service> {
+    /// Returns the service of this name and type.
+    pub fn service(&self, name: &str, kind: &str) -> Option<&MasterService> {
         self.services()?.iter().find(|service| service.name == name && service.kind == kind)
     }
 
-    /// Services that run in the queue directory as their root.
-    pub fn chrooted(&self) -> impl Iterator<Item = &Service> {
+    /// Returns the services that have the queue directory as their root.
+    pub fn chrooted(&self) -> impl Iterator<Item = &MasterService> {
         // compatibility_level 1 turned the default from `y` to `n` (COMPATIBILITY_README).
         let by_default = self.value("compatibility_level").split('.').next().is_none_or(|level| level == "0");
         let services = self.services().unwrap_or_default().iter();
         services.filter(move |service| service.chroot.unwrap_or(by_default))
     }
 
-    /// Whether this Postfix has a type of look-up tables; none when it was not asked.
+    /// Returns true if this Postfix has a type of look-up tables. `None` if it was not asked.
     pub fn has_table_type(&self, name: &str) -> Option<bool> {
         self.table_types.as_ref().map(|types| types.contains(name))
     }
 }
 
-/// Lines without comments, with those that begin with white space joined to the one before (postconf(5)).
+/// Returns the lines without comments. A line that begins with white space is joined to the one before (postconf(5)).
 fn logical_lines(text: &str) -> impl Iterator<Item = String> {
     let mut lines: Vec<String> = vec![];
     for line in text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
@@ -155,20 +155,30 @@ fn logical_lines(text: &str) -> impl Iterator<Item = String> {
 
 /// Splits at commas and white space outside braces.
 pub(super) fn elements(text: &str) -> Vec<&str> {
-    let mut depth = 0_usize;
-    let separates = move |letter: char| {
+    split_outside_braces(text, |letter| letter == ',' || letter.is_whitespace())
+}
+
+fn split_outside_braces(text: &str, separates: fn(char) -> bool) -> Vec<&str> {
+    let (mut elements, mut depth, mut begin) = (vec![], 0_usize, 0);
+    for (at, letter) in text.char_indices() {
         match letter {
             '{' => depth += 1,
             '}' => depth = depth.saturating_sub(1),
-            _ => return depth == 0 && (letter == ',' || letter.is_whitespace()),
+            _ if depth == 0 && separates(letter) => {
+                elements.push(&text[begin..at]);
+                begin = at + letter.len_utf8();
+            }
+            _ => {}
         }
-        false
-    };
-    text.split(separates).filter(|element| !element.is_empty()).collect()
+    }
+    elements.push(&text[begin..]);
+    elements.retain(|element| !element.is_empty());
+    elements
 }
 
-fn service(line: &str) -> Option<Service> {
-    let mut words = elements_of_master_cf(line).into_iter();
+fn service(line: &str) -> Option<MasterService> {
+    // A comma is part of a word in master.cf.
+    let mut words = split_outside_braces(line, char::is_whitespace).into_iter();
     let (name, kind) = (words.next()?, words.next()?);
     let (_private, _unprivileged, chroot) = (words.next()?, words.next()?, words.next()?);
     let (_wakeup, _limit, command) = (words.next()?, words.next()?, words.next()?);
@@ -180,7 +190,7 @@ fn service(line: &str) -> Option<Service> {
             overrides.insert(name.trim().to_owned(), value.trim().to_owned());
         }
     }
-    Some(Service {
+    Some(MasterService {
         name: name.to_owned(),
         kind: kind.to_owned(),
         chroot: match chroot {
@@ -191,20 +201,6 @@ fn service(line: &str) -> Option<Service> {
         command: command.to_owned(),
         overrides,
     })
-}
-
-/// As [`elements`], but a comma is part of a word.
-fn elements_of_master_cf(line: &str) -> Vec<&str> {
-    let mut depth = 0_usize;
-    let separates = move |letter: char| {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => return depth == 0 && letter.is_whitespace(),
-        }
-        false
-    };
-    line.split(separates).filter(|word| !word.is_empty()).collect()
 }
 
 #[cfg(test)]

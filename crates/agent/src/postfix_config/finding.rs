@@ -1,30 +1,31 @@
-//! What was found in a configuration, and how it is told. Pure.
+//! Findings about a configuration, and their output. Pure.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
+use mail_failover_runtime::findings::{Rule, Severity};
 use serde_json::json;
 
 use super::arguments::FindingsFormat;
-use mail_failover_runtime::findings::{Rule, Severity};
 
 /// A rule that a configuration breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The rule.
+pub struct ConfigFinding {
+    /// Rule that is broken.
     pub rule: &'static Rule,
     /// The parameter, or the service of master.cf as `name/kind`.
     pub place: String,
-    /// What is wrong, with its values, and what comes of it.
+    /// Problem, with the values and the consequence.
     pub message: String,
-    /// What to do about it.
+    /// Remedy for the administrator.
     pub remedy: String,
 }
 
-/// Findings as they come up.
+/// Collector of the findings of a check.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct ConfigFindings(Vec<ConfigFinding>);
 
-impl Findings {
+impl ConfigFindings {
     pub(super) fn add(
         &mut self,
         rule: &'static Rule,
@@ -32,25 +33,22 @@ impl Findings {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.0.push(Finding { rule, place: place.into(), message: message.into(), remedy: remedy.into() });
+        self.0.push(ConfigFinding { rule, place: place.into(), message: message.into(), remedy: remedy.into() });
     }
 
-    /// The worst first.
-    pub(super) fn sorted(mut self) -> Vec<Finding> {
-        self.0.sort_by(|a, b| {
-            let key = |finding: &Finding| (std::cmp::Reverse(finding.rule.severity), finding.place.clone());
-            key(a).cmp(&key(b)).then(a.rule.code.cmp(b.rule.code))
-        });
+    /// Returns the findings, the worst first.
+    pub(super) fn sorted(mut self) -> Vec<ConfigFinding> {
+        self.0.sort_by_key(|finding| (Reverse(finding.rule.severity), finding.place.clone(), finding.rule.code));
         self.0
     }
 }
 
-/// Findings in a format, with a final newline.
-pub fn render(findings: &[Finding], format: FindingsFormat) -> String {
+/// Renders findings in a format, with a final newline.
+pub fn render(findings: &[ConfigFinding], format: FindingsFormat) -> String {
     match format {
         FindingsFormat::Text => text(findings),
         FindingsFormat::Json => {
-            let findings = findings.iter().map(|Finding { rule, place, message, remedy }| {
+            let findings = findings.iter().map(|ConfigFinding { rule, place, message, remedy }| {
                 json!({
                     "code": rule.code,
                     "severity": rule.severity.to_string(),
@@ -64,17 +62,19 @@ pub fn render(findings: &[Finding], format: FindingsFormat) -> String {
     }
 }
 
-fn text(findings: &[Finding]) -> String {
+fn text(findings: &[ConfigFinding]) -> String {
     let mut text = String::new();
-    for Finding { rule, place, message, remedy } in findings {
+    for ConfigFinding { rule, place, message, remedy } in findings {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} {}: {place}\n    {message}\n    → {remedy}", rule.severity, rule.code);
     }
-    let count = |severity| findings.iter().filter(|finding| finding.rule.severity == severity).count();
-    let counted = |severity: Severity| match count(severity) {
+    let counts = [Severity::Error, Severity::Warning, Severity::Hint].map(|severity| counted(findings, severity));
+    text + &counts.join(", ") + "\n"
+}
+
+fn counted(findings: &[ConfigFinding], severity: Severity) -> String {
+    match findings.iter().filter(|finding| finding.rule.severity == severity).count() {
         1 => format!("1 {severity}"),
         count => format!("{count} {severity}s"),
-    };
-    let counts = [Severity::Error, Severity::Warning, Severity::Hint].map(counted);
-    text + &counts.join(", ") + "\n"
+    }
 }

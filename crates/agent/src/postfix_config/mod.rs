@@ -1,7 +1,8 @@
-//! `mail-failover agent postfix-config`: what main.cf and master.cf need so that the agent can do its work, and what in them defeats it.
+//! Command `mail-failover agent postfix-config`: prints the lines that main.cf and master.cf need for the agent, and
+//! checks a configuration for what defeats it.
 //!
-//! Wanted lines and rules are pure, over a parsed configuration. This module never changes a configuration and never talks to a
-//! running Postfix.
+//! Wanted lines and rules are pure, over a parsed configuration. This module never changes a configuration and never
+//! talks to a running Postfix.
 
 mod arguments;
 mod configuration;
@@ -16,21 +17,21 @@ mod wanted;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-pub use arguments::{By, FindingsFormat, LinesFormat, PostfixConfigArguments, Timeouts};
-pub use configuration::{Configuration, Service};
-pub use finding::{Finding, render as render_findings};
-pub use rules::{RULES, Subject, check};
-pub use source::{SourceError, from_postconf};
+pub use arguments::{FindingsFormat, LinesFormat, PostfixConfigArguments, RoutingKey, Timeouts};
+pub use configuration::{Configuration, MasterService};
+pub use finding::{ConfigFinding, render as render_findings};
+pub use rules::{CheckContext, RULES, check};
+pub use source::{ConfigReadError, from_postconf};
 pub use wanted::{Endpoint, IMPLICIT_TLS_SERVICE, Setup, render as render_lines};
 
-/// Nothing that counts.
+/// Exit code for no finding that counts.
 const CLEAN: u8 = 0;
-/// Findings that count.
+/// Exit code for findings that count.
 const FOUND: u8 = 1;
-/// No configuration that can be read.
+/// Exit code for a configuration that cannot be read.
 const UNREADABLE: u8 = 2;
 
-/// Prints lines or findings and says by the exit code what came of it.
+/// Prints lines or findings. Returns the exit code.
 pub fn run(arguments: &PostfixConfigArguments) -> ExitCode {
     let setup = Setup::of(arguments);
     if arguments.rules {
@@ -48,22 +49,23 @@ pub fn run(arguments: &PostfixConfigArguments) -> ExitCode {
             return ExitCode::from(UNREADABLE);
         }
     };
-    let subject = Subject { configuration: &configuration, setup: &setup, local_domains: &arguments.local_domains };
+    let subject =
+        CheckContext { configuration: &configuration, setup: &setup, local_domains: &arguments.local_domains };
     let findings = check(subject);
     print!("{}", render_findings(&findings, arguments.output));
     let counts = findings.iter().any(|finding| finding.rule.severity >= arguments.fail_on);
     ExitCode::from(if counts { FOUND } else { CLEAN })
 }
 
-fn configuration(arguments: &PostfixConfigArguments) -> Result<Configuration, SourceError> {
+fn configuration(arguments: &PostfixConfigArguments) -> Result<Configuration, ConfigReadError> {
     if let Some(main_cf) = &arguments.main_cf {
         return source::from_files(main_cf, arguments.master_cf.as_deref());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SourceError::Start)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ConfigReadError::Start)?;
     runtime.block_on(source::from_postconf(arguments.config_directory.as_deref()))
 }
 
-/// Every rule, as a table in Markdown.
+/// Formats every rule as a table in Markdown.
 fn table_of_rules() -> String {
     let mut table = "| code | severity | broken when |\n|---|---|---|\n".to_owned();
     for rule in RULES {

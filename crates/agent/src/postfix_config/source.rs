@@ -1,4 +1,4 @@
-//! Where a configuration comes from: `postconf`, with a deadline, or files.
+//! Sources of a configuration: `postconf`, with a deadline, or files.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,50 +10,47 @@ use tokio::time::timeout;
 
 use super::configuration::Configuration;
 
-/// `postconf` reads a few files.
+/// Limit for `postconf`, which reads a few files.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why there is no configuration.
+/// Error of a configuration that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// A file.
+pub enum ConfigReadError {
+    /// A file cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// There is no `postconf` that could be run.
+    /// There is no `postconf` that can be run.
     #[error("postconf cannot be run: {0}; give the files by --main-cf and --master-cf")]
     Start(std::io::Error),
-    /// It does not end.
+    /// It does not end in time.
     #[error("postconf has not ended within {DEADLINE:?}")]
     Deadline,
-    /// It refuses.
+    /// It ends with an error.
     #[error("postconf: {0}")]
     Refused(String),
 }
 
-/// Asks `postconf` about its own configuration, or that in a folder.
+/// Asks `postconf` about its own configuration, or the one in a folder.
 ///
 /// # Errors
-/// [`SourceError`]
-pub async fn from_postconf(folder: Option<&Path>) -> Result<Configuration, SourceError> {
+/// [`ConfigReadError`], with the command that failed.
+pub async fn from_postconf(folder: Option<&Path>) -> Result<Configuration, ConfigReadError> {
     let main_cf = postconf(folder, "-x").await?;
     let master_cf = postconf(folder, "-M").await?;
     let types = postconf(folder, "-m").await?;
     Ok(Configuration::parse(&main_cf).with_services(&master_cf).with_table_types(&types))
 }
 
-/// Reads files.
+/// Reads main.cf and master.cf from files.
 ///
 /// # Errors
-/// [`SourceError::File`]
-pub fn from_files(main_cf: &Path, master_cf: Option<&Path>) -> Result<Configuration, SourceError> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|source| SourceError::File { path: path.to_owned(), source })
-    };
+/// [`ConfigReadError::File`], with its path.
+pub fn from_files(main_cf: &Path, master_cf: Option<&Path>) -> Result<Configuration, ConfigReadError> {
     let configuration = Configuration::parse(&read(main_cf)?);
     Ok(match master_cf {
         Some(path) => configuration.with_services(&read(path)?),
@@ -61,15 +58,20 @@ pub fn from_files(main_cf: &Path, master_cf: Option<&Path>) -> Result<Configurat
     })
 }
 
-async fn postconf(folder: Option<&Path>, flag: &str) -> Result<String, SourceError> {
+fn read(path: &Path) -> Result<String, ConfigReadError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigReadError::File { path: path.to_owned(), source })
+}
+
+async fn postconf(folder: Option<&Path>, flag: &str) -> Result<String, ConfigReadError> {
     let mut command = Command::new("postconf");
     if let Some(folder) = folder {
         command.args([OsStr::new("-c"), folder.as_os_str()]);
     }
     let output = command.arg(flag).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = timeout(DEADLINE, output).await.map_err(|_| SourceError::Deadline)?.map_err(SourceError::Start)?;
+    let output =
+        timeout(DEADLINE, output).await.map_err(|_| ConfigReadError::Deadline)?.map_err(ConfigReadError::Start)?;
     if !output.status.success() {
-        return Err(SourceError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(ConfigReadError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

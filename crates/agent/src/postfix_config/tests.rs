@@ -1,4 +1,4 @@
-//! One good configuration, and what is said about it when one thing in it changes.
+//! Tests of one good configuration, with the findings when one thing in it changes.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,7 +23,8 @@ const OTHER_LINES: &str =
     "myhostname = mx.example\nmydomain = example\nmydestination =\ncompatibility_level = 3.6\nmail_version = 3.7.11\n";
 const OTHER_SERVICES: &str = "smtp inet n - n - - smtpd\nsmtp unix - - n - - smtp\nrewrite unix - - n - - trivial-rewrite\npostlog unix-dgram n - n - 1 postlogd\n";
 
-/// Codes of what is found in the printed lines of a setup, after some changes. A line that begins with a space changes master.cf.
+/// Codes of the findings about the printed lines of a setup, after some changes. A line that begins with a space
+/// changes master.cf.
 fn codes(flags: &str, changes: &str) -> Vec<&'static str> {
     let setup = setup(flags);
     let lines = render_lines(&setup, LinesFormat::Lines);
@@ -36,7 +37,7 @@ fn codes(flags: &str, changes: &str) -> Vec<&'static str> {
         .with_services(&format!("{master_cf}\n{OTHER_SERVICES}{}", &lines[at..]))
         .with_table_types(if changes.contains("no socketmap") { "hash" } else { "hash socketmap" });
     let local_domains = ["example.com".to_owned(), ".sub.example".to_owned()];
-    let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &local_domains });
+    let findings = check(CheckContext { configuration: &configuration, setup: &setup, local_domains: &local_domains });
     assert!(findings.iter().all(|finding| !finding.message.is_empty() && !finding.remedy.is_empty()));
     findings.iter().map(|finding| finding.rule.code).collect()
 }
@@ -173,7 +174,7 @@ fn every_rule_has_a_case() {
 fn a_stock_postfix_is_told_everything_that_is_missing() {
     let configuration = Configuration::parse("myhostname = mx.example\n");
     let setup = setup("");
-    let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &[] });
+    let findings = check(CheckContext { configuration: &configuration, setup: &setup, local_domains: &[] });
     let errors =
         findings.iter().filter(|finding| finding.rule.severity == mail_failover_runtime::findings::Severity::Error);
     let codes: Vec<_> = errors.map(|finding| finding.rule.code).collect();
@@ -195,7 +196,7 @@ fn a_stock_postfix_is_told_everything_that_is_missing() {
 fn findings_are_told_to_people_and_programs() {
     let configuration = Configuration::parse("relayhost = [a.example], [b.example]");
     let setup = setup("");
-    let findings = check(Subject { configuration: &configuration, setup: &setup, local_domains: &[] });
+    let findings = check(CheckContext { configuration: &configuration, setup: &setup, local_domains: &[] });
     let text = render_findings(&findings, FindingsFormat::Text);
     assert!(text.contains("warning NextHopList: relayhost\n    [a.example], [b.example]: each message"), "{text}");
     assert!(text.contains("\n    → remove it: relayhost ="), "{text}");

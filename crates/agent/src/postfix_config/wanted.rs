@@ -1,52 +1,52 @@
-//! What Postfix has to be told so that the agent can do its work: the few parameters, each with the reason. Pure.
+//! Parameters that Postfix needs for the agent's work: few, each with its reason. Pure.
 //!
-//! A parameter stands here only when failover is worse without it; everything else is the administrator's.
+//! A parameter stands here only if failover is worse without it. Everything else is the administrator's.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::arguments::{By, LinesFormat, PostfixConfigArguments, Timeouts};
+use super::arguments::{LinesFormat, PostfixConfigArguments, RoutingKey, Timeouts};
 use crate::SHIELD;
 
-/// The service of master.cf through which mail goes to backends that speak TLS from the first byte.
+/// Service of master.cf through which mail goes to backends that speak TLS from the first byte.
 pub const IMPLICIT_TLS_SERVICE: &str = "mail-failover-smtps";
 
-/// Instead of a file: syslog takes what Postfix logs.
+/// Word in the place of a file: syslog takes Postfix's log.
 pub const SYSLOG: &str = "syslog";
 
-/// What is chosen about a Postfix with an agent beside it.
+/// Choices about a Postfix with an agent beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
-    /// What decides where a message goes.
-    pub by: By,
-    /// Where Postfix asks the agent.
+    /// Key by which mail is routed.
+    pub by: RoutingKey,
+    /// Endpoint at which Postfix asks the agent.
     pub endpoint: Endpoint,
-    /// Whether backends ask for a login.
+    /// True if a backend asks for a login.
     pub sasl: bool,
-    /// Whether one of them is told its password without TLS.
+    /// True if a backend is told its password without TLS.
     pub plaintext_logins: bool,
-    /// Whether backends speak TLS.
+    /// True if a backend speaks TLS.
     pub tls: bool,
-    /// How long an answer of a backend may take.
+    /// Choice of the timeouts for answers of backends.
     pub timeouts: Timeouts,
-    /// Public certificate authorities.
+    /// File with the public certificate authorities.
     pub ca_file: PathBuf,
-    /// Where Postfix logs.
+    /// File to which Postfix logs.
     pub maillog_file: PathBuf,
 }
 
-/// Where Postfix asks the agent.
+/// Endpoint at which Postfix asks the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// A socket's path, relative to the queue directory or absolute.
     Socket(PathBuf),
-    /// A loopback address.
+    /// Loopback address with a port.
     Address(SocketAddr),
 }
 
 impl Setup {
-    /// As the command line has it.
+    /// Takes the choices from the command line.
     pub fn of(arguments: &PostfixConfigArguments) -> Self {
         Self {
             by: arguments.by,
@@ -63,13 +63,13 @@ impl Setup {
         }
     }
 
-    /// What `maillog_file` is to be: empty for syslog.
+    /// Returns the value of `maillog_file`: empty for syslog.
     pub fn maillog_file(&self) -> String {
         let is_syslog = self.maillog_file.as_os_str() == SYSLOG;
         if is_syslog { String::new() } else { self.maillog_file.display().to_string() }
     }
 
-    /// A map of the agent's, as main.cf names it.
+    /// Returns a map of the agent's, as main.cf names it.
     pub fn map(&self, name: &str) -> String {
         match &self.endpoint {
             Endpoint::Socket(path) => format!("socketmap:unix:{}:{name}", path.display()),
@@ -77,13 +77,13 @@ impl Setup {
         }
     }
 
-    /// The tables that Postfix asks about the status of a delivery. The one that needs no agent is first, because Postfix asks none after
-    /// one that fails.
+    /// Returns the tables that Postfix asks about the status of a delivery.
+    // The table that needs no agent is first, because Postfix asks none after one that fails.
     pub fn shield(&self) -> [String; 2] {
         [format!("regexp:{SHIELD}"), self.map("delivery-status")]
     }
 
-    /// The restriction by which the agent stops new mail.
+    /// Returns the restriction by which the agent stops new mail.
     pub fn intake(&self) -> String {
         format!("check_client_access {}", self.map("intake"))
     }
@@ -92,20 +92,20 @@ impl Setup {
 /// A parameter of main.cf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name.
+    /// Name of the parameter.
     pub name: &'static str,
-    /// Its value.
+    /// Value of the parameter.
     pub value: String,
-    /// Why it is needed.
+    /// Reason for the value.
     pub why: &'static str,
 }
 
 /// Parameters that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// What for.
+    /// Title above the parameters.
     pub title: &'static str,
-    /// In the order in which they are printed.
+    /// Parameters in the order in which they are printed.
     pub parameters: Vec<Parameter>,
 }
 
@@ -113,7 +113,7 @@ fn parameter(name: &'static str, value: impl Into<String>, why: &'static str) ->
     Parameter { name, value: value.into(), why }
 }
 
-/// All parameters that are needed.
+/// Returns all parameters that are needed.
 pub fn parameters(setup: &Setup) -> Vec<Section> {
     let mut sections = vec![routing(setup)];
     if setup.sasl {
@@ -131,8 +131,10 @@ fn routing(setup: &Setup) -> Section {
         "Where a message goes is asked for each recipient. Before any other map: the first answer counts.";
     let by_sender = "Where a message goes is asked for each sender. transport_maps has precedence: it must be empty or leave outgoing mail alone.";
     let parameter = match setup.by {
-        By::Recipient => parameter("transport_maps", setup.map("transport"), by_recipient),
-        By::Sender => parameter("sender_dependent_default_transport_maps", setup.map("sender-transport"), by_sender),
+        RoutingKey::Recipient => parameter("transport_maps", setup.map("transport"), by_recipient),
+        RoutingKey::Sender => {
+            parameter("sender_dependent_default_transport_maps", setup.map("sender-transport"), by_sender)
+        }
     };
     Section { title: "Where mail goes", parameters: vec![parameter] }
 }
@@ -236,14 +238,14 @@ fn patience(setup: &Setup) -> Section {
     Section { title: "Noticing a dead backend", parameters }
 }
 
-/// The service for implicit TLS, as a line of master.cf without its options, and the options.
+/// Returns the service for implicit TLS, as a line of master.cf without its options, and the options.
 pub fn implicit_tls_service() -> (String, [&'static str; 2]) {
     // Not chrooted or chrooted as smtp(8) of the same Postfix is: `-` is the default of its compatibility_level.
     let line = format!("{IMPLICIT_TLS_SERVICE} unix  -       -       -       -       -       smtp");
     (line, ["smtp_tls_wrappermode=yes", "syslog_name=postfix/$service_name"])
 }
 
-/// Everything that is needed, printed.
+/// Renders everything that is needed.
 pub fn render(setup: &Setup, format: LinesFormat) -> String {
     match format {
         LinesFormat::Lines => lines(setup),

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeSet;
 
-/// Domains, and domains below domains.
+/// Domains, and suffixes that stand for the domains below them.
 #[derive(Clone, Debug, Default)]
 pub struct LocalDomains {
     exact: BTreeSet<String>,
-    /// With the leading dot.
+    /// Suffixes with the leading dot.
     below: Vec<String>,
 }
 
 impl LocalDomains {
-    /// `example.com` stands for itself, `.example.com` for what is below it, as in transport(5).
+    /// Parses domains: `example.com` stands for itself, `.example.com` for the domains below it, as in transport(5).
     pub fn new(domains: &[String]) -> Self {
         let domains = domains.iter().map(|domain| domain.to_ascii_lowercase());
         let (below, exact): (Vec<_>, Vec<_>) = domains.partition(|domain| domain.starts_with('.'));
         Self { exact: exact.into_iter().collect(), below }
     }
 
-    /// Whether this domain, in any case, is one of them.
+    /// Returns true if this domain, in any case, is one of them.
     pub fn contain(&self, domain: &str) -> bool {
         if self.exact.is_empty() && self.below.is_empty() {
             return false;

@@ -1,9 +1,10 @@
-//! Tables of questions and answers.
+//! Tests by tables of questions and answers.
 
+use mail_failover_contract::routing::parse;
 use serde_json::{Value, json};
 
 use super::*;
-use mail_failover_contract::routing::parse;
+use crate::authorities::AuthorityError;
 
 fn document(backends: &Value) -> Routing {
     let document = json!({
@@ -14,8 +15,8 @@ fn document(backends: &Value) -> Routing {
     parse(&document.to_string()).unwrap()
 }
 
-fn view(backends: &Value) -> View {
-    View::default().next(Arc::new(Answers::as_decided(Arc::new(document(backends)))), BTreeMap::new())
+fn view(backends: &Value) -> SocketmapView {
+    SocketmapView::default().next(Arc::new(Answers::as_decided(Arc::new(document(backends)))), AuthorityFiles::new())
 }
 
 fn two() -> Value {
@@ -25,16 +26,16 @@ fn two() -> Value {
     ])
 }
 
-fn fixed() -> Fixed {
+fn fixed() -> MapSettings {
     let shield = |_: &Answers, status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
-    Fixed { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield, intake: Intake::default() }
+    MapSettings { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield, intake: Intake::default() }
 }
 
-/// The answer as it stands in a reply, or `login SECRET`.
-fn asked(view: &View, request: &str) -> String {
+/// Returns the answer as it stands in a reply, or `login SECRET`.
+fn asked(view: &SocketmapView, request: &str) -> String {
     match answer(view, &fixed(), request.as_bytes()).1 {
-        Answer::Login(secret) => format!("login {secret}"),
-        Answer::Reply(reply) => {
+        MapAnswer::Login(secret) => format!("login {secret}"),
+        MapAnswer::Reply(reply) => {
             let mut out = vec![];
             reply.encode(&mut out);
             let text = String::from_utf8(out).unwrap();
@@ -92,11 +93,15 @@ fn tls_is_spoken_as_the_backend_says() {
         (json!({"mode": "StartTLS", "serverName": "mx.example"}), "smtp", "OK secure match=mx.example"),
         (json!({"mode": "Implicit"}), "mail-failover-smtps", "OK secure match=a.example"),
         (json!({"mode": "StartTLS", "ca": "PEM"}), "smtp", "OK secure match=a.example tafile=mail-failover/ca/1.pem"),
-        (json!({"mode": "StartTLS", "ca": "BAD"}), "smtp", "TEMP mail-failover agent: the authority of a: disk full"),
+        (
+            json!({"mode": "StartTLS", "ca": "BAD"}),
+            "smtp",
+            "TEMP mail-failover agent: the authority of a: the disk does not answer",
+        ),
     ] {
         let mut view = view(&backend(tls.clone()));
         view.authorities.insert("PEM".into(), Ok("mail-failover/ca/1.pem".into()));
-        view.authorities.insert("BAD".into(), Err("disk full".to_owned()));
+        view.authorities.insert("BAD".into(), Err(AuthorityError::Deadline));
         assert_eq!(asked(&view, "tls-policy [a.example]:25"), policy, "{tls}");
         assert_eq!(asked(&view, "transport x@example.net"), format!("OK {transport}:[a.example]:25"), "{tls}");
     }
@@ -104,7 +109,7 @@ fn tls_is_spoken_as_the_backend_says() {
 
 #[test]
 fn before_a_document_only_local_mail_goes_on() {
-    let view = View { waiting_for: "no document yet".to_owned(), ..View::default() };
+    let view = SocketmapView { waiting_for: "no document yet".to_owned(), ..SocketmapView::default() };
     for (request, want) in [
         ("transport x@example.net", "TEMP mail-failover agent: no document yet"),
         ("sasl [a.example]:587", "TEMP mail-failover agent: no document yet"),
@@ -152,26 +157,26 @@ fn what_was_removed_is_still_spoken_to_as_before() {
             json!([{"name": host, "percent": 100, "standby": true, "host": host, "port": 25, "tls": {"mode": "None"}}]);
         Arc::new(Answers::as_decided(Arc::new(document(&backend))))
     };
-    let second = first.next(only("c.example"), BTreeMap::new());
+    let second = first.next(only("c.example"), AuthorityFiles::new());
     assert_eq!(asked(&second, "sasl [a.example]:587"), "login a-login");
     assert_eq!(asked(&second, "tls-policy [a.example]:587"), "OK secure match=a.example");
     assert_eq!(asked(&second, "transport x@example.net"), "OK smtp:[c.example]:25");
     let mut view = second;
     for number in 0..300 {
-        view = view.next(only(&format!("n{number}.example")), BTreeMap::new());
+        view = view.next(only(&format!("n{number}.example")), AuthorityFiles::new());
     }
     assert_eq!(view.retired.len(), MAX_RETIRED);
     assert_eq!(&*view.retired[0].next_hop.host, "n298.example", "the latest are kept");
-    let again = view.next(only("n298.example"), BTreeMap::new());
+    let again = view.next(only("n298.example"), AuthorityFiles::new());
     assert!(again.retired.iter().all(|backend| *backend.next_hop.host != *"n298.example"));
 }
 
 #[test]
 fn messages_are_accepted_until_the_intake_is_closed() {
     let fixed = fixed();
-    let intake = |fixed: &Fixed| answer(&View::default(), fixed, b"intake localhost");
-    assert_eq!(intake(&fixed), (Some(Map::Intake), Reply::Found("DUNNO".to_owned()).into()));
+    let intake = |fixed: &MapSettings| answer(&SocketmapView::default(), fixed, b"intake localhost");
+    assert_eq!(intake(&fixed), (Some(Map::Intake), MapReply::Found("DUNNO".to_owned()).into()));
     fixed.intake.close();
-    let (_, Answer::Reply(Reply::Found(action))) = intake(&fixed) else { panic!() };
+    let (_, MapAnswer::Reply(MapReply::Found(action))) = intake(&fixed) else { panic!() };
     assert!(action.starts_with("421 4.3.2 "), "{action}");
 }

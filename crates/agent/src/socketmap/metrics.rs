@@ -1,4 +1,4 @@
-//! What Postfix asks, and what bounds bite.
+//! Metrics of Postfix's requests, and of the bounds of the server.
 
 use std::time::Duration;
 
@@ -11,81 +11,69 @@ use prometheus_client::registry::Registry;
 
 use super::maps::Map;
 use super::netstring::Malformed;
-use super::reply::Reply;
+use super::reply::MapReply;
+use crate::metrics::{register, registered};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Answered {
+struct AnswerLabels {
     map: &'static str,
     answer: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Problem {
+struct ProblemLabel {
     problem: &'static str,
 }
 
 /// Metrics of the socketmap server.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    answers: Family<Answered, Counter>,
+pub struct SocketmapMetrics {
+    answers: Family<AnswerLabels, Counter>,
     durations: Histogram,
     pub(super) connections: Gauge,
     pub(super) turned_away: Counter,
-    malformed: Family<Problem, Counter>,
+    malformed: Family<ProblemLabel, Counter>,
     pub(super) cut: Counter,
 }
 
-impl Metrics {
-    /// Metrics in this registry.
+impl SocketmapMetrics {
+    /// Registers the metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            answers: Family::default(),
-            durations: Histogram::new(exponential_buckets(0.000_001, 4.0, 10)),
-            connections: Gauge::default(),
-            turned_away: Counter::default(),
-            malformed: Family::default(),
-            cut: Counter::default(),
-        };
-        registry.register(
-            "mail_failover_agent_socketmap_answers",
-            "Answers to Postfix; map is unknown when there is no such map",
-            metrics.answers.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_socketmap_answer_duration_seconds",
-            "From a complete request to its answer, without its way through the socket",
-            metrics.durations.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_socketmap_connections",
-            "Connections that are open",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_socketmap_connections_turned_away",
-            "Connections that were closed at once because too many were open",
-            metrics.turned_away.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_socketmap_connections_malformed",
-            "Connections that were closed because what came was no request: length (none), too_long, end (no comma)",
-            metrics.malformed.clone(),
-        );
-        registry.register(
-            "mail_failover_agent_socketmap_connections_cut",
-            "Connections that were closed because the other end was too slow to finish a request or to take an answer",
-            metrics.cut.clone(),
-        );
-        metrics
+        let socketmap = registry.sub_registry_with_prefix("mail_failover_agent_socketmap");
+        Self {
+            answers: register(socketmap, "answers", "Answers to Postfix; map is unknown when there is no such map"),
+            durations: registered(
+                socketmap,
+                "answer_duration_seconds",
+                "From a complete request to its answer, without its way through the socket",
+                Histogram::new(exponential_buckets(0.000_001, 4.0, 10)),
+            ),
+            connections: register(socketmap, "connections", "Connections that are open"),
+            turned_away: register(
+                socketmap,
+                "connections_turned_away",
+                "Connections that were closed at once because too many were open",
+            ),
+            malformed: register(
+                socketmap,
+                "connections_malformed",
+                "Connections that were closed because what came was no request: length (none), too_long, end (no comma)",
+            ),
+            cut: register(
+                socketmap,
+                "connections_cut",
+                "Connections that were closed because the other end was too slow to finish a request or to take an answer",
+            ),
+        }
     }
 
-    pub(super) fn answered(&self, map: Option<Map>, reply: &Reply, after: Duration) {
+    pub(super) fn answered(&self, map: Option<Map>, reply: &MapReply, after: Duration) {
         let map = map.map_or("unknown", Map::as_str);
-        self.answers.get_or_create(&Answered { map, answer: reply.as_str() }).inc();
+        self.answers.get_or_create(&AnswerLabels { map, answer: reply.as_str() }).inc();
         self.durations.observe(after.as_secs_f64());
     }
 
     pub(super) fn malformed(&self, malformed: Malformed) {
-        self.malformed.get_or_create(&Problem { problem: malformed.as_str() }).inc();
+        self.malformed.get_or_create(&ProblemLabel { problem: malformed.as_str() }).inc();
     }
 }

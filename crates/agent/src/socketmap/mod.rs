@@ -1,16 +1,16 @@
-//! The socketmap server that Postfix asks (`socketmap_table(5)`).
+//! Server of the socketmap that Postfix asks (`socketmap_table(5)`).
 //!
 //! | module | is | pure |
 //! |---|---|---|
 //! | `netstring` | frames | yes |
-//! | `reply` | what an answer looks like on the wire | yes |
-//! | `local` | domains whose mail is none of ours | yes |
-//! | `maps` | questions and answers | yes |
+//! | `reply` | replies on the wire | yes |
+//! | `local` | domains whose mail Postfix delivers by its own rules | yes |
+//! | `maps` | requests and answers | yes |
 //! | `responder` | the answers of one moment, and logins | no |
 //! | `server` | sockets, bounds and deadlines | no |
 //!
-//! Architecture invariants: an answer comes from memory (a login is looked up on disk for a bounded time, then taken from memory);
-//! what is malformed ends its connection and nothing else; no answer is logged.
+//! Architecture invariants: an answer comes from memory (a login is looked up on disk for a bounded time, then taken
+//! from memory). A malformed request ends its connection and nothing else. No answer is logged.
 
 mod local;
 mod maps;
@@ -21,8 +21,8 @@ mod responder;
 mod server;
 
 pub use local::LocalDomains;
-pub use maps::{Answer, Fixed, IMPLICIT_TLS_TRANSPORT, Map, Shield, View, answer};
-pub use metrics::Metrics;
-pub use reply::Reply;
+pub use maps::{IMPLICIT_TLS_TRANSPORT, Map, MapAnswer, MapSettings, Shield, SocketmapView, answer};
+pub use metrics::SocketmapMetrics;
+pub use reply::MapReply;
 pub use responder::Responder;
-pub use server::{BindError, Server, Settings};
+pub use server::{BindError, ListenSettings, SocketmapServer};

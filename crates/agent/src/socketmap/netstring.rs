@@ -2,22 +2,22 @@
 //!
 //! Pure, and bounded whatever arrives: a [`Decoder`] never holds more than one request of [`MAX_REQUEST`] bytes.
 
-/// Longer requests are refused, as newer versions of Postfix refuse to send them.
+/// Longest request that is taken. Newer versions of Postfix refuse to send longer ones.
 pub const MAX_REQUEST: usize = 10_000;
-/// Postfix takes no longer replies.
+/// Longest reply that Postfix takes.
 pub const MAX_REPLY: usize = 100_000;
-/// Digits of [`MAX_REQUEST`].
+/// Number of digits in [`MAX_REQUEST`].
 const MAX_DIGITS: usize = 5;
 /// A whole frame of the longest request.
 const MAX_FRAME: usize = MAX_DIGITS + 1 + MAX_REQUEST + 1;
 
-/// Why something is no netstring. What follows it cannot be understood any more.
+/// Error of bytes that are no netstring. The bytes after them cannot be understood any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {
-    /// Something else stands where a length should, such as `GET / HTTP/1.1` or `007:`.
+    /// Text in the place of a length, such as `GET / HTTP/1.1` or `007:`.
     #[error("no length in decimal digits and a colon")]
     Length,
-    /// More than [`MAX_REQUEST`].
+    /// Length above [`MAX_REQUEST`].
     #[error("more than {MAX_REQUEST} bytes")]
     TooLong,
     /// The comma is missing.
@@ -36,16 +36,17 @@ impl Malformed {
     }
 }
 
-/// Takes bytes as they arrive and gives out the strings in them.
+/// Decoder that takes bytes as they arrive and gives out the strings in them.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// So many bytes at the beginning have been given out.
+    /// Number of bytes at the beginning that have been given out.
     given: usize,
 }
 
 impl Decoder {
-    /// Takes as many of the bytes as there is room for and returns their number: all of them, unless [`Self::take`] has something to say.
+    /// Takes as many of the bytes as there is room for, and returns their number. It takes all of them, unless
+    /// [`Self::take`] has a string or an error to return.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         self.buffer.drain(..self.given);
         self.given = 0;
@@ -54,10 +55,10 @@ impl Decoder {
         count
     }
 
-    /// The next string, once it is complete.
+    /// Returns the next string, once it is complete.
     ///
     /// # Errors
-    /// [`Malformed`], now and ever after: the place where the next one begins is unknown.
+    /// [`Malformed`], now and ever after: the place where the next string begins is unknown.
     pub fn take(&mut self) -> Result<Option<&[u8]>, Malformed> {
         let rest = &self.buffer[self.given..];
         let Some((digits, length)) = length(rest)? else { return Ok(None) };
@@ -73,18 +74,18 @@ impl Decoder {
         }
     }
 
-    /// Whether a string has begun that is not complete.
+    /// Returns true if a string has begun that is not complete.
     pub fn is_amid(&self) -> bool {
         self.given < self.buffer.len()
     }
 
-    /// Bytes that it holds memory for.
+    /// Returns the number of bytes for which it holds memory.
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
 }
 
-/// How many digits there are, and the number they make; nothing when more have to come.
+/// Returns the number of digits and their value. `None` if more bytes have to come.
 fn length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     let mut number = 0;
     for (at, byte) in bytes.iter().enumerate() {
@@ -101,7 +102,7 @@ fn length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     Ok(None)
 }
 
-/// Appends this as a netstring.
+/// Appends these bytes as a netstring.
 pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes.len().to_string().as_bytes());
     out.push(b':');
@@ -115,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes out when the bytes arrive in pieces of this size.
+    /// Decodes bytes that arrive in pieces of this size.
     fn decoded(bytes: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<Malformed>) {
         let (mut decoder, mut strings) = (Decoder::default(), vec![]);
         for mut piece in bytes.chunks(piece) {

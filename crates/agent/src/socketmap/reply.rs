@@ -1,21 +1,21 @@
-//! What a map answers (`socketmap_table(5)`).
+//! Replies of a map (`socketmap_table(5)`).
 
 use super::netstring::{MAX_REPLY, encode};
 
-/// An answer. What [`Self::Found`] holds may be a password: nothing prints it.
+/// Reply of a map. [`Self::Found`] may hold a password: nothing prints it.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// `OK data`.
+pub enum MapReply {
+    /// Value of the key: `OK data`.
     Found(String),
-    /// `NOTFOUND `: the map has nothing to say, and Postfix goes on without it.
+    /// No value for the key: `NOTFOUND `. Postfix goes on without it.
     NotFound,
-    /// `TEMP reason`: Postfix keeps the message and asks again later. The reason is logged there.
+    /// Temporary error: `TEMP reason`. Postfix keeps the message, logs the reason and asks again later.
     Temporary(String),
-    /// `PERM reason`: the question is wrong.
+    /// Permanent error: `PERM reason`. The request is wrong.
     Permanent(String),
 }
 
-impl Reply {
+impl MapReply {
     /// A name for metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -26,7 +26,7 @@ impl Reply {
         }
     }
 
-    /// Appends it as a netstring.
+    /// Appends the reply as a netstring.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Found(data) => format!("OK {data}"),
@@ -42,13 +42,13 @@ impl Reply {
     }
 }
 
-impl std::fmt::Debug for Reply {
+impl std::fmt::Debug for MapReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// What a log can hold.
+/// Replaces control characters and limits the length, for a log.
 fn in_one_line(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(1_000).collect()
 }
@@ -60,10 +60,10 @@ mod tests {
     #[test]
     fn replies_look_as_postfix_wants_them() {
         for (reply, wire) in [
-            (Reply::Found("smtp:[a.example]:25".to_owned()), "22:OK smtp:[a.example]:25,"),
-            (Reply::NotFound, "9:NOTFOUND ,"),
-            (Reply::Temporary("wait\na bit".to_owned()), "15:TEMP wait a bit,"),
-            (Reply::Permanent("no".to_owned()), "7:PERM no,"),
+            (MapReply::Found("smtp:[a.example]:25".to_owned()), "22:OK smtp:[a.example]:25,"),
+            (MapReply::NotFound, "9:NOTFOUND ,"),
+            (MapReply::Temporary("wait\na bit".to_owned()), "15:TEMP wait a bit,"),
+            (MapReply::Permanent("no".to_owned()), "7:PERM no,"),
         ] {
             let mut out = vec![];
             reply.encode(&mut out);
@@ -74,12 +74,12 @@ mod tests {
     #[test]
     fn too_long_an_answer_is_none() {
         let mut out = vec![];
-        Reply::Found("x".repeat(MAX_REPLY)).encode(&mut out);
+        MapReply::Found("x".repeat(MAX_REPLY)).encode(&mut out);
         assert!(String::from_utf8(out).unwrap().contains("TEMP the answer is too long"));
     }
 
     #[test]
     fn a_password_is_not_printed() {
-        assert!(!format!("{:?}", Reply::Found("user:hunter2".to_owned())).contains("hunter2"));
+        assert!(!format!("{:?}", MapReply::Found("user:hunter2".to_owned())).contains("hunter2"));
     }
 }

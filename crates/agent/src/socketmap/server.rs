@@ -1,4 +1,4 @@
-//! Sockets, bounds and deadlines.
+//! Server of the socketmap: its sockets, bounds and deadlines.
 
 use std::fs;
 use std::io;
@@ -17,48 +17,51 @@ use tokio_util::task::TaskTracker;
 
 use super::netstring::Decoder;
 use super::responder::Responder;
-use crate::mta::Account;
+use crate::mta::MailOwner;
 
-/// Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
+/// Limit of open connections.
+// Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
 const CONNECTIONS: usize = 2_048;
-/// Longer than Postfix keeps a connection that it does not use (10 s), so that it is Postfix who closes it.
+/// Time after which an idle connection is closed.
+// It is longer than Postfix keeps a connection that it does not use (10 s), so that Postfix is the one to close it.
 const IDLE_DEADLINE: Duration = Duration::from_mins(1);
-/// How long a request may take to arrive once it has begun, and an answer to be taken.
+/// Limit for the rest of a request once it has begun, and for taking an answer.
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long to wait after the kernel could not give out a connection: too many open files, most likely.
+/// Pause after the kernel could not give out a connection: too many open files, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// How long a process that listens on the socket of ours may take to accept, to be taken for alive.
+/// Limit for a process that listens on our socket to accept. A slower one counts as dead.
 const NEIGHBOUR_DEADLINE: Duration = Duration::from_secs(1);
-/// What is read at a time: many requests of the usual size.
+/// Bytes that are read at a time: many requests of the usual size.
 const PIECE: usize = 4_096;
-/// Answers that are written together, at least.
+/// Number of bytes from which answers are written together.
 const BATCH: usize = 16_384;
 
-/// unix(7) has 108 bytes with the one that ends the path, and the socket is made under a name that is four longer.
+/// Longest path of a socket, in bytes.
+// unix(7) has 108 bytes with the one that ends the path, and the socket is made under a name that is four longer.
 const LONGEST_PATH: usize = 108 - 1 - NEW.len();
-/// What is appended to the socket's name until it is complete.
+/// Suffix of the socket's name until it is complete.
 const NEW: &str = ".new";
 
-/// Where the server listens.
+/// Addresses of the server.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ListenSettings {
     /// Path of the unix socket.
     pub socket: PathBuf,
-    /// Its permissions.
+    /// Permissions of the socket.
     pub mode: u32,
-    /// Whom it is given to, as far as this process may; it stays ours when `None`.
-    pub owner: Option<Account>,
-    /// A loopback address.
+    /// User to whom the socket is given, as far as this process may. The socket stays ours if `None`.
+    pub owner: Option<MailOwner>,
+    /// Loopback address to listen on as well.
     pub address: Option<SocketAddr>,
 }
 
-/// Why the server cannot listen.
+/// Error of a server that cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// At the socket's path is something that is no socket.
+    /// The path has something that is no socket.
     #[error("{} exists and is no socket; remove it or choose another with --socket", .0.display())]
     NoSocket(PathBuf),
-    /// Somebody listens there.
+    /// Another process listens there.
     #[error("another process answers at {}; stop it or choose another path with --socket", .0.display())]
     InUse(PathBuf),
     /// The operating system knows no such long names of sockets.
@@ -67,37 +70,38 @@ pub enum BindError {
     /// The operating system refused it.
     #[error("cannot listen at {}: {source}; give --queue-directory or --socket a folder that this user may write to", path.display())]
     Socket {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The operating system refused it.
     #[error("cannot listen at {address}: {source}; choose another with --socketmap-address")]
     Address {
-        /// The address.
+        /// Address that was to be used.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Whoever reaches the address may ask for passwords.
+    /// The address is no loopback address. Everybody who reaches it may ask for passwords.
     #[error("{0} is no loopback address; answers hold passwords and are not encrypted")]
     NotLoopback(SocketAddr),
 }
 
 /// A server that listens already and answers nothing yet.
 #[derive(Debug)]
-pub struct Server {
+pub struct SocketmapServer {
     unix: UnixListener,
     socket: PathBuf,
-    /// The inode of the socket, so that a successor's is not removed.
+    /// Inode of the socket, so that a successor's is not removed.
     inode: u64,
     tcp: Option<TcpListener>,
 }
 
-impl Server {
-    /// Listens. A socket that a process without an orderly end has left is replaced in one step, so that there is always one.
-    pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
+impl SocketmapServer {
+    /// Listens. A socket that a process without an orderly end has left is replaced in one step, so that there is
+    /// always one.
+    pub async fn bind(settings: &ListenSettings) -> Result<Self, BindError> {
         let tcp = match settings.address {
             None => None,
             Some(address) if !address.ip().is_loopback() => return Err(BindError::NotLoopback(address)),
@@ -110,27 +114,28 @@ impl Server {
         if socket.as_os_str().len() > LONGEST_PATH {
             return Err(BindError::TooLong(socket));
         }
-        let refused = |source| BindError::Socket { path: socket.clone(), source };
         match fs::symlink_metadata(&socket) {
             Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(socket)),
             Ok(_) if is_answered(&socket).await => return Err(BindError::InUse(socket)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(refused(error)),
+            Err(source) => return Err(BindError::Socket { path: socket, source }),
         }
-        let (unix, inode) = listen(settings).map_err(refused)?;
-        Ok(Self { unix, socket, inode, tcp })
+        match listen(settings) {
+            Ok((unix, inode)) => Ok(Self { unix, socket, inode, tcp }),
+            Err(source) => Err(BindError::Socket { path: socket, source }),
+        }
     }
 
-    /// The loopback address it listens on, if it does; the port is the real one where 0 was asked for.
+    /// Returns the loopback address on which it listens, if it does. The port is the real one where 0 was asked for.
     pub fn address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
-    /// Answers until `shutdown`; then the socket is removed, and answers under way are given.
+    /// Answers until `shutdown`. Then the socket is removed, and the answers under way are given.
     pub async fn serve(self, responder: Responder, shutdown: CancellationToken) {
         let Self { unix, socket, inode, tcp } = self;
-        let connections = Connections {
+        let connections = Acceptor {
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             tasks: TaskTracker::new(),
             responder,
@@ -165,7 +170,7 @@ impl Server {
     }
 }
 
-/// Whether a process has this socket; one that is too busy to accept has it, too.
+/// Returns true if a process listens on this socket. A process that is too busy to accept counts, too.
 async fn is_answered(socket: &Path) -> bool {
     match timeout(NEIGHBOUR_DEADLINE, tokio::net::UnixStream::connect(socket)).await {
         Ok(Err(error)) => !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
@@ -173,8 +178,8 @@ async fn is_answered(socket: &Path) -> bool {
     }
 }
 
-fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
-    let Settings { socket, mode, owner, address: _ } = settings;
+fn listen(settings: &ListenSettings) -> io::Result<(UnixListener, u64)> {
+    let ListenSettings { socket, mode, owner, address: _ } = settings;
     if let Some(folder) = socket.parent().filter(|folder| !folder.exists()) {
         fs::create_dir(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
@@ -196,8 +201,9 @@ fn listen(settings: &Settings) -> io::Result<(UnixListener, u64)> {
     Ok((listener, inode))
 }
 
-/// Gives a socket to Postfix's user, or without the right to do that to its group, of which this process may be.
-fn hand_over(socket: &Path, Account { uid, gid }: Account, mode: u32) -> io::Result<()> {
+/// Gives a socket to Postfix's user. Without the right to do that, gives it to that user's group, if this process is in
+/// it.
+fn hand_over(socket: &Path, MailOwner { uid, gid }: MailOwner, mode: u32) -> io::Result<()> {
     match chown(socket, Some(uid), gid) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => drop(chown(socket, None, gid)),
         given => given?,
@@ -214,14 +220,14 @@ fn hand_over(socket: &Path, Account { uid, gid }: Account, mode: u32) -> io::Res
     Ok(())
 }
 
-struct Connections {
+struct Acceptor {
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
     responder: Responder,
     shutdown: CancellationToken,
 }
 
-impl Connections {
+impl Acceptor {
     async fn accepted<S>(&self, stream: io::Result<S>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -289,7 +295,7 @@ where
                     Err(malformed) => {
                         responder.metrics().malformed(malformed);
                         tracing::debug!(%malformed, "a connection to the socketmap is closed");
-                        // What was asked before it is answered.
+                        // Requests before the malformed one are answered.
                         give(&mut stream, &mut answers, responder).await;
                         return;
                     }
@@ -307,7 +313,7 @@ where
     }
 }
 
-/// Whether the answers were taken.
+/// Writes the answers. Returns true if they were taken.
 async fn give<S: AsyncWrite + Unpin>(stream: &mut S, answers: &mut Vec<u8>, responder: &Responder) -> bool {
     if answers.is_empty() {
         return true;

@@ -6,7 +6,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
-use super::super::{Fixed, LocalDomains, Metrics, View};
+use super::super::{LocalDomains, MapSettings, SocketmapMetrics, SocketmapView};
 use super::*;
 use crate::credentials::Credentials;
 use crate::supervise::Intake;
@@ -19,24 +19,26 @@ struct Running {
     registry: Registry,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    _view: watch::Sender<Arc<View>>,
+    _view: watch::Sender<Arc<SocketmapView>>,
 }
 
-fn settings(folder: &Folder) -> Settings {
+fn settings(folder: &Folder) -> ListenSettings {
     let address = Some(([127, 0, 0, 1], 0).into());
-    Settings { socket: folder.path().join("mail-failover/socketmap"), mode: 0o640, owner: None, address }
+    ListenSettings { socket: folder.path().join("mail-failover/socketmap"), mode: 0o640, owner: None, address }
 }
 
 async fn start() -> Running {
     let folder = Folder::new();
     let mut registry = Registry::default();
-    let (sender, view) =
-        watch::channel(Arc::new(View { waiting_for: "no document yet".to_owned(), ..View::default() }));
-    let fixed = Fixed { local_domains: LocalDomains::default(), shield: |_, _| None, intake: Intake::default() };
+    let (sender, view) = watch::channel(Arc::new(SocketmapView {
+        waiting_for: "no document yet".to_owned(),
+        ..SocketmapView::default()
+    }));
+    let fixed = MapSettings { local_domains: LocalDomains::default(), shield: |_, _| None, intake: Intake::default() };
     let credentials = Credentials::new(folder.path().join("credentials"), &mut registry);
-    let responder = Responder::new(view, fixed, credentials, Metrics::new(&mut registry));
+    let responder = Responder::new(view, fixed, credentials, SocketmapMetrics::new(&mut registry));
     let settings = settings(&folder);
-    let server = Server::bind(&settings).await.unwrap();
+    let server = SocketmapServer::bind(&settings).await.unwrap();
     let address = server.address().unwrap();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(server.serve(responder, shutdown.clone()));
@@ -51,7 +53,7 @@ impl Running {
     }
 }
 
-/// Sends this and returns what comes back until the other end closes, or for a while.
+/// Sends this and returns the bytes that come back until the other end closes, or for a while.
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> (String, bool) {
     stream.write_all(request).await.unwrap();
     let mut answer = vec![];
@@ -125,17 +127,17 @@ async fn too_many_are_turned_away_and_the_rest_is_served() {
 #[tokio::test]
 async fn a_socket_that_was_left_behind_is_replaced_and_a_living_one_is_not() {
     let server = start().await;
-    let error = Server::bind(&Settings { address: None, ..settings(&server.folder) }).await.unwrap_err();
+    let error = SocketmapServer::bind(&ListenSettings { address: None, ..settings(&server.folder) }).await.unwrap_err();
     assert!(matches!(error, BindError::InUse(_)), "{error}");
     server.shutdown.cancel();
     server.task.await.unwrap();
     assert!(!server.socket.exists(), "it is removed in the end");
     drop(StdListener::bind(&server.socket).unwrap());
     assert!(server.socket.exists(), "the premise: a process that dies leaves it");
-    Server::bind(&settings(&server.folder)).await.unwrap();
+    SocketmapServer::bind(&settings(&server.folder)).await.unwrap();
     fs::remove_file(&server.socket).unwrap();
     fs::write(&server.socket, "precious").unwrap();
-    let error = Server::bind(&settings(&server.folder)).await.unwrap_err();
+    let error = SocketmapServer::bind(&settings(&server.folder)).await.unwrap_err();
     assert!(matches!(error, BindError::NoSocket(_)), "{error}");
     assert_eq!(fs::read_to_string(&server.socket).unwrap(), "precious");
 }
@@ -143,6 +145,6 @@ async fn a_socket_that_was_left_behind_is_replaced_and_a_living_one_is_not() {
 #[tokio::test]
 async fn only_this_machine_may_ask() {
     let folder = Folder::new();
-    let settings = Settings { address: Some(([0, 0, 0, 0], 0).into()), ..settings(&folder) };
-    assert!(matches!(Server::bind(&settings).await.unwrap_err(), BindError::NotLoopback(_)));
+    let settings = ListenSettings { address: Some(([0, 0, 0, 0], 0).into()), ..settings(&folder) };
+    assert!(matches!(SocketmapServer::bind(&settings).await.unwrap_err(), BindError::NotLoopback(_)));
 }

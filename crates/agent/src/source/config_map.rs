@@ -1,26 +1,27 @@
-//! One `ConfigMap`, watched.
+//! Source that watches one `ConfigMap`.
 //!
-//! A list and a watch of the one name: a Role that grants get, list and watch with `resourceNames` is enough. The API server ends each
-//! watch within a minute, so that one that has fallen silent is noticed; what breaks off is begun again with a backoff of its own.
+//! It lists and watches the one name: a Role that grants get, list and watch with `resourceNames` is enough. The API
+//! server ends each watch within a minute, so that a watch that has fallen silent is noticed. A watch that breaks off
+//! is begun again with a backoff of its own.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-
-use super::{Finding, Found, Source, tell};
-use crate::arguments::ObjectReference;
 use mail_failover_contract::document::KEY;
 use mail_failover_runtime::backoff::Backoff;
 use mail_failover_runtime::kubernetes::{
     FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
 };
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-/// Tells what becomes of it until nobody listens any more.
-pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sender<Found>) {
-    let source = Source::ConfigMap(object.to_string());
+use super::{DocumentSource, SourceEvent, SourceMessage, tell};
+use crate::arguments::ObjectReference;
+
+/// Follows the object and sends its events, until the receiver is gone.
+pub async fn follow(client: Client, object: ObjectReference, sender: mpsc::Sender<SourceMessage>) {
+    let source = DocumentSource::ConfigMap(object.to_string());
     let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", object.name));
     let api: Api<Guarded<ConfigMap>> = Api::namespaced(client, &object.namespace);
     let mut events = watcher(api.clone(), config.clone()).boxed();
@@ -30,15 +31,15 @@ pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sen
     while let Some(event) = events.next().await {
         let told = match event {
             Ok(event) => {
-                // `Init` says that a list is about to be asked for: no sign of life.
+                // `Init` only says that a list will be asked for. It is no sign of life.
                 if !matches!(event, Event::Init) && failed_at.take().is_some() {
                     backoff.reset();
-                    if tell(&findings, &source, Finding::ReachedAgain).await.is_err() {
+                    if tell(&sender, &source, SourceEvent::ReachedAgain).await.is_err() {
                         return;
                     }
                 }
                 match listed.take(event, &object) {
-                    Some(finding) => tell(&findings, &source, finding).await,
+                    Some(event) => tell(&sender, &source, event).await,
                     None => Ok(()),
                 }
             }
@@ -51,7 +52,7 @@ pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sen
                 if problem.lists_anew {
                     events = watcher(api.clone(), config.clone()).boxed();
                 }
-                let told = tell(&findings, &source, Finding::Unreachable(problem.text)).await;
+                let told = tell(&sender, &source, SourceEvent::Unreachable(problem.text)).await;
                 tokio::time::sleep(backoff.after_failure()).await;
                 told
             }
@@ -62,14 +63,14 @@ pub async fn follow(client: Client, object: ObjectReference, findings: mpsc::Sen
     }
 }
 
-/// Whether the object was in the list under way.
+/// Memory of the list under way: the object was in it, or not.
 #[derive(Debug, Default)]
 struct Listed {
     found: bool,
 }
 
 impl Listed {
-    fn take(&mut self, event: Event<Guarded<ConfigMap>>, object: &ObjectReference) -> Option<Finding> {
+    fn take(&mut self, event: Event<Guarded<ConfigMap>>, object: &ObjectReference) -> Option<SourceEvent> {
         match event {
             Event::Init => {
                 self.found = false;
@@ -80,18 +81,18 @@ impl Listed {
                 Some(document(config_map))
             }
             Event::InitDone if self.found => None,
-            Event::InitDone => Some(Finding::Missing(format!("there is no ConfigMap {object}"))),
-            Event::Delete(_) => Some(Finding::Missing("it was deleted".to_owned())),
+            Event::InitDone => Some(SourceEvent::Missing(format!("there is no ConfigMap {object}"))),
+            Event::Delete(_) => Some(SourceEvent::Missing("it was deleted".to_owned())),
         }
     }
 }
 
-fn document(config_map: Guarded<ConfigMap>) -> Finding {
+fn document(config_map: Guarded<ConfigMap>) -> SourceEvent {
     match config_map.0 {
-        Err(invalid) => Finding::Missing(invalid.error),
+        Err(invalid) => SourceEvent::Missing(invalid.error),
         Ok(config_map) => match config_map.data.and_then(|mut data| data.remove(KEY)) {
-            Some(text) => Finding::Document(text),
-            None => Finding::Missing(format!("it has no key {KEY}")),
+            Some(text) => SourceEvent::Document(text),
+            None => SourceEvent::Missing(format!("it has no key {KEY}")),
         },
     }
 }
@@ -111,22 +112,24 @@ mod tests {
     fn every_way_to_be_without_a_document_is_told() {
         let reference = ObjectReference { namespace: "shop".to_owned(), name: "x".to_owned() };
         let mut listed = Listed::default();
-        let missing = |text: &str| Some(Finding::Missing(text.to_owned()));
+        let missing = |text: &str| Some(SourceEvent::Missing(text.to_owned()));
         let good = || object(&json!({KEY: "{}"}));
         for (what, event, want) in [
             ("a list begins", Event::Init, None),
             ("and is empty", Event::InitDone, missing("there is no ConfigMap shop/x")),
-            ("it is made", Event::Apply(good()), Some(Finding::Document("{}".to_owned()))),
+            ("it is made", Event::Apply(good()), Some(SourceEvent::Document("{}".to_owned()))),
             ("its key goes", Event::Apply(object(&json!({"other": "{}"}))), missing("it has no key agent.json")),
             ("all of its data go", Event::Apply(object(&Value::Null)), missing("it has no key agent.json")),
             ("it goes", Event::Delete(good()), missing("it was deleted")),
             ("another list begins", Event::Init, None),
-            ("and has it", Event::InitApply(good()), Some(Finding::Document("{}".to_owned()))),
+            ("and has it", Event::InitApply(good()), Some(SourceEvent::Document("{}".to_owned()))),
             ("and ends", Event::InitDone, None),
         ] {
             assert_eq!(listed.take(event, &reference), want, "{what}");
         }
-        let Some(Finding::Missing(error)) = listed.take(Event::Apply(object(&json!(7))), &reference) else { panic!() };
+        let Some(SourceEvent::Missing(error)) = listed.take(Event::Apply(object(&json!(7))), &reference) else {
+            panic!()
+        };
         assert!(error.starts_with("data: invalid type"), "{error}");
     }
 }

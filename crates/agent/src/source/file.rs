@@ -1,8 +1,8 @@
-//! One file, looked at four times a second.
+//! Source that looks at one file four times a second.
 //!
-//! Looked at, and not watched by inotify: a mounted `ConfigMap` is a link to a link that is replaced, an editor renames, and on network and
-//! some overlay file systems inotify says nothing. One `stat` each 250 ms costs nothing and knows no such cases, and the kubelet
-//! itself takes up to a minute to bring a `ConfigMap`.
+//! inotify is not used: a mounted `ConfigMap` is a link to a link that is replaced, an editor renames, and on network
+//! and some overlay file systems inotify says nothing. One `stat` each 250 ms costs nothing and knows no such cases,
+//! and the kubelet itself takes up to a minute to bring a `ConfigMap`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,73 +11,75 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_contract::document::MAX_BYTES;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Finding, Found, Source, tell};
-use mail_failover_contract::document::MAX_BYTES;
+use super::{DocumentSource, SourceEvent, SourceMessage, tell};
 
 const PAUSE: Duration = Duration::from_millis(250);
-/// After a change the content is read so many times more: a second change within the file system's clock tick leaves no other trace.
+/// Number of further reads after a change.
+// A second change within the file system's clock tick leaves no other trace.
 const READS_AFTER_CHANGE: u32 = 8;
 /// A file system that answers later than this is told of.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Tells what becomes of it until nobody listens any more.
-pub async fn follow(path: PathBuf, findings: mpsc::Sender<Found>) {
-    let source = Source::File(path.display().to_string());
+/// Follows the file and sends its events, until the receiver is gone.
+pub async fn follow(path: PathBuf, events: mpsc::Sender<SourceMessage>) {
+    let source = DocumentSource::File(path.display().to_string());
     let path: Arc<Path> = path.into();
-    let mut eye = Eye::default();
-    let mut told: Option<Finding> = None;
+    let mut eye = FileTracker::default();
+    let mut told: Option<SourceEvent> = None;
     loop {
         let looked_at = path.clone();
         let mut look = tokio::task::spawn_blocking(move || {
-            let finding = eye.look(&looked_at);
-            (eye, finding)
+            let event = eye.look(&looked_at);
+            (eye, event)
         });
         let looked = match timeout(LOOK_DEADLINE, &mut look).await {
             Ok(looked) => looked,
             Err(_elapsed) => {
-                // The look goes on: a second one would hang as well, and hold another thread.
-                let slow = Finding::Unreachable(format!("it has not been read within {} s", LOOK_DEADLINE.as_secs()));
-                if tell(&findings, &source, slow.clone()).await.is_err() {
+                // The look goes on. A second one would hang as well, and hold another thread.
+                let slow =
+                    SourceEvent::Unreachable(format!("it has not been read within {} s", LOOK_DEADLINE.as_secs()));
+                if tell(&events, &source, slow.clone()).await.is_err() {
                     return;
                 }
                 told = Some(slow);
                 look.await
             }
         };
-        let Ok((returned, finding)) = looked else { return };
+        let Ok((returned, event)) = looked else { return };
         eye = returned;
-        let finding = match finding {
-            None if matches!(told, Some(Finding::Unreachable(_))) => Some(Finding::ReachedAgain),
-            finding => finding,
+        let event = match event {
+            None if matches!(told, Some(SourceEvent::Unreachable(_))) => Some(SourceEvent::ReachedAgain),
+            event => event,
         };
-        if let Some(finding) = finding.filter(|finding| told.as_ref() != Some(finding)) {
-            told = Some(finding.clone());
-            if tell(&findings, &source, finding).await.is_err() {
+        if let Some(event) = event.filter(|event| told.as_ref() != Some(event)) {
+            told = Some(event.clone());
+            if tell(&events, &source, event).await.is_err() {
                 return;
             }
         }
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
-            () = findings.closed() => return,
+            () = events.closed() => return,
         }
     }
 }
 
-/// What tells one state of a file from another without reading it.
+/// Attributes that tell one state of a file from another without reading it.
 type Fingerprint = (u64, u64, u64, (i64, i64), (i64, i64));
 
 #[derive(Debug, Default)]
-struct Eye {
+struct FileTracker {
     seen: Option<Fingerprint>,
     reads_left: u32,
 }
 
-impl Eye {
-    /// What is there; nothing when it is as before. Blocks.
-    fn look(&mut self, path: &Path) -> Option<Finding> {
+impl FileTracker {
+    /// Looks at the file. Returns `None` if it is as before. Blocks.
+    fn look(&mut self, path: &Path) -> Option<SourceEvent> {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => return Some(self.failed(&error)),
@@ -98,32 +100,33 @@ impl Eye {
             self.reads_left -= 1;
         }
         Some(match read(path) {
-            Ok(text) => Finding::Document(text),
+            Ok(text) => SourceEvent::Document(text),
             Err(error) => self.failed(&error),
         })
     }
 
-    fn failed(&mut self, error: &io::Error) -> Finding {
+    fn failed(&mut self, error: &io::Error) -> SourceEvent {
         self.seen = None;
         let kind = error.kind();
         if kind == io::ErrorKind::NotFound {
-            Finding::Missing("there is no such file".to_owned())
+            SourceEvent::Missing("there is no such file".to_owned())
         } else if kind == io::ErrorKind::InvalidData {
-            Finding::Missing("it is no UTF-8".to_owned())
+            SourceEvent::Missing("it is no UTF-8".to_owned())
         } else if kind == io::ErrorKind::PermissionDenied {
             let uid = rustix::process::geteuid().as_raw();
-            Finding::Unreachable(format!("{error}; the agent runs as uid {uid}, which must be able to read it"))
+            SourceEvent::Unreachable(format!("{error}; the agent runs as uid {uid}, which must be able to read it"))
         } else {
-            Finding::Unreachable(error.to_string())
+            SourceEvent::Unreachable(error.to_string())
         }
     }
 }
 
-/// A little more than a document may have, so that one that is too long is refused as such.
+/// Reads the file.
+// A little more than a document may have is read, so that one that is too long is refused as such.
 fn read(path: &Path) -> io::Result<String> {
     let mut bytes = vec![];
     File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    // A character that is cut at the bound is no reason to call the file something else than too long.
+    // A character may be cut at the bound. The file is too long then, whatever else is wrong with it.
     if bytes.len() > MAX_BYTES {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
@@ -139,23 +142,23 @@ mod tests {
     use crate::testing::Folder;
 
     struct Follower {
-        findings: mpsc::Receiver<Found>,
+        events: mpsc::Receiver<SourceMessage>,
     }
 
     impl Follower {
         fn of(path: PathBuf) -> Self {
-            let (sender, findings) = mpsc::channel(super::super::QUEUE);
+            let (sender, events) = mpsc::channel(super::super::QUEUE);
             tokio::spawn(follow(path, sender));
-            Self { findings }
+            Self { events }
         }
 
-        async fn next(&mut self) -> Finding {
-            timeout(Duration::from_secs(10), self.findings.recv()).await.expect("in time").expect("it follows").1
+        async fn next(&mut self) -> SourceEvent {
+            timeout(Duration::from_secs(10), self.events.recv()).await.expect("in time").expect("it follows").1
         }
     }
 
-    fn document(text: &str) -> Finding {
-        Finding::Document(text.to_owned())
+    fn document(text: &str) -> SourceEvent {
+        SourceEvent::Document(text.to_owned())
     }
 
     #[tokio::test]
@@ -163,7 +166,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.path().join("agent.json");
         let mut follower = Follower::of(path.clone());
-        assert_eq!(follower.next().await, Finding::Missing("there is no such file".to_owned()));
+        assert_eq!(follower.next().await, SourceEvent::Missing("there is no such file".to_owned()));
         fs::write(&path, "one").unwrap();
         assert_eq!(follower.next().await, document("one"));
         fs::write(&path, "two").unwrap();
@@ -172,9 +175,9 @@ mod tests {
         fs::rename(folder.path().join("new"), &path).unwrap();
         assert_eq!(follower.next().await, document("three"), "by a rename");
         fs::remove_file(&path).unwrap();
-        assert_eq!(follower.next().await, Finding::Missing("there is no such file".to_owned()));
+        assert_eq!(follower.next().await, SourceEvent::Missing("there is no such file".to_owned()));
         fs::write(&path, [0xff]).unwrap();
-        assert_eq!(follower.next().await, Finding::Missing("it is no UTF-8".to_owned()));
+        assert_eq!(follower.next().await, SourceEvent::Missing("it is no UTF-8".to_owned()));
     }
 
     #[tokio::test]
@@ -202,7 +205,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.path().join("agent.json");
         fs::write(&path, "one").unwrap();
-        let mut eye = Eye::default();
+        let mut eye = FileTracker::default();
         let reads = (0..100).filter(|_| eye.look(&path).is_some()).count();
         assert_eq!(reads, 1 + READS_AFTER_CHANGE as usize);
     }
@@ -212,7 +215,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.path().join("agent.json");
         fs::write(&path, "é".repeat(MAX_BYTES)).unwrap();
-        let Some(Finding::Document(text)) = Eye::default().look(&path) else { panic!() };
+        let Some(SourceEvent::Document(text)) = FileTracker::default().look(&path) else { panic!() };
         assert!(text.len() > MAX_BYTES && text.len() < MAX_BYTES + 8, "{}", text.len());
     }
 }

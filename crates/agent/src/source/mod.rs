@@ -1,5 +1,5 @@
-//! Where documents come from: a `ConfigMap` through the API server, or a file. Either only tells what it finds; whether that is used is
-//! decided elsewhere.
+//! Sources of documents: a `ConfigMap` through the API server, or a file. A source only sends events; the core
+//! decides on their use.
 
 mod config_map;
 mod file;
@@ -11,21 +11,21 @@ use tokio::sync::mpsc;
 pub use config_map::follow as follow_config_map;
 pub use file::follow as follow_file;
 
-/// What waits to be heard; a source waits in its turn when there is more.
+/// Limit of the events that wait to be taken. A source waits when there are more.
 pub const QUEUE: usize = 16;
 
-/// A source.
+/// Place from which documents come.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// `ConfigMap namespace/name`.
+pub enum DocumentSource {
+    /// `ConfigMap`, as `namespace/name`.
     ConfigMap(String),
-    /// A file's path.
+    /// Path of a file.
     File(String),
-    /// What was kept from before the start.
+    /// Document that was saved before the start.
     Disk(String),
 }
 
-impl Source {
+impl DocumentSource {
     /// A name for metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for DocumentSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ConfigMap(name) => write!(f, "ConfigMap {name}"),
@@ -46,23 +46,23 @@ impl fmt::Display for Source {
     }
 }
 
-/// What a source has found.
+/// Event of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// A document, unread.
+pub enum SourceEvent {
+    /// Text of a document, not parsed.
     Document(String),
     /// The source is reached, and there is no document.
     Missing(String),
     /// The source is not reached.
     Unreachable(String),
-    /// It is reached again, and nothing has changed meanwhile as far as it knows.
+    /// The source is reached again. Nothing has changed meanwhile as far as it knows.
     ReachedAgain,
 }
 
-/// Who has found what.
-pub type Found = (Source, Finding);
+/// Event, with its source.
+pub type SourceMessage = (DocumentSource, SourceEvent);
 
-/// Tells it, unless nobody listens any more.
-async fn tell(findings: &mpsc::Sender<Found>, source: &Source, finding: Finding) -> Result<(), ()> {
-    findings.send((source.clone(), finding)).await.map_err(|_closed| ())
+/// Sends an event. Fails if the receiver is gone.
+async fn tell(events: &mpsc::Sender<SourceMessage>, source: &DocumentSource, event: SourceEvent) -> Result<(), ()> {
+    events.send((source.clone(), event)).await.map_err(|_closed| ())
 }

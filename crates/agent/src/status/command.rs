@@ -1,6 +1,6 @@
-//! `mail-failover agent status`.
+//! Command `mail-failover agent status`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{Status, text};
 use crate::arguments::{StatusArguments, StatusFormat};
 
-/// How long the whole answer may take.
+/// Limit for the whole answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A hundred backends with everything that can be said about them have less.
 const MAX_BYTES: usize = 1 << 20;
@@ -24,7 +24,7 @@ const READY: u8 = 0;
 const NOT_READY: u8 = 1;
 const UNREACHABLE: u8 = 2;
 
-/// Asks an agent and prints what it says. Returns the exit code.
+/// Asks an agent and prints its status. Returns the exit code.
 pub fn print(arguments: &StatusArguments, out: &mut impl Write, errors: &mut impl Write) -> u8 {
     let StatusArguments { address, output } = arguments;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -32,8 +32,7 @@ pub fn print(arguments: &StatusArguments, out: &mut impl Write, errors: &mut imp
         Err(error) => return failed(errors, &format!("cannot start: {error}")),
     };
     let answer = runtime.block_on(async { timeout(DEADLINE, ask(*address)).await });
-    let answer = answer.unwrap_or_else(|_elapsed| Err(format!("no answer within {} s", DEADLINE.as_secs())));
-    let body = match answer {
+    let body = match answer.unwrap_or(Err(AskError::Deadline)) {
         Ok(body) => body,
         Err(error) => {
             let remedy = "is `mail-failover agent run` running, and is this its --listen-address? See --address";
@@ -66,18 +65,34 @@ fn failed(errors: &mut impl Write, error: &str) -> u8 {
     UNREACHABLE
 }
 
-async fn ask(address: SocketAddr) -> Result<Vec<u8>, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+/// Error of a request for the status.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Connect(#[from] io::Error),
+    #[error(transparent)]
+    Request(#[from] axum::http::Error),
+    #[error(transparent)]
+    Exchange(#[from] hyper::Error),
+    #[error(transparent)]
+    Body(#[from] axum::Error),
+    #[error("{status}: {text}")]
+    Refused { status: StatusCode, text: String },
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Deadline,
+}
+
+async fn ask(address: SocketAddr) -> Result<Vec<u8>, AskError> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get("/status").header(header::HOST, address.to_string()).body(Body::empty());
-    let request = request.map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let request = Request::get("/status").header(header::HOST, address.to_string()).body(Body::empty())?;
+    let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = to_bytes(Body::new(response.into_body()), MAX_BYTES).await.map_err(|error| error.to_string())?;
+    let body = to_bytes(Body::new(response.into_body()), MAX_BYTES).await?;
     connection.abort();
     if status == StatusCode::OK {
         return Ok(body.into());
     }
-    Err(format!("{status}: {}", String::from_utf8_lossy(&body).trim()))
+    Err(AskError::Refused { status, text: String::from_utf8_lossy(&body).trim().to_owned() })
 }

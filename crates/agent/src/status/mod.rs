@@ -1,55 +1,55 @@
-//! What an agent says about itself at `/status`, for people and programs. It holds no secret.
+//! Status of an agent at `/status`, for people and programs. It holds no secret.
 
 mod command;
 mod text;
 
 use std::time::Duration;
 
+use mail_failover_core::model::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::core::{BackendView, CoreView, Ejection, SwitchView};
+use crate::credentials::LoginState;
+use crate::reporter::{ReplicaReporting, ReporterStatus};
 
 pub use command::print;
 pub use text::text;
 
-use crate::core::{BackendView, SwitchView, View};
-use crate::credentials::Standing;
-use crate::reporter::{self, ReporterStatus};
-use mail_failover_core::model::Timestamp;
-
-/// Everything. Times are RFC 3339.
+/// Whole status of an agent. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Of the agent.
+    /// Version of the agent.
     pub version: String,
-    /// When this was said, by the agent's clock.
+    /// Time of the status, by the agent's clock.
     pub now: String,
-    /// Whether it answers.
+    /// True if the agent answers Postfix.
     pub ready: bool,
-    /// What it waits for, when it does not.
+    /// Missing condition, if it is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
-    /// What it answers from.
+    /// Document in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<DocumentStatus>,
-    /// Where documents come from.
+    /// Sources of documents.
     pub sources: Vec<SourceStatus>,
-    /// Where mail can go, in order of preference.
+    /// Backends of the route, in order of preference.
     pub backends: Vec<BackendStatus>,
     /// A backend that the agent would leave and does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldStatus>,
-    /// How often it may still move by itself at present.
+    /// Number of moves that the budget still allows at present.
     pub moves_left: u32,
-    /// Where it sees what becomes of mail.
+    /// State of reading the MTA's log.
     pub mail_log: MailLogStatus,
-    /// The latest switch.
+    /// Latest switch, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_switch: Option<SwitchStatus>,
     /// Messages that may have been sent twice, since the agent started.
     pub possible_duplicates: u64,
-    /// What the operator hears of real mail.
+    /// State of the reports to the operator.
     pub reports: ReportsStatus,
-    /// What it keeps for its next start.
+    /// State that is saved for the next start.
     pub state: StateStatus,
 }
 
@@ -57,48 +57,47 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailLogStatus {
-    /// A path, or `its command's output`; empty when there is none.
+    /// Path, or `its command's output`; empty if there is none.
     pub source: String,
-    /// Why it is not read.
+    /// Reason why it is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// What the operator hears of real mail.
+/// State of the reports to the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportsStatus {
-    /// Why nothing is reported, if so.
+    /// Reason why nothing is reported at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nothing_sent: Option<String>,
-    /// Each replica of the operator that is told.
+    /// Replicas of the operator that are told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<ReplicaStatus>,
 }
 
-/// How reports to one replica of the operator fare.
+/// State of the reports to one replica of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaStatus {
-    /// `address:port`.
+    /// Address, as `address:port`.
     pub address: String,
-    /// When it last took one.
+    /// Time at which the latest report was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<String>,
-    /// What has gone wrong since.
+    /// Error since then, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl ReportsStatus {
-    /// As the reporter has it.
+    /// Converts the state of the reporter.
     pub fn of(ReporterStatus { nothing_sent, replicas }: ReporterStatus) -> Self {
-        let replica = |(address, reporter::ReplicaStatus { accepted_at, error })| ReplicaStatus {
-            address,
-            accepted_at: accepted_at.map(rfc_3339),
-            error,
-        };
-        Self { nothing_sent, replicas: replicas.into_iter().map(replica).collect() }
+        let mut told = vec![];
+        for (address, ReplicaReporting { accepted_at, error }) in replicas {
+            told.push(ReplicaStatus { address, accepted_at: accepted_at.map(rfc_3339), error });
+        }
+        Self { nothing_sent, replicas: told }
     }
 }
 
@@ -106,17 +105,17 @@ impl ReportsStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DocumentStatus {
-    /// `namespace/name` of the route.
+    /// Name of the route, as `namespace/name`.
     pub route: String,
-    /// The decision's number.
+    /// Id of the transition.
     pub transition: i64,
-    /// What it was, for people.
+    /// Summary of the transition, for people.
     pub summary: String,
-    /// Where it came from.
+    /// Source of the document.
     pub source: String,
-    /// When it came.
+    /// Time at which it came.
     pub since: String,
-    /// What this agent does not know of it: misspelt, or of a newer operator.
+    /// Fields that this agent does not know: misspelt, or of a newer operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
 }
@@ -125,30 +124,30 @@ pub struct DocumentStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// Which.
+    /// Name of the source.
     pub source: String,
-    /// How it stands.
+    /// State of the source.
     pub state: SourceState,
-    /// In words.
+    /// Details of the state, in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Since when.
+    /// Start of the state.
     pub since: String,
-    /// Why its latest document is not used.
+    /// Reason why its latest document is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
 
-/// How a source stands.
+/// State of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SourceState {
-    /// It has not said anything yet.
+    /// The source has not said anything yet.
     Waiting,
-    /// It is followed, and has a document.
+    /// The source is followed, and has a document.
     Following,
-    /// It is followed, and has none.
+    /// The source is followed, and has no document.
     Missing,
-    /// It is not reached.
+    /// The source is not reached.
     Unreachable,
 }
 
@@ -164,33 +163,33 @@ impl SourceState {
     }
 }
 
-/// A backend.
+/// State of one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendStatus {
-    /// Its name.
+    /// Name of the backend.
     pub name: String,
-    /// As Postfix has it.
+    /// Next hop, as Postfix has it.
     pub next_hop: String,
     /// The operator's share, in percent.
     pub decided_percent: u8,
-    /// What it carries, in percent.
+    /// Share that the backend carries, in percent.
     pub carried_percent: u8,
-    /// Whether the agent may go there by itself.
+    /// True if the agent may go there by itself.
     pub standby: bool,
-    /// Why the agent keeps away.
+    /// Ejection, if the agent keeps away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<LeftStatus>,
     /// Failures since the last success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<FailingStatus>,
-    /// When mail was last taken there.
+    /// Time of the last success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<String>,
-    /// Its login.
+    /// State of its login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsStatus>,
-    /// Why the certificates of its authority are not there for Postfix.
+    /// Reason why Postfix lacks the certificates of its authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority_problem: Option<String>,
 }
@@ -199,11 +198,11 @@ pub struct BackendStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftStatus {
-    /// When.
+    /// Time of the ejection.
     pub at: String,
-    /// Not tried again before.
+    /// Time before which it is not tried again.
     pub until: String,
-    /// For what.
+    /// Class of the failures.
     pub reason: String,
     /// The last failure in words.
     pub message: String,
@@ -213,37 +212,37 @@ pub struct LeftStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailingStatus {
-    /// How many.
+    /// Number of failures.
     pub count: u32,
-    /// Since when.
+    /// Time of the first failure.
     pub since: String,
-    /// What the latest was.
+    /// Class of the latest failure.
     pub reason: String,
-    /// In words.
+    /// Summary of the latest failure.
     pub message: String,
 }
 
-/// A login; what is in it is not told.
+/// State of a login. Nothing of its content is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsStatus {
     /// Name of the Secret.
     pub secret: String,
-    /// How it stands.
+    /// State of the login.
     pub state: CredentialsState,
-    /// What is wrong with its files.
+    /// Error of reading its files.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
 
-/// How a login stands.
+/// State of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CredentialsState {
-    /// It is as the files have it.
+    /// The login is the one in the files.
     Loaded,
     /// The files cannot be read, and the last good one is in use.
     LastGood,
-    /// There never was one: mail for the backend waits.
+    /// The login was never readable: mail for the backend waits.
     Missing,
 }
 
@@ -251,23 +250,23 @@ pub enum CredentialsState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldStatus {
-    /// Which.
+    /// Name of the backend.
     pub backend: String,
-    /// For what it should be left.
+    /// Class of the failures.
     pub reason: String,
-    /// Why it is not.
+    /// Reason for staying.
     pub because: String,
 }
 
-/// A switch.
+/// Progress of a switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SwitchStatus {
-    /// Why.
+    /// Reason for the switch.
     pub cause: String,
-    /// When it was decided.
+    /// Time of the decision.
     pub at: String,
-    /// `UnderWay`, `Done`, or `DoneBeforeTheStart` of the agent.
+    /// Progress: `UnderWay`, `Done`, or `DoneBeforeTheStart` of the agent.
     pub state: String,
     /// Milliseconds until Postfix was reloaded and told to flush.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -281,23 +280,23 @@ pub struct SwitchStatus {
     /// Messages in the queue after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_after: Option<u64>,
-    /// What did not work.
+    /// Steps that did not work, each with its error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
 }
 
-/// What is kept for the next start.
+/// State that is saved for the next start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StateStatus {
-    /// Where.
+    /// Directory of the state.
     pub directory: String,
-    /// Why it is not up to date; a restart without operator and API server would begin with what is there.
+    /// Reason why it is not up to date. A restart without operator and API server would begin with an older state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// As RFC 3339 has it, to the millisecond.
+/// Formats a time by RFC 3339, to the millisecond.
 pub(super) fn rfc_3339(at: Timestamp) -> String {
     let at = jiff::Timestamp::from_millisecond(at.as_micros().div_euclid(1_000));
     at.unwrap_or(jiff::Timestamp::MAX).to_string()
@@ -308,21 +307,16 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 impl BackendStatus {
-    /// Without its login and its authority.
+    /// Converts the view of a backend, without its login and its authority.
     pub(super) fn of(view: &BackendView) -> Self {
-        let BackendView { name, next_hop, decided, carries, standby, left, failing, last_success } = view;
+        let BackendView { name, next_hop, decided, carries, standby, ejection, failing, last_success } = view;
         Self {
             name: name.to_string(),
             next_hop: next_hop.clone(),
             decided_percent: *decided,
             carried_percent: *carries,
             standby: *standby,
-            left: left.as_ref().map(|left| LeftStatus {
-                at: rfc_3339(left.at),
-                until: rfc_3339(left.until()),
-                reason: left.class.as_str().to_owned(),
-                message: left.summary.to_string(),
-            }),
+            left: ejection.as_ref().map(LeftStatus::of),
             failing: failing.as_ref().map(|run| FailingStatus {
                 count: run.failures,
                 since: rfc_3339(run.since),
@@ -336,24 +330,35 @@ impl BackendStatus {
     }
 }
 
+impl LeftStatus {
+    fn of(ejection: &Ejection) -> Self {
+        Self {
+            at: rfc_3339(ejection.at),
+            until: rfc_3339(ejection.until()),
+            reason: ejection.class.as_str().to_owned(),
+            message: ejection.summary.to_string(),
+        }
+    }
+}
+
 impl CredentialsStatus {
-    pub(super) fn of(secret: &str, standing: Standing) -> Self {
-        let (state, message) = match standing {
-            Standing::Loaded => (CredentialsState::Loaded, String::new()),
-            Standing::LastGood { trouble } => (CredentialsState::LastGood, trouble),
-            Standing::Missing { trouble } => (CredentialsState::Missing, trouble),
+    pub(super) fn of(secret: &str, state: LoginState) -> Self {
+        let (state, message) = match state {
+            LoginState::Loaded => (CredentialsState::Loaded, String::new()),
+            LoginState::LastGood { trouble } => (CredentialsState::LastGood, trouble),
+            LoginState::Missing { trouble } => (CredentialsState::Missing, trouble),
         };
         Self { secret: secret.to_owned(), state, message }
     }
 }
 
 impl HeldStatus {
-    pub(super) fn of(view: &View) -> Option<Self> {
-        let held = view.held.as_ref()?;
+    pub(super) fn of(view: &CoreView) -> Option<Self> {
+        let pending = view.pending_ejection.as_ref()?;
         Some(Self {
-            backend: held.backend.to_string(),
-            reason: held.class.as_str().to_owned(),
-            because: held.why.as_str().to_owned(),
+            backend: pending.backend.to_string(),
+            reason: pending.class.as_str().to_owned(),
+            because: pending.blocker.as_str().to_owned(),
         })
     }
 }

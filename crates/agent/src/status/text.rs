@@ -1,13 +1,11 @@
-//! A status as a page for people. Pure.
+//! Status as a page for people. Pure.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{
-    BackendStatus, CredentialsState, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus,
-};
+use super::{CredentialsState, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus};
 
-/// The page.
+/// Returns the status as a page.
 pub fn text(status: &Status) -> String {
     let mut page = String::new();
     let ready = match &status.waiting_for {
@@ -74,11 +72,8 @@ pub fn text(status: &Status) -> String {
 }
 
 fn backends(status: &Status, page: &mut String) {
-    let column = |header: &str, of: fn(&BackendStatus) -> usize| {
-        status.backends.iter().map(of).chain([header.len()]).max().unwrap_or_default()
-    };
-    let name = column("BACKEND", |backend| backend.name.chars().count());
-    let next_hop = column("NEXT HOP", |backend| backend.next_hop.chars().count());
+    let name = width("BACKEND", status.backends.iter().map(|backend| &backend.name));
+    let next_hop = width("NEXT HOP", status.backends.iter().map(|backend| &backend.next_hop));
     let _ = writeln!(page, "\n{:name$}  {:next_hop$}  DECIDED  CARRIES  STANDBY  LOGIN", "BACKEND", "NEXT HOP");
     for backend in &status.backends {
         let login = match &backend.credentials {
@@ -117,6 +112,10 @@ fn backends(status: &Status, page: &mut String) {
             let _ = writeln!(page, "  authority: {problem}");
         }
     }
+}
+
+fn width<'a>(header: &str, cells: impl Iterator<Item = &'a String>) -> usize {
+    cells.map(|cell| cell.chars().count()).fold(header.len(), usize::max)
 }
 
 fn switch(status: &Status, switch: &SwitchStatus, page: &mut String) {
@@ -167,7 +166,7 @@ fn reports(status: &Status, page: &mut String) {
     }
 }
 
-/// How long before the status was made this was.
+/// Returns the time from then to the status, in words.
 fn ago(status: &Status, at: &str) -> String {
     match between(at, &status.now) {
         Some(age) => format!("{} ago", rough(age)),
@@ -188,7 +187,7 @@ fn between(from: &str, to: &str) -> Option<Duration> {
     Some(Duration::try_from(to.duration_since(from)).unwrap_or_default())
 }
 
-/// To two units: `1h 5m`.
+/// Formats a duration with two units: `1h 5m`.
 fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);

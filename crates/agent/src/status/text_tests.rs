@@ -1,4 +1,4 @@
-//! What people read.
+//! Tests of the status page for people.
 
 use super::super::*;
 use super::text;

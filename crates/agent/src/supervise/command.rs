@@ -1,7 +1,8 @@
-//! The command that the agent starts: what it prints goes on to our own standard output and error as it is, and line by line to
-//! whoever reads Postfix's log.
+//! Command that the agent starts. Its output goes on to our own standard output and error unchanged, and line by line
+//! to the reader of Postfix's log.
 //!
-//! Threads with blocking reads and writes, so that a slow reader of our output slows the command exactly as it would without us.
+//! Threads read and write with blocking calls, so that a slow reader of our output slows the command exactly as it
+//! would without us.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,21 +16,22 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Postfix cuts its own lines at 2 kB or so; the rest of a longer one is not looked at.
+/// Length at which lines are cut.
+// Postfix cuts its own lines at 2 kB or so.
 const MAX_LINE: usize = 16_384;
-/// What the command has printed before its end is waited for so long.
+/// Limit for passing on the last output of the command.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// The command, running.
+/// Running command, with its outputs.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    /// Of its outputs, those that may not be at their end yet.
+    /// Ends of the outputs that may still be open.
     ends: Vec<oneshot::Receiver<()>>,
 }
 
 impl Running {
-    /// Starts it.
+    /// Starts the command.
     ///
     /// # Errors
     /// When there is no such program, or it may not be run.
@@ -43,13 +45,14 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let pipe = |end: Option<io::Result<OwnedFd>>| end.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
-        let output = pipe(child.stdout.take().map(tokio::process::ChildStdout::into_owned_fd))?;
-        let errors = pipe(child.stderr.take().map(tokio::process::ChildStderr::into_owned_fd))?;
+        // Both are there, because both were asked for.
+        let missing = io::ErrorKind::BrokenPipe;
+        let output = child.stdout.take().ok_or(missing)?.into_owned_fd()?;
+        let errors = child.stderr.take().ok_or(missing)?.into_owned_fd()?;
         Ok(Self { child, ends: vec![pass_on(output, io::stdout(), lines), pass_on(errors, io::stderr(), lines)] })
     }
 
-    /// When it has ended, and what it printed is passed on. Safe to cancel.
+    /// Waits for its end, and until its output is passed on. Safe to cancel.
     ///
     /// # Errors
     /// When its status cannot be had.
@@ -63,12 +66,12 @@ impl Running {
         Ok(status)
     }
 
-    /// Its process, until it has been waited for.
+    /// Process id, until it has been waited for.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Ends it without asking.
+    /// Kills the command's process.
     pub fn kill(&mut self) {
         // It may have ended just now.
         drop(self.child.start_kill());
@@ -92,7 +95,7 @@ fn pass_on(input: OwnedFd, mut output: impl Write + Send + 'static, lines: &Line
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => break,
             };
-            // Mail goes on when nobody reads our output any more.
+            // Mail goes on even if nobody reads our output any more.
             drop(output.write_all(&buffer[..read]).and_then(|()| output.flush()));
             splitter.split(&buffer[..read], &*lines);
         }
@@ -101,7 +104,7 @@ fn pass_on(input: OwnedFd, mut output: impl Write + Send + 'static, lines: &Line
     end
 }
 
-/// Bytes, cut into lines.
+/// Splitter of bytes into lines.
 #[derive(Debug, Default)]
 struct Splitter(Vec<u8>);
 
@@ -125,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what it is given.
+    /// Returns a reader that keeps the lines.
     fn keeping() -> (LineReader, Arc<Mutex<Vec<String>>>) {
         let kept: Arc<Mutex<Vec<String>>> = Arc::default();
         let reader = {

@@ -1,13 +1,15 @@
-//! How a queue is emptied before the end: what to do next, by what was seen. Pure; time is an argument.
+//! Draining of the queue before the end: the next step, by the depth that was seen. Pure; time is an argument.
 
 use std::time::Duration;
 
-use crate::mta::Depth;
 use mail_failover_core::model::Timestamp;
 
-/// A message that was accepted just before new mail was refused is in the queue after so long, and has been seen there.
+use crate::mta::QueueDepth;
+
+/// Time for which each look must find the queue empty.
+// A message that was accepted just before new mail was refused is in the queue by then, and has been seen there.
 const SETTLED: Duration = Duration::from_secs(2);
-/// What was deferred is tried again so often: a greylisting or throttling server wants to be left alone for a while.
+/// Pause between two flushes: a greylisting or throttling server wants to be left alone for a while.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
 
 /// A drain under way.
@@ -15,47 +17,47 @@ const FLUSH_EVERY: Duration = Duration::from_secs(10);
 pub struct Drain {
     deadline: Timestamp,
     flush_at: Timestamp,
-    /// Since when each look found nothing.
+    /// Time since which each look found nothing.
     empty_since: Option<Timestamp>,
 }
 
-/// What to do next.
+/// Next step of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Have everything tried now, then look again.
+pub enum DrainStep {
+    /// Flush the queue, then look again.
     Flush,
-    /// Look again.
+    /// Wait, then look again.
     Wait,
-    /// All is sent.
+    /// The queue is empty.
     Empty,
-    /// There is no more time.
+    /// The time for the drain is over.
     Expired,
 }
 
 impl Drain {
-    /// From now on no new mail is accepted.
+    /// Starts a drain. No new mail is accepted from now on.
     pub fn new(now: Timestamp, timeout: Duration) -> Self {
         Self { deadline: now + timeout, flush_at: now, empty_since: None }
     }
 
-    /// What to do after a look at the queue; none when it could not be seen.
-    pub fn looked(&mut self, now: Timestamp, depth: Option<Depth>) -> Step {
+    /// Returns the next step after a look at the queue; `depth` is `None` if it could not be seen.
+    pub fn looked(&mut self, now: Timestamp, depth: Option<QueueDepth>) -> DrainStep {
         if depth.is_some_and(|depth| depth.waiting == 0) {
             let since = *self.empty_since.get_or_insert(now);
             if now >= since + SETTLED {
-                return Step::Empty;
+                return DrainStep::Empty;
             }
         } else {
             self.empty_since = None;
         }
         if now >= self.deadline {
-            return Step::Expired;
+            return DrainStep::Expired;
         }
         if self.empty_since.is_none() && now >= self.flush_at {
             self.flush_at = now + FLUSH_EVERY;
-            return Step::Flush;
+            return DrainStep::Flush;
         }
-        Step::Wait
+        DrainStep::Wait
     }
 }
 
@@ -65,17 +67,17 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_micros(1_000_000_000);
 
-    /// Steps of looks, one every second, at these numbers of messages.
-    fn steps(timeout: u64, waiting: &[Option<u64>]) -> Vec<Step> {
+    /// Steps after looks, one every second, at these numbers of messages.
+    fn steps(timeout: u64, waiting: &[Option<u64>]) -> Vec<DrainStep> {
         let mut drain = Drain::new(START, Duration::from_secs(timeout));
         let looks = waiting.iter().zip(0..);
-        let depth = |waiting: &Option<u64>| waiting.map(|waiting| Depth { waiting, held: 7 });
+        let depth = |waiting: &Option<u64>| waiting.map(|waiting| QueueDepth { waiting, held: 7 });
         looks.map(|(waiting, second)| drain.looked(START + Duration::from_secs(second), depth(waiting))).collect()
     }
 
     #[test]
     fn an_empty_queue_is_believed_when_it_stays_empty() {
-        use Step::{Empty, Flush, Wait};
+        use DrainStep::{Empty, Flush, Wait};
         assert_eq!(steps(60, &[Some(0), Some(0), Some(0)]), [Wait, Wait, Empty]);
         let late = [Some(0), Some(0), Some(1), Some(0), Some(0), Some(0)];
         assert_eq!(steps(60, &late), [Wait, Wait, Flush, Wait, Wait, Empty]);
@@ -85,18 +87,21 @@ mod tests {
     fn what_waits_is_flushed_now_and_then() {
         let steps = steps(60, &[Some(3); 25]);
         let flushes: Vec<_> =
-            steps.iter().zip(0..).filter(|(step, _)| **step == Step::Flush).map(|(_, at)| at).collect();
+            steps.iter().zip(0..).filter(|(step, _)| **step == DrainStep::Flush).map(|(_, at)| at).collect();
         assert_eq!(flushes, [0, 10, 20]);
     }
 
     #[test]
     fn time_runs_out() {
-        assert_eq!(steps(2, &[Some(1), Some(1), Some(1)]), [Step::Flush, Step::Wait, Step::Expired]);
-        assert_eq!(steps(0, &[Some(1)]), [Step::Expired]);
+        assert_eq!(steps(2, &[Some(1), Some(1), Some(1)]), [DrainStep::Flush, DrainStep::Wait, DrainStep::Expired]);
+        assert_eq!(steps(0, &[Some(1)]), [DrainStep::Expired]);
     }
 
     #[test]
     fn a_queue_that_cannot_be_seen_is_not_empty() {
-        assert_eq!(steps(3, &[Some(0), None, Some(0), Some(0)]), [Step::Wait, Step::Flush, Step::Wait, Step::Expired]);
+        assert_eq!(
+            steps(3, &[Some(0), None, Some(0), Some(0)]),
+            [DrainStep::Wait, DrainStep::Flush, DrainStep::Wait, DrainStep::Expired]
+        );
     }
 }

@@ -1,9 +1,9 @@
-//! The first process of a container: reaps whatever loses its parent, passes signals on, and leaves nobody behind.
+//! First process of a container: it reaps orphaned processes, passes signals on, and leaves no process behind.
 //!
-//! It runs the agent proper, this same program, as its only child of its own. Two processes, because one cannot do both: who reaps
-//! everything (`waitpid(-1)`) takes the exit status of children that somebody else in the process, such as tokio, waits for; and who
-//! waits only for his own leaves the orphans of Postfix's scripts as zombies. Here nobody else waits for anything. This module never
-//! looks at what it runs.
+//! It runs the agent proper, this same program, as its only child of its own. One process cannot do both. If it reaps
+//! everything (`waitpid(-1)`), it takes the exit status of children that tokio waits for. If it waits only for its own
+//! children, the orphans of Postfix's scripts stay as zombies. Here nothing else waits. This module never looks at the
+//! processes that it reaps.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,12 +15,12 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_ch
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-/// By this name the agent proper knows that its parent reaps; it is what `ps` shows.
+/// Name by which the agent proper knows that its parent reaps. `ps` shows it.
 const SUPERVISED: &str = "mail-failover-agent";
-/// What the agent left running is asked to end for so long, then killed.
+/// Time between asking the processes that the agent left running to end, and killing them.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
-/// What became of a process.
+/// Exit code of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitCode(pub u8);
 
@@ -31,7 +31,7 @@ impl ExitCode {
     }
 }
 
-/// Whether this process has a parent that reaps for it.
+/// Returns true if this process has a parent that reaps for it.
 pub fn is_supervised() -> bool {
     std::env::args_os().next().as_deref() == Some(OsStr::new(SUPERVISED))
 }
@@ -49,7 +49,7 @@ async fn supervise() -> io::Result<ExitCode> {
     if !myself.is_init() {
         set_child_subreaper(Some(myself))?;
     }
-    // Before there is a child: whatever ends or is sent from now on is seen.
+    // Before there is a child, so that no end of a child and no signal is missed.
     let mut children = signal(SignalKind::child())?;
     let mut signals = Forwarded::new()?;
     // A process group of its own: Ctrl-C at a terminal is told to the whole group, and we pass it on besides.
@@ -72,7 +72,7 @@ async fn supervise() -> io::Result<ExitCode> {
     }
 }
 
-/// Takes the status of everything that has ended; the agent's, if that is among it.
+/// Takes the status of every process that has ended. Returns the agent's, if that is among them.
 fn reap(agent: Pid) -> Option<ExitCode> {
     let mut code = None;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -83,8 +83,9 @@ fn reap(agent: Pid) -> Option<ExitCode> {
     code
 }
 
-/// Whatever is still there has been adopted: what the agent, which must have crashed, had started. As process 1 our end would be its
-/// end as well, but without a warning.
+/// Ends the processes that the agent left running.
+// A process that is still there has been adopted: the agent, which must have crashed, had started it. As process 1 our
+// end would be its end as well, but without a warning.
 async fn end_what_is_left() {
     let deadline = Instant::now() + LEFT_BEHIND;
     let mut asked = vec![];
@@ -109,13 +110,13 @@ async fn end_what_is_left() {
     }
 }
 
-/// Our children now, as far as the kernel lists them (`proc_pid_task(5)`).
+/// Returns our children now, as far as the kernel lists them (`proc_pid_task(5)`).
 fn children() -> Vec<Pid> {
     let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
-/// The signals that are passed on: those by which people and Kubernetes speak to a process.
+/// Signals that are passed on: those by which people and Kubernetes speak to a process.
 struct Forwarded {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

@@ -1,15 +1,15 @@
-//! How Postfix is started, watched and ended: by the agent as the entry point of a container, or beside it.
+//! Supervision of Postfix, as the entry point of a container or beside it: start, watch, drain, end.
 //!
 //! | module | is | pure |
 //! |---|---|---|
 //! | `init` | the first process: reaps orphans, passes signals on | no |
-//! | `command` | the command, and what it prints | no |
-//! | `intake` | whether new mail is accepted | yes |
-//! | `drain` | what to do next while the queue is emptied | yes |
+//! | `command` | the command, and its output | no |
+//! | `intake` | the switch for new mail | yes |
+//! | `drain` | the next step while the queue is emptied | yes |
 //!
-//! A command that ends is not started again: the agent ends with its code. A restart inside the container would hide a crash loop from
-//! everyone who watches restarts, and Kubernetes and systemd know better how long to wait. This module never kills Postfix before it
-//! was asked to end and had time for it, and never touches a message.
+//! A command that ends is not started again: the agent ends with its code. A restart inside the container would hide a
+//! crash loop from everyone who watches restarts, and Kubernetes and systemd know better how long to wait. This module
+//! never kills Postfix before it was asked to end and had time for it, and never touches a message.
 
 mod command;
 mod drain;
@@ -29,47 +29,47 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 pub use command::LineReader;
-pub use drain::{Drain, Step};
+pub use drain::{Drain, DrainStep};
 pub use intake::Intake;
 
-use super::mta::{Depth, Postfix, depth_on_disk};
+use super::mta::{Postfix, QueueDepth, depth_on_disk};
 use command::Running;
 use mail_failover_runtime::clock::Clock;
 
-/// The queue is looked at so often while it is emptied; a long one less often, see `drain`.
+/// Pause between two looks at the queue while it is emptied. A long queue is looked at less often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// A look at a long queue keeps Postfix busy for at most one part in so many.
+/// Least ratio of a pause to the look before it, so that looks at a long queue do not keep Postfix busy.
 const LOOK_SHARE: u32 = 5;
 
-/// How Postfix is ended.
+/// Settings for ending Postfix.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// It.
+pub struct StopSettings {
+    /// Postfix that is ended.
     pub postfix: Postfix,
-    /// New mail is refused and the queue is emptied for at most so long; not at all when this is nothing.
+    /// Limit for refusing new mail and emptying the queue. `None` skips both.
     pub drain: Option<Duration>,
-    /// Postfix is asked to end for so long, then killed.
+    /// Time between asking Postfix to end and killing it.
     pub stop: Duration,
 }
 
-/// What the agent is told from outside, in order.
+/// Signals to the agent, in order.
 #[derive(Debug)]
-pub struct Signals(mpsc::Receiver<Told>);
+pub struct Signals(mpsc::Receiver<SignalMeaning>);
 
-/// What a signal means.
+/// Meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// SIGTERM, SIGINT.
+pub enum SignalMeaning {
+    /// End the agent: SIGTERM, SIGINT.
     Stop,
-    /// SIGHUP.
+    /// Reload Postfix: SIGHUP.
     Reload,
 }
 
-/// Signals that are not yet heard; more say nothing new.
+/// Limit of the signals that wait. More of them say nothing new.
 const SIGNAL_QUEUE: usize = 8;
 
 impl Signals {
-    /// Those of this process, from now on.
+    /// Signals of this process, from now on.
     ///
     /// # Errors
     /// When the operating system refuses.
@@ -81,9 +81,9 @@ impl Signals {
         tokio::spawn(async move {
             loop {
                 let told = tokio::select! {
-                    _ = terminate.recv() => Told::Stop,
-                    _ = interrupt.recv() => Told::Stop,
-                    _ = hangup.recv() => Told::Reload,
+                    _ = terminate.recv() => SignalMeaning::Stop,
+                    _ = interrupt.recv() => SignalMeaning::Stop,
+                    _ = hangup.recv() => SignalMeaning::Reload,
                 };
                 if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(told) {
                     return;
@@ -93,14 +93,14 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Those that are sent.
-    pub fn channel() -> (mpsc::Sender<Told>, Self) {
+    /// Signals that are sent by hand, for tests.
+    pub fn channel() -> (mpsc::Sender<SignalMeaning>, Self) {
         let (sender, receiver) = mpsc::channel(SIGNAL_QUEUE);
         (sender, Self(receiver))
     }
 
-    /// The next one; never, when there can be none. Safe to cancel.
-    pub async fn next(&mut self) -> Told {
+    /// Waits for the next signal; for ever, if there can be none. Safe to cancel.
+    pub async fn next(&mut self) -> SignalMeaning {
         match self.0.recv().await {
             Some(told) => told,
             None => std::future::pending().await,
@@ -108,16 +108,17 @@ impl Signals {
     }
 }
 
-/// How the command ended.
+/// End of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// By itself, which is a failure whatever its code is: 128 and the signal's number when a signal ended it.
+pub enum CommandEnd {
+    /// The command ended by itself, which is a failure whatever its code is. The code is 128 and the signal's number if
+    /// a signal ended it.
     ByItself(u8),
-    /// As it was told.
+    /// The command ended as it was told to.
     AsTold,
 }
 
-impl Ended {
+impl CommandEnd {
     /// The code with which the agent ends.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -127,19 +128,20 @@ impl Ended {
     }
 }
 
-/// With a command, [`run`]; without one, waits to be told to end, and drains when that is asked for. Returns the exit code.
+/// Supervises a command with [`run`]. Without a command, waits to be told to end, and drains if that is asked for.
+/// Returns the exit code.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn attend(
     command: Vec<OsString>,
-    settings: Settings,
+    settings: StopSettings,
     intake: Intake,
     lines: LineReader,
     mut signals: Signals,
 ) -> io::Result<u8> {
     if command.is_empty() {
-        while signals.next().await != Told::Stop {
+        while signals.next().await != SignalMeaning::Stop {
             reload(&settings.postfix).await;
         }
         drain(&settings, &intake, &mut signals).await;
@@ -148,25 +150,25 @@ pub async fn attend(
     Ok(run(&command, &settings, &intake, &lines, &mut signals).await?.exit_code())
 }
 
-/// Starts a command that runs Postfix in the foreground and watches it, until it ends or the agent is told to end. SIGHUP reloads
-/// Postfix; a second SIGTERM or SIGINT cuts the drain short.
+/// Starts a command that runs Postfix in the foreground and watches it, until it ends or the agent is told to end.
+/// SIGHUP reloads Postfix; a second SIGTERM or SIGINT cuts the drain short.
 ///
 /// # Errors
 /// When the command cannot be started or its status cannot be had.
 pub async fn run(
     command: &[OsString],
-    settings: &Settings,
+    settings: &StopSettings,
     intake: &Intake,
     lines: &LineReader,
     signals: &mut Signals,
-) -> io::Result<Ended> {
+) -> io::Result<CommandEnd> {
     let mut running = Running::start(command, lines)?;
     loop {
         tokio::select! {
             status = running.ended() => return by_itself(status?, settings).await,
             told = signals.next() => match told {
-                Told::Reload => reload(&settings.postfix).await,
-                Told::Stop => break,
+                SignalMeaning::Reload => reload(&settings.postfix).await,
+                SignalMeaning::Stop => break,
             },
         }
     }
@@ -176,7 +178,7 @@ pub async fn run(
     }
     stop(&mut running, settings).await?;
     tell_what_is_left(settings);
-    Ok(Ended::AsTold)
+    Ok(CommandEnd::AsTold)
 }
 
 async fn reload(postfix: &Postfix) {
@@ -186,8 +188,9 @@ async fn reload(postfix: &Postfix) {
     }
 }
 
-/// The command has ended without being told to. Should master outlive the script that started it, it must not outlive us.
-async fn by_itself(status: ExitStatus, settings: &Settings) -> io::Result<Ended> {
+/// Handles a command that has ended without being told to.
+// Master may outlive the script that started it. It must not outlive us.
+async fn by_itself(status: ExitStatus, settings: &StopSettings) -> io::Result<CommandEnd> {
     error!("the command has ended by itself ({status}), and so does the agent");
     if let Ok(master) = settings.postfix.master() {
         let _ = master.stop();
@@ -200,14 +203,14 @@ async fn by_itself(status: ExitStatus, settings: &Settings) -> io::Result<Ended>
         }
     }
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    // Nobody asked it to end, so that 0 is a failure too.
+    // It was not asked to end, so that 0 is a failure too.
     let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX).max(1);
-    Ok(Ended::ByItself(code))
+    Ok(CommandEnd::ByItself(code))
 }
 
-/// Refuses new mail and has the queue sent, until it is empty, time is over, or another signal to stop comes. Nothing happens when no
-/// time is given for it. Returns what waits still, if that can be seen.
-pub async fn drain(settings: &Settings, intake: &Intake, signals: &mut Signals) -> Option<Depth> {
+/// Refuses new mail and has the queue sent, until it is empty, time is over, or another signal to stop comes. Does
+/// nothing if no time is given for it. Returns the depth that was seen last, if it could be seen.
+pub async fn drain(settings: &StopSettings, intake: &Intake, signals: &mut Signals) -> Option<QueueDepth> {
     let timeout = settings.drain?;
     intake.close();
     info!("new mail is refused, and the queue is emptied for up to {timeout:?}; another SIGTERM ends that");
@@ -220,10 +223,10 @@ pub async fn drain(settings: &Settings, intake: &Intake, signals: &mut Signals) 
 }
 
 async fn told_to_stop(signals: &mut Signals) {
-    while signals.next().await != Told::Stop {}
+    while signals.next().await != SignalMeaning::Stop {}
 }
 
-async fn empty(settings: &Settings, timeout: Duration, seen: &mut Option<Depth>) {
+async fn empty(settings: &StopSettings, timeout: Duration, seen: &mut Option<QueueDepth>) {
     let clock = Clock::system();
     let started = Instant::now();
     let mut drain = Drain::new(clock.now(), timeout);
@@ -238,14 +241,14 @@ async fn empty(settings: &Settings, timeout: Duration, seen: &mut Option<Depth>)
             return warn!("Postfix does not run in {directory}{waiting}: nothing can be sent");
         }
         match drain.looked(clock.now(), *seen) {
-            Step::Flush => {
+            DrainStep::Flush => {
                 if let Err(error) = settings.postfix.flush().await {
                     warn!("the queue cannot be flushed: {error}");
                 }
             }
-            Step::Wait => {}
-            Step::Empty => return info!("the queue is empty after {:?}", started.elapsed()),
-            Step::Expired => {
+            DrainStep::Wait => {}
+            DrainStep::Empty => return info!("the queue is empty after {:?}", started.elapsed()),
+            DrainStep::Expired => {
                 return match depth {
                     Ok(depth) => warn!("{} messages wait after {timeout:?}, and there is no more time", depth.waiting),
                     Err(error) => warn!("what waits in the queue cannot be seen: {error}"),
@@ -257,7 +260,7 @@ async fn empty(settings: &Settings, timeout: Duration, seen: &mut Option<Depth>)
 }
 
 /// Ends Postfix: asked first, then by force.
-async fn stop(running: &mut Running, settings: &Settings) -> io::Result<()> {
+async fn stop(running: &mut Running, settings: &StopSettings) -> io::Result<()> {
     let master = settings.postfix.master().ok();
     let asked = match (master, running.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))) {
         (Some(master), _) => master.stop(),
@@ -281,12 +284,12 @@ async fn stop(running: &mut Running, settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// After the end of Postfix, when nothing comes or goes any more.
-fn tell_what_is_left(settings: &Settings) {
+/// Logs the messages that are left, after the end of Postfix.
+fn tell_what_is_left(settings: &StopSettings) {
     let directory = &settings.postfix.queue_directory;
     match depth_on_disk(directory) {
-        Ok(Depth { waiting: 0, held: 0 }) => info!("no mail is left in the queue"),
-        Ok(Depth { waiting, held }) => warn!(
+        Ok(QueueDepth { waiting: 0, held: 0 }) => info!("no mail is left in the queue"),
+        Ok(QueueDepth { waiting, held }) => warn!(
             "{waiting} messages are left in {}, and {held} that were put on hold: they are sent when Postfix runs there again",
             directory.display()
         ),

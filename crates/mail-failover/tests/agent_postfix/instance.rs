@@ -1,4 +1,4 @@
-//! A Postfix of a test's own, in a folder of its own.
+//! Postfix of a test's own, in a folder of its own.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use mail_failover_agent::mta::Master;
 use rustix::process::Pid;
 
-/// Whether there can be a Postfix here; says why not.
+/// Returns true if there can be a Postfix here; prints the reason if not.
 pub fn possible() -> bool {
     let reason = if !rustix::process::getuid().is_root() {
         "Postfix starts as root, and this is not root"
@@ -29,7 +29,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// As a package leaves it: Debian's master.cf, nothing of ours. Not to be started.
+    /// Configures it as a package leaves it: Debian's master.cf, nothing of ours. Not to be started.
     pub fn stock() -> Self {
         let instance = Self::new();
         let stock = ["/etc/postfix/master.cf.proto", "/etc/postfix/master.cf"];
@@ -38,7 +38,8 @@ impl Instance {
         instance
     }
 
-    /// With a service that takes mail, daemons in the queue directory as their root, and everything of ours but timeouts.
+    /// Configures a service that takes mail, daemons in the queue directory as their root, and everything of ours but
+    /// timeouts.
     pub fn listening() -> Self {
         let instance = Self::new();
         let services = format!(
@@ -58,7 +59,7 @@ impl Instance {
         instance
     }
 
-    /// The same in the background, with the lines that `agent postfix-config` prints and its log in a file.
+    /// Configures the same in the background, with the lines that `agent postfix-config` prints and its log in a file.
     pub fn beside_an_agent() -> Self {
         let instance = Self::listening();
         instance.set(&format!("maillog_file_prefixes = {}", instance.folder.display()));
@@ -117,22 +118,22 @@ impl Instance {
         self.folder.join("queue")
     }
 
-    /// What is removed with it.
+    /// Returns the folder, which is removed with the instance.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The file that it logs to, beside an agent.
+    /// Returns the file to which it logs, beside an agent.
     pub fn mail_log(&self) -> PathBuf {
         self.folder.join("mail.log")
     }
 
-    /// Where it takes mail.
+    /// Returns the address at which it takes mail.
     pub fn at(&self) -> SocketAddr {
         self.at
     }
 
-    /// A line of main.cf.
+    /// Appends a line to main.cf.
     pub fn set(&self, line: &str) {
         let set = Command::new("postconf").arg("-c").arg(self.etc()).args(["-e", line]).status().unwrap();
         assert!(set.success(), "{line}");

@@ -1,6 +1,7 @@
-//! The agent's parts that touch Postfix, against a real one: `agent postfix-config`, and how Postfix is started, drained and ended.
+//! Tests of the agent's parts that touch Postfix, against a real one: `agent postfix-config`, and the start, drain and
+//! end of Postfix.
 //!
-//! Needs root, because Postfix starts as root and becomes `postfix`, and the package; says so where it skips.
+//! They need root, because Postfix starts as root and becomes `postfix`, and the package. Each says so when it skips.
 
 mod instance;
 mod peers;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use instance::{Instance, possible};
 use mail_failover_agent::metrics::MtaMetrics;
-use mail_failover_agent::mta::{Depth, Master, Postfix, depth_on_disk};
-use mail_failover_agent::supervise::{self, Ended, Intake, LineReader, Settings, Signals, Told};
+use mail_failover_agent::mta::{Master, Postfix, QueueDepth, depth_on_disk};
+use mail_failover_agent::supervise::{self, CommandEnd, Intake, LineReader, SignalMeaning, Signals, StopSettings};
 use peers::{Sink, send, serve_socketmap};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -67,13 +68,13 @@ fn postfix_takes_the_printed_commands_and_then_nothing_is_found() {
 struct Supervised {
     instance: Instance,
     sink: Sink,
-    tell: mpsc::Sender<Told>,
+    tell: mpsc::Sender<SignalMeaning>,
     lines: mpsc::UnboundedReceiver<String>,
-    ended: JoinHandle<std::io::Result<Ended>>,
+    ended: JoinHandle<std::io::Result<CommandEnd>>,
 }
 
 impl Supervised {
-    /// Postfix is up when this returns. The sink says so long after each message that it has it.
+    /// Starts both and waits until Postfix is up. The sink waits for this long before it says that it has a message.
     async fn start(sink_delay: Duration, drain: Duration) -> Self {
         let sink = Sink::start(sink_delay);
         let instance = Instance::listening();
@@ -84,7 +85,7 @@ impl Supervised {
             queue_directory: instance.queue(),
             metrics: MtaMetrics::new(&mut Registry::default()),
         };
-        let settings = Settings { postfix, drain: Some(drain), stop: Duration::from_secs(10) };
+        let settings = StopSettings { postfix, drain: Some(drain), stop: Duration::from_secs(10) };
         let (tell, mut signals) = Signals::channel();
         let (line, lines) = mpsc::unbounded_channel();
         let lines_reader: LineReader =
@@ -107,7 +108,7 @@ impl Supervised {
         }
     }
 
-    /// Sends so many messages with recipients of their own; those that were accepted.
+    /// Sends this number of messages with recipients of their own. Returns those that were accepted.
     async fn submit(&self, count: usize) -> BTreeSet<String> {
         let at = self.instance.at();
         let recipients = (0..count).map(|number| format!("r{number}@example.net"));
@@ -116,7 +117,7 @@ impl Supervised {
         replies.into_iter().filter(|(reply, _)| reply.starts_with("250")).map(|(_, to)| to).collect()
     }
 
-    fn on_disk(&self) -> Depth {
+    fn on_disk(&self) -> QueueDepth {
         depth_on_disk(&self.instance.queue()).unwrap()
     }
 }
@@ -129,16 +130,16 @@ async fn a_drain_to_a_slow_server_takes_no_mail_and_loses_none() {
     let mut supervised = Supervised::start(Duration::from_millis(400), Duration::from_mins(1)).await;
     let accepted = supervised.submit(100).await;
     assert_eq!(accepted.len(), 100);
-    supervised.tell.send(Told::Stop).await.unwrap();
+    supervised.tell.send(SignalMeaning::Stop).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let at = supervised.instance.at();
     let reply = tokio::task::spawn_blocking(move || send(at, "late@example.net")).await.unwrap();
     assert!(reply.starts_with("421 4.3.2 "), "{reply}");
     assert!(!supervised.ended.is_finished(), "it waits for the queue");
-    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::AsTold);
+    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), CommandEnd::AsTold);
     assert_eq!(supervised.sink.received().into_iter().collect::<BTreeSet<_>>(), accepted);
     assert_eq!(supervised.sink.received().len(), 100, "none twice");
-    assert_eq!(supervised.on_disk(), Depth::default());
+    assert_eq!(supervised.on_disk(), QueueDepth::default());
     assert!(Master::find(&supervised.instance.queue()).is_err());
     let lines: Vec<String> = std::iter::from_fn(|| supervised.lines.try_recv().ok()).collect();
     assert_eq!(lines.iter().filter(|line| line.contains("status=sent")).count(), 100, "the log is handed on");
@@ -152,13 +153,13 @@ async fn a_second_signal_leaves_the_queue_on_disk() {
     let mut supervised = Supervised::start(Duration::from_mins(1), Duration::from_mins(1)).await;
     let accepted = supervised.submit(5).await;
     let begun = Instant::now();
-    supervised.tell.send(Told::Stop).await.unwrap();
+    supervised.tell.send(SignalMeaning::Stop).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!supervised.ended.is_finished());
-    supervised.tell.send(Told::Stop).await.unwrap();
-    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::AsTold);
+    supervised.tell.send(SignalMeaning::Stop).await.unwrap();
+    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), CommandEnd::AsTold);
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    assert_eq!(supervised.on_disk(), Depth { waiting: accepted.len() as u64, held: 0 });
+    assert_eq!(supervised.on_disk(), QueueDepth { waiting: accepted.len() as u64, held: 0 });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +168,7 @@ async fn sighup_reloads_postfix() {
         return;
     }
     let mut supervised = Supervised::start(Duration::ZERO, Duration::from_secs(5)).await;
-    supervised.tell.send(Told::Reload).await.unwrap();
+    supervised.tell.send(SignalMeaning::Reload).await.unwrap();
     let reloaded = async {
         while let Some(line) = supervised.lines.recv().await {
             if line.contains("reload -- version") {
@@ -176,8 +177,8 @@ async fn sighup_reloads_postfix() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), reloaded).await.unwrap();
-    supervised.tell.send(Told::Stop).await.unwrap();
-    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::AsTold);
+    supervised.tell.send(SignalMeaning::Stop).await.unwrap();
+    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), CommandEnd::AsTold);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,7 +188,7 @@ async fn a_postfix_that_dies_ends_the_agent_with_its_code() {
     }
     let mut supervised = Supervised::start(Duration::ZERO, Duration::from_secs(5)).await;
     Master::find(&supervised.instance.queue()).unwrap().kill().unwrap();
-    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::ByItself(137));
+    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), CommandEnd::ByItself(137));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,11 +199,12 @@ async fn a_master_that_outlives_the_script_that_started_it_is_ended() {
     let mut supervised = Supervised::start(Duration::ZERO, Duration::from_secs(5)).await;
     let script = supervised.instance.parent_of_master();
     rustix::process::kill_process(script, rustix::process::Signal::KILL).unwrap();
-    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), Ended::ByItself(137));
+    assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), CommandEnd::ByItself(137));
     assert!(Master::find(&supervised.instance.queue()).is_err());
 }
 
-/// A container's first process, in a process namespace of its own: what loses its parent is reaped, and signals reach the agent.
+/// The test runs a container's first process in a process namespace of its own: orphans are reaped, and signals reach
+/// the agent.
 #[test]
 fn the_first_process_reaps_orphans_and_ends_with_its_command() {
     if !possible() {

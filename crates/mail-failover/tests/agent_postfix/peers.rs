@@ -1,4 +1,4 @@
-//! Those whom Postfix speaks to: a server for its mail, a client that hands mail in, and an agent's socketmap of two maps.
+//! Peers of Postfix: a server for its mail, a client that hands mail in, and an agent's socketmap of two maps.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use mail_failover_agent::supervise::Intake;
 
-/// How a server behaves.
+/// Behaviour of a server.
 #[derive(Clone, Copy, Debug)]
 pub enum Behaviour {
-    /// Takes messages, so long after their end.
+    /// Takes messages, with this delay after their end.
     Takes(Duration),
     /// Greets with a refusal.
     TurnsAway,
-    /// Refuses each message, so long after its end, because the account may not send.
+    /// Refuses each message, with this delay after its end, because the account may not send.
     Paused(Duration),
 }
 
@@ -32,7 +32,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// One that takes messages, so long after their end.
+    /// Starts a server that takes messages, with this delay after their end.
     pub fn start(delay: Duration) -> Self {
         Self::that(Behaviour::Takes(delay))
     }
@@ -51,12 +51,12 @@ impl Sink {
         sink
     }
 
-    /// Recipients, one for each message that was acknowledged.
+    /// Returns the recipients, one for each message that was acknowledged.
     pub fn received(&self) -> Vec<String> {
         self.received.lock().unwrap().clone()
     }
 
-    /// How many messages were sent whole, taken or not.
+    /// Number of messages that were sent whole, taken or not.
     pub fn offered(&self) -> usize {
         self.offered.load(Ordering::Relaxed)
     }
@@ -105,7 +105,7 @@ fn converse(
     Ok(())
 }
 
-/// Hands a message in; the reply after its data, or the one that ended it before.
+/// Hands a message in. Returns the reply after its data, or the reply that ended it before.
 pub fn send(at: SocketAddr, to: &str) -> String {
     let stream = TcpStream::connect(at).unwrap();
     let mut lines = BufReader::new(&stream).lines();

@@ -1,4 +1,5 @@
-//! `agent run` as a process with a real Postfix: as its entry point, beside it, with less rights than it would like, and killed.
+//! Tests of `agent run` as a process with a real Postfix: as its entry point, beside it, with fewer rights than usual,
+//! and killed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use mail_failover_agent::SHIELD;
-use mail_failover_agent::mta::{Depth, Master, depth_on_disk};
+use mail_failover_agent::mta::{Master, QueueDepth, depth_on_disk};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use crate::instance::{Instance, possible};
 use crate::peers::{Behaviour, Sink, send};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail-failover");
-/// Whatever the machine is busy with.
+/// Limit for a wait, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An agent of an instance: its document, state and output lie in the instance's folder.
@@ -32,7 +33,7 @@ impl<'a> Agent<'a> {
         Self::start_with(Command::new(PROGRAM), instance, flags, command)
     }
 
-    /// With a program that becomes the agent.
+    /// Starts an agent with a program that becomes the agent.
     fn start_with(mut program: Command, instance: &'a Instance, flags: &[&str], command: &[&str]) -> Self {
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let output = fs::File::options().create(true).append(true).open(output_of(instance)).unwrap();
@@ -48,7 +49,7 @@ impl<'a> Agent<'a> {
         agent
     }
 
-    /// What the agent and the command that it started have printed.
+    /// Returns the output of the agent and of the command that it started.
     fn output(&self) -> String {
         fs::read_to_string(output_of(self.instance)).unwrap_or_default()
     }
@@ -97,7 +98,8 @@ fn document_of(instance: &Instance) -> PathBuf {
     instance.folder().join("agent.json")
 }
 
-/// Has all mail go to the first of these servers; the second is a standby. The agent leaves a server by itself after so many failures.
+/// Sends all mail to the first of these servers; the second is a standby. The agent leaves a server after `consecutive`
+/// failures.
 fn decide(instance: &Instance, transition: i64, consecutive: u32, [first, second]: [(&str, &Sink); 2]) {
     let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "host": "127.0.0.1", "port": sink.port, "tls": {"mode": "None"}});
     let document = json!({
@@ -111,7 +113,7 @@ fn decide(instance: &Instance, transition: i64, consecutive: u32, [first, second
     fs::rename(new, document_of(instance)).unwrap();
 }
 
-/// Hands messages in, with a recipient each; those that were accepted.
+/// Hands messages in, with a recipient each. Returns those that were accepted.
 fn submit(instance: &Instance, name: &str, count: usize) -> BTreeSet<String> {
     let recipients = (0..count).map(|number| format!("{name}{number}@example.net"));
     recipients.filter(|to| send(instance.at(), to).starts_with("250")).collect()
@@ -154,7 +156,7 @@ fn an_entry_point_leaves_a_dead_primary_and_ends_with_an_empty_queue() {
     assert!(status.success(), "{status}: {output}");
     assert_eq!(all_of(&standby), accepted);
     assert_eq!(standby.received().len(), 70, "none twice");
-    assert_eq!(depth_on_disk(&instance.queue()).unwrap(), Depth::default());
+    assert_eq!(depth_on_disk(&instance.queue()).unwrap(), QueueDepth::default());
     assert!(Master::find(&instance.queue()).is_err());
     // Postfix asks until its end, and the socketmap answers until then.
     for complaint in ["lookup error", "table lookup problem", "Temporary lookup failure", "mail transport unavailable"]
@@ -236,13 +238,13 @@ fn a_paused_account_bounces_nothing_even_while_the_agent_is_dead_and_an_unknown_
     assert_eq!(log().matches("status=bounced").count(), 1, "{}", log());
 }
 
-/// Groups by number.
+/// Returns the number of a group.
 fn group(name: &str) -> String {
     let entry = Command::new("getent").args(["group", name]).output().unwrap();
     String::from_utf8(entry.stdout).unwrap().split(':').nth(2).unwrap().to_owned()
 }
 
-/// This program with Postfix's groups and without any capability.
+/// Returns this program as a command with Postfix's groups and without any capability.
 fn without_capabilities(user: u32, instance: &Instance) -> Command {
     // Whoever that is must be able to read it.
     let copy = instance.folder().join("mail-failover");
@@ -282,7 +284,8 @@ fn root_without_a_capability_is_enough() {
 
 const USER: u32 = 10_001;
 
-/// As another user, without a capability: what Postfix asked last goes the old way for 30 s, and nothing else is lost.
+/// The agent runs as another user, without a capability: Postfix's last answer goes the old way for 30 s, and nothing
+/// else is lost.
 #[test]
 fn an_agent_that_may_not_reload_flushes_when_postfix_has_forgotten() {
     if !possible() {

@@ -1,9 +1,10 @@
-//! Whether Postfix speaks to each backend with that backend's own login and TLS.
+//! Rules on logins and TLS: Postfix speaks to each backend with that backend's own.
 
-use super::super::finding::Findings;
-use super::super::wanted::IMPLICIT_TLS_SERVICE;
-use super::Subject;
 use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::super::finding::ConfigFindings;
+use super::super::wanted::IMPLICIT_TLS_SERVICE;
+use super::CheckContext;
 
 pub(super) static LOGIN_OFF: Rule = Rule {
     code: "LoginOff",
@@ -53,7 +54,7 @@ pub(super) static NO_PUBLIC_AUTHORITIES: Rule = Rule {
     broken_when: "no public authority is trusted, so that no public certificate can be verified",
 };
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     if subject.setup.sasl {
         sasl(subject, findings);
     }
@@ -62,7 +63,7 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn sasl(subject: Subject<'_>, findings: &mut Findings) {
+fn sasl(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let configuration = subject.configuration;
     if !configuration.is_on("smtp_sasl_auth_enable") {
         let message = "Postfix logs in nowhere; backends that ask for it refuse all mail (530 or 550)";
@@ -70,14 +71,13 @@ fn sasl(subject: Subject<'_>, findings: &mut Findings) {
     }
     let (parameter, ours) = ("smtp_sasl_password_maps", subject.setup.map("sasl"));
     position(subject, parameter, &ours, (&PASSWORDS_NOT_ASKED, &PASSWORDS_NOT_FIRST), findings);
-    let has = |parameter: &str, option| configuration.list(parameter).contains(&option);
     let parameter = "smtp_sasl_tls_security_options";
-    if has(parameter, "noplaintext") {
+    if configuration.list(parameter).contains(&"noplaintext") {
         let message = "PLAIN and LOGIN are forbidden within TLS too, and most providers offer nothing else: `no mechanism available`, and mail is deferred";
         findings.add(&PLAINTEXT_FORBIDDEN, parameter, message, format!("{parameter} = noanonymous"));
     }
     let parameter = "smtp_sasl_security_options";
-    let is_forbidden = has(parameter, "noplaintext");
+    let is_forbidden = configuration.list(parameter).contains(&"noplaintext");
     if is_forbidden && subject.setup.plaintext_logins {
         let message = "PLAIN and LOGIN are forbidden without TLS, and a backend with auth.allowPlaintext has nothing else: `no mechanism available`, and mail is deferred";
         findings.add(&PLAINTEXT_FORBIDDEN, parameter, message, format!("{parameter} = noanonymous"));
@@ -93,7 +93,7 @@ fn sasl(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn tls(subject: Subject<'_>, findings: &mut Findings) {
+fn tls(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let configuration = subject.configuration;
     let (parameter, ours) = ("smtp_tls_policy_maps", subject.setup.map("tls-policy"));
     position(subject, parameter, &ours, (&TLS_NOT_ASKED, &TLS_NOT_FIRST), findings);
@@ -106,10 +106,8 @@ fn tls(subject: Subject<'_>, findings: &mut Findings) {
         findings.add(&TLS_FROM_FIRST_BYTE_EVERYWHERE, parameter, message, remedy);
     }
     let service = configuration.service(IMPLICIT_TLS_SERVICE, "unix");
-    let wraps = |service: &super::super::configuration::Service| {
-        service.overrides.get("smtp_tls_wrappermode").is_some_and(|value| value == "yes")
-    };
-    if configuration.services().is_some() && !service.is_some_and(wraps) {
+    let wrapper_mode = service.and_then(|service| service.overrides.get("smtp_tls_wrappermode"));
+    if configuration.services().is_some() && wrapper_mode.is_none_or(|value| value != "yes") {
         let message = "there is no such service with smtp_tls_wrappermode=yes; mail for a backend whose tls.mode is Implicit is deferred (`mail transport unavailable`)";
         findings.add(
             &IMPLICIT_TLS_MISSING,
@@ -128,13 +126,13 @@ fn tls(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether a map of ours is asked, and first.
+/// Checks that a map of ours is asked, and first.
 fn position(
-    subject: Subject<'_>,
+    subject: CheckContext<'_>,
     parameter: &str,
     ours: &str,
     (not_asked, not_first): (&'static Rule, &'static Rule),
-    findings: &mut Findings,
+    findings: &mut ConfigFindings,
 ) {
     let tables = subject.configuration.list(parameter);
     match tables.iter().position(|table| *table == ours) {

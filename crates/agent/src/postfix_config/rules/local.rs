@@ -1,10 +1,11 @@
-//! Mail that Postfix delivers by itself, and that a routing table for everything would send out.
+//! Rules on mail that Postfix delivers by itself, and that a routing table for everything would send out.
 
-use super::super::arguments::By;
-use super::super::finding::Findings;
-use super::Subject;
-use super::tables::Table;
 use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::super::arguments::RoutingKey;
+use super::super::finding::ConfigFindings;
+use super::CheckContext;
+use super::tables::Table;
 
 pub(super) static LOCAL_MAIL_ROUTED_OUT: Rule = Rule {
     code: "LocalMailRoutedOut",
@@ -17,9 +18,9 @@ pub(super) static LOCALHOST_ROUTED_OUT: Rule = Rule {
     broken_when: "mail for this machine (cron, root, postmaster) would leave by a backend",
 };
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
-    // sender_dependent_default_transport_maps is asked only for what is not local.
-    if subject.setup.by == By::Sender {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    // sender_dependent_default_transport_maps is asked only for mail that is not local.
+    if subject.setup.by == RoutingKey::Sender {
         return;
     }
     let hostname = subject.configuration.value("myhostname");

@@ -1,5 +1,5 @@
-//! What in a configuration defeats failover. One pure function per rule or group of rules, over what was parsed; each file holds what
-//! belongs together.
+//! Rules on configurations that defeat failover. One pure function per rule or group of rules, over the parsed
+//! configuration. Each file holds one group.
 
 mod credentials;
 mod local;
@@ -10,24 +10,25 @@ mod stopping;
 mod tables;
 mod timing;
 
-use super::configuration::Configuration;
-use super::finding::{Finding, Findings};
-use super::wanted::{Section, Setup, parameters};
 use mail_failover_runtime::findings::Rule;
 
-/// What is looked at, and what it should be.
+use super::configuration::Configuration;
+use super::finding::{ConfigFinding, ConfigFindings};
+use super::wanted::{Section, Setup, parameters};
+
+/// Configuration under check, and the wanted setup.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// What Postfix is told.
+pub struct CheckContext<'a> {
+    /// Configuration of the Postfix under check.
     pub configuration: &'a Configuration,
-    /// What it should be told.
+    /// Setup that the configuration should have.
     pub setup: &'a Setup,
     /// Domains that the agent leaves to Postfix, as `agent run --local-domain` has them.
     pub local_domains: &'a [String],
 }
 
-impl Subject<'_> {
-    /// Whether mail to a domain is left to Postfix's own rules.
+impl CheckContext<'_> {
+    /// Returns true if mail to a domain is left to Postfix's own rules.
     fn is_local(&self, domain: &str) -> bool {
         let domain = domain.to_ascii_lowercase();
         self.local_domains
@@ -36,7 +37,7 @@ impl Subject<'_> {
             .any(|local| domain == local || (local.starts_with('.') && domain.ends_with(&local)))
     }
 
-    /// How a wanted parameter is written.
+    /// Returns the value that a wanted parameter should have.
     fn wanted(&self, name: &str) -> String {
         let sections = parameters(self.setup).into_iter();
         let mut wanted = sections.flat_map(|Section { parameters, .. }| parameters);
@@ -44,7 +45,7 @@ impl Subject<'_> {
     }
 }
 
-/// Every rule there is, by what it is about.
+/// All rules, grouped by subject.
 pub const RULES: [&Rule; 44] = [
     &routing::ROUTING_NOT_ASKED,
     &routing::ROUTING_NOT_FIRST,
@@ -92,9 +93,9 @@ pub const RULES: [&Rule; 44] = [
     &stopping::INTAKE_NOT_ASKED,
 ];
 
-/// Checks everything, the worst first.
-pub fn check(subject: Subject<'_>) -> Vec<Finding> {
-    let mut findings = Findings::default();
+/// Checks a configuration. Returns the findings, the worst first.
+pub fn check(subject: CheckContext<'_>) -> Vec<ConfigFinding> {
+    let mut findings = ConfigFindings::default();
     routing::check(subject, &mut findings);
     local::check(subject, &mut findings);
     timing::check(subject, &mut findings);

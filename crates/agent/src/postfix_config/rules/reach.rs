@@ -1,12 +1,13 @@
-//! Whether Postfix's processes reach the agent, and nobody else does.
+//! Rules on access: Postfix's processes reach the agent, and nobody else does.
 
 use std::net::IpAddr;
 
-use super::super::finding::Findings;
-use super::super::wanted::Endpoint;
-use super::Subject;
-use super::tables::Table;
 use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::super::finding::ConfigFindings;
+use super::super::wanted::Endpoint;
+use super::CheckContext;
+use super::tables::Table;
 
 pub(super) static SOCKET_OUTSIDE_CHROOT: Rule = Rule {
     code: "SocketOutsideChroot",
@@ -43,13 +44,13 @@ const PARAMETERS: [&str; 6] = [
 /// Programs that ask the agent.
 const ASKING: [&str; 3] = ["smtp", "smtpd", "trivial-rewrite"];
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     chroot(subject, findings);
     tables(subject, findings);
     this_postfix(subject, findings);
 }
 
-fn chroot(subject: Subject<'_>, findings: &mut Findings) {
+fn chroot(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let Endpoint::Socket(path) = &subject.setup.endpoint else { return };
     if path.is_relative() {
         return;
@@ -66,7 +67,7 @@ fn chroot(subject: Subject<'_>, findings: &mut Findings) {
     findings.add(&SOCKET_OUTSIDE_CHROOT, "master.cf", message, remedy);
 }
 
-fn tables(subject: Subject<'_>, findings: &mut Findings) {
+fn tables(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for parameter in PARAMETERS {
         for text in subject.configuration.list(parameter) {
             let Some(table) = Table::parse(text).filter(|table| table.kind == "socketmap") else { continue };
@@ -101,7 +102,7 @@ fn tables(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-/// The host of `host:port:name`, without brackets.
+/// Returns the host of `host:port:name`, without brackets.
 fn host(endpoint: &str) -> Option<&str> {
     match endpoint.strip_prefix('[') {
         Some(rest) => rest.split(']').next(),
@@ -113,7 +114,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn this_postfix(subject: Subject<'_>, findings: &mut Findings) {
+fn this_postfix(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     if subject.configuration.has_table_type("socketmap") == Some(false) {
         let message = "`postconf -m` does not list socketmap, by which the agent is asked";
         findings.add(

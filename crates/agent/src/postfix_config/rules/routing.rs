@@ -1,11 +1,12 @@
-//! Whether the agent is asked where mail goes, and what else sends mail somewhere.
+//! Rules on routing: Postfix asks the agent, and nothing else sends mail somewhere.
 
-use super::super::arguments::By;
-use super::super::finding::Findings;
-use super::super::wanted::IMPLICIT_TLS_SERVICE;
-use super::Subject;
-use super::tables::Table;
 use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::super::arguments::RoutingKey;
+use super::super::finding::ConfigFindings;
+use super::super::wanted::IMPLICIT_TLS_SERVICE;
+use super::CheckContext;
+use super::tables::Table;
 
 pub(super) static ROUTING_NOT_ASKED: Rule = Rule {
     code: "RoutingNotAsked",
@@ -67,7 +68,7 @@ pub(super) static CONTENT_FILTER: Rule = Rule {
 const ROUTING_TABLES: [&str; 3] =
     ["transport_maps", "sender_dependent_default_transport_maps", "sender_dependent_relayhost_maps"];
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     asked(subject, findings);
     overridden(subject, findings);
     fallback(subject, findings);
@@ -77,15 +78,15 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
     filtered(subject, findings);
 }
 
-/// The parameter by which the agent is asked, and its map.
-fn asked_by(subject: Subject<'_>) -> (&'static str, String) {
+/// Returns the parameter by which the agent is asked, and its map.
+fn asked_by(subject: CheckContext<'_>) -> (&'static str, String) {
     match subject.setup.by {
-        By::Recipient => ("transport_maps", subject.setup.map("transport")),
-        By::Sender => ("sender_dependent_default_transport_maps", subject.setup.map("sender-transport")),
+        RoutingKey::Recipient => ("transport_maps", subject.setup.map("transport")),
+        RoutingKey::Sender => ("sender_dependent_default_transport_maps", subject.setup.map("sender-transport")),
     }
 }
 
-fn asked(subject: Subject<'_>, findings: &mut Findings) {
+fn asked(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let (parameter, ours) = asked_by(subject);
     let tables = subject.configuration.list(parameter);
     let Some(at) = tables.iter().position(|table| *table == ours) else {
@@ -95,8 +96,7 @@ fn asked(subject: Subject<'_>, findings: &mut Findings) {
         return findings.add(&ROUTING_NOT_ASKED, parameter, message, format!("{parameter} = {ours}"));
     };
     let (before, after) = (&tables[..at], &tables[at + 1..]);
-    let answers_everything = |table: &&&str| Table::parse(table).is_some_and(|table| table.answers_everything());
-    if let Some(table) = before.iter().find(answers_everything) {
+    if let Some(table) = catch_all(before) {
         let message = format!(
             "{table} answers everything before the agent is asked; Postfix would keep its answer to `*` for 30s besides"
         );
@@ -105,22 +105,27 @@ fn asked(subject: Subject<'_>, findings: &mut Findings) {
         let message = format!("what {} answers does not fail over", before.join(", "));
         findings.add(&ROUTING_NOT_FIRST, parameter, message, format!("put {ours} first, unless that is meant"));
     }
-    if let Some(table) = after.iter().find(answers_everything) {
+    if let Some(table) = catch_all(after) {
         let message = format!("{table} answers for each domain of --local-domain, for which the agent gives no answer");
         findings.add(&CATCH_ALL_AFTER, parameter, message, format!("remove {table}"));
     }
 }
 
-fn overridden(subject: Subject<'_>, findings: &mut Findings) {
+fn catch_all<'a>(tables: &[&'a str]) -> Option<&'a str> {
+    let mut tables = tables.iter().copied();
+    tables.find(|table| Table::parse(table).is_some_and(|table| table.answers_everything()))
+}
+
+fn overridden(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let tables = subject.configuration.value("transport_maps");
-    if subject.setup.by == By::Sender && !tables.is_empty() {
+    if subject.setup.by == RoutingKey::Sender && !tables.is_empty() {
         let message = format!("{tables} is asked first; for what it answers the sender does not count");
         let remedy = "remove entries for mail that leaves, or route by recipient: --by recipient";
         findings.add(&OVERRIDDEN_BY_TRANSPORT, "transport_maps", message, remedy);
     }
 }
 
-fn fallback(subject: Subject<'_>, findings: &mut Findings) {
+fn fallback(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let relay = subject.configuration.value("smtp_fallback_relay");
     if !relay.is_empty() {
         let message = format!(
@@ -131,7 +136,7 @@ fn fallback(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn other_routes(subject: Subject<'_>, findings: &mut Findings) {
+fn other_routes(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for (parameter, default) in [("relayhost", ""), ("default_transport", "smtp"), ("relay_transport", "relay")] {
         let value = subject.configuration.value(parameter);
         if value == default {
@@ -156,7 +161,7 @@ fn other_routes(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn tables_that_need_a_reload(subject: Subject<'_>, findings: &mut Findings) {
+fn tables_that_need_a_reload(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for parameter in ROUTING_TABLES {
         let tables = subject.configuration.list(parameter);
         for text in tables.iter().filter(|text| Table::parse(text).is_some_and(|table| table.needs_reload())) {
@@ -169,7 +174,7 @@ fn tables_that_need_a_reload(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn deferred(subject: Subject<'_>, findings: &mut Findings) {
+fn deferred(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let transports = subject.configuration.list("defer_transports");
     if let Some(transport) = transports.iter().find(|transport| [&"smtp", &IMPLICIT_TLS_SERVICE].contains(transport)) {
         let message =
@@ -178,7 +183,7 @@ fn deferred(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn filtered(subject: Subject<'_>, findings: &mut Findings) {
+fn filtered(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let filter = subject.configuration.value("content_filter");
     if !filter.is_empty() {
         let message = format!("{filter} takes each message first, and no routing table is asked until it comes back");

@@ -1,8 +1,9 @@
-//! What bounces that a standby could deliver, and what does not bounce that should.
+//! Rules on bounces: mail that a standby could deliver must not bounce, other mail must.
 
-use super::super::finding::Findings;
-use super::Subject;
 use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::super::finding::ConfigFindings;
+use super::CheckContext;
 
 pub(super) static SHIELD_MISSING: Rule = Rule {
     code: "ShieldMissing",
@@ -27,7 +28,7 @@ pub(super) static GREETING_BOUNCES: Rule = Rule {
 pub(super) static LOGIN_BOUNCES: Rule =
     Rule { code: "LoginBounces", severity: Severity::Error, broken_when: "a refused password bounces mail" };
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let configuration = subject.configuration;
     let (parameter, ours) = ("smtp_delivery_status_filter", subject.setup.shield());
     let asked = configuration.list(parameter);

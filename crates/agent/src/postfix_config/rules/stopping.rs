@@ -1,8 +1,9 @@
-//! What the agent needs to see deliveries and to end without leaving mail behind.
+//! Rules on the log and on the end: the agent sees deliveries, and ends without leaving mail behind.
 
-use super::super::finding::Findings;
-use super::Subject;
 use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::super::finding::ConfigFindings;
+use super::CheckContext;
 
 pub(super) static LOG_UNREADABLE: Rule = Rule {
     code: "LogUnreadable",
@@ -20,12 +21,12 @@ pub(super) static INTAKE_NOT_ASKED: Rule = Rule {
     broken_when: "the agent cannot stop new mail while it empties the queue at its end",
 };
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     log(subject, findings);
     intake(subject, findings);
 }
 
-fn log(subject: Subject<'_>, findings: &mut Findings) {
+fn log(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let (parameter, wanted) = ("maillog_file", subject.setup.maillog_file());
     let is = subject.configuration.value(parameter);
     let mut prefixes = subject.configuration.list("maillog_file_prefixes").into_iter();
@@ -35,8 +36,7 @@ fn log(subject: Subject<'_>, findings: &mut Findings) {
         findings.add(&LOG_FORBIDDEN, parameter, message, remedy);
     }
     if is != wanted {
-        let place = |file: &str| if file.is_empty() { "syslog".to_owned() } else { file.to_owned() };
-        let (is, wanted) = (place(is), place(&wanted));
+        let (is, wanted) = (place_of_log(is), place_of_log(&wanted));
         let message = format!(
             "Postfix logs to {is} and not to {wanted}: an agent that reads that neither leaves a dead backend by itself nor reports what mail met"
         );
@@ -55,7 +55,11 @@ fn log(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn intake(subject: Subject<'_>, findings: &mut Findings) {
+fn place_of_log(file: &str) -> &str {
+    if file.is_empty() { "syslog" } else { file }
+}
+
+fn intake(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "smtpd_end_of_data_restrictions";
     let (restrictions, ours) = (subject.configuration.list(parameter), subject.setup.map("intake"));
     let asked = restrictions.windows(2).any(|pair| pair == ["check_client_access", ours.as_str()]);

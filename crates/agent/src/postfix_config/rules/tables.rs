@@ -1,18 +1,20 @@
-//! Look-up tables as main.cf names them (`DATABASE_README`). Pure.
+//! References to look-up tables in main.cf (`DATABASE_README`). Pure.
+
+use super::super::configuration::elements;
 
 /// A reference to a look-up table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Table<'a> {
-    /// `hash`, `socketmap`, …
+    /// Type of the table: `hash`, `socketmap`, …
     pub kind: &'a str,
-    /// What follows.
+    /// Rest of the reference, after the type.
     pub name: &'a str,
-    /// Whether it is asked through proxymap(8).
+    /// True if it is asked through proxymap(8).
     pub proxied: bool,
 }
 
 impl<'a> Table<'a> {
-    /// A table, when this is a reference to one.
+    /// Parses a reference to a table. `None` if the text is none.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (proxied, text) = text.strip_prefix("proxy:").map_or((false, text), |inner| (true, inner));
         let (kind, name) = text.split_once(':')?;
@@ -21,21 +23,19 @@ impl<'a> Table<'a> {
         is_kind.then_some(Self { kind, name, proxied })
     }
 
-    /// Whether Postfix sees a change of it only after a reload: it is read when a process starts, and never looked at again.
+    /// Returns true if Postfix sees a change of the table only after a reload.
     pub fn needs_reload(&self) -> bool {
         matches!(self.kind, "texthash" | "pcre" | "regexp" | "cidr" | "static" | "inline" | "randmap")
     }
 
-    /// Whether it answers every address, as far as its name says.
+    /// Returns true if it answers every address, as far as its name says.
     pub fn answers_everything(&self) -> bool {
-        let inline = || {
-            super::super::configuration::elements(self.name.trim_start_matches('{').trim_end_matches('}'))
-                .iter()
-                .any(|entry| entry.trim_start_matches(['{', ' ']).trim_start().starts_with('*'))
-        };
         match self.kind {
             "static" | "randmap" => true,
-            "inline" => inline(),
+            "inline" => {
+                let entries = elements(self.name.trim_start_matches('{').trim_end_matches('}'));
+                entries.iter().any(|entry| entry.trim_start_matches(['{', ' ']).trim_start().starts_with('*'))
+            }
             _ => false,
         }
     }

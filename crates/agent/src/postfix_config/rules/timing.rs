@@ -1,11 +1,12 @@
-//! How long a dead backend holds mail.
+//! Rules on timeouts and pauses: a dead backend must not hold mail for long.
 
 use std::time::Duration;
 
-use super::super::finding::Findings;
-use super::super::wanted::{IMPLICIT_TLS_SERVICE, Section, parameters};
-use super::Subject;
 use mail_failover_runtime::findings::{Rule, Severity};
+
+use super::super::finding::ConfigFindings;
+use super::super::wanted::{IMPLICIT_TLS_SERVICE, Section, parameters};
+use super::CheckContext;
 
 pub(super) static GREETING_TIMEOUT_LONG: Rule = Rule {
     code: "GreetingTimeoutLong",
@@ -43,7 +44,8 @@ pub(super) static OVERRIDDEN_BY_SERVICE: Rule = Rule {
     broken_when: "master.cf overrides a parameter that failover needs",
 };
 
-/// Longer than this, and a hung server costs more than the probes of the operator need to see it.
+/// Limit of `smtp_helo_timeout`.
+// With a longer one, a hung server costs more than the probes of the operator need to see it.
 const GREETING: Duration = Duration::from_secs(30);
 /// Stages after the greeting, with the longest useful time of each in seconds.
 const STAGES: [(&str, u64, &str); 5] = [
@@ -53,16 +55,17 @@ const STAGES: [(&str, u64, &str); 5] = [
     ("smtp_rcpt_timeout", 60, "a server that hangs after RCPT"),
     ("smtp_data_init_timeout", 60, "a server that hangs after DATA"),
 ];
-/// RFC 5321, 4.5.3.2.6, wants ten minutes; by half of them servers have answered or will not.
+/// Least `smtp_data_done_timeout`.
+// RFC 5321, 4.5.3.2.6, wants ten minutes; a server that has not answered by half of them will not.
 const FINAL: Duration = Duration::from_mins(5);
-/// What Postfix does by itself between two flushes of ours.
+/// Limit for the pauses that Postfix makes by itself between two flushes of ours.
 const BACKOFF: Duration = Duration::from_mins(2);
 /// An outage over a night and a morning.
 const LIFETIME: Duration = Duration::from_hours(12);
-/// Postfix's own default.
+/// Default of Postfix for reusing a connection.
 const REUSE: Duration = Duration::from_mins(5);
 
-pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     greeting(subject, findings);
     stages(subject, findings);
     last_reply(subject, findings);
@@ -72,12 +75,12 @@ pub(super) fn check(subject: Subject<'_>, findings: &mut Findings) {
     services(subject, findings);
 }
 
-/// A parameter's time when it is above a bound; 0 means no limit at all in none of those that are asked for.
-fn above(subject: Subject<'_>, parameter: &str, bound: Duration) -> Option<Duration> {
+/// Returns a parameter's time if it is above a bound. In none of these parameters 0 means no limit.
+fn above(subject: CheckContext<'_>, parameter: &str, bound: Duration) -> Option<Duration> {
     subject.configuration.duration(parameter).filter(|value| *value > bound)
 }
 
-fn greeting(subject: Subject<'_>, findings: &mut Findings) {
+fn greeting(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "smtp_helo_timeout";
     if let Some(timeout) = above(subject, parameter, GREETING) {
         let message = format!(
@@ -93,7 +96,7 @@ fn greeting(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn stages(subject: Subject<'_>, findings: &mut Findings) {
+fn stages(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for (parameter, seconds, who) in STAGES {
         if parameter == "smtp_starttls_timeout" && !subject.setup.tls {
             continue;
@@ -110,7 +113,7 @@ fn stages(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn last_reply(subject: Subject<'_>, findings: &mut Findings) {
+fn last_reply(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "smtp_data_done_timeout";
     if let Some(timeout) = subject.configuration.duration(parameter).filter(|timeout| *timeout < FINAL) {
         let message = format!(
@@ -125,7 +128,7 @@ fn last_reply(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn backoff(subject: Subject<'_>, findings: &mut Findings) {
+fn backoff(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for (parameter, what) in [
         ("minimal_backoff_time", "a next hop that failed, and each message that was deferred, is left alone"),
         ("queue_run_delay", "the deferred queue is not looked at"),
@@ -138,7 +141,7 @@ fn backoff(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn lifetime(subject: Subject<'_>, findings: &mut Findings) {
+fn lifetime(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "maximal_queue_lifetime";
     if let Some(lifetime) = subject.configuration.duration(parameter).filter(|lifetime| *lifetime < LIFETIME) {
         let message = format!("when no backend can deliver for {lifetime:?}, what is queued bounces");
@@ -146,7 +149,7 @@ fn lifetime(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn connections(subject: Subject<'_>, findings: &mut Findings) {
+fn connections(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let parameter = "smtp_connection_reuse_time_limit";
     if let Some(limit) = above(subject, parameter, REUSE) {
         let message = format!(
@@ -166,8 +169,8 @@ fn connections(subject: Subject<'_>, findings: &mut Findings) {
     }
 }
 
-/// Parameters of smtp(8) that the two services override.
-fn services(subject: Subject<'_>, findings: &mut Findings) {
+/// Checks the parameters of smtp(8) that the two services override.
+fn services(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     for name in ["smtp", IMPLICIT_TLS_SERVICE] {
         let Some(service) = subject.configuration.service(name, "unix") else { continue };
         let wanted = parameters(subject.setup).into_iter().flat_map(|Section { parameters, .. }| parameters);

@@ -1,43 +1,49 @@
-//! The task that saves what is to survive a restart. A disk that is full or hangs delays nobody: what was to be saved stays in memory,
-//! the status says so, and it is tried again.
+//! Task that saves the state for the next start. A disk that is full or hangs delays nobody: the state stays in memory,
+//! the status says so, and the save is tried again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mail_failover_runtime::backoff::Backoff;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::driver::Metrics;
-use super::store::{Record, Store};
-use mail_failover_runtime::backoff::Backoff;
+use super::driver::DriverMetrics;
+use super::store::{StateRecord, StateStore};
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// How long the end waits for a disk.
+/// Limit for the last save, at the end.
 const LAST_SAVE_DEADLINE: Duration = Duration::from_secs(3);
 
-type Records = BTreeMap<Record, Arc<str>>;
+type Records = BTreeMap<StateRecord, Arc<str>>;
 
-/// Takes what is to be saved: always the latest of each record. Cheap to clone.
+/// Takes the state to be saved: always the latest version of each record. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Keeper {
+pub struct StateWriter {
     wanted: Arc<watch::Sender<Records>>,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
-impl Keeper {
-    /// Saves into this store until `end`, and then once more if need be. What is on disk already need not be saved.
-    pub fn start(store: Store, saved: Records, metrics: Metrics, end: CancellationToken) -> (Self, JoinHandle<()>) {
+impl StateWriter {
+    /// Saves into this store until `end`, and then once more if need be. Records that are on disk already are not saved
+    /// again.
+    pub fn start(
+        store: StateStore,
+        saved: Records,
+        metrics: DriverMetrics,
+        end: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
         let (wanted, receiver) = watch::channel(saved.clone());
         let keeper = Self { wanted: Arc::new(wanted), trouble: Arc::default() };
-        let task = Task { store, saved, metrics, trouble: keeper.trouble.clone() };
+        let task = SaveTask { store, saved, metrics, trouble: keeper.trouble.clone() };
         (keeper, tokio::spawn(task.run(receiver, end)))
     }
 
-    /// Saves this soon.
-    pub fn keep(&self, record: Record, content: &str) {
+    /// Saves this record soon, unless a later version overtakes it.
+    pub fn keep(&self, record: StateRecord, content: &str) {
         self.wanted.send_if_modified(|wanted| {
             let is_new = wanted.get(&record).is_none_or(|known| **known != *content);
             if is_new {
@@ -47,20 +53,20 @@ impl Keeper {
         });
     }
 
-    /// Why not everything is saved.
+    /// Returns the error because of which not everything is saved.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-struct Task {
-    store: Store,
+struct SaveTask {
+    store: StateStore,
     saved: Records,
-    metrics: Metrics,
+    metrics: DriverMetrics,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
-impl Task {
+impl SaveTask {
     async fn run(mut self, mut wanted: watch::Receiver<Records>, end: CancellationToken) {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
         loop {
@@ -88,7 +94,7 @@ impl Task {
         drop(tokio::time::timeout(LAST_SAVE_DEADLINE, self.save(&records)).await);
     }
 
-    /// Whether everything is saved.
+    /// Saves the records that have changed. Returns true if everything is saved.
     async fn save(&mut self, records: &Records) -> bool {
         let mut trouble = None;
         for (record, content) in records {
@@ -132,11 +138,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_fails_is_told_of_and_tried_again() {
         let folder = Folder::new();
-        let store = Store::new(folder.path().join("state"));
-        let (metrics, end) = (Metrics::new(&mut Registry::default()), CancellationToken::new());
+        let store = StateStore::new(folder.path().join("state"));
+        let (metrics, end) = (DriverMetrics::new(&mut Registry::default()), CancellationToken::new());
         fs::write(folder.path().join("state"), "no folder").unwrap();
-        let (keeper, task) = Keeper::start(store.clone(), Records::new(), metrics, end.clone());
-        keeper.keep(Record::Document, "one");
+        let (keeper, task) = StateWriter::start(store.clone(), Records::new(), metrics, end.clone());
+        keeper.keep(StateRecord::Document, "one");
         let failed = async {
             while keeper.trouble().is_none() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -148,12 +154,12 @@ mod tests {
         while keeper.trouble().is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(store.load(Record::Document).unwrap().as_deref(), Some("one"));
-        keeper.keep(Record::Document, "two");
-        keeper.keep(Record::Memory, "{}");
+        assert_eq!(store.load(StateRecord::Document).unwrap().as_deref(), Some("one"));
+        keeper.keep(StateRecord::Document, "two");
+        keeper.keep(StateRecord::Memory, "{}");
         end.cancel();
         task.await.unwrap();
-        assert_eq!(store.load(Record::Document).unwrap().as_deref(), Some("two"), "the end waits for the disk");
-        assert_eq!(store.load(Record::Memory).unwrap().as_deref(), Some("{}"));
+        assert_eq!(store.load(StateRecord::Document).unwrap().as_deref(), Some("two"), "the end waits for the disk");
+        assert_eq!(store.load(StateRecord::Memory).unwrap().as_deref(), Some("{}"));
     }
 }

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
+use mail_failover_contract::routing::parse;
+use mail_failover_core::model::Effect;
 use proptest::prelude::*;
 
 use super::*;
-use mail_failover_contract::routing::parse;
-use mail_failover_core::model::Effect;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -12,7 +12,7 @@ fn at(seconds: f64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000) + Duration::from_secs_f64(seconds)
 }
 
-/// Backends `a`, `b`, … at ports 1, 2, …: share and whether it is a standby.
+/// Backends `a`, `b`, … at ports 1, 2, …, each with its share and whether it is a standby.
 fn routing(transition: i64, backends: &[(u8, bool)], reflex: &serde_json::Value) -> Routing {
     let backend = |(number, (percent, standby)): (usize, &(u8, bool))| {
         let name = ["a", "b", "c", "d"][number];
@@ -33,36 +33,37 @@ fn usual(transition: i64, backends: &[(u8, bool)]) -> Routing {
     routing(transition, backends, &serde_json::json!({}))
 }
 
-fn started(routing: Routing) -> Core {
-    let mut core = Core::new(None);
-    core.offer(at(0.0), routing).unwrap();
+fn started(routing: Routing) -> AgentCore {
+    let mut core = AgentCore::new(None);
+    core.handle(at(0.0), CoreInput::Routing(routing));
     core
 }
 
-fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> Sighting {
+fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> CoreInput {
     let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1) };
     let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
-    Sighting::Delivery(Delivery { place, class, disposition, took, message, summary: class.as_str().into() })
+    let delivery = Delivery { place, class, disposition, took, message, summary: class.as_str().into() };
+    CoreInput::LogEvent(LogEvent::Delivery(delivery))
 }
 
-/// Messages of their own, `per_second`, all of that class, from second to second.
-fn send(core: &mut Core, backend: u16, class: EvidenceClass, from: f64, to: f64, per_second: f64) {
+/// Sends `per_second` messages a second, all of that class, from one second to another.
+fn send(core: &mut AgentCore, backend: u16, class: EvidenceClass, from: f64, to: f64, per_second: f64) {
     let (mut now, end) = (at(from), at(to));
     while now < end {
         let message = now.as_micros().unsigned_abs();
-        core.observe(now, &delivery(backend, class, message, Duration::from_millis(5)));
+        core.handle(now, delivery(backend, class, message, Duration::from_millis(5)));
         now = now + Duration::from_secs_f64(1.0 / per_second);
     }
 }
 
-fn percents(core: &Core) -> Vec<u8> {
+fn percents(core: &AgentCore) -> Vec<u8> {
     core.answers().unwrap().percents.clone()
 }
 
-fn switches(core: &mut Core) -> Vec<SwitchOrder> {
-    let orders = core.take_actions().into_iter().filter_map(|action| match action {
-        Action::Switch(order) => Some(order),
-        Action::Publish(_) | Action::Remember(_) | Action::Report => None,
+fn switches(core: &mut AgentCore) -> Vec<SwitchOrder> {
+    let orders = core.poll().into_iter().filter_map(|action| match action {
+        CoreAction::Switch(order) => Some(order),
+        CoreAction::Publish(_) | CoreAction::Remember(_) | CoreAction::Report => None,
     });
     orders.collect()
 }
@@ -87,16 +88,16 @@ fn a_blip_under_heavy_traffic_is_ridden_out_and_an_outage_is_not() {
 fn one_message_to_a_paused_account_is_enough() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
     assert_eq!(switches(&mut core).len(), 1);
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
     assert_eq!(percents(&core), [0, 100]);
     let orders = switches(&mut core);
     assert_eq!(orders.len(), 1);
     assert_eq!(orders[0].cause, Cause::Left { backend: "a".into(), class: EvidenceClass::AccountPaused });
     assert_eq!((&orders[0].gained[..], &orders[0].lost[..]), (&["b".into()][..], &["a".into()][..]));
     // The first message that began after it, and not one that was on its way.
-    core.observe(at(1.2), &delivery(1, EvidenceClass::Ok, 2, SECOND));
+    core.handle(at(1.2), delivery(1, EvidenceClass::Ok, 2, SECOND));
     assert_eq!(core.view(at(2.0)).unwrap().last_switch.unwrap().first_delivery_after, None);
-    core.observe(at(1.3), &delivery(1, EvidenceClass::Ok, 3, SECOND / 10));
+    core.handle(at(1.3), delivery(1, EvidenceClass::Ok, 3, SECOND / 10));
     assert_eq!(core.view(at(2.0)).unwrap().last_switch.unwrap().first_delivery_after, Some(Duration::from_millis(300)));
 }
 
@@ -105,54 +106,56 @@ fn one_message_to_many_recipients_is_one_failure() {
     let reflex = serde_json::json!({"consecutive": 3, "lastingMilliseconds": 0});
     let mut core = started(routing(1, &[(100, false), (0, true)], &reflex));
     for recipient in 0..50 {
-        core.observe(at(1.0 + f64::from(recipient) / 1000.0), &delivery(0, EvidenceClass::Temporary, 7, SECOND / 10));
+        core.handle(at(1.0 + f64::from(recipient) / 1000.0), delivery(0, EvidenceClass::Temporary, 7, SECOND / 10));
     }
     assert_eq!(percents(&core), [100, 0]);
-    core.observe(at(31.0), &delivery(0, EvidenceClass::Temporary, 7, SECOND / 10));
-    core.observe(at(32.0), &delivery(0, EvidenceClass::Temporary, 8, SECOND / 10));
+    core.handle(at(31.0), delivery(0, EvidenceClass::Temporary, 7, SECOND / 10));
+    core.handle(at(32.0), delivery(0, EvidenceClass::Temporary, 8, SECOND / 10));
     assert_eq!(percents(&core), [0, 100]);
 }
 
 #[test]
 fn what_began_before_mail_was_sent_there_again_does_not_count() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
-    core.offer(at(30.0), usual(2, &[(100, false), (0, true)])).unwrap();
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    core.handle(at(30.0), CoreInput::Routing(usual(2, &[(100, false), (0, true)])));
     assert_eq!(percents(&core), [100, 0], "who decides anew knows better");
-    core.observe(at(31.0), &delivery(0, EvidenceClass::AccountPaused, 2, SECOND * 2));
+    core.handle(at(31.0), delivery(0, EvidenceClass::AccountPaused, 2, SECOND * 2));
     assert_eq!(percents(&core), [100, 0]);
-    core.observe(at(33.0), &delivery(0, EvidenceClass::AccountPaused, 3, SECOND));
+    core.handle(at(33.0), delivery(0, EvidenceClass::AccountPaused, 3, SECOND));
     assert_eq!(percents(&core), [0, 100]);
 }
 
 #[test]
 fn an_older_decision_changes_nothing() {
     let mut core = started(usual(5, &[(0, true), (100, false)]));
-    core.take_actions();
-    let refused = core.offer(at(1.0), usual(4, &[(100, false), (0, true)]));
+    core.poll();
+    let older = usual(4, &[(100, false), (0, true)]);
+    let refused = core.accepts(&older);
+    core.handle(at(1.0), CoreInput::Routing(older));
     assert_eq!(refused, Err(Refusal::Older { known: 5, offered: 4 }));
-    assert_eq!((percents(&core), core.take_actions()), (vec![0, 100], vec![]));
+    assert_eq!((percents(&core), core.poll()), (vec![0, 100], vec![]));
 }
 
 #[test]
 fn without_a_standby_it_stays_and_says_so_and_goes_when_there_is_one() {
     let mut core = started(usual(1, &[(100, false), (0, false)]));
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
     assert_eq!(percents(&core), [100, 0]);
-    assert_eq!(core.view(at(1.0)).unwrap().held.unwrap().why, Why::NoStandby);
-    core.offer(at(2.0), usual(1, &[(100, false), (0, true)])).unwrap();
-    assert_eq!((percents(&core), core.view(at(2.0)).unwrap().held), (vec![0, 100], None));
+    assert_eq!(core.view(at(1.0)).unwrap().pending_ejection.unwrap().blocker, EjectionBlocker::NoStandby);
+    core.handle(at(2.0), CoreInput::Routing(usual(1, &[(100, false), (0, true)])));
+    assert_eq!((percents(&core), core.view(at(2.0)).unwrap().pending_ejection), (vec![0, 100], None));
 }
 
 #[test]
 fn a_share_goes_to_the_others_before_it_goes_to_a_standby() {
     let mut core = started(usual(1, &[(60, false), (20, false), (20, false), (0, true)]));
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
     assert_eq!(percents(&core), [0, 50, 50, 0]);
-    core.observe(at(2.0), &delivery(1, EvidenceClass::AccountPaused, 2, SECOND / 10));
-    core.observe(at(3.0), &delivery(2, EvidenceClass::AccountPaused, 3, SECOND / 10));
+    core.handle(at(2.0), delivery(1, EvidenceClass::AccountPaused, 2, SECOND / 10));
+    core.handle(at(3.0), delivery(2, EvidenceClass::AccountPaused, 3, SECOND / 10));
     assert_eq!(percents(&core), [0, 0, 0, 100]);
-    core.observe(at(4.0), &delivery(3, EvidenceClass::AccountPaused, 4, SECOND / 10));
+    core.handle(at(4.0), delivery(3, EvidenceClass::AccountPaused, 4, SECOND / 10));
     assert_eq!(percents(&core), [0, 0, 0, 100], "the last place is not left");
 }
 
@@ -160,15 +163,15 @@ fn a_share_goes_to_the_others_before_it_goes_to_a_standby() {
 fn it_returns_after_the_cooldown_when_the_operator_is_silent_and_could_leave_again() {
     let reflex = serde_json::json!({"switches": 1});
     let mut core = started(routing(1, &[(100, false), (0, true)], &reflex));
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
-    core.on_timer(at(700.0));
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    core.handle_timeout(at(700.0));
     assert_eq!(percents(&core), [0, 100], "the budget is spent: mail would be caught");
     let mut now = at(700.0);
     for _ in 0..10 {
-        let Some(next) = core.next_timer() else { break };
+        let Some(next) = core.next_timeout() else { break };
         assert!(next > now, "a timer that is due again and again");
         now = next;
-        core.on_timer(now);
+        core.handle_timeout(now);
     }
     assert_eq!((percents(&core), now), (vec![100, 0], at(3601.0)));
 }
@@ -177,9 +180,9 @@ fn it_returns_after_the_cooldown_when_the_operator_is_silent_and_could_leave_aga
 fn without_a_cooldown_it_stays_away_for_a_second_all_the_same() {
     let reflex = serde_json::json!({"cooldownMilliseconds": 0});
     let mut core = started(routing(1, &[(100, false), (0, true)], &reflex));
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
     for (seconds, expected) in [(1.0, [0, 100]), (1.9, [0, 100]), (2.0, [100, 0])] {
-        core.on_timer(at(seconds));
+        core.handle_timeout(at(seconds));
         assert_eq!(percents(&core), expected, "after {seconds} s");
     }
 }
@@ -187,45 +190,48 @@ fn without_a_cooldown_it_stays_away_for_a_second_all_the_same() {
 #[test]
 fn a_restart_does_not_bring_it_back_to_what_it_has_left() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
-    let memories = core.take_actions().into_iter().filter_map(|action| match action {
-        Action::Remember(memory) => Some(memory),
-        Action::Publish(_) | Action::Switch(_) | Action::Report => None,
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    let memories = core.poll().into_iter().filter_map(|action| match action {
+        CoreAction::Remember(memory) => Some(memory),
+        CoreAction::Publish(_) | CoreAction::Switch(_) | CoreAction::Report => None,
     });
-    let memory: Memory = serde_json::from_str(&serde_json::to_string(&memories.last().unwrap()).unwrap()).unwrap();
-    let mut again = Core::new(Some(memory.clone()));
-    again.offer(at(5.0), usual(1, &[(100, false), (0, true)])).unwrap();
+    let memory: CoreMemory = serde_json::from_str(&serde_json::to_string(&memories.last().unwrap()).unwrap()).unwrap();
+    let mut again = AgentCore::new(Some(memory.clone()));
+    again.handle(at(5.0), CoreInput::Routing(usual(1, &[(100, false), (0, true)])));
     assert_eq!(percents(&again), [0, 100]);
     let (before, after) = (core.last_switch.unwrap().order, again.last_switch.clone().unwrap().order);
     assert_eq!((before.mark == after.mark, after.cause), (true, Cause::Start));
-    let mut newer = Core::new(Some(memory));
-    newer.offer(at(5.0), usual(2, &[(100, false), (0, true)])).unwrap();
+    let mut newer = AgentCore::new(Some(memory));
+    newer.handle(at(5.0), CoreInput::Routing(usual(2, &[(100, false), (0, true)])));
     assert_eq!(percents(&newer), [100, 0]);
 }
 
 #[test]
-fn the_operator_is_told_when_an_opinion_turns_and_it_lapses_with_the_cooldown() {
+fn the_operator_is_told_when_a_verdict_turns_and_it_lapses_with_the_cooldown() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
-    core.take_actions();
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
-    assert!(core.take_actions().contains(&Action::Report));
-    let failing =
-        core.words().iter().map(|word| (word.backend.to_string(), word.opinion.failing_for())).collect::<Vec<_>>();
+    core.poll();
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    assert!(core.poll().contains(&CoreAction::Report));
+    let failing = core
+        .verdicts()
+        .iter()
+        .map(|verdict| (verdict.backend.to_string(), verdict.verdict.failing_for()))
+        .collect::<Vec<_>>();
     assert_eq!(failing, [("a".to_owned(), Some(EvidenceClass::AccountPaused))]);
-    core.offer(at(2.0), usual(2, &[(0, false), (100, false)])).unwrap();
-    core.on_timer(at(600.0));
-    assert_eq!(core.words().len(), 1);
-    core.on_timer(at(601.1));
-    assert_eq!(core.words(), []);
+    core.handle(at(2.0), CoreInput::Routing(usual(2, &[(0, false), (100, false)])));
+    core.handle_timeout(at(600.0));
+    assert_eq!(core.verdicts().len(), 1);
+    core.handle_timeout(at(601.1));
+    assert_eq!(core.verdicts(), []);
 }
 
 #[test]
 fn what_the_mta_cannot_see_is_no_switch() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
-    core.take_actions();
-    core.offer(at(1.0), usual(2, &[(100, false), (0, false)])).unwrap();
+    core.poll();
+    core.handle(at(1.0), CoreInput::Routing(usual(2, &[(100, false), (0, false)])));
     assert_eq!(switches(&mut core), []);
-    core.offer(at(2.0), usual(3, &[(90, false), (10, false)])).unwrap();
+    core.handle(at(2.0), CoreInput::Routing(usual(3, &[(90, false), (10, false)])));
     let orders = switches(&mut core);
     assert_eq!(orders.iter().map(|order| &order.cause).collect::<Vec<_>>(), [&Cause::Operator]);
 }
@@ -263,12 +269,12 @@ proptest! {
         for (pause, event) in events {
             now = now + Duration::from_millis(pause);
             let before = core.answers().unwrap();
-            core.take_actions();
+            core.poll();
             for core in [&mut core, &mut twin] {
                 match &event {
-                    Event::Delivered(backend, class, message, took) => core.observe(now, &delivery(*backend, *class, *message, Duration::from_millis(*took))),
-                    Event::Offered(transition, backends) => _ = core.offer(now, routing(*transition, backends, &reflex)),
-                    Event::Waited => core.on_timer(now),
+                    Event::Delivered(backend, class, message, took) => core.handle(now, delivery(*backend, *class, *message, Duration::from_millis(*took))),
+                    Event::Offered(transition, backends) => core.handle(now, CoreInput::Routing(routing(*transition, backends, &reflex))),
+                    Event::Waited => core.handle_timeout(now),
                 }
             }
             let after = core.answers().unwrap();
@@ -277,7 +283,7 @@ proptest! {
             prop_assert_eq!(&after, &twin.answers().unwrap(), "it is deterministic");
             if let Event::Delivered(_, class, ..) = &event {
                 if class.effect() != Effect::Failure {
-                    let left: Vec<_> = core.in_force.as_ref().unwrap().left.iter().filter_map(|left| left.as_ref()).filter(|left| left.at == now).collect();
+                    let left: Vec<_> = core.in_force.as_ref().unwrap().ejections.iter().flatten().filter(|ejection| ejection.at == now).collect();
                     prop_assert!(left.is_empty(), "left for {class:?}");
                 }
                 let gained = after.routing.backends.iter().enumerate().filter(|(at, _)| after.percents[*at] > 0 && before.percents[*at] == 0);
@@ -285,18 +291,18 @@ proptest! {
                     prop_assert!(backend.standby || backend.percent > 0, "{} is no place to go to", backend.name);
                 }
             }
-            for action in core.take_actions() {
-                if let Action::Switch(SwitchOrder { cause: Cause::Left { .. }, at, .. }) = action {
+            for action in core.poll() {
+                if let CoreAction::Switch(SwitchOrder { cause: Cause::Left { .. }, at, .. }) = action {
                     moves.push(at);
                 }
             }
             let recent = moves.iter().filter(|at| **at + Duration::from_mins(5) > now).count();
             prop_assert!(recent <= switches as usize, "{recent} moves of {switches}");
             prop_assert!(core.moves.len() <= MAX_MOVES);
-            if let Some(next) = core.next_timer() {
-                core.on_timer(next.max(now));
-                twin.on_timer(next.max(now));
-                prop_assert!(core.next_timer().is_none_or(|again| again > next.max(now)), "a timer that is due again and again");
+            if let Some(next) = core.next_timeout() {
+                core.handle_timeout(next.max(now));
+                twin.handle_timeout(next.max(now));
+                prop_assert!(core.next_timeout().is_none_or(|again| again > next.max(now)), "a timer that is due again and again");
                 now = next.max(now);
             }
         }
@@ -307,7 +313,7 @@ proptest! {
         let class = if throttled { EvidenceClass::Throttled } else { EvidenceClass::RecipientLevel };
         let mut core = started(routing(1, &[(100, false), (0, true)], &serde_json::json!({"consecutive": 1, "lastingMilliseconds": 0, "immediately": []})));
         for number in 0..count {
-            core.observe(at(0.0) + Duration::from_secs(number), &delivery(0, class, number, SECOND / 10));
+            core.handle(at(0.0) + Duration::from_secs(number), delivery(0, class, number, SECOND / 10));
         }
         prop_assert_eq!(percents(&core), [100, 0]);
     }
@@ -316,13 +322,23 @@ proptest! {
 #[test]
 fn a_move_of_its_own_is_the_decisions_that_comes_after_it() {
     let mut core = started(usual(1, &[(100, true), (0, true)]));
-    core.observe(at(1.0), &delivery(0, EvidenceClass::AccountPaused, 1, Duration::from_millis(5)));
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, Duration::from_millis(5)));
     assert_eq!(percents(&core), [0, 100]);
-    let last = |core: &Core| core.view(at(3.0)).unwrap().last_switch.unwrap();
-    assert_eq!(last(&core).confirmed_by, None);
-    core.offer(at(2.0), usual(1, &[(100, true), (0, true)])).unwrap();
-    assert_eq!(last(&core).confirmed_by, None, "the same decision confirms nothing");
-    core.offer(at(2.0), usual(2, &[(0, false), (100, true)])).unwrap();
-    core.offer(at(2.5), usual(3, &[(0, false), (100, true)])).unwrap();
-    assert_eq!((last(&core).order.number, last(&core).confirmed_by), (2, Some(2)), "the first that agrees");
+    assert_eq!(core.view(at(3.0)).unwrap().last_switch.unwrap().confirmed_by, None);
+    core.handle(at(2.0), CoreInput::Routing(usual(1, &[(100, true), (0, true)])));
+    assert_eq!(
+        core.view(at(3.0)).unwrap().last_switch.unwrap().confirmed_by,
+        None,
+        "the same decision confirms nothing"
+    );
+    core.handle(at(2.0), CoreInput::Routing(usual(2, &[(0, false), (100, true)])));
+    core.handle(at(2.5), CoreInput::Routing(usual(3, &[(0, false), (100, true)])));
+    assert_eq!(
+        (
+            core.view(at(3.0)).unwrap().last_switch.unwrap().order.number,
+            core.view(at(3.0)).unwrap().last_switch.unwrap().confirmed_by
+        ),
+        (2, Some(2)),
+        "the first that agrees"
+    );
 }

@@ -1,0 +1,163 @@
+//! Ejection of a backend without waiting for the operator, the return to it, and the switch that follows from either.
+
+use std::sync::Arc;
+
+use mail_failover_contract::routing::EjectionPolicy;
+use mail_failover_core::model::Timestamp;
+
+use super::traffic::ejection_time;
+use super::{
+    AgentCore, Cause, CoreAction, CoreMemory, Ejection, EjectionBlocker, InForce, MAX_MOVES, PendingEjection,
+    SwitchOrder, SwitchView, change, shares,
+};
+use crate::answers::Answers;
+
+/// Time of what is never due.
+const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
+
+impl AgentCore {
+    /// Draws all conclusions from the present state.
+    pub(super) fn reconsider(&mut self, now: Timestamp) {
+        if let Some(in_force) = &mut self.in_force {
+            let policy = in_force.routing.reflex;
+            in_force.traffic.iter_mut().for_each(|traffic| traffic.handle_timeout(now, &policy));
+        }
+        self.return_to_ejected(now);
+        self.eject_failing(now);
+        self.report_news();
+    }
+
+    fn return_to_ejected(&mut self, now: Timestamp) {
+        for at in self.due_returns(now) {
+            let Some(in_force) = &mut self.in_force else { return };
+            in_force.ejections[at] = None;
+            let cause = Cause::Returned { backend: in_force.routing.backends[at].name.clone() };
+            let before = in_force.answers.clone();
+            self.update_answers(now, Some(&before), cause);
+        }
+    }
+
+    fn due_returns(&self, now: Timestamp) -> Vec<usize> {
+        let Some(in_force) = &self.in_force else { return vec![] };
+        let backends = 0..in_force.ejections.len();
+        backends.filter(|at| self.returns_at(in_force, *at).is_some_and(|due| due <= now)).collect()
+    }
+
+    /// Returns the time at which an ejected backend is tried again.
+    pub(super) fn returns_at(&self, in_force: &InForce, at: usize) -> Option<Timestamp> {
+        let ejection = in_force.ejections.get(at)?.as_ref()?;
+        let wanted = in_force.routing.backends[at].percent > 0;
+        // Not before it could be ejected again: mail would be caught there.
+        let next_move = if wanted { self.next_move(&in_force.routing.reflex) } else { Timestamp::default() };
+        Some(ejection.until().max(next_move))
+    }
+
+    fn eject_failing(&mut self, now: Timestamp) {
+        // Each turn ejects one more backend, or is the last.
+        while let Some((at, ejection)) = self.next_ejection(now) {
+            let Some(in_force) = &mut self.in_force else { return };
+            let backend = in_force.routing.backends[at].name.clone();
+            let cause = Cause::Left { backend, class: ejection.class };
+            in_force.ejections[at] = Some(ejection);
+            let before = in_force.answers.clone();
+            self.moves.push_back(now);
+            if self.moves.len() > MAX_MOVES {
+                self.moves.pop_front();
+            }
+            self.update_answers(now, Some(&before), cause);
+        }
+    }
+
+    /// Returns the next backend to eject, if one may be ejected. Notes the reason if one should be and may not.
+    fn next_ejection(&mut self, now: Timestamp) -> Option<(usize, Ejection)> {
+        let next_move = self.in_force.as_ref().map(|in_force| self.next_move(&in_force.routing.reflex))?;
+        let in_force = self.in_force.as_mut()?;
+        in_force.pending = None;
+        let policy = &in_force.routing.reflex;
+        for (at, traffic) in in_force.traffic.iter().enumerate() {
+            if in_force.answers.percents[at] == 0 || in_force.ejections[at].is_some() {
+                continue;
+            }
+            let Some(run) = traffic.run() else { continue };
+            let Some(class) = run.condemns(policy) else { continue };
+            let mut ejected = in_force.is_ejected();
+            ejected[at] = true;
+            let can_go = shares::without(&in_force.routing, &ejected, in_force.fallback.as_deref()).is_some();
+            if can_go && next_move <= now {
+                let cooldown = ejection_time(policy);
+                return Some((at, Ejection { at: now, cooldown, class, summary: run.summary.clone() }));
+            }
+            let blocker = if can_go { EjectionBlocker::BudgetSpent } else { EjectionBlocker::NoStandby };
+            let backend = in_force.routing.backends[at].name.clone();
+            in_force.pending.get_or_insert(PendingEjection { backend, class, blocker });
+        }
+        None
+    }
+
+    /// Returns the time of the next move that the budget allows. It lies in the past if one is allowed now.
+    pub(super) fn next_move(&self, policy: &EjectionPolicy) -> Timestamp {
+        let switches = usize::try_from(policy.switches).unwrap_or(MAX_MOVES).min(MAX_MOVES);
+        if switches == 0 {
+            return NEVER;
+        }
+        // The oldest of as many as the budget has.
+        let oldest = self.moves.len().checked_sub(switches).and_then(|at| self.moves.get(at));
+        oldest.map_or_else(Timestamp::default, |at| *at + policy.per)
+    }
+
+    /// Computes the answers for the MTA, and orders a switch if they have changed.
+    pub(super) fn update_answers(&mut self, now: Timestamp, before: Option<&Arc<Answers>>, cause: Cause) {
+        let Some(in_force) = &mut self.in_force else { return };
+        let percents = match shares::without(&in_force.routing, &in_force.is_ejected(), in_force.fallback.as_deref()) {
+            Some((percents, fallback)) => {
+                in_force.fallback = fallback;
+                percents
+            }
+            // The routing is newer than the ejection and has no other backend.
+            None => Answers::as_decided(in_force.routing.clone()).percents,
+        };
+        let answers = Arc::new(Answers { routing: in_force.routing.clone(), percents });
+        let gained = change::gained(before.map(|before| &**before), &answers);
+        for (backend, traffic) in answers.routing.backends.iter().zip(&mut in_force.traffic) {
+            if gained.contains(&backend.name) {
+                traffic.given(now);
+            }
+        }
+        in_force.answers = answers.clone();
+        if before == Some(&answers) {
+            return;
+        }
+        self.actions.push(CoreAction::Remember(self.memory()));
+        self.actions.push(CoreAction::Publish(answers.clone()));
+        if before.is_some_and(|before| !change::differs(before, &answers)) {
+            return;
+        }
+        self.orders += 1;
+        let lost = before.map(|before| change::gained(Some(&answers), before)).unwrap_or_default();
+        let order = SwitchOrder { number: self.orders, cause, at: now, mark: change::mark(&answers), gained, lost };
+        self.last_switch = Some(SwitchView::of(order.clone(), self.possible_duplicates));
+        self.actions.push(CoreAction::Switch(order));
+    }
+
+    fn memory(&self) -> CoreMemory {
+        let Some(in_force) = &self.in_force else { return CoreMemory::default() };
+        let backends = in_force.routing.backends.iter().zip(&in_force.ejections);
+        CoreMemory {
+            route_uid: in_force.routing.route_uid.to_string(),
+            transition: in_force.routing.transition,
+            ejections: backends.filter_map(|(backend, ejection)| Some(ejection.as_ref()?.saved(backend))).collect(),
+            moves: self.moves.iter().map(|at| at.as_micros()).collect(),
+            fallback: in_force.fallback.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// Orders a report if the verdict on any backend has changed.
+    fn report_news(&mut self) {
+        let verdicts: Vec<_> =
+            self.verdicts().into_iter().map(|verdict| (verdict.backend, verdict.verdict.failing_for())).collect();
+        if verdicts != self.reported {
+            self.reported = verdicts;
+            self.actions.push(CoreAction::Report);
+        }
+    }
+}
