@@ -26,7 +26,7 @@ use crate::controller::run::Connections;
 use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
-use crate::observers::{self, Hearing, Noticeboard};
+use crate::observers::{self, LocalReport, PeerEvent};
 use crate::probe::{self, Prober, StartError};
 use crate::reports::{self, CertificateError, Directory, ServerCertificate};
 use crate::watch;
@@ -45,7 +45,7 @@ const INPUT_QUEUE: usize = 4096;
 /// Probe reports that wait for the controller.
 const REPORT_QUEUE: usize = 4096;
 /// Reports of other replicas that wait for the controller: more than there can be replicas.
-const HEARING_QUEUE: usize = 128;
+const PEER_EVENT_QUEUE: usize = 128;
 /// Reports of agents that wait for the controller; beyond, agents are told to come again.
 const AGENT_REPORT_QUEUE: usize = 1024;
 /// Pause of the main loop after which the process counts as stuck.
@@ -114,14 +114,14 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);
     let (events, event_receiver) = mpsc::channel(INPUT_QUEUE);
     let (reports, report_receiver) = mpsc::channel(REPORT_QUEUE);
-    let (hearings, hearing_receiver) = mpsc::channel(HEARING_QUEUE);
+    let (peer_events, peer_event_receiver) = mpsc::channel(PEER_EVENT_QUEUE);
     let (agent_reports, agent_report_receiver) = mpsc::channel(AGENT_REPORT_QUEUE);
-    let (board, directory) = (Noticeboard::default(), Directory::default());
+    let (local_report, directory) = (LocalReport::default(), Directory::default());
 
     let server = operator.listen().await?;
     let (report_server, endpoint) = operator.listen_for_reports().await?;
     let leadership = operator.start_election(&clients)?;
-    operator.start_observer(&clients, endpoint.clone(), board.clone(), hearings, leadership.clone());
+    operator.start_observer(&clients, endpoint.clone(), local_report.clone(), peer_events, leadership.clone());
     let prober = operator.start_prober(reports)?;
     let ca_reader = operator.start_reader::<Ca>("the reader of certificates", &clients, &inputs);
     let login_reader = operator.start_reader::<LoginSecret>("the reader of logins", &clients, &inputs);
@@ -262,7 +262,7 @@ impl Operator {
             retry_period: self.arguments.lease_retry_period,
         };
         let metrics = leader::Metrics::new(&mut self.registry);
-        let (leadership, election) = leader::start(clients.lease.clone(), settings, metrics, self.release.clone())?;
+        let (leadership, election) = leader::start(clients.lease.clone(), settings, self.clock, metrics, self.release.clone())?;
         self.tasks.add(ELECTION, election);
         Ok(leadership)
     }
@@ -271,8 +271,8 @@ impl Operator {
         &mut self,
         clients: &Clients,
         reports: Option<OperatorEndpoint>,
-        board: Noticeboard,
-        hearings: mpsc::Sender<Hearing>,
+        local_report: LocalReport,
+        peer_events: mpsc::Sender<PeerEvent>,
         leadership: Leadership,
     ) {
         let settings = observers::Settings {
@@ -287,7 +287,7 @@ impl Operator {
             clients.watch.clone(),
             clients.call.clone(),
             settings,
-            observers::Connections { board, hearings, leadership, clock: self.clock, metrics },
+            observers::ObserverConnections { local_report, peer_events, leadership, clock: self.clock, metrics },
             self.shutdown.clone(),
             self.end.clone(),
         );

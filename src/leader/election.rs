@@ -68,7 +68,6 @@ pub fn start(
 struct Election {
     api: Api<Lease>,
     settings: Settings,
-    clock: Clock,
     machine: LeaseMachine,
     /// Zero of the machine's time.
     origin: Instant,

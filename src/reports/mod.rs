@@ -57,9 +57,9 @@ fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, Back
     let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
     let deliveries = BackendDeliveries {
         word: match (word, failure) {
-            (report::ReportedVerdict::Failing, Some(failure)) => Word::Failing(failing(&failure, now)),
-            (report::ReportedVerdict::Passing, _) => Word::Passing,
-            (report::ReportedVerdict::Failing, None) | (report::ReportedVerdict::Silent, _) => Word::Silent,
+            (report::ReportedVerdict::Failing, Some(failure)) => DeliveryVerdict::Failing(failing(&failure, now)),
+            (report::ReportedVerdict::Passing, _) => DeliveryVerdict::Passing,
+            (report::ReportedVerdict::Failing, None) | (report::ReportedVerdict::Silent, _) => DeliveryVerdict::Silent,
         },
         is_left: left,
         sent,

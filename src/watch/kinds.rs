@@ -20,7 +20,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Kind that is watched.
 pub(super) trait Watched:
-    Resource<DynamicType = (), WatchScope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
 {
     /// Source that the kind stands for in inputs and metrics.
     const SOURCE: Source;

@@ -108,7 +108,7 @@ impl ScopePart {
     /// Returns the API for the kind in this part.
     pub(super) fn api<K>(&self, client: Client) -> Api<K>
     where
-        K: Resource<DynamicType = (), WatchScope = NamespaceResourceScope>,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         match &self.0 {
             None => Api::all(client),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mail_failover_contract::document::RouteReference;
 use mail_failover_contract::routing::Routing;
-use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Word};
+use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, DeliveryVerdict};
 
 use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
 use super::reporter::ReportState;
@@ -68,7 +68,7 @@ impl DeliveryCounters {
             self.0.get(&backend.name).copied().unwrap_or_default();
         let verdict = verdicts.iter().find(|verdict| verdict.backend == backend.name);
         BackendDeliveries {
-            word: verdict.map_or(Word::Silent, |verdict| reported(&verdict.verdict)),
+            word: verdict.map_or(DeliveryVerdict::Silent, |verdict| reported(&verdict.verdict)),
             is_left: backend.ejection.is_some(),
             sent,
             deferred,
@@ -78,15 +78,15 @@ impl DeliveryCounters {
     }
 }
 
-fn reported(verdict: &TrafficVerdict) -> Word {
+fn reported(verdict: &TrafficVerdict) -> DeliveryVerdict {
     match verdict {
-        TrafficVerdict::Failing { class, run } => Word::Failing(FailingDeliveries {
+        TrafficVerdict::Failing { class, run } => DeliveryVerdict::Failing(FailingDeliveries {
             class: *class,
             message: run.summary.clone(),
             first_failure_at: run.since,
             last_failure_at: run.until,
         }),
-        TrafficVerdict::Working { .. } => Word::Passing,
+        TrafficVerdict::Working { .. } => DeliveryVerdict::Passing,
     }
 }
 

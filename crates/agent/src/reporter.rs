@@ -19,9 +19,10 @@ use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
-use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, DeliveryVerdict};
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::random;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -91,9 +92,9 @@ impl ReportState {
         let mut urgent = BTreeMap::new();
         for (name, deliveries) in &self.backends {
             let (class, passes) = match &deliveries.word {
-                Word::Failing(failing) => (Some(failing.class), false),
-                Word::Passing => (None, true),
-                Word::Silent => (None, false),
+                DeliveryVerdict::Failing(failing) => (Some(failing.class), false),
+                DeliveryVerdict::Passing => (None, true),
+                DeliveryVerdict::Silent => (None, false),
             };
             urgent.insert(name, (class, passes, deliveries.is_left));
         }
@@ -105,8 +106,8 @@ impl ReportState {
     }
 
     /// Returns the report as of now.
-    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::Report {
-        report::Report {
+    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::DeliveryReport {
+        report::DeliveryReport {
             api_version: API_VERSION.to_owned(),
             route: self.route.clone(),
             agent: agent.to_owned(),
@@ -121,9 +122,9 @@ impl ReportState {
 fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) -> report::BackendReport {
     let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
     let (word, failure) = match word {
-        Word::Failing(failing) => (report::Word::Failing, Some(failure_report(failing, now))),
-        Word::Passing => (report::Word::Passing, None),
-        Word::Silent => (report::Word::Silent, None),
+        DeliveryVerdict::Failing(failing) => (report::ReportedVerdict::Failing, Some(failure_report(failing, now))),
+        DeliveryVerdict::Passing => (report::ReportedVerdict::Passing, None),
+        DeliveryVerdict::Silent => (report::ReportedVerdict::Silent, None),
     };
     report::BackendReport {
         name: name.to_owned(),
@@ -148,8 +149,8 @@ fn failure_report(failing: &FailingDeliveries, now: Timestamp) -> report::Failur
     }
 }
 
-fn switch_report(switch: &SwitchedMail, now: Timestamp) -> report::SwitchReport {
-    report::SwitchReport {
+fn switch_report(switch: &SwitchedMail, now: Timestamp) -> report::ReportedSwitch {
+    report::ReportedSwitch {
         transition: switch.transition,
         queue_before: switch.queue_before,
         queue_after: switch.queue_after,
@@ -356,7 +357,7 @@ impl Sender {
     }
 }
 
-async fn deliver(endpoint: &OperatorEndpoint, token_file: &Path, report: &report::Report) -> Result<(), SendError> {
+async fn deliver(endpoint: &OperatorEndpoint, token_file: &Path, report: &report::DeliveryReport) -> Result<(), SendError> {
     let token = token(token_file.to_owned()).await?;
     let body = serde_json::to_vec(report).map_err(ConnectionError::from)?;
     post(endpoint, &token, body.into()).await

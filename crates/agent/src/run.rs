@@ -16,7 +16,7 @@ use std::time::Duration;
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, Server, State};
+use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -197,7 +197,7 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
     tasks.add("the reader of logins", tokio::spawn(look_at_logins(credentials, views)));
     tasks.add(STATE_WRITER, writing);
     tasks.add("the reporter", reporting);
-    let state = State { heartbeat, readiness: readiness.clone() };
+    let state = TelemetryState { heartbeat, readiness: readiness.clone() };
     tasks.add(HTTP_SERVER, tokio::spawn(http.serve(registry, state, http::router(questions), end.clone())));
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");

@@ -160,8 +160,8 @@ impl<'a> ObjectSet<'a> {
     fn placed<'s>(&'s self, route_key: &ObjectKey, route: &Route, member: &'s Member) -> Option<UsableBackend<'s>> {
         let entry = self.backends.get(&route_key.sibling(member.name.clone()))?;
         let backend = entry.model.as_ref()?;
-        let standing = Candidate::new(member, Some(backend), None, route, None, self.at).eligibility;
-        Some(UsableBackend { member, manifest: entry.manifest, spec: &entry.spec, backend, standing })
+        let eligibility = Candidate::new(member, Some(backend), None, route, None, self.at).eligibility;
+        Some(UsableBackend { member, manifest: entry.manifest, spec: &entry.spec, backend, eligibility })
     }
 
     /// Iterates over the routes that name a policy.

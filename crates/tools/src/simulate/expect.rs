@@ -174,8 +174,8 @@ fn route_subject(
         wanted.shares = Some(shares.clone());
     }
     if let Some(state) = &given.state {
-        let found = State::ALL.into_iter().find(|known| known.as_str() == state);
-        let known = State::ALL.map(State::as_str).join(", ");
+        let found = State::ALL.iter().copied().find(|known| known.as_str() == state);
+        let known = State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
         let unknown = ExpectationError::Unknown { field: "state", value: state.clone(), known };
         wanted.state = Some(found.ok_or(unknown)?);
         texts.push(state.clone());
@@ -185,7 +185,8 @@ fn route_subject(
             ("None", _) => WantedHold::None,
             (_, Some(reason)) => WantedHold::Of(reason),
             (_, None) => {
-                let known = format!("None, {}", HoldReason::ALL.map(HoldReason::as_str).join(", "));
+                let known = HoldReason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ");
+                let known = format!("None, {known}");
                 return Err(ExpectationError::Unknown { field: "hold", value: hold.clone(), known });
             }
         };
@@ -235,7 +236,7 @@ fn backend_subject(
         EvidenceClass::from_name(class).ok_or_else(|| ExpectationError::Unknown {
             field: "class",
             value: class.clone(),
-            known: EvidenceClass::ALL.map(EvidenceClass::as_str).join(", "),
+            known: EvidenceClass::ALL.iter().map(|class| class.as_str()).collect::<Vec<_>>().join(", "),
         })
     });
     let (health, class) = (health.transpose()?, class.transpose()?);

@@ -12,7 +12,7 @@ use super::run::Simulation;
 use super::scenario::{Ask, AskedAction, Event, Scenario, ScenarioDuration, ScenarioError, ScenarioFault, SeenBy};
 use super::script::{DialogueStep, MailRefusal, ProbeFault, Script, ScriptedAction, ScriptedChange};
 use super::words;
-use mail_failover_core::engine::{Action, Request};
+use mail_failover_core::engine::{Request, RequestAction};
 use mail_failover_core::model::{Effect, Timestamp};
 
 /// Start of a scenario that names none: 2026-01-01T00:00:00Z.
@@ -268,7 +268,7 @@ impl Preparation<'_> {
             AskedAction::Switch => {
                 let to = ask.to.as_deref();
                 let to = to.ok_or_else(|| EventError::new("request.to", "is missing: where to?"))?;
-                Action::Switch { to: to.into(), duration, is_forced: ask.force }
+                RequestAction::Switch { to: to.into(), duration, is_forced: ask.force }
             }
             AskedAction::Failback => RequestAction::Failback,
             AskedAction::Pause => RequestAction::Pause { duration },

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::world::Recorder;
 use mail_failover_core::engine::{
-    Answer, Decision, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, Share, State, Transition,
+    RequestAnswer, Decision, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, Share, State, Transition,
     Verdict,
 };
 use mail_failover_core::model::{EvidenceClass, Timestamp};
@@ -71,7 +71,7 @@ pub struct RouteChange {
     /// The move that was decided.
     pub transition: Option<Transition>,
     /// The request that was answered.
-    pub answer: Option<Answer>,
+    pub answer: Option<RequestAnswer>,
     /// Reasons of the decision.
     pub explanation: Explanation,
 }
@@ -169,10 +169,10 @@ impl Notes {
             return false;
         }
         last.view.clone_from(view);
-        let Explanation { reasons, prospects } = &decision.explanation;
+        let Explanation { reasons, next_changes } = &decision.explanation;
         last.explanation.reasons.retain(|reason| !matches!(reason, Reason::Held(_)));
         last.explanation.reasons.extend(reasons.iter().filter(|reason| matches!(reason, Reason::Held(_))).cloned());
-        last.explanation.prospects.clone_from(prospects);
+        last.explanation.next_changes.clone_from(next_changes);
         true
     }
 
