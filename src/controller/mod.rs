@@ -31,4 +31,5 @@ mod route_status;
 pub mod run;
 mod status;
 pub mod step;
+mod timers;
 pub mod world;

@@ -5,14 +5,14 @@ use std::ops::Bound;
 
 use super::Written;
 use crate::controller::step::{Step, Subject, SubjectKind, Task};
+use crate::controller::timers::KeyedTimers;
 use mail_failover_core::model::{ObjectKey, Timestamp};
 
 /// Subjects to look at. One that has a step under way stays on the agenda until that is done.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     due: BTreeSet<Subject>,
-    timers: BTreeSet<(Timestamp, Subject)>,
-    timer_of: BTreeMap<Subject, Timestamp>,
+    timers: KeyedTimers<Subject>,
     under_way: BTreeMap<Subject, UnderWay>,
     last_task: u64,
 }
@@ -41,34 +41,22 @@ impl Agenda {
 
     /// Looks at this at that time, unless an earlier one is set already.
     pub(super) fn set_timer(&mut self, subject: &Subject, at: Timestamp) {
-        if self.timer_of.get(subject).is_some_and(|known| *known <= at) {
-            return;
-        }
-        self.clear_timer(subject);
-        self.timers.insert((at, subject.clone()));
-        self.timer_of.insert(subject.clone(), at);
+        self.timers.set(subject, at);
     }
 
     /// Looks at this only for a reason.
     pub(super) fn clear_timer(&mut self, subject: &Subject) {
-        if let Some(at) = self.timer_of.remove(subject) {
-            self.timers.remove(&(at, subject.clone()));
-        }
+        self.timers.clear(subject);
     }
 
     /// When the first timer ends.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.next_timeout()
     }
 
     /// Puts those whose time has come on the agenda.
     pub(super) fn wake(&mut self, now: Timestamp) {
-        while let Some((at, subject)) = self.timers.pop_first() {
-            if at > now {
-                self.timers.insert((at, subject));
-                return;
-            }
-            self.timer_of.remove(&subject);
+        while let Some(subject) = self.timers.pop(now) {
             self.due.insert(subject);
         }
     }

@@ -7,6 +7,7 @@ use super::{World, subject};
 use crate::controller::backend::BackendEntry;
 use crate::controller::references::Reference;
 use crate::controller::step::SubjectKind;
+use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
 use crate::observers::{Change, Hearing, Sightings, Verdicts};
 use mail_failover_core::engine::{Fleet, Health, Observer, Sighting};
@@ -27,8 +28,7 @@ pub(super) struct Others {
     /// Backends of which some observer, this one included, may see something else now.
     due: BTreeSet<ObjectKey>,
     /// When a verdict of ours changes by time alone.
-    timers: BTreeSet<(Timestamp, ObjectKey)>,
-    timer_of: BTreeMap<ObjectKey, Timestamp>,
+    timers: KeyedTimers<ObjectKey>,
     unobserved: BTreeSet<ObjectKey>,
     /// What the others were told, or will be as soon as it can be written.
     told: BTreeMap<ObjectKey, Verdicts>,
@@ -96,33 +96,20 @@ impl Others {
 
     /// When something changes by time alone.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.next_timeout()
     }
 
     fn wake(&mut self, now: Timestamp) {
-        while let Some((at, key)) = self.timers.pop_first() {
-            if at > now {
-                self.timers.insert((at, key));
-                return;
-            }
-            self.timer_of.remove(&key);
+        while let Some(key) = self.timers.pop(now) {
             self.due.insert(key);
         }
     }
 
     /// A timer that is set earlier stays: when it ends, this is asked again. So evidence that puts the change off moves no timer.
     fn set_timer(&mut self, key: &ObjectKey, at: Option<Timestamp>) {
-        let known = self.timer_of.get(key).copied();
-        if at.is_some() && known.is_some_and(|known| Some(known) <= at) {
-            return;
-        }
-        if let Some(known) = known {
-            self.timers.remove(&(known, key.clone()));
-            self.timer_of.remove(key);
-        }
-        if let Some(at) = at {
-            self.timers.insert((at, key.clone()));
-            self.timer_of.insert(key.clone(), at);
+        match at {
+            Some(at) => self.timers.set(key, at),
+            None => self.timers.clear(key),
         }
     }
 
