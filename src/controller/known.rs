@@ -8,6 +8,7 @@ use super::step::Step;
 use crate::watch::Unreadable;
 use mail_failover_core::model::Timestamp;
 use mail_failover_resolve::Rejection;
+use mail_failover_runtime::kubernetes::version_number;
 
 /// A custom resource as it was seen last.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl<K: Resource> Known<K> {
 
     /// The object, to be given what a write of this version has made of it; `None` when a newer version is known already.
     pub(super) fn superseded_by(&mut self, resource_version: &str) -> Option<&mut K> {
-        let (known, written) = (number(&self.resource_version()), number(resource_version));
+        let (known, written) = (version_number(&self.resource_version()), version_number(resource_version));
         match self {
             Self::Readable(object) if known <= written => {
                 object.meta_mut().resource_version = Some(resource_version.to_owned());
@@ -52,13 +53,9 @@ impl<K: Resource> Known<K> {
 
     /// Whether `other` is an older version of the same object: the echo of a write may arrive after its answer.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        self.uid() == other.uid() && number(&self.resource_version()) > number(&other.resource_version())
+        self.uid() == other.uid()
+            && version_number(&self.resource_version()) > version_number(&other.resource_version())
     }
-}
-
-/// Resource versions are numbers, which KEP-5504 makes part of the API and etcd has always made true.
-fn number(resource_version: &str) -> Option<u64> {
-    resource_version.parse().ok()
 }
 
 /// Reads a change of an object into what is known of it. Returns whether it says anything new.

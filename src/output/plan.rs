@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{OutputObject, Owner, SERVICE_NAME_LABEL, TRANSITION_ANNOTATION, route_uid};
 use mail_failover_core::model::ObjectKey;
+use mail_failover_runtime::kubernetes::version_number;
 
 /// What kind of object an output is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,10 +200,8 @@ impl Observed {
     }
 }
 
-/// Resource versions are compared as numbers, which KEP-5504 makes part of the API and etcd has always made true.
 fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
-    let version =
-        |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+    let version = |metadata: &ObjectMeta| metadata.resource_version.as_deref().and_then(version_number);
     known.uid == incoming.uid && version(known) > version(incoming)
 }
 

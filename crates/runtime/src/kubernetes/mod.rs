@@ -21,6 +21,7 @@ mod deadline;
 mod error;
 mod guard;
 mod metrics;
+mod version;
 mod watching;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use deadline::DeadlineExceeded;
 pub use error::describe;
 pub use guard::{Guarded, Invalid};
 pub use metrics::Metrics;
+pub use version::version_number;
 pub use watching::{FIRST_BACKOFF, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 
 /// How long a TCP connection with its TLS handshake may take.
