@@ -129,6 +129,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let (leadership, election) = leader::start(
         lease_client,
         lease(&arguments, &identity),
+        clock,
         leader::Metrics::new(&mut registry),
         release.clone(),
     )?;

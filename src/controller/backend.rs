@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::Backoff;
+use super::backoff::Retry;
 use super::events::{self, Telling};
 use super::known::{Known, unreadable_rejection};
 use super::status::{Conditions, condition_message, is_true, joined, patch};
@@ -49,7 +49,7 @@ pub(super) struct BackendEntry {
     /// The revision that is being probed.
     probed_revision: Option<u64>,
     published: BTreeSet<String>,
-    pub(super) backoff: Backoff,
+    pub(super) backoff: Retry,
 }
 
 #[derive(Debug)]

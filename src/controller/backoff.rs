@@ -3,23 +3,29 @@
 use std::time::Duration;
 
 use mail_failover_core::model::Timestamp;
+use mail_failover_runtime::backoff::Backoff;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Exponential, with full jitter in its upper half; over when something succeeded.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    failures: u32,
+/// A failure that is tried again, and when; over when something succeeded.
+#[derive(Debug)]
+pub(super) struct Retry {
+    backoff: Backoff,
     until: Option<Timestamp>,
     error: String,
 }
 
-impl Backoff {
-    pub(super) fn fail(&mut self, now: Timestamp, error: String) {
-        let longest = FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(LONGEST);
-        self.failures = self.failures.saturating_add(1);
-        self.until = Some(now + longest.mul_f64(0.5 + fastrand::f64() / 2.0));
+impl Default for Retry {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(FIRST, LONGEST), until: None, error: String::new() }
+    }
+}
+
+impl Retry {
+    /// One more failure. `jitter` is a random number of at least 0 and less than 1.
+    pub(super) fn fail(&mut self, now: Timestamp, error: String, jitter: f64) {
+        self.until = Some(now + self.backoff.jittered_by(jitter));
         self.error = error;
     }
 
@@ -75,11 +81,11 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_end_with_success() {
         let now = Timestamp::from_micros(0);
-        let mut backoff = Backoff::default();
+        let mut backoff = Retry::default();
         assert_eq!(backoff.until(now), None);
         let mut longest = Timestamp::default();
-        for _ in 0..100 {
-            backoff.fail(now, "no".to_owned());
+        for number in 0..100 {
+            backoff.fail(now, "no".to_owned(), f64::from(number) / 100.0);
             let until = backoff.until(now).unwrap();
             assert!(until >= now + FIRST / 2 && until <= now + LONGEST);
             longest = longest.max(until);

@@ -1,6 +1,6 @@
 //! One `FailoverPolicy`: what it means, and who uses it.
 
-use super::backoff::Backoff;
+use super::backoff::Retry;
 use super::known::{Known, note, unreadable_rejection};
 use super::status::{Conditions, patch};
 use super::step::{Step, Subject};
@@ -17,7 +17,7 @@ pub(super) struct PolicyEntry {
     /// `None` once it is deleted.
     pub(super) object: Option<Known<FailoverPolicy>>,
     resolved: Option<Result<Policy, Rejection>>,
-    pub(super) backoff: Backoff,
+    pub(super) backoff: Retry,
 }
 
 impl PolicyEntry {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::BackendEntry;
-use super::backoff::{Backoff, WriteBudget};
+use super::backoff::{Retry, WriteBudget};
 use super::events;
 use super::known::{Known, unreadable_rejection};
 use super::route_status::{Actuation, Drafting};
@@ -52,8 +52,8 @@ pub(super) struct RouteEntry {
     /// What its agents are told beyond where mail goes, which changes without a decision.
     told: Told,
     budget: Option<WriteBudget>,
-    output_backoff: Backoff,
-    pub(super) backoff: Backoff,
+    output_backoff: Retry,
+    pub(super) backoff: Retry,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -190,6 +190,7 @@ impl RouteEntry {
         outcomes: &[(OutputKey, WriteOutcome)],
         error: Option<String>,
         now: Timestamp,
+        jitter: f64,
     ) {
         for (key, outcome) in outcomes {
             match outcome {
@@ -206,7 +207,7 @@ impl RouteEntry {
             }
         }
         match error {
-            Some(error) => self.output_backoff.fail(now, error),
+            Some(error) => self.output_backoff.fail(now, error, jitter),
             None => self.output_backoff.succeed(),
         }
     }

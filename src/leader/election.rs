@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::task::JoinHandle;
@@ -15,7 +15,9 @@ use super::claim::{Publisher, channel};
 use super::lease::{Call, Machine, Record, Then, Timing, Write};
 use super::metrics::Outcome;
 use super::{Leadership, Metrics, Settings, SettingsError};
+use mail_failover_resolve::time::micro_time;
 use mail_failover_runtime::backoff::{Backoff, jittered};
+use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::describe;
 
 /// How many calls may follow each other without a pause; conflict, read, write and one more of each are plausible.
@@ -34,6 +36,7 @@ const FIELD_MANAGER: &str = "mail-failover-leader";
 pub fn start(
     client: Client,
     settings: Settings,
+    clock: Clock,
     metrics: Metrics,
     release: CancellationToken,
 ) -> Result<(Leadership, JoinHandle<()>), SettingsError> {
@@ -52,6 +55,7 @@ pub fn start(
         failing: false,
         leaving: false,
         settings,
+        clock,
         metrics,
     };
     Ok((leadership, tokio::spawn(election.run(release))))
@@ -60,6 +64,7 @@ pub fn start(
 struct Election {
     api: Api<Lease>,
     settings: Settings,
+    clock: Clock,
     machine: Machine,
     /// The machine's time zero.
     origin: Instant,
@@ -223,7 +228,7 @@ impl Election {
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         // The API server makes no new version of an object that does not change, and candidates would not see the renewal.
         let after_last = spec.renew_time.as_ref().map(|last| last.0.saturating_add(SignedDuration::from_micros(1)));
-        let now = Timestamp::now();
+        let now = micro_time(self.clock.now()).0;
         let renew_time = MicroTime(after_last.and_then(Result::ok).map_or(now, |after_last| now.max(after_last)));
         if write.takes {
             spec.acquire_time = Some(renew_time.clone());

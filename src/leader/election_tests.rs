@@ -109,7 +109,8 @@ impl Replica {
         let settings = Settings::new("mail", "operator", identity);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
-        let (leadership, task) = start(server.client(), settings, metrics, release.clone()).expect("valid settings");
+        let (leadership, task) =
+            start(server.client(), settings, Clock::system(), metrics, release.clone()).expect("valid settings");
         Self { leadership, release, task, registry }
     }
 

@@ -92,7 +92,7 @@ pub enum SettingsError {
 pub fn unique_identity(hostname: &str) -> String {
     // The API allows any text; a host's name is at most 253 characters (RFC 1035).
     let host: String = hostname.trim().chars().take(253).collect();
-    format!("{host}_{:016x}", fastrand::u64(..))
+    format!("{host}_{:016x}", mail_failover_runtime::random::bits())
 }
 
 #[cfg(test)]

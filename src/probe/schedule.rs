@@ -27,6 +27,7 @@ use super::round::Rounds;
 use super::{Settings, Target};
 use mail_failover_core::model::{ProbeKey, ProbeReport};
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::random;
 
 /// Most rounds of one probe under way. The schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;
@@ -287,11 +288,11 @@ fn interval(target: &Target) -> Duration {
 
 /// Random number from -1 to 1.
 fn shift() -> f64 {
-    fastrand::f64().mul_add(2.0, -1.0)
+    random::unit().mul_add(2.0, -1.0)
 }
 
 fn random_below(bound: Duration) -> Duration {
-    bound.mul_f64(fastrand::f64())
+    bound.mul_f64(random::unit())
 }
 
 #[cfg(test)]

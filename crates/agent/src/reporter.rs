@@ -33,6 +33,7 @@ use mail_failover_contract::{SERVER_NAME, report};
 use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, Timestamp, Word};
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::random;
 
 /// How often a report goes out although nothing is new.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -218,7 +219,7 @@ impl Reporter {
             }),
             replicas: BTreeMap::new(),
         }));
-        let process = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
+        let process = random::word(12);
         let sender = Sender { settings, process, clock, metrics, status: status.clone() };
         let task = tokio::spawn(run(Arc::new(sender), published, shutdown));
         (Self { state, status }, task)

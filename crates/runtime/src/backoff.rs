@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::random;
+
 /// An exponential backoff with jitter: doubles from a first delay up to a longest, and of each delay the upper half is random, so that
 /// replicas that failed together do not come back together.
 #[derive(Clone, Debug)]
@@ -19,9 +21,14 @@ impl Backoff {
 
     /// How long to wait after one more failure.
     pub fn after_failure(&mut self) -> Duration {
+        self.jittered_by(random::unit())
+    }
+
+    /// The same for a caller that brings its own random number, of at least 0 and less than 1.
+    pub fn jittered_by(&mut self, jitter: f64) -> Duration {
         let delay = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
-        delay.mul_f64(0.5 + 0.5 * fastrand::f64())
+        delay.mul_f64(0.5 + 0.5 * jitter)
     }
 
     /// Starts over after a success.
@@ -32,7 +39,7 @@ impl Backoff {
 
 /// A duration that is up to `share` of it shorter or longer.
 pub fn jittered(duration: Duration, share: f64) -> Duration {
-    duration.mul_f64((1.0 + share * (2.0 * fastrand::f64() - 1.0)).max(0.0))
+    duration.mul_f64((1.0 + share * (2.0 * random::unit() - 1.0)).max(0.0))
 }
 
 #[cfg(test)]

@@ -8,5 +8,6 @@ pub mod findings;
 pub mod http;
 pub mod kubernetes;
 pub mod process;
+pub mod random;
 pub mod telemetry;
 pub mod values;

@@ -23,6 +23,7 @@ mod testing;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use agenda::Agenda;
 use agents::Agents;
@@ -31,7 +32,7 @@ use kube::{Resource, ResourceExt};
 use others::Others;
 
 use crate::controller::backend::{BackendEntry, ProbeChange};
-use crate::controller::backoff::Backoff;
+use crate::controller::backoff::Retry;
 use crate::controller::facts::Facts;
 use crate::controller::input::Input;
 use crate::controller::known::Known;
@@ -135,12 +136,17 @@ pub struct World {
     /// Objects that cannot be read and about which people have been told: the object's version counts, not ours.
     told: BTreeMap<Subject, (String, i64, String)>,
     pending: Effects,
+    random: fastrand::Rng,
 }
 
 impl World {
     /// A world in which nothing is known.
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
         let agents = Agents::new(settings.reports.clone());
+        // Replicas that failed together must not come back together, and one history must always give one course.
+        let mut seed = DefaultHasher::new();
+        settings.instance.hash(&mut seed);
+        let random = fastrand::Rng::with_seed(seed.finish());
         Self {
             facts: Facts::new(&settings.cluster_domain),
             settings,
@@ -160,6 +166,7 @@ impl World {
             jobs: Jobs::default(),
             told: BTreeMap::new(),
             pending: Effects::default(),
+            random,
         }
     }
 
@@ -417,7 +424,7 @@ impl World {
         }
     }
 
-    fn backoff_of(&self, subject: &Subject) -> Option<&Backoff> {
+    fn backoff_of(&self, subject: &Subject) -> Option<&Retry> {
         match subject.kind {
             SubjectKind::Policy => self.policies.get(&subject.key).map(|entry| &entry.backoff),
             SubjectKind::Backend => self.backends.get(&subject.key).map(|entry| &entry.backoff),
@@ -425,7 +432,7 @@ impl World {
         }
     }
 
-    fn backoff_mut(&mut self, subject: &Subject) -> Option<&mut Backoff> {
+    fn backoff_mut(&mut self, subject: &Subject) -> Option<&mut Retry> {
         match subject.kind {
             SubjectKind::Policy => self.policies.get_mut(&subject.key).map(|entry| &mut entry.backoff),
             SubjectKind::Backend => self.backends.get_mut(&subject.key).map(|entry| &mut entry.backoff),

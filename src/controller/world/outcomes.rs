@@ -59,12 +59,13 @@ impl World {
             }
             Err(error) => Some(error),
         };
+        let jitter = self.random.f64();
         if let Some(backoff) = self.backoff_mut(&subject) {
             match error {
                 None => backoff.succeed(),
                 // The watch will say so too; until then there is nothing to be done about it.
                 Some(StepError::Gone | StepError::ClaimLost | StepError::Api(_)) => {
-                    backoff.fail(now, error.map(|error| error.to_string()).unwrap_or_default());
+                    backoff.fail(now, error.map(|error| error.to_string()).unwrap_or_default(), jitter);
                 }
             }
         }
@@ -124,7 +125,7 @@ impl World {
             }
         }
         if let Some(entry) = self.routes.get_mut(&subject.key) {
-            entry.outputs_written(outcomes, error.map(ToString::to_string), now);
+            entry.outputs_written(outcomes, error.map(ToString::to_string), now, self.random.f64());
         }
     }
 
