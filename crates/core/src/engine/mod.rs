@@ -1,7 +1,7 @@
 //! The decision core: from evidence to verdicts, from verdicts to decisions.
 //!
 //! Architecture invariant: this module does no I/O, reads no clock, draws no random number and imports neither kube, tokio nor
-//! serde (`tests/architecture.rs` checks it). Time is an argument. The same inputs give the same decisions, so a new leader that
+//! serde (`tests/architecture/` checks it). Time is an argument. The same inputs give the same decisions, so a new leader that
 //! restores [`Memory`] from `status` goes on where the old one stopped.
 //!
 //! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as [`Decision::wake_at`] or
@@ -18,6 +18,7 @@ mod explanation;
 mod failback;
 mod fleet;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, reason = "for tests")]
 pub mod histories;
 mod holds;
 mod judgement;
@@ -29,6 +30,7 @@ mod placement;
 mod promises_tests;
 mod requests;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, reason = "for tests")]
 pub mod testing;
 mod verdict;
 mod window;

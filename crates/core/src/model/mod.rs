@@ -2,7 +2,7 @@
 //!
 //! Whatever is in here has been parsed and checked once (see `mail_failover_resolve`); nothing downstream looks at a raw spec.
 //! Architecture invariant: this module never imports serde, kube, tokio, a clock or a source of randomness
-//! (`tests/architecture.rs` checks it).
+//! (`tests/architecture/` checks it).
 
 mod backend;
 mod deliveries;
