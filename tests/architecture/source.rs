@@ -1,5 +1,7 @@
 //! Production code as the compiler sees it: module by module, without the items that only tests compile.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "syntax has more kinds than matter here")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,15 +95,14 @@ impl Sources {
         let name = module.ident.to_string();
         let path = [path, std::slice::from_ref(&name)].concat();
         let folder = children.join(&name);
-        match module.content {
-            Some((_, items)) => self.take(items, file, &folder, &path, is_test),
-            None => {
-                let named = path_attribute(&module.attrs).map(|path| file.parent().unwrap().join(path));
-                let beside = children.join(format!("{name}.rs"));
-                let inside = folder.join("mod.rs");
-                let next = named.unwrap_or(if inside.exists() { inside } else { beside });
-                self.read(&next, &folder, &path, is_test);
-            }
+        if let Some((_, items)) = module.content {
+            self.take(items, file, &folder, &path, is_test);
+        } else {
+            let named = path_attribute(&module.attrs).map(|path| file.parent().unwrap().join(path));
+            let beside = children.join(format!("{name}.rs"));
+            let inside = folder.join("mod.rs");
+            let next = named.unwrap_or(if inside.exists() { inside } else { beside });
+            self.read(&next, &folder, &path, is_test);
         }
     }
 }
