@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
 use crate::controller::login::LoginSecret;
-use crate::controller::run::ObserverConnections;
+use crate::controller::run::Connections;
 use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, SettingsError, unique_identity};
@@ -192,7 +192,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         reports: advertised,
         jobs,
     };
-    let connections = ObserverConnections {
+    let connections = Connections {
         watched: event_receiver,
         inputs: input_receiver,
         reports: report_receiver,
@@ -212,7 +212,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
     let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
     let serving =
         tokio::spawn(server.serve(registry, State { heartbeat, readiness }, axum::Router::new(), end.clone()));
-    let taking = reports::ObserverConnections { client: call_client, directory, reports: agent_reports.clone(), clock };
+    let taking = reports::Connections { client: call_client, directory, reports: agent_reports.clone(), clock };
     let taking_reports = tokio::spawn({
         let end = end.clone();
         async move {

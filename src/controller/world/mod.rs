@@ -81,7 +81,7 @@ pub struct Effects {
     /// Which logins to read and which no more.
     pub logins: Vec<ReadChange<ObjectKey>>,
     /// What this replica sees otherwise than before, for the others.
-    pub sightings: Vec<observers::Change>,
+    pub sightings: Vec<observers::BackendChange>,
     /// Whether this replica has observed every backend once: before that the others do not count on it.
     pub is_complete: bool,
     /// Who may report on which route from now on.

@@ -213,7 +213,7 @@ impl Vote<'_> {
 }
 
 /// Returns the time at which more than half of `voters` agreed; `now` at the latest.
-fn quorum_reached_at(agreeing: impl Iterator<Item = Vote<'_>>, voters: u32, now: Timestamp) -> Timestamp {
+fn quorum_reached_at<'a>(agreeing: impl Iterator<Item = Vote<'a>>, voters: u32, now: Timestamp) -> Timestamp {
     let mut times: Vec<_> = agreeing.map(|vote| vote.sighting.since).collect();
     times.sort_unstable();
     let majority = usize::try_from(voters / 2).unwrap_or(usize::MAX);
