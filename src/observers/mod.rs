@@ -107,7 +107,7 @@ pub enum PeerEvent {
     },
 }
 
-/// ObserverConnections of the observer tasks to the rest of the process.
+/// Connections of the observer tasks to the rest of the process.
 #[derive(Debug)]
 pub struct ObserverConnections {
     /// Verdicts of this replica.
