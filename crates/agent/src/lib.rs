@@ -42,7 +42,7 @@ pub mod log;
 pub mod metrics;
 pub mod mta;
 mod pinned;
-pub mod postfix_config;
+mod postfix_config;
 pub mod reporter;
 mod run;
 pub mod shield;
@@ -51,7 +51,7 @@ mod source;
 mod stable_hash;
 mod state_writer;
 pub mod status;
-pub mod store;
+mod store;
 pub mod supervise;
 mod tasks;
 #[cfg(test)]

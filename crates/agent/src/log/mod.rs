@@ -10,9 +10,9 @@
 //! Architecture invariants: it never holds the MTA up (events that cannot be taken are dropped and counted), and
 //! neither an address nor a queue id leaves it.
 
-pub mod delivery;
+mod delivery;
 pub mod follow;
-pub mod line;
-pub mod reply;
+mod line;
+pub(crate) mod reply;
 
-pub use delivery::log_events;
+pub(crate) use delivery::log_events;

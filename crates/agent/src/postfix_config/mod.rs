@@ -17,12 +17,14 @@ mod wanted;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-pub use arguments::{FindingsFormat, LinesFormat, PostfixConfigArguments, RoutingKey, Timeouts};
-pub use configuration::{Configuration, MasterService};
-pub use finding::{ConfigFinding, render as render_findings};
-pub use rules::{CheckContext, RULES, check};
-pub use source::{ConfigReadError, from_postconf};
-pub use wanted::{Endpoint, IMPLICIT_TLS_SERVICE, Setup, render as render_lines};
+use configuration::Configuration;
+use finding::render as render_findings;
+use rules::{CheckContext, RULES, check};
+use source::ConfigReadError;
+use wanted::{Setup, render as render_lines};
+
+pub use arguments::PostfixConfigArguments;
+pub use source::from_postconf;
 
 /// Exit code for no finding that counts.
 const CLEAN: u8 = 0;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::arguments::{FindingsFormat, LinesFormat};
+use super::wanted::IMPLICIT_TLS_SERVICE;
 use super::*;
 
 #[derive(Parser)]
