@@ -67,7 +67,7 @@ pub struct Prober {
     changes: Arc<PendingChanges>,
 }
 
-/// PendingChanges that the scheduler has not seen yet: at most one per probe, the latest.
+/// Changes that the scheduler has not seen yet: at most one per probe, the latest.
 #[derive(Debug, Default)]
 struct PendingChanges {
     pending: Mutex<HashMap<ProbeKey, Option<ProbeTarget>>>,

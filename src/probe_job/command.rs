@@ -29,7 +29,7 @@ pub enum ProbeCommandError {
     #[error("the result cannot be written: {0}")]
     Output(#[source] io::Error),
     /// The file does not take the result.
-    #[error("{} cannot be written: {source}", file.display())]
+    #[error("{} cannot be written: {source}", .file.display())]
     ResultFile {
         /// The file of `--result-file`.
         file: PathBuf,

@@ -176,7 +176,7 @@ pub struct SmtpClient {
     step_deadline: Option<Instant>,
     /// Bytes that the driver has not taken yet.
     unsent: Vec<u8>,
-    /// ClientAction that comes after the unsent bytes.
+    /// Action that comes after the unsent bytes.
     next_action: Option<ClientAction>,
 }
 
