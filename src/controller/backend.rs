@@ -12,8 +12,8 @@ use super::status::{Conditions, condition_message, is_true, joined, patch};
 use super::step::{Step, Subject};
 use super::world::JobSettings;
 use crate::observers::Verdicts;
-use crate::probe::Target;
-use crate::probe_job::manifest::Order;
+use crate::probe::ProbeTarget;
+use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use mail_failover_core::model::{
@@ -62,7 +62,7 @@ struct Certificate {
 #[derive(Clone, Debug)]
 pub enum ProbeChange {
     /// Probe this, or this instead of what the probe's key stood for before.
-    Set(Box<Target>),
+    Set(Box<ProbeTarget>),
     /// Probe this no more.
     Remove(ProbeKey),
 }
@@ -131,7 +131,7 @@ impl BackendEntry {
         let names: BTreeSet<_> = own().map(|probe| probe.name.clone()).collect();
         let gone = self.probed.difference(&names).map(|name| ProbeChange::Remove(probe_key(key, name)));
         let set = own().map(|probe| {
-            ProbeChange::Set(Box::new(Target {
+            ProbeChange::Set(Box::new(ProbeTarget {
                 key: probe_key(key, &probe.name),
                 revision: self.revision,
                 destination: usable.destination.clone(),
@@ -149,14 +149,14 @@ impl BackendEntry {
     }
 
     /// What Jobs are to be made of; nothing while the present spec is not in force.
-    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<Order<'a>> {
+    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<JobParameters<'a>> {
         let object = self.object.as_ref().and_then(Known::readable).filter(|_| self.problem.is_none());
         let (Some(object), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
         let specs = object.spec.probes.iter().flatten();
         let with_job = specs.filter_map(|spec| {
             let job = spec.job.as_ref()?;
             let probe = backend.probes.iter().find(|probe| *probe.name == *spec.name)?;
-            Some(Order {
+            Some(JobParameters {
                 key,
                 uid: object.metadata.uid.as_deref().unwrap_or_default(),
                 backend,

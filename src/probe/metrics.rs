@@ -15,7 +15,7 @@ use mail_failover_core::model::{Effect, EvidenceClass};
 #[derive(Clone, Debug)]
 pub struct Metrics {
     rounds: Family<ClassLabel, Counter>,
-    round_duration: Family<ResultLabel, Histogram, fn() -> Histogram>,
+    round_duration: Family<ResultLabel, Histogram>,
     lookups: Family<ResultLabel, Counter>,
     /// Dialogues whose connection is open.
     pub(super) dialogues: Gauge,

@@ -47,7 +47,7 @@ use mail_failover_runtime::clock::Clock;
 
 /// A probe's destination and settings. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ProbeTarget {
     /// The probe and its backend.
     pub key: ProbeKey,
     /// Revision of the target. It changes when any other field does, and reports carry it.
@@ -72,7 +72,7 @@ pub struct Target {
 ///
 /// # Errors
 /// DNS is not configured, or the name for EHLO cannot be sent.
-pub async fn once(settings: &Settings, clock: Clock, target: Target) -> Result<ProbeReport, StartError> {
+pub async fn once(settings: &Settings, clock: Clock, target: ProbeTarget) -> Result<ProbeReport, StartError> {
     let rounds = Rounds::new(settings, clock, Metrics::new(&mut Registry::default()))?;
     let prepared = rounds.prepare(target);
     let report = rounds.run(&prepared, 1, &Mutex::default()).await;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::metrics::Metrics;
 use super::resolve::{KnownAddresses, Resolver, StartError};
 use super::schedule::Runner;
-use super::{Settings, Target};
+use super::{ProbeTarget, Settings};
 use mail_failover_core::model::{
     AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
@@ -27,7 +27,7 @@ pub const MAX_ADDRESSES: usize = 16;
 /// A target with everything that stays the same from round to round.
 #[derive(Debug)]
 pub struct PreparedTarget {
-    pub target: Target,
+    pub target: ProbeTarget,
     /// An error if there can be no dialogue.
     plan: Result<DialoguePlan, TlsSetupError>,
 }
@@ -72,7 +72,7 @@ impl Rounds {
         drop(self.permits.acquire_many(all).await);
     }
 
-    async fn addresses(&self, target: &Target, known: &Mutex<KnownAddresses>) -> (Resolution, Vec<SocketAddr>) {
+    async fn addresses(&self, target: &ProbeTarget, known: &Mutex<KnownAddresses>) -> (Resolution, Vec<SocketAddr>) {
         match &target.destination {
             Destination::Service(service) => (Resolution::NotNeeded, service.endpoints.clone()),
             Destination::Host(SmtpHost { host, port }) => {
@@ -118,7 +118,7 @@ impl Rounds {
 impl Runner for Rounds {
     type Prepared = PreparedTarget;
 
-    fn prepare(&self, target: Target) -> PreparedTarget {
+    fn prepare(&self, target: ProbeTarget) -> PreparedTarget {
         let plan = self.setups.setup(&target.tls).map(|tls| DialoguePlan {
             ehlo_name: self.ehlo_name.clone(),
             mode: target.tls.mode,
@@ -132,7 +132,7 @@ impl Runner for Rounds {
         PreparedTarget { target, plan }
     }
 
-    fn target(prepared: &PreparedTarget) -> &Target {
+    fn target(prepared: &PreparedTarget) -> &ProbeTarget {
         &prepared.target
     }
 

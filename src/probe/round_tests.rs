@@ -22,8 +22,8 @@ fn host(host: &str, port: u16) -> Destination {
     Destination::Host(SmtpHost { host: host.into(), port })
 }
 
-fn target(destination: Destination) -> Target {
-    Target {
+fn target(destination: Destination) -> ProbeTarget {
+    ProbeTarget {
         key: ProbeKey { backend: ObjectKey::new("shop", "a"), probe: "smtp".into() },
         revision: 7,
         destination,
@@ -45,7 +45,7 @@ fn settings() -> Settings {
     }
 }
 
-async fn round(target: Target) -> (ProbeReport, String) {
+async fn round(target: ProbeTarget) -> (ProbeReport, String) {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let rounds = Rounds::new(&settings(), Clock::system(), metrics).unwrap();

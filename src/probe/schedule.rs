@@ -24,7 +24,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 use super::metrics::Metrics;
 use super::resolve::{KnownAddresses, StartError};
 use super::round::Rounds;
-use super::{Settings, Target};
+use super::{ProbeTarget, Settings};
 use mail_failover_core::model::{ProbeKey, ProbeReport};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::random;
@@ -50,9 +50,9 @@ pub trait Runner: Send + Sync + 'static {
     /// A target with everything that stays the same from round to round.
     type Prepared: Send + Sync + 'static;
     /// Prepares a target. Never blocks.
-    fn prepare(&self, target: Target) -> Self::Prepared;
+    fn prepare(&self, target: ProbeTarget) -> Self::Prepared;
     /// The target of a prepared one.
-    fn target(prepared: &Self::Prepared) -> &Target;
+    fn target(prepared: &Self::Prepared) -> &ProbeTarget;
     /// Runs one round, and reports it.
     fn run(
         &self,
@@ -68,10 +68,10 @@ pub struct Prober {
     changes: Arc<PendingChanges>,
 }
 
-/// PendingChanges that the scheduler has not seen yet: at most one per probe, the latest.
+/// Changes that the scheduler has not seen yet: at most one per probe, the latest.
 #[derive(Debug, Default)]
 struct PendingChanges {
-    pending: Mutex<HashMap<ProbeKey, Option<Target>>>,
+    pending: Mutex<HashMap<ProbeKey, Option<ProbeTarget>>>,
     notify: Notify,
 }
 
@@ -113,7 +113,7 @@ impl Prober {
     }
 
     /// Adds a target, or replaces the one with the same key. Does nothing if the revision is the same.
-    pub fn set(&self, target: Target) {
+    pub fn set(&self, target: ProbeTarget) {
         self.change(target.key.clone(), Some(target));
     }
 
@@ -122,7 +122,7 @@ impl Prober {
         self.change(key.clone(), None);
     }
 
-    fn change(&self, key: ProbeKey, target: Option<Target>) {
+    fn change(&self, key: ProbeKey, target: Option<ProbeTarget>) {
         self.changes.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key, target);
         self.changes.notify.notify_one();
     }
@@ -197,7 +197,7 @@ impl<R: Runner> Scheduler<R> {
         self.metrics.targets.set(i64::try_from(self.entries.len()).unwrap_or(i64::MAX));
     }
 
-    fn set(&mut self, key: ProbeKey, target: Target, targets: usize) {
+    fn set(&mut self, key: ProbeKey, target: ProbeTarget, targets: usize) {
         let now = Instant::now();
         let Some(entry) = self.entries.get_mut(&key) else {
             let crowd = SPREAD_PER_TARGET.saturating_mul(u32::try_from(targets).unwrap_or(u32::MAX));
@@ -281,7 +281,7 @@ impl<R: Runner> Scheduler<R> {
 }
 
 /// The target's interval, within bounds.
-fn interval(target: &Target) -> Duration {
+fn interval(target: &ProbeTarget) -> Duration {
     // An interval of zero would be a busy loop; one of centuries would overflow an `Instant`.
     target.interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
 }

@@ -26,17 +26,17 @@ struct Fake {
 }
 
 impl Runner for Fake {
-    type Prepared = Target;
+    type Prepared = ProbeTarget;
 
-    fn prepare(&self, target: Target) -> Target {
+    fn prepare(&self, target: ProbeTarget) -> ProbeTarget {
         target
     }
 
-    fn target(prepared: &Target) -> &Target {
+    fn target(prepared: &ProbeTarget) -> &ProbeTarget {
         prepared
     }
 
-    async fn run(&self, target: &Target, sequence: u64, _: &Mutex<KnownAddresses>) -> ProbeReport {
+    async fn run(&self, target: &ProbeTarget, sequence: u64, _: &Mutex<KnownAddresses>) -> ProbeReport {
         let (key, revision) = (target.key.clone(), target.revision);
         self.starts.send(Start { key, revision, sequence, at: Instant::now() }).unwrap();
         sleep(self.lasts).await;
@@ -92,9 +92,9 @@ fn key(number: usize) -> ProbeKey {
     ProbeKey { backend: ObjectKey::new("shop", format!("backend-{number}")), probe: "smtp".into() }
 }
 
-fn target(number: usize, revision: u64, interval: Duration) -> Target {
+fn target(number: usize, revision: u64, interval: Duration) -> ProbeTarget {
     let endpoints: Vec<SocketAddr> = vec![];
-    Target {
+    ProbeTarget {
         key: key(number),
         revision,
         destination: Destination::Service(ServicePort { dns_name: "a.shop.svc".into(), port: 25, endpoints }),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::arguments::ProbeArguments;
 use super::report;
-use crate::probe::{self, Settings, StartError, Target};
+use crate::probe::{self, ProbeTarget, Settings, StartError};
 use mail_failover_core::model::{
     Destination, Envelope, EvidenceClass, Login, ObjectKey, Outcome, ProbeKey, ProbeLogin, SmtpHost, Stage, Tls,
     TrustAnchors,
@@ -29,7 +29,7 @@ pub enum ProbeCommandError {
     #[error("the result cannot be written: {0}")]
     Output(#[source] io::Error),
     /// The file does not take the result.
-    #[error("{} cannot be written: {source}", file.display())]
+    #[error("{} cannot be written: {source}", .file.display())]
     ResultFile {
         /// The file of `--result-file`.
         file: PathBuf,
@@ -63,7 +63,7 @@ pub fn run(arguments: &ProbeArguments, output: &mut impl Write) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_round(arguments: &ProbeArguments, target: Target) -> Result<Outcome, ProbeCommandError> {
+fn run_round(arguments: &ProbeArguments, target: ProbeTarget) -> Result<Outcome, ProbeCommandError> {
     let settings = Settings {
         concurrency: probe::MAX_ADDRESSES,
         dns_servers: Vec::<SocketAddr>::new(),
@@ -108,7 +108,7 @@ impl From<io::Error> for MountError {
 }
 
 /// The target of the round.
-fn target(arguments: &ProbeArguments) -> Result<Target, CaFileError> {
+fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
     let host: Arc<str> = arguments.host.trim_end_matches('.').into();
     let trust = match &arguments.ca_file {
         None => TrustAnchors::WellKnown,
@@ -121,7 +121,7 @@ fn target(arguments: &ProbeArguments) -> Result<Target, CaFileError> {
         None => ProbeLogin::None,
         Some(folder) => login(folder),
     };
-    Ok(Target {
+    Ok(ProbeTarget {
         key: ProbeKey { backend: ObjectKey::new("", host.clone()), probe: "probe".into() },
         revision: 0,
         destination: Destination::Host(SmtpHost { host: host.clone(), port: arguments.port }),

@@ -39,7 +39,7 @@ const USER: i64 = 65_532;
 
 /// Everything that a Job is made of.
 #[derive(Clone, Debug)]
-pub struct Order<'a> {
+pub struct JobParameters<'a> {
     /// The backend's namespace and name.
     pub key: &'a ObjectKey,
     /// The uid of the backend.
@@ -73,8 +73,8 @@ fn name_part(text: &str, max: usize) -> String {
 }
 
 /// Builds the Job of a probe.
-pub fn job(order: &Order<'_>) -> Job {
-    let Order { key, uid, backend, probe, job, ca, image, ehlo_name } = order;
+pub fn job(parameters: &JobParameters<'_>) -> Job {
+    let JobParameters { key, uid, backend, probe, job, ca, image, ehlo_name } = parameters;
     let labels = labels(key, &probe.name);
     let (mut volumes, mut mounts) = (vec![], vec![]);
     if let Some(secret) = backend.secret.as_ref().filter(|_| logs_in(backend, probe)) {

@@ -19,7 +19,7 @@ fn made(spec: &Value) -> (Job, Arc<Backend>) {
     let key = ObjectKey::new("shop", "ses-eu");
     let spec: api::SendingBackendSpec = serde_json::from_value(spec.clone()).unwrap();
     let backend = Arc::new(backend(&key, &spec, &Presumed).unwrap());
-    let order = Order {
+    let order = JobParameters {
         key: &key,
         uid: "uid-1",
         backend: &backend,

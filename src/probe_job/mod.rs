@@ -18,4 +18,4 @@ pub mod manifest;
 pub mod report;
 
 pub use arguments::ProbeArguments;
-pub use command::run;
+pub use command::{ProbeCommandError, run};

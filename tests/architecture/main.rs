@@ -215,6 +215,18 @@ fn what_replicas_tell_one_another_is_pure_but_for_the_tasks_that_carry_it() {
 }
 
 #[test]
+fn the_smtp_client_does_no_io() {
+    let impure =
+        ["Instant::now", "SystemTime", "async", "fastrand", "std::fs", "std::io", "std::net", "tokio", "tracing"];
+    let modules = sources("crates/smtp").production;
+    for room in ["classify", "client", "login", "message", "reply"] {
+        let inside: Vec<_> = modules.iter().filter(|module| module.room() == room).collect();
+        assert!(!inside.is_empty(), "{room} is not there any more");
+        assert_eq!(mentions(inside, &impure), Vec::<String>::new(), "{room}");
+    }
+}
+
+#[test]
 fn a_simulation_touches_no_network_and_no_clock() {
     let impure = ["Instant", "SystemTime", "async", "kube::Client", "std::net::TcpStream", "tokio"];
     assert_eq!(mentions(production("crates/tools/src/simulate/"), &impure), Vec::<String>::new());

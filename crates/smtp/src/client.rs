@@ -176,7 +176,7 @@ pub struct SmtpClient {
     step_deadline: Option<Instant>,
     /// Bytes that the driver has not taken yet.
     unsent: Vec<u8>,
-    /// ClientAction that comes after the unsent bytes.
+    /// Action that comes after the unsent bytes.
     next_action: Option<ClientAction>,
 }
 
@@ -212,18 +212,20 @@ impl SmtpClient {
         if let ClientState::Idle | ClientState::Closed = self.state {
             return;
         }
-        let result = match input {
-            ClientInput::Connected => {
+        let result = match (input, self.state) {
+            (ClientInput::Connected, ClientState::Connecting) => {
                 self.handle_connected(now);
                 Ok(())
             }
-            ClientInput::TlsEstablished => {
+            (ClientInput::TlsEstablished, ClientState::TlsHandshake) => {
                 self.handle_tls_established(now);
                 Ok(())
             }
-            ClientInput::Received(bytes) => self.handle_received(now, bytes),
-            ClientInput::EndOfStream if self.reader.has_leftover() => Err(SessionError::ClosedWithinReply),
-            ClientInput::EndOfStream => Err(SessionError::Closed),
+            // Out of turn, by a mistake of the driver.
+            (ClientInput::Connected | ClientInput::TlsEstablished, _) => Ok(()),
+            (ClientInput::Received(bytes), _) => self.handle_received(now, bytes),
+            (ClientInput::EndOfStream, _) if self.reader.has_leftover() => Err(SessionError::ClosedWithinReply),
+            (ClientInput::EndOfStream, _) => Err(SessionError::Closed),
         };
         if let Err(error) = result {
             self.fail(error);

@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use super::{World, object_key, subject};
 use crate::controller::step::{Step, Subject, SubjectKind};
 use crate::probe::printable;
-use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, Order, PROBE_LABEL};
+use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, JobParameters, PROBE_LABEL};
 use crate::probe_job::report;
 use crate::watch::{Change, Source};
 use mail_failover_core::model::{
@@ -255,7 +255,7 @@ impl World {
 }
 
 impl SeenJob {
-    fn is_of(&self, order: &Order<'_>, key: &ObjectKey) -> bool {
+    fn is_of(&self, order: &JobParameters<'_>, key: &ObjectKey) -> bool {
         *key.name == manifest::name(order.uid, order.key, &self.probe.probe)
     }
 }

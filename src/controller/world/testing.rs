@@ -16,7 +16,7 @@ use crate::controller::metrics::Metrics;
 use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, WriteOutcome};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{Output, OutputKind, Write, route_uid};
-use crate::probe::Target;
+use crate::probe::ProbeTarget;
 use crate::reports::Directory;
 use crate::watch::{Change, Source, Unreadable};
 use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
@@ -257,7 +257,7 @@ pub(super) struct Stage {
     pub(super) store: Store,
     /// What the world has seen of the store.
     pub(super) seen: BTreeMap<Id, Value>,
-    pub(super) targets: BTreeMap<ProbeKey, (Target, Timestamp, u64)>,
+    pub(super) targets: BTreeMap<ProbeKey, (ProbeTarget, Timestamp, u64)>,
     /// What each backend answers.
     pub(super) answers: BTreeMap<String, EvidenceClass>,
     pub(super) deaths: usize,
