@@ -7,21 +7,31 @@ CARGO ?= cargo
 BASE ?= 2f09632
 
 .DEFAULT_GOAL := help
-.PHONY: help check test e2e cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap image image-check manifests crds schemas fmt style-counts links book deny clean
+.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap image image-check manifests crds schemas fmt style-counts links book deny clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-check: ## Format, lints and the tests that need no cluster, in about two minutes
+# What compiles test programs, runs them side by side and says what each took; `--help` prints its options.
+SUITES = $(CARGO) build --quiet --workspace --locked --bin suites && $${CARGO_TARGET_DIR:-target}/debug/suites
+
+check: lints ## Format, lints and the tests that start nothing
+	@$(SUITES) check
+
+lints:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --bins --test agent_process --test agent_schema --test architecture --test cel --test crds --test engine_benches --test engine_memory --test explain --test lint --test manifests --test model_check --test reports --test scenarios --test socketmap_fuzz --locked --quiet
 
-test: check ## Everything, against a real API server that is built the first time
-	SOCKETMAP_FUZZ_INPUTS=1000000 $(CARGO) test --workspace --locked --test '*'
+test: lints ## These, and all that takes a real API server or a real Postfix; programs of Go are built the first time
+	@$(SUITES) test
 
 e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
-	$(CARGO) test --workspace --locked --no-fail-fast --test node --test cluster --test in_cluster --test gitops
+	@$(SUITES) e2e
+
+test-all: lints ## All of it with more mail, longer outages and the image that users get, and what is exhaustive: two hours and more; takes root
+	E2E_EXHAUSTIVE=1 SOCKETMAP_FUZZ_INPUTS=1000000 PROPTEST_CASES=4000 MAIL_FAILOVER_IMAGE_PROFILE=dist $(SHELL) -c '$(SUITES) all --capacity 2'
+	@$(MAKE) e2e-matrix
+	image/check
 
 cluster-up: ## Start a cluster with one node on this machine, apart from everything else; takes root
 	@$(CARGO) build --quiet --workspace --bin cluster --locked

@@ -49,8 +49,8 @@ fn play() -> Result<()> {
     ensure!(nodes.contains("Ready"), "{nodes}");
     let helm = text(&commands.run(&["shell", "helm", "version"])?);
     ensure!(helm.contains("v4."), "{helm}");
-    let running = Traces::look()?.beside(&before);
-    ensure!(!running.control_groups.is_empty(), "a node has control groups, which this does not see");
+    let mut names = commands.names();
+    ensure!(!control_groups(&names).is_empty(), "a node has control groups, which this does not see");
 
     // As a power cut for the process that would clean up.
     let service = fs::read_to_string(commands.state.path().join("service.pid"))?;
@@ -60,11 +60,13 @@ fn play() -> Result<()> {
     commands.run(&["up"])?;
     let folders = entries(commands.temporary.path());
     ensure!(folders.len() == 1, "the folder of the killed one is still there: {folders:?}");
+    names.extend(commands.names());
 
     commands.run(&["down"])?;
     commands.await_no_processes()?;
-    let left = Traces::look()?.beside(&before);
-    ensure!(left == Traces::default(), "left behind: {left:?}");
+    let groups = control_groups(&names);
+    ensure!(groups.is_empty(), "control groups are left: {groups:?}");
+    await_nothing_beside(&before)?;
     let files = entries(commands.temporary.path());
     ensure!(files.is_empty(), "files are left: {files:?}");
     let none = commands.output(&["down"])?;
@@ -94,6 +96,12 @@ impl Commands {
         Ok(output)
     }
 
+    /// The names of the folders, and so of the control groups, of nodes that this has started.
+    fn names(&self) -> BTreeSet<String> {
+        let folders = entries(self.temporary.path()).into_iter();
+        folders.filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())).collect()
+    }
+
     /// Every process of a node has this temporary folder in its environment or its arguments.
     fn await_no_processes(&self) -> Result<()> {
         let begun = Instant::now();
@@ -114,10 +122,32 @@ impl Drop for Commands {
     }
 }
 
-/// What a node could leave on the machine.
+/// The control groups with these names, in every hierarchy.
+fn control_groups(names: &BTreeSet<String>) -> BTreeSet<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = entries(root).into_iter().chain([root.to_owned()]);
+    let groups =
+        hierarchies.flat_map(|hierarchy| names.iter().map(move |name| hierarchy.join(name)).collect::<Vec<_>>());
+    groups.filter(|group| group.exists()).collect()
+}
+
+/// Waits until nothing is here that was not before: what others do on this machine at the same time comes and goes.
+fn await_nothing_beside(before: &Traces) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let left = Traces::look()?.beside(before);
+        if left == Traces::default() {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < GONE, "left behind: {left:?}");
+        sleep(Duration::from_millis(500));
+    }
+}
+
+/// What a node could leave on the machine, beside its control groups.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Traces {
-    control_groups: BTreeSet<PathBuf>,
+    pods: BTreeSet<PathBuf>,
     mounts: BTreeSet<String>,
     network_namespaces: BTreeSet<PathBuf>,
     interfaces: BTreeSet<PathBuf>,
@@ -127,11 +157,11 @@ struct Traces {
 
 impl Traces {
     fn look() -> Result<Self> {
-        let mut control_groups = BTreeSet::new();
+        let mut pods = BTreeSet::new();
         for hierarchy in entries(Path::new("/sys/fs/cgroup")).into_iter().chain([PathBuf::from("/sys/fs/cgroup")]) {
-            control_groups.extend(entries(&hierarchy).into_iter().filter(|path| {
+            pods.extend(entries(&hierarchy).into_iter().filter(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                name.starts_with("mail-failover-node-") || name.starts_with("kubepods")
+                name.starts_with("kubepods")
             }));
         }
         let settings = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"];
@@ -140,7 +170,7 @@ impl Traces {
         });
         let places = ["/run", "/var/lib", "/var/log", "/var/lib/kubelet", "/var/lib/cni", "/etc/cni", "/opt"];
         Ok(Self {
-            control_groups,
+            pods,
             mounts: fs::read_to_string("/proc/self/mountinfo")?.lines().map(ToOwned::to_owned).collect(),
             network_namespaces: entries(Path::new("/run/netns")),
             interfaces: entries(Path::new("/sys/class/net")),
@@ -155,7 +185,7 @@ impl Traces {
             now.difference(before).cloned().collect()
         }
         Self {
-            control_groups: new(&self.control_groups, &before.control_groups),
+            pods: new(&self.pods, &before.pods),
             mounts: new(&self.mounts, &before.mounts),
             network_namespaces: new(&self.network_namespaces, &before.network_namespaces),
             interfaces: new(&self.interfaces, &before.interfaces),

@@ -1,0 +1,116 @@
+//! Which test program belongs to which set, what it takes of the machine and what it waits for.
+
+use std::time::Duration;
+
+use mail_failover_e2e::environment;
+
+use super::Set;
+use super::compile::Executable;
+use super::job::Job;
+
+/// A suite: a test program that starts something.
+struct Suite {
+    /// The name of its test target.
+    target: &'static str,
+    /// Parts of its trials, each of which has a cluster of its own; none, when all share one.
+    parts: &'static [&'static str],
+    kind: Kind,
+    /// How much of the machine it takes: 2 for a processor.
+    weight: usize,
+    waits_for: &'static str,
+}
+
+/// What a test program starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing but itself.
+    Pure,
+    /// A control plane, Postfix or a program of Go.
+    Control,
+    /// A node.
+    Node,
+}
+
+impl Kind {
+    /// Returns true if test programs of this kind are in a set.
+    pub fn is_part_of(self, set: Set) -> bool {
+        match (self, set) {
+            (_, Set::All)
+            | (Self::Pure, Set::Check | Set::Test)
+            | (Self::Control, Set::Test)
+            | (Self::Node, Set::E2e) => true,
+            (Self::Pure | Self::Control, Set::E2e)
+            | (Self::Control | Self::Node, Set::Check)
+            | (Self::Node, Set::Test) => false,
+        }
+    }
+}
+
+const fn suite(target: &'static str, kind: Kind, weight: usize, waits_for: &'static str) -> Suite {
+    Suite { target, parts: &[], kind, weight, waits_for }
+}
+
+/// In the order in which they begin: the longest first.
+static SUITES: [Suite; 21] = [
+    Suite {
+        target: "in_cluster",
+        parts: &["leader", "tenants", "upgrades", "vantage"],
+        kind: Kind::Node,
+        weight: 1,
+        waits_for: "pods that start, Leases, rounds of probe Jobs (30 s), an API server that is away",
+    },
+    suite("gitops", Kind::Node, 1, "three reconciliations of Flux (30 s each)"),
+    suite("node", Kind::Node, 1, "pods that start"),
+    suite("cluster", Kind::Node, 1, "a node that starts twice"),
+    suite("postfix", Kind::Control, 2, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
+    suite("replicas", Kind::Control, 1, "Leases (3 s) and operators that start"),
+    suite("outages", Kind::Control, 1, "an API server that is away, twice"),
+    suite("agents", Kind::Control, 1, "a report that lapses (30 s)"),
+    suite("deciding", Kind::Control, 1, "probes, soaks and ramps of seconds"),
+    suite("failover", Kind::Control, 1, "probes and Events"),
+    suite("install", Kind::Control, 1, "Leases of production (15 s)"),
+    suite("garbage", Kind::Control, 1, "Kubernetes' garbage collector (30 s for a new kind)"),
+    suite("probe_jobs", Kind::Control, 1, "rounds of probe Jobs (30 s)"),
+    suite("bad_input", Kind::Control, 1, "probes of servers that misbehave"),
+    suite("control_plane", Kind::Control, 1, "control planes that start and stop"),
+    suite("agent_postfix", Kind::Control, 1, "Postfix's timeouts"),
+    suite("postfix_switch", Kind::Control, 1, "Postfix's timeouts"),
+    suite("mail", Kind::Control, 1, "timeouts of SMTP sessions"),
+    suite("api", Kind::Control, 1, "the API server"),
+    suite("chart", Kind::Control, 1, "Helm"),
+    suite("health", Kind::Control, 1, "scripts of Argo CD and Flux"),
+];
+
+/// What a test target is; one that is not in the table starts nothing.
+pub fn set_of(target: &str) -> Kind {
+    SUITES.iter().find(|suite| suite.target == target).map_or(Kind::Pure, |suite| suite.kind)
+}
+
+/// The jobs of a set, in the order in which they begin.
+pub fn jobs(set: Set, executables: Vec<Executable>) -> Vec<Job> {
+    let place = |executable: &Executable| SUITES.iter().position(|suite| suite.target == executable.name);
+    let mut executables = executables;
+    executables.retain(|executable| set_of(&executable.name).is_part_of(set));
+    executables.sort_by_key(|executable| place(executable).unwrap_or(SUITES.len()));
+    executables.into_iter().flat_map(jobs_of).collect()
+}
+
+fn jobs_of(executable: Executable) -> Vec<Job> {
+    let deadline = if environment::is_exhaustive() { Duration::from_hours(3) } else { Duration::from_mins(25) };
+    let Executable { name, path, folder } = executable;
+    let pure = Suite { target: "", parts: &[], kind: Kind::Pure, weight: 2, waits_for: "nothing: it computes" };
+    let suite = SUITES.iter().find(|suite| suite.target == name).unwrap_or(&pure);
+    let job = |part: Option<&'static str>| Job {
+        name: part.map_or_else(|| name.clone(), |part| format!("{name} {part}")),
+        program: path.clone(),
+        folder: folder.clone(),
+        part,
+        weight: suite.weight,
+        waits_for: suite.waits_for,
+        deadline,
+    };
+    match suite.parts {
+        [] => vec![job(None)],
+        parts => parts.iter().map(|part| job(Some(part))).collect(),
+    }
+}
