@@ -1,11 +1,6 @@
 //! The images of the suite's pods.
 
-use std::path::Path;
-use std::process::Command;
-
-use anyhow::{Context, Result, ensure};
-
-use crate::node::images::{POSTFIX, POSTFIX_AGENT, Recipe, digest, postfix, postfix_agent};
+use crate::node::images::{POSTFIX, POSTFIX_AGENT, Recipe, add_program, digest_of_program, postfix, postfix_agent};
 use crate::operator::beside_us;
 
 /// A user's own, on top of it.
@@ -30,7 +25,7 @@ pub fn smtp() -> Recipe {
     Recipe {
         name: SMTP,
         bases: &[postfix],
-        key: || digest(&[&beside_us("smtp")?]),
+        key: || digest_of_program("smtp"),
         assemble: |folder| {
             add_program(&beside_us("smtp")?, &folder.join("smtp"))?;
             let text = format!("FROM {POSTFIX}\nCOPY smtp /usr/local/bin/smtp\nENTRYPOINT [\"/usr/local/bin/smtp\"]\n");
@@ -38,11 +33,4 @@ pub fn smtp() -> Recipe {
         },
         arguments: &[],
     }
-}
-
-/// Without what only debuggers read, which is most of it.
-fn add_program(program: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("strip").arg("--strip-all").arg("-o").arg(to).arg(program).status();
-    ensure!(status.context("cannot start strip")?.success(), "strip {} failed", program.display());
-    Ok(())
 }

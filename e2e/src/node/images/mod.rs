@@ -19,7 +19,7 @@ use crate::control_plane::binaries::{cache_folder, lock};
 use crate::process::tail;
 
 pub use self::recipes::{OPERATOR, POSTFIX, POSTFIX_AGENT, POSTFIX_AGENT_OPTIONS, PROFILE, PYTHON, TOOLBOX};
-pub use self::recipes::{coredns, operator, postfix, postfix_agent, python, toolbox};
+pub use self::recipes::{add_program, coredns, digest_of_program, operator, postfix, postfix_agent, python, toolbox};
 
 /// How an image is made.
 #[derive(Clone, Copy, Debug)]
@@ -169,22 +169,32 @@ fn build_with_bases(recipe: &Recipe, folder: &Path, archive: &Path) -> Result<()
     let context = tempfile::Builder::new().prefix("mail-failover-image-").tempdir().context("no temporary folder")?;
     (recipe.assemble)(context.path())?;
     store.build(recipe, &whole_key(recipe)?, context.path(), &folder.join("build.log"))?;
-    // Yesterday's is of no use any more.
-    for entry in fs::read_dir(folder)?.flatten() {
-        let name = entry.file_name();
-        let is_earlier = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(&file_name(recipe.name))?.strip_prefix('-')?.strip_suffix(".tar"))
-            .is_some_and(|key| !key.contains('-'));
-        if is_earlier {
-            fs::remove_file(entry.path())?;
-        }
-    }
+    remove_earlier(recipe.name, folder)?;
     let unfinished = archive.with_extension("unfinished");
     let _ = fs::remove_file(&unfinished);
     store.save(recipe.name, &unfinished, &folder.join("build.log"))?;
     fs::rename(&unfinished, archive).with_context(|| format!("cannot move to {}", archive.display()))?;
     eprintln!("image {}: ready after {:.1} s", recipe.name, begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Removes archives of an image that nobody will ask for again. Some are kept: other checkouts of this repository share the folder, and may be
+/// about to load theirs.
+fn remove_earlier(name: &str, folder: &Path) -> Result<()> {
+    const KEPT: usize = 4;
+    let mut archives = Vec::new();
+    for entry in fs::read_dir(folder)?.flatten() {
+        let file = entry.file_name();
+        let key =
+            file.to_str().and_then(|file| file.strip_prefix(&file_name(name))?.strip_prefix('-')?.strip_suffix(".tar"));
+        if key.is_some_and(|key| !key.contains('-')) {
+            archives.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    archives.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, archive) in archives.into_iter().skip(KEPT) {
+        fs::remove_file(archive)?;
+    }
     Ok(())
 }
 
@@ -216,6 +226,24 @@ mod tests {
         assert_eq!(digest(&[folder.path()]).expect("read"), before);
         fs::write(folder.path().join("bin/a"), "two").expect("written");
         assert_ne!(digest(&[folder.path()]).expect("read"), before);
+    }
+
+    #[test]
+    fn archives_of_an_image_are_kept_for_a_while() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (number, name) in ["a-1-x1", "a-1-x2", "a-1-x3", "a-1-x4", "a-1-x5", "a-1-b-y", "b-1-x1"].iter().enumerate()
+        {
+            let file = fs::File::create(folder.path().join(format!("localhost-{name}.tar"))).expect("made");
+            let at = std::time::SystemTime::UNIX_EPOCH
+                + std::time::Duration::from_secs(60 * u64::try_from(number).expect("small"));
+            file.set_modified(at).expect("set");
+        }
+        remove_earlier("localhost/a:1", folder.path()).expect("removed");
+        let entries = fs::read_dir(folder.path()).expect("read").flatten();
+        let mut left: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        left.sort();
+        let expected = ["a-1-b-y", "a-1-x2", "a-1-x3", "a-1-x4", "a-1-x5", "b-1-x1"];
+        assert_eq!(left, expected.map(|name| format!("localhost-{name}.tar")));
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Recipe, digest, digest_below, run};
 use crate::control_plane::{Binaries, Product, Program};
 use crate::helm::repository;
 use crate::node::packages::BUSYBOX;
-use crate::operator::hide_package;
+use crate::operator::{beside_us, hide_package};
 
 /// The name of the image with a shell and small tools, a client and a server for any port among them (`nc`, `wget`, `httpd`, `nslookup`). What
 /// holds a pod's network is of it, too.
@@ -26,7 +26,7 @@ pub const OPERATOR: &str = "localhost/mail-failover-operator:e2e";
 /// The name of the image of Postfix with the agent: [`postfix_agent`].
 pub const POSTFIX_AGENT: &str = "localhost/postfix-with-mail-failover:1";
 
-/// Names the profile of cargo that the operator's image is compiled with.
+/// Names the profile of cargo that a static operator is compiled with for its image.
 pub const PROFILE: &str = "MAIL_FAILOVER_IMAGE_PROFILE";
 
 /// The toolbox.
@@ -89,37 +89,92 @@ const DEBIAN: &str = "bookworm";
 const PYTHON_PACKAGES: &str = "python3";
 const POSTFIX_PACKAGES: &str = "postfix,postfix-pcre,postfix-lmdb,libsasl2-modules,ca-certificates";
 
-/// The operator's image as users build it (`Dockerfile`, `image/build-binary`), of the source as it is now. Compiled with the profile in
-/// `MAIL_FAILOVER_IMAGE_PROFILE`: `dev`, when there is none, which is soon done after a change; `dist` is what users get.
+/// The operator's image by the `Dockerfile` of the repository, of the source as it is now: with the program that cargo has built for the suites
+/// and the few libraries that it is linked with. With a profile in `MAIL_FAILOVER_IMAGE_PROFILE`, and on a machine whose C library is another
+/// than that of the Debian of [`postfix`], it is as users build it (`image/build-binary`), static: `dist` is the profile that users get. That
+/// compiles all dependencies once more.
 pub fn operator() -> Recipe {
     Recipe {
         name: OPERATOR,
         bases: &[],
-        key: || Ok(digest_below(&repository(""), &SOURCES)? + &profile()),
+        key: || match profile() {
+            Some(profile) => Ok(digest_below(&repository(""), &SOURCES)? + &profile),
+            None => Ok(digest_of_program("mail-failover")? + &digest_below(&repository(""), &["Dockerfile"])?),
+        },
         assemble: |folder| {
-            compile(&folder.join("target/image"))?;
+            let binary = folder.join("target/image");
             let dockerfile = fs::read_to_string(repository("Dockerfile")).context("cannot read the Dockerfile")?;
-            // What stands last is built.
-            write(folder, &format!("{dockerfile}\nFROM prebuilt\n"))
+            match profile() {
+                Some(profile) => {
+                    compile(&profile, &binary)?;
+                    // What stands last is built.
+                    write(folder, &format!("{dockerfile}\nFROM prebuilt\n"))
+                }
+                None => {
+                    fs::create_dir_all(&binary)?;
+                    let program = beside_us("mail-failover")?;
+                    add_program(&program, &binary.join("mail-failover"))?;
+                    copy_libraries(&program, &folder.join("libraries"))?;
+                    write(folder, &format!("{dockerfile}\nFROM prebuilt\nCOPY libraries /\n"))
+                }
+            }
         },
         arguments: &[],
     }
 }
 
-/// All that the operator's image is made of.
+/// All that the operator's image is made of when it is built as users build it.
 const SOURCES: [&str; 7] = ["Cargo.lock", "Cargo.toml", "Dockerfile", "crates", "crds", "image", "src"];
 
-fn profile() -> String {
-    env::var(PROFILE).ok().filter(|profile| !profile.is_empty()).unwrap_or_else(|| "dev".to_owned())
+/// The profile of cargo with which a static program is compiled; none when the suites' own will do.
+fn profile() -> Option<String> {
+    let named = env::var(PROFILE).ok().filter(|profile| !profile.is_empty());
+    let is_debian = || {
+        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        release.lines().any(|line| line == format!("VERSION_CODENAME={DEBIAN}"))
+    };
+    named.or_else(|| (!is_debian()).then(|| "dev".to_owned()))
+}
+
+/// The SHA-256 of a program that cargo has built.
+///
+/// # Errors
+/// When it is not there.
+pub fn digest_of_program(name: &str) -> Result<String> {
+    let program = beside_us(name)?;
+    digest_below(program.parent().context("a program lies in a folder")?, &[name])
+}
+
+/// Copies a program without what only debuggers read, which is most of it.
+///
+/// # Errors
+/// When strip(1) says so.
+pub fn add_program(program: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("strip").arg("--strip-all").arg("-o").arg(to).arg(program).status();
+    ensure!(status.context("cannot start strip")?.success(), "strip {} failed", program.display());
+    Ok(())
+}
+
+/// Copies the libraries that a program is linked with to where they are on this machine, below `root`.
+fn copy_libraries(program: &Path, root: &Path) -> Result<()> {
+    let output = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
+    ensure!(output.status.success(), "ldd {} failed", program.display());
+    let text = String::from_utf8(output.stdout)?;
+    for library in text.split_whitespace().filter(|word| word.starts_with('/')) {
+        let copy = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(copy.parent().context("a library lies in a folder")?)?;
+        fs::copy(library, &copy).with_context(|| format!("cannot copy {library}"))?;
+    }
+    Ok(())
 }
 
 /// Builds the operator's binary. Takes minutes the first time; cargo says how far it is.
-fn compile(folder: &Path) -> Result<()> {
+fn compile(profile: &str, folder: &Path) -> Result<()> {
     let mut command = Command::new(repository("image/build-binary"));
     hide_package(&mut command);
     let status = command
         .arg(folder)
-        .env("PROFILE", profile())
+        .env("PROFILE", profile)
         // Half of the binary would be of no use in a container.
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .stdin(Stdio::null())
