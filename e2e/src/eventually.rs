@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between the first two looks. Each pause is half as long again as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// At the most: whatever takes long is not looked at so often that the looks take the machine from it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Looks until `look` returns a value.
 ///
@@ -22,7 +24,7 @@ pub async fn eventually<T>(
     mut look: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let end = Instant::now() + deadline;
-    let mut seen = String::from("nothing");
+    let (mut seen, mut pause) = (String::from("nothing"), FIRST_PAUSE);
     loop {
         match timeout_at(end, look()).await {
             Ok(Ok(Some(value))) => return Ok(value),
@@ -30,10 +32,11 @@ pub async fn eventually<T>(
             Ok(Err(error)) => seen = format!("{error:#}"),
             Err(_) => bail!("waited {deadline:?} for {what}: the last look did not end in time; seen before: {seen}"),
         }
-        if Instant::now() + PAUSE >= end {
+        if Instant::now() + pause >= end {
             bail!("waited {deadline:?} for {what}; seen last: {seen}");
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 
