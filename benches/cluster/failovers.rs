@@ -130,8 +130,7 @@ pub async fn through_postfix(stage: Arc<Stage>) -> Result<()> {
     let shop = Shop::open(stage).await?;
     return_soon(&shop, "providers").await?;
     let count = rounds(50, 6).div_ceil(TENANTS);
-    // Enough for all rounds: the application is stopped when they are over.
-    shop.start_application(100_000, PER_SECOND).await?;
+    shop.start_application(PER_SECOND).await?;
     shop.wait_stored("a", 20).await?;
     for (index, (outage, name)) in OUTAGES.into_iter().enumerate() {
         let seen = break_again_and_again(&shop, outage, count).await.context(name)?;

@@ -8,6 +8,16 @@ pub fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
 }
 
+/// Whether `E2E_EXHAUSTIVE` asks for what `make test-all` has and the other commands have no time for: more mail, and longer outages.
+pub fn is_exhaustive() -> bool {
+    is_set("E2E_EXHAUSTIVE")
+}
+
+/// The first, or the second where [`is_exhaustive`].
+pub fn exhaustive<T>(usually: T, exhaustively: T) -> T {
+    if is_exhaustive() { exhaustively } else { usually }
+}
+
 /// The path in a variable, if there is one. Cargo starts tests in the folder of their package; a relative path is meant from where
 /// the person stands, which the shell says in `PWD`.
 pub fn path(name: &str) -> Option<PathBuf> {

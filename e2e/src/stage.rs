@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use tempfile::TempDir;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::clients::{Helm, Kubectl};
 use crate::control_plane::{Binaries, Cluster, ControlPlane, Program};
@@ -35,6 +36,16 @@ pub struct Stage {
     operator_logs: Mutex<Vec<PathBuf>>,
     /// They live as long as the operators behind them.
     gateways: Mutex<Vec<Arc<Gateway>>>,
+    turn: Turn,
+}
+
+/// Which trials of a suite run beside others, and which have the cluster to themselves.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// Of the suite.
+    pub lock: Arc<RwLock<()>>,
+    /// Held for as long as the trial lets others run beside it.
+    pub shared: Mutex<Option<OwnedRwLockReadGuard<()>>>,
 }
 
 impl Stage {
@@ -42,14 +53,14 @@ impl Stage {
     ///
     /// # Errors
     /// When the namespace cannot be made.
-    pub(crate) async fn set(cluster: Arc<Cluster>, binaries: &Binaries, trial: &str) -> Result<Self> {
+    pub(crate) async fn set(cluster: Arc<Cluster>, binaries: &Binaries, trial: &str, turn: Turn) -> Result<Self> {
         let namespace = namespace_for(trial);
         let metadata = ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() };
         Api::<Namespace>::all(cluster.client())
             .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
             .await
             .with_context(|| format!("cannot make the namespace {namespace}"))?;
-        Self::set_in(cluster, binaries, namespace)
+        Ok(Self { turn, ..Self::set_in(cluster, binaries, namespace)? })
     }
 
     /// Sets a stage in a namespace that exists, for a program that has the cluster to itself.
@@ -69,6 +80,7 @@ impl Stage {
             folder,
             operator_logs: Mutex::default(),
             gateways: Mutex::default(),
+            turn: Turn::default(),
         })
     }
 
@@ -114,6 +126,13 @@ impl Stage {
             let _ = write!(text, "\n--- the end of {} ---\n{}", log.display(), tail(log, TAIL));
         }
         text
+    }
+
+    /// Waits until the trials that run beside this one have ended or wait for the same; no other runs until the guard is dropped. What takes time
+    /// and disturbs nobody is done before.
+    pub async fn alone(&self) -> OwnedRwLockWriteGuard<()> {
+        drop(self.turn.shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Arc::clone(&self.turn.lock).write_owned().await
     }
 
     /// The cluster.

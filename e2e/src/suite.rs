@@ -31,7 +31,7 @@ use crate::node::images::{self, Image, Recipe};
 use crate::node::{Node, packages};
 use crate::operator;
 use crate::postfix::Postfix;
-use crate::stage::Stage;
+use crate::stage::{Stage, Turn};
 use crate::strace;
 
 /// What a suite needs.
@@ -262,7 +262,7 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         options,
         binaries,
         cluster: OnceCell::new(),
-        turn: RwLock::new(()),
+        turn: Arc::default(),
         took: Mutex::default(),
         skip_all,
     });
@@ -302,7 +302,7 @@ struct Suite {
     /// Started by the first trial that comes; a failure is kept, for every trial to report.
     cluster: OnceCell<Result<Arc<Cluster>, String>>,
     /// Trials share it; one that must be alone takes it for itself.
-    turn: RwLock<()>,
+    turn: Arc<RwLock<()>>,
     /// What each part took: the start, and every trial from when its turn came.
     took: Mutex<Vec<(Duration, String)>>,
     skip_all: Option<String>,
@@ -346,12 +346,15 @@ impl Suite {
     }
 
     async fn perform(&self, trial: Trial) -> Result<(), String> {
-        let (_shared, _alone) =
-            if trial.alone { (None, Some(self.turn.write().await)) } else { (Some(self.turn.read().await), None) };
+        let lock = Arc::clone(&self.turn);
+        let (shared, _alone) =
+            if trial.alone { (None, Some(lock.write_owned().await)) } else { (Some(lock.read_owned().await), None) };
+        let turn = Turn { lock: Arc::clone(&self.turn), shared: Mutex::new(shared) };
         let cluster = self.cluster.get_or_init(|| async { self.start().await.map_err(|error| format!("{error:#}")) });
         let cluster = Arc::clone(cluster.await.as_ref().map_err(Clone::clone)?);
         let begun = Instant::now();
-        let stage = Stage::set(cluster, &self.binaries, &trial.name).await.map_err(|error| format!("{error:#}"))?;
+        let stage =
+            Stage::set(cluster, &self.binaries, &trial.name, turn).await.map_err(|error| format!("{error:#}"))?;
         let stage = Arc::new(stage);
 
         let deadline = self.options.deadline;

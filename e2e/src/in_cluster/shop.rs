@@ -39,6 +39,8 @@ pub const PASSWORD: &str = "kestrel-Quartz-71-lantern";
 pub const LOGIN: &str = "/login";
 /// Where records are, in every pod that keeps one.
 const RECORDS: &str = "/records";
+/// The file beside the records that tells the application to stop.
+const ENOUGH: &str = "enough";
 
 /// The namespace, with everything in it.
 pub struct Shop {
@@ -238,16 +240,16 @@ impl Shop {
         .await
     }
 
-    /// Starts the application's pod, which sends to the Postfix pods by their Service.
+    /// Starts the application's pod, which sends to the Postfix pods by their Service until [`Application::finish`].
     ///
     /// # Errors
     /// When the API server refuses it.
-    pub async fn start_application(&self, messages: usize, per_second: u32) -> Result<Application<'_>> {
+    pub async fn start_application(&self, per_second: u32) -> Result<Application<'_>> {
         let namespace = self.stage.namespace();
         let arguments = [
             "send".to_owned(),
             format!("--server=postfix.{namespace}.svc.cluster.local:25"),
-            format!("--messages={messages}"),
+            format!("--until={RECORDS}/{ENOUGH}"),
             format!("--per-second={per_second}"),
             format!("--record={RECORDS}/application.jsonl"),
         ];
@@ -259,13 +261,12 @@ impl Shop {
             "volumes": [self.records_volume()],
         } });
         self.apply(&[pod]).await?;
-        Ok(self.application(messages, per_second))
+        Ok(self.application(per_second))
     }
 
     /// The application that was started so.
-    pub fn application(&self, messages: usize, per_second: u32) -> Application<'_> {
-        let due = Duration::from_secs(u64::try_from(messages).unwrap_or(u64::MAX) / u64::from(per_second.max(1)));
-        Application { shop: self, due }
+    pub fn application(&self, per_second: u32) -> Application<'_> {
+        Application { shop: self, per_second }
     }
 
     /// What somebody recorded until now.
@@ -463,28 +464,71 @@ pub enum Outage {
 /// The application's pod.
 pub struct Application<'a> {
     shop: &'a Shop,
-    due: Duration,
+    per_second: u32,
+}
+
+/// What the application's pod said at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages that Postfix took.
+    pub accepted: usize,
+    /// How often it did not take one, which was offered again then.
+    pub refusals: usize,
+    /// Messages of which nobody knows whether it took them.
+    pub unknown: usize,
+    /// All that the pod printed.
+    pub text: String,
+}
+
+impl Totals {
+    /// By `accepted N refusals N unknown N`, and what may follow.
+    fn parse(text: &str) -> Result<Self> {
+        let line = text.lines().next().unwrap_or_default();
+        let words: Vec<_> = line.split(' ').collect();
+        let ["accepted", accepted, "refusals", refusals, "unknown", unknown] = words[..] else {
+            bail!("the application's pod said {text}")
+        };
+        Ok(Self {
+            accepted: accepted.parse()?,
+            refusals: refusals.parse()?,
+            unknown: unknown.parse()?,
+            text: text.to_owned(),
+        })
+    }
+
+    /// Returns true if every message was taken at once.
+    pub fn is_smooth(&self) -> bool {
+        self.refusals == 0 && self.unknown == 0
+    }
 }
 
 impl Application<'_> {
-    /// Waits until all is accepted; what the pod said.
+    /// Tells it to stop once so many messages are accepted, and waits until all are that it began.
     ///
     /// # Errors
     /// When it ends otherwise.
-    pub async fn finish(self) -> Result<String> {
+    pub async fn finish(self, at_least: usize) -> Result<Totals> {
         let stage = &self.shop.stage;
+        let due = Duration::from_secs(u64::try_from(at_least)? / u64::from(self.per_second.max(1)));
+        eventually(due + PATIENCE * 2, &format!("{at_least} messages to be accepted"), async || {
+            let accepted = self.shop.record("application")?.len();
+            ensure!(accepted >= at_least, "{accepted}");
+            Ok(Some(()))
+        })
+        .await?;
+        std::fs::write(self.shop.records.join(ENOUGH), "")?;
         let begun = Instant::now();
         let phase = loop {
             let phase = stage.kubectl(&["get", "pod", "application", "--output=jsonpath={.status.phase}"]).await?;
             if ["Succeeded", "Failed"].contains(&phase.as_str()) {
                 break phase;
             }
-            ensure!(begun.elapsed() < self.due + PATIENCE * 4, "the application's pod is {phase}");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            ensure!(begun.elapsed() < PATIENCE * 4, "the application's pod is {phase}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
         };
         let said = stage.kubectl(&["logs", "application"]).await?;
         ensure!(phase == "Succeeded", "the application's pod: {said}");
-        Ok(said.trim().to_owned())
+        Totals::parse(said.trim())
     }
 }
 

@@ -30,9 +30,8 @@ const EXAMPLES: [&str; 4] = [
     "examples/postfix-agent/route.yaml",
     "examples/postfix-relays/route.yaml",
 ];
-const MESSAGES: usize = 2_000;
 const PER_SECOND: u32 = 20;
-const MEANWHILE: usize = 200;
+const MEANWHILE: usize = 50;
 const DEADLINE: Duration = Duration::from_mins(1);
 
 pub fn trials() -> Vec<Trial> {
@@ -59,7 +58,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let valid = valid_examples(&stage).await?;
     ensure!(valid.len() >= 8, "{valid:?}");
     let shop = Shop::open(stage.clone()).await?;
-    let application = shop.start_application(MESSAGES, PER_SECOND).await?;
+    let application = shop.start_application(PER_SECOND).await?;
     shop.wait_stored("a", MEANWHILE).await?;
     // A history to keep.
     shop.break_provider("a", Outage::Refuses).await?;
@@ -91,11 +90,11 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     shop.wait_stored("b", MEANWHILE).await?;
     shop.repair("a", Outage::Refuses).await?;
     shop.wait_active("a").await?;
-    let said = application.finish().await?;
+    let said = application.finish(0).await?;
     shop.wait_drained().await?;
     let account = shop.account()?;
-    ensure!(said == format!("accepted {MESSAGES} refusals 0 unknown 0"), "{said}");
-    ensure!(account.delivered == MESSAGES && account.lost.is_empty(), "{account:?}");
+    ensure!(said.is_smooth(), "{said:?}");
+    ensure!(account.delivered == said.accepted && account.lost.is_empty(), "{account:?}");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use mail_failover_e2e::in_cluster::images;
 use mail_failover_e2e::node::images::{operator, python};
-use mail_failover_e2e::suite::{self, Options};
+use mail_failover_e2e::suite::{self, Options, Trial};
 
 fn main() -> ExitCode {
     let options = Options {
@@ -28,21 +28,39 @@ fn main() -> ExitCode {
         // They come with the chart.
         crds: false,
         images: &[operator, images::shop_postfix, images::smtp, python],
-        parallel: 1,
+        parallel: 4,
         deadline: Duration::from_mins(15),
         ..Options::default()
     };
+    let only = std::env::var("E2E_PART").ok();
+    let parts = PARTS.into_iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name));
+    suite::run("in_cluster", options, parts.flat_map(|(_, trials)| trials()).collect())
+}
+
+/// The parts of the suite. `E2E_PART` names one, so that each may have a cluster of its own at the same time; without it, all follow one another
+/// on one cluster.
+const PARTS: [(&str, fn() -> Vec<Trial>); 4] =
+    [("tenants", tenants), ("leader", control_plane::trials), ("upgrades", upgrades), ("vantage", vantage)];
+
+/// Trials that need one namespace of the cluster each: they run side by side.
+fn tenants() -> Vec<Trial> {
     let trials = [
-        try_it::trials(),
         outages::trials(),
+        rollouts::of_postfix(),
         service_output::trials(),
-        rollouts::trials(),
-        control_plane::trials(),
-        least_privilege::trials(),
         secrecy::trials(),
-        crd_upgrade::trials(),
-        // From here on NetworkPolicies are enforced, which every new connection pays for.
-        vantage::trials(),
+        try_it::trials(),
+        least_privilege::trials(),
     ];
-    suite::run("in_cluster", options, trials.into_iter().flatten().collect())
+    trials.into_iter().flatten().collect()
+}
+
+/// Trials that change the operator or its definitions under everybody: one after another.
+fn upgrades() -> Vec<Trial> {
+    [rollouts::of_operator(), crd_upgrade::trials()].into_iter().flatten().map(Trial::alone).collect()
+}
+
+/// From here on `NetworkPolicies` are enforced, which every new connection pays for.
+fn vantage() -> Vec<Trial> {
+    vantage::trials().into_iter().map(Trial::alone).collect()
 }

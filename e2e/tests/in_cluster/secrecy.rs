@@ -21,9 +21,8 @@ use serde_json::Value;
 
 use super::replicas::replicas;
 
-const MESSAGES: usize = 2_000;
 const PER_SECOND: u32 = 15;
-const MEANWHILE: usize = 50;
+const MEANWHILE: usize = 20;
 /// All objects of the cluster, on a busy machine.
 const READ_ALL: Duration = Duration::from_mins(2);
 
@@ -37,7 +36,7 @@ pub fn trials() -> Vec<Trial> {
 async fn nowhere(stage: Arc<Stage>) -> Result<()> {
     ensure_installed(&stage).await?;
     let shop = Shop::open(stage.clone()).await?;
-    let application = shop.start_application(MESSAGES, PER_SECOND).await?;
+    let application = shop.start_application(PER_SECOND).await?;
     for outage in [Outage::RefusesLogins, Outage::Killed] {
         shop.wait_stored("a", MEANWHILE).await?;
         shop.break_provider("a", outage).await?;
@@ -48,8 +47,8 @@ async fn nowhere(stage: Arc<Stage>) -> Result<()> {
         shop.repair("a", outage).await?;
         shop.wait_active("a").await?;
     }
-    let said = application.finish().await?;
-    ensure!(said.starts_with(&format!("accepted {MESSAGES} ")), "{said}");
+    let said = application.finish(0).await?;
+    ensure!(said.accepted >= 4 * MEANWHILE, "{said:?}");
     shop.wait_drained().await?;
 
     let mut search = Search::new();

@@ -13,15 +13,21 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser};
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
 use mail_failover_e2e::mail::record::Record;
+use tokio::time::sleep;
 
 use self::serve::Serve;
+
+/// More messages than anybody waits for.
+const NO_END: usize = usize::MAX / 2;
+/// How often an application looks whether it is told to stop.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A provider that fails on demand, and an application that sends.
 #[derive(Parser)]
 enum Command {
     /// Be a provider.
     Serve(Serve),
-    /// Be an application: send messages until all are accepted.
+    /// Be an application: send messages until told to stop, and until all are accepted.
     Send(Send),
 }
 
@@ -30,9 +36,9 @@ struct Send {
     /// Who takes the mail, `host:port`.
     #[arg(long)]
     server: String,
-    /// How many messages.
+    /// Send until this file is there.
     #[arg(long)]
-    messages: usize,
+    until: PathBuf,
     /// How many of them a second.
     #[arg(long)]
     per_second: u32,
@@ -42,7 +48,7 @@ struct Send {
     /// Where accepted messages are written down.
     #[arg(long)]
     record: PathBuf,
-    /// How many seconds after the last message was due all must have been accepted.
+    /// How many seconds after that all must have been accepted.
     #[arg(long, default_value_t = 400)]
     patience: u64,
 }
@@ -71,10 +77,13 @@ async fn send(options: Send) -> Result<()> {
         per_second: Some(options.per_second),
         connections: options.connections,
         record: Some(record),
-        ..LoadOptions::new(server, options.messages, "app@shop.example")
+        ..LoadOptions::new(server, NO_END, "app@shop.example")
     };
-    let due = Duration::from_secs(u64::try_from(options.messages)? / u64::from(options.per_second.max(1)));
-    let sent = Load::start(load).finish(due + Duration::from_secs(options.patience)).await?;
+    let load = Load::start(load);
+    while !options.until.exists() {
+        sleep(LOOK).await;
+    }
+    let sent = load.stop(Duration::from_secs(options.patience)).await?;
     println!("accepted {} refusals {} unknown {}", sent.accepted.len(), sent.refusals, sent.unknown);
     if let Some(refusal) = sent.last_refusal {
         println!("the last refusal: {refusal}");
