@@ -7,15 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use mail_failover_api::FailoverPolicy;
 use mail_failover_core::engine::OPINION_HOLDS;
+use mail_failover_e2e::assertions::change;
 use mail_failover_e2e::bench::{load, machine};
 use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
 use mail_failover_e2e::in_cluster::installation::ensure_installed;
-use mail_failover_e2e::in_cluster::shop::{Outage, PATIENCE, Shop};
+use mail_failover_e2e::in_cluster::shop::{Outage, Shop, WAIT_TIMEOUT};
 use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
 use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
 use mail_failover_e2e::node::images::PROFILE;
-use mail_failover_e2e::stage::Stage;
-use mail_failover_e2e::views::change;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -28,11 +28,11 @@ const CHECKS: Checks = Checks { interval: "200ms", timeout: "500ms", failures: 3
 const PACE: Duration = Duration::from_millis(20);
 const OUTAGES: [(Outage, &str); 2] = [(Outage::Refuses, "refused"), (Outage::CutOff, "packets dropped")];
 
-pub async fn through_kube_proxy(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
+pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
     let profile = std::env::var(PROFILE).context("no profile of the image, as `make bench-cluster` sets it")?;
     println!("{}; the image compiled with the profile {profile}; load {}", machine(), load());
-    let shop = Shop::without_mta(stage).await?;
+    let shop = Shop::without_mta(env).await?;
     return_soon(&shop, "fast").await?;
     let peer = start_peer(&shop).await?;
     let service = shop.service().await?;
@@ -55,8 +55,10 @@ pub async fn through_kube_proxy(stage: Arc<Stage>) -> Result<()> {
             sleep(Duration::from_millis(300) + Duration::from_millis(fastrand::u64(0..400))).await;
             let broken = Instant::now();
             shop.break_provider("a", outage).await?;
-            let (mine, other) =
-                tokio::join!(ours.wait_for_failover(broken, PATIENCE), theirs.wait_for_failover(broken, PATIENCE));
+            let (mine, other) = tokio::join!(
+                ours.wait_for_failover(broken, WAIT_TIMEOUT),
+                theirs.wait_for_failover(broken, WAIT_TIMEOUT)
+            );
             by_us.push(mine.context("the operator")?.took());
             by_peer.push(other.context("HAProxy")?.took());
             shop.wait_active("b").await?;
@@ -65,7 +67,7 @@ pub async fn through_kube_proxy(stage: Arc<Stage>) -> Result<()> {
             // The peer comes back by its own checks.
             sleep(Duration::from_millis(1_500)).await;
         }
-        let lost = ours.stop(PATIENCE).await.totals().lost;
+        let lost = ours.stop(WAIT_TIMEOUT).await.totals().lost;
         drop(theirs);
         ensure!(lost == 0, "{lost} messages are lost");
         for (by, times) in [("operator and kube-proxy", by_us), ("HAProxy", by_peer)] {
@@ -89,7 +91,7 @@ pub async fn through_kube_proxy(stage: Arc<Stage>) -> Result<()> {
 
 /// The way back is not measured, and its soak grows eightfold with so many failovers.
 async fn return_soon(shop: &Shop, policy: &str) -> Result<()> {
-    change::<FailoverPolicy>(&shop.stage, policy, &json!({ "spec": { "failback": { "after": "200ms" } } }))
+    change::<FailoverPolicy>(&shop.env, policy, &json!({ "spec": { "failback": { "after": "200ms" } } }))
         .await
         .map(drop)
 }
@@ -97,9 +99,9 @@ async fn return_soon(shop: &Shop, policy: &str) -> Result<()> {
 /// HAProxy on the node, with the providers' pods behind it, and where it listens.
 async fn start_peer(shop: &Shop) -> Result<(HaProxy, std::net::SocketAddr)> {
     let program = HaProxy::program().context(HOW_TO_INSTALL)?;
-    let at = (shop.stage.ipv4(), 2500).into();
+    let at = (shop.env.ipv4(), 2500).into();
     let servers = vec![(shop.address("a").await?, 2525).into(), (shop.address("b").await?, 2525).into()];
-    let haproxy = HaProxy::start(&program, CHECKS, &[Listen { at, servers }], shop.stage.folder())?;
+    let haproxy = HaProxy::start(&program, CHECKS, &[Listen { at, servers }], shop.env.folder())?;
     sleep(Duration::from_secs(2)).await;
     Ok((haproxy, at))
 }
@@ -125,9 +127,9 @@ impl Seen {
     const NONE: Self = Self { first: Vec::new(), delivery: Vec::new() };
 }
 
-pub async fn through_postfix(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::open(stage).await?;
+pub async fn through_postfix(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::open(env).await?;
     return_soon(&shop, "providers").await?;
     let count = rounds(50, 6).div_ceil(TENANTS);
     shop.start_application(PER_SECOND).await?;

@@ -1,7 +1,7 @@
 //! What the operator does and costs inside a real cluster: failovers as a client of the route's Service and the recipients of Postfix see them,
 //! the price of 500 routes, a pod's cold start, and the time until another replica leads.
 //!
-//! It plays on the stage of the suite `in_cluster`, with the operator installed by Helm. Peers, in the same run: HAProxy with the same checks
+//! It plays on the environment of the suite `in_cluster`, with the operator installed by Helm. Peers, in the same run: HAProxy with the same checks
 //! where a client fails over, a pod that does nothing where one starts.
 
 mod failovers;

@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE, ensure_installed};
-use mail_failover_e2e::in_cluster::shop::{PATIENCE, process_with_variable};
+use mail_failover_e2e::in_cluster::shop::{WAIT_TIMEOUT, process_with_variable};
 use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
 use mail_failover_e2e::node::images::TOOLBOX;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use tokio::time::sleep;
@@ -23,8 +23,8 @@ use super::rounds;
 
 const LOOK: Duration = Duration::from_millis(10);
 
-pub async fn measure(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
+pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
     let mut table =
         Table::new(&[("WHAT", Align::Left), ("TIMES", Align::Right), ("P50", Align::Right), ("LONGEST", Align::Right)]);
     let mut row = |what: &str, times: Vec<Duration>| -> Result<()> {
@@ -32,16 +32,13 @@ pub async fn measure(stage: Arc<Stage>) -> Result<()> {
         table.row([what.to_owned(), summary.count.to_string(), human(summary.p50), human(summary.max)]);
         Ok(())
     };
-    let client = stage.client();
+    let client = env.client();
     row("a pod of the operator, created to ready", starts(&client, NAMESPACE, RELEASE, 2, rounds(10, 3)).await?)?;
     let idle = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "idle" }, "spec": {
         "replicas": 0, "selector": { "matchLabels": { "app": "idle" } }, "template": { "metadata": { "labels": { "app": "idle" } },
             "spec": { "terminationGracePeriodSeconds": 1, "containers": [{ "name": "idle", "image": TOOLBOX, "imagePullPolicy": "Never" }] } } } });
-    stage.apply(&idle.to_string()).await?;
-    row(
-        "a pod that does nothing and has no probe",
-        starts(&client, stage.namespace(), "idle", 0, rounds(10, 3)).await?,
-    )?;
+    env.apply(&idle.to_string()).await?;
+    row("a pod that does nothing and has no probe", starts(&client, env.namespace(), "idle", 0, rounds(10, 3)).await?)?;
     row("another leads after the leader is killed", successions(&client, End::Killed, rounds(10, 1)).await?)?;
     row("another leads after the leader's pod is deleted", successions(&client, End::Deleted, rounds(10, 2)).await?)?;
     println!(
@@ -76,7 +73,7 @@ async fn scale(api: &Api<Deployment>, name: &str, replicas: i32) -> Result<()> {
         if counts == (true, replicas) && status.replicas.unwrap_or(0) == replicas {
             return Ok(());
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > WAIT_TIMEOUT {
             bail!("{name} has {} ready pods of {replicas}", counts.1);
         }
         sleep(LOOK).await;
@@ -110,7 +107,7 @@ async fn successions(client: &Client, end: End, count: usize) -> Result<Vec<Dura
         let grace = if end == End::Killed { 0 } else { 30 };
         pods.delete(&leader, &DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() }).await?;
         while self::holder(&leases).await?.is_none_or(|now| now == holder || now.is_empty()) {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > WAIT_TIMEOUT {
                 bail!("{holder} still holds the Lease");
             }
             sleep(LOOK).await;

@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{ListParams, PostParams};
 use mail_failover_api::{MailRoute, SendingBackend};
+use mail_failover_e2e::assertions::api;
 use mail_failover_e2e::bench::{Usage, load};
 use mail_failover_e2e::in_cluster::installation::{NAMESPACE, ensure_installed};
 use mail_failover_e2e::in_cluster::shop::Shop;
 use mail_failover_e2e::mail::statistics::{Align, Table, human};
 use mail_failover_e2e::operator::get;
 use mail_failover_e2e::scrape::Scrape;
-use mail_failover_e2e::stage::Stage;
-use mail_failover_e2e::views::api;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -23,18 +23,14 @@ use super::rounds;
 
 const SETTLING: Duration = Duration::from_mins(5);
 
-pub async fn measure(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::without_mta(Arc::clone(&stage)).await?;
+pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::without_mta(Arc::clone(&env)).await?;
     let servers = [shop.address("a").await?, shop.address("b").await?];
     let routes = rounds(500, 100);
     let begun = Instant::now();
-    stream::iter(0..routes)
-        .map(|number| create(&stage, number, servers))
-        .buffer_unordered(8)
-        .try_collect::<()>()
-        .await?;
-    wait_settled(&stage, routes).await?;
+    stream::iter(0..routes).map(|number| create(&env, number, servers)).buffer_unordered(8).try_collect::<()>().await?;
+    wait_settled(&env, routes).await?;
     println!(
         "{routes} routes over {} backends, default probes: settled {} after the first was created",
         2 * routes,
@@ -42,7 +38,7 @@ pub async fn measure(stage: Arc<Stage>) -> Result<()> {
     );
     sleep(Duration::from_secs(15)).await;
 
-    let pods = pods(&stage).await?;
+    let pods = pods(&env).await?;
     let processes = processes()?;
     let before: Vec<_> = processes.iter().map(|&id| Usage::of(id)).collect::<Result<_>>()?;
     let scraped = scrape(&pods).await?;
@@ -75,25 +71,25 @@ pub async fn measure(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-async fn create(stage: &Stage, number: usize, servers: [IpAddr; 2]) -> Result<()> {
-    let (backends, routes) = (api::<SendingBackend>(stage), api::<MailRoute>(stage));
-    let names = ["one", "two"].map(|which| format!("crowd-{number}-{which}"));
+async fn create(env: &TestEnv, number: usize, servers: [IpAddr; 2]) -> Result<()> {
+    let (backends, routes) = (api::<SendingBackend>(env), api::<MailRoute>(env));
+    let names = ["one", "two"].map(|which| format!("scale-{number}-{which}"));
     for (name, server) in names.iter().zip(servers) {
         let backend = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": name },
             "spec": { "smtp": { "host": server, "port": 2525 } } });
         backends.create(&PostParams::default(), &serde_json::from_value(backend)?).await?;
     }
-    let route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": { "name": format!("crowd-{number}") },
+    let route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": { "name": format!("scale-{number}") },
         "spec": { "backends": [{ "name": names[0] }, { "name": names[1] }],
-            "outputs": [{ "configMap": { "name": format!("crowd-{number}"), "format": "Env" } }] } });
+            "outputs": [{ "configMap": { "name": format!("scale-{number}"), "format": "Env" } }] } });
     routes.create(&PostParams::default(), &serde_json::from_value(route)?).await?;
     Ok(())
 }
 
-async fn wait_settled(stage: &Stage, count: usize) -> Result<()> {
+async fn wait_settled(env: &TestEnv, count: usize) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let routes = api::<MailRoute>(stage).list(&ListParams::default()).await?.items;
+        let routes = api::<MailRoute>(env).list(&ListParams::default()).await?.items;
         let settled = routes.iter().filter(|route| {
             let status = route.status.clone().unwrap_or_default();
             status
@@ -117,9 +113,9 @@ async fn wait_settled(stage: &Stage, count: usize) -> Result<()> {
 }
 
 /// The addresses of the operator's pods.
-async fn pods(stage: &Stage) -> Result<Vec<IpAddr>> {
+async fn pods(env: &TestEnv) -> Result<Vec<IpAddr>> {
     let printed =
-        stage.kubectl(&["--namespace", NAMESPACE, "get", "pods", "--output=jsonpath={.items[*].status.podIP}"]).await?;
+        env.kubectl(&["--namespace", NAMESPACE, "get", "pods", "--output=jsonpath={.items[*].status.podIP}"]).await?;
     printed.split_whitespace().map(|address| address.parse().with_context(|| address.to_owned())).collect()
 }
 

@@ -20,21 +20,21 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use mail_failover_e2e::bench::{self, Arguments, load, machine};
 use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::fixture::{PolicyTimings, QUICK_LEASE, WAIT_TIMEOUT, policy, route, wait_active};
 use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::mail::statistics::human;
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, Tempo, policy, route, wait_active};
 use mail_failover_e2e::scrape::{Scrape, label};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::time::{interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::case::{Case, INTERVAL, THRESHOLD, TIMEOUT};
 use self::report::Rounds;
-use self::round::{BOUND, PACE, Pair, Round, SERVER_NAME, Tls, Way, play};
+use self::round::{BOUND, PACE, Pair, Round, SERVER_NAME, Setup, Tls, run_scenario};
 
 /// Where HAProxy listens.
 const FRONTEND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
@@ -58,10 +58,10 @@ fn main() -> ExitCode {
     bench::run("the bench of failovers", measure)
 }
 
-async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
+async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     let plan = if arguments.quick { QUICK } else { FULL };
-    install_crds(&stage.client()).await?;
-    let pairs = start_pairs(&stage, &plan).await?;
+    install_crds(&env.client()).await?;
+    let pairs = start_pairs(&env, &plan).await?;
     println!("{}; load {}", machine(), load());
     println!(
         "{} routes at a time, a message every {} ms on each; probes every {} with a timeout of {}, threshold {THRESHOLD}",
@@ -72,13 +72,13 @@ async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
     );
 
     let begun = Instant::now();
-    let ours = by_operator(&stage, &pairs, plan.rounds).await.context("by the operator")?;
+    let ours = by_operator(&env, &pairs, plan.rounds).await.context("by the operator")?;
     println!("measured by the operator in {:.0} s; load {}", begun.elapsed().as_secs_f64(), load());
     let begun = Instant::now();
     let peer = match HaProxy::program().filter(|_| !arguments.no_peer) {
         Some(program) => {
             println!("HAProxy {}, TCP mode, option smtpchk, a backup server", HaProxy::version(&program)?);
-            let rounds = by_haproxy(&stage, &program, &pairs, plan.peer_rounds).await.context("by HAProxy")?;
+            let rounds = by_haproxy(&env, &program, &pairs, plan.peer_rounds).await.context("by HAProxy")?;
             println!("measured by HAProxy in {:.0} s; load {}", begun.elapsed().as_secs_f64(), load());
             Some(rounds)
         }
@@ -102,7 +102,7 @@ async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn start_pairs(stage: &Stage, plan: &Plan) -> Result<Vec<Pair>> {
+async fn start_pairs(env: &TestEnv, plan: &Plan) -> Result<Vec<Pair>> {
     let authority = Authority::new()?;
     let tls = Tls {
         good: authority.issue(&[SERVER_NAME], Validity::Valid)?,
@@ -112,12 +112,12 @@ async fn start_pairs(stage: &Stage, plan: &Plan) -> Result<Vec<Pair>> {
     let config_map = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": CA }, "data": { "ca.crt": authority.pem() },
     });
-    stage.apply(&config_map.to_string()).await?;
+    env.apply(&config_map.to_string()).await?;
     let mut pairs = Vec::new();
     for number in 0..plan.pairs.0 + plan.pairs.1 {
         let tls = (number >= plan.pairs.0).then(|| tls.clone());
         let start = |name: &str| {
-            let mut options = Options::new(name, SocketAddr::new(stage.ipv4(), 25));
+            let mut options = Options::new(name, SocketAddr::new(env.ipv4(), 25));
             if let Some(tls) = &tls {
                 options = options.start_tls(tls.good.clone());
             }
@@ -129,8 +129,8 @@ async fn start_pairs(stage: &Stage, plan: &Plan) -> Result<Vec<Pair>> {
     Ok(pairs)
 }
 
-async fn by_operator(stage: &Arc<Stage>, pairs: &[Pair], rounds: (usize, usize)) -> Result<Rounds> {
-    let tempo = Tempo {
+async fn by_operator(env: &Arc<TestEnv>, pairs: &[Pair], rounds: (usize, usize)) -> Result<Rounds> {
+    let timings = PolicyTimings {
         interval: INTERVAL.0,
         timeout: TIMEOUT.0,
         failures: THRESHOLD,
@@ -139,7 +139,7 @@ async fn by_operator(stage: &Arc<Stage>, pairs: &[Pair], rounds: (usize, usize))
         minimum_stay: "0s",
         soak: "0s",
     };
-    let mut manifests = policy(&tempo);
+    let mut manifests = policy(&timings);
     for (number, pair) in pairs.iter().enumerate() {
         let (primary, standby) = (format!("primary-{number}"), format!("standby-{number}"));
         for (name, server) in [(&primary, &pair.primary), (&standby, &pair.standby)] {
@@ -148,19 +148,19 @@ async fn by_operator(stage: &Arc<Stage>, pairs: &[Pair], rounds: (usize, usize))
         let name = format!("route-{number}");
         manifests.push_str(&route(&name, &[&primary, &standby], &name));
     }
-    stage.apply(&manifests).await?;
-    let operator = stage.start_operator("bench", &QUICK_LEASE)?;
-    operator.wait_ready(PATIENCE).await?;
+    env.apply(&manifests).await?;
+    let operator = env.start_operator("bench", &QUICK_LEASE)?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     let mut ways = Vec::new();
     for number in 0..pairs.len() {
         let name = format!("route-{number}");
-        wait_active(stage, &name, &format!("primary-{number}")).await?;
-        let endpoints = ServiceEndpoints::follow(stage.client(), stage.namespace(), &name, "smtp");
-        ways.push(Way::Operator { stage: Arc::clone(stage), route: name, endpoints });
+        wait_active(env, &name, &format!("primary-{number}")).await?;
+        let endpoints = ServiceEndpoints::follow(env.client(), env.namespace(), &name, "smtp");
+        ways.push(Setup::Operator { env: Arc::clone(env), route: name, endpoints });
     }
-    let rounds = play_all(pairs, ways, rounds).await?;
+    let rounds = run_all(pairs, ways, rounds).await?;
     let scrape = Scrape::new(operator.metrics().await?);
-    operator.terminate(PATIENCE).await?;
+    operator.terminate(WAIT_TIMEOUT).await?;
     let answers = scrape
         .durations("mail_failover_api_request_duration_seconds", |labels| label(labels, "method") == Some("PATCH"));
     let lag = scrape.durations("mail_failover_probe_start_lag_seconds", |_| true);
@@ -187,31 +187,31 @@ fn backend(name: &str, at: SocketAddr, tls: bool) -> String {
     text
 }
 
-async fn by_haproxy(stage: &Stage, program: &Path, pairs: &[Pair], rounds: (usize, usize)) -> Result<Rounds> {
+async fn by_haproxy(env: &TestEnv, program: &Path, pairs: &[Pair], rounds: (usize, usize)) -> Result<Rounds> {
     let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
     let (mut listens, mut ways) = (Vec::new(), Vec::new());
     for (port, pair) in (2500..).zip(pairs.iter()) {
         let frontend = SocketAddr::new(FRONTEND, port);
         listens.push(Listen { at: frontend, servers: vec![pair.primary.address(), pair.standby.address()] });
-        ways.push(Way::Proxy { frontend });
+        ways.push(Setup::Proxy { frontend });
     }
-    let _haproxy = HaProxy::start(program, checks, &listens, stage.folder())?;
+    let _haproxy = HaProxy::start(program, checks, &listens, env.folder())?;
     // It trusts its servers before it has checked them; this is for what it does first.
     sleep(Duration::from_secs(2)).await;
     // One after the other: where it never fails over the client keeps trying, and what takes TLS takes most of a machine then.
     let tls_from = pairs.iter().position(|pair| pair.tls.is_some()).unwrap_or(pairs.len());
     let of_tls = ways.split_off(tls_from);
-    let mut played = play_all(&pairs[..tls_from], ways, rounds).await?;
-    played.extend(play_all(&pairs[tls_from..], of_tls, rounds).await?);
+    let mut played = run_all(&pairs[..tls_from], ways, rounds).await?;
+    played.extend(run_all(&pairs[tls_from..], of_tls, rounds).await?);
     Ok(played)
 }
 
 /// Plays all rounds, on all pairs at the same time, each in an order of its own.
-async fn play_all(pairs: &[Pair], ways: Vec<Way>, (plain, tls): (usize, usize)) -> Result<Rounds> {
+async fn run_all(pairs: &[Pair], ways: Vec<Setup>, (plain, tls): (usize, usize)) -> Result<Rounds> {
     let done = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     let mut total = 0;
-    for (number, way) in ways.into_iter().enumerate() {
+    for (number, setup) in ways.into_iter().enumerate() {
         let done = Arc::clone(&done);
         let is_tls = pairs.get(number).context("a way has a pair")?.tls.is_some();
         let cases = Case::ALL.into_iter().filter(|case| case.takes_tls() == is_tls);
@@ -223,7 +223,7 @@ async fn play_all(pairs: &[Pair], ways: Vec<Way>, (plain, tls): (usize, usize)) 
             let pair = pairs.get(number).context("a way has a pair")?;
             let mut played: Vec<(Case, Round)> = Vec::new();
             for case in order {
-                let round = play(pair, &way, case).await;
+                let round = run_scenario(pair, &setup, case).await;
                 played.push((case, round.with_context(|| format!("route {number}, {}", case.name()))?));
                 done.fetch_add(1, Ordering::Relaxed);
             }

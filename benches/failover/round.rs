@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use mail_failover_api::{TransitionKind, TransitionStatus};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{WAIT_TIMEOUT, route_status};
 use mail_failover_e2e::mail::certificates::Identity;
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
 use mail_failover_e2e::mail::server::SmtpServer;
-use mail_failover_e2e::scene::{PATIENCE, route_status};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 use rustls::ClientConfig;
 use tokio::time::sleep;
 
@@ -65,14 +65,14 @@ impl Pair {
 }
 
 /// Who fails over.
-pub enum Way {
+pub enum Setup {
     /// The operator: the client follows a Service.
-    Operator { stage: Arc<Stage>, route: String, endpoints: ServiceEndpoints },
+    Operator { env: Arc<TestEnv>, route: String, endpoints: ServiceEndpoints },
     /// A proxy in between: the client always goes there.
     Proxy { frontend: SocketAddr },
 }
 
-impl Way {
+impl Setup {
     fn sender(&self, tls: Option<&Tls>) -> Result<Sender> {
         let endpoints = match self {
             Self::Operator { endpoints, .. } => endpoints.receiver(),
@@ -90,9 +90,9 @@ impl Way {
     async fn wait_for_primary(&self, pair: &Pair, before: usize) -> Result<()> {
         match self {
             Self::Operator { endpoints, .. } => {
-                endpoints.wait_for(PATIENCE, |now| *now == [pair.primary.address()]).await?;
+                endpoints.wait_for(WAIT_TIMEOUT, |now| *now == [pair.primary.address()]).await?;
             }
-            Self::Proxy { .. } => pair.primary.wait_for_received(before + 1, PATIENCE).await?,
+            Self::Proxy { .. } => pair.primary.wait_for_received(before + 1, WAIT_TIMEOUT).await?,
         }
         Ok(())
     }
@@ -114,9 +114,9 @@ pub struct Round {
 }
 
 /// Plays a round.
-pub async fn play(pair: &Pair, way: &Way, case: Case) -> Result<Round> {
-    let sender = way.sender(pair.tls.as_ref())?;
-    sender.wait_for("first accepted messages", PATIENCE, |totals| totals.accepted >= 3).await?;
+pub async fn run_scenario(pair: &Pair, setup: &Setup, case: Case) -> Result<Round> {
+    let sender = setup.sender(pair.tls.as_ref())?;
+    sender.wait_for("first accepted messages", WAIT_TIMEOUT, |totals| totals.accepted >= 3).await?;
     // More than an interval, so that the phase of the probes at the break is any.
     sleep(Duration::from_millis(fastrand::u64(100..1100))).await;
 
@@ -126,7 +126,7 @@ pub async fn play(pair: &Pair, way: &Way, case: Case) -> Result<Round> {
     sleep(Duration::from_millis(100)).await;
     let before = pair.primary.received_count();
     pair.repair_primary().await?;
-    way.wait_for_primary(pair, before).await.with_context(|| format!("no way back after {}", case.name()))?;
+    setup.wait_for_primary(pair, before).await.with_context(|| format!("no way back after {}", case.name()))?;
     let journal = sender.stop(GRACE).await;
 
     let delivery = journal.delivery(&[&pair.primary, &pair.standby]);
@@ -140,8 +140,8 @@ pub async fn play(pair: &Pair, way: &Way, case: Case) -> Result<Round> {
         duplicated: delivery.duplicated,
         ..Round::default()
     };
-    if let (Way::Operator { stage, route, .. }, true) = (way, seen) {
-        let transition = transition(stage, route, wall).await?;
+    if let (Setup::Operator { env, route, .. }, true) = (setup, seen) {
+        let transition = transition(env, route, wall).await?;
         let since = |from: SystemTime, until: SystemTime| until.duration_since(from).ok();
         let decided = SystemTime::from(transition.decided_at.0);
         round.detection = transition.first_evidence_at.and_then(|evidence| since(evidence.0.into(), decided));
@@ -151,9 +151,9 @@ pub async fn play(pair: &Pair, way: &Way, case: Case) -> Result<Round> {
 }
 
 /// The failover since `broken`, as the status has it.
-async fn transition(stage: &Stage, route: &str, broken: SystemTime) -> Result<TransitionStatus> {
-    eventually(PATIENCE, &format!("the failover in the history of {route}"), async || {
-        let status = route_status(stage, route).await?;
+async fn transition(env: &TestEnv, route: &str, broken: SystemTime) -> Result<TransitionStatus> {
+    eventually(WAIT_TIMEOUT, &format!("the failover in the history of {route}"), async || {
+        let status = route_status(env, route).await?;
         let found = status.last_transition.into_iter().chain(status.history).find(|transition| {
             transition.kind == TransitionKind::Failover
                 && transition.applied_at.is_some()

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::bench::Arguments;
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{WAIT_TIMEOUT, route_status};
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
 use mail_failover_e2e::mail::server::SmtpServer;
 use mail_failover_e2e::mail::statistics::human;
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SENDER, Way, forget};
-use mail_failover_e2e::postfix::{Patience, Postfix};
-use mail_failover_e2e::scene::{PATIENCE, route_status};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, SENDER, Setup, forget};
+use mail_failover_e2e::postfix::{Postfix, PostfixTimeouts};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 use crate::yes_or_no;
@@ -31,16 +31,16 @@ struct Drained {
 }
 
 /// Measures both; true when the goals are met.
-pub async fn measure(stage: &Stage, arguments: Arguments) -> Result<bool> {
+pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
     let messages = if arguments.quick { 1000 } else { 10_000 };
     println!("\nA queue of {messages} deferred messages, from the moment mail could go by the standby:");
-    let bare = plain(stage, messages, Way::Direct, "-drain-bare").await.context("plain Postfix without TLS")?;
-    let trusting = plain(stage, messages, Way::DirectTrusting, "-drain-trusting").await.context("plain Postfix")?;
+    let bare = plain(env, messages, Setup::Direct, "-drain-bare").await.context("plain Postfix without TLS")?;
+    let trusting = plain(env, messages, Setup::DirectTrusting, "-drain-trusting").await.context("plain Postfix")?;
     println!("  from `postqueue -f`, a second after `postfix reload`, its relay repaired:");
     for (name, drained) in [("without TLS", &bare), ("set up for TLS, as the agent's is", &trusting)] {
         println!("    plain Postfix, {name}: first {}, last {}", human(drained.first), human(drained.last));
     }
-    let agent = by_agent(stage, messages).await.context("with the agent")?;
+    let agent = by_agent(env, messages).await.context("with the agent")?;
     let beside = |plain: &Drained| agent.last.as_secs_f64() / plain.last.as_secs_f64();
     let ratio = beside(&trusting);
     println!(
@@ -59,9 +59,9 @@ pub async fn measure(stage: &Stage, arguments: Arguments) -> Result<bool> {
     Ok(met == [true, true])
 }
 
-async fn plain(stage: &Stage, messages: usize, way: Way, suffix: &str) -> Result<Drained> {
-    let providers = Providers::start(stage, Demands::default()).await?;
-    let mta = Mta::start(stage, way, &providers, Patience::Defaults, suffix).await?;
+async fn plain(env: &TestEnv, messages: usize, setup: Setup, suffix: &str) -> Result<Drained> {
+    let providers = Providers::start(env, Demands::default()).await?;
+    let mta = Mta::start(env, setup, &providers, PostfixTimeouts::Defaults, suffix).await?;
     providers.primary.crash().await?;
     fill(&mta.postfix, messages).await?;
     providers.primary.repair().await?;
@@ -73,18 +73,18 @@ async fn plain(stage: &Stage, messages: usize, way: Way, suffix: &str) -> Result
     drained(&mta.postfix, &providers.primary, messages, begun).await
 }
 
-async fn by_agent(stage: &Stage, messages: usize) -> Result<Drained> {
+async fn by_agent(env: &TestEnv, messages: usize) -> Result<Drained> {
     let suffix = "-drain";
-    let providers = Providers::start(stage, Demands::default()).await?;
-    let mta = Mta::start(stage, Way::Agent, &providers, Patience::Defaults, suffix).await?;
+    let providers = Providers::start(env, Demands::default()).await?;
+    let mta = Mta::start(env, Setup::Agent, &providers, PostfixTimeouts::Defaults, suffix).await?;
     providers.primary.crash().await?;
     providers.standby.crash().await?;
     fill(&mta.postfix, messages).await?;
     let repaired = SystemTime::now();
     providers.standby.repair().await?;
     // The decision has a time on the wall clock, of this machine; the agent may have gone to the standby before it.
-    let decided = eventually(PATIENCE, "mail to be led to the standby", async || {
-        let status = route_status(stage, &format!("orders{suffix}")).await?;
+    let decided = eventually(WAIT_TIMEOUT, "mail to be led to the standby", async || {
+        let status = route_status(env, &format!("orders{suffix}")).await?;
         let is_there = status.active.first().is_some_and(|active| active.backend.starts_with("standby"));
         let decided = status.last_transition.map(|transition| SystemTime::from(transition.decided_at.0));
         Ok(is_there.then_some(decided).flatten())
@@ -95,7 +95,7 @@ async fn by_agent(stage: &Stage, messages: usize) -> Result<Drained> {
         .checked_sub(SystemTime::now().duration_since(decided).unwrap_or_default())
         .context("a decision before this machine")?;
     let drained = drained(&mta.postfix, &providers.standby, messages, begun).await;
-    forget(stage, suffix).await?;
+    forget(env, suffix).await?;
     drained
 }
 
@@ -116,7 +116,7 @@ async fn fill(postfix: &Postfix, messages: usize) -> Result<()> {
 
 async fn drained(postfix: &Postfix, server: &SmtpServer, messages: usize, begun: Instant) -> Result<Drained> {
     server.wait_for_received(messages, WITHIN).await?;
-    ensure!(postfix.drained(PATIENCE).await?, "{} are still queued", postfix.queued()?);
+    ensure!(postfix.drained(WAIT_TIMEOUT).await?, "{} are still queued", postfix.queued()?);
     let times: Vec<_> = server.received().iter().map(|message| message.at.saturating_duration_since(begun)).collect();
     let (first, last) = (times.iter().min(), times.iter().max());
     Ok(Drained { first: *first.context("nothing arrived")?, last: *last.context("nothing arrived")? })

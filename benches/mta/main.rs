@@ -14,10 +14,10 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use mail_failover_e2e::bench::{self, Arguments, load, machine};
 use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
 use mail_failover_e2e::haproxy::{HOW_TO_INSTALL, HaProxy};
 use mail_failover_e2e::postfix::Postfix;
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 
 /// What can be said to this bench.
 #[derive(Clone, Debug, Parser)]
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
     bench::run_with_postfix("the bench of queueing mail servers", measure)
 }
 
-async fn measure(stage: Arc<Stage>, MtaArguments { common: arguments, only }: MtaArguments) -> Result<()> {
-    install_crds(&stage.client()).await?;
+async fn measure(env: Arc<TestEnv>, MtaArguments { common: arguments, only }: MtaArguments) -> Result<()> {
+    install_crds(&env.client()).await?;
     println!("{}; load {}", machine(), load());
     let haproxy = HaProxy::program().filter(|_| !arguments.no_peer);
     match &haproxy {
@@ -55,21 +55,21 @@ async fn measure(stage: Arc<Stage>, MtaArguments { common: arguments, only }: Mt
         None if arguments.no_peer => println!("Postfix {}", Postfix::version()?),
         None => println!("Postfix {}; rows of HAProxy are missing: {HOW_TO_INSTALL}", Postfix::version()?),
     }
-    let operator = stage.start_operator("bench", &QUICK_LEASE)?;
-    operator.wait_ready(PATIENCE).await?;
+    let operator = env.start_operator("bench", &QUICK_LEASE)?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
 
     let is_wanted = |part| only.is_empty() || only.contains(&part);
     let mut all_met = true;
     if is_wanted(Part::SideBySide) {
-        all_met &= side_by_side::measure(&stage, arguments, haproxy.is_some()).await?;
+        all_met &= side_by_side::measure(&env, arguments, haproxy.is_some()).await?;
     }
     if is_wanted(Part::Draining) {
-        all_met &= draining::measure(&stage, arguments).await?;
+        all_met &= draining::measure(&env, arguments).await?;
     }
     if is_wanted(Part::Throughput) {
-        all_met &= throughput::measure(&stage, arguments).await?;
+        all_met &= throughput::measure(&env, arguments).await?;
     }
-    operator.terminate(PATIENCE).await?;
+    operator.terminate(WAIT_TIMEOUT).await?;
     println!("{}", if all_met { "Every goal is met." } else { "NOT every goal is met." });
     Ok(())
 }

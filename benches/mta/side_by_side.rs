@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use mail_failover_e2e::bench::{Arguments, load};
 use mail_failover_e2e::mail::statistics::{Align, Table, human};
 use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
-use mail_failover_e2e::mta::round::{Outcome, Plan, play};
-use mail_failover_e2e::mta::way::{Demands, INTERVAL, Mta, Providers, THRESHOLD, TIMEOUT, Way, forget};
-use mail_failover_e2e::postfix::Patience;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mta::round::{Outcome, Plan, run_round};
+use mail_failover_e2e::mta::setup::{Demands, INTERVAL, Mta, Providers, Setup, THRESHOLD, TIMEOUT, forget};
+use mail_failover_e2e::postfix::PostfixTimeouts;
+use mail_failover_e2e::test_env::TestEnv;
 
 use crate::yes_or_no;
 
@@ -26,20 +26,20 @@ const CASES: [(&str, Cell); 5] = [
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Contender {
     name: &'static str,
-    way: Way,
-    patience: Patience,
+    setup: Setup,
+    patience: PostfixTimeouts,
 }
 
 const CONTENDERS: [Contender; 5] = [
-    Contender { name: "list of relays", way: Way::List, patience: Patience::Lowered },
-    Contender { name: "HAProxy smtpchk, backup", way: Way::Proxy, patience: Patience::Lowered },
-    Contender { name: "agent", way: Way::Agent, patience: Patience::Lowered },
-    Contender { name: "list, Postfix' defaults", way: Way::List, patience: Patience::Defaults },
-    Contender { name: "agent, Postfix' defaults", way: Way::Agent, patience: Patience::Defaults },
+    Contender { name: "list of relays", setup: Setup::List, patience: PostfixTimeouts::Lowered },
+    Contender { name: "HAProxy smtpchk, backup", setup: Setup::Proxy, patience: PostfixTimeouts::Lowered },
+    Contender { name: "agent", setup: Setup::Agent, patience: PostfixTimeouts::Lowered },
+    Contender { name: "list, Postfix' defaults", setup: Setup::List, patience: PostfixTimeouts::Defaults },
+    Contender { name: "agent, Postfix' defaults", setup: Setup::Agent, patience: PostfixTimeouts::Defaults },
 ];
 
 /// Plays all; true when the agent has met every goal.
-pub async fn measure(stage: &Stage, arguments: Arguments, with_haproxy: bool) -> Result<bool> {
+pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) -> Result<bool> {
     let (messages, per_second) = if arguments.quick { (300, 100) } else { (1000, 100) };
     println!(
         "\nSide by side: {messages} messages, {per_second} a second, the break after a fifth of them; probes and HAProxy's checks every {} with \
@@ -61,23 +61,23 @@ pub async fn measure(stage: &Stage, arguments: Arguments, with_haproxy: bool) ->
     let all = CASES.into_iter().enumerate().flat_map(|(at, case)| CONTENDERS.map(|contender| (at, case, contender)));
     let mut rounds: Vec<_> = all.collect();
     // Those that take minutes each come last: until then nothing is known.
-    rounds.sort_by_key(|(_, _, contender)| contender.patience == Patience::Defaults);
+    rounds.sort_by_key(|(_, _, contender)| contender.patience == PostfixTimeouts::Defaults);
     for (number, (at, (name, cell), contender)) in rounds.into_iter().enumerate() {
-        let Contender { way, patience, .. } = contender;
-        let skipped = (way == Way::Proxy && !with_haproxy) || (arguments.no_peer && way != Way::Agent);
-        if skipped || (arguments.quick && patience == Patience::Defaults) {
+        let Contender { setup, patience, .. } = contender;
+        let skipped = (setup == Setup::Proxy && !with_haproxy) || (arguments.no_peer && setup != Setup::Agent);
+        if skipped || (arguments.quick && patience == PostfixTimeouts::Defaults) {
             continue;
         }
         let suffix = format!("-side-{number}");
         let within = match patience {
-            Patience::Lowered => Duration::from_secs(100),
+            PostfixTimeouts::Lowered => Duration::from_secs(100),
             // The greeting may take 300 s, and the next attempt 300 more.
-            Patience::Defaults => Duration::from_secs(700),
+            PostfixTimeouts::Defaults => Duration::from_secs(700),
         };
         let plan = Plan { cell, messages, recipients: 1, per_second, break_after: messages / 5, within };
-        let outcome = one(stage, contender, &plan, &suffix).await;
+        let outcome = one(env, contender, &plan, &suffix).await;
         let outcome = outcome.with_context(|| format!("{name}, {}", contender.name))?;
-        let goal = (way == Way::Agent).then(|| goal(cell));
+        let goal = (setup == Setup::Agent).then(|| goal(cell));
         let met = goal.map(|goal| is_met(&outcome, goal));
         all_met &= met.unwrap_or(true);
         println!("  {name}, {}: {}; load {}", contender.name, time(outcome.first_by_standby), load());
@@ -95,13 +95,13 @@ pub async fn measure(stage: &Stage, arguments: Arguments, with_haproxy: bool) ->
     Ok(all_met)
 }
 
-async fn one(stage: &Stage, contender: Contender, plan: &Plan, suffix: &str) -> Result<Outcome> {
+async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> Result<Outcome> {
     let demands = Demands { tls: plan.cell.takes_tls(), login: plan.cell.takes_login() };
-    let providers = Providers::start(stage, demands).await?;
-    let mta = Mta::start(stage, contender.way, &providers, contender.patience, suffix).await?;
-    let outcome = play(&mta, &providers, plan).await;
-    if contender.way == Way::Agent {
-        forget(stage, suffix).await?;
+    let providers = Providers::start(env, demands).await?;
+    let mta = Mta::start(env, contender.setup, &providers, contender.patience, suffix).await?;
+    let outcome = run_round(&mta, &providers, plan).await;
+    if contender.setup == Setup::Agent {
+        forget(env, suffix).await?;
     }
     outcome
 }
@@ -119,11 +119,11 @@ fn is_met(outcome: &Outcome, goal: Duration) -> bool {
     outcome.first_by_standby.is_some_and(|first| first <= goal) && outcome.complaints().is_empty()
 }
 
-fn row(fault: &str, way: &str, outcome: &Outcome, goal: Option<Duration>, met: Option<bool>) -> Vec<String> {
+fn row(fault: &str, setup: &str, outcome: &Outcome, goal: Option<Duration>, met: Option<bool>) -> Vec<String> {
     let account = &outcome.account;
     vec![
         fault.to_owned(),
-        way.to_owned(),
+        setup.to_owned(),
         time(outcome.first_by_standby),
         goal.map_or_else(String::new, human),
         met.map_or("", yes_or_no).to_owned(),

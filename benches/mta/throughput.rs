@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::bench::Arguments;
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SENDER, Way, forget};
-use mail_failover_e2e::postfix::Patience;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, SENDER, Setup, forget};
+use mail_failover_e2e::postfix::PostfixTimeouts;
+use mail_failover_e2e::test_env::TestEnv;
 
 use crate::yes_or_no;
 
@@ -20,22 +20,22 @@ const RATIO: f64 = 0.95;
 const SUFFIX: &str = "-throughput";
 /// Who is measured. The agent's lines for main.cf have Postfix verify providers' certificates, which costs each of its processes the time
 /// to load the public authorities; so does any Postfix that sends to a provider.
-const CONTENDERS: [(&str, Way, &str); 3] = [
-    ("plain Postfix without TLS", Way::Direct, "-throughput-bare"),
-    ("plain Postfix, set up for TLS", Way::DirectTrusting, "-throughput-trusting"),
-    ("with the agent", Way::Agent, SUFFIX),
+const CONTENDERS: [(&str, Setup, &str); 3] = [
+    ("plain Postfix without TLS", Setup::Direct, "-throughput-bare"),
+    ("plain Postfix, set up for TLS", Setup::DirectTrusting, "-throughput-trusting"),
+    ("with the agent", Setup::Agent, SUFFIX),
 ];
 
 /// Measures all; true when the goal is met.
-pub async fn measure(stage: &Stage, arguments: Arguments) -> Result<bool> {
+pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
     let (messages, rounds) = if arguments.quick { (500, 3) } else { (5000, 7) };
     println!(
         "\nThroughput, from the first message sent to the last delivered: {rounds} rounds of {messages} messages each, in turns"
     );
     let mut contenders = Vec::new();
-    for (name, way, suffix) in CONTENDERS {
-        let providers = Providers::start(stage, Demands::default()).await?;
-        let mta = Mta::start(stage, way, &providers, Patience::Defaults, suffix).await?;
+    for (name, setup, suffix) in CONTENDERS {
+        let providers = Providers::start(env, Demands::default()).await?;
+        let mta = Mta::start(env, setup, &providers, PostfixTimeouts::Defaults, suffix).await?;
         // The first load finds nothing started.
         round(&mta, &providers, 200).await.context(name)?;
         contenders.push((name, mta, providers, Vec::new()));
@@ -45,7 +45,7 @@ pub async fn measure(stage: &Stage, arguments: Arguments) -> Result<bool> {
             rates.push(round(mta, providers, messages).await.context(*name)?);
         }
     }
-    forget(stage, SUFFIX).await?;
+    forget(env, SUFFIX).await?;
     let mut medians = Vec::new();
     for (name, _, _, rates) in contenders {
         let (least, median, most) = spread(rates);

@@ -4,7 +4,7 @@
 //! All backends are healthy. The operator is one process and leads; it sees the backends being created, and is restarted at the end,
 //! to show what a start among so many costs.
 
-mod crowd;
+mod scale;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
 use mail_failover_e2e::mail::statistics::{Align, Table, human};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::scrape::{Durations, Scrape};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 /// Goals at the largest size.
@@ -53,23 +53,23 @@ fn main() -> ExitCode {
     bench::run("the bench of the steady state", measure)
 }
 
-async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
+async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     let plan = if arguments.quick { QUICK } else { FULL };
     println!("{}; load {}", machine(), load());
-    println!("probes every {} with a timeout of {}, as deep as EHLO", crowd::INTERVAL, crowd::TIMEOUT);
-    let client = stage.client();
+    println!("probes every {} with a timeout of {}, as deep as EHLO", scale::INTERVAL, scale::TIMEOUT);
+    let client = env.client();
     install_crds(&client).await?;
-    let server = crowd::start_server().await?;
-    let mut operator = stage.start_operator("bench", &[])?;
+    let server = scale::start_server().await?;
+    let mut operator = env.start_operator("bench", &[])?;
     operator.wait_ready(READY).await?;
 
     let mut costs = Vec::new();
     let mut there = 0;
     for size in plan.sizes.iter().copied() {
-        let took = crowd::create(&client, stage.namespace(), there..size).await?;
+        let took = scale::create(&client, env.namespace(), there..size).await?;
         there = size;
         let settled = settle(&operator, size).await?;
-        let routes = crowd::check_routes(&client, stage.namespace()).await?;
+        let routes = scale::check_routes(&client, env.namespace()).await?;
         println!(
             "{size} backends in {routes} routes: created in {:.1} s, settled {:.1} s later",
             took.as_secs_f64(),
@@ -79,12 +79,12 @@ async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
     }
     operator.terminate(Duration::from_secs(30)).await?;
     let begun = Instant::now();
-    operator = stage.start_operator("bench", &[])?;
+    operator = env.start_operator("bench", &[])?;
     operator.wait_ready(READY).await?;
     let ready = begun.elapsed();
     settle(&operator, there).await?;
     let written = scrape(&operator).await?.writes(false);
-    crowd::check_routes(&client, stage.namespace()).await?;
+    scale::check_routes(&client, env.namespace()).await?;
     println!("restarted: ready after {}, {written} writes until it settled", human(ready));
     costs.push((format!("{there}, restarted"), cost(&operator, plan.stretch).await?));
     operator.terminate(Duration::from_secs(30)).await?;
@@ -92,7 +92,7 @@ async fn measure(stage: Arc<Stage>, arguments: Arguments) -> Result<()> {
     let peer = match HaProxy::program().filter(|_| !arguments.no_peer) {
         Some(program) => {
             println!("HAProxy {}, TCP mode, option smtpchk", HaProxy::version(&program)?);
-            by_haproxy(&stage, &program, &plan).await?
+            by_haproxy(&env, &program, &plan).await?
         }
         None if arguments.no_peer => Vec::new(),
         None => {
@@ -156,16 +156,16 @@ async fn cost(operator: &Operator, stretch: Duration) -> Result<Cost> {
 }
 
 /// Cores and memory at each size.
-async fn by_haproxy(stage: &Stage, program: &Path, plan: &Plan) -> Result<Vec<(f64, u64)>> {
-    let checks = Checks { interval: crowd::INTERVAL, timeout: crowd::TIMEOUT, failures: 3, successes: 3 };
+async fn by_haproxy(env: &TestEnv, program: &Path, plan: &Plan) -> Result<Vec<(f64, u64)>> {
+    let checks = Checks { interval: scale::INTERVAL, timeout: scale::TIMEOUT, failures: 3, successes: 3 };
     let mut costs = Vec::new();
     for size in plan.sizes {
         let mut listens = Vec::new();
-        for (port, members) in (2500..).zip(crowd::routes(0..*size)) {
-            let servers = members.map(crowd::address).collect::<Result<_>>()?;
+        for (port, members) in (2500..).zip(scale::routes(0..*size)) {
+            let servers = members.map(scale::address).collect::<Result<_>>()?;
             listens.push(Listen { at: ([192, 0, 2, 200], port).into(), servers });
         }
-        let haproxy = HaProxy::start(program, checks, &listens, stage.folder())?;
+        let haproxy = HaProxy::start(program, checks, &listens, env.folder())?;
         sleep(QUIET).await;
         let before = Usage::of(haproxy.id()).context("HAProxy has ended")?;
         sleep(plan.stretch).await;

@@ -17,7 +17,7 @@ use crate::operator;
 use crate::postfix::Postfix;
 use crate::process::{Process, tail};
 use crate::scrape::Scrape;
-use crate::stage::{Stage, free_address};
+use crate::test_env::{TestEnv, free_address};
 
 /// Lines of the log that an error shows.
 const TAIL: usize = 15;
@@ -50,19 +50,19 @@ pub struct Options {
 }
 
 impl Options {
-    /// Beside this Postfix, with all of its files in a folder of the stage, and no logins.
+    /// Beside this Postfix, with all of its files in a folder of the environment, and no logins.
     ///
     /// # Errors
     /// When there is no room for its files, or no free port.
-    pub fn beside(postfix: &Postfix, stage: &Stage, config_map: &str, name: &str) -> Result<Self> {
-        let folder = stage.folder().join(name);
+    pub fn beside(postfix: &Postfix, env: &TestEnv, config_map: &str, name: &str) -> Result<Self> {
+        let folder = env.folder().join(name);
         let (state_directory, credentials_directory) = (folder.join("state"), folder.join("credentials"));
         for folder in [&folder, &state_directory, &credentials_directory] {
             fs::create_dir(folder).with_context(|| folder.display().to_string())?;
         }
         Ok(Self {
-            kubeconfig: stage.kubeconfig().to_owned(),
-            config_map: format!("{}/{config_map}", stage.namespace()),
+            kubeconfig: env.kubeconfig().to_owned(),
+            config_map: format!("{}/{config_map}", env.namespace()),
             queue_directory: postfix.queue_directory(),
             postfix_config_directory: postfix.configuration(),
             mail_log: postfix.log_file().to_owned(),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::stage::Stage;
 use crate::standalone;
+use crate::test_env::TestEnv;
 
 /// Clock ticks a second in `/proc/<pid>/stat` (`USER_HZ`): 100 on every architecture that Linux has (proc(5)).
 const TICKS: f64 = 100.0;
@@ -41,10 +41,10 @@ impl AsMut<Self> for Arguments {
 /// `cargo test --all-targets` runs the programs of benches as well; nothing is measured then.
 pub fn run<F>(name: &str, body: F) -> ExitCode
 where
-    F: AsyncFnOnce(Arc<Stage>, Arguments) -> Result<()>,
+    F: AsyncFnOnce(Arc<TestEnv>, Arguments) -> Result<()>,
 {
     match arguments::<Arguments>(name) {
-        Some(arguments) => standalone::run(name, async |stage| body(stage, arguments).await),
+        Some(arguments) => standalone::run(name, async |env| body(env, arguments).await),
         None => ExitCode::SUCCESS,
     }
 }
@@ -53,10 +53,10 @@ where
 pub fn run_with_postfix<A, F>(name: &str, body: F) -> ExitCode
 where
     A: Parser + AsMut<Arguments>,
-    F: AsyncFnOnce(Arc<Stage>, A) -> Result<()>,
+    F: AsyncFnOnce(Arc<TestEnv>, A) -> Result<()>,
 {
     match arguments::<A>(name) {
-        Some(arguments) => standalone::run_with_postfix(name, async |stage| body(stage, arguments).await),
+        Some(arguments) => standalone::run_with_postfix(name, async |env| body(env, arguments).await),
         None => ExitCode::SUCCESS,
     }
 }

@@ -1,14 +1,16 @@
 //! A real control plane, fault-injecting SMTP servers, and what the suites, the demo and the benches share.
 
 pub mod agent;
+pub mod apiserver_proxy;
 pub mod apply;
+pub mod assertions;
 pub mod bench;
 pub mod clients;
 pub mod command;
 pub mod control_plane;
 pub mod environment;
 pub mod eventually;
-pub mod gateway;
+pub mod fixture;
 pub mod go_module;
 pub mod haproxy;
 pub mod health;
@@ -20,12 +22,10 @@ pub mod node;
 pub mod operator;
 pub mod postfix;
 pub mod process;
-pub mod scene;
 pub mod scrape;
 pub mod service_account;
-pub mod stage;
 pub mod standalone;
 pub mod story;
 pub mod strace;
 pub mod suite;
-pub mod views;
+pub mod test_env;

@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 
 /// The user that a service account is to the API server.
 pub fn user(namespace: &str, account: &str) -> String {
@@ -22,10 +22,10 @@ pub fn user(namespace: &str, account: &str) -> String {
 ///
 /// # Errors
 /// When the API server refuses it.
-pub async fn make(stage: &Stage, namespace: &str, account: &str) -> Result<()> {
+pub async fn make(env: &TestEnv, namespace: &str, account: &str) -> Result<()> {
     let metadata = ObjectMeta { name: Some(account.to_owned()), ..ObjectMeta::default() };
     let account = ServiceAccount { metadata, ..ServiceAccount::default() };
-    Api::<ServiceAccount>::namespaced(stage.client(), namespace).create(&PostParams::default(), &account).await?;
+    Api::<ServiceAccount>::namespaced(env.client(), namespace).create(&PostParams::default(), &account).await?;
     Ok(())
 }
 
@@ -33,11 +33,11 @@ pub async fn make(stage: &Stage, namespace: &str, account: &str) -> Result<()> {
 ///
 /// # Errors
 /// When the API server refuses it: there is no such account, say.
-pub async fn token(stage: &Stage, namespace: &str, account: &str, audience: &str) -> Result<String> {
+pub async fn token(env: &TestEnv, namespace: &str, account: &str, audience: &str) -> Result<String> {
     let audiences = Some(audience.to_owned()).filter(|audience| !audience.is_empty()).into_iter().collect();
     let spec = TokenRequestSpec { audiences, ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
-    let accounts = Api::<ServiceAccount>::namespaced(stage.client(), namespace);
+    let accounts = Api::<ServiceAccount>::namespaced(env.client(), namespace);
     let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
     let answer = answer.with_context(|| format!("a token for {namespace}/{account}"))?;
     Ok(answer.status.context("a token")?.token)
@@ -47,14 +47,14 @@ pub async fn token(stage: &Stage, namespace: &str, account: &str, audience: &str
 ///
 /// # Errors
 /// When there is no token, or the file cannot be written.
-pub async fn write_kubeconfig(stage: &Stage, namespace: &str, account: &str, path: &Path) -> Result<()> {
-    let all_rights: Value = serde_json::to_value(Kubeconfig::read_from(stage.kubeconfig())?)?;
+pub async fn write_kubeconfig(env: &TestEnv, namespace: &str, account: &str, path: &Path) -> Result<()> {
+    let all_rights: Value = serde_json::to_value(Kubeconfig::read_from(env.kubeconfig())?)?;
     let mut cluster = all_rights["clusters"][0].clone();
     cluster["name"] = "c".into();
     let user = user(namespace, account);
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "clusters": [cluster],
-        "users": [{ "name": user, "user": { "token": token(stage, namespace, account, "").await? } }],
+        "users": [{ "name": user, "user": { "token": token(env, namespace, account, "").await? } }],
         "contexts": [{ "name": "c", "context": { "cluster": "c", "user": user } }],
         "current-context": "c",
     });

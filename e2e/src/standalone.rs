@@ -1,4 +1,4 @@
-//! A program that is no suite: it has a control plane to itself and plays on one stage. The demo and the benches are such programs.
+//! A program that is no suite: it has a control plane to itself and plays on one environment. The demo and the benches are such programs.
 //!
 //! What it prints is its own business; only what goes wrong around it is told here, on standard error.
 
@@ -13,7 +13,7 @@ use crate::control_plane::namespace::{self, Entry, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, ControlPlane};
 use crate::operator;
 use crate::postfix::Postfix;
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 
 /// Where such a program's objects live: where a user's would who names no namespace.
 const NAMESPACE: &str = "default";
@@ -23,7 +23,7 @@ const NAMESPACE: &str = "default";
 /// The definitions of the custom resources are not installed.
 pub fn run<F>(program: &str, body: F) -> ExitCode
 where
-    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+    F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
 {
     report(program, try_run(Isolation::Network, body))
 }
@@ -31,7 +31,7 @@ where
 /// As [`run`], for a program that starts Postfix: fails with what is missing and how to get it where that cannot be.
 pub fn run_with_postfix<F>(program: &str, body: F) -> ExitCode
 where
-    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+    F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
 {
     report(program, try_run(Isolation::NetworkAsRoot, body))
 }
@@ -48,7 +48,7 @@ fn report(program: &str, result: Result<ExitCode>) -> ExitCode {
 
 fn try_run<F>(isolation: Isolation, body: F) -> Result<ExitCode>
 where
-    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+    F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
 {
     if isolation == Isolation::NetworkAsRoot
         && let Some(missing) = Postfix::missing()
@@ -68,14 +68,14 @@ where
     }
     let binaries = Binaries::locate(&options.programs())?;
     let runtime = Runtime::new()?;
-    let result = runtime.block_on(play(&binaries, options, body));
+    let result = runtime.block_on(run_scenario(&binaries, options, body));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn play<F>(binaries: &Binaries, options: control_plane::Options, body: F) -> Result<()>
+async fn run_scenario<F>(binaries: &Binaries, options: control_plane::Options, body: F) -> Result<()>
 where
-    F: AsyncFnOnce(Arc<Stage>) -> Result<()>,
+    F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
 {
     let own = ControlPlane::start(binaries, options).await?;
     let took = own.took();
@@ -86,10 +86,10 @@ where
         took.as_secs_f64(),
         binaries.origin()
     );
-    let stage = Arc::new(Stage::set_in(cluster, binaries, NAMESPACE.to_owned())?);
-    let result = body(Arc::clone(&stage)).await;
-    result.map_err(|error| match Arc::into_inner(stage) {
-        Some(mut stage) => error.context(stage.describe_failure()),
+    let env = Arc::new(TestEnv::in_namespace(cluster, binaries, NAMESPACE.to_owned())?);
+    let result = body(Arc::clone(&env)).await;
+    result.map_err(|error| match Arc::into_inner(env) {
+        Some(mut env) => error.context(env.describe_failure()),
         None => error,
     })
 }

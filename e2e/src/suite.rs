@@ -31,8 +31,8 @@ use crate::node::images::{self, Image, Recipe};
 use crate::node::{Node, packages};
 use crate::operator;
 use crate::postfix::Postfix;
-use crate::stage::{Stage, Turn};
 use crate::strace;
+use crate::test_env::{TestEnv, Turn};
 
 /// What a suite needs.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ impl Options {
 /// What takes less is not in the list of durations after a suite.
 const WORTH_TELLING: Duration = Duration::from_secs(10);
 
-type Body = Box<dyn FnOnce(Arc<Stage>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
+type Body = Box<dyn FnOnce(Arc<TestEnv>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
 
 /// One behaviour, shown to hold.
 pub struct Trial {
@@ -118,11 +118,11 @@ enum Need {
 /// A trial named by the sentence that it shows to hold.
 pub fn trial<F>(sentence: impl Into<String>, body: F) -> Trial
 where
-    F: AsyncFnOnce(Arc<Stage>) -> Result<()> + Send + 'static,
+    F: AsyncFnOnce(Arc<TestEnv>) -> Result<()> + Send + 'static,
 {
     Trial {
         name: sentence.into(),
-        body: Box::new(move |stage| Box::pin(async move { body(stage).await })),
+        body: Box::new(move |env| Box::pin(async move { body(env).await })),
         alone: false,
         needs: Vec::new(),
     }
@@ -149,7 +149,7 @@ impl Trial {
         self.needs_control().alone()
     }
 
-    /// Its servers listen on addresses of the stage: not on a cluster of somebody else, whose network is not ours.
+    /// Its servers listen on addresses of the environment: not on a cluster of somebody else, whose network is not ours.
     #[must_use]
     pub fn listens(mut self) -> Self {
         self.needs.push(Need::OwnNetwork);
@@ -353,27 +353,27 @@ impl Suite {
         let cluster = self.cluster.get_or_init(|| async { self.start().await.map_err(|error| format!("{error:#}")) });
         let cluster = Arc::clone(cluster.await.as_ref().map_err(Clone::clone)?);
         let begun = Instant::now();
-        let stage =
-            Stage::set(cluster, &self.binaries, &trial.name, turn).await.map_err(|error| format!("{error:#}"))?;
-        let stage = Arc::new(stage);
+        let env =
+            TestEnv::create(cluster, &self.binaries, &trial.name, turn).await.map_err(|error| format!("{error:#}"))?;
+        let env = Arc::new(env);
 
         let deadline = self.options.deadline;
-        let body = tokio::time::timeout(deadline, (trial.body)(Arc::clone(&stage)));
+        let body = tokio::time::timeout(deadline, (trial.body)(Arc::clone(&env)));
         let result = match AssertUnwindSafe(body).catch_unwind().await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(anyhow!("the trial took longer than {deadline:?}")),
             Err(panic) => Err(anyhow!("the trial panicked: {}", panic_text(&*panic))),
         };
         if result.is_err()
-            && let Some(folder) = stage.collect_evidence().await
+            && let Some(folder) = env.collect_evidence().await
         {
             eprintln!("{}: the state of the cluster is in {}", trial.name, folder.display());
         }
-        stage.strike(result.is_err()).await;
+        env.teardown(result.is_err()).await;
         self.note_duration(begun, &trial.name);
-        result.map_err(|error| match Arc::into_inner(stage) {
-            Some(mut stage) => format!("{error:#}\n{}", stage.describe_failure()),
-            None => format!("{error:#}\n(a task of the trial still holds its stage)"),
+        result.map_err(|error| match Arc::into_inner(env) {
+            Some(mut env) => format!("{error:#}\n{}", env.describe_failure()),
+            None => format!("{error:#}\n(a task of the trial still holds its environment)"),
         })
     }
 

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
                     Err(format!("may not be skipped (E2E_REQUIRE_ALL), but: {why}").into())
                 }
                 Some(why) => Ok(Completion::ignored_with(why)),
-                None => play().map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into()),
+                None => run_scenario().map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into()),
             },
         );
     libtest_mimic::run(&arguments, vec![trial]).exit_code()
@@ -38,7 +38,7 @@ fn missing() -> Option<String> {
     if is_root { packages::missing() } else { Some("a node needs root".to_owned()) }
 }
 
-fn play() -> Result<()> {
+fn run_scenario() -> Result<()> {
     let commands = Commands { state: tempfile::tempdir()?, temporary: tempfile::tempdir()? };
     let before = Traces::look()?;
 

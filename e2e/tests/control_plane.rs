@@ -12,8 +12,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use mail_failover_e2e::control_plane::namespace::NAME_SERVER;
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Options, run, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,47 +22,47 @@ use tokio::time::timeout;
 fn main() -> ExitCode {
     let options = Options { controller_manager: true, operator: true, ..Options::default() };
     let trials = vec![
-        trial("a stopped API server refuses connections, and comes back with its data", async |stage| {
-            write(&stage, "before").await?;
-            let control = stage.control()?;
+        trial("a stopped API server refuses connections, and comes back with its data", async |env| {
+            write(&env, "before").await?;
+            let control = env.control()?;
             control.stop_api_server();
             if TcpStream::connect(("127.0.0.1", control.port())).await.is_ok() {
                 bail!("something still listens");
             }
-            if read(&stage, "before").await.is_ok() {
+            if read(&env, "before").await.is_ok() {
                 bail!("somebody still answers");
             }
             control.start_api_server().await?;
-            read(&stage, "before").await
+            read(&env, "before").await
         })
         .stops_api_server(),
-        trial("a paused API server takes connections and stays silent until it is resumed", async |stage| {
-            write(&stage, "before").await?;
-            let control = stage.control()?;
+        trial("a paused API server takes connections and stays silent until it is resumed", async |env| {
+            write(&env, "before").await?;
+            let control = env.control()?;
             control.pause_api_server()?;
             TcpStream::connect(("127.0.0.1", control.port())).await.context("the kernel accepts in its place")?;
-            let silent = timeout(Duration::from_millis(500), read(&stage, "before")).await.is_err();
+            let silent = timeout(Duration::from_millis(500), read(&env, "before")).await.is_err();
             control.resume_api_server()?;
             if !silent {
                 bail!("it answered");
             }
             eventually(Duration::from_secs(10), "an answer", async || {
-                timeout(Duration::from_secs(2), read(&stage, "before")).await??;
+                timeout(Duration::from_secs(2), read(&env, "before")).await??;
                 Ok(Some(()))
             })
             .await
         })
         .stops_api_server(),
-        trial("a paused API server can be stopped and started", async |stage| {
-            let control = stage.control()?;
+        trial("a paused API server can be stopped and started", async |env| {
+            let control = env.control()?;
             control.pause_api_server()?;
             control.stop_api_server();
             control.start_api_server().await?;
-            write(&stage, "after").await
+            write(&env, "after").await
         })
         .stops_api_server(),
-        trial("an operator that does not know its arguments is reported, not waited for", async |stage| {
-            let operator = stage.start_operator("a", &["--no-such-argument"])?;
+        trial("an operator that does not know its arguments is reported, not waited for", async |env| {
+            let operator = env.start_operator("a", &["--no-such-argument"])?;
             let begun = Instant::now();
             match operator.wait_ready(Duration::from_mins(1)).await {
                 Err(error)
@@ -73,23 +73,23 @@ fn main() -> ExitCode {
                 other => bail!("{other:?} after {:?}", begun.elapsed()),
             }
         }),
-        trial("two trials never get the same address", async |stage| {
-            if stage.ipv4() == stage.ipv4() || stage.ipv6() == stage.ipv6() {
+        trial("two trials never get the same address", async |env| {
+            if env.ipv4() == env.ipv4() || env.ipv6() == env.ipv6() {
                 bail!("twice the same");
             }
             Ok(())
         }),
-        trial("any port of a stage's IPv4 address can be listened on and connected to", async |stage| {
-            echo((stage.ipv4(), 25).into()).await
+        trial("any port of an environment's IPv4 address can be listened on and connected to", async |env| {
+            echo((env.ipv4(), 25).into()).await
         })
         .listens(),
-        trial("any port of a stage's IPv6 address can be listened on and connected to", async |stage| {
-            echo((stage.ipv6(), 25).into()).await
+        trial("any port of an environment's IPv6 address can be listened on and connected to", async |env| {
+            echo((env.ipv6(), 25).into()).await
         })
         .listens(),
-        trial("a port that nobody listens on refuses at once", async |stage| {
+        trial("a port that nobody listens on refuses at once", async |env| {
             let begun = Instant::now();
-            match timeout(Duration::from_secs(5), TcpStream::connect((stage.ipv4(), 25))).await {
+            match timeout(Duration::from_secs(5), TcpStream::connect((env.ipv4(), 25))).await {
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
                 other => bail!("{other:?} after {:?}", begun.elapsed()),
             }
@@ -117,50 +117,50 @@ fn main() -> ExitCode {
         })
         .listens()
         .alone(),
-        trial("an EndpointSlice may hold a stage's addresses", async |stage| {
-            for (family, address) in [("IPv4", stage.ipv4()), ("IPv6", stage.ipv6())] {
+        trial("an EndpointSlice may hold an environment's addresses", async |env| {
+            for (family, address) in [("IPv4", env.ipv4()), ("IPv6", env.ipv6())] {
                 let slice = json!({
                     "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
                     "metadata": { "name": family.to_lowercase() },
                     "addressType": family, "ports": [{ "name": "smtp", "port": 25 }],
                     "endpoints": [{ "addresses": [address] }],
                 });
-                stage.apply(&slice.to_string()).await?;
+                env.apply(&slice.to_string()).await?;
             }
             Ok(())
         })
         .listens(),
-        trial("a Service has addresses of both families", async |stage| {
+        trial("a Service has addresses of both families", async |env| {
             let service = json!({
                 "apiVersion": "v1", "kind": "Service", "metadata": { "name": "mail" },
                 "spec": { "ipFamilyPolicy": "RequireDualStack", "ports": [{ "port": 25 }] },
             });
-            stage.apply(&service.to_string()).await?;
-            let families = stage.kubectl(&["get", "service", "mail", "-o", "jsonpath={.spec.ipFamilies}"]).await?;
+            env.apply(&service.to_string()).await?;
+            let families = env.kubectl(&["get", "service", "mail", "-o", "jsonpath={.spec.ipFamilies}"]).await?;
             if families != r#"["IPv4","IPv6"]"# {
                 bail!("{families}");
             }
             Ok(())
         })
         .needs_control(),
-        trial("what an owner leaves behind is collected", async |stage| {
-            write(&stage, "owner").await?;
-            let owner = configs(&stage).get("owner").await?.metadata.uid.context("a uid")?;
+        trial("what an owner leaves behind is collected", async |env| {
+            write(&env, "owner").await?;
+            let owner = configs(&env).get("owner").await?.metadata.uid.context("a uid")?;
             let owned = json!({
                 "apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": { "name": "owned", "ownerReferences": [
                     { "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner }] },
             });
-            stage.apply(&owned.to_string()).await?;
-            stage.kubectl(&["delete", "configmap", "owner"]).await?;
+            env.apply(&owned.to_string()).await?;
+            env.kubectl(&["delete", "configmap", "owner"]).await?;
             eventually(Duration::from_mins(1), "the owned ConfigMap to go", async || {
-                Ok(configs(&stage).get_opt("owned").await?.is_none().then_some(()))
+                Ok(configs(&env).get_opt("owned").await?.is_none().then_some(()))
             })
             .await
         }),
-        trial("a user without rights may say who they are and read nothing", async |stage| {
-            let user = format!("system:serviceaccount:{}:nobody", stage.namespace());
-            let kubeconfig = Kubeconfig::read_from(stage.control()?.kubeconfig_for(&user, &["system:authenticated"])?)?;
+        trial("a user without rights may say who they are and read nothing", async |env| {
+            let user = format!("system:serviceaccount:{}:nobody", env.namespace());
+            let kubeconfig = Kubeconfig::read_from(env.control()?.kubeconfig_for(&user, &["system:authenticated"])?)?;
             let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
             let client = Client::try_from(config)?;
             let review = Api::all(client.clone()).create(&PostParams::default(), &SelfSubjectReview::default()).await?;
@@ -168,7 +168,7 @@ fn main() -> ExitCode {
             if name.as_deref() != Some(user.as_str()) {
                 bail!("taken for {name:?}");
             }
-            match Api::<ConfigMap>::namespaced(client, stage.namespace()).get("any").await {
+            match Api::<ConfigMap>::namespaced(client, env.namespace()).get("any").await {
                 Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
                 other => bail!("{other:?}"),
             }
@@ -178,18 +178,18 @@ fn main() -> ExitCode {
     run("control_plane", options, trials)
 }
 
-fn configs(stage: &Stage) -> Api<ConfigMap> {
-    Api::namespaced(stage.client(), stage.namespace())
+fn configs(env: &TestEnv) -> Api<ConfigMap> {
+    Api::namespaced(env.client(), env.namespace())
 }
 
-async fn write(stage: &Stage, name: &str) -> Result<()> {
+async fn write(env: &TestEnv, name: &str) -> Result<()> {
     let config: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": name } }))?;
-    configs(stage).create(&PostParams::default(), &config).await?;
+    configs(env).create(&PostParams::default(), &config).await?;
     Ok(())
 }
 
-async fn read(stage: &Stage, name: &str) -> Result<()> {
-    configs(stage).get(name).await?;
+async fn read(env: &TestEnv, name: &str) -> Result<()> {
+    configs(env).get(name).await?;
     Ok(())
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::environment::exhaustive;
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::scene::{
-    PATIENCE, QUICK_LEASE, Scene, Tempo, backend, backend_status, events, leads_to, route_status, wait_active,
+use mail_failover_e2e::fixture::{
+    PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, backend, backend_status, events, leads_to,
+    route_status, wait_active,
 };
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::{sleep, sleep_until};
 
 /// How long the API server is away: longer than the Lease and than every timeout of the operator's calls.
@@ -23,13 +24,13 @@ const RECOVERY: Duration = Duration::from_secs(20);
 fn main() -> ExitCode {
     let options = Options { operator: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
-        trial("a failover that fell into an outage of the API server's happens once, when it is back", async |stage| {
-            outage(stage, Outage::Gone).await
+        trial("a failover that fell into an outage of the API server's happens once, when it is back", async |env| {
+            outage(env, Outage::Gone).await
         })
         .stops_api_server()
         .listens(),
-        trial("a failover that fell into a time with a frozen API server happens once, when it thaws", async |stage| {
-            outage(stage, Outage::Frozen).await
+        trial("a failover that fell into a time with a frozen API server happens once, when it thaws", async |env| {
+            outage(env, Outage::Frozen).await
         })
         .stops_api_server()
         .listens(),
@@ -45,13 +46,13 @@ enum Outage {
     Frozen,
 }
 
-async fn outage(stage: Arc<Stage>, outage: Outage) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    // Not behind a gateway: what the API server does to connections is what matters.
-    let operator = stage.start_operator("a", &QUICK_LEASE)?;
-    operator.wait_ready(PATIENCE).await?;
-    scene.wait_active("primary").await?;
-    let control = stage.control()?;
+async fn outage(env: Arc<TestEnv>, outage: Outage) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    // Not behind a proxy: what the API server does to connections is what matters.
+    let operator = env.start_operator("a", &QUICK_LEASE)?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
+    fixture.wait_active("primary").await?;
+    let control = env.control()?;
     let end = tokio::time::Instant::now() + exhaustive(OUTAGE, OUTAGE_EXHAUSTIVELY);
     match outage {
         Outage::Gone => control.stop_api_server(),
@@ -59,12 +60,12 @@ async fn outage(stage: Arc<Stage>, outage: Outage) -> Result<()> {
     }
     // A write may be refused, or it may be on its way when the primary dies.
     sleep(Duration::from_millis(fastrand::u64(0..3000))).await;
-    scene.primary.crash().await?;
-    let probed = scene.standby.counters().connections;
+    fixture.primary.crash().await?;
+    let probed = fixture.standby.counters().connections;
     sleep_until(end).await;
     ensure!(operator.ended().is_none(), "it has ended: {:?}", operator.ended());
     operator.get("/livez").await.context("alive without an API server")?;
-    ensure!(scene.standby.counters().connections > probed + 100, "probes go on without an API server");
+    ensure!(fixture.standby.counters().connections > probed + 100, "probes go on without an API server");
 
     match outage {
         Outage::Gone => control.start_api_server().await?,
@@ -76,17 +77,17 @@ async fn outage(stage: Arc<Stage>, outage: Outage) -> Result<()> {
     let back = Instant::now();
     // Whatever the operator does now goes by watches of its own: a new object shows whether they are back.
     eventually(RECOVERY, "the API server to take a new object", async || {
-        stage.apply(&backend("fresh", scene.standby.address(), &Tempo::default())).await.map(Some)
+        env.apply(&backend("fresh", fixture.standby.address(), &PolicyTimings::default())).await.map(Some)
     })
     .await?;
     let applied = Instant::now();
     let switched = async {
-        let status = wait_active(&stage, "orders", "standby").await?;
+        let status = wait_active(&env, "orders", "standby").await?;
         anyhow::Ok((status, back.elapsed()))
     };
     let noticed = async {
-        eventually(PATIENCE, "the new object to be noticed", async || {
-            let status = backend_status(&stage, "fresh").await?;
+        eventually(WAIT_TIMEOUT, "the new object to be noticed", async || {
+            let status = backend_status(&env, "fresh").await?;
             Ok(status.conditions.iter().any(|condition| condition.type_ == "Ready").then_some(()))
         })
         .await?;
@@ -97,12 +98,12 @@ async fn outage(stage: Arc<Stage>, outage: Outage) -> Result<()> {
     ensure!(switched < RECOVERY, "the switch took {switched:?}");
     ensure!(noticed < RECOVERY, "the watches took {noticed:?}");
     ensure!(status.history.len() == 1, "{:?}", status.history);
-    ensure!(leads_to(&stage, "mail").await? == [scene.standby.address().ip().to_string()]);
+    ensure!(leads_to(&env, "mail").await? == [fixture.standby.address().ip().to_string()]);
     // The present leader goes on: nothing is told late or twice.
     sleep(Duration::from_secs(3)).await;
-    let told = events(&stage, "orders").await?;
+    let told = events(&env, "orders").await?;
     ensure!(told == ["FailedOver"], "{told:?}");
-    ensure!(route_status(&stage, "orders").await?.pending_events.is_empty());
+    ensure!(route_status(&env, "orders").await?.pending_events.is_empty());
     let last = status.last_transition.context("a transition")?;
     let evidence = last.first_evidence_at.clone().context("evidence")?;
     ensure!(last.reason == "ConnectionRefused" && evidence.0 < last.decided_at.0, "{last:?}");

@@ -13,13 +13,15 @@ use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use mail_failover_api::{Health, SendingBackend};
+use mail_failover_e2e::assertions::{api, change, manifest, metric_sum, start_operator, wait_gone};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{
+    PolicyTimings, WAIT_TIMEOUT, backend, backend_status, condition, route, wait_active, wait_health,
+};
 use mail_failover_e2e::mail::server::{Logins, Options as Server, SmtpServer};
 use mail_failover_e2e::operator::program;
-use mail_failover_e2e::scene::{PATIENCE, Tempo, backend, backend_status, condition, route, wait_active, wait_health};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, trial};
-use mail_failover_e2e::views::{api, change, manifest, metric_sum, start_operator, wait_gone};
+use mail_failover_e2e::test_env::TestEnv;
 use mail_failover_operator::probe_job::manifest::arguments_of;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -38,8 +40,8 @@ fn main() -> ExitCode {
 }
 
 /// A backend that the operator greets, and a Job logs in to.
-async fn set(stage: &Stage) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(stage.ipv4(), 25);
+async fn set(env: &TestEnv) -> Result<(SmtpServer, SmtpServer)> {
+    let at = || SocketAddr::new(env.ipv4(), 25);
     let logins = Logins::Only(vec![("shop".to_owned(), PASSWORD.to_owned())]);
     let primary = SmtpServer::start(Server::new("primary", at()).logins(logins)).await?;
     let standby = SmtpServer::start(Server::new("standby", at())).await?;
@@ -53,29 +55,29 @@ async fn set(stage: &Stage) -> Result<(SmtpServer, SmtpServer)> {
     });
     // The API server itself checks that the pods are restricted.
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
-    stage.kubectl(&["label", "namespace", stage.namespace(), enforce]).await?;
+    env.kubectl(&["label", "namespace", env.namespace(), enforce]).await?;
     let manifests = [
         manifest("FailoverPolicy", "fast", &policy),
         manifest("SendingBackend", "primary", &spec),
-        backend("standby", standby.address(), &Tempo::default()),
+        backend("standby", standby.address(), &PolicyTimings::default()),
         route("orders", &["primary", "standby"], "mail"),
     ];
-    stage.apply(&manifests.concat()).await?;
+    env.apply(&manifests.concat()).await?;
     Ok((primary, standby))
 }
 
 /// Runs the next pod as a kubelet would, on this machine: the real program, the files of the mounted Secret, and its last words.
-async fn run_next_pod(stage: &Stage, password: &str) -> Result<Job> {
-    let pods = api::<Pod>(stage);
-    let pod = eventually(PATIENCE, "a pod of a probe", async || {
+async fn run_next_pod(env: &TestEnv, password: &str) -> Result<Job> {
+    let pods = api::<Pod>(env);
+    let pod = eventually(WAIT_TIMEOUT, "a pod of a probe", async || {
         let of_probes = ListParams::default().labels("mailfailover.io/probe=zone-b");
         let waiting = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending");
         Ok(pods.list(&of_probes).await?.items.into_iter().find(waiting))
     })
     .await?;
     let owner = pod.owner_references().first().context("a Job owns it")?.name.clone();
-    let job = api::<Job>(stage).get(&owner).await?;
-    let folder = stage.folder().join(pod.name_any());
+    let job = api::<Job>(env).get(&owner).await?;
+    let folder = env.folder().join(pod.name_any());
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("username"), "shop")?;
     std::fs::write(folder.join("password"), password)?;
@@ -102,55 +104,51 @@ fn created(pod: &Pod) -> Result<Value> {
     Ok(serde_json::to_value(pod.metadata.creation_timestamp.as_ref().context("a time")?)?)
 }
 
-async fn vantage_point(stage: Arc<Stage>) -> Result<()> {
-    let (primary, _standby) = set(&stage).await?;
-    let operator = start_operator(&stage, &["--probe-image", IMAGE]).await?;
-    let job = run_next_pod(&stage, PASSWORD).await?;
+async fn vantage_point(env: Arc<TestEnv>) -> Result<()> {
+    let (primary, _standby) = set(&env).await?;
+    let operator = start_operator(&env, &["--probe-image", IMAGE]).await?;
+    let job = run_next_pod(&env, PASSWORD).await?;
     let spec = job.spec.as_ref().context("a spec")?;
     ensure!(spec.backoff_limit == Some(0) && spec.active_deadline_seconds == Some(65), "{spec:?}");
-    wait_active(&stage, "orders", "primary").await?;
+    wait_active(&env, "orders", "primary").await?;
     ensure!(primary.counters().commands.get("AUTH") == Some(&1), "{:?}", primary.counters());
     // Whoever mounts the Secret has another password by now.
-    run_next_pod(&stage, "another").await?;
-    let status = wait_active(&stage, "orders", "standby").await?;
+    run_next_pod(&env, "another").await?;
+    let status = wait_active(&env, "orders", "standby").await?;
     ensure!(condition(&status, "FailedOver") == ("True".into(), "AuthenticationRefused".into()), "{status:?}");
-    let seen = backend_status(&stage, "primary").await?;
+    let seen = backend_status(&env, "primary").await?;
     let health = |name: &str| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health);
     ensure!((health("smtp"), health("zone-b")) == (Some(Health::Healthy), Some(Health::Unhealthy)), "{seen:?}");
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_login_reads_total", |_| true) < 0.5, "the operator reads no login");
     let reported = |labels: &str| labels.contains("reported");
     ensure!(metric_sum(&metrics, "mail_failover_probe_jobs_total", reported) >= 2.0, "{metrics}");
-    run_next_pod(&stage, PASSWORD).await?;
-    wait_active(&stage, "orders", "primary").await?;
+    run_next_pod(&env, PASSWORD).await?;
+    wait_active(&env, "orders", "primary").await?;
     // One Job at a time, and none is left behind.
-    let jobs = api::<Job>(&stage).list(&ListParams::default()).await?.items;
+    let jobs = api::<Job>(&env).list(&ListParams::default()).await?.items;
     ensure!(jobs.len() == 1, "{:?}", jobs.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
-    change::<mail_failover_api::MailRoute>(
-        &stage,
-        "orders",
-        &json!({ "spec": { "backends": [{ "name": "standby" }] } }),
-    )
-    .await?;
-    api::<SendingBackend>(&stage).delete("primary", &DeleteParams::default()).await?;
-    wait_gone::<Job>(&stage, &jobs[0].name_any()).await
+    change::<mail_failover_api::MailRoute>(&env, "orders", &json!({ "spec": { "backends": [{ "name": "standby" }] } }))
+        .await?;
+    api::<SendingBackend>(&env).delete("primary", &DeleteParams::default()).await?;
+    wait_gone::<Job>(&env, &jobs[0].name_any()).await
 }
 
-async fn quota(stage: Arc<Stage>) -> Result<()> {
+async fn quota(env: Arc<TestEnv>) -> Result<()> {
     let few = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "few" }, "spec": { "hard": { "count/jobs.batch": "0" } } });
-    stage.apply(&few.to_string()).await?;
-    eventually(PATIENCE, "the quota to be in force", async || {
-        let quota = api::<ResourceQuota>(&stage).get("few").await?;
+    env.apply(&few.to_string()).await?;
+    eventually(WAIT_TIMEOUT, "the quota to be in force", async || {
+        let quota = api::<ResourceQuota>(&env).get("few").await?;
         Ok(quota.status.and_then(|status| status.hard).map(drop))
     })
     .await?;
-    let (_primary, _standby) = set(&stage).await?;
-    let _operator = start_operator(&stage, &["--probe-image", IMAGE]).await?;
-    let status = wait_health(&stage, "primary", Health::Unknown, "ProbeBlocked").await?;
+    let (_primary, _standby) = set(&env).await?;
+    let _operator = start_operator(&env, &["--probe-image", IMAGE]).await?;
+    let status = wait_health(&env, "primary", Health::Unknown, "ProbeBlocked").await?;
     let message = status.message.clone().unwrap_or_default();
     ensure!(message.contains("the Job is refused") && message.contains("exceeded quota: few"), "{message}");
-    api::<ResourceQuota>(&stage).delete("few", &DeleteParams::default()).await?;
-    run_next_pod(&stage, PASSWORD).await?;
-    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
-    wait_active(&stage, "orders", "primary").await.map(drop)
+    api::<ResourceQuota>(&env).delete("few", &DeleteParams::default()).await?;
+    run_next_pod(&env, PASSWORD).await?;
+    wait_health(&env, "primary", Health::Healthy, "Ok").await?;
+    wait_active(&env, "orders", "primary").await.map(drop)
 }

@@ -4,11 +4,11 @@
 #[path = "../benches/engine/alarms/mod.rs"]
 mod alarms;
 
+use alarms::fault_model::{Fault, FaultModel, ROWS, draw_faults};
 use alarms::haproxy::{Balancer, FALL, RISE, Server};
 use alarms::probes::Stream;
 use alarms::profile::Profile;
 use alarms::simulation::{Pace, Tally, simulate};
-use alarms::weather::{Fault, ROWS, Trouble, forecast};
 use fastrand::Rng;
 use mail_failover_core::model::EvidenceClass;
 
@@ -47,28 +47,28 @@ fn the_backup_is_used_only_while_the_primary_is_down() {
 
 #[test]
 fn what_fails_at_random_fails_as_often_as_it_says() {
-    let share = |trouble: Trouble| {
+    let share = |fault_model: FaultModel| {
         let mut random = Rng::with_seed(1);
-        let failures = (0..100_000).filter(|_| trouble.everyday(random.u32(..), 5_000_000).0 != EvidenceClass::Ok);
+        let failures = (0..100_000).filter(|_| fault_model.everyday(random.u32(..), 5_000_000).0 != EvidenceClass::Ok);
         failures.count()
     };
-    for (trouble, expected) in
-        [(Trouble::Random(1), 1_000), (Trouble::Random(20), 20_000), (Trouble::Slow, 13_534), (ROWS[0], 0)]
+    for (fault_model, expected) in
+        [(FaultModel::Random(1), 1_000), (FaultModel::Random(20), 20_000), (FaultModel::Slow, 13_534), (ROWS[0], 0)]
     {
-        assert!(share(trouble).abs_diff(expected) <= expected / 20, "{trouble:?}: {}", share(trouble));
+        assert!(share(fault_model).abs_diff(expected) <= expected / 20, "{fault_model:?}: {}", share(fault_model));
     }
 }
 
 #[test]
 fn every_hour_has_its_trouble_and_one_in_ten_an_outage_apart_from_it() {
-    for trouble in ROWS.into_iter().filter(|trouble| trouble.has_calm()) {
-        let faults = forecast(trouble, 1_000, &mut Rng::with_seed(2));
+    for fault_model in ROWS.into_iter().filter(|fault_model| fault_model.has_calm()) {
+        let faults = draw_faults(fault_model, 1_000, &mut Rng::with_seed(2));
         let (outages, troubles): (Vec<_>, Vec<_>) = faults.iter().partition(|fault| fault.is_outage);
-        assert_eq!(troubles.len(), 1_000, "{trouble:?}");
-        assert!((60..140).contains(&outages.len()), "{trouble:?}: {}", outages.len());
+        assert_eq!(troubles.len(), 1_000, "{fault_model:?}");
+        assert!((60..140).contains(&outages.len()), "{fault_model:?}: {}", outages.len());
         let overlaps = |a: &Fault, b: &Fault| a.from < b.until && b.from < a.until;
-        let is_met = outages.iter().any(|outage| troubles.iter().any(|trouble| overlaps(outage, trouble)));
-        assert_eq!(is_met, matches!(trouble, Trouble::CutOff(_)), "{trouble:?}");
+        let is_met = outages.iter().any(|outage| troubles.iter().any(|fault_model| overlaps(outage, fault_model)));
+        assert_eq!(is_met, matches!(fault_model, FaultModel::CutOff(_)), "{fault_model:?}");
     }
 }
 
@@ -93,7 +93,7 @@ fn no_check_begins_while_one_waits() {
     let mut free_at = 0;
     let mut checks = 0;
     for _ in 0..10_000 {
-        let probe = stream.probe(Trouble::Random(20), &[]);
+        let probe = stream.probe(FaultModel::Random(20), &[]);
         assert_eq!(probe.is_check, probe.start >= free_at);
         if probe.is_check {
             free_at = probe.finish;
@@ -108,11 +108,11 @@ fn no_check_begins_while_one_waits() {
 fn skipping_changes_no_count() {
     let mut sum = Tally::default();
     for (profile, hours, seeds) in [(Profile::default_policy(), 24, 0..8), (Profile::fast(), 2, 0..2)] {
-        for trouble in ROWS {
+        for fault_model in ROWS {
             for seed in seeds.clone() {
-                let full = simulate(&profile, trouble, hours, seed, Pace::Full);
-                let quick = simulate(&profile, trouble, hours, seed, Pace::Quick);
-                assert_eq!(full, quick, "{} {trouble:?} {seed}", profile.name);
+                let full = simulate(&profile, fault_model, hours, seed, Pace::Full);
+                let quick = simulate(&profile, fault_model, hours, seed, Pace::Quick);
+                assert_eq!(full, quick, "{} {fault_model:?} {seed}", profile.name);
                 sum += quick;
             }
         }

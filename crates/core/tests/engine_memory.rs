@@ -1,11 +1,11 @@
 //! What the engine keeps of a backend is bounded, as `docs/benchmarks.md` states. Alone in its program: the allocator counts for all of it.
 
 #[expect(dead_code, reason = "nothing is decided here")]
-#[path = "../benches/engine/crowd.rs"]
-mod crowd;
+#[path = "../benches/engine/scale.rs"]
+mod scale;
 
-use crowd::{Crowd, KINDS};
 use peak_alloc::PeakAlloc;
+use scale::{KINDS, ScaleFixture};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -15,16 +15,16 @@ const SIZE: usize = 100;
 #[test]
 fn a_backend_takes_bounded_memory_however_much_is_observed() {
     for kind in KINDS {
-        let mut crowd = Crowd::of(SIZE, kind);
+        let mut scale = ScaleFixture::of(SIZE, kind);
         for round in 0..500 {
-            crowd.pass_round();
+            scale.pass_round();
             for number in 0..SIZE {
                 // Turns now and then, so that every message is replaced many times.
-                crowd.observe(number, (round + number) % 40 < 30);
+                scale.observe(number, (round + number) % 40 < 30);
             }
         }
         let before = ALLOCATOR.current_usage();
-        drop(std::mem::take(&mut crowd.evidence));
+        drop(std::mem::take(&mut scale.evidence));
         let bytes = (before - ALLOCATOR.current_usage()) / SIZE;
         assert!(bytes > 200, "{}: {bytes} is too little to be true", kind.name);
         assert!(bytes <= kind.at_most, "{}: {bytes} of {}", kind.name, kind.at_most);

@@ -154,8 +154,6 @@ mod tests {
     use mail_failover_core::engine::histories::{any_history, play};
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
-
         /// After every decision of a random history: a successor that reads the status remembers the same, and so, `decide` being a
         /// function of it, has the same future.
         #[test]

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::helm::{CHART, repository};
 use crate::node::images::OPERATOR;
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 
 /// The release and its namespace, as the README has them.
 pub const RELEASE: &str = "mail-failover-operator";
@@ -26,10 +26,10 @@ static INSTALLED: Mutex<bool> = Mutex::const_new(false);
 ///
 /// # Errors
 /// When Helm says so, or the pods do not become ready.
-pub async fn ensure_installed(stage: &Stage) -> Result<()> {
+pub async fn ensure_installed(env: &TestEnv) -> Result<()> {
     let mut installed = INSTALLED.lock().await;
     if !*installed {
-        let said = helm(stage, &["install", RELEASE, CHART, "--create-namespace"], &[]).await?;
+        let said = helm(env, &["install", RELEASE, CHART, "--create-namespace"], &[]).await?;
         eprintln!("{}", said.lines().find(|line| line.starts_with("DESCRIPTION")).unwrap_or_default());
         *installed = true;
     }
@@ -45,14 +45,14 @@ pub async fn forget() {
 ///
 /// # Errors
 /// When a namespace is there that is called as ours, when Helm or the API server says so, or when what is shown does not hold.
-pub async fn installed_for<F>(stage: &Stage, shown: F) -> Result<()>
+pub async fn installed_for<F>(env: &TestEnv, shown: F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
     let definitions = repository("crds").display().to_string();
     let there = async |what: &[&str]| {
         let get = [&["get", "--ignore-not-found", "--output=name"], what].concat();
-        anyhow::Ok(!stage.kubectl_for(DEADLINE, &get).await?.trim().is_empty())
+        anyhow::Ok(!env.kubectl_for(DEADLINE, &get).await?.trim().is_empty())
     };
     ensure!(
         !there(&["namespace", NAMESPACE]).await?,
@@ -60,17 +60,17 @@ where
     );
     let brings_definitions = !there(&["--filename", &definitions]).await?;
     let values = format!("crds.enabled={brings_definitions}");
-    let installed = helm(stage, &["install", RELEASE, CHART, "--create-namespace"], &[&values]).await;
+    let installed = helm(env, &["install", RELEASE, CHART, "--create-namespace"], &[&values]).await;
     let result = match installed {
         Ok(_) => shown.await,
         Err(error) => Err(error),
     };
     let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=3m"];
-    stage.helm()?.run(DEADLINE, &uninstall).await?;
+    env.helm()?.run(DEADLINE, &uninstall).await?;
     if brings_definitions {
-        stage.kubectl_for(DEADLINE, &["delete", "--ignore-not-found", "--filename", &definitions]).await?;
+        env.kubectl_for(DEADLINE, &["delete", "--ignore-not-found", "--filename", &definitions]).await?;
     }
-    stage.kubectl_for(DEADLINE, &["delete", "namespace", NAMESPACE, "--ignore-not-found"]).await?;
+    env.kubectl_for(DEADLINE, &["delete", "namespace", NAMESPACE, "--ignore-not-found"]).await?;
     result
 }
 
@@ -78,7 +78,7 @@ where
 ///
 /// # Errors
 /// When Helm says so.
-pub async fn helm(stage: &Stage, command: &[&str], values: &[&str]) -> Result<String> {
+pub async fn helm(env: &TestEnv, command: &[&str], values: &[&str]) -> Result<String> {
     let (repository, tag) = OPERATOR.rsplit_once(':').context("the image has a tag")?;
     let image = [format!("image.repository={repository}"), format!("image.tag={tag}")];
     let mut arguments = command.to_vec();
@@ -86,5 +86,5 @@ pub async fn helm(stage: &Stage, command: &[&str], values: &[&str]) -> Result<St
     for value in [&image[0], &image[1], SECRETS].into_iter().chain(values.iter().copied()) {
         arguments.extend(["--set", value]);
     }
-    stage.helm()?.run(DEADLINE, &arguments).await.context("the operator's chart")
+    env.helm()?.run(DEADLINE, &arguments).await.context("the operator's chart")
 }

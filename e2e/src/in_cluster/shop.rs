@@ -17,18 +17,18 @@ use tokio::process::Command;
 
 use crate::command;
 use crate::eventually::eventually;
+use crate::fixture::{condition, route_status};
 use crate::helm::{objects, repository};
 use crate::mail::load::{Accepted, Account};
 use crate::mail::record::{self, Entry};
 use crate::mail::server::{Action, Fault, Stage as At};
 use crate::operator::put;
-use crate::scene::{condition, route_status};
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 
 use super::images::{SHOP_POSTFIX, SMTP};
 
 /// Longer than pods take to come and go on a busy machine of two cores.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 /// How many Postfix pods the example has.
 const POSTFIXES: usize = 2;
 /// The providers' login.
@@ -45,7 +45,7 @@ const ENOUGH: &str = "enough";
 /// The namespace, with everything in it.
 pub struct Shop {
     /// Where it is.
-    pub stage: Arc<Stage>,
+    pub env: Arc<TestEnv>,
     records: PathBuf,
 }
 
@@ -54,8 +54,8 @@ impl Shop {
     ///
     /// # Errors
     /// When a pod does not become ready, or the route does not lead to `a`.
-    pub async fn open(stage: Arc<Stage>) -> Result<Self> {
-        let shop = Self::empty(stage)?;
+    pub async fn open(env: Arc<TestEnv>) -> Result<Self> {
+        let shop = Self::empty(env)?;
         let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
             "stringData": { "username": USER, "password": PASSWORD } });
         shop.apply(&[login]).await?;
@@ -78,8 +78,8 @@ impl Shop {
     ///
     /// # Errors
     /// As of [`Self::open`].
-    pub async fn without_mta(stage: Arc<Stage>) -> Result<Self> {
-        let shop = Self::empty(stage)?;
+    pub async fn without_mta(env: Arc<TestEnv>) -> Result<Self> {
+        let shop = Self::empty(env)?;
         shop.start_providers(&[]).await?;
         let mut quickstart = shop.example("examples/quickstart.yaml")?;
         for object in &mut quickstart {
@@ -95,10 +95,10 @@ impl Shop {
         Ok(shop)
     }
 
-    fn empty(stage: Arc<Stage>) -> Result<Self> {
-        let records = stage.folder().join("records");
+    fn empty(env: Arc<TestEnv>) -> Result<Self> {
+        let records = env.folder().join("records");
         std::fs::create_dir_all(&records)?;
-        Ok(Self { stage, records })
+        Ok(Self { env, records })
     }
 
     async fn start_providers(&self, arguments: &[&str]) -> Result<()> {
@@ -114,15 +114,15 @@ impl Shop {
     /// Each Postfix takes connections, as its pod is ready; waits until kube-proxy leads there, which takes a moment longer.
     async fn wait_served(&self) -> Result<()> {
         let pods = ["get", "pods", "--selector=app=postfix", "--output=jsonpath={.items[*].status.podIP}"];
-        for address in self.stage.kubectl(&pods).await?.split_whitespace() {
+        for address in self.env.kubectl(&pods).await?.split_whitespace() {
             let address = smtp(address)?;
             TcpStream::connect(address)
                 .await
                 .with_context(|| format!("nobody listens on {address}, though its pod is ready"))?;
         }
         let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
-        let address = smtp(&self.stage.kubectl(&service).await?)?;
-        eventually(PATIENCE, &format!("{address} to be listened on"), async || {
+        let address = smtp(&self.env.kubectl(&service).await?)?;
+        eventually(WAIT_TIMEOUT, &format!("{address} to be listened on"), async || {
             TcpStream::connect(address).await?;
             Ok(Some(()))
         })
@@ -131,7 +131,7 @@ impl Shop {
 
     async fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-        self.stage.apply(&list.to_string()).await.map(drop)
+        self.env.apply(&list.to_string()).await.map(drop)
     }
 
     /// A provider in a pod of its own, by a headless name: the address of the pod.
@@ -159,7 +159,7 @@ impl Shop {
 
     /// By which its process is found, too.
     fn server_name(&self, name: &str) -> String {
-        format!("{name}.{}", self.stage.namespace())
+        format!("{name}.{}", self.env.namespace())
     }
 
     fn records_volume(&self) -> Value {
@@ -169,7 +169,7 @@ impl Shop {
     /// The objects of an example, in this namespace, with hosts and images that are here.
     fn example(&self, path: &str) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(repository(path))?;
-        let namespace = self.stage.namespace();
+        let namespace = self.env.namespace();
         // Names of the example's providers are names of ours.
         let text = text
             .replace("relay-", "")
@@ -188,9 +188,9 @@ impl Shop {
 
     /// What a provisioner would make for the example's claims.
     fn volumes(&self) -> Result<Vec<Value>> {
-        let namespace = self.stage.namespace();
+        let namespace = self.env.namespace();
         let volume = |number: usize| {
-            let path = self.stage.folder().join(format!("spool-{number}"));
+            let path = self.env.folder().join(format!("spool-{number}"));
             std::fs::create_dir_all(&path)?;
             anyhow::Ok(
                 json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
@@ -206,7 +206,7 @@ impl Shop {
     /// # Errors
     /// When that does not happen.
     pub async fn wait_rolled_out(&self, what: &str) -> Result<()> {
-        self.wait_rolled_out_in(self.stage.namespace(), what).await
+        self.wait_rolled_out_in(self.env.namespace(), what).await
     }
 
     /// The same in another namespace.
@@ -214,12 +214,9 @@ impl Shop {
     /// # Errors
     /// When that does not happen.
     pub async fn wait_rolled_out_in(&self, namespace: &str, what: &str) -> Result<()> {
-        let patience = PATIENCE * 3;
+        let patience = WAIT_TIMEOUT * 3;
         let timeout = format!("--timeout={}s", patience.as_secs().saturating_sub(10));
-        self.stage
-            .kubectl_for(patience, &["--namespace", namespace, "rollout", "status", what, &timeout])
-            .await
-            .map(drop)
+        self.env.kubectl_for(patience, &["--namespace", namespace, "rollout", "status", what, &timeout]).await.map(drop)
     }
 
     /// Waits until the route leads to this backend.
@@ -227,8 +224,8 @@ impl Shop {
     /// # Errors
     /// When that does not happen.
     pub async fn wait_active(&self, backend: &str) -> Result<MailRouteStatus> {
-        eventually(PATIENCE, &format!("mail of orders to leave by {backend}"), async || {
-            let status = route_status(&self.stage, "orders").await?;
+        eventually(WAIT_TIMEOUT, &format!("mail of orders to leave by {backend}"), async || {
+            let status = route_status(&self.env, "orders").await?;
             let there = status.active.first().is_some_and(|active| active.backend == backend)
                 && condition(&status, "OutputsApplied").0 == "True"
                 && status.pending_events.is_empty();
@@ -245,7 +242,7 @@ impl Shop {
     /// # Errors
     /// When the API server refuses it.
     pub async fn start_application(&self, per_second: u32) -> Result<Application<'_>> {
-        let namespace = self.stage.namespace();
+        let namespace = self.env.namespace();
         let arguments = [
             "send".to_owned(),
             format!("--server=postfix.{namespace}.svc.cluster.local:25"),
@@ -282,7 +279,7 @@ impl Shop {
     /// # Errors
     /// When it is not there.
     pub async fn service(&self) -> Result<SocketAddr> {
-        smtp(&self.stage.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?)
+        smtp(&self.env.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?)
     }
 
     /// Waits until this provider has stored `more` messages more.
@@ -291,7 +288,7 @@ impl Shop {
     /// When it does not.
     pub async fn wait_stored(&self, provider: &str, more: usize) -> Result<()> {
         let before = self.record(provider)?.len();
-        eventually(PATIENCE, &format!("{more} messages more at {provider}"), async || {
+        eventually(WAIT_TIMEOUT, &format!("{more} messages more at {provider}"), async || {
             let now = self.record(provider)?.len();
             if now < before + more {
                 bail!("{}", now - before);
@@ -308,7 +305,7 @@ impl Shop {
     pub async fn queued(&self) -> Result<usize> {
         let mut queued = 0;
         for number in 0..POSTFIXES {
-            let printed = self.stage.kubectl(&["exec", &format!("postfix-{number}"), "--", "postqueue", "-j"]).await?;
+            let printed = self.env.kubectl(&["exec", &format!("postfix-{number}"), "--", "postqueue", "-j"]).await?;
             queued += printed.lines().count();
         }
         Ok(queued)
@@ -322,7 +319,7 @@ impl Shop {
         let mut spooled = 0;
         for number in 0..POSTFIXES {
             for queue in ["active", "deferred", "incoming"] {
-                let folder = self.stage.folder().join(format!("spool-{number}/{queue}"));
+                let folder = self.env.folder().join(format!("spool-{number}/{queue}"));
                 spooled += files_below(&folder).with_context(|| folder.display().to_string())?;
             }
         }
@@ -334,7 +331,7 @@ impl Shop {
     /// # Errors
     /// When something still is.
     pub async fn wait_drained(&self) -> Result<()> {
-        eventually(PATIENCE, "the queues to be empty", async || match self.queued().await? {
+        eventually(WAIT_TIMEOUT, "the queues to be empty", async || match self.queued().await? {
             0 => Ok(Some(())),
             queued => bail!("{queued} messages are queued"),
         })
@@ -358,7 +355,7 @@ impl Shop {
     pub async fn address(&self, provider: &str) -> Result<IpAddr> {
         let selector = format!("--selector=provider={provider}");
         let printed =
-            self.stage.kubectl(&["get", "pods", &selector, "--output=jsonpath={.items[0].status.podIP}"]).await?;
+            self.env.kubectl(&["get", "pods", &selector, "--output=jsonpath={.items[0].status.podIP}"]).await?;
         printed.parse().with_context(|| format!("{provider}: {printed:?}"))
     }
 
@@ -369,9 +366,9 @@ impl Shop {
     pub async fn break_provider(&self, name: &str, outage: Outage) -> Result<()> {
         match outage {
             Outage::Killed => {
-                self.stage.kubectl(&["scale", &format!("deployment/{name}"), "--replicas=0"]).await?;
+                self.env.kubectl(&["scale", &format!("deployment/{name}"), "--replicas=0"]).await?;
                 let selector = format!("--selector=provider={name}");
-                self.stage.kubectl(&["delete", "pods", &selector, "--grace-period=0", "--force"]).await.map(drop)
+                self.env.kubectl(&["delete", "pods", &selector, "--grace-period=0", "--force"]).await.map(drop)
             }
             Outage::Hung => self.signal(name, Signal::STOP),
             Outage::CutOff => self.cut(name, "--insert").await,
@@ -390,7 +387,7 @@ impl Shop {
     pub async fn repair(&self, name: &str, outage: Outage) -> Result<()> {
         match outage {
             Outage::Killed => {
-                self.stage.kubectl(&["scale", &format!("deployment/{name}"), "--replicas=1"]).await.map(drop)
+                self.env.kubectl(&["scale", &format!("deployment/{name}"), "--replicas=1"]).await.map(drop)
             }
             Outage::Hung => self.signal(name, Signal::CONT),
             Outage::CutOff => self.cut(name, "--delete").await,
@@ -508,9 +505,9 @@ impl Application<'_> {
     /// # Errors
     /// When it ends otherwise.
     pub async fn finish(self, at_least: usize) -> Result<Totals> {
-        let stage = &self.shop.stage;
+        let env = &self.shop.env;
         let due = Duration::from_secs(u64::try_from(at_least)? / u64::from(self.per_second.max(1)));
-        eventually(due + PATIENCE * 2, &format!("{at_least} messages to be accepted"), async || {
+        eventually(due + WAIT_TIMEOUT * 2, &format!("{at_least} messages to be accepted"), async || {
             let accepted = self.shop.record("application")?.len();
             ensure!(accepted >= at_least, "{accepted}");
             Ok(Some(()))
@@ -519,14 +516,14 @@ impl Application<'_> {
         std::fs::write(self.shop.records.join(ENOUGH), "")?;
         let begun = Instant::now();
         let phase = loop {
-            let phase = stage.kubectl(&["get", "pod", "application", "--output=jsonpath={.status.phase}"]).await?;
+            let phase = env.kubectl(&["get", "pod", "application", "--output=jsonpath={.status.phase}"]).await?;
             if ["Succeeded", "Failed"].contains(&phase.as_str()) {
                 break phase;
             }
-            ensure!(begun.elapsed() < PATIENCE * 4, "the application's pod is {phase}");
+            ensure!(begun.elapsed() < WAIT_TIMEOUT * 4, "the application's pod is {phase}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         };
-        let said = stage.kubectl(&["logs", "application"]).await?;
+        let said = env.kubectl(&["logs", "application"]).await?;
         ensure!(phase == "Succeeded", "the application's pod: {said}");
         Totals::parse(said.trim())
     }

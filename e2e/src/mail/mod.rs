@@ -25,7 +25,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What can go wrong while setting the scene.
+/// What can go wrong while setting the fixture.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
@@ -57,7 +57,7 @@ pub enum Error {
     },
 }
 
-/// The result of setting the scene.
+/// The result of setting the fixture.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Says what was tried.

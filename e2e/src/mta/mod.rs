@@ -7,4 +7,4 @@
 
 pub mod fault;
 pub mod round;
-pub mod way;
+pub mod setup;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::fault::{Cell, Point};
-use super::way::{Mta, Providers, SENDER, STANDBY};
+use super::setup::{Mta, Providers, SENDER, STANDBY};
 use crate::mail::load::{Accepted, Account, Load, LoadOptions, Stored};
 use crate::mail::statistics::{Align, Table, human};
 
@@ -132,15 +132,15 @@ pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
 ///
 /// # Errors
 /// When Postfix does not take the mail, or something cannot be asked.
-pub async fn play(mta: &Mta, providers: &Providers, plan: &Plan) -> Result<Outcome> {
-    play_and(mta, providers, plan, async || Ok(())).await
+pub async fn run_round(mta: &Mta, providers: &Providers, plan: &Plan) -> Result<Outcome> {
+    run_round_and(mta, providers, plan, async || Ok(())).await
 }
 
 /// As [`play`]; `meanwhile` begins when the primary is broken, and is over before the account is made.
 ///
 /// # Errors
 /// As [`play`], and what `meanwhile` says.
-pub async fn play_and(
+pub async fn run_round_and(
     mta: &Mta,
     providers: &Providers,
     plan: &Plan,

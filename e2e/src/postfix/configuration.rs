@@ -43,7 +43,7 @@ pub fn parameter(name: &'static str, value: impl Into<String>) -> Parameter {
 
 /// How long Postfix waits for a server, and with what it has deferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum PostfixTimeouts {
     /// A few seconds where its defaults are minutes, so that a trial with a server that hangs ends in time; deferred mail is tried again
     /// after half a minute to a minute.
     Lowered,
@@ -52,7 +52,7 @@ pub enum Patience {
     Defaults,
 }
 
-impl Patience {
+impl PostfixTimeouts {
     /// In main.cf.
     pub(super) fn parameters(self) -> &'static [(&'static str, &'static str)] {
         match self {

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-pub use configuration::{Parameter, Patience, parameter};
+pub use configuration::{Parameter, PostfixTimeouts, parameter};
 pub use maillog::MailLog;
 pub use queue::Queued;
 
@@ -36,7 +36,7 @@ const DAEMONS: [&str; 3] = ["/usr/lib/postfix/sbin", "/usr/libexec/postfix", "/u
 /// What to say when it is not installed.
 const HOW_TO_INSTALL: &str = "Postfix is not installed (on Debian and Ubuntu: e2e/tools/install-debian-packages)";
 /// How long it may take to listen, or to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lines of its log that an error shows.
 const TAIL: usize = 15;
 
@@ -48,7 +48,7 @@ pub struct Options {
     /// Its daemons run in the queue directory as their root, as in Debian's master.cf.
     pub chroot: bool,
     /// How long it waits for a server, and with what it has deferred.
-    pub patience: Patience,
+    pub patience: PostfixTimeouts,
     /// Commands of a shell by which an administrator changes a configuration, before what follows here: `postconf -e …`.
     pub commands: Option<String>,
     /// Further parameters of main.cf: where mail goes, for one.
@@ -60,7 +60,7 @@ pub struct Options {
 impl Options {
     /// Chrooted, with lowered timeouts, and nothing said about where mail goes.
     pub fn new(at: SocketAddr, log: PathBuf) -> Self {
-        Self { at, chroot: true, patience: Patience::Lowered, commands: None, parameters: Vec::new(), log }
+        Self { at, chroot: true, patience: PostfixTimeouts::Lowered, commands: None, parameters: Vec::new(), log }
     }
 
     /// With a further parameter, whose value may refer to others.
@@ -196,7 +196,7 @@ impl Postfix {
             Process::start("Postfix", &mut command, &self.folder.path().join("master.out"))
         };
         *self.master() = Some(start()?);
-        let listening = eventually(PATIENCE, "Postfix to take mail", async || {
+        let listening = eventually(WAIT_TIMEOUT, "Postfix to take mail", async || {
             // Daemons of one that was killed may hold its locks for a moment.
             if self.master().as_ref().is_some_and(|master| master.ended().is_some()) {
                 *self.master() = Some(start()?);
@@ -273,7 +273,7 @@ impl Postfix {
     pub async fn stop(&self) -> Result<()> {
         let master = self.master().take().context("Postfix does not run")?;
         master.signal(Signal::TERM)?;
-        master.wait(PATIENCE).await?;
+        master.wait(WAIT_TIMEOUT).await?;
         Ok(())
     }
 

@@ -16,18 +16,16 @@ use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, Send
 use mail_failover_api::{Health, MailRoute};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_contract::report::AUDIENCE;
-use mail_failover_core::model::{
-    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp,
-};
+use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_e2e::assertions::{api, change, metric_sum};
 use mail_failover_e2e::eventually::{eventually, eventually_is};
-use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::scene::{
-    PATIENCE, QUICK_LEASE, Scene, Tempo, backend_status, route_status, wait_active, wait_health,
+use mail_failover_e2e::fixture::{
+    PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, backend_status, route_status, wait_active, wait_health,
 };
+use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::service_account::{self, token};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, Trial, trial};
-use mail_failover_e2e::views::{api, change, metric_sum};
+use mail_failover_e2e::test_env::TestEnv;
 use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -54,44 +52,44 @@ fn refusals() -> Trial {
     trial("only the service account that the route names may report, with a token for the operator", refused).listens()
 }
 
-/// A scene whose route has agents.
-async fn set(stage: &Arc<Stage>) -> Result<Scene> {
-    set_with(stage, &Tempo::with_failback()).await
+/// A fixture whose route has agents.
+async fn set(env: &Arc<TestEnv>) -> Result<TwoBackendFixture> {
+    set_with(env, &PolicyTimings::with_failback()).await
 }
 
-async fn set_with(stage: &Arc<Stage>, tempo: &Tempo) -> Result<Scene> {
-    let scene = Scene::set(stage.clone(), tempo).await?;
+async fn set_with(env: &Arc<TestEnv>, timings: &PolicyTimings) -> Result<TwoBackendFixture> {
+    let fixture = TwoBackendFixture::create(env.clone(), timings).await?;
     let outputs = json!([
         { "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } },
         { "agent": { "configMap": CONFIG_MAP, "serviceAccountName": ACCOUNT } },
     ]);
-    change::<MailRoute>(stage, "orders", &json!({ "spec": { "outputs": outputs } })).await?;
-    service_account::make(stage, stage.namespace(), ACCOUNT).await?;
-    Ok(scene)
+    change::<MailRoute>(env, "orders", &json!({ "spec": { "outputs": outputs } })).await?;
+    service_account::make(env, env.namespace(), ACCOUNT).await?;
+    Ok(fixture)
 }
 
-async fn start(stage: &Stage, identity: &str) -> Result<Operator> {
-    let operator = stage.start_own_operator(identity, &[&QUICK_LEASE[..], &TAKES_REPORTS].concat()).await?;
-    operator.wait_ready(PATIENCE).await?;
+async fn start(env: &TestEnv, identity: &str) -> Result<Operator> {
+    let operator = env.start_own_operator(identity, &[&QUICK_LEASE[..], &TAKES_REPORTS].concat()).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     Ok(operator)
 }
 
 /// The document, once it names so many replicas.
-async fn document(stage: &Stage, operators: usize) -> Result<Document> {
-    eventually(PATIENCE, &format!("{operators} replicas in the document"), async || {
-        let config_map = api::<ConfigMap>(stage).get_opt(CONFIG_MAP).await?.context("no ConfigMap yet")?;
+async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
+    eventually(WAIT_TIMEOUT, &format!("{operators} replicas in the document"), async || {
+        let config_map = api::<ConfigMap>(env).get_opt(CONFIG_MAP).await?.context("no ConfigMap yet")?;
         let document: Document = serde_json::from_str(&config_map.data.context("data")?[KEY])?;
         Ok((document.operators.len() == operators).then_some(document))
     })
     .await
 }
 
-fn deliveries(word: DeliveryVerdict) -> BackendDeliveries {
+fn deliveries(word: Word) -> BackendDeliveries {
     BackendDeliveries { word, is_left: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
 }
 
-fn paused(now: Timestamp) -> DeliveryVerdict {
-    DeliveryVerdict::Failing(FailingDeliveries {
+fn paused(now: Timestamp) -> Word {
+    Word::Failing(FailingDeliveries {
         class: EvidenceClass::AccountPaused,
         message: "554 Message rejected: Sending paused for this account".into(),
         first_failure_at: now - Duration::from_secs(1),
@@ -109,9 +107,9 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(stage: &Stage, name: &str, document: Document) -> Result<Self> {
-        let file = stage.folder().join(format!("{name}.token"));
-        std::fs::write(&file, token(stage, stage.namespace(), ACCOUNT, AUDIENCE).await?)?;
+    async fn start(env: &TestEnv, name: &str, document: Document) -> Result<Self> {
+        let file = env.folder().join(format!("{name}.token"));
+        std::fs::write(&file, token(env, env.namespace(), ACCOUNT, AUDIENCE).await?)?;
         let (clock, end) = (Clock::system(), CancellationToken::new());
         let settings = Settings { agent: name.to_owned(), token_file: Some(file.clone()), heartbeat: HEARTBEAT };
         let metrics = reporter::Metrics::new(&mut Registry::default());
@@ -119,8 +117,8 @@ impl Agent {
         Ok(Self { reporter, clock, document, _token: file, _end: end.drop_guard() })
     }
 
-    fn say(&self, primary: DeliveryVerdict, last_switch: Option<SwitchedMail>) {
-        let backends = [("primary", primary), ("standby", DeliveryVerdict::Passing)];
+    fn say(&self, primary: Word, last_switch: Option<SwitchedMail>) {
+        let backends = [("primary", primary), ("standby", Word::Passing)];
         self.reporter.publish(ReportState {
             route: self.document.route.clone(),
             operators: self.document.operators.clone(),
@@ -130,20 +128,20 @@ impl Agent {
     }
 }
 
-async fn verdicts(stage: &Stage) -> Result<BTreeMap<String, Health>> {
-    let status = backend_status(stage, "primary").await?;
+async fn verdicts(env: &TestEnv) -> Result<BTreeMap<String, Health>> {
+    let status = backend_status(env, "primary").await?;
     Ok(status.probes.into_iter().map(|probe| (probe.name, probe.health)).collect())
 }
 
-async fn switch(stage: Arc<Stage>) -> Result<()> {
-    let scene = set(&stage).await?;
-    let operator = start(&stage, "one").await?;
-    scene.wait_active("primary").await?;
-    let agent = Agent::start(&stage, "postfix-0", document(&stage, 1).await?).await?;
+async fn switch(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set(&env).await?;
+    let operator = start(&env, "one").await?;
+    fixture.wait_active("primary").await?;
+    let agent = Agent::start(&env, "postfix-0", document(&env, 1).await?).await?;
 
     let (begun, said_at) = (Instant::now(), agent.clock.now());
     agent.say(paused(said_at), None);
-    let status = wait_active(&stage, "orders", "standby").await?;
+    let status = wait_active(&env, "orders", "standby").await?;
     let last = status.last_transition.context("a transition")?;
     let decided = last.decided_at.0.as_microsecond() - said_at.as_micros();
     eprintln!(
@@ -155,10 +153,10 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
     ensure!(last.reason == "AccountPaused", "{last:?}");
     let evidence = last.first_evidence_at.context("evidence")?.0.as_microsecond() - said_at.as_micros();
     ensure!((-1_100_000..=-900_000).contains(&evidence), "the first failure was a second before, not {evidence} µs");
-    let backend = wait_health(&stage, "primary", Health::Unhealthy, "AccountPaused").await?;
+    let backend = wait_health(&env, "primary", Health::Unhealthy, "AccountPaused").await?;
     let told = "deliveries: 554 Message rejected: Sending paused for this account";
     ensure!(backend.message.as_deref() == Some(told), "{backend:?}");
-    let seen = verdicts(&stage).await?;
+    let seen = verdicts(&env).await?;
     ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
 
     let out = agent.clock.now();
@@ -170,18 +168,19 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
         first_delivery_after: Some(Duration::from_millis(40)),
         possible_duplicates: 0,
     };
-    agent.say(DeliveryVerdict::Silent, Some(switched));
+    agent.say(Word::Silent, Some(switched));
     let first_delivery =
-        async || Ok(route_status(&stage, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
-    let at = eventually_is(PATIENCE, "the first delivery to be written down", first_delivery, Option::is_some).await?;
+        async || Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
+    let at =
+        eventually_is(WAIT_TIMEOUT, "the first delivery to be written down", first_delivery, Option::is_some).await?;
     let off = at.context("it is there")?.0.as_microsecond() - out.as_micros();
     ensure!(off.abs() < 500_000, "{off} µs");
 
     // Nothing fails any more: 30 s later the word has lapsed, a second after that the preferred backend is returned to.
-    wait_active(&stage, "orders", "primary").await?;
+    wait_active(&env, "orders", "primary").await?;
     let took = begun.elapsed();
     ensure!(took > Duration::from_secs(30), "it took {took:?}");
-    let seen = verdicts(&stage).await?;
+    let seen = verdicts(&env).await?;
     ensure!(seen["deliveries"] == Health::Healthy, "{seen:?}");
     let metrics = operator.metrics().await?;
     let count = |name: &str, label: &str| metric_sum(&metrics, name, |labels| labels.contains(label));
@@ -191,22 +190,22 @@ async fn switch(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-async fn replicas(stage: Arc<Stage>) -> Result<()> {
-    let scene = set(&stage).await?;
-    let one = start(&stage, "one").await?;
-    scene.wait_active("primary").await?;
-    document(&stage, 1).await?;
-    let two = start(&stage, "two").await?;
+async fn replicas(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set(&env).await?;
+    let one = start(&env, "one").await?;
+    fixture.wait_active("primary").await?;
+    document(&env, 1).await?;
+    let two = start(&env, "two").await?;
     for replica in [&one, &two] {
         let heard = async || {
             Ok(metric_sum(&replica.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
         };
-        eventually_is(PATIENCE, "the other replica to be heard", heard, |count| *count > 0.5).await?;
+        eventually_is(WAIT_TIMEOUT, "the other replica to be heard", heard, |count| *count > 0.5).await?;
     }
-    let agent = Agent::start(&stage, "postfix-0", document(&stage, 2).await?).await?;
+    let agent = Agent::start(&env, "postfix-0", document(&env, 2).await?).await?;
     let begun = agent.clock.now();
     agent.say(paused(begun), None);
-    let status = wait_active(&stage, "orders", "standby").await?;
+    let status = wait_active(&env, "orders", "standby").await?;
     let decided = status.last_transition.context("a transition")?.decided_at.0.as_microsecond() - begun.as_micros();
     eprintln!("decided {decided} µs after an agent had something to say to two replicas that must agree");
     for replica in [&one, &two] {
@@ -216,43 +215,37 @@ async fn replicas(stage: Arc<Stage>) -> Result<()> {
     }
     let ended = two.terminate(Duration::from_secs(10)).await?;
     ensure!(ended.success(), "{ended}");
-    let left = document(&stage, 1).await?.operators;
+    let left = document(&env, 1).await?.operators;
     ensure!(agent.document.operators.contains(&left[0]), "{left:?}");
     Ok(())
 }
 
-async fn refused(stage: Arc<Stage>) -> Result<()> {
-    let scene = set(&stage).await?;
-    let operator = start(&stage, "one").await?;
-    scene.wait_active("primary").await?;
-    let Document { route, operators, .. } = document(&stage, 1).await?;
-    let other = format!("{}-other", stage.namespace());
+async fn refused(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set(&env).await?;
+    let operator = start(&env, "one").await?;
+    fixture.wait_active("primary").await?;
+    let Document { route, operators, .. } = document(&env, 1).await?;
+    let other = format!("{}-other", env.namespace());
     let metadata = ObjectMeta { name: Some(other.clone()), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
-    Api::<Namespace>::all(stage.client()).create(&PostParams::default(), &namespace).await?;
-    service_account::make(&stage, &other, ACCOUNT).await?;
-    service_account::make(&stage, stage.namespace(), "default").await?;
+    Api::<Namespace>::all(env.client()).create(&PostParams::default(), &namespace).await?;
+    service_account::make(&env, &other, ACCOUNT).await?;
+    service_account::make(&env, env.namespace(), "default").await?;
 
-    let own = stage.namespace();
-    let good = token(&stage, own, ACCOUNT, AUDIENCE).await?;
+    let own = env.namespace();
+    let good = token(&env, own, ACCOUNT, AUDIENCE).await?;
     let made_anew = RouteReference { uid: "0".to_owned(), ..route.clone() };
     let expected = format!("system:serviceaccount:{own}:");
     for (what, token, route, status, text) in [
-        (
-            "of another namespace",
-            token(&stage, &other, ACCOUNT, AUDIENCE).await?,
-            &route,
-            403,
-            format!("{expected}NAME"),
-        ),
+        ("of another namespace", token(&env, &other, ACCOUNT, AUDIENCE).await?, &route, 403, format!("{expected}NAME")),
         (
             "another of this namespace",
-            token(&stage, own, "default", AUDIENCE).await?,
+            token(&env, own, "default", AUDIENCE).await?,
             &route,
             403,
             format!("{expected}{ACCOUNT}"),
         ),
-        ("for another audience", token(&stage, own, ACCOUNT, "vault").await?, &route, 401, AUDIENCE.to_owned()),
+        ("for another audience", token(&env, own, ACCOUNT, "vault").await?, &route, 401, AUDIENCE.to_owned()),
         ("made up", "aaaa.bbbb.cccc".to_owned(), &route, 401, AUDIENCE.to_owned()),
         ("good, and another route", good.clone(), &made_anew, 404, "does not exist".to_owned()),
     ] {
@@ -264,7 +257,7 @@ async fn refused(stage: Arc<Stage>) -> Result<()> {
         }
     }
     post(&operators[0], &good, &route).await?;
-    wait_active(&stage, "orders", "standby").await?;
+    wait_active(&env, "orders", "standby").await?;
     let log = std::fs::read_to_string(operator.log())?;
     ensure!(!log.contains(&good) && !log.contains("aaaa.bbbb"), "a token is in the log");
     Ok(())

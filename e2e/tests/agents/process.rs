@@ -15,13 +15,13 @@ use mail_failover_api::{FailoverPolicy, Health, MailRoute};
 use mail_failover_contract::document::KEY;
 use mail_failover_contract::report::AUDIENCE;
 use mail_failover_e2e::agent::{self, Agent};
+use mail_failover_e2e::assertions::{api, change, data, metric_sum};
 use mail_failover_e2e::control_plane::granted;
 use mail_failover_e2e::eventually::{eventually, eventually_is};
-use mail_failover_e2e::scene::{PATIENCE, Tempo, route_status, wait_active};
+use mail_failover_e2e::fixture::{PolicyTimings, WAIT_TIMEOUT, route_status, wait_active};
 use mail_failover_e2e::service_account::{self, token};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, change, data, metric_sum};
+use mail_failover_e2e::test_env::TestEnv;
 use mail_failover_operator::rbac::AGENT;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,17 +56,17 @@ struct Beside {
 }
 
 impl Beside {
-    async fn start(stage: &Stage) -> Result<Self> {
-        let namespace = stage.namespace();
+    async fn start(env: &TestEnv) -> Result<Self> {
+        let namespace = env.namespace();
         ensure!(RIGHTS.contains(NAMESPACE_OF_RIGHTS), "the example names another namespace");
-        stage.apply(&RIGHTS.replace(NAMESPACE_OF_RIGHTS, &format!("namespace: {namespace}"))).await?;
-        let folder = stage.folder().join("agent");
+        env.apply(&RIGHTS.replace(NAMESPACE_OF_RIGHTS, &format!("namespace: {namespace}"))).await?;
+        let folder = env.folder().join("agent");
         let [queue, mail_log, token_file] = ["queue", "mail.log", "report-token"].map(|name| folder.join(name));
         std::fs::create_dir_all(&queue)?;
         std::fs::write(&mail_log, "")?;
-        std::fs::write(&token_file, token(stage, namespace, ACCOUNT, AUDIENCE).await?)?;
+        std::fs::write(&token_file, token(env, namespace, ACCOUNT, AUDIENCE).await?)?;
         let kubeconfig = folder.join("kubeconfig");
-        service_account::write_kubeconfig(stage, namespace, ACCOUNT, &kubeconfig).await?;
+        service_account::write_kubeconfig(env, namespace, ACCOUNT, &kubeconfig).await?;
         let client = service_account::client(&kubeconfig).await?;
         // The path of a socket is short; that of the trial's folder is not.
         let short = tempfile::tempdir()?;
@@ -80,7 +80,7 @@ impl Beside {
             mail_log: mail_log.clone(),
             state_directory: folder.join("state"),
             credentials_directory: folder.join("credentials"),
-            listen: stage.operator_options("agent")?.listen,
+            listen: env.operator_options("agent")?.listen,
             log: folder.join("log"),
             arguments: arguments.into_iter().chain(["--name".into(), "postfix-0".into()]).collect(),
             starter: vec![],
@@ -101,14 +101,15 @@ impl Beside {
 
     async fn wait_transport(&self, expected: &str) -> Result<()> {
         let asked = async || self.transport("someone@example.com").await;
-        eventually_is(PATIENCE, &format!("Postfix to be told {expected}"), asked, |answer| answer == expected).await?;
+        eventually_is(WAIT_TIMEOUT, &format!("Postfix to be told {expected}"), asked, |answer| answer == expected)
+            .await?;
         Ok(())
     }
 
     /// Waits until it says this of its `ConfigMap`.
     async fn wait_source(&self, what: &str, accept: impl Fn(&SourceStatus) -> bool) -> Result<()> {
         let source = async || self.agent.status().await?.sources.into_iter().next().context("a source");
-        eventually_is(PATIENCE, what, source, |source| accept(source)).await?;
+        eventually_is(WAIT_TIMEOUT, what, source, |source| accept(source)).await?;
         Ok(())
     }
 
@@ -132,61 +133,61 @@ fn next_hop(backend: &mail_failover_e2e::mail::server::SmtpServer) -> String {
     format!("OK smtp:[{}]:{}", address.ip(), address.port())
 }
 
-async fn follows(stage: Arc<Stage>) -> Result<()> {
-    let scene = set_with(&stage, &Tempo::default()).await?;
+async fn follows(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set_with(&env, &PolicyTimings::default()).await?;
     let immediately = json!({ "spec": { "failure": { "immediately": ["AccountPaused"] } } });
-    change::<FailoverPolicy>(&stage, "fast", &immediately).await?;
-    let operator = start(&stage, "one").await?;
-    scene.wait_active("primary").await?;
-    document(&stage, 1).await?;
-    let beside = Beside::start(&stage).await?;
-    beside.agent.wait_ready(PATIENCE).await?;
-    beside.wait_transport(&next_hop(&scene.primary)).await?;
+    change::<FailoverPolicy>(&env, "fast", &immediately).await?;
+    let operator = start(&env, "one").await?;
+    fixture.wait_active("primary").await?;
+    document(&env, 1).await?;
+    let beside = Beside::start(&env).await?;
+    beside.agent.wait_ready(WAIT_TIMEOUT).await?;
+    beside.wait_transport(&next_hop(&fixture.primary)).await?;
 
     let accepted = async || Ok(beside.agent.status().await?.reports.replicas);
     let taken = |replicas: &Vec<_>| {
         let replica: Option<&mail_failover_agent::status::ReplicaStatus> = replicas.first();
         replica.is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none())
     };
-    eventually_is(PATIENCE, "a report to be accepted", accepted, taken).await?;
+    eventually_is(WAIT_TIMEOUT, "a report to be accepted", accepted, taken).await?;
 
-    let primary = scene.primary.address().ip().to_string();
+    let primary = fixture.primary.address().ip().to_string();
     let paused = "dsn=5.0.0, status=bounced (host a said: 554 Message rejected: Sending paused for this account. (in reply to end of DATA command))";
     // More than once: what began before mail was given to a backend says nothing about it.
-    eventually(PATIENCE, "the agent to leave the primary", async || {
+    eventually(WAIT_TIMEOUT, "the agent to leave the primary", async || {
         beside.deliveries(1, &primary, "0.01", paused)?;
-        Ok((beside.transport("someone@example.com").await? == next_hop(&scene.standby)).then_some(()))
+        Ok((beside.transport("someone@example.com").await? == next_hop(&fixture.standby)).then_some(()))
     })
     .await?;
-    let last = wait_active(&stage, "orders", "standby").await?.last_transition.context("a transition")?;
+    let last = wait_active(&env, "orders", "standby").await?.last_transition.context("a transition")?;
     ensure!(last.reason == "AccountPaused", "{last:?}");
-    let seen = verdicts(&stage).await?;
+    let seen = verdicts(&env).await?;
     ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
-    beside.wait_transport(&next_hop(&scene.standby)).await?;
+    beside.wait_transport(&next_hop(&fixture.standby)).await?;
 
     let followed = async || Ok(beside.agent.status().await?.document.map(|document| document.transition));
-    eventually_is(PATIENCE, "the decision to reach the agent", followed, |transition| *transition == Some(last.id))
+    eventually_is(WAIT_TIMEOUT, "the decision to reach the agent", followed, |transition| *transition == Some(last.id))
         .await?;
-    let standby = scene.standby.address().ip().to_string();
+    let standby = fixture.standby.address().ip().to_string();
     let first_delivery = async || {
         beside.deliveries(1, &standby, "0.01", "dsn=2.0.0, status=sent (250 2.0.0 Ok)")?;
-        Ok(route_status(&stage, "orders").await?.last_transition.and_then(|last| last.first_delivery_at))
+        Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at))
     };
-    eventually_is(PATIENCE, "the first delivery to be written down", first_delivery, Option::is_some).await?;
+    eventually_is(WAIT_TIMEOUT, "the first delivery to be written down", first_delivery, Option::is_some).await?;
 
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_reports_total", |labels| labels.contains("accepted")) >= 1.0);
     let log = std::fs::read_to_string(beside.agent.log())?;
     ensure!(!log.contains("eyJ"), "a token is in the agent's log");
-    uses_what_it_was_granted(&stage)?;
-    may_read_nothing_else(&stage, &beside.client).await
+    uses_what_it_was_granted(&env)?;
+    may_read_nothing_else(&env, &beside.client).await
 }
 
 /// What it has asked of the API server is what the example grants: all of it, nothing else, and of its `ConfigMap` only.
-fn uses_what_it_was_granted(stage: &Stage) -> Result<()> {
+fn uses_what_it_was_granted(env: &TestEnv) -> Result<()> {
     // On a cluster of somebody else there is no audit log of ours.
-    let Ok(control) = stage.control() else { return Ok(()) };
-    let calls = control.calls_of(&service_account::user(stage.namespace(), ACCOUNT))?;
+    let Ok(control) = env.control() else { return Ok(()) };
+    let calls = control.calls_of(&service_account::user(env.namespace(), ACCOUNT))?;
     let refused: Vec<_> = calls.iter().filter(|call| !call.is_allowed || call.name != CONFIG_MAP).collect();
     ensure!(refused.is_empty(), "{refused:?}");
     let used: BTreeSet<_> = calls.into_iter().map(|call| call.right).collect();
@@ -195,9 +196,9 @@ fn uses_what_it_was_granted(stage: &Stage) -> Result<()> {
 }
 
 /// The rights of examples/postfix-agent/rbac.yaml end at the one `ConfigMap`.
-async fn may_read_nothing_else(stage: &Stage, client: &Client) -> Result<()> {
-    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), stage.namespace());
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), stage.namespace());
+async fn may_read_nothing_else(env: &TestEnv, client: &Client) -> Result<()> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), env.namespace());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), env.namespace());
     let its_own = ListParams::default().fields(&format!("metadata.name={CONFIG_MAP}"));
     ensure!(config_maps.list(&its_own).await?.items.len() == 1);
     for (what, refused) in [
@@ -213,24 +214,24 @@ async fn may_read_nothing_else(stage: &Stage, client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn keeps(stage: Arc<Stage>) -> Result<()> {
-    let scene = set_with(&stage, &Tempo::default()).await?;
-    let operator = start(&stage, "one").await?;
-    scene.wait_active("primary").await?;
+async fn keeps(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set_with(&env, &PolicyTimings::default()).await?;
+    let operator = start(&env, "one").await?;
+    fixture.wait_active("primary").await?;
     let request = |id: &str, to: &str| {
         json!({ "metadata": { "annotations": {
             "mailfailover.io/request": json!({ "id": id, "action": "Switch", "to": to }).to_string() } } })
     };
-    change::<MailRoute>(&stage, "orders", &request("1", "standby")).await?;
-    wait_active(&stage, "orders", "standby").await?;
-    let beside = Beside::start(&stage).await?;
-    beside.agent.wait_ready(PATIENCE).await?;
-    let standby = next_hop(&scene.standby);
+    change::<MailRoute>(&env, "orders", &request("1", "standby")).await?;
+    wait_active(&env, "orders", "standby").await?;
+    let beside = Beside::start(&env).await?;
+    beside.agent.wait_ready(WAIT_TIMEOUT).await?;
+    let standby = next_hop(&fixture.standby);
     beside.wait_transport(&standby).await?;
     // It would put right what is done to the ConfigMap.
     operator.terminate(Duration::from_secs(10)).await?;
 
-    let good = data(&stage, CONFIG_MAP).await?.remove(KEY).context("a document")?;
+    let good = data(&env, CONFIG_MAP).await?.remove(KEY).context("a document")?;
     let mut older: Value = serde_json::from_str(&good)?;
     ensure!(older["decision"]["transition"].as_i64() >= Some(1), "{older}");
     older["decision"]["transition"] = json!(0);
@@ -238,37 +239,37 @@ async fn keeps(stage: Arc<Stage>) -> Result<()> {
     for (what, spoilt, refusal) in
         [("garbage", "}{", "JSON"), ("an older version", &*older.to_string(), "older"), ("nothing", "", "empty")]
     {
-        change::<ConfigMap>(&stage, CONFIG_MAP, &json!({ "data": { KEY: spoilt } })).await?;
+        change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: spoilt } })).await?;
         let refused = |source: &SourceStatus| source.refused.as_ref().is_some_and(|why| why.contains(refusal));
         beside.wait_source(&format!("{what} to be refused"), refused).await?;
         ensure!(beside.transport("a@example.com").await? == standby, "{what} changed the answers");
     }
-    change::<ConfigMap>(&stage, CONFIG_MAP, &json!({ "data": { KEY: null } })).await?;
+    change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: null } })).await?;
     let missing = |text: &'static str| {
         move |source: &SourceStatus| source.state == SourceState::Missing && source.message.contains(text)
     };
     beside.wait_source("the missing key to be told", missing(KEY)).await?;
-    api::<ConfigMap>(&stage).delete(CONFIG_MAP, &DeleteParams::default()).await?;
+    api::<ConfigMap>(&env).delete(CONFIG_MAP, &DeleteParams::default()).await?;
     beside.wait_source("the deletion to be told", missing("deleted")).await?;
     ensure!(beside.transport("a@example.com").await? == standby, "a deletion changed the answers");
 
-    let control = stage.control()?;
+    let control = env.control()?;
     control.stop_api_server();
     let unreachable = |source: &SourceStatus| source.state == SourceState::Unreachable;
     beside.wait_source("the API server to be missed", unreachable).await?;
     beside.agent.kill();
     beside.agent.start_again()?;
-    beside.agent.wait_ready(PATIENCE).await?;
+    beside.agent.wait_ready(WAIT_TIMEOUT).await?;
     let Status { document, .. } = beside.agent.status().await?;
     ensure!(document.context("the last good document")?.source.starts_with("last good document"));
     ensure!(beside.transport("a@example.com").await? == standby, "a start without an API server changed the answers");
 
     control.start_api_server().await?;
-    let operator = start(&stage, "two").await?;
+    let operator = start(&env, "two").await?;
     beside.wait_source("the ConfigMap to be followed again", |source| source.state == SourceState::Following).await?;
-    change::<MailRoute>(&stage, "orders", &request("2", "primary")).await?;
-    eventually(PATIENCE, "the way back", async || {
-        Ok((beside.transport("a@example.com").await? == next_hop(&scene.primary)).then_some(()))
+    change::<MailRoute>(&env, "orders", &request("2", "primary")).await?;
+    eventually(WAIT_TIMEOUT, "the way back", async || {
+        Ok((beside.transport("a@example.com").await? == next_hop(&fixture.primary)).then_some(()))
     })
     .await?;
     drop(operator);

@@ -108,15 +108,15 @@ pub fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = CASES
         .iter()
         .map(|(kind, what, spec)| {
-            trial(format!("a {} {what} is accepted", kind.name()), async |stage| {
-                let created = create(&stage, *kind, &object(*kind, "accepted", spec)?).await?;
+            trial(format!("a {} {what} is accepted", kind.name()), async |env| {
+                let created = create(&env, *kind, &object(*kind, "accepted", spec)?).await?;
                 let created = created.map_err(anyhow::Error::msg)?;
                 // Nothing is filled in, pruned or rewritten: GitOps tools compare what they sent with what they get.
                 same(&created["spec"], &object(*kind, "accepted", spec)?["spec"])
             })
         })
         .collect();
-    trials.push(trial("a MailRoute with 100 backends, 16 outputs and 8 ports each is accepted", async |stage| {
+    trials.push(trial("a MailRoute with 100 backends, 16 outputs and 8 ports each is accepted", async |env| {
         let backends: Vec<Value> =
             (0..100).map(|number| json!({ "name": format!("{number}-{}", "b".repeat(250)) })).collect();
         let ports: Vec<Value> = (1..=8).map(|port| json!({ "name": format!("port-{port}"), "port": port })).collect();
@@ -125,10 +125,10 @@ pub fn trials() -> Vec<Trial> {
         let mut route = object(Kind::Route, "largest", "{}")?;
         route["spec"] = json!({ "backends": backends, "outputs": outputs });
         // The rules compare every name with every other; this is the most they have to.
-        let created = create(&stage, Kind::Route, &route).await?.map_err(anyhow::Error::msg)?;
+        let created = create(&env, Kind::Route, &route).await?.map_err(anyhow::Error::msg)?;
         same(&created["spec"], &route["spec"])
     }));
-    trials.push(trial("a new object says that nobody has looked at it yet", async |stage| {
+    trials.push(trial("a new object says that nobody has looked at it yet", async |env| {
         let new = [
             (Kind::Backend, "{smtp: {host: mx.example, port: 25}}"),
             (Kind::Policy, "{}"),
@@ -138,15 +138,15 @@ pub fn trials() -> Vec<Trial> {
             let mut object = object(kind, "new", spec)?;
             // A status that a user writes along is no news either.
             object["status"] = json!({ "observedGeneration": 1 });
-            let created = create(&stage, kind, &object).await?.map_err(anyhow::Error::msg)?;
+            let created = create(&env, kind, &object).await?.map_err(anyhow::Error::msg)?;
             same(&created["status"], &json!({ "observedGeneration": -1 })).context(kind.name())?;
             same(&created["metadata"]["generation"], &json!(1)).context(kind.name())?;
         }
         Ok(())
     }));
-    trials.push(trial("the status of a route keeps everything that is written there", async |stage| {
+    trials.push(trial("the status of a route keeps everything that is written there", async |env| {
         let route = object(Kind::Route, "kept", "{backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}")?;
-        let mut created = create(&stage, Kind::Route, &route).await?.map_err(anyhow::Error::msg)?;
+        let mut created = create(&env, Kind::Route, &route).await?.map_err(anyhow::Error::msg)?;
         let written = json!({
             "observedGeneration": 1, "strategy": "ActiveActive", "state": "FailingBack", "unplacedPercent": 100,
             "active": [{"backend": "a", "percent": 0}, {"backend": "b", "percent": 100, "overflow": true}],
@@ -163,7 +163,7 @@ pub fn trials() -> Vec<Trial> {
         let status: MailRouteStatus = serde_json::from_value(written.clone())?;
         same(&serde_json::to_value(&status)?, &written)?;
         created["status"] = written.clone();
-        let routes: Api<MailRoute> = Api::namespaced(stage.client(), stage.namespace());
+        let routes: Api<MailRoute> = Api::namespaced(env.client(), env.namespace());
         let kept = routes.replace_status("kept", &PostParams::default(), &serde_json::from_value(created)?).await?;
         same(&serde_json::to_value(kept.status)?, &written)
     }));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 
 /// All three, as a user writes them.
 const OBJECTS: &str = r"
@@ -103,29 +103,29 @@ const EXPLANATIONS: &[(&str, &str)] = &[
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial("kubectl get prints the columns of each resource", async |stage| {
-            furnish(&stage).await?;
+        trial("kubectl get prints the columns of each resource", async |env| {
+            furnish(&env).await?;
             for (resource, columns, cells) in TABLES {
-                let table = stage.kubectl(&["get", resource]).await?;
+                let table = env.kubectl(&["get", resource]).await?;
                 check(&table, columns, cells).with_context(|| format!("kubectl get {resource}:\n{table}"))?;
             }
             Ok(())
         }),
-        trial("kubectl get -o wide adds the messages", async |stage| {
-            furnish(&stage).await?;
+        trial("kubectl get -o wide adds the messages", async |env| {
+            furnish(&env).await?;
             let wide =
                 [("sbe", "no answer within 5s"), ("sbe", "2027-01-01T00:00:00.000000Z"), ("mroute", "on the standby")];
             for (resource, text) in wide {
-                let table = stage.kubectl(&["get", resource, "-o", "wide"]).await?;
+                let table = env.kubectl(&["get", resource, "-o", "wide"]).await?;
                 if !table.contains(text) {
                     bail!("`{text}` is not in\n{table}");
                 }
             }
             Ok(())
         }),
-        trial("kubectl get mailfailover lists all three resources", async |stage| {
-            furnish(&stage).await?;
-            let names = stage.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
+        trial("kubectl get mailfailover lists all three resources", async |env| {
+            furnish(&env).await?;
+            let names = env.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
             let mut names: Vec<&str> = names.lines().collect();
             names.sort_unstable();
             let expected = [
@@ -138,17 +138,17 @@ pub fn trials() -> Vec<Trial> {
             }
             Ok(())
         }),
-        trial("kubectl apply of an unknown field is refused and names it", async |stage| {
+        trial("kubectl apply of an unknown field is refused and names it", async |env| {
             let misspelt = OBJECTS.replace("suspended: true", "suspend: true");
-            match stage.apply(&misspelt).await {
+            match env.apply(&misspelt).await {
                 Ok(said) => bail!("accepted: {said}"),
                 Err(error) if error.to_string().contains("unknown field \"spec.suspend\"") => Ok(()),
                 Err(error) => Err(error),
             }
         }),
-        trial("kubectl apply accepts every example", async |stage| {
+        trial("kubectl apply accepts every example", async |env| {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-            let namespace = format!("namespace: {}", stage.namespace());
+            let namespace = format!("namespace: {}", env.namespace());
             let mut applied = 0;
             for folder in [
                 folder.clone(),
@@ -160,7 +160,7 @@ pub fn trials() -> Vec<Trial> {
                     let path = entry?.path();
                     if path.extension().is_some_and(|extension| extension == "yaml") {
                         let text = fs::read_to_string(&path)?.replace("namespace: shop", &namespace);
-                        stage.apply(&text).await.with_context(|| path.display().to_string())?;
+                        env.apply(&text).await.with_context(|| path.display().to_string())?;
                         applied += 1;
                     }
                 }
@@ -170,10 +170,9 @@ pub fn trials() -> Vec<Trial> {
             }
             Ok(())
         }),
-        trial("kubectl wait takes an object that nobody has looked at for unready", async |stage| {
-            stage.apply(OBJECTS).await?;
-            let waited =
-                stage.kubectl(&["wait", "--for=condition=Ready", "--timeout=1s", "mailroute/newsletter"]).await;
+        trial("kubectl wait takes an object that nobody has looked at for unready", async |env| {
+            env.apply(OBJECTS).await?;
+            let waited = env.kubectl(&["wait", "--for=condition=Ready", "--timeout=1s", "mailroute/newsletter"]).await;
             match waited {
                 Ok(said) => bail!("ready: {said}"),
                 Err(error) if error.to_string().contains("timed out waiting for the condition") => Ok(()),
@@ -182,10 +181,10 @@ pub fn trials() -> Vec<Trial> {
         }),
     ];
     trials.extend(EXPLANATIONS.iter().copied().map(|(field, text)| {
-        trial(format!("kubectl explain {field} reads the documentation"), async move |stage| {
+        trial(format!("kubectl explain {field} reads the documentation"), async move |env| {
             // The API server publishes a new schema a moment after it serves the resource.
             eventually(Duration::from_secs(20), "the documentation to be published", async || {
-                let said = stage.kubectl(&["explain", field]).await?;
+                let said = env.kubectl(&["explain", field]).await?;
                 let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
                 if said.contains(text) { Ok(Some(())) } else { bail!("`{text}` is not in: {said}") }
             })
@@ -196,10 +195,10 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// All three objects with a status.
-async fn furnish(stage: &Stage) -> Result<()> {
-    stage.apply(OBJECTS).await?;
+async fn furnish(env: &TestEnv) -> Result<()> {
+    env.apply(OBJECTS).await?;
     for (object, status) in STATUSES {
-        stage.kubectl(&["patch", object, "--subresource=status", "--type=merge", "--patch", status]).await?;
+        env.kubectl(&["patch", object, "--subresource=status", "--type=merge", "--patch", status]).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow};
 use mail_failover_e2e::control_plane::said;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 /// The kinds of custom resource.
@@ -43,15 +43,15 @@ pub fn object(kind: Kind, name: &str, spec: &str) -> Result<Value> {
 }
 
 /// Creates an object in the trial's namespace, with `fieldValidation=Strict` as kubectl does. The inner error is what a user reads.
-pub async fn create(stage: &Stage, kind: Kind, object: &Value) -> Result<Result<Value, String>> {
+pub async fn create(env: &TestEnv, kind: Kind, object: &Value) -> Result<Result<Value, String>> {
     let path = format!(
         "/apis/mailfailover.io/v1alpha1/namespaces/{}/{}?fieldValidation=Strict",
-        stage.namespace(),
+        env.namespace(),
         kind.plural()
     );
     let request =
         hyper::Request::post(path).header("content-type", "application/json").body(serde_json::to_vec(object)?)?;
-    match stage.client().request::<Value>(request).await {
+    match env.client().request::<Value>(request).await {
         Ok(created) => Ok(Ok(created)),
         Err(kube::Error::Api(status)) => Ok(Err(said(&kube::Error::Api(status)))),
         Err(error) => Err(anyhow!(error)),

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::assertions::manifest;
 use mail_failover_e2e::suite::{self, Options, Trial, trial};
-use mail_failover_e2e::views::manifest;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     suite::run("bad_input", options, trials)
 }
 
-async fn refused(stage: Arc<Stage>) -> Result<()> {
+async fn refused(env: Arc<TestEnv>) -> Result<()> {
     let service = json!({ "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } });
     let route = |spec: Value| ("MailRoute", spec);
     let backend = |spec: Value| ("SendingBackend", spec);
@@ -72,7 +72,7 @@ async fn refused(stage: Arc<Stage>) -> Result<()> {
         (policy(json!({ "hold": { "forever": true } })), "unknown field \"spec.hold.forever\""),
     ];
     for ((kind, spec), expected) in cases {
-        match stage.apply(&manifest(kind, "bad", &spec)).await {
+        match env.apply(&manifest(kind, "bad", &spec)).await {
             Ok(said) => bail!("{kind} {spec} was accepted: {said}"),
             Err(error) => {
                 let said = format!("{error:#}");
@@ -80,7 +80,7 @@ async fn refused(stage: Arc<Stage>) -> Result<()> {
             }
         }
     }
-    let there = stage.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
+    let there = env.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
     ensure!(there.trim().is_empty(), "{there}");
     Ok(())
 }

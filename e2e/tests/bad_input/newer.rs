@@ -9,12 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::{Client, ResourceExt};
+use mail_failover_e2e::assertions::{manifest, notes, untyped, wait_condition, wait_event, wait_leads_to};
 use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo, backend, leads_to, route, wait_active};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::fixture::{
+    PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT, backend, leads_to, route, wait_active,
+};
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{manifest, notes, untyped, wait_condition, wait_event, wait_leads_to};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
@@ -57,10 +59,10 @@ async fn install_newer(client: &Client) -> Result<()> {
 }
 
 /// Changes an object once the API server knows the newer schema.
-async fn set(stage: &Stage, kind: &str, name: &str, spec: Value) -> Result<()> {
-    let api = untyped(stage, kind)?;
+async fn set(env: &TestEnv, kind: &str, name: &str, spec: Value) -> Result<()> {
+    let api = untyped(env, kind)?;
     let patch = json!({ "spec": spec });
-    eventually(PATIENCE, &format!("{kind} {name} to take {patch}"), async || {
+    eventually(WAIT_TIMEOUT, &format!("{kind} {name} to take {patch}"), async || {
         let changed = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         // What the old schema does not know it prunes.
         let kept =
@@ -78,9 +80,9 @@ fn find<'a>(object: &'a DynamicObject, type_: &str) -> Option<&'a Value> {
 }
 
 /// Waits until an object says that it cannot be read, and where.
-async fn wait_stalled(stage: &Stage, kind: &str, name: &str, field: &str) -> Result<()> {
-    let api = untyped(stage, kind)?;
-    eventually(PATIENCE, &format!("{kind} {name} to say that {field} cannot be read"), async || {
+async fn wait_stalled(env: &TestEnv, kind: &str, name: &str, field: &str) -> Result<()> {
+    let api = untyped(env, kind)?;
+    eventually(WAIT_TIMEOUT, &format!("{kind} {name} to say that {field} cannot be read"), async || {
         let object = api.get(name).await?;
         let stalled = find(&object, "Stalled").with_context(|| format!("{:?}", object.data["status"]))?;
         ensure!(stalled["status"] == "True" && stalled["reason"] == "Unreadable", "{stalled}");
@@ -94,9 +96,9 @@ async fn wait_stalled(stage: &Stage, kind: &str, name: &str, field: &str) -> Res
     .await
 }
 
-async fn wait_readable(stage: &Stage, kind: &str, name: &str) -> Result<()> {
-    let api = untyped(stage, kind)?;
-    eventually(PATIENCE, &format!("{kind} {name} to be readable again"), async || {
+async fn wait_readable(env: &TestEnv, kind: &str, name: &str) -> Result<()> {
+    let api = untyped(env, kind)?;
+    eventually(WAIT_TIMEOUT, &format!("{kind} {name} to be readable again"), async || {
         let object = api.get(name).await?;
         ensure!(find(&object, "Stalled").is_none(), "{:?}", object.data["status"]);
         Ok(Some(()))
@@ -104,42 +106,42 @@ async fn wait_readable(stage: &Stage, kind: &str, name: &str) -> Result<()> {
     .await
 }
 
-async fn newer(stage: Arc<Stage>) -> Result<()> {
-    install_newer(&stage.client()).await?;
-    let result = with_newer_schema(&stage).await;
+async fn newer(env: Arc<TestEnv>) -> Result<()> {
+    install_newer(&env.client()).await?;
+    let result = with_newer_schema(&env).await;
     // Trials that come later know the present schema.
-    install_crds(&stage.client()).await?;
+    install_crds(&env.client()).await?;
     result
 }
 
-async fn with_newer_schema(stage: &Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
-    stage.apply(&route("other", &["primary", "standby"], "other")).await?;
+async fn with_newer_schema(env: &Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
+    env.apply(&route("other", &["primary", "standby"], "other")).await?;
     // Unreadable from the first look, and no hindrance to start up.
     let outputs = json!([{ "configMap": { "name": "born", "format": "Env" } }]);
     let born = json!({ "strategy": "Telepathy", "backends": [{ "name": "primary" }], "outputs": outputs });
-    eventually(PATIENCE, "the newer schema to be in force", async || {
-        stage.apply(&manifest("MailRoute", "born", &born)).await.map(Some)
+    eventually(WAIT_TIMEOUT, "the newer schema to be in force", async || {
+        env.apply(&manifest("MailRoute", "born", &born)).await.map(Some)
     })
     .await?;
-    let operator = scene.start_operator("a").await?;
-    wait_stalled(stage, "MailRoute", "born", "spec.strategy: unknown variant `Telepathy`").await?;
-    wait_event(stage, "born", "ConfigurationRejected").await?;
+    let operator = fixture.start_operator("a").await?;
+    wait_stalled(env, "MailRoute", "born", "spec.strategy: unknown variant `Telepathy`").await?;
+    wait_event(env, "born", "ConfigurationRejected").await?;
 
     // A route that turns unreadable while it is failed over stays there, whatever its backends do.
-    let (primary, standby) = (scene.primary.address().ip().to_string(), scene.standby.address().ip().to_string());
-    scene.primary.crash().await?;
-    scene.wait_active("standby").await?;
-    wait_active(stage, "other", "standby").await?;
-    set(stage, "MailRoute", "orders", json!({ "strategy": "Telepathy" })).await?;
-    wait_stalled(stage, "MailRoute", "orders", "spec.strategy: unknown variant `Telepathy`").await?;
-    scene.primary.repair().await?;
-    wait_active(stage, "other", "primary").await?;
-    wait_leads_to(stage, "other", std::slice::from_ref(&primary)).await?;
-    ensure!(leads_to(stage, "mail").await? == std::slice::from_ref(&standby), "an unreadable route moved");
-    set(stage, "MailRoute", "orders", json!({ "strategy": null })).await?;
-    scene.wait_active("primary").await?;
-    wait_readable(stage, "MailRoute", "orders").await?;
+    let (primary, standby) = (fixture.primary.address().ip().to_string(), fixture.standby.address().ip().to_string());
+    fixture.primary.crash().await?;
+    fixture.wait_active("standby").await?;
+    wait_active(env, "other", "standby").await?;
+    set(env, "MailRoute", "orders", json!({ "strategy": "Telepathy" })).await?;
+    wait_stalled(env, "MailRoute", "orders", "spec.strategy: unknown variant `Telepathy`").await?;
+    fixture.primary.repair().await?;
+    wait_active(env, "other", "primary").await?;
+    wait_leads_to(env, "other", std::slice::from_ref(&primary)).await?;
+    ensure!(leads_to(env, "mail").await? == std::slice::from_ref(&standby), "an unreadable route moved");
+    set(env, "MailRoute", "orders", json!({ "strategy": null })).await?;
+    fixture.wait_active("primary").await?;
+    wait_readable(env, "MailRoute", "orders").await?;
 
     // A backend that turns unreadable is probed on by its last good spec; its failure moves every route.
     for (spec, repaired, field) in [
@@ -150,46 +152,46 @@ async fn with_newer_schema(stage: &Arc<Stage>) -> Result<()> {
         ),
         (json!({ "weight": 3 }), json!({ "weight": null }), "spec.weight: unknown field `weight`"),
     ] {
-        set(stage, "SendingBackend", "primary", spec).await?;
-        wait_stalled(stage, "SendingBackend", "primary", field).await?;
-        let probed = scene.primary.counters().connections;
-        eventually(PATIENCE, "the unreadable backend to be probed", async || {
-            Ok((scene.primary.counters().connections > probed + 3).then_some(()))
+        set(env, "SendingBackend", "primary", spec).await?;
+        wait_stalled(env, "SendingBackend", "primary", field).await?;
+        let probed = fixture.primary.counters().connections;
+        eventually(WAIT_TIMEOUT, "the unreadable backend to be probed", async || {
+            Ok((fixture.primary.counters().connections > probed + 3).then_some(()))
         })
         .await?;
-        ensure!(leads_to(stage, "mail").await? == std::slice::from_ref(&primary));
-        scene.primary.crash().await?;
-        scene.wait_active("standby").await?;
-        wait_active(stage, "other", "standby").await?;
-        scene.primary.repair().await?;
-        scene.wait_active("primary").await?;
-        set(stage, "SendingBackend", "primary", repaired).await?;
-        wait_readable(stage, "SendingBackend", "primary").await?;
+        ensure!(leads_to(env, "mail").await? == std::slice::from_ref(&primary));
+        fixture.primary.crash().await?;
+        fixture.wait_active("standby").await?;
+        wait_active(env, "other", "standby").await?;
+        fixture.primary.repair().await?;
+        fixture.wait_active("primary").await?;
+        set(env, "SendingBackend", "primary", repaired).await?;
+        wait_readable(env, "SendingBackend", "primary").await?;
     }
 
     // A policy: the routes say so, and go on by the last good one.
-    set(stage, "FailoverPolicy", "fast", json!({ "failback": { "mode": "Oracle" } })).await?;
-    wait_stalled(stage, "FailoverPolicy", "fast", "spec.failback.mode: unknown variant `Oracle`").await?;
-    wait_condition(stage, "orders", "Ready", "False", "PolicyRejected").await?;
-    scene.primary.crash().await?;
-    scene.wait_active("standby").await?;
-    scene.primary.repair().await?;
-    scene.wait_active("primary").await?;
-    set(stage, "FailoverPolicy", "fast", json!({ "failback": { "mode": "Automatic" } })).await?;
-    wait_readable(stage, "FailoverPolicy", "fast").await?;
-    wait_condition(stage, "orders", "Ready", "True", "Delivering").await?;
+    set(env, "FailoverPolicy", "fast", json!({ "failback": { "mode": "Oracle" } })).await?;
+    wait_stalled(env, "FailoverPolicy", "fast", "spec.failback.mode: unknown variant `Oracle`").await?;
+    wait_condition(env, "orders", "Ready", "False", "PolicyRejected").await?;
+    fixture.primary.crash().await?;
+    fixture.wait_active("standby").await?;
+    fixture.primary.repair().await?;
+    fixture.wait_active("primary").await?;
+    set(env, "FailoverPolicy", "fast", json!({ "failback": { "mode": "Automatic" } })).await?;
+    wait_readable(env, "FailoverPolicy", "fast").await?;
+    wait_condition(env, "orders", "Ready", "True", "Delivering").await?;
 
     // New objects are noticed, and nothing was told twice.
-    stage.apply(&backend("fresh", scene.standby.address(), &Tempo::default())).await?;
-    mail_failover_e2e::views::wait_backend_condition(stage, "fresh", "Ready", "True", "Observed").await?;
-    ensure!(notes(stage, "born", "ConfigurationRejected").await?.len() == 1);
+    env.apply(&backend("fresh", fixture.standby.address(), &PolicyTimings::default())).await?;
+    mail_failover_e2e::assertions::wait_backend_condition(env, "fresh", "Ready", "True", "Observed").await?;
+    ensure!(notes(env, "born", "ConfigurationRejected").await?.len() == 1);
     ensure!(operator.ended().is_none());
 
     // A new operator finds it as it is, and tells it no second time.
     operator.terminate(Duration::from_secs(10)).await?;
-    let _second = scene.start_operator("b").await?;
-    wait_stalled(stage, "MailRoute", "born", "Telepathy").await?;
-    let events = notes(stage, "born", "ConfigurationRejected").await?;
+    let _second = fixture.start_operator("b").await?;
+    wait_stalled(env, "MailRoute", "born", "Telepathy").await?;
+    let events = notes(env, "born", "ConfigurationRejected").await?;
     ensure!(events.len() == 1, "{events:?}");
     Ok(())
 }

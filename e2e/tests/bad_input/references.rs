@@ -10,17 +10,18 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
 use mail_failover_api::{FailoverPolicy, Health, SendingBackend};
-use mail_failover_e2e::mail::certificates::{Authority, Validity};
-use mail_failover_e2e::mail::server::{Logins, Options, SmtpServer};
-use mail_failover_e2e::scene::{
-    Scene, Tempo, backend, backend_status, condition, policy, route, route_status, wait_active, wait_health,
-};
-use mail_failover_e2e::stage::Stage;
-use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{
+use mail_failover_e2e::assertions::{
     api, change, manifest, notes, set_endpoints, start_operator, wait_backend_condition, wait_condition, wait_event,
     wait_leads_to, wait_route,
 };
+use mail_failover_e2e::fixture::{
+    PolicyTimings, TwoBackendFixture, backend, backend_status, condition, policy, route, route_status, wait_active,
+    wait_health,
+};
+use mail_failover_e2e::mail::certificates::{Authority, Validity};
+use mail_failover_e2e::mail::server::{Logins, Options, SmtpServer};
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
@@ -40,86 +41,86 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn missing(stage: Arc<Stage>) -> Result<()> {
-    let server = SmtpServer::start(Options::new("late", SocketAddr::new(stage.ipv4(), 25))).await?;
-    let neighbour = SmtpServer::start(Options::new("neighbour", SocketAddr::new(stage.ipv4(), 25))).await?;
+async fn missing(env: Arc<TestEnv>) -> Result<()> {
+    let server = SmtpServer::start(Options::new("late", SocketAddr::new(env.ipv4(), 25))).await?;
+    let neighbour = SmtpServer::start(Options::new("neighbour", SocketAddr::new(env.ipv4(), 25))).await?;
     let independent = json!({ "backends": [{ "name": "neighbour" }],
         "outputs": [{ "configMap": { "name": "other", "format": "Env" } }] });
     let manifests = [
         route("orders", &["late", "never"], "mail"),
-        backend("neighbour", neighbour.address(), &Tempo::default()),
+        backend("neighbour", neighbour.address(), &PolicyTimings::default()),
         manifest("MailRoute", "other", &independent),
     ];
-    stage.apply(&manifests.concat()).await?;
-    let _operator = start_operator(&stage, &[]).await?;
-    let message = wait_condition(&stage, "orders", "Ready", "False", "PolicyNotFound").await?;
+    env.apply(&manifests.concat()).await?;
+    let _operator = start_operator(&env, &[]).await?;
+    let message = wait_condition(&env, "orders", "Ready", "False", "PolicyNotFound").await?;
     ensure!(message.contains("spec.policyRef.name: FailoverPolicy fast does not exist"), "{message}");
     ensure!(message.contains("spec.backends[].name: SendingBackend late does not exist"), "{message}");
-    wait_event(&stage, "orders", "ConfigurationRejected").await?;
+    wait_event(&env, "orders", "ConfigurationRejected").await?;
     // It may still turn up: not stalled.
-    ensure!(condition(&route_status(&stage, "orders").await?, "Stalled").0.is_empty());
+    ensure!(condition(&route_status(&env, "orders").await?, "Stalled").0.is_empty());
     // The defaults ask for ten successes, which the neighbour's probes bring in two seconds.
-    wait_active(&stage, "other", "neighbour").await?;
-    stage.apply(&policy(&Tempo::default())).await?;
-    wait_condition(&stage, "orders", "Ready", "False", "BackendNotFound").await?;
-    stage.apply(&backend("late", server.address(), &Tempo::default())).await?;
-    wait_active(&stage, "orders", "late").await?;
-    wait_leads_to(&stage, "mail", &[server.address().ip().to_string()]).await?;
-    let message = wait_condition(&stage, "orders", "Ready", "False", "BackendNotFound").await?;
+    wait_active(&env, "other", "neighbour").await?;
+    env.apply(&policy(&PolicyTimings::default())).await?;
+    wait_condition(&env, "orders", "Ready", "False", "BackendNotFound").await?;
+    env.apply(&backend("late", server.address(), &PolicyTimings::default())).await?;
+    wait_active(&env, "orders", "late").await?;
+    wait_leads_to(&env, "mail", &[server.address().ip().to_string()]).await?;
+    let message = wait_condition(&env, "orders", "Ready", "False", "BackendNotFound").await?;
     ensure!(message.contains("never") && !message.contains("late"), "{message}");
     let change = json!({ "spec": { "backends": [{ "name": "late" }] } });
-    self::change::<mail_failover_api::MailRoute>(&stage, "orders", &change).await?;
-    wait_condition(&stage, "orders", "Ready", "True", "Delivering").await.map(drop)
+    self::change::<mail_failover_api::MailRoute>(&env, "orders", &change).await?;
+    wait_condition(&env, "orders", "Ready", "True", "Delivering").await.map(drop)
 }
 
-async fn no_policy(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let _operator = scene.start_operator("a").await?;
-    scene.primary.crash().await?;
-    scene.wait_active("standby").await?;
-    api::<FailoverPolicy>(&stage).delete("fast", &DeleteParams::default()).await?;
-    let message = wait_condition(&stage, "orders", "Ready", "False", "PolicyNotFound").await?;
+async fn no_policy(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let _operator = fixture.start_operator("a").await?;
+    fixture.primary.crash().await?;
+    fixture.wait_active("standby").await?;
+    api::<FailoverPolicy>(&env).delete("fast", &DeleteParams::default()).await?;
+    let message = wait_condition(&env, "orders", "Ready", "False", "PolicyNotFound").await?;
     ensure!(message.contains("last good policy stays in force"), "{message}");
     // The last good policy has a cooldown of an hour and three failures: no way back, but the thresholds hold.
-    scene.primary.repair().await?;
-    wait_route(&stage, "orders", "to judge the primary by the last good thresholds", |status| {
+    fixture.primary.repair().await?;
+    wait_route(&env, "orders", "to judge the primary by the last good thresholds", |status| {
         status.healthy_backends.as_deref() == Some("2/2")
             && status.waiting_for.as_ref().is_some_and(|hold| hold.reason == "Cooldown")
     })
     .await?;
-    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;
-    stage.apply(&policy(&Tempo::with_failback())).await?;
-    scene.wait_active("primary").await?;
-    wait_condition(&stage, "orders", "Ready", "True", "Delivering").await.map(drop)
+    wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
+    env.apply(&policy(&PolicyTimings::with_failback())).await?;
+    fixture.wait_active("primary").await?;
+    wait_condition(&env, "orders", "Ready", "True", "Delivering").await.map(drop)
 }
 
-async fn deleted_backend(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let _operator = scene.start_operator("a").await?;
-    api::<SendingBackend>(&stage).delete("primary", &DeleteParams::default()).await?;
-    let message = wait_condition(&stage, "orders", "Ready", "False", "BackendNotFound").await?;
+async fn deleted_backend(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let _operator = fixture.start_operator("a").await?;
+    api::<SendingBackend>(&env).delete("primary", &DeleteParams::default()).await?;
+    let message = wait_condition(&env, "orders", "Ready", "False", "BackendNotFound").await?;
     ensure!(message.contains("SendingBackend primary does not exist"), "{message}");
-    let before = scene.primary.counters().connections;
-    wait_leads_to(&stage, "mail", &[scene.primary.address().ip().to_string()]).await?;
+    let before = fixture.primary.counters().connections;
+    wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
     mail_failover_e2e::eventually::eventually_is(
-        mail_failover_e2e::scene::PATIENCE,
+        mail_failover_e2e::fixture::WAIT_TIMEOUT,
         "the deleted backend to be probed still",
-        async || Ok(scene.primary.counters().connections),
+        async || Ok(fixture.primary.counters().connections),
         |now| *now > before + 3,
     )
     .await?;
-    ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary");
-    scene.primary.crash().await?;
-    wait_route(&stage, "orders", "to leave it when it fails", |status| status.active[0].backend == "standby").await?;
-    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;
+    ensure!(route_status(&env, "orders").await?.active[0].backend == "primary");
+    fixture.primary.crash().await?;
+    wait_route(&env, "orders", "to leave it when it fails", |status| status.active[0].backend == "standby").await?;
+    wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
     // With that nobody needs it any more, and it is probed no more.
-    scene.primary.repair().await?;
-    let mut last = (scene.primary.counters().connections, std::time::Instant::now());
+    fixture.primary.repair().await?;
+    let mut last = (fixture.primary.counters().connections, std::time::Instant::now());
     mail_failover_e2e::eventually::eventually_is(
-        mail_failover_e2e::scene::PATIENCE,
+        mail_failover_e2e::fixture::WAIT_TIMEOUT,
         "the deleted backend to be left alone for two seconds",
         async || {
-            let now = scene.primary.counters().connections;
+            let now = fixture.primary.counters().connections;
             if now != last.0 {
                 last = (now, std::time::Instant::now());
             }
@@ -134,8 +135,8 @@ async fn deleted_backend(stage: Arc<Stage>) -> Result<()> {
 const NAME: &str = "relay.provider.example";
 
 /// A backend with an authority by reference, beside a route that must not suffer.
-async fn with_authority(stage: &Stage, authority: &Authority, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(stage.ipv4(), 25);
+async fn with_authority(env: &TestEnv, authority: &Authority, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
+    let at = || SocketAddr::new(env.ipv4(), 25);
     let identity = authority.issue(&[NAME], Validity::Valid)?;
     let primary = SmtpServer::start(Options::new("primary", at()).start_tls(identity)).await?;
     let standby = SmtpServer::start(Options::new("standby", at())).await?;
@@ -145,95 +146,94 @@ async fn with_authority(stage: &Stage, authority: &Authority, ca_ref: Value) -> 
         "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }],
     });
     let manifests = [
-        policy(&Tempo::with_failback()),
+        policy(&PolicyTimings::with_failback()),
         manifest("SendingBackend", "primary", &spec),
-        backend("standby", standby.address(), &Tempo::default()),
+        backend("standby", standby.address(), &PolicyTimings::default()),
         route("orders", &["primary", "standby"], "mail"),
         route("other", &["standby"], "other"),
     ];
-    stage.apply(&manifests.concat()).await?;
+    env.apply(&manifests.concat()).await?;
     Ok((primary, standby))
 }
 
-async fn config_map_authority(stage: Arc<Stage>) -> Result<()> {
+async fn config_map_authority(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
-    let _servers = with_authority(&stage, &authority, json!({ "configMap": "authority" })).await?;
-    let operator = start_operator(&stage, &[]).await?;
-    let message = wait_backend_condition(&stage, "primary", "Ready", "False", "CANotFound").await?;
+    let _servers = with_authority(&env, &authority, json!({ "configMap": "authority" })).await?;
+    let operator = start_operator(&env, &[]).await?;
+    let message = wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
     ensure!(message.contains("spec.smtp.tls.caRef: key ca.crt of ConfigMap authority does not exist"), "{message}");
-    wait_active(&stage, "other", "standby").await?;
+    wait_active(&env, "other", "standby").await?;
     let object = |data: Value| {
         let object =
             json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": data });
         object.to_string()
     };
-    stage.apply(&object(json!({ "other.crt": authority.pem() }))).await?;
+    env.apply(&object(json!({ "other.crt": authority.pem() }))).await?;
     // The key is what is missing now: the reason stays, and nothing works yet.
-    stage.apply(&object(json!({ "ca.crt": "no certificate" }))).await?;
-    wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed").await?;
-    stage.apply(&object(json!({ "ca.crt": authority.pem() }))).await?;
-    wait_backend_condition(&stage, "primary", "Ready", "True", "Observed").await?;
-    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
-    wait_active(&stage, "orders", "primary").await?;
+    env.apply(&object(json!({ "ca.crt": "no certificate" }))).await?;
+    wait_backend_condition(&env, "primary", "Ready", "False", "CAMalformed").await?;
+    env.apply(&object(json!({ "ca.crt": authority.pem() }))).await?;
+    wait_backend_condition(&env, "primary", "Ready", "True", "Observed").await?;
+    wait_health(&env, "primary", Health::Healthy, "Ok").await?;
+    wait_active(&env, "orders", "primary").await?;
     // Once good, it stays in force when the object goes away: nothing moves.
-    api::<ConfigMap>(&stage).delete("authority", &DeleteParams::default()).await?;
-    wait_backend_condition(&stage, "primary", "Ready", "False", "CANotFound").await?;
-    let status = backend_status(&stage, "primary").await?;
+    api::<ConfigMap>(&env).delete("authority", &DeleteParams::default()).await?;
+    wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
+    let status = backend_status(&env, "primary").await?;
     ensure!(status.health == Some(Health::Healthy), "{status:?}");
-    ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary");
+    ensure!(route_status(&env, "orders").await?.active[0].backend == "primary");
     ensure!(operator.ended().is_none());
     Ok(())
 }
 
-async fn secret_authority(stage: Arc<Stage>) -> Result<()> {
+async fn secret_authority(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
     let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
-    let _servers = with_authority(&stage, &authority, ca_ref).await?;
+    let _servers = with_authority(&env, &authority, ca_ref).await?;
     let object = |key: &str, text: &str| {
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
             "data": { key: STANDARD.encode(text) } })
         .to_string()
     };
-    stage.apply(&object("other.pem", &authority.pem())).await?;
-    let _operator = start_operator(&stage, &[]).await?;
-    let message = wait_backend_condition(&stage, "primary", "Ready", "False", "CANotFound").await?;
+    env.apply(&object("other.pem", &authority.pem())).await?;
+    let _operator = start_operator(&env, &[]).await?;
+    let message = wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
     ensure!(message.contains("key bundle.pem of Secret authority does not exist"), "{message}");
     // It is no evidence against the backend, but there is no way there either.
-    wait_active(&stage, "other", "standby").await?;
-    change::<Secret>(&stage, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode("garbage") } })).await?;
-    let message = wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed").await?;
+    wait_active(&env, "other", "standby").await?;
+    change::<Secret>(&env, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode("garbage") } })).await?;
+    let message = wait_backend_condition(&env, "primary", "Ready", "False", "CAMalformed").await?;
     ensure!(!message.contains("garbage"), "{message}");
-    change::<Secret>(&stage, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } }))
-        .await?;
-    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
-    wait_active(&stage, "orders", "primary").await?;
-    ensure!(notes(&stage, "primary", "ConfigurationRejected").await?.len() == 2);
+    change::<Secret>(&env, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } })).await?;
+    wait_health(&env, "primary", Health::Healthy, "Ok").await?;
+    wait_active(&env, "orders", "primary").await?;
+    ensure!(notes(&env, "primary", "ConfigurationRejected").await?.len() == 2);
     Ok(())
 }
 
-async fn login(stage: Arc<Stage>) -> Result<()> {
-    let at = || SocketAddr::new(stage.ipv4(), 25);
+async fn login(env: Arc<TestEnv>) -> Result<()> {
+    let at = || SocketAddr::new(env.ipv4(), 25);
     let logins = Logins::Only(vec![("shop".to_owned(), "correct-horse".to_owned())]);
     let inside = SmtpServer::start(Options::new("inside", at()).logins(logins)).await?;
     let standby = SmtpServer::start(Options::new("standby", at())).await?;
-    set_endpoints(&stage, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
+    set_endpoints(&env, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
     let spec = json!({
         "service": { "name": "mta", "port": "smtp", "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } },
         "probes": [{ "name": "login", "interval": "200ms", "timeout": "500ms", "smtp": { "depth": "Auth" } }] });
     let manifests = [
-        policy(&Tempo::with_failback()),
+        policy(&PolicyTimings::with_failback()),
         manifest("SendingBackend", "inside", &spec),
-        backend("standby", standby.address(), &Tempo::default()),
+        backend("standby", standby.address(), &PolicyTimings::default()),
         route("orders", &["inside", "standby"], "mail"),
         route("other", &["standby"], "other"),
     ];
-    stage.apply(&manifests.concat()).await?;
-    let _operator = start_operator(&stage, &[]).await?;
-    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "SecretNotFound").await?;
+    env.apply(&manifests.concat()).await?;
+    let _operator = start_operator(&env, &[]).await?;
+    let message = wait_backend_condition(&env, "inside", "Ready", "False", "SecretNotFound").await?;
     let expected = "spec.service.auth.secretRef: Secret login does not exist in namespace";
     ensure!(message.starts_with(expected) && message.contains("create it with the keys"), "{message}");
-    wait_active(&stage, "other", "standby").await?;
-    let status = wait_health(&stage, "inside", Health::Unknown, "ProbeBlocked").await?;
+    wait_active(&env, "other", "standby").await?;
+    let status = wait_health(&env, "inside", Health::Unknown, "ProbeBlocked").await?;
     ensure!(
         status.probes[0].message.as_deref().is_some_and(|message| message.contains("does not exist")),
         "{status:?}"
@@ -243,48 +243,48 @@ async fn login(stage: Arc<Stage>) -> Result<()> {
     let object = |data: Value| {
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "stringData": data }).to_string()
     };
-    stage.apply(&object(json!({ "username": "shop" }))).await?;
-    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "SecretMalformed").await?;
+    env.apply(&object(json!({ "username": "shop" }))).await?;
+    let message = wait_backend_condition(&env, "inside", "Ready", "False", "SecretMalformed").await?;
     ensure!(message.contains("it has no key password"), "{message}");
-    stage.apply(&object(json!({ "username": "shop", "password": "correct-horse" }))).await?;
-    wait_backend_condition(&stage, "inside", "Ready", "True", "Observed").await?;
-    wait_active(&stage, "orders", "inside").await?;
+    env.apply(&object(json!({ "username": "shop", "password": "correct-horse" }))).await?;
+    wait_backend_condition(&env, "inside", "Ready", "True", "Observed").await?;
+    wait_active(&env, "orders", "inside").await?;
     // Gone, it is not used any more, and nothing moves.
-    api::<Secret>(&stage).delete("login", &DeleteParams::default()).await?;
-    wait_backend_condition(&stage, "inside", "Ready", "False", "SecretNotFound").await?;
-    wait_health(&stage, "inside", Health::Unknown, "ProbeBlocked").await?;
-    ensure!(route_status(&stage, "orders").await?.active[0].backend == "inside");
-    ensure!(notes(&stage, "inside", "BackendUnhealthy").await?.is_empty());
+    api::<Secret>(&env).delete("login", &DeleteParams::default()).await?;
+    wait_backend_condition(&env, "inside", "Ready", "False", "SecretNotFound").await?;
+    wait_health(&env, "inside", Health::Unknown, "ProbeBlocked").await?;
+    ensure!(route_status(&env, "orders").await?.active[0].backend == "inside");
+    ensure!(notes(&env, "inside", "BackendUnhealthy").await?.is_empty());
     Ok(())
 }
 
-async fn service(stage: Arc<Stage>) -> Result<()> {
-    let inside = SmtpServer::start(Options::new("inside", SocketAddr::new(stage.ipv4(), 25))).await?;
-    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv4(), 25))).await?;
+async fn service(env: Arc<TestEnv>) -> Result<()> {
+    let inside = SmtpServer::start(Options::new("inside", SocketAddr::new(env.ipv4(), 25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     let spec = json!({ "service": { "name": "mta", "port": "smtp" },
         "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} }] });
     let manifests = [
-        policy(&Tempo::with_failback()),
+        policy(&PolicyTimings::with_failback()),
         manifest("SendingBackend", "inside", &spec),
-        backend("standby", standby.address(), &Tempo::default()),
+        backend("standby", standby.address(), &PolicyTimings::default()),
         route("orders", &["inside", "standby"], "mail"),
     ];
-    stage.apply(&manifests.concat()).await?;
-    let _operator = start_operator(&stage, &[]).await?;
-    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "ServiceNotFound").await?;
+    env.apply(&manifests.concat()).await?;
+    let _operator = start_operator(&env, &[]).await?;
+    let message = wait_backend_condition(&env, "inside", "Ready", "False", "ServiceNotFound").await?;
     ensure!(message.contains("spec.service.name: Service mta does not exist"), "{message}");
     let wrong = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "mta" },
         "spec": { "ports": [{ "name": "imap", "port": 143 }] } });
-    stage.apply(&wrong.to_string()).await?;
-    let message = wait_backend_condition(&stage, "inside", "Ready", "False", "ServicePortNotFound").await?;
+    env.apply(&wrong.to_string()).await?;
+    let message = wait_backend_condition(&env, "inside", "Ready", "False", "ServicePortNotFound").await?;
     ensure!(message.contains("spec.service.port: Service mta has no TCP port smtp"), "{message}");
-    wait_active(&stage, "orders", "standby").await?;
-    api::<Service>(&stage).delete("mta", &DeleteParams::default()).await?;
-    set_endpoints(&stage, "mta", 25, &[]).await?;
-    wait_backend_condition(&stage, "inside", "Healthy", "False", "NoEndpoints").await?;
-    wait_backend_condition(&stage, "inside", "Ready", "True", "Observed").await?;
-    set_endpoints(&stage, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
-    wait_active(&stage, "orders", "inside").await?;
-    api::<EndpointSlice>(&stage).delete("mta-by-hand", &DeleteParams::default()).await?;
-    wait_active(&stage, "orders", "standby").await.map(drop)
+    wait_active(&env, "orders", "standby").await?;
+    api::<Service>(&env).delete("mta", &DeleteParams::default()).await?;
+    set_endpoints(&env, "mta", 25, &[]).await?;
+    wait_backend_condition(&env, "inside", "Healthy", "False", "NoEndpoints").await?;
+    wait_backend_condition(&env, "inside", "Ready", "True", "Observed").await?;
+    set_endpoints(&env, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
+    wait_active(&env, "orders", "inside").await?;
+    api::<EndpointSlice>(&env).delete("mta-by-hand", &DeleteParams::default()).await?;
+    wait_active(&env, "orders", "standby").await.map(drop)
 }

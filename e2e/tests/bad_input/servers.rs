@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_api::Health;
+use mail_failover_e2e::assertions::{manifest, start_operator, wait_leads_to};
 use mail_failover_e2e::eventually::eventually_is;
+use mail_failover_e2e::fixture::{
+    PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT, backend, events, policy, route, route_status, wait_active,
+    wait_health,
+};
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
-use mail_failover_e2e::scene::{
-    PATIENCE, Scene, Tempo, backend, events, policy, route, route_status, wait_active, wait_health,
-};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{manifest, start_operator, wait_leads_to};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 
 const HOST: &str = "relay.provider.example";
@@ -27,28 +28,28 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn named(stage: &Stage) -> Result<(SmtpServer, SmtpServer, DnsServer)> {
-    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(stage.ipv4(), 25))).await?;
-    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv4(), 25))).await?;
-    let names = DnsServer::start(SocketAddr::new(stage.ipv4(), 53)).await?;
+async fn named(env: &TestEnv) -> Result<(SmtpServer, SmtpServer, DnsServer)> {
+    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
+    let names = DnsServer::start(SocketAddr::new(env.ipv4(), 53)).await?;
     let spec = json!({ "smtp": { "host": HOST, "port": 25 },
         "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} }] });
     let manifests = [
-        policy(&Tempo::with_failback()),
+        policy(&PolicyTimings::with_failback()),
         manifest("SendingBackend", "primary", &spec),
-        backend("standby", standby.address(), &Tempo::default()),
+        backend("standby", standby.address(), &PolicyTimings::default()),
         route("orders", &["primary", "standby"], "mail"),
     ];
-    stage.apply(&manifests.concat()).await?;
+    env.apply(&manifests.concat()).await?;
     Ok((primary, standby, names))
 }
 
-async fn names(stage: Arc<Stage>) -> Result<()> {
-    let (primary, _standby, names) = named(&stage).await?;
+async fn names(env: Arc<TestEnv>) -> Result<()> {
+    let (primary, _standby, names) = named(&env).await?;
     let there = vec![primary.address().ip()];
     names.set(HOST, there.clone())?;
-    let _operator = start_operator(&stage, &["--dns-server", &names.address().to_string()]).await?;
-    wait_active(&stage, "orders", "primary").await?;
+    let _operator = start_operator(&env, &["--dns-server", &names.address().to_string()]).await?;
+    wait_active(&env, "orders", "primary").await?;
 
     // Our own trouble is no evidence: its last known addresses go on being probed.
     for trouble in ["SERVFAIL", "silence"] {
@@ -59,7 +60,7 @@ async fn names(stage: Arc<Stage>) -> Result<()> {
             names.set_silent(true);
         }
         eventually_is(
-            PATIENCE,
+            WAIT_TIMEOUT,
             &format!("questions and probes during {trouble}"),
             async || Ok((names.queries(HOST)? - asked, primary.counters().connections - probed)),
             // Three failures would have sufficed for a failover.
@@ -68,8 +69,8 @@ async fn names(stage: Arc<Stage>) -> Result<()> {
         .await?;
         names.set_silent(false);
         names.set(HOST, there.clone())?;
-        ensure!(events(&stage, "orders").await?.is_empty(), "{trouble}: {:?}", events(&stage, "orders").await?);
-        ensure!(route_status(&stage, "orders").await?.active[0].backend == "primary", "{trouble}");
+        ensure!(events(&env, "orders").await?.is_empty(), "{trouble}: {:?}", events(&env, "orders").await?);
+        ensure!(route_status(&env, "orders").await?.active[0].backend == "primary", "{trouble}");
     }
 
     for gone in ["NXDOMAIN", "no address"] {
@@ -78,31 +79,31 @@ async fn names(stage: Arc<Stage>) -> Result<()> {
         } else {
             names.set(HOST, vec![])?;
         }
-        let status = wait_active(&stage, "orders", "standby").await.with_context(|| gone.to_owned())?;
+        let status = wait_active(&env, "orders", "standby").await.with_context(|| gone.to_owned())?;
         ensure!(status.last_transition.is_some_and(|last| last.reason == "Unresolvable"), "{gone}");
-        wait_health(&stage, "primary", Health::Unhealthy, "Unresolvable").await?;
+        wait_health(&env, "primary", Health::Unhealthy, "Unresolvable").await?;
         names.set(HOST, there.clone())?;
-        wait_active(&stage, "orders", "primary").await.with_context(|| format!("after {gone}"))?;
+        wait_active(&env, "orders", "primary").await.with_context(|| format!("after {gone}"))?;
     }
     Ok(())
 }
 
-async fn late_name(stage: Arc<Stage>) -> Result<()> {
-    let (primary, standby, names) = named(&stage).await?;
-    let _operator = start_operator(&stage, &["--dns-server", &names.address().to_string()]).await?;
-    wait_health(&stage, "primary", Health::Unhealthy, "Unresolvable").await?;
+async fn late_name(env: Arc<TestEnv>) -> Result<()> {
+    let (primary, standby, names) = named(&env).await?;
+    let _operator = start_operator(&env, &["--dns-server", &names.address().to_string()]).await?;
+    wait_health(&env, "primary", Health::Unhealthy, "Unresolvable").await?;
     // A first choice is no transition.
-    let status = wait_active(&stage, "orders", "standby").await?;
-    ensure!(status.last_transition.is_none() && events(&stage, "orders").await?.is_empty(), "{status:?}");
-    wait_leads_to(&stage, "mail", &[standby.address().ip().to_string()]).await?;
+    let status = wait_active(&env, "orders", "standby").await?;
+    ensure!(status.last_transition.is_none() && events(&env, "orders").await?.is_empty(), "{status:?}");
+    wait_leads_to(&env, "mail", &[standby.address().ip().to_string()]).await?;
     names.set(HOST, vec![primary.address().ip()])?;
-    wait_active(&stage, "orders", "primary").await?;
-    wait_leads_to(&stage, "mail", &[primary.address().ip().to_string()]).await
+    wait_active(&env, "orders", "primary").await?;
+    wait_leads_to(&env, "mail", &[primary.address().ip().to_string()]).await
 }
 
-async fn abuse(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
-    let operator = scene.start_operator("a").await?;
+async fn abuse(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
+    let operator = fixture.start_operator("a").await?;
     let faults = [
         (Fault::At(At::Banner, Action::Huge(1024 * 1024)), "ProtocolError"),
         (Fault::At(At::Ehlo, Action::Huge(1024 * 1024)), "ProtocolError"),
@@ -112,25 +113,25 @@ async fn abuse(stage: Arc<Stage>) -> Result<()> {
         (Fault::At(At::Ehlo, Action::Slow(Duration::from_secs(1))), "NoAnswer"),
     ];
     for (fault, reason) in faults {
-        scene.primary.set_fault(fault.clone()).await?;
-        let status = scene.wait_active("standby").await.with_context(|| fault.to_string())?;
+        fixture.primary.set_fault(fault.clone()).await?;
+        let status = fixture.wait_active("standby").await.with_context(|| fault.to_string())?;
         let last = status.last_transition.context("a transition")?;
         ensure!(last.reason == reason, "{fault}: {last:?}");
-        let (abusive, other) = (scene.primary.counters().connections, scene.standby.counters().connections);
+        let (abusive, other) = (fixture.primary.counters().connections, fixture.standby.counters().connections);
         eventually_is(
-            PATIENCE,
+            WAIT_TIMEOUT,
             &format!("thirty more rounds of both probes in spite of {fault}"),
-            async || Ok((scene.primary.counters(), scene.standby.counters().connections)),
+            async || Ok((fixture.primary.counters(), fixture.standby.counters().connections)),
             |(primary, standby)| primary.connections >= abusive + 30 && *standby >= other + 30,
         )
         .await?;
         // A round is over after its timeout: dialogues do not pile up. One that trickles learns at its second byte, after 2 s and ten more
         // rounds, that the client has gone.
-        let open = scene.primary.counters().open;
+        let open = fixture.primary.counters().open;
         ensure!(open <= 15, "{fault}: {open} dialogues are open");
-        scene.primary.repair().await?;
-        scene.wait_active("primary").await.with_context(|| format!("after {fault}"))?;
-        ensure!(events(&stage, "standby").await?.is_empty(), "{fault}: the standby suffered");
+        fixture.primary.repair().await?;
+        fixture.wait_active("primary").await.with_context(|| format!("after {fault}"))?;
+        ensure!(events(&env, "standby").await?.is_empty(), "{fault}: the standby suffered");
     }
     ensure!(operator.ended().is_none());
     Ok(())

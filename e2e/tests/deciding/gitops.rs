@@ -6,45 +6,45 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use mail_failover_api::MailRoute;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::assertions::{api, start_operator};
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, start_operator};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::play::{Play, REQUEST, route};
+use super::fixture::{DecisionFixture, REQUEST, route};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("applying the same manifest again, from the client, reverts no request", async |stage| {
-            applied_again(stage, &["apply", "-f", "-"], &["diff", "-f", "-"]).await
+        trial("applying the same manifest again, from the client, reverts no request", async |env| {
+            applied_again(env, &["apply", "-f", "-"], &["diff", "-f", "-"]).await
         })
         .listens(),
-        trial("applying the same manifest again, on the server, reverts no request", async |stage| {
-            applied_again(stage, &["apply", "--server-side", "-f", "-"], &["diff", "--server-side", "-f", "-"]).await
+        trial("applying the same manifest again, on the server, reverts no request", async |env| {
+            applied_again(env, &["apply", "--server-side", "-f", "-"], &["diff", "--server-side", "-f", "-"]).await
         })
         .listens(),
     ]
 }
 
-async fn applied_again(stage: Arc<Stage>, apply: &[&str], diff: &[&str]) -> Result<()> {
-    let play = Play::of_two(stage.clone(), json!({})).await?;
+async fn applied_again(env: Arc<TestEnv>, apply: &[&str], diff: &[&str]) -> Result<()> {
+    let fixture = DecisionFixture::of_two(env.clone(), json!({})).await?;
     let manifest = route("second", "fast", &["primary", "standby"], "second", json!({}));
-    stage.kubectl_with_input(apply, &manifest).await?;
-    let operator = start_operator(&stage, &[]).await?;
-    play.route_active("second", &[("primary", 100)]).await?;
+    env.kubectl_with_input(apply, &manifest).await?;
+    let operator = start_operator(&env, &[]).await?;
+    fixture.route_active("second", &[("primary", 100)]).await?;
     let text = json!({ "id": "1", "action": "Switch", "to": "standby" }).to_string();
-    play.write_request("second", &text).await?;
-    let before = play.route_active("second", &[("standby", 100)]).await?;
+    fixture.write_request("second", &text).await?;
+    let before = fixture.route_active("second", &[("standby", 100)]).await?;
     // Argo CD and Flux would call anything that kubectl prints here drift.
-    let drift = stage.kubectl_with_input(diff, &manifest).await.context("drift")?;
+    let drift = env.kubectl_with_input(diff, &manifest).await.context("drift")?;
     ensure!(drift.is_empty(), "{drift}");
     for round in 0..3 {
-        let said = stage.kubectl_with_input(apply, &manifest).await?;
+        let said = env.kubectl_with_input(apply, &manifest).await?;
         ensure!(said.contains("unchanged") || said.contains("serverside-applied"), "round {round}: {said}");
         sleep(Duration::from_millis(500)).await;
     }
-    let object = api::<MailRoute>(&stage).get("second").await?;
+    let object = api::<MailRoute>(&env).get("second").await?;
     ensure!(object.metadata.generation == Some(1), "{object:?}");
     ensure!(object.annotations().get(REQUEST) == Some(&text), "{object:?}");
     // The operator writes the status and nothing else: no manager of anything else is anyone but people.
@@ -53,7 +53,7 @@ async fn applied_again(stage: Arc<Stage>, apply: &[&str], diff: &[&str]) -> Resu
     });
     let subresources: Vec<_> = ours.map(|entry| entry.subresource.as_deref()).collect();
     ensure!(!subresources.is_empty() && subresources.iter().all(|of| *of == Some("status")), "{object:?}");
-    let after = play.route_active("second", &[("standby", 100)]).await?;
+    let after = fixture.route_active("second", &[("standby", 100)]).await?;
     ensure!(after == before, "{before:?} became {after:?}");
     ensure!(operator.ended().is_none());
     Ok(())

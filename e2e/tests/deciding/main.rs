@@ -1,10 +1,10 @@
 //! What a user sets to decide by is what decides, as status, outputs, Events and kubectl show it.
 
+mod fixture;
 mod gitops;
 mod holding;
 mod judging;
 mod places;
-mod play;
 mod ramps;
 mod requests;
 mod restarts;

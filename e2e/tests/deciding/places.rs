@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use mail_failover_api::{MailRouteStatus, RouteState};
-use mail_failover_e2e::scene::condition;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::assertions::wait_event;
+use mail_failover_e2e::fixture::condition;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::wait_event;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-use super::play::{Play, explains, held_by, shares, stands};
+use super::fixture::{DecisionFixture, explains, held_by, shares, stands};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -30,12 +30,12 @@ fn reasons(status: &MailRouteStatus) -> Vec<(&str, &str)> {
     status.backends.iter().map(|backend| (backend.name.as_str(), backend.reason.as_str())).collect()
 }
 
-async fn residency(stage: Arc<Stage>) -> Result<()> {
+async fn residency(env: Arc<TestEnv>) -> Result<()> {
     let backends = [("abroad", at("us-east-1", "US")), ("nowhere", json!({})), ("home", at("eu-west-1", "EU"))];
     let residency = json!({ "residency": { "jurisdictions": ["CH", "EU"] } });
-    let play = Play::set(stage.clone(), &backends, json!({}), residency).await?;
-    let _operator = play.begin("home").await?;
-    let status = play.until("to judge all", |status| status.healthy_backends.as_deref() == Some("3/3")).await?;
+    let fixture = DecisionFixture::create(env.clone(), &backends, json!({}), residency).await?;
+    let _operator = fixture.begin("home").await?;
+    let status = fixture.until("to judge all", |status| status.healthy_backends.as_deref() == Some("3/3")).await?;
     ensure!(status.state == Some(RouteState::Preferred), "{status:?}");
     ensure!(condition(&status, "FailedOver").0 == "False", "{status:?}");
     ensure!(condition(&status, "Redundant").0 == "False", "{status:?}");
@@ -43,20 +43,20 @@ async fn residency(stage: Arc<Stage>) -> Result<()> {
     for name in ["abroad", "nowhere"] {
         explains(&status, &format!("{name} is outside the jurisdictions of the route"))?;
     }
-    play.server("home").crash().await?;
-    let status = play.until("to have nobody", |status| status.state == Some(RouteState::NoneHealthy)).await?;
+    fixture.server("home").crash().await?;
+    let status = fixture.until("to have nobody", |status| status.state == Some(RouteState::NoneHealthy)).await?;
     ensure!(held_by(&status) == Some("NoneHealthy") && shares(&status) == [("home", 100)], "{status:?}");
-    wait_event(&stage, "orders", "NoneHealthy").await?;
-    play.leads_to(&["home"]).await?;
-    play.column_is("STATE", "NoneHealthy").await?;
+    wait_event(&env, "orders", "NoneHealthy").await?;
+    fixture.leads_to(&["home"]).await?;
+    fixture.column_is("STATE", "NoneHealthy").await?;
     // Once one of the others is at home there, it has the mail.
-    play.change_backend("nowhere", json!({ "location": { "jurisdiction": "CH" } })).await?;
-    let status = play.active(&[("nowhere", 100)]).await?;
+    fixture.change_backend("nowhere", json!({ "location": { "jurisdiction": "CH" } })).await?;
+    let status = fixture.active(&[("nowhere", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
-    play.leads_to(&["nowhere"]).await
+    fixture.leads_to(&["nowhere"]).await
 }
 
-async fn sender_domains(stage: Arc<Stage>) -> Result<()> {
+async fn sender_domains(env: Arc<TestEnv>) -> Result<()> {
     let domains = |domains: &[&str]| {
         let domains: Vec<_> = domains.iter().map(|domain| json!({ "domain": domain })).collect();
         json!({ "senderDomains": domains })
@@ -67,37 +67,37 @@ async fn sender_domains(stage: Arc<Stage>) -> Result<()> {
         ("any", json!({})),
     ];
     let asked = json!({ "senderDomains": ["SHOP.example", "news.example"] });
-    let play = Play::set(stage.clone(), &backends, json!({}), asked).await?;
-    let _operator = play.begin("both").await?;
-    let status = play.until("to judge all", |status| status.healthy_backends.as_deref() == Some("3/3")).await?;
+    let fixture = DecisionFixture::create(env.clone(), &backends, json!({}), asked).await?;
+    let _operator = fixture.begin("both").await?;
+    let status = fixture.until("to judge all", |status| status.healthy_backends.as_deref() == Some("3/3")).await?;
     ensure!(reasons(&status) == [("one", "SenderDomain"), ("both", "Ok"), ("any", "Ok")], "{status:?}");
     ensure!(status.state == Some(RouteState::Preferred), "{status:?}");
     explains(&status, "one may not send for all domains of the route")?;
-    play.server("both").crash().await?;
-    play.active(&[("any", 100)]).await?;
-    play.leads_to(&["any"]).await?;
+    fixture.server("both").crash().await?;
+    fixture.active(&[("any", 100)]).await?;
+    fixture.leads_to(&["any"]).await?;
     // With the first domain alone the first backend may carry it, and is preferred.
-    play.change_route(json!({ "senderDomains": ["shop.example"] })).await?;
-    let status = play.active(&[("one", 100)]).await?;
+    fixture.change_route(json!({ "senderDomains": ["shop.example"] })).await?;
+    let status = fixture.active(&[("one", 100)]).await?;
     stands(&status, RouteState::Preferred, "Recovered")
 }
 
-async fn excluded(stage: Arc<Stage>) -> Result<()> {
+async fn excluded(env: Arc<TestEnv>) -> Result<()> {
     let backends = [("abroad", at("us-east-1", "US")), ("home", at("eu-west-1", "EU"))];
     let hold = json!({ "hold": { "cooldown": "1h", "minimumStay": "1h" } });
-    let play = Play::set(stage.clone(), &backends, hold, json!({})).await?;
-    let _operator = play.begin("abroad").await?;
-    play.change_route(json!({ "residency": { "jurisdictions": ["EU"] } })).await?;
-    let status = play.active(&[("home", 100)]).await?;
+    let fixture = DecisionFixture::create(env.clone(), &backends, hold, json!({})).await?;
+    let _operator = fixture.begin("abroad").await?;
+    fixture.change_route(json!({ "residency": { "jurisdictions": ["EU"] } })).await?;
+    let status = fixture.active(&[("home", 100)]).await?;
     stands(&status, RouteState::Preferred, "Excluded")?;
     ensure!(reasons(&status)[0] == ("abroad", "Residency"), "{status:?}");
-    play.leads_to(&["home"]).await?;
-    let told = wait_event(&stage, "orders", "FailedOver").await?;
+    fixture.leads_to(&["home"]).await?;
+    let told = wait_event(&env, "orders", "FailedOver").await?;
     ensure!(told.contains("abroad → home: Excluded"), "{told}");
     Ok(())
 }
 
-async fn regions(stage: Arc<Stage>) -> Result<()> {
+async fn regions(env: Arc<TestEnv>) -> Result<()> {
     let backends = [
         ("us", at("us-east-1", "US")),
         ("ireland", at("eu-west-1", "EU")),
@@ -105,26 +105,26 @@ async fn regions(stage: Arc<Stage>) -> Result<()> {
         ("dublin", at("eu-west-1", "EU")),
     ];
     let preferred = json!({ "preferredRegions": ["eu-central-1", "eu-west-1"] });
-    let play = Play::set(stage.clone(), &backends, json!({}), preferred).await?;
-    let _operator = play.begin("frankfurt").await?;
-    let status = play.until("to judge all", |status| status.healthy_backends.as_deref() == Some("4/4")).await?;
+    let fixture = DecisionFixture::create(env.clone(), &backends, json!({}), preferred).await?;
+    let _operator = fixture.begin("frankfurt").await?;
+    let status = fixture.until("to judge all", |status| status.healthy_backends.as_deref() == Some("4/4")).await?;
     ensure!(status.state == Some(RouteState::Preferred), "{status:?}");
     ensure!(condition(&status, "FailedOver").0 == "False", "{status:?}");
     let order: Vec<_> = reasons(&status).into_iter().map(|(name, _)| name).collect();
     ensure!(order == ["frankfurt", "ireland", "dublin", "us"], "most preferred first: {status:?}");
     for (dies, next) in [("frankfurt", "ireland"), ("ireland", "dublin"), ("dublin", "us")] {
-        play.server(dies).crash().await?;
-        let status = play.active(&[(next, 100)]).await?;
+        fixture.server(dies).crash().await?;
+        let status = fixture.active(&[(next, 100)]).await?;
         stands(&status, RouteState::FailedOver, "ConnectionRefused")?;
         ensure!(condition(&status, "FailedOver").0 == "True", "{status:?}");
-        play.leads_to(&[next]).await?;
+        fixture.leads_to(&[next]).await?;
     }
-    play.server("dublin").repair().await?;
-    play.active(&[("dublin", 100)]).await?;
-    play.server("frankfurt").repair().await?;
-    let status = play.active(&[("frankfurt", 100)]).await?;
+    fixture.server("dublin").repair().await?;
+    fixture.active(&[("dublin", 100)]).await?;
+    fixture.server("frankfurt").repair().await?;
+    let status = fixture.active(&[("frankfurt", 100)]).await?;
     stands(&status, RouteState::Preferred, "Recovered")?;
     // Without the field the order of the list counts again.
-    play.change_route(json!({ "preferredRegions": null })).await?;
-    play.active(&[("us", 100)]).await.map(drop)
+    fixture.change_route(json!({ "preferredRegions": null })).await?;
+    fixture.active(&[("us", 100)]).await.map(drop)
 }

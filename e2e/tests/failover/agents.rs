@@ -8,13 +8,13 @@ use kube::ResourceExt;
 use kube::api::DeleteParams;
 use mail_failover_api::{MailRoute, SendingBackend};
 use mail_failover_contract::routing::{Routing, parse};
-use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo};
-use mail_failover_e2e::stage::Stage;
-use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{
+use mail_failover_e2e::assertions::{
     api, change, data, manifest, set_endpoints, wait_condition, wait_event, wait_gone, wait_leads_to, wait_object,
 };
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT};
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
@@ -27,74 +27,74 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn told(stage: &Stage) -> Result<Routing> {
-    let text = data(stage, "mail-agent").await?.remove("agent.json").unwrap_or_default();
+async fn told(env: &TestEnv) -> Result<Routing> {
+    let text = data(env, "mail-agent").await?.remove("agent.json").unwrap_or_default();
     Ok(parse(&text)?)
 }
 
 /// Waits until agents are told of these backends: name, share and whether they may go there by themselves.
-async fn wait_told(stage: &Stage, expected: &[(&str, u8, bool)]) -> Result<Routing> {
-    eventually(PATIENCE, &format!("agents to be told {expected:?}"), async || {
-        let routing = told(stage).await?;
+async fn wait_told(env: &TestEnv, expected: &[(&str, u8, bool)]) -> Result<Routing> {
+    eventually(WAIT_TIMEOUT, &format!("agents to be told {expected:?}"), async || {
+        let routing = told(env).await?;
         let backends: Vec<_> = routing.backends.iter().map(|one| (&*one.name, one.percent, one.standby)).collect();
         if backends == expected { Ok(Some(routing)) } else { bail!("{backends:?}") }
     })
     .await
 }
 
-/// Adds an output for agents to the scene's route.
-async fn add_output(stage: &Stage) -> Result<()> {
-    let mut outputs = serde_json::to_value(api::<MailRoute>(stage).get("orders").await?.spec.outputs)?;
+/// Adds an output for agents to the fixture's route.
+async fn add_output(env: &TestEnv) -> Result<()> {
+    let mut outputs = serde_json::to_value(api::<MailRoute>(env).get("orders").await?.spec.outputs)?;
     outputs.as_array_mut().into_iter().for_each(|list| list.push(json!({ "agent": { "configMap": "mail-agent" } })));
-    change::<MailRoute>(stage, "orders", &json!({ "spec": { "outputs": outputs } })).await?;
+    change::<MailRoute>(env, "orders", &json!({ "spec": { "outputs": outputs } })).await?;
     Ok(())
 }
 
-async fn failover(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
-    add_output(&stage).await?;
-    let _operator = scene.start_operator("a").await?;
-    let first = wait_told(&stage, &[("primary", 100, true), ("standby", 0, true)]).await?;
+async fn failover(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
+    add_output(&env).await?;
+    let _operator = fixture.start_operator("a").await?;
+    let first = wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
     ensure!((first.transition, &*first.summary) == (0, ""), "{first:?}");
-    ensure!(first.backends[0].next_hop.to_string() == format!("[{}]:25", scene.primary.address().ip()), "{first:?}");
-    let route = api::<MailRoute>(&stage).get("orders").await?;
+    ensure!(first.backends[0].next_hop.to_string() == format!("[{}]:25", fixture.primary.address().ip()), "{first:?}");
+    let route = api::<MailRoute>(&env).get("orders").await?;
     ensure!(
         (&*first.route, Some(&*first.route_uid))
-            == (&*format!("{}/orders", stage.namespace()), route.metadata.uid.as_deref())
+            == (&*format!("{}/orders", env.namespace()), route.metadata.uid.as_deref())
     );
 
-    scene.standby.crash().await?;
-    let alone = wait_told(&stage, &[("primary", 100, true), ("standby", 0, false)]).await?;
+    fixture.standby.crash().await?;
+    let alone = wait_told(&env, &[("primary", 100, true), ("standby", 0, false)]).await?;
     ensure!(alone.transition == 0, "nothing was decided: {alone:?}");
-    scene.standby.repair().await?;
-    wait_told(&stage, &[("primary", 100, true), ("standby", 0, true)]).await?;
+    fixture.standby.repair().await?;
+    wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
 
-    scene.primary.crash().await?;
-    let over = wait_told(&stage, &[("primary", 0, false), ("standby", 100, true)]).await?;
+    fixture.primary.crash().await?;
+    let over = wait_told(&env, &[("primary", 0, false), ("standby", 100, true)]).await?;
     ensure!(over.transition == 1 && over.summary.starts_with("Failover primary → standby: "), "{over:?}");
-    scene.wait_active("standby").await?;
-    let map = api::<ConfigMap>(&stage).get("mail-agent").await?;
+    fixture.wait_active("standby").await?;
+    let map = api::<ConfigMap>(&env).get("mail-agent").await?;
     ensure!(map.annotations().get("mailfailover.io/transition").is_some_and(|id| id == "1"), "{map:?}");
-    scene.primary.repair().await?;
-    let back = wait_told(&stage, &[("primary", 100, true), ("standby", 0, true)]).await?;
+    fixture.primary.repair().await?;
+    let back = wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
     ensure!(back.transition == 2 && &*back.summary == "Failback standby → primary: Recovered", "{back:?}");
-    scene.wait_active("primary").await?;
-    let before = api::<ConfigMap>(&stage).get("mail-agent").await?.resource_version();
+    fixture.wait_active("primary").await?;
+    let before = api::<ConfigMap>(&env).get("mail-agent").await?.resource_version();
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    ensure!(api::<ConfigMap>(&stage).get("mail-agent").await?.resource_version() == before, "written for nothing");
+    ensure!(api::<ConfigMap>(&env).get("mail-agent").await?.resource_version() == before, "written for nothing");
     Ok(())
 }
 
-async fn no_secrets(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let certificate = include_str!("../../../crates/tools/tests/data/ca.pem");
     let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMmh1bnRlcjI=\n-----END PRIVATE KEY-----\n";
     let secret = |name: &str, data: Value| {
         let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
         format!("---\n{object}\n")
     };
-    set_endpoints(&stage, "mta", 25, &[]).await?;
-    let provider = json!({ "smtp": { "host": stage.ipv4(), "port": 465, "auth": { "secretRef": { "name": "provider-login" } },
+    set_endpoints(&env, "mta", 25, &[]).await?;
+    let provider = json!({ "smtp": { "host": env.ipv4(), "port": 465, "auth": { "secretRef": { "name": "provider-login" } },
         "tls": { "mode": "Implicit", "serverName": "smtp.provider.example", "caRef": { "secret": "ca" } } },
         "senderDomains": [{ "domain": "Shop.example" }] });
     let inside = json!({ "service": { "name": "mta", "port": "smtp" } });
@@ -104,15 +104,15 @@ async fn no_secrets(stage: Arc<Stage>) -> Result<()> {
         manifest("SendingBackend", "provider", &provider),
         manifest("SendingBackend", "inside", &inside),
     ];
-    stage.apply(&manifests.concat()).await?;
+    env.apply(&manifests.concat()).await?;
     let names = ["primary", "provider", "inside"].map(|name| json!({ "name": name }));
     let reflex = json!({ "reflex": { "consecutive": 3, "lasting": "2s" } });
-    change::<MailRoute>(&stage, "orders", &json!({ "spec": { "backends": names } })).await?;
-    change::<mail_failover_api::FailoverPolicy>(&stage, "fast", &json!({ "spec": reflex })).await?;
-    add_output(&stage).await?;
-    let _operator = scene.start_operator("a").await?;
-    wait_told(&stage, &[("primary", 100, true), ("provider", 0, false), ("inside", 0, false)]).await?;
-    let entries = data(&stage, "mail-agent").await?;
+    change::<MailRoute>(&env, "orders", &json!({ "spec": { "backends": names } })).await?;
+    change::<mail_failover_api::FailoverPolicy>(&env, "fast", &json!({ "spec": reflex })).await?;
+    add_output(&env).await?;
+    let _operator = fixture.start_operator("a").await?;
+    wait_told(&env, &[("primary", 100, true), ("provider", 0, false), ("inside", 0, false)]).await?;
+    let entries = data(&env, "mail-agent").await?;
     ensure!(entries.keys().eq(["agent.json"]), "{entries:?}");
     let text = &entries["agent.json"];
     ensure!(!text.contains("hunter2") && !text.contains("PRIVATE") && !text.contains("aHVudGVy"), "{text}");
@@ -124,7 +124,7 @@ async fn no_secrets(stage: Arc<Stage>) -> Result<()> {
                 "tls": { "mode": "Implicit", "serverName": "smtp.provider.example", "ca": certificate } }),
         "{text}"
     );
-    let service = format!("mta.{}.svc.cluster.local", stage.namespace());
+    let service = format!("mta.{}.svc.cluster.local", env.namespace());
     ensure!(
         document["backends"][2]
             == json!({ "name": "inside", "percent": 0, "standby": false, "host": service, "port": 25, "tls": { "mode": "None" } }),
@@ -136,61 +136,61 @@ async fn no_secrets(stage: Arc<Stage>) -> Result<()> {
         "{text}"
     );
     // A mounted Secret is none of the operator's business.
-    api::<Secret>(&stage).delete("provider-login", &DeleteParams::default()).await?;
-    wait_condition(&stage, "orders", "OutputsApplied", "True", "Applied").await?;
+    api::<Secret>(&env).delete("provider-login", &DeleteParams::default()).await?;
+    wait_condition(&env, "orders", "OutputsApplied", "True", "Applied").await?;
     Ok(())
 }
 
-async fn shared(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let primary = scene.primary.address().ip();
-    change::<SendingBackend>(&stage, "standby", &json!({ "spec": { "smtp": { "host": primary } } })).await?;
-    add_output(&stage).await?;
-    let _operator = mail_failover_e2e::views::start_operator(&stage, &[]).await?;
-    let message = wait_condition(&stage, "orders", "OutputsApplied", "False", "NextHopShared").await?;
+async fn shared(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let primary = fixture.primary.address().ip();
+    change::<SendingBackend>(&env, "standby", &json!({ "spec": { "smtp": { "host": primary } } })).await?;
+    add_output(&env).await?;
+    let _operator = mail_failover_e2e::assertions::start_operator(&env, &[]).await?;
+    let message = wait_condition(&env, "orders", "OutputsApplied", "False", "NextHopShared").await?;
     let expected = format!("spec.backends[].name: primary and standby are both [{primary}]:25");
     ensure!(message.starts_with(&expected), "{message}");
-    wait_event(&stage, "orders", "OutputRefused").await?;
-    wait_leads_to(&stage, "mail", &[primary.to_string()]).await?;
-    ensure!(data(&stage, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "primary"));
-    wait_told(&stage, &[("primary", 100, true)]).await?;
-    let own = json!({ "spec": { "smtp": { "host": scene.standby.address().ip() } } });
-    change::<SendingBackend>(&stage, "standby", &own).await?;
-    wait_told(&stage, &[("primary", 100, true), ("standby", 0, true)]).await?;
-    wait_condition(&stage, "orders", "OutputsApplied", "True", "Applied").await?;
+    wait_event(&env, "orders", "OutputRefused").await?;
+    wait_leads_to(&env, "mail", &[primary.to_string()]).await?;
+    ensure!(data(&env, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "primary"));
+    wait_told(&env, &[("primary", 100, true)]).await?;
+    let own = json!({ "spec": { "smtp": { "host": fixture.standby.address().ip() } } });
+    change::<SendingBackend>(&env, "standby", &own).await?;
+    wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
+    wait_condition(&env, "orders", "OutputsApplied", "True", "Applied").await?;
     Ok(())
 }
 
-async fn ownership(stage: Arc<Stage>) -> Result<()> {
+async fn ownership(env: Arc<TestEnv>) -> Result<()> {
     let foreign = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "mail-agent" },
         "data": { "agent.json": "somebody's" } });
-    stage.apply(&format!("---\n{foreign}\n")).await?;
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    add_output(&stage).await?;
-    let _operator = mail_failover_e2e::views::start_operator(&stage, &[]).await?;
-    let message = wait_condition(&stage, "orders", "OutputsApplied", "False", "OutputConflict").await?;
+    env.apply(&format!("---\n{foreign}\n")).await?;
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    add_output(&env).await?;
+    let _operator = mail_failover_e2e::assertions::start_operator(&env, &[]).await?;
+    let message = wait_condition(&env, "orders", "OutputsApplied", "False", "OutputConflict").await?;
     ensure!(message.starts_with("spec.outputs[].agent.configMap: ConfigMap mail-agent exists"), "{message}");
-    wait_event(&stage, "orders", "OutputRefused").await?;
-    wait_leads_to(&stage, "mail", &[scene.primary.address().ip().to_string()]).await?;
-    ensure!(data(&stage, "mail-agent").await?["agent.json"] == "somebody's");
+    wait_event(&env, "orders", "OutputRefused").await?;
+    wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
+    ensure!(data(&env, "mail-agent").await?["agent.json"] == "somebody's");
 
-    api::<ConfigMap>(&stage).delete("mail-agent", &DeleteParams::default()).await?;
-    let whole = wait_told(&stage, &[("primary", 100, true), ("standby", 0, true)]).await?;
-    super::ownership::check::<ConfigMap>(&stage, "mail-agent").await?;
-    change::<ConfigMap>(&stage, "mail-agent", &json!({ "data": { "agent.json": "{}" } })).await?;
-    wait_told(&stage, &[("primary", 100, true), ("standby", 0, true)]).await?;
-    ensure!(told(&stage).await? == whole);
+    api::<ConfigMap>(&env).delete("mail-agent", &DeleteParams::default()).await?;
+    let whole = wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
+    super::ownership::check::<ConfigMap>(&env, "mail-agent").await?;
+    change::<ConfigMap>(&env, "mail-agent", &json!({ "data": { "agent.json": "{}" } })).await?;
+    wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
+    ensure!(told(&env).await? == whole);
 
     // Its name goes to another output of the route, and then to none.
     let outputs = |list: Value| json!({ "spec": { "outputs": list } });
     let env = outputs(json!([{ "configMap": { "name": "mail-agent", "format": "Env" } }]));
-    change::<MailRoute>(&stage, "orders", &env).await?;
+    change::<MailRoute>(&env, "orders", &env).await?;
     let is_env = |map: &ConfigMap| map.data.iter().flatten().all(|(key, _)| key != "agent.json");
-    wait_object(&stage, "mail-agent", "to have the environment's keys only", is_env).await?;
+    wait_object(&env, "mail-agent", "to have the environment's keys only", is_env).await?;
     let moved = outputs(json!([{ "agent": { "configMap": "elsewhere" } }]));
-    change::<MailRoute>(&stage, "orders", &moved).await?;
-    wait_gone::<ConfigMap>(&stage, "mail-agent").await?;
-    wait_object(&stage, "elsewhere", "to be there", |map: &ConfigMap| {
+    change::<MailRoute>(&env, "orders", &moved).await?;
+    wait_gone::<ConfigMap>(&env, "mail-agent").await?;
+    wait_object(&env, "elsewhere", "to be there", |map: &ConfigMap| {
         map.data.iter().flatten().any(|(key, value)| key == "agent.json" && parse(value).is_ok())
     })
     .await?;

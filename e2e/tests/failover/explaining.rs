@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, route_status};
 use mail_failover_e2e::operator::program;
-use mail_failover_e2e::scene::{Scene, Tempo, route_status};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -20,23 +20,24 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Exit code, what is printed, and the error.
-async fn explain(stage: &Stage, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+async fn explain(env: &TestEnv, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let mut command = Command::new(program()?);
-    command.args(["explain", "route"]).args(arguments).args(["-n", stage.namespace()]);
-    command.arg("--kubeconfig").arg(stage.kubeconfig()).kill_on_drop(true);
+    command.args(["explain", "route"]).args(arguments).args(["-n", env.namespace()]);
+    command.arg("--kubeconfig").arg(env.kubeconfig()).kill_on_drop(true);
     let output = timeout(ANSWER, command.output()).await.context("explain does not end")??;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((output.status.code(), text(output.stdout), text(output.stderr)))
 }
 
-async fn as_the_status_has_it(stage: Arc<Stage>) -> Result<()> {
+async fn as_the_status_has_it(env: Arc<TestEnv>) -> Result<()> {
     // Soaks for as long as the trial looks.
-    let scene = Scene::set(stage.clone(), &Tempo { soak: "1h", ..Tempo::default() }).await?;
-    let _operator = scene.start_operator("a").await?;
-    scene.primary.crash().await?;
-    let status = scene.wait_active("standby").await?;
+    let fixture =
+        TwoBackendFixture::create(env.clone(), &PolicyTimings { soak: "1h", ..PolicyTimings::default() }).await?;
+    let _operator = fixture.start_operator("a").await?;
+    fixture.primary.crash().await?;
+    let status = fixture.wait_active("standby").await?;
 
-    let (code, out, error) = explain(&stage, &["orders", "-o", "json"]).await?;
+    let (code, out, error) = explain(&env, &["orders", "-o", "json"]).await?;
     ensure!(code == Some(0), "{code:?}: {out}{error}");
     let account: Value = serde_json::from_str(&out)?;
     let as_written = serde_json::to_value(&status)?;
@@ -51,13 +52,13 @@ async fn as_the_status_has_it(stage: Arc<Stage>) -> Result<()> {
     let prospects = account["prospects"].to_string();
     ensure!(prospects.contains("primary turns Healthy") && prospects.contains("standby turns Unhealthy"), "{out}");
 
-    let (code, out, _) = explain(&stage, &["orders"]).await?;
+    let (code, out, _) = explain(&env, &["orders"]).await?;
     ensure!(code == Some(0) && out.contains("FailedOver: mail leaves by standby since"), "{out}");
     // It only reads.
-    let after = route_status(&stage, "orders").await?;
+    let after = route_status(&env, "orders").await?;
     ensure!(after.active == status.active && after.history == status.history, "{after:?}");
 
-    let (code, out, error) = explain(&stage, &["ordres"]).await?;
+    let (code, out, error) = explain(&env, &["ordres"]).await?;
     ensure!(code == Some(1) && out.is_empty() && error.contains("there is orders"), "{code:?}: {out}{error}");
     Ok(())
 }

@@ -8,14 +8,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use mail_failover_api::Health;
+use mail_failover_e2e::assertions::{change, manifest, set_endpoints, start_operator, wait_event, wait_route};
 use mail_failover_e2e::eventually::eventually_is;
-use mail_failover_e2e::mail::server::{Action, Fault, Logins, Options, SmtpServer, Stage as At};
-use mail_failover_e2e::scene::{
-    PATIENCE, Tempo, backend, backend_status, condition, policy, route, wait_active, wait_health,
+use mail_failover_e2e::fixture::{
+    PolicyTimings, WAIT_TIMEOUT, backend, backend_status, condition, policy, route, wait_active, wait_health,
 };
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mail::server::{Action, Fault, Logins, Options, SmtpServer, Stage as At};
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{change, manifest, set_endpoints, start_operator, wait_event, wait_route};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
@@ -42,36 +42,36 @@ fn secret(password: &str) -> String {
 }
 
 /// A backend in the cluster that asks for a login, probed this deep five times a second; and a standby.
-async fn set(stage: &Stage, smtp: Value) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(stage.ipv4(), 25);
+async fn set(env: &TestEnv, smtp: Value) -> Result<(SmtpServer, SmtpServer)> {
+    let at = || SocketAddr::new(env.ipv4(), 25);
     let primary = SmtpServer::start(Options::new("primary", at()).logins(pair(FIRST))).await?;
     let standby = SmtpServer::start(Options::new("standby", at())).await?;
-    set_endpoints(stage, "relay", 25, &[(primary.address().ip().to_string(), true)]).await?;
+    set_endpoints(env, "relay", 25, &[(primary.address().ip().to_string(), true)]).await?;
     let spec = json!({
         "service": { "name": "relay", "port": "smtp", "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } },
         "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} },
             { "name": "deep", "interval": "200ms", "timeout": "500ms", "smtp": smtp }],
     });
-    stage.apply(&secret(FIRST)).await?;
+    env.apply(&secret(FIRST)).await?;
     let manifests = [
-        policy(&Tempo::with_failback()),
+        policy(&PolicyTimings::with_failback()),
         manifest("SendingBackend", "primary", &spec),
-        backend("standby", standby.address(), &Tempo::default()),
+        backend("standby", standby.address(), &PolicyTimings::default()),
         route("orders", &["primary", "standby"], "mail"),
     ];
-    stage.apply(&manifests.concat()).await?;
+    env.apply(&manifests.concat()).await?;
     Ok((primary, standby))
 }
 
-async fn rotation(stage: Arc<Stage>) -> Result<()> {
-    let (primary, _standby) = set(&stage, json!({ "depth": "Auth" })).await?;
-    let operator = start_operator(&stage, &["--log", "debug"]).await?;
-    wait_active(&stage, "orders", "primary").await?;
+async fn rotation(env: Arc<TestEnv>) -> Result<()> {
+    let (primary, _standby) = set(&env, json!({ "depth": "Auth" })).await?;
+    let operator = start_operator(&env, &["--log", "debug"]).await?;
+    wait_active(&env, "orders", "primary").await?;
     // The provider has another password from now on, and quotes the one that it refuses.
     primary.set_logins(pair(SECOND));
-    let status = wait_active(&stage, "orders", "standby").await?;
+    let status = wait_active(&env, "orders", "standby").await?;
     ensure!(condition(&status, "FailedOver") == ("True".into(), "AuthenticationRefused".into()), "{status:?}");
-    let seen = backend_status(&stage, "primary").await?;
+    let seen = backend_status(&env, "primary").await?;
     let message = seen.message.clone().unwrap_or_default();
     ensure!(message.starts_with("AUTH: 535 5.7.8"), "{message}");
     let health = |name: &str| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health);
@@ -80,25 +80,25 @@ async fn rotation(stage: Arc<Stage>) -> Result<()> {
     primary.set_fault(Fault::At(At::Auth, Action::Reply(535, quoted.into()))).await?;
     let heard = primary.counters().commands.get("AUTH").copied().unwrap_or_default();
     let tries = async || Ok(primary.counters().commands.get("AUTH").copied().unwrap_or_default());
-    eventually_is(PATIENCE, "the login to be tried again", tries, |now| *now > heard + 5).await?;
+    eventually_is(WAIT_TIMEOUT, "the login to be tried again", tries, |now| *now > heard + 5).await?;
     primary.repair().await?;
     let data = json!({ "data": { "password": STANDARD.encode(SECOND) } });
-    change::<Secret>(&stage, "login", &data).await?;
-    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
-    wait_active(&stage, "orders", "primary").await?;
+    change::<Secret>(&env, "login", &data).await?;
+    wait_health(&env, "primary", Health::Healthy, "Ok").await?;
+    wait_active(&env, "orders", "primary").await?;
     ensure!(operator.ended().is_none());
-    shows_nothing(&stage, &operator).await
+    shows_nothing(&env, &operator).await
 }
 
 /// Looks for the login in everything that the operator says.
-async fn shows_nothing(stage: &Stage, operator: &mail_failover_e2e::operator::Operator) -> Result<()> {
+async fn shows_nothing(env: &TestEnv, operator: &mail_failover_e2e::operator::Operator) -> Result<()> {
     let plain = |password: &str| STANDARD.encode(format!("\0{USER}\0{password}"));
     let secrets: Vec<_> = [FIRST, SECOND]
         .into_iter()
         .flat_map(|password| [password.to_owned(), STANDARD.encode(password), plain(password)])
         .chain([USER.to_owned(), STANDARD.encode(USER)])
         .collect();
-    let objects = stage.kubectl(&["get", "mailfailover,events,configmaps,leases", "-o", "yaml"]).await?;
+    let objects = env.kubectl(&["get", "mailfailover,events,configmaps,leases", "-o", "yaml"]).await?;
     let log = std::fs::read_to_string(operator.log()).context("the operator's log")?;
     for (place, text) in [("objects", objects), ("log", log), ("metrics", operator.metrics().await?)] {
         ensure!(text.len() > 1000, "{place} hold nothing to look for: {text}");
@@ -109,11 +109,11 @@ async fn shows_nothing(stage: &Stage, operator: &mail_failover_e2e::operator::Op
     Ok(())
 }
 
-async fn depths(stage: Arc<Stage>) -> Result<()> {
+async fn depths(env: Arc<TestEnv>) -> Result<()> {
     let smtp = json!({ "depth": "RcptTo", "from": "probe@shop.example", "to": "sink@inbox.example" });
-    let (primary, _standby) = set(&stage, smtp).await?;
-    let _operator = start_operator(&stage, &[]).await?;
-    wait_active(&stage, "orders", "primary").await?;
+    let (primary, _standby) = set(&env, smtp).await?;
+    let _operator = start_operator(&env, &[]).await?;
+    wait_active(&env, "orders", "primary").await?;
     // No mail is sent, and every transaction is taken back.
     let commands = primary.counters().commands;
     let count = |verb: &str| commands.get(verb).copied().unwrap_or_default();
@@ -121,8 +121,8 @@ async fn depths(stage: Arc<Stage>) -> Result<()> {
     primary.set_fault(Fault::reply(At::Rcpt, 550, "5.1.1 User unknown")).await?;
     let heard = primary.counters().commands.get("RCPT").copied().unwrap_or_default();
     let tries = async || Ok(primary.counters().commands.get("RCPT").copied().unwrap_or_default());
-    eventually_is(PATIENCE, "the recipient to be refused often", tries, |now| *now > heard + 10).await?;
-    let status = backend_status(&stage, "primary").await?;
+    eventually_is(WAIT_TIMEOUT, "the recipient to be refused often", tries, |now| *now > heard + 10).await?;
+    let status = backend_status(&env, "primary").await?;
     ensure!(status.health == Some(Health::Healthy), "{status:?}");
     for (fault, class) in [
         (Fault::reply(At::Mail, 554, "Message rejected: Sending paused for this account."), "AccountPaused"),
@@ -131,10 +131,10 @@ async fn depths(stage: Arc<Stage>) -> Result<()> {
         (Fault::reply(At::Rcpt, 554, "5.7.1 Relay access denied"), "Permanent"),
     ] {
         primary.set_fault(fault).await?;
-        wait_health(&stage, "primary", Health::Unhealthy, class).await?;
-        wait_route(&stage, "orders", "to leave the primary", |status| status.active[0].backend == "standby").await?;
+        wait_health(&env, "primary", Health::Unhealthy, class).await?;
+        wait_route(&env, "orders", "to leave the primary", |status| status.active[0].backend == "standby").await?;
         primary.repair().await?;
-        wait_active(&stage, "orders", "primary").await?;
+        wait_active(&env, "orders", "primary").await?;
     }
-    wait_event(&stage, "primary", "BackendUnhealthy").await.map(drop)
+    wait_event(&env, "primary", "BackendUnhealthy").await.map(drop)
 }

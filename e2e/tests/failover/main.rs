@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT, condition, events, leads_to};
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::sender::{Sender, SenderOptions};
 use mail_failover_e2e::mail::server::Fault;
-use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo, condition, events, leads_to};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{self, Options, trial};
+use mail_failover_e2e::test_env::TestEnv;
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(4), ..Options::default() };
@@ -36,25 +36,25 @@ fn main() -> ExitCode {
     suite::run("failover", options, trials)
 }
 
-async fn there_and_back(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
-    let _operator = scene.start_operator("a").await?;
-    let endpoints = ServiceEndpoints::follow(stage.client(), stage.namespace(), "mail", "smtp");
+async fn there_and_back(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
+    let _operator = fixture.start_operator("a").await?;
+    let endpoints = ServiceEndpoints::follow(env.client(), env.namespace(), "mail", "smtp");
     let sender = Sender::start(SenderOptions::new(Duration::from_millis(20), endpoints.receiver()));
-    sender.wait_for("a first message", PATIENCE, |totals| totals.accepted > 20).await?;
+    sender.wait_for("a first message", WAIT_TIMEOUT, |totals| totals.accepted > 20).await?;
     let broken = Instant::now();
-    scene.primary.set_fault(Fault::Refuse).await?;
-    let failover = sender.wait_for_failover(broken, PATIENCE).await?;
-    let status = scene.wait_active("standby").await?;
+    fixture.primary.set_fault(Fault::Refuse).await?;
+    let failover = sender.wait_for_failover(broken, WAIT_TIMEOUT).await?;
+    let status = fixture.wait_active("standby").await?;
     ensure!(condition(&status, "Ready").0 == "True", "{status:?}");
     ensure!(condition(&status, "FailedOver") == ("True".into(), "ConnectionRefused".into()), "{status:?}");
-    ensure!(leads_to(&stage, "mail").await? == [scene.standby.address().ip().to_string()]);
-    scene.primary.repair().await?;
-    scene.wait_active("primary").await?;
-    let journal = sender.stop(PATIENCE).await;
-    let delivery = journal.delivery(&[&scene.primary, &scene.standby]);
+    ensure!(leads_to(&env, "mail").await? == [fixture.standby.address().ip().to_string()]);
+    fixture.primary.repair().await?;
+    fixture.wait_active("primary").await?;
+    let journal = sender.stop(WAIT_TIMEOUT).await;
+    let delivery = journal.delivery(&[&fixture.primary, &fixture.standby]);
     ensure!(journal.totals().lost == 0, "{:?}; {delivery:?}", journal.totals());
-    let told = events(&stage, "orders").await?;
+    let told = events(&env, "orders").await?;
     ensure!(told == ["FailedOver", "FailedBack"], "{told:?}");
     ensure!(failover.took() < Duration::from_secs(5), "the client was without a way out for {:?}", failover.took());
     Ok(())

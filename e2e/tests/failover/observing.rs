@@ -10,21 +10,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use mail_failover_api::Health;
+use mail_failover_e2e::assertions::{change, manifest, notes, start_operator, wait_event};
+use mail_failover_e2e::fixture::{
+    PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT, policy, route, wait_active, wait_health,
+};
 use mail_failover_e2e::mail::certificates::{Authority, Identity, Validity};
 use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SmtpServer, Stage as At};
 use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo, policy, route, wait_active, wait_health};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{change, manifest, notes, start_operator, wait_event};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 const NAME: &str = "relay.provider.example";
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("no text log tells what a Secret holds", async |stage| no_secret_in_logs(stage, "text").await).listens(),
-        trial("no JSON log tells what a Secret holds", async |stage| no_secret_in_logs(stage, "json").await).listens(),
+        trial("no text log tells what a Secret holds", async |env| no_secret_in_logs(env, "text").await).listens(),
+        trial("no JSON log tells what a Secret holds", async |env| no_secret_in_logs(env, "json").await).listens(),
         trial("a rotated authority in a ConfigMap or Secret is taken up without a restart", rotation).listens(),
         trial("each way in which a backend fails is named and left, and each recovery returned to", faults).listens(),
         trial("each failure of TLS is named and left, with STARTTLS", start_tls).listens(),
@@ -33,30 +35,30 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Breaks the primary in each of these ways; the route leaves it for the reason given, and returns.
-async fn leave_and_return(stage: &Stage, primary: &SmtpServer, faults: &[(Fault, &str)]) -> Result<()> {
+async fn leave_and_return(env: &TestEnv, primary: &SmtpServer, faults: &[(Fault, &str)]) -> Result<()> {
     for (number, (fault, reason)) in faults.iter().enumerate() {
         primary.set_fault(fault.clone()).await?;
-        let status = wait_active(stage, "orders", "standby").await.with_context(|| fault.to_string())?;
+        let status = wait_active(env, "orders", "standby").await.with_context(|| fault.to_string())?;
         let last = status.last_transition.context("a transition")?;
         ensure!(last.reason == *reason, "{fault}: {last:?}");
         ensure!(last.first_evidence_at.is_some_and(|at| at.0 <= last.decided_at.0), "{fault}");
-        wait_health(stage, "primary", Health::Unhealthy, reason).await?;
+        wait_health(env, "primary", Health::Unhealthy, reason).await?;
         primary.repair().await?;
-        wait_active(stage, "orders", "primary").await.with_context(|| format!("after {fault}"))?;
+        wait_active(env, "orders", "primary").await.with_context(|| format!("after {fault}"))?;
         for told in ["FailedOver", "FailedBack"] {
-            let notes = notes(stage, "orders", told).await?;
+            let notes = notes(env, "orders", told).await?;
             ensure!(notes.len() == number + 1, "after {fault}: {notes:?}");
         }
     }
     Ok(())
 }
 
-async fn faults(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
-    let _operator = scene.start_operator("a").await?;
+async fn faults(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
+    let _operator = fixture.start_operator("a").await?;
     leave_and_return(
-        &stage,
-        &scene.primary,
+        &env,
+        &fixture.primary,
         &[
             (Fault::Refuse, "ConnectionRefused"),
             (Fault::Blackhole, "NoAnswer"),
@@ -73,8 +75,8 @@ async fn faults(stage: Arc<Stage>) -> Result<()> {
 }
 
 /// A server with TLS by this identity and one without as its standby, and a route between them.
-async fn tls_scene(stage: &Stage, identity: Identity, mode: &str, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
-    let at = |port| SocketAddr::new(stage.ipv4(), port);
+async fn tls_fixture(env: &TestEnv, identity: Identity, mode: &str, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
+    let at = |port| SocketAddr::new(env.ipv4(), port);
     let options = if mode == "Implicit" {
         Options::new("primary", at(465)).implicit_tls(identity)
     } else {
@@ -92,19 +94,19 @@ async fn tls_scene(stage: &Stage, identity: Identity, mode: &str, ca_ref: Value)
         manifest("SendingBackend", server.name(), &json!({ "smtp": smtp, "probes": probes }))
     };
     let manifests = [
-        policy(&Tempo::with_failback()),
+        policy(&PolicyTimings::with_failback()),
         backend(&primary, Some(&tls)),
         backend(&standby, None),
         route("orders", &["primary", "standby"], "mail"),
     ];
-    stage.apply(&manifests.concat()).await?;
+    env.apply(&manifests.concat()).await?;
     Ok((primary, standby))
 }
 
-async fn set_config_map(stage: &Stage, authority: &Authority) -> Result<()> {
+async fn set_config_map(env: &TestEnv, authority: &Authority) -> Result<()> {
     let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" },
         "data": { "ca.crt": authority.pem() } });
-    stage.apply(&object.to_string()).await.map(drop)
+    env.apply(&object.to_string()).await.map(drop)
 }
 
 /// The certificates lie beside a key, as cert-manager puts them.
@@ -115,7 +117,7 @@ fn secret(pem: &str, key: &str) -> Value {
 
 /// A certificate that cannot be trusted is as bad as a dead server.
 async fn bad_certificates(
-    stage: &Stage,
+    env: &TestEnv,
     authority: &Authority,
     primary: &SmtpServer,
     reissue: impl Fn() -> Result<Identity>,
@@ -127,27 +129,27 @@ async fn bad_certificates(
     ];
     for (number, (what, identity)) in bad.iter().enumerate() {
         primary.set_certificate(identity)?;
-        let status = wait_active(stage, "orders", "standby").await.with_context(|| (*what).to_owned())?;
+        let status = wait_active(env, "orders", "standby").await.with_context(|| (*what).to_owned())?;
         let last = status.last_transition.context("a transition")?;
         ensure!(last.reason == "CertificateInvalid", "{what}: {last:?}");
         primary.set_certificate(&reissue()?)?;
-        wait_active(stage, "orders", "primary").await.with_context(|| format!("after {what}"))?;
-        ensure!(notes(stage, "primary", "BackendUnhealthy").await?.len() == number + 1, "{what}");
+        wait_active(env, "orders", "primary").await.with_context(|| format!("after {what}"))?;
+        ensure!(notes(env, "primary", "BackendUnhealthy").await?.len() == number + 1, "{what}");
     }
     Ok(())
 }
 
-async fn start_tls(stage: Arc<Stage>) -> Result<()> {
+async fn start_tls(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
-    set_config_map(&stage, &authority).await?;
+    set_config_map(&env, &authority).await?;
     let issue = || Ok(authority.issue(&[NAME], Validity::Valid)?);
     let ca_ref = json!({ "configMap": "authority" });
-    let (primary, _standby) = tls_scene(&stage, issue()?, "StartTLS", ca_ref).await?;
-    let _operator = start_operator(&stage, &[]).await?;
-    wait_active(&stage, "orders", "primary").await?;
-    let status = mail_failover_e2e::scene::backend_status(&stage, "primary").await?;
+    let (primary, _standby) = tls_fixture(&env, issue()?, "StartTLS", ca_ref).await?;
+    let _operator = start_operator(&env, &[]).await?;
+    wait_active(&env, "orders", "primary").await?;
+    let status = mail_failover_e2e::fixture::backend_status(&env, "primary").await?;
     ensure!(status.certificate_not_after.is_some(), "{status:?}");
-    bad_certificates(&stage, &authority, &primary, issue).await?;
+    bad_certificates(&env, &authority, &primary, issue).await?;
     let faults = [
         (Fault::NotOffered(Extension::StartTls), "TlsFailed"),
         (Fault::At(At::StartTls, Action::Reply(454, Cow::Borrowed("4.7.0 TLS not available"))), "TlsFailed"),
@@ -158,99 +160,99 @@ async fn start_tls(stage: Arc<Stage>) -> Result<()> {
     ];
     for (fault, reason) in faults {
         primary.set_fault(fault.clone()).await?;
-        let status = wait_active(&stage, "orders", "standby").await.with_context(|| fault.to_string())?;
+        let status = wait_active(&env, "orders", "standby").await.with_context(|| fault.to_string())?;
         let last = status.last_transition.context("a transition")?;
         // Whether garbage comes with the reply, or right after it, is for the network to say.
         let is_late_garbage = reason == "ProtocolError" && last.reason == "TlsFailed";
         ensure!(last.reason == reason || is_late_garbage, "{fault}: {last:?}");
         primary.repair().await?;
-        wait_active(&stage, "orders", "primary").await.with_context(|| format!("after {fault}"))?;
+        wait_active(&env, "orders", "primary").await.with_context(|| format!("after {fault}"))?;
     }
     Ok(())
 }
 
-async fn implicit_tls(stage: Arc<Stage>) -> Result<()> {
+async fn implicit_tls(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
-    stage.apply(&secret(&authority.pem(), "").to_string()).await?;
+    env.apply(&secret(&authority.pem(), "").to_string()).await?;
     let issue = || Ok(authority.issue(&[NAME], Validity::Valid)?);
     let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
-    let (primary, _standby) = tls_scene(&stage, issue()?, "Implicit", ca_ref).await?;
-    let _operator = start_operator(&stage, &[]).await?;
-    wait_active(&stage, "orders", "primary").await?;
-    bad_certificates(&stage, &authority, &primary, issue).await?;
+    let (primary, _standby) = tls_fixture(&env, issue()?, "Implicit", ca_ref).await?;
+    let _operator = start_operator(&env, &[]).await?;
+    wait_active(&env, "orders", "primary").await?;
+    bad_certificates(&env, &authority, &primary, issue).await?;
     primary.set_fault(Fault::At(At::Handshake, Action::Garbage)).await?;
-    let status = wait_active(&stage, "orders", "standby").await?;
+    let status = wait_active(&env, "orders", "standby").await?;
     ensure!(status.last_transition.is_some_and(|last| last.reason == "TlsFailed"));
     Ok(())
 }
 
-async fn rotation(stage: Arc<Stage>) -> Result<()> {
+async fn rotation(env: Arc<TestEnv>) -> Result<()> {
     let old = Authority::new()?;
-    set_config_map(&stage, &old).await?;
-    stage.apply(&secret(&old.pem(), "").to_string()).await?;
+    set_config_map(&env, &old).await?;
+    env.apply(&secret(&old.pem(), "").to_string()).await?;
     let by_map = old.issue(&[NAME], Validity::Valid)?;
-    let (primary, _standby) = tls_scene(&stage, by_map, "StartTLS", json!({ "configMap": "authority" })).await?;
-    let at = SocketAddr::new(stage.ipv4(), 587);
+    let (primary, _standby) = tls_fixture(&env, by_map, "StartTLS", json!({ "configMap": "authority" })).await?;
+    let at = SocketAddr::new(env.ipv4(), 587);
     let other = SmtpServer::start(Options::new("other", at).start_tls(old.issue(&[NAME], Validity::Valid)?)).await?;
     let tls =
         json!({ "mode": "StartTLS", "serverName": NAME, "caRef": { "secret": "authority", "key": "bundle.pem" } });
     let spec = json!({ "smtp": { "host": at.ip(), "port": at.port(), "tls": tls },
         "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }] });
-    stage.apply(&(manifest("SendingBackend", "other", &spec) + &route("second", &["other"], "second"))).await?;
-    let operator = start_operator(&stage, &[]).await?;
-    wait_health(&stage, "primary", Health::Healthy, "Ok").await?;
-    wait_health(&stage, "other", Health::Healthy, "Ok").await?;
+    env.apply(&(manifest("SendingBackend", "other", &spec) + &route("second", &["other"], "second"))).await?;
+    let operator = start_operator(&env, &[]).await?;
+    wait_health(&env, "primary", Health::Healthy, "Ok").await?;
+    wait_health(&env, "other", Health::Healthy, "Ok").await?;
     // The servers are first, as they often are.
     let new = Authority::new()?;
     primary.set_certificate(&new.issue(&[NAME], Validity::Valid)?)?;
     other.set_certificate(&new.issue(&[NAME], Validity::Valid)?)?;
-    wait_health(&stage, "primary", Health::Unhealthy, "CertificateInvalid").await?;
-    wait_health(&stage, "other", Health::Unhealthy, "CertificateInvalid").await?;
+    wait_health(&env, "primary", Health::Unhealthy, "CertificateInvalid").await?;
+    wait_health(&env, "other", Health::Unhealthy, "CertificateInvalid").await?;
     let both = old.pem() + &new.pem();
-    change::<ConfigMap>(&stage, "authority", &json!({ "data": { "ca.crt": both } })).await?;
-    change::<Secret>(&stage, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode(&both) } })).await?;
+    change::<ConfigMap>(&env, "authority", &json!({ "data": { "ca.crt": both } })).await?;
+    change::<Secret>(&env, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode(&both) } })).await?;
     // They are read again every half a minute.
     for backend in ["primary", "other"] {
-        if wait_health(&stage, backend, Health::Healthy, "Ok").await.is_err() {
-            wait_health(&stage, backend, Health::Healthy, "Ok").await?;
+        if wait_health(&env, backend, Health::Healthy, "Ok").await.is_err() {
+            wait_health(&env, backend, Health::Healthy, "Ok").await?;
         }
     }
     ensure!(operator.ended().is_none());
-    wait_active(&stage, "orders", "primary").await.map(drop)
+    wait_active(&env, "orders", "primary").await.map(drop)
 }
 
-async fn no_secret_in_logs(stage: Arc<Stage>, format: &str) -> Result<()> {
+async fn no_secret_in_logs(env: Arc<TestEnv>, format: &str) -> Result<()> {
     const MARK: &str = "c2VjcmV0LW1hcms";
     let authority = Authority::new()?;
     let key = format!("-----BEGIN PRIVATE KEY-----\n{MARK}\n-----END PRIVATE KEY-----\n");
-    stage.apply(&secret(&authority.pem(), &key).to_string()).await?;
+    env.apply(&secret(&authority.pem(), &key).to_string()).await?;
     let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
     let identity = authority.issue(&[NAME], Validity::Valid)?;
-    let (primary, _standby) = tls_scene(&stage, identity, "StartTLS", ca_ref).await?;
-    let operator = talkative(&stage, format).await?;
-    wait_active(&stage, "orders", "primary").await?;
+    let (primary, _standby) = tls_fixture(&env, identity, "StartTLS", ca_ref).await?;
+    let operator = talkative(&env, format).await?;
+    wait_active(&env, "orders", "primary").await?;
     primary.set_certificate(&Authority::new()?.issue(&[NAME], Validity::Valid)?)?;
-    wait_active(&stage, "orders", "standby").await?;
+    wait_active(&env, "orders", "standby").await?;
     primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
-    wait_active(&stage, "orders", "primary").await?;
+    wait_active(&env, "orders", "primary").await?;
     // Malformed, but secret all the same; and the key itself by mistake.
     for bundle in [key.as_str(), MARK] {
         let broken = json!({ "data": { "bundle.pem": STANDARD.encode(bundle) } });
-        change::<Secret>(&stage, "authority", &broken).await?;
+        change::<Secret>(&env, "authority", &broken).await?;
         let ready =
-            mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "False", "CAMalformed");
-        tokio::time::timeout(PATIENCE * 2, ready).await.context("CAMalformed")??;
-        wait_event(&stage, "primary", "ConfigurationRejected").await?;
+            mail_failover_e2e::assertions::wait_backend_condition(&env, "primary", "Ready", "False", "CAMalformed");
+        tokio::time::timeout(WAIT_TIMEOUT * 2, ready).await.context("CAMalformed")??;
+        wait_event(&env, "primary", "ConfigurationRejected").await?;
         let repaired = json!({ "data": { "bundle.pem": STANDARD.encode(authority.pem()) } });
-        change::<Secret>(&stage, "authority", &repaired).await?;
-        mail_failover_e2e::views::wait_backend_condition(&stage, "primary", "Ready", "True", "Observed").await?;
+        change::<Secret>(&env, "authority", &repaired).await?;
+        mail_failover_e2e::assertions::wait_backend_condition(&env, "primary", "Ready", "True", "Observed").await?;
     }
     let log = fs::read_to_string(operator.log())?;
     ensure!(log.lines().count() > 10, "the log is too short to tell anything: {log}");
     let first_line = log.lines().next().unwrap_or_default();
     ensure!(serde_json::from_str::<Value>(first_line).is_ok() == (format == "json"), "{first_line}");
     let metrics = operator.metrics().await?;
-    let told = stage.kubectl(&["get", "sendingbackends,mailroutes,events", "-o", "yaml"]).await?;
+    let told = env.kubectl(&["get", "sendingbackends,mailroutes,events", "-o", "yaml"]).await?;
     let pem = authority.pem();
     let middle = pem.lines().nth(2).context("a PEM text has lines")?;
     let encoded = STANDARD.encode(&key);
@@ -262,10 +264,10 @@ async fn no_secret_in_logs(stage: Arc<Stage>, format: &str) -> Result<()> {
     Ok(())
 }
 
-async fn talkative(stage: &Stage, format: &str) -> Result<Operator> {
+async fn talkative(env: &TestEnv, format: &str) -> Result<Operator> {
     let arguments =
-        [&mail_failover_e2e::scene::QUICK_LEASE[..], &["--log-format", format, "--log", "info,mail_failover=trace"]];
-    let operator = stage.start_own_operator(format, &arguments.concat()).await?;
-    operator.wait_ready(PATIENCE).await?;
+        [&mail_failover_e2e::fixture::QUICK_LEASE[..], &["--log-format", format, "--log", "info,mail_failover=trace"]];
+    let operator = env.start_own_operator(format, &arguments.concat()).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     Ok(operator)
 }

@@ -11,10 +11,12 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
 use kube::{Resource, ResourceExt};
 use mail_failover_api::MailRoute;
-use mail_failover_e2e::scene::{Scene, Tempo, condition, route, route_status, wait_active};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::assertions::{
+    api, change, data, wait_condition, wait_event, wait_leads_to, wait_object, wait_route,
+};
+use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, condition, route, route_status, wait_active};
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, change, data, wait_condition, wait_event, wait_leads_to, wait_object, wait_route};
+use mail_failover_e2e::test_env::TestEnv;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -32,12 +34,12 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// One owner reference, to the route, and one field manager, of server-side apply.
-pub async fn check<K>(stage: &Stage, name: &str) -> Result<()>
+pub async fn check<K>(env: &TestEnv, name: &str) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    let route = api::<MailRoute>(stage).get("orders").await?;
-    let object = api::<K>(stage).get(name).await?;
+    let route = api::<MailRoute>(env).get("orders").await?;
+    let object = api::<K>(env).get(name).await?;
     let [owner] = object.owner_references() else { anyhow::bail!("not one owner: {object:?}") };
     ensure!((&*owner.kind, &*owner.name, owner.controller) == ("MailRoute", "orders", Some(true)), "{owner:?}");
     ensure!(Some(&owner.uid) == route.metadata.uid.as_ref(), "{owner:?}");
@@ -50,88 +52,88 @@ where
     Ok(())
 }
 
-async fn ownership(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let _operator = scene.start_operator("a").await?;
+async fn ownership(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let _operator = fixture.start_operator("a").await?;
     for active in ["primary", "standby"] {
-        scene.wait_active(active).await?;
-        check::<Service>(&stage, "mail").await?;
-        check::<EndpointSlice>(&stage, "mail-ipv4").await?;
-        check::<ConfigMap>(&stage, "mail").await?;
-        scene.primary.crash().await?;
+        fixture.wait_active(active).await?;
+        check::<Service>(&env, "mail").await?;
+        check::<EndpointSlice>(&env, "mail-ipv4").await?;
+        check::<ConfigMap>(&env, "mail").await?;
+        fixture.primary.crash().await?;
     }
     Ok(())
 }
 
-async fn format_change(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+async fn format_change(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let outputs =
         |format: &str| json!({ "spec": { "outputs": [{ "configMap": { "name": "mail", "format": format } }] } });
-    change::<MailRoute>(&stage, "orders", &outputs("Postfix")).await?;
-    let _operator = scene.start_operator("a").await?;
+    change::<MailRoute>(&env, "orders", &outputs("Postfix")).await?;
+    let _operator = fixture.start_operator("a").await?;
     let keys = |map: &ConfigMap| map.data.iter().flatten().map(|(key, _)| key.clone()).collect::<Vec<_>>();
     let is_postfix = |map: &ConfigMap| keys(map) == ["relayhost", "tls_policy", "transport"];
-    wait_object(&stage, "mail", "to have Postfix's keys only", is_postfix).await?;
+    wait_object(&env, "mail", "to have Postfix's keys only", is_postfix).await?;
     // A key of somebody else is none of the format's.
-    change::<ConfigMap>(&stage, "mail", &json!({ "data": { "note": "kept" } })).await?;
-    change::<MailRoute>(&stage, "orders", &outputs("Env")).await?;
+    change::<ConfigMap>(&env, "mail", &json!({ "data": { "note": "kept" } })).await?;
+    change::<MailRoute>(&env, "orders", &outputs("Env")).await?;
     let expected = ["SENDING_BACKEND", "SMTP_HOST", "SMTP_PORT", "SMTP_TLS", "SMTP_TLS_SERVER_NAME", "note"];
-    wait_object(&stage, "mail", "to have the environment's keys and somebody's only", |map| keys(map) == expected)
+    wait_object(&env, "mail", "to have the environment's keys and somebody's only", |map| keys(map) == expected)
         .await?;
     Ok(())
 }
 
-async fn foreign(stage: Arc<Stage>) -> Result<()> {
+async fn foreign(env: Arc<TestEnv>) -> Result<()> {
     let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "mail" },
         "spec": { "selector": { "app": "legacy" }, "ports": [{ "port": 2525 }] } });
     let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "mail" },
         "data": { "SMTP_HOST": "legacy.example" } });
-    stage.apply(&format!("---\n{service}\n---\n{config_map}\n")).await?;
+    env.apply(&format!("---\n{service}\n---\n{config_map}\n")).await?;
     let version = async || -> Result<(Option<String>, Option<String>)> {
-        let service = api::<Service>(&stage).get("mail").await?.resource_version();
-        Ok((service, api::<ConfigMap>(&stage).get("mail").await?.resource_version()))
+        let service = api::<Service>(&env).get("mail").await?.resource_version();
+        Ok((service, api::<ConfigMap>(&env).get("mail").await?.resource_version()))
     };
     let untouched = version().await?;
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let operator = mail_failover_e2e::views::start_operator(&stage, &[]).await?;
-    let message = wait_condition(&stage, "orders", "OutputsApplied", "False", "OutputConflict").await?;
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let operator = mail_failover_e2e::assertions::start_operator(&env, &[]).await?;
+    let message = wait_condition(&env, "orders", "OutputsApplied", "False", "OutputConflict").await?;
     let (service_field, map_field) = ("spec.outputs[].service.name", "spec.outputs[].configMap.name");
     ensure!(message.contains(service_field) && message.contains(map_field) && message.contains("mail"), "{message}");
-    wait_condition(&stage, "orders", "Ready", "False", "OutputConflict").await?;
-    wait_event(&stage, "orders", "OutputRefused").await?;
+    wait_condition(&env, "orders", "Ready", "False", "OutputConflict").await?;
+    wait_event(&env, "orders", "OutputRefused").await?;
     // A failover tries again, and is refused again.
-    scene.primary.crash().await?;
-    wait_route(&stage, "orders", "to fail over all the same", |status| {
+    fixture.primary.crash().await?;
+    wait_route(&env, "orders", "to fail over all the same", |status| {
         status.active.first().is_some_and(|active| active.backend == "standby")
     })
     .await?;
     ensure!(version().await? == untouched, "somebody else's object was written");
-    api::<Service>(&stage).delete("mail", &DeleteParams::default()).await?;
-    api::<ConfigMap>(&stage).delete("mail", &DeleteParams::default()).await?;
-    let taken = wait_condition(&stage, "orders", "OutputsApplied", "True", "Applied");
+    api::<Service>(&env).delete("mail", &DeleteParams::default()).await?;
+    api::<ConfigMap>(&env).delete("mail", &DeleteParams::default()).await?;
+    let taken = wait_condition(&env, "orders", "OutputsApplied", "True", "Applied");
     // A ConfigMap that is not ours is not watched: it is found out within half a minute.
     tokio::time::timeout(Duration::from_secs(90), taken).await.context("never taken over")??;
-    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;
-    ensure!(data(&stage, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
+    wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
+    ensure!(data(&env, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
     drop(operator);
     Ok(())
 }
 
-async fn rivals(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
+async fn rivals(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     // Creation times have seconds only; the older one must be so by them.
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    stage.apply(&route("newer", &["standby", "primary"], "mail")).await?;
-    let _operator = scene.start_operator("a").await?;
-    let message = wait_condition(&stage, "newer", "OutputsApplied", "False", "OutputClaimed").await?;
+    env.apply(&route("newer", &["standby", "primary"], "mail")).await?;
+    let _operator = fixture.start_operator("a").await?;
+    let message = wait_condition(&env, "newer", "OutputsApplied", "False", "OutputClaimed").await?;
     ensure!(message.contains("MailRoute orders"), "{message}");
-    wait_condition(&stage, "newer", "Ready", "False", "OutputClaimed").await?;
-    ensure!(condition(&route_status(&stage, "orders").await?, "OutputsApplied").0 == "True");
-    wait_leads_to(&stage, "mail", &[scene.primary.address().ip().to_string()]).await?;
+    wait_condition(&env, "newer", "Ready", "False", "OutputClaimed").await?;
+    ensure!(condition(&route_status(&env, "orders").await?, "OutputsApplied").0 == "True");
+    wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
     // The older one gives the target up: the newer one has it.
     let moved = json!({ "spec": { "outputs": [{ "service": { "name": "elsewhere", "ports": [{ "name": "smtp", "port": 25 }] } }] } });
-    change::<MailRoute>(&stage, "orders", &moved).await?;
-    wait_active(&stage, "newer", "standby").await?;
-    wait_leads_to(&stage, "mail", &[scene.standby.address().ip().to_string()]).await?;
-    wait_leads_to(&stage, "elsewhere", &[scene.primary.address().ip().to_string()]).await
+    change::<MailRoute>(&env, "orders", &moved).await?;
+    wait_active(&env, "newer", "standby").await?;
+    wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
+    wait_leads_to(&env, "elsewhere", &[fixture.primary.address().ip().to_string()]).await
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use kube::api::ListParams;
-use mail_failover_e2e::scene::{Scene, Tempo, route, wait_active};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::assertions::{metric_sum, start_operator, untyped, wait_event};
+use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, route, wait_active};
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{metric_sum, start_operator, untyped, wait_event};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 pub fn trials() -> Vec<Trial> {
@@ -43,16 +43,16 @@ fn table(text: &str) -> Vec<BTreeMap<String, String>> {
     lines.map(|line| names.iter().cloned().zip(cells(line)).collect()).collect()
 }
 
-async fn columns(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let _operator = scene.start_operator("a").await?;
-    scene.primary.crash().await?;
-    scene.wait_active("standby").await?;
-    wait_event(&stage, "primary", "BackendUnhealthy").await?;
+async fn columns(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let _operator = fixture.start_operator("a").await?;
+    fixture.primary.crash().await?;
+    fixture.wait_active("standby").await?;
+    wait_event(&env, "primary", "BackendUnhealthy").await?;
     let expect = async |resource: &str, wide: bool, name: &str, expected: &[(&str, &str)]| -> Result<()> {
         let mut arguments = vec!["get", resource];
         arguments.extend(wide.then_some(["-o", "wide"]).into_iter().flatten());
-        let text = stage.kubectl(&arguments).await?;
+        let text = env.kubectl(&arguments).await?;
         let rows = table(&text);
         let row = rows.iter().find(|row| row.get("NAME").is_some_and(|cell| cell == name)).context(text.clone())?;
         for (column, cell) in expected {
@@ -74,31 +74,31 @@ async fn columns(stage: Arc<Stage>) -> Result<()> {
     let refused = [("TYPE", "SMTP"), ("HEALTH", "Unhealthy"), ("REASON", "ConnectionRefused")];
     expect("sendingbackends", false, "primary", &refused).await?;
     expect("sendingbackends", false, "standby", &[("HEALTH", "Healthy"), ("REASON", "Ok")]).await?;
-    let since = stage.kubectl(&["get", "mailroutes"]).await?;
+    let since = env.kubectl(&["get", "mailroutes"]).await?;
     let since = table(&since)[0].get("SINCE").cloned().unwrap_or_default();
     ensure!(since.ends_with('s') || since.ends_with('m'), "SINCE is {since:?}");
-    let all = stage.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
+    let all = env.kubectl(&["get", "mailfailover", "-o", "name"]).await?;
     ensure!(all.lines().count() == 4, "{all}");
-    let events = stage.kubectl(&["get", "events"]).await?;
+    let events = env.kubectl(&["get", "events"]).await?;
     ensure!(events.contains("FailedOver") && events.contains("mailroute/orders"), "{events}");
     ensure!(events.contains("primary → standby: ConnectionRefused"), "{events}");
-    let described = stage.kubectl(&["describe", "mailroute", "orders"]).await?;
+    let described = env.kubectl(&["describe", "mailroute", "orders"]).await?;
     ensure!(described.contains("FailedOver"), "{described}");
-    let explained = stage.kubectl(&["explain", "mailroute.spec.backends"]).await?;
+    let explained = env.kubectl(&["explain", "mailroute.spec.backends"]).await?;
     ensure!(explained.contains("most preferred first"), "{explained}");
     // What a deployment waits for.
-    stage.kubectl(&["wait", "mailroute/orders", "--for=condition=Ready", "--timeout=5s"]).await.map(drop)
+    env.kubectl(&["wait", "mailroute/orders", "--for=condition=Ready", "--timeout=5s"]).await.map(drop)
 }
 
-async fn answers(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let operator = scene.start_operator("a").await?;
+async fn answers(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let operator = fixture.start_operator("a").await?;
     for path in ["/livez", "/readyz"] {
         operator.get(path).await?;
     }
     ensure!(operator.get("/nothing").await.is_err(), "there is no such path");
-    scene.primary.crash().await?;
-    scene.wait_active("standby").await?;
+    fixture.primary.crash().await?;
+    fixture.wait_active("standby").await?;
     let metrics = operator.metrics().await?;
     let of_route = |labels: &str| labels.contains("route=\"orders\"");
     let transitions = metric_sum(&metrics, "mail_failover_route_transitions_total", |labels| {
@@ -115,17 +115,17 @@ async fn answers(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-async fn quiet(stage: Arc<Stage>) -> Result<()> {
+async fn quiet(env: Arc<TestEnv>) -> Result<()> {
     const QUIET: Duration = Duration::from_secs(10);
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    stage.apply(&route("second", &["standby", "primary"], "second")).await?;
-    let operator = start_operator(&stage, &[]).await?;
-    scene.wait_active("primary").await?;
-    wait_active(&stage, "second", "standby").await?;
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    env.apply(&route("second", &["standby", "primary"], "second")).await?;
+    let operator = start_operator(&env, &[]).await?;
+    fixture.wait_active("primary").await?;
+    wait_active(&env, "second", "standby").await?;
     let versions = async || -> Result<BTreeMap<String, Option<String>>> {
         let mut versions = BTreeMap::new();
         for kind in ["MailRoute", "SendingBackend", "FailoverPolicy"] {
-            for object in untyped(&stage, kind)?.list(&ListParams::default()).await?.items {
+            for object in untyped(&env, kind)?.list(&ListParams::default()).await?.items {
                 versions.insert(format!("{kind} {}", object.name_any()), object.resource_version());
             }
         }
@@ -149,10 +149,10 @@ async fn quiet(stage: Arc<Stage>) -> Result<()> {
         before = now;
     }
     let (before, versions_before) = (writes().await?, versions().await?);
-    let rounds = scene.primary.counters().connections;
+    let rounds = fixture.primary.counters().connections;
     // No condition to wait for: what is shown is that nothing happens.
     sleep(QUIET).await;
-    ensure!(scene.primary.counters().connections > rounds + 10, "nobody probed");
+    ensure!(fixture.primary.counters().connections > rounds + 10, "nobody probed");
     let (after, versions_after) = (writes().await?, versions().await?);
     ensure!((after - before).abs() < 0.5, "{} writes in {QUIET:?}", after - before);
     ensure!(versions_after == versions_before, "{versions_before:?} became {versions_after:?}");

@@ -10,19 +10,19 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use mail_failover_api::{FailoverPolicy, MailRoute, RouteState, SendingBackend};
+use mail_failover_e2e::assertions::wait_route;
 use mail_failover_e2e::control_plane::Call;
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{leads_to, wait_active};
 use mail_failover_e2e::health::Health;
-use mail_failover_e2e::scene::{leads_to, wait_active};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::wait_route;
+use mail_failover_e2e::test_env::TestEnv;
 
 use super::flux::{kustomizations, ready, reconcile};
 use super::platform::{Platform, Shop};
 
 /// Longer than three reconciliations at the interval of the trials' Kustomizations.
-const PATIENCE: Duration = Duration::from_mins(3);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 const SOON: Duration = Duration::from_mins(1);
 
 pub fn trials() -> Vec<Trial> {
@@ -41,8 +41,8 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// What the operator has changed until now, apart from Leases, by which replicas tell that they live.
-fn writes(stage: &Stage) -> Result<Vec<Call>> {
-    let mut calls = stage.control()?.calls_of(&Platform::operator_user())?;
+fn writes(env: &TestEnv) -> Result<Vec<Call>> {
+    let mut calls = env.control()?.calls_of(&Platform::operator_user())?;
     calls.retain(|call| {
         let reads = ["get", "list", "watch"].contains(&call.right.verb.as_str());
         !reads && call.right.resource != "leases"
@@ -51,7 +51,7 @@ fn writes(stage: &Stage) -> Result<Vec<Call>> {
 }
 
 /// Kind, name and version of everything that is Flux's or ours.
-async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
+async fn versions(env: &TestEnv) -> Result<BTreeMap<String, String>> {
     let kinds = [
         ApiResource::erase::<MailRoute>(&()),
         ApiResource::erase::<SendingBackend>(&()),
@@ -62,7 +62,7 @@ async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
     ];
     let mut versions = BTreeMap::new();
     for kind in kinds {
-        let api: Api<DynamicObject> = Api::namespaced_with(stage.client(), stage.namespace(), &kind);
+        let api: Api<DynamicObject> = Api::namespaced_with(env.client(), env.namespace(), &kind);
         for object in api.list(&ListParams::default()).await?.items {
             let version = object.resource_version().context("a version")?;
             versions.insert(format!("{} {}", kind.kind, object.name_any()), version);
@@ -71,79 +71,79 @@ async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-async fn undisturbed(stage: Arc<Stage>) -> Result<()> {
-    let shop = Shop::open(&stage).await?;
-    wait_active(&stage, "orders", "primary").await?;
+async fn undisturbed(env: Arc<TestEnv>) -> Result<()> {
+    let shop = Shop::open(&env).await?;
+    wait_active(&env, "orders", "primary").await?;
     shop.primary.crash().await?;
-    let before = wait_active(&stage, "orders", "standby").await?;
+    let before = wait_active(&env, "orders", "standby").await?;
     // What a failover leaves to be written is written within seconds: Events, and what they leave in `status`.
-    let mut counted = writes(&stage)?.len();
+    let mut counted = writes(&env)?.len();
     eventually(SOON, "the failover to settle", async || {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let now = writes(&stage)?.len();
+        let now = writes(&env)?.len();
         let is_quiet = now == counted;
         counted = now;
         Ok(is_quiet.then_some(()))
     })
     .await?;
-    let (versions_before, begun) = (versions(&stage).await?, shop.reconciliations().await?);
+    let (versions_before, begun) = (versions(&env).await?, shop.reconciliations().await?);
     ensure!(versions_before.len() >= 7, "{versions_before:?}");
 
-    eventually(PATIENCE, "three reconciliations", async || {
+    eventually(WAIT_TIMEOUT, "three reconciliations", async || {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let done = shop.reconciliations().await? - begun;
         if done >= 3 { Ok(Some(())) } else { bail!("{done}") }
     })
     .await?;
-    let reconciled = reconcile(&kustomizations(&stage), &shop.kustomization).await?;
+    let reconciled = reconcile(&kustomizations(&env), &shop.kustomization).await?;
     ensure!(ready(&reconciled).0 == "True", "{:?}", ready(&reconciled));
 
-    let versions_after = versions(&stage).await?;
+    let versions_after = versions(&env).await?;
     ensure!(versions_after == versions_before, "{versions_before:#?} became {versions_after:#?}");
-    let written = writes(&stage)?.split_off(counted);
+    let written = writes(&env)?.split_off(counted);
     ensure!(written.is_empty(), "{written:#?}");
-    ensure!(wait_active(&stage, "orders", "standby").await? == before);
-    ensure!(leads_to(&stage, "mail").await? == [shop.standby.address().ip().to_string()]);
+    ensure!(wait_active(&env, "orders", "standby").await? == before);
+    ensure!(leads_to(&env, "mail").await? == [shop.standby.address().ip().to_string()]);
     shop.close().await
 }
 
 /// The live route, as Argo CD's script and Flux's expressions see it.
-async fn opinions(stage: &Stage, health: &Health) -> Result<(String, String, String)> {
+async fn opinions(env: &TestEnv, health: &Health) -> Result<(String, String, String)> {
     let kind = ApiResource::erase::<MailRoute>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(stage.client(), stage.namespace(), &kind);
+    let api: Api<DynamicObject> = Api::namespaced_with(env.client(), env.namespace(), &kind);
     let route = serde_json::to_value(api.get("orders").await?)?;
     let found = health.of(&[route]).await?.pop().context("an answer")?;
     Ok((found.argo_cd.status, found.argo_cd.message, found.flux.status))
 }
 
-async fn judged(stage: Arc<Stage>) -> Result<()> {
+async fn judged(env: Arc<TestEnv>) -> Result<()> {
     let health = Health::locate()?;
-    let shop = Shop::open(&stage).await?;
-    wait_active(&stage, "orders", "primary").await?;
-    let (argo_cd, message, flux) = opinions(&stage, &health).await?;
+    let shop = Shop::open(&env).await?;
+    wait_active(&env, "orders", "primary").await?;
+    let (argo_cd, message, flux) = opinions(&env, &health).await?;
     ensure!(
         argo_cd == "Healthy" && message.starts_with("Mail leaves by primary since 20") && flux == "Current",
         "{argo_cd} {message} {flux}"
     );
 
     shop.primary.crash().await?;
-    wait_active(&stage, "orders", "standby").await?;
-    let (argo_cd, message, flux) = opinions(&stage, &health).await?;
+    wait_active(&env, "orders", "standby").await?;
+    let (argo_cd, message, flux) = opinions(&env, &health).await?;
     ensure!(argo_cd == "Healthy" && flux == "Current", "{argo_cd} {message} {flux}");
     ensure!(message.starts_with("Failed over: mail leaves by standby since 20"), "{message}");
     ensure!(message.ends_with("(ConnectionRefused); no other backend could take over"), "{message}");
-    let reconciled = reconcile(&kustomizations(&stage), &shop.kustomization).await?;
+    let reconciled = reconcile(&kustomizations(&env), &shop.kustomization).await?;
     ensure!(ready(&reconciled).0 == "True", "{:?}", ready(&reconciled));
 
     shop.standby.crash().await?;
-    wait_route(&stage, "orders", "to have no way out", |status| status.state == Some(RouteState::NoneHealthy)).await?;
-    let (argo_cd, message, flux) = opinions(&stage, &health).await?;
+    wait_route(&env, "orders", "to have no way out", |status| status.state == Some(RouteState::NoneHealthy)).await?;
+    let (argo_cd, message, flux) = opinions(&env, &health).await?;
     ensure!(
         argo_cd == "Degraded" && message.starts_with("No mail can be sent: ") && flux == "Failed",
         "{argo_cd} {message} {flux}"
     );
-    let route = format!("MailRoute/{}/orders status: 'Failed'", stage.namespace());
-    let api = kustomizations(&stage);
+    let route = format!("MailRoute/{}/orders status: 'Failed'", env.namespace());
+    let api = kustomizations(&env);
     reconcile(&api, &shop.kustomization).await?;
     eventually(SOON, "the Kustomization to fail", async || {
         let (status, why) = ready(&api.get(&shop.kustomization).await?);
@@ -155,8 +155,8 @@ async fn judged(stage: Arc<Stage>) -> Result<()> {
     .await?;
 
     shop.primary.repair().await?;
-    wait_active(&stage, "orders", "primary").await?;
-    eventually(PATIENCE, "the Kustomization to be Ready again", async || {
+    wait_active(&env, "orders", "primary").await?;
+    eventually(WAIT_TIMEOUT, "the Kustomization to be Ready again", async || {
         let (status, why) = ready(&api.get(&shop.kustomization).await?);
         if status == "True" { Ok(Some(())) } else { bail!("{status} {why}") }
     })

@@ -11,13 +11,13 @@ use mail_failover_e2e::control_plane::{Binaries, Product, Program};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::go_module::{self, GoModule};
 use mail_failover_e2e::node::images::Recipe;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 /// Where Flux lives, as users have it.
 pub const NAMESPACE: &str = "flux-system";
 /// Longer than fetching, applying and waiting take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(150);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(150);
 const SOURCE: &str = "localhost/source-controller:e2e";
 const KUSTOMIZE: &str = "localhost/kustomize-controller:e2e";
 const REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
@@ -58,13 +58,13 @@ pub const MODULES: [GoModule; 2] = [
 ];
 
 /// Installs both controllers and waits until they are available.
-pub async fn install(stage: &Stage) -> Result<()> {
+pub async fn install(env: &TestEnv) -> Result<()> {
     let mut manifests = Vec::new();
     for module in MODULES {
         manifests.extend(go_module::manifests(&module.source()?.join("config/crd/bases"))?);
     }
     manifests.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }));
-    apply(&stage.client(), &manifests, Mode::Keep).await.context("Flux's resource definitions")?;
+    apply(&env.client(), &manifests, Mode::Keep).await.context("Flux's resource definitions")?;
     let advertised = format!("--storage-adv-addr=source-controller.{NAMESPACE}.svc.cluster.local.");
     let mut manifests = controller("source-controller", SOURCE, &["--storage-path=/data", &advertised]);
     manifests.extend(controller("kustomize-controller", KUSTOMIZE, &["--requeue-dependency=2s"]));
@@ -72,11 +72,11 @@ pub async fn install(stage: &Stage) -> Result<()> {
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": "source-controller", "namespace": NAMESPACE },
         "spec": { "selector": { "app": "source-controller" }, "ports": [{ "port": 80, "targetPort": 9090 }] },
     }));
-    apply(&stage.client(), &manifests, Mode::Keep).await.context("Flux")?;
+    apply(&env.client(), &manifests, Mode::Keep).await.context("Flux")?;
     for name in ["source-controller", "kustomize-controller"] {
         let deployment = format!("deployment/{name}");
         let arguments = ["rollout", "status", &deployment, "--namespace", NAMESPACE, "--timeout=140s"];
-        stage.kubectl_for(PATIENCE, &arguments).await?;
+        env.kubectl_for(WAIT_TIMEOUT, &arguments).await?;
     }
     Ok(())
 }
@@ -123,19 +123,19 @@ fn controller(name: &str, image: &str, arguments: &[&str]) -> Vec<Value> {
     ]
 }
 
-fn api(stage: &Stage, group: &str, kind: &str) -> Api<DynamicObject> {
+fn api(env: &TestEnv, group: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-    Api::namespaced_with(stage.client(), NAMESPACE, &resource)
+    Api::namespaced_with(env.client(), NAMESPACE, &resource)
 }
 
 /// The API of `GitRepositories` where Flux lives.
-pub fn git_repositories(stage: &Stage) -> Api<DynamicObject> {
-    api(stage, "source.toolkit.fluxcd.io", "GitRepository")
+pub fn git_repositories(env: &TestEnv) -> Api<DynamicObject> {
+    api(env, "source.toolkit.fluxcd.io", "GitRepository")
 }
 
 /// The API of Kustomizations where Flux lives.
-pub fn kustomizations(stage: &Stage) -> Api<DynamicObject> {
-    api(stage, "kustomize.toolkit.fluxcd.io", "Kustomization")
+pub fn kustomizations(env: &TestEnv) -> Api<DynamicObject> {
+    api(env, "kustomize.toolkit.fluxcd.io", "Kustomization")
 }
 
 /// The condition Ready of one of Flux's objects: status, and reason with message.
@@ -151,7 +151,7 @@ pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicOb
     let token = format!("{:x}", fastrand::u64(..));
     let annotated = json!({ "metadata": { "annotations": { REQUESTED: token } } });
     api.patch(name, &PatchParams::default(), &Patch::Merge(annotated)).await.with_context(|| name.to_owned())?;
-    eventually(PATIENCE, &format!("the reconciliation of {name}"), async || {
+    eventually(WAIT_TIMEOUT, &format!("the reconciliation of {name}"), async || {
         let object = api.get(name).await?;
         // A request counts as handled from the beginning of its reconciliation.
         if object.data["status"]["lastHandledReconcileAt"] == token && is_over(&object) {
@@ -173,10 +173,10 @@ fn is_over(object: &DynamicObject) -> bool {
 }
 
 /// Has the source fetched, and waits until a Kustomization is Ready with this revision.
-pub async fn wait_ready(stage: &Stage, kustomization: &str, revision: &str) -> Result<()> {
-    let sources = git_repositories(stage);
+pub async fn wait_ready(env: &TestEnv, kustomization: &str, revision: &str) -> Result<()> {
+    let sources = git_repositories(env);
     reconcile(&sources, super::platform::SOURCE).await?;
-    eventually(PATIENCE, &format!("{revision} to be fetched"), async || {
+    eventually(WAIT_TIMEOUT, &format!("{revision} to be fetched"), async || {
         let source = sources.get(super::platform::SOURCE).await?;
         if source.data["status"]["artifact"]["revision"] == revision {
             return Ok(Some(()));
@@ -184,8 +184,8 @@ pub async fn wait_ready(stage: &Stage, kustomization: &str, revision: &str) -> R
         bail!("{:?}", ready(&source))
     })
     .await?;
-    let api = kustomizations(stage);
-    eventually(PATIENCE, &format!("Kustomization {kustomization} to be Ready with {revision}"), async || {
+    let api = kustomizations(env);
+    eventually(WAIT_TIMEOUT, &format!("Kustomization {kustomization} to be Ready with {revision}"), async || {
         let object = api.get(kustomization).await?;
         let (status, why) = ready(&object);
         if status == "True" && object.data["status"]["lastAppliedRevision"] == revision {

@@ -8,11 +8,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::ObjectMeta;
 use kube::{Api, Resource, ResourceExt};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend, crds};
+use mail_failover_e2e::assertions::api;
+use mail_failover_e2e::fixture::{leads_to, wait_active};
 use mail_failover_e2e::helm::repository;
-use mail_failover_e2e::scene::{leads_to, wait_active};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::api;
+use mail_failover_e2e::test_env::TestEnv;
 
 use super::flux;
 use super::platform::{OPERATOR, OPERATOR_NAMESPACE, Platform, Shop};
@@ -36,11 +36,11 @@ fn is_applied_by_flux(metadata: &ObjectMeta) -> bool {
     managers == ["kustomize-controller"]
 }
 
-async fn installed(stage: Arc<Stage>) -> Result<()> {
-    let platform = Platform::get(&stage).await?;
-    let installed = flux::kustomizations(&stage).get(OPERATOR).await?;
+async fn installed(env: Arc<TestEnv>) -> Result<()> {
+    let platform = Platform::get(&env).await?;
+    let installed = flux::kustomizations(&env).get(OPERATOR).await?;
     ensure!(installed.data["status"]["lastAppliedRevision"] == platform.revision, "{installed:?}");
-    let definitions: Api<CustomResourceDefinition> = Api::all(stage.client());
+    let definitions: Api<CustomResourceDefinition> = Api::all(env.client());
     for crd in crds() {
         let crd = definitions.get(&crd.name_any()).await?;
         ensure!(is_applied_by_flux(&crd.metadata), "{:?}", crd.metadata);
@@ -48,39 +48,37 @@ async fn installed(stage: Arc<Stage>) -> Result<()> {
         let prune = crd.annotations().get("kustomize.toolkit.fluxcd.io/prune");
         ensure!(prune.is_some_and(|prune| prune == "disabled"), "{:?}", crd.metadata);
     }
-    let deployments: Api<Deployment> = Api::namespaced(stage.client(), OPERATOR_NAMESPACE);
+    let deployments: Api<Deployment> = Api::namespaced(env.client(), OPERATOR_NAMESPACE);
     let deployment = deployments.get(OPERATOR).await?;
     ensure!(is_applied_by_flux(deployment.meta()), "{deployment:?}");
     // `wait` has waited for this.
     ensure!(deployment.status.and_then(|status| status.available_replicas) == Some(2), "the operator is not available");
 
-    let shop = Shop::open(&stage).await?;
+    let shop = Shop::open(&env).await?;
     // `wait` has waited for a decision and its outputs: nothing more has to come.
-    ensure!(leads_to(&stage, "mail").await? == [shop.primary.address().ip().to_string()]);
-    let applied = [
-        api::<MailRoute>(&stage).get("orders").await?.metadata,
-        api::<FailoverPolicy>(&stage).get("fast").await?.metadata,
-    ];
+    ensure!(leads_to(&env, "mail").await? == [shop.primary.address().ip().to_string()]);
+    let applied =
+        [api::<MailRoute>(&env).get("orders").await?.metadata, api::<FailoverPolicy>(&env).get("fast").await?.metadata];
     for metadata in applied {
         ensure!(is_applied_by_flux(&metadata), "{metadata:?}");
     }
-    wait_active(&stage, "orders", "primary").await?;
-    ensure!(api::<SendingBackend>(&stage).get("standby").await?.status.is_some());
+    wait_active(&env, "orders", "primary").await?;
+    ensure!(api::<SendingBackend>(&env).get("standby").await?.status.is_some());
     shop.close().await
 }
 
 /// The command that the file names, on a `ConfigMap` as Argo CD installs it.
-async fn argo_cd(stage: Arc<Stage>) -> Result<()> {
-    stage.kubectl(&["create", "namespace", "argocd"]).await?;
-    stage.kubectl(&["create", "configmap", "argocd-cm", "-n", "argocd", "--from-literal=admin.enabled=true"]).await?;
+async fn argo_cd(env: Arc<TestEnv>) -> Result<()> {
+    env.kubectl(&["create", "namespace", "argocd"]).await?;
+    env.kubectl(&["create", "configmap", "argocd-cm", "-n", "argocd", "--from-literal=admin.enabled=true"]).await?;
     let file = repository("config/argocd/argocd-cm.yaml").display().to_string();
     let patch = ["patch", "configmap", "argocd-cm", "-n", "argocd", "--type", "merge", "--patch-file", &file];
-    stage.kubectl(&patch).await?;
-    let keys = stage.kubectl(&["get", "configmap", "argocd-cm", "-n", "argocd", "--output=jsonpath={.data}"]).await?;
+    env.kubectl(&patch).await?;
+    let keys = env.kubectl(&["get", "configmap", "argocd-cm", "-n", "argocd", "--output=jsonpath={.data}"]).await?;
     for kind in ["FailoverPolicy", "MailRoute", "SendingBackend"] {
         ensure!(keys.contains(&format!("resource.customizations.health.mailfailover.io_{kind}")), "{keys}");
     }
     ensure!(keys.contains("admin.enabled"), "{keys}");
-    stage.kubectl(&["delete", "namespace", "argocd", "--wait=false"]).await?;
+    env.kubectl(&["delete", "namespace", "argocd", "--wait=false"]).await?;
     Ok(())
 }

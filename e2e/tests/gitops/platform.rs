@@ -13,12 +13,12 @@ use kube::api::DeleteParams;
 use mail_failover_api::crds;
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{PolicyTimings, WAIT_TIMEOUT, backend, policy, route};
 use mail_failover_e2e::helm::{objects, repository};
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::node::images;
-use mail_failover_e2e::scene::{PATIENCE, Tempo, backend, policy, route};
 use mail_failover_e2e::service_account;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -45,26 +45,26 @@ pub struct Platform {
 
 impl Platform {
     /// The one of this suite.
-    pub async fn get(stage: &Stage) -> Result<&'static Self> {
-        PLATFORM.get_or_try_init(async || Self::set(stage).await).await
+    pub async fn get(env: &TestEnv) -> Result<&'static Self> {
+        PLATFORM.get_or_try_init(async || Self::set(env).await).await
     }
 
-    async fn set(stage: &Stage) -> Result<Self> {
+    async fn set(env: &TestEnv) -> Result<Self> {
         // The suite has them already; here they are to come from Git.
-        let definitions: Api<CustomResourceDefinition> = Api::all(stage.client());
+        let definitions: Api<CustomResourceDefinition> = Api::all(env.client());
         for crd in crds() {
             let name = crd.name_any();
             if definitions.get_opt(&name).await?.is_some() {
                 definitions.delete(&name, &DeleteParams::default()).await?;
             }
-            eventually(PATIENCE, &format!("{name} to be gone"), async || {
+            eventually(WAIT_TIMEOUT, &format!("{name} to be gone"), async || {
                 Ok(definitions.get_opt(&name).await?.is_none().then_some(()))
             })
             .await?;
         }
-        flux::install(stage).await?;
+        flux::install(env).await?;
         let folder = tempfile::Builder::new().prefix("gitops-").tempdir().context("no temporary folder")?;
-        let repository = Repository::serve(folder.path(), SocketAddr::new(stage.ipv4(), 8080)).await?;
+        let repository = Repository::serve(folder.path(), SocketAddr::new(env.ipv4(), 8080)).await?;
         copy_base(&repository.folder(OPERATOR))?;
         let revision = repository.commit("Install the operator").await?;
 
@@ -73,8 +73,8 @@ impl Platform {
         let mut operator = example("Kustomization", OPERATOR)?;
         let (name, tag) = images::OPERATOR.rsplit_once(':').context("a tag")?;
         operator["spec"]["images"] = json!([{ "name": "mail-failover-operator", "newName": name, "newTag": tag }]);
-        apply(&stage.client(), &[source, operator], Mode::Keep).await?;
-        flux::wait_ready(stage, OPERATOR, &revision).await?;
+        apply(&env.client(), &[source, operator], Mode::Keep).await?;
+        flux::wait_ready(env, OPERATOR, &revision).await?;
         Ok(Self { repository, revision, _folder: folder })
     }
 
@@ -103,7 +103,7 @@ fn example(kind: &str, name: &str) -> Result<Value> {
 
 /// A trial's share of the platform: the route `orders` over `primary` and `standby`, in its namespace, by a commit.
 pub struct Shop<'a> {
-    stage: &'a Stage,
+    env: &'a TestEnv,
     pub platform: &'static Platform,
     pub primary: SmtpServer,
     pub standby: SmtpServer,
@@ -114,29 +114,29 @@ pub struct Shop<'a> {
 
 impl<'a> Shop<'a> {
     /// Commits it, and waits until Flux finds it Ready.
-    pub async fn open(stage: &'a Stage) -> Result<Self> {
-        let platform = Platform::get(stage).await?;
-        let listen = |name| SmtpServer::start(Options::new(name, (stage.ipv4(), 25).into()));
+    pub async fn open(env: &'a TestEnv) -> Result<Self> {
+        let platform = Platform::get(env).await?;
+        let listen = |name| SmtpServer::start(Options::new(name, (env.ipv4(), 25).into()));
         let (primary, standby) = (listen("primary").await?, listen("standby").await?);
-        let kustomization = stage.namespace().to_owned();
+        let kustomization = env.namespace().to_owned();
         let folder = platform.repository.folder(&kustomization);
         fs::create_dir_all(&folder)?;
-        let tempo = Tempo::default();
-        fs::write(folder.join("policy.yaml"), policy(&tempo))?;
-        fs::write(folder.join("primary.yaml"), backend("primary", primary.address(), &tempo))?;
-        fs::write(folder.join("standby.yaml"), backend("standby", standby.address(), &tempo))?;
+        let timings = PolicyTimings::default();
+        fs::write(folder.join("policy.yaml"), policy(&timings))?;
+        fs::write(folder.join("primary.yaml"), backend("primary", primary.address(), &timings))?;
+        fs::write(folder.join("standby.yaml"), backend("standby", standby.address(), &timings))?;
         fs::write(folder.join("route.yaml"), route("orders", &["primary", "standby"], "mail"))?;
-        let shop = Self { stage, platform, primary, standby, kustomization, folder };
+        let shop = Self { env, platform, primary, standby, kustomization, folder };
         let revision = platform.repository.commit("Add a route").await?;
         let mut mail = example("Kustomization", MAIL)?;
         mail["metadata"]["name"] = shop.kustomization.as_str().into();
         mail["spec"]["path"] = format!("./{}", shop.kustomization).into();
-        mail["spec"]["targetNamespace"] = stage.namespace().into();
+        mail["spec"]["targetNamespace"] = env.namespace().into();
         mail["spec"]["interval"] = "30s".into();
         mail["spec"]["retryInterval"] = "5s".into();
         mail["spec"]["timeout"] = "1m".into();
-        apply(&stage.client(), &[mail], Mode::Keep).await?;
-        flux::wait_ready(stage, &shop.kustomization, &revision).await?;
+        apply(&env.client(), &[mail], Mode::Keep).await?;
+        flux::wait_ready(env, &shop.kustomization, &revision).await?;
         Ok(shop)
     }
 
@@ -144,14 +144,14 @@ impl<'a> Shop<'a> {
     pub async fn remove(&self, file: &str) -> Result<()> {
         fs::remove_file(self.folder.join(file))?;
         let revision = self.platform.repository.commit(&format!("Remove {file}")).await?;
-        flux::wait_ready(self.stage, &self.kustomization, &revision).await
+        flux::wait_ready(self.env, &self.kustomization, &revision).await
     }
 
     /// Removes the Kustomization, and so all that it applied; waits until it is gone.
     pub async fn close(&self) -> Result<()> {
-        let api = flux::kustomizations(self.stage);
+        let api = flux::kustomizations(self.env);
         api.delete(&self.kustomization, &DeleteParams::default()).await?;
-        eventually(PATIENCE, &format!("Kustomization {} to be gone", self.kustomization), async || {
+        eventually(WAIT_TIMEOUT, &format!("Kustomization {} to be gone", self.kustomization), async || {
             match api.get_opt(&self.kustomization).await? {
                 None => Ok(Some(())),
                 Some(object) => bail!("{:?}, finalizers {:?}", flux::ready(&object), object.finalizers()),
@@ -162,7 +162,7 @@ impl<'a> Shop<'a> {
 
     /// How often Flux has reconciled it: the same revision again and again.
     pub async fn reconciliations(&self) -> Result<u64> {
-        let object = flux::kustomizations(self.stage).get(&self.kustomization).await?;
+        let object = flux::kustomizations(self.env).get(&self.kustomization).await?;
         let latest = &object.data["status"]["history"][0];
         ensure!(latest["lastReconciledStatus"] == "ReconciliationSucceeded", "{latest}");
         latest["totalReconciliations"].as_u64().with_context(|| latest.to_string())

@@ -8,11 +8,11 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_e2e::assertions::{api, wait_gone};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::scene::PATIENCE;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::fixture::WAIT_TIMEOUT;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, wait_gone};
+use mail_failover_e2e::test_env::TestEnv;
 
 use super::platform::Shop;
 
@@ -26,27 +26,27 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn removed(stage: Arc<Stage>) -> Result<()> {
-    let shop = Shop::open(&stage).await?;
-    let slices = api::<EndpointSlice>(&stage).list(&ListParams::default()).await?.items;
+async fn removed(env: Arc<TestEnv>) -> Result<()> {
+    let shop = Shop::open(&env).await?;
+    let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
     ensure!(!slices.is_empty(), "the Service leads nowhere");
     shop.remove("route.yaml").await?;
-    wait_gone::<MailRoute>(&stage, "orders").await?;
-    wait_gone::<Service>(&stage, "mail").await?;
-    wait_gone::<ConfigMap>(&stage, "mail").await?;
-    eventually(PATIENCE, "the slices to be gone", async || {
-        let left = api::<EndpointSlice>(&stage).list(&ListParams::default()).await?.items;
+    wait_gone::<MailRoute>(&env, "orders").await?;
+    wait_gone::<Service>(&env, "mail").await?;
+    wait_gone::<ConfigMap>(&env, "mail").await?;
+    eventually(WAIT_TIMEOUT, "the slices to be gone", async || {
+        let left = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
         if left.is_empty() { Ok(Some(())) } else { bail!("{left:?}") }
     })
     .await?;
-    ensure!(api::<SendingBackend>(&stage).get_opt("primary").await?.is_some(), "the backend is still in Git");
+    ensure!(api::<SendingBackend>(&env).get_opt("primary").await?.is_some(), "the backend is still in Git");
 
     shop.close().await?;
-    wait_gone::<SendingBackend>(&stage, "primary").await?;
-    wait_gone::<FailoverPolicy>(&stage, "fast").await?;
-    let namespaces: Api<Namespace> = Api::all(stage.client());
-    namespaces.delete(stage.namespace(), &DeleteParams::default()).await?;
-    eventually(PATIENCE, "the namespace to be gone", async || match namespaces.get_opt(stage.namespace()).await? {
+    wait_gone::<SendingBackend>(&env, "primary").await?;
+    wait_gone::<FailoverPolicy>(&env, "fast").await?;
+    let namespaces: Api<Namespace> = Api::all(env.client());
+    namespaces.delete(env.namespace(), &DeleteParams::default()).await?;
+    eventually(WAIT_TIMEOUT, "the namespace to be gone", async || match namespaces.get_opt(env.namespace()).await? {
         None => Ok(Some(())),
         Some(namespace) => bail!("{:?}", namespace.status),
     })

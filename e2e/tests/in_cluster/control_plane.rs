@@ -8,17 +8,17 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use mail_failover_api::{FailoverPolicy, MailRouteStatus};
+use mail_failover_e2e::assertions::{api, change};
 use mail_failover_e2e::command;
 use mail_failover_e2e::environment::exhaustive;
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::route_status;
 use mail_failover_e2e::in_cluster::installation::{DEPLOYMENT, NAMESPACE, ensure_installed};
-use mail_failover_e2e::in_cluster::shop::{Door, PATIENCE, Shop};
+use mail_failover_e2e::in_cluster::shop::{Door, Shop, WAIT_TIMEOUT};
 use mail_failover_e2e::mail::server::Fault;
 use mail_failover_e2e::operator::get;
-use mail_failover_e2e::scene::route_status;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, change};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::OwnedRwLockWriteGuard;
@@ -66,85 +66,85 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn deleted(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage).await?;
-    let stage = &scene.shop.stage;
-    let before = leader(stage).await?;
+async fn deleted(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = FailoverFixture::create(env).await?;
+    let env = &fixture.shop.env;
+    let before = leader(env).await?;
     let arguments = ["delete", "pod", &before.pod, "--namespace", NAMESPACE, "--force", "--grace-period=0"];
-    tokio::try_join!(stage.kubectl(&arguments), scene.break_a())?;
-    wait_led_by_another(stage, &before).await?;
-    scene.check_failed_over().await?;
-    scene.end().await
+    tokio::try_join!(env.kubectl(&arguments), fixture.break_a())?;
+    wait_led_by_another(env, &before).await?;
+    fixture.check_failed_over().await?;
+    fixture.end().await
 }
 
-async fn cut_off(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage).await?;
-    let stage = &scene.shop.stage;
-    let before = leader(stage).await?;
-    cut(stage, &before, "--insert").await?;
+async fn cut_off(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = FailoverFixture::create(env).await?;
+    let env = &fixture.shop.env;
+    let before = leader(env).await?;
+    cut(env, &before, "--insert").await?;
     let failed_over = async {
-        scene.break_a().await?;
+        fixture.break_a().await?;
         let begun = Instant::now();
         eventually(STEPS_DOWN, "the leader that is cut off to stop", async || {
             Ok(before.leads().await.map(|leads| !leads)?.then_some(()))
         })
         .await?;
         let stopped = begun.elapsed();
-        let now = wait_led_by_another(stage, &before).await?;
+        let now = wait_led_by_another(env, &before).await?;
         eprintln!("the leader stopped {stopped:.1?} after the cut, and the next one led after {:.1?}", begun.elapsed());
-        scene.check_failed_over().await?;
+        fixture.check_failed_over().await?;
         anyhow::Ok(now)
     }
     .await;
-    cut(stage, &before, "--delete").await?;
+    cut(env, &before, "--delete").await?;
     let now = failed_over?;
-    eventually(PATIENCE, "the one that was cut off to be heard of again", async || {
+    eventually(WAIT_TIMEOUT, "the one that was cut off to be heard of again", async || {
         get(before.server(), "/readyz").await?;
-        let known = replicas(stage).await?.into_iter().find(|replica| replica.uid == before.uid);
+        let known = replicas(env).await?.into_iter().find(|replica| replica.uid == before.uid);
         ensure!(known.as_ref() == Some(&before), "{known:?}, once {before:?}");
         Ok(Some(()))
     })
     .await?;
     // Whatever it still meant to do would happen now.
     sleep(QUIET).await;
-    ensure!(!before.leads().await? && leader(stage).await?.uid == now.uid, "the one that was cut off leads again");
-    scene.check_failed_over().await?;
-    scene.end().await
+    ensure!(!before.leads().await? && leader(env).await?.uid == now.uid, "the one that was cut off leads again");
+    fixture.check_failed_over().await?;
+    fixture.end().await
 }
 
-async fn api_server_gone(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage).await?;
-    let control = scene.shop.stage.node()?.control_plane();
+async fn api_server_gone(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = FailoverFixture::create(env).await?;
+    let control = fixture.shop.env.node()?.control_plane();
     let end = Instant::now() + exhaustive(API_SERVER_GONE, API_SERVER_GONE_EXHAUSTIVELY);
     control.stop_api_server();
-    let moved = scene.check_agents_move_the_mail().await;
+    let moved = fixture.check_agents_move_the_mail().await;
     sleep_until(end).await;
     control.start_api_server().await?;
     moved?;
-    scene.check_failed_over().await?;
-    scene.shop.wait_stored("b", MEANWHILE).await.context("after the API server's return")?;
-    scene.end().await
+    fixture.check_failed_over().await?;
+    fixture.shop.wait_stored("b", MEANWHILE).await.context("after the API server's return")?;
+    fixture.end().await
 }
 
-async fn etcd_paused(stage: Arc<Stage>) -> Result<()> {
-    let scene = Scene::set(stage).await?;
-    let control = scene.shop.stage.node()?.control_plane();
+async fn etcd_paused(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = FailoverFixture::create(env).await?;
+    let control = fixture.shop.env.node()?.control_plane();
     let end = Instant::now() + ETCD_PAUSED;
     control.pause_etcd()?;
-    let moved = scene.check_agents_move_the_mail().await;
+    let moved = fixture.check_agents_move_the_mail().await;
     sleep_until(end).await;
     control.resume_etcd()?;
     moved?;
     // A busy API server may have given up by now; a node's would be started again.
     control.start_api_server().await?;
-    scene.check_failed_over().await?;
-    scene.end().await
+    fixture.check_failed_over().await?;
+    fixture.end().await
 }
 
 /// Drops the packets of a replica on the node, but for those of the kubelet's probes and of this program.
-async fn cut(stage: &Stage, replica: &Replica, action: &str) -> Result<()> {
+async fn cut(env: &TestEnv, replica: &Replica, action: &str) -> Result<()> {
     let address = replica.address.to_string();
-    let port = stage.control()?.port().to_string();
+    let port = env.control()?.port().to_string();
     let rules: [&[&str]; 3] = [
         &["FORWARD", "--source", &address],
         &["FORWARD", "--destination", &address],
@@ -160,7 +160,7 @@ async fn cut(stage: &Stage, replica: &Replica, action: &str) -> Result<()> {
 }
 
 /// A shop whose mail leaves by `a`, which is about to break. Shops open side by side; then each has the cluster to itself.
-struct Scene {
+struct FailoverFixture {
     _alone: OwnedRwLockWriteGuard<()>,
     shop: Shop,
     a: Door,
@@ -170,24 +170,24 @@ struct Scene {
     told: [Vec<String>; 2],
 }
 
-impl Scene {
-    async fn set(stage: Arc<Stage>) -> Result<Self> {
-        ensure_installed(&stage).await?;
-        let shop = Shop::open(stage.clone()).await?;
-        let alone = stage.alone().await;
+impl FailoverFixture {
+    async fn create(env: Arc<TestEnv>) -> Result<Self> {
+        ensure_installed(&env).await?;
+        let shop = Shop::open(env.clone()).await?;
+        let alone = env.alone().await;
         // Whatever an earlier trial did to the replicas.
         let rolled_out = ["rollout", "status", DEPLOYMENT, "--namespace", NAMESPACE, "--timeout=110s"];
-        stage.kubectl_for(PATIENCE, &rolled_out).await?;
+        env.kubectl_for(WAIT_TIMEOUT, &rolled_out).await?;
         // An agent that has left a backend by itself looks whether it is back when the cooldown is over: with none, at once.
         let hold = json!({ "spec": { "hold": { "cooldown": "30s" } } });
-        change::<FailoverPolicy>(&shop.stage, "providers", &hold).await?;
+        change::<FailoverPolicy>(&shop.env, "providers", &hold).await?;
         let decided = decided(&shop.wait_active("a").await?);
         let a = shop.door("a").await?;
         shop.start_application(PER_SECOND).await?;
         shop.wait_stored("a", MEANWHILE).await?;
-        let mut scene = Self { _alone: alone, shop, a, decided, told: Default::default() };
-        scene.told = [scene.told("MailRoute", "orders").await?, scene.told("SendingBackend", "a").await?];
-        Ok(scene)
+        let mut fixture = Self { _alone: alone, shop, a, decided, told: Default::default() };
+        fixture.told = [fixture.told("MailRoute", "orders").await?, fixture.told("SendingBackend", "a").await?];
+        Ok(fixture)
     }
 
     async fn break_a(&self) -> Result<()> {
@@ -219,7 +219,7 @@ impl Scene {
         let subjects = [("MailRoute", "orders", of_route), ("SendingBackend", "a", of_backend)];
         for ((kind, name, expected), before) in subjects.into_iter().zip(&self.told) {
             // They are written after the decision.
-            eventually(PATIENCE, &format!("the Events of {name} to be {expected:?}"), async || {
+            eventually(WAIT_TIMEOUT, &format!("the Events of {name} to be {expected:?}"), async || {
                 let told = self.told(kind, name).await?;
                 ensure!(
                     told.strip_prefix(before.as_slice()).is_some_and(|new| new == expected),
@@ -234,7 +234,7 @@ impl Scene {
 
     /// The reasons of the operator's Events about an object, oldest first.
     async fn told(&self, kind: &str, name: &str) -> Result<Vec<String>> {
-        let mut events = api::<Event>(&self.shop.stage).list(&ListParams::default()).await?.items;
+        let mut events = api::<Event>(&self.shop.env).list(&ListParams::default()).await?.items;
         events.retain(|event| {
             let regarding = event.regarding.as_ref();
             regarding.is_some_and(|of| of.kind.as_deref() == Some(kind) && of.name.as_deref() == Some(name))
@@ -252,7 +252,7 @@ impl Scene {
         let said = shop.application(PER_SECOND).finish(exhaustive(USUALLY, EXHAUSTIVELY)).await?;
         shop.wait_drained().await?;
         sleep(QUIET).await;
-        let status = route_status(&shop.stage, "orders").await?;
+        let status = route_status(&shop.env, "orders").await?;
         ensure!(status.pending_events.is_empty(), "{:?}", status.pending_events);
         self.check(&status, 2, &["FailedOver", "FailedBack"], &["BackendUnhealthy", "BackendRecovered"]).await?;
         let account = shop.account()?;

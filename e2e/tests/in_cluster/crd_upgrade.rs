@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_api::MailRouteStatus;
+use mail_failover_e2e::assertions::wait_route;
 use mail_failover_e2e::helm::{CHART, objects, repository};
 use mail_failover_e2e::in_cluster::installation::{RELEASE, ensure_installed, helm};
 use mail_failover_e2e::in_cluster::shop::{Outage, Shop};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::wait_route;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 /// As it was published; never changed.
@@ -41,23 +41,23 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn upgrade(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
+async fn upgrade(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
     let first = repository(FIRST).display().to_string();
     // Exactly these, and not what Helm's would be together with them.
-    stage.kubectl_for(DEADLINE, &["replace", "--filename", &first]).await?;
-    wait_established(&stage).await?;
-    let result = play(stage.clone()).await;
+    env.kubectl_for(DEADLINE, &["replace", "--filename", &first]).await?;
+    wait_established(&env).await?;
+    let result = run_scenario(env.clone()).await;
     if result.is_err() {
-        install_present(&stage).await?;
+        install_present(&env).await?;
     }
     result
 }
 
-async fn play(stage: Arc<Stage>) -> Result<()> {
-    let valid = valid_examples(&stage).await?;
+async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
+    let valid = valid_examples(&env).await?;
     ensure!(valid.len() >= 8, "{valid:?}");
-    let shop = Shop::open(stage.clone()).await?;
+    let shop = Shop::open(env.clone()).await?;
     let application = shop.start_application(PER_SECOND).await?;
     shop.wait_stored("a", MEANWHILE).await?;
     // A history to keep.
@@ -66,20 +66,20 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     shop.repair("a", Outage::Refuses).await?;
     let known = shop.wait_active("a").await?;
     // The last thing that is written of a transition.
-    wait_route(&stage, "orders", "to know the first delivery after the return", |status| {
+    wait_route(&env, "orders", "to know the first delivery after the return", |status| {
         status.last_transition.as_ref().is_some_and(|last| last.first_delivery_at.is_some())
     })
     .await?;
-    let before = read(&stage).await?;
+    let before = read(&env).await?;
     ensure!(before.len() == 4, "{:?}", before.keys());
 
-    install_present(&stage).await?;
-    check_same(&before, &read(&stage).await?).context("after the definitions were replaced")?;
-    let still_valid = valid_examples(&stage).await?;
+    install_present(&env).await?;
+    check_same(&before, &read(&env).await?).context("after the definitions were replaced")?;
+    let still_valid = valid_examples(&env).await?;
     ensure!(still_valid == valid, "valid before: {valid:?}; now: {still_valid:?}");
     // The chart finds its definitions changed by somebody else, and has no objection.
-    helm(&stage, &["upgrade", RELEASE, CHART], &[]).await?;
-    check_same(&before, &read(&stage).await?).context("after helm upgrade")?;
+    helm(&env, &["upgrade", RELEASE, CHART], &[]).await?;
+    check_same(&before, &read(&env).await?).context("after helm upgrade")?;
 
     shop.break_provider("a", Outage::Refuses).await?;
     let status = shop.wait_active("b").await?;
@@ -99,16 +99,16 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 }
 
 /// As a user without Helm upgrades them.
-async fn install_present(stage: &Stage) -> Result<()> {
+async fn install_present(env: &TestEnv) -> Result<()> {
     let present = repository(PRESENT).display().to_string();
-    stage.kubectl_for(DEADLINE, &["apply", "--server-side", "--force-conflicts", "--filename", &present]).await?;
-    wait_established(stage).await
+    env.kubectl_for(DEADLINE, &["apply", "--server-side", "--force-conflicts", "--filename", &present]).await?;
+    wait_established(env).await
 }
 
-async fn wait_established(stage: &Stage) -> Result<()> {
+async fn wait_established(env: &TestEnv) -> Result<()> {
     let mut arguments = vec!["wait", "--for=condition=Established", "--timeout=50s"];
     arguments.extend(DEFINITIONS);
-    stage.kubectl_for(DEADLINE, &arguments).await.map(drop)
+    env.kubectl_for(DEADLINE, &arguments).await.map(drop)
 }
 
 fn check_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Result<()> {
@@ -120,8 +120,8 @@ fn check_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>)
 }
 
 /// What is served of each of the shop's objects, but for what changes by itself.
-async fn read(stage: &Stage) -> Result<BTreeMap<String, Value>> {
-    let list: Value = serde_json::from_str(&stage.kubectl(&["get", KINDS, "--output=json"]).await?)?;
+async fn read(env: &TestEnv) -> Result<BTreeMap<String, Value>> {
+    let list: Value = serde_json::from_str(&env.kubectl(&["get", KINDS, "--output=json"]).await?)?;
     let kept = list["items"].as_array().context("items")?.iter().map(|object| {
         let status = &object["status"];
         let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
@@ -138,7 +138,7 @@ async fn read(stage: &Stage) -> Result<BTreeMap<String, Value>> {
 }
 
 /// Which objects of the examples the API server takes.
-async fn valid_examples(stage: &Stage) -> Result<Vec<String>> {
+async fn valid_examples(env: &TestEnv) -> Result<Vec<String>> {
     let mut valid = Vec::new();
     for path in EXAMPLES {
         let text = std::fs::read_to_string(repository(path)).context(path)?;
@@ -147,7 +147,7 @@ async fn valid_examples(stage: &Stage) -> Result<Vec<String>> {
                 continue;
             }
             let name = format!("{path}: {} {}", object["kind"], object["metadata"]["name"]);
-            object["metadata"]["namespace"] = stage.namespace().into();
+            object["metadata"]["namespace"] = env.namespace().into();
             let apply = [
                 "apply",
                 "--server-side",
@@ -156,7 +156,7 @@ async fn valid_examples(stage: &Stage) -> Result<Vec<String>> {
                 "--validate=strict",
                 "--filename=-",
             ];
-            if stage.kubectl_with_input(&apply, &object.to_string()).await.is_ok() {
+            if env.kubectl_with_input(&apply, &object.to_string()).await.is_ok() {
                 valid.push(name);
             }
         }

@@ -12,8 +12,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE, ensure_installed};
 use mail_failover_e2e::in_cluster::shop::{Shop, process_with};
 use mail_failover_e2e::service_account::user;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -123,19 +123,19 @@ pub fn trials() -> Vec<Trial> {
     vec![trial("the operator and the agent are refused whatever they have no business with", refusals).needs_own_node()]
 }
 
-async fn refusals(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::open(stage.clone()).await?;
-    let namespace = stage.namespace();
+async fn refusals(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::open(env.clone()).await?;
+    let namespace = env.namespace();
     let payroll =
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "payroll" }, "stringData": { "a": "b" } });
-    stage.apply(&payroll.to_string()).await?;
+    env.apply(&payroll.to_string()).await?;
     let both: Vec<_> = FORBIDDEN.iter().chain(FORBIDDEN_TO_AGENT).copied().collect();
     for (user, argument, forbidden, allowed) in [
         (user(NAMESPACE, RELEASE), format!("--lease-name={RELEASE}"), FORBIDDEN, ALLOWED_TO_OPERATOR),
         (user(namespace, "postfix"), format!("--config-map={namespace}/orders-agent"), &both, ALLOWED_TO_AGENT),
     ] {
-        let client = as_pod(&stage, &argument).await?;
+        let client = as_pod(&env, &argument).await?;
         let who = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
         let question = request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &who)?;
         let who: Value = serde_json::from_str(&client.request_text(question).await?)?;
@@ -174,12 +174,12 @@ async fn refusals(stage: Arc<Stage>) -> Result<()> {
 }
 
 /// A client with the token that the pod of this process has.
-async fn as_pod(stage: &Stage, argument: &str) -> Result<Client> {
+async fn as_pod(env: &TestEnv, argument: &str) -> Result<Client> {
     let process = process_with(argument)?.as_raw_nonzero();
     let root = std::path::PathBuf::from(format!("/proc/{process}/root"));
     let token = TOKENS.iter().find_map(|path| fs::read_to_string(root.join(path)).ok());
     let token = token.with_context(|| format!("the process with {argument} has no token"))?;
-    let mut kubeconfig = Kubeconfig::read_from(stage.kubeconfig())?;
+    let mut kubeconfig = Kubeconfig::read_from(env.kubeconfig())?;
     let only =
         json!({ "name": kubeconfig.auth_infos.first().context("a user")?.name, "user": { "token": token.trim() } });
     kubeconfig.auth_infos = vec![serde_json::from_value(only)?];

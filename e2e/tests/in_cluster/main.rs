@@ -28,7 +28,8 @@ fn main() -> ExitCode {
         // They come with the chart.
         crds: false,
         images: &[operator, images::shop_postfix, images::smtp, python],
-        parallel: 4,
+        // Each has pods of its own, which take more of the machine than what waits for them.
+        parallel: 2,
         deadline: Duration::from_mins(15),
         ..Options::default()
     };

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::environment::exhaustive;
 use mail_failover_e2e::in_cluster::installation::ensure_installed;
 use mail_failover_e2e::in_cluster::shop::{Outage, Shop};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 /// At the least, and how many a second, where there is time for it.
@@ -27,9 +27,9 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn outages(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::open(stage).await?;
+async fn outages(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::open(env).await?;
     let (messages, per_second) = exhaustive(USUALLY, EXHAUSTIVELY);
     let application = shop.start_application(per_second).await?;
     for outage in [Outage::Killed, Outage::Hung, Outage::CutOff, Outage::RefusesLogins] {

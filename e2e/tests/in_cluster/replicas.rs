@@ -7,12 +7,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use mail_failover_e2e::assertions::metric_sum;
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE};
-use mail_failover_e2e::in_cluster::shop::PATIENCE;
+use mail_failover_e2e::in_cluster::shop::WAIT_TIMEOUT;
 use mail_failover_e2e::operator::get;
-use mail_failover_e2e::stage::Stage;
-use mail_failover_e2e::views::metric_sum;
+use mail_failover_e2e::test_env::TestEnv;
 
 /// A pod of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl Replica {
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn replicas(stage: &Stage) -> Result<Vec<Replica>> {
+pub async fn replicas(env: &TestEnv) -> Result<Vec<Replica>> {
     let selector = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
-    let pods = Api::<Pod>::namespaced(stage.client(), NAMESPACE).list(&selector).await?.items;
+    let pods = Api::<Pod>::namespaced(env.client(), NAMESPACE).list(&selector).await?.items;
     Ok(pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(replica).collect())
 }
 
@@ -71,12 +71,12 @@ fn replica(pod: &Pod) -> Option<Replica> {
 ///
 /// # Errors
 /// When nobody does, or a pod that is gone.
-pub async fn leader(stage: &Stage) -> Result<Replica> {
-    let lease = Api::<Lease>::namespaced(stage.client(), NAMESPACE).get(RELEASE).await?;
+pub async fn leader(env: &TestEnv) -> Result<Replica> {
+    let lease = Api::<Lease>::namespaced(env.client(), NAMESPACE).get(RELEASE).await?;
     let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
     let holder = holder.context("nobody leads")?;
     // A name of its own for each process: the pod's, and more.
-    let found = replicas(stage).await?.into_iter().find(|replica| holder.starts_with(&replica.pod));
+    let found = replicas(env).await?.into_iter().find(|replica| holder.starts_with(&replica.pod));
     found.with_context(|| format!("{holder} leads, which is no pod"))
 }
 
@@ -84,9 +84,9 @@ pub async fn leader(stage: &Stage) -> Result<Replica> {
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_led_by_another(stage: &Stage, before: &Replica) -> Result<Replica> {
-    eventually(PATIENCE, "another replica to lead", async || {
-        let now = leader(stage).await?;
+pub async fn wait_led_by_another(env: &TestEnv, before: &Replica) -> Result<Replica> {
+    eventually(WAIT_TIMEOUT, "another replica to lead", async || {
+        let now = leader(env).await?;
         ensure!(now.uid != before.uid, "{} still leads", before.pod);
         ensure!(now.leads().await?, "{} does not know yet that it leads", now.pod);
         Ok(Some(now))

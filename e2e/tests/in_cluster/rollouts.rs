@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::environment::exhaustive;
+use mail_failover_e2e::fixture::events;
 use mail_failover_e2e::helm::CHART;
 use mail_failover_e2e::in_cluster::installation::{self, DEPLOYMENT, NAMESPACE, RELEASE, ensure_installed, helm};
 use mail_failover_e2e::in_cluster::shop::{Outage, Shop};
-use mail_failover_e2e::scene::events;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 /// Messages that are queued when Postfix is updated.
@@ -38,9 +38,9 @@ pub fn of_operator() -> Vec<Trial> {
     ]
 }
 
-async fn postfix(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::open(stage).await?;
+async fn postfix(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::open(env).await?;
     let application = shop.start_application(PER_SECOND).await?;
     shop.wait_stored("a", 50).await?;
     for provider in ["a", "b"] {
@@ -51,7 +51,7 @@ async fn postfix(stage: Arc<Stage>) -> Result<()> {
         sleep(Duration::from_secs(1)).await;
         queued = shop.queued().await?;
     }
-    shop.stage.kubectl(&["rollout", "restart", "statefulset/postfix"]).await?;
+    shop.env.kubectl(&["rollout", "restart", "statefulset/postfix"]).await?;
     // The pod that goes first cannot empty its queue: the one that takes its place finds it.
     sleep(Duration::from_secs(20)).await;
     let kept = shop.spooled()?;
@@ -70,9 +70,9 @@ async fn postfix(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-async fn operator(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::open(stage).await?;
+async fn operator(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::open(env).await?;
     let application = shop.start_application(PER_SECOND).await?;
     shop.wait_stored("a", 50).await?;
 
@@ -80,7 +80,7 @@ async fn operator(stage: Arc<Stage>) -> Result<()> {
     let of_operator = |arguments: &[&str]| [&["--namespace", NAMESPACE], arguments].concat().join(" ");
     let restart = of_operator(&["rollout", "restart", DEPLOYMENT]);
     let restart: Vec<_> = restart.split(' ').collect();
-    let (broken, restarted) = tokio::join!(shop.break_provider("a", Outage::Hung), shop.stage.kubectl(&restart));
+    let (broken, restarted) = tokio::join!(shop.break_provider("a", Outage::Hung), shop.env.kubectl(&restart));
     broken?;
     restarted?;
     let status = shop.wait_active("b").await?;
@@ -91,34 +91,34 @@ async fn operator(stage: Arc<Stage>) -> Result<()> {
     shop.repair("a", Outage::Hung).await?;
     let status = shop.wait_active("a").await?;
     ensure!(status.last_transition.is_some_and(|last| last.id == 2), "a failback is one more transition");
-    let told = events(&shop.stage, "orders").await?;
+    let told = events(&shop.env, "orders").await?;
     ensure!(told.iter().filter(|reason| *reason == "FailedOver").count() == 1, "{told:?}");
     ensure!(told.iter().filter(|reason| *reason == "FailedBack").count() == 1, "{told:?}");
 
     // A new version, and the old one again, each while a provider breaks.
-    helm(&shop.stage, &["upgrade", RELEASE, CHART], &["log.level=debug"]).await?;
+    helm(&shop.env, &["upgrade", RELEASE, CHART], &["log.level=debug"]).await?;
     shop.break_provider("a", Outage::Refuses).await?;
     shop.wait_active("b").await?;
     let deadline = Duration::from_mins(4);
     let rollback = ["rollback", RELEASE, "1", "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
-    shop.stage.helm()?.run(deadline, &rollback).await?;
-    let arguments = shop.stage.kubectl(&["--namespace", NAMESPACE, "get", DEPLOYMENT, "--output=yaml"]).await?;
+    shop.env.helm()?.run(deadline, &rollback).await?;
+    let arguments = shop.env.kubectl(&["--namespace", NAMESPACE, "get", DEPLOYMENT, "--output=yaml"]).await?;
     ensure!(!arguments.contains("debug"), "rolled back to:\n{arguments}");
     shop.repair("a", Outage::Refuses).await?;
     shop.wait_active("a").await?;
 
     // Without an operator: definitions and objects stay, the last answer stays in force, and the agents leave a dead provider by themselves.
     let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
-    shop.stage.helm()?.run(deadline, &uninstall).await?;
+    shop.env.helm()?.run(deadline, &uninstall).await?;
     installation::forget().await;
-    let kept = shop.stage.kubectl(&["get", "mailroutes,sendingbackends,failoverpolicies", "--output=name"]).await?;
+    let kept = shop.env.kubectl(&["get", "mailroutes,sendingbackends,failoverpolicies", "--output=name"]).await?;
     ensure!(kept.lines().count() == 4, "{kept}");
     shop.break_provider("a", Outage::Refuses).await?;
     shop.wait_stored("b", 50).await?;
     shop.repair("a", Outage::Refuses).await?;
     let said = application.finish(exhaustive(0, EXHAUSTIVELY)).await?;
     // And it is there again.
-    ensure_installed(&shop.stage).await?;
+    ensure_installed(&shop.env).await?;
     shop.wait_active("a").await?;
     shop.wait_drained().await?;
     sleep(Duration::from_secs(1)).await;

@@ -11,12 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
+use mail_failover_e2e::assertions::api;
 use mail_failover_e2e::in_cluster::installation::ensure_installed;
 use mail_failover_e2e::in_cluster::shop::{Outage, PASSWORD, Shop, USER};
 use mail_failover_e2e::operator::get;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::api;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::Value;
 
 use super::replicas::replicas;
@@ -33,9 +33,9 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn nowhere(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::open(stage.clone()).await?;
+async fn nowhere(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::open(env.clone()).await?;
     let application = shop.start_application(PER_SECOND).await?;
     for outage in [Outage::RefusesLogins, Outage::Killed] {
         shop.wait_stored("a", MEANWHILE).await?;
@@ -53,12 +53,12 @@ async fn nowhere(stage: Arc<Stage>) -> Result<()> {
 
     let mut search = Search::new();
     // That it finds what there is.
-    let secret = stage.kubectl(&["get", "secret", "login", "--output=json"]).await?;
+    let secret = env.kubectl(&["get", "secret", "login", "--output=json"]).await?;
     ensure!(search.found_in(&secret), "the search does not find the login in its own Secret");
-    search.read_objects(&stage).await?;
-    search.read_logs(&stage.node()?.folder().join("pods"))?;
-    search.read_metrics(&stage).await?;
-    search.read_agents(&stage).await?;
+    search.read_objects(&env).await?;
+    search.read_logs(&env.node()?.folder().join("pods"))?;
+    search.read_metrics(&env).await?;
+    search.read_agents(&env).await?;
     eprintln!("searched {} texts of {} bytes", search.texts, search.bytes);
     ensure!(search.found.is_empty(), "the credentials stand in {:#?}", search.found);
     Ok(())
@@ -99,13 +99,13 @@ impl Search {
     }
 
     /// Every object of every kind that can be listed, Events included.
-    async fn read_objects(&mut self, stage: &Stage) -> Result<()> {
-        let kinds = stage.kubectl(&["api-resources", "--verbs=list", "--output=name"]).await?;
+    async fn read_objects(&mut self, env: &TestEnv) -> Result<()> {
+        let kinds = env.kubectl(&["api-resources", "--verbs=list", "--output=name"]).await?;
         let kinds: Vec<_> =
             kinds.lines().map(str::trim).filter(|kind| !kind.is_empty() && *kind != "secrets").collect();
         let joined = kinds.join(",");
         let arguments = ["get", &joined, "--all-namespaces", "--show-managed-fields", "--output=json"];
-        let list: Value = serde_json::from_str(&stage.kubectl_for(READ_ALL, &arguments).await?)?;
+        let list: Value = serde_json::from_str(&env.kubectl_for(READ_ALL, &arguments).await?)?;
         let objects = list["items"].as_array().context("objects")?;
         for kind in ["MailRoute", "SendingBackend", "ConfigMap", "Pod", "Event", "Lease", "StatefulSet"] {
             ensure!(objects.iter().any(|object| object["kind"] == kind), "no {kind} was read");
@@ -139,8 +139,8 @@ impl Search {
         Ok(())
     }
 
-    async fn read_metrics(&mut self, stage: &Stage) -> Result<()> {
-        let replicas = replicas(stage).await?;
+    async fn read_metrics(&mut self, env: &TestEnv) -> Result<()> {
+        let replicas = replicas(env).await?;
         ensure!(replicas.len() == 2, "{replicas:?}");
         for replica in replicas {
             self.read(|| format!("metrics of {}", replica.pod), &replica.metrics().await?);
@@ -149,8 +149,8 @@ impl Search {
     }
 
     /// Their metrics, and what they say of themselves.
-    async fn read_agents(&mut self, stage: &Stage) -> Result<()> {
-        let pods = api::<Pod>(stage).list(&ListParams::default().labels("app=postfix")).await?.items;
+    async fn read_agents(&mut self, env: &TestEnv) -> Result<()> {
+        let pods = api::<Pod>(env).list(&ListParams::default().labels("app=postfix")).await?.items;
         ensure!(pods.len() == 2, "{} pods with an agent", pods.len());
         for pod in pods {
             let name = pod.name_any();
@@ -160,7 +160,7 @@ impl Search {
             self.read(|| format!("metrics of {name}"), &metrics);
             for output in ["text", "json"] {
                 let arguments = ["exec", &name, "--", "mail-failover", "agent", "status", "--output", output];
-                let said = stage.kubectl(&arguments).await?;
+                let said = env.kubectl(&arguments).await?;
                 ensure!(said.contains("orders"), "{said}");
                 self.read(|| format!("status of the agent in {name}, as {output}"), &said);
             }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::in_cluster::installation::ensure_installed;
-use mail_failover_e2e::in_cluster::shop::{Outage, PATIENCE, Shop};
+use mail_failover_e2e::in_cluster::shop::{Outage, Shop, WAIT_TIMEOUT};
 use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -34,9 +34,9 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn failovers(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::without_mta(stage).await?;
+async fn failovers(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::without_mta(env).await?;
     let service = shop.service().await?;
     wait_greeted(&shop, "a").await?;
     let sender = Sender::start(SenderOptions::new(PACE, fixed(vec![service])));
@@ -45,7 +45,7 @@ async fn failovers(stage: Arc<Stage>) -> Result<()> {
         sleep(PACE * 10).await;
         let broken = Instant::now();
         shop.break_provider("a", outage).await.with_context(what)?;
-        let failover = sender.wait_for_failover(broken, PATIENCE).await.with_context(what)?;
+        let failover = sender.wait_for_failover(broken, WAIT_TIMEOUT).await.with_context(what)?;
         let status = shop.wait_active("b").await.with_context(what)?;
         let reason = status.last_transition.map(|last| last.reason).unwrap_or_default();
         eprintln!("{outage:?}: the client is without a way out for {:.2?} ({reason})", failover.took());
@@ -54,16 +54,16 @@ async fn failovers(stage: Arc<Stage>) -> Result<()> {
         shop.wait_active("a").await.with_context(what)?;
         wait_greeted(&shop, "a").await.with_context(what)?;
     }
-    let totals = sender.stop(PATIENCE).await.totals();
+    let totals = sender.stop(WAIT_TIMEOUT).await.totals();
     ensure!(totals.lost == 0 && totals.accepted == totals.sent, "{totals:?}");
     let stored = shop.record("a")?.len() + shop.record("b")?.len();
     ensure!(stored >= totals.accepted, "{stored} stored, {totals:?}");
     Ok(())
 }
 
-async fn established(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
-    let shop = Shop::without_mta(stage).await?;
+async fn established(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::without_mta(env).await?;
     wait_greeted(&shop, "a").await?;
     let mut open = Session::open(&shop).await?;
     let mut doomed = Session::open(&shop).await?;
@@ -94,7 +94,7 @@ async fn established(stage: Arc<Stage>) -> Result<()> {
 
 /// Waits until new connections land there.
 async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
-    eventually(PATIENCE, &format!("{name} to answer by the Service"), async || {
+    eventually(WAIT_TIMEOUT, &format!("{name} to answer by the Service"), async || {
         let session = Session::open(shop).await?;
         if session.name != name {
             bail!("{} answers", session.name);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::route_status;
 use mail_failover_e2e::helm::repository;
 use mail_failover_e2e::in_cluster::installation::{ensure_installed, installed_for};
-use mail_failover_e2e::in_cluster::shop::PATIENCE;
+use mail_failover_e2e::in_cluster::shop::WAIT_TIMEOUT;
 use mail_failover_e2e::node::images::PYTHON;
-use mail_failover_e2e::scene::route_status;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 
 /// What the example takes from a public registry.
 const PUBLIC_PYTHON: &str = "python:3.11-slim";
@@ -23,51 +23,51 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn walk(stage: Arc<Stage>) -> Result<()> {
-    if stage.node().is_err() {
-        return installed_for(&stage, play(&stage)).await;
+async fn walk(env: Arc<TestEnv>) -> Result<()> {
+    if env.node().is_err() {
+        return installed_for(&env, run_scenario(&env)).await;
     }
-    ensure_installed(&stage).await?;
-    play(&stage).await
+    ensure_installed(&env).await?;
+    run_scenario(&env).await
 }
 
-async fn play(stage: &Stage) -> Result<()> {
+async fn run_scenario(env: &TestEnv) -> Result<()> {
     // The strictest there is, as a newcomer's cluster may have it.
-    stage.kubectl(&["label", "namespace", stage.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
+    env.kubectl(&["label", "namespace", env.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
     let text = std::fs::read_to_string(repository("examples/try-it/try-it.yaml"))?;
     ensure!(text.contains(PUBLIC_PYTHON), "no {PUBLIC_PYTHON} in the example");
-    stage.apply(&text.replace(PUBLIC_PYTHON, PYTHON)).await?;
-    wait_active(stage, "relay-a").await?;
-    wait_said(stage, "application", " orders are taken").await?;
-    wait_said(stage, "relay-a", "Subject: order ").await?;
+    env.apply(&text.replace(PUBLIC_PYTHON, PYTHON)).await?;
+    wait_active(env, "relay-a").await?;
+    wait_said(env, "application", " orders are taken").await?;
+    wait_said(env, "relay-a", "Subject: order ").await?;
 
-    stage.kubectl(&["scale", "deployment", "relay-a", "--replicas=0"]).await?;
-    wait_active(stage, "relay-b").await?;
-    wait_said(stage, "relay-b", "Subject: order ").await?;
-    let row = stage.kubectl(&["get", "mailroutes", "--no-headers"]).await?;
+    env.kubectl(&["scale", "deployment", "relay-a", "--replicas=0"]).await?;
+    wait_active(env, "relay-b").await?;
+    wait_said(env, "relay-b", "Subject: order ").await?;
+    let row = env.kubectl(&["get", "mailroutes", "--no-headers"]).await?;
     ensure!(row.contains("relay-b") && row.contains("1/2") && row.contains("FailedOver"), "{row}");
 
-    stage.kubectl(&["scale", "deployment", "relay-a", "--replicas=1"]).await?;
-    wait_active(stage, "relay-a").await?;
+    env.kubectl(&["scale", "deployment", "relay-a", "--replicas=1"]).await?;
+    wait_active(env, "relay-a").await?;
     // Of a relay that has begun anew, so that nothing in its log is of before.
-    wait_said(stage, "relay-a", "Subject: order ").await?;
-    let said = stage.kubectl(&["logs", "deployment/application"]).await?;
+    wait_said(env, "relay-a", "Subject: order ").await?;
+    let said = env.kubectl(&["logs", "deployment/application"]).await?;
     eprintln!("{}", said.lines().filter(|line| line.contains("order ")).collect::<Vec<_>>().join("\n"));
     Ok(())
 }
 
-async fn wait_active(stage: &Stage, backend: &str) -> Result<()> {
-    eventually(PATIENCE, &format!("the orders to leave by {backend}"), async || {
-        let status = route_status(stage, "orders").await?;
+async fn wait_active(env: &TestEnv, backend: &str) -> Result<()> {
+    eventually(WAIT_TIMEOUT, &format!("the orders to leave by {backend}"), async || {
+        let status = route_status(env, "orders").await?;
         ensure!(status.active.first().is_some_and(|active| active.backend == backend), "{:?}", status.explanation);
         Ok(Some(()))
     })
     .await
 }
 
-async fn wait_said(stage: &Stage, deployment: &str, words: &str) -> Result<()> {
-    eventually(PATIENCE, &format!("{deployment} to say {words:?}"), async || {
-        let said = stage.kubectl(&["logs", &format!("deployment/{deployment}"), "--tail=100"]).await?;
+async fn wait_said(env: &TestEnv, deployment: &str, words: &str) -> Result<()> {
+    eventually(WAIT_TIMEOUT, &format!("{deployment} to say {words:?}"), async || {
+        let said = env.kubectl(&["logs", &format!("deployment/{deployment}"), "--tail=100"]).await?;
         ensure!(said.contains(words), "it said {said}");
         Ok(Some(()))
     })

@@ -11,19 +11,19 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use mail_failover_api::{Health, MailRouteStatus, SendingBackend, SendingBackendStatus};
+use mail_failover_e2e::assertions::{api, change};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{backend_status, condition, route_status};
 use mail_failover_e2e::helm::CHART;
 use mail_failover_e2e::in_cluster::images::SMTP;
 use mail_failover_e2e::in_cluster::installation::{NAMESPACE, RELEASE, ensure_installed, helm};
 use mail_failover_e2e::in_cluster::shop::{LOGIN, PASSWORD, USER};
-use mail_failover_e2e::scene::{backend_status, condition, route_status};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, change};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 /// Two rounds of a Job, and a busy machine.
-const PATIENCE: Duration = Duration::from_mins(3);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 const PROBE: &str = "zone-b";
 /// The least that is allowed.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -38,35 +38,35 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn sees_more(stage: Arc<Stage>) -> Result<()> {
-    ensure_installed(&stage).await?;
+async fn sees_more(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
     let upgrade = ["upgrade", RELEASE, CHART];
-    helm(&stage, &upgrade, &["probeJobs.enabled=true"]).await?;
-    let result = play(&stage).await;
+    helm(&env, &upgrade, &["probeJobs.enabled=true"]).await?;
+    let result = run_scenario(&env).await;
     // As it was: the other trials' operator has no rights on Jobs.
-    helm(&stage, &upgrade, &["probeJobs.enabled=false"]).await?;
+    helm(&env, &upgrade, &["probeJobs.enabled=false"]).await?;
     result
 }
 
-async fn play(stage: &Stage) -> Result<()> {
-    stage.node()?.enforce_network_policies().await?;
-    open(stage).await?;
-    wait_active(stage, "a").await?;
-    wait_probe(stage, "a", PROBE, Health::Healthy, "Ok").await?;
-    check_pod(stage).await?;
-    tokio::try_join!(check_removed_in_time(stage), check_deadline(stage))?;
+async fn run_scenario(env: &TestEnv) -> Result<()> {
+    env.node()?.enforce_network_policies().await?;
+    open(env).await?;
+    wait_active(env, "a").await?;
+    wait_probe(env, "a", PROBE, Health::Healthy, "Ok").await?;
+    check_pod(env).await?;
+    tokio::try_join!(check_removed_in_time(env), check_deadline(env))?;
 
     // What only pods with this probe's label meet: name servers answer them, and nobody else.
     let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "zone-b" }, "spec": {
         "podSelector": { "matchLabels": { "mailfailover.io/probe": PROBE, "mailfailover.io/sending-backend": "a" } },
         "policyTypes": ["Egress"],
         "egress": [{ "to": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } } }] }] } });
-    stage.apply(&policy.to_string()).await?;
-    let status = wait_active(stage, "b").await?;
+    env.apply(&policy.to_string()).await?;
+    let status = wait_active(env, "b").await?;
     ensure!(condition(&status, "FailedOver").1 == "NoAnswer", "{status:?}");
     let last = status.last_transition.context("a transition")?;
     ensure!(last.reason == "NoAnswer", "{last:?}");
-    let seen = wait_probe(stage, "a", PROBE, Health::Unhealthy, "NoAnswer").await?;
+    let seen = wait_probe(env, "a", PROBE, Health::Unhealthy, "NoAnswer").await?;
     ensure!(probe(&seen, "smtp") == Some((Health::Healthy, "Ok".to_owned())), "{:?}", seen.probes);
     ensure!(seen.health == Some(Health::Unhealthy), "{seen:?}");
     // Thresholds are of rounds, whoever makes them: two, and the second came an interval after the first.
@@ -74,26 +74,26 @@ async fn play(stage: &Stage) -> Result<()> {
     let took = last.decided_at.0.duration_since(first).unsigned_abs();
     eprintln!("decided {took:.1?} after the first Job began that failed");
     ensure!(took >= INTERVAL * 9 / 10, "{took:?}");
-    check_both_vote(stage).await?;
+    check_both_vote(env).await?;
 
-    stage.kubectl(&["delete", "networkpolicy", "zone-b"]).await?;
-    wait_probe(stage, "a", PROBE, Health::Healthy, "Ok").await?;
-    wait_active(stage, "a").await?;
-    check_collected(stage).await
+    env.kubectl(&["delete", "networkpolicy", "zone-b"]).await?;
+    wait_probe(env, "a", PROBE, Health::Healthy, "Ok").await?;
+    wait_active(env, "a").await?;
+    check_collected(env).await
 }
 
 /// Two providers that ask for a login, a route over them, and a backend whose Job fits on no node.
-async fn open(stage: &Stage) -> Result<()> {
-    stage.kubectl(&["label", "namespace", stage.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
+async fn open(env: &TestEnv) -> Result<()> {
+    env.kubectl(&["label", "namespace", env.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
     let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
         "stringData": { "username": USER, "password": PASSWORD } });
     let mut objects = vec![login];
     for name in ["a", "b"] {
         objects.extend(provider(name));
     }
-    stage.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()).await?;
+    env.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()).await?;
     for name in ["a", "b"] {
-        stage.kubectl_for(PATIENCE, &["rollout", "status", &format!("deployment/{name}"), "--timeout=170s"]).await?;
+        env.kubectl_for(WAIT_TIMEOUT, &["rollout", "status", &format!("deployment/{name}"), "--timeout=170s"]).await?;
     }
     let ours = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
     let service = |name: &str| json!({ "name": name, "port": 2525, "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } });
@@ -117,7 +117,7 @@ async fn open(stage: &Stage) -> Result<()> {
                 "outputs": [{ "configMap": { "name": "orders", "format": "Env" } }] }),
         ),
     ];
-    stage.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()).await.map(drop)
+    env.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()).await.map(drop)
 }
 
 /// As the shop's, but restricted.
@@ -144,9 +144,9 @@ fn provider(name: &str) -> Vec<Value> {
     vec![deployment, service]
 }
 
-async fn wait_active(stage: &Stage, backend: &str) -> Result<MailRouteStatus> {
-    eventually(PATIENCE, &format!("mail of orders to leave by {backend}"), async || {
-        let status = route_status(stage, "orders").await?;
+async fn wait_active(env: &TestEnv, backend: &str) -> Result<MailRouteStatus> {
+    eventually(WAIT_TIMEOUT, &format!("mail of orders to leave by {backend}"), async || {
+        let status = route_status(env, "orders").await?;
         let there = status.active.first().is_some_and(|active| active.backend == backend)
             && condition(&status, "OutputsApplied").0 == "True";
         if !there {
@@ -163,14 +163,14 @@ fn probe(status: &SendingBackendStatus, name: &str) -> Option<(Health, String)> 
 }
 
 async fn wait_probe(
-    stage: &Stage,
+    env: &TestEnv,
     backend: &str,
     name: &str,
     health: Health,
     reason: &str,
 ) -> Result<SendingBackendStatus> {
-    eventually(PATIENCE, &format!("the probe {name} of {backend} to be {health:?}/{reason}"), async || {
-        let status = backend_status(stage, backend).await?;
+    eventually(WAIT_TIMEOUT, &format!("the probe {name} of {backend} to be {health:?}/{reason}"), async || {
+        let status = backend_status(env, backend).await?;
         ensure!(probe(&status, name) == Some((health, reason.to_owned())), "{:?}", status.probes);
         Ok(Some(status))
     })
@@ -178,9 +178,9 @@ async fn wait_probe(
 }
 
 /// The Jobs of a probe, of which there is one at a time.
-async fn job_of(stage: &Stage, probe: &str) -> Result<Job> {
+async fn job_of(env: &TestEnv, probe: &str) -> Result<Job> {
     let selector = ListParams::default().labels(&format!("mailfailover.io/probe={probe}"));
-    let jobs = api::<Job>(stage).list(&selector).await?.items;
+    let jobs = api::<Job>(env).list(&selector).await?.items;
     ensure!(jobs.len() <= 1, "{} Jobs of {probe} at a time", jobs.len());
     jobs.into_iter().next().with_context(|| format!("no Job of {probe}"))
 }
@@ -193,10 +193,10 @@ fn is(job: &Job, type_: &str) -> Option<String> {
 }
 
 /// A pod of a probe has nothing of the cluster.
-async fn check_pod(stage: &Stage) -> Result<()> {
-    let pod = eventually(PATIENCE, "a pod of the probe", async || {
+async fn check_pod(env: &TestEnv) -> Result<()> {
+    let pod = eventually(WAIT_TIMEOUT, "a pod of the probe", async || {
         let selector = ListParams::default().labels(&format!("mailfailover.io/probe={PROBE}"));
-        Ok(api::<Pod>(stage).list(&selector).await?.items.into_iter().next())
+        Ok(api::<Pod>(env).list(&selector).await?.items.into_iter().next())
     })
     .await?;
     let spec = pod.spec.context("a spec")?;
@@ -204,66 +204,66 @@ async fn check_pod(stage: &Stage) -> Result<()> {
     ensure!(volumes == ["login"] && spec.automount_service_account_token == Some(false), "{volumes:?}");
     // An admission that refuses nothing would prove nothing.
     let bare = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare" }, "spec": { "containers": [{ "name": "a", "image": SMTP }] } });
-    let refused = stage.apply(&bare.to_string()).await.expect_err("pods have to be restricted here");
+    let refused = env.apply(&bare.to_string()).await.expect_err("pods have to be restricted here");
     ensure!(format!("{refused:#}").contains("restricted"), "{refused:#}");
-    let events = api::<Event>(stage).list(&ListParams::default()).await?.items;
+    let events = api::<Event>(env).list(&ListParams::default()).await?.items;
     let refused: Vec<_> = events.into_iter().filter(|event| event.reason.as_deref() == Some("FailedCreate")).collect();
     ensure!(refused.is_empty(), "{refused:?}");
     Ok(())
 }
 
 /// A finished Job is removed by Kubernetes when its time is over, long before its next round, and the rounds go on.
-async fn check_removed_in_time(stage: &Stage) -> Result<()> {
+async fn check_removed_in_time(env: &TestEnv) -> Result<()> {
     let age = |job: &Job| -> Result<Duration> {
         let created = job.metadata.creation_timestamp.as_ref().context("a time")?.0;
         Ok(SystemTime::now().duration_since(created.into()).unwrap_or_default())
     };
-    let job = eventually(PATIENCE, "a Job that has just finished", async || {
-        let job = job_of(stage, PROBE).await?;
+    let job = eventually(WAIT_TIMEOUT, "a Job that has just finished", async || {
+        let job = job_of(env, PROBE).await?;
         ensure!(is(&job, "Complete").is_some() && age(&job)? < INTERVAL / 2, "{:?}", job.status);
         Ok(Some(job))
     })
     .await?;
     let spec = job.spec.as_ref().context("a spec")?;
     ensure!(spec.ttl_seconds_after_finished == Some(3600), "{spec:?}");
-    change::<Job>(stage, &job.name_any(), &json!({ "spec": { "ttlSecondsAfterFinished": 0 } })).await?;
-    let jobs = api::<Job>(stage);
+    change::<Job>(env, &job.name_any(), &json!({ "spec": { "ttlSecondsAfterFinished": 0 } })).await?;
+    let jobs = api::<Job>(env);
     eventually(INTERVAL / 3, "the Job to be removed", async || {
         let now = jobs.get_opt(&job.name_any()).await?;
         Ok(now.is_none_or(|now| now.uid() != job.uid()).then_some(()))
     })
     .await?;
     ensure!(age(&job)? < INTERVAL * 9 / 10, "the next round came first, after {:?}", age(&job)?);
-    eventually(PATIENCE, "the next Job", async || {
-        let next = job_of(stage, PROBE).await?;
+    eventually(WAIT_TIMEOUT, "the next Job", async || {
+        let next = job_of(env, PROBE).await?;
         Ok((next.uid() != job.uid() && is(&next, "Complete").is_some()).then_some(()))
     })
     .await
 }
 
 /// A Job whose pod never starts ends at its deadline, says nothing about the backend, and makes room for the next.
-async fn check_deadline(stage: &Stage) -> Result<()> {
+async fn check_deadline(env: &TestEnv) -> Result<()> {
     let first =
-        eventually(PATIENCE, "a Job that fits nowhere", async || job_of(stage, "nowhere").await.map(Some)).await?;
+        eventually(WAIT_TIMEOUT, "a Job that fits nowhere", async || job_of(env, "nowhere").await.map(Some)).await?;
     let deadline = first.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
     ensure!(deadline == Some(65), "{deadline:?}");
-    let status = wait_probe(stage, "c", "nowhere", Health::Unknown, "ProbeBlocked").await?;
+    let status = wait_probe(env, "c", "nowhere", Health::Unknown, "ProbeBlocked").await?;
     let told = status.probes.iter().find(|probe| probe.name == "nowhere").and_then(|probe| probe.message.clone());
     let told = told.unwrap_or_default();
     ensure!(told.contains("DeadlineExceeded") || told.contains("Unschedulable"), "{told}");
     ensure!(status.health != Some(Health::Unhealthy), "{status:?}");
     eprintln!("a Job that fits nowhere: {told}");
-    eventually(PATIENCE, "the next Job that fits nowhere", async || {
-        Ok((job_of(stage, "nowhere").await?.uid() != first.uid()).then_some(()))
+    eventually(WAIT_TIMEOUT, "the next Job that fits nowhere", async || {
+        Ok((job_of(env, "nowhere").await?.uid() != first.uid()).then_some(()))
     })
     .await
 }
 
 /// Each replica tells the others that it does not see `a` healthy.
-async fn check_both_vote(stage: &Stage) -> Result<()> {
-    let backend = format!("{}/a", stage.namespace());
-    let leases = Api::<Lease>::namespaced(stage.client(), NAMESPACE);
-    eventually(PATIENCE, "both replicas to say that a fails", async || {
+async fn check_both_vote(env: &TestEnv) -> Result<()> {
+    let backend = format!("{}/a", env.namespace());
+    let leases = Api::<Lease>::namespaced(env.client(), NAMESPACE);
+    eventually(WAIT_TIMEOUT, "both replicas to say that a fails", async || {
         let observers = leases.list(&ListParams::default().labels("mailfailover.io/observer=true")).await?.items;
         let votes = observers.iter().filter(|lease| {
             let sightings = lease.annotations().get("mailfailover.io/sightings");
@@ -279,14 +279,14 @@ async fn check_both_vote(stage: &Stage) -> Result<()> {
 }
 
 /// With its backend a probe's Job goes, and the Job's pods.
-async fn check_collected(stage: &Stage) -> Result<()> {
-    stage.kubectl(&["delete", "mailroute", "orders"]).await?;
+async fn check_collected(env: &TestEnv) -> Result<()> {
+    env.kubectl(&["delete", "mailroute", "orders"]).await?;
     for name in ["a", "c"] {
-        api::<SendingBackend>(stage).delete(name, &DeleteParams::default()).await?;
+        api::<SendingBackend>(env).delete(name, &DeleteParams::default()).await?;
     }
-    eventually(PATIENCE, "all Jobs and their pods to be gone", async || {
-        let jobs = api::<Job>(stage).list(&ListParams::default()).await?.items;
-        let pods = api::<Pod>(stage).list(&ListParams::default().labels("mailfailover.io/probe")).await?.items;
+    eventually(WAIT_TIMEOUT, "all Jobs and their pods to be gone", async || {
+        let jobs = api::<Job>(env).list(&ListParams::default()).await?.items;
+        let pods = api::<Pod>(env).list(&ListParams::default().labels("mailfailover.io/probe")).await?.items;
         ensure!(jobs.is_empty() && pods.is_empty(), "{} Jobs, {} pods", jobs.len(), pods.len());
         Ok(Some(()))
     })

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::go_module::GoModule;
 use mail_failover_e2e::helm::{Helm, objects, repository};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 use super::shop::make_namespace;
@@ -28,10 +28,10 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn chart(stage: Arc<Stage>) -> Result<()> {
+async fn chart(env: Arc<TestEnv>) -> Result<()> {
     let helm = Helm::locate()?;
-    let (own, shop) = (format!("{}-o", stage.namespace()), stage.namespace());
-    make_namespace(&stage, &own, &[("pod-security.kubernetes.io/enforce", "restricted")]).await?;
+    let (own, shop) = (format!("{}-o", env.namespace()), env.namespace());
+    make_namespace(&env, &own, &[("pod-security.kubernetes.io/enforce", "restricted")]).await?;
     let constraint = json!({ "maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule" });
     for values in [
         json!({}),
@@ -51,15 +51,14 @@ async fn chart(stage: Arc<Stage>) -> Result<()> {
         }),
     ] {
         let rendered = objects(&helm.template("mail", &own, &values)?)?;
-        apply(&stage.client(), &rendered, Mode::DryRun).await.with_context(|| values.to_string())?;
+        apply(&env.client(), &rendered, Mode::DryRun).await.with_context(|| values.to_string())?;
         let deployment = rendered.iter().find(|object| object["kind"] == "Deployment").context("a Deployment")?;
-        apply(&stage.client(), &[pod(deployment)], Mode::DryRun).await.with_context(|| values.to_string())?;
+        apply(&env.client(), &[pod(deployment)], Mode::DryRun).await.with_context(|| values.to_string())?;
     }
     let rendered =
         objects(&helm.template("mail", &own, &json!({ "podSecurityContext": { "runAsNonRoot": false } }))?)?;
     let deployment = rendered.iter().find(|object| object["kind"] == "Deployment").context("a Deployment")?;
-    let refused =
-        apply(&stage.client(), &[pod(deployment)], Mode::DryRun).await.expect_err("nothing is restricted here");
+    let refused = apply(&env.client(), &[pod(deployment)], Mode::DryRun).await.expect_err("nothing is restricted here");
     ensure!(format!("{refused:#}").contains("restricted"), "{refused:#}");
     Ok(())
 }
@@ -76,24 +75,24 @@ fn pod(deployment: &Value) -> Value {
     pod
 }
 
-async fn plain(stage: Arc<Stage>) -> Result<()> {
+async fn plain(env: Arc<TestEnv>) -> Result<()> {
     let manifests = objects(&std::fs::read_to_string(repository("config/install.yaml"))?)?;
     // A namespace that does not exist holds nothing, not even for a dry run.
     let namespaces: Vec<_> = manifests.iter().filter(|object| object["kind"] == "Namespace").cloned().collect();
     ensure!(namespaces.len() == 1);
-    apply(&stage.client(), &namespaces, Mode::Keep).await?;
-    apply(&stage.client(), &manifests, Mode::DryRun).await?;
+    apply(&env.client(), &namespaces, Mode::Keep).await?;
+    apply(&env.client(), &manifests, Mode::DryRun).await?;
     let rights = objects(&std::fs::read_to_string(repository("config/probe-jobs.yaml"))?)?;
-    apply(&stage.client(), &rights, Mode::DryRun).await
+    apply(&env.client(), &rights, Mode::DryRun).await
 }
 
-async fn monitoring(stage: Arc<Stage>) -> Result<()> {
+async fn monitoring(env: Arc<TestEnv>) -> Result<()> {
     let folder = PROMETHEUS_OPERATOR.source()?.join("example/prometheus-operator-crd");
     for kind in MONITORING {
         let definition = folder.join(format!("monitoring.coreos.com_{kind}.yaml")).display().to_string();
-        stage.kubectl(&["create", "--filename", &definition]).await?;
+        env.kubectl(&["create", "--filename", &definition]).await?;
         let name = format!("customresourcedefinition/{kind}.monitoring.coreos.com");
-        stage.kubectl_for(DEADLINE, &["wait", "--for=condition=Established", &name]).await?;
+        env.kubectl_for(DEADLINE, &["wait", "--for=condition=Established", &name]).await?;
     }
     let helm = Helm::locate()?;
     let (labels, relabelings) =
@@ -108,12 +107,12 @@ async fn monitoring(stage: Arc<Stage>) -> Result<()> {
             json!({ "prometheusRule": { "enabled": true, "labels": labels, "runbookUrl": "https://example.org/alerts" } }),
         ),
     ] {
-        let rendered = objects(&helm.template("mail", stage.namespace(), &json!({ "metrics": metrics }))?)?;
+        let rendered = objects(&helm.template("mail", env.namespace(), &json!({ "metrics": metrics }))?)?;
         let mut object = rendered.into_iter().find(|object| object["kind"] == kind).context(kind)?;
-        apply(&stage.client(), &[object.clone()], Mode::DryRun).await?;
+        apply(&env.client(), &[object.clone()], Mode::DryRun).await?;
         // It would be heard.
         object["spec"]["typo"] = true.into();
-        let refused = apply(&stage.client(), &[object], Mode::DryRun).await.expect_err("a field that is not there");
+        let refused = apply(&env.client(), &[object], Mode::DryRun).await.expect_err("a field that is not there");
         ensure!(format!("{refused:#}").contains("typo"), "{refused:#}");
     }
     Ok(())

@@ -17,14 +17,14 @@ use mail_failover_contract::document::{Document, KEY};
 use mail_failover_contract::report::AUDIENCE;
 use mail_failover_core::model::ObjectKey;
 use mail_failover_e2e::apply::{Mode, apply};
+use mail_failover_e2e::assertions::{api, change, wait_gone, wait_object};
 use mail_failover_e2e::control_plane::{Right, granted};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT};
 use mail_failover_e2e::helm::{objects, repository};
-use mail_failover_e2e::scene::{PATIENCE, Scene, Tempo};
 use mail_failover_e2e::service_account;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, change, wait_gone, wait_object};
+use mail_failover_e2e::test_env::TestEnv;
 use mail_failover_operator::probe_job::manifest;
 use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, WATCHED};
 use mail_failover_runtime::clock::Clock;
@@ -60,119 +60,119 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn whole_life(stage: Arc<Stage>) -> Result<()> {
+async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     let manifests = objects(&std::fs::read_to_string(repository("config/install.yaml"))?)?;
-    apply(&stage.client(), &manifests, Mode::Keep).await?;
+    apply(&env.client(), &manifests, Mode::Keep).await?;
     let rights = objects(&std::fs::read_to_string(repository("config/probe-jobs.yaml"))?)?;
-    apply(&stage.client(), &rights, Mode::Keep).await?;
-    let scene = Scene::set(stage.clone(), &Tempo::with_failback()).await?;
+    apply(&env.client(), &rights, Mode::Keep).await?;
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
     let authority = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": { "ca.crt": "" } });
-    stage.apply(&authority.to_string()).await?;
+    env.apply(&authority.to_string()).await?;
     let tls = json!({ "mode": "StartTLS", "caRef": { "configMap": "authority" } });
     let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "relay" },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": tls } } });
-    stage.apply(&relay.to_string()).await?;
+    env.apply(&relay.to_string()).await?;
     let probes =
         json!([{ "name": "smtp", "smtp": {} }, { "name": "zone-b", "interval": "30s", "smtp": {}, "job": {} }]);
     let remote = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "remote" },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25 }, "probes": probes } });
-    stage.apply(&remote.to_string()).await?;
-    let job = occupy_name_of_job(&stage, "remote", "zone-b").await?;
-    service_account::make(&stage, stage.namespace(), AGENT).await?;
+    env.apply(&remote.to_string()).await?;
+    let job = occupy_name_of_job(&env, "remote", "zone-b").await?;
+    service_account::make(&env, env.namespace(), AGENT).await?;
     let outputs = json!([
         { "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } },
         { "configMap": { "name": "mail", "format": "Env" } },
         { "agent": { "configMap": "orders-agent", "serviceAccountName": AGENT } },
     ]);
     let routed = json!({ "spec": { "outputs": outputs, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }, { "name": "remote" }] } });
-    change::<MailRoute>(&stage, "orders", &routed).await?;
+    change::<MailRoute>(&env, "orders", &routed).await?;
 
-    let one = start_as(&stage, OPERATOR, "one", &ARGUMENTS).await?;
-    one.wait_ready(PATIENCE).await?;
-    let two = start_as(&stage, OPERATOR, "two", &ARGUMENTS).await?;
-    two.wait_ready(PATIENCE).await?;
-    scene.wait_active("primary").await?;
-    wait_used(&stage, "get", "batch", "jobs").await?;
-    api::<Job>(&stage).delete(&job, &DeleteParams::background()).await?;
-    scene.primary.crash().await?;
-    scene.wait_active("standby").await?;
-    scene.primary.repair().await?;
-    scene.wait_active("primary").await?;
-    report(&stage).await?;
+    let one = start_as(&env, OPERATOR, "one", &ARGUMENTS).await?;
+    one.wait_ready(WAIT_TIMEOUT).await?;
+    let two = start_as(&env, OPERATOR, "two", &ARGUMENTS).await?;
+    two.wait_ready(WAIT_TIMEOUT).await?;
+    fixture.wait_active("primary").await?;
+    wait_used(&env, "get", "batch", "jobs").await?;
+    api::<Job>(&env).delete(&job, &DeleteParams::background()).await?;
+    fixture.primary.crash().await?;
+    fixture.wait_active("standby").await?;
+    fixture.primary.repair().await?;
+    fixture.wait_active("primary").await?;
+    report(&env).await?;
 
     // What is rare: a write that somebody else's overtakes, after which the object is read afresh.
     let label = |number: u32| json!({ "metadata": { "labels": { "number": number.to_string() } } });
     let specification =
         |number: u32, spec: Value| if number.is_multiple_of(4) { json!({ "spec": spec }) } else { label(number) };
-    overtake::<SendingBackend>(&stage, "standby", "mailfailover.io", "sendingbackends", |number| {
+    overtake::<SendingBackend>(&env, "standby", "mailfailover.io", "sendingbackends", |number| {
         specification(number, json!({ "location": { "region": format!("r{number}") } }))
     })
     .await?;
-    overtake::<FailoverPolicy>(&stage, "fast", "mailfailover.io", "failoverpolicies", |number| {
+    overtake::<FailoverPolicy>(&env, "fast", "mailfailover.io", "failoverpolicies", |number| {
         specification(number, json!({ "recovery": { "consecutive": 3 + number / 4 % 2 } }))
     })
     .await?;
     let drift = |number: u32| json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": format!("somebody-{number}") } } });
-    overtake::<Service>(&stage, "mail", "", "services", drift).await?;
-    let slices = api::<EndpointSlice>(&stage).list(&ListParams::default()).await?.items;
+    overtake::<Service>(&env, "mail", "", "services", drift).await?;
+    let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
     let slice = slices.first().context("a slice")?.name_any();
-    overtake::<EndpointSlice>(&stage, &slice, "discovery.k8s.io", "endpointslices", drift).await?;
+    overtake::<EndpointSlice>(&env, &slice, "discovery.k8s.io", "endpointslices", drift).await?;
 
-    end_job(&stage, &job).await?;
-    wait_used(&stage, "delete", "batch", "jobs").await?;
+    end_job(&env, &job).await?;
+    wait_used(&env, "delete", "batch", "jobs").await?;
 
     change::<MailRoute>(
-        &stage,
+        &env,
         "orders",
         &json!({ "spec": { "outputs": [{ "configMap": { "name": "other", "format": "Env" } }] } }),
     )
     .await?;
-    wait_object(&stage, "other", "to be written", |_: &ConfigMap| true).await?;
-    wait_gone::<Service>(&stage, "mail").await?;
-    wait_gone::<EndpointSlice>(&stage, &slice).await?;
-    wait_gone::<ConfigMap>(&stage, "orders-agent").await?;
+    wait_object(&env, "other", "to be written", |_: &ConfigMap| true).await?;
+    wait_gone::<Service>(&env, "mail").await?;
+    wait_gone::<EndpointSlice>(&env, &slice).await?;
+    wait_gone::<ConfigMap>(&env, "orders-agent").await?;
 
     // One dies and is swept away; the other ends as it should.
     two.kill();
-    wait_used(&stage, "delete", "coordination.k8s.io", "leases").await?;
+    wait_used(&env, "delete", "coordination.k8s.io", "leases").await?;
     one.terminate(Duration::from_secs(10)).await?;
-    compare(&stage)
+    compare(&env)
 }
 
 /// Makes a Job of somebody else's under the name that the operator gives to that of a probe; the name is returned.
-async fn occupy_name_of_job(stage: &Stage, backend: &str, probe: &str) -> Result<String> {
-    let uid = api::<SendingBackend>(stage).get(backend).await?.uid().context("a uid")?;
-    let name = manifest::name(&uid, &ObjectKey::new(stage.namespace(), backend), probe);
+async fn occupy_name_of_job(env: &TestEnv, backend: &str, probe: &str) -> Result<String> {
+    let uid = api::<SendingBackend>(env).get(backend).await?.uid().context("a uid")?;
+    let name = manifest::name(&uid, &ObjectKey::new(env.namespace(), backend), probe);
     let pod =
         json!({ "restartPolicy": "Never", "containers": [{ "name": "theirs", "image": "registry.example/theirs:1" }] });
     let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name }, "spec": { "template": { "spec": pod } } });
-    stage.apply(&job.to_string()).await?;
+    env.apply(&job.to_string()).await?;
     Ok(name)
 }
 
 /// Waits for the operator's own Job and ends it as the Job controller, which does not run here, would. The next one takes its place.
-async fn end_job(stage: &Stage, name: &str) -> Result<()> {
+async fn end_job(env: &TestEnv, name: &str) -> Result<()> {
     let is_ours = |job: &Job| job.owner_references().iter().any(|owner| owner.kind == "SendingBackend");
-    wait_object(stage, name, "to be the operator's", is_ours).await?;
+    wait_object(env, name, "to be the operator's", is_ours).await?;
     let now = "2026-01-01T00:00:00Z";
     let condition =
         |kind: &str| json!({ "type": kind, "status": "True", "reason": "DeadlineExceeded", "lastTransitionTime": now });
     let status =
         json!({ "status": { "startTime": now, "conditions": [condition("FailureTarget"), condition("Failed")] } });
-    api::<Job>(stage).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    api::<Job>(env).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
     Ok(())
 }
 
 /// An agent tells the operator who it is.
-async fn report(stage: &Stage) -> Result<()> {
-    let document = eventually(PATIENCE, "both replicas in the agent's document", async || {
-        let config_map = api::<ConfigMap>(stage).get("orders-agent").await?;
+async fn report(env: &TestEnv) -> Result<()> {
+    let document = eventually(WAIT_TIMEOUT, "both replicas in the agent's document", async || {
+        let config_map = api::<ConfigMap>(env).get("orders-agent").await?;
         let document: Document = serde_json::from_str(&config_map.data.context("data")?[KEY])?;
         Ok((document.operators.len() == 2).then_some(document))
     })
     .await?;
-    let token_file = stage.folder().join("agent.token");
-    std::fs::write(&token_file, service_account::token(stage, stage.namespace(), AGENT, AUDIENCE).await?)?;
+    let token_file = env.folder().join("agent.token");
+    std::fs::write(&token_file, service_account::token(env, env.namespace(), AGENT, AUDIENCE).await?)?;
     let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(token_file), heartbeat: HEARTBEAT };
     let end = CancellationToken::new();
     let _ends = end.clone().drop_guard();
@@ -180,12 +180,12 @@ async fn report(stage: &Stage) -> Result<()> {
     let (reporter, _task) = Reporter::start(settings, Clock::system(), metrics, end);
     let Document { route, operators, .. } = document;
     reporter.publish(ReportState { route, operators, backends: BTreeMap::new(), last_switch: None });
-    wait_used(stage, "create", "authentication.k8s.io", "tokenreviews").await
+    wait_used(env, "create", "authentication.k8s.io", "tokenreviews").await
 }
 
 /// What the operator has asked for until now.
-fn used(stage: &Stage) -> Result<BTreeSet<Right>> {
-    let calls = stage.control()?.calls_of(&service_account::user(OPERATOR.0, OPERATOR.1))?;
+fn used(env: &TestEnv) -> Result<BTreeSet<Right>> {
+    let calls = env.control()?.calls_of(&service_account::user(OPERATOR.0, OPERATOR.1))?;
     Ok(calls.into_iter().map(|call| call.right).collect())
 }
 
@@ -193,15 +193,17 @@ fn right(verb: &str, api_group: &str, resource: &str) -> Right {
     Right { api_group: api_group.to_owned(), resource: resource.to_owned(), verb: verb.to_owned() }
 }
 
-async fn wait_used(stage: &Stage, verb: &str, api_group: &str, resource: &str) -> Result<()> {
+async fn wait_used(env: &TestEnv, verb: &str, api_group: &str, resource: &str) -> Result<()> {
     let right = right(verb, api_group, resource);
-    eventually(PATIENCE, &format!("the operator to {right}"), async || Ok(used(stage)?.contains(&right).then_some(())))
-        .await
+    eventually(WAIT_TIMEOUT, &format!("the operator to {right}"), async || {
+        Ok(used(env)?.contains(&right).then_some(()))
+    })
+    .await
 }
 
 /// Changes an object over and over until the operator reads it afresh, because a write of its own came too late.
 async fn overtake<K>(
-    stage: &Stage,
+    env: &TestEnv,
     name: &str,
     api_group: &str,
     resource: &str,
@@ -212,20 +214,20 @@ where
 {
     let (begun, right) = (Instant::now(), right("get", api_group, resource));
     for number in 0.. {
-        change::<K>(stage, name, &patch(number)).await?;
-        if number % 50 == 0 && used(stage)?.contains(&right) {
+        change::<K>(env, name, &patch(number)).await?;
+        if number % 50 == 0 && used(env)?.contains(&right) {
             eprintln!("{right}: after {number} changes, {:?}", begun.elapsed());
             return Ok(());
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > WAIT_TIMEOUT {
             bail!("{number} changes of {resource} {name} have overtaken no write of the operator");
         }
     }
     Ok(())
 }
 
-fn compare(stage: &Stage) -> Result<()> {
-    let calls = stage.control()?.calls_of(&service_account::user(OPERATOR.0, OPERATOR.1))?;
+fn compare(env: &TestEnv) -> Result<()> {
+    let calls = env.control()?.calls_of(&service_account::user(OPERATOR.0, OPERATOR.1))?;
     let refused: BTreeSet<_> =
         calls.iter().filter(|call| !call.is_allowed).map(|call| format!("{} ({})", call.right, call.uri)).collect();
     ensure!(refused.is_empty(), "src/rbac.rs lacks what the operator asks for: {refused:#?}");

@@ -9,15 +9,15 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use mail_failover_e2e::apply::{Mode, apply};
+use mail_failover_e2e::assertions::metric_sum;
 use mail_failover_e2e::control_plane::Call;
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::WAIT_TIMEOUT;
 use mail_failover_e2e::helm::{Helm, objects};
 use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::scene::PATIENCE;
 use mail_failover_e2e::service_account;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::metric_sum;
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 use super::shop::{Shop, make_namespace, start_as};
@@ -44,33 +44,33 @@ struct Installation {
 }
 
 impl Installation {
-    async fn start(stage: &Stage, own: &str, watched: &[&str], mut values: Value) -> Result<Self> {
+    async fn start(env: &TestEnv, own: &str, watched: &[&str], mut values: Value) -> Result<Self> {
         values["namespaces"] = json!(watched);
         values["crds"] = json!({ "enabled": false });
         values["fullnameOverride"] = ACCOUNT.into();
         let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
         // Nobody runs it here but we.
         rendered.retain(|object| object["kind"] != "Deployment");
-        apply(&stage.client(), &rendered, Mode::Keep).await?;
+        apply(&env.client(), &rendered, Mode::Keep).await?;
         let namespaces = watched.join(",");
         let mut arguments = vec!["--namespaces", &namespaces];
         if values["probeJobs"]["enabled"] == true {
             arguments.extend(["--probe-image", "registry.example/mail-failover:test"]);
         }
-        let operator = start_as(stage, (own, ACCOUNT), own, &arguments).await?;
+        let operator = start_as(env, (own, ACCOUNT), own, &arguments).await?;
         Ok(Self { own: own.to_owned(), operator })
     }
 
     /// What an upgrade of the release with these namespaces would grant.
-    async fn grant(stage: &Stage, own: &str, watched: &[&str]) -> Result<()> {
+    async fn grant(env: &TestEnv, own: &str, watched: &[&str]) -> Result<()> {
         let values = json!({ "namespaces": watched, "crds": { "enabled": false }, "fullnameOverride": ACCOUNT });
         let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
         rendered.retain(|object| object["kind"].as_str().is_some_and(|kind| kind.starts_with("Role")));
-        apply(&stage.client(), &rendered, Mode::Keep).await
+        apply(&env.client(), &rendered, Mode::Keep).await
     }
 
-    fn calls(&self, stage: &Stage) -> Result<Vec<Call>> {
-        stage.control()?.calls_of(&service_account::user(&self.own, ACCOUNT))
+    fn calls(&self, env: &TestEnv) -> Result<Vec<Call>> {
+        env.control()?.calls_of(&service_account::user(&self.own, ACCOUNT))
     }
 
     async fn routes(&self) -> Result<f64> {
@@ -79,52 +79,52 @@ impl Installation {
     }
 }
 
-async fn two(stage: Arc<Stage>) -> Result<()> {
+async fn two(env: Arc<TestEnv>) -> Result<()> {
     let [ops_a, ops_b, shop_a, shop_b, nobodys] =
-        ["o", "p", "a", "b", "n"].map(|end| format!("{}-{end}", stage.namespace()));
+        ["o", "p", "a", "b", "n"].map(|end| format!("{}-{end}", env.namespace()));
     for namespace in [&ops_a, &ops_b, &shop_a, &shop_b, &nobodys] {
-        make_namespace(&stage, namespace, &[]).await?;
+        make_namespace(&env, namespace, &[]).await?;
     }
-    let (a, b) = (Shop::open(&stage, &shop_a).await?, Shop::open(&stage, &shop_b).await?);
-    let unattended = Shop::open(&stage, &nobodys).await?;
+    let (a, b) = (Shop::open(&env, &shop_a).await?, Shop::open(&env, &shop_b).await?);
+    let unattended = Shop::open(&env, &nobodys).await?;
     let secret =
         |name: &str| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": shop_a } });
     let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend",
         "metadata": { "name": "relay", "namespace": shop_a },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": { "mode": "StartTLS", "caRef": { "secret": "relay-ca" } } } } });
-    apply(&stage.client(), &[secret("relay-ca"), secret("login"), relay], Mode::Keep).await?;
+    apply(&env.client(), &[secret("relay-ca"), secret("login"), relay], Mode::Keep).await?;
     let remote = |namespace: &str| {
         let probes = json!([{ "name": "zone-b", "smtp": {}, "job": {} }]);
         json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "remote", "namespace": namespace },
             "spec": { "smtp": { "host": "192.0.2.9", "port": 25 }, "probes": probes } })
     };
-    apply(&stage.client(), &[&shop_a, &shop_b, &nobodys].map(|namespace| remote(namespace)), Mode::Keep).await?;
+    apply(&env.client(), &[&shop_a, &shop_b, &nobodys].map(|namespace| remote(namespace)), Mode::Keep).await?;
     let mut route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute",
         "metadata": { "name": "orders", "namespace": shop_a } });
     route["spec"] = json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }],
         "outputs": [{ "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } }] });
-    apply(&stage.client(), &[route], Mode::Keep).await?;
+    apply(&env.client(), &[route], Mode::Keep).await?;
 
     let first =
-        Installation::start(&stage, &ops_a, &[&shop_a], json!({ "rbac": { "secretNames": ["relay-ca"] } })).await?;
+        Installation::start(&env, &ops_a, &[&shop_a], json!({ "rbac": { "secretNames": ["relay-ca"] } })).await?;
     let values = json!({ "reports": { "enabled": false }, "probeJobs": { "enabled": true } });
-    let second = Installation::start(&stage, &ops_b, &[&shop_b], values).await?;
+    let second = Installation::start(&env, &ops_b, &[&shop_b], values).await?;
     for (installation, shop) in [(&first, &a), (&second, &b)] {
-        installation.operator.wait_ready(PATIENCE).await?;
-        shop.wait_active(&stage, "primary").await?;
+        installation.operator.wait_ready(WAIT_TIMEOUT).await?;
+        shop.wait_active(&env, "primary").await?;
     }
     a.primary.crash().await?;
-    a.wait_active(&stage, "standby").await?;
+    a.wait_active(&env, "standby").await?;
     b.primary.crash().await?;
-    b.wait_active(&stage, "standby").await?;
+    b.wait_active(&env, "standby").await?;
     ensure!(
-        unattended.status(&stage).await?.is_none_or(|status| status.active.is_empty()),
+        unattended.status(&env).await?.is_none_or(|status| status.active.is_empty()),
         "nobody was to look after it"
     );
     ensure!((first.routes().await?, second.routes().await?) == (1.0, 1.0), "each sees its own route only");
 
-    eventually(PATIENCE, "the Job of a probe", async || {
-        let jobs = Api::<Job>::all(stage.client()).list(&ListParams::default()).await?.items;
+    eventually(WAIT_TIMEOUT, "the Job of a probe", async || {
+        let jobs = Api::<Job>::all(env.client()).list(&ListParams::default()).await?.items;
         let mut namespaces: Vec<_> = jobs.iter().filter_map(ResourceExt::namespace).collect();
         // Those of other trials are still there: nothing collects them here.
         namespaces.retain(|namespace| [&shop_a, &shop_b, &nobodys].contains(&namespace));
@@ -134,7 +134,7 @@ async fn two(stage: Arc<Stage>) -> Result<()> {
     .await?;
 
     for (installation, shop) in [(&first, &shop_a), (&second, &shop_b)] {
-        let calls = installation.calls(&stage)?;
+        let calls = installation.calls(&env)?;
         let (refused, elsewhere): (Vec<_>, Vec<_>) = (
             calls.iter().filter(|call| !call.is_allowed).collect(),
             calls.iter().filter(|call| ![&installation.own, shop].contains(&&call.namespace)).collect(),
@@ -144,23 +144,19 @@ async fn two(stage: Arc<Stage>) -> Result<()> {
             calls.iter().any(|call| (call.right.resource == "leases") != (call.namespace == installation.own));
         ensure!(!leases_elsewhere, "Leases and nothing else belong into {}", installation.own);
     }
-    let secrets: BTreeSet<_> = first
-        .calls(&stage)?
-        .into_iter()
-        .filter(|call| call.right.resource == "secrets")
-        .map(|call| call.name)
-        .collect();
+    let secrets: BTreeSet<_> =
+        first.calls(&env)?.into_iter().filter(|call| call.right.resource == "secrets").map(|call| call.name).collect();
     ensure!(secrets == BTreeSet::from(["relay-ca".to_owned()]), "{secrets:?}");
     for installation in [&first, &second] {
         installation.operator.terminate(Duration::from_secs(10)).await?;
     }
-    may_nothing_else(&stage, &ops_a, &shop_a, &shop_b).await
+    may_nothing_else(&env, &ops_a, &shop_a, &shop_b).await
 }
 
 /// What the operator of `own`, which watches `shop`, must not be able to do, tried with its token.
-async fn may_nothing_else(stage: &Stage, own: &str, shop: &str, other: &str) -> Result<()> {
-    let path = stage.folder().join("forbidden.kubeconfig");
-    service_account::write_kubeconfig(stage, own, ACCOUNT, &path).await?;
+async fn may_nothing_else(env: &TestEnv, own: &str, shop: &str, other: &str) -> Result<()> {
+    let path = env.folder().join("forbidden.kubeconfig");
+    service_account::write_kubeconfig(env, own, ACCOUNT, &path).await?;
     let client = service_account::client(&path).await?;
     let mail = "apis/mailfailover.io/v1alpha1";
     let rbac = "apis/rbac.authorization.k8s.io/v1";
@@ -231,24 +227,24 @@ async fn is_forbidden(client: &Client, method: &str, path: &str, somebody: Optio
     }
 }
 
-async fn waits(stage: Arc<Stage>) -> Result<()> {
-    let [own, open, shut] = ["o", "a", "s"].map(|end| format!("{}-{end}", stage.namespace()));
+async fn waits(env: Arc<TestEnv>) -> Result<()> {
+    let [own, open, shut] = ["o", "a", "s"].map(|end| format!("{}-{end}", env.namespace()));
     for namespace in [&own, &open, &shut] {
-        make_namespace(&stage, namespace, &[]).await?;
+        make_namespace(&env, namespace, &[]).await?;
     }
-    let shop = Shop::open(&stage, &open).await?;
-    let installation = Installation::start(&stage, &own, &[&open], json!({})).await?;
-    installation.operator.wait_ready(PATIENCE).await?;
-    shop.wait_active(&stage, "primary").await?;
+    let shop = Shop::open(&env, &open).await?;
+    let installation = Installation::start(&env, &own, &[&open], json!({})).await?;
+    installation.operator.wait_ready(WAIT_TIMEOUT).await?;
+    shop.wait_active(&env, "primary").await?;
     installation.operator.terminate(Duration::from_secs(10)).await?;
 
     let both = format!("{open},{shut}");
-    let operator = start_as(&stage, (&own, ACCOUNT), "both", &["--namespaces", &both]).await?;
+    let operator = start_as(&env, (&own, ACCOUNT), "both", &["--namespaces", &both]).await?;
     let error = operator.wait_ready(Duration::from_secs(5)).await.expect_err("it may not look into one of them");
     let said = format!("{error:#}");
     ensure!(said.contains(&format!("MailRoute in {shut}: ")) && said.contains("403"), "{said}");
     ensure!(said.contains("grant list and watch") && !said.contains(&format!("MailRoute in {open}: ")), "{said}");
     // Granted by an upgrade of the release; nothing has to be restarted.
-    Installation::grant(&stage, &own, &[&open, &shut]).await?;
-    operator.wait_ready(PATIENCE).await
+    Installation::grant(&env, &own, &[&open, &shut]).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await
 }

@@ -9,19 +9,19 @@ use kube::api::{ObjectMeta, PostParams};
 use mail_failover_api::{MailRoute, MailRouteStatus};
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{PolicyTimings, QUICK_LEASE, WAIT_TIMEOUT, backend, policy, route};
 use mail_failover_e2e::helm::objects;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, Tempo, backend, policy, route};
 use mail_failover_e2e::service_account;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::test_env::TestEnv;
 
 /// Makes a namespace.
-pub async fn make_namespace(stage: &Stage, name: &str, labels: &[(&str, &str)]) -> Result<()> {
+pub async fn make_namespace(env: &TestEnv, name: &str, labels: &[(&str, &str)]) -> Result<()> {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
-    Api::<Namespace>::all(stage.client()).create(&PostParams::default(), &namespace).await?;
+    Api::<Namespace>::all(env.client()).create(&PostParams::default(), &namespace).await?;
     Ok(())
 }
 
@@ -33,31 +33,31 @@ pub struct Shop {
 }
 
 impl Shop {
-    pub async fn open(stage: &Stage, namespace: &str) -> Result<Self> {
-        let listen = |name| SmtpServer::start(Options::new(name, (stage.ipv4(), 25).into()));
+    pub async fn open(env: &TestEnv, namespace: &str) -> Result<Self> {
+        let listen = |name| SmtpServer::start(Options::new(name, (env.ipv4(), 25).into()));
         let (primary, standby) = (listen("primary").await?, listen("standby").await?);
-        let tempo = Tempo::default();
+        let timings = PolicyTimings::default();
         let manifests = [
-            policy(&tempo),
-            backend("primary", primary.address(), &tempo),
-            backend("standby", standby.address(), &tempo),
+            policy(&timings),
+            backend("primary", primary.address(), &timings),
+            backend("standby", standby.address(), &timings),
             route("orders", &["primary", "standby"], "mail"),
         ];
         let mut manifests = objects(&manifests.concat())?;
         for manifest in &mut manifests {
             manifest["metadata"]["namespace"] = namespace.into();
         }
-        apply(&stage.client(), &manifests, Mode::Keep).await?;
+        apply(&env.client(), &manifests, Mode::Keep).await?;
         Ok(Self { namespace: namespace.to_owned(), primary, _standby: standby })
     }
 
-    pub async fn status(&self, stage: &Stage) -> Result<Option<MailRouteStatus>> {
-        Ok(Api::<MailRoute>::namespaced(stage.client(), &self.namespace).get("orders").await?.status)
+    pub async fn status(&self, env: &TestEnv) -> Result<Option<MailRouteStatus>> {
+        Ok(Api::<MailRoute>::namespaced(env.client(), &self.namespace).get("orders").await?.status)
     }
 
-    pub async fn wait_active(&self, stage: &Stage, backend: &str) -> Result<()> {
-        eventually(PATIENCE, &format!("mail of {} to leave by {backend}", self.namespace), async || {
-            let status = self.status(stage).await?.unwrap_or_default();
+    pub async fn wait_active(&self, env: &TestEnv, backend: &str) -> Result<()> {
+        eventually(WAIT_TIMEOUT, &format!("mail of {} to leave by {backend}", self.namespace), async || {
+            let status = self.status(env).await?.unwrap_or_default();
             match status.active.first() {
                 Some(active) if active.backend == backend && status.pending_events.is_empty() => Ok(Some(())),
                 other => bail!("{other:?}"),
@@ -69,16 +69,16 @@ impl Shop {
 
 /// Starts an operator as a pod of this service account would run it, its Leases in the account's namespace.
 pub async fn start_as(
-    stage: &Stage,
+    env: &TestEnv,
     (namespace, account): (&str, &str),
     identity: &str,
     arguments: &[&str],
 ) -> Result<Operator> {
-    let kubeconfig: PathBuf = stage.folder().join(format!("{namespace}-{identity}.kubeconfig"));
-    service_account::write_kubeconfig(stage, namespace, account, &kubeconfig).await?;
-    let mut options = stage.operator_options(identity)?;
+    let kubeconfig: PathBuf = env.folder().join(format!("{namespace}-{identity}.kubeconfig"));
+    service_account::write_kubeconfig(env, namespace, account, &kubeconfig).await?;
+    let mut options = env.operator_options(identity)?;
     options.kubeconfig = kubeconfig;
     namespace.clone_into(&mut options.lease_namespace);
     options.arguments = [&QUICK_LEASE[..], arguments].concat().into_iter().map(Into::into).collect();
-    stage.start_operator_with(&options)
+    env.start_operator_with(&options)
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Long enough for anything that comes over loopback.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nothing for so long is silence.
 const SILENCE: Duration = Duration::from_millis(150);
 
@@ -39,7 +39,8 @@ pub struct Raw {
 
 impl Raw {
     pub async fn connect(server: SocketAddr) -> Self {
-        let stream = timeout(PATIENCE, TcpStream::connect(server)).await.expect("no timeout").expect("a connection");
+        let stream =
+            timeout(WAIT_TIMEOUT, TcpStream::connect(server)).await.expect("no timeout").expect("a connection");
         Self { stream, input: vec![], reads: 0 }
     }
 
@@ -61,7 +62,7 @@ impl Raw {
     pub async fn lines(&mut self) -> Vec<String> {
         let mut lines = vec![];
         loop {
-            let Seen::Line(line) = self.see(PATIENCE).await else { return lines };
+            let Seen::Line(line) = self.see(WAIT_TIMEOUT).await else { return lines };
             let is_last = line.as_bytes().get(3) != Some(&b'-');
             lines.push(line);
             if is_last {

@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, Patch, PatchParams};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::pods::{PATIENCE, apply_pod, pod};
+use crate::pods::{WAIT_TIMEOUT, apply_pod, pod};
 
 const ROUNDS: usize = 10;
 /// kube-proxy writes its rules at most once in this time; a write after a longer pause is at once.
@@ -21,40 +21,40 @@ const MINIMUM_BETWEEN_SYNCS: Duration = Duration::from_secs(1);
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("an EndpointSlice that is patched leads new connections elsewhere", async |stage| {
+        trial("an EndpointSlice that is patched leads new connections elsewhere", async |env| {
             let mut addresses = Vec::new();
             for name in ["a", "b"] {
                 let server = format!("while :; do echo 220 {name} | nc -l -p 2525 >/dev/null; done");
-                apply_pod(&stage, name, pod(&["sh", "-c", &server], "Always")).await?;
+                apply_pod(&env, name, pod(&["sh", "-c", &server], "Always")).await?;
             }
             for name in ["a", "b"] {
                 let condition = ["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=80s"];
-                stage.kubectl_for(PATIENCE, &condition).await?;
-                addresses.push(stage.kubectl(&["get", "pod", name, "--output=jsonpath={.status.podIP}"]).await?);
+                env.kubectl_for(WAIT_TIMEOUT, &condition).await?;
+                addresses.push(env.kubectl(&["get", "pod", name, "--output=jsonpath={.status.podIP}"]).await?);
             }
             let service = json!({
                 "apiVersion": "v1", "kind": "Service", "metadata": { "name": "mail" },
                 "spec": { "ports": [{ "name": "smtp", "port": 25 }] },
             });
-            stage.apply(&service.to_string()).await?;
+            env.apply(&service.to_string()).await?;
             let slice = json!({
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
                 "metadata": { "name": "mail", "labels": { "kubernetes.io/service-name": "mail" } },
                 "addressType": "IPv4", "ports": [{ "name": "smtp", "port": 2525 }],
                 "endpoints": [{ "addresses": [addresses[0]] }],
             });
-            stage.apply(&slice.to_string()).await?;
-            let mail = stage.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?;
-            eventually(PATIENCE, "a to answer", async || Ok((greeting(&mail).await? == "220 a").then_some(()))).await?;
+            env.apply(&slice.to_string()).await?;
+            let mail = env.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?;
+            eventually(WAIT_TIMEOUT, "a to answer", async || Ok((greeting(&mail).await? == "220 a").then_some(()))).await?;
 
             let (mut acknowledged, mut moved) = (Vec::new(), Vec::new());
             for round in 1..=ROUNDS {
                 sleep(MINIMUM_BETWEEN_SYNCS + Duration::from_millis(200)).await;
                 let name = ["a", "b"][round % 2];
                 let begun = Instant::now();
-                lead_to(&stage, &addresses[round % 2]).await?;
+                lead_to(&env, &addresses[round % 2]).await?;
                 acknowledged.push(begun.elapsed());
-                eventually(PATIENCE, &format!("{name} to answer"), async || {
+                eventually(WAIT_TIMEOUT, &format!("{name} to answer"), async || {
                     Ok((greeting(&mail).await? == format!("220 {name}")).then_some(()))
                 })
                 .await?;
@@ -76,8 +76,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn lead_to(stage: &Stage, address: &str) -> Result<()> {
-    let slices: Api<EndpointSlice> = Api::namespaced(stage.client(), stage.namespace());
+async fn lead_to(env: &TestEnv, address: &str) -> Result<()> {
+    let slices: Api<EndpointSlice> = Api::namespaced(env.client(), env.namespace());
     let patch = json!({ "endpoints": [{ "addresses": [address] }] });
     slices.patch("mail", &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())

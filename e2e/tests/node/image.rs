@@ -5,7 +5,7 @@ use mail_failover_e2e::node::images::{self, OPERATOR, POSTFIX_AGENT, POSTFIX_AGE
 use mail_failover_e2e::suite::{Trial, trial};
 use serde_json::json;
 
-use crate::pods::{PATIENCE, apply_pod, restricted, succeeded};
+use crate::pods::{WAIT_TIMEOUT, apply_pod, restricted, succeeded};
 
 /// As somebody would build Postfix with a configuration of their own.
 const NAME: &str = "localhost/configured-postfix:1";
@@ -26,7 +26,7 @@ pub fn recipe() -> Recipe {
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("an image that is built on Debian with Postfix runs, as the users that Postfix takes", async |stage| {
+        trial("an image that is built on Debian with Postfix runs, as the users that Postfix takes", async |env| {
             let script = "postconf -h myhostname && postfix check && id -u postfix";
             let spec = json!({
                 "restartPolicy": "Never",
@@ -34,44 +34,44 @@ pub fn trials() -> Vec<Trial> {
                     { "name": "postfix", "image": NAME, "imagePullPolicy": "Never", "command": ["sh", "-c", script] },
                 ],
             });
-            apply_pod(&stage, "postfix", spec).await?;
+            apply_pod(&env, "postfix", spec).await?;
             let phase = "--for=jsonpath={.status.phase}=Succeeded";
-            let waited = stage.kubectl_for(PATIENCE, &["wait", phase, "pod/postfix", "--timeout=80s"]).await;
-            let log = stage.kubectl(&["logs", "postfix"]).await?;
+            let waited = env.kubectl_for(WAIT_TIMEOUT, &["wait", phase, "pod/postfix", "--timeout=80s"]).await;
+            let log = env.kubectl(&["logs", "postfix"]).await?;
             ensure!(waited.is_ok() && log.starts_with("mail.shop.example\n"), "{waited:?}\n{log}");
             Ok(())
         })
         .needs_images(),
-        trial("the operator's image runs in a restricted namespace on a read-only root, as the user that it names", async |stage| {
+        trial("the operator's image runs in a restricted namespace on a read-only root, as the user that it names", async |env| {
             let label = "pod-security.kubernetes.io/enforce=restricted";
-            stage.kubectl(&["label", "namespace", stage.namespace(), label]).await?;
+            env.kubectl(&["label", "namespace", env.namespace(), label]).await?;
             let mut spec = restricted(OPERATOR, "Never");
             spec["containers"][0]["args"] = json!(["--version"]);
-            apply_pod(&stage, "version", spec).await?;
-            succeeded(&stage, "version").await?;
-            let printed = stage.kubectl(&["logs", "version"]).await?;
+            apply_pod(&env, "version", spec).await?;
+            succeeded(&env, "version").await?;
+            let printed = env.kubectl(&["logs", "version"]).await?;
             ensure!(printed == format!("mail-failover {}\n", env!("CARGO_PKG_VERSION")), "{printed:?}");
             // There is nothing but the operator in it.
             let mut spec = restricted(OPERATOR, "Never");
             spec["containers"][0]["command"] = json!(["/bin/sh"]);
-            apply_pod(&stage, "shell", spec).await?;
+            apply_pod(&env, "shell", spec).await?;
             let reason = "jsonpath={.status.containerStatuses[0].state..message}";
             let wait = ["wait", "--for=jsonpath={.status.phase}=Failed", "pod/shell", "--timeout=80s"];
-            stage.kubectl_for(PATIENCE, &wait).await?;
-            let why = stage.kubectl(&["get", "pod", "shell", &format!("--output={reason}")]).await?;
+            env.kubectl_for(WAIT_TIMEOUT, &wait).await?;
+            let why = env.kubectl(&["get", "pod", "shell", &format!("--output={reason}")]).await?;
             ensure!(why.contains("/bin/sh") && why.contains("no such file or directory"), "{why}");
             Ok(())
         })
         .needs_images(),
-        trial("the image of Postfix with the agent has a configuration that stands its own check", async |stage| {
+        trial("the image of Postfix with the agent has a configuration that stands its own check", async |env| {
             let check = "mail-failover agent postfix-config --check --fail-on warning";
             let script = format!("postfix check && {check} {POSTFIX_AGENT_OPTIONS}");
             let spec = json!({
                 "restartPolicy": "Never",
                 "containers": [{ "name": "postfix", "image": POSTFIX_AGENT, "imagePullPolicy": "Never", "command": ["sh", "-c", script] }],
             });
-            apply_pod(&stage, "postfix", spec).await?;
-            succeeded(&stage, "postfix").await
+            apply_pod(&env, "postfix", spec).await?;
+            succeeded(&env, "postfix").await
         })
         .needs_images(),
     ]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
 use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
-use mail_failover_e2e::mta::round::{Plan, play};
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, Way};
-use mail_failover_e2e::postfix::Patience;
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mta::round::{Plan, run_round};
+use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, Setup};
+use mail_failover_e2e::postfix::PostfixTimeouts;
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 
 const SAMPLE: [Cell; 10] = [
     Cell { point: Point::Connect, kind: Kind::Refuse },
@@ -28,20 +28,20 @@ const SAMPLE: [Cell; 10] = [
 pub fn trials() -> Vec<Trial> {
     let trial = |cell: Cell| {
         let sentence = format!("no mail is lost or bounced when the primary breaks ({cell})");
-        trial(sentence, async move |stage| cell_is_survived(stage, cell).await).listens()
+        trial(sentence, async move |env| cell_is_survived(env, cell).await).listens()
     };
     SAMPLE.into_iter().map(trial).collect()
 }
 
-async fn cell_is_survived(stage: Arc<Stage>, cell: Cell) -> Result<()> {
+async fn cell_is_survived(env: Arc<TestEnv>, cell: Cell) -> Result<()> {
     let demands = Demands { tls: cell.takes_tls(), login: cell.takes_login() };
-    let providers = Providers::start(&stage, demands).await?;
-    let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
-    operator.wait_ready(PATIENCE).await?;
-    let mta = Mta::start(&stage, Way::Agent, &providers, Patience::Lowered, "").await?;
+    let providers = Providers::start(&env, demands).await?;
+    let operator = env.start_own_operator("operator", &QUICK_LEASE).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
+    let mta = Mta::start(&env, Setup::Agent, &providers, PostfixTimeouts::Lowered, "").await?;
     let plan =
         Plan { cell, messages: 200, recipients: 2, per_second: 100, break_after: 50, within: Duration::from_secs(90) };
-    let outcome = play(&mta, &providers, &plan).await?;
+    let outcome = run_round(&mta, &providers, &plan).await?;
     ensure!(outcome.complaints().is_empty(), "{}\n{outcome:?}", outcome.complaints().join("; "));
     Ok(())
 }

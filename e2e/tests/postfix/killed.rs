@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::WAIT_TIMEOUT;
 use mail_failover_e2e::mta::fault::{Kind, Point};
-use mail_failover_e2e::mta::round::play_and;
-use mail_failover_e2e::mta::way::Demands;
-use mail_failover_e2e::scene::PATIENCE;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mta::round::run_round_and;
+use mail_failover_e2e::mta::setup::Demands;
 use mail_failover_e2e::strace::{Step, Tracer};
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 use crate::robustness::{System, no_complaints, plan};
@@ -38,18 +38,18 @@ const ABSENCE: Duration = Duration::from_millis(300);
 pub fn trials() -> Vec<Trial> {
     let steps = STEPS.into_iter().map(|named| {
         let sentence = format!("an agent that is killed {} loses no mail", named.0);
-        trial(sentence, async move |stage| killed_at(stage, named).await).listens().needs_strace()
+        trial(sentence, async move |env| killed_at(env, named).await).listens().needs_strace()
     });
     // And between any steps, from the break on.
     let moments = [0, 40, 400].into_iter().map(|millis| {
         let sentence = format!("an agent that is killed {millis} ms after the break loses no mail");
-        trial(sentence, async move |stage| killed_after(stage, Duration::from_millis(millis)).await).listens()
+        trial(sentence, async move |env| killed_after(env, Duration::from_millis(millis)).await).listens()
     });
     steps.chain(moments).collect()
 }
 
-async fn killed_at(stage: Arc<Stage>, (_, call, file, when, about): Named) -> Result<()> {
-    let system = System::start_with(stage, Demands::default(), |options| {
+async fn killed_at(env: Arc<TestEnv>, (_, call, file, when, about): Named) -> Result<()> {
+    let system = System::start_with(env, Demands::default(), |options| {
         // Calls are counted by thread.
         options.starter = ["env", "TOKIO_WORKER_THREADS=1"].map(Into::into).to_vec();
     })
@@ -58,14 +58,14 @@ async fn killed_at(stage: Arc<Stage>, (_, call, file, when, about): Named) -> Re
     let agent = system.agent()?;
     let path = file.map(|file| agent.state_directory().join(file));
     let step = Step { call, path, when, about };
-    let tracer = Tracer::attach(agent.id()?, step, system.stage.folder()).await?;
+    let tracer = Tracer::attach(agent.id()?, step, system.env.folder()).await?;
     let plan = plan(Point::Mail, Kind::Temporary);
-    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
-        eventually(PATIENCE, "the agent to die", async || Ok(agent.ended())).await?;
+    let outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
+        eventually(WAIT_TIMEOUT, "the agent to die", async || Ok(agent.ended())).await?;
         tracer.confirm()?;
         sleep(ABSENCE).await;
         agent.start_again()?;
-        agent.wait_ready(PATIENCE).await
+        agent.wait_ready(WAIT_TIMEOUT).await
     })
     .await?;
     no_complaints(&outcome)?;
@@ -74,16 +74,16 @@ async fn killed_at(stage: Arc<Stage>, (_, call, file, when, about): Named) -> Re
     Ok(())
 }
 
-async fn killed_after(stage: Arc<Stage>, after: Duration) -> Result<()> {
-    let system = System::start(stage, Demands::default()).await?;
+async fn killed_after(env: Arc<TestEnv>, after: Duration) -> Result<()> {
+    let system = System::start(env, Demands::default()).await?;
     let agent = system.agent()?;
     let plan = plan(Point::Mail, Kind::Temporary);
-    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
+    let outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
         sleep(after).await;
         agent.kill();
         sleep(ABSENCE).await;
         agent.start_again()?;
-        agent.wait_ready(PATIENCE).await
+        agent.wait_ready(WAIT_TIMEOUT).await
     })
     .await?;
     no_complaints(&outcome)

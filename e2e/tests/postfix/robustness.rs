@@ -10,15 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use mail_failover_e2e::agent::{Agent, Options};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
 use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
-use mail_failover_e2e::mta::round::{Outcome, Plan, play, play_and};
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, SECRET, SENDER, config_map};
+use mail_failover_e2e::mta::round::{Outcome, Plan, run_round, run_round_and};
+use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, SECRET, SENDER, config_map};
 use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::postfix::{Patience, group_id};
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::postfix::{PostfixTimeouts, group_id};
 use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -49,28 +49,28 @@ pub fn trials() -> Vec<Trial> {
 
 /// The whole system, with mail that leaves by the primary.
 pub struct System {
-    pub stage: Arc<Stage>,
+    pub env: Arc<TestEnv>,
     pub providers: Providers,
     pub mta: Mta,
     operator: Operator,
 }
 
 impl System {
-    pub async fn start(stage: Arc<Stage>, demands: Demands) -> Result<Self> {
-        Self::start_with(stage, demands, |_| ()).await
+    pub async fn start(env: Arc<TestEnv>, demands: Demands) -> Result<Self> {
+        Self::start_with(env, demands, |_| ()).await
     }
 
     /// With an agent that runs otherwise than usual.
-    pub async fn start_with(stage: Arc<Stage>, demands: Demands, adjust: impl FnOnce(&mut Options)) -> Result<Self> {
-        let providers = Providers::start(&stage, demands).await?;
-        let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
-        operator.wait_ready(PATIENCE).await?;
-        let mta = Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| {
+    pub async fn start_with(env: Arc<TestEnv>, demands: Demands, adjust: impl FnOnce(&mut Options)) -> Result<Self> {
+        let providers = Providers::start(&env, demands).await?;
+        let operator = env.start_own_operator("operator", &QUICK_LEASE).await?;
+        operator.wait_ready(WAIT_TIMEOUT).await?;
+        let mta = Mta::with_agent(&env, &providers, PostfixTimeouts::Lowered, "", |options| {
             adjust(options);
             Ok(())
         })
         .await?;
-        Ok(Self { stage, providers, mta, operator })
+        Ok(Self { env, providers, mta, operator })
     }
 
     pub fn agent(&self) -> Result<&Agent> {
@@ -78,7 +78,8 @@ impl System {
     }
 
     async fn send(&self, messages: usize) -> Result<()> {
-        let sent = Load::start(LoadOptions::new(self.mta.postfix.address(), messages, SENDER)).finish(PATIENCE).await?;
+        let sent =
+            Load::start(LoadOptions::new(self.mta.postfix.address(), messages, SENDER)).finish(WAIT_TIMEOUT).await?;
         ensure!(sent.unknown == 0, "{} of unknown fate", sent.unknown);
         Ok(())
     }
@@ -86,7 +87,7 @@ impl System {
     /// Waits until `/status` has this text in it.
     async fn told(&self, text: &str) -> Result<()> {
         let agent = self.agent()?;
-        eventually(PATIENCE, &format!("{text:?} in /status"), async || {
+        eventually(WAIT_TIMEOUT, &format!("{text:?} in /status"), async || {
             let status = serde_json::to_string(&agent.status().await?)?;
             if status.contains(text) { Ok(Some(())) } else { bail!("{status}") }
         })
@@ -104,11 +105,11 @@ pub fn no_complaints(outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-async fn restarted_postfix(stage: Arc<Stage>) -> Result<()> {
-    let system = System::start(stage, Demands::default()).await?;
+async fn restarted_postfix(env: Arc<TestEnv>) -> Result<()> {
+    let system = System::start(env, Demands::default()).await?;
     let postfix = &system.mta.postfix;
     let plan = plan(Point::Mail, Kind::Temporary);
-    let outcome = play_and(&system.mta, &system.providers, &plan, async || {
+    let outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
         sleep(Duration::from_millis(50)).await;
         postfix.stop().await?;
         postfix.start_again().await
@@ -117,22 +118,22 @@ async fn restarted_postfix(stage: Arc<Stage>) -> Result<()> {
     no_complaints(&outcome)
 }
 
-async fn without_operator(stage: Arc<Stage>) -> Result<()> {
-    let system = System::start(stage, Demands::default()).await?;
+async fn without_operator(env: Arc<TestEnv>) -> Result<()> {
+    let system = System::start(env, Demands::default()).await?;
     system.operator.kill();
-    let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
     no_complaints(&outcome)
 }
 
-async fn without_api_server(stage: Arc<Stage>) -> Result<()> {
-    let system = System::start(stage, Demands::default()).await?;
-    let (control, agent) = (system.stage.control()?, system.agent()?);
+async fn without_api_server(env: Arc<TestEnv>) -> Result<()> {
+    let system = System::start(env, Demands::default()).await?;
+    let (control, agent) = (system.env.control()?, system.agent()?);
     control.stop_api_server();
     let survived = async {
         agent.kill();
         agent.start_again()?;
-        agent.wait_ready(PATIENCE).await?;
-        let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+        agent.wait_ready(WAIT_TIMEOUT).await?;
+        let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
         no_complaints(&outcome)
     }
     .await;
@@ -140,20 +141,20 @@ async fn without_api_server(stage: Arc<Stage>) -> Result<()> {
     survived
 }
 
-async fn full_disk(stage: Arc<Stage>) -> Result<()> {
-    let state = stage.folder().join("small");
+async fn full_disk(env: Arc<TestEnv>) -> Result<()> {
+    let state = env.folder().join("small");
     fs::create_dir(&state)?;
     let _disk = SmallDisk::mount(&state)?;
-    let providers = Providers::start(&stage, Demands::default()).await?;
-    let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
-    operator.wait_ready(PATIENCE).await?;
+    let providers = Providers::start(&env, Demands::default()).await?;
+    let operator = env.start_own_operator("operator", &QUICK_LEASE).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     let folder = state.clone();
-    let mta = Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| {
+    let mta = Mta::with_agent(&env, &providers, PostfixTimeouts::Lowered, "", |options| {
         options.state_directory = folder;
         Ok(())
     })
     .await?;
-    let system = System { stage, providers, mta, operator };
+    let system = System { env, providers, mta, operator };
     // Until nothing more fits.
     let filler = state.join("filler");
     let mut bytes = vec![0_u8; 1024 * 1024];
@@ -165,17 +166,17 @@ async fn full_disk(stage: Arc<Stage>) -> Result<()> {
             break;
         }
     }
-    let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
     no_complaints(&outcome)?;
     system.told("No space left on device").await
 }
 
-async fn without_capabilities(stage: Arc<Stage>) -> Result<()> {
-    let providers = Providers::start(&stage, Demands::default()).await?;
-    let operator = stage.start_own_operator("operator", &QUICK_LEASE).await?;
-    operator.wait_ready(PATIENCE).await?;
+async fn without_capabilities(env: Arc<TestEnv>) -> Result<()> {
+    let providers = Providers::start(&env, Demands::default()).await?;
+    let operator = env.start_own_operator("operator", &QUICK_LEASE).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     let groups = [group_id("postfix")?, group_id("postdrop")?];
-    let mta = Mta::with_agent(&stage, &providers, Patience::Lowered, "", |options| {
+    let mta = Mta::with_agent(&env, &providers, PostfixTimeouts::Lowered, "", |options| {
         let in_queue = options.queue_directory.join("mail-failover");
         fs::create_dir(&in_queue)?;
         // The socket gets the group of the folder that it is in.
@@ -187,7 +188,7 @@ async fn without_capabilities(stage: Arc<Stage>) -> Result<()> {
         Ok(())
     })
     .await?;
-    let outcome = play(&mta, &providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&mta, &providers, &plan(Point::Connect, Kind::Refuse)).await?;
     no_complaints(&outcome)?;
     let switch = mta.agent.as_ref().context("there is an agent")?.status().await?.last_switch.context("a switch")?;
     ensure!(switch.troubles.is_empty(), "{switch:?}");
@@ -212,13 +213,13 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
-async fn bad_documents(stage: Arc<Stage>) -> Result<()> {
-    let system = System::start(stage, Demands::default()).await?;
+async fn bad_documents(env: Arc<TestEnv>) -> Result<()> {
+    let system = System::start(env, Demands::default()).await?;
     // Or it would write the right document again at once.
     system.operator.kill();
     system.send(10).await?;
     let map = config_map("");
-    let good = system.stage.kubectl(&["get", "configmap", &map, "-o", "jsonpath={.data.agent\\.json}"]).await?;
+    let good = system.env.kubectl(&["get", "configmap", &map, "-o", "jsonpath={.data.agent\\.json}"]).await?;
     let mut older: serde_json::Value = serde_json::from_str(&good)?;
     older["decision"]["transition"] = json!(-1);
     let bad = [
@@ -228,23 +229,23 @@ async fn bad_documents(stage: Arc<Stage>) -> Result<()> {
     ];
     for (what, told, text) in bad {
         let patch = json!({ "data": { "agent.json": text } }).to_string();
-        system.stage.kubectl(&["patch", "configmap", &map, "--type=merge", "-p", &patch]).await?;
+        system.env.kubectl(&["patch", "configmap", &map, "--type=merge", "-p", &patch]).await?;
         system.told(told).await.with_context(|| format!("{what} is not told"))?;
         system.send(10).await.with_context(|| format!("with {what}"))?;
     }
-    system.stage.kubectl(&["delete", "configmap", &map]).await?;
+    system.env.kubectl(&["delete", "configmap", &map]).await?;
     system.send(10).await.context("without a ConfigMap")?;
     // The reflex works still.
-    let outcome = play(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
     no_complaints(&outcome)
 }
 
-async fn removed_secret(stage: Arc<Stage>) -> Result<()> {
-    let system = System::start(stage, Demands { tls: true, login: true }).await?;
+async fn removed_secret(env: Arc<TestEnv>) -> Result<()> {
+    let system = System::start(env, Demands { tls: true, login: true }).await?;
     system.send(10).await?;
-    let folder = system.stage.folder().join("agent").join("credentials").join(SECRET);
+    let folder = system.env.folder().join("agent").join("credentials").join(SECRET);
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     system.told("LastGood").await?;
-    let outcome = play(&system.mta, &system.providers, &plan(Point::Auth, Kind::AccountRefused)).await?;
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Auth, Kind::AccountRefused)).await?;
     no_complaints(&outcome)
 }

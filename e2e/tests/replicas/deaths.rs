@@ -8,15 +8,16 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use mail_failover_api::{FailoverPolicy, Health};
+use mail_failover_e2e::apiserver_proxy::{Side, Write};
+use mail_failover_e2e::assertions::{api, data, wait_leads_to, wait_object};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::gateway::{Side, Write};
-use mail_failover_e2e::mail::server::{Options, SmtpServer};
-use mail_failover_e2e::scene::{
-    PATIENCE, QUICK_LEASE, Scene, Tempo, backend, backend_status, events, policy, route, wait_active, wait_health,
+use mail_failover_e2e::fixture::{
+    PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, backend, backend_status, events, policy, route,
+    wait_active, wait_health,
 };
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, data, wait_leads_to, wait_object};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::{Instant, sleep};
 
 use super::check_managers;
@@ -34,35 +35,35 @@ pub fn trials() -> Vec<Trial> {
         for side in [Side::Before, Side::After] {
             let when = if side == Side::Before { "before" } else { "after" };
             let sentence = format!("an operator that dies {when} write {number} of a switch leaves it to the next one");
-            trials.push(trial(sentence, async move |stage| death(stage, number, side).await).listens());
+            trials.push(trial(sentence, async move |env| death(env, number, side).await).listens());
         }
     }
     trials
 }
 
 /// The standby is of the other address family: a switch creates a slice and deletes one.
-async fn set(stage: Arc<Stage>) -> Result<Scene> {
-    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(stage.ipv4(), 25))).await?;
-    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv6(), 25))).await?;
-    let tempo = Tempo::default();
+async fn set(env: Arc<TestEnv>) -> Result<TwoBackendFixture> {
+    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv6(), 25))).await?;
+    let timings = PolicyTimings::default();
     let manifests = [
-        policy(&tempo),
-        backend("primary", primary.address(), &tempo),
-        backend("standby", standby.address(), &tempo),
+        policy(&timings),
+        backend("primary", primary.address(), &timings),
+        backend("standby", standby.address(), &timings),
         route("orders", &["primary", "standby"], "mail"),
     ];
-    stage.apply(&manifests.concat()).await?;
-    Ok(Scene { stage, primary, standby })
+    env.apply(&manifests.concat()).await?;
+    Ok(TwoBackendFixture { env, primary, standby })
 }
 
 /// Waits until mail leaves by the primary and everything is said about it: from here on nothing is written.
-async fn wait_settled(scene: &Scene) -> Result<()> {
-    let stage = &scene.stage;
-    scene.wait_active("primary").await?;
+async fn wait_settled(fixture: &TwoBackendFixture) -> Result<()> {
+    let env = &fixture.env;
+    fixture.wait_active("primary").await?;
     for backend in ["primary", "standby"] {
-        wait_health(stage, backend, Health::Healthy, "Ok").await?;
+        wait_health(env, backend, Health::Healthy, "Ok").await?;
     }
-    wait_object(stage, "fast", "to have its route", |policy: &FailoverPolicy| {
+    wait_object(env, "fast", "to have its route", |policy: &FailoverPolicy| {
         policy.status.as_ref().is_some_and(|status| status.route_count == Some(1))
     })
     .await?;
@@ -70,57 +71,57 @@ async fn wait_settled(scene: &Scene) -> Result<()> {
 }
 
 /// The switch happened, once, and was told, once.
-async fn check_switched(scene: &Scene) -> Result<()> {
-    let stage = &scene.stage;
-    let status = scene.wait_active("standby").await?;
+async fn check_switched(fixture: &TwoBackendFixture) -> Result<()> {
+    let env = &fixture.env;
+    let status = fixture.wait_active("standby").await?;
     ensure!(status.history.len() == 1, "{:?}", status.history);
     ensure!(status.pending_events.is_empty(), "{:?}", status.pending_events);
-    let standby = scene.standby.address().ip().to_string();
-    wait_leads_to(stage, "mail", &[standby]).await?;
-    let slices = api::<EndpointSlice>(stage).list(&ListParams::default()).await?.items;
+    let standby = fixture.standby.address().ip().to_string();
+    wait_leads_to(env, "mail", &[standby]).await?;
+    let slices = api::<EndpointSlice>(env).list(&ListParams::default()).await?.items;
     ensure!(slices.len() == 1 && slices[0].address_type == "IPv6", "{slices:?}");
-    ensure!(data(stage, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
-    eventually(PATIENCE, "the primary's death to be told", async || {
-        let status = backend_status(stage, "primary").await?;
+    ensure!(data(env, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
+    eventually(WAIT_TIMEOUT, "the primary's death to be told", async || {
+        let status = backend_status(env, "primary").await?;
         let told = status.health == Some(Health::Unhealthy) && status.pending_events.is_empty();
         if told { Ok(Some(())) } else { bail!("{status:?}") }
     })
     .await?;
-    let told = events(stage, "orders").await?;
+    let told = events(env, "orders").await?;
     ensure!(told == ["FailedOver"], "{told:?}");
-    let told = events(stage, "primary").await?;
+    let told = events(env, "primary").await?;
     ensure!(told == ["BackendUnhealthy"], "{told:?}");
     Ok(())
 }
 
-async fn undisturbed(stage: Arc<Stage>) -> Result<()> {
-    let scene = set(stage.clone()).await?;
-    let gateway = stage.open_gateway().await?;
-    let _operator = stage.start_operator_behind(&gateway, "a", &QUICK_LEASE)?;
-    wait_settled(&scene).await?;
-    let before = gateway.writes().len();
-    scene.primary.crash().await?;
-    check_switched(&scene).await?;
-    let writes: Vec<_> = gateway.writes()[before..].iter().map(Write::text).collect();
+async fn undisturbed(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set(env.clone()).await?;
+    let proxy = env.open_proxy().await?;
+    let _operator = env.start_operator_behind(&proxy, "a", &QUICK_LEASE)?;
+    wait_settled(&fixture).await?;
+    let before = proxy.writes().len();
+    fixture.primary.crash().await?;
+    check_switched(&fixture).await?;
+    let writes: Vec<_> = proxy.writes()[before..].iter().map(Write::text).collect();
     ensure!((7..=MOST_WRITES).contains(&writes.len()), "{writes:#?}");
-    check_managers(&stage).await
+    check_managers(&env).await
 }
 
-async fn death(stage: Arc<Stage>, number: usize, side: Side) -> Result<()> {
-    let scene = set(stage.clone()).await?;
-    let gateway = stage.open_gateway().await?;
-    let first = stage.start_operator_behind(&gateway, "first", &QUICK_LEASE)?;
-    wait_settled(&scene).await?;
-    let before = gateway.writes().len();
-    let mut trap = gateway.set_trap(number, side);
-    scene.primary.crash().await?;
+async fn death(env: Arc<TestEnv>, number: usize, side: Side) -> Result<()> {
+    let fixture = set(env.clone()).await?;
+    let proxy = env.open_proxy().await?;
+    let first = env.start_operator_behind(&proxy, "first", &QUICK_LEASE)?;
+    wait_settled(&fixture).await?;
+    let before = proxy.writes().len();
+    let mut trap = proxy.set_trap(number, side);
+    fixture.primary.crash().await?;
     let over = async {
-        check_switched(&scene).await?;
+        check_switched(&fixture).await?;
         // The last write is the route's or the backend's; the other's may be on its way.
-        let mut quiet_since = (gateway.writes().len(), Instant::now());
+        let mut quiet_since = (proxy.writes().len(), Instant::now());
         while quiet_since.1.elapsed() < Duration::from_secs(2) {
             sleep(Duration::from_millis(50)).await;
-            let writes = gateway.writes().len();
+            let writes = proxy.writes().len();
             if writes != quiet_since.0 {
                 quiet_since = (writes, Instant::now());
             }
@@ -133,32 +134,32 @@ async fn death(stage: Arc<Stage>, number: usize, side: Side) -> Result<()> {
         result = over => result.map(|()| None)?,
     };
     first.kill();
-    let writes: Vec<_> = gateway.writes()[before..].iter().map(Write::text).collect();
+    let writes: Vec<_> = proxy.writes()[before..].iter().map(Write::text).collect();
     ensure!(died_at.is_some() || writes.len() < number, "the trap did not spring: {writes:#?}");
-    let second = stage.start_own_operator("second", &QUICK_LEASE).await?;
-    second.wait_ready(PATIENCE).await?;
-    super::wait_holder(&stage, "second").await?;
+    let second = env.start_own_operator("second", &QUICK_LEASE).await?;
+    second.wait_ready(WAIT_TIMEOUT).await?;
+    super::wait_holder(&env, "second").await?;
     let at = died_at.unwrap_or_else(|| "after the last write".to_owned());
-    check_switched(&scene).await.with_context(|| format!("died at {at}; writes: {writes:#?}"))?;
-    check_managers(&stage).await.with_context(|| format!("died at {at}"))
+    check_switched(&fixture).await.with_context(|| format!("died at {at}; writes: {writes:#?}"))?;
+    check_managers(&env).await.with_context(|| format!("died at {at}"))
 }
 
-async fn static_stability(stage: Arc<Stage>) -> Result<()> {
-    let scene = set(stage.clone()).await?;
-    let operator = stage.start_own_operator("a", &QUICK_LEASE).await?;
-    wait_settled(&scene).await?;
+async fn static_stability(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set(env.clone()).await?;
+    let operator = env.start_own_operator("a", &QUICK_LEASE).await?;
+    wait_settled(&fixture).await?;
     let versions = async || -> Result<Vec<(Option<String>, Option<String>)>> {
-        let slices = api::<EndpointSlice>(&stage).list(&ListParams::default()).await?.items;
+        let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
         Ok(slices.into_iter().map(|slice| (slice.metadata.name, slice.metadata.resource_version)).collect())
     };
     let before = versions().await?;
     operator.kill();
-    scene.primary.crash().await?;
+    fixture.primary.crash().await?;
     // No condition to wait for: what is shown is that nothing happens, for longer than any lease.
     sleep(Duration::from_secs(5)).await;
     ensure!(versions().await? == before);
-    wait_leads_to(&stage, "mail", &[scene.primary.address().ip().to_string()]).await?;
-    let _second = stage.start_own_operator("b", &QUICK_LEASE).await?;
-    wait_active(&stage, "orders", "standby").await?;
-    check_switched(&scene).await
+    wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
+    let _second = env.start_own_operator("b", &QUICK_LEASE).await?;
+    wait_active(&env, "orders", "standby").await?;
+    check_switched(&fixture).await
 }

@@ -15,11 +15,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Resource, ResourceExt};
+use mail_failover_e2e::assertions::{api, change, wait_object};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::scene::PATIENCE;
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::fixture::WAIT_TIMEOUT;
 use mail_failover_e2e::suite::{self, Options};
-use mail_failover_e2e::views::{api, change, wait_object};
+use mail_failover_e2e::test_env::TestEnv;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -31,13 +31,13 @@ fn main() -> ExitCode {
 }
 
 /// Who holds the lease; nobody when it is vacated.
-async fn holder(stage: &Stage) -> Result<Option<String>> {
-    let lease = api::<Lease>(stage).get_opt("mail-failover-operator").await?;
+async fn holder(env: &TestEnv) -> Result<Option<String>> {
+    let lease = api::<Lease>(env).get_opt("mail-failover-operator").await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
 }
 
-async fn wait_holder(stage: &Stage, identity: &str) -> Result<()> {
-    eventually(PATIENCE, &format!("{identity} to hold the lease"), async || match holder(stage).await? {
+async fn wait_holder(env: &TestEnv, identity: &str) -> Result<()> {
+    eventually(WAIT_TIMEOUT, &format!("{identity} to hold the lease"), async || match holder(env).await? {
         Some(holder) if holder == identity => Ok(Some(())),
         other => bail!("{other:?}"),
     })
@@ -46,25 +46,25 @@ async fn wait_holder(stage: &Stage, identity: &str) -> Result<()> {
 
 /// Every output is owned by server-side apply alone once it has been applied: also what was created by an operator that died before it
 /// could hand the fields over.
-async fn check_managers(stage: &Stage) -> Result<()> {
-    check_managers_of::<Service>(stage).await?;
-    check_managers_of::<EndpointSlice>(stage).await?;
-    check_managers_of::<ConfigMap>(stage).await
+async fn check_managers(env: &TestEnv) -> Result<()> {
+    check_managers_of::<Service>(env).await?;
+    check_managers_of::<EndpointSlice>(env).await?;
+    check_managers_of::<ConfigMap>(env).await
 }
 
-async fn check_managers_of<K>(stage: &Stage) -> Result<()>
+async fn check_managers_of<K>(env: &TestEnv) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
     const LABEL: &str = "app.kubernetes.io/managed-by";
     let ours = |object: &K| object.meta().owner_references.is_some();
-    let objects: Vec<_> = api::<K>(stage).list(&ListParams::default()).await?.items.into_iter().filter(ours).collect();
+    let objects: Vec<_> = api::<K>(env).list(&ListParams::default()).await?.items.into_iter().filter(ours).collect();
     ensure!(!objects.is_empty(), "no {}", K::kind(&()));
     for object in objects {
         let name = object.name_any();
         // Drift, so that there is something to apply.
-        change::<K>(stage, &name, &json!({ "metadata": { "labels": { LABEL: "somebody" } } })).await?;
-        wait_object(stage, &name, "to be ours alone", |object: &K| {
+        change::<K>(env, &name, &json!({ "metadata": { "labels": { LABEL: "somebody" } } })).await?;
+        wait_object(env, &name, "to be ours alone", |object: &K| {
             let managers: Vec<_> = object
                 .managed_fields()
                 .iter()

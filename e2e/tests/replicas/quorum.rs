@@ -8,16 +8,17 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
 use mail_failover_api::Health;
+use mail_failover_e2e::assertions::{api, manifest, metric_sum, wait_gone};
 use mail_failover_e2e::eventually::eventually_is;
+use mail_failover_e2e::fixture::{
+    PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, backend, events, policy, route, route_status,
+    wait_active, wait_health,
+};
 use mail_failover_e2e::mail::dns::DnsServer;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::scene::{
-    PATIENCE, QUICK_LEASE, Scene, Tempo, backend, events, policy, route, route_status, wait_active, wait_health,
-};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::suite::{Trial, trial};
-use mail_failover_e2e::views::{api, manifest, metric_sum, wait_gone};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -39,14 +40,14 @@ pub fn trials() -> Vec<Trial> {
                 format!(
                     "of two replicas one sees a backend fail: it is left when both do, if the one leads that {who}"
                 ),
-                async move |stage| quorum(stage, leads).await,
+                async move |env| quorum(env, leads).await,
             )
             .listens(),
         );
         trials.push(
             trial(
                 format!("when one of two replicas is killed the other decides alone, if the one led that {who}"),
-                async move |stage| alone(stage, leads).await,
+                async move |env| alone(env, leads).await,
             )
             .listens(),
         );
@@ -63,7 +64,7 @@ enum Which {
 
 /// Two replicas with name servers of their own; the primary is known by its name.
 struct Views {
-    stage: Arc<Stage>,
+    env: Arc<TestEnv>,
     names: [DnsServer; 2],
     /// The blind one first.
     replicas: [Operator; 2],
@@ -72,22 +73,22 @@ struct Views {
 
 impl Views {
     /// Mail leaves by the primary, and each replica counts on the other.
-    async fn set(stage: Arc<Stage>, leads: Which) -> Result<Self> {
-        let tempo = Tempo::default();
-        let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(stage.ipv4(), 25))).await?;
-        let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv4(), 25))).await?;
-        let probe = json!({ "name": "smtp", "interval": tempo.interval, "timeout": tempo.timeout, "smtp": {} });
+    async fn set(env: Arc<TestEnv>, leads: Which) -> Result<Self> {
+        let timings = PolicyTimings::default();
+        let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
+        let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
+        let probe = json!({ "name": "smtp", "interval": timings.interval, "timeout": timings.timeout, "smtp": {} });
         let by_name = json!({ "smtp": { "host": NAME, "port": 25 }, "probes": [probe] });
         let manifests = [
-            policy(&tempo),
+            policy(&timings),
             manifest("SendingBackend", "primary", &by_name),
-            backend("standby", standby.address(), &tempo),
+            backend("standby", standby.address(), &timings),
             route("orders", &["primary", "standby"], "mail"),
         ];
-        stage.apply(&manifests.concat()).await?;
+        env.apply(&manifests.concat()).await?;
         let names = [
-            DnsServer::start(SocketAddr::new(stage.ipv4(), 53)).await?,
-            DnsServer::start(SocketAddr::new(stage.ipv4(), 53)).await?,
+            DnsServer::start(SocketAddr::new(env.ipv4(), 53)).await?,
+            DnsServer::start(SocketAddr::new(env.ipv4(), 53)).await?,
         ];
         for server in &names {
             server.set(NAME, vec![primary.address().ip()])?;
@@ -99,27 +100,27 @@ impl Views {
             };
             let asked = names.address().to_string();
             let arguments = [&QUICK_LEASE[..], &["--dns-server", &asked]].concat();
-            let operator = stage.start_own_operator(identity, &arguments).await?;
-            operator.wait_ready(PATIENCE).await?;
+            let operator = env.start_own_operator(identity, &arguments).await?;
+            operator.wait_ready(WAIT_TIMEOUT).await?;
             anyhow::Ok(operator)
         };
         let replicas = match leads {
             Which::Blind => {
                 let blind = start(Which::Blind).await?;
-                wait_holder(&stage, "blind").await?;
+                wait_holder(&env, "blind").await?;
                 [blind, start(Which::Seeing).await?]
             }
             Which::Seeing => {
                 let seeing = start(Which::Seeing).await?;
-                wait_holder(&stage, "seeing").await?;
+                wait_holder(&env, "seeing").await?;
                 [start(Which::Blind).await?, seeing]
             }
         };
-        wait_active(&stage, "orders", "primary").await?;
+        wait_active(&env, "orders", "primary").await?;
         for replica in &replicas {
             wait_heard(replica, 1.0).await?;
         }
-        Ok(Self { stage, names, replicas, _servers: [primary, standby] })
+        Ok(Self { env, names, replicas, _servers: [primary, standby] })
     }
 
     /// From now on the blind replica sees the primary fail, and has said so.
@@ -128,7 +129,7 @@ impl Views {
         let verdicts = async || {
             Ok(metric_sum(&self.replicas[0].metrics().await?, "mail_failover_observer_report_verdicts", str::is_empty))
         };
-        eventually_is(PATIENCE, "the blind replica to report", verdicts, |count| *count > 0.5).await?;
+        eventually_is(WAIT_TIMEOUT, "the blind replica to report", verdicts, |count| *count > 0.5).await?;
         Ok(())
     }
 
@@ -136,17 +137,17 @@ impl Views {
     async fn check_stays(&self) -> Result<()> {
         // No condition to wait for: what is shown is that nothing happens.
         sleep(A_WHILE).await;
-        let status = route_status(&self.stage, "orders").await?;
+        let status = route_status(&self.env, "orders").await?;
         ensure!(status.active.first().is_some_and(|active| active.backend == "primary"), "{status:?}");
         ensure!(status.history.is_empty(), "{:?}", status.history);
         Ok(())
     }
 
     async fn check_left(&self) -> Result<()> {
-        let status = wait_active(&self.stage, "orders", "standby").await?;
+        let status = wait_active(&self.env, "orders", "standby").await?;
         ensure!(status.history.len() == 1, "{:?}", status.history);
         ensure!(status.history[0].reason == "Unresolvable", "{:?}", status.history);
-        ensure!(events(&self.stage, "orders").await? == ["FailedOver"]);
+        ensure!(events(&self.env, "orders").await? == ["FailedOver"]);
         Ok(())
     }
 }
@@ -156,20 +157,20 @@ async fn wait_heard(operator: &Operator, others: f64) -> Result<()> {
     let heard = async || {
         Ok(metric_sum(&operator.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
     };
-    eventually_is(PATIENCE, "the other replicas to be heard", heard, |count| (count - others).abs() < 0.1).await?;
+    eventually_is(WAIT_TIMEOUT, "the other replicas to be heard", heard, |count| (count - others).abs() < 0.1).await?;
     Ok(())
 }
 
-async fn quorum(stage: Arc<Stage>, leads: Which) -> Result<()> {
-    let views = Views::set(stage, leads).await?;
+async fn quorum(env: Arc<TestEnv>, leads: Which) -> Result<()> {
+    let views = Views::set(env, leads).await?;
     views.blind().await?;
     views.check_stays().await?;
     views.names[1].set_nxdomain(NAME)?;
     views.check_left().await
 }
 
-async fn alone(stage: Arc<Stage>, leads: Which) -> Result<()> {
-    let views = Views::set(stage, leads).await?;
+async fn alone(env: Arc<TestEnv>, leads: Which) -> Result<()> {
+    let views = Views::set(env, leads).await?;
     views.blind().await?;
     views.check_stays().await?;
     views.replicas[1].kill();
@@ -183,15 +184,15 @@ async fn alone(stage: Arc<Stage>, leads: Which) -> Result<()> {
     Ok(())
 }
 
-async fn leases(stage: Arc<Stage>) -> Result<()> {
+async fn leases(env: Arc<TestEnv>) -> Result<()> {
     const OTHERS: &str = "mailfailover.io/observer=true,mailfailover.io/lease=mail-failover-operator";
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let leader = scene.start_operator("leader").await?;
-    let asked = stage.start_own_operator("asked", &QUICK_LEASE).await?;
-    let killed = stage.start_own_operator("killed", &QUICK_LEASE).await?;
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let leader = fixture.start_operator("leader").await?;
+    let asked = env.start_own_operator("asked", &QUICK_LEASE).await?;
+    let killed = env.start_own_operator("killed", &QUICK_LEASE).await?;
     wait_heard(&leader, 2.0).await?;
     let named = async || -> Result<Vec<String>> {
-        let leases = api::<Lease>(&stage).list(&ListParams::default().labels(OTHERS)).await?.items;
+        let leases = api::<Lease>(&env).list(&ListParams::default().labels(OTHERS)).await?.items;
         Ok(leases.into_iter().filter_map(|lease| lease.metadata.name).collect())
     };
     let of = |identity: &str| format!("mail-failover-operator-observer-{identity}");
@@ -204,7 +205,7 @@ async fn leases(stage: Arc<Stage>) -> Result<()> {
         "payroll",
         json!({ "mailfailover.io/observer": "true", "mailfailover.io/lease": "mail-failover-operator" }),
     );
-    stage.apply(&format!("{other}\n---\n{foreign}\n")).await?;
+    env.apply(&format!("{other}\n---\n{foreign}\n")).await?;
 
     let status = asked.terminate(Duration::from_secs(10)).await?;
     ensure!(status.success(), "it ended with {status}");
@@ -213,47 +214,47 @@ async fn leases(stage: Arc<Stage>) -> Result<()> {
     wait_heard(&leader, 0.0).await?;
     ensure!(named().await?.contains(&of("killed")), "it is kept for a while");
     // Ten leases of three seconds.
-    wait_gone::<Lease>(&stage, &of("killed")).await?;
+    wait_gone::<Lease>(&env, &of("killed")).await?;
     ensure!(named().await? == [of("leader"), "payroll".to_owned()], "{:?}", named().await?);
-    ensure!(api::<Lease>(&stage).get_opt("another-observer-x").await?.is_some());
+    ensure!(api::<Lease>(&env).get_opt("another-observer-x").await?.is_some());
     Ok(())
 }
 
 /// From the first evidence to the decision, in seconds, over some crashes. Each time there is a new route: one that has switched often is held
 /// back.
-async fn decided_after(scene: &Scene, rounds: usize, name: &str) -> Result<f64> {
+async fn decided_after(fixture: &TwoBackendFixture, rounds: usize, name: &str) -> Result<f64> {
     let mut total = 0.0;
     for round in 0..rounds {
         let name = format!("{name}-{round}");
-        scene.stage.apply(&route(&name, &["primary", "standby"], &name)).await?;
-        wait_active(&scene.stage, &name, "primary").await.with_context(|| name.clone())?;
+        fixture.env.apply(&route(&name, &["primary", "standby"], &name)).await?;
+        wait_active(&fixture.env, &name, "primary").await.with_context(|| name.clone())?;
         sleep(Duration::from_millis(fastrand::u64(0..400))).await;
-        scene.primary.crash().await?;
+        fixture.primary.crash().await?;
         let begun = Instant::now();
-        let status = wait_active(&scene.stage, &name, "standby").await.with_context(|| name.clone())?;
+        let status = wait_active(&fixture.env, &name, "standby").await.with_context(|| name.clone())?;
         let since_crash = begun.elapsed();
         ensure!(since_crash < Duration::from_secs(15), "it took {since_crash:?}");
         let last = status.last_transition.context("a transition")?;
         let evidence = last.first_evidence_at.context("evidence")?;
         total += last.decided_at.0.duration_since(evidence.0).as_secs_f64();
-        scene.primary.repair().await?;
-        wait_health(&scene.stage, "primary", Health::Healthy, "Ok").await?;
+        fixture.primary.repair().await?;
+        wait_health(&fixture.env, "primary", Health::Healthy, "Ok").await?;
     }
     #[expect(clippy::cast_precision_loss, reason = "a handful of rounds")]
     let mean = total / rounds as f64;
     Ok(mean)
 }
 
-async fn cost(stage: Arc<Stage>) -> Result<()> {
+async fn cost(env: Arc<TestEnv>) -> Result<()> {
     const ROUNDS: usize = 6;
-    let scene = Scene::set(stage.clone(), &Tempo::default()).await?;
-    let one = scene.start_operator("one").await?;
-    let alone = decided_after(&scene, ROUNDS, "alone").await?;
-    let two = stage.start_own_operator("two", &QUICK_LEASE).await?;
+    let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
+    let one = fixture.start_operator("one").await?;
+    let alone = decided_after(&fixture, ROUNDS, "alone").await?;
+    let two = env.start_own_operator("two", &QUICK_LEASE).await?;
     for replica in [&one, &two] {
         wait_heard(replica, 1.0).await?;
     }
-    let together = decided_after(&scene, ROUNDS, "together").await?;
+    let together = decided_after(&fixture, ROUNDS, "together").await?;
     eprintln!(
         "from the first evidence to the decision: {alone:.3} s with one replica, {together:.3} s with two that must agree (a probe each 200 ms, 3 failures)"
     );

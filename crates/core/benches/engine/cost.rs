@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use crate::alarms::haproxy::Server;
-use crate::crowd::{Crowd, KINDS, SIZES};
+use crate::scale::{KINDS, SIZES, ScaleFixture};
 
 /// Each figure is the median of so many passes.
 const PASSES: usize = 5;
@@ -54,26 +54,26 @@ pub fn print(divisor: usize) {
 }
 
 fn cost(size: usize, divisor: usize) -> Cost {
-    let mut crowd = Crowd::of(size, KINDS[0]);
+    let mut scale = ScaleFixture::of(size, KINDS[0]);
     let observations = (OBSERVATIONS / divisor).max(size);
     let evidence = median(observations, |count| {
         for number in 0..count {
             if number % size == 0 {
-                crowd.pass_round();
+                scale.pass_round();
             }
-            black_box(crowd.observe(number * STRIDE % size, number % FAILURE_EVERY > 0));
+            black_box(scale.observe(number * STRIDE % size, number % FAILURE_EVERY > 0));
         }
     });
     // Every last result is a success again.
-    crowd.pass_round();
+    scale.pass_round();
     for number in 0..size {
-        crowd.observe(number, true);
+        scale.observe(number, true);
     }
-    let decisions = (DECISIONS / divisor).max(crowd.routes());
+    let decisions = (DECISIONS / divisor).max(scale.routes());
     let deciding = |is_dead: bool| {
         median(decisions, |count| {
             for number in 0..count {
-                black_box(crowd.decide(number * STRIDE % crowd.routes(), is_dead));
+                black_box(scale.decide(number * STRIDE % scale.routes(), is_dead));
             }
         })
     };

@@ -4,7 +4,7 @@
 mod alarms;
 mod cost;
 #[expect(dead_code, reason = "memory is measured by another program, whose allocator counts")]
-mod crowd;
+mod scale;
 
 use std::env;
 use std::fs;

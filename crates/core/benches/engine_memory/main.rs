@@ -1,14 +1,14 @@
 //! What the decision engine keeps of each backend, counted by an allocator.
 
 #[expect(dead_code, reason = "time is measured by another program, whose allocator does not count")]
-#[path = "../engine/crowd.rs"]
-mod crowd;
+#[path = "../engine/scale.rs"]
+mod scale;
 
 use std::env;
 use std::hint::black_box;
 
-use crowd::{Crowd, KINDS, SIZES, travelled_memory};
 use peak_alloc::PeakAlloc;
+use scale::{KINDS, SIZES, ScaleFixture, travelled_memory};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -25,9 +25,9 @@ fn main() {
     println!("{:<26} {few:>8} {more:>8} {many:>8} {:>6} {:>8} {:>4}", "BACKENDS", "RATIO", "AT MOST", "MET");
     for kind in KINDS {
         let bytes = SIZES.map(|size| {
-            let mut crowd = Crowd::of(size, kind);
+            let mut scale = ScaleFixture::of(size, kind);
             let before = ALLOCATOR.current_usage();
-            drop(black_box(std::mem::take(&mut crowd.evidence)));
+            drop(black_box(std::mem::take(&mut scale.evidence)));
             before.saturating_sub(ALLOCATOR.current_usage()) / size
         });
         let [few, more, many] = bytes;
@@ -36,8 +36,8 @@ fn main() {
         let ratio = many as f64 / few as f64;
         println!("{:<26} {few:>8} {more:>8} {many:>8} {ratio:>6.2} {:>8} {met:>4}", kind.name, kind.at_most);
     }
-    let crowd = Crowd::of(3, KINDS[0]);
+    let scale = ScaleFixture::of(3, KINDS[0]);
     let before = ALLOCATOR.current_usage();
-    let memory = black_box(travelled_memory(&crowd, 0));
+    let memory = black_box(travelled_memory(&scale, 0));
     println!("\na route that has moved {} times: {}", memory.history.len(), ALLOCATOR.current_usage() - before);
 }

@@ -146,8 +146,6 @@ fn check_rest(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
-
     #[test]
     fn promises_hold_over_random_histories(history in any_history()) {
         walk(history, |fleet, before, decision, now| {

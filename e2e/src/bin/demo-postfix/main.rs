@@ -18,14 +18,14 @@ use clap::{Parser, ValueEnum};
 use mail_failover_api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use mail_failover_e2e::agent::{self, Agent};
 use mail_failover_e2e::control_plane::namespace;
+use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, backend_status, wait_active, wait_health};
 use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Sent, Stored};
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
-use mail_failover_e2e::mta::way::with_agent;
+use mail_failover_e2e::mta::setup::with_agent;
 use mail_failover_e2e::postfix::{self, Postfix};
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_active, wait_health};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::standalone;
 use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 use self::told::Told;
@@ -93,10 +93,10 @@ fn main() -> ExitCode {
         eprintln!("the demo failed: the repository's folder: {error}");
         return ExitCode::FAILURE;
     }
-    standalone::run_with_postfix("the demo", async |stage| play(stage, arguments.fault).await)
+    standalone::run_with_postfix("the demo", async |env| run_round(env, arguments.fault).await)
 }
 
-async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
+async fn run_round(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
     let server = |(name, address): (&'static str, Ipv4Addr)| {
         SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
     };
@@ -110,26 +110,26 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     );
     println!();
 
-    command(&stage, "apply -f crds/").await?;
-    command(&stage, "wait --for=condition=Established crds --all --timeout=30s").await?;
-    let operator = stage.start_operator("demo", &QUICK_LEASE)?;
+    command(&env, "apply -f crds/").await?;
+    command(&env, "wait --for=condition=Established crds --all --timeout=30s").await?;
+    let operator = env.start_operator("demo", &QUICK_LEASE)?;
     println!("{}", Ink::Command.on("$ mail-failover run"));
-    operator.wait_ready(PATIENCE).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     println!("the operator is ready");
-    command(&stage, "apply -f examples/postfix-relays/route.yaml").await?;
-    command(&stage, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
-    wait_active(&stage, ROUTE, PRIMARY.0).await?;
-    command(&stage, &format!("get mailroute/{ROUTE} configmap/{CONFIG_MAP}")).await?;
+    command(&env, "apply -f examples/postfix-relays/route.yaml").await?;
+    command(&env, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
+    wait_active(&env, ROUTE, PRIMARY.0).await?;
+    command(&env, &format!("get mailroute/{ROUTE} configmap/{CONFIG_MAP}")).await?;
     println!();
 
-    let postfix = start_postfix(&stage).await?;
+    let postfix = start_postfix(&env).await?;
     println!("Postfix {} takes mail at {}.", Postfix::version()?, postfix.address());
-    let agent = Agent::start(agent::Options::beside(&postfix, &stage, CONFIG_MAP, "agent")?)?;
+    let agent = Agent::start(agent::Options::beside(&postfix, &env, CONFIG_MAP, "agent")?)?;
     println!(
         "{}",
-        Ink::Command.on(&format!("$ mail-failover agent run --config-map {}/{CONFIG_MAP}", stage.namespace()))
+        Ink::Command.on(&format!("$ mail-failover agent run --config-map {}/{CONFIG_MAP}", env.namespace()))
     );
-    agent.wait_ready(PATIENCE).await?;
+    agent.wait_ready(WAIT_TIMEOUT).await?;
     println!("the agent is ready");
     println!();
 
@@ -137,7 +137,7 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     let mut options = LoadOptions::new(postfix.address(), ENOUGH, "app@shop.example");
     options.per_second = Some(PACE);
     let load = Load::start(options);
-    load.wait_accepted(1, PATIENCE).await?;
+    load.wait_accepted(1, WAIT_TIMEOUT).await?;
     println!("An application sends {PACE} messages a second to Postfix.");
     sleep(STRETCH).await;
 
@@ -146,25 +146,25 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     primary.set_fault(kind.fault()).await?;
     println!("{}", Ink::Bad.on(&format!("{} {}.", PRIMARY.0, kind.told())));
     let before = standby.received_count();
-    standby.wait_for_received(before + 1, PATIENCE).await.context("no failover")?;
+    standby.wait_for_received(before + 1, WAIT_TIMEOUT).await.context("no failover")?;
     println!("{}", Ink::Good.on(&format!("Mail leaves by {}.", STANDBY.0)));
-    let failed_over = wait_active(&stage, ROUTE, STANDBY.0).await.context("the operator has not followed")?;
+    let failed_over = wait_active(&env, ROUTE, STANDBY.0).await.context("the operator has not followed")?;
     println!("The operator has decided so, too.");
     sleep(STRETCH).await;
 
     let repaired = Instant::now();
     primary.repair().await?;
     println!("{}", Ink::Good.on(&format!("{} is repaired.", PRIMARY.0)));
-    wait_health(&stage, PRIMARY.0, Health::Healthy, "Ok").await?;
-    let recovered = backend_status(&stage, PRIMARY.0).await?;
+    wait_health(&env, PRIMARY.0, Health::Healthy, "Ok").await?;
+    let recovered = backend_status(&env, PRIMARY.0).await?;
     println!("{} is healthy again; the policy waits before it trusts that.", PRIMARY.0);
     let before = primary.received_count();
-    let failed_back = wait_active(&stage, ROUTE, PRIMARY.0).await.context("no failback")?;
-    primary.wait_for_received(before + 1, PATIENCE).await.context("no mail after the failback")?;
+    let failed_back = wait_active(&env, ROUTE, PRIMARY.0).await.context("no failback")?;
+    primary.wait_for_received(before + 1, WAIT_TIMEOUT).await.context("no mail after the failback")?;
     println!("{}", Ink::Good.on(&format!("Mail leaves by {} again.", PRIMARY.0)));
     sleep(STRETCH).await;
-    let sent = load.stop(PATIENCE).await?;
-    let drained = postfix.drained(PATIENCE).await?;
+    let sent = load.stop(WAIT_TIMEOUT).await?;
+    let drained = postfix.drained(WAIT_TIMEOUT).await?;
 
     let mut timeline = Timeline::new(clock, broken);
     timeline.seen(broken, Some(Ink::Bad), format!("{} {}", PRIMARY.0, kind.told()));
@@ -191,12 +191,12 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
 
     ensure!(drained, "{} messages are still in Postfix' queue", postfix.queued()?);
     let all_there = tell_account(&sent, &postfix, &primary, &standby);
-    command(&stage, "get sendingbackends,failoverpolicies,mailroutes").await?;
+    command(&env, "get sendingbackends,failoverpolicies,mailroutes").await?;
     println!();
     all_there?;
-    agent.terminate(PATIENCE).await.context("the agent did not end when asked to")?;
+    agent.terminate(WAIT_TIMEOUT).await.context("the agent did not end when asked to")?;
     postfix.stop().await?;
-    operator.terminate(PATIENCE).await.context("the operator did not end when asked to")?;
+    operator.terminate(WAIT_TIMEOUT).await.context("the operator did not end when asked to")?;
     println!(
         "{}",
         Ink::Good.on(
@@ -209,17 +209,17 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-async fn start_postfix(stage: &Stage) -> Result<Postfix> {
+async fn start_postfix(env: &TestEnv) -> Result<Postfix> {
     let at = SocketAddr::new(POSTFIX.into(), 25);
-    let options = with_agent(postfix::Options::new(at, stage.folder().join("postfix.log")))?;
+    let options = with_agent(postfix::Options::new(at, env.folder().join("postfix.log")))?;
     println!("{}", Ink::Command.on("$ mail-failover agent postfix-config --format commands | sh"));
     Postfix::start(options).await
 }
 
 /// Runs kubectl, and shows what a user sees who types it.
-async fn command(stage: &Stage, line: &str) -> Result<()> {
+async fn command(env: &TestEnv, line: &str) -> Result<()> {
     println!("{}", Ink::Command.on(&format!("$ kubectl {line}")));
-    let output = stage.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
+    let output = env.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
     let tables: Vec<_> = output.trim_end().split("\n\n").map(fold).collect();
     print!("{}", tables.join("\n"));
     Ok(())

@@ -14,14 +14,14 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use mail_failover_api::{Health, MailRouteStatus, TransitionKind, TransitionStatus};
 use mail_failover_e2e::control_plane::namespace;
+use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, backend_status, wait_active, wait_health};
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::sender::{Attempt, Journal, Sender, SenderOptions};
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
 use mail_failover_e2e::mail::statistics::human;
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE, backend_status, wait_active, wait_health};
-use mail_failover_e2e::stage::Stage;
 use mail_failover_e2e::standalone;
 use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
+use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
 /// What is in examples/quickstart.yaml.
@@ -81,10 +81,10 @@ fn main() -> ExitCode {
         eprintln!("the demo failed: the repository's folder: {error}");
         return ExitCode::FAILURE;
     }
-    standalone::run("the demo", async |stage| play(stage, arguments.fault).await)
+    standalone::run("the demo", async |env| run_scenario(env, arguments.fault).await)
 }
 
-async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
+async fn run_scenario(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
     let server = |(name, address): (&'static str, Ipv4Addr)| {
         SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
     };
@@ -98,43 +98,43 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     );
     println!();
 
-    command(&stage, "apply -f crds/").await?;
-    command(&stage, "wait --for=condition=Established crds --all --timeout=30s").await?;
-    let operator = stage.start_operator("demo", &QUICK_LEASE)?;
+    command(&env, "apply -f crds/").await?;
+    command(&env, "wait --for=condition=Established crds --all --timeout=30s").await?;
+    let operator = env.start_operator("demo", &QUICK_LEASE)?;
     println!("{}", Ink::Command.on("$ mail-failover run"));
-    operator.wait_ready(PATIENCE).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     println!("the operator is ready");
-    command(&stage, "apply -f examples/quickstart.yaml").await?;
-    command(&stage, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
-    wait_active(&stage, ROUTE, PRIMARY.0).await?;
-    command(&stage, "get mailroutes,services,endpointslices").await?;
+    command(&env, "apply -f examples/quickstart.yaml").await?;
+    command(&env, &format!("wait --for=condition=Ready mailroute/{ROUTE} --timeout=30s")).await?;
+    wait_active(&env, ROUTE, PRIMARY.0).await?;
+    command(&env, "get mailroutes,services,endpointslices").await?;
     println!();
 
     let clock = Clock::read();
-    let endpoints = ServiceEndpoints::follow(stage.client(), stage.namespace(), SERVICE, PORT);
+    let endpoints = ServiceEndpoints::follow(env.client(), env.namespace(), SERVICE, PORT);
     let sender = Sender::start(SenderOptions::new(PACE, endpoints.receiver()));
-    sender.wait_for("a first accepted message", PATIENCE, |totals| totals.accepted > 0).await?;
+    sender.wait_for("a first accepted message", WAIT_TIMEOUT, |totals| totals.accepted > 0).await?;
     println!("An application sends 50 messages a second to {SERVICE}:25, wherever that leads.");
     sleep(STRETCH).await;
 
     let broken = Instant::now();
     primary.set_fault(kind.fault()).await?;
     println!("{}", Ink::Bad.on(&format!("{} {}.", PRIMARY.0, kind.told())));
-    sender.wait_for_failover(broken, PATIENCE).await.context("no failover")?;
-    let failed_over = wait_active(&stage, ROUTE, STANDBY.0).await.context("no failover")?;
+    sender.wait_for_failover(broken, WAIT_TIMEOUT).await.context("no failover")?;
+    let failed_over = wait_active(&env, ROUTE, STANDBY.0).await.context("no failover")?;
     println!("{}", Ink::Good.on(&format!("Mail leaves by {}.", STANDBY.0)));
     sleep(STRETCH).await;
 
     let repaired = Instant::now();
     primary.repair().await?;
     println!("{}", Ink::Good.on(&format!("{} is repaired.", PRIMARY.0)));
-    wait_health(&stage, PRIMARY.0, Health::Healthy, "Ok").await?;
-    let recovered = backend_status(&stage, PRIMARY.0).await?;
+    wait_health(&env, PRIMARY.0, Health::Healthy, "Ok").await?;
+    let recovered = backend_status(&env, PRIMARY.0).await?;
     println!("{} is healthy again; the policy waits before it trusts that.", PRIMARY.0);
-    let failed_back = wait_active(&stage, ROUTE, PRIMARY.0).await.context("no failback")?;
+    let failed_back = wait_active(&env, ROUTE, PRIMARY.0).await.context("no failback")?;
     println!("{}", Ink::Good.on(&format!("Mail leaves by {} again.", PRIMARY.0)));
     sleep(STRETCH).await;
-    let journal = sender.stop(PATIENCE).await;
+    let journal = sender.stop(WAIT_TIMEOUT).await;
 
     let mut timeline = Timeline::new(clock, broken);
     timeline.seen(broken, Some(Ink::Bad), format!("{} {}", PRIMARY.0, kind.told()));
@@ -149,12 +149,12 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
     println!();
 
     let all_there = tell_delivery(&journal, outage, &primary, &standby);
-    command(&stage, "get sendingbackends,failoverpolicies,mailroutes").await?;
+    command(&env, "get sendingbackends,failoverpolicies,mailroutes").await?;
     println!();
-    command(&stage, "get events --sort-by=.metadata.creationTimestamp").await?;
+    command(&env, "get events --sort-by=.metadata.creationTimestamp").await?;
     println!();
     all_there?;
-    operator.terminate(PATIENCE).await.context("the operator did not end when asked to")?;
+    operator.terminate(WAIT_TIMEOUT).await.context("the operator did not end when asked to")?;
     println!(
         "{}",
         Ink::Good.on("A failover and a failback, and no mail was lost. Everything started here is stopped again.")
@@ -166,9 +166,9 @@ async fn play(stage: Arc<Stage>, kind: Kind) -> Result<()> {
 }
 
 /// Runs kubectl, and shows what a user sees who types it.
-async fn command(stage: &Stage, line: &str) -> Result<()> {
+async fn command(env: &TestEnv, line: &str) -> Result<()> {
     println!("{}", Ink::Command.on(&format!("$ kubectl {line}")));
-    let output = stage.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
+    let output = env.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
     let tables: Vec<_> = output.trim_end().split("\n\n").map(fold).collect();
     print!("{}", tables.join("\n"));
     Ok(())

@@ -10,13 +10,13 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use mail_failover_e2e::bench::{load, machine};
 use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
 use mail_failover_e2e::mta::fault::Cell;
-use mail_failover_e2e::mta::round::{self, Outcome, Plan, play};
-use mail_failover_e2e::mta::way::{Demands, Mta, Providers, Way, forget};
-use mail_failover_e2e::postfix::{Patience, Postfix};
-use mail_failover_e2e::scene::{PATIENCE, QUICK_LEASE};
-use mail_failover_e2e::stage::Stage;
+use mail_failover_e2e::mta::round::{self, Outcome, Plan, run_round};
+use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, Setup, forget};
+use mail_failover_e2e::postfix::{Postfix, PostfixTimeouts};
 use mail_failover_e2e::standalone;
+use mail_failover_e2e::test_env::TestEnv;
 
 /// Break the primary everywhere, in every way.
 #[derive(Clone, Debug, Parser)]
@@ -35,11 +35,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    standalone::run_with_postfix("the fault matrix", async |stage| play_all(stage, &arguments).await)
+    standalone::run_with_postfix("the fault matrix", async |env| run_all(env, &arguments).await)
 }
 
-async fn play_all(stage: Arc<Stage>, arguments: &Arguments) -> Result<()> {
-    install_crds(&stage.client()).await?;
+async fn run_all(env: Arc<TestEnv>, arguments: &Arguments) -> Result<()> {
+    install_crds(&env.client()).await?;
     println!("{}; load {}", machine(), load());
     println!(
         "Postfix {}, timeouts of 2 to 4 s where its defaults are minutes, deferred mail again after 30 s; {} messages in each cell, {} a \
@@ -59,14 +59,14 @@ async fn play_all(stage: Arc<Stage>, arguments: &Arguments) -> Result<()> {
     }
     println!();
 
-    let operator = stage.start_operator("matrix", &QUICK_LEASE)?;
-    operator.wait_ready(PATIENCE).await?;
+    let operator = env.start_operator("matrix", &QUICK_LEASE)?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     let cells: Vec<_> = Cell::playable().filter(|cell| cell.to_string().contains(&arguments.only)).collect();
     ensure!(!cells.is_empty(), "no cell's name contains {:?}", arguments.only);
     let (count, mut table, mut bad) = (cells.len(), round::table(), 0);
     for (number, cell) in cells.into_iter().enumerate() {
         let begun = Instant::now();
-        let verdict = match play_one(&stage, cell, number, arguments).await {
+        let verdict = match run_cell(&env, cell, number, arguments).await {
             Ok(outcome) => {
                 let complaints = outcome.complaints();
                 let verdict =
@@ -94,11 +94,11 @@ async fn play_all(stage: Arc<Stage>, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn play_one(stage: &Stage, cell: Cell, number: usize, arguments: &Arguments) -> Result<Outcome> {
+async fn run_cell(env: &TestEnv, cell: Cell, number: usize, arguments: &Arguments) -> Result<Outcome> {
     let suffix = format!("-{number}");
     let demands = Demands { tls: cell.takes_tls(), login: cell.takes_login() };
-    let providers = Providers::start(stage, demands).await?;
-    let mta = Mta::start(stage, Way::Agent, &providers, Patience::Lowered, &suffix).await?;
+    let providers = Providers::start(env, demands).await?;
+    let mta = Mta::start(env, Setup::Agent, &providers, PostfixTimeouts::Lowered, &suffix).await?;
     let plan = Plan {
         cell,
         messages: arguments.messages,
@@ -107,7 +107,7 @@ async fn play_one(stage: &Stage, cell: Cell, number: usize, arguments: &Argument
         break_after: arguments.messages / 4,
         within: Duration::from_mins(2),
     };
-    let outcome = play(&mta, &providers, &plan).await;
-    forget(stage, &suffix).await?;
+    let outcome = run_round(&mta, &providers, &plan).await;
+    forget(env, &suffix).await?;
     outcome
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -13,6 +14,8 @@ use clap::Args;
 use mail_failover_e2e::mail::server::{Fault, Logins, Options, SmtpServer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+
+const IDLE: Duration = Duration::from_mins(15);
 
 #[derive(Args)]
 pub struct Serve {
@@ -37,6 +40,8 @@ pub struct Serve {
 pub async fn serve(options: Serve) -> Result<()> {
     let mut server = Options::new(&options.name, options.listen);
     server.record = Some(options.record);
+    // Trials look what becomes of a session that waits; on a busy machine it waits for minutes.
+    server.idle_timeout = IDLE;
     if let Some(folder) = &options.login_folder {
         let read = |file: &str| {
             let path = folder.join(file);

@@ -28,7 +28,7 @@ struct Arguments {
     /// Only programs whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// How much runs at a time: two for each processor otherwise. A program that computes takes two, one that mostly waits takes one.
+    /// How many programs run at a time: one more than there are processors otherwise. One that computes counts twice.
     #[arg(long)]
     capacity: Option<usize>,
     /// Run each program so many times, one time after the other.
@@ -96,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let folder = logs()?;
     let jobs = (1..=arguments.times).flat_map(|time| jobs.iter().map(move |job| job.clone().again(time)));
     let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let capacity = arguments.capacity.unwrap_or(2 * processors);
+    let capacity = arguments.capacity.unwrap_or(processors + 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let runs = runtime.block_on(schedule::run_all(jobs.collect(), capacity, &folder))?;
     let times = Times { compiled, prepared, all: begun.elapsed() };

@@ -15,7 +15,7 @@ struct Suite {
     /// Parts of its trials, each of which has a cluster of its own; none, when all share one.
     parts: &'static [&'static str],
     kind: Kind,
-    /// How much of the machine it takes: 2 for a processor.
+    /// How much it counts of what may run at a time.
     weight: usize,
     waits_for: &'static str,
 }
@@ -62,7 +62,7 @@ static SUITES: [Suite; 21] = [
     suite("gitops", Kind::Node, 1, "three reconciliations of Flux (30 s each)"),
     suite("node", Kind::Node, 1, "pods that start"),
     suite("cluster", Kind::Node, 1, "a node that starts twice"),
-    suite("postfix", Kind::Control, 2, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
+    suite("postfix", Kind::Control, 1, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
     suite("replicas", Kind::Control, 1, "Leases (3 s) and operators that start"),
     suite("outages", Kind::Control, 1, "an API server that is away, twice"),
     suite("agents", Kind::Control, 1, "a report that lapses (30 s)"),

@@ -16,9 +16,9 @@
 //! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`remains`] removes what the kernel does not: control
 //! groups, and the folder of one that was killed.
 
+mod leftovers;
 mod network;
 mod node;
-mod remains;
 
 use std::env;
 use std::ffi::OsStr;
@@ -39,9 +39,9 @@ use crate::environment;
 /// Marks a process that is inside already; its value says what the namespace isolates.
 const INSIDE: &str = "MAIL_FAILOVER_NAMESPACE";
 
+pub(crate) use leftovers::{control_group, disposable_folder};
 pub use network::NAME_SERVER;
 pub use node::{NODE_ADDRESS, SERVICE_RANGE};
-pub(crate) use remains::{control_group, disposable_folder};
 
 /// What is kept apart from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,9 +201,9 @@ fn maps_many_users(map: &str) -> bool {
 fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<ExitCode> {
     let program = env::current_exe().context("the path of this program")?;
     let is_node = isolation == Isolation::Node;
-    let prefix = if is_node { remains::NODE_PREFIX } else { "mail-failover-" };
+    let prefix = if is_node { leftovers::NODE_PREFIX } else { "mail-failover-" };
     let scratch = tempfile::Builder::new().prefix(prefix).tempdir().context("cannot make a temporary folder")?;
-    let _remains = if is_node { Some(remains::Remains::of(scratch.path())?) } else { None };
+    let _remains = if is_node { Some(leftovers::Leftovers::of(scratch.path())?) } else { None };
     if isolation.takes_root() {
         // Others may pass through, as Postfix' users must to reach what is theirs in there; only root may look around.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o711))?;

@@ -29,8 +29,8 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn refusal(case: Case) -> Trial {
-    trial(format!("a {} {} is refused", case.kind.name(), case.what), async move |stage| {
-        match create(&stage, case.kind, &object(case.kind, "refused", &case.spec)?).await? {
+    trial(format!("a {} {} is refused", case.kind.name(), case.what), async move |env| {
+        match create(&env, case.kind, &object(case.kind, "refused", &case.spec)?).await? {
             Ok(_) => bail!("accepted: {}", case.spec),
             Err(message) if message.contains(&case.expected) => Ok(()),
             Err(message) => bail!("the message lacks\n  {}\nit is\n  {message}", case.expected),

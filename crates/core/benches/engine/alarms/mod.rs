@@ -1,12 +1,12 @@
 //! How often random faults move a route wrongly, and how often an outage is missed: by the engine, and by "3 failed checks, 2 good ones" as
 //! HAProxy has it. Virtual time, seeded: the same counts on any machine.
 
+pub mod fault_model;
 pub mod haproxy;
 pub mod ours;
 pub mod probes;
 pub mod profile;
 pub mod simulation;
-pub mod weather;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use mail_failover_core::model::Timestamp;
 
+use fault_model::{FaultModel, ROWS};
 use profile::Profile;
 use simulation::{Pace, Tally, simulate};
-use weather::{ROWS, Trouble};
 
 /// A route is simulated for so long at a stretch.
 const DAY: u32 = 24;
@@ -33,27 +33,27 @@ fn timestamp(micros: i64) -> Timestamp {
 /// A row under a policy.
 struct Row {
     profile: Profile,
-    trouble: Trouble,
+    fault_model: FaultModel,
     days: usize,
 }
 
 /// Two million route-hours. The fast policy has fifty times as many probes an hour, so that rows without stretches to skip get fewer of its
 /// hours, and the others more.
 fn rows(divisor: usize) -> Vec<Row> {
-    let row = |profile: fn() -> Profile, trouble: Trouble, hours: usize| Row {
+    let row = |profile: fn() -> Profile, fault_model: FaultModel, hours: usize| Row {
         profile: profile(),
-        trouble,
+        fault_model,
         days: (hours / divisor).div_ceil(usize::try_from(DAY).unwrap_or(1)),
     };
-    let of_default = ROWS.map(|trouble| row(Profile::default_policy, trouble, 100_000));
-    let of_fast = ROWS.map(|trouble| {
-        let hours = match trouble {
-            Trouble::Blip(_) => 275_000,
-            Trouble::Random(percent) => 30_000 / usize::try_from(percent).unwrap_or(1).isqrt().max(1),
-            Trouble::Slow => 3_000,
-            Trouble::Resolver(_) | Trouble::CutOff(_) | Trouble::AllAtOnce(_) => 45_000,
+    let of_default = ROWS.map(|fault_model| row(Profile::default_policy, fault_model, 100_000));
+    let of_fast = ROWS.map(|fault_model| {
+        let hours = match fault_model {
+            FaultModel::Blip(_) => 275_000,
+            FaultModel::Random(percent) => 30_000 / usize::try_from(percent).unwrap_or(1).isqrt().max(1),
+            FaultModel::Slow => 3_000,
+            FaultModel::Resolver(_) | FaultModel::CutOff(_) | FaultModel::AllAtOnce(_) => 45_000,
         };
-        row(Profile::fast, trouble, hours)
+        row(Profile::fast, fault_model, hours)
     });
     of_default.into_iter().chain(of_fast).collect()
 }
@@ -89,8 +89,8 @@ pub fn print(divisor: usize) {
         println!(
             "{:<8} {:<22} {:>3} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7} | {:>9} {:>9} {:>7}",
             row.profile.name,
-            row.trouble.name(),
-            row.trouble.observers(),
+            row.fault_model.name(),
+            row.fault_model.observers(),
             tally.hours,
             tally.outages,
             tally.transitions,
@@ -114,10 +114,10 @@ pub fn print(divisor: usize) {
 
 /// The product promises that such a trouble never moves a route under this policy.
 fn is_promised(row: &Row) -> bool {
-    match row.trouble {
-        Trouble::Blip(_) => row.profile.name == Profile::default_policy().name,
-        Trouble::Resolver(_) | Trouble::CutOff(_) | Trouble::AllAtOnce(_) => true,
-        Trouble::Random(_) | Trouble::Slow => false,
+    match row.fault_model {
+        FaultModel::Blip(_) => row.profile.name == Profile::default_policy().name,
+        FaultModel::Resolver(_) | FaultModel::CutOff(_) | FaultModel::AllAtOnce(_) => true,
+        FaultModel::Random(_) | FaultModel::Slow => false,
     }
 }
 
@@ -129,9 +129,9 @@ fn simulate_all(rows: &[Row]) -> Vec<Tally> {
     let work = || {
         let mut own = vec![Tally::default(); rows.len()];
         while let Some((row, day)) = days.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let Row { profile, trouble, .. } = &rows[*row];
+            let Row { profile, fault_model, .. } = &rows[*row];
             let seed = (*row as u64) << 32 | *day as u64;
-            own[*row] += simulate(profile, *trouble, DAY, seed, Pace::Quick);
+            own[*row] += simulate(profile, *fault_model, DAY, seed, Pace::Quick);
         }
         if let Ok(mut sums) = sums.lock() {
             sums.iter_mut().zip(own).for_each(|(sum, tally)| *sum += tally);

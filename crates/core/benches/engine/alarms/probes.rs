@@ -3,9 +3,9 @@
 use fastrand::Rng;
 use mail_failover_core::model::EvidenceClass;
 
+use super::fault_model::{Fault, FaultModel, QUICK};
 use super::micros;
 use super::profile::Profile;
-use super::weather::{Fault, QUICK, Trouble};
 
 /// As in `src/probe/schedule.rs`: each of the two shares of a period's shift.
 const SHIFT: f64 = 0.0225;
@@ -65,14 +65,14 @@ impl Stream {
     }
 
     /// The probe that is due. `faults` are all that may meet it, in the order in which they begin.
-    pub fn probe(&mut self, trouble: Trouble, faults: &[Fault]) -> Probe {
+    pub fn probe(&mut self, fault_model: FaultModel, faults: &[Fault]) -> Probe {
         let (chance, shift) = (self.random.u32(..), i64::from(self.random.u32(..)));
         let start = self.next_start;
         self.next_start = start + self.period - self.jitter + ((shift * (2 * self.jitter + 1)) >> 32);
         let mut begun = faults.iter().take_while(|fault| fault.from < start + QUICK);
         let fault = begun.find(|fault| fault.meets(self.observer, self.backend, start));
         let (class, took) = match fault {
-            None => trouble.everyday(chance, self.timeout),
+            None => fault_model.everyday(chance, self.timeout),
             Some(fault) if is_silent(fault.class) => (fault.class, self.timeout),
             Some(fault) => (fault.class, QUICK),
         };

@@ -14,12 +14,12 @@ use fastrand::Rng;
 use mail_failover_core::engine::{ObserverVerdict, Transition, TransitionReason};
 use mail_failover_core::model::EvidenceClass;
 
+use super::fault_model::{Fault, FaultModel, QUICK, WARM_UP, draw_faults};
 use super::haproxy::Balancer;
 use super::micros;
 use super::ours::{Consequence, Ours};
 use super::probes::{Probe, Stream};
 use super::profile::Profile;
-use super::weather::{Fault, QUICK, Trouble, WARM_UP, forecast};
 
 /// From a turn of one observer's verdict until the other one has heard of it.
 const TELLING: i64 = 200_000;
@@ -69,8 +69,8 @@ pub enum Pace {
 }
 
 /// Counts through so many hours.
-pub fn simulate(profile: &Profile, trouble: Trouble, hours: u32, seed: u64, pace: Pace) -> Tally {
-    let mut simulation = Simulation::new(profile, trouble, hours, seed, pace);
+pub fn simulate(profile: &Profile, fault_model: FaultModel, hours: u32, seed: u64, pace: Pace) -> Tally {
+    let mut simulation = Simulation::new(profile, fault_model, hours, seed, pace);
     simulation.run();
     simulation.tally
 }
@@ -88,7 +88,7 @@ enum Deadline {
 }
 
 struct Simulation {
-    trouble: Trouble,
+    fault_model: FaultModel,
     seed: u64,
     pace: Pace,
     now: i64,
@@ -113,19 +113,19 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(profile: &Profile, trouble: Trouble, hours: u32, seed: u64, pace: Pace) -> Self {
+    fn new(profile: &Profile, fault_model: FaultModel, hours: u32, seed: u64, pace: Pace) -> Self {
         let mut random = Rng::with_seed(seed);
-        let faults = forecast(trouble, hours, &mut random);
+        let faults = draw_faults(fault_model, hours, &mut random);
         let outages = || faults.iter().filter(|fault| fault.is_outage);
         let ours = outages().map(|fault| (fault.from + micros(profile.deadline()), Deadline::Ours));
         let peer = outages().map(|fault| (fault.from + micros(Balancer::deadline(profile)), Deadline::Peer));
         let mut deadlines: Vec<_> = ours.chain(peer).collect();
         deadlines.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        let observers = trouble.observers();
+        let observers = fault_model.observers();
         let streams = (0..observers).flat_map(|observer| [(observer, 0), (observer, 1)]);
         let streams = streams.map(|(observer, backend)| Stream::new(observer, backend, profile, random.fork()));
         Self {
-            trouble,
+            fault_model,
             seed,
             pace,
             now: 0,
@@ -148,7 +148,7 @@ impl Simulation {
 
     fn run(&mut self) {
         while self.now < self.end {
-            match (self.trouble.has_calm(), self.pace) {
+            match (self.fault_model.has_calm(), self.pace) {
                 (true, _) => self.pass_calm(),
                 (false, Pace::Quick) => self.skim(),
                 (false, Pace::Full) => {}
@@ -213,7 +213,7 @@ impl Simulation {
                 self.judge(deadline);
             }
         } else {
-            let probe = self.streams[stream].probe(self.trouble, &self.faults[self.past..]);
+            let probe = self.streams[stream].probe(self.fault_model, &self.faults[self.past..]);
             self.schedule(probe.finish, Event::Result { stream, probe });
         }
     }
@@ -340,7 +340,7 @@ impl Simulation {
             if start >= until {
                 break until;
             }
-            let probe = self.streams[stream].probe(self.trouble, &[]);
+            let probe = self.streams[stream].probe(self.fault_model, &[]);
             if probe.class != EvidenceClass::Ok {
                 self.schedule(probe.finish, Event::Result { stream, probe });
                 break start;

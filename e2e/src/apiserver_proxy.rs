@@ -3,7 +3,7 @@
 //!
 //! It also narrows the operator's world to one namespace: what is listed and watched in the whole cluster is listed and watched
 //! there. Trials that share a cluster can so have operators that differ, and that die, without another trial's operator doing their
-//! work. Everything else passes as it is. Only the gateway has credentials; it listens on the loopback interface of a suite's
+//! work. Everything else passes as it is. Only the proxy has credentials; it listens on the loopback interface of a suite's
 //! own network.
 
 use std::fs;
@@ -99,15 +99,15 @@ struct Shared {
     is_shut: Mutex<bool>,
 }
 
-/// A running gateway. It stops when dropped.
-pub struct Gateway {
+/// A running proxy. It stops when dropped.
+pub struct ApiServerProxy {
     kubeconfig: PathBuf,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
-impl Gateway {
-    /// A gateway to the API server of `kubeconfig`, narrowed to `namespace`. The kubeconfig that leads through it lies in `folder`.
+impl ApiServerProxy {
+    /// A proxy to the API server of `kubeconfig`, narrowed to `namespace`. The kubeconfig that leads through it lies in `folder`.
     ///
     /// # Errors
     /// When it cannot listen, or the kubeconfig cannot be used or written.
@@ -123,14 +123,14 @@ impl Gateway {
             trap: Mutex::default(),
             is_shut: Mutex::default(),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("a gateway cannot listen")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the proxy cannot listen")?;
         let address = listener.local_addr()?;
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move {
             // Ends with the task only.
             let _ = axum::serve(listener, router).await;
         });
-        let path = folder.join(format!("gateway-{}.kubeconfig", address.port()));
+        let path = folder.join(format!("apiserver-proxy-{}.kubeconfig", address.port()));
         write_kubeconfig(&path, address, namespace)?;
         Ok(Self { kubeconfig: path, shared, task })
     }
@@ -165,7 +165,7 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for ApiServerProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -265,10 +265,10 @@ fn write_kubeconfig(path: &Path, address: SocketAddr, namespace: &str) -> Result
     let kubeconfig = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{ "name": "gateway", "cluster": { "server": format!("http://{address}") } }],
+        "clusters": [{ "name": "proxy", "cluster": { "server": format!("http://{address}") } }],
         "users": [{ "name": "nobody", "user": {} }],
-        "contexts": [{ "name": "gateway", "context": { "cluster": "gateway", "user": "nobody", "namespace": namespace } }],
-        "current-context": "gateway",
+        "contexts": [{ "name": "proxy", "context": { "cluster": "proxy", "user": "nobody", "namespace": namespace } }],
+        "current-context": "proxy",
     });
     fs::write(path, serde_json::to_vec_pretty(&kubeconfig)?).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -13,13 +13,13 @@ use tokio::time::sleep;
 
 use crate::agent::{self, Agent};
 use crate::eventually::eventually;
+use crate::fixture::WAIT_TIMEOUT;
 use crate::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
 use crate::mail::certificates::{Authority, Validity};
 use crate::mail::server::{Logins, Options as ServerOptions, SmtpServer};
 use crate::operator;
-use crate::postfix::{self, Patience, Postfix};
-use crate::scene::PATIENCE;
-use crate::stage::Stage;
+use crate::postfix::{self, Postfix, PostfixTimeouts};
+use crate::test_env::TestEnv;
 
 /// The name in the providers' certificates.
 const SERVER_NAME: &str = "relay.bench.test";
@@ -40,7 +40,7 @@ pub const THRESHOLD: u32 = 3;
 
 /// Who leads mail around a provider that breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
+pub enum Setup {
     /// Nobody: Postfix sends everything to the first provider. What healthy mail takes is measured this way.
     Direct,
     /// The same, set up for providers that speak TLS, as the agent's lines for main.cf do it: each process loads the public authorities
@@ -76,14 +76,14 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Starts them on addresses of the stage.
+    /// Starts them on addresses of the environment.
     ///
     /// # Errors
     /// When one cannot listen.
-    pub async fn start(stage: &Stage, demands: Demands) -> Result<Self> {
+    pub async fn start(env: &TestEnv, demands: Demands) -> Result<Self> {
         let authority = Authority::new()?;
         let start = |name: &str, demands: Demands| {
-            let mut options = ServerOptions::new(name, SocketAddr::new(stage.ipv4(), 25));
+            let mut options = ServerOptions::new(name, SocketAddr::new(env.ipv4(), 25));
             if demands.tls {
                 options = options.start_tls(authority.issue(&[SERVER_NAME], Validity::Valid)?);
             }
@@ -112,69 +112,69 @@ pub struct Mta {
 pub const SENDER: &str = "app@shop.example";
 
 impl Mta {
-    /// Starts it; mail can be sent when this returns. By [`Way::Agent`], an operator must be running, and objects get names with `suffix`.
+    /// Starts it; mail can be sent when this returns. By [`Setup::Agent`], an operator must be running, and objects get names with `suffix`.
     ///
     /// # Errors
     /// When something does not start, or the operator does not write what the agent reads.
     pub async fn start(
-        stage: &Stage,
-        way: Way,
+        env: &TestEnv,
+        setup: Setup,
         providers: &Providers,
-        patience: Patience,
+        patience: PostfixTimeouts,
         suffix: &str,
     ) -> Result<Self> {
-        let (mut options, bounces) = base(stage, providers, suffix);
+        let (mut options, bounces) = base(env, providers, suffix);
         options.patience = patience;
         let at = options.at;
         let (primary, standby) = (providers.primary.address(), providers.standby.address());
-        let options = match way {
-            Way::Direct | Way::DirectTrusting => {
+        let options = match setup {
+            Setup::Direct | Setup::DirectTrusting => {
                 let mut options = options.with("relayhost", next_hop(primary)).with("transport_maps", bounces);
-                if way == Way::DirectTrusting {
+                if setup == Setup::DirectTrusting {
                     options =
                         options.with("smtp_tls_security_level", "may").with("smtp_tls_CAfile", PUBLIC_AUTHORITIES);
                 }
-                with_demands(stage, options, providers, &[primary])?
+                with_demands(env, options, providers, &[primary])?
             }
-            Way::List => {
+            Setup::List => {
                 let relays = format!("{}, {}", next_hop(primary), next_hop(standby));
                 let options = options.with("relayhost", relays).with("transport_maps", bounces);
-                with_demands(stage, options, providers, &[primary, standby])?
+                with_demands(env, options, providers, &[primary, standby])?
             }
-            Way::Proxy => {
+            Setup::Proxy => {
                 let frontend = SocketAddr::new(at.ip(), 2500);
-                let haproxy = start_haproxy(stage, frontend, vec![primary, standby], suffix).await?;
+                let haproxy = start_haproxy(env, frontend, vec![primary, standby], suffix).await?;
                 let options = options.with("relayhost", next_hop(frontend)).with("transport_maps", bounces);
-                let options = with_demands(stage, options, providers, &[frontend])?;
+                let options = with_demands(env, options, providers, &[frontend])?;
                 return Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: Some(haproxy) });
             }
-            Way::Agent => return Self::with_agent(stage, providers, patience, suffix, |_| Ok(())).await,
+            Setup::Agent => return Self::with_agent(env, providers, patience, suffix, |_| Ok(())).await,
         };
         Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: None })
     }
 
-    /// As [`Self::start`] by [`Way::Agent`], with an agent that runs otherwise than usual.
+    /// As [`Self::start`] by [`Setup::Agent`], with an agent that runs otherwise than usual.
     ///
     /// # Errors
     /// As there.
     pub async fn with_agent(
-        stage: &Stage,
+        env: &TestEnv,
         providers: &Providers,
-        patience: Patience,
+        patience: PostfixTimeouts,
         suffix: &str,
         adjust: impl FnOnce(&mut agent::Options) -> Result<()>,
     ) -> Result<Self> {
-        stage.apply(&manifests(providers, suffix)).await?;
-        let (mut options, bounces) = base(stage, providers, suffix);
+        env.apply(&manifests(providers, suffix)).await?;
+        let (mut options, bounces) = base(env, providers, suffix);
         options.patience = patience;
         let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
-        let mut options = agent::Options::beside(&postfix, stage, &config_map(suffix), &format!("agent{suffix}"))?;
+        let mut options = agent::Options::beside(&postfix, env, &config_map(suffix), &format!("agent{suffix}"))?;
         mount_secret(&options.credentials_directory)?;
         adjust(&mut options)?;
         let agent = Agent::start(options)?;
-        agent.wait_ready(PATIENCE).await?;
+        agent.wait_ready(WAIT_TIMEOUT).await?;
         // It has Postfix reload when it starts, which is none of what is to be measured.
-        eventually(PATIENCE, "the switch of the agent's start to be done", async || {
+        eventually(WAIT_TIMEOUT, "the switch of the agent's start to be done", async || {
             let switch = agent.status().await?.last_switch;
             Ok(switch.is_some_and(|switch| switch.state != "UnderWay").then_some(()))
         })
@@ -198,19 +198,19 @@ pub fn with_agent(options: postfix::Options) -> Result<postfix::Options> {
 }
 
 /// What every way has in common: an address, a log, and the map that leads bounces to where they are counted.
-fn base(stage: &Stage, providers: &Providers, suffix: &str) -> (postfix::Options, String) {
-    let at = SocketAddr::new(stage.ipv4(), 25);
+fn base(env: &TestEnv, providers: &Providers, suffix: &str) -> (postfix::Options, String) {
+    let at = SocketAddr::new(env.ipv4(), 25);
     let bounces = format!("inline:{{ {{ {SENDER} = smtp:{} }} }}", next_hop(providers.bounces.address()));
-    (postfix::Options::new(at, stage.folder().join(format!("postfix{suffix}.log"))), bounces)
+    (postfix::Options::new(at, env.folder().join(format!("postfix{suffix}.log"))), bounces)
 }
 
 /// Deletes the objects with this suffix, so that nothing is probed any more.
 ///
 /// # Errors
 /// When kubectl fails.
-pub async fn forget(stage: &Stage, suffix: &str) -> Result<()> {
+pub async fn forget(env: &TestEnv, suffix: &str) -> Result<()> {
     for object in ["mailroute/orders", "sendingbackend/primary", "sendingbackend/standby", "failoverpolicy/quick"] {
-        stage.kubectl(&["delete", "--wait=false", &format!("{object}{suffix}")]).await?;
+        env.kubectl(&["delete", "--wait=false", &format!("{object}{suffix}")]).await?;
     }
     Ok(())
 }
@@ -225,7 +225,7 @@ fn next_hop(address: SocketAddr) -> String {
 
 /// What main.cf says of TLS and logins where no agent does.
 fn with_demands(
-    stage: &Stage,
+    env: &TestEnv,
     options: postfix::Options,
     providers: &Providers,
     next_hops: &[SocketAddr],
@@ -237,7 +237,7 @@ fn with_demands(
     let mut options = options;
     if providers.demands.tls {
         // Read before Postfix locks itself up.
-        let file = stage.folder().join("ca.pem");
+        let file = env.folder().join("ca.pem");
         fs::write(&file, providers.authority.pem())?;
         options = options
             .with("smtp_tls_CAfile", file.display().to_string())
@@ -252,18 +252,14 @@ fn with_demands(
     Ok(options)
 }
 
-async fn start_haproxy(stage: &Stage, at: SocketAddr, servers: Vec<SocketAddr>, suffix: &str) -> Result<HaProxy> {
+async fn start_haproxy(env: &TestEnv, at: SocketAddr, servers: Vec<SocketAddr>, suffix: &str) -> Result<HaProxy> {
     let program = HaProxy::program().context(HOW_TO_INSTALL)?;
     let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
-    let haproxy = HaProxy::start(
-        &program,
-        checks,
-        &[Listen { at, servers }],
-        &fresh_folder(stage, &format!("haproxy{suffix}"))?,
-    )?;
+    let haproxy =
+        HaProxy::start(&program, checks, &[Listen { at, servers }], &fresh_folder(env, &format!("haproxy{suffix}"))?)?;
     // It trusts its servers before it has checked them; this is for what it does first.
     sleep(Duration::from_secs(1)).await;
-    eventually(PATIENCE, "HAProxy to listen", async || {
+    eventually(WAIT_TIMEOUT, "HAProxy to listen", async || {
         tokio::net::TcpStream::connect(at).await?;
         Ok(Some(()))
     })
@@ -271,8 +267,8 @@ async fn start_haproxy(stage: &Stage, at: SocketAddr, servers: Vec<SocketAddr>, 
     Ok(haproxy)
 }
 
-fn fresh_folder(stage: &Stage, name: &str) -> Result<PathBuf> {
-    let folder = stage.folder().join(name);
+fn fresh_folder(env: &TestEnv, name: &str) -> Result<PathBuf> {
+    let folder = env.folder().join(name);
     fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
     Ok(folder)
 }

@@ -1,4 +1,4 @@
-//! The scene that most trials play in: two SMTP servers, a route that prefers the first, and a fast policy.
+//! The fixture that most trials play in: two SMTP servers, a route that prefers the first, and a fast policy.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,17 +15,17 @@ use mail_failover_api::{Health, MailRoute, MailRouteStatus, SendingBackend, Send
 use crate::eventually::eventually;
 use crate::mail::server::{Options, SmtpServer};
 use crate::operator::Operator;
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 
 /// How long a trial waits for what should take a second. Kubernetes' garbage collector looks for new kinds every 30 s only.
-pub const PATIENCE: Duration = Duration::from_secs(75);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(75);
 /// Arguments of an operator that takes over quickly.
 pub const QUICK_LEASE: [&str; 6] =
     ["--lease-duration", "3s", "--lease-renew-deadline", "2s", "--lease-retry-period", "200ms"];
 
-/// Durations and thresholds of the scene's policy and probes, as YAML has them.
+/// Durations and thresholds of the fixture's policy and probes, as YAML has them.
 #[derive(Clone, Debug)]
-pub struct Tempo {
+pub struct PolicyTimings {
     /// `spec.probes[].interval`.
     pub interval: &'static str,
     /// `spec.probes[].timeout`.
@@ -42,7 +42,7 @@ pub struct Tempo {
     pub soak: &'static str,
 }
 
-impl Default for Tempo {
+impl Default for PolicyTimings {
     /// Five looks a second, three failures, and a failback that no trial waits for unless it says so.
     fn default() -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Default for Tempo {
     }
 }
 
-impl Tempo {
+impl PolicyTimings {
     /// Comes back a second after the primary has recovered.
     pub fn with_failback() -> Self {
         Self { cooldown: "0s", ..Self::default() }
@@ -65,8 +65,8 @@ impl Tempo {
 }
 
 /// A `SendingBackend` by address.
-pub fn backend(name: &str, at: SocketAddr, tempo: &Tempo) -> String {
-    let Tempo { interval, timeout, .. } = tempo;
+pub fn backend(name: &str, at: SocketAddr, timings: &PolicyTimings) -> String {
+    let PolicyTimings { interval, timeout, .. } = timings;
     format!(
         "---\napiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: {name}}}\nspec:\n  smtp: {{host: '{}', port: {}}}\n  probes: [{{name: smtp, interval: {interval}, timeout: {timeout}, smtp: {{}}}}]\n",
         at.ip(),
@@ -75,8 +75,8 @@ pub fn backend(name: &str, at: SocketAddr, tempo: &Tempo) -> String {
 }
 
 /// The `FailoverPolicy` named `fast`.
-pub fn policy(tempo: &Tempo) -> String {
-    let Tempo { failures, successes, cooldown, minimum_stay, soak, .. } = tempo;
+pub fn policy(timings: &PolicyTimings) -> String {
+    let PolicyTimings { failures, successes, cooldown, minimum_stay, soak, .. } = timings;
     format!(
         "---\napiVersion: mailfailover.io/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: fast}}\nspec:\n  failure: {{consecutive: {failures}}}\n  recovery: {{consecutive: {successes}}}\n  hold: {{cooldown: {cooldown}, minimumStay: {minimum_stay}, budget: {{switches: 10, per: 1s}}}}\n  failback: {{after: {soak}}}\n"
     )
@@ -98,31 +98,31 @@ pub fn route(name: &str, backends: &[&str], output: &str) -> String {
 }
 
 /// Two servers and the route `orders` over `primary` and `standby`, whose Service is `mail`.
-pub struct Scene {
-    /// Where it plays.
-    pub stage: Arc<Stage>,
+pub struct TwoBackendFixture {
+    /// Its environment.
+    pub env: Arc<TestEnv>,
     /// The preferred server.
     pub primary: SmtpServer,
     /// The other one.
     pub standby: SmtpServer,
 }
 
-impl Scene {
+impl TwoBackendFixture {
     /// Starts the servers and applies the manifests.
     ///
     /// # Errors
     /// When a server cannot listen or the API server refuses a manifest.
-    pub async fn set(stage: Arc<Stage>, tempo: &Tempo) -> Result<Self> {
-        let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(stage.ipv4(), 25))).await?;
-        let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(stage.ipv4(), 25))).await?;
+    pub async fn create(env: Arc<TestEnv>, timings: &PolicyTimings) -> Result<Self> {
+        let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
+        let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
         let manifests = [
-            policy(tempo),
-            backend("primary", primary.address(), tempo),
-            backend("standby", standby.address(), tempo),
+            policy(timings),
+            backend("primary", primary.address(), timings),
+            backend("standby", standby.address(), timings),
             route("orders", &["primary", "standby"], "mail"),
         ];
-        stage.apply(&manifests.concat()).await?;
-        Ok(Self { stage, primary, standby })
+        env.apply(&manifests.concat()).await?;
+        Ok(Self { env, primary, standby })
     }
 
     /// Starts an operator of this namespace that takes over quickly, and waits until mail leaves by the primary.
@@ -130,8 +130,8 @@ impl Scene {
     /// # Errors
     /// When that does not happen.
     pub async fn start_operator(&self, identity: &str) -> Result<Operator> {
-        let operator = self.stage.start_own_operator(identity, &QUICK_LEASE).await?;
-        operator.wait_ready(PATIENCE).await?;
+        let operator = self.env.start_own_operator(identity, &QUICK_LEASE).await?;
+        operator.wait_ready(WAIT_TIMEOUT).await?;
         self.wait_active("primary").await?;
         Ok(operator)
     }
@@ -141,7 +141,7 @@ impl Scene {
     /// # Errors
     /// When that does not happen.
     pub async fn wait_active(&self, backend: &str) -> Result<MailRouteStatus> {
-        wait_active(&self.stage, "orders", backend).await
+        wait_active(&self.env, "orders", backend).await
     }
 }
 
@@ -149,9 +149,9 @@ impl Scene {
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_active(stage: &Stage, route: &str, backend: &str) -> Result<MailRouteStatus> {
-    eventually(PATIENCE, &format!("mail of {route} to leave by {backend}"), async || {
-        let status = route_status(stage, route).await?;
+pub async fn wait_active(env: &TestEnv, route: &str, backend: &str) -> Result<MailRouteStatus> {
+    eventually(WAIT_TIMEOUT, &format!("mail of {route} to leave by {backend}"), async || {
+        let status = route_status(env, route).await?;
         let is_there = status.active.first().is_some_and(|active| active.backend == backend)
             && condition(&status, "OutputsApplied").0 == "True"
             && status.pending_events.is_empty()
@@ -165,8 +165,8 @@ pub async fn wait_active(stage: &Stage, route: &str, backend: &str) -> Result<Ma
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn route_status(stage: &Stage, name: &str) -> Result<MailRouteStatus> {
-    let api: Api<MailRoute> = Api::namespaced(stage.client(), stage.namespace());
+pub async fn route_status(env: &TestEnv, name: &str) -> Result<MailRouteStatus> {
+    let api: Api<MailRoute> = Api::namespaced(env.client(), env.namespace());
     Ok(api.get(name).await?.status.unwrap_or_default())
 }
 
@@ -174,8 +174,8 @@ pub async fn route_status(stage: &Stage, name: &str) -> Result<MailRouteStatus> 
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn backend_status(stage: &Stage, name: &str) -> Result<SendingBackendStatus> {
-    let api: Api<SendingBackend> = Api::namespaced(stage.client(), stage.namespace());
+pub async fn backend_status(env: &TestEnv, name: &str) -> Result<SendingBackendStatus> {
+    let api: Api<SendingBackend> = Api::namespaced(env.client(), env.namespace());
     Ok(api.get(name).await?.status.unwrap_or_default())
 }
 
@@ -183,9 +183,9 @@ pub async fn backend_status(stage: &Stage, name: &str) -> Result<SendingBackendS
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_health(stage: &Stage, name: &str, health: Health, reason: &str) -> Result<SendingBackendStatus> {
-    eventually(PATIENCE, &format!("{name} to be {health:?}/{reason}"), async || {
-        let status = backend_status(stage, name).await?;
+pub async fn wait_health(env: &TestEnv, name: &str, health: Health, reason: &str) -> Result<SendingBackendStatus> {
+    eventually(WAIT_TIMEOUT, &format!("{name} to be {health:?}/{reason}"), async || {
+        let status = backend_status(env, name).await?;
         Ok((status.health == Some(health) && status.reason.as_deref() == Some(reason)).then_some(status))
     })
     .await
@@ -201,8 +201,8 @@ pub fn condition(status: &MailRouteStatus, type_: &str) -> (String, String) {
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn events(stage: &Stage, name: &str) -> Result<Vec<String>> {
-    let api: Api<Event> = Api::namespaced(stage.client(), stage.namespace());
+pub async fn events(env: &TestEnv, name: &str) -> Result<Vec<String>> {
+    let api: Api<Event> = Api::namespaced(env.client(), env.namespace());
     let mut events = api.list(&ListParams::default()).await.context("Events")?.items;
     events.retain(|event| event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name));
     events.sort_by(|a, b| a.event_time.cmp(&b.event_time));
@@ -213,8 +213,8 @@ pub async fn events(stage: &Stage, name: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn leads_to(stage: &Stage, service: &str) -> Result<Vec<String>> {
-    let api: Api<EndpointSlice> = Api::namespaced(stage.client(), stage.namespace());
+pub async fn leads_to(env: &TestEnv, service: &str) -> Result<Vec<String>> {
+    let api: Api<EndpointSlice> = Api::namespaced(env.client(), env.namespace());
     let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
     let slices = api.list(&of_service).await?.items;
     let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints);

@@ -41,12 +41,12 @@ pub(crate) fn control_group() -> Result<String> {
 }
 
 /// The remains of one node. Removed when dropped, but for what people look at after a failure.
-pub(super) struct Remains {
+pub(super) struct Leftovers {
     folder: PathBuf,
     lock: File,
 }
 
-impl Remains {
+impl Leftovers {
     /// Claims a folder for a new node, makes its control groups, and removes what dead ones have left beside it.
     pub fn of(folder: &Path) -> Result<Self> {
         if let Some(beside) = folder.parent() {
@@ -57,15 +57,15 @@ impl Remains {
         let lock = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
         lock.lock().with_context(|| format!("cannot lock {}", unfinished.display()))?;
         fs::rename(&unfinished, folder.join(LOCK))?;
-        let remains = Self { folder: folder.to_owned(), lock };
+        let leftovers = Self { folder: folder.to_owned(), lock };
         for group in control_groups(folder) {
             make_control_group(&group)?;
         }
-        Ok(remains)
+        Ok(leftovers)
     }
 }
 
-impl Drop for Remains {
+impl Drop for Leftovers {
     fn drop(&mut self) {
         remove_control_groups(&self.folder);
         if !super::keep() {

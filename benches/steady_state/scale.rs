@@ -36,7 +36,7 @@ pub async fn start_server() -> Result<SmtpServer> {
     if !output.status.success() {
         bail!("ip route add local {RANGE}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let mut options = Options::new("crowd", (Ipv4Addr::UNSPECIFIED, PORT).into());
+    let mut options = Options::new("scale", (Ipv4Addr::UNSPECIFIED, PORT).into());
     // A start among ten thousand looks at all of them within an interval, and nobody may be turned away.
     options.max_sessions = 16_384;
     Ok(SmtpServer::start(options).await?)
@@ -111,7 +111,7 @@ where
         .buffer_unordered(CONCURRENT)
         .try_collect::<()>()
         .await
-        .context("cannot create the crowd")
+        .context("cannot create the objects")
 }
 
 /// Whether all routes lead to their first backend; an error says how many do not.

@@ -14,9 +14,9 @@ use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use tempfile::TempDir;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
+use crate::apiserver_proxy::ApiServerProxy;
 use crate::clients::{Helm, Kubectl};
 use crate::control_plane::{Binaries, Cluster, ControlPlane, Program};
-use crate::gateway::Gateway;
 use crate::node::{Node, evidence};
 use crate::operator::{self, Operator};
 use crate::process::tail;
@@ -27,7 +27,7 @@ const KUBECTL: Duration = Duration::from_secs(30);
 const TAIL: usize = 30;
 
 /// A Kubernetes namespace, addresses and a folder of a trial's own.
-pub struct Stage {
+pub struct TestEnv {
     cluster: Arc<Cluster>,
     kubectl: Kubectl,
     helm: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Stage {
     folder: TempDir,
     operator_logs: Mutex<Vec<PathBuf>>,
     /// They live as long as the operators behind them.
-    gateways: Mutex<Vec<Arc<Gateway>>>,
+    proxies: Mutex<Vec<Arc<ApiServerProxy>>>,
     turn: Turn,
 }
 
@@ -48,26 +48,26 @@ pub(crate) struct Turn {
     pub shared: Mutex<Option<OwnedRwLockReadGuard<()>>>,
 }
 
-impl Stage {
-    /// Sets a stage for the trial with this name.
+impl TestEnv {
+    /// Makes an environment for the trial with this name.
     ///
     /// # Errors
     /// When the namespace cannot be made.
-    pub(crate) async fn set(cluster: Arc<Cluster>, binaries: &Binaries, trial: &str, turn: Turn) -> Result<Self> {
+    pub(crate) async fn create(cluster: Arc<Cluster>, binaries: &Binaries, trial: &str, turn: Turn) -> Result<Self> {
         let namespace = namespace_for(trial);
         let metadata = ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() };
         Api::<Namespace>::all(cluster.client())
             .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
             .await
             .with_context(|| format!("cannot make the namespace {namespace}"))?;
-        Ok(Self { turn, ..Self::set_in(cluster, binaries, namespace)? })
+        Ok(Self { turn, ..Self::in_namespace(cluster, binaries, namespace)? })
     }
 
-    /// Sets a stage in a namespace that exists, for a program that has the cluster to itself.
+    /// Makes an environment in a namespace that exists, for a program that has the cluster to itself.
     ///
     /// # Errors
     /// When there is no room for its files, or no kubectl.
-    pub(crate) fn set_in(cluster: Arc<Cluster>, binaries: &Binaries, namespace: String) -> Result<Self> {
+    pub(crate) fn in_namespace(cluster: Arc<Cluster>, binaries: &Binaries, namespace: String) -> Result<Self> {
         let folder =
             tempfile::Builder::new().prefix(&format!("{namespace}-")).tempdir().context("no temporary folder")?;
         let cache = folder.path().join("kubectl");
@@ -79,14 +79,14 @@ impl Stage {
             namespace,
             folder,
             operator_logs: Mutex::default(),
-            gateways: Mutex::default(),
+            proxies: Mutex::default(),
             turn: Turn::default(),
         })
     }
 
-    /// Takes the stage down. On a cluster of somebody else nothing is left behind; on a node of ours pods make room for the next trial's; on
+    /// Takes the environment down. On a cluster of somebody else nothing is left behind; on a node of ours pods make room for the next trial's; on
     /// a control plane of ours nothing would delete the namespace. Call [`Self::collect_evidence`] before.
-    pub(crate) async fn strike(&self, failed: bool) {
+    pub(crate) async fn teardown(&self, failed: bool) {
         match &*self.cluster {
             Cluster::Own(_) => {}
             Cluster::Existing { .. } if failed => eprintln!("the namespace {} is kept", self.namespace),
@@ -188,14 +188,14 @@ impl Stage {
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, word(high), word(low)).into()
     }
 
-    /// Opens a gateway to the API server that shows an operator this trial's namespace only.
+    /// Opens a proxy to the API server that shows an operator this trial's namespace only.
     ///
     /// # Errors
     /// When it cannot listen.
-    pub async fn open_gateway(&self) -> Result<Arc<Gateway>> {
-        let gateway = Arc::new(Gateway::open(self.kubeconfig(), &self.namespace, self.folder.path()).await?);
-        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&gateway));
-        Ok(gateway)
+    pub async fn open_proxy(&self) -> Result<Arc<ApiServerProxy>> {
+        let proxy = Arc::new(ApiServerProxy::open(self.kubeconfig(), &self.namespace, self.folder.path()).await?);
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&proxy));
+        Ok(proxy)
     }
 
     /// Starts an operator of this trial's namespace alone, so that it and those of other trials leave each other in peace.
@@ -203,17 +203,22 @@ impl Stage {
     /// # Errors
     /// When it cannot be started.
     pub async fn start_own_operator(&self, identity: &str, arguments: &[&str]) -> Result<Operator> {
-        let gateway = self.open_gateway().await?;
-        self.start_operator_behind(&gateway, identity, arguments)
+        let proxy = self.open_proxy().await?;
+        self.start_operator_behind(&proxy, identity, arguments)
     }
 
-    /// Starts an operator behind a gateway.
+    /// Starts an operator behind a proxy.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_operator_behind(&self, gateway: &Gateway, identity: &str, arguments: &[&str]) -> Result<Operator> {
+    pub fn start_operator_behind(
+        &self,
+        proxy: &ApiServerProxy,
+        identity: &str,
+        arguments: &[&str],
+    ) -> Result<Operator> {
         let mut options = self.operator_options(identity)?;
-        gateway.kubeconfig().clone_into(&mut options.kubeconfig);
+        proxy.kubeconfig().clone_into(&mut options.kubeconfig);
         options.arguments = arguments.iter().map(Into::into).collect();
         self.start_operator_with(&options)
     }

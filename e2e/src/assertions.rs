@@ -14,30 +14,30 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::eventually::eventually;
+use crate::fixture::{QUICK_LEASE, WAIT_TIMEOUT, backend_status, condition, route_status};
 use crate::operator::Operator;
-use crate::scene::{PATIENCE, QUICK_LEASE, backend_status, condition, route_status};
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 
 /// The API of a kind in the trial's namespace.
-pub fn api<K>(stage: &Stage) -> Api<K>
+pub fn api<K>(env: &TestEnv) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    Api::namespaced(stage.client(), stage.namespace())
+    Api::namespaced(env.client(), env.namespace())
 }
 
 /// The API of one of our kinds, whatever an object of it holds.
 ///
 /// # Errors
 /// When it is none of ours.
-pub fn untyped(stage: &Stage, kind: &str) -> Result<Api<DynamicObject>> {
+pub fn untyped(env: &TestEnv, kind: &str) -> Result<Api<DynamicObject>> {
     let resource = match kind {
         "SendingBackend" => ApiResource::erase::<SendingBackend>(&()),
         "FailoverPolicy" => ApiResource::erase::<FailoverPolicy>(&()),
         "MailRoute" => ApiResource::erase::<MailRoute>(&()),
         _ => bail!("{kind} is none of our kinds"),
     };
-    Ok(Api::namespaced_with(stage.client(), stage.namespace(), &resource))
+    Ok(Api::namespaced_with(env.client(), env.namespace(), &resource))
 }
 
 /// A manifest of one of our kinds.
@@ -52,9 +52,9 @@ pub fn manifest(kind: &str, name: &str, spec: &Value) -> String {
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn start_operator(stage: &Stage, arguments: &[&str]) -> Result<Operator> {
-    let operator = stage.start_own_operator("a", &[&QUICK_LEASE, arguments].concat()).await?;
-    operator.wait_ready(PATIENCE).await?;
+pub async fn start_operator(env: &TestEnv, arguments: &[&str]) -> Result<Operator> {
+    let operator = env.start_own_operator("a", &[&QUICK_LEASE, arguments].concat()).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     Ok(operator)
 }
 
@@ -62,12 +62,12 @@ pub async fn start_operator(stage: &Stage, arguments: &[&str]) -> Result<Operato
 ///
 /// # Errors
 /// When the API server refuses it.
-pub async fn change<K>(stage: &Stage, name: &str, patch: &Value) -> Result<K>
+pub async fn change<K>(env: &TestEnv, name: &str, patch: &Value) -> Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
     let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
-    let changed = api::<K>(stage).patch(name, &params, &Patch::Merge(patch)).await;
+    let changed = api::<K>(env).patch(name, &params, &Patch::Merge(patch)).await;
     changed.with_context(|| format!("changing {} {name}: {patch}", K::kind(&())))
 }
 
@@ -75,12 +75,12 @@ where
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_object<K>(stage: &Stage, name: &str, what: &str, accept: impl Fn(&K) -> bool) -> Result<K>
+pub async fn wait_object<K>(env: &TestEnv, name: &str, what: &str, accept: impl Fn(&K) -> bool) -> Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    let api = api::<K>(stage);
-    eventually(PATIENCE * 2, &format!("{} {name} {what}", K::kind(&())), async || {
+    let api = api::<K>(env);
+    eventually(WAIT_TIMEOUT * 2, &format!("{} {name} {what}", K::kind(&())), async || {
         let object = api.get_opt(name).await?.context("it does not exist")?;
         if accept(&object) { Ok(Some(object)) } else { bail!("{object:?}") }
     })
@@ -91,12 +91,12 @@ where
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_gone<K>(stage: &Stage, name: &str) -> Result<()>
+pub async fn wait_gone<K>(env: &TestEnv, name: &str) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    let api = api::<K>(stage);
-    eventually(PATIENCE, &format!("{} {name} to be gone", K::kind(&())), async || {
+    let api = api::<K>(env);
+    eventually(WAIT_TIMEOUT, &format!("{} {name} to be gone", K::kind(&())), async || {
         Ok(api.get_opt(name).await?.is_none().then_some(()))
     })
     .await
@@ -106,11 +106,11 @@ where
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_leads_to(stage: &Stage, service: &str, expected: &[String]) -> Result<()> {
+pub async fn wait_leads_to(env: &TestEnv, service: &str, expected: &[String]) -> Result<()> {
     let mut expected = expected.to_vec();
     expected.sort();
-    eventually(PATIENCE, &format!("{service} to lead to {expected:?}"), async || {
-        let seen = crate::scene::leads_to(stage, service).await?;
+    eventually(WAIT_TIMEOUT, &format!("{service} to lead to {expected:?}"), async || {
+        let seen = crate::fixture::leads_to(env, service).await?;
         if seen == expected { Ok(Some(())) } else { bail!("{seen:?}") }
     })
     .await
@@ -121,13 +121,13 @@ pub async fn wait_leads_to(stage: &Stage, service: &str, expected: &[String]) ->
 /// # Errors
 /// When that does not happen.
 pub async fn wait_route(
-    stage: &Stage,
+    env: &TestEnv,
     name: &str,
     what: &str,
     accept: impl Fn(&MailRouteStatus) -> bool,
 ) -> Result<MailRouteStatus> {
-    eventually(PATIENCE * 2, &format!("MailRoute {name} {what}"), async || {
-        let status = route_status(stage, name).await?;
+    eventually(WAIT_TIMEOUT * 2, &format!("MailRoute {name} {what}"), async || {
+        let status = route_status(env, name).await?;
         if accept(&status) { Ok(Some(status)) } else { bail!("{status:?}") }
     })
     .await
@@ -137,9 +137,9 @@ pub async fn wait_route(
 ///
 /// # Errors
 /// When that does not happen.
-pub async fn wait_condition(stage: &Stage, route: &str, type_: &str, status: &str, reason: &str) -> Result<String> {
+pub async fn wait_condition(env: &TestEnv, route: &str, type_: &str, status: &str, reason: &str) -> Result<String> {
     let expected = (status.to_owned(), reason.to_owned());
-    let found = wait_route(stage, route, &format!("to have {type_}={status} ({reason})"), |status| {
+    let found = wait_route(env, route, &format!("to have {type_}={status} ({reason})"), |status| {
         condition(status, type_) == expected
     })
     .await?;
@@ -152,14 +152,14 @@ pub async fn wait_condition(stage: &Stage, route: &str, type_: &str, status: &st
 /// # Errors
 /// When that does not happen.
 pub async fn wait_backend_condition(
-    stage: &Stage,
+    env: &TestEnv,
     name: &str,
     type_: &str,
     status: &str,
     reason: &str,
 ) -> Result<String> {
-    eventually(PATIENCE * 2, &format!("SendingBackend {name} to have {type_}={status} ({reason})"), async || {
-        let conditions = backend_status(stage, name).await?.conditions;
+    eventually(WAIT_TIMEOUT * 2, &format!("SendingBackend {name} to have {type_}={status} ({reason})"), async || {
+        let conditions = backend_status(env, name).await?.conditions;
         let found = conditions.iter().find(|found| found.type_ == type_);
         match found {
             Some(found) if found.status == status && found.reason == reason => Ok(Some(found.message.clone())),
@@ -173,8 +173,8 @@ pub async fn wait_backend_condition(
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn notes(stage: &Stage, name: &str, reason: &str) -> Result<Vec<(String, String)>> {
-    let events = api::<Event>(stage).list(&ListParams::default()).await?.items;
+pub async fn notes(env: &TestEnv, name: &str, reason: &str) -> Result<Vec<(String, String)>> {
+    let events = api::<Event>(env).list(&ListParams::default()).await?.items;
     let about = events.into_iter().filter(|event| {
         event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
             && event.reason.as_deref() == Some(reason)
@@ -186,9 +186,9 @@ pub async fn notes(stage: &Stage, name: &str, reason: &str) -> Result<Vec<(Strin
 ///
 /// # Errors
 /// When there is none.
-pub async fn wait_event(stage: &Stage, name: &str, reason: &str) -> Result<String> {
-    eventually(PATIENCE, &format!("an Event {reason} about {name}"), async || {
-        Ok(notes(stage, name, reason).await?.into_iter().next().map(|(_, note)| note))
+pub async fn wait_event(env: &TestEnv, name: &str, reason: &str) -> Result<String> {
+    eventually(WAIT_TIMEOUT, &format!("an Event {reason} about {name}"), async || {
+        Ok(notes(env, name, reason).await?.into_iter().next().map(|(_, note)| note))
     })
     .await
 }
@@ -197,7 +197,7 @@ pub async fn wait_event(stage: &Stage, name: &str, reason: &str) -> Result<Strin
 ///
 /// # Errors
 /// When the API server refuses one.
-pub async fn set_endpoints(stage: &Stage, service: &str, port: u16, endpoints: &[(String, bool)]) -> Result<()> {
+pub async fn set_endpoints(env: &TestEnv, service: &str, port: u16, endpoints: &[(String, bool)]) -> Result<()> {
     let endpoints: Vec<_> = endpoints
         .iter()
         .map(|(address, ready)| json!({ "addresses": [address], "conditions": { "ready": ready } }))
@@ -212,8 +212,8 @@ pub async fn set_endpoints(stage: &Stage, service: &str, port: u16, endpoints: &
         "ports": ports, "endpoints": endpoints,
     }))?;
     let params = PatchParams::apply("somebody").force();
-    api::<Service>(stage).patch(service, &params, &Patch::Apply(&service_object)).await?;
-    api::<EndpointSlice>(stage).patch(&slice.name_any(), &params, &Patch::Apply(&slice)).await?;
+    api::<Service>(env).patch(service, &params, &Patch::Apply(&service_object)).await?;
+    api::<EndpointSlice>(env).patch(&slice.name_any(), &params, &Patch::Apply(&slice)).await?;
     Ok(())
 }
 
@@ -221,8 +221,8 @@ pub async fn set_endpoints(stage: &Stage, service: &str, port: u16, endpoints: &
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn data(stage: &Stage, name: &str) -> Result<std::collections::BTreeMap<String, String>> {
-    Ok(api::<ConfigMap>(stage).get_opt(name).await?.and_then(|map| map.data).unwrap_or_default())
+pub async fn data(env: &TestEnv, name: &str) -> Result<std::collections::BTreeMap<String, String>> {
+    Ok(api::<ConfigMap>(env).get_opt(name).await?.and_then(|map| map.data).unwrap_or_default())
 }
 
 /// The sum of the operator's metrics with this name whose labels satisfy `accept`.

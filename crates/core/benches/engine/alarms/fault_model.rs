@@ -20,7 +20,7 @@ pub const WARM_UP: i64 = 120_000_000;
 
 /// What is wrong in a row; none of it is bettered by a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FaultModel {
     /// The primary fails for so long, once an hour.
     Blip(Duration),
     /// So many in 100 probes fail, of both backends: half of them are not answered, half are answered 421.
@@ -36,20 +36,20 @@ pub enum Trouble {
 }
 
 /// The rows.
-pub const ROWS: [Trouble; 10] = [
-    Trouble::Blip(Duration::from_secs(8)),
-    Trouble::Blip(Duration::from_secs(28)),
-    Trouble::Blip(Duration::from_secs(45)),
-    Trouble::Random(1),
-    Trouble::Random(5),
-    Trouble::Random(20),
-    Trouble::Slow,
-    Trouble::Resolver(Duration::from_mins(2)),
-    Trouble::CutOff(Duration::from_mins(5)),
-    Trouble::AllAtOnce(Duration::from_mins(5)),
+pub const ROWS: [FaultModel; 10] = [
+    FaultModel::Blip(Duration::from_secs(8)),
+    FaultModel::Blip(Duration::from_secs(28)),
+    FaultModel::Blip(Duration::from_secs(45)),
+    FaultModel::Random(1),
+    FaultModel::Random(5),
+    FaultModel::Random(20),
+    FaultModel::Slow,
+    FaultModel::Resolver(Duration::from_mins(2)),
+    FaultModel::CutOff(Duration::from_mins(5)),
+    FaultModel::AllAtOnce(Duration::from_mins(5)),
 ];
 
-impl Trouble {
+impl FaultModel {
     pub fn name(self) -> String {
         match self {
             Self::Blip(length) => format!("blip of {} s", length.as_secs()),
@@ -125,7 +125,7 @@ impl Fault {
 }
 
 /// The faults of so many hours from 0, in the order in which they begin.
-pub fn forecast(trouble: Trouble, hours: u32, random: &mut Rng) -> Vec<Fault> {
+pub fn draw_faults(fault_model: FaultModel, hours: u32, random: &mut Rng) -> Vec<Fault> {
     const BOTH: &[usize] = &[0, 1];
     const FIRST: &[usize] = &[0];
     const SECOND: &[usize] = &[1];
@@ -136,17 +136,17 @@ pub fn forecast(trouble: Trouble, hours: u32, random: &mut Rng) -> Vec<Fault> {
             let from = begins + micros(PAUSE / 2) + random.i64(0..micros(HOUR) - micros(PAUSE) - micros(length));
             (from, from + micros(length))
         };
-        let (length, class, observers, backends) = match trouble {
-            Trouble::Blip(length) => (length, None, BOTH, FIRST),
-            Trouble::Resolver(length) => (length, Some(EvidenceClass::Inconclusive), BOTH, BOTH),
-            Trouble::CutOff(length) => (length, Some(EvidenceClass::NoAnswer), FIRST, BOTH),
-            Trouble::AllAtOnce(length) => (length, None, BOTH, BOTH),
-            Trouble::Random(_) | Trouble::Slow => (Duration::ZERO, None, BOTH, BOTH),
+        let (length, class, observers, backends) = match fault_model {
+            FaultModel::Blip(length) => (length, None, BOTH, FIRST),
+            FaultModel::Resolver(length) => (length, Some(EvidenceClass::Inconclusive), BOTH, BOTH),
+            FaultModel::CutOff(length) => (length, Some(EvidenceClass::NoAnswer), FIRST, BOTH),
+            FaultModel::AllAtOnce(length) => (length, None, BOTH, BOTH),
+            FaultModel::Random(_) | FaultModel::Slow => (Duration::ZERO, None, BOTH, BOTH),
         };
         let (from, until) = place(length);
         // While nobody can be reached or looked up an outage cannot be told from it, and one that follows a blip without a pause is one
         // with it. A replica that is cut off is no excuse: the other one sees.
-        let may_overlap = matches!(trouble, Trouble::CutOff(_));
+        let may_overlap = matches!(fault_model, FaultModel::CutOff(_));
         let outage = loop {
             let (began, ended) = place(OUTAGE);
             let pause = micros(PAUSE);

@@ -58,7 +58,7 @@ pub const KINDS: [Kind; 5] = [
 ];
 
 /// Backends and routes.
-pub struct Crowd {
+pub struct ScaleFixture {
     policy: Policy,
     backend: Backend,
     reports: [ProbeReport; 2],
@@ -68,7 +68,7 @@ pub struct Crowd {
     routes: Vec<(Route, Memory)>,
 }
 
-impl Crowd {
+impl ScaleFixture {
     /// So many backends, each observed once.
     pub fn of(size: usize, kind: Kind) -> Self {
         let now = Timestamp::from_micros(1_800_000_000_000_000);
@@ -92,7 +92,7 @@ impl Crowd {
         });
         let reports =
             [EvidenceClass::Ok, EvidenceClass::NoAnswer].map(|class| report(class, kind.addresses, &backend, now));
-        let mut crowd = Self {
+        let mut scale = Self {
             evidence: evidence.collect(),
             routes: (0..size / MEMBERS).map(|number| (route(number), Memory::default())).collect(),
             policy,
@@ -101,21 +101,21 @@ impl Crowd {
             now,
             sequence: 0,
         };
-        crowd.pass_round();
+        scale.pass_round();
         for number in 0..size {
-            crowd.observe(number, true);
+            scale.observe(number, true);
             if kind.fails {
-                (0..crowd.policy.thresholds.failure).for_each(|_| {
-                    crowd.sequence += 1;
-                    crowd.observe(number, false);
+                (0..scale.policy.thresholds.failure).for_each(|_| {
+                    scale.sequence += 1;
+                    scale.observe(number, false);
                 });
             }
         }
-        for number in 0..crowd.routes.len() {
-            let memory = crowd.decide(number, false);
-            crowd.routes[number].1 = memory;
+        for number in 0..scale.routes.len() {
+            let memory = scale.decide(number, false);
+            scale.routes[number].1 = memory;
         }
-        crowd
+        scale
     }
 
     pub fn routes(&self) -> usize {
@@ -167,8 +167,8 @@ impl Crowd {
 }
 
 /// The memory of a route that has moved as often as is remembered.
-pub fn travelled_memory(crowd: &Crowd, number: usize) -> Memory {
-    let mut memory = crowd.routes[number].1.clone();
+pub fn travelled_memory(scale: &ScaleFixture, number: usize) -> Memory {
+    let mut memory = scale.routes[number].1.clone();
     memory.history = (0..HISTORY)
         .map(|id| Transition {
             id,
@@ -176,8 +176,8 @@ pub fn travelled_memory(crowd: &Crowd, number: usize) -> Memory {
             from: "backend-a".into(),
             to: "backend-b".into(),
             reason: TransitionReason::Failed(EvidenceClass::NoAnswer),
-            first_evidence_at: Some(crowd.now),
-            decided_at: crowd.now,
+            first_evidence_at: Some(scale.now),
+            decided_at: scale.now,
         })
         .collect();
     memory

@@ -10,27 +10,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use mail_failover_api::{
     FailoverPolicy, Health, MailRoute, MailRouteStatus, RequestOutcome, RequestStatus, RouteState, SendingBackend,
 };
+use mail_failover_e2e::assertions::{change, manifest, start_operator, wait_leads_to, wait_route};
 use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{WAIT_TIMEOUT, condition, route_status};
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::operator::Operator;
-use mail_failover_e2e::scene::{PATIENCE, condition, route_status};
-use mail_failover_e2e::stage::Stage;
-use mail_failover_e2e::views::{change, manifest, start_operator, wait_leads_to, wait_route};
+use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
 /// The annotation that people ask by.
 pub const REQUEST: &str = "mailfailover.io/request";
 
 /// The route `orders` over servers of these names, most preferred first; its Service and its `ConfigMap` are `mail`.
-pub struct Play {
-    pub stage: Arc<Stage>,
+pub struct DecisionFixture {
+    pub env: Arc<TestEnv>,
     servers: BTreeMap<&'static str, SmtpServer>,
 }
 
-impl Play {
+impl DecisionFixture {
     /// Starts the servers and applies the manifests: of each backend, of the policy and of the route what differs from the usual.
-    pub async fn set(
-        stage: Arc<Stage>,
+    pub async fn create(
+        env: Arc<TestEnv>,
         backends: &[(&'static str, Value)],
         policy_differs: Value,
         route_differs: Value,
@@ -38,7 +38,7 @@ impl Play {
         let mut servers = BTreeMap::new();
         let mut manifests = vec![policy("fast", policy_differs)];
         for (name, differs) in backends {
-            let server = SmtpServer::start(Options::new(name, SocketAddr::new(stage.ipv4(), 25))).await?;
+            let server = SmtpServer::start(Options::new(name, SocketAddr::new(env.ipv4(), 25))).await?;
             let usual = json!({
                 "smtp": { "host": server.address().ip(), "port": server.address().port() },
                 "probes": [{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }],
@@ -48,18 +48,18 @@ impl Play {
         }
         let names: Vec<_> = backends.iter().map(|(name, _)| *name).collect();
         manifests.push(route("orders", "fast", &names, "mail", route_differs));
-        stage.apply(&manifests.concat()).await?;
-        Ok(Self { stage, servers })
+        env.apply(&manifests.concat()).await?;
+        Ok(Self { env, servers })
     }
 
     /// A primary and a standby with nothing of note.
-    pub async fn of_two(stage: Arc<Stage>, policy_differs: Value) -> Result<Self> {
-        Self::set(stage, &[("primary", json!({})), ("standby", json!({}))], policy_differs, json!({})).await
+    pub async fn of_two(env: Arc<TestEnv>, policy_differs: Value) -> Result<Self> {
+        Self::create(env, &[("primary", json!({})), ("standby", json!({}))], policy_differs, json!({})).await
     }
 
     /// Starts an operator and waits until mail leaves by this backend.
     pub async fn begin(&self, lead: &str) -> Result<Operator> {
-        let operator = start_operator(&self.stage, &[]).await?;
+        let operator = start_operator(&self.env, &[]).await?;
         self.active(&[(lead, 100)]).await?;
         Ok(operator)
     }
@@ -91,7 +91,7 @@ impl Play {
         what: &str,
         accept: impl Fn(&MailRouteStatus) -> bool,
     ) -> Result<MailRouteStatus> {
-        wait_route(&self.stage, route, what, accept).await
+        wait_route(&self.env, route, what, accept).await
     }
 
     /// Waits until the route is held for this reason.
@@ -110,28 +110,28 @@ impl Play {
     /// Waits until the Service leads to these servers.
     pub async fn leads_to(&self, names: &[&str]) -> Result<()> {
         let addresses: Vec<_> = names.iter().map(|name| self.server(name).address().ip().to_string()).collect();
-        wait_leads_to(&self.stage, "mail", &addresses).await
+        wait_leads_to(&self.env, "mail", &addresses).await
     }
 
     pub async fn status(&self) -> Result<MailRouteStatus> {
-        route_status(&self.stage, "orders").await
+        route_status(&self.env, "orders").await
     }
 
     pub async fn change_policy(&self, spec: Value) -> Result<FailoverPolicy> {
-        change(&self.stage, "fast", &json!({ "spec": spec })).await
+        change(&self.env, "fast", &json!({ "spec": spec })).await
     }
 
     pub async fn change_route(&self, spec: Value) -> Result<MailRoute> {
-        change(&self.stage, "orders", &json!({ "spec": spec })).await
+        change(&self.env, "orders", &json!({ "spec": spec })).await
     }
 
     pub async fn change_backend(&self, name: &str, spec: Value) -> Result<SendingBackend> {
-        change(&self.stage, name, &json!({ "spec": spec })).await
+        change(&self.env, name, &json!({ "spec": spec })).await
     }
 
     /// Asks something of the route, by any text.
     pub async fn write_request(&self, route: &str, text: &str) -> Result<MailRoute> {
-        change(&self.stage, route, &json!({ "metadata": { "annotations": { REQUEST: text } } })).await
+        change(&self.env, route, &json!({ "metadata": { "annotations": { REQUEST: text } } })).await
     }
 
     /// Asks something of the route and waits for the answer.
@@ -170,12 +170,12 @@ impl Play {
     pub async fn restart(&self, operator: Operator) -> Result<Operator> {
         operator.kill();
         drop(operator);
-        start_operator(&self.stage, &[]).await
+        start_operator(&self.env, &[]).await
     }
 
     /// What kubectl prints in this column about the route.
     pub async fn column(&self, name: &str) -> Result<String> {
-        let text = self.stage.kubectl(&["get", "mailroute", "orders"]).await?;
+        let text = self.env.kubectl(&["get", "mailroute", "orders"]).await?;
         let (header, line) = text.split_once('\n').with_context(|| text.clone())?;
         let at = header.find(name).with_context(|| format!("no column {name}:\n{text}"))?;
         Ok(line.get(at..).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned())
@@ -183,7 +183,7 @@ impl Play {
 
     /// Waits until kubectl prints this in a column about the route.
     pub async fn column_is(&self, name: &str, cell: &str) -> Result<()> {
-        eventually(PATIENCE, &format!("kubectl to print {cell} in the column {name}"), async || {
+        eventually(WAIT_TIMEOUT, &format!("kubectl to print {cell} in the column {name}"), async || {
             let seen = self.column(name).await?;
             if seen == cell { Ok(Some(())) } else { bail!("{seen}") }
         })
