@@ -90,10 +90,10 @@ impl Simulation {
             self.pass(&mut simulator, &mut notes, act.at, &mut mail);
             match &act.what {
                 ScriptedChange::Note { event, is_over } => {
-                    notes.note(act.at, TimelineChange::Event { event: *event, is_over: *is_over })
+                    notes.note(act.at, TimelineChange::Event { event: *event, is_over: *is_over });
                 }
                 ScriptedChange::Suspend { backend, is_suspended } => {
-                    simulator.suspend(*backend, *is_suspended, &mut notes)
+                    simulator.suspend(*backend, *is_suspended, &mut notes);
                 }
                 ScriptedChange::Limit { backend, quota_left } => simulator.limit(*backend, *quota_left, &mut notes),
                 ScriptedChange::Ask { route, request } => simulator.ask(*route, request.clone(), &mut notes),

@@ -1,4 +1,4 @@
-//! Rules about outputs: conflicts over Services, ConfigMaps and ports.
+//! Rules about outputs: conflicts over Services, `ConfigMaps` and ports.
 
 use std::collections::BTreeMap;
 

@@ -188,7 +188,7 @@ pub(super) fn storms(simulation: &Simulation, outcome: &SimulationResult) -> Vec
     for entry in &outcome.timeline.entries {
         match (&entry.what, spans.last_mut()) {
             (TimelineChange::Storm(true), _) => {
-                spans.push(TimeSpan { from: entry.at, until: simulation.end, what: () })
+                spans.push(TimeSpan { from: entry.at, until: simulation.end, what: () });
             }
             (TimelineChange::Storm(false), Some(last)) => last.until = entry.at,
             (TimelineChange::Storm(false), None)
