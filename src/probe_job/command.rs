@@ -60,7 +60,8 @@ fn target(arguments: &ProbeArguments) -> Result<Target, String> {
         None => TrustAnchors::WellKnown,
         Some(file) => {
             let missing = |why: String| format!("tls.caRef: {why}; create the object that it names, with that key");
-            TrustAnchors::Pem(certificates(&read(file).map_err(missing)?).map_err(missing)?.into())
+            let certificates = certificates(&read(file).map_err(missing)?);
+            TrustAnchors::Pem(certificates.map_err(|error| missing(error.to_string()))?.into())
         }
     };
     let login = match &arguments.login_folder {
