@@ -1,25 +1,31 @@
-//! When to try again what failed, and how often to do what somebody else keeps undoing.
+//! Pauses after failures, and a budget of writes against a controller that keeps reverting them.
 
 use std::time::Duration;
 
 use mail_failover_core::model::Timestamp;
+use mail_failover_runtime::backoff::Backoff;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Exponential, with full jitter in its upper half; over when something succeeded.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    failures: u32,
+/// Pauses of one resource after failures in a row.
+#[derive(Debug)]
+pub(super) struct Retry {
+    backoff: Backoff,
     until: Option<Timestamp>,
     error: String,
 }
 
-impl Backoff {
-    pub(super) fn fail(&mut self, now: Timestamp, error: String) {
-        let longest = FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(LONGEST);
-        self.failures = self.failures.saturating_add(1);
-        self.until = Some(now + longest.mul_f64(0.5 + fastrand::f64() / 2.0));
+impl Default for Retry {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(FIRST, LONGEST), until: None, error: String::new() }
+    }
+}
+
+impl Retry {
+    /// Notes a failure. `random` is a number from 0 to 1.
+    pub(super) fn fail(&mut self, now: Timestamp, random: f64, error: String) {
+        self.until = Some(now + self.backoff.after_failure_with(random));
         self.error = error;
     }
 
@@ -27,18 +33,18 @@ impl Backoff {
         *self = Self::default();
     }
 
-    /// Until when to wait; `None` when nothing has to be waited for.
+    /// End of the pause; `None` if there is none.
     pub(super) fn until(&self, now: Timestamp) -> Option<Timestamp> {
         self.until.filter(|until| *until > now)
     }
 
-    /// What went wrong last, while it does.
+    /// The latest failure since the latest success.
     pub(super) fn error(&self) -> Option<&str> {
         self.until.is_some().then_some(self.error.as_str())
     }
 }
 
-/// So many writes in a burst, then one a second: a controller that keeps undoing ours must not make us hammer the API server.
+/// A burst of writes, then one a second: a controller that keeps reverting ours must not make us hammer the API server.
 #[derive(Debug)]
 pub(super) struct WriteBudget {
     left: u32,
@@ -53,7 +59,7 @@ impl WriteBudget {
         Self { left: BURST, refilled_at: now }
     }
 
-    /// Takes one, or says when there will be one.
+    /// Takes one write. The error is the time at which there will be one.
     pub(super) fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         let refills = u32::try_from(now.since(self.refilled_at).as_micros() / REFILL.as_micros()).unwrap_or(u32::MAX);
         if refills > 0 {
@@ -75,19 +81,20 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_end_with_success() {
         let now = Timestamp::from_micros(0);
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.until(now), None);
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut retry = Retry::default();
+        assert_eq!(retry.until(now), None);
         let mut longest = Timestamp::default();
         for _ in 0..100 {
-            backoff.fail(now, "no".to_owned());
-            let until = backoff.until(now).unwrap();
+            retry.fail(now, random.f64(), "no".to_owned());
+            let until = retry.until(now).unwrap();
             assert!(until >= now + FIRST / 2 && until <= now + LONGEST);
             longest = longest.max(until);
         }
         assert!(longest > now + LONGEST / 2);
-        assert_eq!(backoff.error(), Some("no"));
-        backoff.succeed();
-        assert_eq!((backoff.until(now), backoff.error()), (None, None));
+        assert_eq!(retry.error(), Some("no"));
+        retry.succeed();
+        assert_eq!((retry.until(now), retry.error()), (None, None));
     }
 
     #[test]

@@ -1,95 +1,138 @@
-//! What is known of a custom resource: itself, or that it cannot be read.
+//! Custom resources as the API server showed them last: readable, or not.
 
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use serde_json::{Value, json};
 
+use super::reconcile::PlannedAction;
 use super::status::Conditions;
-use super::step::Step;
+use super::step::Action;
 use crate::watch::Unreadable;
-use mail_failover_core::model::Timestamp;
+use mail_failover_api::conditions::{condition, reason};
+use mail_failover_core::model::{MissingIdentity, ObjectIdentity, ResourceVersion, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
+use mail_failover_runtime::kubernetes::identity;
 
-/// A custom resource as it was seen last.
+/// A custom resource as it was seen last, with the identity that its writes are conditional on.
 #[derive(Debug)]
-pub(super) enum Known<K> {
-    Readable(Box<K>),
-    Unreadable(Unreadable),
+pub(super) struct Cached<K> {
+    identity: ObjectIdentity,
+    content: Content<K>,
 }
 
-impl<K: Resource> Known<K> {
+#[derive(Debug)]
+enum Content<K> {
+    Readable(Box<K>),
+    Unreadable(UnreadableContent),
+}
+
+/// Defect of an object that this version cannot read.
+#[derive(Clone, Debug)]
+pub(super) struct UnreadableContent {
+    pub(super) generation: i64,
+    /// The cause, with the path of the field.
+    error: String,
+}
+
+impl<K: Resource> Cached<K> {
+    pub(super) fn readable_from(object: Box<K>) -> Result<Self, MissingIdentity> {
+        Ok(Self { identity: identity(object.meta())?, content: Content::Readable(object) })
+    }
+
+    pub(super) fn unreadable_from(unreadable: Unreadable) -> Result<Self, MissingIdentity> {
+        let Unreadable { key, uid, generation, resource_version, error } = unreadable;
+        let identity = ObjectIdentity {
+            key,
+            uid: Uid::parse(Some(&uid))?,
+            resource_version: ResourceVersion::parse(Some(&resource_version))?,
+        };
+        Ok(Self { identity, content: Content::Unreadable(UnreadableContent { generation, error }) })
+    }
+
+    pub(super) fn identity(&self) -> &ObjectIdentity {
+        &self.identity
+    }
+
+    pub(super) fn uid(&self) -> &Uid {
+        &self.identity.uid
+    }
+
     pub(super) fn readable(&self) -> Option<&K> {
-        match self {
-            Self::Readable(object) => Some(object),
-            Self::Unreadable(_) => None,
+        match &self.content {
+            Content::Readable(object) => Some(object),
+            Content::Unreadable(_) => None,
         }
     }
 
-    pub(super) fn uid(&self) -> &str {
-        match self {
-            Self::Readable(object) => object.meta().uid.as_deref().unwrap_or_default(),
-            Self::Unreadable(unreadable) => &unreadable.uid,
+    /// The spec's part of it, or the rejection of the whole object.
+    pub(super) fn readable_or_rejected(&self) -> Result<&K, Rejection> {
+        match &self.content {
+            Content::Readable(object) => Ok(object),
+            Content::Unreadable(unreadable) => Err(unreadable.rejection()),
         }
     }
 
-    pub(super) fn resource_version(&self) -> String {
-        match self {
-            Self::Readable(object) => object.resource_version().unwrap_or_default(),
-            Self::Unreadable(unreadable) => unreadable.resource_version.clone(),
+    pub(super) fn unreadable(&self) -> Option<&UnreadableContent> {
+        match &self.content {
+            Content::Readable(_) => None,
+            Content::Unreadable(unreadable) => Some(unreadable),
         }
     }
 
-    /// The object, to be given what a write of this version has made of it; `None` when a newer version is known already.
-    pub(super) fn superseded_by(&mut self, resource_version: &str) -> Option<&mut K> {
-        let (known, written) = (number(&self.resource_version()), number(resource_version));
-        match self {
-            Self::Readable(object) if known <= written => {
-                object.meta_mut().resource_version = Some(resource_version.to_owned());
+    /// The object, to be given the content of a write that has made this version of it; `None` if a newer version is cached already.
+    pub(super) fn superseded_by(&mut self, written: &ResourceVersion) -> Option<&mut K> {
+        match &mut self.content {
+            Content::Readable(object) if !self.identity.resource_version.is_newer_than(written) => {
+                self.identity.resource_version = written.clone();
                 Some(object)
             }
-            Self::Readable(_) | Self::Unreadable(_) => None,
+            Content::Readable(_) | Content::Unreadable(_) => None,
         }
     }
 
-    /// Whether `other` is an older version of the same object: the echo of a write may arrive after its answer.
-    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        self.uid() == other.uid() && number(&self.resource_version()) > number(&other.resource_version())
+    /// The write that turns one status into another; `None` if it would change nothing.
+    pub(super) fn status_write<S: serde::Serialize>(&self, from: &S, to: S) -> Option<PlannedAction<S>> {
+        let patch = super::status::patch(from, &to)?;
+        let resource_version = self.identity.resource_version.clone();
+        Some(PlannedAction { action: Action::WriteStatus { resource_version, patch }, status: Some(to) })
+    }
+
+    /// Returns true if `other` is an older version of the same object: the echo of a write may arrive after its answer.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        self.uid() == other.uid() && self.identity.resource_version.is_newer_than(&other.identity.resource_version)
     }
 }
 
-/// Resource versions are numbers, which KEP-5504 makes part of the API and etcd has always made true.
-fn number(resource_version: &str) -> Option<u64> {
-    resource_version.parse().ok()
-}
-
-/// Reads a change of an object into what is known of it. Returns whether it says anything new.
-pub(super) fn note<K: Resource>(known: &mut Option<Known<K>>, newer: Known<K>) -> bool {
-    let stale = known.as_ref().is_some_and(|known| known.is_newer_than(&newer));
-    if !stale {
-        *known = Some(newer);
+/// Puts an object into its place in the cache. Returns true unless a newer version of it is cached already.
+pub(super) fn cache<K: Resource>(place: &mut Option<Cached<K>>, object: Cached<K>) -> bool {
+    let is_stale = place.as_ref().is_some_and(|cached| cached.is_newer_than(&object));
+    if !is_stale {
+        *place = Some(object);
     }
-    !stale
+    !is_stale
 }
 
-/// The status of an object that cannot be read, for people and for `kubectl wait`; the rest of it stays.
-pub(super) fn unreadable_status(unreadable: &Unreadable, now: Timestamp) -> Step {
-    let rejection = unreadable_rejection(unreadable);
-    let mut conditions = Conditions::new(&[], unreadable.generation, now);
-    conditions.set("Ready", Some(false), rejection.reason, &rejection.message);
-    conditions.set_stalled(std::slice::from_ref(&rejection));
-    let conditions = serde_json::to_value(conditions.build()).unwrap_or(Value::Null);
-    Step::WriteStatus {
-        resource_version: unreadable.resource_version.clone(),
-        patch: json!({ "status": { "observedGeneration": unreadable.generation, "conditions": conditions } }),
+impl UnreadableContent {
+    /// The rejection of the object, for people.
+    pub(super) fn rejection(&self) -> Rejection {
+        Rejection {
+            reason: reason::UNREADABLE,
+            message: format!(
+                "this version of the operator cannot read the object: {}; upgrade the operator or change the field; until then the last good decision stays in force",
+                self.error
+            ),
+        }
     }
-}
 
-/// What people are told about an object that cannot be read.
-pub(super) fn unreadable_rejection(unreadable: &Unreadable) -> Rejection {
-    Rejection {
-        reason: "Unreadable",
-        message: format!(
-            "this version of the operator cannot read the object: {}; upgrade the operator or change the field; until then the last good decision stays in force",
-            unreadable.error
-        ),
+    /// The write of the rejection into the status, for people and for `kubectl wait`; the rest of the status stays.
+    pub(super) fn status_write(&self, identity: &ObjectIdentity, now: Timestamp) -> Action {
+        let rejection = self.rejection();
+        let mut conditions = Conditions::new(&[], self.generation, now);
+        conditions.set(condition::READY, Some(false), rejection.reason, &rejection.message);
+        conditions.set_stalled(std::slice::from_ref(&rejection));
+        let conditions = serde_json::to_value(conditions.build()).unwrap_or(Value::Null);
+        Action::WriteStatus {
+            resource_version: identity.resource_version.clone(),
+            patch: json!({ "status": { "observedGeneration": self.generation, "conditions": conditions } }),
+        }
     }
 }

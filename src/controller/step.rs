@@ -1,27 +1,44 @@
-//! What the controller wants done, and what came of it.
+//! Actions that the controller wants carried out, and their results.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use serde_json::Value;
 
 use super::input::Input;
+use crate::leader::ClaimLost;
 use crate::output::{Output, OutputKey, Write};
-use mail_failover_core::model::ObjectKey;
+use mail_failover_core::model::{MissingIdentity, ObjectKey, ResourceVersion, Uid};
+use mail_failover_runtime::kubernetes::describe;
 
 /// A custom resource that has a status to write.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subject {
-    /// Its kind; in this order subjects are evaluated, so that what a route refers to is looked at before the route.
-    pub kind: SubjectKind,
-    /// Its namespace and name.
+pub struct ResourceRef {
+    /// Kind of the resource. Resources are reconciled in the order of their kinds, referents before the routes that refer to them.
+    pub kind: ResourceKind,
+    /// Namespace and name of the resource.
     pub key: ObjectKey,
+}
+
+impl ResourceRef {
+    pub(super) fn policy(key: &ObjectKey) -> Self {
+        Self { kind: ResourceKind::Policy, key: key.clone() }
+    }
+
+    pub(super) fn backend(key: &ObjectKey) -> Self {
+        Self { kind: ResourceKind::Backend, key: key.clone() }
+    }
+
+    pub(super) fn route(key: &ObjectKey) -> Self {
+        Self { kind: ResourceKind::Route, key: key.clone() }
+    }
 }
 
 /// The kinds of custom resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SubjectKind {
+pub enum ResourceKind {
     /// `FailoverPolicy`.
     Policy,
     /// `SendingBackend`.
@@ -30,7 +47,7 @@ pub enum SubjectKind {
     Route,
 }
 
-impl SubjectKind {
+impl ResourceKind {
     /// The Kubernetes kind.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,40 +58,40 @@ impl SubjectKind {
     }
 }
 
-/// One step for one subject.
+/// One action on behalf of one resource.
 #[derive(Clone, Debug)]
-pub enum Step {
-    /// Read the subject afresh: a new leader's watch may lag behind its predecessor's last write.
+pub enum Action {
+    /// Reads the resource afresh: a new leader's watch may lag behind its predecessor's last write.
     Confirm,
-    /// Merge this into the status, on the condition that the object is still this version.
+    /// Merges a patch into the status, on the condition that the object is still this version.
     WriteStatus {
-        /// The version.
-        resource_version: String,
+        /// The version that the patch was computed from.
+        resource_version: ResourceVersion,
         /// `{"status": …}`.
         patch: Value,
     },
-    /// Write these outputs, in this order.
+    /// Writes outputs in the given order, up to the first error.
     WriteOutputs {
-        /// The uid of the route that owns them.
-        owner_uid: String,
+        /// The `metadata.uid` of the route that owns them.
+        owner: Uid,
         /// The writes.
         writes: Vec<Write>,
     },
-    /// Create the Job of a probe, in place of the one before.
+    /// Creates the Job of a probe, in place of the one before.
     RunJob {
-        /// Of which probe.
+        /// Name of the probe.
         probe: Arc<str>,
-        /// The uid of the one before, which is over.
-        replaces: Option<String>,
-        /// The Job.
+        /// The `metadata.uid` of the Job before, which is over.
+        replaces: Option<Uid>,
+        /// The Job to create.
         job: Box<Job>,
     },
-    /// Publish these Events; one that exists already has been published before.
+    /// Publishes Events; one that exists already was published before.
     PublishEvents(Vec<Event>),
 }
 
-impl Step {
-    /// The name used in metric labels and logs.
+impl Action {
+    /// The name in metric labels and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Confirm => "Confirm",
@@ -86,84 +103,178 @@ impl Step {
     }
 }
 
-/// A step to be carried out.
+/// An action to be carried out.
 #[derive(Clone, Debug)]
-pub struct Task {
-    /// Told in [`Done`], so that the answer to a step of an earlier term is not taken for that of a later one.
+pub struct ActionRequest {
+    /// Repeated in the [`ActionResult`], so that a result of an earlier term is not taken for one of a later term.
     pub id: u64,
-    /// Whose.
-    pub subject: Subject,
-    /// What.
-    pub step: Step,
+    /// Resource on whose behalf it is carried out.
+    pub resource: ResourceRef,
+    /// The action itself.
+    pub action: Action,
 }
 
-/// A step is over.
+/// The end of an action.
 #[derive(Debug)]
-pub struct Done {
-    /// Of the task.
+pub struct ActionResult {
+    /// Number of the [`ActionRequest`].
     pub id: u64,
-    /// Whose.
-    pub subject: Subject,
-    /// What came of it.
-    pub result: Result<StepResult, StepError>,
+    /// Resource on whose behalf it was carried out.
+    pub resource: ResourceRef,
+    /// Outcome of the action.
+    pub outcome: Result<ActionOutcome, ActionError>,
 }
 
-/// What came of a step.
+/// Outcome of an action that did not fail.
 #[derive(Debug)]
-pub enum StepResult {
-    /// The subject as it is now: for [`Step::Confirm`], and when somebody else had written before us.
+pub enum ActionOutcome {
+    /// The resource as it is now: for [`Action::Confirm`], and when another writer was faster.
     Fresh(Box<Input>),
-    /// The status is written; the object has this version and generation now.
+    /// The status is written, and the object has this version now.
     StatusWritten {
         /// `metadata.resourceVersion`.
-        resource_version: String,
+        resource_version: ResourceVersion,
     },
-    /// What became of each output, up to the first error.
-    OutputsWritten {
-        /// In the order of the writes.
-        outcomes: Vec<(OutputKey, WriteOutcome)>,
-        /// Why the rest was not written.
-        error: Option<StepError>,
-    },
+    /// Every output was written or refused, in the order of the writes.
+    OutputsWritten(Vec<(OutputKey, WriteOutcome)>),
     /// The Job of a probe as it is now: created, or found.
     JobObserved(Box<Job>),
-    /// The API server does not take the Job of a probe.
+    /// The API server does not accept the Job of a probe.
     JobRefused {
-        /// Of which probe.
+        /// Name of the probe.
         probe: Arc<str>,
-        /// Why, for people.
+        /// The API server's reason, for people.
         message: String,
     },
     /// The Events are published.
     EventsPublished,
 }
 
-/// What became of one output.
+/// Outcome of the write of one output.
 #[derive(Clone, Debug)]
 pub enum WriteOutcome {
-    /// It is now as given: written, or found changed by somebody else.
+    /// The object as it is now: written, or found changed by another writer.
     Observed(Output),
-    /// It does not exist (any more).
+    /// The object does not exist (any more).
     Gone,
-    /// It belongs to somebody else, or the API server does not accept it.
+    /// The object belongs to another owner, or the API server does not accept it.
     Refused {
-        /// One CamelCase word.
+        /// One CamelCase word, for a condition.
         reason: &'static str,
-        /// What and why, for people.
+        /// Cause and remedy, for people.
         message: String,
     },
 }
 
-/// Why a step failed. Whatever was not done is worked out again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StepError {
+/// Failure of an action. The work is computed again from what is persisted; the same action is never repeated blindly.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
     /// This replica is not the leader any more.
-    #[error("the leader's claim is lost")]
-    ClaimLost,
-    /// The subject does not exist any more.
+    #[error(transparent)]
+    NotLeader(#[from] ClaimLost),
+    /// The resource does not exist any more.
     #[error("the object is gone")]
     Gone,
-    /// The API server refused or did not answer.
-    #[error("{0}")]
-    Api(String),
+    /// The API server did not answer in time.
+    #[error("the API server did not answer within {:.1} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    /// The API server refused, or could not be reached.
+    #[error("{}", message(.0))]
+    Api(#[source] Box<kube::Error>),
+    /// The API server showed an object without identity, which no later write could be conditional on.
+    #[error("the API server's answer cannot be used: {0}")]
+    Identity(#[from] MissingIdentity),
+    /// An object cannot be written as JSON.
+    #[error("the object cannot be written as JSON: {0}")]
+    Serialize(#[from] serde_json::Error),
+    /// Some outputs were written, and then one failed.
+    #[error("{cause}")]
+    OutputsIncomplete {
+        /// Outcomes of the writes before the one that failed.
+        written: Vec<(OutputKey, WriteOutcome)>,
+        /// Failure of the first write that failed.
+        #[source]
+        cause: Box<ActionError>,
+    },
+}
+
+impl ActionError {
+    pub(super) fn api(error: kube::Error) -> Self {
+        Self::Api(Box::new(error))
+    }
+
+    /// The label of this error in metrics and logs.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::NotLeader(_) => "not_leader",
+            Self::Gone => "gone",
+            Self::Timeout(_) => "timeout",
+            Self::Api(error) => match status_code(error) {
+                Some(401 | 403) => "forbidden",
+                Some(404) => "not_found",
+                Some(409) => "conflict",
+                Some(429) => "throttled",
+                Some(400..=499) => "invalid",
+                Some(_) => "server",
+                None => "unreachable",
+            },
+            Self::Identity(_) | Self::Serialize(_) => "malformed",
+            Self::OutputsIncomplete { cause, .. } => cause.category(),
+        }
+    }
+
+    /// Returns true if a retry cannot help until something changes that the controller is told of.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            // A new term, or the watch's deletion, puts the resource into the work queue again.
+            Self::NotLeader(_) | Self::Gone => true,
+            // A missing right or an old schema is mended without any change of the object, so that only a retry can tell.
+            Self::Timeout(_) | Self::Api(_) | Self::Identity(_) | Self::Serialize(_) => false,
+            Self::OutputsIncomplete { cause, .. } => cause.is_permanent(),
+        }
+    }
+}
+
+/// The HTTP status of an answer; `None` if there was no answer.
+pub(super) fn status_code(error: &kube::Error) -> Option<u16> {
+    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
+}
+
+/// The API server's own words; without an answer, the cause in one line.
+pub(super) fn message(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error { status.message.clone() } else { describe(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answered(code: u16) -> ActionError {
+        ActionError::api(kube::Error::Api(Box::new(Status { code, message: "no".to_owned(), ..Status::default() })))
+    }
+
+    #[test]
+    fn an_error_has_a_category_and_keeps_its_cause() {
+        for (error, category, is_permanent) in [
+            (ActionError::NotLeader(ClaimLost), "not_leader", true),
+            (ActionError::Gone, "gone", true),
+            (ActionError::Timeout(Duration::from_secs(5)), "timeout", false),
+            (answered(403), "forbidden", false),
+            (answered(422), "invalid", false),
+            (answered(503), "server", false),
+        ] {
+            let (message, has_source) = (error.to_string(), error.source().is_some());
+            assert_eq!((error.category(), error.is_permanent()), (category, is_permanent), "{message}");
+            let incomplete = ActionError::OutputsIncomplete { written: vec![], cause: Box::new(error) };
+            assert_eq!((incomplete.category(), incomplete.is_permanent()), (category, is_permanent), "{message}");
+            assert_eq!(incomplete.to_string(), message);
+            assert!(incomplete.source().is_some_and(|cause| cause.source().is_some() == has_source));
+        }
+        assert_eq!(answered(503).to_string(), "no");
+        assert_eq!(ActionError::NotLeader(ClaimLost).to_string(), "the leader's claim is lost");
+    }
 }

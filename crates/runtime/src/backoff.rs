@@ -19,9 +19,15 @@ impl Backoff {
 
     /// Returns the delay after one more failure.
     pub fn after_failure(&mut self) -> Duration {
+        self.after_failure_with(fastrand::f64())
+    }
+
+    /// Returns the delay after one more failure, with a random number from 0 to 1 of the caller's.
+    // For pure state machines, whose effects follow from their inputs alone.
+    pub fn after_failure_with(&mut self, random: f64) -> Duration {
         let delay = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
-        delay.mul_f64(0.5 + 0.5 * fastrand::f64())
+        delay.mul_f64(0.5 + 0.5 * random)
     }
 
     /// Starts over after a success.

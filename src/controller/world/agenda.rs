@@ -1,123 +1,116 @@
-//! What has to be looked at, when, and what is under way about it.
+//! Resources to reconcile, their timers, and the actions under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::Written;
-use crate::controller::step::{Step, Subject, SubjectKind, Task};
+use super::PendingStatus;
+use crate::controller::step::{Action, ActionRequest, ResourceKind, ResourceRef};
+use crate::controller::timers::KeyedTimers;
 use mail_failover_core::model::{ObjectKey, Timestamp};
 
-/// Subjects to look at. One that has a step under way stays on the agenda until that is done.
+/// Resources to reconcile. One that has an action under way stays in the queue until that has ended.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
-    due: BTreeSet<Subject>,
-    timers: BTreeSet<(Timestamp, Subject)>,
-    timer_of: BTreeMap<Subject, Timestamp>,
-    under_way: BTreeMap<Subject, UnderWay>,
-    last_task: u64,
+pub(super) struct WorkQueue {
+    due: BTreeSet<ResourceRef>,
+    timers: KeyedTimers<ResourceRef>,
+    under_way: BTreeMap<ResourceRef, UnderWay>,
+    last_id: u64,
 }
 
-/// A step under way.
+/// An action under way.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     id: u64,
     /// The status that it writes.
-    pub(super) written: Option<Written>,
+    pub(super) status: Option<PendingStatus>,
     /// Names of the Events that it publishes.
     pub(super) events: Vec<String>,
     is_job: bool,
 }
 
-impl Agenda {
-    /// Looks at this as soon as possible.
-    pub(super) fn add(&mut self, subject: Subject) {
-        self.due.insert(subject);
+impl WorkQueue {
+    /// Reconciles a resource as soon as possible.
+    pub(super) fn add(&mut self, resource: ResourceRef) {
+        self.due.insert(resource);
     }
 
-    /// Looks at these as soon as possible.
-    pub(super) fn extend(&mut self, subjects: impl IntoIterator<Item = Subject>) {
-        self.due.extend(subjects);
+    /// Reconciles resources as soon as possible.
+    pub(super) fn extend(&mut self, resources: impl IntoIterator<Item = ResourceRef>) {
+        self.due.extend(resources);
     }
 
-    /// Looks at this at that time, unless an earlier one is set already.
-    pub(super) fn set_timer(&mut self, subject: &Subject, at: Timestamp) {
-        if self.timer_of.get(subject).is_some_and(|known| *known <= at) {
-            return;
-        }
-        self.clear_timer(subject);
-        self.timers.insert((at, subject.clone()));
-        self.timer_of.insert(subject.clone(), at);
+    /// Reconciles a resource at a time, unless an earlier one is set already.
+    pub(super) fn set_timer(&mut self, resource: &ResourceRef, at: Timestamp) {
+        self.timers.set(resource, at);
     }
 
-    /// Looks at this only for a reason.
-    pub(super) fn clear_timer(&mut self, subject: &Subject) {
-        if let Some(at) = self.timer_of.remove(subject) {
-            self.timers.remove(&(at, subject.clone()));
-        }
+    /// Takes the timer of a resource away.
+    pub(super) fn clear_timer(&mut self, resource: &ResourceRef) {
+        self.timers.clear(resource);
     }
 
-    /// When the first timer ends.
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        self.timers.next_timeout()
     }
 
-    /// Puts those whose time has come on the agenda.
-    pub(super) fn wake(&mut self, now: Timestamp) {
-        while let Some((at, subject)) = self.timers.pop_first() {
-            if at > now {
-                self.timers.insert((at, subject));
-                return;
-            }
-            self.timer_of.remove(&subject);
-            self.due.insert(subject);
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(resource) = self.timers.pop_ended(now) {
+            self.due.insert(resource);
         }
     }
 
-    /// How many have to be looked at.
+    /// Number of the resources to reconcile.
     pub(super) fn len(&self) -> usize {
         self.due.len()
     }
 
-    /// How many steps are under way.
-    pub(super) fn steps_under_way(&self) -> usize {
+    /// Number of the actions under way.
+    pub(super) fn actions_under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// How many of them create a Job.
+    /// Number of the actions under way that create a Job.
     pub(super) fn jobs_under_way(&self) -> usize {
-        self.under_way.values().filter(|step| step.is_job).count()
+        self.under_way.values().filter(|action| action.is_job).count()
     }
 
-    /// The next of a kind that can be looked at now, after `earlier` if given; it is taken off.
-    pub(super) fn next_of(&mut self, kind: SubjectKind, earlier: Option<Subject>) -> Option<Subject> {
-        let first = || Bound::Included(Subject { kind, key: ObjectKey::new("", "") });
-        let from = earlier.map_or_else(first, Bound::Excluded);
-        let of_kind = self.due.range((from, Bound::Unbounded)).take_while(|subject| subject.kind == kind);
-        let next = of_kind.into_iter().find(|subject| !self.under_way.contains_key(*subject))?.clone();
+    /// Takes the next resource of a kind that has no action under way, after `earlier` if given.
+    pub(super) fn pop(&mut self, kind: ResourceKind, earlier: Option<ResourceRef>) -> Option<ResourceRef> {
+        let first = ResourceRef { kind, key: ObjectKey::new("", "") };
+        let from = earlier.map_or(Bound::Included(first), Bound::Excluded);
+        let mut of_kind = self.due.range((from, Bound::Unbounded)).take_while(|resource| resource.kind == kind);
+        let next = of_kind.find(|resource| !self.under_way.contains_key(*resource))?.clone();
         self.due.remove(&next);
         Some(next)
     }
 
-    /// Begins a step.
-    pub(super) fn begin(&mut self, subject: &Subject, step: Step, written: Option<Written>) -> Task {
-        let events = match &step {
-            Step::PublishEvents(events) => events.iter().filter_map(|event| event.metadata.name.clone()).collect(),
-            Step::Confirm | Step::WriteStatus { .. } | Step::WriteOutputs { .. } | Step::RunJob { .. } => vec![],
+    /// Begins an action.
+    pub(super) fn begin(
+        &mut self,
+        resource: &ResourceRef,
+        action: Action,
+        status: Option<PendingStatus>,
+    ) -> ActionRequest {
+        let events = match &action {
+            Action::PublishEvents(events) => events.iter().filter_map(|event| event.metadata.name.clone()).collect(),
+            Action::Confirm | Action::WriteStatus { .. } | Action::WriteOutputs { .. } | Action::RunJob { .. } => {
+                vec![]
+            }
         };
-        let is_job = matches!(step, Step::RunJob { .. });
-        self.last_task += 1;
-        self.under_way.insert(subject.clone(), UnderWay { id: self.last_task, written, events, is_job });
-        Task { id: self.last_task, subject: subject.clone(), step }
+        let is_job = matches!(action, Action::RunJob { .. });
+        self.last_id += 1;
+        self.under_way.insert(resource.clone(), UnderWay { id: self.last_id, status, events, is_job });
+        ActionRequest { id: self.last_id, resource: resource.clone(), action }
     }
 
-    /// A step is over; `None` when it is not the one under way: the answer to a step of an earlier term.
-    pub(super) fn finish(&mut self, subject: &Subject, id: u64) -> Option<UnderWay> {
-        self.under_way.get(subject).filter(|under_way| under_way.id == id)?;
-        self.under_way.remove(subject)
+    /// Ends an action; `None` if it is not the one under way: the result of an action of an earlier term.
+    pub(super) fn finish(&mut self, resource: &ResourceRef, id: u64) -> Option<UnderWay> {
+        self.under_way.get(resource).filter(|under_way| under_way.id == id)?;
+        self.under_way.remove(resource)
     }
 
-    /// Gives up on every step under way; what it was about is worked out again.
-    pub(super) fn abandon_steps(&mut self) {
+    /// Forgets every action under way; their results will be ignored.
+    pub(super) fn abandon_actions(&mut self) {
         self.under_way.clear();
     }
 }

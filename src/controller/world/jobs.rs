@@ -1,104 +1,114 @@
-//! Probes that run as Jobs: when the next one is due, and what the last one said.
+//! Probes that run as Jobs: the time of the next one, and the result of the last one.
 //!
-//! Every replica hears what Jobs say, by watching them and their pods, so that each has a vote by the same evidence and a new leader
-//! knows at once. Only the leader creates them: one at a time for each probe, under a name that only one can have, and so many over all.
-//! When one is due follows from when the one before was created, which the API server keeps.
+//! Every replica watches Jobs and their pods, so that each has a vote by the same evidence and a new leader knows the results at once. Only
+//! the leader creates Jobs: one at a time for each probe, under a name that only one can have, and a limited number over all. The time of
+//! the next Job follows from the creation of the one before, which the API server keeps.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::ResourceExt;
 
-use super::{World, object_key, subject};
-use crate::controller::step::{Step, Subject, SubjectKind};
+use super::{ControllerState, object_key};
+use crate::controller::step::{Action, ResourceKind, ResourceRef};
 use crate::probe::printable;
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, Order, PROBE_LABEL};
 use crate::probe_job::report;
 use crate::watch::{Change, Source};
 use mail_failover_core::model::{
-    EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp,
+    EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp, Uid,
 };
 
-/// While so many Jobs as may be are under way, it is looked again after this.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Pause before another attempt to create a Job while the limit is reached, or Jobs have not been listed.
+const LIMIT_RETRY: Duration = Duration::from_secs(1);
 
-/// How Jobs are made.
+/// Settings of the Jobs.
 #[derive(Clone, Debug)]
 pub struct JobSettings {
     /// The operator's own image.
     pub image: String,
-    /// How their probes introduce themselves in EHLO; the pod's name, when absent.
+    /// The name that their probes give in EHLO; the pod's name, when absent.
     pub ehlo_name: Option<String>,
-    /// So many may be under way at a time, over all backends.
+    /// The limit on the Jobs under way at a time, over all backends.
     pub limit: usize,
 }
 
-/// Every Job of a probe that there is, with its pods.
+/// Every Job of a probe that exists, with its pods.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    known: BTreeMap<ObjectKey, SeenJob>,
-    pods: BTreeMap<ObjectKey, SeenPod>,
-    /// Probes whose Job the API server refused, until when they are left alone.
+    cached: BTreeMap<ObjectKey, CachedJob>,
+    pods: BTreeMap<ObjectKey, CachedPod>,
+    /// Probes whose Job the API server refused, with the end of their pauses.
     refused: BTreeMap<ProbeKey, Timestamp>,
-    /// Of what was heard last: in the order of being heard, for there is one Job at a time.
+    /// Sequence number of the last Job result. Numbering by arrival is safe: a probe has one Job at a time.
     sequence: u64,
 }
 
 #[derive(Debug)]
-struct SeenJob {
-    uid: String,
+struct CachedJob {
+    uid: Uid,
     probe: ProbeKey,
     created: Timestamp,
     arguments: Vec<String>,
-    end: Option<End>,
-    is_going: bool,
-    /// What was wrong with its pod last.
+    end: Option<JobEnd>,
+    is_being_deleted: bool,
+    /// Latest trouble of its pod.
     trouble: Option<String>,
-    /// What it has to say is taken into account.
+    /// True once its result is taken into account.
     is_heard: bool,
-    /// What was told of its end without a result; its pod's trouble may come after it.
-    told: Option<String>,
+    /// Message that was reported of its end without a result; the trouble of its pod may come later.
+    reported: Option<String>,
 }
 
 #[derive(Debug)]
-enum End {
+enum JobEnd {
     Complete,
     Failed(String),
 }
 
 #[derive(Debug)]
-struct SeenPod {
-    job_uid: String,
-    /// The line that its container left, and when.
-    result: Option<(String, Timestamp)>,
+struct CachedPod {
+    job_uid: Uid,
+    result: Option<PodResult>,
+}
+
+/// The line that a pod's container left, and the time at which it ended.
+#[derive(Clone, Debug)]
+struct PodResult {
+    line: String,
+    at: Timestamp,
 }
 
 impl Jobs {
     fn under_way(&self) -> usize {
-        self.known.values().filter(|job| job.end.is_none()).count()
+        self.cached.values().filter(|job| job.end.is_none()).count()
+    }
+
+    fn result_of(&self, job: &CachedJob) -> Option<&PodResult> {
+        self.pods.values().filter(|pod| pod.job_uid == job.uid).find_map(|pod| pod.result.as_ref())
     }
 }
 
-impl World {
-    pub(super) fn take_job(&mut self, now: Timestamp, change: Change<Job>) {
+impl ControllerState {
+    pub(super) fn handle_job(&mut self, now: Timestamp, change: Change<Job>) {
         match change {
             Change::Applied(job) => {
-                let Some((key, mut seen)) = seen_job(&job) else { return };
-                let backend = seen.probe.backend.clone();
-                if let Some(before) = self.jobs.known.remove(&key).filter(|before| before.uid == seen.uid) {
-                    (seen.trouble, seen.is_heard, seen.told) = (before.trouble, before.is_heard, before.told);
+                let Some((key, mut job)) = cached_job(&job) else { return };
+                let backend = job.probe.backend.clone();
+                if let Some(before) = self.jobs.cached.remove(&key).filter(|before| before.uid == job.uid) {
+                    (job.trouble, job.is_heard, job.reported) = (before.trouble, before.is_heard, before.reported);
                 }
-                self.jobs.refused.remove(&seen.probe);
-                self.jobs.known.insert(key.clone(), seen);
-                self.settle_job(now, &key);
-                self.agenda.add(subject(SubjectKind::Backend, &backend));
+                self.jobs.refused.remove(&job.probe);
+                self.jobs.cached.insert(key.clone(), job);
+                self.handle_end_of_job(now, &key);
+                self.queue.add(ResourceRef::backend(&backend));
             }
             Change::Deleted(key) => {
-                if let Some(gone) = self.jobs.known.remove(&key) {
-                    self.agenda.add(subject(SubjectKind::Backend, &gone.probe.backend));
+                if let Some(gone) = self.jobs.cached.remove(&key) {
+                    self.queue.add(ResourceRef::backend(&gone.probe.backend));
                 }
             }
             Change::Unreadable(unreadable) => return self.metrics.unreadable(Source::Jobs, &unreadable),
@@ -106,18 +116,19 @@ impl World {
         self.metrics.jobs_under_way.set(i64::try_from(self.jobs.under_way()).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn take_pod(&mut self, now: Timestamp, change: Change<Pod>) {
+    pub(super) fn handle_pod(&mut self, now: Timestamp, change: Change<Pod>) {
         match change {
             Change::Applied(pod) => {
                 let Some(key) = object_key(&*pod) else { return };
                 let Some(OwnerReference { name, uid, .. }) = owner(pod.owner_references(), "Job") else { return };
+                let Ok(job_uid) = Uid::parse(Some(uid)) else { return };
                 let job = key.sibling(name.as_str());
-                let (result, trouble) = said(&pod, now);
-                self.jobs.pods.insert(key, SeenPod { job_uid: uid.clone(), result });
-                if let Some(known) = self.jobs.known.get_mut(&job).filter(|known| known.uid == *uid) {
-                    known.trouble = trouble.or(known.trouble.take());
+                if let Some(cached) = self.jobs.cached.get_mut(&job).filter(|cached| cached.uid == job_uid) {
+                    cached.trouble = pod.status.as_ref().and_then(pod_trouble).or(cached.trouble.take());
                 }
-                self.settle_job(now, &job);
+                let result = pod.status.as_ref().and_then(|status| pod_result(status, now));
+                self.jobs.pods.insert(key, CachedPod { job_uid, result });
+                self.handle_end_of_job(now, &job);
             }
             Change::Deleted(key) => {
                 self.jobs.pods.remove(&key);
@@ -126,55 +137,57 @@ impl World {
         }
     }
 
-    /// A backend is gone; the garbage collector takes its Jobs.
+    /// Forgets the refusals of a backend that is gone; the garbage collector takes its Jobs.
     pub(super) fn forget_refusals_of(&mut self, backend: &ObjectKey) {
         self.jobs.refused.retain(|probe, _| probe.backend != *backend);
     }
 
-    /// What the Jobs of a backend have said before it, or its present spec, was known.
-    pub(super) fn settle_jobs_of(&mut self, now: Timestamp, backend: &ObjectKey) {
-        let of_backend = self.jobs.known.iter().filter(|(_, job)| job.probe.backend == *backend);
+    /// Takes the results of a backend's Jobs into account that came before the backend, or its present spec, was known.
+    pub(super) fn handle_ends_of_jobs(&mut self, now: Timestamp, backend: &ObjectKey) {
+        let of_backend = self.jobs.cached.iter().filter(|(_, job)| job.probe.backend == *backend);
         for key in of_backend.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            self.settle_job(now, &key);
+            self.handle_end_of_job(now, &key);
         }
     }
 
-    /// Takes what a Job says into account, once, if it is about the present spec.
-    fn settle_job(&mut self, now: Timestamp, key: &ObjectKey) {
-        let Some(job) = self.jobs.known.get(key).filter(|job| !job.is_heard) else { return };
-        let Some(entry) = self.backends.get(&job.probe.backend) else { return };
+    /// Takes the result of a Job into account, once, if it is about the present spec.
+    fn handle_end_of_job(&mut self, now: Timestamp, key: &ObjectKey) {
+        let Some(job) = self.jobs.cached.get(key).filter(|job| !job.is_heard) else { return };
+        if !self.is_of_present_spec(key, job) {
+            return;
+        }
+        let (outcome, finished_at, reported) = match (self.jobs.result_of(job), &job.end) {
+            (Some(PodResult { line, at }), _) => (report::outcome(line).unwrap_or_else(|why| blocked(&why)), *at, None),
+            (None, Some(JobEnd::Failed(why))) => {
+                let trouble = job.trouble.as_ref().map_or_else(String::new, |trouble| format!("; its pod: {trouble}"));
+                let message = format!("the Job {} ended without a result: {why}{trouble}", key.name);
+                if job.reported.as_ref() == Some(&message) {
+                    return;
+                }
+                (blocked(&message), now, Some(message))
+            }
+            (None, Some(JobEnd::Complete) | None) => return,
+        };
+        let (probe, is_first) = (job.probe.clone(), job.reported.is_none());
+        if is_first {
+            self.metrics.job_ended(reported.is_none());
+        }
+        if let Some(job) = self.jobs.cached.get_mut(key) {
+            (job.is_heard, job.reported) = (reported.is_none(), reported);
+        }
+        self.handle_job_outcome(now, probe, outcome, finished_at);
+    }
+
+    /// Returns true if a Job has the manifest of its backend's present spec.
+    fn is_of_present_spec(&self, key: &ObjectKey, job: &CachedJob) -> bool {
+        let Some(entry) = self.backends.get(&job.probe.backend) else { return false };
         let settings = self.job_settings();
         let orders = entry.orders(&job.probe.backend, &settings);
         let order = orders.iter().find(|order| order.probe.name == job.probe.probe && job.is_of(order, key));
-        let Some(order) = order else { return };
-        if manifest::arguments_of(&manifest::job(order)) != Some(&job.arguments) {
-            // Of an earlier spec; the next one will say more.
-            return;
-        }
-        let result = self.jobs.pods.values().filter(|pod| pod.job_uid == job.uid).find_map(|pod| pod.result.as_ref());
-        let (outcome, finished_at, told) = match (result, &job.end) {
-            (Some((line, at)), _) => (report::outcome(line).unwrap_or_else(|why| blocked(&why)), *at, None),
-            (None, Some(End::Failed(why))) => {
-                let trouble = job.trouble.as_ref().map(|trouble| format!("; its pod: {trouble}")).unwrap_or_default();
-                let told = format!("the Job {} ended without a result: {why}{trouble}", key.name);
-                if job.told.as_ref() == Some(&told) {
-                    return;
-                }
-                (blocked(&told), now, Some(told))
-            }
-            (None, Some(End::Complete) | None) => return,
-        };
-        let (probe, is_first) = (job.probe.clone(), job.told.is_none());
-        if is_first {
-            self.metrics.job_ended(told.is_none());
-        }
-        if let Some(job) = self.jobs.known.get_mut(key) {
-            (job.is_heard, job.told) = (told.is_none(), told);
-        }
-        self.hear_job(now, probe, outcome, finished_at);
+        order.is_some_and(|order| manifest::arguments_of(&manifest::job(order)) == Some(&job.arguments))
     }
 
-    fn hear_job(&mut self, now: Timestamp, key: ProbeKey, outcome: Outcome, finished_at: Timestamp) {
+    fn handle_job_outcome(&mut self, now: Timestamp, key: ProbeKey, outcome: Outcome, finished_at: Timestamp) {
         let Some(entry) = self.backends.get(&key.backend) else { return };
         let finished_at = finished_at.min(now);
         self.jobs.sequence += 1;
@@ -188,127 +201,143 @@ impl World {
             outcome,
             key,
         };
-        self.take_report(now, &report);
+        self.handle_report(now, &report);
     }
 
     /// The next Job of a backend, if one is due.
-    pub(super) fn next_job(&mut self, now: Timestamp, subject: &Subject) -> Option<Step> {
+    pub(super) fn run_job(&mut self, now: Timestamp, resource: &ResourceRef) -> Option<Action> {
         let settings = self.job_settings();
-        let entry = self.backends.get(&subject.key)?;
-        let orders = entry.orders(&subject.key, &settings);
-        let mut hindered = vec![];
+        let entry = self.backends.get(&resource.key)?;
+        let orders = entry.orders(&resource.key, &settings);
+        if self.settings.jobs.is_none() {
+            let probes: Vec<_> = orders.iter().map(|order| order.probe.name.clone()).collect();
+            for probe in probes {
+                let message = "the operator runs no probe Jobs; start it with --probe-image (probeJobs.enabled in its chart), or take job away";
+                let probe = ProbeKey { backend: resource.key.clone(), probe };
+                self.handle_job_outcome(now, probe, blocked(message), now);
+            }
+            return None;
+        }
+        if !orders.is_empty() && !(self.synced.contains(&Source::Jobs) && self.synced.contains(&Source::Pods)) {
+            self.queue.set_timer(resource, now + LIMIT_RETRY);
+            return None;
+        }
         let mut next = None;
         for order in &orders {
-            let probe = ProbeKey { backend: subject.key.clone(), probe: order.probe.name.clone() };
-            if self.settings.jobs.is_none() {
-                hindered.push(probe);
-                continue;
-            }
-            if !self.synced.contains(&Source::Jobs) || !self.synced.contains(&Source::Pods) {
-                self.agenda.set_timer(subject, now + PATIENCE);
-                continue;
-            }
+            let probe = ProbeKey { backend: resource.key.clone(), probe: order.probe.name.clone() };
             let job = manifest::name(order.uid, order.key, &order.probe.name);
-            let last = self.jobs.known.get(&subject.key.sibling(job));
-            if last.is_some_and(|last| last.end.is_none() || last.is_going) {
+            let last = self.jobs.cached.get(&resource.key.sibling(job));
+            if last.is_some_and(|last| last.end.is_none() || last.is_being_deleted) {
                 // The watch will say when it is over.
                 continue;
             }
             let due = last.map_or(now, |last| last.created + jittered(order.probe.interval, &last.uid));
             let due = due.max(self.jobs.refused.get(&probe).copied().unwrap_or(now));
             if due > now {
-                self.agenda.set_timer(subject, due);
-            } else if self.jobs.under_way() + self.agenda.jobs_under_way() >= settings.limit {
+                self.queue.set_timer(resource, due);
+            } else if self.jobs.under_way() + self.queue.jobs_under_way() >= settings.limit {
                 self.metrics.job_limit_reached.inc();
-                self.agenda.set_timer(subject, now + PATIENCE);
+                self.queue.set_timer(resource, now + LIMIT_RETRY);
             } else if next.is_none() {
                 let replaces = last.map(|last| last.uid.clone());
-                next = Some(Step::RunJob { probe: probe.probe.clone(), replaces, job: Box::new(manifest::job(order)) });
+                let job = Box::new(manifest::job(order));
+                next = Some(Action::RunJob { probe: probe.probe, replaces, job });
             }
-        }
-        for probe in hindered {
-            let what = "the operator runs no probe Jobs; start it with --probe-image (probeJobs.enabled in its chart), or take job away";
-            self.hear_job(now, probe, blocked(what), now);
         }
         next
     }
 
-    /// The API server does not take a Job: quota, admission, a name in other hands.
-    pub(super) fn job_refused(&mut self, now: Timestamp, subject: &Subject, probe: &str, message: &str) {
+    /// Handles a Job that the API server refuses: for its quota, for admission, or because the name has another owner.
+    pub(super) fn job_refused(&mut self, now: Timestamp, resource: &ResourceRef, probe: &str, message: &str) {
         self.metrics.job_refused();
-        let probe = ProbeKey { backend: subject.key.clone(), probe: probe.into() };
-        let usable = self.backends.get(&subject.key).and_then(|entry| entry.usable.as_deref());
+        let probe = ProbeKey { backend: resource.key.clone(), probe: probe.into() };
+        let usable = self.backends.get(&resource.key).and_then(|entry| entry.usable.as_deref());
         let interval = usable.and_then(|usable| usable.probes.iter().find(|known| known.name == probe.probe));
         if let Some(interval) = interval.map(|probe| probe.interval) {
             self.jobs.refused.insert(probe.clone(), now + interval);
-            self.hear_job(now, probe, blocked(&format!("the Job is refused: {message}")), now);
+            self.handle_job_outcome(now, probe, blocked(&format!("the Job is refused: {message}")), now);
         }
     }
 
     fn job_settings(&self) -> JobSettings {
-        // Without any, manifests are made for comparison alone.
-        let none = || JobSettings { image: String::new(), ehlo_name: None, limit: 0 };
-        self.settings.jobs.clone().unwrap_or_else(none)
+        match &self.settings.jobs {
+            Some(settings) => settings.clone(),
+            // Without any, manifests are made for comparison alone.
+            None => JobSettings { image: String::new(), ehlo_name: None, limit: 0 },
+        }
     }
 }
 
-impl SeenJob {
+impl CachedJob {
     fn is_of(&self, order: &Order<'_>, key: &ObjectKey) -> bool {
         *key.name == manifest::name(order.uid, order.key, &self.probe.probe)
     }
 }
 
-/// A Job of a probe, as far as it matters.
-fn seen_job(job: &Job) -> Option<(ObjectKey, SeenJob)> {
+/// The parts of a probe's Job that matter; `None` for any other Job.
+fn cached_job(job: &Job) -> Option<(ObjectKey, CachedJob)> {
     let key = object_key(job)?;
-    owner(job.owner_references(), "SendingBackend")?;
+    owner(job.owner_references(), ResourceKind::Backend.as_str())?;
     let backend = job.annotations().get(BACKEND_ANNOTATION)?;
     let probe = job.labels().get(PROBE_LABEL)?;
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    let end = conditions.filter(|condition| condition.status == "True").find_map(|condition| match &*condition.type_ {
-        "Complete" => Some(End::Complete),
-        "Failed" => {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            Some(End::Failed(printable(&format!("{}: {}", text(&condition.reason), text(&condition.message)))))
-        }
-        _ => None,
-    });
-    let seen = SeenJob {
-        uid: job.uid()?,
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let cached = CachedJob {
+        uid: Uid::parse(job.metadata.uid.as_deref()).ok()?,
         probe: ProbeKey { backend: key.sibling(backend.as_str()), probe: probe.as_str().into() },
         created: timestamp(job.metadata.creation_timestamp.as_ref()?),
         arguments: manifest::arguments_of(job)?.clone(),
-        end,
-        is_going: job.metadata.deletion_timestamp.is_some(),
+        end: conditions.filter(|condition| condition.status == "True").find_map(end),
+        is_being_deleted: job.metadata.deletion_timestamp.is_some(),
         trouble: None,
         is_heard: false,
-        told: None,
+        reported: None,
     };
-    Some((key, seen))
+    Some((key, cached))
 }
 
-/// The result that a pod's container left, with when; and what is wrong with it.
-fn said(pod: &Pod, now: Timestamp) -> (Option<(String, Timestamp)>, Option<String>) {
-    let Some(status) = &pod.status else { return (None, None) };
-    let containers = status.container_statuses.iter().flatten();
-    let state = containers.filter(|container| container.name == CONTAINER).find_map(state);
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    if let Some(terminated) = state.and_then(|state| state.terminated.as_ref()) {
-        let at = terminated.finished_at.as_ref().map_or(now, timestamp);
-        let line = terminated.message.clone().filter(|line| !line.trim().is_empty());
-        let trouble = format!("{} (exit code {})", text(&terminated.reason), terminated.exit_code);
-        return (line.map(|line| (line, at)), Some(printable(&trouble)));
+fn end(condition: &JobCondition) -> Option<JobEnd> {
+    match &*condition.type_ {
+        "Complete" => Some(JobEnd::Complete),
+        "Failed" => {
+            let (reason, message) = (text(condition.reason.as_ref()), text(condition.message.as_ref()));
+            Some(JobEnd::Failed(printable(&format!("{reason}: {message}"))))
+        }
+        _ => None,
     }
-    let waiting = state.and_then(|state| state.waiting.as_ref());
-    let waiting = waiting.map(|waiting| format!("{} {}", text(&waiting.reason), text(&waiting.message)));
-    let unscheduled = status.conditions.iter().flatten();
-    let unscheduled = unscheduled.filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    let unscheduled = unscheduled.map(|condition| format!("{} {}", text(&condition.reason), text(&condition.message)));
-    (None, waiting.or(unscheduled.into_iter().next()).map(|trouble| printable(&trouble)))
 }
 
-fn state(container: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::ContainerState> {
-    container.state.as_ref()
+/// The result that a pod's container left.
+fn pod_result(status: &PodStatus, now: Timestamp) -> Option<PodResult> {
+    let terminated = container_state(status)?.terminated.as_ref()?;
+    let line = terminated.message.clone().filter(|line| !line.trim().is_empty())?;
+    Some(PodResult { line, at: terminated.finished_at.as_ref().map_or(now, timestamp) })
+}
+
+/// The reason for which a pod's container has ended, or has not begun.
+fn pod_trouble(status: &PodStatus) -> Option<String> {
+    let state = container_state(status);
+    if let Some(terminated) = state.and_then(|state| state.terminated.as_ref()) {
+        let trouble = format!("{} (exit code {})", text(terminated.reason.as_ref()), terminated.exit_code);
+        return Some(printable(&trouble));
+    }
+    let (reason, message) = if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+        (&waiting.reason, &waiting.message)
+    } else {
+        let mut conditions = status.conditions.iter().flatten();
+        let unscheduled =
+            conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
+        (&unscheduled.reason, &unscheduled.message)
+    };
+    Some(printable(&format!("{} {}", text(reason.as_ref()), text(message.as_ref()))))
+}
+
+fn container_state(status: &PodStatus) -> Option<&ContainerState> {
+    let mut containers = status.container_statuses.iter().flatten();
+    containers.find(|ContainerStatus { name, .. }| name == CONTAINER)?.state.as_ref()
+}
+
+fn text(text: Option<&String>) -> &str {
+    text.map_or("", String::as_str)
 }
 
 fn owner<'a>(owners: &'a [OwnerReference], kind: &str) -> Option<&'a OwnerReference> {
@@ -319,17 +348,17 @@ fn timestamp(time: &Time) -> Timestamp {
     Timestamp::from_micros(time.0.as_microsecond())
 }
 
-/// Up to a twentieth sooner or later, another for each Job, the same for each leader.
-fn jittered(interval: Duration, uid: &str) -> Duration {
-    let sum = uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+/// An interval up to a twentieth shorter or longer, different for each Job, the same for each leader.
+fn jittered(interval: Duration, uid: &Uid) -> Duration {
+    let sum = uid.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     interval.mul_f64(0.95 + f64::from(sum % 1000) / 10_000.0)
 }
 
-fn blocked(what: &str) -> Outcome {
+fn blocked(message: &str) -> Outcome {
     Outcome {
         class: EvidenceClass::ProbeBlocked,
         stage: Stage::Resolve,
-        message: printable(what),
+        message: printable(message),
         certificate_not_after: None,
         elapsed: Duration::ZERO,
     }

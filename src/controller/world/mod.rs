@@ -1,4 +1,4 @@
-//! Everything the controller knows, and what follows from it. No I/O: time and inputs are arguments, steps are returned.
+//! State of the controller, and everything that follows from it. No I/O: time and inputs are arguments, actions are returned.
 
 mod agenda;
 mod agents;
@@ -24,22 +24,24 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agenda::Agenda;
+use agenda::WorkQueue;
 use agents::Agents;
 use jobs::Jobs;
-use kube::{Resource, ResourceExt};
-use others::Others;
+use kube::Resource;
+use others::Peers;
+use outcomes::ReportedUnreadable;
 
-use crate::controller::backend::{BackendEntry, ProbeChange};
-use crate::controller::backoff::Backoff;
-use crate::controller::facts::Facts;
+use crate::controller::backend::{BackendContext, BackendEntry, ProbeChange};
+use crate::controller::backoff::Retry;
+use crate::controller::facts::DependencyCache;
 use crate::controller::input::Input;
-use crate::controller::known::Known;
+use crate::controller::known::Cached;
 use crate::controller::metrics::Metrics;
 use crate::controller::policy::PolicyEntry;
+use crate::controller::reconcile::Reconciled;
 use crate::controller::references::{Reference, References};
-use crate::controller::route::{Next, RouteEntry, Surroundings};
-use crate::controller::step::{Step, Subject, SubjectKind, Task};
+use crate::controller::route::{RouteContext, RouteEntry};
+use crate::controller::step::{Action, ActionRequest, ResourceKind, ResourceRef};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::reports;
@@ -47,102 +49,111 @@ use crate::watch::{Change, Source};
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
-use mail_failover_core::model::{ObjectKey, ProbeReport, Timestamp};
+use mail_failover_core::model::{ObjectKey, ProbeReport, Timestamp, Uid};
 use mail_failover_resolve::{self as resolve, CaKey};
+use mail_failover_runtime::kubernetes;
 
 pub use jobs::JobSettings;
 
-/// So many steps may be under way at once; a part of them is kept for routes, which must not wait behind ten thousand backends.
-const MAX_STEPS: usize = 48;
-const MAX_STEPS_OF_OTHERS: usize = 16;
+// Until the wiring uses the new name.
+pub use ControllerState as World;
 
-/// What holds for the whole process.
+/// Bound on the actions under way.
+const MAX_ACTIONS: usize = 48;
+/// Bound on the actions under way beyond which only routes begin one: mail must not wait behind ten thousand backends.
+const MAX_ACTIONS_OF_OTHERS: usize = 16;
+
+/// Settings of the whole process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How this replica is named in Events.
+    /// Name of this replica in Events.
     pub instance: String,
     /// The cluster's DNS domain: `cluster.local`.
     pub cluster_domain: String,
-    /// Where this replica takes reports of agents, if they are to know.
+    /// Address at which this replica takes reports of agents; `None` if they are not to know of it.
     pub reports: Option<OperatorEndpoint>,
-    /// How probes are made as Jobs, if they are.
+    /// Settings of the probes that run as Jobs; `None` if none do.
     pub jobs: Option<JobSettings>,
 }
 
-/// What is to be done outside.
+/// Effects on the rest of the process.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Steps to carry out, at most one per subject; each is answered with [`Input::Done`].
-    pub steps: Vec<Task>,
-    /// What to probe and what no more.
+    /// Actions to carry out, at most one per resource; each is answered with [`Input::Result`].
+    pub actions: Vec<ActionRequest>,
+    /// Probes to make or to end.
     pub probes: Vec<ProbeChange>,
-    /// Which certificates to read and which no more.
+    /// Certificates to read or not to read any more.
     pub cas: Vec<ReadChange<CaKey>>,
-    /// Which logins to read and which no more.
+    /// Logins to read or not to read any more.
     pub logins: Vec<ReadChange<ObjectKey>>,
-    /// What this replica sees otherwise than before, for the others.
-    pub sightings: Vec<observers::Change>,
-    /// Whether this replica has observed every backend once: before that the others do not count on it.
+    /// Changes of this replica's verdicts, for its peers.
+    pub sightings: Vec<observers::BackendChange>,
+    /// True once this replica has observed every backend: before that its peers do not count on it.
     pub is_complete: bool,
-    /// Who may report on which route from now on.
+    /// Changes of the service accounts that may report on a route.
     pub admissions: Vec<reports::Change>,
 }
 
-/// What is needed of what is read by name.
+/// A change of the objects that are read by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadChange<K> {
-    /// Read this and keep it fresh.
+    /// Reads an object, and keeps it fresh.
     Use(K),
-    /// Nobody needs this any more.
+    /// Ends reading an object.
     Drop(K),
 }
 
-/// What a step will have made of the status once it is done.
+/// The status that a resource has once its action is done.
 #[derive(Debug)]
-enum Written {
+enum PendingStatus {
     Policy(FailoverPolicyStatus),
-    /// With the health before the step began: the echo of the write may be here before its answer.
+    /// With the health before the write. The watch event of our write can arrive before its response.
     Backend {
         before: Option<Health>,
         after: Box<SendingBackendStatus>,
     },
-    /// With the status before the step began.
+    /// With the status before the write.
     Route {
         before: Box<Option<MailRouteStatus>>,
         after: Box<MailRouteStatus>,
     },
 }
 
-/// Everything the controller knows.
+/// State of the controller.
 #[derive(Debug)]
-pub struct World {
+pub struct ControllerState {
     settings: Settings,
     metrics: Metrics,
+    /// Jitter, seeded by the replica's name: replicas differ, and the same inputs have the same effects.
+    random: fastrand::Rng,
     synced: BTreeSet<Source>,
     is_leading: bool,
     backends: BTreeMap<ObjectKey, BackendEntry>,
     policies: BTreeMap<ObjectKey, PolicyEntry>,
     routes: BTreeMap<ObjectKey, RouteEntry>,
-    routes_by_uid: BTreeMap<String, ObjectKey>,
+    routes_by_uid: BTreeMap<Uid, ObjectKey>,
+    /// The routes that want to own an output, by output.
     claims: BTreeMap<OutputKey, BTreeSet<ObjectKey>>,
-    facts: Facts,
+    dependencies: DependencyCache,
     references: References,
     observed: Observed,
-    agenda: Agenda,
-    others: Others,
+    queue: WorkQueue,
+    peers: Peers,
     agents: Agents,
     jobs: Jobs,
-    /// Objects that cannot be read and about which people have been told: the object's version counts, not ours.
-    told: BTreeMap<Subject, (String, i64, String)>,
+    /// Unreadable objects already reported in status.
+    reported: BTreeMap<ResourceRef, ReportedUnreadable>,
     pending: Effects,
 }
 
-impl World {
-    /// A world in which nothing is known.
+impl ControllerState {
+    /// The state of a process that has just begun.
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
         let agents = Agents::new(settings.reports.clone());
         Self {
-            facts: Facts::new(&settings.cluster_domain),
+            random: fastrand::Rng::with_seed(seed(&settings.instance)),
+            dependencies: DependencyCache::new(&settings.cluster_domain),
             settings,
             metrics,
             synced: BTreeSet::new(),
@@ -154,156 +165,171 @@ impl World {
             claims: BTreeMap::new(),
             references: References::default(),
             observed: Observed::default(),
-            agenda: Agenda::default(),
-            others: Others::default(),
+            queue: WorkQueue::default(),
+            peers: Peers::default(),
             agents,
             jobs: Jobs::default(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             pending: Effects::default(),
         }
     }
 
-    /// Whether everything that decisions rest on has been listed once.
+    /// Returns true once everything that decisions rest on was listed.
     pub fn is_synced(&self) -> bool {
         Source::ESSENTIAL.iter().all(|source| self.synced.contains(source))
     }
 
-    /// When to call [`World::settle`] again although nothing happened.
-    pub fn wake_at(&self) -> Option<Timestamp> {
-        self.agenda.wake_at().into_iter().chain(self.others.wake_at()).min()
-    }
-
-    /// Takes something that happened into account.
-    pub fn take(&mut self, now: Timestamp, input: Input) {
+    /// Takes an input into account.
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
-            Input::Backend(change) => self.take_backend(now, change),
-            Input::Policy(change) => self.take_policy(now, change),
-            Input::Route(change) => self.take_route(now, change),
-            Input::Service(change) => self.take_service(now, change),
-            Input::EndpointSlice(change) => self.take_slice(now, change),
-            Input::ConfigMap(change) => self.take_config_map(change),
-            Input::Job(change) => self.take_job(now, change),
-            Input::Pod(change) => self.take_pod(now, change),
-            Input::Synced(source) => self.take_synced(now, source),
-            Input::Report(report) => self.take_report(now, &report),
-            Input::AgentReport(report) => self.take_agent_report(now, &report),
-            Input::Observer(hearing) => self.take_hearing(now, hearing),
+            Input::Backend(change) => self.handle_backend(now, change),
+            Input::Policy(change) => self.handle_policy(now, change),
+            Input::Route(change) => self.handle_route(now, change),
+            Input::Service(change) => self.handle_service(now, change),
+            Input::EndpointSlice(change) => self.handle_slice(now, change),
+            Input::ConfigMap(change) => self.handle_config_map(change),
+            Input::Job(change) => self.handle_job(now, change),
+            Input::Pod(change) => self.handle_pod(now, change),
+            Input::Synced(source) => self.handle_synced(now, source),
+            Input::Report(report) => self.handle_report(now, &report),
+            Input::AgentReport(report) => self.handle_agent_report(now, &report),
+            Input::Observer(event) => self.handle_peer_event(now, event),
             Input::Ca(key, answer) => {
                 let reference = Reference::Ca(key.clone());
                 if self.references.is_used(&reference) {
-                    self.facts.note_ca(key, answer);
+                    self.dependencies.cache_ca(key, answer);
                     self.resolve_users(now, &reference);
                 }
             }
             Input::Login(key, answer) => {
                 let reference = Reference::Login(key.clone());
                 if self.references.is_used(&reference) {
-                    self.facts.note_login(key, answer);
+                    self.dependencies.cache_login(key, answer);
                     self.resolve_users(now, &reference);
                 }
             }
-            Input::Leading(is_leading) => self.take_leading(now, is_leading),
-            Input::Done(done) => self.take_done(now, *done),
+            Input::Leading(is_leading) => self.handle_leading(now, is_leading),
+            Input::Result(result) => self.handle_result(now, *result),
         }
     }
 
-    /// What is to be done now.
-    pub fn settle(&mut self, now: Timestamp) -> Effects {
-        self.agenda.wake(now);
-        // Every replica tells what it sees, whether it leads or not.
+    /// Handles the timers that have ended.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.queue.handle_timeout(now);
+        self.peers.handle_timeout(now);
+    }
+
+    /// Time at which to call [`ControllerState::handle_timeout`] and [`ControllerState::poll`] if nothing happens before.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.queue.next_timeout().into_iter().chain(self.peers.next_timeout()).min()
+    }
+
+    /// The effects of everything that was handled since the last poll.
+    pub fn poll(&mut self, now: Timestamp) -> Effects {
+        // Every replica tells its peers what it sees, if it leads or not.
         if self.is_synced() {
             self.weigh_observers(now);
         }
-        if self.is_leading && self.is_synced() && self.others.is_listed {
+        if self.is_leading && self.is_synced() && self.peers.is_listed {
             // Routes first: a status of a backend can wait, mail cannot.
-            for kind in [SubjectKind::Route, SubjectKind::Backend, SubjectKind::Policy] {
-                self.settle_kind(now, kind);
+            for kind in [ResourceKind::Route, ResourceKind::Backend, ResourceKind::Policy] {
+                self.reconcile_kind(now, kind);
             }
         }
-        self.metrics.waiting_subjects.set(i64::try_from(self.agenda.len()).unwrap_or(i64::MAX));
+        self.metrics.waiting_resources.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
         std::mem::take(&mut self.pending)
     }
 
-    fn settle_kind(&mut self, now: Timestamp, kind: SubjectKind) {
-        let limit = if kind == SubjectKind::Route { MAX_STEPS } else { MAX_STEPS_OF_OTHERS };
+    fn reconcile_kind(&mut self, now: Timestamp, kind: ResourceKind) {
+        let limit = if kind == ResourceKind::Route { MAX_ACTIONS } else { MAX_ACTIONS_OF_OTHERS };
         let mut last = None;
-        while let Some(subject) = self.agenda.next_of(kind, last) {
-            if self.agenda.steps_under_way() >= limit {
-                self.metrics.step_limit_reached.inc();
-                self.agenda.add(subject);
+        while let Some(resource) = self.queue.pop(kind, last) {
+            if self.queue.actions_under_way() >= limit {
+                self.metrics.action_limit_reached.inc();
+                self.queue.add(resource);
                 return;
             }
-            self.look_at(now, &subject);
-            last = Some(subject);
+            self.reconcile(now, &resource);
+            last = Some(resource);
         }
     }
 
-    fn look_at(&mut self, now: Timestamp, subject: &Subject) {
-        if let Some(until) = self.backoff_of(subject).and_then(|backoff| backoff.until(now)) {
-            self.agenda.set_timer(subject, until);
+    fn reconcile(&mut self, now: Timestamp, resource: &ResourceRef) {
+        if let Some(until) = self.retry_of(resource).and_then(|retry| retry.until(now)) {
+            self.queue.set_timer(resource, until);
             return;
         }
-        if let Some(unreadable) = self.unreadable(subject) {
-            if let Some(step) = self.tell_unreadable(now, subject, &unreadable) {
-                self.begin(subject, step, None);
+        if let Some((identity, unreadable)) = self.unreadable(resource) {
+            if let Some(action) = self.report_unreadable(now, resource, &identity, &unreadable) {
+                self.begin(resource, action, None);
             }
             return;
         }
-        match subject.kind {
-            SubjectKind::Policy => {
-                let Some(entry) = self.policies.get(&subject.key) else { return };
-                let users = self.references.users(&Reference::Policy(subject.key.clone()));
-                if let Some((step, status)) = entry.next_step(users, now) {
-                    self.begin(subject, step, status.map(Written::Policy));
-                }
-            }
-            SubjectKind::Backend => {
-                let Some(entry) = self.backends.get(&subject.key) else { return };
-                if let Some(at) = entry.evidence.next_timeout(now) {
-                    self.agenda.set_timer(subject, at);
-                }
-                if let Some((step, status)) = entry.next_step(subject, &self.settings.instance, now) {
-                    let before = entry.health();
-                    self.begin(subject, step, status.map(|after| Written::Backend { before, after: Box::new(after) }));
-                } else if let Some(step) = self.next_job(now, subject) {
-                    self.begin(subject, step, None);
-                }
-            }
-            SubjectKind::Route => {
-                // Taken out while it is looked at, so that it may change while the rest of the world is read.
-                let Some(mut entry) = self.routes.remove(&subject.key) else { return };
-                let age = entry_age(&entry);
-                let before = entry.status().cloned();
-                let Next { step, wake_at } = entry.next(
-                    subject,
-                    &Surroundings {
-                        now,
-                        instance: &self.settings.instance,
-                        backends: &self.backends,
-                        observed: &self.observed,
-                        is_storm: self.others.is_storm(),
-                        operators: self.agents.operators(),
-                        rival: &|key| self.rival(&subject.key, &age, key),
-                    },
-                );
-                self.routes.insert(subject.key.clone(), entry);
-                if let Some(at) = wake_at {
-                    self.agenda.set_timer(subject, at);
-                }
-                if let Some((step, status)) = step {
-                    let written =
-                        status.map(|after| Written::Route { before: Box::new(before), after: Box::new(after) });
-                    self.begin(subject, step, written);
-                }
-            }
+        match resource.kind {
+            ResourceKind::Policy => self.reconcile_policy(now, resource),
+            ResourceKind::Backend => self.reconcile_backend(now, resource),
+            ResourceKind::Route => self.reconcile_route(now, resource),
         }
     }
 
-    fn begin(&mut self, subject: &Subject, step: Step, written: Option<Written>) {
-        self.pending.steps.push(self.agenda.begin(subject, step, written));
+    fn reconcile_policy(&mut self, now: Timestamp, resource: &ResourceRef) {
+        let Some(entry) = self.policies.get(&resource.key) else { return };
+        let users = self.references.users(&Reference::Policy(resource.key.clone()));
+        let reconciled = entry.reconcile(users, now);
+        self.begin_next(resource, reconciled, PendingStatus::Policy);
     }
 
-    fn take_synced(&mut self, now: Timestamp, source: Source) {
+    fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {
+        let Some(entry) = self.backends.get(&resource.key) else { return };
+        let before = entry.health();
+        let reconciled = entry.reconcile(&BackendContext { now, resource, instance: &self.settings.instance });
+        let is_idle = reconciled.action.is_none();
+        self.begin_next(resource, reconciled, |after| PendingStatus::Backend { before, after: Box::new(after) });
+        if is_idle && let Some(action) = self.run_job(now, resource) {
+            self.begin(resource, action, None);
+        }
+    }
+
+    fn reconcile_route(&mut self, now: Timestamp, resource: &ResourceRef) {
+        // Taken out of the map, so that it may change while the rest of the state is read.
+        let Some(mut entry) = self.routes.remove(&resource.key) else { return };
+        let age = entry_age(&entry);
+        let before = Box::new(entry.status().cloned());
+        let reconciled = entry.reconcile(&RouteContext {
+            now,
+            resource,
+            instance: &self.settings.instance,
+            backends: &self.backends,
+            observed: &self.observed,
+            is_storm: self.peers.is_storm(),
+            operators: self.agents.operators(),
+            rival: &|key| self.rival(&resource.key, &age, key),
+        });
+        self.routes.insert(resource.key.clone(), entry);
+        self.begin_next(resource, reconciled, |after| PendingStatus::Route { before, after: Box::new(after) });
+    }
+
+    /// Begins the action of a reconcile, and sets the timer of the next one.
+    fn begin_next<S>(
+        &mut self,
+        resource: &ResourceRef,
+        reconciled: Reconciled<S>,
+        status: impl FnOnce(S) -> PendingStatus,
+    ) {
+        let Reconciled { action, next_timeout } = reconciled;
+        if let Some(at) = next_timeout {
+            self.queue.set_timer(resource, at);
+        }
+        if let Some(planned) = action {
+            self.begin(resource, planned.action, planned.status.map(status));
+        }
+    }
+
+    fn begin(&mut self, resource: &ResourceRef, action: Action, status: Option<PendingStatus>) {
+        self.pending.actions.push(self.queue.begin(resource, action, status));
+    }
+
+    fn handle_synced(&mut self, now: Timestamp, source: Source) {
         let was_synced = self.is_synced();
         self.synced.insert(source);
         if was_synced || !self.is_synced() {
@@ -316,15 +342,17 @@ impl World {
             self.refresh_backend(now, &key);
             self.adopt_persisted(now, &key);
         }
-        self.agenda.extend(self.policies.keys().map(|key| subject(SubjectKind::Policy, key)));
+        self.queue.extend(self.policies.keys().map(ResourceRef::policy));
     }
 
-    /// What the last leader wrote down holds on: before anything is observed, all of it, so that a soak goes on where it was; afterwards,
-    /// since when the same verdict stands, so that a change of leaders rewrites no status.
+    /// Restores the verdicts about a backend from status.
+    ///
+    /// Before the first observation it restores everything, so that a soak continues. After it only the time since which an equal verdict
+    /// stands, so that a change of leaders writes nothing.
     fn adopt_persisted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else { return };
-        self.others.mark(key);
-        let status = entry.object.as_ref().and_then(Known::readable).and_then(|object| object.status.clone());
+        self.peers.mark(key);
+        let status = entry.object.as_ref().and_then(Cached::readable).and_then(|object| object.status.clone());
         let users = self.references.users(&Reference::Backend(key.clone()));
         let cooldown = users.filter_map(|user| Some(self.routes.get(&user.key)?.cooldown())).max().unwrap_or_default();
         for probe in status.iter().flat_map(|status| &status.probes) {
@@ -338,60 +366,61 @@ impl World {
         }
         for user in self.references.users(&Reference::Backend(key.clone())) {
             let Some(route) = self.routes.get(&user.key) else { continue };
-            let persisted = route.object.as_ref().and_then(Known::readable).and_then(|route| route.status.as_ref());
-            let of_backend = persisted.and_then(|status| status.backends.iter().find(|of| *of.name == *key.name));
+            let verdicts = route.status().map(|status| status.backends.as_slice()).unwrap_or_default();
+            let of_backend = verdicts.iter().find(|verdict| *verdict.name == *key.name);
             if let Some(judgement) = of_backend.and_then(|of| resolve::persisted_verdict(of, status.as_ref())) {
                 entry.evidence.adopt_verdict(route.thresholds(), &judgement, now);
             }
         }
     }
 
-    fn take_report(&mut self, now: Timestamp, report: &ProbeReport) {
+    fn handle_report(&mut self, now: Timestamp, report: &ProbeReport) {
         let key = &report.key.backend;
         let Some(entry) = self.backends.get_mut(key) else { return };
         if entry.observe(report, now) {
-            self.others.mark(key);
-            self.touch_users(&Reference::Backend(key.clone()));
-            self.agenda.add(subject(SubjectKind::Backend, key));
-        } else {
-            let awaits = |user: &Subject| self.routes.get(&user.key).is_some_and(|route| route.awaits_confirmation);
-            let awaiting: Vec<_> =
-                self.references.users(&Reference::Backend(key.clone())).filter(|user| awaits(user)).cloned().collect();
-            self.agenda.extend(awaiting);
+            self.peers.mark(key);
+            self.requeue_users(&Reference::Backend(key.clone()));
+            self.queue.add(ResourceRef::backend(key));
+            return;
+        }
+        for user in self.references.users(&Reference::Backend(key.clone())) {
+            if self.routes.get(&user.key).is_some_and(|route| route.awaits_confirmation) {
+                self.queue.add(user.clone());
+            }
         }
     }
 
-    fn take_leading(&mut self, now: Timestamp, is_leading: bool) {
+    fn handle_leading(&mut self, now: Timestamp, is_leading: bool) {
         self.is_leading = is_leading;
         if is_leading && self.is_synced() {
             for key in self.backends.keys().cloned().collect::<Vec<_>>() {
                 self.adopt_persisted(now, &key);
             }
         }
-        // What an earlier term has begun is worked out again; its answers, should they still come, are no harm.
-        self.agenda.abandon_steps();
+        // The actions of an earlier term are worked out again; results that still arrive are ignored.
+        self.queue.abandon_actions();
         for entry in self.routes.values_mut() {
             entry.is_confirmed = false;
         }
-        self.agenda.extend(self.routes.keys().map(|key| subject(SubjectKind::Route, key)));
-        self.agenda.extend(self.backends.keys().map(|key| subject(SubjectKind::Backend, key)));
-        self.agenda.extend(self.policies.keys().map(|key| subject(SubjectKind::Policy, key)));
+        self.queue.extend(self.routes.keys().map(ResourceRef::route));
+        self.queue.extend(self.backends.keys().map(ResourceRef::backend));
+        self.queue.extend(self.policies.keys().map(ResourceRef::policy));
     }
 
-    /// Replaces what a subject refers to; what has to be read for it now, or no more, is asked for.
-    fn set_references(&mut self, subject: &Subject, references: BTreeSet<Reference>) -> Vec<Reference> {
-        let changed = self.references.set(subject, references);
+    /// Replaces the references of a resource, and requests or ends the reads that follow. Returns those that are new or gone.
+    fn set_references(&mut self, resource: &ResourceRef, references: BTreeSet<Reference>) -> Vec<Reference> {
+        let changed = self.references.set(resource, references);
         for reference in &changed {
             let is_used = self.references.is_used(reference);
             match reference {
                 Reference::Ca(key) if is_used => self.pending.cas.push(ReadChange::Use(key.clone())),
                 Reference::Ca(key) => {
-                    self.facts.forget_ca(key);
+                    self.dependencies.forget_ca(key);
                     self.pending.cas.push(ReadChange::Drop(key.clone()));
                 }
                 Reference::Login(key) if is_used => self.pending.logins.push(ReadChange::Use(key.clone())),
                 Reference::Login(key) => {
-                    self.facts.forget_login(key);
+                    self.dependencies.forget_login(key);
                     self.pending.logins.push(ReadChange::Drop(key.clone()));
                 }
                 Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
@@ -400,13 +429,12 @@ impl World {
         changed
     }
 
-    fn users(&self, reference: &Reference) -> Vec<Subject> {
+    fn users(&self, reference: &Reference) -> Vec<ResourceRef> {
         self.references.users(reference).cloned().collect()
     }
 
-    fn touch_users(&mut self, reference: &Reference) {
-        let users = self.users(reference);
-        self.agenda.extend(users);
+    fn requeue_users(&mut self, reference: &Reference) {
+        self.queue.extend(self.references.users(reference).cloned());
     }
 
     fn resolve_users(&mut self, now: Timestamp, reference: &Reference) {
@@ -417,45 +445,54 @@ impl World {
         }
     }
 
-    fn backoff_of(&self, subject: &Subject) -> Option<&Backoff> {
-        match subject.kind {
-            SubjectKind::Policy => self.policies.get(&subject.key).map(|entry| &entry.backoff),
-            SubjectKind::Backend => self.backends.get(&subject.key).map(|entry| &entry.backoff),
-            SubjectKind::Route => self.routes.get(&subject.key).map(|entry| &entry.backoff),
+    fn retry_of(&self, resource: &ResourceRef) -> Option<&Retry> {
+        match resource.kind {
+            ResourceKind::Policy => self.policies.get(&resource.key).map(|entry| &entry.retry),
+            ResourceKind::Backend => self.backends.get(&resource.key).map(|entry| &entry.retry),
+            ResourceKind::Route => self.routes.get(&resource.key).map(|entry| &entry.retry),
         }
     }
 
-    fn backoff_mut(&mut self, subject: &Subject) -> Option<&mut Backoff> {
-        match subject.kind {
-            SubjectKind::Policy => self.policies.get_mut(&subject.key).map(|entry| &mut entry.backoff),
-            SubjectKind::Backend => self.backends.get_mut(&subject.key).map(|entry| &mut entry.backoff),
-            SubjectKind::Route => self.routes.get_mut(&subject.key).map(|entry| &mut entry.backoff),
+    fn retry_mut(&mut self, resource: &ResourceRef) -> Option<&mut Retry> {
+        match resource.kind {
+            ResourceKind::Policy => self.policies.get_mut(&resource.key).map(|entry| &mut entry.retry),
+            ResourceKind::Backend => self.backends.get_mut(&resource.key).map(|entry| &mut entry.retry),
+            ResourceKind::Route => self.routes.get_mut(&resource.key).map(|entry| &mut entry.retry),
         }
     }
 }
 
-/// Who came first: creation time in seconds, then uid.
-type Age = (Option<i64>, String);
+/// Order of age: the creation time in seconds, then the uid.
+type Age = (Option<i64>, Option<Uid>);
 
 fn entry_age(entry: &RouteEntry) -> Age {
-    let Some(known) = &entry.object else { return (None, String::new()) };
-    let created = known.readable().and_then(|route| route.metadata.creation_timestamp.as_ref());
-    (created.map(|created| created.0.as_second()), known.uid().to_owned())
+    let Some(cached) = &entry.object else { return (None, None) };
+    let created = cached.readable().and_then(|route| route.metadata.creation_timestamp.as_ref());
+    (created.map(|created| created.0.as_second()), Some(cached.uid().clone()))
 }
 
-fn subject(kind: SubjectKind, key: &ObjectKey) -> Subject {
-    Subject { kind, key: key.clone() }
+/// A number that follows from a name (FNV-1a).
+fn seed(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn object_key<K: Resource>(object: &K) -> Option<ObjectKey> {
-    Some(ObjectKey::new(object.namespace()?, object.name_any()))
+    kubernetes::object_key(object.meta()).ok()
 }
 
-/// The key of what changed, and what it is now; `None` when it is gone.
-fn identified<K: Resource>(change: Change<K>) -> Option<(ObjectKey, Option<Known<K>>)> {
-    match change {
-        Change::Applied(object) => Some((object_key(&*object)?, Some(Known::Readable(object)))),
-        Change::Unreadable(unreadable) => Some((unreadable.key.clone(), Some(Known::Unreadable(unreadable)))),
-        Change::Deleted(key) => Some((key, None)),
+/// The key of a resource that changed, and the resource as it is now; `None` if it is gone.
+fn cached<K: Resource>(change: Change<K>) -> Option<(ObjectKey, Option<Cached<K>>)> {
+    let cached = match change {
+        Change::Applied(object) => Cached::readable_from(object),
+        Change::Unreadable(unreadable) => Cached::unreadable_from(unreadable),
+        Change::Deleted(key) => return Some((key, None)),
+    };
+    match cached {
+        Ok(cached) => Some((cached.identity().key.clone(), Some(cached))),
+        Err(error) => {
+            // No write to it could be conditional. The API server shows none such.
+            tracing::error!(%error, "an object is ignored");
+            None
+        }
     }
 }

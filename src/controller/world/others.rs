@@ -1,76 +1,77 @@
-//! What this replica tells the others, what they say, and who of all observers is to be believed.
+//! The reports of this replica for its peers, the peers' reports, and the observers that are believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{World, subject};
+use super::ControllerState;
 use crate::controller::backend::BackendEntry;
 use crate::controller::references::Reference;
-use crate::controller::step::SubjectKind;
+use crate::controller::step::ResourceRef;
+use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
 use crate::observers::{BackendChange, BackendVerdicts, PeerEvent, Verdicts};
-use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict};
+use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict, Verdict};
 use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, Thresholds, Timestamp};
 
-/// All that concerns observers: this replica, as the others see it, and the others.
+/// State of all observers: this replica, as its peers see it, and the peers.
 #[derive(Debug, Default)]
-pub(super) struct Others {
-    /// Whether everyone who was there at the start has been heard, or cannot be.
+pub(super) struct Peers {
+    /// True once every peer that was there at the start was heard, or cannot be.
     pub(super) is_listed: bool,
-    /// Whether every backend has been observed once since the start.
+    /// True once every backend was observed since the start.
     pub(super) is_complete: bool,
-    voices: BTreeMap<Arc<str>, Voice>,
+    peers: BTreeMap<Arc<str>, PeerState>,
     fleet: FailureDomains,
     is_fleet_changed: bool,
     suspects: BTreeSet<Observer>,
     is_storm: bool,
-    /// Backends of which some observer, this one included, may see something else now.
+    /// Backends that some observer, this one included, may see otherwise now.
     due: BTreeSet<ObjectKey>,
-    /// When a verdict of ours changes by time alone.
-    timers: BTreeSet<(Timestamp, ObjectKey)>,
-    timer_of: BTreeMap<ObjectKey, Timestamp>,
+    /// Times at which a verdict of this replica changes by time alone.
+    timers: KeyedTimers<ObjectKey>,
     unobserved: BTreeSet<ObjectKey>,
-    /// What the others were told, or will be as soon as it can be written.
-    told: BTreeMap<ObjectKey, Verdicts>,
+    /// Verdicts that the peers know, or will know as soon as they can be written.
+    last_reported: BTreeMap<ObjectKey, Verdicts>,
 }
 
-/// What another observer says.
+/// Latest report of a peer.
 #[derive(Debug)]
-struct Voice {
+struct PeerState {
     sightings: Arc<BackendVerdicts>,
-    /// Since when it is heard: for at least so long it sees healthy what it does not name.
+    /// Time of the first report: the peer has seen healthy, for at least so long, every backend that it does not name.
     since: Timestamp,
-    /// When it ceased to name a backend.
+    /// Times at which it ceased to name a backend.
     recovered: BTreeMap<ObjectKey, Timestamp>,
 }
 
-impl Voice {
-    fn says(&self, backend: &ObjectKey, thresholds: &str) -> ObserverVerdict {
-        let silence = |health, class| {
-            let since = self.recovered.get(backend).copied().unwrap_or(self.since);
-            ObserverVerdict { health, since, class, first_failure_at: None }
+impl PeerState {
+    /// The peer's verdict about a backend, by these thresholds.
+    fn sighting(&self, backend: &ObjectKey, thresholds: &str) -> ObserverVerdict {
+        let (health, class) = match seen(&self.sightings, backend, thresholds) {
+            Seen::As(sighting) => return sighting,
+            Seen::Healthy => (Health::Healthy, EvidenceClass::Ok),
+            Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
         };
-        match seen(&self.sightings, backend, thresholds) {
-            Seen::As(sighting) => sighting,
-            Seen::Healthy => silence(Health::Healthy, EvidenceClass::Ok),
-            Seen::Abstains => silence(Health::Unknown, EvidenceClass::Inconclusive),
-        }
+        let since = self.recovered.get(backend).copied().unwrap_or(self.since);
+        ObserverVerdict { health, since, class, first_failure_at: None }
     }
 
-    /// Takes in what it says now. Returns the backends of which it says something else than before, of those that exist.
-    fn turn(
+    /// Takes over a report. Returns those backends that exist and of which it says something new.
+    fn update(
         &mut self,
         sightings: Arc<BackendVerdicts>,
         now: Timestamp,
-        exists: impl Fn(&ObjectKey) -> bool,
+        backends: &BTreeMap<ObjectKey, BackendEntry>,
     ) -> Vec<ObjectKey> {
         let before = std::mem::replace(&mut self.sightings, sightings);
-        let ceased = before.keys().filter(|key| !self.sightings.contains_key(*key));
-        let mut changed: Vec<_> = ceased.filter(|key| exists(key)).cloned().collect();
-        self.recovered.extend(changed.iter().map(|key| (key.clone(), now)));
+        let mut changed = vec![];
+        for key in before.keys().filter(|key| !self.sightings.contains_key(*key) && backends.contains_key(*key)) {
+            self.recovered.insert(key.clone(), now);
+            changed.push(key.clone());
+        }
         for (key, verdicts) in self.sightings.iter() {
             self.recovered.remove(key);
-            if before.get(key) != Some(verdicts) && exists(key) {
+            if before.get(key) != Some(verdicts) && backends.contains_key(key) {
                 changed.push(key.clone());
             }
         }
@@ -78,78 +79,64 @@ impl Voice {
     }
 }
 
-impl Others {
-    /// How many replicas share what providers count: this one and those whose evidence counts.
+impl Peers {
+    /// Number of the replicas that share what providers count: this one and the peers whose evidence counts.
     pub(super) fn replicas(&self) -> u32 {
-        u32::try_from(self.voices.len()).unwrap_or(u32::MAX).saturating_add(1)
+        u32::try_from(self.peers.len()).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    /// Somebody may see something else of this backend now.
+    /// Marks a backend that some observer may see otherwise now.
     pub(super) fn mark(&mut self, backend: &ObjectKey) {
         self.due.insert(backend.clone());
     }
 
-    /// Whether everything fails at once for everyone who is believed: then it is rather our own network.
+    /// Returns true if everything fails at once for every observer that is believed: the fault is then rather in our own network.
     pub(super) fn is_storm(&self) -> bool {
         self.is_storm
     }
 
-    /// When something changes by time alone.
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        self.timers.next_timeout()
     }
 
-    fn wake(&mut self, now: Timestamp) {
-        while let Some((at, key)) = self.timers.pop_first() {
-            if at > now {
-                self.timers.insert((at, key));
-                return;
-            }
-            self.timer_of.remove(&key);
-            self.due.insert(key);
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(backend) = self.timers.pop_ended(now) {
+            self.due.insert(backend);
         }
     }
 
-    /// A timer that is set earlier stays: when it ends, this is asked again. So evidence that puts the change off moves no timer.
     fn set_timer(&mut self, key: &ObjectKey, at: Option<Timestamp>) {
-        let known = self.timer_of.get(key).copied();
-        if at.is_some() && known.is_some_and(|known| Some(known) <= at) {
-            return;
-        }
-        if let Some(known) = known {
-            self.timers.remove(&(known, key.clone()));
-            self.timer_of.remove(key);
-        }
-        if let Some(at) = at {
-            self.timers.insert((at, key.clone()));
-            self.timer_of.insert(key.clone(), at);
+        match at {
+            // An earlier timer stays, so that evidence that puts a change off moves no timer.
+            Some(at) => self.timers.set(key, at),
+            None => self.timers.clear(key),
         }
     }
 
-    /// Nobody needs to know of this backend any more.
+    /// Forgets a backend. Returns the change that the peers have to be told.
     fn forget(&mut self, key: &ObjectKey) -> Option<BackendChange> {
-        self.set_timer(key, None);
+        self.timers.clear(key);
         self.unobserved.remove(key);
         self.is_fleet_changed |= !self.fleet.leave_out(key).is_empty();
-        for voice in self.voices.values_mut() {
-            voice.recovered.remove(key);
+        for peer in self.peers.values_mut() {
+            peer.recovered.remove(key);
         }
-        self.tell(key, None)
+        self.report(key, None)
     }
 
-    /// What the others have to be told that they do not know yet.
-    fn tell(&mut self, key: &ObjectKey, verdicts: Option<Verdicts>) -> Option<BackendChange> {
-        if self.told.get(key) == verdicts.as_ref() {
+    /// Notes verdicts about a backend for the peers. Returns the change, if they do not know it yet.
+    fn report(&mut self, key: &ObjectKey, verdicts: Option<Verdicts>) -> Option<BackendChange> {
+        if self.last_reported.get(key) == verdicts.as_ref() {
             return None;
         }
         match &verdicts {
-            Some(verdicts) => self.told.insert(key.clone(), verdicts.clone()),
-            None => self.told.remove(key),
+            Some(verdicts) => self.last_reported.insert(key.clone(), verdicts.clone()),
+            None => self.last_reported.remove(key),
         };
         Some(BackendChange { backend: key.clone(), verdicts })
     }
 
-    /// Notes who sees this backend fail. One out of service says nothing about anybody's network.
+    /// Notes the observers that see a backend fail. A backend out of service says nothing about any network.
     fn note_in_fleet(
         &mut self,
         key: &ObjectKey,
@@ -163,141 +150,154 @@ impl Others {
             return;
         };
         let domain = usable.location.failure_domain.as_ref();
-        let worst = |healths: &mut dyn Iterator<Item = Health>| healths.max().unwrap_or(Health::Unknown);
         let own = thresholds.iter().filter_map(|(of, _)| Some(entry.evidence.sighting(*of, now)?.health));
-        self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, worst(&mut { own }));
-        for (observer, voice) in &self.voices {
-            let says = thresholds.iter().map(|(_, text)| voice.says(key, text).health);
-            let observer = Observer::Other(observer.clone());
-            self.is_fleet_changed |= self.fleet.note(key, domain, &observer, worst(&mut { says }));
+        let own = own.max().unwrap_or(Health::Unknown);
+        self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, own);
+        for (name, peer) in &self.peers {
+            let worst = thresholds.iter().map(|(_, text)| peer.sighting(key, text).health).max();
+            let observer = Observer::Other(name.clone());
+            self.is_fleet_changed |= self.fleet.note(key, domain, &observer, worst.unwrap_or(Health::Unknown));
         }
     }
 }
 
-impl World {
-    pub(super) fn take_hearing(&mut self, now: Timestamp, hearing: PeerEvent) {
-        match hearing {
-            PeerEvent::Listed => self.others.is_listed = true,
-            PeerEvent::TakesReports { observer, endpoint } => self.take_endpoint(observer, endpoint),
-            PeerEvent::Heard { observer, sightings } => {
-                if let Some(voice) = self.others.voices.get_mut(&observer) {
-                    let changed = voice.turn(sightings, now, |key| self.backends.contains_key(key));
-                    self.others.due.extend(changed);
-                } else {
-                    tracing::info!(observer = &*observer, "another replica's evidence counts");
-                    let voice = Voice { sightings, since: now, recovered: BTreeMap::new() };
-                    self.others.voices.insert(observer, voice);
-                    self.others.due.extend(self.backends.keys().cloned());
-                    self.share_out_probes(now);
-                }
-            }
-            PeerEvent::Lost { observer } => {
-                if self.others.voices.remove(&observer).is_some() {
-                    tracing::info!(observer = &*observer, "another replica's evidence does not count any more");
-                    for entry in self.backends.values_mut() {
-                        entry.evidence.forget_observer(&observer, now);
-                    }
-                    self.others.is_fleet_changed |= self.others.fleet.forget_observer(&Observer::Other(observer));
-                    self.touch_all_verdicts();
-                    self.share_out_probes(now);
-                }
-            }
+impl ControllerState {
+    pub(super) fn handle_peer_event(&mut self, now: Timestamp, event: PeerEvent) {
+        match event {
+            PeerEvent::Listed => self.peers.is_listed = true,
+            PeerEvent::TakesReports { observer, endpoint } => self.handle_endpoint(observer, endpoint),
+            PeerEvent::Heard { observer, sightings } => self.handle_peer_report(now, observer, sightings),
+            PeerEvent::Lost { observer } => self.handle_peer_loss(now, observer),
         }
     }
 
-    /// There are more replicas, or fewer: what providers count is shared out anew.
+    fn handle_peer_report(&mut self, now: Timestamp, observer: Arc<str>, sightings: Arc<BackendVerdicts>) {
+        if let Some(peer) = self.peers.peers.get_mut(&observer) {
+            let changed = peer.update(sightings, now, &self.backends);
+            self.peers.due.extend(changed);
+            return;
+        }
+        tracing::info!(observer = &*observer, "another replica's evidence counts");
+        let peer = PeerState { sightings, since: now, recovered: BTreeMap::new() };
+        self.peers.peers.insert(observer, peer);
+        self.peers.due.extend(self.backends.keys().cloned());
+        self.share_out_probes(now);
+    }
+
+    fn handle_peer_loss(&mut self, now: Timestamp, observer: Arc<str>) {
+        if self.peers.peers.remove(&observer).is_none() {
+            return;
+        }
+        tracing::info!(observer = &*observer, "another replica's evidence does not count any more");
+        for entry in self.backends.values_mut() {
+            entry.evidence.forget_observer(&observer, now);
+        }
+        self.peers.is_fleet_changed |= self.peers.fleet.forget_observer(&Observer::Other(observer));
+        self.requeue_all_verdicts();
+        self.share_out_probes(now);
+    }
+
+    /// Shares what providers count out among more replicas than before, or fewer.
     fn share_out_probes(&mut self, now: Timestamp) {
-        let shared = |entry: &BackendEntry| entry.usable.as_deref().is_some_and(Backend::is_shared_out);
-        let backends: Vec<_> =
-            self.backends.iter().filter(|(_, entry)| shared(entry)).map(|(key, _)| key.clone()).collect();
-        for key in backends {
+        let mut shared = vec![];
+        for (key, entry) in &self.backends {
+            if entry.usable.as_deref().is_some_and(Backend::is_shared_out) {
+                shared.push(key.clone());
+            }
+        }
+        for key in shared {
             self.refresh_backend(now, &key);
         }
     }
 
-    /// Brings everything up to date that rests on who sees what.
+    /// Brings everything up to date that depends on the verdicts of observers.
     pub(super) fn weigh_observers(&mut self, now: Timestamp) {
-        self.others.wake(now);
-        while let Some(key) = self.others.due.pop_first() {
+        while let Some(key) = self.peers.due.pop_first() {
             self.weigh(now, &key);
         }
-        if std::mem::take(&mut self.others.is_fleet_changed) {
+        if std::mem::take(&mut self.peers.is_fleet_changed) {
             self.judge_observers(now);
         }
-        self.others.is_complete |= self.others.unobserved.is_empty();
-        self.pending.is_complete = self.others.is_complete;
+        self.peers.is_complete |= self.peers.unobserved.is_empty();
+        self.pending.is_complete = self.peers.is_complete;
     }
 
     fn weigh(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else {
-            self.pending.sightings.extend(self.others.forget(key));
+            self.pending.sightings.extend(self.peers.forget(key));
             return;
         };
         let thresholds: Vec<_> = entry.evidence.thresholds().map(|of| (of, of.to_string())).collect();
-        let verdicts = |entry: &BackendEntry| {
-            thresholds.iter().map(|(of, _)| entry.evidence.verdict(*of, now)).collect::<Vec<_>>()
-        };
-        let before = verdicts(entry);
+        let before = verdicts(entry, &thresholds, now);
         entry.evidence.handle_timeout(now);
-        entry.evidence.suspect(&self.others.suspects, now);
-        for (observer, voice) in &self.others.voices {
+        entry.evidence.suspect(&self.peers.suspects, now);
+        for (observer, peer) in &self.peers.peers {
             for (of, text) in &thresholds {
-                entry.evidence.hear(observer, *of, voice.says(key, text), now);
+                entry.evidence.hear(observer, *of, peer.sighting(key, text), now);
             }
         }
-        let mut is_turned = verdicts(entry) != before;
+        let mut is_turned = verdicts(entry, &thresholds, now) != before;
         if entry.is_awaited() {
-            self.others.unobserved.insert(key.clone());
+            self.peers.unobserved.insert(key.clone());
         } else {
-            self.others.unobserved.remove(key);
+            self.peers.unobserved.remove(key);
         }
-        self.others.set_timer(key, entry.evidence.next_timeout(now));
-        self.others.note_in_fleet(key, entry, &thresholds, now);
-        if let Some(change) = self.others.tell(key, entry.own_sightings(&thresholds, now)) {
-            // What has changed by time alone is news here, too.
+        self.peers.set_timer(key, entry.evidence.next_timeout(now));
+        self.peers.note_in_fleet(key, entry, &thresholds, now);
+        if let Some(change) = self.peers.report(key, entry.own_sightings(&thresholds, now)) {
+            // A verdict that changed by time alone is news here, too.
             is_turned = true;
             self.pending.sightings.push(change);
         }
         if is_turned {
-            self.touch_users(&Reference::Backend(key.clone()));
-            self.agenda.add(subject(SubjectKind::Backend, key));
+            self.requeue_users(&Reference::Backend(key.clone()));
+            self.queue.add(ResourceRef::backend(key));
         }
     }
 
     fn judge_observers(&mut self, now: Timestamp) {
-        let suspects = self.others.fleet.suspects();
-        if suspects != self.others.suspects {
-            if suspects.is_empty() {
-                tracing::info!("every observer is believed again");
-            } else {
-                let names = suspects.iter().map(|suspect| match suspect {
-                    Observer::Own => "this replica",
-                    Observer::Other(name) => name,
-                });
-                let suspects = names.collect::<Vec<_>>().join(", ");
-                tracing::warn!(suspects, "who sees everything fail that others see work is not believed");
-            }
-            for entry in self.backends.values_mut() {
-                entry.evidence.suspect(&suspects, now);
-            }
-            self.metrics.suspects.set(i64::try_from(suspects.len()).unwrap_or(i64::MAX));
-            self.others.suspects = suspects;
-            self.touch_all_verdicts();
+        let suspects = self.peers.fleet.suspects();
+        if suspects != self.peers.suspects {
+            self.replace_suspects(now, suspects);
         }
-        let is_storm = self.others.fleet.is_storm();
-        if std::mem::replace(&mut self.others.is_storm, is_storm) != is_storm {
+        let is_storm = self.peers.fleet.is_storm();
+        if std::mem::replace(&mut self.peers.is_storm, is_storm) != is_storm {
             if is_storm {
                 tracing::warn!("every failure domain fails at once for every observer");
             } else {
                 tracing::info!("not everything fails any more");
             }
             self.metrics.storm.set(i64::from(is_storm));
-            self.agenda.extend(self.routes.keys().map(|key| subject(SubjectKind::Route, key)));
+            self.queue.extend(self.routes.keys().map(ResourceRef::route));
         }
     }
 
-    fn touch_all_verdicts(&mut self) {
-        self.agenda.extend(self.routes.keys().map(|key| subject(SubjectKind::Route, key)));
-        self.agenda.extend(self.backends.keys().map(|key| subject(SubjectKind::Backend, key)));
+    fn replace_suspects(&mut self, now: Timestamp, suspects: BTreeSet<Observer>) {
+        if suspects.is_empty() {
+            tracing::info!("every observer is believed again");
+        } else {
+            let names = suspects.iter().map(|suspect| match suspect {
+                Observer::Own => "this replica",
+                Observer::Other(name) => name,
+            });
+            let suspects = names.collect::<Vec<_>>().join(", ");
+            tracing::warn!(suspects, "an observer that sees everything fail that others see work is not believed");
+        }
+        for entry in self.backends.values_mut() {
+            entry.evidence.suspect(&suspects, now);
+        }
+        self.metrics.suspects.set(i64::try_from(suspects.len()).unwrap_or(i64::MAX));
+        self.peers.suspects = suspects;
+        self.requeue_all_verdicts();
     }
+
+    fn requeue_all_verdicts(&mut self) {
+        self.queue.extend(self.routes.keys().map(ResourceRef::route));
+        self.queue.extend(self.backends.keys().map(ResourceRef::backend));
+    }
+}
+
+/// The verdicts about a backend, one for each of the thresholds.
+fn verdicts(entry: &BackendEntry, thresholds: &[(Thresholds, String)], now: Timestamp) -> Vec<Option<Verdict>> {
+    thresholds.iter().map(|(of, _)| entry.evidence.verdict(*of, now)).collect()
 }

@@ -1,110 +1,135 @@
-//! What became of steps.
-
-use kube::Resource;
+//! Results of actions.
 
 use super::agenda::UnderWay;
-use super::{World, Written};
-use crate::controller::events::{self, Telling};
+use super::{ControllerState, PendingStatus};
+use crate::controller::events::{self, EventReason};
 use crate::controller::input::Input;
-use crate::controller::known::{Known, unreadable_rejection, unreadable_status};
-use crate::controller::step::{Done, Step, StepError, StepResult, Subject, SubjectKind, WriteOutcome};
+use crate::controller::known::UnreadableContent;
+use crate::controller::step::{
+    Action, ActionError, ActionOutcome, ActionResult, ResourceKind, ResourceRef, WriteOutcome,
+};
 use crate::output::OutputKey;
-use crate::watch::{Change, Unreadable};
+use crate::watch::Change;
 use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{ObjectIdentity, ResourceVersion, Timestamp, Uid};
 
-impl World {
-    pub(super) fn take_done(&mut self, now: Timestamp, done: Done) {
-        let Done { id, subject, result } = done;
-        let Some(UnderWay { written, events, .. }) = self.agenda.finish(&subject, id) else { return };
-        if result.is_err() {
-            self.told.remove(&subject);
-        }
-        let error = match result {
-            Ok(StepResult::Fresh(input)) => {
-                self.take_fresh(now, &subject, *input);
-                None
+/// Version of an unreadable object that was reported, and the stage that the report has reached.
+///
+/// The spec's generation counts, not the resourceVersion: our own write of the status must not look like a change.
+#[derive(Debug)]
+pub(super) struct ReportedUnreadable {
+    uid: Uid,
+    generation: i64,
+    is_published: bool,
+}
+
+impl ControllerState {
+    pub(super) fn handle_result(&mut self, now: Timestamp, result: ActionResult) {
+        let ActionResult { id, resource, outcome } = result;
+        let Some(under_way) = self.queue.finish(&resource, id) else { return };
+        let outcome = match outcome {
+            Err(ActionError::OutputsIncomplete { written, cause }) => {
+                self.outputs_written(now, &resource, &written, Some(&cause));
+                // The pause is that of the outputs alone: the status is to say that they fail.
+                if cause.is_permanent() { Err(*cause) } else { Ok(()) }
             }
-            Ok(StepResult::StatusWritten { resource_version }) => {
-                self.status_written(&subject, &resource_version, written);
-                None
+            Err(error) => Err(error),
+            Ok(outcome) => {
+                self.handle_outcome(now, &resource, outcome, under_way);
+                Ok(())
             }
-            Ok(StepResult::OutputsWritten { outcomes, error }) => {
-                self.outputs_written(now, &subject, &outcomes, error.as_ref());
-                None
-            }
-            Ok(StepResult::JobObserved(job)) => {
-                self.take_job(now, Change::Applied(job));
-                None
-            }
-            Ok(StepResult::JobRefused { probe, message }) => {
-                self.job_refused(now, &subject, &probe, &message);
-                None
-            }
-            Ok(StepResult::EventsPublished) => {
-                match subject.kind {
-                    SubjectKind::Policy => {}
-                    SubjectKind::Backend => {
-                        if let Some(entry) = self.backends.get_mut(&subject.key) {
-                            entry.events_published(events);
-                        }
-                    }
-                    SubjectKind::Route => {
-                        if let Some(entry) = self.routes.get_mut(&subject.key) {
-                            entry.events_published(events);
-                        }
-                    }
-                }
-                None
-            }
-            Err(error) => Some(error),
         };
-        if let Some(backoff) = self.backoff_mut(&subject) {
-            match error {
-                None => backoff.succeed(),
-                // The watch will say so too; until then there is nothing to be done about it.
-                Some(StepError::Gone | StepError::ClaimLost | StepError::Api(_)) => {
-                    backoff.fail(now, error.map(|error| error.to_string()).unwrap_or_default());
+        let random = self.random.f64();
+        let is_permanent = match outcome {
+            Ok(()) => {
+                if let Some(retry) = self.retry_mut(&resource) {
+                    retry.succeed();
                 }
+                false
             }
+            Err(error) => {
+                self.reported.remove(&resource);
+                if let Some(retry) = self.retry_mut(&resource) {
+                    retry.fail(now, random, error.to_string());
+                }
+                error.is_permanent()
+            }
+        };
+        if !is_permanent {
+            self.queue.add(resource);
         }
-        self.agenda.add(subject);
     }
 
-    pub(super) fn take_fresh(&mut self, now: Timestamp, subject: &Subject, input: Input) {
-        self.take(now, input);
-        self.told.remove(subject);
-        if let Some(entry) = self.routes.get_mut(&subject.key).filter(|_| subject.kind == SubjectKind::Route) {
+    fn handle_outcome(
+        &mut self,
+        now: Timestamp,
+        resource: &ResourceRef,
+        outcome: ActionOutcome,
+        UnderWay { status, events, .. }: UnderWay,
+    ) {
+        match outcome {
+            ActionOutcome::Fresh(input) => self.handle_fresh(now, resource, *input),
+            ActionOutcome::StatusWritten { resource_version } => {
+                self.status_written(resource, &resource_version, status);
+            }
+            ActionOutcome::OutputsWritten(written) => self.outputs_written(now, resource, &written, None),
+            ActionOutcome::JobObserved(job) => self.handle_job(now, Change::Applied(job)),
+            ActionOutcome::JobRefused { probe, message } => self.job_refused(now, resource, &probe, &message),
+            ActionOutcome::EventsPublished => self.events_published(resource, events),
+        }
+    }
+
+    /// Takes over a resource that was read afresh.
+    pub(super) fn handle_fresh(&mut self, now: Timestamp, resource: &ResourceRef, input: Input) {
+        self.handle(now, input);
+        self.reported.remove(resource);
+        if let Some(entry) = self.routes.get_mut(&resource.key).filter(|_| resource.kind == ResourceKind::Route) {
             entry.is_confirmed = true;
         }
     }
 
-    fn status_written(&mut self, subject: &Subject, resource_version: &str, written: Option<Written>) {
-        match written {
-            Some(Written::Policy(status)) => {
-                if let Some(entry) = self.policies.get_mut(&subject.key) {
-                    entry.status_written(resource_version, status);
+    fn events_published(&mut self, resource: &ResourceRef, names: Vec<String>) {
+        match resource.kind {
+            ResourceKind::Policy => {}
+            ResourceKind::Backend => {
+                if let Some(entry) = self.backends.get_mut(&resource.key) {
+                    entry.events_published(names);
                 }
             }
-            Some(Written::Backend { before, after }) => {
-                log_backend(subject, before, &after);
-                if let Some(entry) = self.backends.get_mut(&subject.key) {
-                    entry.status_written(resource_version, *after);
+            ResourceKind::Route => {
+                if let Some(entry) = self.routes.get_mut(&resource.key) {
+                    entry.events_published(names);
                 }
             }
-            Some(Written::Route { before, after }) => {
+        }
+    }
+
+    fn status_written(&mut self, resource: &ResourceRef, version: &ResourceVersion, status: Option<PendingStatus>) {
+        match status {
+            Some(PendingStatus::Policy(status)) => {
+                if let Some(entry) = self.policies.get_mut(&resource.key) {
+                    entry.status_written(version, status);
+                }
+            }
+            Some(PendingStatus::Backend { before, after }) => {
+                log_backend(resource, before, &after);
+                if let Some(entry) = self.backends.get_mut(&resource.key) {
+                    entry.status_written(version, *after);
+                }
+            }
+            Some(PendingStatus::Route { before, after }) => {
                 let before = before.as_ref().as_ref();
-                self.metrics.route_written(&subject.key, before, &after);
-                log_route(subject, before, &after);
-                if let Some(entry) = self.routes.get_mut(&subject.key) {
+                self.metrics.route_written(&resource.key, before, &after);
+                log_route(resource, before, &after);
+                if let Some(entry) = self.routes.get_mut(&resource.key) {
                     let left = entry.active().map(str::to_owned);
-                    entry.status_written(resource_version, *after);
+                    entry.status_written(version, *after);
                     if let Some(left) = left {
-                        self.drop_unneeded_backend(&subject.key.sibling(left));
+                        self.drop_unneeded_backend(&resource.key.sibling(left));
                     }
                 }
             }
-            // An object that cannot be read: its status is not ours to know.
+            // The status of an object that cannot be read is not cached.
             None => {}
         }
     }
@@ -112,71 +137,81 @@ impl World {
     fn outputs_written(
         &mut self,
         now: Timestamp,
-        subject: &Subject,
-        outcomes: &[(OutputKey, WriteOutcome)],
-        error: Option<&StepError>,
+        resource: &ResourceRef,
+        written: &[(OutputKey, WriteOutcome)],
+        error: Option<&ActionError>,
     ) {
-        for (key, outcome) in outcomes {
+        for (key, outcome) in written {
             match outcome {
                 WriteOutcome::Observed(output) => self.note_output(output.clone()),
                 WriteOutcome::Gone => self.forget_output(key),
                 WriteOutcome::Refused { .. } => {}
             }
         }
-        if let Some(entry) = self.routes.get_mut(&subject.key) {
-            entry.outputs_written(outcomes, error.map(ToString::to_string), now);
-        }
-    }
-
-    pub(super) fn unreadable(&self, subject: &Subject) -> Option<Unreadable> {
-        fn of<K: Resource>(known: Option<&Known<K>>) -> Option<Unreadable> {
-            match known {
-                Some(Known::Unreadable(unreadable)) => Some(unreadable.clone()),
-                Some(Known::Readable(_)) | None => None,
+        let random = self.random.f64();
+        if let Some(entry) = self.routes.get_mut(&resource.key) {
+            entry.outputs_written(written, now);
+            match error {
+                Some(error) => entry.output_retry().fail(now, random, error.to_string()),
+                None => entry.output_retry().succeed(),
             }
         }
-        match subject.kind {
-            SubjectKind::Policy => of(self.policies.get(&subject.key)?.object.as_ref()),
-            SubjectKind::Backend => of(self.backends.get(&subject.key)?.object.as_ref()),
-            SubjectKind::Route => of(self.routes.get(&subject.key)?.object.as_ref()),
-        }
     }
 
-    /// Writes the reason into the status, then publishes an Event about it; each once for every generation of the object.
-    pub(super) fn tell_unreadable(
+    /// Identity and defect of a resource, if it cannot be read.
+    pub(super) fn unreadable(&self, resource: &ResourceRef) -> Option<(ObjectIdentity, UnreadableContent)> {
+        let (identity, unreadable) = match resource.kind {
+            ResourceKind::Policy => {
+                let cached = self.policies.get(&resource.key)?.object.as_ref()?;
+                (cached.identity(), cached.unreadable()?)
+            }
+            ResourceKind::Backend => {
+                let cached = self.backends.get(&resource.key)?.object.as_ref()?;
+                (cached.identity(), cached.unreadable()?)
+            }
+            ResourceKind::Route => {
+                let cached = self.routes.get(&resource.key)?.object.as_ref()?;
+                (cached.identity(), cached.unreadable()?)
+            }
+        };
+        Some((identity.clone(), unreadable.clone()))
+    }
+
+    /// Writes the defect into the status, then publishes an Event about it; each once for every generation of the object.
+    pub(super) fn report_unreadable(
         &mut self,
         now: Timestamp,
-        subject: &Subject,
-        unreadable: &Unreadable,
-    ) -> Option<Step> {
-        let what = |stage: &str| (unreadable.uid.clone(), unreadable.generation, stage.to_owned());
-        match self.told.get(subject) {
-            Some(told) if *told == what("published") => None,
-            Some(told) if *told == what("written") => {
-                self.told.insert(subject.clone(), what("published"));
-                let rejection = unreadable_rejection(unreadable);
-                let mut event = events::pending(subject, Telling::ConfigurationRejected, now, None, &rejection.message);
-                event.name = format!("{}.{}.{}.unreadable", subject.key.name, unreadable.uid, unreadable.generation);
-                Some(Step::PublishEvents(vec![events::event(
-                    subject,
-                    &unreadable.uid,
-                    &self.settings.instance,
-                    &event,
-                )]))
-            }
-            Some(_) | None => {
-                self.told.insert(subject.clone(), what("written"));
-                Some(unreadable_status(unreadable, now))
-            }
+        resource: &ResourceRef,
+        identity: &ObjectIdentity,
+        unreadable: &UnreadableContent,
+    ) -> Option<Action> {
+        let uid = &identity.uid;
+        let generation = unreadable.generation;
+        let reported = self.reported.get(resource);
+        let reported = reported.filter(|reported| reported.uid == *uid && reported.generation == generation);
+        let is_published = match reported {
+            Some(ReportedUnreadable { is_published: true, .. }) => return None,
+            Some(ReportedUnreadable { is_published: false, .. }) => true,
+            None => false,
+        };
+        let reported = ReportedUnreadable { uid: uid.clone(), generation, is_published };
+        self.reported.insert(resource.clone(), reported);
+        if !is_published {
+            return Some(unreadable.status_write(identity, now));
         }
+        let message = unreadable.rejection().message;
+        let mut event = events::pending(resource, EventReason::ConfigurationRejected, now, None, &message);
+        event.name = format!("{}.{uid}.{generation}.unreadable", resource.key.name);
+        let event = events::event(resource, uid, &self.settings.instance, &event);
+        Some(Action::PublishEvents(vec![event]))
     }
 }
 
-/// Says in the log what a route's new status says that the one before did not.
-fn log_route(subject: &Subject, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
+/// Logs the differences between two statuses of a route.
+fn log_route(resource: &ResourceRef, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
     let earlier = before.and_then(|before| before.last_transition.as_ref());
     if let Some(last) = &status.last_transition {
-        let (route, from, to, reason) = (&subject.key, &last.from, &last.to, &last.reason);
+        let (route, from, to, reason) = (&resource.key, &last.from, &last.to, &last.reason);
         match earlier.filter(|earlier| earlier.id == last.id) {
             None => tracing::info!(%route, from, to, reason, kind = ?last.kind, "a switch is decided"),
             Some(earlier) if earlier.applied_at.is_none() && last.applied_at.is_some() => {
@@ -188,16 +223,16 @@ fn log_route(subject: &Subject, before: Option<&MailRouteStatus>, status: &MailR
     if before.and_then(|before| before.state) != status.state {
         let detail = status.message.as_deref().unwrap_or_default();
         let state = status.state.map(|state| format!("{state:?}"));
-        tracing::info!(route = %subject.key, state, detail, "the state of a route has changed");
+        tracing::info!(route = %resource.key, state, detail, "the state of a route has changed");
     }
 }
 
-/// Says in the log that a backend's health has changed.
-fn log_backend(subject: &Subject, before: Option<Health>, status: &SendingBackendStatus) {
+/// Logs a change of a backend's health.
+fn log_backend(resource: &ResourceRef, before: Option<Health>, status: &SendingBackendStatus) {
     if before != status.health {
         let health = status.health.map(|health| format!("{health:?}"));
         let (reason, detail) =
             (status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default());
-        tracing::info!(backend = %subject.key, health, reason, detail, "the health of a backend has changed");
+        tracing::info!(backend = %resource.key, health, reason, detail, "the health of a backend has changed");
     }
 }
