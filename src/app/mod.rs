@@ -19,7 +19,7 @@ use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
 use crate::controller::login::LoginSecret;
 use crate::controller::run::ObserverConnections;
-use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
+use crate::controller::state::{ControllerState, JobSettings, Settings as ControllerSettings};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, SettingsError, unique_identity};
 use crate::observers::{self, LocalReport};
@@ -186,7 +186,7 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         },
     );
     let metrics = controller_metrics::Metrics::new(&mut registry);
-    let world_settings = WorldSettings {
+    let controller_settings = ControllerSettings {
         instance: identity.clone(),
         cluster_domain: arguments.cluster_domain,
         reports: advertised,
@@ -209,7 +209,11 @@ async fn operate(arguments: RunArguments) -> Result<(), AppError> {
         clock,
         metrics: metrics.clone(),
     };
-    let controlling = tokio::spawn(controller::run(World::new(world_settings, metrics), connections, shutdown.clone()));
+    let controlling = tokio::spawn(controller::run(
+        ControllerState::new(controller_settings, metrics),
+        connections,
+        shutdown.clone(),
+    ));
     let serving =
         tokio::spawn(server.serve(registry, State { heartbeat, readiness }, axum::Router::new(), end.clone()));
     let taking = reports::ObserverConnections { client: call_client, directory, reports: agent_reports.clone(), clock };

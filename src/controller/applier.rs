@@ -21,12 +21,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::input::Input;
-use super::metrics::Metrics;
-use super::step::{
+use super::action::{
     Action, ActionError, ActionOutcome, ActionRequest, ActionResult, ResourceKind, ResourceRef, WriteOutcome, message,
     status_code,
 };
+use super::input::Input;
+use super::metrics::Metrics;
 use crate::leader::{ClaimLost, Leadership};
 use crate::output::{FIELD_MANAGER, Output, OutputKey, OutputKind, Write, route_uid};
 use crate::watch::{Change, Unreadable};

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::backoff::Retry;
+use super::action::ResourceRef;
+use super::cached::Cached;
 use super::events::{self, EventReason};
-use super::known::Cached;
 use super::reconcile::{PlannedAction, Reconciled};
+use super::retry::Retry;
+use super::state::JobSettings;
 use super::status::{Conditions, condition_message, is_true, joined};
-use super::step::ResourceRef;
-use super::world::JobSettings;
 use crate::observers::Verdicts;
 use crate::probe::Target;
 use crate::probe_job::manifest::Order;

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::step::{Action, ResourceKind, ResourceRef};
+use super::action::{Action, ResourceKind, ResourceRef};
 use mail_failover_api::{self as api, PendingEvent};
 use mail_failover_core::model::{ObjectKey, Timestamp, Uid};
 use mail_failover_resolve::text::truncated;

@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::step::ActionResult;
+use super::action::ActionResult;
 use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};

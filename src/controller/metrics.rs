@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::step::ResourceKind;
+use super::action::ResourceKind;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::{BackendDeliveries, ObjectKey};

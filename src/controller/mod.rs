@@ -1,6 +1,6 @@
 //! From watches, probes and reports to writes.
 //!
-//! The stages: inputs → [`world::ControllerState`] (indexes, evidence, decisions; no I/O) → at most one [`step::Action`] per resource at a
+//! The stages: inputs → [`state::ControllerState`] (indexes, evidence, decisions; no I/O) → at most one [`action::Action`] per resource at a
 //! time → [`applier`], the only place that writes, each write on the condition that the leader's claim still holds.
 //!
 //! A reconcile returns the *next missing action* of a fixed order, worked out afresh from what is persisted:
@@ -13,24 +13,24 @@
 //! Architecture invariants: a route has at most one action under way; an action that fails is not repeated but worked out again; nothing
 //! in here reads a clock except through the `now` it is given.
 
+pub mod action;
 pub mod applier;
 mod backend;
-mod backoff;
 pub mod ca;
+mod cached;
+mod dependencies;
 mod events;
-mod facts;
 pub mod input;
-mod known;
 pub mod login;
 pub mod metrics;
 mod policy;
 pub mod read;
 mod reconcile;
 mod references;
+mod retry;
 mod route;
 mod route_status;
 pub mod run;
+pub mod state;
 mod status;
-pub mod step;
 mod timers;
-pub mod world;

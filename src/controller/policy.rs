@@ -1,10 +1,10 @@
 //! One `FailoverPolicy`: its meaning, and the routes that use it.
 
-use super::backoff::Retry;
-use super::known::{Cached, cache};
+use super::action::ResourceRef;
+use super::cached::{Cached, cache};
 use super::reconcile::Reconciled;
+use super::retry::Retry;
 use super::status::Conditions;
-use super::step::ResourceRef;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{FailoverPolicy, FailoverPolicyStatus};
 use mail_failover_core::model::{Policy, ResourceVersion, Timestamp};

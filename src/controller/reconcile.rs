@@ -1,6 +1,6 @@
 //! The result of a reconcile: at most one action, worked out afresh from what is persisted.
 
-use super::step::Action;
+use super::action::Action;
 use mail_failover_core::model::Timestamp;
 
 /// Result of a reconcile of a resource with a status of type `S`.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::step::ResourceRef;
+use super::action::ResourceRef;
 use mail_failover_core::model::ObjectKey;
 use mail_failover_resolve::CaKey;
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::action::{Action, ResourceRef, WriteOutcome};
 use super::backend::BackendEntry;
-use super::backoff::{Retry, WriteBudget};
+use super::cached::Cached;
 use super::events;
-use super::known::Cached;
 use super::reconcile::{PlannedAction, Reconciled};
+use super::retry::{Retry, WriteBudget};
 use super::route_status::{OutputsState, StatusBuilder};
-use super::step::{Action, ResourceRef, WriteOutcome};
 use crate::output::{self, Briefed, Briefing, Observed, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus};

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::action::ActionResult;
 use super::applier::Applier;
 use super::backend::ProbeChange;
 use super::ca::Ca;
@@ -13,8 +14,7 @@ use super::input::Input;
 use super::login::LoginSecret;
 use super::metrics::Metrics;
 use super::read::Reader;
-use super::step::ActionResult;
-use super::world::{ControllerState, Effects, ReadChange};
+use super::state::{ControllerState, Effects, ReadChange};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::probe::Prober;
 use crate::reports::Directory;

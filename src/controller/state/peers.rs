@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ControllerState;
+use crate::controller::action::ResourceRef;
 use crate::controller::backend::BackendEntry;
 use crate::controller::references::Reference;
-use crate::controller::step::ResourceRef;
 use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
 use crate::observers::{BackendChange, BackendVerdicts, PeerEvent, Verdicts};

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{ControllerState, cached};
-use crate::controller::known::cache;
+use crate::controller::action::ResourceRef;
+use crate::controller::cached::cache;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
 use crate::controller::route::RouteEntry;
-use crate::controller::step::ResourceRef;
 use crate::watch::Change;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};

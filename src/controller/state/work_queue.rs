@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::PendingStatus;
-use crate::controller::step::{Action, ActionRequest, ResourceKind, ResourceRef};
+use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
 use crate::controller::timers::KeyedTimers;
 use mail_failover_core::model::{ObjectKey, Timestamp};
 

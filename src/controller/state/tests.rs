@@ -8,8 +8,8 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::testing::*;
+use crate::controller::action::{Action, ActionError, ActionResult, ResourceKind};
 use crate::controller::input::Input;
-use crate::controller::step::{Action, ActionError, ActionResult, ResourceKind};
 use crate::leader::ClaimLost;
 use crate::watch::Source;
 use mail_failover_api::{MailRoute, RouteState};

@@ -1,6 +1,5 @@
 //! State of the controller, and everything that follows from it. No I/O: time and inputs are arguments, actions are returned.
 
-mod agenda;
 mod agents;
 #[cfg(test)]
 mod agents_tests;
@@ -12,36 +11,37 @@ mod jobs_tests;
 #[cfg(test)]
 mod logins_tests;
 mod objects;
-mod others;
+mod peers;
 #[cfg(test)]
-mod others_tests;
-mod outcomes;
+mod peers_tests;
 mod resources;
+mod results;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod work_queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agenda::WorkQueue;
 use agents::Agents;
 use jobs::Jobs;
 use kube::Resource;
-use others::Peers;
-use outcomes::ReportedUnreadable;
+use peers::Peers;
+use results::ReportedUnreadable;
+use work_queue::WorkQueue;
 
+use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
 use crate::controller::backend::{BackendContext, BackendEntry, ProbeChange};
-use crate::controller::backoff::Retry;
-use crate::controller::facts::DependencyCache;
+use crate::controller::cached::Cached;
+use crate::controller::dependencies::DependencyCache;
 use crate::controller::input::Input;
-use crate::controller::known::Cached;
 use crate::controller::metrics::Metrics;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::reconcile::Reconciled;
 use crate::controller::references::{Reference, References};
+use crate::controller::retry::Retry;
 use crate::controller::route::{RouteContext, RouteEntry};
-use crate::controller::step::{Action, ActionRequest, ResourceKind, ResourceRef};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::reports;
@@ -54,9 +54,6 @@ use mail_failover_resolve::{self as resolve, CaKey};
 use mail_failover_runtime::kubernetes;
 
 pub use jobs::JobSettings;
-
-// Until the wiring uses the new name.
-pub use ControllerState as World;
 
 /// Bound on the actions under way.
 const MAX_ACTIONS: usize = 48;

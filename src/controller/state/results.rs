@@ -1,13 +1,13 @@
 //! Results of actions.
 
-use super::agenda::UnderWay;
+use super::work_queue::UnderWay;
 use super::{ControllerState, PendingStatus};
-use crate::controller::events::{self, EventReason};
-use crate::controller::input::Input;
-use crate::controller::known::UnreadableContent;
-use crate::controller::step::{
+use crate::controller::action::{
     Action, ActionError, ActionOutcome, ActionResult, ResourceKind, ResourceRef, WriteOutcome,
 };
+use crate::controller::cached::UnreadableContent;
+use crate::controller::events::{self, EventReason};
+use crate::controller::input::Input;
 use crate::output::OutputKey;
 use crate::watch::Change;
 use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};

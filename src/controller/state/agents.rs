@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ControllerState;
+use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
-use crate::controller::step::ResourceRef;
 use crate::reports::{self, RouteAgents};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::OPINION_HOLDS;

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::ResourceExt;
 
 use super::{ControllerState, object_key};
-use crate::controller::step::{Action, ResourceKind, ResourceRef};
+use crate::controller::action::{Action, ResourceKind, ResourceRef};
 use crate::probe::printable;
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, Order, PROBE_LABEL};
 use crate::probe_job::report;

@@ -10,12 +10,12 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::{ControllerState, Effects, ReadChange, Settings};
+use crate::controller::action::{
+    Action, ActionError, ActionOutcome, ActionRequest, ActionResult, ResourceRef, WriteOutcome,
+};
 use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
-use crate::controller::step::{
-    Action, ActionError, ActionOutcome, ActionRequest, ActionResult, ResourceRef, WriteOutcome,
-};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{Output, OutputKind, Write, route_uid};
 use crate::probe::Target;

@@ -3,9 +3,9 @@
 use kube::Resource;
 use serde_json::{Value, json};
 
+use super::action::Action;
 use super::reconcile::PlannedAction;
 use super::status::Conditions;
-use super::step::Action;
 use crate::watch::Unreadable;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_core::model::{MissingIdentity, ObjectIdentity, ResourceVersion, Timestamp, Uid};

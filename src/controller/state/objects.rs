@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::{Age, ControllerState, entry_age, object_key};
+use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
-use crate::controller::step::ResourceRef;
 use crate::output::{Output, OutputKey, OutputKind, route_uid};
 use crate::watch::{Change, Source};
 use mail_failover_core::model::{ObjectKey, Timestamp};
