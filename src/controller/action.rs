@@ -16,7 +16,8 @@ use mail_failover_runtime::kubernetes::describe;
 /// A custom resource that has a status to write.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceRef {
-    /// Kind of the resource. Resources are reconciled in the order of their kinds, referents before the routes that refer to them.
+    /// Kind of the resource. Resources are reconciled in the order of their kinds, referents before the routes that
+    /// refer to them.
     pub kind: ResourceKind,
     /// Namespace and name of the resource.
     pub key: ObjectKey,
@@ -39,16 +40,16 @@ impl ResourceRef {
 /// The kinds of custom resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceKind {
-    /// `FailoverPolicy`.
+    /// A `FailoverPolicy` of any namespace.
     Policy,
-    /// `SendingBackend`.
+    /// A `SendingBackend` of any namespace.
     Backend,
-    /// `MailRoute`.
+    /// A `MailRoute` of any namespace.
     Route,
 }
 
 impl ResourceKind {
-    /// The Kubernetes kind.
+    /// Name of the kind in Kubernetes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "FailoverPolicy",
@@ -61,20 +62,21 @@ impl ResourceKind {
 /// One action on behalf of one resource.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Reads the resource afresh: a new leader's watch may lag behind its predecessor's last write.
+    /// Reads the resource afresh.
+    // A new leader's watch may lag behind its predecessor's last write.
     Confirm,
     /// Merges a patch into the status, on the condition that the object is still this version.
     WriteStatus {
         /// The version that the patch was computed from.
         resource_version: ResourceVersion,
-        /// `{"status": …}`.
+        /// The JSON merge patch `{"status": …}` (RFC 7386).
         patch: Value,
     },
     /// Writes outputs in the given order, up to the first error.
     WriteOutputs {
         /// The `metadata.uid` of the route that owns them.
         owner: Uid,
-        /// The writes.
+        /// The writes, in their order.
         writes: Vec<Write>,
     },
     /// Creates the Job of a probe, in place of the one before.
@@ -106,11 +108,12 @@ impl Action {
 /// An action to be carried out.
 #[derive(Clone, Debug)]
 pub struct ActionRequest {
-    /// Repeated in the [`ActionResult`], so that a result of an earlier term is not taken for one of a later term.
+    /// Number that the [`ActionResult`] repeats.
+    // A result of an earlier term must not be taken for one of a later term.
     pub id: u64,
     /// Resource on whose behalf it is carried out.
     pub resource: ResourceRef,
-    /// The action itself.
+    /// The action to carry out.
     pub action: Action,
 }
 
@@ -132,7 +135,7 @@ pub enum ActionOutcome {
     Fresh(Box<Input>),
     /// The status is written, and the object has this version now.
     StatusWritten {
-        /// `metadata.resourceVersion`.
+        /// The new `metadata.resourceVersion`.
         resource_version: ResourceVersion,
     },
     /// Every output was written or refused, in the order of the writes.
@@ -181,7 +184,8 @@ pub enum ActionError {
     /// The API server refused, or could not be reached.
     #[error("{}", message(.0))]
     Api(#[source] Box<kube::Error>),
-    /// The API server showed an object without identity, which no later write could be conditional on.
+    /// The API server showed an object without identity.
+    // No later write could be conditional on it.
     #[error("the API server's answer cannot be used: {0}")]
     Identity(#[from] MissingIdentity),
     /// An object cannot be written as JSON.
@@ -228,7 +232,8 @@ impl ActionError {
         match self {
             // A new term, or the watch's deletion, puts the resource into the work queue again.
             Self::NotLeader(_) | Self::Gone => true,
-            // A missing right or an old schema is mended without any change of the object, so that only a retry can tell.
+            // A missing right or an old schema is mended without any change of the object, so that only a retry can
+            // tell.
             Self::Timeout(_) | Self::Api(_) | Self::Identity(_) | Self::Serialize(_) => false,
             Self::OutputsIncomplete { cause, .. } => cause.is_permanent(),
         }

@@ -1,8 +1,9 @@
 //! The only place that writes to the API server.
 //!
-//! Every write is made under the leader's claim, which is checked right before it, with a deadline no later than the claim's; and on a
-//! condition (the version that was seen, that the object does not exist, a fixed name), so that even a write that was on its way while
-//! the claim was lost cannot undo what the next leader did. This module never decides anything.
+//! Every write is made under the leader's claim, which is checked right before it, with a deadline no later than the
+//! claim's; and on a condition (the version that was seen, that the object does not exist, a fixed name), so that even
+//! a write that was on its way while the claim was lost cannot undo what the next leader did. This module never decides
+//! anything.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -40,7 +41,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Field manager of statuses.
 const STATUS_MANAGER: &str = "mail-failover-status";
 
-/// Carries out actions.
+/// Carries out actions under the leader's claim.
 #[derive(Clone, Debug)]
 pub struct Applier {
     client: CallClient,
@@ -231,7 +232,8 @@ impl Applier {
         Api::namespaced(self.client.0.clone(), &key.1.namespace)
     }
 
-    /// Creates an object by POST: it must fail if the object exists already, which server-side apply cannot express.
+    /// Creates an object by POST.
+    // It must fail if the object exists already, which server-side apply cannot express.
     async fn create<K>(
         &self,
         owner: &Uid,
@@ -260,10 +262,9 @@ impl Applier {
         }
     }
 
-    /// Hands the fields that a POST or an update of ours has set to our server-side apply, as client-go's csaupgrade does.
-    ///
-    /// Otherwise a field that a later apply leaves out would stay, owned by the POST. An apply of ours that exists already is removed, and
-    /// has to be repeated.
+    /// Hands the fields that a POST or an update of ours has set to our server-side apply, as client-go's csaupgrade
+    /// does. An apply of ours that exists already is removed, and has to be repeated.
+    // Otherwise a field that a later apply leaves out would stay, owned by the POST.
     async fn own_by_apply<K>(&self, api: &Api<K>, object: K) -> Result<K, ActionError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
@@ -371,7 +372,8 @@ impl Applier {
         within(DEADLINE, api.get_opt(&key.1.name)).await?.map_err(ActionError::api)
     }
 
-    /// Creates a probe's Job under its fixed name, so that there is one at a time. The Job before, which is over, is deleted first.
+    /// Creates a probe's Job under its fixed name. The Job before, which is over, is deleted first.
+    // By the name there is one Job at a time.
     async fn run_job(
         &self,
         resource: &ResourceRef,
@@ -412,7 +414,8 @@ impl Applier {
 
     /// Publishes an Event under its fixed name; one that exists was published before.
     ///
-    /// Gives up an Event that the API server will never take: its namespace is being deleted.
+    /// Gives up an Event that the API server will never take.
+    // For one, because its namespace is being deleted.
     async fn publish(&self, resource: &ResourceRef, event: Event) -> Result<(), ActionError> {
         let api: Api<Event> = Api::namespaced(self.client.0.clone(), &resource.key.namespace);
         match self.write(api.create(&PostParams::default(), &event)).await? {
@@ -441,7 +444,9 @@ fn owner_of(job: &Job) -> Option<&str> {
     job.owner_references().first().map(|owner| owner.uid.as_str())
 }
 
-/// Quota and admission answer 403, a manifest that is not accepted 422; both may change, and are asked again at the next interval.
+/// The outcome of a Job that the API server does not take.
+// Quota and admission answer 403, a manifest that is not accepted 422. Both may change, and are asked again at the next
+// interval.
 fn job_refused(probe: Arc<str>, error: kube::Error) -> Result<ActionOutcome, ActionError> {
     match status_code(&error) {
         Some(400 | 403 | 404 | 422) => Ok(ActionOutcome::JobRefused { probe, message: message(&error) }),
@@ -470,7 +475,8 @@ fn wrap_config_map(config_map: ConfigMap) -> Output {
     Output::ConfigMap(Box::new(config_map))
 }
 
-/// An object as JSON. Server-side apply needs `apiVersion` and `kind`, which k8s-openapi's types write by themselves.
+/// An object as JSON.
+// Server-side apply needs `apiVersion` and `kind`, which k8s-openapi's types write by themselves.
 fn typed<K: Serialize>(object: &K) -> Result<Value, ActionError> {
     Ok(serde_json::to_value(object)?)
 }

@@ -29,13 +29,15 @@ use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
 use mail_failover_resolve::{self as resolve, Lookup, Rejection, Unresolved};
 
-/// Age after which a certificate that was not served again is replaced by one that expires later: providers serve several.
+/// Age after which a certificate that was not served again is replaced by one that expires later.
+// Providers serve several certificates under one name.
 const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
 
 /// State of one backend.
 #[derive(Debug, Default)]
 pub(super) struct BackendEntry {
-    /// `None` once it is deleted, and kept only because a route's mail still goes there.
+    /// `None` once it is deleted.
+    // The entry is kept while a route's mail still goes there.
     pub(super) object: Option<Cached<SendingBackend>>,
     /// Last good version of the spec.
     pub(super) usable: Option<Arc<Backend>>,
@@ -68,7 +70,7 @@ struct Certificate {
 pub enum ProbeChange {
     /// Makes a probe, in place of the one that the key stood for before.
     Set(Box<Target>),
-    /// Ends a probe.
+    /// Ends the probe of this key.
     Remove(ProbeKey),
 }
 
@@ -207,7 +209,8 @@ impl BackendEntry {
         changed
     }
 
-    /// Keeps the reply that refused a recipient: it counts neither way, and people see it while nothing else is known of the probe.
+    /// Keeps the reply that refused a recipient.
+    // It counts neither way, but people should see it while nothing else is known of the probe.
     fn note_recipient(&mut self, report: &ProbeReport) -> bool {
         let (probe, outcome) = (&report.key.probe, &report.outcome);
         if outcome.class == EvidenceClass::RecipientLevel {
@@ -218,7 +221,8 @@ impl BackendEntry {
         outcome.class.effect() != Effect::Neutral && self.refused_recipients.remove(probe).is_some()
     }
 
-    /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones: the evidence says if mail can leave there.
+    /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones.
+    // The evidence, not the name service, says if mail can leave there.
     fn note_addresses(&mut self, resolution: &Resolution) -> bool {
         match resolution {
             Resolution::Addresses(addresses) if !addresses.is_empty() && self.resolved.as_ref() != Some(addresses) => {
@@ -284,8 +288,8 @@ impl BackendEntry {
         self.is_pending() || (self.usable.is_some() && !self.evidence.is_observed())
     }
 
-    /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy; empty while the present spec is not
-    /// observed; `None` if all are Healthy.
+    /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy; empty while the
+    /// present spec is not observed; `None` if all are Healthy.
     pub(super) fn own_sightings(&self, thresholds: &[(Thresholds, String)], now: Timestamp) -> Option<Verdicts> {
         if self.problem.is_some() || self.usable.is_none() || !self.evidence.is_observed() {
             return Some(Verdicts::new());
@@ -500,7 +504,8 @@ fn probe_key(backend: &ObjectKey, probe: &Arc<str>) -> ProbeKey {
     ProbeKey { backend: backend.clone(), probe: probe.clone() }
 }
 
-/// Returns true if evidence about one destination says nothing about the other. A Service stays the same while its endpoints change.
+/// Returns true if evidence about one destination says nothing about the other.
+// A Service stays the same destination while its endpoints change.
 fn is_elsewhere(before: &Destination, after: &Destination) -> bool {
     match (before, after) {
         (Destination::Host(before), Destination::Host(after)) => before != after,

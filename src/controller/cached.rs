@@ -78,7 +78,8 @@ impl<K: Resource> Cached<K> {
         }
     }
 
-    /// The object, to be given the content of a write that has made this version of it; `None` if a newer version is cached already.
+    /// The object, to be given the content of a write that has made this version of it; `None` if a newer version is
+    /// cached already.
     pub(super) fn superseded_by(&mut self, written: &ResourceVersion) -> Option<&mut K> {
         match &mut self.content {
             Content::Readable(object) if !self.identity.resource_version.is_newer_than(written) => {
@@ -96,7 +97,8 @@ impl<K: Resource> Cached<K> {
         Some(PlannedAction { action: Action::WriteStatus { resource_version, patch }, status: Some(to) })
     }
 
-    /// Returns true if `other` is an older version of the same object: the echo of a write may arrive after its answer.
+    /// Returns true if `other` is an older version of the same object.
+    // The watch event of a write may arrive after its response.
     fn is_newer_than(&self, other: &Self) -> bool {
         self.uid() == other.uid() && self.identity.resource_version.is_newer_than(&other.identity.resource_version)
     }

@@ -1,4 +1,5 @@
-//! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of probes.
+//! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of
+//! probes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

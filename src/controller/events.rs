@@ -76,8 +76,8 @@ impl EventReason {
 }
 
 /// An Event to be written into the status that it reports.
-///
-/// The name follows from the object, the moment and the reason, so that the same decision, taken again after a crash, has the same name.
+/// The name follows from the object, the moment and the reason.
+// The same decision, taken again after a crash, then has the same name.
 pub(super) fn pending(
     resource: &ResourceRef,
     reason: EventReason,

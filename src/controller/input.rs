@@ -16,15 +16,15 @@ use mail_failover_resolve::{CaKey, ReadProblem};
 /// One event, with everything that the controller needs to know of it.
 #[derive(Debug)]
 pub enum Input {
-    /// A `SendingBackend` changed.
+    /// A `SendingBackend` changed or is gone.
     Backend(Change<SendingBackend>),
-    /// A `FailoverPolicy` changed.
+    /// A `FailoverPolicy` changed or is gone.
     Policy(Change<FailoverPolicy>),
-    /// A `MailRoute` changed.
+    /// A `MailRoute` changed or is gone.
     Route(Change<MailRoute>),
-    /// A Service changed.
+    /// A Service changed or is gone.
     Service(Change<Service>),
-    /// An `EndpointSlice` changed.
+    /// An `EndpointSlice` changed or is gone.
     EndpointSlice(Change<EndpointSlice>),
     /// A `ConfigMap` of ours changed.
     ConfigMap(Change<ConfigMap>),

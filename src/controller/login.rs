@@ -1,7 +1,7 @@
 //! Reads the logins of probes from the Secrets that backends name: those, by name, and no others.
 //!
-//! Only backends with a probe that this process makes, of depth Auth or deeper, have theirs read. Architecture invariant: a login goes
-//! from here to the prober and nowhere else; nothing that can be printed holds one.
+//! Only backends with a probe that this process makes, of depth Auth or deeper, have theirs read. Architecture
+//! invariant: a login goes from here to the prober and nowhere else; nothing that can be printed holds one.
 
 use std::collections::BTreeMap;
 

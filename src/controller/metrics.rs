@@ -278,7 +278,8 @@ impl Metrics {
         }
     }
 
-    /// Counts deliveries that an agent reports. Reports have totals since the agent's process began; `earlier` is the one before.
+    /// Counts deliveries that an agent reports. Reports have totals since the agent's process began; `earlier` is the
+    /// one before.
     pub(super) fn deliveries(
         &self,
         route: &ObjectKey,

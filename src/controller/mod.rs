@@ -1,7 +1,8 @@
 //! From watches, probes and reports to writes.
 //!
-//! The stages: inputs → [`state::ControllerState`] (indexes, evidence, decisions; no I/O) → at most one [`action::Action`] per resource at a
-//! time → [`applier`], the only place that writes, each write on the condition that the leader's claim still holds.
+//! The stages: inputs → [`state::ControllerState`] (indexes, evidence, decisions; no I/O) → at most one
+//! [`action::Action`] per resource at a time → [`applier`], the only place that writes, each write on the condition
+//! that the leader's claim still holds.
 //!
 //! A reconcile returns the *next missing action* of a fixed order, worked out afresh from what is persisted:
 //!
@@ -10,8 +11,8 @@
 //! 3. the Events that `status` lists as pending, under the names it gives them, so that none is doubled;
 //! 4. the rest of `status`: applied-at, conditions, Events no longer pending.
 //!
-//! Architecture invariants: a route has at most one action under way; an action that fails is not repeated but worked out again; nothing
-//! in here reads a clock except through the `now` it is given.
+//! Architecture invariants: a route has at most one action under way; an action that fails is not repeated but worked
+//! out again; nothing in here reads a clock except through the `now` it is given.
 
 pub mod action;
 pub mod applier;

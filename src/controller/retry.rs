@@ -44,7 +44,8 @@ impl Retry {
     }
 }
 
-/// A burst of writes, then one a second: a controller that keeps reverting ours must not make us hammer the API server.
+/// Budget of writes: a burst, then one a second.
+// A controller that keeps reverting our writes must not make us hammer the API server.
 #[derive(Debug)]
 pub(super) struct WriteBudget {
     left: u32,

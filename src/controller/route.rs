@@ -1,4 +1,5 @@
-//! One `MailRoute`: from the verdicts about its backends to a decision, from the decision to its outputs and its status.
+//! One `MailRoute`: from the verdicts about its backends to a decision, from the decision to its outputs and its
+//! status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,12 +24,12 @@ use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Rejection};
 
-/// Pause before a refused output is tried again: the object in the way may be gone, and not every such object is watched.
+/// Pause before a refused output is tried again.
+// The object in the way may be gone, and not every such object is watched.
 const REFUSAL_RETRY: Duration = Duration::from_secs(30);
 /// Age below which a route counts as new.
-///
-/// The objects that it refers to may be on their way: a manifest's objects are applied one after another, and watches of different kinds
-/// keep no order among each other.
+// The objects that it refers to may be on their way: a manifest's objects are applied one after another, and watches of
+// different kinds keep no order among each other.
 const NEW: Duration = Duration::from_secs(3);
 
 /// State of one route.
@@ -171,7 +172,8 @@ impl RouteEntry {
         agents.map(|output| output.service_account.clone()).collect()
     }
 
-    /// Takes note of an agent's switch. Returns true if it is the first to report the first delivery after the latest transition.
+    /// Takes note of an agent's switch. Returns true if it is the first to report the first delivery after the latest
+    /// transition.
     pub(super) fn note_first_delivery(&mut self, switched: &SwitchedMail) -> bool {
         let (Some(id), Some(at)) = (switched.transition, switched.first_delivery_at) else { return false };
         let last = self.status().and_then(|status| status.last_transition.as_ref());
@@ -197,7 +199,6 @@ impl RouteEntry {
         self.object.as_ref()?.readable()
     }
 
-    /// The cached status.
     pub(super) fn status(&self) -> Option<&MailRouteStatus> {
         self.readable()?.status.as_ref()
     }
@@ -207,7 +208,8 @@ impl RouteEntry {
         self.usable.iter().flat_map(|route| output::owned_keys(route, key)).collect()
     }
 
-    /// Ends the pause of a refused output, because an object that was in the way has changed.
+    /// Ends the pause of a refused output.
+    // An object that was in the way has changed.
     pub(super) fn forget_refusal(&mut self, key: &OutputKey) {
         self.refused.remove(key);
     }
@@ -230,7 +232,8 @@ impl RouteEntry {
         }
     }
 
-    /// The pauses after failed writes of outputs, which leave its status and its Events alone.
+    /// The pauses after failed writes of outputs.
+    // They are not those of the whole route: its status must go on to say what fails.
     pub(super) fn output_retry(&mut self) -> &mut Retry {
         &mut self.output_retry
     }
@@ -249,7 +252,8 @@ impl RouteEntry {
         }
     }
 
-    /// The next missing action, and the time of the next reconcile: at a timer of the decision, or when evidence gets stale.
+    /// The next missing action, and the time of the next reconcile: at a timer of the decision, or when evidence gets
+    /// stale.
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
         let reconciled = match self.precondition(cx) {
             Ok((uid, route)) => self.reconcile_usable(cx, uid, &route),
@@ -319,11 +323,12 @@ impl RouteEntry {
         self.is_observed
     }
 
-    /// Returns true if an output names a later transition than the cached route: the watch of routes lags behind that of outputs.
+    /// Returns true if an output names a later transition than the cached route, once for each such transition.
+    // The watch of routes may lag behind that of outputs.
     fn is_outdated(&mut self, uid: &Uid, cx: &RouteContext<'_>) -> bool {
         let known = self.status().and_then(|status| status.history.first()).map_or(0, |last| last.id);
         let newest = cx.observed.newest_transition(&owner(cx, uid)).filter(|newest| *newest > known);
-        // Once for each such transition; an output that claims more than its route is put right.
+        // Read afresh once; an output that still names more than its route is put right.
         let is_news = newest > self.confirmed_for;
         if is_news {
             self.confirmed_for = newest;
@@ -359,7 +364,7 @@ impl RouteEntry {
         Decided { decision, candidates, is_persisted }
     }
 
-    /// Its backends, most preferred first.
+    /// The backends of the route, most preferred first.
     fn candidates(&self, cx: &RouteContext<'_>, route: &Route) -> Vec<Candidate> {
         let mut candidates: Vec<_> = route.backends.iter().map(|member| self.candidate(cx, route, member)).collect();
         candidates.sort_by_key(|candidate| candidate.region_rank(&route.preferred_regions));
@@ -425,7 +430,8 @@ impl RouteEntry {
         self.within_budget(writes, cx.now)
     }
 
-    /// Refills the write budget if agents have to be told anything new: such a change is ours, and no other controller reverts our writes.
+    /// Refills the write budget if agents have to be told anything new.
+    // A change in what we tell agents is not another controller reverting our output.
     fn note_reported(&mut self, cx: &RouteContext<'_>, Decided { decision, candidates, .. }: &Decided) {
         let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
         let standbys = standbys.map(|candidate| candidate.name.clone()).collect();
@@ -560,7 +566,8 @@ fn owner(cx: &RouteContext<'_>, uid: &Uid) -> Owner {
     Owner { key: cx.resource.key.clone(), uid: uid.to_string() }
 }
 
-/// Returns true if the status says already everything that outputs and later decisions follow from. Texts for people may follow.
+/// Returns true if the status says already everything that outputs and later decisions follow from. Texts for people
+/// may follow.
 fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
     let Memory { shares, since, state: _, held_by: _, history, ramp, switch, pause, approved_at, request } = decided;
     *shares == persisted.shares

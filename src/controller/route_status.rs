@@ -48,7 +48,7 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) problems: Vec<Rejection>,
     pub(super) thresholds: Thresholds,
     pub(super) strategy: Option<Strategy>,
-    /// The policy's objective.
+    /// The policy's objective for the time of a failover.
     pub(super) recovery_time: Option<Duration>,
     /// Transition that an agent has carried out, and the time of the first message on the new way.
     pub(super) first_delivery: Option<(i64, Timestamp)>,
@@ -87,7 +87,8 @@ impl StatusBuilder<'_> {
         status
     }
 
-    /// Notes that the latest transition is applied once every output leads where it says, and the first delivery that an agent reports.
+    /// Notes that the latest transition is applied once every output leads where it says, and the first delivery that
+    /// an agent reports.
     fn note_applied(&self, status: &mut MailRouteStatus) {
         let is_just_decided = self.decision.is_some_and(|decision| decision.transition.is_some());
         if !is_just_decided

@@ -25,7 +25,8 @@ use mail_failover_runtime::telemetry::Heartbeat;
 
 /// Bound on the inputs that are handled before the next poll.
 const BATCH: usize = 256;
-/// Longest time between two iterations, so that a missing heartbeat means a stall and not quiet.
+/// Longest time between two iterations.
+// A missing heartbeat must mean a stall, and not quiet.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Time that the actions under way have to end when the process does.
 const DRAIN: Duration = Duration::from_secs(6);
@@ -41,7 +42,7 @@ pub struct Connections {
     pub reports: mpsc::Receiver<ProbeReport>,
     /// Reports of the peers.
     pub peer_events: mpsc::Receiver<PeerEvent>,
-    /// Reports of agents.
+    /// Reports of agents about real mail.
     pub agent_reports: mpsc::Receiver<AgentReport>,
     /// Directory of the service accounts that may report.
     pub directory: Directory,
@@ -49,13 +50,13 @@ pub struct Connections {
     pub local_report: LocalReport,
     /// Number of the term in which this replica leads.
     pub leading: watch::Receiver<Option<u64>>,
-    /// Carries out actions.
+    /// Writes to the API server.
     pub applier: Applier,
-    /// Makes probes.
+    /// Probes backends from this process.
     pub prober: Prober,
-    /// Reads certificates.
+    /// Reads certificates of private authorities.
     pub ca_reader: Reader<Ca>,
-    /// Reads logins.
+    /// Reads logins of probes.
     pub login_reader: Reader<LoginSecret>,
     /// Liveness heartbeat; beaten once per iteration.
     pub heartbeat: Heartbeat,

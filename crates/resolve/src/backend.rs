@@ -17,8 +17,8 @@ use mail_failover_core::model::{
 const DEFAULT_PROBE_NAME: &str = "smtp";
 const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shortest and default interval of probes that a provider counts, those deeper than a connection. A Service of the cluster is the user's
-/// own, and may be probed more often.
+/// Shortest and default interval of probes that a provider counts, those deeper than a connection. A Service of the
+/// cluster is the user's own, and may be probed more often.
 const COUNTED_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// Default interval of a probe that runs as a Job.
 const DEFAULT_JOB_INTERVAL: Duration = Duration::from_mins(1);
@@ -123,7 +123,8 @@ fn tls(
     })
 }
 
-/// The name of the Secret with the credentials, unless they would travel where others can read them, and nobody has said that they may.
+/// The name of the Secret with the credentials, unless they would travel where others can read them, and nobody has
+/// said that they may.
 fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<Arc<str>, Rejection> {
     let api::AuthSpec { secret_ref: api::SecretReference { name }, allow_plaintext } = auth;
     let is_verified = match mode {
@@ -217,7 +218,8 @@ fn address(depth: Depth, name: &str, given: Option<&str>, least: Depth) -> Resul
     Err(Rejection::new(reason::INVALID_SPEC, &format!("spec.probes[].smtp.{name}"), &message))
 }
 
-/// Returns true if a text may stand between angle brackets in a command: a dot-string, `@` and a domain, of bounded length.
+/// Returns true if a text may stand between angle brackets in a command: a dot-string, `@` and a domain, of bounded
+/// length.
 fn is_mailbox(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     local.len() <= MAX_LOCAL_PART

@@ -1,6 +1,7 @@
 //! From raw specs to validated domain types: the only place that interprets a spec and fills in defaults.
 //!
-//! Pure: whatever a spec refers to is passed in as [`Lookup`]. This module never calls the API server and never decides.
+//! Pure: whatever a spec refers to is passed in as [`Lookup`]. This module never calls the API server and never
+//! decides.
 
 mod backend;
 mod pem;
@@ -34,10 +35,11 @@ const MAX_PER_SECOND: i32 = 1_000_000;
 /// The schema's bound on messages in a day.
 const MAX_PER_DAY: i32 = 1_000_000_000;
 
-/// Defect of a spec, or of an object that it refers to: the reason of a condition, and a sentence that names the field and the remedy.
+/// Defect of a spec, or of an object that it refers to: the reason of a condition, and a sentence that names the field
+/// and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// One of [`mail_failover_api::conditions::reason`].
+    /// Reason of the condition: one of [`mail_failover_api::conditions::reason`].
     pub reason: &'static str,
     /// `spec.…: what is wrong; what to do`.
     pub message: String,
@@ -49,8 +51,8 @@ impl Rejection {
         Self { reason, message: format!("{field}: {message}") }
     }
 
-    /// Returns true if the object itself has to be changed, which kstatus calls stalled. A missing referent may still be created, which
-    /// kstatus calls in progress.
+    /// Returns true if the object itself has to be changed, which kstatus calls stalled. A missing referent may still
+    /// be created, which kstatus calls in progress.
     pub fn is_of_spec(&self) -> bool {
         matches!(self.reason, reason::INVALID_SPEC | reason::UNREADABLE)
     }
@@ -85,14 +87,14 @@ pub struct CaKey {
 /// Kind of an object that holds a CA's certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CaKind {
-    /// A `ConfigMap`.
+    /// A `ConfigMap`, in its data or binary data.
     ConfigMap,
-    /// A Secret.
+    /// A Secret, in its data.
     Secret,
 }
 
 impl CaKind {
-    /// The Kubernetes kind.
+    /// Name of the kind in Kubernetes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConfigMap => "ConfigMap",

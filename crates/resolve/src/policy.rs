@@ -17,8 +17,8 @@ const DEFAULT_TIME_ZONE: &str = "UTC";
 /// A policy from its spec; every absent field has its documented default.
 ///
 /// # Errors
-/// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should have refused
-/// (an old schema may still be installed).
+/// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should
+/// have refused (an old schema may still be installed).
 pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
     let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives, reflex } = spec;
     let default = Policy::default();

@@ -1,6 +1,7 @@
 //! A person's request to a route: the annotation `mailfailover.io/request`, read into the engine's types.
 //!
-//! An annotation, and not a field of `spec`, so that no `GitOps` tool reverts an incident response. This module never decides on a request.
+//! An annotation, and not a field of `spec`, so that no `GitOps` tool reverts an incident response. This module never
+//! decides on a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub fn of(route: &MailRoute) -> Option<Request> {
     route.annotations().get(REQUEST_ANNOTATION).map(|text| parse(text))
 }
 
-/// The request in a text. A text that cannot be read is a request to be refused; without an id of its own the text is the id.
+/// The request in a text. A text that cannot be read is a request to be refused; without an id of its own the text is
+/// the id.
 pub fn parse(text: &str) -> Request {
     let written: RequestAnnotation = match serde_json::from_str(text) {
         Ok(written) => written,

@@ -156,8 +156,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-        /// After every decision of a random history: a successor that reads the status remembers the same, and so, `decide` being a
-        /// function of it, has the same future.
+        /// After every decision of a random history: a successor that reads the status remembers the same, and so,
+        /// `decide` being a function of it, has the same future.
         #[test]
         fn nothing_is_lost_between_a_decision_and_its_status(history in any_history()) {
             let mut status = MailRouteStatus::default();

@@ -1,12 +1,13 @@
 //! Reads objects that backends name from the API server: by name and from time to time, not by watch.
 //!
-//! A watch would need the permission to list every Secret of the cluster, and would hold them all in memory. Each object is read at
-//! once when it comes into use and about every 30 s after that, every 5 s while it is missing or malformed (somebody is waiting for
-//! it), and with a backoff when the API server fails. Of each kind there are at most `CONCURRENT` reads under way and about
-//! `READS_PER_SECOND` begun in a second; with more than 600 objects each is read less often.
+//! A watch would need the permission to list every Secret of the cluster, and would hold them all in memory. Each
+//! object is read at once when it comes into use and about every 30 s after that, every 5 s while it is missing or
+//! malformed (somebody is waiting for it), and with a backoff when the API server fails. Of each kind there are at most
+//! `CONCURRENT` reads under way and about `READS_PER_SECOND` begun in a second; with more than 600 objects each is read
+//! less often.
 //!
-//! An input is sent only if the answer is another than before. While the API server fails, the last good answer stands; it is given up
-//! only if the API server keeps refusing. What a Secret holds appears in no error, log or metric.
+//! An input is sent only if the answer is another than before. While the API server fails, the last good answer stands;
+//! it is given up only if the API server keeps refusing. What a Secret holds appears in no error, log or metric.
 
 mod metrics;
 mod schedule;
@@ -138,7 +139,8 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
             () = async { if let Some(due) = due { sleep_until(due).await } else { std::future::pending().await } } => continue,
             Some(read) = reads.join_next() => match read {
                 Ok(read) => read,
-                // Reading does not panic and is not aborted; if it happens all the same, the task ends and the process with it.
+                // Reading does not panic and is not aborted; if it happens all the same, the task ends and the process
+                // with it.
                 Err(error) => {
                     tracing::error!(%error, what = R::NAME, "a read ended without an answer");
                     return;
@@ -168,7 +170,8 @@ pub(super) fn failed<V>(error: &kube::Error) -> ReadOutcome<V> {
     ReadOutcome::Failed { error: describe(error), denied }
 }
 
-/// A duration up to a fifth shorter or longer, so that the reads of replicas and objects do not coincide.
+/// A duration up to a fifth shorter or longer.
+// The reads of replicas and objects must not coincide.
 fn jittered(duration: Duration) -> Duration {
     mail_failover_runtime::backoff::jittered(duration, 0.2)
 }

@@ -12,9 +12,11 @@ use mail_failover_runtime::backoff::Backoff;
 const GOOD_INTERVAL: Duration = Duration::from_secs(30);
 const BAD_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// Failures in a row after which an object of which nothing is known is reported as unreadable: users need not see an outage of seconds.
+/// Failures in a row after which an object of which nothing is known is reported as unreadable.
+// Users need not see an outage of seconds.
 const FAILURES_UNTIL_REPORTED: u32 = 3;
-/// Refusals in a row after which a known answer is given up: an API server that has just started refuses everything for a while.
+/// Refusals in a row after which a known answer is given up.
+// An API server that has just started refuses everything for a while.
 const DENIALS_UNTIL_GIVEN_UP: u32 = 6;
 
 /// Outcome of one read.
@@ -38,7 +40,8 @@ pub type Answer<V> = Result<V, ReadProblem>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Read<K> {
     pub key: K,
-    /// Number of the use that it is for: the same object may have been used before.
+    /// Number of the use that it is for.
+    // The same object may have been used before.
     number: u64,
 }
 

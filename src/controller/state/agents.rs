@@ -16,7 +16,8 @@ use mail_failover_core::model::{
 
 /// Time without a report after which an agent is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
-/// Bound on the agents of one route whose reports count: an MTA has some dozens of pods at most.
+/// Bound on the agents of one route whose reports count.
+// An MTA has some dozens of pods at most.
 const MAX_AGENTS_OF_A_ROUTE: usize = 256;
 /// The bound of the agents' document on its operators.
 const MAX_OPERATORS: usize = 16;
@@ -48,7 +49,8 @@ impl Agents {
         agents
     }
 
-    /// Addresses to which agents report, in an order that is the same for every replica: a change of leaders rewrites no document.
+    /// Addresses to which agents report, in an order that is the same for every replica.
+    // A change of leaders must rewrite no document.
     pub(super) fn operators(&self) -> &[OperatorEndpoint] {
         &self.operators
     }

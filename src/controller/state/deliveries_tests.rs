@@ -89,13 +89,11 @@ fn a_route_switches_on_what_mail_met_at_once_and_returns_a_cooldown_and_a_soak_l
     assert_eq!(env.active(), "standby");
     let last = env.store.route("orders").last_transition.unwrap();
     assert_eq!((last.reason.as_str(), timestamp(&last.first_evidence_at.unwrap())), ("AccountPaused", began_at));
-    assert_eq!(
-        (verdict(&env, "deliveries"), verdict(&env, "smtp")),
-        (Some(Health::Unhealthy), Some(Health::Healthy))
-    );
+    assert_eq!((verdict(&env, "deliveries"), verdict(&env, "smtp")), (Some(Health::Unhealthy), Some(Health::Healthy)));
     assert_eq!(primary(&env).health, Some(Health::Unhealthy));
     assert_eq!(primary(&env).message.as_deref(), Some("deliveries: 554 Sending paused"));
-    // The agent has nothing more to send there. The policy's cooldown of 20 s is shorter than what a word counts at least: 30 s.
+    // The agent has nothing more to send there. The policy's cooldown of 20 s is shorter than what a word counts at
+    // least: 30 s.
     say(&mut env, "a", 2, DeliveryVerdict::Silent);
     env.run(29.0);
     assert_eq!(verdict(&env, "deliveries"), Some(Health::Unhealthy));

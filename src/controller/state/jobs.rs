@@ -1,8 +1,9 @@
 //! Probes that run as Jobs: the time of the next one, and the result of the last one.
 //!
-//! Every replica watches Jobs and their pods, so that each has a vote by the same evidence and a new leader knows the results at once. Only
-//! the leader creates Jobs: one at a time for each probe, under a name that only one can have, and a limited number over all. The time of
-//! the next Job follows from the creation of the one before, which the API server keeps.
+//! Every replica watches Jobs and their pods: each has a vote by the same evidence, and a new leader knows the results
+//! at once. Only the leader creates Jobs: one at a time for each probe, under a name that only one can have, and a
+//! limited number over all. The time of the next Job follows from the creation of the one before, which the API server
+//! keeps.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,7 +44,8 @@ pub(super) struct Jobs {
     pods: BTreeMap<ObjectKey, CachedPod>,
     /// Probes whose Job the API server refused, with the end of their pauses.
     refused: BTreeMap<ProbeKey, Timestamp>,
-    /// Sequence number of the last Job result. Numbering by arrival is safe: a probe has one Job at a time.
+    /// Sequence number of the last Job result.
+    // Numbering by arrival is safe: a probe has one Job at a time.
     sequence: u64,
 }
 

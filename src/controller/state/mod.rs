@@ -1,4 +1,5 @@
-//! State of the controller, and everything that follows from it. No I/O: time and inputs are arguments, actions are returned.
+//! State of the controller, and everything that follows from it. No I/O: time and inputs are arguments, actions are
+//! returned.
 
 mod agents;
 #[cfg(test)]
@@ -57,7 +58,8 @@ pub use jobs::JobSettings;
 
 /// Bound on the actions under way.
 const MAX_ACTIONS: usize = 48;
-/// Bound on the actions under way beyond which only routes begin one: mail must not wait behind ten thousand backends.
+/// Bound on the actions under way beyond which only routes begin one.
+// Mail must not wait behind ten thousand backends.
 const MAX_ACTIONS_OF_OTHERS: usize = 16;
 
 /// Settings of the whole process.
@@ -86,7 +88,8 @@ pub struct Effects {
     pub logins: Vec<ReadChange<ObjectKey>>,
     /// Changes of this replica's verdicts, for its peers.
     pub sightings: Vec<observers::BackendChange>,
-    /// True once this replica has observed every backend: before that its peers do not count on it.
+    /// True once this replica has observed every backend.
+    // Before that its peers do not count on its verdicts.
     pub is_complete: bool,
     /// Changes of the service accounts that may report on a route.
     pub admissions: Vec<reports::Change>,
@@ -105,7 +108,8 @@ pub enum ReadChange<K> {
 #[derive(Debug)]
 enum PendingStatus {
     Policy(FailoverPolicyStatus),
-    /// With the health before the write. The watch event of our write can arrive before its response.
+    /// With the health before the write.
+    // The watch event of our write can arrive before its response.
     Backend {
         before: Option<Health>,
         after: Box<SendingBackendStatus>,
@@ -122,7 +126,8 @@ enum PendingStatus {
 pub struct ControllerState {
     settings: Settings,
     metrics: Metrics,
-    /// Jitter, seeded by the replica's name: replicas differ, and the same inputs have the same effects.
+    /// Random numbers for jitter, seeded by the replica's name.
+    // Replicas differ, and the same inputs have the same effects.
     random: fastrand::Rng,
     synced: BTreeSet<Source>,
     is_leading: bool,
@@ -216,7 +221,8 @@ impl ControllerState {
         self.peers.handle_timeout(now);
     }
 
-    /// Time at which to call [`ControllerState::handle_timeout`] and [`ControllerState::poll`] if nothing happens before.
+    /// Time at which to call [`ControllerState::handle_timeout`] and [`ControllerState::poll`] if nothing happens
+    /// before.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         self.queue.next_timeout().into_iter().chain(self.peers.next_timeout()).min()
     }
@@ -343,9 +349,8 @@ impl ControllerState {
     }
 
     /// Restores the verdicts about a backend from status.
-    ///
-    /// Before the first observation it restores everything, so that a soak continues. After it only the time since which an equal verdict
-    /// stands, so that a change of leaders writes nothing.
+    /// Before the first observation it restores all of them; after it only the times since which equal verdicts stand.
+    // So a soak continues, and a change of leaders writes nothing.
     fn adopt_persisted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else { return };
         self.peers.mark(key);
@@ -404,7 +409,8 @@ impl ControllerState {
         self.queue.extend(self.policies.keys().map(ResourceRef::policy));
     }
 
-    /// Replaces the references of a resource, and requests or ends the reads that follow. Returns those that are new or gone.
+    /// Replaces the references of a resource, and requests or ends the reads that follow. Returns those that are new or
+    /// gone.
     fn set_references(&mut self, resource: &ResourceRef, references: BTreeSet<Reference>) -> Vec<Reference> {
         let changed = self.references.set(resource, references);
         for reference in &changed {

@@ -90,7 +90,8 @@ impl Peers {
         self.due.insert(backend.clone());
     }
 
-    /// Returns true if everything fails at once for every observer that is believed: the fault is then rather in our own network.
+    /// Returns true if everything fails at once for every observer that is believed.
+    // The fault is then rather in our own network.
     pub(super) fn is_storm(&self) -> bool {
         self.is_storm
     }
@@ -136,7 +137,8 @@ impl Peers {
         Some(BackendChange { backend: key.clone(), verdicts })
     }
 
-    /// Notes the observers that see a backend fail. A backend out of service says nothing about any network.
+    /// Notes the observers that see a backend fail.
+    // A backend out of service says nothing about any network.
     fn note_in_fleet(
         &mut self,
         key: &ObjectKey,

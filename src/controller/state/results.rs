@@ -1,4 +1,4 @@
-//! Results of actions.
+//! Results of actions, taken over into the state.
 
 use super::work_queue::UnderWay;
 use super::{ControllerState, PendingStatus};
@@ -14,8 +14,7 @@ use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_core::model::{ObjectIdentity, ResourceVersion, Timestamp, Uid};
 
 /// Version of an unreadable object that was reported, and the stage that the report has reached.
-///
-/// The spec's generation counts, not the resourceVersion: our own write of the status must not look like a change.
+// The generation of the spec counts, not the resourceVersion: our own write of the status must not look like a change.
 #[derive(Debug)]
 pub(super) struct ReportedUnreadable {
     uid: Uid,
@@ -177,7 +176,8 @@ impl ControllerState {
         Some((identity.clone(), unreadable.clone()))
     }
 
-    /// Writes the defect into the status, then publishes an Event about it; each once for every generation of the object.
+    /// Writes the defect into the status, then publishes an Event about it; each once for every generation of the
+    /// object.
     pub(super) fn report_unreadable(
         &mut self,
         now: Timestamp,

@@ -52,7 +52,8 @@ fn nothing_is_written_while_nothing_changes() {
     assert_eq!(env.store.writes, writes, "{:?}", env.store.log);
 }
 
-/// However often the process dies at whichever write of a switch, the switch is made once, told once, and told after it was made.
+/// However often the process dies at whichever write of a switch, the switch is made once, told once, and told after it
+/// was made.
 #[test]
 fn a_death_at_any_write_neither_loses_nor_doubles_a_switch() {
     let undisturbed = |env: &mut TestEnv| {
@@ -428,8 +429,8 @@ fn a_standby_that_takes_over_rewrites_nothing_that_is_still_true() {
     assert_eq!(standby.store.writes, writes, "{:?}", &standby.store.log[writes..]);
 }
 
-/// Somebody's finalizer holds a deleted route back: its mail still flows and still fails over, but what the garbage collector has taken away
-/// is not made anew.
+/// Somebody's finalizer holds a deleted route back: its mail still flows and still fails over, but what the garbage
+/// collector has taken away is not made anew.
 #[test]
 fn a_half_deleted_route_still_fails_over_and_makes_nothing_anew() {
     let mut env = TestEnv::with(&quickstart());

@@ -84,7 +84,7 @@ impl WorkQueue {
         Some(next)
     }
 
-    /// Begins an action.
+    /// Puts an action under way.
     pub(super) fn begin(
         &mut self,
         resource: &ResourceRef,
@@ -103,7 +103,8 @@ impl WorkQueue {
         ActionRequest { id: self.last_id, resource: resource.clone(), action }
     }
 
-    /// Ends an action; `None` if it is not the one under way: the result of an action of an earlier term.
+    /// Ends an action; `None` if it is not the one under way.
+    // The result is then that of an action of an earlier term.
     pub(super) fn finish(&mut self, resource: &ResourceRef, id: u64) -> Option<UnderWay> {
         self.under_way.get(resource).filter(|under_way| under_way.id == id)?;
         self.under_way.remove(resource)
