@@ -94,7 +94,7 @@ impl<K: Resource> Cached<K> {
     pub(super) fn status_write<S: serde::Serialize>(&self, from: &S, to: S) -> Option<PlannedAction<S>> {
         let patch = super::status::patch(from, &to)?;
         let resource_version = self.identity.resource_version.clone();
-        Some(PlannedAction { action: Action::WriteStatus { resource_version, patch }, status: Some(to) })
+        Some(PlannedAction { action: Action::WriteStatus { resource_version, patch }, status: Some(Box::new(to)) })
     }
 
     /// Returns true if `other` is an older version of the same object.

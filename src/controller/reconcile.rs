@@ -16,7 +16,7 @@ pub(super) struct Reconciled<S> {
 #[derive(Debug)]
 pub(super) struct PlannedAction<S> {
     pub(super) action: Action,
-    pub(super) status: Option<S>,
+    pub(super) status: Option<Box<S>>,
 }
 
 impl<S> Reconciled<S> {

@@ -319,7 +319,7 @@ impl RouteEntry {
     fn is_every_backend_observed(&mut self, route: &Route, cx: &RouteContext<'_>) -> bool {
         let mut backends = route.backends.iter().filter_map(|member| cx.backend(&member.name));
         // Once true it stays so: a backend that is added to the list must not keep the mail on a dead one.
-        self.is_observed |= !backends.any(|backend| backend.is_awaited());
+        self.is_observed |= !backends.any(BackendEntry::is_awaited);
         self.is_observed
     }
 

@@ -279,7 +279,7 @@ impl ControllerState {
         let Some(entry) = self.policies.get(&resource.key) else { return };
         let users = self.references.users(&Reference::Policy(resource.key.clone()));
         let reconciled = entry.reconcile(users, now);
-        self.begin_next(resource, reconciled, PendingStatus::Policy);
+        self.begin_next(resource, reconciled, |after| PendingStatus::Policy(*after));
     }
 
     fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {
@@ -287,7 +287,7 @@ impl ControllerState {
         let before = entry.health();
         let reconciled = entry.reconcile(&BackendContext { now, resource, instance: &self.settings.instance });
         let is_idle = reconciled.action.is_none();
-        self.begin_next(resource, reconciled, |after| PendingStatus::Backend { before, after: Box::new(after) });
+        self.begin_next(resource, reconciled, |after| PendingStatus::Backend { before, after });
         if is_idle && let Some(action) = self.run_job(now, resource) {
             self.begin(resource, action, None);
         }
@@ -309,7 +309,7 @@ impl ControllerState {
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         self.routes.insert(resource.key.clone(), entry);
-        self.begin_next(resource, reconciled, |after| PendingStatus::Route { before, after: Box::new(after) });
+        self.begin_next(resource, reconciled, |after| PendingStatus::Route { before, after });
     }
 
     /// Begins the action of a reconcile, and sets the timer of the next one.
@@ -317,7 +317,7 @@ impl ControllerState {
         &mut self,
         resource: &ResourceRef,
         reconciled: Reconciled<S>,
-        status: impl FnOnce(S) -> PendingStatus,
+        status: impl FnOnce(Box<S>) -> PendingStatus,
     ) {
         let Reconciled { action, next_timeout } = reconciled;
         if let Some(at) = next_timeout {
