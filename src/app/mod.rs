@@ -23,7 +23,7 @@ use crate::controller::input::Input;
 use crate::controller::login::LoginSecret;
 use crate::controller::read::{Readable, Reader};
 use crate::controller::run::Connections;
-use crate::controller::world::{JobSettings, Settings as WorldSettings, World};
+use crate::controller::state::{ControllerState, JobSettings, Settings as ControllerSettings};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
 use crate::observers::{self, LocalReport, PeerEvent};
@@ -338,7 +338,7 @@ impl Operator {
         metrics: controller_metrics::Metrics,
         reports: Option<OperatorEndpoint>,
     ) {
-        let settings = WorldSettings {
+        let settings = ControllerSettings {
             instance: self.identity.clone(),
             cluster_domain: self.arguments.cluster_domain.clone(),
             reports,
@@ -348,7 +348,7 @@ impl Operator {
                 limit: usize::from(self.arguments.max_probe_jobs),
             }),
         };
-        let world = World::new(settings, metrics);
+        let world = ControllerState::new(settings, metrics);
         self.tasks.spawn(CONTROLLER, controller::run(world, connections, self.shutdown.clone()));
     }
 

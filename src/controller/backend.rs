@@ -1,55 +1,62 @@
 //! One `SendingBackend`: from its spec and its evidence to its probes and its status.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::Retry;
-use super::events::{self, Telling};
-use super::known::{Known, unreadable_rejection};
-use super::status::{Conditions, condition_message, is_true, joined, patch};
-use super::step::{Step, Subject};
-use super::world::JobSettings;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::action::ResourceRef;
+use super::cached::Cached;
+use super::events::{self, EventReason};
+use super::reconcile::{PlannedAction, Reconciled};
+use super::retry::Retry;
+use super::state::JobSettings;
+use super::status::{Conditions, condition_message, is_true, joined};
 use crate::observers::Verdicts;
-use crate::probe::ProbeTarget;
-use crate::probe_job::manifest::JobParameters;
+use crate::probe::Target;
+use crate::probe_job::manifest::Order;
+use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use mail_failover_core::model::{
-    Backend, Destination, Effect, EvidenceClass, ObjectKey, ProbeKey, ProbeLogin, ProbeReport, Resolution, Thresholds,
-    Timestamp, Vantage,
+    Backend, Destination, Effect, EvidenceClass, ObjectKey, Probe, ProbeKey, ProbeLogin, ProbeReport, Resolution,
+    ResourceVersion, Thresholds, Timestamp, Vantage,
 };
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
 use mail_failover_resolve::{self as resolve, Lookup, Rejection, Unresolved};
 
-/// A certificate that was not served again for so long gives way to one that expires later: providers serve several.
+/// Age after which a certificate that was not served again is replaced by one that expires later.
+// Providers serve several certificates under one name.
 const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
 
-/// Everything known about one backend.
+/// State of one backend.
 #[derive(Debug, Default)]
 pub(super) struct BackendEntry {
-    /// `None` once it is deleted and kept only because a route's mail still goes there.
-    pub(super) object: Option<Known<SendingBackend>>,
-    /// The last good version.
+    /// `None` once it is deleted.
+    // The entry is kept while a route's mail still goes there.
+    pub(super) object: Option<Cached<SendingBackend>>,
+    /// Last good version of the spec.
     pub(super) usable: Option<Arc<Backend>>,
-    /// What is wrong with the present version.
+    /// Defect of the present version of the spec.
     problem: Option<Unresolved>,
-    /// Why its probes cannot log in; everything else of it is in force.
+    /// Reason for which its probes cannot log in; everything else of it is in force.
     login_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
     revision: u64,
-    /// What the name service said last, while it said anything.
+    /// Latest answer of the name service that held addresses.
     resolved: Option<Vec<SocketAddr>>,
     certificates: BTreeMap<Arc<str>, Certificate>,
-    /// Probes whose recipient was refused since they last told anything about the backend, with the reply.
+    /// Replies that refused the recipient of a probe, until the probe says anything about the backend again.
     refused_recipients: BTreeMap<Arc<str>, String>,
     probed: BTreeSet<Arc<str>>,
-    /// The revision that is being probed.
+    /// Revision that is being probed.
     probed_revision: Option<u64>,
     published: BTreeSet<String>,
-    pub(super) backoff: Retry,
+    pub(super) retry: Retry,
 }
 
 #[derive(Debug)]
@@ -58,22 +65,29 @@ struct Certificate {
     seen_at: Timestamp,
 }
 
-/// What is to be probed from now on.
+/// A change of the probes to make.
 #[derive(Clone, Debug)]
 pub enum ProbeChange {
-    /// Probe this, or this instead of what the probe's key stood for before.
-    Set(Box<ProbeTarget>),
-    /// Probe this no more.
+    /// Makes a probe, in place of the one that the key stood for before.
+    Set(Box<Target>),
+    /// Ends the probe of this key.
     Remove(ProbeKey),
 }
 
+/// Everything beside its own entry that the reconcile of a backend depends on.
+pub(super) struct BackendContext<'a> {
+    pub(super) now: Timestamp,
+    pub(super) resource: &'a ResourceRef,
+    pub(super) instance: &'a str,
+}
+
 impl BackendEntry {
-    /// Parses the spec again, with what it refers to as it is now, as one of so many replicas.
+    /// Parses the spec again, as one of so many replicas that share what providers count.
     pub(super) fn resolve(&mut self, key: &ObjectKey, lookup: &impl Lookup, replicas: u32, now: Timestamp) {
-        let resolved = match &self.object {
-            None => return,
-            Some(Known::Unreadable(unreadable)) => Err(Unresolved::Rejected(unreadable_rejection(unreadable))),
-            Some(Known::Readable(object)) => resolve::backend(key, &object.spec, lookup),
+        let Some(object) = &self.object else { return };
+        let resolved = match object.readable_or_rejected() {
+            Ok(object) => resolve::backend(key, &object.spec, lookup),
+            Err(rejection) => Err(Unresolved::Rejected(rejection)),
         };
         match resolved {
             Ok(backend) => {
@@ -97,10 +111,7 @@ impl BackendEntry {
         if *before == backend {
             return;
         }
-        let what = |backend: &Backend| {
-            (backend.destination.clone(), backend.tls.clone(), backend.login.clone(), backend.probes.clone())
-        };
-        if what(before) != what(&backend) {
+        if !is_probed_alike(before, &backend) {
             self.revision += 1;
         }
         if is_elsewhere(&before.destination, &backend.destination) {
@@ -112,7 +123,7 @@ impl BackendEntry {
         self.usable = Some(Arc::new(backend));
     }
 
-    /// Says which thresholds judge this backend. Returns whether anything changed.
+    /// Sets the thresholds that judge this backend. Returns true if anything changed.
     pub(super) fn track(&mut self, thresholds: &BTreeSet<Thresholds>, now: Timestamp) -> bool {
         let Some(usable) = &self.usable else { return false };
         let probes: Vec<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
@@ -120,67 +131,71 @@ impl BackendEntry {
         self.evidence.track(thresholds, &usable.probes, now)
     }
 
-    /// The probes that have to be set or removed for what is known now.
+    /// The probes to set or remove for the present revision.
     pub(super) fn probe_changes(&mut self, key: &ObjectKey) -> Vec<ProbeChange> {
         let Some(usable) = self.usable.clone() else { return vec![] };
         if self.probed_revision == Some(self.revision) {
             return vec![];
         }
         self.probed_revision = Some(self.revision);
-        let own = || usable.probes.iter().filter(|probe| probe.vantage == Vantage::Operator);
-        let names: BTreeSet<_> = own().map(|probe| probe.name.clone()).collect();
-        let gone = self.probed.difference(&names).map(|name| ProbeChange::Remove(probe_key(key, name)));
-        let set = own().map(|probe| {
-            ProbeChange::Set(Box::new(ProbeTarget {
-                key: probe_key(key, &probe.name),
-                revision: self.revision,
-                destination: usable.destination.clone(),
-                tls: usable.tls.clone(),
-                interval: probe.interval,
-                timeout: probe.timeout,
-                depth: probe.depth,
-                envelope: probe.envelope.clone(),
-                login: usable.login.clone(),
-            }))
-        });
-        let changes = gone.chain(set).collect();
+        let own: Vec<_> = usable.probes.iter().filter(|probe| probe.vantage == Vantage::Operator).collect();
+        let names: BTreeSet<_> = own.iter().map(|probe| probe.name.clone()).collect();
+        let mut changes: Vec<_> =
+            self.probed.difference(&names).map(|name| ProbeChange::Remove(probe_key(key, name))).collect();
+        changes.extend(own.into_iter().map(|probe| ProbeChange::Set(Box::new(self.target(key, &usable, probe)))));
         self.probed = names;
         changes
     }
 
-    /// What Jobs are to be made of; nothing while the present spec is not in force.
-    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<JobParameters<'a>> {
-        let object = self.object.as_ref().and_then(Known::readable).filter(|_| self.problem.is_none());
-        let (Some(object), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
-        let specs = object.spec.probes.iter().flatten();
-        let with_job = specs.filter_map(|spec| {
-            let job = spec.job.as_ref()?;
-            let probe = backend.probes.iter().find(|probe| *probe.name == *spec.name)?;
-            Some(JobParameters {
-                key,
-                uid: object.metadata.uid.as_deref().unwrap_or_default(),
-                backend,
-                probe,
-                job,
-                ca: resolve::ca_key(key, &object.spec),
-                image: &settings.image,
-                ehlo_name: settings.ehlo_name.as_deref(),
-            })
-        });
-        with_job.collect()
+    fn target(&self, key: &ObjectKey, usable: &Backend, probe: &Probe) -> Target {
+        Target {
+            key: probe_key(key, &probe.name),
+            revision: self.revision,
+            destination: usable.destination.clone(),
+            tls: usable.tls.clone(),
+            interval: probe.interval,
+            timeout: probe.timeout,
+            depth: probe.depth,
+            envelope: probe.envelope.clone(),
+            login: usable.login.clone(),
+        }
     }
 
-    /// Which version of it is probed.
+    /// The Jobs of its probes; none while the present spec is not in force.
+    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<Order<'a>> {
+        let cached = self.object.as_ref().filter(|_| self.problem.is_none());
+        let object = cached.and_then(|cached| Some((cached.uid(), cached.readable()?)));
+        let (Some((uid, object)), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
+        let mut orders = vec![];
+        for spec in object.spec.probes.iter().flatten() {
+            let probe = backend.probes.iter().find(|probe| *probe.name == *spec.name);
+            if let (Some(job), Some(probe)) = (&spec.job, probe) {
+                orders.push(Order {
+                    key,
+                    uid: uid.as_str(),
+                    backend,
+                    probe,
+                    job,
+                    ca: resolve::ca_key(key, &object.spec),
+                    image: &settings.image,
+                    ehlo_name: settings.ehlo_name.as_deref(),
+                });
+            }
+        }
+        orders
+    }
+
+    /// Number of the spec that is probed; it grows with every change that concerns probes.
     pub(super) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// What stops being probed when the backend is forgotten.
+    /// The end of all its probes.
     pub(super) fn all_probes_gone(&self, key: &ObjectKey) -> Vec<ProbeChange> {
         self.probed.iter().map(|name| ProbeChange::Remove(probe_key(key, name))).collect()
     }
 
-    /// Takes a round into account. Returns whether anything that status or outputs show may have changed.
+    /// Takes a round into account. Returns true if anything that status or outputs show may have changed.
     pub(super) fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> bool {
         if report.revision != self.revision {
             return false;
@@ -194,7 +209,8 @@ impl BackendEntry {
         changed
     }
 
-    /// A recipient that is refused counts neither way; while nothing else is known of a probe, people are to see why.
+    /// Keeps the reply that refused a recipient.
+    // It counts neither way, but people should see it while nothing else is known of the probe.
     fn note_recipient(&mut self, report: &ProbeReport) -> bool {
         let (probe, outcome) = (&report.key.probe, &report.outcome);
         if outcome.class == EvidenceClass::RecipientLevel {
@@ -205,7 +221,8 @@ impl BackendEntry {
         outcome.class.effect() != Effect::Neutral && self.refused_recipients.remove(probe).is_some()
     }
 
-    /// An empty or missing answer leaves the last known addresses: whether mail can leave there is for the evidence to say.
+    /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones.
+    // The evidence, not the name service, says if mail can leave there.
     fn note_addresses(&mut self, resolution: &Resolution) -> bool {
         match resolution {
             Resolution::Addresses(addresses) if !addresses.is_empty() && self.resolved.as_ref() != Some(addresses) => {
@@ -236,7 +253,7 @@ impl BackendEntry {
         }
     }
 
-    /// Where outputs may lead for this backend, and whether each address is in working order; `None` while that is not known.
+    /// The addresses that outputs may lead to, each with true if it works; `None` while they are not known.
     pub(super) fn addresses(&self, thresholds: Thresholds) -> Option<Vec<(SocketAddr, bool)>> {
         let addresses = match &self.usable.as_deref()?.destination {
             Destination::Service(service) => service.endpoints.clone(),
@@ -245,11 +262,14 @@ impl BackendEntry {
                 Err(_) => self.resolved.clone()?,
             },
         };
-        let works = |address| !self.evidence.is_failing_address(thresholds, address);
-        Some(addresses.into_iter().map(|address| (address, works(address))).collect())
+        let mut working = vec![];
+        for address in addresses {
+            working.push((address, !self.evidence.is_failing_address(thresholds, address)));
+        }
+        Some(working)
     }
 
-    /// Why the present spec, or a part of it, is not in force, if so.
+    /// Reason for which the present spec, or a part of it, is not in force.
     pub(super) fn rejection(&self) -> Option<&Rejection> {
         match &self.problem {
             Some(Unresolved::Rejected(rejection)) => Some(rejection),
@@ -258,127 +278,98 @@ impl BackendEntry {
         }
     }
 
-    /// Whether something it refers to has not been read yet.
+    /// Returns true if an object that it refers to has not been read yet.
     pub(super) fn is_pending(&self) -> bool {
         self.problem == Some(Unresolved::Pending)
     }
 
-    /// Whether it is, or will soon be, probed and no round of every probe is over yet.
+    /// Returns true if it is or will soon be probed, and some probe has not ended its first round.
     pub(super) fn is_awaited(&self) -> bool {
         self.is_pending() || (self.usable.is_some() && !self.evidence.is_observed())
     }
 
-    /// What this replica's own probes say of it, for the other replicas: every verdict if one of them is not Healthy, none if nothing is known
-    /// of what its present spec says.
+    /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy; empty while the
+    /// present spec is not observed; `None` if all are Healthy.
     pub(super) fn own_sightings(&self, thresholds: &[(Thresholds, String)], now: Timestamp) -> Option<Verdicts> {
         if self.problem.is_some() || self.usable.is_none() || !self.evidence.is_observed() {
             return Some(Verdicts::new());
         }
-        let sighting =
-            |(of, text): &(Thresholds, String)| Some((text.as_str().into(), self.evidence.sighting(*of, now)?));
-        let verdicts: Verdicts = thresholds.iter().filter_map(sighting).collect();
+        let mut verdicts = Verdicts::new();
+        for (of, text) in thresholds {
+            if let Some(sighting) = self.evidence.sighting(*of, now) {
+                verdicts.insert(text.as_str().into(), sighting);
+            }
+        }
         verdicts.values().any(|sighting| sighting.health != Health::Healthy).then_some(verdicts)
     }
 
-    /// The health that its status says.
+    /// The health in its cached status.
     pub(super) fn health(&self) -> Option<api::Health> {
         self.object.as_ref()?.readable()?.status.as_ref()?.health
     }
 
-    /// These Events are published.
+    /// Takes note of Events that were published.
     pub(super) fn events_published(&mut self, names: impl IntoIterator<Item = String>) {
         self.published.extend(names);
     }
 
-    /// A status was written: what is known is now this.
-    pub(super) fn status_written(&mut self, resource_version: &str, status: SendingBackendStatus) {
-        if let Some(object) = self.object.as_mut().and_then(|known| known.superseded_by(resource_version)) {
+    /// Takes over a status that was written.
+    pub(super) fn status_written(&mut self, resource_version: &ResourceVersion, status: SendingBackendStatus) {
+        if let Some(object) = self.object.as_mut().and_then(|cached| cached.superseded_by(resource_version)) {
             let still: BTreeSet<_> = status.pending_events.iter().map(|event| event.name.clone()).collect();
             self.published.retain(|name| still.contains(name));
             object.status = Some(status);
         }
     }
 
-    /// The next missing step, with the status that it leads to.
-    pub(super) fn next_step(
-        &self,
-        subject: &Subject,
-        instance: &str,
-        now: Timestamp,
-    ) -> Option<(Step, Option<SendingBackendStatus>)> {
-        let object = self.object.as_ref()?.readable()?;
-        if self.is_pending() || (self.usable.is_some() && self.problem.is_none() && !self.evidence.is_observed()) {
+    /// The next missing action, and the time at which its evidence changes by time alone.
+    pub(super) fn reconcile(&self, cx: &BackendContext<'_>) -> Reconciled<SendingBackendStatus> {
+        let action = self.publish_events(cx).or_else(|| self.write_status(cx));
+        Reconciled::from(action).and_at(self.evidence.next_timeout(cx.now))
+    }
+
+    /// The backend, once its status can say anything of it.
+    fn reportable(&self) -> Option<(&Cached<SendingBackend>, &SendingBackend)> {
+        let cached = self.object.as_ref()?;
+        let is_unobserved = self.usable.is_some() && self.problem.is_none() && !self.evidence.is_observed();
+        if self.is_pending() || is_unobserved {
             return None;
         }
+        Some((cached, cached.readable()?))
+    }
+
+    fn publish_events(&self, cx: &BackendContext<'_>) -> Option<PlannedAction<SendingBackendStatus>> {
+        let (cached, object) = self.reportable()?;
+        let pending = &object.status.as_ref()?.pending_events;
+        let action = events::publication(cx.resource, cached.uid(), cx.instance, pending, &self.published)?;
+        Some(PlannedAction::new(action))
+    }
+
+    fn write_status(&self, cx: &BackendContext<'_>) -> Option<PlannedAction<SendingBackendStatus>> {
+        let (cached, object) = self.reportable()?;
         let before = object.status.clone().unwrap_or_default();
-        let outstanding: Vec<_> =
-            before.pending_events.iter().filter(|event| !self.published.contains(&event.name)).collect();
-        if !outstanding.is_empty() {
-            let uid = object.metadata.uid.as_deref().unwrap_or_default();
-            let events = outstanding.into_iter().map(|event| events::event(subject, uid, instance, event)).collect();
-            return Some((Step::PublishEvents(events), None));
-        }
-        let status = self.status(subject, object, &before, now);
-        let patch = patch(&before, &status)?;
-        let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
-        Some((Step::WriteStatus { resource_version, patch }, Some(status)))
+        let status = self.status(cx, object, &before);
+        cached.status_write(&before, status)
     }
 
     fn status(
         &self,
-        subject: &Subject,
+        cx: &BackendContext<'_>,
         object: &SendingBackend,
         before: &SendingBackendStatus,
-        now: Timestamp,
     ) -> SendingBackendStatus {
         let generation = object.metadata.generation.unwrap_or_default();
-        let worst = self.usable.as_ref().and_then(|_| self.evidence.worst(now));
+        let worst = self.usable.as_ref().and_then(|_| self.evidence.worst(cx.now));
         let verdict = worst.as_ref().map(|(verdict, _)| verdict);
-        let suspended = object.spec.suspended.unwrap_or(false);
-        let rejections: Vec<_> = self.rejection().cloned().into_iter().collect();
-
-        let mut conditions = Conditions::new(&before.conditions, generation, now);
-        match rejections.first() {
-            Some(rejection) => conditions.set("Ready", Some(false), rejection.reason, &joined(&rejections)),
-            None => conditions.set("Ready", Some(true), "Observed", "accepted, and observed by every probe"),
-        }
-        match verdict {
-            Some(Verdict { health: Health::Healthy, .. }) => {
-                conditions.set("Healthy", Some(true), EvidenceClass::Ok.as_str(), "mail can leave this way");
-            }
-            Some(Verdict { health: Health::Degraded, class, message, .. }) => {
-                let message = format!("mail can leave this way, slower than it should: {message}");
-                conditions.set("Healthy", Some(true), class.as_str(), &message);
-            }
-            Some(Verdict { health: Health::Unhealthy, class, message, .. }) => {
-                conditions.set("Healthy", Some(false), class.as_str(), message);
-            }
-            Some(Verdict { health: Health::Unknown, class: class @ EvidenceClass::ProbeBlocked, message, .. }) => {
-                conditions.set("Healthy", None, class.as_str(), message);
-            }
-            Some(Verdict { health: Health::Unknown, class, .. }) => {
-                conditions.set("Healthy", None, class.as_str(), "not enough evidence yet");
-            }
-            None => conditions.set("Healthy", None, EvidenceClass::Inconclusive.as_str(), "not observed"),
-        }
-        if rejections.iter().any(Rejection::is_of_spec) {
-            conditions.set_stalled(&rejections);
-        }
-
-        let mut pending_events: Vec<_> =
-            before.pending_events.iter().filter(|event| !self.published.contains(&event.name)).cloned().collect();
-        for (telling, note) in self.tellings(before, verdict, suspended) {
-            events::push(&mut pending_events, events::pending(subject, telling, now, None, &note));
-        }
-
         let name = Arc::from(DELIVERIES);
         let deliveries = self.evidence.deliveries().filter(|_| worst.is_some()).map(|judgement| (&name, judgement));
         let (r#type, host) = place(&object.spec);
-        let (reason, message) = match (verdict, rejections.first()) {
+        let (reason, message) = match (verdict, self.rejection()) {
             (Some(verdict), _) => (verdict.class.as_str(), &*verdict.message),
             (None, Some(rejection)) => (rejection.reason, rejection.message.as_str()),
             (None, None) => (EvidenceClass::Inconclusive.as_str(), ""),
         };
+        let suspended = object.spec.suspended.unwrap_or(false);
         SendingBackendStatus {
             observed_generation: Some(generation),
             r#type,
@@ -394,62 +385,108 @@ impl BackendEntry {
                 .chain(deliveries)
                 .map(|said| self.probe_status(said))
                 .collect(),
-            pending_events,
-            conditions: conditions.build(),
+            pending_events: self.pending_events(cx, before, verdict.filter(|_| !suspended)),
+            conditions: self.conditions(&before.conditions, generation, verdict, cx.now),
         }
+    }
+
+    fn conditions(
+        &self,
+        existing: &[Condition],
+        generation: i64,
+        verdict: Option<&Verdict>,
+        now: Timestamp,
+    ) -> Vec<Condition> {
+        let rejections: Vec<_> = self.rejection().cloned().into_iter().collect();
+        let mut conditions = Conditions::new(existing, generation, now);
+        match rejections.first() {
+            Some(rejection) => conditions.set(condition::READY, Some(false), rejection.reason, &joined(&rejections)),
+            None => {
+                let message = "accepted, and observed by every probe";
+                conditions.set(condition::READY, Some(true), reason::OBSERVED, message);
+            }
+        }
+        let (is_healthy, class, message) = healthy_condition(verdict);
+        conditions.set(condition::HEALTHY, is_healthy, class.as_str(), &message);
+        if rejections.iter().any(Rejection::is_of_spec) {
+            conditions.set_stalled(&rejections);
+        }
+        conditions.build()
     }
 
     fn probe_status(&self, (name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
-        let told = probe_status(name, judgement);
+        let judged = probe_status(name, judgement);
         match self.refused_recipients.get(name) {
-            Some(message) if told.reason == EvidenceClass::Inconclusive.as_str() => api::ProbeStatus {
+            Some(message) if judged.reason == EvidenceClass::Inconclusive.as_str() => api::ProbeStatus {
                 reason: EvidenceClass::RecipientLevel.as_str().to_owned(),
                 message: Some(message.clone()),
-                ..told
+                ..judged
             },
-            Some(_) | None => told,
+            Some(_) | None => judged,
         }
     }
 
-    /// What people should hear of, compared with what they have been told.
-    fn tellings(
+    /// The Events still to be published: those pending before, and those of the difference to the status before.
+    fn pending_events(
         &self,
+        cx: &BackendContext<'_>,
         before: &SendingBackendStatus,
         verdict: Option<&Verdict>,
-        suspended: bool,
-    ) -> Vec<(Telling, String)> {
-        let mut tellings = vec![];
-        if let Some(verdict) = verdict.filter(|_| !suspended) {
-            match (before.health, verdict.health) {
-                (Some(api::Health::Unhealthy), Health::Healthy | Health::Degraded) => {
-                    tellings.push((Telling::BackendRecovered, "mail can leave this way again".to_owned()));
-                }
-                (
-                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
-                    Health::Unhealthy,
-                ) => {
-                    let note = format!("{}: {}", verdict.class.as_str(), verdict.message);
-                    tellings.push((Telling::BackendUnhealthy, note));
-                }
-                (
-                    None | Some(api::Health::Healthy | api::Health::Degraded | api::Health::Unknown),
-                    Health::Healthy | Health::Degraded | Health::Unknown,
-                )
-                | (Some(api::Health::Unhealthy), Health::Unhealthy | Health::Unknown) => {}
-            }
+    ) -> Vec<api::PendingEvent> {
+        let pending = before.pending_events.iter();
+        let mut pending: Vec<_> = pending.filter(|event| !self.published.contains(&event.name)).cloned().collect();
+        if let Some((reason, note)) = verdict.and_then(|verdict| turn(before.health, verdict)) {
+            events::push(&mut pending, events::pending(cx.resource, reason, cx.now, None, &note));
         }
         if let Some(rejection) = self.rejection() {
-            let known = !is_true(&before.conditions, "Ready")
-                && condition_message(&before.conditions, "Ready") == rejection.message;
-            if !known {
-                tellings.push((Telling::ConfigurationRejected, rejection.message.clone()));
+            let is_reported = !is_true(&before.conditions, condition::READY)
+                && condition_message(&before.conditions, condition::READY) == rejection.message;
+            if !is_reported {
+                let reason = EventReason::ConfigurationRejected;
+                events::push(&mut pending, events::pending(cx.resource, reason, cx.now, None, &rejection.message));
             }
         }
-        tellings
+        pending
     }
 }
 
-/// What it is and where, for people, as the spec has it.
+/// Status, reason and message of the condition `Healthy`.
+fn healthy_condition(verdict: Option<&Verdict>) -> (Option<bool>, EvidenceClass, Cow<'_, str>) {
+    let Some(Verdict { health, class, message, .. }) = verdict else {
+        return (None, EvidenceClass::Inconclusive, "not observed".into());
+    };
+    match (health, class) {
+        (Health::Healthy, _) => (Some(true), EvidenceClass::Ok, "mail can leave this way".into()),
+        (Health::Degraded, class) => {
+            (Some(true), *class, format!("mail can leave this way, slower than it should: {message}").into())
+        }
+        (Health::Unhealthy, class) => (Some(false), *class, (&**message).into()),
+        (Health::Unknown, EvidenceClass::ProbeBlocked) => (None, *class, (&**message).into()),
+        (Health::Unknown, class) => (None, *class, "not enough evidence yet".into()),
+    }
+}
+
+/// Reason and note of the Event for a change of health.
+fn turn(before: Option<api::Health>, verdict: &Verdict) -> Option<(EventReason, String)> {
+    let was_unhealthy = before == Some(api::Health::Unhealthy);
+    match verdict.health {
+        Health::Healthy | Health::Degraded if was_unhealthy => {
+            Some((EventReason::BackendRecovered, "mail can leave this way again".to_owned()))
+        }
+        Health::Unhealthy if !was_unhealthy => {
+            let note = format!("{}: {}", verdict.class.as_str(), verdict.message);
+            Some((EventReason::BackendUnhealthy, note))
+        }
+        Health::Healthy | Health::Degraded | Health::Unhealthy | Health::Unknown => None,
+    }
+}
+
+/// Returns true if two versions of a backend are probed in the same way.
+fn is_probed_alike(a: &Backend, b: &Backend) -> bool {
+    a.destination == b.destination && a.tls == b.tls && a.login == b.login && a.probes == b.probes
+}
+
+/// Type and address, for people, as the spec has them.
 fn place(spec: &api::SendingBackendSpec) -> (Option<BackendType>, Option<String>) {
     match (&spec.smtp, &spec.service) {
         (Some(smtp), _) if smtp.host.contains(':') => {
@@ -467,7 +504,8 @@ fn probe_key(backend: &ObjectKey, probe: &Arc<str>) -> ProbeKey {
     ProbeKey { backend: backend.clone(), probe: probe.clone() }
 }
 
-/// Whether evidence about the one says nothing about the other. Endpoints of a Service come and go; it stays the same way out.
+/// Returns true if evidence about one destination says nothing about the other.
+// A Service stays the same destination while its endpoints change.
 fn is_elsewhere(before: &Destination, after: &Destination) -> bool {
     match (before, after) {
         (Destination::Host(before), Destination::Host(after)) => before != after,

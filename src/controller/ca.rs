@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
 use super::input::Input;
-use super::read::{Answer, Outcome, Readable, failed};
+use super::read::{Answer, ReadOutcome, Readable, failed};
 use mail_failover_core::model::ObjectKey;
 use mail_failover_resolve::certificates;
 use mail_failover_resolve::{CaKey, CaKind, ReadProblem};
 
-/// The certificates of a private authority.
+/// Reader of the certificates of private authorities.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ca;
 
@@ -27,7 +27,7 @@ impl Readable for Ca {
         (key.kind.as_str(), &key.object)
     }
 
-    async fn fetch(client: Client, key: &CaKey) -> Outcome<Arc<[u8]>> {
+    async fn fetch(client: Client, key: &CaKey) -> ReadOutcome<Arc<[u8]>> {
         let (namespace, name) = (&key.object.namespace, &key.object.name);
         let data = match key.kind {
             CaKind::ConfigMap => Api::<ConfigMap>::namespaced(client, namespace).get_opt(name).await.map(|object| {
@@ -41,8 +41,11 @@ impl Readable for Ca {
                 .map(|object| object?.data?.remove(&*key.data_key).map(|bytes| bytes.0)),
         };
         match data {
-            Ok(None) => Outcome::Answer(Err(ReadProblem::NotFound)),
-            Ok(Some(bytes)) => Outcome::Answer(certificates(&bytes).map(Arc::from).map_err(ReadProblem::Malformed)),
+            Ok(None) => ReadOutcome::Answer(Err(ReadProblem::NotFound)),
+            Ok(Some(bytes)) => {
+                let certificates = certificates(&bytes).map(Arc::from);
+                ReadOutcome::Answer(certificates.map_err(|error| ReadProblem::Malformed(error.to_string())))
+            }
             Err(error) => failed(&error),
         }
     }

@@ -1,12 +1,14 @@
-//! Kubernetes Events: decided with the status they report, published after it.
+//! Kubernetes Events: decided with the status that they report, published after it.
+
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::step::Subject;
+use super::action::{Action, ResourceKind, ResourceRef};
 use mail_failover_api::{self as api, PendingEvent};
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{ObjectKey, Timestamp, Uid};
 use mail_failover_resolve::text::truncated;
 use mail_failover_resolve::time::micro_time;
 
@@ -14,12 +16,14 @@ use mail_failover_resolve::time::micro_time;
 const REPORTING_CONTROLLER: &str = "mailfailover.io/operator";
 /// The API server's bound on an Event's note, in bytes.
 const MAX_NOTE: usize = 1024;
-/// So many Events may be pending at once; beyond, the oldest give way.
+/// The API server's bound on `reportingInstance`, in bytes.
+const MAX_INSTANCE: usize = 128;
+/// Bound on the Events pending at once; beyond it the oldest are dropped.
 const MAX_PENDING: usize = 16;
 
-/// What people are told: a closed set.
+/// Reasons of Events: a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Telling {
+pub(super) enum EventReason {
     FailedOver,
     FailedBack,
     NoneHealthy,
@@ -32,8 +36,8 @@ pub(super) enum Telling {
     BackendRecovered,
 }
 
-impl Telling {
-    fn reason(self) -> &'static str {
+impl EventReason {
+    fn as_str(self) -> &'static str {
         match self {
             Self::FailedOver => "FailedOver",
             Self::FailedBack => "FailedBack",
@@ -71,28 +75,29 @@ impl Telling {
     }
 }
 
-/// An Event to be written into the status that it reports. Its name follows from the object, the moment and the reason, so that the
-/// same decision, taken again after a crash, has the same name.
+/// An Event to be written into the status that it reports.
+/// The name follows from the object, the moment and the reason.
+// The same decision, taken again after a crash, then has the same name.
 pub(super) fn pending(
-    subject: &Subject,
-    telling: Telling,
+    resource: &ResourceRef,
+    reason: EventReason,
     at: Timestamp,
     backend: Option<&str>,
     note: &str,
 ) -> PendingEvent {
-    let name: String = subject.key.name.chars().take(180).collect();
+    let name: String = resource.key.name.chars().take(180).collect();
     PendingEvent {
-        name: format!("{}.{:x}.{}", name.trim_end_matches(['.', '-']), at.as_micros(), telling.reason().to_lowercase()),
-        r#type: if telling.is_warning() { "Warning" } else { "Normal" }.to_owned(),
-        reason: telling.reason().to_owned(),
-        action: telling.action().to_owned(),
+        name: format!("{}.{:x}.{}", name.trim_end_matches(['.', '-']), at.as_micros(), reason.as_str().to_lowercase()),
+        r#type: if reason.is_warning() { "Warning" } else { "Normal" }.to_owned(),
+        reason: reason.as_str().to_owned(),
+        action: reason.action().to_owned(),
         note: truncated(note, MAX_NOTE),
         backend: backend.map(str::to_owned),
         at: micro_time(at),
     }
 }
 
-/// Adds Events to those pending, within the bound.
+/// Adds an Event to those pending, within the bound.
 pub(super) fn push(pending: &mut Vec<PendingEvent>, event: PendingEvent) {
     if pending.iter().all(|known| known.name != event.name) {
         pending.push(event);
@@ -101,21 +106,26 @@ pub(super) fn push(pending: &mut Vec<PendingEvent>, event: PendingEvent) {
     pending.drain(..excess);
 }
 
+/// The publication of those pending Events that are not published yet; `None` if there are none.
+pub(super) fn publication(
+    resource: &ResourceRef,
+    uid: &Uid,
+    instance: &str,
+    pending: &[PendingEvent],
+    published: &BTreeSet<String>,
+) -> Option<Action> {
+    let outstanding = pending.iter().filter(|pending| !published.contains(&pending.name));
+    let events: Vec<_> = outstanding.map(|pending| event(resource, uid, instance, pending)).collect();
+    (!events.is_empty()).then_some(Action::PublishEvents(events))
+}
+
 /// The Event as it is published.
-pub(super) fn event(subject: &Subject, uid: &str, instance: &str, pending: &PendingEvent) -> Event {
-    let namespace = subject.key.namespace.to_string();
-    let reference = |kind: &str, name: &str, uid: Option<&str>| ObjectReference {
-        api_version: Some(format!("{}/{}", api::GROUP, api::VERSION)),
-        kind: Some(kind.to_owned()),
-        namespace: Some(namespace.clone()),
-        name: Some(name.to_owned()),
-        uid: uid.map(str::to_owned),
-        ..ObjectReference::default()
-    };
+pub(super) fn event(resource: &ResourceRef, uid: &Uid, instance: &str, pending: &PendingEvent) -> Event {
+    let backend = pending.backend.as_deref().map(|backend| resource.key.sibling(backend));
     Event {
         metadata: ObjectMeta {
             name: Some(pending.name.clone()),
-            namespace: Some(namespace.clone()),
+            namespace: Some(resource.key.namespace.to_string()),
             ..ObjectMeta::default()
         },
         event_time: Some(pending.at.clone()),
@@ -123,10 +133,21 @@ pub(super) fn event(subject: &Subject, uid: &str, instance: &str, pending: &Pend
         reason: Some(pending.reason.clone()),
         action: Some(pending.action.clone()),
         note: Some(pending.note.clone()),
-        regarding: Some(reference(subject.kind.as_str(), &subject.key.name, Some(uid))),
-        related: pending.backend.as_deref().map(|backend| reference("SendingBackend", backend, None)),
+        regarding: Some(reference(resource.kind, &resource.key, Some(uid))),
+        related: backend.map(|backend| reference(ResourceKind::Backend, &backend, None)),
         reporting_controller: Some(REPORTING_CONTROLLER.to_owned()),
-        reporting_instance: Some(truncated(instance, 128)),
+        reporting_instance: Some(truncated(instance, MAX_INSTANCE)),
         ..Event::default()
+    }
+}
+
+fn reference(kind: ResourceKind, key: &ObjectKey, uid: Option<&Uid>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{}/{}", api::GROUP, api::VERSION)),
+        kind: Some(kind.as_str().to_owned()),
+        namespace: Some(key.namespace.to_string()),
+        name: Some(key.name.to_string()),
+        uid: uid.map(ToString::to_string),
+        ..ObjectReference::default()
     }
 }

@@ -1,4 +1,4 @@
-//! What reaches the controller.
+//! Inputs of the controller.
 
 use std::sync::Arc;
 
@@ -6,25 +6,25 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::step::Done;
+use super::action::ActionResult;
 use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{AgentReport, Login, ObjectKey, ProbeReport};
 use mail_failover_resolve::{CaKey, ReadProblem};
 
-/// One thing that happened.
+/// One event, with everything that the controller needs to know of it.
 #[derive(Debug)]
 pub enum Input {
-    /// A `SendingBackend` changed.
+    /// A `SendingBackend` changed or is gone.
     Backend(Change<SendingBackend>),
-    /// A `FailoverPolicy` changed.
+    /// A `FailoverPolicy` changed or is gone.
     Policy(Change<FailoverPolicy>),
-    /// A `MailRoute` changed.
+    /// A `MailRoute` changed or is gone.
     Route(Change<MailRoute>),
-    /// A Service changed.
+    /// A Service changed or is gone.
     Service(Change<Service>),
-    /// An `EndpointSlice` changed.
+    /// An `EndpointSlice` changed or is gone.
     EndpointSlice(Change<EndpointSlice>),
     /// A `ConfigMap` of ours changed.
     ConfigMap(Change<ConfigMap>),
@@ -34,11 +34,11 @@ pub enum Input {
     Pod(Change<Pod>),
     /// A watch has listed everything there is, for the first time.
     Synced(Source),
-    /// A probe's round is over.
+    /// A round of a probe is over.
     Report(Box<ProbeReport>),
-    /// An agent says what real mail meets.
+    /// An agent reports deliveries of real mail.
     AgentReport(Box<AgentReport>),
-    /// Another replica says what it sees, or does not count any more.
+    /// A peer reports its verdicts, or does not count any more.
     Observer(PeerEvent),
     /// A CA's certificates were read.
     Ca(CaKey, Result<Arc<[u8]>, ReadProblem>),
@@ -46,8 +46,8 @@ pub enum Input {
     Login(ObjectKey, Result<Login, ReadProblem>),
     /// This replica became the leader, or is no longer.
     Leading(bool),
-    /// A step is over.
-    Done(Box<Done>),
+    /// An action has ended.
+    Result(Box<ActionResult>),
 }
 
 impl From<WatchEvent> for Input {

@@ -1,18 +1,20 @@
 //! Reads the logins of probes from the Secrets that backends name: those, by name, and no others.
 //!
-//! Only backends with a probe that this process makes, of depth Auth or deeper, have theirs read. Architecture invariant: a login goes
-//! from here to the prober and nowhere else; nothing that can be printed holds one.
+//! Only backends with a probe that this process makes, of depth Auth or deeper, have theirs read. Architecture
+//! invariant: a login goes from here to the prober and nowhere else; nothing that can be printed holds one.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
 use super::input::Input;
-use super::read::{Answer, Outcome, Readable, failed};
-use mail_failover_core::model::{Login, ObjectKey};
+use super::read::{Answer, ReadOutcome, Readable, failed};
+use mail_failover_core::model::{Login, LoginError, ObjectKey};
 use mail_failover_resolve::ReadProblem;
 
-/// The login in a Secret.
+/// Reader of the logins in Secrets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoginSecret;
 
@@ -26,10 +28,12 @@ impl Readable for LoginSecret {
         ("Secret", key)
     }
 
-    async fn fetch(client: Client, key: &ObjectKey) -> Outcome<Login> {
+    async fn fetch(client: Client, key: &ObjectKey) -> ReadOutcome<Login> {
         match Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await {
-            Ok(None) => Outcome::Answer(Err(ReadProblem::NotFound)),
-            Ok(Some(secret)) => Outcome::Answer(login(secret).map_err(ReadProblem::Malformed)),
+            Ok(None) => ReadOutcome::Answer(Err(ReadProblem::NotFound)),
+            Ok(Some(secret)) => {
+                ReadOutcome::Answer(login(secret).map_err(|error| ReadProblem::Malformed(error.to_string())))
+            }
             Err(error) => failed(&error),
         }
     }
@@ -39,14 +43,24 @@ impl Readable for LoginSecret {
     }
 }
 
-/// What is wrong is told by key, and holds nothing of what is under it.
-fn login(secret: Secret) -> Result<Login, String> {
+/// Defect of a Secret. It names the key, and quotes nothing of its value.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum SecretError {
+    #[error("it has no key {0}")]
+    NoKey(&'static str),
+    #[error("key {key}: {source}")]
+    Malformed { key: &'static str, source: LoginError },
+}
+
+/// The login in a Secret.
+fn login(secret: Secret) -> Result<Login, SecretError> {
     let mut data = secret.data.unwrap_or_default();
-    let mut part = |key: &str| {
-        let ByteString(bytes) = data.remove(key).ok_or_else(|| format!("it has no key {key}"))?;
-        Login::part(bytes).map_err(|why| format!("key {key}: {why}"))
-    };
-    Ok(Login::new(part("username")?, part("password")?))
+    Ok(Login::new(part(&mut data, "username")?, part(&mut data, "password")?))
+}
+
+fn part(data: &mut BTreeMap<String, ByteString>, key: &'static str) -> Result<String, SecretError> {
+    let ByteString(bytes) = data.remove(key).ok_or(SecretError::NoKey(key))?;
+    Login::part(bytes).map_err(|source| SecretError::Malformed { key, source })
 }
 
 #[cfg(test)]
@@ -58,13 +72,13 @@ mod tests {
     fn read(data: &Value) -> Result<Login, String> {
         let data = data.as_object().unwrap().iter();
         let data = data.map(|(key, value)| (key.clone(), ByteString(value.as_str().unwrap().as_bytes().to_vec())));
-        login(Secret { data: Some(data.collect()), ..Secret::default() })
+        login(Secret { data: Some(data.collect()), ..Secret::default() }).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_login_is_two_keys_and_what_is_wrong_with_them_shows_neither() {
         assert_eq!(read(&json!({"username": "shop", "password": "hunter2\n"})), Ok(Login::new("shop", "hunter2")));
-        assert_eq!(login(Secret::default()), Err("it has no key username".to_owned()));
+        assert_eq!(login(Secret::default()), Err(SecretError::NoKey("username")));
         for (data, wrong) in [
             (json!({"password": "hunter2"}), "it has no key username"),
             (json!({"username": "shop"}), "it has no key password"),

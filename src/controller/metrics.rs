@@ -1,4 +1,4 @@
-//! What the controller counts.
+//! Metrics of the controller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::step::SubjectKind;
+use super::action::ResourceKind;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::{BackendDeliveries, ObjectKey};
@@ -18,20 +18,21 @@ use mail_failover_core::model::{BackendDeliveries, ObjectKey};
 /// Counters, gauges and histograms of the controller; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Objects that wait to be looked at.
-    pub(super) waiting_subjects: Gauge,
-    /// How often the bound on steps under way made an object wait.
-    pub(super) step_limit_reached: Counter,
-    /// Inputs that wait to be taken into account; at the bound their producers wait.
+    /// Resources in the work queue.
+    pub(super) waiting_resources: Gauge,
+    /// Times that the bound on actions under way made a resource wait.
+    pub(super) action_limit_reached: Counter,
+    /// Inputs that wait to be handled; at the bound their producers wait.
     pub(super) input_queue: Gauge,
-    /// Observers, this replica included, that see everything fail what others see work.
+    /// Observers, this replica included, that are not believed.
     pub(super) suspects: Gauge,
-    /// Agents that have a say.
+    /// Agents whose verdict counts.
     pub(super) agents: Gauge,
-    /// Whether everything fails at once for every observer.
+    /// 1 while everything fails at once for every observer.
     pub(super) storm: Gauge,
-    steps: Family<StepLabels, Counter>,
-    step_duration: Family<StepNameLabels, Histogram, fn() -> Histogram>,
+    actions: Family<ActionLabels, Counter>,
+    action_errors: Family<ErrorLabels, Counter>,
+    action_duration: Family<ActionNameLabels, Histogram, fn() -> Histogram>,
     unreadable: Family<SourceLabels, Counter>,
     route_state: Family<RouteStateLabels, Gauge>,
     transitions: Family<TransitionLabels, Counter>,
@@ -39,20 +40,27 @@ pub struct Metrics {
     deliveries: Family<DeliveryLabels, Counter>,
     /// Jobs of probes that are not over.
     pub(super) jobs_under_way: Gauge,
-    /// How often the bound on Jobs under way made one wait.
+    /// Times that the bound on Jobs under way made one wait.
     pub(super) job_limit_reached: Counter,
     jobs: Family<JobLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StepLabels {
+struct ActionLabels {
     kind: &'static str,
     step: &'static str,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StepNameLabels {
+struct ErrorLabels {
+    kind: &'static str,
+    step: &'static str,
+    category: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionNameLabels {
     step: &'static str,
 }
 
@@ -104,14 +112,15 @@ impl Metrics {
     pub fn new(registry: &mut Registry) -> Self {
         let durations = || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         let metrics = Self {
-            waiting_subjects: Gauge::default(),
-            step_limit_reached: Counter::default(),
+            waiting_resources: Gauge::default(),
+            action_limit_reached: Counter::default(),
             input_queue: Gauge::default(),
             suspects: Gauge::default(),
             agents: Gauge::default(),
             storm: Gauge::default(),
-            steps: Family::default(),
-            step_duration: Family::new_with_constructor(durations as fn() -> Histogram),
+            actions: Family::default(),
+            action_errors: Family::default(),
+            action_duration: Family::new_with_constructor(durations as fn() -> Histogram),
             unreadable: Family::default(),
             route_state: Family::default(),
             transitions: Family::default(),
@@ -122,14 +131,15 @@ impl Metrics {
             jobs: Family::default(),
         };
         let Self {
-            waiting_subjects,
-            step_limit_reached,
+            waiting_resources,
+            action_limit_reached,
             input_queue,
             suspects,
             agents,
             storm,
-            steps,
-            step_duration,
+            actions,
+            action_errors,
+            action_duration,
             unreadable,
             route_state,
             transitions,
@@ -142,12 +152,12 @@ impl Metrics {
         registry.register(
             "mail_failover_controller_waiting_objects",
             "Objects that wait to be looked at",
-            waiting_subjects,
+            waiting_resources,
         );
         registry.register(
             "mail_failover_controller_step_limit_reached",
             "How often the bound on steps under way made an object wait",
-            step_limit_reached,
+            action_limit_reached,
         );
         registry.register(
             "mail_failover_controller_input_queue",
@@ -188,12 +198,17 @@ impl Metrics {
         registry.register(
             "mail_failover_controller_steps",
             "Steps carried out, by kind of object, step and result",
-            steps,
+            actions,
+        );
+        registry.register(
+            "mail_failover_controller_step_errors",
+            "Steps that failed, by kind of object, step and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
+            action_errors,
         );
         registry.register(
             "mail_failover_controller_step_duration_seconds",
             "How long steps took, by step",
-            step_duration,
+            action_duration,
         );
         registry.register(
             "mail_failover_controller_unreadable_objects",
@@ -214,9 +229,13 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn step_done(&self, kind: SubjectKind, step: &'static str, result: &'static str, took: Duration) {
-        self.steps.get_or_create(&StepLabels { kind: kind.as_str(), step, result }).inc();
-        self.step_duration.get_or_create(&StepNameLabels { step }).observe(took.as_secs_f64());
+    pub(super) fn action_done(&self, kind: ResourceKind, name: &'static str, result: &'static str, took: Duration) {
+        self.actions.get_or_create(&ActionLabels { kind: kind.as_str(), step: name, result }).inc();
+        self.action_duration.get_or_create(&ActionNameLabels { step: name }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn action_failed(&self, kind: ResourceKind, name: &'static str, category: &'static str) {
+        self.action_errors.get_or_create(&ErrorLabels { kind: kind.as_str(), step: name, category }).inc();
     }
 
     pub(super) fn job_ended(&self, has_reported: bool) {
@@ -233,7 +252,7 @@ impl Metrics {
         tracing::warn!(kind = source.as_str(), key = %unreadable.key, error = unreadable.error, "an object cannot be read");
     }
 
-    /// A route's status was written: tells how it differs from the one before.
+    /// Counts the differences between a route's status that was written and the one before.
     pub(super) fn route_written(&self, key: &ObjectKey, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
         for state in STATES {
             let is_in = status.state == Some(state);
@@ -259,24 +278,24 @@ impl Metrics {
         }
     }
 
-    /// An agent tells of deliveries since its process began; `earlier` is what it told before.
+    /// Counts deliveries that an agent reports. Reports have totals since the agent's process began; `earlier` is the
+    /// one before.
     pub(super) fn deliveries(
         &self,
         route: &ObjectKey,
         backend: &str,
         earlier: Option<&BackendDeliveries>,
-        said: &BackendDeliveries,
+        reported: &BackendDeliveries,
     ) {
-        let counts = |of: &BackendDeliveries| [of.sent, of.deferred, of.bounced, of.possible_duplicates];
         let before = earlier.map_or([0; RESULTS.len()], counts);
-        for ((result, before), now) in RESULTS.into_iter().zip(before).zip(counts(said)) {
+        for ((result, before), now) in RESULTS.into_iter().zip(before).zip(counts(reported)) {
             if let Some(new) = now.checked_sub(before).filter(|new| *new > 0) {
                 self.deliveries.get_or_create(&delivery_labels(route, backend, result)).inc_by(new);
             }
         }
     }
 
-    /// A route is gone, and with it its series.
+    /// Removes the series of a route that is gone.
     pub(super) fn forget_route(&self, key: &ObjectKey, backends: impl Iterator<Item = Arc<str>>) {
         for backend in backends {
             for result in RESULTS {
@@ -289,8 +308,12 @@ impl Metrics {
     }
 }
 
-/// How deliveries end.
+/// Ends of deliveries, in the order of [`counts`].
 const RESULTS: [&str; 4] = ["sent", "deferred", "bounced", "possible_duplicate"];
+
+fn counts(deliveries: &BackendDeliveries) -> [u64; RESULTS.len()] {
+    [deliveries.sent, deliveries.deferred, deliveries.bounced, deliveries.possible_duplicates]
+}
 
 fn delivery_labels(route: &ObjectKey, backend: &str, result: &'static str) -> DeliveryLabels {
     let (namespace, route) = (route.namespace.to_string(), route.name.to_string());

@@ -1,67 +1,70 @@
-//! One `FailoverPolicy`: what it means, and who uses it.
+//! One `FailoverPolicy`: its meaning, and the routes that use it.
 
-use super::backoff::Retry;
-use super::known::{Known, note, unreadable_rejection};
-use super::status::{Conditions, patch};
-use super::step::{Step, Subject};
+use super::action::ResourceRef;
+use super::cached::{Cached, cache};
+use super::reconcile::Reconciled;
+use super::retry::Retry;
+use super::status::Conditions;
+use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{FailoverPolicy, FailoverPolicyStatus};
-use mail_failover_core::model::{Policy, Timestamp};
+use mail_failover_core::model::{Policy, ResourceVersion, Timestamp};
 use mail_failover_resolve::{self as resolve, Rejection};
 
 /// The API's bound on `status.routes`.
 const MAX_ROUTES: usize = 100;
 
-/// Everything known about one policy.
+/// State of one policy.
 #[derive(Debug, Default)]
 pub(super) struct PolicyEntry {
     /// `None` once it is deleted.
-    pub(super) object: Option<Known<FailoverPolicy>>,
+    pub(super) object: Option<Cached<FailoverPolicy>>,
     resolved: Option<Result<Policy, Rejection>>,
-    pub(super) backoff: Retry,
+    pub(super) retry: Retry,
 }
 
 impl PolicyEntry {
-    /// Takes note of a version of it. Returns whether it says anything new.
-    pub(super) fn take(&mut self, known: Known<FailoverPolicy>) -> bool {
-        if !note(&mut self.object, known) {
+    /// Caches a version of the policy. Returns true unless a newer one is cached already.
+    pub(super) fn cache(&mut self, object: Cached<FailoverPolicy>) -> bool {
+        if !cache(&mut self.object, object) {
             return false;
         }
         // Once for all routes that use it: a window's schedule takes a while to parse.
-        self.resolved = self.object.as_ref().map(|known| match known {
-            Known::Readable(object) => resolve::policy(&object.spec),
-            Known::Unreadable(unreadable) => Err(unreadable_rejection(unreadable)),
-        });
+        self.resolved = self
+            .object
+            .as_ref()
+            .map(|cached| cached.readable_or_rejected().and_then(|object| resolve::policy(&object.spec)));
         true
     }
 
-    /// What it says, if it can be used; `None` once it is deleted.
+    /// The meaning of the policy, or its defect; `None` once it is deleted.
     pub(super) fn policy(&self) -> Option<&Result<Policy, Rejection>> {
         self.resolved.as_ref()
     }
 
-    /// A status was written: what is known is now this.
-    pub(super) fn status_written(&mut self, resource_version: &str, status: FailoverPolicyStatus) {
-        if let Some(object) = self.object.as_mut().and_then(|known| known.superseded_by(resource_version)) {
+    /// Takes over a status that was written.
+    pub(super) fn status_written(&mut self, resource_version: &ResourceVersion, status: FailoverPolicyStatus) {
+        if let Some(object) = self.object.as_mut().and_then(|cached| cached.superseded_by(resource_version)) {
             object.status = Some(status);
         }
     }
 
-    /// The next missing step, with the status that it leads to.
-    pub(super) fn next_step<'a>(
+    /// The write of its status, if that has changed.
+    pub(super) fn reconcile<'a>(
         &self,
-        routes: impl Iterator<Item = &'a Subject>,
+        routes: impl Iterator<Item = &'a ResourceRef>,
         now: Timestamp,
-    ) -> Option<(Step, Option<FailoverPolicyStatus>)> {
-        let object = self.object.as_ref()?.readable()?;
+    ) -> Reconciled<FailoverPolicyStatus> {
+        let Some(cached) = &self.object else { return Reconciled::idle() };
+        let Some(object) = cached.readable() else { return Reconciled::idle() };
         let before = object.status.clone().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         let mut conditions = Conditions::new(&before.conditions, generation, now);
         match &self.resolved {
             Some(Err(rejection)) => {
-                conditions.set("Ready", Some(false), rejection.reason, &rejection.message);
+                conditions.set(condition::READY, Some(false), rejection.reason, &rejection.message);
                 conditions.set_stalled(std::slice::from_ref(rejection));
             }
-            Some(Ok(_)) | None => conditions.set("Ready", Some(true), "Accepted", "accepted"),
+            Some(Ok(_)) | None => conditions.set(condition::READY, Some(true), reason::ACCEPTED, "accepted"),
         }
         let mut routes: Vec<_> = routes.map(|route| route.key.name.to_string()).collect();
         routes.sort();
@@ -71,8 +74,6 @@ impl PolicyEntry {
             routes: routes.into_iter().take(MAX_ROUTES).collect(),
             conditions: conditions.build(),
         };
-        let patch = patch(&before, &status)?;
-        let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
-        Some((Step::WriteStatus { resource_version, patch }, Some(status)))
+        cached.status_write(&before, status).into()
     }
 }

@@ -1,12 +1,15 @@
-//! The status of a `MailRoute`: what is persisted of decisions, and what people read.
+//! The status of a `MailRoute`: decisions that are persisted, and texts for people.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::action::ResourceRef;
 use super::backend::{BackendEntry, api_health};
-use super::events::{self, Telling};
+use super::events::{self, EventReason};
 use super::status::{Conditions, condition_message, is_true, joined};
-use super::step::Subject;
+use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, MailRouteStatus, PendingEvent, RouteState};
 use mail_failover_core::engine::{
     Candidate, Decision, Eligibility, Exclusion, Health, Notice, Transition, TransitionKind, TransitionReason,
@@ -17,26 +20,27 @@ use mail_failover_resolve::route_memory::{memory, remember};
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::{micro_time, timestamp};
 
-/// The API's bounds on `status.explanation`: reasons, and bytes of each.
+/// The API's bound on the number of reasons in `status.explanation`.
 const MAX_REASONS: usize = 32;
+/// The API's bound on one reason in `status.explanation`, in bytes.
 const MAX_REASON: usize = 512;
 
-/// How far the outputs lead where the decision says.
+/// State of the outputs, compared with the decision.
 #[derive(Debug)]
-pub(super) enum Actuation {
-    /// All of them do.
+pub(super) enum OutputsState {
+    /// Every output leads where the decision says.
     Complete,
-    /// Writes are under way, or where to lead is not known yet: nothing new is said.
+    /// Writes are under way, or the addresses are not known yet: no condition changes.
     Waiting,
-    /// Somebody else has them, or the API server does not accept them.
+    /// Outputs that others own, or that the API server does not accept.
     Refused(Vec<Rejection>),
     /// The API server does not answer as it should.
     Failing(String),
 }
 
-/// What a status is written with.
-pub(super) struct Drafting<'a> {
-    pub(super) subject: &'a Subject,
+/// Builder of a status from a decision and its effect.
+pub(super) struct StatusBuilder<'a> {
+    pub(super) resource: &'a ResourceRef,
     pub(super) generation: i64,
     pub(super) now: Timestamp,
     pub(super) before: &'a MailRouteStatus,
@@ -44,47 +48,51 @@ pub(super) struct Drafting<'a> {
     pub(super) problems: Vec<Rejection>,
     pub(super) thresholds: Thresholds,
     pub(super) strategy: Option<Strategy>,
-    /// The policy's objective.
+    /// The policy's objective for the time of a failover.
     pub(super) recovery_time: Option<Duration>,
-    /// The transition that an agent has carried out, and when its first message was out.
+    /// Transition that an agent has carried out, and the time of the first message on the new way.
     pub(super) first_delivery: Option<(i64, Timestamp)>,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
+    /// `None` while nothing can be decided.
+    pub(super) decision: Option<&'a Decision>,
+    pub(super) candidates: &'a [Candidate],
+    pub(super) outputs: &'a OutputsState,
 }
 
-impl Drafting<'_> {
-    /// The status for a decision and what has become of it.
-    pub(super) fn status(
-        &self,
-        decision: Option<&Decision>,
-        actuation: &Actuation,
-        candidates: &[Candidate],
-    ) -> MailRouteStatus {
-        let memory = decision.map_or_else(|| memory(self.before), |decision| decision.memory.clone());
+impl StatusBuilder<'_> {
+    /// The status for the decision and what has become of it.
+    pub(super) fn build(&self) -> MailRouteStatus {
+        let memory = self.decision.map_or_else(|| memory(self.before), |decision| decision.memory.clone());
         let mut status = MailRouteStatus {
             observed_generation: Some(self.generation),
             strategy: self.strategy.map(api_strategy).or(self.before.strategy),
-            healthy_backends: Some(healthy_backends(candidates)),
-            waiting_for: decision.and_then(|decision| decision.hold).map(|hold| api::WaitingForStatus {
+            healthy_backends: Some(healthy_backends(self.candidates)),
+            waiting_for: self.decision.and_then(|decision| decision.hold).map(|hold| api::WaitingForStatus {
                 reason: hold.reason.as_str().to_owned(),
                 until: hold.until.map(micro_time),
             }),
-            unplaced_percent: decision.map(|decision| i32::from(decision.unplaced)).filter(|unplaced| *unplaced > 0),
-            explanation: decision.map_or_else(|| self.before.explanation.clone(), explanation),
-            backends: candidates.iter().map(|candidate| self.backend_status(candidate)).collect(),
+            unplaced_percent: self
+                .decision
+                .map(|decision| i32::from(decision.unplaced))
+                .filter(|unplaced| *unplaced > 0),
+            explanation: self.decision.map_or_else(|| self.before.explanation.clone(), explanation),
+            backends: self.candidates.iter().map(|candidate| self.backend_status(candidate)).collect(),
             ..MailRouteStatus::default()
         };
         remember(&memory, self.before, &mut status);
-        self.note_applied(&mut status, decision.and_then(|decision| decision.transition.as_ref()), actuation);
-        status.conditions = self.conditions(&status, decision, actuation, candidates);
-        status.pending_events = self.pending_events(decision, actuation, &status);
-        status.message = Some(truncated(&self.sentence(decision), MAX_MESSAGE));
+        self.note_applied(&mut status);
+        status.conditions = self.conditions(&status);
+        status.pending_events = self.pending_events(&status);
+        status.message = Some(truncated(&self.sentence(), MAX_MESSAGE));
         status
     }
 
-    /// Once every output leads where the latest transition says, it is applied; and an agent says when the first message was out on the new way.
-    fn note_applied(&self, status: &mut MailRouteStatus, decided_now: Option<&Transition>, actuation: &Actuation) {
-        if decided_now.is_none()
-            && matches!(actuation, Actuation::Complete)
+    /// Notes that the latest transition is applied once every output leads where it says, and the first delivery that
+    /// an agent reports.
+    fn note_applied(&self, status: &mut MailRouteStatus) {
+        let is_just_decided = self.decision.is_some_and(|decision| decision.transition.is_some());
+        if !is_just_decided
+            && matches!(self.outputs, OutputsState::Complete)
             && let Some(last) = status.history.first_mut().filter(|last| last.applied_at.is_none())
         {
             last.applied_at = Some(micro_time(self.now));
@@ -93,160 +101,185 @@ impl Drafting<'_> {
             && last.id == id
             && last.first_delivery_at.is_none()
         {
-            // By the agent's account of how long ago it was, which cannot be before the decision that it follows.
+            // The agent says how long ago it was, which cannot be before the decision that it follows.
             last.first_delivery_at = Some(micro_time(at.max(timestamp(&last.decided_at))));
         }
         status.last_transition = status.history.first().cloned();
     }
 
-    fn conditions(
-        &self,
-        status: &MailRouteStatus,
-        decision: Option<&Decision>,
-        actuation: &Actuation,
-        candidates: &[Candidate],
-    ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
-        let existing = &self.before.conditions;
-        let active = status.active.first().map(|active| active.backend.as_str());
-        let mut conditions = Conditions::new(existing, self.generation, self.now);
-
-        let (outputs, outputs_reason, outputs_message) = match actuation {
-            Actuation::Complete => {
-                let carriers: Vec<_> = status.active.iter().map(|active| active.backend.as_str()).collect();
-                (Some(true), "Applied", format!("every output leads to {}", carriers.join(", ")))
-            }
-            Actuation::Refused(refusals) => {
-                (Some(false), refusals.first().map_or("Refused", |r| r.reason), joined(refusals))
-            }
-            Actuation::Failing(error) => (Some(false), "WriteFailed", error.clone()),
-            Actuation::Waiting if is_true(existing, "OutputsApplied") => {
-                (Some(true), "Applied", condition_message(existing, "OutputsApplied").to_owned())
-            }
-            Actuation::Waiting => (None, "Waiting", "not written yet".to_owned()),
-        };
-        conditions.set("OutputsApplied", outputs, outputs_reason, &outputs_message);
-
-        let sentence = self.sentence(decision);
-        match (self.problems.first(), status.state, active) {
-            (Some(problem), _, _) => conditions.set("Ready", Some(false), problem.reason, &joined(&self.problems)),
-            (None, Some(RouteState::NoneHealthy), _) => {
-                conditions.set("Ready", Some(false), "NoneHealthy", &sentence);
-            }
-            (None, _, None) => {
-                let reason = status.waiting_for.as_ref().map_or("AwaitingEvidence", |hold| hold.reason.as_str());
-                conditions.set("Ready", Some(false), reason, &sentence);
-            }
-            (None, _, Some(_)) => match outputs {
-                Some(true) => conditions.set("Ready", Some(true), "Delivering", &sentence),
-                Some(false) => conditions.set("Ready", Some(false), outputs_reason, &outputs_message),
-                None => conditions.set("Ready", Some(false), "OutputsWaiting", "the outputs are not written yet"),
-            },
-        }
-
-        match (active, decision.map(|decision| decision.is_preferred)) {
-            (Some(_), Some(true)) => conditions.set("FailedOver", Some(false), "Preferred", &sentence),
-            (Some(active), Some(false)) => {
-                let reason = status.last_transition.as_ref().filter(|last| last.to == active);
-                let reason = reason.map_or("PreferredNotHealthy", |last| last.reason.as_str());
-                conditions.set("FailedOver", Some(true), reason, &sentence);
-            }
-            // Without a decision what was said stays.
-            (Some(_), None) if !condition_message(existing, "FailedOver").is_empty() => {
-                conditions.keep("FailedOver");
-            }
-            (_, _) => conditions.set("FailedOver", None, "AwaitingEvidence", "no backend is chosen yet"),
-        }
-
-        let standby = candidates.iter().find(|candidate| {
-            Some(&*candidate.name) != active
-                && candidate.eligibility == Eligibility::InService
-                && candidate.health == Health::Healthy
-        });
-        match standby {
-            Some(standby) => {
-                conditions.set("Redundant", Some(true), "StandbyHealthy", &format!("{} could take over", standby.name));
-            }
-            None => conditions.set("Redundant", Some(false), "NoStandby", "no other backend could take over"),
-        }
-        self.judge_recovery_time(&mut conditions, status);
+    fn conditions(&self, status: &MailRouteStatus) -> Vec<Condition> {
+        let mut conditions = Conditions::new(&self.before.conditions, self.generation, self.now);
+        self.set_outputs_applied(&mut conditions, status);
+        self.set_ready(&mut conditions, status);
+        self.set_failed_over(&mut conditions, status);
+        self.set_redundant(&mut conditions, status);
+        self.set_recovery_time_met(&mut conditions, status);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
         conditions.build()
     }
 
-    /// Whether the latest failover that evidence led to was as quick as `objectives.recoveryTime` demands.
-    fn judge_recovery_time(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
-        let Some(objective) = self.recovery_time else { return };
-        let took = status.history.iter().find_map(|transition| {
-            let is_failover = transition.kind == api::TransitionKind::Failover;
-            let began_at = timestamp(transition.first_evidence_at.as_ref().filter(|_| is_failover)?);
-            Some(timestamp(transition.applied_at.as_ref()?).since(began_at))
-        });
-        match took {
-            None => conditions.set("RecoveryTimeMet", None, "NoFailover", "no failover is on record"),
-            Some(took) => {
-                let is_met = took <= objective;
-                let message =
-                    format!("the latest failover took {:.3} s of {:.3} s", took.as_secs_f64(), objective.as_secs_f64());
-                let reason = if is_met { "WithinObjective" } else { "ObjectiveMissed" };
-                conditions.set("RecoveryTimeMet", Some(is_met), reason, &message);
+    fn set_outputs_applied(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let (applied, reason, message) = self.outputs_applied(status);
+        conditions.set(condition::OUTPUTS_APPLIED, applied, reason, &message);
+    }
+
+    /// Status, reason and message of `OutputsApplied`.
+    fn outputs_applied(&self, status: &MailRouteStatus) -> (Option<bool>, &'static str, String) {
+        match self.outputs {
+            OutputsState::Complete => {
+                let carriers: Vec<_> = status.active.iter().map(|active| active.backend.as_str()).collect();
+                (Some(true), reason::APPLIED, format!("every output leads to {}", carriers.join(", ")))
+            }
+            OutputsState::Refused(rejections) => {
+                let reason = rejections.first().map_or(reason::REFUSED, |rejection| rejection.reason);
+                (Some(false), reason, joined(rejections))
+            }
+            OutputsState::Failing(error) => (Some(false), reason::WRITE_FAILED, error.clone()),
+            OutputsState::Waiting if is_true(&self.before.conditions, condition::OUTPUTS_APPLIED) => {
+                let message = condition_message(&self.before.conditions, condition::OUTPUTS_APPLIED);
+                (Some(true), reason::APPLIED, message.to_owned())
+            }
+            OutputsState::Waiting => (None, reason::WAITING, "not written yet".to_owned()),
+        }
+    }
+
+    fn set_ready(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let sentence = self.sentence();
+        let (is_ready, reason, message) = if let Some(problem) = self.problems.first() {
+            (false, problem.reason, joined(&self.problems))
+        } else if status.state == Some(RouteState::NoneHealthy) {
+            (false, reason::NONE_HEALTHY, sentence)
+        } else if status.active.is_empty() {
+            (
+                false,
+                status.waiting_for.as_ref().map_or(reason::AWAITING_EVIDENCE, |hold| hold.reason.as_str()),
+                sentence,
+            )
+        } else {
+            match self.outputs_applied(status) {
+                (Some(true), _, _) => (true, reason::DELIVERING, sentence),
+                (Some(false), reason, message) => (false, reason, message),
+                (None, _, _) => (false, reason::OUTPUTS_WAITING, "the outputs are not written yet".to_owned()),
+            }
+        };
+        conditions.set(condition::READY, Some(is_ready), reason, &message);
+    }
+
+    fn set_failed_over(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let active = status.active.first().map(|active| active.backend.as_str());
+        match (active, self.decision.map(|decision| decision.is_preferred)) {
+            (Some(_), Some(true)) => {
+                conditions.set(condition::FAILED_OVER, Some(false), reason::PREFERRED, &self.sentence());
+            }
+            (Some(active), Some(false)) => {
+                let last = status.last_transition.as_ref().filter(|last| last.to == active);
+                let reason = last.map_or(reason::PREFERRED_NOT_HEALTHY, |last| last.reason.as_str());
+                conditions.set(condition::FAILED_OVER, Some(true), reason, &self.sentence());
+            }
+            // Without a decision nothing new is said.
+            (Some(_), None) if !condition_message(&self.before.conditions, condition::FAILED_OVER).is_empty() => {
+                conditions.keep(condition::FAILED_OVER);
+            }
+            (_, _) => {
+                let message = "no backend is chosen yet";
+                conditions.set(condition::FAILED_OVER, None, reason::AWAITING_EVIDENCE, message);
             }
         }
     }
 
-    fn pending_events(
-        &self,
-        decision: Option<&Decision>,
-        actuation: &Actuation,
-        status: &MailRouteStatus,
-    ) -> Vec<PendingEvent> {
-        let published = |event: &&PendingEvent| !self.published.contains(&event.name);
-        let mut pending: Vec<_> = self.before.pending_events.iter().filter(published).cloned().collect();
-        for notice in decision.iter().flat_map(|decision| &decision.notices) {
-            let (telling, backend, note) = match notice {
-                Notice::Moved => {
-                    let Some(transition) = decision.and_then(|decision| decision.transition.as_ref()) else { continue };
-                    let telling = match transition.kind {
-                        TransitionKind::Failover => Telling::FailedOver,
-                        TransitionKind::Failback => Telling::FailedBack,
-                    };
-                    (telling, Some(transition.to.clone()), self.transition_note(transition))
-                }
-                Notice::RequestAnswered => {
-                    let Some(answer) = decision.and_then(|decision| decision.memory.request.as_ref()) else { continue };
-                    let telling = if answer.is_done { Telling::RequestDone } else { Telling::RequestRefused };
-                    (telling, None, format!("{} ({}): {}", answer.action, answer.id, answer.message))
-                }
-                Notice::NoneHealthy => (Telling::NoneHealthy, None, self.sentence(decision)),
-                Notice::Recovered => {
-                    let by = status.active.first().map_or("", |active| active.backend.as_str());
-                    (Telling::Recovered, None, format!("mail can leave again, by {by}"))
-                }
-            };
-            events::push(&mut pending, events::pending(self.subject, telling, self.now, backend.as_deref(), &note));
-        }
-        let told = |type_: &str, message: &str| {
-            let existing = &self.before.conditions;
-            !is_true(existing, type_) && condition_message(existing, type_) == message
+    fn set_redundant(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let active = status.active.first().map(|active| active.backend.as_str());
+        let standby = self.candidates.iter().find(|candidate| {
+            Some(&*candidate.name) != active
+                && candidate.eligibility == Eligibility::InService
+                && candidate.health == Health::Healthy
+        });
+        let (reason, message) = match standby {
+            Some(standby) => (reason::STANDBY_HEALTHY, format!("{} could take over", standby.name)),
+            None => (reason::NO_STANDBY, "no other backend could take over".to_owned()),
         };
-        let rejected = joined(&self.problems);
-        if !self.problems.is_empty() && !told("Ready", &rejected) {
-            let event = events::pending(self.subject, Telling::ConfigurationRejected, self.now, None, &rejected);
-            events::push(&mut pending, event);
+        conditions.set(condition::REDUNDANT, Some(standby.is_some()), reason, &message);
+    }
+
+    /// Compares the latest failover that evidence led to with the policy's `objectives.recoveryTime`.
+    fn set_recovery_time_met(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let Some(objective) = self.recovery_time else { return };
+        let Some(took) = status.history.iter().find_map(time_of_failover) else {
+            return conditions.set(condition::RECOVERY_TIME_MET, None, reason::NO_FAILOVER, "no failover is on record");
+        };
+        let is_met = took <= objective;
+        let reason = if is_met { reason::WITHIN_OBJECTIVE } else { reason::OBJECTIVE_MISSED };
+        let message =
+            format!("the latest failover took {:.3} s of {:.3} s", took.as_secs_f64(), objective.as_secs_f64());
+        conditions.set(condition::RECOVERY_TIME_MET, Some(is_met), reason, &message);
+    }
+
+    /// The Events still to be published: those pending before, and those of this status.
+    fn pending_events(&self, status: &MailRouteStatus) -> Vec<PendingEvent> {
+        let before = self.before.pending_events.iter();
+        let mut pending: Vec<_> = before.filter(|event| !self.published.contains(&event.name)).cloned().collect();
+        for announcement in self.decision.iter().flat_map(|decision| &decision.notices) {
+            if let Some((reason, backend, note)) = self.announced(announcement, status) {
+                events::push(&mut pending, self.event(reason, backend.as_deref(), &note));
+            }
         }
-        if let Actuation::Refused(refusals) = actuation
-            && !told("OutputsApplied", &joined(refusals))
-        {
-            let event = events::pending(self.subject, Telling::OutputRefused, self.now, None, &joined(refusals));
-            events::push(&mut pending, event);
+        let defects = joined(&self.problems);
+        if !self.problems.is_empty() && !self.is_reported(condition::READY, &defects) {
+            events::push(&mut pending, self.event(EventReason::ConfigurationRejected, None, &defects));
+        }
+        if let OutputsState::Refused(rejections) = self.outputs {
+            let refused = joined(rejections);
+            if !self.is_reported(condition::OUTPUTS_APPLIED, &refused) {
+                events::push(&mut pending, self.event(EventReason::OutputRefused, None, &refused));
+            }
         }
         pending
     }
 
+    fn event(&self, reason: EventReason, backend: Option<&str>, note: &str) -> PendingEvent {
+        events::pending(self.resource, reason, self.now, backend, note)
+    }
+
+    /// Reason, backend and note of the Event for an announcement of the decision.
+    fn announced(
+        &self,
+        announcement: &Notice,
+        status: &MailRouteStatus,
+    ) -> Option<(EventReason, Option<String>, String)> {
+        let decision = self.decision?;
+        Some(match announcement {
+            Notice::Moved => {
+                let transition = decision.transition.as_ref()?;
+                let reason = match transition.kind {
+                    TransitionKind::Failover => EventReason::FailedOver,
+                    TransitionKind::Failback => EventReason::FailedBack,
+                };
+                (reason, Some(transition.to.to_string()), self.transition_note(transition))
+            }
+            Notice::RequestAnswered => {
+                let answer = decision.memory.request.as_ref()?;
+                let reason = if answer.is_done { EventReason::RequestDone } else { EventReason::RequestRefused };
+                (reason, None, format!("{} ({}): {}", answer.action, answer.id, answer.message))
+            }
+            Notice::NoneHealthy => (EventReason::NoneHealthy, None, self.sentence()),
+            Notice::Recovered => {
+                let by = status.active.first().map_or("", |active| active.backend.as_str());
+                (EventReason::Recovered, None, format!("mail can leave again, by {by}"))
+            }
+        })
+    }
+
+    /// Returns true if a condition that is not True has this message already.
+    fn is_reported(&self, type_: &str, message: &str) -> bool {
+        let existing = &self.before.conditions;
+        !is_true(existing, type_) && condition_message(existing, type_) == message
+    }
+
     /// `ses-eu → sendgrid: AuthenticationRefused (AUTH: 535 5.7.8 …), decided 1.234 s after the first evidence`.
     fn transition_note(&self, transition: &Transition) -> String {
-        let left = self.backends.get(&self.subject.key.sibling(transition.from.clone()));
+        let left = self.backends.get(&self.resource.key.sibling(transition.from.clone()));
         let verdict = left.and_then(|entry| entry.evidence.verdict(self.thresholds, self.now));
         let seen = match (transition.reason, verdict) {
             (TransitionReason::Failed(_), Some(verdict)) if !verdict.message.is_empty() => {
@@ -266,9 +299,9 @@ impl Drafting<'_> {
         format!("{} → {}: {}{seen}{after}", transition.from, transition.to, transition.reason.as_str())
     }
 
-    /// Where the mail goes and why not elsewhere: what is wrong with the configuration, or else the summary of the decision.
-    fn sentence(&self, decision: Option<&Decision>) -> String {
-        match (self.problems.first(), decision) {
+    /// A summary for people: the first defect of the configuration; without one, the summary of the decision.
+    fn sentence(&self) -> String {
+        match (self.problems.first(), self.decision) {
             (Some(problem), _) => problem.message.clone(),
             (None, Some(decision)) => decision.explanation.summary(),
             (None, None) => self.before.message.clone().unwrap_or_default(),
@@ -276,16 +309,16 @@ impl Drafting<'_> {
     }
 
     fn backend_status(&self, candidate: &Candidate) -> api::RouteBackendStatus {
-        let entry = self.backends.get(&self.subject.key.sibling(candidate.name.clone()));
+        let entry = self.backends.get(&self.resource.key.sibling(candidate.name.clone()));
         let is_missing = entry.is_none_or(|entry| entry.object.is_none());
         let rejection =
             entry.and_then(BackendEntry::rejection).filter(|_| candidate.eligibility == Eligibility::Unusable);
         let reason = match (candidate.eligibility, rejection) {
             (Eligibility::InService, _) if !is_missing => candidate.class.as_str(),
-            (Eligibility::Suspended, _) => "Suspended",
-            (_, _) if is_missing => "BackendNotFound",
-            (Eligibility::Excluded(Exclusion::Residency), _) => "Residency",
-            (Eligibility::Excluded(Exclusion::SenderDomain), _) => "SenderDomain",
+            (Eligibility::Suspended, _) => reason::SUSPENDED,
+            (_, _) if is_missing => reason::BACKEND_NOT_FOUND,
+            (Eligibility::Excluded(Exclusion::Residency), _) => reason::RESIDENCY,
+            (Eligibility::Excluded(Exclusion::SenderDomain), _) => reason::SENDER_DOMAIN,
             (Eligibility::InService | Eligibility::Unusable, Some(rejection)) => rejection.reason,
             (Eligibility::InService | Eligibility::Unusable, None) => candidate.class.as_str(),
         };
@@ -298,9 +331,18 @@ impl Drafting<'_> {
     }
 }
 
+/// Time from the first evidence of a failover until every output was written; `None` for any other transition.
+fn time_of_failover(transition: &api::TransitionStatus) -> Option<Duration> {
+    if transition.kind != api::TransitionKind::Failover {
+        return None;
+    }
+    let began_at = timestamp(transition.first_evidence_at.as_ref()?);
+    Some(timestamp(transition.applied_at.as_ref()?).since(began_at))
+}
+
 fn explanation(decision: &Decision) -> Vec<String> {
     let reasons = decision.explanation.reasons.iter().map(|reason| truncated(&reason.to_string(), MAX_REASON));
-    // What is decided stands at the end; of many backends the first ones' verdicts give way.
+    // The decision itself stands at the end; of many backends the first ones' verdicts are left out.
     let reasons: Vec<_> = reasons.collect();
     reasons[reasons.len().saturating_sub(MAX_REASONS)..].to_vec()
 }

@@ -1,4 +1,4 @@
-//! The loop that feeds the world and carries out what follows.
+//! The loop that feeds the state and carries out the effects.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::action::ActionResult;
 use super::applier::Applier;
 use super::backend::ProbeChange;
 use super::ca::Ca;
@@ -13,8 +14,7 @@ use super::input::Input;
 use super::login::LoginSecret;
 use super::metrics::Metrics;
 use super::read::Reader;
-use super::step::Done;
-use super::world::{Effects, ReadChange, World};
+use super::state::{ControllerState, Effects, ReadChange};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::probe::Prober;
 use crate::reports::Directory;
@@ -23,53 +23,58 @@ use mail_failover_core::model::{AgentReport, ProbeReport, Timestamp};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::telemetry::Heartbeat;
 
-/// So many inputs are taken before anything is decided about them.
+/// Bound on the inputs that are handled before the next poll.
 const BATCH: usize = 256;
-/// The loop turns at least this often, so that its heartbeat tells of a stall and not of quiet.
+/// Longest time between two iterations.
+// A missing heartbeat must mean a stall, and not quiet.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// Steps under way get so long to end when the process does.
+/// Time that the actions under way have to end when the process does.
 const DRAIN: Duration = Duration::from_secs(6);
 
-/// What the loop is connected to.
+/// Everything that the loop is connected to.
 #[derive(Debug)]
 pub struct Connections {
     /// Events of the watches.
     pub watched: mpsc::Receiver<WatchEvent>,
-    /// What the readers of certificates and logins say.
+    /// Answers of the readers of certificates and logins.
     pub inputs: mpsc::Receiver<Input>,
-    /// What the probes say.
+    /// Results of this replica's probes.
     pub reports: mpsc::Receiver<ProbeReport>,
-    /// What the other replicas say.
+    /// Reports of the peers.
     pub peer_events: mpsc::Receiver<PeerEvent>,
-    /// What agents say.
+    /// Reports of agents about real mail.
     pub agent_reports: mpsc::Receiver<AgentReport>,
-    /// Where it stands who may report.
+    /// Directory of the service accounts that may report.
     pub directory: Directory,
-    /// Where this replica's own part is told.
+    /// The part of this replica in what peers are told.
     pub local_report: LocalReport,
-    /// Whether this replica leads, by term.
+    /// Number of the term in which this replica leads.
     pub leading: watch::Receiver<Option<u64>>,
-    /// Who carries out steps.
+    /// Writes to the API server.
     pub applier: Applier,
-    /// Who probes.
+    /// Probes backends from this process.
     pub prober: Prober,
-    /// Who reads certificates.
+    /// Reads certificates of private authorities.
     pub ca_reader: Reader<Ca>,
-    /// Who reads logins.
+    /// Reads logins of probes.
     pub login_reader: Reader<LoginSecret>,
-    /// Whom to tell that the loop turns.
+    /// Liveness heartbeat; beaten once per iteration.
     pub heartbeat: Heartbeat,
-    /// What time it is.
+    /// Source of the present time.
     pub clock: Clock,
-    /// What is counted.
+    /// Counters and gauges of the controller.
     pub metrics: Metrics,
 }
 
-/// Runs until `shutdown`, then lets the steps under way end.
+/// Runs until `shutdown`, then lets the actions under way end.
 ///
 /// # Errors
-/// When a step panicked: nobody would know any more what it has done.
-pub async fn run(mut world: World, connections: Connections, shutdown: CancellationToken) -> Result<(), JoinError> {
+/// An action panicked: its effect is unknown.
+pub async fn run(
+    mut state: ControllerState,
+    connections: Connections,
+    shutdown: CancellationToken,
+) -> Result<(), JoinError> {
     let Connections {
         mut watched,
         mut inputs,
@@ -87,16 +92,17 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
         clock,
         metrics,
     } = connections;
-    let mut steps: JoinSet<Done> = JoinSet::new();
+    let mut actions: JoinSet<ActionResult> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut watched_batch = Vec::with_capacity(BATCH);
     let mut agent_batch = Vec::with_capacity(BATCH);
     let mut term = *leading.borrow_and_update();
-    world.take(clock.now(), Input::Leading(term.is_some()));
+    state.handle(clock.now(), Input::Leading(term.is_some()));
     loop {
         heartbeat.beat();
         let now = clock.now();
-        let Effects { steps: tasks, probes, cas, logins, sightings, is_complete, admissions } = world.settle(now);
+        state.handle_timeout(now);
+        let Effects { actions: requests, probes, cas, logins, sightings, is_complete, admissions } = state.poll(now);
         local_report.note(sightings, is_complete);
         directory.note(admissions);
         for change in probes {
@@ -117,9 +123,9 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                 ReadChange::Drop(key) => login_reader.drop_(&key),
             }
         }
-        for task in tasks {
+        for request in requests {
             let applier = applier.clone();
-            steps.spawn(async move { applier.carry_out(task).await });
+            actions.spawn(async move { applier.carry_out(request).await });
         }
         metrics.input_queue.set(i64::try_from(watched.len() + inputs.len() + reports.len()).unwrap_or(i64::MAX));
         tokio::select! {
@@ -130,21 +136,21 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                     break;
                 }
                 let newest = *leading.borrow_and_update();
-                // A term that ended and another that began between two looks are still a change.
+                // One term may have ended and another begun between two iterations.
                 if newest != term {
                     term = newest;
-                    world.take(clock.now(), Input::Leading(term.is_some()));
+                    state.handle(clock.now(), Input::Leading(term.is_some()));
                 }
             }
-            Some(done) = steps.join_next(), if !steps.is_empty() => {
-                world.take(clock.now(), Input::Done(Box::new(done?)));
-                while let Some(done) = steps.try_join_next() {
-                    world.take(clock.now(), Input::Done(Box::new(done?)));
+            Some(result) = actions.join_next(), if !actions.is_empty() => {
+                state.handle(clock.now(), Input::Result(Box::new(result?)));
+                while let Some(result) = actions.try_join_next() {
+                    state.handle(clock.now(), Input::Result(Box::new(result?)));
                 }
             }
-            peer_event = peer_events.recv() => {
-                let Some(peer_event) = peer_event else { break };
-                world.take(clock.now(), Input::Observer(peer_event));
+            event = peer_events.recv() => {
+                let Some(event) = event else { break };
+                state.handle(clock.now(), Input::Observer(event));
             }
             count = agent_reports.recv_many(&mut agent_batch, BATCH) => {
                 if count == 0 {
@@ -152,7 +158,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                 }
                 let now = clock.now();
                 for report in agent_batch.drain(..) {
-                    world.take(now, Input::AgentReport(Box::new(report)));
+                    state.handle(now, Input::AgentReport(Box::new(report)));
                 }
             }
             count = reports.recv_many(&mut report_batch, BATCH) => {
@@ -161,7 +167,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                 }
                 let now = clock.now();
                 for report in report_batch.drain(..) {
-                    world.take(now, Input::Report(Box::new(report)));
+                    state.handle(now, Input::Report(Box::new(report)));
                 }
             }
             count = watched.recv_many(&mut watched_batch, BATCH) => {
@@ -170,7 +176,7 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                 }
                 let now = clock.now();
                 for event in watched_batch.drain(..) {
-                    world.take(now, event.into());
+                    state.handle(now, event.into());
                 }
             }
             count = inputs.recv_many(&mut input_batch, BATCH) => {
@@ -179,19 +185,19 @@ pub async fn run(mut world: World, connections: Connections, shutdown: Cancellat
                 }
                 let now = clock.now();
                 for input in input_batch.drain(..) {
-                    world.take(now, input);
+                    state.handle(now, input);
                 }
             }
-            () = tokio::time::sleep(sleep_for(clock.now(), world.wake_at())) => {}
+            () = tokio::time::sleep(sleep_for(clock.now(), state.next_timeout())) => {}
         }
     }
-    let drained = tokio::time::timeout(DRAIN, async { while steps.join_next().await.is_some() {} }).await;
+    let drained = tokio::time::timeout(DRAIN, async { while actions.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!("steps were still under way when the process ended; the next leader works them out again");
+        tracing::warn!("actions were still under way when the process ended; the next leader works them out again");
     }
     Ok(())
 }
 
-fn sleep_for(now: Timestamp, wake_at: Option<Timestamp>) -> Duration {
-    wake_at.map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP))
+fn sleep_for(now: Timestamp, timeout: Option<Timestamp>) -> Duration {
+    timeout.map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP))
 }

@@ -1,15 +1,16 @@
-//! What all three statuses have in common: conditions, and writing no more than what changed.
+//! Common parts of all three statuses: conditions, and patches that hold no more than the difference.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use mail_failover_api::conditions::condition;
 use mail_failover_core::model::Timestamp;
 use mail_failover_resolve::Rejection;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::time;
 
-/// The conditions of one object, built from those it has.
+/// Builder of the conditions of one object, from those that it has.
 pub(super) struct Conditions<'a> {
     existing: &'a [Condition],
     built: Vec<Condition>,
@@ -37,15 +38,15 @@ impl<'a> Conditions<'a> {
         });
     }
 
-    /// Keeps a condition as it is.
+    /// Keeps an existing condition as it is.
     pub(super) fn keep(&mut self, type_: &str) {
         self.built.extend(self.existing.iter().find(|condition| condition.type_ == type_).cloned());
     }
 
-    /// Adds `Stalled`, which kstatus reads as "will not progress by itself", while there is something to reject.
+    /// Adds `Stalled`, which kstatus reads as "will not progress by itself", if there is a rejection.
     pub(super) fn set_stalled(&mut self, rejections: &[Rejection]) {
         if let Some(first) = rejections.first() {
-            self.set("Stalled", Some(true), first.reason, &joined(rejections));
+            self.set(condition::STALLED, Some(true), first.reason, &joined(rejections));
         }
     }
 
@@ -55,12 +56,12 @@ impl<'a> Conditions<'a> {
     }
 }
 
-/// Whether a condition is True.
+/// Returns true if a condition is True.
 pub(super) fn is_true(conditions: &[Condition], type_: &str) -> bool {
     conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
-/// The message of a condition, if it is there.
+/// The message of a condition; empty without the condition.
 pub(super) fn condition_message<'a>(conditions: &'a [Condition], type_: &str) -> &'a str {
     conditions.iter().find(|condition| condition.type_ == type_).map_or("", |condition| condition.message.as_str())
 }
@@ -83,15 +84,17 @@ fn difference(from: &Value, to: &Value) -> Option<Value> {
         return None;
     }
     let (Value::Object(from), Value::Object(to)) = (from, to) else { return Some(to.clone()) };
-    let removed = from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null));
-    let changed = to.iter().filter_map(|(key, to)| {
-        let difference = match from.get(key) {
-            Some(from) => difference(from, to),
-            None => Some(to.clone()),
-        };
-        difference.map(|difference| (key.clone(), difference))
-    });
-    Some(Value::Object(removed.chain(changed).collect()))
+    let mut difference = Map::new();
+    for key in from.keys().filter(|key| !to.contains_key(*key)) {
+        difference.insert(key.clone(), Value::Null);
+    }
+    for (key, to) in to {
+        let changed = from.get(key).map_or_else(|| Some(to.clone()), |from| self::difference(from, to));
+        if let Some(changed) = changed {
+            difference.insert(key.clone(), changed);
+        }
+    }
+    Some(Value::Object(difference))
 }
 
 #[cfg(test)]

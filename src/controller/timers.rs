@@ -1,49 +1,52 @@
-//! One timer for each key.
+//! One timer per key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mail_failover_core::model::Timestamp;
 
-/// Timers by key, at most one each.
+/// Timers, at most one per key. A key whose timer ended has none until it is set again.
 #[derive(Debug)]
 pub(super) struct KeyedTimers<K> {
-    queue: BTreeSet<(Timestamp, K)>,
+    by_time: BTreeSet<(Timestamp, K)>,
     by_key: BTreeMap<K, Timestamp>,
 }
 
 impl<K> Default for KeyedTimers<K> {
     fn default() -> Self {
-        Self { queue: BTreeSet::new(), by_key: BTreeMap::new() }
+        Self { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
     }
 }
 
 impl<K: Clone + Ord> KeyedTimers<K> {
-    /// Sets a timer, unless an earlier one is set already.
+    /// Sets the timer of a key, unless one that ends earlier is set already.
     pub(super) fn set(&mut self, key: &K, at: Timestamp) {
-        if self.by_key.get(key).is_some_and(|known| *known <= at) {
+        if self.by_key.get(key).is_some_and(|earlier| *earlier <= at) {
             return;
         }
         self.clear(key);
-        self.queue.insert((at, key.clone()));
+        self.by_time.insert((at, key.clone()));
         self.by_key.insert(key.clone(), at);
     }
 
-    /// Takes a timer back, if it is set.
+    /// Takes the timer of a key away.
     pub(super) fn clear(&mut self, key: &K) {
         if let Some(at) = self.by_key.remove(key) {
-            self.queue.remove(&(at, key.clone()));
+            self.by_time.remove(&(at, key.clone()));
         }
     }
 
-    /// The end of the first timer.
+    /// Time at which the first timer ends.
     pub(super) fn next_timeout(&self) -> Option<Timestamp> {
-        self.queue.first().map(|(at, _)| *at)
+        self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// Takes the key of a timer that has ended, the earliest first.
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<K> {
-        self.next_timeout().filter(|at| *at <= now)?;
-        let (_, key) = self.queue.pop_first()?;
+    /// Takes away a timer that has ended and returns its key; the earliest first.
+    pub(super) fn pop_ended(&mut self, now: Timestamp) -> Option<K> {
+        let (at, key) = self.by_time.pop_first()?;
+        if at > now {
+            self.by_time.insert((at, key));
+            return None;
+        }
         self.by_key.remove(&key);
         Some(key)
     }
@@ -53,20 +56,21 @@ impl<K: Clone + Ord> KeyedTimers<K> {
 mod tests {
     use super::*;
 
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
     #[test]
     fn the_earliest_timer_of_a_key_stays_and_ends_once() {
-        let at = Timestamp::from_micros;
         let mut timers = KeyedTimers::default();
-        timers.set(&"a", at(20));
-        timers.set(&"b", at(10));
-        timers.set(&"a", at(30));
-        timers.set(&"a", at(15));
-        timers.set(&"c", at(5));
+        timers.set(&"a", at(2));
+        timers.set(&"a", at(3));
+        timers.set(&"b", at(4));
+        timers.set(&"b", at(1));
+        timers.set(&"c", at(1));
         timers.clear(&"c");
-        assert_eq!(timers.next_timeout(), Some(at(10)));
-        assert_eq!(timers.pop(at(9)), None);
-        assert_eq!(timers.pop(at(15)), Some("b"));
-        assert_eq!(timers.pop(at(15)), Some("a"));
-        assert_eq!((timers.pop(at(99)), timers.next_timeout()), (None, None));
+        assert_eq!(timers.next_timeout(), Some(at(1)));
+        let ended: Vec<_> = std::iter::from_fn(|| timers.pop_ended(at(2))).collect();
+        assert_eq!((ended, timers.next_timeout()), (vec!["b", "a"], None));
     }
 }

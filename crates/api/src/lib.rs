@@ -7,6 +7,7 @@
 // The texts are for `kubectl explain`, which shows backticks as they are.
 #![allow(clippy::doc_markdown)]
 
+pub mod conditions;
 mod crds;
 mod failover_policy;
 mod mail_route;

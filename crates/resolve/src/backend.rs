@@ -7,6 +7,7 @@ use super::{
     duration, login_key, number, port_number, port_text,
 };
 use mail_failover_api as api;
+use mail_failover_api::conditions::reason;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{
     Backend, Depth, Destination, Envelope, Limits, Location, ObjectKey, Probe, ProbeLogin, SmtpHost, Timestamp, Tls,
@@ -16,9 +17,10 @@ use mail_failover_core::model::{
 const DEFAULT_PROBE_NAME: &str = "smtp";
 const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a provider is asked for more than a connection, at most and by default. A Service of the cluster is the user's own.
+/// Shortest and default interval of probes that a provider counts, those deeper than a connection. A Service of the
+/// cluster is the user's own, and may be probed more often.
 const COUNTED_PROBE_INTERVAL: Duration = Duration::from_secs(30);
-/// How often a Job looks by default.
+/// Default interval of a probe that runs as a Job.
 const DEFAULT_JOB_INTERVAL: Duration = Duration::from_mins(1);
 /// RFC 5321 §4.5.3.1.1: octets of a local part.
 const MAX_LOCAL_PART: usize = 64;
@@ -41,7 +43,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
             let found = lookup.service(&key.sibling(name.as_str()), port).map_err(|problem| {
                 Unresolved::Rejected(match problem {
                     ServiceProblem::NotFound => Rejection::new(
-                        "ServiceNotFound",
+                        reason::SERVICE_NOT_FOUND,
                         "spec.service.name",
                         &format!(
                             "Service {name} does not exist in namespace {}; create it or correct the name",
@@ -49,7 +51,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
                         ),
                     ),
                     ServiceProblem::PortNotFound => Rejection::new(
-                        "ServicePortNotFound",
+                        reason::SERVICE_PORT_NOT_FOUND,
                         "spec.service.port",
                         &format!(
                             "Service {name} has no TCP port {}; use one of its spec.ports by name or number",
@@ -63,7 +65,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
         }
         (None, None) => {
             return Err(Unresolved::Rejected(Rejection::new(
-                "InvalidSpec",
+                reason::INVALID_SPEC,
                 "spec",
                 "exactly one of spec.smtp and spec.service must be set",
             )));
@@ -73,7 +75,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
     let secret = auth.as_ref().map(|auth| self::secret(auth, tls.mode, field)).transpose()?;
     let probes = self::probes(
         probes.as_deref(),
-        &Surroundings {
+        &ProbeContext {
             mode: tls.mode,
             has_login: secret.is_some(),
             is_outside: matches!(destination, Destination::Host(_)),
@@ -121,7 +123,8 @@ fn tls(
     })
 }
 
-/// The name of the Secret with the credentials, unless they would travel where others can read them, and nobody has said that they may.
+/// The name of the Secret with the credentials, unless they would travel where others can read them, and nobody has
+/// said that they may.
 fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<Arc<str>, Rejection> {
     let api::AuthSpec { secret_ref: api::SecretReference { name }, allow_plaintext } = auth;
     let is_verified = match mode {
@@ -132,7 +135,7 @@ fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<Arc<str>, 
         return Ok(name.as_str().into());
     }
     let message = "whoever sits between reads the password; use tls.mode StartTLS or Implicit, or set allowPlaintext to true if that is meant";
-    Err(Rejection::new("InvalidSpec", &format!("{field}.auth"), message))
+    Err(Rejection::new(reason::INVALID_SPEC, &format!("{field}.auth"), message))
 }
 
 fn ca_unresolved(ca: &CaKey, field: &str, problem: ReadProblem) -> Unresolved {
@@ -141,46 +144,49 @@ fn ca_unresolved(ca: &CaKey, field: &str, problem: ReadProblem) -> Unresolved {
     let (reason, message) = match problem {
         ReadProblem::Pending => return Unresolved::Pending,
         ReadProblem::NotFound => {
-            ("CANotFound", format!("{place} does not exist in namespace {}; create it", ca.object.namespace))
+            (reason::CA_NOT_FOUND, format!("{place} does not exist in namespace {}; create it", ca.object.namespace))
         }
-        ReadProblem::Malformed(why) => ("CAMalformed", format!("{place} holds no usable PEM certificates: {why}")),
-        ReadProblem::Unreadable(why) => ("CAUnreadable", format!("{place} cannot be read: {why}")),
+        ReadProblem::Malformed(why) => {
+            (reason::CA_MALFORMED, format!("{place} holds no usable PEM certificates: {why}"))
+        }
+        ReadProblem::Unreadable(why) => (reason::CA_UNREADABLE, format!("{place} cannot be read: {why}")),
     };
     Unresolved::Rejected(Rejection::new(reason, &field, &message))
 }
 
-/// What probes log in with. That it is missing keeps them from it, and nothing else.
+/// The login of probes. If it is missing, only they are affected.
 fn login(secret: &ObjectKey, field: &str, lookup: &impl Lookup) -> Result<ProbeLogin, Unresolved> {
     let (name, namespace) = (&secret.name, &secret.namespace);
     let (reason, what) = match lookup.login(secret) {
         Ok(login) => return Ok(ProbeLogin::With(login)),
         Err(ReadProblem::Pending) => return Err(Unresolved::Pending),
         Err(ReadProblem::NotFound) => (
-            "SecretNotFound",
+            reason::SECRET_NOT_FOUND,
             format!(
                 "Secret {name} does not exist in namespace {namespace}; create it with the keys username and password"
             ),
         ),
-        Err(ReadProblem::Malformed(why)) => {
-            ("SecretMalformed", format!("Secret {name} holds no login: {why}; give it the keys username and password"))
-        }
+        Err(ReadProblem::Malformed(why)) => (
+            reason::SECRET_MALFORMED,
+            format!("Secret {name} holds no login: {why}; give it the keys username and password"),
+        ),
         Err(ReadProblem::Unreadable(why)) => (
-            "SecretUnreadable",
+            reason::SECRET_UNREADABLE,
             format!("Secret {name} cannot be read; let the operator get it, or probe no deeper than StartTLS: {why}"),
         ),
     };
     Ok(ProbeLogin::Missing { reason, message: format!("{field}.auth.secretRef: {what}").into() })
 }
 
-/// What decides how probes of a backend may be.
-struct Surroundings<'a> {
+/// Properties of a backend that its probes depend on.
+struct ProbeContext<'a> {
     mode: TlsMode,
     has_login: bool,
     is_outside: bool,
     field: &'a str,
 }
 
-/// How far a probe goes, if it says so.
+/// The depth of a probe; `None` for the default.
 pub(super) fn depth(api::SmtpProbe { depth, from: _, to: _ }: &api::SmtpProbe) -> Option<Depth> {
     depth.map(|depth| match depth {
         api::ProbeDepth::Connect => Depth::Connect,
@@ -193,44 +199,50 @@ pub(super) fn depth(api::SmtpProbe { depth, from: _, to: _ }: &api::SmtpProbe) -
     })
 }
 
-/// The addresses that a probe names. What the schema refuses is refused here, too: an old one may still be installed.
+/// The addresses that a probe names, checked as the schema does: an old schema may still be installed.
 fn envelope(depth: Depth, api::SmtpProbe { depth: _, from, to }: &api::SmtpProbe) -> Result<Envelope, Rejection> {
-    let address = |name: &str, given: &Option<String>, least: Depth| match given {
-        None if depth < least => Ok(None),
-        None => {
-            let message = format!("depth {} needs an address; give it one", depth.as_str());
-            Err(Rejection::new("InvalidSpec", &format!("spec.probes[].smtp.{name}"), &message))
-        }
-        Some(address) if is_mailbox(address) => Ok(Some(Arc::from(address.as_str())).filter(|_| depth >= least)),
-        Some(_) => {
-            let message = "it is no address as SMTP has it (RFC 5321 §4.1.2); use probe@shop.example";
-            Err(Rejection::new("InvalidSpec", &format!("spec.probes[].smtp.{name}"), message))
-        }
-    };
-    Ok(Envelope { sender: address("from", from, Depth::MailFrom)?, recipient: address("to", to, Depth::RcptTo)? })
+    Ok(Envelope {
+        sender: address(depth, "from", from.as_deref(), Depth::MailFrom)?,
+        recipient: address(depth, "to", to.as_deref(), Depth::RcptTo)?,
+    })
 }
 
-/// Whether a text can stand between angle brackets in a command: a dot-string, `@` and a domain, of bounded length.
+/// An address that a probe of at least the depth `least` needs; `None` for one that is less deep.
+fn address(depth: Depth, name: &str, given: Option<&str>, least: Depth) -> Result<Option<Arc<str>>, Rejection> {
+    let message = match given {
+        None if depth < least => return Ok(None),
+        None => format!("depth {} needs an address; give it one", depth.as_str()),
+        Some(address) if is_mailbox(address) => return Ok((depth >= least).then(|| address.into())),
+        Some(_) => "it is no address as SMTP has it (RFC 5321 §4.1.2); use probe@shop.example".to_owned(),
+    };
+    Err(Rejection::new(reason::INVALID_SPEC, &format!("spec.probes[].smtp.{name}"), &message))
+}
+
+/// Returns true if a text may stand between angle brackets in a command: a dot-string, `@` and a domain, of bounded
+/// length.
 fn is_mailbox(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
-    let is_atom = |atom: &str| {
-        !atom.is_empty()
-            && atom.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
-    };
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
     local.len() <= MAX_LOCAL_PART
         && text.len() <= 254
         && local.split('.').all(is_atom)
         && domain.split('.').all(is_label)
 }
 
-fn probes(specs: Option<&[api::ProbeSpec]>, around: &Surroundings<'_>) -> Result<Vec<Probe>, Rejection> {
-    let default_depth = if around.mode == TlsMode::None { Depth::Ehlo } else { Depth::StartTls };
+/// Returns true for an atom of a dot-string (RFC 5321 §4.1.2).
+fn is_atom(atom: &str) -> bool {
+    !atom.is_empty() && atom.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
+}
+
+/// Returns true for a label of a domain (RFC 1035 §2.3.1, with a leading digit by RFC 1123 §2.1).
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec<Probe>, Rejection> {
+    let default_depth = if cx.mode == TlsMode::None { Depth::Ehlo } else { Depth::StartTls };
     let Some(specs) = specs.filter(|specs| !specs.is_empty()) else {
         return Ok(vec![Probe {
             name: DEFAULT_PROBE_NAME.into(),
@@ -247,21 +259,21 @@ fn probes(specs: Option<&[api::ProbeSpec]>, around: &Surroundings<'_>) -> Result
         .map(|api::ProbeSpec { name, interval, timeout, smtp, job }| {
             let field = "spec.probes[].name";
             if !names.insert(name.as_str()) {
-                return Err(Rejection::new("InvalidSpec", field, &format!("{name} is not unique")));
+                return Err(Rejection::new(reason::INVALID_SPEC, field, &format!("{name} is not unique")));
             }
             if name == DELIVERIES {
                 let message = format!("{DELIVERIES} is the name of what agents say of real mail; choose another");
-                return Err(Rejection::new("InvalidSpec", field, &message));
+                return Err(Rejection::new(reason::INVALID_SPEC, field, &message));
             }
             let depth = depth(smtp).unwrap_or(default_depth);
-            if depth == Depth::Auth && !around.has_login {
-                let message = format!("Auth needs a login; name a Secret in {}.auth.secretRef", around.field);
-                return Err(Rejection::new("InvalidSpec", "spec.probes[].smtp.depth", &message));
+            if depth == Depth::Auth && !cx.has_login {
+                let message = format!("Auth needs a login; name a Secret in {}.auth.secretRef", cx.field);
+                return Err(Rejection::new(reason::INVALID_SPEC, "spec.probes[].smtp.depth", &message));
             }
             let vantage = if job.is_some() { Vantage::Job } else { Vantage::Operator };
             let (default_interval, least_interval) = if vantage == Vantage::Job {
                 (DEFAULT_JOB_INTERVAL, COUNTED_PROBE_INTERVAL)
-            } else if around.is_outside && depth.is_counted() {
+            } else if cx.is_outside && depth.is_counted() {
                 (COUNTED_PROBE_INTERVAL, COUNTED_PROBE_INTERVAL)
             } else {
                 (DEFAULT_PROBE_INTERVAL, Duration::from_millis(100))
@@ -279,8 +291,11 @@ fn probes(specs: Option<&[api::ProbeSpec]>, around: &Surroundings<'_>) -> Result
 }
 
 fn location(api::LocationSpec { region, jurisdiction, failure_domain }: &api::LocationSpec) -> Location {
-    let text = |text: &Option<String>| text.as_deref().map(Arc::from);
-    Location { region: text(region), jurisdiction: text(jurisdiction), failure_domain: text(failure_domain) }
+    Location {
+        region: region.as_deref().map(Arc::from),
+        jurisdiction: jurisdiction.as_deref().map(Arc::from),
+        failure_domain: failure_domain.as_deref().map(Arc::from),
+    }
 }
 
 fn limits(spec: &api::LimitsSpec) -> Result<Limits, Rejection> {
@@ -297,11 +312,11 @@ fn limits(spec: &api::LimitsSpec) -> Result<Limits, Rejection> {
 }
 
 fn warm_up(api::WarmUpSpec { started_at, schedule }: &api::WarmUpSpec) -> Result<WarmUp, Rejection> {
-    let day = |given: &i32| number("spec.limits.warmUp.schedule[]", *given, 1..=MAX_PER_DAY);
-    Ok(WarmUp {
-        started_at: Timestamp::from_micros(started_at.0.as_microsecond()),
-        schedule: schedule.iter().map(day).collect::<Result<_, _>>()?,
-    })
+    let mut days = Vec::with_capacity(schedule.len());
+    for given in schedule {
+        days.push(number("spec.limits.warmUp.schedule[]", *given, 1..=MAX_PER_DAY)?);
+    }
+    Ok(WarmUp { started_at: Timestamp::from_micros(started_at.0.as_microsecond()), schedule: days })
 }
 
 #[cfg(test)]

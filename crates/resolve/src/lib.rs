@@ -1,6 +1,7 @@
 //! From raw specs to validated domain types: the only place that interprets a spec and fills in defaults.
 //!
-//! Pure: whatever a spec refers to is passed in as [`Lookup`]. This module never calls the API server and never decides.
+//! Pure: whatever a spec refers to is passed in as [`Lookup`]. This module never calls the API server and never
+//! decides.
 
 mod backend;
 mod pem;
@@ -19,23 +20,26 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use mail_failover_api as api;
+use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort};
 
 pub use backend::backend;
-pub use pem::certificates;
+pub use pem::{PemError, certificates};
 pub use persisted::{persisted_probe, persisted_verdict};
 pub use policy::policy;
 pub use route::route;
 
 const DEFAULT_CA_KEY: &str = "ca.crt";
-/// The schema's bounds on numbers of messages.
+/// The schema's bound on messages in a second.
 const MAX_PER_SECOND: i32 = 1_000_000;
+/// The schema's bound on messages in a day.
 const MAX_PER_DAY: i32 = 1_000_000_000;
 
-/// Why a spec, or something it refers to, cannot be used: the reason of a condition, and a sentence that names the field and the remedy.
+/// Defect of a spec, or of an object that it refers to: the reason of a condition, and a sentence that names the field
+/// and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// One CamelCase word.
+    /// Reason of the condition: one of [`mail_failover_api::conditions::reason`].
     pub reason: &'static str,
     /// `spec.…: what is wrong; what to do`.
     pub message: String,
@@ -47,19 +51,19 @@ impl Rejection {
         Self { reason, message: format!("{field}: {message}") }
     }
 
-    /// Whether the object itself has to be changed. Everything else may still turn up: kstatus calls the one stalled, the other
-    /// in progress.
+    /// Returns true if the object itself has to be changed, which kstatus calls stalled. A missing referent may still
+    /// be created, which kstatus calls in progress.
     pub fn is_of_spec(&self) -> bool {
-        matches!(self.reason, "InvalidSpec" | "Unreadable")
+        matches!(self.reason, reason::INVALID_SPEC | reason::UNREADABLE)
     }
 }
 
-/// What a spec refers to could not be used.
+/// Reason for which a spec cannot be used now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
-    /// It is being looked up: wait.
+    /// An object that it refers to has not been read yet.
     Pending,
-    /// It is missing or malformed.
+    /// The spec, or an object that it refers to, has a defect.
     Rejected(Rejection),
 }
 
@@ -69,28 +73,28 @@ impl From<Rejection> for Unresolved {
     }
 }
 
-/// Where a CA's certificates are.
+/// Place of a CA's certificates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CaKey {
     /// The `ConfigMap` or Secret.
     pub object: ObjectKey,
-    /// Which of the two.
+    /// Kind of the object.
     pub kind: CaKind,
     /// The key in its data.
     pub data_key: Arc<str>,
 }
 
-/// What holds a CA's certificates.
+/// Kind of an object that holds a CA's certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CaKind {
-    /// A `ConfigMap`.
+    /// A `ConfigMap`, in its data or binary data.
     ConfigMap,
-    /// A Secret.
+    /// A Secret, in its data.
     Secret,
 }
 
 impl CaKind {
-    /// The Kubernetes kind.
+    /// Name of the kind in Kubernetes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConfigMap => "ConfigMap",
@@ -99,17 +103,17 @@ impl CaKind {
     }
 }
 
-/// Answers to what specs refer to, from what has been read so far.
+/// Look-up of the objects that specs refer to, in what has been read so far.
 pub trait Lookup {
     /// The PEM certificates of a CA, checked; the message of an error says what is wrong with them.
     fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem>;
     /// The login in a Secret, for probes; the message of an error says what is wrong with it.
     fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem>;
-    /// A port of a Service with its ready endpoints.
+    /// A port of a Service, with its ready endpoints.
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem>;
 }
 
-/// Takes whatever a spec refers to for sound: for those who see manifests, and not what is around them.
+/// A look-up that presumes every object to exist and to be sound, for tools that see manifests and no cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Presumed;
 
@@ -132,23 +136,23 @@ impl Lookup for Presumed {
     }
 }
 
-/// What a port that is given by name is taken for.
+/// Number presumed of a port that is given by name.
 const PRESUMED_PORT: i32 = 25;
 
-/// Why something that is read by name cannot be had.
+/// Reason for which an object that is read by name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadProblem {
-    /// Not read yet.
+    /// The object has not been read yet.
     Pending,
     /// The object or the key is missing.
     NotFound,
-    /// It does not hold what it should.
+    /// The object does not hold what it should.
     Malformed(String),
     /// The API server did not let us read it.
     Unreadable(String),
 }
 
-/// Why a Service cannot be used.
+/// Reason for which a Service cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceProblem {
     /// There is no such Service.
@@ -157,7 +161,7 @@ pub enum ServiceProblem {
     PortNotFound,
 }
 
-/// Where the certificates of a backend's private CA are, if it names one.
+/// Place of the certificates of a backend's private CA, if it names one.
 pub fn ca_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<CaKey> {
     let tls = match (&spec.smtp, &spec.service) {
         (Some(smtp), _) => smtp.tls.as_ref(),
@@ -181,17 +185,20 @@ pub fn login_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<Obje
         (None, Some(service)) => service.auth.as_ref(),
         (None, None) => None,
     };
-    let logs_in =
-        |probe: &api::ProbeSpec| probe.job.is_none() && backend::depth(&probe.smtp).is_some_and(Depth::is_counted);
-    let logs_in = spec.probes.iter().flatten().any(logs_in);
+    let logs_in = spec.probes.iter().flatten().any(logs_in_here);
     auth.filter(|_| logs_in).map(|auth| key.sibling(auth.secret_ref.name.as_str()))
+}
+
+/// Returns true if this process makes a probe that goes as far as AUTH.
+fn logs_in_here(probe: &api::ProbeSpec) -> bool {
+    probe.job.is_none() && backend::depth(&probe.smtp).is_some_and(Depth::is_counted)
 }
 
 fn port_number(port: i32, field: &str) -> Result<u16, Rejection> {
     u16::try_from(port)
         .ok()
         .filter(|port| *port > 0)
-        .ok_or_else(|| Rejection::new("InvalidSpec", field, &format!("{port} is no TCP port; use 1 to 65535")))
+        .ok_or_else(|| Rejection::new(reason::INVALID_SPEC, field, &format!("{port} is no TCP port; use 1 to 65535")))
 }
 
 /// A port as the user wrote it.
@@ -203,7 +210,7 @@ pub fn port_text(port: &IntOrString) -> String {
 }
 
 fn duration(duration: kube::core::Duration) -> Duration {
-    // A negative duration is refused by the schema; should one be met all the same, it means "at once".
+    // The schema refuses a negative duration; under an old schema it means "at once".
     if duration.is_negative() { Duration::ZERO } else { Duration::from(duration) }
 }
 
@@ -212,7 +219,7 @@ fn number<N: TryFrom<i32>>(field: &str, given: i32, bounds: RangeInclusive<i32>)
     let within = bounds.contains(&given).then(|| N::try_from(given).ok()).flatten();
     within.ok_or_else(|| {
         let message = format!("{given} is not between {} and {}", bounds.start(), bounds.end());
-        Rejection::new("InvalidSpec", field, &message)
+        Rejection::new(reason::INVALID_SPEC, field, &message)
     })
 }
 
@@ -223,7 +230,7 @@ fn span(field: &str, given: kube::core::Duration, bounds: RangeInclusive<Duratio
         return Ok(given);
     }
     let message = format!("{given:?} is not between {:?} and {:?}", bounds.start(), bounds.end());
-    Err(Rejection::new("InvalidSpec", field, &message))
+    Err(Rejection::new(reason::INVALID_SPEC, field, &message))
 }
 
 /// Domains in lower case, each once: they are compared regardless of case (RFC 1035 §2.3.3).

@@ -1,19 +1,51 @@
-//! Whether a text is what it should be: PEM certificates (RFC 7468).
+//! Checks of PEM certificates (RFC 7468).
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error, PemObject};
 use x509_parser::parse_x509_certificate;
 
-/// An object of Kubernetes holds no more.
+/// Bound on a text, in bytes: an object of Kubernetes holds no more.
 const LARGEST: usize = 1024 * 1024;
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
 
+/// Defect of a text, as a phrase for people that quotes nothing of it: a private key may lie in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PemError {
+    /// The text has so many bytes, more than an object of Kubernetes holds.
+    #[error("it has {0} bytes, and {LARGEST} are the most")]
+    TooLarge(usize),
+    /// The section of this number has no END line.
+    #[error("section {0} has no END line")]
+    NoEndLine(usize),
+    /// The section of this number has a malformed BEGIN line.
+    #[error("section {0} has a malformed BEGIN line")]
+    BeginLine(usize),
+    /// The section of this number is not base64.
+    #[error("section {0} is not base64")]
+    Base64(usize),
+    /// The section of this number is too large.
+    #[error("section {0} is too large")]
+    SectionTooLarge(usize),
+    /// The section of this number is no PEM.
+    #[error("section {0} is no PEM")]
+    NoPem(usize),
+    /// The certificate of this number is followed by more data.
+    #[error("certificate {0} has something behind its end")]
+    TrailingData(usize),
+    /// The section of this number is no X.509 certificate.
+    #[error("certificate {0} is no X.509 certificate")]
+    NoCertificate(usize),
+    /// The text has no BEGIN CERTIFICATE line.
+    #[error("there is no BEGIN CERTIFICATE line in it")]
+    Empty,
+}
+
 /// The certificates in a text, as PEM again, and nothing else: a private key that lies beside them goes no further.
 ///
 /// # Errors
-/// What is wrong, as a phrase for people which quotes nothing of the text.
-pub fn certificates(text: &[u8]) -> Result<Vec<u8>, String> {
+/// [`PemError`] for the first section that is no certificate, or if there is none.
+pub fn certificates(text: &[u8]) -> Result<Vec<u8>, PemError> {
     check(text)?;
     let mut kept = vec![];
     let mut inside = false;
@@ -25,38 +57,34 @@ pub fn certificates(text: &[u8]) -> Result<Vec<u8>, String> {
         }
         inside &= line != END;
     }
-    // The parser may be more generous about those lines than this.
+    // The parser may accept other BEGIN and END lines than these.
     check(&kept)?;
     Ok(kept)
 }
 
-/// How many certificates these are.
-fn check(text: &[u8]) -> Result<usize, String> {
+/// Checks that a text holds certificates alone, and at least one.
+fn check(text: &[u8]) -> Result<(), PemError> {
     if text.len() > LARGEST {
-        return Err(format!("it has {} bytes, and {LARGEST} are the most", text.len()));
+        return Err(PemError::TooLarge(text.len()));
     }
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(text) {
-        let position = count + 1;
-        // The errors of the parser quote the line.
+        count += 1;
+        // The parser's errors quote the line, and are not kept.
         let certificate = certificate.map_err(|error| match error {
-            Error::MissingSectionEnd { .. } => format!("section {position} has no END line"),
-            Error::IllegalSectionStart { .. } => format!("section {position} has a malformed BEGIN line"),
-            Error::Base64Decode(_) => format!("section {position} is not base64"),
-            Error::SectionTooLarge => format!("section {position} is too large"),
-            Error::Io(_) | Error::NoItemsFound | _ => format!("section {position} is no PEM"),
+            Error::MissingSectionEnd { .. } => PemError::NoEndLine(count),
+            Error::IllegalSectionStart { .. } => PemError::BeginLine(count),
+            Error::Base64Decode(_) => PemError::Base64(count),
+            Error::SectionTooLarge => PemError::SectionTooLarge(count),
+            Error::Io(_) | Error::NoItemsFound | _ => PemError::NoPem(count),
         })?;
         match parse_x509_certificate(&certificate) {
             Ok(([], _)) => {}
-            Ok((_, _)) => return Err(format!("certificate {position} has something behind its end")),
-            Err(_) => return Err(format!("certificate {position} is no X.509 certificate")),
+            Ok((_, _)) => return Err(PemError::TrailingData(count)),
+            Err(_) => return Err(PemError::NoCertificate(count)),
         }
-        count = position;
     }
-    if count == 0 {
-        return Err("there is no BEGIN CERTIFICATE line in it".to_owned());
-    }
-    Ok(count)
+    if count == 0 { Err(PemError::Empty) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -107,7 +135,8 @@ mod tests {
             ("-----BEGIN hunter2\n".to_owned(), "section 1 has a malformed BEGIN line"),
             (" ".repeat(LARGEST + 1), "it has 1048577 bytes, and 1048576 are the most"),
         ] {
-            assert_eq!(certificates(text.as_bytes()), Err(want.to_owned()), "{text:.80}");
+            let told = certificates(text.as_bytes()).map_err(|error| error.to_string());
+            assert_eq!(told, Err(want.to_owned()), "{text:.80}");
         }
     }
 

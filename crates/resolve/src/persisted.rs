@@ -21,7 +21,8 @@ pub fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
     Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
 }
 
-/// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own status says why.
+/// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own
+/// status says why.
 pub fn persisted_verdict(
     verdict: &api::RouteBackendStatus,
     backend: Option<&SendingBackendStatus>,

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::{Rejection, duration, number, span};
 use mail_failover_api as api;
+use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
     Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow, HoldPolicy, LatencyLimit, Objectives,
     Policy, RampStep, Reflex, Thresholds, WhenNoneHealthy, WindowError,
@@ -16,8 +17,8 @@ const DEFAULT_TIME_ZONE: &str = "UTC";
 /// A policy from its spec; every absent field has its documented default.
 ///
 /// # Errors
-/// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should have refused
-/// (an old schema may still be installed).
+/// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should
+/// have refused (an old schema may still be installed).
 pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
     let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives, reflex } = spec;
     let default = Policy::default();
@@ -48,11 +49,15 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
 
 fn reflex(api::ReflexSpec { consecutive, lasting }: &api::ReflexSpec) -> Result<Reflex, Rejection> {
     let default = Reflex::default();
-    let given = |lasting| span("spec.reflex.lasting", lasting, Duration::ZERO..=HOUR);
     Ok(Reflex {
-        consecutive: consecutive
-            .map_or(Ok(default.consecutive), |given| number("spec.reflex.consecutive", given, 1..=1000))?,
-        lasting: lasting.map_or(Ok(default.lasting), given)?,
+        consecutive: match consecutive {
+            None => default.consecutive,
+            Some(given) => number("spec.reflex.consecutive", *given, 1..=1000)?,
+        },
+        lasting: match lasting {
+            None => default.lasting,
+            Some(given) => span("spec.reflex.lasting", *given, Duration::ZERO..=HOUR)?,
+        },
     })
 }
 
@@ -140,36 +145,38 @@ fn failback(spec: &api::FailbackSpec, default: &Failback) -> Result<Failback, Re
 
 fn failback_window((index, spec): (usize, &api::FailbackWindowSpec)) -> Result<FailbackWindow, Rejection> {
     let api::FailbackWindowSpec { schedule, time_zone, duration } = spec;
-    let field = |name: &str| format!("spec.failback.windows[{index}].{name}");
-    let duration = span(&field("duration"), *duration, Duration::from_mins(1)..=WEEK)?;
+    let field = format!("spec.failback.windows[{index}]");
+    let duration = span(&format!("{field}.duration"), *duration, Duration::from_mins(1)..=WEEK)?;
     let time_zone = time_zone.as_deref().unwrap_or(DEFAULT_TIME_ZONE);
     FailbackWindow::new(schedule, time_zone, duration).map_err(|error| {
         let (field, message) = match error {
-            WindowError::Schedule(why) => {
-                (field("schedule"), format!("`{schedule}` is no crontab of five fields: {why}; see crontab(5)"))
-            }
+            WindowError::Schedule(why) => (
+                format!("{field}.schedule"),
+                format!("`{schedule}` is no crontab of five fields: {why}; see crontab(5)"),
+            ),
             WindowError::TimeZone => (
-                field("timeZone"),
+                format!("{field}.timeZone"),
                 format!("the IANA time zone database has no `{time_zone}`; use a name such as Europe/Berlin"),
             ),
-            WindowError::NeverOpens => {
-                (field("schedule"), format!("`{schedule}` names a day that never comes; correct the day or the month"))
-            }
+            WindowError::NeverOpens => (
+                format!("{field}.schedule"),
+                format!("`{schedule}` names a day that never comes; correct the day or the month"),
+            ),
         };
-        Rejection::new("InvalidSpec", &field, &message)
+        Rejection::new(reason::INVALID_SPEC, &field, &message)
     })
 }
 
 fn ramp(spec: &[api::RampStepSpec]) -> Result<Vec<RampStep>, Rejection> {
     let mut steps: Vec<RampStep> = Vec::with_capacity(spec.len());
     for (index, api::RampStepSpec { percent, r#for }) in spec.iter().enumerate() {
-        let field = |name: &str| format!("spec.failback.ramp[{index}].{name}");
-        let percent = number(&field("percent"), *percent, 1..=99)?;
+        let field = format!("spec.failback.ramp[{index}]");
+        let percent = number(&format!("{field}.percent"), *percent, 1..=99)?;
         if steps.last().is_some_and(|earlier| earlier.percent >= percent) {
             let message = format!("{percent} is no more than in the step before; percentages increase");
-            return Err(Rejection::new("InvalidSpec", &field("percent"), &message));
+            return Err(Rejection::new(reason::INVALID_SPEC, &format!("{field}.percent"), &message));
         }
-        steps.push(RampStep { percent, duration: span(&field("for"), *r#for, SECOND..=WEEK)? });
+        steps.push(RampStep { percent, duration: span(&format!("{field}.for"), *r#for, SECOND..=WEEK)? });
     }
     Ok(steps)
 }

@@ -1,6 +1,7 @@
-//! What a person asks of a route: the annotation `mailfailover.io/request`, read into the engine's words.
+//! A person's request to a route: the annotation `mailfailover.io/request`, read into the engine's types.
 //!
-//! An annotation, and not a field of `spec`, so that no `GitOps` tool reverts an incident response. This module never rules on a request.
+//! An annotation, and not a field of `spec`, so that no `GitOps` tool reverts an incident response. This module never
+//! decides on a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use mail_failover_api::MailRoute;
 use mail_failover_core::engine::{Request, RequestAction};
 
-/// The annotation.
+/// Name of the annotation that holds a request.
 pub const REQUEST_ANNOTATION: &str = "mailfailover.io/request";
 /// The API's bound on `status.request.id`, in bytes.
 const MAX_ID: usize = 64;
@@ -19,25 +20,26 @@ const EXAMPLE: &str = r#"{"id":"2026-11-24-1","action":"Switch","to":"sendgrid",
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Written {
+struct RequestAnnotation {
     id: String,
     action: String,
     to: Option<String>,
     r#for: Option<kube::core::Duration>,
     force: Option<bool>,
-    /// For people and for the log of whoever writes it.
+    /// A note of the person who asks, which the operator ignores.
     #[serde(rename = "reason")]
     _reason: Option<String>,
 }
 
-/// What is asked of this route, if anything.
+/// The request to a route, if it has one.
 pub fn of(route: &MailRoute) -> Option<Request> {
     route.annotations().get(REQUEST_ANNOTATION).map(|text| parse(text))
 }
 
-/// The request that a text holds. One that cannot be read is a request, too, to be refused; without an id of its own its text is the id.
+/// The request in a text. A text that cannot be read is a request to be refused; without an id of its own the text is
+/// the id.
 pub fn parse(text: &str) -> Request {
-    let written: Written = match serde_json::from_str(text) {
+    let written: RequestAnnotation = match serde_json::from_str(text) {
         Ok(written) => written,
         Err(error) => {
             let why = format!("the annotation {REQUEST_ANNOTATION} cannot be read: {error}; write it like {EXAMPLE}");
@@ -48,43 +50,54 @@ pub fn parse(text: &str) -> Request {
         let why = format!("\"id\" must have 1 to {MAX_ID} bytes");
         return Request { id: truncated(&written.id), action: RequestAction::Malformed(why) };
     }
-    Request { id: written.id.as_str().into(), action: action(&written).unwrap_or_else(RequestAction::Malformed) }
+    Request {
+        id: written.id.as_str().into(),
+        action: action(&written).unwrap_or_else(|error| RequestAction::Malformed(error.to_string())),
+    }
 }
 
-fn action(written: &Written) -> Result<RequestAction, String> {
-    let Written { id: _, action, to, r#for, force, _reason: _ } = written;
+/// Defect of a request, with the remedy.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("\"for\" must not be negative")]
+    NegativeDuration,
+    #[error(r#"a Switch needs "to", the name of a backend of the route"#)]
+    NoTarget,
+    #[error("\"{field}\" has no meaning with the action {action}; leave it out")]
+    StrayField { field: &'static str, action: String },
+    #[error("this version does not know the action {0}; use Switch, Failback, Pause, Resume or ApproveFailback")]
+    UnknownAction(String),
+}
+
+fn action(written: &RequestAnnotation) -> Result<RequestAction, RequestError> {
+    let RequestAnnotation { id: _, action, to, r#for, force, _reason: _ } = written;
     let duration = match r#for {
         None => None,
-        Some(given) if given.is_negative() => return Err("\"for\" must not be negative".to_owned()),
+        Some(given) if given.is_negative() => return Err(RequestError::NegativeDuration),
         Some(given) => Some(Duration::from(*given)),
     };
-    let stray = |field: &str| format!("\"{field}\" has no meaning with the action {action}; leave it out");
-    let none = |is_given: bool, field| if is_given { Err(stray(field)) } else { Ok(()) };
     match action.as_str() {
         "Switch" => {
-            let to = to.as_deref().filter(|to| !to.is_empty());
-            let to = to.ok_or(r#"a Switch needs "to", the name of a backend of the route"#)?;
-            Ok(RequestAction::Switch { to: to.into(), duration, is_forced: force.unwrap_or(false) })
+            let to = to.as_deref().filter(|to| !to.is_empty()).ok_or(RequestError::NoTarget)?;
+            return Ok(RequestAction::Switch { to: to.into(), duration, is_forced: force.unwrap_or(false) });
         }
-        "Pause" => {
-            none(to.is_some(), "to")?;
-            none(force.is_some(), "force")?;
-            Ok(RequestAction::Pause { duration })
-        }
-        "Failback" | "Resume" | "ApproveFailback" => {
-            none(to.is_some(), "to")?;
-            none(duration.is_some(), "for")?;
-            none(force.is_some(), "force")?;
-            Ok(match action.as_str() {
-                "Failback" => RequestAction::Failback,
-                "Resume" => RequestAction::Resume,
-                _ => RequestAction::ApproveFailback,
-            })
-        }
-        other => Err(format!(
-            "this version does not know the action {other}; use Switch, Failback, Pause, Resume or ApproveFailback"
-        )),
+        "Pause" | "Failback" | "Resume" | "ApproveFailback" => {}
+        other => return Err(RequestError::UnknownAction(other.to_owned())),
     }
+    let takes_duration = action == "Pause";
+    for (is_given, field) in
+        [(to.is_some(), "to"), (duration.is_some() && !takes_duration, "for"), (force.is_some(), "force")]
+    {
+        if is_given {
+            return Err(RequestError::StrayField { field, action: action.clone() });
+        }
+    }
+    Ok(match action.as_str() {
+        "Pause" => RequestAction::Pause { duration },
+        "Failback" => RequestAction::Failback,
+        "Resume" => RequestAction::Resume,
+        _ => RequestAction::ApproveFailback,
+    })
 }
 
 fn truncated(text: &str) -> Arc<str> {

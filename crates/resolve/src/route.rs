@@ -3,12 +3,13 @@ use std::sync::Arc;
 
 use super::{MAX_PER_DAY, MAX_PER_SECOND, Rejection, domains, number, port_number, texts};
 use mail_failover_api as api;
+use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
     AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
 };
 
 const DEFAULT_WEIGHT: i32 = 100;
-/// The one under which Kubernetes runs a pod that names none.
+/// The service account under which Kubernetes runs a pod that names none.
 const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
 /// A route from its spec.
@@ -28,10 +29,14 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
     } = spec;
     let mut names = BTreeSet::new();
     if let Some(twice) = backends.iter().find(|backend| !names.insert(backend.name.as_str())) {
-        return Err(Rejection::new("InvalidSpec", "spec.backends[].name", &format!("{} is not unique", twice.name)));
+        return Err(Rejection::new(
+            reason::INVALID_SPEC,
+            "spec.backends[].name",
+            &format!("{} is not unique", twice.name),
+        ));
     }
     if backends.is_empty() {
-        return Err(Rejection::new("InvalidSpec", "spec.backends", "at least one backend is needed"));
+        return Err(Rejection::new(reason::INVALID_SPEC, "spec.backends", "at least one backend is needed"));
     }
     let mut route = Route {
         strategy: match strategy {
@@ -90,11 +95,11 @@ fn traffic(spec: &api::TrafficSpec) -> Result<Traffic, Rejection> {
     })
 }
 
-/// None at all would mean any, the opposite of what was asked for.
+/// The jurisdictions of a residency, at least one: an empty list would allow any, the opposite of what was asked for.
 fn jurisdictions(api::ResidencySpec { jurisdictions }: &api::ResidencySpec) -> Result<Vec<Arc<str>>, Rejection> {
     if jurisdictions.is_empty() {
         let message = "at least one is needed; leave spec.residency out if any will do";
-        return Err(Rejection::new("InvalidSpec", "spec.residency.jurisdictions", message));
+        return Err(Rejection::new(reason::INVALID_SPEC, "spec.residency.jurisdictions", message));
     }
     Ok(texts(jurisdictions))
 }

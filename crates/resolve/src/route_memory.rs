@@ -1,4 +1,4 @@
-//! What a route remembers, to and from `status`: the two directions side by side, so that nothing is lost between them.
+//! The memory of a route, to and from `status`: the two directions side by side, so that nothing is lost between them.
 
 use super::text::{MAX_MESSAGE, truncated};
 use super::time::{micro_time, timestamp};
@@ -11,7 +11,7 @@ use mail_failover_core::engine::{
     HoldReason, Memory, Pause, Ramp, RequestAnswer, Share, State, Switch, Transition, TransitionKind, TransitionReason,
 };
 
-/// What a status remembers of earlier decisions.
+/// The memory of earlier decisions in a status.
 pub fn memory(status: &MailRouteStatus) -> Memory {
     Memory {
         shares: status.active.iter().map(share).collect(),
@@ -44,7 +44,7 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
     }
 }
 
-/// Writes down what a route remembers; what became of transitions that `before` holds already is kept.
+/// Writes the memory of a route into a status. Keeps the later times of transitions that `before` has already.
 pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRouteStatus) {
     let Memory { shares, since, state, held_by: _, history, ramp, switch, pause, approved_at, request } = memory;
     status.active = shares.iter().map(active_backend).collect();
@@ -154,8 +154,10 @@ mod tests {
     use mail_failover_core::engine::histories::{any_history, play};
 
     proptest! {
-        /// After every decision of a random history: a successor that reads the status remembers the same, and so, `decide` being a
-        /// function of it, has the same future.
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+        /// After every decision of a random history: a successor that reads the status remembers the same, and so,
+        /// `decide` being a function of it, has the same future.
         #[test]
         fn nothing_is_lost_between_a_decision_and_its_status(history in any_history()) {
             let mut status = MailRouteStatus::default();

@@ -21,11 +21,11 @@ impl Backoff {
 
     /// Returns the delay after one more failure.
     pub fn after_failure(&mut self) -> Duration {
-        self.jittered_by(random::unit())
+        self.after_failure_with(random::unit())
     }
 
     /// The same for a caller that brings its own random number, of at least 0 and less than 1.
-    pub fn jittered_by(&mut self, jitter: f64) -> Duration {
+    pub fn after_failure_with(&mut self, jitter: f64) -> Duration {
         let delay = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         delay.mul_f64(0.5 + 0.5 * jitter)

@@ -1,4 +1,4 @@
-//! How reading fares.
+//! Metrics of the objects that are read by name.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,18 +6,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Outcome, Readable};
+use super::{ReadOutcome, Readable};
 use mail_failover_resolve::ReadProblem;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Read {
+struct ReadLabels {
     outcome: &'static str,
 }
 
 /// Metrics of reading one kind of thing.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    reads: Family<Read, Counter>,
+    reads: Family<ReadLabels, Counter>,
     changes: Counter,
     used: Gauge,
     waits: Counter,
@@ -52,16 +52,15 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn read<V>(&self, outcome: &Outcome<V>) {
+    pub(super) fn read<V>(&self, outcome: &ReadOutcome<V>) {
         let outcome = match outcome {
-            Outcome::Answer(Ok(_)) => "ok",
-            Outcome::Answer(Err(ReadProblem::NotFound)) => "missing",
-            Outcome::Answer(Err(ReadProblem::Malformed(_))) => "malformed",
-            Outcome::Answer(Err(ReadProblem::Pending | ReadProblem::Unreadable(_))) | Outcome::Failed { .. } => {
-                "failed"
-            }
+            ReadOutcome::Answer(Ok(_)) => "ok",
+            ReadOutcome::Answer(Err(ReadProblem::NotFound)) => "missing",
+            ReadOutcome::Answer(Err(ReadProblem::Malformed(_))) => "malformed",
+            ReadOutcome::Answer(Err(ReadProblem::Pending | ReadProblem::Unreadable(_)))
+            | ReadOutcome::Failed { .. } => "failed",
         };
-        self.reads.get_or_create(&Read { outcome }).inc();
+        self.reads.get_or_create(&ReadLabels { outcome }).inc();
     }
 
     pub(super) fn changed(&self) {

@@ -1,12 +1,13 @@
 //! Reads objects that backends name from the API server: by name and from time to time, not by watch.
 //!
-//! A watch would need the permission to list every Secret of the cluster, and would hold them all in memory. Each object is read at
-//! once when it comes into use and about every 30 s after that, every 5 s while it is missing or malformed (somebody is waiting for
-//! it), and with a backoff when the API server fails. Of each kind there are at most `CONCURRENT` reads under way and about
-//! `READS_PER_SECOND` begun in a second; with more than 600 objects each is read less often.
+//! A watch would need the permission to list every Secret of the cluster, and would hold them all in memory. Each
+//! object is read at once when it comes into use and about every 30 s after that, every 5 s while it is missing or
+//! malformed (somebody is waiting for it), and with a backoff when the API server fails. Of each kind there are at most
+//! `CONCURRENT` reads under way and about `READS_PER_SECOND` begun in a second; with more than 600 objects each is read
+//! less often.
 //!
-//! An input is sent when the answer is another than before, never else. While the API server fails, the last good answer stands; it is
-//! given up only when the API server keeps refusing. What a Secret holds appears in no error, log or metric.
+//! An input is sent only if the answer is another than before. While the API server fails, the last good answer stands;
+//! it is given up only if the API server keeps refusing. What a Secret holds appears in no error, log or metric.
 
 mod metrics;
 mod schedule;
@@ -30,18 +31,18 @@ use mail_failover_core::model::ObjectKey;
 use mail_failover_runtime::kubernetes::describe;
 pub use metrics::Metrics;
 use schedule::Schedule;
-pub use schedule::{Answer, Outcome};
+pub use schedule::{Answer, ReadOutcome};
 
-/// How many reads are under way at a time.
+/// Bound on the reads under way.
 pub(super) const CONCURRENT: usize = 8;
-/// How many reads are begun in a second, on average.
+/// Average number of reads begun in a second.
 const READS_PER_SECOND: u32 = 20;
 
-/// What can be read.
+/// A kind of object that is read by name.
 pub trait Readable: Debug + Default + Send + Sync + 'static {
-    /// Which.
+    /// Key of one object.
     type Key: Clone + Ord + Debug + Send + Sync + 'static;
-    /// What it holds.
+    /// Content of one object.
     type Value: Clone + PartialEq + Send + Sync + 'static;
 
     /// One word for metrics: `ca`.
@@ -50,14 +51,14 @@ pub trait Readable: Debug + Default + Send + Sync + 'static {
     /// The Kubernetes kind and the name of the object.
     fn object(key: &Self::Key) -> (&'static str, &ObjectKey);
 
-    /// Reads it once.
-    fn fetch(client: Client, key: &Self::Key) -> impl Future<Output = Outcome<Self::Value>> + Send;
+    /// Reads an object once.
+    fn fetch(client: Client, key: &Self::Key) -> impl Future<Output = ReadOutcome<Self::Value>> + Send;
 
-    /// The answer, for the controller.
+    /// The answer as an input of the controller.
     fn input(key: Self::Key, answer: Answer<Self::Value>) -> Input;
 }
 
-/// Says what is in use. Never blocks. Cheap to clone.
+/// Registry of the objects in use. Never blocks. Cheap to clone.
 #[derive(Debug)]
 pub struct Reader<R: Readable>(Arc<Shared<R>>);
 
@@ -74,14 +75,14 @@ struct Shared<R: Readable> {
 }
 
 impl<R: Readable> Reader<R> {
-    /// This is in use from now on; again and again is the same as once. The first answer follows as an [`Input`].
+    /// Puts an object into use, which may be repeated. The first answer follows as an [`Input`].
     pub fn use_(&self, key: R::Key) {
         if self.used().insert(key) {
             self.0.changed.notify_one();
         }
     }
 
-    /// This is not in use any more, whoever used it: there is no counting. Once it is used again, it is answered again.
+    /// Puts an object out of use: uses are not counted. Once it is used again, it is answered again.
     pub fn drop_(&self, key: &R::Key) {
         if self.used().remove(key) {
             self.0.changed.notify_one();
@@ -89,12 +90,12 @@ impl<R: Readable> Reader<R> {
     }
 
     fn used(&self) -> MutexGuard<'_, BTreeSet<R::Key>> {
-        // No user of the lock can leave the set half changed.
+        // The set is never half changed, so that a panic elsewhere does no harm to it.
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads until `shutdown`. That the task ends earlier is a defect.
+/// Reads until `shutdown`. If the task ends earlier, that is a defect.
 ///
 /// The client must give each call a deadline and must not retry by itself (see `kubernetes::Purpose::Call`).
 pub fn spawn<R: Readable>(
@@ -131,14 +132,15 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
                 (read, outcome)
             });
         }
-        // While every place is taken, what is due waits for an answer and not for the clock.
+        // While every place is taken, the next read waits for an answer and not for the clock.
         let due = schedule.due().filter(|_| reads.len() < CONCURRENT);
         let (read, outcome) = tokio::select! {
             () = reader.0.changed.notified() => continue,
             () = async { if let Some(due) = due { sleep_until(due).await } else { std::future::pending().await } } => continue,
             Some(read) = reads.join_next() => match read {
                 Ok(read) => read,
-                // Reading does not panic, and nobody aborts it; should it happen all the same, the task ends and the process with it.
+                // Reading does not panic and is not aborted; if it happens all the same, the task ends and the process
+                // with it.
                 Err(error) => {
                     tracing::error!(%error, what = R::NAME, "a read ended without an answer");
                     return;
@@ -146,7 +148,7 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
             },
         };
         metrics.read(&outcome);
-        if let Outcome::Failed { error, .. } = &outcome {
+        if let ReadOutcome::Failed { error, .. } = &outcome {
             let (kind, object) = R::object(&read.key);
             tracing::debug!(kind, %object, error, what = R::NAME, "it could not be read");
         }
@@ -162,13 +164,14 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
     }
 }
 
-/// A read that brought no answer.
-pub(super) fn failed<V>(error: &kube::Error) -> Outcome<V> {
+/// The outcome of a read that failed.
+pub(super) fn failed<V>(error: &kube::Error) -> ReadOutcome<V> {
     let denied = matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
-    Outcome::Failed { error: describe(error), denied }
+    ReadOutcome::Failed { error: describe(error), denied }
 }
 
-/// Up to a fifth sooner or later, so that replicas and objects do not march in step.
+/// A duration up to a fifth shorter or longer.
+// The reads of replicas and objects must not coincide.
 fn jittered(duration: Duration) -> Duration {
     mail_failover_runtime::backoff::jittered(duration, 0.2)
 }

@@ -1,4 +1,4 @@
-//! What is read when, and which answers are news. No I/O; time is an argument.
+//! Times of the reads, and the answers that are news. No I/O; time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,52 +12,54 @@ use mail_failover_runtime::backoff::Backoff;
 const GOOD_INTERVAL: Duration = Duration::from_secs(30);
 const BAD_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// How many failures in a row it takes, while nothing is known of an object, until they are told: an outage of seconds is none of the user's
-/// business.
-const PATIENCE: u32 = 3;
-/// How many refusals in a row it takes to give up what is known: an API server that has just started refuses everything for a while.
-const PATIENCE_WITH_DENIALS: u32 = 6;
+/// Failures in a row after which an object of which nothing is known is reported as unreadable.
+// Users need not see an outage of seconds.
+const FAILURES_UNTIL_REPORTED: u32 = 3;
+/// Refusals in a row after which a known answer is given up.
+// An API server that has just started refuses everything for a while.
+const DENIALS_UNTIL_GIVEN_UP: u32 = 6;
 
-/// What a read brought.
+/// Outcome of one read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome<V> {
-    /// What there is.
+pub enum ReadOutcome<V> {
+    /// The API server has answered.
     Answer(Answer<V>),
-    /// There is no answer.
+    /// The API server has not answered.
     Failed {
-        /// Why, for people.
+        /// Cause of the failure, for people.
         error: String,
-        /// The API server does not let us, and will not until somebody changes that.
+        /// True if the API server refuses, which it will do until a right is granted.
         denied: bool,
     },
 }
 
-/// What is known of an object.
+/// Content of an object, or its defect.
 pub type Answer<V> = Result<V, ReadProblem>;
 
-/// One read.
+/// A read that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Read<K> {
     pub key: K,
-    /// Tells it from a read for an earlier use of the same object.
+    /// Number of the use that it is for.
+    // The same object may have been used before.
     number: u64,
 }
 
 #[derive(Debug)]
-struct Entry<V> {
-    /// When it is read next; `None` while it is being read.
+struct ScheduledRead<V> {
+    /// Time of the next read; `None` while one is under way.
     due: Option<Instant>,
     number: u64,
-    told: Option<Answer<V>>,
+    last_reported: Option<Answer<V>>,
     failures: u32,
     denials: u32,
     backoff: Backoff,
 }
 
-/// The objects in use.
+/// Schedule of the objects in use.
 #[derive(Debug)]
 pub(super) struct Schedule<K, V> {
-    entries: BTreeMap<K, Entry<V>>,
+    entries: BTreeMap<K, ScheduledRead<V>>,
     reads_per_second: u32,
     numbers: u64,
 }
@@ -67,31 +69,37 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Schedule<K, V> {
         Self { entries: BTreeMap::new(), reads_per_second, numbers: 0 }
     }
 
-    /// How many are in use.
+    /// Number of the objects in use.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// These are in use, and no others. New ones are due at once.
+    /// Replaces the objects in use. New ones are due at once.
     pub(super) fn use_only(&mut self, used: &BTreeSet<K>, now: Instant) {
         self.entries.retain(|key, _| used.contains(key));
         for key in used {
             if !self.entries.contains_key(key) {
                 self.numbers += 1;
                 let backoff = Backoff::new(FIRST_BACKOFF, BAD_INTERVAL);
-                let entry =
-                    Entry { due: Some(now), number: self.numbers, told: None, failures: 0, denials: 0, backoff };
+                let entry = ScheduledRead {
+                    due: Some(now),
+                    number: self.numbers,
+                    last_reported: None,
+                    failures: 0,
+                    denials: 0,
+                    backoff,
+                };
                 self.entries.insert(key.clone(), entry);
             }
         }
     }
 
-    /// When the next read is due.
+    /// Time of the next read.
     pub(super) fn due(&self) -> Option<Instant> {
         self.entries.values().filter_map(|entry| entry.due).min()
     }
 
-    /// The read that has been due for the longest time, if one is; it is under way until it is [answered](Self::answered).
+    /// Begins the read that has been due for the longest time; it is under way until it is [answered](Self::answered).
     pub(super) fn next(&mut self, now: Instant) -> Option<Read<K>> {
         let due = self.entries.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now));
         let (key, entry) = due.min_by_key(|(_, entry)| entry.due)?;
@@ -99,30 +107,33 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Schedule<K, V> {
         Some(Read { key: key.clone(), number: entry.number })
     }
 
-    /// A read is over. Returns the answer if it is news.
-    pub(super) fn answered(&mut self, read: &Read<K>, now: Instant, outcome: Outcome<V>) -> Option<Answer<V>> {
+    /// Ends a read. Returns the answer if it is news.
+    pub(super) fn answered(&mut self, read: &Read<K>, now: Instant, outcome: ReadOutcome<V>) -> Option<Answer<V>> {
         let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         let least = Duration::from_secs(1).saturating_mul(count) / self.reads_per_second;
         // It may have gone out of use, and come back, while it was being read.
         let entry = self.entries.get_mut(&read.key).filter(|entry| entry.number == read.number)?;
         let (pause, answer) = match outcome {
-            Outcome::Answer(answer) => {
+            ReadOutcome::Answer(answer) => {
                 entry.backoff.reset();
                 (entry.failures, entry.denials) = (0, 0);
                 (jittered(if answer.is_ok() { GOOD_INTERVAL } else { BAD_INTERVAL }), Some(answer))
             }
-            Outcome::Failed { error, denied } => {
+            ReadOutcome::Failed { error, denied } => {
                 entry.failures = entry.failures.saturating_add(1);
                 entry.denials = if denied { entry.denials.saturating_add(1) } else { 0 };
-                let known = matches!(&entry.told, Some(Ok(_) | Err(ReadProblem::NotFound | ReadProblem::Malformed(_))));
-                let is_given_up = entry.denials >= PATIENCE_WITH_DENIALS;
-                let tell = is_given_up || (!known && (denied || entry.failures >= PATIENCE));
+                let known = matches!(
+                    &entry.last_reported,
+                    Some(Ok(_) | Err(ReadProblem::NotFound | ReadProblem::Malformed(_)))
+                );
+                let is_given_up = entry.denials >= DENIALS_UNTIL_GIVEN_UP;
+                let tell = is_given_up || (!known && (denied || entry.failures >= FAILURES_UNTIL_REPORTED));
                 (entry.backoff.after_failure(), tell.then_some(Err(ReadProblem::Unreadable(error))))
             }
         };
         entry.due = Some(now + pause.max(least));
-        let answer = answer.filter(|answer| entry.told.as_ref() != Some(answer))?;
-        entry.told = Some(answer.clone());
+        let answer = answer.filter(|answer| entry.last_reported.as_ref() != Some(answer))?;
+        entry.last_reported = Some(answer.clone());
         Some(answer)
     }
 }
@@ -137,16 +148,16 @@ mod tests {
         name.to_owned()
     }
 
-    fn good(text: &str) -> Outcome<String> {
-        Outcome::Answer(Ok(text.to_owned()))
+    fn good(text: &str) -> ReadOutcome<String> {
+        ReadOutcome::Answer(Ok(text.to_owned()))
     }
 
-    fn bad(problem: ReadProblem) -> Outcome<String> {
-        Outcome::Answer(Err(problem))
+    fn bad(problem: ReadProblem) -> ReadOutcome<String> {
+        ReadOutcome::Answer(Err(problem))
     }
 
-    fn failed(denied: bool) -> Outcome<String> {
-        Outcome::Failed { error: "no answer".to_owned(), denied }
+    fn failed(denied: bool) -> ReadOutcome<String> {
+        ReadOutcome::Failed { error: "no answer".to_owned(), denied }
     }
 
     fn of(names: &[&str]) -> BTreeSet<String> {
@@ -160,7 +171,7 @@ mod tests {
     }
 
     /// Whether the answer was told, for each outcome in turn.
-    fn told(outcomes: impl IntoIterator<Item = Outcome<String>>) -> Vec<bool> {
+    fn told(outcomes: impl IntoIterator<Item = ReadOutcome<String>>) -> Vec<bool> {
         let mut now = Instant::now();
         let mut schedule = schedule(&["a"], now);
         let told = outcomes.into_iter().map(|outcome| {

@@ -258,7 +258,8 @@ impl Lookup for CoreObjects<'_> {
                 text.or(object.data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
             }
         };
-        let certificates = certificates(&text.ok_or(ReadProblem::NotFound)?).map_err(ReadProblem::Malformed)?;
+        let certificates = certificates(&text.ok_or(ReadProblem::NotFound)?)
+            .map_err(|error| ReadProblem::Malformed(error.to_string()))?;
         Ok(certificates.into())
     }
 

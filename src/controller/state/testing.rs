@@ -1,4 +1,4 @@
-//! The world against a small API server in memory and backends that do as they are told, in virtual time.
+//! The state against a small API server in memory and backends that do as they are told, in virtual time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,13 @@ use kube::ResourceExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::{Effects, ReadChange, Settings, World};
+use super::{ControllerState, Effects, ReadChange, Settings};
+use crate::controller::action::{
+    Action, ActionError, ActionOutcome, ActionRequest, ActionResult, ResourceRef, WriteOutcome,
+};
 use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
-use crate::controller::step::{Done, Step, StepError, StepResult, Subject, Task, WriteOutcome};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{Output, OutputKind, Write, route_uid};
 use crate::probe::ProbeTarget;
@@ -22,7 +24,7 @@ use crate::watch::{Change, Source, Unreadable};
 use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport, Resolution,
-    Timestamp,
+    ResourceVersion, Timestamp,
 };
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -100,35 +102,44 @@ impl Store {
     }
 
     /// Does as the API server and the applier would; `None` when the writer did not live to hear of it.
-    pub(super) fn carry_out(&mut self, task: Task) -> Option<Done> {
-        let Task { id, subject, step } = task;
-        let kind = subject.kind.as_str();
-        let name = subject.key.name.to_string();
-        let result = match step {
-            Step::Confirm => Ok(StepResult::Fresh(Box::new(self.fresh(&subject)))),
-            Step::WriteStatus { resource_version, patch } => match self.objects.get(&(kind, name.clone())).cloned() {
-                None => Err(StepError::Gone),
-                Some(object) if object["metadata"]["resourceVersion"] != json!(resource_version) => {
-                    Ok(StepResult::Fresh(Box::new(self.fresh(&subject))))
+    pub(super) fn carry_out(&mut self, request: ActionRequest) -> Option<ActionResult> {
+        let ActionRequest { id, resource, action } = request;
+        let kind = resource.kind.as_str();
+        let name = resource.key.name.to_string();
+        let outcome = match action {
+            Action::Confirm => Ok(ActionOutcome::Fresh(Box::new(self.fresh(&resource)))),
+            Action::WriteStatus { resource_version, patch } => match self.objects.get(&(kind, name.clone())).cloned() {
+                None => Err(ActionError::Gone),
+                Some(object) if object["metadata"]["resourceVersion"] != json!(resource_version.as_str()) => {
+                    Ok(ActionOutcome::Fresh(Box::new(self.fresh(&resource))))
                 }
                 Some(mut object) => {
                     merge(&mut object, &patch);
                     self.begin_write(format!("status {kind} {name}"))?;
                     self.put(kind, &name, object);
-                    Ok(StepResult::StatusWritten { resource_version: self.version.to_string() })
+                    let resource_version = ResourceVersion::parse(Some(&self.version.to_string())).unwrap();
+                    Ok(ActionOutcome::StatusWritten { resource_version })
                 }
             },
-            Step::WriteOutputs { owner_uid, writes } => {
-                let outcomes = writes.into_iter().map(|write| Some((write.key(), self.write(&owner_uid, write)?)));
-                Ok(StepResult::OutputsWritten { outcomes: outcomes.collect::<Option<_>>()?, error: None })
+            Action::WriteOutputs { owner, writes } => {
+                let written = writes.into_iter().map(|write| Some((write.key(), self.write(owner.as_str(), write)?)));
+                Ok(ActionOutcome::OutputsWritten(written.collect::<Option<_>>()?))
             }
-            Step::RunJob { probe, replaces, job } => {
+            Action::RunJob { probe, replaces, job } => {
                 let of_job = ("Job", job.name_any());
                 if let Some(message) = self.refuses_jobs.clone() {
-                    return Some(Done { id, subject, result: Ok(StepResult::JobRefused { probe, message }) });
+                    return Some(ActionResult {
+                        id,
+                        resource,
+                        outcome: Ok(ActionOutcome::JobRefused { probe, message }),
+                    });
                 }
                 let there = self.objects.get(&of_job).map(|there| there["metadata"]["uid"].clone());
-                assert_eq!(there, replaces.map(Value::from), "only what is known to be over is replaced");
+                assert_eq!(
+                    there,
+                    replaces.map(|uid| Value::from(uid.as_str())),
+                    "only what is known to be over is replaced"
+                );
                 self.begin_write(format!("job {}", of_job.1))?;
                 self.created_jobs += 1;
                 self.version += 1;
@@ -136,9 +147,9 @@ impl Store {
                 job["metadata"]["uid"] = json!(format!("uid-{}", self.version));
                 job["metadata"]["creationTimestamp"] = json!(self.time.clone());
                 self.put("Job", &of_job.1, job);
-                Ok(StepResult::JobObserved(Box::new(self.get("Job", &of_job.1).unwrap())))
+                Ok(ActionOutcome::JobObserved(Box::new(self.get("Job", &of_job.1).unwrap())))
             }
-            Step::PublishEvents(events) => {
+            Action::PublishEvents(events) => {
                 for event in events {
                     let id = ("Event", event.name_any());
                     assert!(!self.objects.contains_key(&id) || self.objects[&id]["reason"] == json!(event.reason));
@@ -146,10 +157,10 @@ impl Store {
                     let event = serde_json::to_value(&event).unwrap();
                     self.objects.entry(id).or_insert(event);
                 }
-                Ok(StepResult::EventsPublished)
+                Ok(ActionOutcome::EventsPublished)
             }
         };
-        (!self.writer_is_dead).then_some(Done { id, subject, result })
+        (!self.writer_is_dead).then_some(ActionResult { id, resource, outcome })
     }
 
     pub(super) fn write(&mut self, owner_uid: &str, write: Write) -> Option<WriteOutcome> {
@@ -188,9 +199,9 @@ impl Store {
         })
     }
 
-    pub(super) fn fresh(&self, subject: &Subject) -> Input {
-        let object = self.objects.get(&(subject.kind.as_str(), subject.key.name.to_string())).cloned();
-        input(subject.kind.as_str(), &subject.key.name, object)
+    pub(super) fn fresh(&self, resource: &ResourceRef) -> Input {
+        let object = self.objects.get(&(resource.kind.as_str(), resource.key.name.to_string())).cloned();
+        input(resource.kind.as_str(), &resource.key.name, object)
     }
 }
 
@@ -251,11 +262,11 @@ pub(super) fn input(kind: &str, name: &str, object: Option<Value>) -> Input {
 }
 
 /// The operator, its API server and its backends.
-pub(super) struct Stage {
+pub(super) struct TestEnv {
     pub(super) now: Timestamp,
-    pub(super) world: World,
+    pub(super) state: ControllerState,
     pub(super) store: Store,
-    /// What the world has seen of the store.
+    /// What the state has seen of the store.
     pub(super) seen: BTreeMap<Id, Value>,
     pub(super) targets: BTreeMap<ProbeKey, (ProbeTarget, Timestamp, u64)>,
     /// What each backend answers.
@@ -277,24 +288,24 @@ pub(super) enum Death {
     AfterWrite,
 }
 
-pub(super) fn world() -> World {
-    world_with(&mut Registry::default())
+pub(super) fn state() -> ControllerState {
+    state_with(&mut Registry::default())
 }
 
-pub(super) fn world_with(registry: &mut Registry) -> World {
+pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
     let settings =
         Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
-    let mut world = World::new(settings, Metrics::new(registry));
-    world.take(Timestamp::default(), Input::Leading(true));
-    world.take(Timestamp::default(), Input::Observer(PeerEvent::Listed));
-    world
+    let mut state = ControllerState::new(settings, Metrics::new(registry));
+    state.handle(Timestamp::default(), Input::Leading(true));
+    state.handle(Timestamp::default(), Input::Observer(PeerEvent::Listed));
+    state
 }
 
-impl Stage {
+impl TestEnv {
     pub(super) fn new() -> Self {
         Self {
             now: Timestamp::from_micros(1_000_000_000),
-            world: world(),
+            state: state(),
             store: Store::default(),
             seen: BTreeMap::new(),
             targets: BTreeMap::new(),
@@ -308,33 +319,33 @@ impl Stage {
     }
 
     pub(super) fn with(objects: &[(&'static str, Value)]) -> Self {
-        let mut stage = Self::new();
+        let mut env = Self::new();
         for (kind, object) in objects {
-            stage.store.create(kind, object.clone());
+            env.store.create(kind, object.clone());
         }
-        stage.sync();
-        stage
+        env.sync();
+        env
     }
 
     pub(super) fn sync(&mut self) {
         self.watch();
         for source in Source::ESSENTIAL {
-            self.world.take(self.now, Input::Synced(source));
+            self.state.handle(self.now, Input::Synced(source));
         }
     }
 
-    /// Shows the world what changed in the store.
+    /// Shows the state what changed in the store.
     pub(super) fn watch(&mut self) {
         let watched = |(kind, _): &(&Id, &Value)| kind.0 != "Event";
         let current: BTreeMap<_, _> =
             self.store.objects.iter().filter(watched).map(|(id, object)| (id.clone(), object.clone())).collect();
         for (id, object) in &current {
             if self.seen.get(id) != Some(object) {
-                self.world.take(self.now, input(id.0, &id.1, Some(object.clone())));
+                self.state.handle(self.now, input(id.0, &id.1, Some(object.clone())));
             }
         }
         for id in self.seen.keys().filter(|id| !current.contains_key(*id)) {
-            self.world.take(self.now, input(id.0, &id.1, None));
+            self.state.handle(self.now, input(id.0, &id.1, None));
         }
         self.seen = current;
     }
@@ -357,7 +368,7 @@ impl Stage {
 
     /// The process is gone; another one begins with what is stored.
     pub(super) fn restart(&mut self) {
-        self.world = world();
+        self.state = state();
         self.board = LocalReport::default();
         self.directory = Directory::default();
         self.store.dies_at = None;
@@ -381,24 +392,25 @@ impl Stage {
 
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
-            let Effects { steps, probes, cas: _, logins, sightings, is_complete, admissions } =
-                self.world.settle(self.now);
+            self.state.handle_timeout(self.now);
+            let Effects { actions, probes, cas: _, logins, sightings, is_complete, admissions } =
+                self.state.poll(self.now);
             self.board.note(sightings, is_complete);
             self.directory.note(admissions);
             self.set_probes(probes);
             self.logins.extend(logins);
-            if steps.is_empty() {
+            if actions.is_empty() {
                 return;
             }
-            for task in steps {
-                let Some(done) = self.store.carry_out(task) else { return self.restart() };
+            for request in actions {
+                let Some(result) = self.store.carry_out(request) else { return self.restart() };
                 if self.is_echo_first {
                     self.watch();
                 }
-                self.world.take(self.now, Input::Done(Box::new(done)));
+                self.state.handle(self.now, Input::Result(Box::new(result)));
             }
         }
-        panic!("the world does not come to rest: {:?}", self.store.log);
+        panic!("the state does not come to rest: {:?}", self.store.log);
     }
 
     pub(super) fn set_probes(&mut self, changes: Vec<ProbeChange>) {
@@ -454,7 +466,7 @@ impl Stage {
             });
         }
         for report in reports {
-            self.world.take(self.now, Input::Report(Box::new(report)));
+            self.state.handle(self.now, Input::Report(Box::new(report)));
         }
     }
 

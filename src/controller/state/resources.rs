@@ -1,24 +1,25 @@
-//! What custom resources mean, and what that changes for those that refer to them.
+//! Changes of custom resources, and their effect on the resources that refer to them.
 
 use std::collections::BTreeSet;
 
-use super::{World, identified, subject};
-use crate::controller::known::note;
+use super::{ControllerState, cached};
+use crate::controller::action::ResourceRef;
+use crate::controller::cached::cache;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
 use crate::controller::route::RouteEntry;
-use crate::controller::step::SubjectKind;
 use crate::watch::Change;
+use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{ObjectKey, Policy, Thresholds, Timestamp};
 use mail_failover_resolve::{Rejection, ca_key, login_key};
 
-impl World {
-    pub(super) fn take_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {
-        let Some((key, known)) = identified(change) else { return };
-        let Some(known) = known else { return self.backend_deleted(&key) };
+impl ControllerState {
+    pub(super) fn handle_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {
+        let Some((key, object)) = cached(change) else { return };
+        let Some(object) = object else { return self.backend_deleted(&key) };
         let entry = self.backends.entry(key.clone()).or_default();
-        if note(&mut entry.object, known) && self.is_synced() {
+        if cache(&mut entry.object, object) && self.is_synced() {
             self.refresh_backend(now, &key);
         }
     }
@@ -26,16 +27,16 @@ impl World {
     fn backend_deleted(&mut self, key: &ObjectKey) {
         if let Some(entry) = self.backends.get_mut(key) {
             entry.object = None;
-            self.others.mark(key);
+            self.peers.mark(key);
         }
         self.forget_refusals_of(key);
-        self.set_references(&subject(SubjectKind::Backend, key), BTreeSet::new());
-        self.touch_users(&Reference::Backend(key.clone()));
-        self.told.remove(&subject(SubjectKind::Backend, key));
+        self.set_references(&ResourceRef::backend(key), BTreeSet::new());
+        self.requeue_users(&Reference::Backend(key.clone()));
+        self.reported.remove(&ResourceRef::backend(key));
         self.drop_unneeded_backend(key);
     }
 
-    /// A deleted backend is forgotten unless a route's mail goes there.
+    /// Forgets a deleted backend, unless the mail of a route goes there.
     pub(super) fn drop_unneeded_backend(&mut self, key: &ObjectKey) {
         if self.backends.get(key).is_none_or(|entry| entry.object.is_some()) {
             return;
@@ -44,32 +45,32 @@ impl World {
         let carries_mail =
             users.any(|user| self.routes.get(&user.key).is_some_and(|route| route.active() == Some(&*key.name)));
         if !carries_mail && let Some(entry) = self.backends.remove(key) {
-            self.others.mark(key);
+            self.peers.mark(key);
             self.pending.probes.extend(entry.all_probes_gone(key));
         }
     }
 
-    /// Works out again what a backend means: its spec or something it refers to changed.
+    /// Interprets a backend again: its spec or an object that it refers to has changed.
     pub(super) fn refresh_backend(&mut self, now: Timestamp, key: &ObjectKey) {
-        let subject = subject(SubjectKind::Backend, key);
+        let resource = ResourceRef::backend(key);
         let spec = self.backends.get(key).and_then(|entry| Some(entry.object.as_ref()?.readable()?.spec.clone()));
         if let Some(spec) = spec {
             let ca = ca_key(key, &spec).map(Reference::Ca);
             let service = spec.service.as_ref().map(|service| Reference::Service(key.sibling(service.name.as_str())));
             let login = login_key(key, &spec).map(Reference::Login);
-            self.set_references(&subject, ca.into_iter().chain(service).chain(login).collect());
+            self.set_references(&resource, ca.into_iter().chain(service).chain(login).collect());
         }
         if let Some(entry) = self.backends.get_mut(key) {
-            entry.resolve(key, &self.facts, self.others.replicas(), now);
+            entry.resolve(key, &self.dependencies, self.peers.replicas(), now);
         }
         self.track(now, key);
         if let Some(entry) = self.backends.get_mut(key) {
             self.pending.probes.extend(entry.probe_changes(key));
         }
-        self.settle_jobs_of(now, key);
-        self.others.mark(key);
-        self.touch_users(&Reference::Backend(key.clone()));
-        self.agenda.add(subject);
+        self.handle_ends_of_jobs(now, key);
+        self.peers.mark(key);
+        self.requeue_users(&Reference::Backend(key.clone()));
+        self.queue.add(resource);
     }
 
     /// Judges a backend by the thresholds of the routes that use it; by the defaults when none does.
@@ -82,49 +83,49 @@ impl World {
         }
         let Some(entry) = self.backends.get_mut(key) else { return };
         if entry.track(&thresholds, now) {
-            self.others.mark(key);
-            self.agenda.add(subject(SubjectKind::Backend, key));
+            self.peers.mark(key);
+            self.queue.add(ResourceRef::backend(key));
         }
     }
 
-    pub(super) fn take_policy(&mut self, now: Timestamp, change: Change<FailoverPolicy>) {
-        let Some((key, known)) = identified(change) else { return };
-        let subject = subject(SubjectKind::Policy, &key);
-        match known {
+    pub(super) fn handle_policy(&mut self, now: Timestamp, change: Change<FailoverPolicy>) {
+        let Some((key, object)) = cached(change) else { return };
+        let resource = ResourceRef::policy(&key);
+        match object {
             None => {
                 self.policies.remove(&key);
-                self.told.remove(&subject);
+                self.reported.remove(&resource);
             }
-            Some(known) => {
+            Some(object) => {
                 let entry = self.policies.entry(key.clone()).or_default();
-                if !entry.take(known) {
+                if !entry.cache(object) {
                     return;
                 }
             }
         }
         if self.is_synced() {
-            self.agenda.add(subject);
+            self.queue.add(resource);
             for user in self.users(&Reference::Policy(key)) {
                 self.refresh_policy_of(now, &user.key);
             }
         }
     }
 
-    pub(super) fn take_route(&mut self, now: Timestamp, change: Change<MailRoute>) {
-        let Some((key, known)) = identified(change) else { return };
-        let Some(known) = known else { return self.route_deleted(now, &key) };
-        let uid = known.uid().to_owned();
-        if self.routes.get(&key).and_then(|entry| entry.object.as_ref()).is_some_and(|known| known.uid() != uid) {
-            // Deleted and made anew between two looks: another route of the same name.
+    pub(super) fn handle_route(&mut self, now: Timestamp, change: Change<MailRoute>) {
+        let Some((key, object)) = cached(change) else { return };
+        let Some(object) = object else { return self.route_deleted(now, &key) };
+        let uid = object.uid().clone();
+        if self.routes.get(&key).and_then(|entry| entry.object.as_ref()).is_some_and(|cached| *cached.uid() != uid) {
+            // Deleted and created again between two events: another route of the same name.
             self.route_deleted(now, &key);
         }
         let entry = self.routes.entry(key.clone()).or_default();
         let left = entry.active().map(str::to_owned);
-        if !note(&mut entry.object, known) {
+        if !cache(&mut entry.object, object) {
             return;
         }
         self.routes_by_uid.insert(uid, key.clone());
-        // Whoever decided it, this replica or the leader.
+        // The move was decided by this replica or by the leader.
         if let Some(left) = left {
             self.drop_unneeded_backend(&key.sibling(left));
         }
@@ -134,49 +135,49 @@ impl World {
     }
 
     fn route_deleted(&mut self, now: Timestamp, key: &ObjectKey) {
-        let subject = subject(SubjectKind::Route, key);
+        let resource = ResourceRef::route(key);
         let mut backends = vec![];
         if let Some(entry) = self.routes.remove(key) {
             backends.extend(entry.usable.iter().flat_map(|route| &route.backends).map(|member| member.name.clone()));
-            self.set_claims(key, &entry.claims(key), &[]);
-            if let Some(known) = &entry.object {
-                self.routes_by_uid.remove(known.uid());
+            self.set_owned_keys(key, &entry.owned_keys(key), &[]);
+            if let Some(cached) = &entry.object {
+                self.routes_by_uid.remove(cached.uid());
             }
         }
-        self.agenda.clear_timer(&subject);
-        self.told.remove(&subject);
+        self.queue.clear_timer(&resource);
+        self.reported.remove(&resource);
         self.agents.forget_route(key);
         self.admit_agents(key);
         self.metrics.forget_route(key, backends.into_iter());
-        for reference in self.set_references(&subject, BTreeSet::new()) {
+        for reference in self.set_references(&resource, BTreeSet::new()) {
             self.route_reference_changed(now, &reference);
         }
     }
 
-    /// Works out again what a route means.
+    /// Interprets a route again.
     pub(super) fn refresh_route(&mut self, now: Timestamp, key: &ObjectKey) {
-        let subject = subject(SubjectKind::Route, key);
+        let resource = ResourceRef::route(key);
         let Some(entry) = self.routes.get_mut(key) else { return };
-        let claimed_before = entry.claims(key);
+        let owned_before = entry.owned_keys(key);
         entry.resolve();
-        let claims = entry.claims(key);
+        let owned = entry.owned_keys(key);
         // An unreadable route keeps its last good version, and with it what that refers to.
         let references = entry.usable.as_ref().map(|route| {
             let backends = route.backends.iter().map(|member| Reference::Backend(key.sibling(member.name.clone())));
             let policy = entry.policy_name().map(|name| Reference::Policy(key.sibling(name)));
             backends.chain(policy).collect::<BTreeSet<_>>()
         });
-        self.set_claims(key, &claimed_before, &claims);
+        self.set_owned_keys(key, &owned_before, &owned);
         self.admit_agents(key);
-        let changed = references.map(|references| self.set_references(&subject, references)).unwrap_or_default();
+        let changed = references.map(|references| self.set_references(&resource, references)).unwrap_or_default();
         self.refresh_policy_of(now, key);
         for reference in changed {
             self.route_reference_changed(now, &reference);
         }
-        self.agenda.add(subject);
+        self.queue.add(resource);
     }
 
-    /// A route began or ceased to refer to something.
+    /// Handles a reference of a route that is new or gone.
     fn route_reference_changed(&mut self, now: Timestamp, reference: &Reference) {
         match reference {
             Reference::Backend(key) => {
@@ -184,7 +185,7 @@ impl World {
                 self.drop_unneeded_backend(key);
             }
             Reference::Policy(key) => {
-                self.agenda.add(subject(SubjectKind::Policy, key));
+                self.queue.add(ResourceRef::policy(key));
             }
             Reference::Service(_) | Reference::Ca(_) | Reference::Login(_) => {}
         }
@@ -205,7 +206,7 @@ impl World {
                 self.track(now, &route.sibling(name.name.clone()));
             }
         }
-        self.agenda.add(subject(SubjectKind::Route, route));
+        self.queue.add(ResourceRef::route(route));
     }
 
     fn policy(&self, key: &ObjectKey) -> Result<Policy, Rejection> {
@@ -216,11 +217,11 @@ impl World {
                 "FailoverPolicy {} does not exist in namespace {}; create it or take the reference away; {kept}",
                 key.name, key.namespace
             );
-            return Err(Rejection::new("PolicyNotFound", field, &message));
+            return Err(Rejection::new(reason::POLICY_NOT_FOUND, field, &message));
         };
         policy.clone().map_err(|_| {
             let message = format!("FailoverPolicy {} cannot be used; see its conditions; {kept}", key.name);
-            Rejection::new("PolicyRejected", field, &message)
+            Rejection::new(reason::POLICY_REJECTED, field, &message)
         })
     }
 }

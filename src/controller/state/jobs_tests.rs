@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::testing::*;
-use super::{JobSettings, Settings, World};
+use super::{ControllerState, JobSettings, Settings};
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::observers::PeerEvent;
@@ -24,42 +24,42 @@ fn with_jobs() -> Vec<(&'static str, Value)> {
     objects
 }
 
-fn world(limit: usize, leads: bool) -> World {
+fn state(limit: usize, leads: bool) -> ControllerState {
     let jobs = (limit > 0).then(|| JobSettings { image: "mail-failover:1".to_owned(), ehlo_name: None, limit });
     let settings =
         Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs };
-    let mut world = World::new(settings, Metrics::new(&mut Registry::default()));
-    world.take(Timestamp::default(), Input::Leading(leads));
-    world.take(Timestamp::default(), Input::Observer(PeerEvent::Listed));
+    let mut state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
+    state.handle(Timestamp::default(), Input::Leading(leads));
+    state.handle(Timestamp::default(), Input::Observer(PeerEvent::Listed));
     for source in Source::OF_JOBS.into_iter().filter(|_| limit > 0) {
-        world.take(Timestamp::default(), Input::Synced(source));
+        state.handle(Timestamp::default(), Input::Synced(source));
     }
-    world
+    state
 }
 
-fn stage(objects: &[(&'static str, Value)], limit: usize) -> Stage {
-    let mut stage = Stage::new();
-    stage.world = world(limit, true);
+fn env(objects: &[(&'static str, Value)], limit: usize) -> TestEnv {
+    let mut env = TestEnv::new();
+    env.state = state(limit, true);
     for (kind, object) in objects {
-        stage.store.create(kind, object.clone());
+        env.store.create(kind, object.clone());
     }
-    stage.sync();
-    stage
+    env.sync();
+    env
 }
 
-fn primary(stage: &Stage) -> SendingBackendStatus {
-    stage.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap_or_default()
+fn primary(env: &TestEnv) -> SendingBackendStatus {
+    env.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap_or_default()
 }
 
 /// Health, reason and message of a probe.
-fn probe(stage: &Stage, name: &str) -> (Health, String, String) {
-    let probe = primary(stage).probes.into_iter().find(|probe| probe.name == name).unwrap();
+fn probe(env: &TestEnv, name: &str) -> (Health, String, String) {
+    let probe = primary(env).probes.into_iter().find(|probe| probe.name == name).unwrap();
     (probe.health, probe.reason, probe.message.unwrap_or_default())
 }
 
 /// The only Job that is not over.
-fn running(stage: &Stage) -> Option<(String, Value)> {
-    let jobs = stage.store.objects.iter().filter(|((kind, _), _)| *kind == "Job");
+fn running(env: &TestEnv) -> Option<(String, Value)> {
+    let jobs = env.store.objects.iter().filter(|((kind, _), _)| *kind == "Job");
     let mut open = jobs.filter(|(_, job)| job["status"]["conditions"].is_null());
     let found = open.next().map(|((_, name), job)| (name.clone(), job.clone()));
     assert!(open.next().is_none(), "one at a time");
@@ -67,19 +67,19 @@ fn running(stage: &Stage) -> Option<(String, Value)> {
 }
 
 /// What the kubelet and the Job controller write when the pod has left this line, or none.
-fn finish(stage: &mut Stage, line: Option<&str>, condition: &str) {
-    let (name, mut job) = running(stage).expect("a Job");
-    let time = stage.store.time.clone();
+fn finish(env: &mut TestEnv, line: Option<&str>, condition: &str) {
+    let (name, mut job) = running(env).expect("a Job");
+    let time = env.store.time.clone();
     let terminated =
         json!({"exitCode": 0, "reason": "Completed", "finishedAt": time, "message": line.unwrap_or_default()});
     let pod = json!({
-        "metadata": {"name": format!("{name}-x"), "namespace": "shop", "uid": format!("pod-{}", stage.store.version),
+        "metadata": {"name": format!("{name}-x"), "namespace": "shop", "uid": format!("pod-{}", env.store.version),
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": true}]},
         "status": {"containerStatuses": [{"name": "probe", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}}]}});
-    stage.store.put("Pod", &format!("{name}-x"), pod);
+    env.store.put("Pod", &format!("{name}-x"), pod);
     job["status"] =
         json!({"conditions": [{"type": condition, "status": "True", "reason": "Reason", "message": "why it ended"}]});
-    stage.store.put("Job", &name, job);
+    env.store.put("Job", &name, job);
 }
 
 fn line(class: EvidenceClass) -> String {
@@ -94,33 +94,33 @@ fn line(class: EvidenceClass) -> String {
 
 #[test]
 fn jobs_run_one_after_another_and_what_they_say_stands_beside_the_other_probes() {
-    let mut stage = stage(&with_jobs(), 5);
-    stage.run(2.0);
-    assert!(stage.targets.keys().all(|key| &*key.probe != "zone-b"), "not made in process");
-    assert_eq!(stage.logins, [], "its login is not read");
-    assert_eq!(stage.store.created_jobs, 1);
-    stage.run(100.0);
-    assert_eq!(stage.store.created_jobs, 1, "not while it is under way");
-    assert_eq!(stage.active(), "", "nothing is known of the preferred backend yet");
-    finish(&mut stage, Some(&line(EvidenceClass::Ok)), "Complete");
-    stage.run(5.0);
-    assert_eq!((probe(&stage, "zone-b").0, stage.active()), (Health::Healthy, "primary".to_owned()));
+    let mut env = env(&with_jobs(), 5);
+    env.run(2.0);
+    assert!(env.targets.keys().all(|key| &*key.probe != "zone-b"), "not made in process");
+    assert_eq!(env.logins, [], "its login is not read");
+    assert_eq!(env.store.created_jobs, 1);
+    env.run(100.0);
+    assert_eq!(env.store.created_jobs, 1, "not while it is under way");
+    assert_eq!(env.active(), "", "nothing is known of the preferred backend yet");
+    finish(&mut env, Some(&line(EvidenceClass::Ok)), "Complete");
+    env.run(5.0);
+    assert_eq!((probe(&env, "zone-b").0, env.active()), (Health::Healthy, "primary".to_owned()));
     // The vantage point alone sees it fail.
     for round in 0..3 {
-        stage.run(32.0);
-        assert_eq!(stage.store.created_jobs, 2 + round, "in its place, when it is due");
-        finish(&mut stage, Some(&line(EvidenceClass::AuthenticationRefused)), "Complete");
+        env.run(32.0);
+        assert_eq!(env.store.created_jobs, 2 + round, "in its place, when it is due");
+        finish(&mut env, Some(&line(EvidenceClass::AuthenticationRefused)), "Complete");
     }
-    stage.run(2.0);
-    assert_eq!(stage.active(), "standby");
-    assert_eq!(stage.condition("FailedOver"), ("True".to_owned(), "AuthenticationRefused".to_owned()));
-    assert_eq!((probe(&stage, "smtp").0, probe(&stage, "zone-b").0), (Health::Healthy, Health::Unhealthy));
+    env.run(2.0);
+    assert_eq!(env.active(), "standby");
+    assert_eq!(env.condition("FailedOver"), ("True".to_owned(), "AuthenticationRefused".to_owned()));
+    assert_eq!((probe(&env, "smtp").0, probe(&env, "zone-b").0), (Health::Healthy, Health::Unhealthy));
 }
 
 #[test]
 fn what_keeps_a_job_from_a_result_makes_its_probe_unknown_and_is_told() {
     // Without the flag.
-    let mut without = stage(&with_jobs(), 0);
+    let mut without = env(&with_jobs(), 0);
     without.run(3.0);
     let (health, reason, message) = probe(&without, "zone-b");
     assert_eq!((health, reason.as_str()), (Health::Unknown, "ProbeBlocked"));
@@ -129,7 +129,7 @@ fn what_keeps_a_job_from_a_result_makes_its_probe_unknown_and_is_told() {
     without.run(300.0);
     assert_eq!(without.store.writes, writes, "{:?}", without.store.log);
     // Quota and admission.
-    let mut refused = stage(&with_jobs(), 5);
+    let mut refused = env(&with_jobs(), 5);
     refused.store.refuses_jobs = Some("jobs is forbidden: exceeded quota: few".to_owned());
     refused.run(70.0);
     let (health, reason, message) = probe(&refused, "zone-b");
@@ -163,52 +163,52 @@ fn only_so_many_are_under_way_over_the_cluster() {
         object["metadata"]["name"] = json!(format!("backend-{number}"));
         objects.push((kind, object));
     }
-    let mut stage = stage(&objects, 2);
-    stage.run(10.0);
-    assert_eq!(stage.store.created_jobs, 2);
-    let name = stage.store.objects.keys().find(|(kind, _)| *kind == "Job").unwrap().1.clone();
-    let mut job = stage.store.objects[&("Job", name.clone())].clone();
+    let mut env = env(&objects, 2);
+    env.run(10.0);
+    assert_eq!(env.store.created_jobs, 2);
+    let name = env.store.objects.keys().find(|(kind, _)| *kind == "Job").unwrap().1.clone();
+    let mut job = env.store.objects[&("Job", name.clone())].clone();
     job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
-    stage.store.put("Job", &name, job);
-    stage.run(3.0);
-    assert_eq!(stage.store.created_jobs, 3, "another has room");
+    env.store.put("Job", &name, job);
+    env.run(3.0);
+    assert_eq!(env.store.created_jobs, 3, "another has room");
 }
 
 #[test]
 fn a_successor_and_a_follower_know_what_jobs_said_and_make_none_too_soon() {
-    let mut stage = stage(&with_jobs(), 5);
-    stage.run(2.0);
-    finish(&mut stage, Some(&line(EvidenceClass::Ok)), "Complete");
-    stage.run(5.0);
-    let status = primary(&stage);
+    let mut env = env(&with_jobs(), 5);
+    env.run(2.0);
+    finish(&mut env, Some(&line(EvidenceClass::Ok)), "Complete");
+    env.run(5.0);
+    let status = primary(&env);
     // Another leader begins with what is stored.
-    let successor = world(5, true);
-    stage.world = successor;
-    stage.seen.clear();
-    stage.targets.clear();
-    stage.sync();
-    stage.run(10.0);
-    assert_eq!(stage.store.created_jobs, 1, "due when it would have been");
-    assert_eq!(primary(&stage), status);
+    let successor = state(5, true);
+    env.state = successor;
+    env.seen.clear();
+    env.targets.clear();
+    env.sync();
+    env.run(10.0);
+    assert_eq!(env.store.created_jobs, 1, "due when it would have been");
+    assert_eq!(primary(&env), status);
     // One that does not lead creates nothing, and hears all the same.
-    let mut follower = world(5, false);
-    std::mem::swap(&mut stage.world, &mut follower);
-    stage.seen.clear();
-    stage.sync();
-    stage.run(100.0);
-    assert_eq!(stage.store.created_jobs, 1);
+    let mut follower = state(5, false);
+    std::mem::swap(&mut env.state, &mut follower);
+    env.seen.clear();
+    env.sync();
+    env.run(100.0);
+    assert_eq!(env.store.created_jobs, 1);
 }
 
 #[test]
 fn what_was_said_of_an_earlier_spec_does_not_count() {
-    let mut stage = stage(&with_jobs(), 5);
-    stage.run(2.0);
-    stage.edit("SendingBackend", "primary", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.9"));
-    stage.run(2.0);
-    finish(&mut stage, Some(&line(EvidenceClass::AuthenticationRefused)), "Complete");
-    stage.run(5.0);
-    assert_eq!(probe(&stage, "zone-b").1, "Inconclusive");
-    stage.run(30.0);
-    assert_eq!(stage.store.created_jobs, 2, "the next one is of the new spec");
-    assert!(running(&stage).unwrap().1.to_string().contains("--host=192.0.2.9"));
+    let mut env = env(&with_jobs(), 5);
+    env.run(2.0);
+    env.edit("SendingBackend", "primary", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.9"));
+    env.run(2.0);
+    finish(&mut env, Some(&line(EvidenceClass::AuthenticationRefused)), "Complete");
+    env.run(5.0);
+    assert_eq!(probe(&env, "zone-b").1, "Inconclusive");
+    env.run(30.0);
+    assert_eq!(env.store.created_jobs, 2, "the next one is of the new spec");
+    assert!(running(&env).unwrap().1.to_string().contains("--host=192.0.2.9"));
 }

@@ -1,12 +1,12 @@
-//! What agents tell of real mail, and where they are told to report.
+//! Reports of agents about real mail, and the addresses to which agents report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{World, subject};
+use super::ControllerState;
+use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
-use crate::controller::step::SubjectKind;
 use crate::reports::{self, RouteAgents};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::OPINION_HOLDS;
@@ -14,26 +14,27 @@ use mail_failover_core::model::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, ObjectKey, SwitchedMail, Timestamp,
 };
 
-/// An agent that has not reported for so long is forgotten.
+/// Time without a report after which an agent is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
-/// More agents of one route have no say: an MTA has some dozens of pods at most.
+/// Bound on the agents of one route whose reports count.
+// An MTA has some dozens of pods at most.
 const MAX_AGENTS_OF_A_ROUTE: usize = 256;
-/// The document's bound.
+/// The bound of the agents' document on its operators.
 const MAX_OPERATORS: usize = 16;
 
-/// All that concerns agents.
+/// State of all agents.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
-    known: BTreeMap<Agent, Known>,
-    /// Where the replicas take reports, by the names of their observers' Leases; our own has no name.
+    heard: BTreeMap<Agent, HeardAgent>,
+    /// Addresses of the replicas for reports, by the names of their observers' Leases; our own has no name.
     endpoints: BTreeMap<Option<Arc<str>>, OperatorEndpoint>,
-    /// The same as documents have it.
+    /// The same addresses as documents have them.
     operators: Vec<OperatorEndpoint>,
 }
 
-/// What an agent said last.
+/// Latest report of an agent.
 #[derive(Debug)]
-struct Known {
+struct HeardAgent {
     process: Arc<str>,
     sequence: u64,
     heard_at: Timestamp,
@@ -48,12 +49,13 @@ impl Agents {
         agents
     }
 
-    /// Where agents report. In an order that is the same for every replica, so that a change of leaders rewrites no document.
+    /// Addresses to which agents report, in an order that is the same for every replica.
+    // A change of leaders must rewrite no document.
     pub(super) fn operators(&self) -> &[OperatorEndpoint] {
         &self.operators
     }
 
-    /// Returns whether the list has changed.
+    /// Replaces the address of a replica. Returns true if the list has changed.
     fn set_endpoint(&mut self, observer: Option<Arc<str>>, endpoint: Option<OperatorEndpoint>) -> bool {
         match endpoint {
             Some(endpoint) => self.endpoints.insert(observer, endpoint),
@@ -71,66 +73,65 @@ impl Agents {
         is_changed
     }
 
-    /// Whether a report counts: no later one was here first, and there is room for the agent.
+    /// Returns true if a report counts: no later one was here first, and there is room for the agent.
     fn has_room_for(&mut self, now: Timestamp, report: &AgentReport) -> bool {
         let AgentReport { agent, process, sequence, .. } = report;
-        if let Some(known) = self.known.get(agent) {
+        if let Some(known) = self.heard.get(agent) {
             return known.process != *process || known.sequence < *sequence;
         }
-        self.known.retain(|_, known| now.since(known.heard_at) < FORGOTTEN_AFTER);
-        let of_the_route = self.known.keys().filter(|known| known.route == agent.route).count();
+        self.heard.retain(|_, known| now.since(known.heard_at) < FORGOTTEN_AFTER);
+        let of_the_route = self.heard.keys().filter(|known| known.route == agent.route).count();
         of_the_route < MAX_AGENTS_OF_A_ROUTE
     }
 
-    /// Takes note of a report. Returns what the agent had said before.
-    fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<Known> {
+    /// Keeps a report. Returns the agent's report before it.
+    fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<HeardAgent> {
         let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch } = report;
-        if !self.known.contains_key(agent) {
+        if !self.heard.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
-        let known = Known {
+        let heard = HeardAgent {
             process: process.clone(),
             sequence: *sequence,
             heard_at: now,
             backends: backends.clone(),
             last_switch: last_switch.clone(),
         };
-        self.known.insert(agent.clone(), known)
+        self.heard.insert(agent.clone(), heard)
     }
 
-    /// Agents that have a say now.
+    /// Number of the agents whose verdict counts now.
     fn present(&self, now: Timestamp) -> usize {
-        self.known.values().filter(|known| now.since(known.heard_at) < OPINION_HOLDS).count()
+        self.heard.values().filter(|known| now.since(known.heard_at) < OPINION_HOLDS).count()
     }
 
     pub(super) fn forget_route(&mut self, route: &ObjectKey) {
-        self.known.retain(|agent, _| agent.route != *route);
+        self.heard.retain(|agent, _| agent.route != *route);
     }
 }
 
-impl World {
-    /// A replica takes reports there, or nowhere any more.
-    pub(super) fn take_endpoint(&mut self, observer: Arc<str>, endpoint: Option<OperatorEndpoint>) {
+impl ControllerState {
+    /// Takes over the address at which a replica takes reports; `None` if it takes none any more.
+    pub(super) fn handle_endpoint(&mut self, observer: Arc<str>, endpoint: Option<OperatorEndpoint>) {
         if self.agents.set_endpoint(Some(observer), endpoint) {
             let with_agents = self.routes.iter().filter(|(_, entry)| entry.has_agents());
-            self.agenda.extend(with_agents.map(|(key, _)| subject(SubjectKind::Route, key)));
+            self.queue.extend(with_agents.map(|(key, _)| ResourceRef::route(key)));
         }
     }
 
-    /// Says who may report on a route from now on.
+    /// Announces the service accounts that may report on a route from now on.
     pub(super) fn admit_agents(&mut self, key: &ObjectKey) {
         let entry = self.routes.get(key);
         let accounts = entry.map(super::RouteEntry::agents_accounts).unwrap_or_default();
-        let uid = entry.and_then(|entry| Some(entry.object.as_ref()?.uid().to_owned()));
+        let uid = entry.and_then(|entry| Some(entry.object.as_ref()?.uid().to_string()));
         let agents = uid.filter(|_| !accounts.is_empty()).map(|uid| RouteAgents { uid, service_accounts: accounts });
         self.pending.admissions.push(reports::AgentsChange { route: key.clone(), agents });
     }
 
-    pub(super) fn take_agent_report(&mut self, now: Timestamp, report: &AgentReport) {
+    pub(super) fn handle_agent_report(&mut self, now: Timestamp, report: &AgentReport) {
         let key = &report.agent.route;
-        let is_same = |uid: &str| uid == report.route_uid;
         let Some(entry) = self.routes.get_mut(key) else { return };
-        if !entry.object.as_ref().is_some_and(|object| is_same(object.uid())) {
+        if !entry.object.as_ref().is_some_and(|object| object.uid().as_str() == report.route_uid) {
             return;
         }
         if !self.agents.has_room_for(now, report) {
@@ -142,31 +143,42 @@ impl World {
         let members: Vec<_> =
             entry.usable.iter().flat_map(|route| &route.backends).map(|member| member.name.clone()).collect();
         if let Some(switched) = &report.last_switch {
-            if before.as_ref().and_then(|known| known.last_switch.as_ref()) != Some(switched) {
+            if before.as_ref().and_then(|before| before.last_switch.as_ref()) != Some(switched) {
                 log_switch(report, switched);
             }
             if entry.note_first_delivery(switched) {
-                self.agenda.add(subject(SubjectKind::Route, key));
+                self.queue.add(ResourceRef::route(key));
             }
         }
+        // Counters of another process of the same agent begin anew.
+        let before = before.filter(|before| before.process == report.process);
         for name in members {
-            let said = report.backends.get(&name);
-            let earlier = before.as_ref().filter(|known| known.process == report.process);
-            let earlier = earlier.and_then(|known| known.backends.get(&name));
-            if let Some(said) = said {
-                self.metrics.deliveries(key, &name, earlier, said);
-                log_left(report, &name, earlier, said);
+            let earlier = before.as_ref().and_then(|before| before.backends.get(&name));
+            let reported = report.backends.get(&name);
+            if let Some(reported) = reported {
+                self.metrics.deliveries(key, &name, earlier, reported);
+                log_left(report, &name, earlier, reported);
             }
-            let word = said.map_or(DeliveryVerdict::Silent, |said| said.word.clone());
-            let backend = key.sibling(name);
-            let Some(entry) = self.backends.get_mut(&backend) else { continue };
-            let is_turned = entry.evidence.hear_agent(&report.agent, word, cooldown, now);
-            // For its timer, too: when the agent's word ceases to count.
-            self.others.mark(&backend);
-            if is_turned {
-                self.touch_users(&Reference::Backend(backend.clone()));
-                self.agenda.add(subject(SubjectKind::Backend, &backend));
-            }
+            let verdict = reported.map_or(DeliveryVerdict::Silent, |reported| reported.word.clone());
+            self.handle_agent_verdict(now, &key.sibling(name), &report.agent, verdict, cooldown);
+        }
+    }
+
+    fn handle_agent_verdict(
+        &mut self,
+        now: Timestamp,
+        backend: &ObjectKey,
+        agent: &Agent,
+        verdict: DeliveryVerdict,
+        cooldown: Duration,
+    ) {
+        let Some(entry) = self.backends.get_mut(backend) else { return };
+        let is_turned = entry.evidence.hear_agent(agent, verdict, cooldown, now);
+        // Also for its timer, at which the agent's verdict ceases to count.
+        self.peers.mark(backend);
+        if is_turned {
+            self.requeue_users(&Reference::Backend(backend.clone()));
+            self.queue.add(ResourceRef::backend(backend));
         }
     }
 }
@@ -181,10 +193,10 @@ fn log_switch(report: &AgentReport, switched: &SwitchedMail) {
     );
 }
 
-fn log_left(report: &AgentReport, backend: &str, earlier: Option<&BackendDeliveries>, said: &BackendDeliveries) {
-    if earlier.is_some_and(|earlier| earlier.is_left) != said.is_left {
+fn log_left(report: &AgentReport, backend: &str, earlier: Option<&BackendDeliveries>, reported: &BackendDeliveries) {
+    if earlier.is_some_and(|earlier| earlier.is_left) != reported.is_left {
         let Agent { route, name } = &report.agent;
-        if said.is_left {
+        if reported.is_left {
             tracing::warn!(%route, agent = &**name, backend, "an agent has left a backend by itself");
         } else {
             tracing::info!(%route, agent = &**name, backend, "an agent keeps away from a backend no more");

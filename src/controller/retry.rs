@@ -1,4 +1,4 @@
-//! When to try again what failed, and how often to do what somebody else keeps undoing.
+//! Pauses after failures, and a budget of writes against a controller that keeps reverting them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use mail_failover_runtime::backoff::Backoff;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// A failure that is tried again, and when; over when something succeeded.
+/// Pauses of one resource after failures in a row.
 #[derive(Debug)]
 pub(super) struct Retry {
     backoff: Backoff,
@@ -23,9 +23,9 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// One more failure. `jitter` is a random number of at least 0 and less than 1.
-    pub(super) fn fail(&mut self, now: Timestamp, error: String, jitter: f64) {
-        self.until = Some(now + self.backoff.jittered_by(jitter));
+    /// Notes a failure. `random` is a number from 0 to 1.
+    pub(super) fn fail(&mut self, now: Timestamp, random: f64, error: String) {
+        self.until = Some(now + self.backoff.after_failure_with(random));
         self.error = error;
     }
 
@@ -33,18 +33,19 @@ impl Retry {
         *self = Self::default();
     }
 
-    /// Until when to wait; `None` when nothing has to be waited for.
+    /// End of the pause; `None` if there is none.
     pub(super) fn until(&self, now: Timestamp) -> Option<Timestamp> {
         self.until.filter(|until| *until > now)
     }
 
-    /// What went wrong last, while it does.
+    /// The latest failure since the latest success.
     pub(super) fn error(&self) -> Option<&str> {
         self.until.is_some().then_some(self.error.as_str())
     }
 }
 
-/// So many writes in a burst, then one a second: a controller that keeps undoing ours must not make us hammer the API server.
+/// Budget of writes: a burst, then one a second.
+// A controller that keeps reverting our writes must not make us hammer the API server.
 #[derive(Debug)]
 pub(super) struct WriteBudget {
     left: u32,
@@ -59,7 +60,7 @@ impl WriteBudget {
         Self { left: BURST, refilled_at: now }
     }
 
-    /// Takes one, or says when there will be one.
+    /// Takes one write. The error is the time at which there will be one.
     pub(super) fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         let refills = u32::try_from(now.since(self.refilled_at).as_micros() / REFILL.as_micros()).unwrap_or(u32::MAX);
         if refills > 0 {
@@ -81,19 +82,20 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_end_with_success() {
         let now = Timestamp::from_micros(0);
-        let mut backoff = Retry::default();
-        assert_eq!(backoff.until(now), None);
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut retry = Retry::default();
+        assert_eq!(retry.until(now), None);
         let mut longest = Timestamp::default();
-        for number in 0..100 {
-            backoff.fail(now, "no".to_owned(), f64::from(number) / 100.0);
-            let until = backoff.until(now).unwrap();
+        for _ in 0..100 {
+            retry.fail(now, random.f64(), "no".to_owned());
+            let until = retry.until(now).unwrap();
             assert!(until >= now + FIRST / 2 && until <= now + LONGEST);
             longest = longest.max(until);
         }
         assert!(longest > now + LONGEST / 2);
-        assert_eq!(backoff.error(), Some("no"));
-        backoff.succeed();
-        assert_eq!((backoff.until(now), backoff.error()), (None, None));
+        assert_eq!(retry.error(), Some("no"));
+        retry.succeed();
+        assert_eq!((retry.until(now), retry.error()), (None, None));
     }
 
     #[test]

@@ -18,14 +18,14 @@ fn with_agents() -> Vec<(&'static str, Value)> {
     objects
 }
 
-fn document(stage: &Stage) -> String {
-    let config_map: ConfigMap = stage.store.get("ConfigMap", "mail-agent").unwrap();
+fn document(env: &TestEnv) -> String {
+    let config_map: ConfigMap = env.store.get("ConfigMap", "mail-agent").unwrap();
     config_map.data.unwrap().remove("agent.json").unwrap()
 }
 
 /// Name, share and whether an agent may go there by itself.
-fn told(stage: &Stage) -> Vec<(Arc<str>, u8, bool)> {
-    let backends = parse(&document(stage)).unwrap().backends;
+fn told(env: &TestEnv) -> Vec<(Arc<str>, u8, bool)> {
+    let backends = parse(&document(env)).unwrap().backends;
     backends.into_iter().map(|backend| (backend.name, backend.percent, backend.standby)).collect()
 }
 
@@ -33,40 +33,40 @@ fn backends(expected: &[(&str, u8, bool)]) -> Vec<(Arc<str>, u8, bool)> {
     expected.iter().map(|(name, percent, is_standby)| (Arc::from(*name), *percent, *is_standby)).collect()
 }
 
-fn condition_message(stage: &Stage, type_: &str) -> String {
-    let conditions = stage.store.route("orders").conditions;
+fn condition_message(env: &TestEnv, type_: &str) -> String {
+    let conditions = env.store.route("orders").conditions;
     conditions.into_iter().find(|condition| condition.type_ == type_).map(|found| found.message).unwrap_or_default()
 }
 
 #[test]
 fn agents_are_told_where_mail_goes_and_who_could_take_over() {
-    let mut stage = Stage::with(&with_agents());
-    stage.run(5.0);
-    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
-    let Routing { route, transition, summary, reflex, backends: first, .. } = parse(&document(&stage)).unwrap();
+    let mut env = TestEnv::with(&with_agents());
+    env.run(5.0);
+    assert_eq!(told(&env), backends(&[("primary", 100, true), ("standby", 0, true)]));
+    let Routing { route, transition, summary, reflex, backends: first, .. } = parse(&document(&env)).unwrap();
     assert_eq!((&*route, transition, &*summary), ("shop/orders", 0, ""));
     assert_eq!((reflex.consecutive, reflex.lasting.as_secs(), reflex.cooldown.as_secs()), (4, 2, 20));
     assert_eq!(first[0].secret.as_deref(), Some("primary-login"));
 
     // Who could take over changes without a decision.
-    stage.answer("standby", EvidenceClass::NoAnswer);
-    stage.run(5.0);
-    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, false)]));
-    assert_eq!(parse(&document(&stage)).unwrap().transition, 0);
-    stage.answer("standby", EvidenceClass::Ok);
-    stage.run(5.0);
-    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
+    env.answer("standby", EvidenceClass::NoAnswer);
+    env.run(5.0);
+    assert_eq!(told(&env), backends(&[("primary", 100, true), ("standby", 0, false)]));
+    assert_eq!(parse(&document(&env)).unwrap().transition, 0);
+    env.answer("standby", EvidenceClass::Ok);
+    env.run(5.0);
+    assert_eq!(told(&env), backends(&[("primary", 100, true), ("standby", 0, true)]));
 
-    stage.answer("primary", EvidenceClass::AccountPaused);
-    stage.run(5.0);
-    assert_eq!(told(&stage), backends(&[("primary", 0, false), ("standby", 100, true)]));
-    let Routing { transition, summary, .. } = parse(&document(&stage)).unwrap();
+    env.answer("primary", EvidenceClass::AccountPaused);
+    env.run(5.0);
+    assert_eq!(told(&env), backends(&[("primary", 0, false), ("standby", 100, true)]));
+    let Routing { transition, summary, .. } = parse(&document(&env)).unwrap();
     assert_eq!((transition, &*summary), (1, "Failover primary → standby: AccountPaused"));
-    assert_eq!(stage.condition("OutputsApplied").0, "True");
+    assert_eq!(env.condition("OutputsApplied").0, "True");
 
-    let writes = stage.store.writes;
-    stage.run(600.0);
-    assert_eq!(stage.store.writes, writes, "{:?}", &stage.store.log[writes..]);
+    let writes = env.store.writes;
+    env.run(600.0);
+    assert_eq!(env.store.writes, writes, "{:?}", &env.store.log[writes..]);
 }
 
 #[test]
@@ -78,15 +78,15 @@ fn an_agent_goes_nowhere_by_itself_while_a_person_holds_the_mail() {
         (forced, false),
         (json!({"id": "2", "action": "Switch", "to": "primary"}), true),
     ] {
-        let mut stage = Stage::with(&with_agents());
-        stage.run(5.0);
-        stage.edit("MailRoute", "orders", |object| object["metadata"]["annotations"] = request(held.clone()));
-        stage.run(5.0);
+        let mut env = TestEnv::with(&with_agents());
+        env.run(5.0);
+        env.edit("MailRoute", "orders", |object| object["metadata"]["annotations"] = request(held.clone()));
+        env.run(5.0);
         assert_eq!(
-            told(&stage),
+            told(&env),
             backends(&[("primary", 100, is_standby), ("standby", 0, is_standby)]),
             "{held}: {:?}",
-            stage.store.route("orders").request
+            env.store.route("orders").request
         );
     }
 }
@@ -97,9 +97,9 @@ fn suspended_and_excluded_backends_are_no_standby() {
         let mut objects = with_agents();
         objects[2].1["spec"][place] = value;
         objects[3].1["spec"]["senderDomains"] = json!(["shop.example"]);
-        let mut stage = Stage::with(&objects);
-        stage.run(5.0);
-        assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, false)]), "{place}");
+        let mut env = TestEnv::with(&objects);
+        env.run(5.0);
+        assert_eq!(told(&env), backends(&[("primary", 100, true), ("standby", 0, false)]), "{place}");
     }
 }
 
@@ -107,20 +107,20 @@ fn suspended_and_excluded_backends_are_no_standby() {
 fn backends_that_agents_cannot_tell_apart_are_said_so_and_mail_follows_the_decision_all_the_same() {
     let mut objects = with_agents();
     objects[2].1["spec"]["smtp"]["host"] = json!("192.0.2.1");
-    let mut stage = Stage::with(&objects);
-    stage.run(5.0);
-    assert_eq!(told(&stage), backends(&[("primary", 100, true)]));
-    assert_eq!(stage.condition("OutputsApplied"), ("False".to_owned(), "NextHopShared".to_owned()));
-    let message = condition_message(&stage, "OutputsApplied");
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    assert_eq!(told(&env), backends(&[("primary", 100, true)]));
+    assert_eq!(env.condition("OutputsApplied"), ("False".to_owned(), "NextHopShared".to_owned()));
+    let message = condition_message(&env, "OutputsApplied");
     assert!(message.starts_with("spec.backends[].name: primary and standby are both [192.0.2.1]:25"), "{message}");
-    assert_eq!(stage.store.leads_to("mail-ipv4"), ["192.0.2.1"], "the other outputs go on");
-    stage.answer("primary", EvidenceClass::AccountPaused);
-    stage.run(5.0);
-    assert_eq!(told(&stage), backends(&[("standby", 100, true)]));
-    stage.edit("SendingBackend", "standby", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.2"));
-    stage.run(5.0);
-    assert_eq!(told(&stage), backends(&[("primary", 0, false), ("standby", 100, true)]));
-    assert_eq!(stage.condition("OutputsApplied").0, "True");
+    assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.1"], "the other outputs go on");
+    env.answer("primary", EvidenceClass::AccountPaused);
+    env.run(5.0);
+    assert_eq!(told(&env), backends(&[("standby", 100, true)]));
+    env.edit("SendingBackend", "standby", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.2"));
+    env.run(5.0);
+    assert_eq!(told(&env), backends(&[("primary", 0, false), ("standby", 100, true)]));
+    assert_eq!(env.condition("OutputsApplied").0, "True");
 }
 
 #[test]
@@ -128,20 +128,20 @@ fn the_config_map_of_agents_is_owned_as_every_other_output() {
     let mut objects = with_agents();
     let foreign = json!({"metadata": {"name": "mail-agent"}, "data": {"agent.json": "{}"}});
     objects.insert(0, ("ConfigMap", foreign));
-    let mut stage = Stage::with(&objects);
-    stage.run(5.0);
-    assert_eq!(document(&stage), "{}");
-    assert_eq!(stage.condition("OutputsApplied"), ("False".to_owned(), "OutputConflict".to_owned()));
-    let message = condition_message(&stage, "OutputsApplied");
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    assert_eq!(document(&env), "{}");
+    assert_eq!(env.condition("OutputsApplied"), ("False".to_owned(), "OutputConflict".to_owned()));
+    let message = condition_message(&env, "OutputsApplied");
     assert!(message.starts_with("spec.outputs[].agent.configMap: "), "{message}");
-    stage.delete("ConfigMap", "mail-agent");
-    stage.run(40.0);
-    assert_eq!(told(&stage), backends(&[("primary", 100, true), ("standby", 0, true)]));
-    stage.edit("MailRoute", "orders", |object| {
+    env.delete("ConfigMap", "mail-agent");
+    env.run(40.0);
+    assert_eq!(told(&env), backends(&[("primary", 100, true), ("standby", 0, true)]));
+    env.edit("MailRoute", "orders", |object| {
         object["spec"]["outputs"].as_array_mut().unwrap().pop();
     });
-    stage.run(5.0);
-    assert!(stage.store.get::<ConfigMap>("ConfigMap", "mail-agent").is_none());
+    env.run(5.0);
+    assert!(env.store.get::<ConfigMap>("ConfigMap", "mail-agent").is_none());
 }
 
 /// Everything fails one after the other within seconds: that is no controller that undoes what was written.
@@ -156,13 +156,13 @@ fn much_news_is_told_at_once() {
         objects[3].1["spec"]["backends"].as_array_mut().unwrap().push(json!({"name": name}));
         objects.push((kind, object));
     }
-    let mut stage = Stage::with(&objects);
-    stage.run(5.0);
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
     for name in &names {
-        stage.answer(name, EvidenceClass::NoAnswer);
-        stage.run(0.1);
-        let standbys = told(&stage).into_iter().filter(|(told, ..)| **told == **name);
+        env.answer(name, EvidenceClass::NoAnswer);
+        env.run(0.1);
+        let standbys = told(&env).into_iter().filter(|(told, ..)| **told == **name);
         assert_eq!(standbys.collect::<Vec<_>>(), backends(&[(name, 0, false)]));
-        assert_eq!(stage.condition("OutputsApplied").0, "True");
+        assert_eq!(env.condition("OutputsApplied").0, "True");
     }
 }

@@ -1,4 +1,5 @@
-//! What is known of things that specs refer to: Services with their endpoints, certificates of private CAs, logins of probes.
+//! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of
+//! probes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,31 +13,40 @@ use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
 use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
 
-/// Answers to what backends refer to.
+/// Latest content of the objects that backends refer to.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct DependencyCache {
     cluster_domain: String,
-    services: BTreeMap<ObjectKey, Vec<Port>>,
-    /// By Service, then by name of the slice.
-    slices: BTreeMap<ObjectKey, BTreeMap<String, Slice>>,
+    services: BTreeMap<ObjectKey, Vec<CachedPort>>,
+    /// Slices by Service, then by name of the slice.
+    slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
     logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Port {
+struct CachedPort {
     name: Option<String>,
     number: u16,
 }
 
-/// The ready endpoints of one slice, by name of the port.
+impl CachedPort {
+    fn is_meant_by(&self, port: &IntOrString) -> bool {
+        match port {
+            IntOrString::Int(number) => i32::from(self.number) == *number,
+            IntOrString::String(name) => self.name.as_ref() == Some(name),
+        }
+    }
+}
+
+/// The ready endpoints of one slice, with its ports by name.
 #[derive(Debug, PartialEq, Eq)]
-struct Slice {
+struct CachedSlice {
     addresses: Vec<IpAddr>,
     ports: BTreeMap<Option<String>, u16>,
 }
 
-impl Facts {
+impl DependencyCache {
     pub(super) fn new(cluster_domain: &str) -> Self {
         Self {
             cluster_domain: cluster_domain.to_owned(),
@@ -47,13 +57,19 @@ impl Facts {
         }
     }
 
-    /// Takes note of a Service. Returns whether anything changed that a backend could care about.
-    pub(super) fn note_service(&mut self, key: &ObjectKey, service: &Service) -> bool {
-        let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
-        let tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-        let ports: Vec<_> = tcp
-            .filter_map(|port| Some(Port { name: port.name.clone(), number: u16::try_from(port.port).ok()? }))
-            .collect();
+    /// Caches a Service. Returns true if anything changed that a backend uses.
+    pub(super) fn cache_service(&mut self, key: &ObjectKey, service: &Service) -> bool {
+        let mut ports = vec![];
+        for port in service
+            .spec
+            .iter()
+            .flat_map(|spec| spec.ports.iter().flatten())
+            .filter(|port| is_tcp(port.protocol.as_deref()))
+        {
+            if let Ok(number) = u16::try_from(port.port) {
+                ports.push(CachedPort { name: port.name.clone(), number });
+            }
+        }
         let changed = self.services.get(key) != Some(&ports);
         self.services.insert(key.clone(), ports);
         changed
@@ -63,8 +79,8 @@ impl Facts {
         self.services.remove(key);
     }
 
-    /// Takes note of a slice. Returns the Service concerned, if its endpoints changed.
-    pub(super) fn note_slice(&mut self, key: &ObjectKey, slice: &EndpointSlice) -> Option<ObjectKey> {
+    /// Caches a slice. Returns its Service if the endpoints of that changed.
+    pub(super) fn cache_slice(&mut self, key: &ObjectKey, slice: &EndpointSlice) -> Option<ObjectKey> {
         let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL))?;
         let service = key.sibling(service.as_str());
         // Absent means unknown, which discovery.k8s.io/v1 tells consumers to take for ready.
@@ -73,12 +89,13 @@ impl Facts {
             .iter()
             .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
         let addresses = ready.filter_map(|endpoint| endpoint.addresses.first()?.parse().ok()).collect();
-        let ports = slice.ports.iter().flatten().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-        let named = ports.filter_map(|port| {
-            let name = port.name.clone().filter(|name| !name.is_empty());
-            Some((name, u16::try_from(port.port?).ok()?))
-        });
-        let slice = Slice { addresses, ports: named.collect() };
+        let mut ports = BTreeMap::new();
+        for port in slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref())) {
+            if let Some(number) = port.port.and_then(|number| u16::try_from(number).ok()) {
+                ports.insert(port.name.clone().filter(|name| !name.is_empty()), number);
+            }
+        }
+        let slice = CachedSlice { addresses, ports };
         let slices = self.slices.entry(service.clone()).or_default();
         if slices.get(&*key.name) == Some(&slice) {
             return None;
@@ -87,7 +104,7 @@ impl Facts {
         Some(service)
     }
 
-    /// Returns the Service concerned, if it is known.
+    /// Drops a slice. Returns its Service, if the slice was cached.
     pub(super) fn forget_slice(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
         let of_namespace = self.slices.iter_mut().filter(|(service, _)| service.namespace == key.namespace);
         let mut with_it = of_namespace.filter(|(_, slices)| slices.contains_key(&*key.name));
@@ -100,7 +117,7 @@ impl Facts {
         Some(service)
     }
 
-    pub(super) fn note_ca(&mut self, key: CaKey, answer: Result<Arc<[u8]>, ReadProblem>) {
+    pub(super) fn cache_ca(&mut self, key: CaKey, answer: Result<Arc<[u8]>, ReadProblem>) {
         self.cas.insert(key, answer);
     }
 
@@ -108,7 +125,7 @@ impl Facts {
         self.cas.remove(key);
     }
 
-    pub(super) fn note_login(&mut self, key: ObjectKey, answer: Result<Login, ReadProblem>) {
+    pub(super) fn cache_login(&mut self, key: ObjectKey, answer: Result<Login, ReadProblem>) {
         self.logins.insert(key, answer);
     }
 
@@ -117,7 +134,7 @@ impl Facts {
     }
 }
 
-impl Lookup for Facts {
+impl Lookup for DependencyCache {
     fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         self.cas.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
@@ -128,19 +145,14 @@ impl Lookup for Facts {
 
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
         let ports = self.services.get(key).ok_or(ServiceProblem::NotFound)?;
-        let is_meant = |candidate: &&Port| match port {
-            IntOrString::Int(number) => i32::from(candidate.number) == *number,
-            IntOrString::String(name) => candidate.name.as_ref() == Some(name),
-        };
-        let port = ports.iter().find(is_meant).ok_or(ServiceProblem::PortNotFound)?;
-        let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
-        let of_slice = |slice: &Slice| {
-            let number = slice.ports.get(&port.name.clone().filter(|name| !name.is_empty())).copied();
-            let addresses = number
-                .map(|number| slice.addresses.iter().map(move |address| SocketAddr::new(*address, number)).collect());
-            addresses.unwrap_or_else(Vec::new)
-        };
-        let mut endpoints: Vec<_> = slices.flat_map(of_slice).collect();
+        let port = ports.iter().find(|candidate| candidate.is_meant_by(port)).ok_or(ServiceProblem::PortNotFound)?;
+        let mut endpoints = vec![];
+        for slice in self.slices.get(key).into_iter().flat_map(BTreeMap::values) {
+            let name = port.name.clone().filter(|name| !name.is_empty());
+            if let Some(number) = slice.ports.get(&name) {
+                endpoints.extend(slice.addresses.iter().map(|address| SocketAddr::new(*address, *number)));
+            }
+        }
         endpoints.sort_unstable();
         endpoints.dedup();
         Ok(ServicePort {
@@ -149,6 +161,11 @@ impl Lookup for Facts {
             endpoints,
         })
     }
+}
+
+/// Returns true if a port speaks TCP, which is Kubernetes' default.
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
 }
 
 #[cfg(test)]
@@ -161,19 +178,19 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn endpoints(facts: &Facts, port: &IntOrString) -> Result<Vec<String>, ServiceProblem> {
-        let service = facts.service(&ObjectKey::new("shop", "relay"), port)?;
+    fn endpoints(dependencies: &DependencyCache, port: &IntOrString) -> Result<Vec<String>, ServiceProblem> {
+        let service = dependencies.service(&ObjectKey::new("shop", "relay"), port)?;
         Ok(service.endpoints.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn a_service_is_followed_to_its_ready_endpoints_by_the_port_it_is_meant_by() {
-        let mut facts = Facts::new("cluster.local");
+        let mut dependencies = DependencyCache::new("cluster.local");
         let key = ObjectKey::new("shop", "relay");
-        assert_eq!(endpoints(&facts, &IntOrString::Int(25)), Err(ServiceProblem::NotFound));
+        assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Err(ServiceProblem::NotFound));
         let service =
             json!({"spec": {"ports": [{"name": "smtp", "port": 25}, {"name": "dns", "port": 53, "protocol": "UDP"}]}});
-        assert!(facts.note_service(&key, &serde_json::from_value(service).unwrap()));
+        assert!(dependencies.cache_service(&key, &serde_json::from_value(service).unwrap()));
         let ready = json!({
             "metadata": {"labels": {"kubernetes.io/service-name": "relay"}}, "addressType": "IPv4",
             "endpoints": [
@@ -182,13 +199,13 @@ mod tests {
                 {"addresses": ["192.0.2.3"], "conditions": {"ready": false}}],
             "ports": [{"name": "smtp", "port": 2525}]});
         let slice_key = ObjectKey::new("shop", "relay-abc");
-        assert_eq!(facts.note_slice(&slice_key, &slice(ready.clone())), Some(key.clone()));
-        assert_eq!(facts.note_slice(&slice_key, &slice(ready)), None);
+        assert_eq!(dependencies.cache_slice(&slice_key, &slice(ready.clone())), Some(key.clone()));
+        assert_eq!(dependencies.cache_slice(&slice_key, &slice(ready)), None);
         let both = Ok(vec!["192.0.2.1:2525".to_owned(), "192.0.2.2:2525".to_owned()]);
-        assert_eq!(endpoints(&facts, &IntOrString::Int(25)), both);
-        assert_eq!(endpoints(&facts, &IntOrString::String("smtp".to_owned())), both);
-        assert_eq!(endpoints(&facts, &IntOrString::Int(53)), Err(ServiceProblem::PortNotFound));
-        assert_eq!(facts.forget_slice(&slice_key), Some(key));
-        assert_eq!(endpoints(&facts, &IntOrString::Int(25)), Ok(vec![]));
+        assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), both);
+        assert_eq!(endpoints(&dependencies, &IntOrString::String("smtp".to_owned())), both);
+        assert_eq!(endpoints(&dependencies, &IntOrString::Int(53)), Err(ServiceProblem::PortNotFound));
+        assert_eq!(dependencies.forget_slice(&slice_key), Some(key));
+        assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Ok(vec![]));
     }
 }

@@ -1,21 +1,21 @@
-//! Services, slices and config maps: what backends refer to, what routes own, and who has the better claim to it.
+//! Services, slices and config maps: referents of backends, outputs of routes, and the better right to an output.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::{Age, World, entry_age, object_key, subject};
+use super::{Age, ControllerState, entry_age, object_key};
+use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
-use crate::controller::step::SubjectKind;
 use crate::output::{Output, OutputKey, OutputKind, route_uid};
 use crate::watch::{Change, Source};
 use mail_failover_core::model::{ObjectKey, Timestamp};
 
-impl World {
-    pub(super) fn take_service(&mut self, now: Timestamp, change: Change<Service>) {
+impl ControllerState {
+    pub(super) fn handle_service(&mut self, now: Timestamp, change: Change<Service>) {
         let key = match change {
             Change::Applied(service) => {
                 let Some(key) = object_key(&*service) else { return };
-                let changed = self.facts.note_service(&key, &service);
+                let changed = self.dependencies.cache_service(&key, &service);
                 self.note_output(Output::Service(service));
                 if !changed {
                     return;
@@ -23,7 +23,7 @@ impl World {
                 key
             }
             Change::Deleted(key) => {
-                self.facts.forget_service(&key);
+                self.dependencies.forget_service(&key);
                 self.forget_output(&(OutputKind::Service, key.clone()));
                 key
             }
@@ -32,17 +32,17 @@ impl World {
         self.resolve_users(now, &Reference::Service(key));
     }
 
-    pub(super) fn take_slice(&mut self, now: Timestamp, change: Change<EndpointSlice>) {
+    pub(super) fn handle_slice(&mut self, now: Timestamp, change: Change<EndpointSlice>) {
         let service = match change {
             Change::Applied(slice) => {
                 let Some(key) = object_key(&*slice) else { return };
-                let service = self.facts.note_slice(&key, &slice);
+                let service = self.dependencies.cache_slice(&key, &slice);
                 self.note_output(Output::EndpointSlice(slice));
                 service
             }
             Change::Deleted(key) => {
                 self.forget_output(&(OutputKind::EndpointSlice, key.clone()));
-                self.facts.forget_slice(&key)
+                self.dependencies.forget_slice(&key)
             }
             Change::Unreadable(unreadable) => return self.metrics.unreadable(Source::EndpointSlices, &unreadable),
         };
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    pub(super) fn take_config_map(&mut self, change: Change<ConfigMap>) {
+    pub(super) fn handle_config_map(&mut self, change: Change<ConfigMap>) {
         match change {
             Change::Applied(config_map) => self.note_output(Output::ConfigMap(config_map)),
             Change::Deleted(key) => self.forget_output(&(OutputKind::ConfigMap, key)),
@@ -62,34 +62,34 @@ impl World {
     pub(super) fn note_output(&mut self, object: Output) {
         let key = object.key();
         let owner = self.observed.note(object);
-        self.touch_owner_and_claimants(owner, &key);
+        self.requeue_owner_and_claimants(owner, &key);
     }
 
     pub(super) fn forget_output(&mut self, key: &OutputKey) {
         let owner = self.observed.forget(key);
-        self.touch_owner_and_claimants(owner, key);
+        self.requeue_owner_and_claimants(owner, key);
     }
 
-    fn touch_owner_and_claimants(&mut self, owner: Option<String>, key: &OutputKey) {
-        let owner = owner.and_then(|uid| self.routes_by_uid.get(&uid)).cloned();
+    fn requeue_owner_and_claimants(&mut self, owner: Option<String>, key: &OutputKey) {
+        let owner = owner.and_then(|uid| self.routes_by_uid.get(uid.as_str())).cloned();
         let claimants = self.claims.get(key).into_iter().flatten().cloned();
         for route in claimants.chain(owner).collect::<Vec<_>>() {
             if let Some(entry) = self.routes.get_mut(&route) {
                 entry.forget_refusal(key);
             }
-            self.agenda.add(subject(SubjectKind::Route, &route));
+            self.queue.add(ResourceRef::route(&route));
         }
     }
 
-    pub(super) fn set_claims(&mut self, route: &ObjectKey, before: &[OutputKey], after: &[OutputKey]) {
+    pub(super) fn set_owned_keys(&mut self, route: &ObjectKey, before: &[OutputKey], after: &[OutputKey]) {
         for key in before.iter().filter(|key| !after.contains(key)) {
             if let Some(claimants) = self.claims.get_mut(key) {
                 claimants.remove(route);
-                let rivals: Vec<_> = claimants.iter().map(|rival| subject(SubjectKind::Route, rival)).collect();
+                let rivals: Vec<_> = claimants.iter().map(ResourceRef::route).collect();
                 if rivals.is_empty() {
                     self.claims.remove(key);
                 }
-                self.agenda.extend(rivals);
+                self.queue.extend(rivals);
             }
         }
         for key in after {
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// The other route that has the better claim to an output: the one that owns it; where nobody does, the oldest.
+    /// Another route that has the better right to an output: the one that owns it; if none does, the oldest.
     pub(super) fn rival(&self, route: &ObjectKey, age: &Age, key: &OutputKey) -> Option<ObjectKey> {
         let claimants = self.claims.get(key)?;
         let owner = self.observed.get(key).and_then(|object| route_uid(object.metadata()));

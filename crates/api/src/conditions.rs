@@ -1,0 +1,101 @@
+//! Words of the conditions in `status`: scripts and alerts match them, so they change like any other field of the API.
+//!
+//! Beside these, reasons come from the engine: classes of evidence, reasons to wait and reasons of transitions.
+
+/// Types of conditions.
+pub mod condition {
+    /// The resource does what its spec asks for.
+    pub const READY: &str = "Ready";
+    /// The resource will not progress until its spec is changed (kstatus).
+    pub const STALLED: &str = "Stalled";
+    /// Every output of a route leads to the active backend.
+    pub const OUTPUTS_APPLIED: &str = "OutputsApplied";
+    /// The mail of a route goes to another backend than the preferred one.
+    pub const FAILED_OVER: &str = "FailedOver";
+    /// Another backend of a route could take over.
+    pub const REDUNDANT: &str = "Redundant";
+    /// The latest failover was as quick as the policy's objective demands.
+    pub const RECOVERY_TIME_MET: &str = "RecoveryTimeMet";
+    /// Mail can leave by a backend.
+    pub const HEALTHY: &str = "Healthy";
+}
+
+/// Reasons of conditions, each one CamelCase word.
+pub mod reason {
+    /// A policy can be used.
+    pub const ACCEPTED: &str = "Accepted";
+    /// A backend is accepted, and observed by every probe.
+    pub const OBSERVED: &str = "Observed";
+    /// Mail of a route can leave.
+    pub const DELIVERING: &str = "Delivering";
+    /// No backend of a route can deliver.
+    pub const NONE_HEALTHY: &str = "NoneHealthy";
+    /// No backend is chosen until there is evidence.
+    pub const AWAITING_EVIDENCE: &str = "AwaitingEvidence";
+
+    /// Every output leads to the active backend.
+    pub const APPLIED: &str = "Applied";
+    /// The outputs of a route are not written yet: reason of `OutputsApplied`.
+    pub const WAITING: &str = "Waiting";
+    /// The outputs of a route are not written yet: reason of `Ready`.
+    pub const OUTPUTS_WAITING: &str = "OutputsWaiting";
+    /// An output is refused without a more precise reason.
+    pub const REFUSED: &str = "Refused";
+    /// The API server does not answer a write as it should.
+    pub const WRITE_FAILED: &str = "WriteFailed";
+    /// Another route has the older right to an output.
+    pub const OUTPUT_CLAIMED: &str = "OutputClaimed";
+    /// An object of an output's name exists and has another owner.
+    pub const OUTPUT_CONFLICT: &str = "OutputConflict";
+    /// The API server refuses an output as it is.
+    pub const OUTPUT_INVALID: &str = "OutputInvalid";
+
+    /// The preferred backend carries the mail.
+    pub const PREFERRED: &str = "Preferred";
+    /// The preferred backend is not healthy.
+    pub const PREFERRED_NOT_HEALTHY: &str = "PreferredNotHealthy";
+    /// A healthy backend could take over.
+    pub const STANDBY_HEALTHY: &str = "StandbyHealthy";
+    /// No other backend could take over.
+    pub const NO_STANDBY: &str = "NoStandby";
+    /// No failover is on record.
+    pub const NO_FAILOVER: &str = "NoFailover";
+    /// The latest failover met the objective.
+    pub const WITHIN_OBJECTIVE: &str = "WithinObjective";
+    /// The latest failover took longer than the objective.
+    pub const OBJECTIVE_MISSED: &str = "ObjectiveMissed";
+
+    /// A field of the spec has a value that cannot be used.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// This version of the operator cannot read the object.
+    pub const UNREADABLE: &str = "Unreadable";
+    /// The `FailoverPolicy` that a route names does not exist.
+    pub const POLICY_NOT_FOUND: &str = "PolicyNotFound";
+    /// The `FailoverPolicy` that a route names cannot be used.
+    pub const POLICY_REJECTED: &str = "PolicyRejected";
+    /// A `SendingBackend` that a route names does not exist.
+    pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
+    /// The Service that a backend names does not exist.
+    pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
+    /// The Service that a backend names has no such port.
+    pub const SERVICE_PORT_NOT_FOUND: &str = "ServicePortNotFound";
+    /// The certificates that a backend names do not exist.
+    pub const CA_NOT_FOUND: &str = "CANotFound";
+    /// The certificates that a backend names are no usable PEM.
+    pub const CA_MALFORMED: &str = "CAMalformed";
+    /// The certificates that a backend names cannot be read.
+    pub const CA_UNREADABLE: &str = "CAUnreadable";
+    /// The Secret of a probe's login does not exist.
+    pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+    /// The Secret of a probe's login holds none.
+    pub const SECRET_MALFORMED: &str = "SecretMalformed";
+    /// The Secret of a probe's login cannot be read.
+    pub const SECRET_UNREADABLE: &str = "SecretUnreadable";
+
+    /// A backend is out of service by `spec.suspended`.
+    pub const SUSPENDED: &str = "Suspended";
+    /// A backend is in a jurisdiction that the route excludes.
+    pub const RESIDENCY: &str = "Residency";
+    /// A backend may not send for the route's domains.
+    pub const SENDER_DOMAIN: &str = "SenderDomain";
+}

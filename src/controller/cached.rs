@@ -1,0 +1,140 @@
+//! Custom resources as the API server showed them last: readable, or not.
+
+use kube::Resource;
+use serde_json::{Value, json};
+
+use super::action::Action;
+use super::reconcile::PlannedAction;
+use super::status::Conditions;
+use crate::watch::Unreadable;
+use mail_failover_api::conditions::{condition, reason};
+use mail_failover_core::model::{MissingIdentity, ObjectIdentity, ResourceVersion, Timestamp, Uid};
+use mail_failover_resolve::Rejection;
+use mail_failover_runtime::kubernetes::identity;
+
+/// A custom resource as it was seen last, with the identity that its writes are conditional on.
+#[derive(Debug)]
+pub(super) struct Cached<K> {
+    identity: ObjectIdentity,
+    content: Content<K>,
+}
+
+#[derive(Debug)]
+enum Content<K> {
+    Readable(Box<K>),
+    Unreadable(UnreadableContent),
+}
+
+/// Defect of an object that this version cannot read.
+#[derive(Clone, Debug)]
+pub(super) struct UnreadableContent {
+    pub(super) generation: i64,
+    /// The cause, with the path of the field.
+    error: String,
+}
+
+impl<K: Resource> Cached<K> {
+    pub(super) fn readable_from(object: Box<K>) -> Result<Self, MissingIdentity> {
+        Ok(Self { identity: identity(object.meta())?, content: Content::Readable(object) })
+    }
+
+    pub(super) fn unreadable_from(unreadable: Unreadable) -> Result<Self, MissingIdentity> {
+        let Unreadable { key, uid, generation, resource_version, error } = unreadable;
+        let identity = ObjectIdentity {
+            key,
+            uid: Uid::parse(Some(&uid))?,
+            resource_version: ResourceVersion::parse(Some(&resource_version))?,
+        };
+        Ok(Self { identity, content: Content::Unreadable(UnreadableContent { generation, error }) })
+    }
+
+    pub(super) fn identity(&self) -> &ObjectIdentity {
+        &self.identity
+    }
+
+    pub(super) fn uid(&self) -> &Uid {
+        &self.identity.uid
+    }
+
+    pub(super) fn readable(&self) -> Option<&K> {
+        match &self.content {
+            Content::Readable(object) => Some(object),
+            Content::Unreadable(_) => None,
+        }
+    }
+
+    /// The spec's part of it, or the rejection of the whole object.
+    pub(super) fn readable_or_rejected(&self) -> Result<&K, Rejection> {
+        match &self.content {
+            Content::Readable(object) => Ok(object),
+            Content::Unreadable(unreadable) => Err(unreadable.rejection()),
+        }
+    }
+
+    pub(super) fn unreadable(&self) -> Option<&UnreadableContent> {
+        match &self.content {
+            Content::Readable(_) => None,
+            Content::Unreadable(unreadable) => Some(unreadable),
+        }
+    }
+
+    /// The object, to be given the content of a write that has made this version of it; `None` if a newer version is
+    /// cached already.
+    pub(super) fn superseded_by(&mut self, written: &ResourceVersion) -> Option<&mut K> {
+        match &mut self.content {
+            Content::Readable(object) if !self.identity.resource_version.is_newer_than(written) => {
+                self.identity.resource_version = written.clone();
+                Some(object)
+            }
+            Content::Readable(_) | Content::Unreadable(_) => None,
+        }
+    }
+
+    /// The write that turns one status into another; `None` if it would change nothing.
+    pub(super) fn status_write<S: serde::Serialize>(&self, from: &S, to: S) -> Option<PlannedAction<S>> {
+        let patch = super::status::patch(from, &to)?;
+        let resource_version = self.identity.resource_version.clone();
+        Some(PlannedAction { action: Action::WriteStatus { resource_version, patch }, status: Some(Box::new(to)) })
+    }
+
+    /// Returns true if `other` is an older version of the same object.
+    // The watch event of a write may arrive after its response.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        self.uid() == other.uid() && self.identity.resource_version.is_newer_than(&other.identity.resource_version)
+    }
+}
+
+/// Puts an object into its place in the cache. Returns true unless a newer version of it is cached already.
+pub(super) fn cache<K: Resource>(place: &mut Option<Cached<K>>, object: Cached<K>) -> bool {
+    let is_stale = place.as_ref().is_some_and(|cached| cached.is_newer_than(&object));
+    if !is_stale {
+        *place = Some(object);
+    }
+    !is_stale
+}
+
+impl UnreadableContent {
+    /// The rejection of the object, for people.
+    pub(super) fn rejection(&self) -> Rejection {
+        Rejection {
+            reason: reason::UNREADABLE,
+            message: format!(
+                "this version of the operator cannot read the object: {}; upgrade the operator or change the field; until then the last good decision stays in force",
+                self.error
+            ),
+        }
+    }
+
+    /// The write of the rejection into the status, for people and for `kubectl wait`; the rest of the status stays.
+    pub(super) fn status_write(&self, identity: &ObjectIdentity, now: Timestamp) -> Action {
+        let rejection = self.rejection();
+        let mut conditions = Conditions::new(&[], self.generation, now);
+        conditions.set(condition::READY, Some(false), rejection.reason, &rejection.message);
+        conditions.set_stalled(std::slice::from_ref(&rejection));
+        let conditions = serde_json::to_value(conditions.build()).unwrap_or(Value::Null);
+        Action::WriteStatus {
+            resource_version: identity.resource_version.clone(),
+            patch: json!({ "status": { "observedGeneration": self.generation, "conditions": conditions } }),
+        }
+    }
+}

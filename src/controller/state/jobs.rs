@@ -1,0 +1,367 @@
+//! Probes that run as Jobs: the time of the next one, and the result of the last one.
+//!
+//! Every replica watches Jobs and their pods: each has a vote by the same evidence, and a new leader knows the results
+//! at once. Only the leader creates Jobs: one at a time for each probe, under a name that only one can have, and a
+//! limited number over all. The time of the next Job follows from the creation of the one before, which the API server
+//! keeps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use kube::ResourceExt;
+
+use super::{ControllerState, object_key};
+use crate::controller::action::{Action, ResourceKind, ResourceRef};
+use crate::probe::printable;
+use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, Order, PROBE_LABEL};
+use crate::probe_job::report;
+use crate::watch::{Change, Source};
+use mail_failover_core::model::{
+    EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp, Uid,
+};
+
+/// Pause before another attempt to create a Job while the limit is reached, or Jobs have not been listed.
+const LIMIT_RETRY: Duration = Duration::from_secs(1);
+
+/// Settings of the Jobs.
+#[derive(Clone, Debug)]
+pub struct JobSettings {
+    /// The operator's own image.
+    pub image: String,
+    /// The name that their probes give in EHLO; the pod's name, when absent.
+    pub ehlo_name: Option<String>,
+    /// The limit on the Jobs under way at a time, over all backends.
+    pub limit: usize,
+}
+
+/// Every Job of a probe that exists, with its pods.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    cached: BTreeMap<ObjectKey, CachedJob>,
+    pods: BTreeMap<ObjectKey, CachedPod>,
+    /// Probes whose Job the API server refused, with the end of their pauses.
+    refused: BTreeMap<ProbeKey, Timestamp>,
+    /// Sequence number of the last Job result.
+    // Numbering by arrival is safe: a probe has one Job at a time.
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct CachedJob {
+    uid: Uid,
+    probe: ProbeKey,
+    created: Timestamp,
+    arguments: Vec<String>,
+    end: Option<JobEnd>,
+    is_being_deleted: bool,
+    /// Latest trouble of its pod.
+    trouble: Option<String>,
+    /// True once its result is taken into account.
+    is_heard: bool,
+    /// Message that was reported of its end without a result; the trouble of its pod may come later.
+    reported: Option<String>,
+}
+
+#[derive(Debug)]
+enum JobEnd {
+    Complete,
+    Failed(String),
+}
+
+#[derive(Debug)]
+struct CachedPod {
+    job_uid: Uid,
+    result: Option<PodResult>,
+}
+
+/// The line that a pod's container left, and the time at which it ended.
+#[derive(Clone, Debug)]
+struct PodResult {
+    line: String,
+    at: Timestamp,
+}
+
+impl Jobs {
+    fn under_way(&self) -> usize {
+        self.cached.values().filter(|job| job.end.is_none()).count()
+    }
+
+    fn result_of(&self, job: &CachedJob) -> Option<&PodResult> {
+        self.pods.values().filter(|pod| pod.job_uid == job.uid).find_map(|pod| pod.result.as_ref())
+    }
+}
+
+impl ControllerState {
+    pub(super) fn handle_job(&mut self, now: Timestamp, change: Change<Job>) {
+        match change {
+            Change::Applied(job) => {
+                let Some((key, mut job)) = cached_job(&job) else { return };
+                let backend = job.probe.backend.clone();
+                if let Some(before) = self.jobs.cached.remove(&key).filter(|before| before.uid == job.uid) {
+                    (job.trouble, job.is_heard, job.reported) = (before.trouble, before.is_heard, before.reported);
+                }
+                self.jobs.refused.remove(&job.probe);
+                self.jobs.cached.insert(key.clone(), job);
+                self.handle_end_of_job(now, &key);
+                self.queue.add(ResourceRef::backend(&backend));
+            }
+            Change::Deleted(key) => {
+                if let Some(gone) = self.jobs.cached.remove(&key) {
+                    self.queue.add(ResourceRef::backend(&gone.probe.backend));
+                }
+            }
+            Change::Unreadable(unreadable) => return self.metrics.unreadable(Source::Jobs, &unreadable),
+        }
+        self.metrics.jobs_under_way.set(i64::try_from(self.jobs.under_way()).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn handle_pod(&mut self, now: Timestamp, change: Change<Pod>) {
+        match change {
+            Change::Applied(pod) => {
+                let Some(key) = object_key(&*pod) else { return };
+                let Some(OwnerReference { name, uid, .. }) = owner(pod.owner_references(), "Job") else { return };
+                let Ok(job_uid) = Uid::parse(Some(uid)) else { return };
+                let job = key.sibling(name.as_str());
+                if let Some(cached) = self.jobs.cached.get_mut(&job).filter(|cached| cached.uid == job_uid) {
+                    cached.trouble = pod.status.as_ref().and_then(pod_trouble).or(cached.trouble.take());
+                }
+                let result = pod.status.as_ref().and_then(|status| pod_result(status, now));
+                self.jobs.pods.insert(key, CachedPod { job_uid, result });
+                self.handle_end_of_job(now, &job);
+            }
+            Change::Deleted(key) => {
+                self.jobs.pods.remove(&key);
+            }
+            Change::Unreadable(unreadable) => self.metrics.unreadable(Source::Pods, &unreadable),
+        }
+    }
+
+    /// Forgets the refusals of a backend that is gone; the garbage collector takes its Jobs.
+    pub(super) fn forget_refusals_of(&mut self, backend: &ObjectKey) {
+        self.jobs.refused.retain(|probe, _| probe.backend != *backend);
+    }
+
+    /// Takes the results of a backend's Jobs into account that came before the backend, or its present spec, was known.
+    pub(super) fn handle_ends_of_jobs(&mut self, now: Timestamp, backend: &ObjectKey) {
+        let of_backend = self.jobs.cached.iter().filter(|(_, job)| job.probe.backend == *backend);
+        for key in of_backend.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.handle_end_of_job(now, &key);
+        }
+    }
+
+    /// Takes the result of a Job into account, once, if it is about the present spec.
+    fn handle_end_of_job(&mut self, now: Timestamp, key: &ObjectKey) {
+        let Some(job) = self.jobs.cached.get(key).filter(|job| !job.is_heard) else { return };
+        if !self.is_of_present_spec(key, job) {
+            return;
+        }
+        let (outcome, finished_at, reported) = match (self.jobs.result_of(job), &job.end) {
+            (Some(PodResult { line, at }), _) => (report::outcome(line).unwrap_or_else(|why| blocked(&why)), *at, None),
+            (None, Some(JobEnd::Failed(why))) => {
+                let trouble = job.trouble.as_ref().map_or_else(String::new, |trouble| format!("; its pod: {trouble}"));
+                let message = format!("the Job {} ended without a result: {why}{trouble}", key.name);
+                if job.reported.as_ref() == Some(&message) {
+                    return;
+                }
+                (blocked(&message), now, Some(message))
+            }
+            (None, Some(JobEnd::Complete) | None) => return,
+        };
+        let (probe, is_first) = (job.probe.clone(), job.reported.is_none());
+        if is_first {
+            self.metrics.job_ended(reported.is_none());
+        }
+        if let Some(job) = self.jobs.cached.get_mut(key) {
+            (job.is_heard, job.reported) = (reported.is_none(), reported);
+        }
+        self.handle_job_outcome(now, probe, outcome, finished_at);
+    }
+
+    /// Returns true if a Job has the manifest of its backend's present spec.
+    fn is_of_present_spec(&self, key: &ObjectKey, job: &CachedJob) -> bool {
+        let Some(entry) = self.backends.get(&job.probe.backend) else { return false };
+        let settings = self.job_settings();
+        let orders = entry.orders(&job.probe.backend, &settings);
+        let order = orders.iter().find(|order| order.probe.name == job.probe.probe && job.is_of(order, key));
+        order.is_some_and(|order| manifest::arguments_of(&manifest::job(order)) == Some(&job.arguments))
+    }
+
+    fn handle_job_outcome(&mut self, now: Timestamp, key: ProbeKey, outcome: Outcome, finished_at: Timestamp) {
+        let Some(entry) = self.backends.get(&key.backend) else { return };
+        let finished_at = finished_at.min(now);
+        self.jobs.sequence += 1;
+        let report = ProbeReport {
+            revision: entry.revision(),
+            sequence: self.jobs.sequence,
+            started_at: finished_at - outcome.elapsed,
+            finished_at,
+            resolution: Resolution::NotNeeded,
+            addresses: vec![],
+            outcome,
+            key,
+        };
+        self.handle_report(now, &report);
+    }
+
+    /// The next Job of a backend, if one is due.
+    pub(super) fn run_job(&mut self, now: Timestamp, resource: &ResourceRef) -> Option<Action> {
+        let settings = self.job_settings();
+        let entry = self.backends.get(&resource.key)?;
+        let orders = entry.orders(&resource.key, &settings);
+        if self.settings.jobs.is_none() {
+            let probes: Vec<_> = orders.iter().map(|order| order.probe.name.clone()).collect();
+            for probe in probes {
+                let message = "the operator runs no probe Jobs; start it with --probe-image (probeJobs.enabled in its chart), or take job away";
+                let probe = ProbeKey { backend: resource.key.clone(), probe };
+                self.handle_job_outcome(now, probe, blocked(message), now);
+            }
+            return None;
+        }
+        if !orders.is_empty() && !(self.synced.contains(&Source::Jobs) && self.synced.contains(&Source::Pods)) {
+            self.queue.set_timer(resource, now + LIMIT_RETRY);
+            return None;
+        }
+        let mut next = None;
+        for order in &orders {
+            let probe = ProbeKey { backend: resource.key.clone(), probe: order.probe.name.clone() };
+            let job = manifest::name(order.uid, order.key, &order.probe.name);
+            let last = self.jobs.cached.get(&resource.key.sibling(job));
+            if last.is_some_and(|last| last.end.is_none() || last.is_being_deleted) {
+                // The watch will say when it is over.
+                continue;
+            }
+            let due = last.map_or(now, |last| last.created + jittered(order.probe.interval, &last.uid));
+            let due = due.max(self.jobs.refused.get(&probe).copied().unwrap_or(now));
+            if due > now {
+                self.queue.set_timer(resource, due);
+            } else if self.jobs.under_way() + self.queue.jobs_under_way() >= settings.limit {
+                self.metrics.job_limit_reached.inc();
+                self.queue.set_timer(resource, now + LIMIT_RETRY);
+            } else if next.is_none() {
+                let replaces = last.map(|last| last.uid.clone());
+                let job = Box::new(manifest::job(order));
+                next = Some(Action::RunJob { probe: probe.probe, replaces, job });
+            }
+        }
+        next
+    }
+
+    /// Handles a Job that the API server refuses: for its quota, for admission, or because the name has another owner.
+    pub(super) fn job_refused(&mut self, now: Timestamp, resource: &ResourceRef, probe: &str, message: &str) {
+        self.metrics.job_refused();
+        let probe = ProbeKey { backend: resource.key.clone(), probe: probe.into() };
+        let usable = self.backends.get(&resource.key).and_then(|entry| entry.usable.as_deref());
+        let interval = usable.and_then(|usable| usable.probes.iter().find(|known| known.name == probe.probe));
+        if let Some(interval) = interval.map(|probe| probe.interval) {
+            self.jobs.refused.insert(probe.clone(), now + interval);
+            self.handle_job_outcome(now, probe, blocked(&format!("the Job is refused: {message}")), now);
+        }
+    }
+
+    fn job_settings(&self) -> JobSettings {
+        match &self.settings.jobs {
+            Some(settings) => settings.clone(),
+            // Without any, manifests are made for comparison alone.
+            None => JobSettings { image: String::new(), ehlo_name: None, limit: 0 },
+        }
+    }
+}
+
+impl CachedJob {
+    fn is_of(&self, order: &Order<'_>, key: &ObjectKey) -> bool {
+        *key.name == manifest::name(order.uid, order.key, &self.probe.probe)
+    }
+}
+
+/// The parts of a probe's Job that matter; `None` for any other Job.
+fn cached_job(job: &Job) -> Option<(ObjectKey, CachedJob)> {
+    let key = object_key(job)?;
+    owner(job.owner_references(), ResourceKind::Backend.as_str())?;
+    let backend = job.annotations().get(BACKEND_ANNOTATION)?;
+    let probe = job.labels().get(PROBE_LABEL)?;
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let cached = CachedJob {
+        uid: Uid::parse(job.metadata.uid.as_deref()).ok()?,
+        probe: ProbeKey { backend: key.sibling(backend.as_str()), probe: probe.as_str().into() },
+        created: timestamp(job.metadata.creation_timestamp.as_ref()?),
+        arguments: manifest::arguments_of(job)?.clone(),
+        end: conditions.filter(|condition| condition.status == "True").find_map(end),
+        is_being_deleted: job.metadata.deletion_timestamp.is_some(),
+        trouble: None,
+        is_heard: false,
+        reported: None,
+    };
+    Some((key, cached))
+}
+
+fn end(condition: &JobCondition) -> Option<JobEnd> {
+    match &*condition.type_ {
+        "Complete" => Some(JobEnd::Complete),
+        "Failed" => {
+            let (reason, message) = (text(condition.reason.as_ref()), text(condition.message.as_ref()));
+            Some(JobEnd::Failed(printable(&format!("{reason}: {message}"))))
+        }
+        _ => None,
+    }
+}
+
+/// The result that a pod's container left.
+fn pod_result(status: &PodStatus, now: Timestamp) -> Option<PodResult> {
+    let terminated = container_state(status)?.terminated.as_ref()?;
+    let line = terminated.message.clone().filter(|line| !line.trim().is_empty())?;
+    Some(PodResult { line, at: terminated.finished_at.as_ref().map_or(now, timestamp) })
+}
+
+/// The reason for which a pod's container has ended, or has not begun.
+fn pod_trouble(status: &PodStatus) -> Option<String> {
+    let state = container_state(status);
+    if let Some(terminated) = state.and_then(|state| state.terminated.as_ref()) {
+        let trouble = format!("{} (exit code {})", text(terminated.reason.as_ref()), terminated.exit_code);
+        return Some(printable(&trouble));
+    }
+    let (reason, message) = if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+        (&waiting.reason, &waiting.message)
+    } else {
+        let mut conditions = status.conditions.iter().flatten();
+        let unscheduled =
+            conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
+        (&unscheduled.reason, &unscheduled.message)
+    };
+    Some(printable(&format!("{} {}", text(reason.as_ref()), text(message.as_ref()))))
+}
+
+fn container_state(status: &PodStatus) -> Option<&ContainerState> {
+    let mut containers = status.container_statuses.iter().flatten();
+    containers.find(|ContainerStatus { name, .. }| name == CONTAINER)?.state.as_ref()
+}
+
+fn text(text: Option<&String>) -> &str {
+    text.map_or("", String::as_str)
+}
+
+fn owner<'a>(owners: &'a [OwnerReference], kind: &str) -> Option<&'a OwnerReference> {
+    owners.iter().find(|owner| owner.kind == kind && owner.controller == Some(true))
+}
+
+fn timestamp(time: &Time) -> Timestamp {
+    Timestamp::from_micros(time.0.as_microsecond())
+}
+
+/// An interval up to a twentieth shorter or longer, different for each Job, the same for each leader.
+fn jittered(interval: Duration, uid: &Uid) -> Duration {
+    let sum = uid.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    interval.mul_f64(0.95 + f64::from(sum % 1000) / 10_000.0)
+}
+
+fn blocked(message: &str) -> Outcome {
+    Outcome {
+        class: EvidenceClass::ProbeBlocked,
+        stage: Stage::Resolve,
+        message: printable(message),
+        certificate_not_after: None,
+        elapsed: Duration::ZERO,
+    }
+}

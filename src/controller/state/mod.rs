@@ -1,0 +1,501 @@
+//! State of the controller, and everything that follows from it. No I/O: time and inputs are arguments, actions are
+//! returned.
+
+mod agents;
+#[cfg(test)]
+mod agents_tests;
+#[cfg(test)]
+mod deliveries_tests;
+mod jobs;
+#[cfg(test)]
+mod jobs_tests;
+#[cfg(test)]
+mod logins_tests;
+mod objects;
+mod peers;
+#[cfg(test)]
+mod peers_tests;
+mod resources;
+mod results;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod work_queue;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agents::Agents;
+use jobs::Jobs;
+use kube::Resource;
+use peers::Peers;
+use results::ReportedUnreadable;
+use work_queue::WorkQueue;
+
+use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
+use crate::controller::backend::{BackendContext, BackendEntry, ProbeChange};
+use crate::controller::cached::Cached;
+use crate::controller::dependencies::DependencyCache;
+use crate::controller::input::Input;
+use crate::controller::metrics::Metrics;
+use crate::controller::policy::PolicyEntry;
+use crate::controller::reconcile::Reconciled;
+use crate::controller::references::{Reference, References};
+use crate::controller::retry::Retry;
+use crate::controller::route::{RouteContext, RouteEntry};
+use crate::observers;
+use crate::output::{Observed, OutputKey};
+use crate::reports;
+use crate::watch::{Change, Source};
+use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::engine::DELIVERIES;
+use mail_failover_core::model::{ObjectKey, ProbeReport, Timestamp, Uid};
+use mail_failover_resolve::{self as resolve, CaKey};
+use mail_failover_runtime::kubernetes;
+
+pub use jobs::JobSettings;
+
+/// Bound on the actions under way.
+const MAX_ACTIONS: usize = 48;
+/// Bound on the actions under way beyond which only routes begin one.
+// Mail must not wait behind ten thousand backends.
+const MAX_ACTIONS_OF_OTHERS: usize = 16;
+
+/// Settings of the whole process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of this replica in Events.
+    pub instance: String,
+    /// The cluster's DNS domain: `cluster.local`.
+    pub cluster_domain: String,
+    /// Address at which this replica takes reports of agents; `None` if they are not to know of it.
+    pub reports: Option<OperatorEndpoint>,
+    /// Settings of the probes that run as Jobs; `None` if none do.
+    pub jobs: Option<JobSettings>,
+}
+
+/// Effects on the rest of the process.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Actions to carry out, at most one per resource; each is answered with [`Input::Result`].
+    pub actions: Vec<ActionRequest>,
+    /// Probes to make or to end.
+    pub probes: Vec<ProbeChange>,
+    /// Certificates to read or not to read any more.
+    pub cas: Vec<ReadChange<CaKey>>,
+    /// Logins to read or not to read any more.
+    pub logins: Vec<ReadChange<ObjectKey>>,
+    /// Changes of this replica's verdicts, for its peers.
+    pub sightings: Vec<observers::BackendChange>,
+    /// True once this replica has observed every backend.
+    // Before that its peers do not count on its verdicts.
+    pub is_complete: bool,
+    /// Changes of the service accounts that may report on a route.
+    pub admissions: Vec<reports::Change>,
+}
+
+/// A change of the objects that are read by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadChange<K> {
+    /// Reads an object, and keeps it fresh.
+    Use(K),
+    /// Ends reading an object.
+    Drop(K),
+}
+
+/// The status that a resource has once its action is done.
+#[derive(Debug)]
+enum PendingStatus {
+    Policy(FailoverPolicyStatus),
+    /// With the health before the write.
+    // The watch event of our write can arrive before its response.
+    Backend {
+        before: Option<Health>,
+        after: Box<SendingBackendStatus>,
+    },
+    /// With the status before the write.
+    Route {
+        before: Box<Option<MailRouteStatus>>,
+        after: Box<MailRouteStatus>,
+    },
+}
+
+/// State of the controller.
+#[derive(Debug)]
+pub struct ControllerState {
+    settings: Settings,
+    metrics: Metrics,
+    /// Random numbers for jitter, seeded by the replica's name.
+    // Replicas differ, and the same inputs have the same effects.
+    random: fastrand::Rng,
+    synced: BTreeSet<Source>,
+    is_leading: bool,
+    backends: BTreeMap<ObjectKey, BackendEntry>,
+    policies: BTreeMap<ObjectKey, PolicyEntry>,
+    routes: BTreeMap<ObjectKey, RouteEntry>,
+    routes_by_uid: BTreeMap<Uid, ObjectKey>,
+    /// The routes that want to own an output, by output.
+    claims: BTreeMap<OutputKey, BTreeSet<ObjectKey>>,
+    dependencies: DependencyCache,
+    references: References,
+    observed: Observed,
+    queue: WorkQueue,
+    peers: Peers,
+    agents: Agents,
+    jobs: Jobs,
+    /// Unreadable objects already reported in status.
+    reported: BTreeMap<ResourceRef, ReportedUnreadable>,
+    pending: Effects,
+}
+
+impl ControllerState {
+    /// The state of a process that has just begun.
+    pub fn new(settings: Settings, metrics: Metrics) -> Self {
+        let agents = Agents::new(settings.reports.clone());
+        Self {
+            random: fastrand::Rng::with_seed(seed(&settings.instance)),
+            dependencies: DependencyCache::new(&settings.cluster_domain),
+            settings,
+            metrics,
+            synced: BTreeSet::new(),
+            is_leading: false,
+            backends: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            routes_by_uid: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            references: References::default(),
+            observed: Observed::default(),
+            queue: WorkQueue::default(),
+            peers: Peers::default(),
+            agents,
+            jobs: Jobs::default(),
+            reported: BTreeMap::new(),
+            pending: Effects::default(),
+        }
+    }
+
+    /// Returns true once everything that decisions rest on was listed.
+    pub fn is_synced(&self) -> bool {
+        Source::ESSENTIAL.iter().all(|source| self.synced.contains(source))
+    }
+
+    /// Takes an input into account.
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
+        match input {
+            Input::Backend(change) => self.handle_backend(now, change),
+            Input::Policy(change) => self.handle_policy(now, change),
+            Input::Route(change) => self.handle_route(now, change),
+            Input::Service(change) => self.handle_service(now, change),
+            Input::EndpointSlice(change) => self.handle_slice(now, change),
+            Input::ConfigMap(change) => self.handle_config_map(change),
+            Input::Job(change) => self.handle_job(now, change),
+            Input::Pod(change) => self.handle_pod(now, change),
+            Input::Synced(source) => self.handle_synced(now, source),
+            Input::Report(report) => self.handle_report(now, &report),
+            Input::AgentReport(report) => self.handle_agent_report(now, &report),
+            Input::Observer(event) => self.handle_peer_event(now, event),
+            Input::Ca(key, answer) => {
+                let reference = Reference::Ca(key.clone());
+                if self.references.is_used(&reference) {
+                    self.dependencies.cache_ca(key, answer);
+                    self.resolve_users(now, &reference);
+                }
+            }
+            Input::Login(key, answer) => {
+                let reference = Reference::Login(key.clone());
+                if self.references.is_used(&reference) {
+                    self.dependencies.cache_login(key, answer);
+                    self.resolve_users(now, &reference);
+                }
+            }
+            Input::Leading(is_leading) => self.handle_leading(now, is_leading),
+            Input::Result(result) => self.handle_result(now, *result),
+        }
+    }
+
+    /// Handles the timers that have ended.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.queue.handle_timeout(now);
+        self.peers.handle_timeout(now);
+    }
+
+    /// Time at which to call [`ControllerState::handle_timeout`] and [`ControllerState::poll`] if nothing happens
+    /// before.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.queue.next_timeout().into_iter().chain(self.peers.next_timeout()).min()
+    }
+
+    /// The effects of everything that was handled since the last poll.
+    pub fn poll(&mut self, now: Timestamp) -> Effects {
+        // Every replica tells its peers what it sees, if it leads or not.
+        if self.is_synced() {
+            self.weigh_observers(now);
+        }
+        if self.is_leading && self.is_synced() && self.peers.is_listed {
+            // Routes first: a status of a backend can wait, mail cannot.
+            for kind in [ResourceKind::Route, ResourceKind::Backend, ResourceKind::Policy] {
+                self.reconcile_kind(now, kind);
+            }
+        }
+        self.metrics.waiting_resources.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        std::mem::take(&mut self.pending)
+    }
+
+    fn reconcile_kind(&mut self, now: Timestamp, kind: ResourceKind) {
+        let limit = if kind == ResourceKind::Route { MAX_ACTIONS } else { MAX_ACTIONS_OF_OTHERS };
+        let mut last = None;
+        while let Some(resource) = self.queue.pop(kind, last) {
+            if self.queue.actions_under_way() >= limit {
+                self.metrics.action_limit_reached.inc();
+                self.queue.add(resource);
+                return;
+            }
+            self.reconcile(now, &resource);
+            last = Some(resource);
+        }
+    }
+
+    fn reconcile(&mut self, now: Timestamp, resource: &ResourceRef) {
+        if let Some(until) = self.retry_of(resource).and_then(|retry| retry.until(now)) {
+            self.queue.set_timer(resource, until);
+            return;
+        }
+        if let Some((identity, unreadable)) = self.unreadable(resource) {
+            if let Some(action) = self.report_unreadable(now, resource, &identity, &unreadable) {
+                self.begin(resource, action, None);
+            }
+            return;
+        }
+        match resource.kind {
+            ResourceKind::Policy => self.reconcile_policy(now, resource),
+            ResourceKind::Backend => self.reconcile_backend(now, resource),
+            ResourceKind::Route => self.reconcile_route(now, resource),
+        }
+    }
+
+    fn reconcile_policy(&mut self, now: Timestamp, resource: &ResourceRef) {
+        let Some(entry) = self.policies.get(&resource.key) else { return };
+        let users = self.references.users(&Reference::Policy(resource.key.clone()));
+        let reconciled = entry.reconcile(users, now);
+        self.begin_next(resource, reconciled, |after| PendingStatus::Policy(*after));
+    }
+
+    fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {
+        let Some(entry) = self.backends.get(&resource.key) else { return };
+        let before = entry.health();
+        let reconciled = entry.reconcile(&BackendContext { now, resource, instance: &self.settings.instance });
+        let is_idle = reconciled.action.is_none();
+        self.begin_next(resource, reconciled, |after| PendingStatus::Backend { before, after });
+        if is_idle && let Some(action) = self.run_job(now, resource) {
+            self.begin(resource, action, None);
+        }
+    }
+
+    fn reconcile_route(&mut self, now: Timestamp, resource: &ResourceRef) {
+        // Taken out of the map, so that it may change while the rest of the state is read.
+        let Some(mut entry) = self.routes.remove(&resource.key) else { return };
+        let age = entry_age(&entry);
+        let before = Box::new(entry.status().cloned());
+        let reconciled = entry.reconcile(&RouteContext {
+            now,
+            resource,
+            instance: &self.settings.instance,
+            backends: &self.backends,
+            observed: &self.observed,
+            is_storm: self.peers.is_storm(),
+            operators: self.agents.operators(),
+            rival: &|key| self.rival(&resource.key, &age, key),
+        });
+        self.routes.insert(resource.key.clone(), entry);
+        self.begin_next(resource, reconciled, |after| PendingStatus::Route { before, after });
+    }
+
+    /// Begins the action of a reconcile, and sets the timer of the next one.
+    fn begin_next<S>(
+        &mut self,
+        resource: &ResourceRef,
+        reconciled: Reconciled<S>,
+        status: impl FnOnce(Box<S>) -> PendingStatus,
+    ) {
+        let Reconciled { action, next_timeout } = reconciled;
+        if let Some(at) = next_timeout {
+            self.queue.set_timer(resource, at);
+        }
+        if let Some(planned) = action {
+            self.begin(resource, planned.action, planned.status.map(status));
+        }
+    }
+
+    fn begin(&mut self, resource: &ResourceRef, action: Action, status: Option<PendingStatus>) {
+        self.pending.actions.push(self.queue.begin(resource, action, status));
+    }
+
+    fn handle_synced(&mut self, now: Timestamp, source: Source) {
+        let was_synced = self.is_synced();
+        self.synced.insert(source);
+        if was_synced || !self.is_synced() {
+            return;
+        }
+        for key in self.routes.keys().cloned().collect::<Vec<_>>() {
+            self.refresh_route(now, &key);
+        }
+        for key in self.backends.keys().cloned().collect::<Vec<_>>() {
+            self.refresh_backend(now, &key);
+            self.adopt_persisted(now, &key);
+        }
+        self.queue.extend(self.policies.keys().map(ResourceRef::policy));
+    }
+
+    /// Restores the verdicts about a backend from status.
+    /// Before the first observation it restores all of them; after it only the times since which equal verdicts stand.
+    // So a soak continues, and a change of leaders writes nothing.
+    fn adopt_persisted(&mut self, now: Timestamp, key: &ObjectKey) {
+        let Some(entry) = self.backends.get_mut(key) else { return };
+        self.peers.mark(key);
+        let status = entry.object.as_ref().and_then(Cached::readable).and_then(|object| object.status.clone());
+        let users = self.references.users(&Reference::Backend(key.clone()));
+        let cooldown = users.filter_map(|user| Some(self.routes.get(&user.key)?.cooldown())).max().unwrap_or_default();
+        for probe in status.iter().flat_map(|status| &status.probes) {
+            match resolve::persisted_probe(probe) {
+                Some(judgement) if probe.name == DELIVERIES => {
+                    entry.evidence.adopt_deliveries(&judgement, cooldown, now);
+                }
+                Some(judgement) => entry.evidence.adopt_probe(&probe.name, &judgement, now),
+                None => {}
+            }
+        }
+        for user in self.references.users(&Reference::Backend(key.clone())) {
+            let Some(route) = self.routes.get(&user.key) else { continue };
+            let verdicts = route.status().map(|status| status.backends.as_slice()).unwrap_or_default();
+            let of_backend = verdicts.iter().find(|verdict| *verdict.name == *key.name);
+            if let Some(judgement) = of_backend.and_then(|of| resolve::persisted_verdict(of, status.as_ref())) {
+                entry.evidence.adopt_verdict(route.thresholds(), &judgement, now);
+            }
+        }
+    }
+
+    fn handle_report(&mut self, now: Timestamp, report: &ProbeReport) {
+        let key = &report.key.backend;
+        let Some(entry) = self.backends.get_mut(key) else { return };
+        if entry.observe(report, now) {
+            self.peers.mark(key);
+            self.requeue_users(&Reference::Backend(key.clone()));
+            self.queue.add(ResourceRef::backend(key));
+            return;
+        }
+        for user in self.references.users(&Reference::Backend(key.clone())) {
+            if self.routes.get(&user.key).is_some_and(|route| route.awaits_confirmation) {
+                self.queue.add(user.clone());
+            }
+        }
+    }
+
+    fn handle_leading(&mut self, now: Timestamp, is_leading: bool) {
+        self.is_leading = is_leading;
+        if is_leading && self.is_synced() {
+            for key in self.backends.keys().cloned().collect::<Vec<_>>() {
+                self.adopt_persisted(now, &key);
+            }
+        }
+        // The actions of an earlier term are worked out again; results that still arrive are ignored.
+        self.queue.abandon_actions();
+        for entry in self.routes.values_mut() {
+            entry.is_confirmed = false;
+        }
+        self.queue.extend(self.routes.keys().map(ResourceRef::route));
+        self.queue.extend(self.backends.keys().map(ResourceRef::backend));
+        self.queue.extend(self.policies.keys().map(ResourceRef::policy));
+    }
+
+    /// Replaces the references of a resource, and requests or ends the reads that follow. Returns those that are new or
+    /// gone.
+    fn set_references(&mut self, resource: &ResourceRef, references: BTreeSet<Reference>) -> Vec<Reference> {
+        let changed = self.references.set(resource, references);
+        for reference in &changed {
+            let is_used = self.references.is_used(reference);
+            match reference {
+                Reference::Ca(key) if is_used => self.pending.cas.push(ReadChange::Use(key.clone())),
+                Reference::Ca(key) => {
+                    self.dependencies.forget_ca(key);
+                    self.pending.cas.push(ReadChange::Drop(key.clone()));
+                }
+                Reference::Login(key) if is_used => self.pending.logins.push(ReadChange::Use(key.clone())),
+                Reference::Login(key) => {
+                    self.dependencies.forget_login(key);
+                    self.pending.logins.push(ReadChange::Drop(key.clone()));
+                }
+                Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
+            }
+        }
+        changed
+    }
+
+    fn users(&self, reference: &Reference) -> Vec<ResourceRef> {
+        self.references.users(reference).cloned().collect()
+    }
+
+    fn requeue_users(&mut self, reference: &Reference) {
+        self.queue.extend(self.references.users(reference).cloned());
+    }
+
+    fn resolve_users(&mut self, now: Timestamp, reference: &Reference) {
+        if self.is_synced() {
+            for user in self.users(reference) {
+                self.refresh_backend(now, &user.key);
+            }
+        }
+    }
+
+    fn retry_of(&self, resource: &ResourceRef) -> Option<&Retry> {
+        match resource.kind {
+            ResourceKind::Policy => self.policies.get(&resource.key).map(|entry| &entry.retry),
+            ResourceKind::Backend => self.backends.get(&resource.key).map(|entry| &entry.retry),
+            ResourceKind::Route => self.routes.get(&resource.key).map(|entry| &entry.retry),
+        }
+    }
+
+    fn retry_mut(&mut self, resource: &ResourceRef) -> Option<&mut Retry> {
+        match resource.kind {
+            ResourceKind::Policy => self.policies.get_mut(&resource.key).map(|entry| &mut entry.retry),
+            ResourceKind::Backend => self.backends.get_mut(&resource.key).map(|entry| &mut entry.retry),
+            ResourceKind::Route => self.routes.get_mut(&resource.key).map(|entry| &mut entry.retry),
+        }
+    }
+}
+
+/// Order of age: the creation time in seconds, then the uid.
+type Age = (Option<i64>, Option<Uid>);
+
+fn entry_age(entry: &RouteEntry) -> Age {
+    let Some(cached) = &entry.object else { return (None, None) };
+    let created = cached.readable().and_then(|route| route.metadata.creation_timestamp.as_ref());
+    (created.map(|created| created.0.as_second()), Some(cached.uid().clone()))
+}
+
+/// A number that follows from a name (FNV-1a).
+fn seed(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn object_key<K: Resource>(object: &K) -> Option<ObjectKey> {
+    kubernetes::object_key(object.meta()).ok()
+}
+
+/// The key of a resource that changed, and the resource as it is now; `None` if it is gone.
+fn cached<K: Resource>(change: Change<K>) -> Option<(ObjectKey, Option<Cached<K>>)> {
+    let cached = match change {
+        Change::Applied(object) => Cached::readable_from(object),
+        Change::Unreadable(unreadable) => Cached::unreadable_from(unreadable),
+        Change::Deleted(key) => return Some((key, None)),
+    };
+    match cached {
+        Ok(cached) => Some((cached.identity().key.clone(), Some(cached))),
+        Err(error) => {
+            // No write to it could be conditional. The API server shows none such.
+            tracing::error!(%error, "an object is ignored");
+            None
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The reports of this replica for its peers, the peers' reports, and the observers that are believed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::ControllerState;
+use crate::controller::action::ResourceRef;
+use crate::controller::backend::BackendEntry;
+use crate::controller::references::Reference;
+use crate::controller::timers::KeyedTimers;
+use crate::observers::report::{Seen, seen};
+use crate::observers::{BackendChange, BackendVerdicts, PeerEvent, Verdicts};
+use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict, Verdict};
+use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, Thresholds, Timestamp};
+
+/// State of all observers: this replica, as its peers see it, and the peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    /// True once every peer that was there at the start was heard, or cannot be.
+    pub(super) is_listed: bool,
+    /// True once every backend was observed since the start.
+    pub(super) is_complete: bool,
+    peers: BTreeMap<Arc<str>, PeerState>,
+    fleet: FailureDomains,
+    is_fleet_changed: bool,
+    suspects: BTreeSet<Observer>,
+    is_storm: bool,
+    /// Backends that some observer, this one included, may see otherwise now.
+    due: BTreeSet<ObjectKey>,
+    /// Times at which a verdict of this replica changes by time alone.
+    timers: KeyedTimers<ObjectKey>,
+    unobserved: BTreeSet<ObjectKey>,
+    /// Verdicts that the peers know, or will know as soon as they can be written.
+    last_reported: BTreeMap<ObjectKey, Verdicts>,
+}
+
+/// Latest report of a peer.
+#[derive(Debug)]
+struct PeerState {
+    sightings: Arc<BackendVerdicts>,
+    /// Time of the first report: the peer has seen healthy, for at least so long, every backend that it does not name.
+    since: Timestamp,
+    /// Times at which it ceased to name a backend.
+    recovered: BTreeMap<ObjectKey, Timestamp>,
+}
+
+impl PeerState {
+    /// The peer's verdict about a backend, by these thresholds.
+    fn sighting(&self, backend: &ObjectKey, thresholds: &str) -> ObserverVerdict {
+        let (health, class) = match seen(&self.sightings, backend, thresholds) {
+            Seen::As(sighting) => return sighting,
+            Seen::Healthy => (Health::Healthy, EvidenceClass::Ok),
+            Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
+        };
+        let since = self.recovered.get(backend).copied().unwrap_or(self.since);
+        ObserverVerdict { health, since, class, first_failure_at: None }
+    }
+
+    /// Takes over a report. Returns those backends that exist and of which it says something new.
+    fn update(
+        &mut self,
+        sightings: Arc<BackendVerdicts>,
+        now: Timestamp,
+        backends: &BTreeMap<ObjectKey, BackendEntry>,
+    ) -> Vec<ObjectKey> {
+        let before = std::mem::replace(&mut self.sightings, sightings);
+        let mut changed = vec![];
+        for key in before.keys().filter(|key| !self.sightings.contains_key(*key) && backends.contains_key(*key)) {
+            self.recovered.insert(key.clone(), now);
+            changed.push(key.clone());
+        }
+        for (key, verdicts) in self.sightings.iter() {
+            self.recovered.remove(key);
+            if before.get(key) != Some(verdicts) && backends.contains_key(key) {
+                changed.push(key.clone());
+            }
+        }
+        changed
+    }
+}
+
+impl Peers {
+    /// Number of the replicas that share what providers count: this one and the peers whose evidence counts.
+    pub(super) fn replicas(&self) -> u32 {
+        u32::try_from(self.peers.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// Marks a backend that some observer may see otherwise now.
+    pub(super) fn mark(&mut self, backend: &ObjectKey) {
+        self.due.insert(backend.clone());
+    }
+
+    /// Returns true if everything fails at once for every observer that is believed.
+    // The fault is then rather in our own network.
+    pub(super) fn is_storm(&self) -> bool {
+        self.is_storm
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        self.timers.next_timeout()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(backend) = self.timers.pop_ended(now) {
+            self.due.insert(backend);
+        }
+    }
+
+    fn set_timer(&mut self, key: &ObjectKey, at: Option<Timestamp>) {
+        match at {
+            // An earlier timer stays, so that evidence that puts a change off moves no timer.
+            Some(at) => self.timers.set(key, at),
+            None => self.timers.clear(key),
+        }
+    }
+
+    /// Forgets a backend. Returns the change that the peers have to be told.
+    fn forget(&mut self, key: &ObjectKey) -> Option<BackendChange> {
+        self.timers.clear(key);
+        self.unobserved.remove(key);
+        self.is_fleet_changed |= !self.fleet.leave_out(key).is_empty();
+        for peer in self.peers.values_mut() {
+            peer.recovered.remove(key);
+        }
+        self.report(key, None)
+    }
+
+    /// Notes verdicts about a backend for the peers. Returns the change, if they do not know it yet.
+    fn report(&mut self, key: &ObjectKey, verdicts: Option<Verdicts>) -> Option<BackendChange> {
+        if self.last_reported.get(key) == verdicts.as_ref() {
+            return None;
+        }
+        match &verdicts {
+            Some(verdicts) => self.last_reported.insert(key.clone(), verdicts.clone()),
+            None => self.last_reported.remove(key),
+        };
+        Some(BackendChange { backend: key.clone(), verdicts })
+    }
+
+    /// Notes the observers that see a backend fail.
+    // A backend out of service says nothing about any network.
+    fn note_in_fleet(
+        &mut self,
+        key: &ObjectKey,
+        entry: &BackendEntry,
+        thresholds: &[(Thresholds, String)],
+        now: Timestamp,
+    ) {
+        let usable = entry.usable.as_deref().filter(|usable| entry.object.is_some() && !usable.suspended);
+        let Some(usable) = usable else {
+            self.is_fleet_changed |= !self.fleet.leave_out(key).is_empty();
+            return;
+        };
+        let domain = usable.location.failure_domain.as_ref();
+        let own = thresholds.iter().filter_map(|(of, _)| Some(entry.evidence.sighting(*of, now)?.health));
+        let own = own.max().unwrap_or(Health::Unknown);
+        self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, own);
+        for (name, peer) in &self.peers {
+            let worst = thresholds.iter().map(|(_, text)| peer.sighting(key, text).health).max();
+            let observer = Observer::Other(name.clone());
+            self.is_fleet_changed |= self.fleet.note(key, domain, &observer, worst.unwrap_or(Health::Unknown));
+        }
+    }
+}
+
+impl ControllerState {
+    pub(super) fn handle_peer_event(&mut self, now: Timestamp, event: PeerEvent) {
+        match event {
+            PeerEvent::Listed => self.peers.is_listed = true,
+            PeerEvent::TakesReports { observer, endpoint } => self.handle_endpoint(observer, endpoint),
+            PeerEvent::Heard { observer, sightings } => self.handle_peer_report(now, observer, sightings),
+            PeerEvent::Lost { observer } => self.handle_peer_loss(now, observer),
+        }
+    }
+
+    fn handle_peer_report(&mut self, now: Timestamp, observer: Arc<str>, sightings: Arc<BackendVerdicts>) {
+        if let Some(peer) = self.peers.peers.get_mut(&observer) {
+            let changed = peer.update(sightings, now, &self.backends);
+            self.peers.due.extend(changed);
+            return;
+        }
+        tracing::info!(observer = &*observer, "another replica's evidence counts");
+        let peer = PeerState { sightings, since: now, recovered: BTreeMap::new() };
+        self.peers.peers.insert(observer, peer);
+        self.peers.due.extend(self.backends.keys().cloned());
+        self.share_out_probes(now);
+    }
+
+    fn handle_peer_loss(&mut self, now: Timestamp, observer: Arc<str>) {
+        if self.peers.peers.remove(&observer).is_none() {
+            return;
+        }
+        tracing::info!(observer = &*observer, "another replica's evidence does not count any more");
+        for entry in self.backends.values_mut() {
+            entry.evidence.forget_observer(&observer, now);
+        }
+        self.peers.is_fleet_changed |= self.peers.fleet.forget_observer(&Observer::Other(observer));
+        self.requeue_all_verdicts();
+        self.share_out_probes(now);
+    }
+
+    /// Shares what providers count out among more replicas than before, or fewer.
+    fn share_out_probes(&mut self, now: Timestamp) {
+        let mut shared = vec![];
+        for (key, entry) in &self.backends {
+            if entry.usable.as_deref().is_some_and(Backend::is_shared_out) {
+                shared.push(key.clone());
+            }
+        }
+        for key in shared {
+            self.refresh_backend(now, &key);
+        }
+    }
+
+    /// Brings everything up to date that depends on the verdicts of observers.
+    pub(super) fn weigh_observers(&mut self, now: Timestamp) {
+        while let Some(key) = self.peers.due.pop_first() {
+            self.weigh(now, &key);
+        }
+        if std::mem::take(&mut self.peers.is_fleet_changed) {
+            self.judge_observers(now);
+        }
+        self.peers.is_complete |= self.peers.unobserved.is_empty();
+        self.pending.is_complete = self.peers.is_complete;
+    }
+
+    fn weigh(&mut self, now: Timestamp, key: &ObjectKey) {
+        let Some(entry) = self.backends.get_mut(key) else {
+            self.pending.sightings.extend(self.peers.forget(key));
+            return;
+        };
+        let thresholds: Vec<_> = entry.evidence.thresholds().map(|of| (of, of.to_string())).collect();
+        let before = verdicts(entry, &thresholds, now);
+        entry.evidence.handle_timeout(now);
+        entry.evidence.suspect(&self.peers.suspects, now);
+        for (observer, peer) in &self.peers.peers {
+            for (of, text) in &thresholds {
+                entry.evidence.hear(observer, *of, peer.sighting(key, text), now);
+            }
+        }
+        let mut is_turned = verdicts(entry, &thresholds, now) != before;
+        if entry.is_awaited() {
+            self.peers.unobserved.insert(key.clone());
+        } else {
+            self.peers.unobserved.remove(key);
+        }
+        self.peers.set_timer(key, entry.evidence.next_timeout(now));
+        self.peers.note_in_fleet(key, entry, &thresholds, now);
+        if let Some(change) = self.peers.report(key, entry.own_sightings(&thresholds, now)) {
+            // A verdict that changed by time alone is news here, too.
+            is_turned = true;
+            self.pending.sightings.push(change);
+        }
+        if is_turned {
+            self.requeue_users(&Reference::Backend(key.clone()));
+            self.queue.add(ResourceRef::backend(key));
+        }
+    }
+
+    fn judge_observers(&mut self, now: Timestamp) {
+        let suspects = self.peers.fleet.suspects();
+        if suspects != self.peers.suspects {
+            self.replace_suspects(now, suspects);
+        }
+        let is_storm = self.peers.fleet.is_storm();
+        if std::mem::replace(&mut self.peers.is_storm, is_storm) != is_storm {
+            if is_storm {
+                tracing::warn!("every failure domain fails at once for every observer");
+            } else {
+                tracing::info!("not everything fails any more");
+            }
+            self.metrics.storm.set(i64::from(is_storm));
+            self.queue.extend(self.routes.keys().map(ResourceRef::route));
+        }
+    }
+
+    fn replace_suspects(&mut self, now: Timestamp, suspects: BTreeSet<Observer>) {
+        if suspects.is_empty() {
+            tracing::info!("every observer is believed again");
+        } else {
+            let names = suspects.iter().map(|suspect| match suspect {
+                Observer::Own => "this replica",
+                Observer::Other(name) => name,
+            });
+            let suspects = names.collect::<Vec<_>>().join(", ");
+            tracing::warn!(suspects, "an observer that sees everything fail that others see work is not believed");
+        }
+        for entry in self.backends.values_mut() {
+            entry.evidence.suspect(&suspects, now);
+        }
+        self.metrics.suspects.set(i64::try_from(suspects.len()).unwrap_or(i64::MAX));
+        self.peers.suspects = suspects;
+        self.requeue_all_verdicts();
+    }
+
+    fn requeue_all_verdicts(&mut self) {
+        self.queue.extend(self.routes.keys().map(ResourceRef::route));
+        self.queue.extend(self.backends.keys().map(ResourceRef::backend));
+    }
+}
+
+/// The verdicts about a backend, one for each of the thresholds.
+fn verdicts(entry: &BackendEntry, thresholds: &[(Thresholds, String)], now: Timestamp) -> Vec<Option<Verdict>> {
+    thresholds.iter().map(|(of, _)| entry.evidence.verdict(*of, now)).collect()
+}

@@ -1,0 +1,234 @@
+//! What a replica tells the others and makes of what they tell.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+use super::testing::*;
+use super::{ControllerState, Settings};
+use crate::controller::input::Input;
+use crate::controller::metrics::Metrics;
+use crate::observers::{BackendVerdicts, PeerEvent, Verdicts};
+use crate::watch::Source;
+use mail_failover_core::engine::{Health, ObserverVerdict};
+use mail_failover_core::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
+
+/// The thresholds of the policy of the quickstart.
+fn thresholds() -> Thresholds {
+    Thresholds { failure: 3, recovery: 3, ..Thresholds::default() }
+}
+
+fn verdicts(of: Thresholds, health: Health) -> Verdicts {
+    let class = if health == Health::Unhealthy { EvidenceClass::NoAnswer } else { EvidenceClass::Ok };
+    let sighting =
+        ObserverVerdict { health, since: Timestamp::from_micros(1_000_000_000), class, first_failure_at: None };
+    Verdicts::from([(of.to_string().into(), sighting)])
+}
+
+fn hear(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)]) {
+    let key = |name: &str| ObjectKey::new("shop", name);
+    let sightings: BackendVerdicts = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
+    let hearing = PeerEvent::Heard { observer: observer.into(), sightings: Arc::new(sightings) };
+    env.state.handle(env.now, Input::Observer(hearing));
+}
+
+fn lose(env: &mut TestEnv, observer: &str) {
+    env.state.handle(env.now, Input::Observer(PeerEvent::Lost { observer: observer.into() }));
+}
+
+fn failing() -> Verdicts {
+    verdicts(thresholds(), Health::Unhealthy)
+}
+
+/// What the others are told.
+fn told(env: &TestEnv) -> String {
+    env.board.report().0
+}
+
+#[test]
+fn a_backend_that_only_this_replica_sees_fail_is_not_left_until_another_does_too_or_is_lost() {
+    for (what, turns) in [("the other agrees", true), ("the other is lost", false)] {
+        let mut env = TestEnv::with(&quickstart());
+        hear(&mut env, "other", &[]);
+        env.run(5.0);
+        env.answer("primary", EvidenceClass::ConnectionRefused);
+        env.run(60.0);
+        assert_eq!(env.active(), "primary", "{what}");
+        if turns {
+            hear(&mut env, "other", &[("primary", failing())]);
+        } else {
+            lose(&mut env, "other");
+        }
+        env.run(1.0);
+        assert_eq!(env.active(), "standby", "{what}");
+        assert_eq!(env.store.route("orders").last_transition.unwrap().reason, "ConnectionRefused", "{what}");
+    }
+}
+
+#[test]
+fn of_three_two_are_enough_and_one_is_not() {
+    let mut env = TestEnv::with(&quickstart());
+    hear(&mut env, "b", &[]);
+    hear(&mut env, "c", &[]);
+    env.run(5.0);
+    hear(&mut env, "b", &[("primary", failing())]);
+    env.run(60.0);
+    assert_eq!(env.active(), "primary");
+    hear(&mut env, "c", &[("primary", failing())]);
+    env.run(1.0);
+    assert_eq!(env.active(), "standby", "though this replica sees it answer");
+}
+
+#[test]
+fn who_does_not_judge_by_a_routes_thresholds_or_knows_nothing_has_no_say() {
+    let others = Thresholds { failure: 99, ..thresholds() };
+    for (what, said) in [
+        ("other thresholds", vec![("primary", verdicts(others, Health::Unhealthy))]),
+        ("no verdict", vec![("primary", Verdicts::new())]),
+        ("unknown", vec![("primary", verdicts(thresholds(), Health::Unknown))]),
+    ] {
+        let mut env = TestEnv::with(&quickstart());
+        hear(&mut env, "other", &said);
+        env.run(5.0);
+        env.answer("primary", EvidenceClass::ConnectionRefused);
+        env.run(4.0);
+        assert_eq!(env.active(), "standby", "{what}");
+    }
+}
+
+#[test]
+fn backends_and_thresholds_that_appear_later_are_judged_by_what_was_heard_before() {
+    let mut env = TestEnv::with(&quickstart());
+    hear(&mut env, "other", &[]);
+    env.run(5.0);
+    env.store.create("SendingBackend", backend("third", "192.0.2.3").1);
+    env.edit("FailoverPolicy", "fast", |policy| policy["spec"]["failure"]["consecutive"] = json!(2));
+    env.edit("MailRoute", "orders", |route| {
+        route["spec"]["backends"] = json!([{"name": "third"}, {"name": "standby"}]);
+    });
+    env.run(60.0);
+    assert_eq!(env.active(), "third");
+    env.answer("third", EvidenceClass::ConnectionRefused);
+    env.run(60.0);
+    assert_eq!(env.active(), "third", "the other replica does not name it: it sees it healthy");
+}
+
+#[test]
+fn who_sees_everything_fail_that_another_sees_work_has_no_say() {
+    let all = [("primary", failing()), ("standby", failing())];
+    let mut env = TestEnv::with(&quickstart());
+    hear(&mut env, "b", &[]);
+    hear(&mut env, "c", &all);
+    env.run(5.0);
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(60.0);
+    assert_eq!(env.active(), "primary", "only this replica's evidence counts against that of b");
+    hear(&mut env, "c", &all[..1]);
+    env.run(1.0);
+    assert_eq!(env.active(), "standby", "it sees something work again");
+}
+
+#[test]
+fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
+    let all = [("primary", failing()), ("standby", failing())];
+    let mut env = TestEnv::with(&quickstart());
+    hear(&mut env, "other", &[]);
+    env.run(5.0);
+    for backend in ["primary", "standby"] {
+        env.answer(backend, EvidenceClass::NoAnswer);
+    }
+    env.run(5.0);
+    let status = env.store.route("orders");
+    assert_eq!(
+        (env.active(), status.waiting_for),
+        ("primary".to_owned(), None),
+        "the other sees both work: we are suspect"
+    );
+    hear(&mut env, "other", &all);
+    env.run(60.0);
+    let hold = env.store.route("orders").waiting_for.unwrap();
+    assert_eq!((env.active(), hold.reason.as_str()), ("primary".to_owned(), "StormBrake"));
+    hear(&mut env, "other", &all[..1]);
+    env.answer("standby", EvidenceClass::Ok);
+    env.run(30.0);
+    assert_eq!(env.active(), "standby", "{:?}", env.store.route("orders"));
+}
+
+#[test]
+fn a_standby_replica_tells_what_it_sees_and_only_that() {
+    let mut env = TestEnv::new();
+    let settings = Settings {
+        instance: "standby".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        reports: None,
+        jobs: None,
+    };
+    env.state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
+    for (kind, object) in quickstart() {
+        env.store.create(kind, object);
+    }
+    env.watch();
+    env.settle();
+    assert_eq!(told(&env), r#"{"complete":false}"#);
+    for source in Source::ESSENTIAL {
+        env.state.handle(env.now, Input::Synced(source));
+    }
+    env.settle();
+    assert_eq!(told(&env), r#"{"complete":false}"#, "nothing was probed yet");
+    env.run(5.0);
+    assert_eq!(told(&env), r#"{"complete":true}"#);
+    // What others see is not repeated.
+    hear(&mut env, "other", &[("standby", failing())]);
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(5.0);
+    let report = told(&env);
+    assert!(report.contains(r#""shop/primary":{"3/3":{"health":"Unhealthy""#), "{report}");
+    assert!(!report.contains("standby"), "{report}");
+    assert_eq!(env.store.writes, 0);
+    let before = env.board.report().2;
+    env.run(60.0);
+    assert_eq!(env.board.report().2, before, "nothing is told twice");
+    env.answer("primary", EvidenceClass::Ok);
+    env.run(5.0);
+    assert_eq!(told(&env), r#"{"complete":true}"#);
+    // The prober says nothing of it any more, and nothing else happens.
+    env.targets.retain(|key, _| &*key.backend.name != "primary");
+    env.run(60.0);
+    let report = told(&env);
+    assert!(report.contains(r#""shop/primary":{"3/3":{"health":"Unknown""#) && report.contains("Stale"), "{report}");
+}
+
+#[test]
+fn of_a_spec_that_cannot_be_read_nothing_is_told_but_that_and_of_what_is_gone_nothing() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(5.0);
+    env.edit("SendingBackend", "primary", |backend| backend["spec"]["smtp"]["port"] = json!("x"));
+    env.run(1.0);
+    assert_eq!(told(&env), r#"{"complete":true,"backends":{"shop/primary":{}}}"#);
+    env.edit("SendingBackend", "primary", |backend| backend["spec"]["smtp"]["port"] = json!(25));
+    env.run(1.0);
+    assert_eq!(told(&env), r#"{"complete":true}"#);
+    env.delete("SendingBackend", "primary");
+    env.delete("MailRoute", "orders");
+    env.run(1.0);
+    assert_eq!(told(&env), r#"{"complete":true}"#, "what is gone is not told of");
+}
+
+#[test]
+fn nothing_is_decided_before_the_others_were_listened_to() {
+    let mut env = TestEnv::new();
+    let settings =
+        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
+    env.state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
+    env.state.handle(env.now, Input::Leading(true));
+    for (kind, object) in quickstart() {
+        env.store.create(kind, object);
+    }
+    env.sync();
+    env.run(5.0);
+    assert_eq!(env.store.writes, 0);
+    env.state.handle(env.now, Input::Observer(PeerEvent::Listed));
+    env.run(1.0);
+    assert_eq!(env.active(), "primary");
+}

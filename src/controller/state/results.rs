@@ -1,0 +1,238 @@
+//! Results of actions, taken over into the state.
+
+use super::work_queue::UnderWay;
+use super::{ControllerState, PendingStatus};
+use crate::controller::action::{
+    Action, ActionError, ActionOutcome, ActionResult, ResourceKind, ResourceRef, WriteOutcome,
+};
+use crate::controller::cached::UnreadableContent;
+use crate::controller::events::{self, EventReason};
+use crate::controller::input::Input;
+use crate::output::OutputKey;
+use crate::watch::Change;
+use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};
+use mail_failover_core::model::{ObjectIdentity, ResourceVersion, Timestamp, Uid};
+
+/// Version of an unreadable object that was reported, and the stage that the report has reached.
+// The generation of the spec counts, not the resourceVersion: our own write of the status must not look like a change.
+#[derive(Debug)]
+pub(super) struct ReportedUnreadable {
+    uid: Uid,
+    generation: i64,
+    is_published: bool,
+}
+
+impl ControllerState {
+    pub(super) fn handle_result(&mut self, now: Timestamp, result: ActionResult) {
+        let ActionResult { id, resource, outcome } = result;
+        let Some(under_way) = self.queue.finish(&resource, id) else { return };
+        let outcome = match outcome {
+            Err(ActionError::OutputsIncomplete { written, cause }) => {
+                self.outputs_written(now, &resource, &written, Some(&cause));
+                // The pause is that of the outputs alone: the status is to say that they fail.
+                if cause.is_permanent() { Err(*cause) } else { Ok(()) }
+            }
+            Err(error) => Err(error),
+            Ok(outcome) => {
+                self.handle_outcome(now, &resource, outcome, under_way);
+                Ok(())
+            }
+        };
+        let random = self.random.f64();
+        let is_permanent = match outcome {
+            Ok(()) => {
+                if let Some(retry) = self.retry_mut(&resource) {
+                    retry.succeed();
+                }
+                false
+            }
+            Err(error) => {
+                self.reported.remove(&resource);
+                if let Some(retry) = self.retry_mut(&resource) {
+                    retry.fail(now, random, error.to_string());
+                }
+                error.is_permanent()
+            }
+        };
+        if !is_permanent {
+            self.queue.add(resource);
+        }
+    }
+
+    fn handle_outcome(
+        &mut self,
+        now: Timestamp,
+        resource: &ResourceRef,
+        outcome: ActionOutcome,
+        UnderWay { status, events, .. }: UnderWay,
+    ) {
+        match outcome {
+            ActionOutcome::Fresh(input) => self.handle_fresh(now, resource, *input),
+            ActionOutcome::StatusWritten { resource_version } => {
+                self.status_written(resource, &resource_version, status);
+            }
+            ActionOutcome::OutputsWritten(written) => self.outputs_written(now, resource, &written, None),
+            ActionOutcome::JobObserved(job) => self.handle_job(now, Change::Applied(job)),
+            ActionOutcome::JobRefused { probe, message } => self.job_refused(now, resource, &probe, &message),
+            ActionOutcome::EventsPublished => self.events_published(resource, events),
+        }
+    }
+
+    /// Takes over a resource that was read afresh.
+    pub(super) fn handle_fresh(&mut self, now: Timestamp, resource: &ResourceRef, input: Input) {
+        self.handle(now, input);
+        self.reported.remove(resource);
+        if let Some(entry) = self.routes.get_mut(&resource.key).filter(|_| resource.kind == ResourceKind::Route) {
+            entry.is_confirmed = true;
+        }
+    }
+
+    fn events_published(&mut self, resource: &ResourceRef, names: Vec<String>) {
+        match resource.kind {
+            ResourceKind::Policy => {}
+            ResourceKind::Backend => {
+                if let Some(entry) = self.backends.get_mut(&resource.key) {
+                    entry.events_published(names);
+                }
+            }
+            ResourceKind::Route => {
+                if let Some(entry) = self.routes.get_mut(&resource.key) {
+                    entry.events_published(names);
+                }
+            }
+        }
+    }
+
+    fn status_written(&mut self, resource: &ResourceRef, version: &ResourceVersion, status: Option<PendingStatus>) {
+        match status {
+            Some(PendingStatus::Policy(status)) => {
+                if let Some(entry) = self.policies.get_mut(&resource.key) {
+                    entry.status_written(version, status);
+                }
+            }
+            Some(PendingStatus::Backend { before, after }) => {
+                log_backend(resource, before, &after);
+                if let Some(entry) = self.backends.get_mut(&resource.key) {
+                    entry.status_written(version, *after);
+                }
+            }
+            Some(PendingStatus::Route { before, after }) => {
+                let before = before.as_ref().as_ref();
+                self.metrics.route_written(&resource.key, before, &after);
+                log_route(resource, before, &after);
+                if let Some(entry) = self.routes.get_mut(&resource.key) {
+                    let left = entry.active().map(str::to_owned);
+                    entry.status_written(version, *after);
+                    if let Some(left) = left {
+                        self.drop_unneeded_backend(&resource.key.sibling(left));
+                    }
+                }
+            }
+            // The status of an object that cannot be read is not cached.
+            None => {}
+        }
+    }
+
+    fn outputs_written(
+        &mut self,
+        now: Timestamp,
+        resource: &ResourceRef,
+        written: &[(OutputKey, WriteOutcome)],
+        error: Option<&ActionError>,
+    ) {
+        for (key, outcome) in written {
+            match outcome {
+                WriteOutcome::Observed(output) => self.note_output(output.clone()),
+                WriteOutcome::Gone => self.forget_output(key),
+                WriteOutcome::Refused { .. } => {}
+            }
+        }
+        let random = self.random.f64();
+        if let Some(entry) = self.routes.get_mut(&resource.key) {
+            entry.outputs_written(written, now);
+            match error {
+                Some(error) => entry.output_retry().fail(now, random, error.to_string()),
+                None => entry.output_retry().succeed(),
+            }
+        }
+    }
+
+    /// Identity and defect of a resource, if it cannot be read.
+    pub(super) fn unreadable(&self, resource: &ResourceRef) -> Option<(ObjectIdentity, UnreadableContent)> {
+        let (identity, unreadable) = match resource.kind {
+            ResourceKind::Policy => {
+                let cached = self.policies.get(&resource.key)?.object.as_ref()?;
+                (cached.identity(), cached.unreadable()?)
+            }
+            ResourceKind::Backend => {
+                let cached = self.backends.get(&resource.key)?.object.as_ref()?;
+                (cached.identity(), cached.unreadable()?)
+            }
+            ResourceKind::Route => {
+                let cached = self.routes.get(&resource.key)?.object.as_ref()?;
+                (cached.identity(), cached.unreadable()?)
+            }
+        };
+        Some((identity.clone(), unreadable.clone()))
+    }
+
+    /// Writes the defect into the status, then publishes an Event about it; each once for every generation of the
+    /// object.
+    pub(super) fn report_unreadable(
+        &mut self,
+        now: Timestamp,
+        resource: &ResourceRef,
+        identity: &ObjectIdentity,
+        unreadable: &UnreadableContent,
+    ) -> Option<Action> {
+        let uid = &identity.uid;
+        let generation = unreadable.generation;
+        let reported = self.reported.get(resource);
+        let reported = reported.filter(|reported| reported.uid == *uid && reported.generation == generation);
+        let is_published = match reported {
+            Some(ReportedUnreadable { is_published: true, .. }) => return None,
+            Some(ReportedUnreadable { is_published: false, .. }) => true,
+            None => false,
+        };
+        let reported = ReportedUnreadable { uid: uid.clone(), generation, is_published };
+        self.reported.insert(resource.clone(), reported);
+        if !is_published {
+            return Some(unreadable.status_write(identity, now));
+        }
+        let message = unreadable.rejection().message;
+        let mut event = events::pending(resource, EventReason::ConfigurationRejected, now, None, &message);
+        event.name = format!("{}.{uid}.{generation}.unreadable", resource.key.name);
+        let event = events::event(resource, uid, &self.settings.instance, &event);
+        Some(Action::PublishEvents(vec![event]))
+    }
+}
+
+/// Logs the differences between two statuses of a route.
+fn log_route(resource: &ResourceRef, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
+    let earlier = before.and_then(|before| before.last_transition.as_ref());
+    if let Some(last) = &status.last_transition {
+        let (route, from, to, reason) = (&resource.key, &last.from, &last.to, &last.reason);
+        match earlier.filter(|earlier| earlier.id == last.id) {
+            None => tracing::info!(%route, from, to, reason, kind = ?last.kind, "a switch is decided"),
+            Some(earlier) if earlier.applied_at.is_none() && last.applied_at.is_some() => {
+                tracing::info!(%route, from, to, reason, "every output leads to the new backend");
+            }
+            Some(_) => {}
+        }
+    }
+    if before.and_then(|before| before.state) != status.state {
+        let detail = status.message.as_deref().unwrap_or_default();
+        let state = status.state.map(|state| format!("{state:?}"));
+        tracing::info!(route = %resource.key, state, detail, "the state of a route has changed");
+    }
+}
+
+/// Logs a change of a backend's health.
+fn log_backend(resource: &ResourceRef, before: Option<Health>, status: &SendingBackendStatus) {
+    if before != status.health {
+        let health = status.health.map(|health| format!("{health:?}"));
+        let (reason, detail) =
+            (status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default());
+        tracing::info!(backend = %resource.key, health, reason, detail, "the health of a backend has changed");
+    }
+}
