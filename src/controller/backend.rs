@@ -16,8 +16,8 @@ use super::retry::Retry;
 use super::state::JobSettings;
 use super::status::{Conditions, condition_message, is_true, joined};
 use crate::observers::Verdicts;
-use crate::probe::Target;
-use crate::probe_job::manifest::Order;
+use crate::probe::ProbeTarget;
+use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
@@ -69,7 +69,7 @@ struct Certificate {
 #[derive(Clone, Debug)]
 pub enum ProbeChange {
     /// Makes a probe, in place of the one that the key stood for before.
-    Set(Box<Target>),
+    Set(Box<ProbeTarget>),
     /// Ends the probe of this key.
     Remove(ProbeKey),
 }
@@ -147,8 +147,8 @@ impl BackendEntry {
         changes
     }
 
-    fn target(&self, key: &ObjectKey, usable: &Backend, probe: &Probe) -> Target {
-        Target {
+    fn target(&self, key: &ObjectKey, usable: &Backend, probe: &Probe) -> ProbeTarget {
+        ProbeTarget {
             key: probe_key(key, &probe.name),
             revision: self.revision,
             destination: usable.destination.clone(),
@@ -162,7 +162,7 @@ impl BackendEntry {
     }
 
     /// The Jobs of its probes; none while the present spec is not in force.
-    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<Order<'a>> {
+    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<JobParameters<'a>> {
         let cached = self.object.as_ref().filter(|_| self.problem.is_none());
         let object = cached.and_then(|cached| Some((cached.uid(), cached.readable()?)));
         let (Some((uid, object)), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
@@ -170,7 +170,7 @@ impl BackendEntry {
         for spec in object.spec.probes.iter().flatten() {
             let probe = backend.probes.iter().find(|probe| *probe.name == *spec.name);
             if let (Some(job), Some(probe)) = (&spec.job, probe) {
-                orders.push(Order {
+                orders.push(JobParameters {
                     key,
                     uid: uid.as_str(),
                     backend,

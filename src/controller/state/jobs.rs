@@ -16,7 +16,7 @@ use kube::ResourceExt;
 use super::{ControllerState, object_key};
 use crate::controller::action::{Action, ResourceKind, ResourceRef};
 use crate::probe::printable;
-use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, Order, PROBE_LABEL};
+use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, JobParameters, PROBE_LABEL};
 use crate::probe_job::report;
 use crate::watch::{Change, Source};
 use mail_failover_core::model::{
@@ -159,7 +159,7 @@ impl ControllerState {
             return;
         }
         let (outcome, finished_at, reported) = match (self.jobs.result_of(job), &job.end) {
-            (Some(PodResult { line, at }), _) => (report::outcome(line).unwrap_or_else(|why| blocked(&why)), *at, None),
+            (Some(PodResult { line, at }), _) => (report::outcome(line).unwrap_or_else(|why| blocked(&why.to_string())), *at, None),
             (None, Some(JobEnd::Failed(why))) => {
                 let trouble = job.trouble.as_ref().map_or_else(String::new, |trouble| format!("; its pod: {trouble}"));
                 let message = format!("the Job {} ended without a result: {why}{trouble}", key.name);
@@ -271,7 +271,7 @@ impl ControllerState {
 }
 
 impl CachedJob {
-    fn is_of(&self, order: &Order<'_>, key: &ObjectKey) -> bool {
+    fn is_of(&self, order: &JobParameters<'_>, key: &ObjectKey) -> bool {
         *key.name == manifest::name(order.uid, order.key, &self.probe.probe)
     }
 }

@@ -92,7 +92,7 @@ pub struct Effects {
     // Before that its peers do not count on its verdicts.
     pub is_complete: bool,
     /// Changes of the service accounts that may report on a route.
-    pub admissions: Vec<reports::Change>,
+    pub admissions: Vec<reports::AgentsChange>,
 }
 
 /// A change of the objects that are read by name.
