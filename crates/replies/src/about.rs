@@ -1,0 +1,110 @@
+//! The subjects that a refusal may have, and the consequences of each.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The subject of a reply: what was refused, or what is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum About {
+    /// Our account with the provider: paused, suspended, not yet activated.
+    Account,
+    /// Our login: refused, or demanded and not given.
+    Login,
+    /// Our allowance: messages or credits that are used up.
+    Quota,
+    /// Our sender identity: SPF, DKIM, DMARC, an unverified From, `SendAs`.
+    Identity,
+    /// Our address or host: block lists, reputation, PTR.
+    Address,
+    /// Our rate: the server is alive and asks for less.
+    Rate,
+    /// The service itself: it is busy, broken, or does not relay for us.
+    Service,
+    /// Encryption: demanded or refused.
+    Tls,
+    /// One recipient or its mailbox.
+    Recipient,
+    /// One message: its content, size, headers.
+    Message,
+    /// The policy of the recipient or of its domain towards us.
+    Destination,
+    /// Our own side: the name in EHLO, for example.
+    OurSide,
+    /// Nothing that a rule knows.
+    Unknown,
+}
+
+/// The consequences of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of the table in the documentation")]
+pub struct Consequences {
+    /// True if it counts as a failure of the backend.
+    pub counts: bool,
+    /// True if a policy may leave the backend at the first one.
+    pub immediate: bool,
+    /// True if a 5xx is made temporary while another backend could carry the message.
+    pub deferred: bool,
+    /// True if it is seen as throttling.
+    pub throttling: bool,
+    /// True if a probe that meets it blames itself and not the backend.
+    pub our_own: bool,
+}
+
+impl About {
+    /// Every subject, in the order of the documentation.
+    pub const ALL: [Self; 13] = [
+        Self::Account,
+        Self::Login,
+        Self::Quota,
+        Self::Identity,
+        Self::Address,
+        Self::Rate,
+        Self::Service,
+        Self::Tls,
+        Self::Recipient,
+        Self::Message,
+        Self::Destination,
+        Self::OurSide,
+        Self::Unknown,
+    ];
+
+    /// The consequences of a refusal with this subject: the one table.
+    pub fn consequences(self) -> Consequences {
+        let refused = Consequences { counts: true, immediate: false, deferred: true, throttling: false, our_own: false };
+        match self {
+            Self::Account | Self::Login | Self::Quota => Consequences { immediate: true, ..refused },
+            Self::Identity | Self::Address | Self::Service | Self::Tls | Self::Unknown => refused,
+            Self::OurSide => Consequences { our_own: true, ..refused },
+            Self::Rate => Consequences { counts: false, throttling: true, ..refused },
+            Self::Recipient | Self::Message | Self::Destination => {
+                Consequences { counts: false, deferred: false, ..refused }
+            }
+        }
+    }
+
+    /// Name in output, rules and documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "Account",
+            Self::Login => "Login",
+            Self::Quota => "Quota",
+            Self::Identity => "Identity",
+            Self::Address => "Address",
+            Self::Rate => "Rate",
+            Self::Service => "Service",
+            Self::Tls => "Tls",
+            Self::Recipient => "Recipient",
+            Self::Message => "Message",
+            Self::Destination => "Destination",
+            Self::OurSide => "OurSide",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,354 @@
+//! Rules as data: read from YAML, checked, and put into one automaton.
+
+use std::ops::RangeInclusive;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use serde::Deserialize;
+
+use crate::about::About;
+use crate::reply::{Enhanced, Reply, Stage};
+use crate::text::Words;
+
+/// Phrases of one rule's word list that must stand in one sentence; more make a rule hard to read.
+const MAX_PARTS: usize = 4;
+
+/// A file of rules.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RuleFile {
+    rules: Vec<RuleSource>,
+}
+
+/// One rule as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RuleSource {
+    id: String,
+    about: About,
+    /// Document that the rule follows.
+    source: String,
+    #[serde(default)]
+    stages: Vec<Stage>,
+    /// `5xx`, `421`, `450-452`.
+    #[serde(default)]
+    codes: Vec<String>,
+    /// `x.7.57`, `4.7.28`, `x.2.*`, `none`.
+    #[serde(default)]
+    enhanced: Vec<String>,
+    /// Any of these phrases. ` + ` joins phrases of one sentence, in any order; a trailing `*` leaves a word open.
+    #[serde(default)]
+    words: Vec<String>,
+    /// None of these phrases.
+    #[serde(default)]
+    unless: Vec<String>,
+    /// Any of these in the text with its hosts and URLs.
+    #[serde(default)]
+    names: Vec<String>,
+    /// Replies that this rule decides, each `STAGE code text`.
+    examples: Vec<String>,
+}
+
+/// A rule that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError {
+    /// The file is no list of rules.
+    #[error("{file}: {source}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The reason.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// A field of a rule has a value that it cannot have.
+    #[error("{file}: rule {id}: {field}: {problem}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// The rule.
+        id: String,
+        /// The field.
+        field: &'static str,
+        /// The reason.
+        problem: String,
+    },
+}
+
+/// A phrase condition: all of these automaton patterns, in one sentence.
+#[derive(Clone, Debug)]
+struct Phrase(Vec<usize>);
+
+/// A pattern of an enhanced code.
+#[derive(Clone, Copy, Debug)]
+enum EnhancedPattern {
+    None,
+    Code { class: Option<u8>, subject: Option<u16>, detail: Option<u16> },
+}
+
+impl EnhancedPattern {
+    fn matches(self, enhanced: Option<Enhanced>) -> bool {
+        match (self, enhanced) {
+            (Self::None, None) => true,
+            (Self::None, Some(_)) | (Self::Code { .. }, None) => false,
+            (Self::Code { class, subject, detail }, Some(Enhanced(c, s, d))) => {
+                class.is_none_or(|class| class == c)
+                    && subject.is_none_or(|subject| subject == s)
+                    && detail.is_none_or(|detail| detail == d)
+            }
+        }
+    }
+}
+
+/// A rule, ready to be applied.
+#[derive(Debug)]
+pub struct Rule {
+    id: String,
+    about: About,
+    source: String,
+    stages: Vec<Stage>,
+    codes: Vec<RangeInclusive<u16>>,
+    enhanced: Vec<EnhancedPattern>,
+    words: Vec<Phrase>,
+    unless: Vec<Phrase>,
+    names: Vec<Phrase>,
+    examples: Vec<String>,
+}
+
+impl Rule {
+    /// Name of the rule, unique among all: `general/account-suspended`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Subject of the replies that it decides.
+    pub fn about(&self) -> About {
+        self.about
+    }
+
+    /// Document that it follows.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Replies that it decides, each `STAGE code text`.
+    pub fn examples(&self) -> &[String] {
+        &self.examples
+    }
+
+    fn applies(&self, reply: &Reply<'_>, found: &Found) -> bool {
+        // Where the stage is not known, only rules that hold at every stage decide: the careful reading.
+        let stage_fits = self.stages.is_empty() || reply.stage.is_some_and(|stage| self.stages.contains(&stage));
+        stage_fits
+            && (self.codes.is_empty() || self.codes.iter().any(|codes| codes.contains(&reply.code)))
+            && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
+            && (self.words.is_empty() || self.words.iter().any(|phrase| found.in_words(phrase)))
+            && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
+            && !self.unless.iter().any(|phrase| found.in_words(phrase))
+    }
+}
+
+/// For each pattern, the sentences in which it was found.
+struct Found {
+    words: Vec<u32>,
+    names: Vec<u32>,
+    /// True for each rule of which a phrase may have been found.
+    candidates: Vec<bool>,
+}
+
+impl Found {
+    fn in_words(&self, Phrase(parts): &Phrase) -> bool {
+        parts.iter().fold(u32::MAX, |sentences, part| sentences & self.words[*part]) != 0
+    }
+
+    fn in_names(&self, Phrase(parts): &Phrase) -> bool {
+        parts.iter().all(|part| self.names[*part] != 0)
+    }
+}
+
+/// All rules, in order of precedence.
+#[derive(Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    automaton: AhoCorasick,
+    /// For each pattern of the automaton, the rules that may apply where it is found.
+    users: Vec<Vec<usize>>,
+    /// True for rules that need no word.
+    wordless: Vec<bool>,
+}
+
+impl Rules {
+    /// Reads rule files: `(name, text)`, the most specific first.
+    ///
+    /// # Errors
+    /// When a file or a rule cannot work; the error names it.
+    pub fn read(files: &[(&str, &str)]) -> Result<Self, RuleError> {
+        let mut patterns = Patterns::default();
+        let mut rules: Vec<Rule> = Vec::new();
+        for (file, text) in files {
+            let parsed: RuleFile = serde_saphyr::from_str(text)
+                .map_err(|source| RuleError::Unreadable { file: (*file).to_owned(), source: Box::new(source) })?;
+            for source in parsed.rules {
+                let rule = patterns.compile(file, source)?;
+                if rules.iter().any(|other| other.id == rule.id) {
+                    return Err(invalid(file, &rule.id, "id", "another rule has it"));
+                }
+                rules.push(rule);
+            }
+        }
+        let automaton = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::DFA))
+            .match_kind(MatchKind::Standard)
+            .build(&patterns.texts)
+            .map_err(|error| invalid("all files", "", "words", &error.to_string()))?;
+        let mut users = vec![Vec::new(); patterns.texts.len()];
+        let mut wordless = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            for Phrase(parts) in rule.words.iter().chain(&rule.names) {
+                users[parts[0]].push(index);
+            }
+            wordless.push(rule.words.is_empty() && rule.names.is_empty());
+        }
+        Ok(Self { rules, automaton, users, wordless })
+    }
+
+    /// The first rule that applies to a reply.
+    pub fn decide(&self, reply: &Reply<'_>) -> Option<&Rule> {
+        self.applicable(reply, 1).pop()
+    }
+
+    /// Every rule that applies, in order: for checks of what hides what.
+    pub fn all_that_apply(&self, reply: &Reply<'_>) -> Vec<&Rule> {
+        self.applicable(reply, usize::MAX)
+    }
+
+    /// The rules that apply, in order, at most `limit`.
+    fn applicable(&self, reply: &Reply<'_>, limit: usize) -> Vec<&Rule> {
+        let found = self.find(reply);
+        let candidates = self.rules.iter().zip(&found.candidates).filter(|(_, is_candidate)| **is_candidate);
+        candidates.map(|(rule, _)| rule).filter(|rule| rule.applies(reply, &found)).take(limit).collect()
+    }
+
+    /// All rules, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
+    fn find(&self, reply: &Reply<'_>) -> Found {
+        let words = Words::of(reply.code, reply.text);
+        let mut found = Found {
+            words: vec![0; self.users.len()],
+            names: vec![0; self.users.len()],
+            candidates: self.wordless.clone(),
+        };
+        for hit in self.automaton.find_overlapping_iter(&words.plain) {
+            let pattern = hit.pattern().as_usize();
+            found.words[pattern] |= 1 << words.sentence_at(hit.start());
+            self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
+        }
+        for hit in self.automaton.find_overlapping_iter(&words.names) {
+            let pattern = hit.pattern().as_usize();
+            found.names[pattern] = 1;
+            self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
+        }
+        found
+    }
+}
+
+/// The automaton's patterns, each once.
+#[derive(Default)]
+struct Patterns {
+    texts: Vec<String>,
+    index: std::collections::HashMap<String, usize>,
+}
+
+impl Patterns {
+    fn compile(&mut self, file: &str, source: RuleSource) -> Result<Rule, RuleError> {
+        let RuleSource { id, about, source: document, stages, codes, enhanced, words, unless, names, examples } = source;
+        let id = format!("{file}/{id}");
+        if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() {
+            return Err(invalid(file, &id, "words", "the rule has no condition"));
+        }
+        if examples.is_empty() {
+            return Err(invalid(file, &id, "examples", "the rule has none, so nothing tests it"));
+        }
+        let codes = codes.iter().map(|text| code_range(text).ok_or_else(|| invalid(file, &id, "codes", text)));
+        let codes = codes.collect::<Result<_, _>>()?;
+        let enhanced = enhanced.iter().map(|text| pattern(text).ok_or_else(|| invalid(file, &id, "enhanced", text)));
+        let enhanced = enhanced.collect::<Result<_, _>>()?;
+        Ok(Rule {
+            words: self.phrases(file, &id, "words", &words)?,
+            unless: self.phrases(file, &id, "unless", &unless)?,
+            names: self.phrases(file, &id, "names", &names)?,
+            id,
+            about,
+            source: document,
+            stages,
+            codes,
+            enhanced,
+            examples,
+        })
+    }
+
+    fn phrases(&mut self, file: &str, id: &str, field: &'static str, texts: &[String]) -> Result<Vec<Phrase>, RuleError> {
+        let mut phrases = Vec::new();
+        for text in texts {
+            let parts: Vec<_> = text.split(" + ").collect();
+            if parts.len() > MAX_PARTS {
+                return Err(invalid(file, id, field, text));
+            }
+            let mut indices = Vec::new();
+            for part in parts {
+                let is_plain = part.chars().all(|letter| {
+                    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' ' || letter == '*'
+                });
+                if part.trim().is_empty() || !is_plain {
+                    return Err(invalid(file, id, field, &format!("{part:?}: only words in lower case, blanks and a last *")));
+                }
+                let pattern = match part.strip_suffix('*') {
+                    Some(stem) => format!(" {stem}"),
+                    None => format!(" {part} "),
+                };
+                let next = self.texts.len();
+                let index = *self.index.entry(pattern.clone()).or_insert(next);
+                if index == next {
+                    self.texts.push(pattern);
+                }
+                indices.push(index);
+            }
+            phrases.push(Phrase(indices));
+        }
+        Ok(phrases)
+    }
+}
+
+fn invalid(file: &str, id: &str, field: &'static str, problem: &str) -> RuleError {
+    RuleError::Invalid { file: file.to_owned(), id: id.to_owned(), field, problem: problem.to_owned() }
+}
+
+fn code_range(text: &str) -> Option<RangeInclusive<u16>> {
+    match text {
+        "4xx" => Some(400..=499),
+        "5xx" => Some(500..=599),
+        _ => match text.split_once('-') {
+            Some((from, to)) => Some(from.parse().ok()?..=to.parse().ok()?),
+            None => text.parse().ok().map(|code: u16| code..=code),
+        },
+    }
+}
+
+fn pattern(text: &str) -> Option<EnhancedPattern> {
+    if text == "none" {
+        return Some(EnhancedPattern::None);
+    }
+    let mut parts = text.split('.');
+    let (class, subject, detail) = (parts.next()?, parts.next()?, parts.next()?);
+    let class = match class {
+        "x" => None,
+        digit => Some(digit.parse().ok()?),
+    };
+    let number = |text: &str| match text {
+        "*" => Some(None),
+        digits => digits.parse().ok().map(Some),
+    };
+    Some(EnhancedPattern::Code { class, subject: number(subject)?, detail: number(detail)? })
+}

@@ -1,0 +1,163 @@
+//! The words of a reply, without what a stranger may have put there.
+
+/// No more of a reply is read: RFC 5321 §4.5.3.1.5 allows 512 octets a line, and what decides stands at the front.
+const MAX_LENGTH: usize = 2048;
+/// No more sentences are told apart; the last one holds the rest.
+const MAX_SENTENCES: usize = 32;
+/// Phrases after which a server quotes another one.
+const QUOTES: [&str; 4] = ["unverified address:", "undeliverable address:", "unverified address :", "said:"];
+
+/// The words of a reply, in a form in which phrases can be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// Lower-case words with one blank before and after each. Addresses, hosts and URLs are blanked.
+    pub(crate) plain: String,
+    /// Offsets in `plain` at which sentences end.
+    pub(crate) sentences: Vec<usize>,
+    /// The same with hosts and URLs: the only place of many a block list's name.
+    pub(crate) names: String,
+}
+
+impl Words {
+    /// Reads the text of a reply with this code.
+    pub(crate) fn of(code: u16, text: &str) -> Self {
+        let lower: String = text.chars().take(MAX_LENGTH).map(fold).collect::<String>().to_ascii_lowercase();
+        let own = own_words(&lower);
+        let mut words = Self { plain: " ".to_owned(), sentences: Vec::new(), names: " ".to_owned() };
+        let code = code.to_string();
+        for token in own.split_whitespace() {
+            words.push_token(token, &code);
+        }
+        words.sentences.push(words.plain.len());
+        words
+    }
+
+    fn push_token(&mut self, token: &str, code: &str) {
+        if is_mail_address(token) {
+            // `user@example.org:blocked` says something after the address.
+            let after = token.split_once('@').map_or("", |(_, host)| host);
+            let after = after.find(|letter: char| !letter.is_ascii_alphanumeric() && !matches!(letter, '.' | '-' | '_'));
+            let rest = token.split_once('@').zip(after).map_or("", |((_, host), at)| &host[at..]);
+            for words in [&mut self.plain, &mut self.names] {
+                words.push_str("addr ");
+                push_words(words, rest);
+            }
+            return;
+        }
+        push_words(&mut self.names, token);
+        // The code that begins a continuation line.
+        let is_continuation = token.strip_prefix(code).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        let is_enhanced = token.trim_start_matches(code).trim_start_matches('-').parse::<crate::Enhanced>().is_ok();
+        if is_continuation || is_enhanced {
+            return;
+        }
+        if let Some(kind) = machine_token(token) {
+            self.plain.push_str(kind);
+            self.plain.push(' ');
+        } else {
+            push_words(&mut self.plain, token);
+        }
+        if token.ends_with(['.', ';', '!', '?']) && self.sentences.len() < MAX_SENTENCES - 1 {
+            self.sentences.push(self.plain.len());
+        }
+    }
+
+    /// The sentence that holds this offset of `plain`.
+    pub(crate) fn sentence_at(&self, offset: usize) -> u32 {
+        let index = self.sentences.iter().position(|end| offset < *end).unwrap_or(self.sentences.len());
+        u32::try_from(index.min(MAX_SENTENCES - 1)).unwrap_or(0)
+    }
+}
+
+/// Brings letters of Western European languages to ASCII.
+fn fold(letter: char) -> char {
+    match letter {
+        'à' | 'á' | 'â' | 'ã' | 'ä' | 'å' | 'À' | 'Á' | 'Â' | 'Ã' | 'Ä' | 'Å' => 'a',
+        'ç' | 'Ç' => 'c',
+        'è' | 'é' | 'ê' | 'ë' | 'È' | 'É' | 'Ê' | 'Ë' => 'e',
+        'ì' | 'í' | 'î' | 'ï' | 'Ì' | 'Í' | 'Î' | 'Ï' => 'i',
+        'ñ' | 'Ñ' => 'n',
+        'ò' | 'ó' | 'ô' | 'õ' | 'ö' | 'Ò' | 'Ó' | 'Ô' | 'Õ' | 'Ö' => 'o',
+        'ù' | 'ú' | 'û' | 'ü' | 'Ù' | 'Ú' | 'Û' | 'Ü' => 'u',
+        '’' => '\'',
+        other => other,
+    }
+}
+
+/// The text without quoted strangers and without what stands in angle brackets.
+fn own_words(lower: &str) -> String {
+    // A relay that hands on another server's reply says so once for itself: what follows is not its own word.
+    let cut = QUOTES.iter().filter_map(|quote| lower.find(quote).map(|at| at + quote.len())).min();
+    let mut own = lower[..cut.unwrap_or(lower.len())].to_owned();
+    blank_between(&mut own, '<', '>', " addr ");
+    blank_quoted_local_parts(&mut own);
+    own
+}
+
+/// Replaces each `<…>` without a blank line of more than 320 letters (RFC 5321 §4.5.3.1: 64 + 1 + 255) inside.
+fn blank_between(text: &mut String, open: char, close: char, by: &str) {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find(open) {
+        let inside = &rest[start + open.len_utf8()..];
+        let end = inside.find(close).filter(|end| *end <= 320 && !inside[..*end].contains("://"));
+        result.push_str(&rest[..start]);
+        match end {
+            Some(end) => {
+                result.push_str(by);
+                rest = &inside[end + close.len_utf8()..];
+            }
+            None => {
+                result.push(' ');
+                rest = inside;
+            }
+        }
+    }
+    result.push_str(rest);
+    *text = result;
+}
+
+/// Replaces `"…"@host`: a quoted local part may hold anything (RFC 5321 §4.1.2).
+fn blank_quoted_local_parts(text: &mut String) {
+    while let Some(end) = text.find("\"@") {
+        let start = text[..end].rfind('"').unwrap_or(end);
+        let host = text[end + 2..].find(char::is_whitespace).map_or(text.len(), |length| end + 2 + length);
+        text.replace_range(start..host, " addr ");
+    }
+}
+
+fn is_mail_address(token: &str) -> bool {
+    let token = token.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
+    token.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
+        || (token.contains('@') && token.len() > 3)
+}
+
+/// A word for what only machines read: an address, a host, a URL, an identifier.
+fn machine_token(token: &str) -> Option<&'static str> {
+    if token.contains("://") {
+        return Some("url");
+    }
+    let core = token.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
+    if !core.contains(['.', ':']) {
+        return None;
+    }
+    if core.parse::<std::net::IpAddr>().is_ok() || core.split('[').next_back().is_some_and(|inner| inner.parse::<std::net::IpAddr>().is_ok()) {
+        return Some("ip");
+    }
+    let labels = core.split('[').next().unwrap_or(core);
+    let is_host = labels.split('.').count() > 1
+        && labels.split('.').all(|label| {
+            !label.is_empty() && label.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
+        })
+        && labels.rsplit('.').next().is_some_and(|last| last.len() >= 2 && last.chars().all(|letter| letter.is_ascii_alphabetic()))
+        // `resolver.rst.notauthorized` is a name of Exchange's transport, not of a host.
+        && !["resolver.", "storedrv.", "transport.", "smtpsend.", "routing."].iter().any(|prefix| labels.starts_with(prefix));
+    is_host.then_some("host")
+}
+
+fn push_words(target: &mut String, token: &str) {
+    for word in token.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        target.push_str(word);
+        target.push(' ');
+    }
+}
