@@ -61,7 +61,7 @@ fn main() {
             continue;
         }
         let Ok(parsed) = Reply::parse(stage.parse().ok(), reply) else { continue };
-        let (about, rule) = subject(&parsed);
+        let (about, rule) = subject(&parsed, None);
         judged += 1;
         let is_same = right.contains(&about);
         let is_harmful = harms(about, right, parsed.code);
@@ -97,7 +97,7 @@ fn main() {
     let begun = Instant::now();
     let mut known = 0;
     for _ in 0..rounds {
-        known += parsed.iter().filter(|reply| subject(reply).1.is_some()).count();
+        known += parsed.iter().filter(|reply| subject(reply, None).1.is_some()).count();
     }
     let nanoseconds = begun.elapsed().as_nanos() as f64 / (rounds * parsed.len()) as f64;
     println!("{nanoseconds:.0} ns a reply ({} rules, {:.1} % of the replies known to one)", rules().iter().count(), percent(known, rounds * parsed.len()));

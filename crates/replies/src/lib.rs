@@ -18,7 +18,15 @@ pub use rules::{Rule, RuleError, Rules};
 
 /// The rules that are compiled in, in order of precedence.
 const FILES: &[(&str, &str)] = &[
-    ("providers", include_str!("../rules/providers.yaml")),
+    ("microsoft", include_str!("../rules/microsoft.yaml")),
+    ("google", include_str!("../rules/google.yaml")),
+    ("zoho", include_str!("../rules/zoho.yaml")),
+    ("ses", include_str!("../rules/ses.yaml")),
+    ("mailgun", include_str!("../rules/mailgun.yaml")),
+    ("brevo", include_str!("../rules/brevo.yaml")),
+    ("cpanel", include_str!("../rules/cpanel.yaml")),
+    ("qmail", include_str!("../rules/qmail.yaml")),
+    ("yahoo", include_str!("../rules/yahoo.yaml")),
     ("destination", include_str!("../rules/destination.yaml")),
     ("account", include_str!("../rules/account.yaml")),
     ("identity", include_str!("../rules/identity.yaml")),
@@ -43,10 +51,19 @@ pub fn rules() -> &'static Rules {
     &RULES
 }
 
-/// What a reply is about, and the rule that says so; `None` when no rule knows it.
-pub fn subject(reply: &Reply<'_>) -> (About, Option<&'static Rule>) {
-    match RULES.decide(reply) {
+/// The subject of a reply, and the rule that says so; no rule when none knows it.
+///
+/// `provider` limits the rules of providers to those of one of [`providers`]; without it all of them may decide.
+pub fn subject(reply: &Reply<'_>, provider: Option<&str>) -> (About, Option<&'static Rule>) {
+    match RULES.decide(reply, provider) {
         Some(rule) => (rule.about(), Some(rule)),
         None => (About::Unknown, None),
     }
+}
+
+/// Names of the providers and servers that have rules of their own.
+pub fn providers() -> Vec<&'static str> {
+    let mut names: Vec<_> = RULES.iter().filter_map(Rule::provider).collect();
+    names.dedup();
+    names
 }

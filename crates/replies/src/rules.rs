@@ -1,6 +1,7 @@
 //! Rules as data: read from YAML, checked, and put into one automaton.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use serde::Deserialize;
@@ -16,6 +17,8 @@ const MAX_PARTS: usize = 4;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RuleFile {
+    /// Provider or server whose words these are; absent in general files.
+    provider: Option<String>,
     rules: Vec<RuleSource>,
 }
 
@@ -103,6 +106,7 @@ impl EnhancedPattern {
 #[derive(Debug)]
 pub struct Rule {
     id: String,
+    provider: Option<Arc<str>>,
     about: About,
     source: String,
     stages: Vec<Stage>,
@@ -118,6 +122,11 @@ impl Rule {
     /// Name of the rule, unique among all: `general/account-suspended`.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Provider or server whose words it knows; `None` for a general rule.
+    pub fn provider(&self) -> Option<&str> {
+        self.provider.as_deref()
     }
 
     /// Subject of the replies that it decides.
@@ -187,8 +196,9 @@ impl Rules {
         for (file, text) in files {
             let parsed: RuleFile = serde_saphyr::from_str(text)
                 .map_err(|source| RuleError::Unreadable { file: (*file).to_owned(), source: Box::new(source) })?;
+            let provider = parsed.provider.map(Arc::from);
             for source in parsed.rules {
-                let rule = patterns.compile(file, source)?;
+                let rule = patterns.compile(file, provider.clone(), source)?;
                 if rules.iter().any(|other| other.id == rule.id) {
                     return Err(invalid(file, &rule.id, "id", "another rule has it"));
                 }
@@ -211,21 +221,25 @@ impl Rules {
         Ok(Self { rules, automaton, users, wordless })
     }
 
-    /// The first rule that applies to a reply.
-    pub fn decide(&self, reply: &Reply<'_>) -> Option<&Rule> {
-        self.applicable(reply, 1).pop()
+    /// The first rule that applies to a reply of this provider, or of any.
+    pub fn decide(&self, reply: &Reply<'_>, provider: Option<&str>) -> Option<&Rule> {
+        self.applicable(reply, provider, 1).pop()
     }
 
     /// Every rule that applies, in order: for checks of what hides what.
     pub fn all_that_apply(&self, reply: &Reply<'_>) -> Vec<&Rule> {
-        self.applicable(reply, usize::MAX)
+        self.applicable(reply, None, usize::MAX)
     }
 
     /// The rules that apply, in order, at most `limit`.
-    fn applicable(&self, reply: &Reply<'_>, limit: usize) -> Vec<&Rule> {
+    fn applicable(&self, reply: &Reply<'_>, provider: Option<&str>, limit: usize) -> Vec<&Rule> {
         let found = self.find(reply);
         let candidates = self.rules.iter().zip(&found.candidates).filter(|(_, is_candidate)| **is_candidate);
-        candidates.map(|(rule, _)| rule).filter(|rule| rule.applies(reply, &found)).take(limit).collect()
+        let candidates = candidates.map(|(rule, _)| rule).filter(|rule| match (rule.provider(), provider) {
+            (Some(of), Some(wanted)) => of.eq_ignore_ascii_case(wanted),
+            (None, _) | (Some(_), None) => true,
+        });
+        candidates.filter(|rule| rule.applies(reply, &found)).take(limit).collect()
     }
 
     /// All rules, in order.
@@ -262,7 +276,7 @@ struct Patterns {
 }
 
 impl Patterns {
-    fn compile(&mut self, file: &str, source: RuleSource) -> Result<Rule, RuleError> {
+    fn compile(&mut self, file: &str, provider: Option<Arc<str>>, source: RuleSource) -> Result<Rule, RuleError> {
         let RuleSource { id, about, source: document, stages, codes, enhanced, words, unless, names, examples } = source;
         let id = format!("{file}/{id}");
         if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() {
@@ -280,6 +294,7 @@ impl Patterns {
             unless: self.phrases(file, &id, "unless", &unless)?,
             names: self.phrases(file, &id, "names", &names)?,
             id,
+            provider,
             about,
             source: document,
             stages,

@@ -12,7 +12,7 @@ fn every_rule_decides_its_own_examples() {
     let mut wrong = vec![];
     for rule in rules().iter() {
         for example in rule.examples() {
-            let decided = rules().decide(&parse(example)).map(mail_failover_replies::Rule::id);
+            let decided = rules().decide(&parse(example), None).map(mail_failover_replies::Rule::id);
             if decided != Some(rule.id()) {
                 wrong.push(format!("{}: {example:?} is decided by {decided:?}", rule.id()));
             }
@@ -46,7 +46,7 @@ fn replies_are_about_what_people_would_say() {
     let mut wrong = vec![];
     for line in table.lines().filter(|line| !line.starts_with('#')) {
         let (expected, reply) = line.split_once('\t').unwrap();
-        let (about, rule) = subject(&parse(reply));
+        let (about, rule) = subject(&parse(reply), None);
         if about.as_str() != expected {
             wrong.push(format!("{reply}: {about} by {:?}, not {expected}", rule.map(mail_failover_replies::Rule::id)));
         }
@@ -64,24 +64,24 @@ fn what_a_stranger_wrote_decides_nothing() {
         "RCPT 550 5.1.1 your.account.suspended@a.example: user unknown",
     ];
     for case in cases {
-        assert_eq!(subject(&parse(case)).0, About::Recipient, "{case}");
+        assert_eq!(subject(&parse(case), None).0, About::Recipient, "{case}");
     }
 }
 
 #[test]
 fn a_reply_of_several_lines_is_read_as_one() {
     let reply = "DATA 550-5.7.26 Unauthenticated email from example.com is not accepted due to domain's 550-5.7.26 DMARC policy. 550 5.7.26 See";
-    assert_eq!(subject(&parse(reply)).0, About::Identity);
+    assert_eq!(subject(&parse(reply), None).0, About::Identity);
     let split = "RCPT 550-no such 550 user here";
-    assert_eq!(subject(&parse(split)).0, About::Recipient);
+    assert_eq!(subject(&parse(split), None).0, About::Recipient);
 }
 
 #[test]
 fn without_a_stage_only_rules_for_every_stage_decide() {
     let reply = Reply::parse(None, "550 user unknown").unwrap();
-    assert_eq!(subject(&reply).0, About::Unknown, "at MAIL this would be the sender");
+    assert_eq!(subject(&reply, None).0, About::Unknown, "at MAIL this would be the sender");
     let reply = Reply::parse(None, "554 Message rejected: Sending paused for this account.").unwrap();
-    assert_eq!(subject(&reply).0, About::Account);
+    assert_eq!(subject(&reply, None).0, About::Account);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn mutated_replies_neither_panic_nor_take_long() {
         }
         let stage = (random.below(7) > 0).then(|| stages[random.below(stages.len())]);
         if let Ok(reply) = Reply::parse(stage, text.split_once(' ').map_or("", |(_, reply)| reply)) {
-            subject(&reply);
+            subject(&reply, None);
         }
     }
 }
@@ -135,7 +135,7 @@ fn a_long_reply_takes_time_in_proportion() {
     for piece in ["<", "\"@a ", "a@b ", "said ", "your account ", "a. ", "550-"] {
         let text = format!("550 {}", piece.repeat(200_000));
         let begun = std::time::Instant::now();
-        subject(&Reply::parse(Some(Stage::Data), &text).unwrap());
+        subject(&Reply::parse(Some(Stage::Data), &text).unwrap(), None);
         // Generous: a quadratic case takes minutes.
         assert!(begun.elapsed().as_secs() < 2, "{piece:?}: {:?}", begun.elapsed());
     }
