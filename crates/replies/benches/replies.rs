@@ -54,7 +54,8 @@ fn main() {
         Ok(file) => table(&fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"))),
         Err(_) => own_examples(),
     };
-    let (mut judged, mut same, mut harmless, mut at_once, mut counted, mut neutral, mut bounced) = (0, 0, 0, 0, 0, 0, 0);
+    let (mut judged, mut same, mut harmless, mut at_once, mut counted, mut neutral, mut bounced) =
+        (0, 0, 0, 0, 0, 0, 0);
     let mut mapping: BTreeMap<&str, (usize, usize, Vec<About>)> = BTreeMap::new();
     for Row { stage, reply, expected, right } in &rows {
         if right.is_empty() {
@@ -88,9 +89,15 @@ fn main() {
         let right: Vec<_> = right.iter().map(|about| about.as_str()).collect();
         println!("| {} | {} | {count} | {same} |", expected.replace('|', "\\|"), right.join(", "));
     }
-    let percent = |part: usize, of: usize| 100.0 * part as f64 / of.max(1) as f64;
-    println!("\n{judged} uncontested replies: without harm {:.1} %, same subject {:.1} %", percent(harmless, judged), percent(same, judged));
-    println!("of {neutral} about a recipient, a message or a destination: {at_once} move a route at once, {counted} count ({:.1} %)", percent(counted, neutral));
+    println!(
+        "\n{judged} uncontested replies: without harm {:.1} %, same subject {:.1} %",
+        percent(harmless, judged),
+        percent(same, judged)
+    );
+    println!(
+        "of {neutral} about a recipient, a message or a destination: {at_once} move a route at once, {counted} count ({:.1} %)",
+        percent(counted, neutral)
+    );
     println!("{bounced} replies about account, login or quota bounce while a standby exists");
     let rounds = 50;
     let parsed: Vec<_> = rows.iter().filter_map(|row| Reply::parse(row.stage.parse().ok(), &row.reply).ok()).collect();
@@ -99,11 +106,21 @@ fn main() {
     for _ in 0..rounds {
         known += parsed.iter().filter(|reply| subject(reply, None).1.is_some()).count();
     }
-    let nanoseconds = begun.elapsed().as_nanos() as f64 / (rounds * parsed.len()) as f64;
-    println!("{nanoseconds:.0} ns a reply ({} rules, {:.1} % of the replies known to one)", rules().iter().count(), percent(known, rounds * parsed.len()));
+    let calls = u32::try_from(rounds * parsed.len()).unwrap_or(u32::MAX);
+    let nanoseconds = (begun.elapsed() / calls).as_nanos();
+    println!(
+        "{nanoseconds} ns a reply ({} rules, {:.1} % of the replies known to one)",
+        rules().iter().count(),
+        percent(known, rounds * parsed.len())
+    );
     assert_eq!(at_once, 0, "replies about recipients, messages or destinations that move a route at once");
     assert_eq!(bounced, 0, "replies about account, login or quota that bounce");
     assert!(percent(harmless, judged) >= 98.0 && percent(same, judged) >= 90.0 && percent(counted, neutral) <= 1.0);
+}
+
+fn percent(part: usize, of: usize) -> f64 {
+    let exact = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    100.0 * exact(part) / exact(of.max(1))
 }
 
 struct Row {
@@ -116,7 +133,8 @@ struct Row {
 fn table(text: &str) -> Vec<Row> {
     let mut lines = text.lines();
     let header: Vec<_> = lines.next().unwrap_or_default().split('\t').collect();
-    let column = |name: &str| header.iter().position(|column| *column == name).unwrap_or_else(|| panic!("no column {name}"));
+    let column =
+        |name: &str| header.iter().position(|column| *column == name).unwrap_or_else(|| panic!("no column {name}"));
     let (stage, code, reply, expected) = (column("stage"), column("code"), column("text"), column("expected"));
     lines
         .map(|line| line.split('\t').collect::<Vec<_>>())
@@ -134,7 +152,12 @@ fn own_examples() -> Vec<Row> {
     examples
         .map(|(about, example)| {
             let (stage, reply) = example.split_once(' ').unwrap_or_default();
-            Row { stage: stage.to_owned(), reply: reply.to_owned(), expected: about.as_str().to_owned(), right: vec![about] }
+            Row {
+                stage: stage.to_owned(),
+                reply: reply.to_owned(),
+                expected: about.as_str().to_owned(),
+                right: vec![about],
+            }
         })
         .collect()
 }

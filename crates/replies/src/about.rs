@@ -71,7 +71,8 @@ impl About {
 
     /// The consequences of a refusal with this subject: the one table.
     pub fn consequences(self) -> Consequences {
-        let refused = Consequences { counts: true, immediate: false, deferred: true, throttling: false, our_own: false };
+        let refused =
+            Consequences { counts: true, immediate: false, deferred: true, throttling: false, our_own: false };
         match self {
             Self::Account | Self::Login | Self::Quota => Consequences { immediate: true, ..refused },
             Self::Identity | Self::Address | Self::Service | Self::Tls | Self::Unknown => refused,
@@ -80,6 +81,25 @@ impl About {
             Self::Recipient | Self::Message | Self::Destination => {
                 Consequences { counts: false, deferred: false, ..refused }
             }
+        }
+    }
+
+    /// Explanation for people, half a sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Account => "our account is paused, suspended or not yet activated",
+            Self::Login => "our login is refused, or one is demanded",
+            Self::Quota => "our allowance of messages or credits is used up",
+            Self::Identity => "our sender is not accepted: SPF, DKIM, DMARC, an unverified From",
+            Self::Address => "our address or host is not trusted: block lists, reputation, PTR",
+            Self::Rate => "we send too fast; the server is alive",
+            Self::Service => "the service is in trouble, or does not relay for us",
+            Self::Tls => "encryption is demanded or refused",
+            Self::Recipient => "one recipient or its mailbox",
+            Self::Message => "one message: its content, size or form",
+            Self::Destination => "the policy of the recipient or of its domain",
+            Self::OurSide => "our own side, such as the name in EHLO",
+            Self::Unknown => "no rule knows it: its code decides",
         }
     }
 

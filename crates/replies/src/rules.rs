@@ -177,7 +177,7 @@ impl Found {
 /// All rules, in order of precedence.
 #[derive(Debug)]
 pub struct Rules {
-    rules: Vec<Rule>,
+    ordered: Vec<Rule>,
     automaton: AhoCorasick,
     /// For each pattern of the automaton, the rules that may apply where it is found.
     users: Vec<Vec<usize>>,
@@ -218,7 +218,7 @@ impl Rules {
             }
             wordless.push(rule.words.is_empty() && rule.names.is_empty());
         }
-        Ok(Self { rules, automaton, users, wordless })
+        Ok(Self { ordered: rules, automaton, users, wordless })
     }
 
     /// The first rule that applies to a reply of this provider, or of any.
@@ -234,7 +234,7 @@ impl Rules {
     /// The rules that apply, in order, at most `limit`.
     fn applicable(&self, reply: &Reply<'_>, provider: Option<&str>, limit: usize) -> Vec<&Rule> {
         let found = self.find(reply);
-        let candidates = self.rules.iter().zip(&found.candidates).filter(|(_, is_candidate)| **is_candidate);
+        let candidates = self.ordered.iter().zip(&found.candidates).filter(|(_, is_candidate)| **is_candidate);
         let candidates = candidates.map(|(rule, _)| rule).filter(|rule| match (rule.provider(), provider) {
             (Some(of), Some(wanted)) => of.eq_ignore_ascii_case(wanted),
             (None, _) | (Some(_), None) => true,
@@ -244,7 +244,7 @@ impl Rules {
 
     /// All rules, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter()
+        self.ordered.iter()
     }
 
     fn find(&self, reply: &Reply<'_>) -> Found {
@@ -277,7 +277,8 @@ struct Patterns {
 
 impl Patterns {
     fn compile(&mut self, file: &str, provider: Option<Arc<str>>, source: RuleSource) -> Result<Rule, RuleError> {
-        let RuleSource { id, about, source: document, stages, codes, enhanced, words, unless, names, examples } = source;
+        let RuleSource { id, about, source: document, stages, codes, enhanced, words, unless, names, examples } =
+            source;
         let id = format!("{file}/{id}");
         if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() {
             return Err(invalid(file, &id, "words", "the rule has no condition"));
@@ -304,7 +305,13 @@ impl Patterns {
         })
     }
 
-    fn phrases(&mut self, file: &str, id: &str, field: &'static str, texts: &[String]) -> Result<Vec<Phrase>, RuleError> {
+    fn phrases(
+        &mut self,
+        file: &str,
+        id: &str,
+        field: &'static str,
+        texts: &[String],
+    ) -> Result<Vec<Phrase>, RuleError> {
         let mut phrases = Vec::new();
         for text in texts {
             let parts: Vec<_> = text.split(" + ").collect();
@@ -317,7 +324,12 @@ impl Patterns {
                     letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' ' || letter == '*'
                 });
                 if part.trim().is_empty() || !is_plain {
-                    return Err(invalid(file, id, field, &format!("{part:?}: only words in lower case, blanks and a last *")));
+                    return Err(invalid(
+                        file,
+                        id,
+                        field,
+                        &format!("{part:?}: only words in lower case, blanks and a last *"),
+                    ));
                 }
                 let pattern = match part.strip_suffix('*') {
                     Some(stem) => format!(" {stem}"),

@@ -36,7 +36,8 @@ impl Words {
         if is_mail_address(token) {
             // `user@example.org:blocked` says something after the address.
             let after = token.split_once('@').map_or("", |(_, host)| host);
-            let after = after.find(|letter: char| !letter.is_ascii_alphanumeric() && !matches!(letter, '.' | '-' | '_'));
+            let after =
+                after.find(|letter: char| !letter.is_ascii_alphanumeric() && !matches!(letter, '.' | '-' | '_'));
             let rest = token.split_once('@').zip(after).map_or("", |((_, host), at)| &host[at..]);
             for words in [&mut self.plain, &mut self.names] {
                 words.push_str("addr ");
@@ -102,15 +103,12 @@ fn blank_between(text: &mut String, open: char, close: char, by: &str) {
         let inside = &rest[start + open.len_utf8()..];
         let end = inside.find(close).filter(|end| *end <= 320 && !inside[..*end].contains("://"));
         result.push_str(&rest[..start]);
-        match end {
-            Some(end) => {
-                result.push_str(by);
-                rest = &inside[end + close.len_utf8()..];
-            }
-            None => {
-                result.push(' ');
-                rest = inside;
-            }
+        if let Some(end) = end {
+            result.push_str(by);
+            rest = &inside[end + close.len_utf8()..];
+        } else {
+            result.push(' ');
+            rest = inside;
         }
     }
     result.push_str(rest);
@@ -141,7 +139,9 @@ fn machine_token(token: &str) -> Option<&'static str> {
     if !core.contains(['.', ':']) {
         return None;
     }
-    if core.parse::<std::net::IpAddr>().is_ok() || core.split('[').next_back().is_some_and(|inner| inner.parse::<std::net::IpAddr>().is_ok()) {
+    if core.parse::<std::net::IpAddr>().is_ok()
+        || core.split('[').next_back().is_some_and(|inner| inner.parse::<std::net::IpAddr>().is_ok())
+    {
         return Some("ip");
     }
     let labels = core.split('[').next().unwrap_or(core);

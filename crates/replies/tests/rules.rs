@@ -113,7 +113,8 @@ fn mutated_replies_neither_panic_nor_take_long() {
     let seeds: Vec<_> = rules().iter().flat_map(|rule| rule.examples().iter().cloned()).collect();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let stages = [Stage::Connection, Stage::Hello, Stage::Auth, Stage::Mail, Stage::Recipient, Stage::Data];
-    let splices = ["<", ">", "\"@", "@", "said: ", "unverified address: ", "550-", "é", "\u{0}", "://", "[", "]", ". ", "𝔘"];
+    let splices =
+        ["<", ">", "\"@", "@", "said: ", "unverified address: ", "550-", "é", "\u{0}", "://", "[", "]", ". ", "𝔘"];
     for _ in 0..inputs {
         let mut text = seeds[random.below(seeds.len())].clone();
         for _ in 0..=random.below(4) {

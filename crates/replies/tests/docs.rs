@@ -1,0 +1,56 @@
+//! `docs/replies.md` has the table of consequences and the list of rules: both are generated from here and checked.
+//!
+//! `UPDATE_DOCS=1 cargo test -p mail-failover-replies --test docs` writes them anew.
+
+use std::fmt::Write;
+use std::fs;
+
+use mail_failover_replies::{About, rules};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/replies.md");
+
+fn consequences() -> String {
+    let mut text = "| about | is | counts as a failure | may move a route at once | a 5xx waits for a standby | seen as throttling |\n|---|---|---|---|---|---|\n".to_owned();
+    let yes = |value: bool| if value { "yes" } else { "no" };
+    for about in About::ALL {
+        let row = about.consequences();
+        let _ = writeln!(
+            text,
+            "| {about} | {} | {} | {} | {} | {} |",
+            about.meaning(),
+            yes(row.counts),
+            yes(row.immediate),
+            yes(row.deferred),
+            yes(row.throttling)
+        );
+    }
+    text
+}
+
+fn list_of_rules() -> String {
+    let mut text = "| rule | about | follows | for example |\n|---|---|---|---|\n".to_owned();
+    for rule in rules().iter() {
+        let example = rule.examples().first().map_or("", String::as_str).replace('|', "\\|");
+        let _ = writeln!(text, "| `{}` | {} | {} | `{example}` |", rule.id(), rule.about(), rule.source());
+    }
+    text
+}
+
+#[test]
+fn the_page_says_what_the_rules_do() {
+    let page = fs::read_to_string(PAGE).unwrap();
+    let mut expected = page.clone();
+    for (name, table) in [("consequences", consequences()), ("rules", list_of_rules())] {
+        let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
+        let start = expected.find(&begin).unwrap_or_else(|| panic!("no mark {begin}")) + begin.len();
+        let stop = start + expected[start..].find(&end).unwrap_or_else(|| panic!("no mark {end}"));
+        expected.replace_range(start..stop, &format!("\n{table}\n"));
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(PAGE, &expected).unwrap();
+    }
+    assert!(
+        page == expected || std::env::var_os("UPDATE_DOCS").is_some(),
+        "docs/replies.md: run UPDATE_DOCS=1 cargo test -p mail-failover-replies --test docs"
+    );
+}
