@@ -9,9 +9,9 @@
 //! down. The second is [`replacement`], asked over the socketmap, which knows all the rules and the backends. If a map
 //! fails, Postfix takes that as no answer: a refusal bounces then, and a success stays one (`dsn_filter.c`, `maps.c`).
 
-use mail_failover_core::model::EvidenceClass;
-use mail_failover_smtp::classify::{Answered, about_recipients, unmistakable};
-use mail_failover_smtp::reply::EnhancedCode;
+use std::fmt::Write;
+
+use mail_failover_replies::{About, Rule, rules};
 
 use super::answers::Answers;
 use super::core::log_event::Place;
@@ -43,48 +43,9 @@ pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
     (is_ours && another_can).then(|| format!("4{rest}"))
 }
 
-/// Returns true if another backend might take the message that this one refuses so.
+/// True if another backend might take what this one refuses so: if it is not certainly about the recipient or the message.
 fn is_about_us(quoted: &Quoted<'_>) -> bool {
-    match quoted.class() {
-        EvidenceClass::AccountPaused
-        | EvidenceClass::QuotaExhausted
-        | EvidenceClass::AuthenticationRefused
-        | EvidenceClass::Reputation => true,
-        // "Relay access denied" is a revoked permission; what else is permanent after MAIL may be the message's own
-        // fault. An answer to MAIL is about us, unless it is about the sender's address (RFC 3463 §3.2), which is no
-        // better elsewhere.
-        EvidenceClass::Permanent => match quoted.answered {
-            Answered::Mail => !matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 1, _))),
-            Answered::Recipient | Answered::Data => {
-                quoted.text.to_ascii_lowercase().contains("relay") || is_about_the_dialogue(quoted)
-            }
-            Answered::Connection | Answered::Hello | Answered::StartTls | Answered::Auth => true,
-        },
-        EvidenceClass::Ok
-        | EvidenceClass::Throttled
-        | EvidenceClass::Temporary
-        | EvidenceClass::RecipientLevel
-        | EvidenceClass::ConnectionRefused
-        | EvidenceClass::ConnectionLost
-        | EvidenceClass::NoAnswer
-        | EvidenceClass::ProtocolError
-        | EvidenceClass::TlsFailed
-        | EvidenceClass::CertificateInvalid
-        | EvidenceClass::Unresolvable
-        | EvidenceClass::NoEndpoints
-        | EvidenceClass::Inconclusive
-        | EvidenceClass::ProbeBlocked
-        | EvidenceClass::Slow
-        | EvidenceClass::Stale => false,
-    }
-}
-
-/// Returns true if the server did not know a command or took it to be out of order (RFC 5321 §4.2.2, RFC 3463 §3.6).
-// Postfix's commands are neither. So the server, or a proxy before it, has lost its place. Seen in the fault matrix: a
-// line that is no reply to RCPT, after which the 503 to DATA is taken for it.
-fn is_about_the_dialogue(quoted: &Quoted<'_>) -> bool {
-    matches!(quoted.code, 500 | 502 | 503)
-        || matches!(EnhancedCode::at_start_of(quoted.text), Some(EnhancedCode(_, 5, 1)))
+    quoted.about().consequences().deferred
 }
 
 /// Returns the backend whose name cannot be resolved.
@@ -108,34 +69,36 @@ fn speaker(reason: &str) -> Option<Place> {
 /// It is narrower than [`replacement`] and knows no backends: a message to a paused account waits, up to
 /// `maximal_queue_lifetime`, even if no other backend can carry it yet.
 pub fn regexp_table() -> String {
-    let account = [EvidenceClass::AccountPaused, EvidenceClass::QuotaExhausted, EvidenceClass::AuthenticationRefused];
-    let account = alternatives(account.into_iter().flat_map(unmistakable));
-    let recipients = alternatives(about_recipients());
-    format!(
+    let recipients = rules().iter().filter(|rule| {
+        matches!(rule.about(), About::Recipient | About::Destination) && rule.is_by_words_alone()
+    });
+    let recipients = recipients.map(Rule::words_as_regex).collect::<Vec<_>>().join("|");
+    let mut table = format!(
         "\
 # Written by mail-failover. An account's refusal is no message's: 4 for 5, and Postfix keeps the message.
 if /^5\\.[0-9]+\\.[0-9]+ .* said: 5[0-9][0-9][ -]/
-if !/{recipients}/
-/^5(\\..*({account}).*)$/ 4$1
-/^5(\\..* said: (525|530|534|535|538)[ -].*)$/ 4$1
-endif
-endif
+# About a recipient, or quoted from another server.
+if !/({recipients}| said: .* said: | said: 5[0-9][0-9][ -]5\\.[12]\\.[0-9])/
+/^5(\\..* said: (525|530|534|535|538)[ -].*in reply to (MAIL FROM|AUTH).*)$/ 4$1
 "
-    )
-}
-
-fn alternatives(phrases: impl Iterator<Item = &'static str>) -> String {
-    phrases.map(|phrase| phrase.chars().map(escaped).collect::<String>()).collect::<Vec<_>>().join("|")
-}
-
-fn escaped(letter: char) -> String {
-    match letter {
-        '…' => "[a-z ]{0,32}".to_owned(),
-        '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' | '\\' | '/' => {
-            format!("\\{letter}")
+    );
+    let ours = rules().iter().filter(|rule| {
+        matches!(rule.about(), About::Account | About::Login | About::Quota) && rule.is_by_words_alone()
+    });
+    for rule in ours {
+        let exceptions = rule.exceptions_as_regex();
+        if let Some(exceptions) = &exceptions {
+            // Writing to a String cannot fail.
+            let _ = writeln!(table, "if !/{exceptions}/");
         }
-        _ => letter.to_string(),
+        // Before an address: a stranger may have chosen its words.
+        let _ = writeln!(table, "/^5(\\.[^<@]* said: 5[0-9][0-9][^<@]*({}).*)$/ 4$1", rule.words_as_regex());
+        if exceptions.is_some() {
+            table.push_str("endif\n");
+        }
     }
+    table.push_str("endif\nendif\n");
+    table
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ const KEYS: &[(&str, bool, bool)] = &[
     (
         "5.0.0 host a.example[192.0.2.1] said: 550 Unauthenticated senders not allowed (in reply to MAIL FROM command)",
         true,
-        true,
+        // A group or a domain can be "unauthenticated", too: the table, which knows no stages, lets it be.
+        false,
     ),
     (
         "5.7.1 host a.example[192.0.2.1] said: 550 5.7.1 likely suspicious due to the very low reputation of the sending IP address (in reply to end of DATA command)",
@@ -73,11 +74,12 @@ const KEYS: &[(&str, bool, bool)] = &[
     (
         "5.7.1 host a.example[192.0.2.1] said: 554 5.7.1 message content rejected, your account has been suspended (in reply to end of DATA command)",
         true,
-        false,
+        true,
     ),
     (
         "5.1.8 host a.example[192.0.2.1] said: 553 5.1.8 Sender address rejected: Domain not found (in reply to MAIL FROM command)",
-        false,
+        // About the sender's identity at this backend: a standby may take it.
+        true,
         false,
     ),
     ("5.4.6 mail for a.example loops back to myself", false, false),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::classify::ClassifyArguments;
 use mail_failover_agent::AgentCommand;
 use mail_failover_api::crds_yaml;
 use mail_failover_operator::app::OperatorArguments;
@@ -45,6 +46,11 @@ pub enum Command {
     /// Probe one backend once and print the result as one line of JSON, as the pods of probes with `job` do.
     #[command(after_help = PROBE_EXAMPLES)]
     Probe(Box<ProbeArguments>),
+    /// Say what SMTP replies are about, what follows from each, and which rule says so.
+    ///
+    /// Exit codes: 0, every line was a reply; 1, one was none; 2, replies that cannot be read.
+    #[command(after_help = CLASSIFY_EXAMPLES)]
+    Classify(ClassifyArguments),
     /// Run beside a queueing mail server: answer where each message goes, and move the queue when that changes.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -53,6 +59,11 @@ pub enum Command {
 const PROBE_EXAMPLES: &str = "Examples:
   mail-failover probe --host email-smtp.eu-west-1.amazonaws.com --port 587 --tls StartTLS --depth StartTLS
   mail-failover probe --host relay.example --port 465 --tls Implicit --depth Auth --login-folder ./login";
+
+const CLASSIFY_EXAMPLES: &str = "Examples:
+  mail-failover classify RCPT '550 5.1.1 user unknown'
+  mail-failover classify --file replies.tsv --output json
+  grep status=bounced /var/log/mail.log | mail-failover classify --postfix-log";
 
 const LINT_EXAMPLES: &str = "Examples:
   mail-failover lint mail.yaml deploy/

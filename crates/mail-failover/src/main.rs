@@ -1,5 +1,6 @@
 //! Entry point of the binary `mail-failover`.
 
+mod classify;
 mod cli;
 
 use std::error::Error;
@@ -34,6 +35,16 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock()).into());
         }
         Command::Probe(arguments) => return Ok(probe_job::run(&arguments, &mut io::stdout().lock())?),
+        Command::Classify(arguments) => {
+            return Ok(match classify::run(&arguments, &mut io::stdout().lock()) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(error) => {
+                    eprintln!("mail-failover: {error}");
+                    ExitCode::from(2)
+                }
+            });
+        }
         Command::Agent(command) => return Ok(agent::command(command)?),
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mail_failover_core::model::EvidenceClass;
+use crate::reply::Stage;
 use serde::{Deserialize, Serialize};
 
 /// The subject of a reply: what was refused, or what is in trouble.
@@ -80,6 +82,30 @@ impl About {
             Self::Rate => Consequences { counts: false, throttling: true, ..refused },
             Self::Recipient | Self::Message | Self::Destination => {
                 Consequences { counts: false, deferred: false, ..refused }
+            }
+        }
+    }
+
+    /// True if only a reply within a mail transaction can have this subject (RFC 5321 §3.3): before MAIL there is no message.
+    pub(crate) fn needs_a_transaction(self) -> bool {
+        matches!(self, Self::Recipient | Self::Message | Self::Destination)
+    }
+
+    /// Class of the evidence that a refusal with this subject and code, at this stage, is.
+    pub fn class(self, stage: Option<Stage>, code: u16) -> EvidenceClass {
+        let is_temporary = code < 500;
+        match self {
+            Self::Account => EvidenceClass::AccountPaused,
+            Self::Login => EvidenceClass::AuthenticationRefused,
+            Self::Quota => EvidenceClass::QuotaExhausted,
+            // A standby may be verified, or sign: the backend is refused for what it is for this sender.
+            Self::Identity if is_temporary => EvidenceClass::Reputation,
+            Self::Address => EvidenceClass::Reputation,
+            Self::Rate => EvidenceClass::Throttled,
+            Self::Tls if stage == Some(Stage::StartTls) => EvidenceClass::TlsFailed,
+            Self::Recipient | Self::Message | Self::Destination => EvidenceClass::RecipientLevel,
+            Self::Identity | Self::Service | Self::Tls | Self::OurSide | Self::Unknown => {
+                if is_temporary { EvidenceClass::Temporary } else { EvidenceClass::Permanent }
             }
         }
     }

@@ -115,7 +115,15 @@ pub struct Rule {
     words: Vec<Phrase>,
     unless: Vec<Phrase>,
     names: Vec<Phrase>,
+    written: Written,
     examples: Vec<String>,
+}
+
+/// The phrases of a rule as they are written.
+#[derive(Debug)]
+struct Written {
+    words: Vec<String>,
+    unless: Vec<String>,
 }
 
 impl Rule {
@@ -139,6 +147,21 @@ impl Rule {
         &self.source
     }
 
+    /// True if the words alone decide: at every stage, whatever the enhanced code.
+    pub fn is_by_words_alone(&self) -> bool {
+        self.stages.is_empty() && self.enhanced.is_empty() && self.names.is_empty() && !self.words.is_empty()
+    }
+
+    /// Its words as a POSIX extended regular expression, for programs that know no other rules; case does not matter.
+    pub fn words_as_regex(&self) -> String {
+        regex_of_any(&self.written.words)
+    }
+
+    /// The words that keep it from deciding, in the same form; `None` if there are none.
+    pub fn exceptions_as_regex(&self) -> Option<String> {
+        (!self.written.unless.is_empty()).then(|| regex_of_any(&self.written.unless))
+    }
+
     /// Replies that it decides, each `STAGE code text`.
     pub fn examples(&self) -> &[String] {
         &self.examples
@@ -146,6 +169,13 @@ impl Rule {
 
     fn applies(&self, reply: &Reply<'_>, found: &Found) -> bool {
         // Where the stage is not known, only rules that hold at every stage decide: the careful reading.
+        let is_before_recipients = matches!(
+            reply.stage,
+            Some(Stage::Connection | Stage::Hello | Stage::StartTls | Stage::Auth)
+        );
+        if is_before_recipients && self.about.needs_a_transaction() {
+            return false;
+        }
         let stage_fits = self.stages.is_empty() || reply.stage.is_some_and(|stage| self.stages.contains(&stage));
         stage_fits
             && (self.codes.is_empty() || self.codes.iter().any(|codes| codes.contains(&reply.code)))
@@ -301,6 +331,7 @@ impl Patterns {
             stages,
             codes,
             enhanced,
+            written: Written { words, unless },
             examples,
         })
     }
@@ -378,4 +409,24 @@ fn pattern(text: &str) -> Option<EnhancedPattern> {
         digits => digits.parse().ok().map(Some),
     };
     Some(EnhancedPattern::Code { class, subject: number(subject)?, detail: number(detail)? })
+}
+
+fn regex_of_any(phrases: &[String]) -> String {
+    phrases.iter().map(|phrase| regex_of(phrase)).collect::<Vec<_>>().join("|")
+}
+
+/// A phrase as an extended regular expression: words with anything but letters and digits between them.
+fn regex_of(phrase: &str) -> String {
+    let parts: Vec<_> = phrase.split(" + ").map(regex_of_words).collect();
+    match parts.as_slice() {
+        [first, second] => format!("{first}.*{second}|{second}.*{first}"),
+        parts => parts.join(".*"),
+    }
+}
+
+fn regex_of_words(words: &str) -> String {
+    let (stem, is_open) = words.strip_suffix('*').map_or((words, false), |stem| (stem, true));
+    let inner = stem.replace(' ', "[^a-z0-9]+");
+    let end = if is_open { "" } else { "([^a-z0-9]|$)" };
+    format!("(^|[^a-z0-9]){inner}{end}")
 }

@@ -24,7 +24,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
         "521 5.7.1 Service unavailable; client [192.0.2.7] blocked using zen.spamhaus.org",
         Reputation,
     ),
-    ("Postfix", Connection, "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied", Permanent),
+    // Refuses our address and nothing else: nothing else is known to it yet.
+    ("Postfix", Connection, "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied", Reputation),
     ("Postfix", Hello, "502 5.5.2 Error: command not recognized", Permanent),
     ("Postfix", Hello, "504 5.5.2 <operator>: Helo command rejected: need fully-qualified hostname", Permanent),
     ("Postfix", StartTls, "220 2.0.0 Ready to start TLS", Ok),
@@ -72,7 +73,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
     ("Exim", Connection, "421 Too much load; please try again later.", Temporary),
     ("Exim", Connection, "421 mx.example.com: SMTP command timeout - closing connection", Temporary),
     ("Exim", Connection, "554 SMTP service not available", Permanent),
-    ("Exim", Connection, "550 Administrative prohibition", Permanent),
+    // As a greeting it can only mean our address.
+    ("Exim", Connection, "550 Administrative prohibition", Reputation),
     ("Exim", Hello, "550 Administrative prohibition", Permanent),
     ("Exim", StartTls, "454 TLS currently unavailable", TlsFailed),
     ("Exim", StartTls, "503 STARTTLS command used when not advertised", TlsFailed),
@@ -140,7 +142,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
         "Mailgun",
         Data,
         "421 Domain example.com is not allowed to send: Please activate your Mailgun account.",
-        Temporary,
+        // Waiting does not help: a person must act.
+        AccountPaused,
     ),
     (
         "Mailgun",
@@ -232,7 +235,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
         "550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients",
         QuotaExhausted,
     ),
-    ("Microsoft", Recipient, "550 5.4.1 Recipient address rejected: Access denied.", Permanent),
+    // Exchange Online says so of a recipient that does not exist.
+    ("Microsoft", Recipient, "550 5.4.1 Recipient address rejected: Access denied.", RecipientLevel),
     ("Microsoft", Data, "554 5.2.2 mailbox full", RecipientLevel),
     ("Domino", Recipient, "550 ann@example.com... User not listed in public Name & Address Book", RecipientLevel),
     ("any", Recipient, "550 5.2.1 The mailbox has been blocked", RecipientLevel),
@@ -259,7 +263,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
         RecipientLevel,
     ),
     ("any", Recipient, "550 This account has been suspended", RecipientLevel),
-    ("any", Recipient, "550 5.7.1 Account disabled", Permanent),
+    // Not "your account": recipients have accounts, too.
+    ("any", Recipient, "550 5.7.1 Account disabled", RecipientLevel),
     ("any", Data, "554 5.2.1 Account disabled, not accepting messages", RecipientLevel),
     // Neither.
     ("any", Connection, "421 4.3.2 No account of that name; connection closed", Temporary),
@@ -274,7 +279,7 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
     ("any", Mail, "552 5.2.2 Mailbox of your account exceeds its limit", QuotaExhausted),
     ("any", Recipient, "552 5.2.2 Mailbox full", RecipientLevel),
     ("any", Recipient, "553 5.1.8 Sender address rejected: Domain not found", Permanent),
-    ("any", Connection, "550 5.1.1 nonsense in a greeting", Permanent),
+    ("any", Connection, "550 5.1.1 nonsense in a greeting", Reputation),
     ("any", Connection, "400 odd", Temporary),
     ("any", Connection, "600 no such code", ProtocolError),
     ("any", Connection, "199 no such code", ProtocolError),
@@ -303,10 +308,10 @@ fn any_answered() -> impl Strategy<Value = Answered> {
 }
 
 fn any_text() -> impl Strategy<Value = String> {
-    let phrases: Vec<&str> = RULES.iter().flat_map(|rule| rule.says).copied().collect();
+    let phrases: Vec<&str> = mail_failover_replies::rules().iter().flat_map(|rule| rule.examples()).map(String::as_str).collect();
     prop_oneof![
         any::<String>(),
-        prop::sample::select(phrases).prop_map(|phrase| phrase.replace('…', " is ")),
+        prop::sample::select(phrases).prop_map(str::to_owned),
         "[245]\\.[0-9]{1,3}\\.[0-9]{1,3} .*"
     ]
 }
@@ -326,17 +331,12 @@ proptest! {
         prop_assert_ne!(classify(answered, code, EnhancedCode::at_start_of(&text), &text), RecipientLevel);
     }
 
+    // A 5xx that asks for less is throttling, as a 4xx is; everything else counts.
     #[test]
-    fn a_permanent_refusal_before_any_recipient_is_never_neutral(
+    fn a_permanent_refusal_before_any_recipient_counts_unless_it_asks_for_less(
         answered in prop::sample::select(vec![Connection, Hello, StartTls, Auth]), code in 500..600_u16, text in any_text(),
     ) {
-        prop_assert_eq!(classify(answered, code, EnhancedCode::at_start_of(&text), &text).effect(), Effect::Failure);
-    }
-}
-
-#[test]
-fn phrases_are_in_lower_case() {
-    for phrase in RULES.iter().flat_map(|rule| rule.says) {
-        assert_eq!(*phrase, phrase.to_ascii_lowercase());
+        let class = classify(answered, code, EnhancedCode::at_start_of(&text), &text);
+        prop_assert!(class == Throttled || class.effect() == Effect::Failure);
     }
 }

@@ -4,7 +4,8 @@
 //! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_smtp::classify::{Answered, classify};
+use mail_failover_replies::About;
+use mail_failover_smtp::classify::{Answered, about, classify};
 use mail_failover_smtp::reply::EnhancedCode;
 
 /// The reply that a text quotes.
@@ -37,7 +38,12 @@ impl<'a> Quoted<'a> {
         Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
     }
 
-    /// Classifies the reply.
+    /// Subject of the reply.
+    pub fn about(&self) -> About {
+        about(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+    }
+
+    /// Class of the evidence that it is.
     pub fn class(&self) -> EvidenceClass {
         classify(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
     }

@@ -1,0 +1,125 @@
+//! The command: reads replies, judges each, and writes the verdicts in order.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+
+use super::arguments::stage;
+use super::verdict::Verdict;
+use super::{ClassifyArguments, Format};
+
+/// No more of a line is read: replies are shorter, and a file without line ends must not fill the memory.
+const MAX_LINE: usize = 64 * 1024;
+
+/// A failure of the command as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassifyError {
+    /// The file cannot be read.
+    #[error("{file}: {source}", file = .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The reply on the command line is none.
+    #[error("{0}")]
+    NoReply(String),
+    /// The verdicts cannot be written.
+    #[error("the verdicts cannot be written: {0}")]
+    Unwritable(#[from] io::Error),
+}
+
+/// Runs the command; returns true if every line was a reply.
+///
+/// # Errors
+/// When replies cannot be read or verdicts not be written.
+pub fn run(arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, ClassifyError> {
+    if let [stage, reply] = arguments.reply.as_slice() {
+        return match judge(stage, reply, arguments) {
+            Ok(verdict) => {
+                out.write_all(verdict.as_bytes())?;
+                Ok(true)
+            }
+            Err(problem) => Err(ClassifyError::NoReply(problem)),
+        };
+    }
+    match arguments.file.as_ref().filter(|file| file.as_os_str() != "-") {
+        None => judge_lines(io::stdin().lock(), arguments, out),
+        Some(file) => {
+            let unreadable = |source| ClassifyError::Unreadable { file: file.clone(), source };
+            let lines = File::open(file).map(BufReader::new).map_err(unreadable)?;
+            judge_lines(lines, arguments, out)
+        }
+    }
+}
+
+fn judge_lines(mut lines: impl BufRead, arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, ClassifyError> {
+    let mut all_are_replies = true;
+    let (mut bytes, mut number) = (Vec::new(), 0_usize);
+    loop {
+        bytes.clear();
+        let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+        if io::Read::take(&mut lines, limit).read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(all_are_replies);
+        }
+        number += 1;
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim_end_matches(['\r', '\n']);
+        if line.trim().is_empty() {
+            continue;
+        }
+        let judged = if arguments.postfix_log {
+            let Some(quoted) = reply_in_log(line) else { continue };
+            judge(quoted.stage.as_str(), &quoted.reply, arguments)
+        } else {
+            match line.split_once('\t') {
+                Some((stage, reply)) => judge(stage, reply, arguments),
+                None => Err("no tab: a line is STAGE<TAB>REPLY".to_owned()),
+            }
+        };
+        match judged {
+            Ok(verdict) => out.write_all(verdict.as_bytes())?,
+            Err(problem) => {
+                all_are_replies = false;
+                out.write_all(complaint(number, &problem, arguments.output).as_bytes())?;
+            }
+        }
+    }
+}
+
+/// A verdict in the form that is asked for, or the reason why there is none.
+fn judge(stage_name: &str, reply: &str, arguments: &ClassifyArguments) -> Result<String, String> {
+    let stage = stage(stage_name).map_err(|error| error.to_string())?;
+    let verdict = Verdict::of(Some(stage), reply, arguments.provider.as_deref()).map_err(|error| error.to_string())?;
+    Ok(match arguments.output {
+        Format::Text => verdict.text(),
+        Format::Json => json_line(&verdict),
+    })
+}
+
+fn json_line(value: &impl serde::Serialize) -> String {
+    // Strings and booleans under names: this cannot fail.
+    serde_json::to_string(value).unwrap_or_default() + "\n"
+}
+
+/// Stands in the place of a line that is no reply, so that the output keeps the order of the input.
+fn complaint(number: usize, problem: &str, format: Format) -> String {
+    match format {
+        Format::Text => format!("line {number}: {problem}\n"),
+        Format::Json => json_line(&serde_json::json!({ "line": number, "error": problem })),
+    }
+}
+
+/// A reply that a line of Postfix's log quotes.
+struct LoggedReply {
+    stage: mail_failover_replies::Stage,
+    reply: String,
+}
+
+fn reply_in_log(line: &str) -> Option<LoggedReply> {
+    let record = mail_failover_agent::log::line::parse(line)?;
+    let quoted = mail_failover_agent::log::reply::Quoted::within(record.reason)?;
+    Some(LoggedReply { stage: quoted.answered.into(), reply: format!("{} {}", quoted.code, quoted.text) })
+}
