@@ -262,7 +262,8 @@ impl Operator {
             retry_period: self.arguments.lease_retry_period,
         };
         let metrics = leader::Metrics::new(&mut self.registry);
-        let (leadership, election) = leader::start(clients.lease.clone(), settings, self.clock, metrics, self.release.clone())?;
+        let (leadership, election) =
+            leader::start(clients.lease.clone(), settings, self.clock, metrics, self.release.clone())?;
         self.tasks.add(ELECTION, election);
         Ok(leadership)
     }

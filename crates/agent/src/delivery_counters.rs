@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mail_failover_contract::document::RouteReference;
 use mail_failover_contract::routing::Routing;
-use mail_failover_core::model::{BackendDeliveries, FailingDeliveries, SwitchedMail, DeliveryVerdict};
+use mail_failover_core::model::{BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail};
 
 use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
 use super::reporter::ReportState;

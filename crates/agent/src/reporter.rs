@@ -19,7 +19,9 @@ use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
-use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, DeliveryVerdict};
+use mail_failover_core::model::{
+    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp,
+};
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::random;
@@ -357,7 +359,11 @@ impl Sender {
     }
 }
 
-async fn deliver(endpoint: &OperatorEndpoint, token_file: &Path, report: &report::DeliveryReport) -> Result<(), SendError> {
+async fn deliver(
+    endpoint: &OperatorEndpoint,
+    token_file: &Path,
+    report: &report::DeliveryReport,
+) -> Result<(), SendError> {
     let token = token(token_file.to_owned()).await?;
     let body = serde_json::to_vec(report).map_err(ConnectionError::from)?;
     post(endpoint, &token, body.into()).await

@@ -69,9 +69,9 @@ fn speaker(reason: &str) -> Option<Place> {
 /// It is narrower than [`replacement`] and knows no backends: a message to a paused account waits, up to
 /// `maximal_queue_lifetime`, even if no other backend can carry it yet.
 pub fn regexp_table() -> String {
-    let recipients = rules().iter().filter(|rule| {
-        matches!(rule.about(), About::Recipient | About::Destination) && rule.is_by_words_alone()
-    });
+    let recipients = rules()
+        .iter()
+        .filter(|rule| matches!(rule.about(), About::Recipient | About::Destination) && rule.is_by_words_alone());
     let recipients = recipients.map(Rule::words_as_regex).collect::<Vec<_>>().join("|");
     let mut table = format!(
         "\

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use mail_failover_core::model::EvidenceClass;
 use crate::reply::Stage;
+use mail_failover_core::model::EvidenceClass;
 use serde::{Deserialize, Serialize};
 
 /// The subject of a reply: what was refused, or what is in trouble.
@@ -105,7 +105,11 @@ impl About {
             Self::Tls if stage == Some(Stage::StartTls) => EvidenceClass::TlsFailed,
             Self::Recipient | Self::Message | Self::Destination => EvidenceClass::RecipientLevel,
             Self::Identity | Self::Service | Self::Tls | Self::OurSide | Self::Unknown => {
-                if is_temporary { EvidenceClass::Temporary } else { EvidenceClass::Permanent }
+                if is_temporary {
+                    EvidenceClass::Temporary
+                } else {
+                    EvidenceClass::Permanent
+                }
             }
         }
     }

@@ -169,10 +169,8 @@ impl Rule {
 
     fn applies(&self, reply: &Reply<'_>, found: &Found) -> bool {
         // Where the stage is not known, only rules that hold at every stage decide: the careful reading.
-        let is_before_recipients = matches!(
-            reply.stage,
-            Some(Stage::Connection | Stage::Hello | Stage::StartTls | Stage::Auth)
-        );
+        let is_before_recipients =
+            matches!(reply.stage, Some(Stage::Connection | Stage::Hello | Stage::StartTls | Stage::Auth));
         if is_before_recipients && self.about.needs_a_transaction() {
             return false;
         }

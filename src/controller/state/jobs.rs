@@ -159,7 +159,9 @@ impl ControllerState {
             return;
         }
         let (outcome, finished_at, reported) = match (self.jobs.result_of(job), &job.end) {
-            (Some(PodResult { line, at }), _) => (report::outcome(line).unwrap_or_else(|why| blocked(&why.to_string())), *at, None),
+            (Some(PodResult { line, at }), _) => {
+                (report::outcome(line).unwrap_or_else(|why| blocked(&why.to_string())), *at, None)
+            }
             (None, Some(JobEnd::Failed(why))) => {
                 let trouble = job.trouble.as_ref().map_or_else(String::new, |trouble| format!("; its pod: {trouble}"));
                 let message = format!("the Job {} ended without a result: {why}{trouble}", key.name);

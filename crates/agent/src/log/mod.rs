@@ -15,4 +15,13 @@ pub mod follow;
 mod line;
 pub(crate) mod reply;
 
+use mail_failover_smtp::classify::Answered;
+
 pub(crate) use delivery::log_events;
+
+/// Finds the reply that a line of Postfix's log quotes: the command that it answers, and `550 5.1.1 …`.
+pub fn quoted_reply(line: &str) -> Option<(Answered, String)> {
+    let record = line::parse(line)?;
+    let quoted = reply::Quoted::within(record.reason)?;
+    Some((quoted.answered, format!("{} {}", quoted.code, quoted.text)))
+}

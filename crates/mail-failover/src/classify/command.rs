@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 
+use mail_failover_agent::log::quoted_reply;
+
 use super::arguments::stage;
 use super::verdict::Verdict;
 use super::{ClassifyArguments, Format};
@@ -55,7 +57,11 @@ pub fn run(arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, 
     }
 }
 
-fn judge_lines(mut lines: impl BufRead, arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, ClassifyError> {
+fn judge_lines(
+    mut lines: impl BufRead,
+    arguments: &ClassifyArguments,
+    out: &mut impl Write,
+) -> Result<bool, ClassifyError> {
     let mut all_are_replies = true;
     let (mut bytes, mut number) = (Vec::new(), 0_usize);
     loop {
@@ -71,8 +77,8 @@ fn judge_lines(mut lines: impl BufRead, arguments: &ClassifyArguments, out: &mut
             continue;
         }
         let judged = if arguments.postfix_log {
-            let Some(quoted) = reply_in_log(line) else { continue };
-            judge(quoted.stage.as_str(), &quoted.reply, arguments)
+            let Some((stage, reply)) = quoted_reply(line) else { continue };
+            judge(stage.as_str(), &reply, arguments)
         } else {
             match line.split_once('\t') {
                 Some((stage, reply)) => judge(stage, reply, arguments),
@@ -110,16 +116,4 @@ fn complaint(number: usize, problem: &str, format: Format) -> String {
         Format::Text => format!("line {number}: {problem}\n"),
         Format::Json => json_line(&serde_json::json!({ "line": number, "error": problem })),
     }
-}
-
-/// A reply that a line of Postfix's log quotes.
-struct LoggedReply {
-    stage: mail_failover_replies::Stage,
-    reply: String,
-}
-
-fn reply_in_log(line: &str) -> Option<LoggedReply> {
-    let record = mail_failover_agent::log::line::parse(line)?;
-    let quoted = mail_failover_agent::log::reply::Quoted::within(record.reason)?;
-    Some(LoggedReply { stage: quoted.answered.into(), reply: format!("{} {}", quoted.code, quoted.text) })
 }

@@ -76,7 +76,11 @@ impl UsableRoute<'_> {
 
     /// Returns the names of the backends of this standing.
     pub(super) fn names(&self, standing: Eligibility) -> Vec<&str> {
-        self.backends.iter().filter(|placed| placed.eligibility == standing).map(|placed| &*placed.member.name).collect()
+        self.backends
+            .iter()
+            .filter(|placed| placed.eligibility == standing)
+            .map(|placed| &*placed.member.name)
+            .collect()
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::world::Recorder;
 use mail_failover_core::engine::{
-    RequestAnswer, Decision, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, Share, State, Transition,
+    Decision, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share, State, Transition,
     Verdict,
 };
 use mail_failover_core::model::{EvidenceClass, Timestamp};

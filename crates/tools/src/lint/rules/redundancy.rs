@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{ObjectSet, UsableRoute};
-use mail_failover_core::engine::{Exclusion, Eligibility};
+use mail_failover_core::engine::{Eligibility, Exclusion};
 use mail_failover_core::model::Destination;
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -70,7 +70,10 @@ fn standby(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     }
     let out = [
         ("outside spec.residency", view.names(Eligibility::Excluded(Exclusion::Residency))),
-        ("not allowed to send for all of spec.senderDomains", view.names(Eligibility::Excluded(Exclusion::SenderDomain))),
+        (
+            "not allowed to send for all of spec.senderDomains",
+            view.names(Eligibility::Excluded(Exclusion::SenderDomain)),
+        ),
         ("suspended", view.names(Eligibility::Suspended)),
     ];
     let why = out.iter().filter(|(_, names)| !names.is_empty());
