@@ -66,6 +66,7 @@ pub const WATCHED: &[RbacRule] = &[
 ];
 
 /// Rights on named Secrets, for the certificate authorities and logins in them.
+// ADR-0062: No Secret is readable by default.
 pub const SECRETS_BY_NAME: RbacRule = RbacRule {
     purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) and of logins for probes in process (`smtp.auth.secretRef`), by name.",
     api_group: "",
@@ -75,6 +76,7 @@ pub const SECRETS_BY_NAME: RbacRule = RbacRule {
 
 /// Rights in every namespace that the operator watches, when it runs probes with `job` (`--probe-image`). RBAC cannot
 /// narrow pods to those of probes.
+// ADR-0063: Probe Jobs are off by default.
 pub const PROBE_JOBS: &[RbacRule] = &[
     RbacRule {
         purpose: "The Jobs of probes with `job`.",

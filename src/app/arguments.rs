@@ -36,6 +36,7 @@ pub struct OperatorArguments {
 
     /// Look at these namespaces only, comma-separated; the whole cluster by default. A Role in each is enough then.
     #[arg(long, value_name = "NAMESPACE,…", value_delimiter = ',')]
+    // ADR-0060: Namespaces are named, not selected by label.
     pub namespaces: Vec<Namespace>,
 
     /// Namespace of the Lease by which replicas elect a leader; the pod's own in a cluster.

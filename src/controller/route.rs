@@ -30,6 +30,7 @@ const REFUSAL_RETRY: Duration = Duration::from_secs(30);
 /// Age below which a route counts as new.
 // The objects that it refers to may be on their way: a manifest's objects are applied one after another, and watches of
 // different kinds keep no order among each other.
+// ADR-0065: A new route waits three seconds for its references.
 const NEW: Duration = Duration::from_secs(3);
 
 /// State of one route.
@@ -141,6 +142,7 @@ impl RouteEntry {
     }
 
     /// Takes over the policy as it is now; one that cannot be used leaves the last good one in force.
+    // ADR-0006: A missing policy leaves the last good one in force.
     pub(super) fn adopt_policy(&mut self, policy: Result<Policy, Rejection>) {
         match policy {
             Ok(policy) => {
@@ -266,6 +268,7 @@ impl RouteEntry {
     fn reconcile_usable(&mut self, cx: &RouteContext<'_>, uid: Uid, route: &Route) -> Reconciled<MailRouteStatus> {
         let decided = self.decide(cx, route);
         let next_timeout = decided.decision.next_timeout;
+        // ADR-0001: Write status before outputs.
         if !decided.is_persisted {
             return Reconciled::from(self.persist_decision(cx, &decided)).and_at(next_timeout);
         }
@@ -485,6 +488,7 @@ impl RouteEntry {
     }
 
     /// Publishes the Events that the status lists as pending, unless the outputs that they report cannot be written.
+    // ADR-0002: Publish Events under fixed names.
     fn publish_events(
         &self,
         cx: &RouteContext<'_>,
@@ -507,6 +511,7 @@ impl RouteEntry {
                     "SendingBackend {} does not exist in namespace {}; create it or take it out of the list",
                     member.name, cx.resource.key.namespace
                 );
+                // ADR-0005: A deleted backend keeps the mail that it carries.
                 problems.push(Rejection::new(reason::BACKEND_NOT_FOUND, "spec.backends[].name", &message));
             }
         }

@@ -46,6 +46,7 @@ impl<'a> Conditions<'a> {
     /// Adds `Stalled`, which kstatus reads as "will not progress by itself", if there is a rejection.
     pub(super) fn set_stalled(&mut self, rejections: &[Rejection]) {
         if let Some(first) = rejections.first() {
+            // ADR-0007: Stalled only if the object itself must change.
             self.set(condition::STALLED, Some(true), first.reason, &joined(rejections));
         }
     }

@@ -54,6 +54,7 @@ impl SeenLease {
 
 impl Liveness {
     /// Takes a Lease in this version. Returns true if that is a sign of life; `None` if there are too many observers.
+    // ADR-0027: A new peer counts as alive for a lease duration.
     pub(super) fn seen(
         &mut self,
         now: Instant,

@@ -47,6 +47,7 @@ pub const OBSERVER_LABEL: &str = "mailfailover.io/observer";
 /// Names the leader's Lease of the installation that an observer belongs to.
 pub const LEASE_LABEL: &str = "mailfailover.io/lease";
 /// Annotation with an observer's verdicts, as JSON.
+// ADR-0024: Replicas report to one another through Leases.
 pub const REPORT_ANNOTATION: &str = "mailfailover.io/sightings";
 /// Annotation with the endpoint at which an observer takes agents' reports, as JSON: `address` and
 /// `certificateSha256`.

@@ -17,6 +17,7 @@ use mail_failover_resolve::time::{micro_time, timestamp};
 
 /// Most verdicts in a report.
 // A replica that sees so much fail is suspect.
+// ADR-0026: A report of over a thousand verdicts does not count.
 pub const MAX_VERDICTS: usize = 1000;
 /// Longest report, in bytes.
 // An object's annotations may have 256 KiB together.
@@ -51,6 +52,7 @@ pub enum Seen {
 }
 
 /// Returns the verdict of a complete report about a backend under some thresholds.
+// ADR-0025: A report names only backends that are not healthy.
 pub fn seen(sightings: &BackendVerdicts, backend: &ObjectKey, thresholds: &str) -> Seen {
     match sightings.get(backend) {
         None => Seen::Healthy,

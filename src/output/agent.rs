@@ -32,6 +32,7 @@ pub struct Briefed<'a> {
     /// Settings of the backend.
     pub backend: &'a Backend,
     /// True if mail may go there now without another decision.
+    // ADR-0045: A standby is a backend that the operator would use now.
     pub is_standby: bool,
 }
 

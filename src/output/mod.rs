@@ -34,6 +34,7 @@ pub const BACKEND_ANNOTATION: &str = "mailfailover.io/sending-backend";
 /// Annotation that names the transition that led the output where it leads.
 // Every decision rewrites every output that it concerns. A late write of an earlier one, from a leader that was
 // suspended or over a connection that stalled, then meets another version and is refused.
+// ADR-0023: Outputs name the transition behind them.
 pub const TRANSITION_ANNOTATION: &str = "mailfailover.io/transition";
 
 /// The route that owns outputs.
@@ -138,6 +139,7 @@ fn brief(
         }
     };
     desired.obstacles.extend(rendered.left_out.iter().map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
+        // ADR-0042: Agents get one backend per host and port.
         reason: "NextHopShared",
         field: "spec.backends[].name",
         message: format!(

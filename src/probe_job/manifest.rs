@@ -59,6 +59,7 @@ pub struct JobParameters<'a> {
 }
 
 /// The name of a probe's Job. It is fixed, so that a probe has one Job at a time, whichever replica creates it.
+// ADR-0035: A probe's Job has one fixed name.
 pub fn name(uid: &str, key: &ObjectKey, probe: &str) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{uid}/{probe}").as_bytes());
     let hash = hash.as_ref().iter().take(5).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
@@ -87,6 +88,7 @@ pub fn job(parameters: &JobParameters<'_>) -> Job {
                 default_mode: Some(0o440),
                 // Otherwise the pod would hang without the Secret; now it starts, and the probe reports what is
                 // missing.
+                // ADR-0038: Probe Jobs mount Secret and CA as optional.
                 optional: Some(true),
             }),
             ..Volume::default()

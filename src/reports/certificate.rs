@@ -34,6 +34,7 @@ impl ServerCertificate {
     ///
     /// # Errors
     /// When the system gives out no random bytes, most likely.
+    // ADR-0049: Pin a certificate per process by its hash.
     pub fn generate() -> Result<Self, CertificateError> {
         let key = rcgen::KeyPair::generate()?;
         let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])?.self_signed(&key)?;

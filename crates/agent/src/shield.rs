@@ -68,6 +68,7 @@ fn speaker(reason: &str) -> Option<Place> {
 ///
 /// It is narrower than [`replacement`] and knows no backends: a message to a paused account waits, up to
 /// `maximal_queue_lifetime`, even if no other backend can carry it yet.
+// ADR-0054: Two tables keep an account's refusals from bouncing mail.
 pub fn regexp_table() -> String {
     let recipients = rules()
         .iter()

@@ -14,6 +14,7 @@ use mail_failover_core::model::EvidenceClass;
 /// Path of the endpoint that takes reports.
 pub const PATH: &str = "/v1alpha1/reports";
 /// Audience of the tokens that agents show.
+// ADR-0050: The API server identifies agents.
 pub const AUDIENCE: &str = "mail-failover-operator";
 /// Longest report in bytes; a hundred backends with the longest messages fit.
 pub const MAX_BYTES: usize = 128 * 1024;

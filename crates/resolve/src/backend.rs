@@ -131,6 +131,7 @@ fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<Arc<str>, 
         TlsMode::None | TlsMode::Opportunistic => false,
         TlsMode::StartTls | TlsMode::Implicit => true,
     };
+    // ADR-0046: A password needs verified TLS or an explicit permission.
     if is_verified || *allow_plaintext == Some(true) {
         return Ok(name.as_str().into());
     }

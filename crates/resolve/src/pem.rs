@@ -45,6 +45,7 @@ pub enum PemError {
 ///
 /// # Errors
 /// [`PemError`] for the first section that is no certificate, or if there is none.
+// ADR-0047: Certificates from Secrets go into the agents' ConfigMap.
 pub fn certificates(text: &[u8]) -> Result<Vec<u8>, PemError> {
     check(text)?;
     let mut kept = vec![];

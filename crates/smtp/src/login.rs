@@ -14,6 +14,7 @@ use mail_failover_core::model::Login;
 /// §4).
 const MAX_COMMAND: usize = 512;
 /// Replacement for every part of a login in a text for people.
+// ADR-0041: Hide logins in servers' replies.
 const HIDDEN: &str = "[hidden]";
 
 /// A SASL mechanism that can be spoken here.
@@ -40,6 +41,7 @@ impl Mechanism {
     /// The mechanism for a server that answered EHLO like this.
     pub fn choose(hello: &Reply) -> Result<Self, NoMechanism> {
         let offered = hello.parameters("AUTH").ok_or(NoMechanism::NotOffered)?;
+        // ADR-0040: Probes speak PLAIN, else LOGIN.
         for (mechanism, keyword) in [(Self::Plain, "PLAIN"), (Self::Login, "LOGIN")] {
             if offered.iter().any(|word| word.eq_ignore_ascii_case(keyword)) {
                 return Ok(mechanism);

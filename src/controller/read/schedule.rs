@@ -9,6 +9,7 @@ use super::jittered;
 use mail_failover_resolve::ReadProblem;
 use mail_failover_runtime::backoff::Backoff;
 
+// ADR-0032: Read CAs and logins by name every 30 s.
 const GOOD_INTERVAL: Duration = Duration::from_secs(30);
 const BAD_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);

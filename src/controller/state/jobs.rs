@@ -360,6 +360,7 @@ fn jittered(interval: Duration, uid: &Uid) -> Duration {
 
 fn blocked(message: &str) -> Outcome {
     Outcome {
+        // ADR-0037: A Job without a result is Unknown at once.
         class: EvidenceClass::ProbeBlocked,
         stage: Stage::Resolve,
         message: printable(message),

@@ -98,6 +98,7 @@ impl ControllerState {
     }
 
     /// Another route that has the better right to an output: the one that owns it; if none does, the oldest.
+    // ADR-0004: The route that controls an output keeps it.
     pub(super) fn rival(&self, route: &ObjectKey, age: &Age, key: &OutputKey) -> Option<ObjectKey> {
         let claimants = self.claims.get(key)?;
         let owner = self.observed.get(key).and_then(|object| route_uid(object.metadata()));

@@ -200,6 +200,7 @@ impl ControllerState {
     }
 
     /// Shares what providers count out among more replicas than before, or fewer.
+    // ADR-0034: Replicas take turns in probes that log in.
     fn share_out_probes(&mut self, now: Timestamp) {
         let mut shared = vec![];
         for (key, entry) in &self.backends {

@@ -100,6 +100,7 @@ impl AgentCore {
         if switches == 0 {
             return NEVER;
         }
+        // ADR-0057: The agent returns only within its budget.
         // The oldest of as many as the budget has.
         let oldest = self.moves.len().checked_sub(switches).and_then(|at| self.moves.get(at));
         oldest.map_or_else(Timestamp::default, |at| *at + policy.per)

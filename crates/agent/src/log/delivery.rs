@@ -17,6 +17,7 @@ pub fn log_events(line: &str) -> Vec<LogEvent> {
 fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
     let reason = record.reason;
     // Logged by error(8) for the queue manager: nothing was tried.
+    // ADR-0055: A delivery that Postfix suspends is no evidence.
     if reason.starts_with("delivery temporarily suspended: ") {
         return vec![LogEvent::Suspended];
     }

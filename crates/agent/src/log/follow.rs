@@ -236,6 +236,7 @@ struct Chunk {
 }
 
 impl Followed {
+    // ADR-0056: The agent starts at the end of the mail log.
     fn at_the_end_of(path: &Path) -> Self {
         let open = File::open(path).and_then(|mut file| {
             let end = file.seek(SeekFrom::End(0))?;

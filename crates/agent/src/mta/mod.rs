@@ -46,6 +46,7 @@ const COUNT_DEADLINE: Duration = Duration::from_secs(2);
 // `postqueue -f` says `FAD`. But a message that was being delivered during a reload goes back to the incoming queue, to
 // be tried in 60 s. That queue is scanned when new mail comes, or after `queue_run_delay` (`qmgr_active.c`): without
 // `I` the message stays there.
+// ADR-0059: Send FADI to the queue manager.
 const FLUSH: &[u8] = b"FADI";
 
 /// A Postfix on this machine, or in this pod.

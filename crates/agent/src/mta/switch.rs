@@ -37,6 +37,7 @@ const FORGOTTEN: Duration = Duration::from_secs(31);
 /// Times of the flushes, after the reload. The second is for a queue manager that was told just before it ended for the
 /// reload. Later ones are for messages whose attempt hung: as long as Postfix's longest usual timeout
 /// (`smtp_helo_timeout`, 300 s).
+// ADR-0058: A switch flushes the queue up to ten times.
 const FLUSHES: [Duration; 10] = [
     Duration::ZERO,
     Duration::from_millis(300),

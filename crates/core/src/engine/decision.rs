@@ -231,6 +231,7 @@ impl<'a> DecisionBuilder<'a> {
             Strategy::ActiveActive => all_of(&in_service),
         };
         let Some(chosen) = chosen else {
+            // ADR-0008: The first choice waits for evidence.
             return self.hold(Hold::open(HoldReason::AwaitingEvidence));
         };
         let members: Vec<_> = chosen.into_iter().map(|candidate| candidate.name.clone()).collect();

@@ -6,6 +6,7 @@ use super::{Health, Judgement};
 use crate::model::{Agent, DeliveryVerdict, Effect, EvidenceClass, FailingDeliveries, Timestamp};
 
 /// An agent's verdict lapses after this long without a report. Agents report every 10 s.
+// ADR-0051: Agents' verdicts are not judged again.
 pub const OPINION_HOLDS: Duration = Duration::from_secs(30);
 
 /// Name of the verdict about real deliveries, beside the probes' names. No probe may have it.
@@ -141,6 +142,7 @@ impl Deliveries {
 }
 
 /// Returns the time at which a failure ceases to count.
+// ADR-0052: A delivery verdict lasts a cooldown after the last failure.
 fn lapses_at(failed_at: Timestamp, cooldown: Duration) -> Timestamp {
     failed_at + cooldown.max(OPINION_HOLDS)
 }

@@ -9,6 +9,7 @@ use crate::model::{EvidenceClass, Policy, Strategy, Timestamp, WhenNoneHealthy};
 
 /// Longest hold after a storm.
 // What looked like a storm may have been a coincidence, so long stays do not lengthen this.
+// ADR-0017: After a storm the backend in use may recover first.
 const MAX_STORM_SETTLING: Duration = Duration::from_mins(1);
 
 /// A member that must not keep the mail, with the reason.
@@ -92,6 +93,7 @@ impl DecisionBuilder<'_> {
                 targets.retain(|candidate| candidate.confirmed_at.is_some_and(|at| at >= began_at));
             }
             if targets.is_empty() {
+                // ADR-0015: A standby must have answered since the failure began.
                 return self.hold(Hold::open(HoldReason::AwaitingConfirmation));
             }
             if let Some(hold) = holds::budget(policy, &self.memory, self.now(), true) {

@@ -11,6 +11,7 @@ use crate::model::{
 
 /// A probe's judgement is stale after three intervals, its timeout and this long.
 // Long enough to ride out a change of leader or a busy minute.
+// ADR-0012: Silence is not failure.
 const STALE_GRACE: Duration = Duration::from_secs(30);
 /// Staleness grace of probes in Jobs.
 // The pod has to be scheduled and started first.

@@ -177,6 +177,7 @@ impl FailureDomains {
         view.domains.len() >= 2 && view.sees_all_fail() && self.contradicts(view)
     }
 
+    // ADR-0014: An observer is suspect only if it is contradicted.
     fn contradicts(&self, view: &ObserverView) -> bool {
         let mut others = self.views.values().filter(|other| other.working > 0);
         others.any(|other| {
@@ -186,6 +187,7 @@ impl FailureDomains {
 
     /// Returns true if two failure domains or more fail and none works, for every observer that is not suspect.
     // Our own way to all of them has then failed rather than all of them at once.
+    // ADR-0016: The storm brake looks at the whole fleet.
     pub fn is_storm(&self) -> bool {
         if !self.views.values().any(ObserverView::sees_all_fail) {
             return false;

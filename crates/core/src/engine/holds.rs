@@ -186,6 +186,7 @@ pub(super) fn budget(policy: &Policy, memory: &Memory, now: Timestamp, is_forced
     if is_forced && let Some(last) = memory.last_transition() {
         until = until.min(last.decided_at + policy.hold.cooldown.max(policy.hold.minimum_stay));
     }
+    // ADR-0018: A spent budget yields to one move a cooldown.
     (until > now).then(|| Hold::until(HoldReason::SwitchBudget, until))
 }
 

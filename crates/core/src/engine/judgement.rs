@@ -358,6 +358,7 @@ impl Judgement {
 
     fn count(&mut self, thresholds: &Thresholds, observation: Observation<'_>, is_failure: bool) {
         if let Some(limit) = &thresholds.window {
+            // ADR-0011: A failure window trips at a failure only.
             self.window.get_or_insert_default().note(limit.duration, observation.finished_at, is_failure);
         }
     }

@@ -142,6 +142,7 @@ impl Panel {
 
     /// Returns the verdict of all observers. `now` bounds times of other clocks, and is the start of the verdict if
     /// only the voters changed.
+    // ADR-0013: Observers vote, and a tie keeps the verdict.
     pub(super) fn merged(&self, own: Verdict, suspicion: &Suspicion, now: Timestamp) -> Verdict {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;

@@ -99,6 +99,7 @@ pub(super) fn rule(
             memory.switch = None;
             Ok(Granted::new(Some(RequestedMove::FailBack), format!("mail returns to {}", preferred.name)))
         }
+        // ADR-0020: A Pause stops every move.
         RequestAction::Pause { duration } => {
             let until = duration.map(|duration| now + duration);
             memory.pause = Some(Pause { since: now, until });

@@ -136,6 +136,7 @@ pub struct SmtpHost {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     /// The name under which clients in the cluster reach it: `relay-a.shop.svc.cluster.local`.
+    // ADR-0043: Agents reach Services by DNS name.
     pub dns_name: Arc<str>,
     /// The Service's own port.
     pub port: u16,

@@ -60,6 +60,7 @@ pub struct Thresholds {
     pub immediate: EvidenceClasses,
 }
 
+// ADR-0003: Six failures or ten successes, ten seconds apart, by default.
 impl Default for Thresholds {
     /// The documented default: 6 failures, 10 successes.
     // Probes start at least 9.5 s apart by default (10 s less 5 % jitter), so a blip of 45 s meets at most five of
