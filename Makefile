@@ -96,8 +96,8 @@ links: ## Check the relative links of every Markdown page
 book: links ## Build the pages as a book, target/book/index.html; builds mdBook first if it is not in the cache
 	@tools/book "$$(tools/cargo-program mdbook 0.5.4 --no-default-features --features search)"
 
-deny: ## Check dependencies' licences, sources and bans; advisories with ADVISORY_DB=FOLDER, a copy of the RustSec database
-	@tools/deny "$$(tools/cargo-program cargo-deny 0.20.2)"
+deny: ## Check dependencies' licences, sources and bans; advisories with ADVISORY_DB=FOLDER, a clone of the RustSec database
+	@ADVISORY_DB="$(ADVISORY_DB)" tools/deny "$$(tools/cargo-program cargo-deny 0.20.2)"
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
