@@ -13,7 +13,7 @@ help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What compiles test programs, runs them side by side and says what each took; `--help` prints its options.
-SUITES = $(CARGO) build --quiet --workspace --locked --bin suites && $${CARGO_TARGET_DIR:-target}/debug/suites
+SUITES = $(CARGO) build --workspace --locked --bin suites && $${CARGO_TARGET_DIR:-target}/debug/suites
 
 check: lints ## Format, lints and the tests that start nothing
 	@$(SUITES) check

@@ -16,10 +16,22 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mail_failover_e2e::in_cluster::images;
-use mail_failover_e2e::node::images::{operator, python};
+use mail_failover_e2e::node::images::{Recipe, operator, python};
 use mail_failover_e2e::suite::{self, Options, Trial};
 
+/// What mail takes.
+const IMAGES: &[fn() -> Recipe] = &[operator, images::shop_postfix, images::smtp];
+/// And the newcomer's example.
+const ALL_IMAGES: &[fn() -> Recipe] = &[operator, images::shop_postfix, images::smtp, python];
+
 fn main() -> ExitCode {
+    let only = std::env::var("E2E_PART").ok();
+    let parts: Vec<_> =
+        PARTS.into_iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)).collect();
+    if parts.is_empty() {
+        eprintln!("the suite in_cluster has no part {}", only.unwrap_or_default());
+        return ExitCode::FAILURE;
+    }
     let options = Options {
         node: true,
         // It is in the image.
@@ -27,15 +39,13 @@ fn main() -> ExitCode {
         audit: true,
         // They come with the chart.
         crds: false,
-        images: &[operator, images::shop_postfix, images::smtp, python],
+        images: if parts.iter().any(|(name, _)| *name == "tenants") { ALL_IMAGES } else { IMAGES },
         // Each has pods of its own, which take more of the machine than what waits for them.
         parallel: 2,
         deadline: Duration::from_mins(15),
         ..Options::default()
     };
-    let only = std::env::var("E2E_PART").ok();
-    let parts = PARTS.into_iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name));
-    suite::run("in_cluster", options, parts.flat_map(|(_, trials)| trials()).collect())
+    suite::run("in_cluster", options, parts.into_iter().flat_map(|(_, trials)| trials()).collect())
 }
 
 /// The parts of the suite. `E2E_PART` names one, so that each may have a cluster of its own at the same time; without it, all follow one another
