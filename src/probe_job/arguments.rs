@@ -124,7 +124,8 @@ fn tls_mode(text: &str) -> Result<TlsMode, UnknownWord> {
 
 fn depth(text: &str) -> Result<Depth, UnknownWord> {
     let found = Depth::ALL.iter().copied().find(|depth| depth.as_str() == text);
-    found.ok_or_else(|| UnknownWord {
-        known: Depth::ALL.iter().map(|depth| depth.as_str()).collect::<Vec<_>>().join(", "),
+    found.ok_or_else(|| {
+        let known: Vec<_> = Depth::ALL.iter().map(|depth| depth.as_str()).collect();
+        UnknownWord { known: known.join(", ") }
     })
 }

@@ -12,10 +12,10 @@ use super::arguments::ProbeArguments;
 use super::report;
 use crate::probe::{self, ProbeTarget, Settings, StartError};
 use mail_failover_core::model::{
-    Destination, Envelope, EvidenceClass, Login, ObjectKey, Outcome, ProbeKey, ProbeLogin, SmtpHost, Stage, Tls,
-    TrustAnchors,
+    Destination, Envelope, EvidenceClass, Login, LoginError, ObjectKey, Outcome, ProbeKey, ProbeLogin, SmtpHost, Stage,
+    Tls, TrustAnchors,
 };
-use mail_failover_resolve::certificates;
+use mail_failover_resolve::{PemError, certificates};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::process::hostname;
 
@@ -80,16 +80,16 @@ fn run_round(arguments: &ProbeArguments, target: ProbeTarget) -> Result<Outcome,
 #[error("tls.caRef: {0}; create the object that it names, with that key")]
 enum CaFileError {
     Read(#[from] MountError),
-    Content(String),
+    Content(#[from] PemError),
 }
 
 /// Error of a mounted file with a part of a login. Contains nothing of the login.
 #[derive(Debug, thiserror::Error)]
-enum LoginFileError {
+enum MountedLoginError {
     #[error("key {key}: {source}")]
     Read { key: &'static str, source: MountError },
-    #[error("key {key}: {problem}")]
-    Content { key: &'static str, problem: String },
+    #[error("key {key}: {source}")]
+    Content { key: &'static str, source: LoginError },
 }
 
 /// Error of a mounted file that cannot be read.
@@ -113,7 +113,7 @@ fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
     let trust = match &arguments.ca_file {
         None => TrustAnchors::WellKnown,
         Some(file) => {
-            let certificates = certificates(&read(file)?).map_err(|error| CaFileError::Content(error.to_string()))?;
+            let certificates = certificates(&read(file)?)?;
             TrustAnchors::Pem(certificates.into())
         }
     };
@@ -149,13 +149,13 @@ fn login(folder: &Path) -> ProbeLogin {
     }
 }
 
-fn read_login(folder: &Path) -> Result<Login, LoginFileError> {
+fn read_login(folder: &Path) -> Result<Login, MountedLoginError> {
     Ok(Login::new(read_login_part(folder, "username")?, read_login_part(folder, "password")?))
 }
 
-fn read_login_part(folder: &Path, key: &'static str) -> Result<String, LoginFileError> {
-    let bytes = read(&folder.join(key)).map_err(|source| LoginFileError::Read { key, source })?;
-    Login::part(bytes).map_err(|error| LoginFileError::Content { key, problem: error.to_string() })
+fn read_login_part(folder: &Path, key: &'static str) -> Result<String, MountedLoginError> {
+    let bytes = read(&folder.join(key)).map_err(|source| MountedLoginError::Read { key, source })?;
+    Login::part(bytes).map_err(|source| MountedLoginError::Content { key, source })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, MountError> {

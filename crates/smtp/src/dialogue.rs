@@ -268,13 +268,11 @@ impl SmtpConnection {
             stream.write_all(bytes).await?;
             stream.flush().await
         };
-        match in_time(self.client.next_timeout(), sent).await {
-            Some(result) => result.map_err(|error| broken(&error)),
-            None => {
-                self.client.handle_timeout(Instant::now().into_std());
-                Ok(())
-            }
-        }
+        let Some(result) = in_time(self.client.next_timeout(), sent).await else {
+            self.client.handle_timeout(Instant::now().into_std());
+            return Ok(());
+        };
+        result.map_err(|error| broken(&error))
     }
 
     async fn receive(&mut self) -> Result<(), Classified> {

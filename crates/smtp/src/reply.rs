@@ -191,7 +191,7 @@ fn parse_code(line: &[u8]) -> Option<(Option<u16>, bool)> {
 }
 
 fn no_code(line: &[u8]) -> ReplyError {
-    ReplyError::NoCode(String::from_utf8_lossy(line).into_owned())
+    ReplyError::NoCode(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned())
 }
 
 #[cfg(test)]

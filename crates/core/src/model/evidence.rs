@@ -276,7 +276,7 @@ pub struct AddressOutcome {
 pub struct ProbeReport {
     /// The probe of the backend.
     pub key: ProbeKey,
-    /// The revision of the target (see `probe::Target::revision`) that was probed; a report about an older revision is dropped.
+    /// The revision of the target (see `probe::ProbeTarget::revision`) that was probed; a report about an older revision is dropped.
     pub revision: u64,
     /// Rounds of a probe may overlap; the later started one carries the newer truth.
     pub sequence: u64,
