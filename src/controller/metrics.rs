@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -14,6 +13,9 @@ use super::action::ResourceKind;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::{BackendDeliveries, ObjectKey};
+use mail_failover_runtime::telemetry::metrics::{
+    Counters, Gauges, Histograms, counter, counters, gauge, gauges, histogram, histograms,
+};
 
 /// Counters, gauges and histograms of the controller; clones share them.
 #[derive(Clone, Debug)]
@@ -30,19 +32,19 @@ pub struct Metrics {
     pub(super) agents: Gauge,
     /// 1 while everything fails at once for every observer.
     pub(super) storm: Gauge,
-    actions: Family<ActionLabels, Counter>,
-    action_errors: Family<ErrorLabels, Counter>,
-    action_duration: Family<ActionNameLabels, Histogram, fn() -> Histogram>,
-    unreadable: Family<SourceLabels, Counter>,
-    route_state: Family<RouteStateLabels, Gauge>,
-    transitions: Family<TransitionLabels, Counter>,
+    actions: Counters<ActionLabels>,
+    action_errors: Counters<ErrorLabels>,
+    action_duration: Histograms<ActionNameLabels>,
+    unreadable: Counters<SourceLabels>,
+    route_state: Gauges<RouteStateLabels>,
+    transitions: Counters<TransitionLabels>,
     actuation: Histogram,
-    deliveries: Family<DeliveryLabels, Counter>,
+    deliveries: Counters<DeliveryLabels>,
     /// Jobs of probes that are not over.
     pub(super) jobs_under_way: Gauge,
     /// Times that the bound on Jobs under way made one wait.
     pub(super) job_limit_reached: Counter,
-    jobs: Family<JobLabels, Counter>,
+    jobs: Counters<JobLabels>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,125 +110,78 @@ const STATES: [RouteState; 7] = [
 ];
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics.
     pub fn new(registry: &mut Registry) -> Self {
-        let durations = || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
-        let metrics = Self {
-            waiting_resources: Gauge::default(),
-            action_limit_reached: Counter::default(),
-            input_queue: Gauge::default(),
-            suspects: Gauge::default(),
-            agents: Gauge::default(),
-            storm: Gauge::default(),
-            actions: Family::default(),
-            action_errors: Family::default(),
-            action_duration: Family::new_with_constructor(durations as fn() -> Histogram),
-            unreadable: Family::default(),
-            route_state: Family::default(),
-            transitions: Family::default(),
-            actuation: durations(),
-            deliveries: Family::default(),
-            jobs_under_way: Gauge::default(),
-            job_limit_reached: Counter::default(),
-            jobs: Family::default(),
-        };
-        let Self {
-            waiting_resources,
-            action_limit_reached,
-            input_queue,
-            suspects,
-            agents,
-            storm,
-            actions,
-            action_errors,
-            action_duration,
-            unreadable,
-            route_state,
-            transitions,
-            actuation,
-            deliveries,
-            jobs_under_way,
-            job_limit_reached,
-            jobs,
-        } = metrics.clone();
-        registry.register(
-            "mail_failover_controller_waiting_objects",
-            "Objects that wait to be looked at",
-            waiting_resources,
-        );
-        registry.register(
-            "mail_failover_controller_step_limit_reached",
-            "How often the bound on steps under way made an object wait",
-            action_limit_reached,
-        );
-        registry.register(
-            "mail_failover_controller_input_queue",
-            "Inputs that wait to be taken into account",
-            input_queue,
-        );
-        registry.register(
-            "mail_failover_suspect_observers",
-            "Observers, this replica included, that are not believed: they see everything fail and others do not",
-            suspects,
-        );
-        registry.register(
-            "mail_failover_agents",
-            "Agents beside MTAs that have reported to this replica within the last 30 s",
-            agents,
-        );
-        registry.register(
-            "mail_failover_agent_deliveries",
-            "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
-            deliveries,
-        );
-        registry.register(
-            "mail_failover_probe_jobs_under_way",
-            "Jobs of probes that are not over; every replica counts all",
-            jobs_under_way,
-        );
-        registry.register(
-            "mail_failover_probe_job_limit_reached",
-            "How often the bound on probe Jobs under way (--max-probe-jobs) made one wait",
-            job_limit_reached,
-        );
-        registry.register(
-            "mail_failover_probe_jobs",
-            "Jobs of probes by what came of them: reported, without_result, or refused (quota, admission), as far as this process knows",
-            jobs,
-        );
-        registry.register("mail_failover_storm", "1 while everything fails at once for every observer", storm);
-        registry.register(
-            "mail_failover_controller_steps",
-            "Steps carried out, by kind of object, step and result",
-            actions,
-        );
-        registry.register(
-            "mail_failover_controller_step_errors",
-            "Steps that failed, by kind of object, step and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
-            action_errors,
-        );
-        registry.register(
-            "mail_failover_controller_step_duration_seconds",
-            "How long steps took, by step",
-            action_duration,
-        );
-        registry.register(
-            "mail_failover_controller_unreadable_objects",
-            "Objects met that this version cannot read, by kind",
-            unreadable,
-        );
-        registry.register("mail_failover_route_state", "1 for the state that a route is in, else 0", route_state);
-        registry.register(
-            "mail_failover_route_transitions",
-            "Transitions by route, kind and reason, as far as this process decided them",
-            transitions,
-        );
-        registry.register(
-            "mail_failover_route_actuation_duration_seconds",
-            "From the decision of a transition until every output was written",
-            actuation,
-        );
-        metrics
+        let registry = registry.sub_registry_with_prefix("mail_failover");
+        Self {
+            waiting_resources: gauge(registry, "controller_waiting_objects", "Objects that wait to be looked at"),
+            action_limit_reached: counter(
+                registry,
+                "controller_step_limit_reached",
+                "How often the bound on steps under way made an object wait",
+            ),
+            input_queue: gauge(registry, "controller_input_queue", "Inputs that wait to be taken into account"),
+            suspects: gauge(
+                registry,
+                "suspect_observers",
+                "Observers, this replica included, that are not believed: they see everything fail and others do not",
+            ),
+            agents: gauge(
+                registry,
+                "agents",
+                "Agents beside MTAs that have reported to this replica within the last 30 s",
+            ),
+            storm: gauge(registry, "storm", "1 while everything fails at once for every observer"),
+            actions: counters(registry, "controller_steps", "Steps carried out, by kind of object, step and result"),
+            action_errors: counters(
+                registry,
+                "controller_step_errors",
+                "Steps that failed, by kind of object, step and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
+            ),
+            action_duration: histograms(
+                registry,
+                "controller_step_duration_seconds",
+                "How long steps took, by step",
+                durations,
+            ),
+            unreadable: counters(
+                registry,
+                "controller_unreadable_objects",
+                "Objects met that this version cannot read, by kind",
+            ),
+            route_state: gauges(registry, "route_state", "1 for the state that a route is in, else 0"),
+            transitions: counters(
+                registry,
+                "route_transitions",
+                "Transitions by route, kind and reason, as far as this process decided them",
+            ),
+            actuation: histogram(
+                registry,
+                "route_actuation_duration_seconds",
+                "From the decision of a transition until every output was written",
+                DURATIONS,
+            ),
+            deliveries: counters(
+                registry,
+                "agent_deliveries",
+                "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
+            ),
+            jobs_under_way: gauge(
+                registry,
+                "probe_jobs_under_way",
+                "Jobs of probes that are not over; every replica counts all",
+            ),
+            job_limit_reached: counter(
+                registry,
+                "probe_job_limit_reached",
+                "How often the bound on probe Jobs under way (--max-probe-jobs) made one wait",
+            ),
+            jobs: counters(
+                registry,
+                "probe_jobs",
+                "Jobs of probes by what came of them: reported, without_result, or refused (quota, admission), as far as this process knows",
+            ),
+        }
     }
 
     pub(super) fn action_done(&self, kind: ResourceKind, name: &'static str, result: &'static str, took: Duration) {
@@ -306,6 +261,13 @@ impl Metrics {
             self.route_state.remove(&state_labels(key, state));
         }
     }
+}
+
+/// Upper bounds of the buckets of durations, in seconds.
+const DURATIONS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+fn durations() -> Histogram {
+    Histogram::new(DURATIONS)
 }
 
 /// Ends of deliveries, in the order of [`counts`].

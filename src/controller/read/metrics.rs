@@ -2,54 +2,45 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::{ReadOutcome, Readable};
 use mail_failover_resolve::ReadProblem;
+use mail_failover_runtime::telemetry::metrics::{Counters, counter, counters, gauge};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReadLabels {
     outcome: &'static str,
 }
 
-/// Metrics of reading one kind of thing.
+/// Metrics of the reads of one kind of object.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    reads: Family<ReadLabels, Counter>,
+    reads: Counters<ReadLabels>,
     changes: Counter,
     used: Gauge,
     waits: Counter,
 }
 
 impl Metrics {
-    /// Metrics in this registry.
+    /// Registers the metrics of one kind of object.
     pub fn new<R: Readable>(registry: &mut Registry) -> Self {
-        let name = |rest: &str| format!("mail_failover_{}_{rest}", R::NAME);
-        let metrics = Self {
-            reads: Family::default(),
-            changes: Counter::default(),
-            used: Gauge::default(),
-            waits: Counter::default(),
-        };
-        registry.register(
-            name("reads"),
-            "Reads by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
-            metrics.reads.clone(),
-        );
-        registry.register(
-            name("changes"),
-            "How often a read brought another answer than before",
-            metrics.changes.clone(),
-        );
-        registry.register(
-            name("input_waits"),
-            "How often an answer had to wait because the controller's queue was full",
-            metrics.waits.clone(),
-        );
-        registry.register(name("used"), "Those that backends refer to", metrics.used.clone());
-        metrics
+        let registry = registry.sub_registry_with_prefix(format!("mail_failover_{}", R::NAME));
+        Self {
+            reads: counters(
+                registry,
+                "reads",
+                "Reads by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
+            ),
+            changes: counter(registry, "changes", "How often a read brought another answer than before"),
+            used: gauge(registry, "used", "Those that backends refer to"),
+            waits: counter(
+                registry,
+                "input_waits",
+                "How often an answer had to wait because the controller's queue was full",
+            ),
+        }
     }
 
     pub(super) fn read<V>(&self, outcome: &ReadOutcome<V>) {

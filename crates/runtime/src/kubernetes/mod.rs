@@ -22,7 +22,6 @@ mod error;
 mod guard;
 mod identity;
 mod metrics;
-mod version;
 mod watching;
 
 use std::time::Duration;
@@ -37,7 +36,6 @@ pub use error::describe;
 pub use guard::{Guarded, Invalid};
 pub use identity::{identity, object_key};
 pub use metrics::Metrics;
-pub use version::version_number;
 pub use watching::{FIRST_BACKOFF, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 
 /// Limit for a TCP connection with its TLS handshake.
