@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::telemetry::metrics::{register, registered};
+
 use super::action::ResourceKind;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
@@ -107,126 +109,83 @@ const STATES: [RouteState; 7] = [
     RouteState::Unknown,
 ];
 
+fn durations() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
 impl Metrics {
     /// Metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
-        let durations = || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
-        let metrics = Self {
-            waiting_resources: Gauge::default(),
-            action_limit_reached: Counter::default(),
-            input_queue: Gauge::default(),
-            suspects: Gauge::default(),
-            agents: Gauge::default(),
-            storm: Gauge::default(),
-            actions: Family::default(),
-            action_errors: Family::default(),
-            action_duration: Family::new_with_constructor(durations as fn() -> Histogram),
-            unreadable: Family::default(),
-            route_state: Family::default(),
-            transitions: Family::default(),
-            actuation: durations(),
-            deliveries: Family::default(),
-            jobs_under_way: Gauge::default(),
-            job_limit_reached: Counter::default(),
-            jobs: Family::default(),
-        };
-        let Self {
-            waiting_resources,
-            action_limit_reached,
-            input_queue,
-            suspects,
-            agents,
-            storm,
-            actions,
-            action_errors,
-            action_duration,
-            unreadable,
-            route_state,
-            transitions,
-            actuation,
-            deliveries,
-            jobs_under_way,
-            job_limit_reached,
-            jobs,
-        } = metrics.clone();
-        registry.register(
-            "mail_failover_controller_waiting_objects",
-            "Objects that wait to be looked at",
-            waiting_resources,
-        );
-        registry.register(
-            "mail_failover_controller_step_limit_reached",
-            "How often the bound on steps under way made an object wait",
-            action_limit_reached,
-        );
-        registry.register(
-            "mail_failover_controller_input_queue",
-            "Inputs that wait to be taken into account",
-            input_queue,
-        );
-        registry.register(
-            "mail_failover_suspect_observers",
-            "Observers, this replica included, that are not believed: they see everything fail and others do not",
-            suspects,
-        );
-        registry.register(
-            "mail_failover_agents",
-            "Agents beside MTAs that have reported to this replica within the last 30 s",
-            agents,
-        );
-        registry.register(
-            "mail_failover_agent_deliveries",
-            "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
-            deliveries,
-        );
-        registry.register(
-            "mail_failover_probe_jobs_under_way",
-            "Jobs of probes that are not over; every replica counts all",
-            jobs_under_way,
-        );
-        registry.register(
-            "mail_failover_probe_job_limit_reached",
-            "How often the bound on probe Jobs under way (--max-probe-jobs) made one wait",
-            job_limit_reached,
-        );
-        registry.register(
-            "mail_failover_probe_jobs",
-            "Jobs of probes by what came of them: reported, without_result, or refused (quota, admission), as far as this process knows",
-            jobs,
-        );
-        registry.register("mail_failover_storm", "1 while everything fails at once for every observer", storm);
-        registry.register(
-            "mail_failover_controller_steps",
-            "Steps carried out, by kind of object, step and result",
-            actions,
-        );
-        registry.register(
-            "mail_failover_controller_step_errors",
-            "Steps that failed, by kind of object, step and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
-            action_errors,
-        );
-        registry.register(
-            "mail_failover_controller_step_duration_seconds",
-            "How long steps took, by step",
-            action_duration,
-        );
-        registry.register(
-            "mail_failover_controller_unreadable_objects",
-            "Objects met that this version cannot read, by kind",
-            unreadable,
-        );
-        registry.register("mail_failover_route_state", "1 for the state that a route is in, else 0", route_state);
-        registry.register(
-            "mail_failover_route_transitions",
-            "Transitions by route, kind and reason, as far as this process decided them",
-            transitions,
-        );
-        registry.register(
-            "mail_failover_route_actuation_duration_seconds",
-            "From the decision of a transition until every output was written",
-            actuation,
-        );
-        metrics
+        let registry = registry.sub_registry_with_prefix("mail_failover");
+        Self {
+            waiting_resources: register(registry, "controller_waiting_objects", "Objects that wait to be looked at"),
+            action_limit_reached: register(
+                registry,
+                "controller_step_limit_reached",
+                "How often the bound on steps under way made an object wait",
+            ),
+            input_queue: register(registry, "controller_input_queue", "Inputs that wait to be taken into account"),
+            suspects: register(
+                registry,
+                "suspect_observers",
+                "Observers, this replica included, that are not believed: they see everything fail and others do not",
+            ),
+            agents: register(
+                registry,
+                "agents",
+                "Agents beside MTAs that have reported to this replica within the last 30 s",
+            ),
+            storm: register(registry, "storm", "1 while everything fails at once for every observer"),
+            actions: register(registry, "controller_steps", "Steps carried out, by kind of object, step and result"),
+            action_errors: register(
+                registry,
+                "controller_step_errors",
+                "Steps that failed, by kind of object, step and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
+            ),
+            action_duration: registered(
+                registry,
+                "controller_step_duration_seconds",
+                "How long steps took, by step",
+                Family::new_with_constructor(durations as fn() -> Histogram),
+            ),
+            unreadable: register(
+                registry,
+                "controller_unreadable_objects",
+                "Objects met that this version cannot read, by kind",
+            ),
+            route_state: register(registry, "route_state", "1 for the state that a route is in, else 0"),
+            transitions: register(
+                registry,
+                "route_transitions",
+                "Transitions by route, kind and reason, as far as this process decided them",
+            ),
+            actuation: registered(
+                registry,
+                "route_actuation_duration_seconds",
+                "From the decision of a transition until every output was written",
+                durations(),
+            ),
+            deliveries: register(
+                registry,
+                "agent_deliveries",
+                "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
+            ),
+            jobs_under_way: register(
+                registry,
+                "probe_jobs_under_way",
+                "Jobs of probes that are not over; every replica counts all",
+            ),
+            job_limit_reached: register(
+                registry,
+                "probe_job_limit_reached",
+                "How often the bound on probe Jobs under way (--max-probe-jobs) made one wait",
+            ),
+            jobs: register(
+                registry,
+                "probe_jobs",
+                "Jobs of probes by what came of them: reported, without_result, or refused (quota, admission), as far as this process knows",
+            ),
+        }
     }
 
     pub(super) fn action_done(&self, kind: ResourceKind, name: &'static str, result: &'static str, took: Duration) {

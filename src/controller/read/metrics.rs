@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::telemetry::metrics::register;
+
 use super::{ReadOutcome, Readable};
 use mail_failover_resolve::ReadProblem;
 
@@ -26,30 +28,21 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics in this registry.
     pub fn new<R: Readable>(registry: &mut Registry) -> Self {
-        let name = |rest: &str| format!("mail_failover_{}_{rest}", R::NAME);
-        let metrics = Self {
-            reads: Family::default(),
-            changes: Counter::default(),
-            used: Gauge::default(),
-            waits: Counter::default(),
-        };
-        registry.register(
-            name("reads"),
-            "Reads by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
-            metrics.reads.clone(),
-        );
-        registry.register(
-            name("changes"),
-            "How often a read brought another answer than before",
-            metrics.changes.clone(),
-        );
-        registry.register(
-            name("input_waits"),
-            "How often an answer had to wait because the controller's queue was full",
-            metrics.waits.clone(),
-        );
-        registry.register(name("used"), "Those that backends refer to", metrics.used.clone());
-        metrics
+        let registry = registry.sub_registry_with_prefix(format!("mail_failover_{}", R::NAME));
+        Self {
+            reads: register(
+                registry,
+                "reads",
+                "Reads by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
+            ),
+            changes: register(registry, "changes", "How often a read brought another answer than before"),
+            used: register(registry, "used", "Those that backends refer to"),
+            waits: register(
+                registry,
+                "input_waits",
+                "How often an answer had to wait because the controller's queue was full",
+            ),
+        }
     }
 
     pub(super) fn read<V>(&self, outcome: &ReadOutcome<V>) {
