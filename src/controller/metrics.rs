@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use mail_failover_runtime::telemetry::metrics::{register, registered};
 
 use super::action::ResourceKind;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::{BackendDeliveries, ObjectKey};
-use mail_failover_runtime::telemetry::metrics::{
-    Counters, Gauges, Histograms, counter, counters, gauge, gauges, histogram, histograms,
-};
 
 /// Counters, gauges and histograms of the controller; clones share them.
 #[derive(Clone, Debug)]
@@ -32,19 +32,19 @@ pub struct Metrics {
     pub(super) agents: Gauge,
     /// 1 while everything fails at once for every observer.
     pub(super) storm: Gauge,
-    actions: Counters<ActionLabels>,
-    action_errors: Counters<ErrorLabels>,
-    action_duration: Histograms<ActionNameLabels>,
-    unreadable: Counters<SourceLabels>,
-    route_state: Gauges<RouteStateLabels>,
-    transitions: Counters<TransitionLabels>,
+    actions: Family<ActionLabels, Counter>,
+    action_errors: Family<ErrorLabels, Counter>,
+    action_duration: Family<ActionNameLabels, Histogram, fn() -> Histogram>,
+    unreadable: Family<SourceLabels, Counter>,
+    route_state: Family<RouteStateLabels, Gauge>,
+    transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
-    deliveries: Counters<DeliveryLabels>,
+    deliveries: Family<DeliveryLabels, Counter>,
     /// Jobs of probes that are not over.
     pub(super) jobs_under_way: Gauge,
     /// Times that the bound on Jobs under way made one wait.
     pub(super) job_limit_reached: Counter,
-    jobs: Counters<JobLabels>,
+    jobs: Family<JobLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,74 +109,78 @@ const STATES: [RouteState; 7] = [
     RouteState::Unknown,
 ];
 
+fn durations() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
 impl Metrics {
-    /// Registers the metrics.
+    /// Metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("mail_failover");
         Self {
-            waiting_resources: gauge(registry, "controller_waiting_objects", "Objects that wait to be looked at"),
-            action_limit_reached: counter(
+            waiting_resources: register(registry, "controller_waiting_objects", "Objects that wait to be looked at"),
+            action_limit_reached: register(
                 registry,
                 "controller_step_limit_reached",
                 "How often the bound on steps under way made an object wait",
             ),
-            input_queue: gauge(registry, "controller_input_queue", "Inputs that wait to be taken into account"),
-            suspects: gauge(
+            input_queue: register(registry, "controller_input_queue", "Inputs that wait to be taken into account"),
+            suspects: register(
                 registry,
                 "suspect_observers",
                 "Observers, this replica included, that are not believed: they see everything fail and others do not",
             ),
-            agents: gauge(
+            agents: register(
                 registry,
                 "agents",
                 "Agents beside MTAs that have reported to this replica within the last 30 s",
             ),
-            storm: gauge(registry, "storm", "1 while everything fails at once for every observer"),
-            actions: counters(registry, "controller_steps", "Steps carried out, by kind of object, step and result"),
-            action_errors: counters(
+            storm: register(registry, "storm", "1 while everything fails at once for every observer"),
+            actions: register(registry, "controller_steps", "Steps carried out, by kind of object, step and result"),
+            action_errors: register(
                 registry,
                 "controller_step_errors",
                 "Steps that failed, by kind of object, step and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
             ),
-            action_duration: histograms(
+            action_duration: registered(
                 registry,
                 "controller_step_duration_seconds",
                 "How long steps took, by step",
-                durations,
+                Family::new_with_constructor(durations as fn() -> Histogram),
             ),
-            unreadable: counters(
+            unreadable: register(
                 registry,
                 "controller_unreadable_objects",
                 "Objects met that this version cannot read, by kind",
             ),
-            route_state: gauges(registry, "route_state", "1 for the state that a route is in, else 0"),
-            transitions: counters(
+            route_state: register(registry, "route_state", "1 for the state that a route is in, else 0"),
+            transitions: register(
                 registry,
                 "route_transitions",
                 "Transitions by route, kind and reason, as far as this process decided them",
             ),
-            actuation: histogram(
+            actuation: registered(
                 registry,
                 "route_actuation_duration_seconds",
                 "From the decision of a transition until every output was written",
-                DURATIONS,
+                durations(),
             ),
-            deliveries: counters(
+            deliveries: register(
                 registry,
                 "agent_deliveries",
                 "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
             ),
-            jobs_under_way: gauge(
+            jobs_under_way: register(
                 registry,
                 "probe_jobs_under_way",
                 "Jobs of probes that are not over; every replica counts all",
             ),
-            job_limit_reached: counter(
+            job_limit_reached: register(
                 registry,
                 "probe_job_limit_reached",
                 "How often the bound on probe Jobs under way (--max-probe-jobs) made one wait",
             ),
-            jobs: counters(
+            jobs: register(
                 registry,
                 "probe_jobs",
                 "Jobs of probes by what came of them: reported, without_result, or refused (quota, admission), as far as this process knows",
@@ -261,13 +265,6 @@ impl Metrics {
             self.route_state.remove(&state_labels(key, state));
         }
     }
-}
-
-/// Upper bounds of the buckets of durations, in seconds.
-const DURATIONS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-fn durations() -> Histogram {
-    Histogram::new(DURATIONS)
 }
 
 /// Ends of deliveries, in the order of [`counts`].

@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::telemetry::metrics::{register, registered};
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LeaderTransitionLabels {
     to: &'static str,
@@ -32,29 +34,26 @@ pub struct Metrics {
 impl Metrics {
     /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            leader: Gauge::default(),
-            transitions: Family::default(),
-            calls: Family::default(),
-            renewal: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
-        };
-        registry.register("mail_failover_leader", "1 while this replica leads", metrics.leader.clone());
-        registry.register(
-            "mail_failover_leader_transitions",
-            "How often this replica became the leader, or a candidate again",
-            metrics.transitions.clone(),
-        );
-        registry.register(
-            "mail_failover_lease_calls",
-            "Reads and writes of the lease: ok, conflict (somebody else had written), timeout or error",
-            metrics.calls.clone(),
-        );
-        registry.register(
-            "mail_failover_lease_renewal_duration_seconds",
-            "How long a renewal of the lease took; it must stay far below the renew deadline",
-            metrics.renewal.clone(),
-        );
-        metrics
+        let registry = registry.sub_registry_with_prefix("mail_failover");
+        Self {
+            leader: register(registry, "leader", "1 while this replica leads"),
+            transitions: register(
+                registry,
+                "leader_transitions",
+                "How often this replica became the leader, or a candidate again",
+            ),
+            calls: register(
+                registry,
+                "lease_calls",
+                "Reads and writes of the lease: ok, conflict (somebody else had written), timeout or error",
+            ),
+            renewal: registered(
+                registry,
+                "lease_renewal_duration_seconds",
+                "How long a renewal of the lease took; it must stay far below the renew deadline",
+                Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            ),
+        }
     }
 
     pub(super) fn leading(&self, leading: bool) {

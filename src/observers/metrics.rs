@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::telemetry::metrics::register;
+
 use super::report::Extent;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -66,53 +68,45 @@ pub struct Metrics {
 impl Metrics {
     /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            observers: Family::default(),
-            ignored: Counter::default(),
-            calls: Family::default(),
-            watch_errors: Family::default(),
-            waits: Counter::default(),
-            verdicts: Gauge::default(),
-            bytes: Gauge::default(),
-            truncated: Gauge::default(),
-        };
-        registry.register(
-            "mail_failover_observers",
-            "Other replicas by what is heard of them: only those in the state heard count for a quorum",
-            metrics.observers.clone(),
-        );
-        registry.register(
-            "mail_failover_observers_ignored",
-            "Reports that were ignored because there are more observers than are kept",
-            metrics.ignored.clone(),
-        );
-        registry.register(
-            "mail_failover_observer_calls",
-            "Writes of observers' Leases: report, withdraw (our own), sweep (those of the dead); ok, timeout or error",
-            metrics.calls.clone(),
-        );
-        registry.register(
-            "mail_failover_observer_watch_errors",
-            "Failures of the watch of the other observers' Leases, by what failed",
-            metrics.watch_errors.clone(),
-        );
-        registry.register(
-            "mail_failover_observer_waits",
-            "How often what was heard had to wait because the controller's queue was full",
-            metrics.waits.clone(),
-        );
-        registry.register(
-            "mail_failover_observer_report_verdicts",
-            "Verdicts in our last report; only backends that are not healthy are in it",
-            metrics.verdicts.clone(),
-        );
-        registry.register("mail_failover_observer_report_bytes", "Size of our last report", metrics.bytes.clone());
-        registry.register(
-            "mail_failover_observer_report_truncated",
-            "1 while we have more to report than fits and therefore do not count for the other replicas",
-            metrics.truncated.clone(),
-        );
-        metrics
+        let registry = registry.sub_registry_with_prefix("mail_failover");
+        Self {
+            observers: register(
+                registry,
+                "observers",
+                "Other replicas by what is heard of them: only those in the state heard count for a quorum",
+            ),
+            ignored: register(
+                registry,
+                "observers_ignored",
+                "Reports that were ignored because there are more observers than are kept",
+            ),
+            calls: register(
+                registry,
+                "observer_calls",
+                "Writes of observers' Leases: report, withdraw (our own), sweep (those of the dead); ok, timeout or error",
+            ),
+            watch_errors: register(
+                registry,
+                "observer_watch_errors",
+                "Failures of the watch of the other observers' Leases, by what failed",
+            ),
+            waits: register(
+                registry,
+                "observer_waits",
+                "How often what was heard had to wait because the controller's queue was full",
+            ),
+            verdicts: register(
+                registry,
+                "observer_report_verdicts",
+                "Verdicts in our last report; only backends that are not healthy are in it",
+            ),
+            bytes: register(registry, "observer_report_bytes", "Size of our last report"),
+            truncated: register(
+                registry,
+                "observer_report_truncated",
+                "1 while we have more to report than fits and therefore do not count for the other replicas",
+            ),
+        }
     }
 
     pub(super) fn peers(&self, peers: impl Iterator<Item = PeerStatus>) {

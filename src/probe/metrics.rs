@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::telemetry::metrics::{register, registered};
+
 use mail_failover_core::model::{Effect, EvidenceClass};
 
 /// The prober's metrics. Cheap to clone; all clones count together.
@@ -62,60 +64,54 @@ fn duration_histogram() -> Histogram {
 impl Metrics {
     /// Creates the metrics and registers them under `mail_failover_probe_…`.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            rounds: Family::default(),
-            round_duration: Family::new_with_constructor(duration_histogram),
-            lookups: Family::default(),
-            dialogues: Gauge::default(),
-            targets: Gauge::default(),
-            permit_waits: Counter::default(),
-            skipped_rounds: Counter::default(),
-            report_waits: Counter::default(),
-            stale_reports: Counter::default(),
-            skipped_addresses: Counter::default(),
-            start_lag: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]),
-        };
         let registry = registry.sub_registry_with_prefix("mail_failover_probe");
-        registry.register("rounds", "Probe rounds that are over, by what they say", metrics.rounds.clone());
-        registry.register(
-            "round_duration_seconds",
-            "How long a round took, from look-up to verdict, by result (ok, neutral, failed)",
-            metrics.round_duration.clone(),
-        );
-        registry.register(
-            "lookups",
-            "DNS look-ups by result (addresses, negative, unanswered, skipped: too many under way)",
-            metrics.lookups.clone(),
-        );
-        registry.register("dialogues", "Dialogues under way", metrics.dialogues.clone());
-        registry.register("targets", "Probes under schedule", metrics.targets.clone());
-        registry.register(
-            "permit_waits",
-            "Dialogues that waited because as many were under way as may be",
-            metrics.permit_waits.clone(),
-        );
-        registry.register(
-            "skipped_rounds",
-            "Rounds not started because ten of the same probe were under way",
-            metrics.skipped_rounds.clone(),
-        );
-        registry.register(
-            "report_waits",
-            "Reports that waited because the queue to the controller was full",
-            metrics.report_waits.clone(),
-        );
-        registry.register(
-            "stale_reports",
-            "Reports dropped because their target was changed or removed meanwhile",
-            metrics.stale_reports.clone(),
-        );
-        registry.register(
-            "skipped_addresses",
-            "Addresses left out of a round because the destination has more than a round tries",
-            metrics.skipped_addresses.clone(),
-        );
-        registry.register("start_lag_seconds", "How much later than scheduled rounds start", metrics.start_lag.clone());
-        metrics
+        Self {
+            rounds: register(registry, "rounds", "Probe rounds that are over, by what they say"),
+            round_duration: registered(
+                registry,
+                "round_duration_seconds",
+                "How long a round took, from look-up to verdict, by result (ok, neutral, failed)",
+                Family::new_with_constructor(duration_histogram),
+            ),
+            lookups: register(
+                registry,
+                "lookups",
+                "DNS look-ups by result (addresses, negative, unanswered, skipped: too many under way)",
+            ),
+            dialogues: register(registry, "dialogues", "Dialogues under way"),
+            targets: register(registry, "targets", "Probes under schedule"),
+            permit_waits: register(
+                registry,
+                "permit_waits",
+                "Dialogues that waited because as many were under way as may be",
+            ),
+            skipped_rounds: register(
+                registry,
+                "skipped_rounds",
+                "Rounds not started because ten of the same probe were under way",
+            ),
+            report_waits: register(
+                registry,
+                "report_waits",
+                "Reports that waited because the queue to the controller was full",
+            ),
+            stale_reports: register(
+                registry,
+                "stale_reports",
+                "Reports dropped because their target was changed or removed meanwhile",
+            ),
+            skipped_addresses: register(
+                registry,
+                "skipped_addresses",
+                "Addresses left out of a round because the destination has more than a round tries",
+            ),
+            start_lag: registered(
+                registry,
+                "start_lag_seconds",
+                "How much later than scheduled rounds start",
+                Histogram::new([0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]),
+            ),
+        }
     }
 
     pub(super) fn round(&self, class: EvidenceClass, took: Duration) {

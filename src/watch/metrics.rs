@@ -1,10 +1,13 @@
 //! Metrics of the watches.
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Source;
-use mail_failover_runtime::telemetry::metrics::{Counters, Gauges, counters, gauges};
+use mail_failover_runtime::telemetry::metrics::register;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabel {
@@ -20,11 +23,11 @@ struct FailureLabels {
 /// Metrics of the watches, by kind.
 #[derive(Clone, Debug)]
 pub struct WatchMetrics {
-    errors: Counters<FailureLabels>,
-    lists: Counters<KindLabel>,
-    objects: Gauges<KindLabel>,
-    synced: Gauges<KindLabel>,
-    waits: Counters<KindLabel>,
+    errors: Family<FailureLabels, Counter>,
+    lists: Family<KindLabel, Counter>,
+    objects: Family<KindLabel, Gauge>,
+    synced: Family<KindLabel, Gauge>,
+    waits: Family<KindLabel, Counter>,
 }
 
 impl WatchMetrics {
@@ -32,23 +35,23 @@ impl WatchMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("mail_failover_watch");
         Self {
-            errors: counters(
+            errors: register(
                 registry,
                 "errors",
                 "Failures of a watch: list, start, stream (it broke off), gone (its place in history is compacted away)",
             ),
-            lists: counters(
+            lists: register(
                 registry,
                 "lists",
                 "How often a list of all objects of the kind was begun; after the first complete one: a watch could not be resumed",
             ),
-            objects: gauges(registry, "objects", "Objects known"),
-            synced: gauges(
+            objects: register(registry, "objects", "Objects known"),
+            synced: register(
                 registry,
                 "synced",
                 "1 when all objects of the kind have been listed once, in every namespace that is watched",
             ),
-            waits: counters(
+            waits: register(
                 registry,
                 "input_waits",
                 "How often a watch had to wait because the controller's queue was full",

@@ -279,7 +279,7 @@ fn nobody_decides_outside_the_engine() {
         "crates/core/src/engine/",
         "src/controller/route.rs",
         "crates/tools/src/explain/account.rs",
-        "crates/tools/src/simulate/world/",
+        "crates/tools/src/simulate/simulator/",
     ];
     let mut others = vec![];
     for module in PRODUCTION.iter() {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mail_failover_core::model::Login;
+use mail_failover_runtime::telemetry::metrics::register;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -21,7 +22,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::metrics::{PREFIX, register};
+use super::metrics::PREFIX;
 
 /// Bytes that are read of a file: one more than a part of a login may have.
 const MAX_READ: u64 = Login::MAX_BYTES as u64 + 1;

@@ -22,7 +22,7 @@
 //! | `status`, `http` | the agent's status | but for the client |
 //! | `delivery_counters` | counters of messages, and the report made of them | yes |
 //! | `driver` | the loop that owns the core | no |
-//! | `stable_hash`, `tasks` | a hash for values on disk; the tasks of the process | `stable_hash` is |
+//! | `stable_hash` | a hash for values on disk | yes |
 //! | `run`, `arguments` | all wiring; the command line | no |
 //!
 //! Architecture invariants: the agent never writes to the API server. It never sends mail. It never blocks the MTA on
@@ -53,7 +53,6 @@ mod state_writer;
 pub mod status;
 mod store;
 pub mod supervise;
-mod tasks;
 #[cfg(test)]
 mod testing;
 

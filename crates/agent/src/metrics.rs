@@ -2,28 +2,18 @@
 //! backends, of which there are at most 100.
 
 use mail_failover_contract::routing::Routing;
+use mail_failover_runtime::telemetry::metrics::{register, registered};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
 use super::core::{EjectionBlocker, LogEvent, PendingEjection};
 
 /// Prefix of the names of all metrics here.
 pub(super) const PREFIX: &str = "mail_failover_agent";
-
-/// Registers a metric and returns it.
-pub(super) fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-/// Registers a metric that begins with nothing, and returns it.
-pub(super) fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    registered(registry, name, help, M::default())
-}
 
 /// Metrics of reading the MTA's log.
 #[derive(Clone, Debug, Default)]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
+use mail_failover_runtime::tasks::Tasks;
 use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
@@ -37,7 +38,6 @@ use super::source::{self, DocumentSource};
 use super::state_writer::StateWriter;
 use super::store::{StateRecord, StateStore};
 use super::supervise::{self, Intake, LineReader, Signals};
-use super::tasks::NamedTasks;
 use super::{folder, http, shield};
 
 /// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
@@ -178,7 +178,7 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
             "without this table Postfix bounces what a paused account refuses while the agent is down"
         );
     }
-    let mut tasks = NamedTasks::default();
+    let mut tasks = Tasks::default();
     follow(&arguments, &source_events, &mut tasks, &mut registry).await?;
     drop(source_events);
     let postfix = Postfix {
@@ -188,17 +188,17 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
     };
     let done = arguments.state_directory.join("switched");
     let executor = Executor::new(postfix.clone(), done, ordered, switch_progress, mta_metrics);
-    tasks.add("the executor of switches", tokio::spawn(executor.run()));
+    tasks.spawn("the executor of switches", executor.run());
     let printed = sink.clone();
     read_log(&arguments, sink, &mut tasks);
     let inputs = DriverInputs { source_events: found, log_events: logged, switch_progress: reported, questions: asked };
-    tasks.add(DRIVER, tokio::spawn(driver.run(inputs, shutdown.clone())));
-    tasks.add(SOCKETMAP, tokio::spawn(server.serve(responder, end.clone())));
-    tasks.add("the reader of logins", tokio::spawn(look_at_logins(credentials, views)));
+    tasks.spawn(DRIVER, driver.run(inputs, shutdown.clone()));
+    tasks.spawn(SOCKETMAP, server.serve(responder, end.clone()));
+    tasks.spawn("the reader of logins", look_at_logins(credentials, views));
     tasks.add(STATE_WRITER, writing);
     tasks.add("the reporter", reporting);
     let state = TelemetryState { heartbeat, readiness: readiness.clone() };
-    tasks.add(HTTP_SERVER, tokio::spawn(http.serve(registry, state, http::router(questions), end.clone())));
+    tasks.spawn(HTTP_SERVER, http.serve(registry, state, http::router(questions), end.clone()));
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
     if !arguments.command.is_empty() {
@@ -240,14 +240,14 @@ fn mail_log(arguments: &AgentRunArguments, sink: &Sink) -> (String, Reading) {
     }
 }
 
-fn read_log(arguments: &AgentRunArguments, sink: Sink, tasks: &mut NamedTasks) {
+fn read_log(arguments: &AgentRunArguments, sink: Sink, tasks: &mut Tasks) {
     if let Some(path) = arguments.mail_log_socket.clone() {
-        tasks.add(LOG_READER, tokio::spawn(read_socket(path, sink)));
+        tasks.spawn(LOG_READER, read_socket(path, sink));
     } else if let Some(path) = arguments.mail_log.clone() {
         if is_pipe(&path) {
-            tasks.add(LOG_READER, tokio::spawn(read_pipe(path, sink)));
+            tasks.spawn(LOG_READER, read_pipe(path, sink));
         } else {
-            tasks.add(LOG_READER, tokio::spawn(log::file(path, sink)));
+            tasks.spawn(LOG_READER, log::file(path, sink));
         }
     } else if arguments.command.is_empty() {
         tracing::warn!(
@@ -302,17 +302,17 @@ fn sources(arguments: &AgentRunArguments) -> Vec<DocumentSource> {
 async fn follow(
     arguments: &AgentRunArguments,
     source_events: &mpsc::Sender<source::SourceMessage>,
-    tasks: &mut NamedTasks,
+    tasks: &mut Tasks,
     registry: &mut Registry,
 ) -> Result<(), RunError> {
     if let Some(object) = arguments.config_map.clone() {
         let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
         let client = kubernetes::client(config, Purpose::Watch, &kubernetes::Metrics::new(registry));
         let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
-        tasks.add(SOURCE, tokio::spawn(source::follow_config_map(client, object, source_events.clone())));
+        tasks.spawn(SOURCE, source::follow_config_map(client, object, source_events.clone()));
     }
     if let Some(path) = arguments.config_file.clone() {
-        tasks.add(SOURCE, tokio::spawn(source::follow_file(path, source_events.clone())));
+        tasks.spawn(SOURCE, source::follow_file(path, source_events.clone()));
     }
     Ok(())
 }
@@ -355,7 +355,7 @@ async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc
 
 /// Waits for a signal or for the end of any task, then ends them all in order.
 async fn run_until_told(
-    mut tasks: NamedTasks,
+    mut tasks: Tasks,
     mut supervising: JoinHandle<io::Result<u8>>,
     shutdown: &CancellationToken,
     end: &CancellationToken,
@@ -369,15 +369,11 @@ async fn run_until_told(
             }
             Err(_) => Some("the supervisor"),
         },
-        name = tasks.first_end() => Some(name),
+        name = tasks.next_end() => Some(name),
     };
     tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");
-    shutdown.cancel();
-    tasks.end_of(DRIVER).await;
-    end.cancel();
-    for name in [STATE_WRITER, SOCKETMAP, HTTP_SERVER] {
-        tasks.end_of(name).await;
-    }
+    tasks.stop(shutdown, &[DRIVER]).await;
+    tasks.stop(end, &[STATE_WRITER, SOCKETMAP, HTTP_SERVER]).await;
     ended.map_or(Ok(code?), |name| Err(RunError::Ended(name)))
 }
 

@@ -111,7 +111,7 @@ mod tests {
         set.spawn(async {});
         set.spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            drop(sender.send(()));
+            _ = sender.send(());
         });
         tasks.add_set("set", set);
         assert_eq!(tasks.next_end().await, "set");

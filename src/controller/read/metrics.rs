@@ -2,40 +2,42 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::telemetry::metrics::register;
+
 use super::{ReadOutcome, Readable};
 use mail_failover_resolve::ReadProblem;
-use mail_failover_runtime::telemetry::metrics::{Counters, counter, counters, gauge};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReadLabels {
     outcome: &'static str,
 }
 
-/// Metrics of the reads of one kind of object.
+/// Metrics of reading one kind of thing.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    reads: Counters<ReadLabels>,
+    reads: Family<ReadLabels, Counter>,
     changes: Counter,
     used: Gauge,
     waits: Counter,
 }
 
 impl Metrics {
-    /// Registers the metrics of one kind of object.
+    /// Metrics in this registry.
     pub fn new<R: Readable>(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix(format!("mail_failover_{}", R::NAME));
         Self {
-            reads: counters(
+            reads: register(
                 registry,
                 "reads",
                 "Reads by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
             ),
-            changes: counter(registry, "changes", "How often a read brought another answer than before"),
-            used: gauge(registry, "used", "Those that backends refer to"),
-            waits: counter(
+            changes: register(registry, "changes", "How often a read brought another answer than before"),
+            used: register(registry, "used", "Those that backends refer to"),
+            waits: register(
                 registry,
                 "input_waits",
                 "How often an answer had to wait because the controller's queue was full",

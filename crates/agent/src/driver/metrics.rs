@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mail_failover_contract::routing::Refusal;
+use mail_failover_runtime::telemetry::metrics::{register, registered};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,7 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::core::{CoreView, SwitchOrder};
-use crate::metrics::{PREFIX, register, registered};
+use crate::metrics::PREFIX;
 use crate::source::DocumentSource;
 use crate::status::SourceState;
 use crate::store::StateRecord;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mail_failover_runtime::telemetry::metrics::{register, registered};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,7 +13,6 @@ use prometheus_client::registry::Registry;
 use super::maps::Map;
 use super::netstring::Malformed;
 use super::reply::MapReply;
-use crate::metrics::{register, registered};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AnswerLabels {

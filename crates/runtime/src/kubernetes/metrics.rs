@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::telemetry::metrics::{register, registered};
+
 /// One request, without its answer.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct ApiRequestLabels {
@@ -43,33 +45,30 @@ pub struct Metrics {
 impl Metrics {
     /// Registers the metrics in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 15))),
-            deadlines: Family::default(),
-            contacts: Family::default(),
-        };
-        registry.register(
-            "mail_failover_api_requests",
-            "Requests to the API server; code is the HTTP status or, without an answer, timeout, error, or cancelled by the caller",
-            metrics.requests.clone(),
-        );
-        registry.register(
-            "mail_failover_api_request_duration_seconds",
-            "From sending a request to the head of its answer",
-            metrics.durations.clone(),
-        );
-        registry.register(
-            "mail_failover_api_deadlines",
-            "Requests given up because they had no answer, or no complete one, in time",
-            metrics.deadlines.clone(),
-        );
-        registry.register(
-            "mail_failover_api_watch_contact_timestamp_seconds",
-            "When the API server last sent anything on a watch of this resource; older than two minutes: the watch is stalled",
-            metrics.contacts.clone(),
-        );
-        metrics
+        let registry = registry.sub_registry_with_prefix("mail_failover_api");
+        Self {
+            requests: register(
+                registry,
+                "requests",
+                "Requests to the API server; code is the HTTP status or, without an answer, timeout, error, or cancelled by the caller",
+            ),
+            durations: registered(
+                registry,
+                "request_duration_seconds",
+                "From sending a request to the head of its answer",
+                Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 15))),
+            ),
+            deadlines: register(
+                registry,
+                "deadlines",
+                "Requests given up because they had no answer, or no complete one, in time",
+            ),
+            contacts: register(
+                registry,
+                "watch_contact_timestamp_seconds",
+                "When the API server last sent anything on a watch of this resource; older than two minutes: the watch is stalled",
+            ),
+        }
     }
 
     pub(super) fn answered(&self, request: &ApiRequestLabels, code: String, after: Duration) {

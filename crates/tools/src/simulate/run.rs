@@ -5,9 +5,9 @@ use super::draw::Draw;
 use super::expect::{Check, ExpectationResult};
 use super::fleet::SimulatedFleet;
 use super::script::{MailRefusal, Script, ScriptedAction, ScriptedChange};
+use super::simulator::Simulator;
 use super::summary::{self, RouteSummary};
 use super::timeline::{Notes, Timeline, TimelineChange};
-use super::world::Simulator;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 /// Rate of a route that does not say how much mail it carries, in messages per second.

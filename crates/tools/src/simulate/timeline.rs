@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::world::Recorder;
+use super::simulator::Recorder;
 use mail_failover_core::engine::{
     Decision, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share, State, Transition,
     Verdict,
