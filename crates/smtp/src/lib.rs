@@ -9,6 +9,8 @@
 //! credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No outcome contains a
 //! part of them.
 
+#![warn(missing_docs)]
+
 pub mod classify;
 pub mod client;
 mod connect;
