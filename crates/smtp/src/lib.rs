@@ -21,5 +21,5 @@ pub mod reply;
 pub mod tls;
 
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, reason = "for tests")]
+#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod testing;
