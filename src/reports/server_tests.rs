@@ -33,7 +33,7 @@ fn directory() -> Directory {
 async fn a_flood_is_told_to_slow_down() {
     let (sender, _reports) = mpsc::channel(4);
     let metrics = ReportMetrics::new(&mut Registry::default());
-    let shared = Shared {
+    let shared = ReportContext {
         reviewer: Reviewer::new(api_server(), metrics.clone()),
         rate: Mutex::default(),
         directory: directory(),
