@@ -183,8 +183,8 @@ async fn ownership(env: Arc<TestEnv>) -> Result<()> {
 
     // Its name goes to another output of the route, and then to none.
     let outputs = |list: Value| json!({ "spec": { "outputs": list } });
-    let env = outputs(json!([{ "configMap": { "name": "mail-agent", "format": "Env" } }]));
-    change::<MailRoute>(&env, "orders", &env).await?;
+    let as_environment = outputs(json!([{ "configMap": { "name": "mail-agent", "format": "Env" } }]));
+    change::<MailRoute>(&env, "orders", &as_environment).await?;
     let is_env = |map: &ConfigMap| map.data.iter().flatten().all(|(key, _)| key != "agent.json");
     wait_object(&env, "mail-agent", "to have the environment's keys only", is_env).await?;
     let moved = outputs(json!([{ "agent": { "configMap": "elsewhere" } }]));

@@ -17,6 +17,7 @@ pub struct Guarded<K>(pub Result<K, Invalid>);
 /// Object that cannot be read.
 #[derive(Clone, Debug)]
 pub struct Invalid {
+    /// Metadata of the object.
     pub metadata: ObjectMeta,
     /// Error in the form `path: problem`.
     pub error: String,
