@@ -10,7 +10,7 @@ use super::{Health, PendingEvent, StrategySpec};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MailRouteStatus {
-    /// The `metadata.generation` this status speaks of; -1 before the first look.
+    /// The `metadata.generation` that this status speaks of; -1 before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
