@@ -5,14 +5,13 @@
 //! can be printed holds one.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mail_failover_core::model::Login;
+use mail_failover_core::model::{Login, LoginError};
 use mail_failover_runtime::telemetry::metrics::register;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -38,14 +37,14 @@ pub fn in_a_password_map(login: &Login) -> String {
 
 /// Error of a login that cannot be read. Its text names the file, and quotes nothing from it.
 #[derive(Debug, thiserror::Error)]
-pub enum LoginError {
+pub enum CredentialError {
     /// One of the two files cannot be used.
     #[error("{}: {source}", file.display())]
     File {
         /// Path of the file.
         file: PathBuf,
         /// Error of the file.
-        source: LoginFileError,
+        source: CredentialFileError,
     },
     /// The user name holds a colon.
     #[error("{}: it holds a colon, which separates user name and password for Postfix", .0.display())]
@@ -60,7 +59,7 @@ pub enum LoginError {
 
 /// Error of one file of a login.
 #[derive(Debug, thiserror::Error)]
-pub enum LoginFileError {
+pub enum CredentialFileError {
     /// There is no such file.
     #[error("there is no such file; mount the Secret there")]
     Missing,
@@ -69,7 +68,7 @@ pub enum LoginFileError {
     Unreadable(io::Error),
     /// The content is no user name or password.
     #[error(transparent)]
-    Content(Box<dyn Error + Send + Sync>),
+    Content(LoginError),
 }
 
 /// Error of a login that was never readable.
@@ -79,7 +78,7 @@ pub struct LoginMissing {
     /// Name of the Secret.
     pub secret: Arc<str>,
     /// Error of the latest look at the files.
-    pub source: Arc<LoginError>,
+    pub source: Arc<CredentialError>,
 }
 
 /// State of one login.
@@ -119,12 +118,12 @@ pub struct Credentials {
 #[derive(Clone, Debug, Default)]
 struct CachedLogin {
     login: Option<Arc<Login>>,
-    error: Option<Arc<LoginError>>,
+    error: Option<Arc<CredentialError>>,
 }
 
 impl CachedLogin {
-    fn trouble(&self) -> Arc<LoginError> {
-        self.error.clone().unwrap_or_else(|| Arc::new(LoginError::NotRead))
+    fn trouble(&self) -> Arc<CredentialError> {
+        self.error.clone().unwrap_or_else(|| Arc::new(CredentialError::NotRead))
     }
 }
 
@@ -161,7 +160,7 @@ impl Credentials {
     pub async fn login(&self, secret: &Arc<str>) -> Result<Arc<Login>, LoginMissing> {
         if timeout(LOOK_DEADLINE, self.look(secret)).await.is_err() {
             self.unanswered.inc();
-            self.note(secret, Err(LoginError::Deadline(self.folder.join(&**secret))));
+            self.note(secret, Err(CredentialError::Deadline(self.folder.join(&**secret))));
         }
         let cached = self.lock().get(secret).cloned().unwrap_or_default();
         let trouble = cached.trouble();
@@ -207,7 +206,7 @@ impl Credentials {
         }
     }
 
-    fn note(&self, secret: &Arc<str>, read: Result<Login, LoginError>) {
+    fn note(&self, secret: &Arc<str>, read: Result<Login, CredentialError>) {
         let mut all = self.lock();
         let cached = all.entry(secret.clone()).or_default();
         let error_before = cached.error.take();
@@ -242,7 +241,7 @@ impl Credentials {
 }
 
 /// Reads a login. Errors name the file, and quote nothing from it.
-fn read(folder: &Path, secret: &str) -> Result<Login, LoginError> {
+fn read(folder: &Path, secret: &str) -> Result<Login, CredentialError> {
     let mounted = folder.join(secret);
     // The kubelet replaces a mounted Secret by pointing this link to another folder. Both files must come from the same
     // folder.
@@ -259,25 +258,25 @@ fn read(folder: &Path, secret: &str) -> Result<Login, LoginError> {
 }
 
 /// Reads in one folder, and names the files by another.
-fn read_in(folder: &Path, shown: &Path) -> Result<Login, LoginError> {
+fn read_in(folder: &Path, shown: &Path) -> Result<Login, CredentialError> {
     let login = Login::new(read_file(folder, shown, "username")?, read_file(folder, shown, "password")?);
     if login.username().contains(':') {
-        return Err(LoginError::Colon(shown.join("username")));
+        return Err(CredentialError::Colon(shown.join("username")));
     }
     Ok(login)
 }
 
-fn read_file(folder: &Path, shown: &Path, name: &str) -> Result<String, LoginError> {
-    read_part(&folder.join(name)).map_err(|source| LoginError::File { file: shown.join(name), source })
+fn read_file(folder: &Path, shown: &Path, name: &str) -> Result<String, CredentialError> {
+    read_part(&folder.join(name)).map_err(|source| CredentialError::File { file: shown.join(name), source })
 }
 
 /// Reads a part of a login from its file.
-fn read_part(file: &Path) -> Result<String, LoginFileError> {
+fn read_part(file: &Path) -> Result<String, CredentialFileError> {
     let mut bytes = vec![];
     match File::open(file).and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes)) {
-        Ok(_) => Login::part(bytes).map_err(|error| LoginFileError::Content(error.into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LoginFileError::Missing),
-        Err(error) => Err(LoginFileError::Unreadable(error)),
+        Ok(_) => Login::part(bytes).map_err(CredentialFileError::Content),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CredentialFileError::Missing),
+        Err(error) => Err(CredentialFileError::Unreadable(error)),
     }
 }
 

@@ -182,14 +182,14 @@ impl MtaMetrics {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabel {
+struct ReportOutcomeLabel {
     outcome: &'static str,
 }
 
 /// Metrics of the reports to the operator. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ReporterMetrics {
-    reports: Family<OutcomeLabel, Counter>,
+    reports: Family<ReportOutcomeLabel, Counter>,
 }
 
 impl ReporterMetrics {
@@ -201,6 +201,6 @@ impl ReporterMetrics {
     }
 
     pub(super) fn count(&self, outcome: &'static str) {
-        self.reports.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.reports.get_or_create(&ReportOutcomeLabel { outcome }).inc();
     }
 }

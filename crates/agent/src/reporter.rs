@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pinned;
 
-pub use super::metrics::ReporterMetrics as Metrics;
+pub use super::metrics::ReporterMetrics;
 
 /// Pause between two reports without news.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -205,7 +205,7 @@ impl Reporter {
     pub fn start(
         settings: Settings,
         clock: Clock,
-        metrics: Metrics,
+        metrics: ReporterMetrics,
         shutdown: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let (state, published) = watch::channel(None);
@@ -244,7 +244,7 @@ struct Sender {
     settings: Settings,
     process: String,
     clock: Clock,
-    metrics: Metrics,
+    metrics: ReporterMetrics,
     status: Arc<Mutex<ReporterStatus>>,
 }
 

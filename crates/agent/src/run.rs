@@ -139,7 +139,7 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
             heartbeat: reporter::HEARTBEAT,
         },
         clock,
-        reporter::Metrics::new(&mut registry),
+        reporter::ReporterMetrics::new(&mut registry),
         end.clone(),
     );
     let mta_metrics = MtaMetrics::new(&mut registry);

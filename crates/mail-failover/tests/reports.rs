@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
-use mail_failover_agent::reporter::{self, HEARTBEAT, Metrics, ReportState, Reporter, SendError, Settings};
+use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, ReporterMetrics, SendError, Settings};
 use mail_failover_contract::document::{OperatorEndpoint, RouteReference};
 use mail_failover_contract::report;
 use mail_failover_contract::testing::example;
@@ -166,7 +166,7 @@ fn reporting(heartbeat: Duration) -> Reporting {
     token.write_all(b"postfix\n").unwrap();
     let (clock, shutdown) = (Clock::system(), CancellationToken::new());
     let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(token.path().to_owned()), heartbeat };
-    let metrics = Metrics::new(&mut Registry::default());
+    let metrics = ReporterMetrics::new(&mut Registry::default());
     let (reporter, _task) = Reporter::start(settings, clock, metrics, shutdown.clone());
     Reporting { reporter, clock, token, _end: shutdown.drop_guard() }
 }
@@ -226,7 +226,7 @@ async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
 
 #[tokio::test]
 async fn without_a_token_file_or_a_replica_the_status_says_so() {
-    let metrics = Metrics::new(&mut Registry::default());
+    let metrics = ReporterMetrics::new(&mut Registry::default());
     let settings = Settings { agent: "a".to_owned(), token_file: None, heartbeat: HEARTBEAT };
     let (reporter, _task) = Reporter::start(settings, Clock::system(), metrics, CancellationToken::new());
     assert!(reporter.status().nothing_sent.unwrap().contains("--token-file"));

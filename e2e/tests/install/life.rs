@@ -176,7 +176,7 @@ async fn report(env: &TestEnv) -> Result<()> {
     let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(token_file), heartbeat: HEARTBEAT };
     let end = CancellationToken::new();
     let _ends = end.clone().drop_guard();
-    let metrics = reporter::Metrics::new(&mut Registry::default());
+    let metrics = reporter::ReporterMetrics::new(&mut Registry::default());
     let (reporter, _task) = Reporter::start(settings, Clock::system(), metrics, end);
     let Document { route, operators, .. } = document;
     reporter.publish(ReportState { route, operators, backends: BTreeMap::new(), last_switch: None });

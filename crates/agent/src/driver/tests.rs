@@ -58,7 +58,7 @@ async fn start(folder: Folder) -> Agent {
     let (questions, asked) = mpsc::channel(16);
     let settings = reporter::Settings { agent: "a".to_owned(), token_file: None, heartbeat: reporter::HEARTBEAT };
     let (reporter, reporting) =
-        Reporter::start(settings, Clock::system(), reporter::Metrics::new(&mut registry), end.clone());
+        Reporter::start(settings, Clock::system(), reporter::ReporterMetrics::new(&mut registry), end.clone());
     let readiness = Readiness::default();
     let settings = DriverSettings {
         queue_directory: folder.path().to_owned(),
