@@ -36,6 +36,7 @@ pub mod core;
 pub mod credentials;
 mod delivery_counters;
 mod driver;
+mod driver_metrics;
 mod folder;
 mod http;
 pub mod log;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::driver::DriverMetrics;
+use super::driver_metrics::DriverMetrics;
 use super::store::{StateRecord, StateStore};
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

@@ -3,8 +3,6 @@
 //!
 //! Nothing slow happens here. Files of authorities are written within a deadline; everything else is handed on.
 
-mod metrics;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +21,7 @@ use super::authorities::{self, AuthorityError, AuthorityFiles};
 use super::core::{AgentCore, Cause, CoreAction, CoreInput, LogEvent, SwitchOrder, SwitchProgress};
 use super::credentials::Credentials;
 use super::delivery_counters::DeliveryCounters;
+use super::driver_metrics::DriverMetrics;
 use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
 use super::reporter::Reporter;
@@ -34,8 +33,6 @@ use super::status::{
     SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
-
-pub use metrics::DriverMetrics;
 
 /// Readiness condition of the agent: it has a document.
 pub const DOCUMENT: &str = "document";
