@@ -4,6 +4,7 @@
 //! This module only says what may be written down. It never interprets a spec (`mail_failover_resolve` does) and holds no defaults
 //! (`mail_failover_core::model` does).
 
+#![warn(missing_docs)]
 // The texts are for `kubectl explain`, which shows backticks as they are.
 #![allow(clippy::doc_markdown)]
 

@@ -7,6 +7,8 @@
 //! | `report` | the JSON that an agent POSTs to the operator's replicas |
 //! | `certificate` | name and fingerprint of the certificate that a replica shows there |
 
+#![warn(missing_docs)]
+
 mod certificate;
 #[allow(clippy::doc_markdown, reason = "its comments are the descriptions of a JSON schema")]
 pub mod document;

@@ -2,5 +2,7 @@
 //!
 //! No I/O, no clock, no randomness: the dependencies in `Cargo.toml` are the proof. Time is an argument.
 
+#![warn(missing_docs)]
+
 pub mod engine;
 pub mod model;

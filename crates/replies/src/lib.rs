@@ -5,6 +5,8 @@
 //!
 //! Rules see the words of all lines of a reply, without mail addresses, hosts and what a server quotes of another one: a stranger writes those.
 
+#![warn(missing_docs)]
+
 mod about;
 mod reply;
 mod rules;

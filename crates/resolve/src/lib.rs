@@ -3,6 +3,8 @@
 //! Pure: whatever a spec refers to is passed in as [`Lookup`]. This module never calls the API server and never
 //! decides.
 
+#![warn(missing_docs)]
+
 mod backend;
 mod pem;
 mod persisted;

@@ -2,6 +2,8 @@
 //!
 //! Nothing in here knows of mail.
 
+#![warn(missing_docs)]
+
 pub mod backoff;
 pub mod clock;
 pub mod findings;

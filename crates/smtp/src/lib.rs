@@ -9,6 +9,8 @@
 //! credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No outcome contains a
 //! part of them.
 
+#![warn(missing_docs)]
+
 pub mod classify;
 pub mod client;
 mod connect;
@@ -19,5 +21,5 @@ pub mod reply;
 pub mod tls;
 
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, reason = "for tests")]
+#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod testing;

@@ -127,7 +127,7 @@ fn an_earlier_leaders_verdict_holds_unless_agents_were_heard() {
 }
 
 fn any_word() -> impl Strategy<Value = (u8, DeliveryVerdict)> {
-    let class = prop::sample::select(&EvidenceClass::ALL[..]);
+    let class = prop::sample::select(EvidenceClass::ALL);
     let failing = (class, 0_u64..100).prop_map(|(class, since)| of_class(class, since));
     (0_u8..5, prop_oneof![3 => failing, 2 => Just(DeliveryVerdict::Passing), 1 => Just(DeliveryVerdict::Silent)])
 }

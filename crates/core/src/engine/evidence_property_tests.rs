@@ -23,7 +23,7 @@ const HEALTHS: [Health; 4] = [Health::Healthy, Health::Degraded, Health::Unknown
 
 fn any_step(times: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl Strategy<Value = Step> {
     let took = prop_oneof![(0_u64..60).prop_map(Duration::from_secs), Just(Duration::MAX)];
-    let round = (0_usize..2, 1_u64..4, prop::sample::select(&EvidenceClass::ALL[..]), took)
+    let round = (0_usize..2, 1_u64..4, prop::sample::select(EvidenceClass::ALL), took)
         .prop_map(|(probe, sequence, class, took)| Step::Round { probe, sequence, class, took });
     let health = || prop::sample::select(&HEALTHS[..]);
     let hear = (0_usize..3, health(), times.clone()).prop_map(|(observer, health, since)| Step::Hear {
@@ -49,7 +49,7 @@ fn any_step(times: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl S
 }
 
 fn any_word(times: impl Strategy<Value = Timestamp>) -> impl Strategy<Value = DeliveryVerdict> {
-    let class = prop::sample::select(&EvidenceClass::ALL[..]);
+    let class = prop::sample::select(EvidenceClass::ALL);
     let failing = (class, times).prop_map(|(class, at)| {
         DeliveryVerdict::Failing(FailingDeliveries {
             class,

@@ -279,7 +279,7 @@ pub(crate) fn any_thresholds() -> impl Strategy<Value = Thresholds> {
         above,
         held_for,
     });
-    let classes = prop::collection::vec(prop::sample::select(&EvidenceClass::ALL[..]), 0..3);
+    let classes = prop::collection::vec(prop::sample::select(EvidenceClass::ALL), 0..3);
     (0_u32..6, 0_u32..8, seconds(), prop::option::of(window), prop::option::of(latency), classes).prop_map(
         |(failure, recovery, stable_for, window, latency, immediate)| Thresholds {
             failure,
@@ -339,7 +339,7 @@ proptest! {
     #[test]
     fn a_judgement_keeps_counts_and_says_what_the_whole_history_says(
         thresholds in any_thresholds(),
-        steps in prop::collection::vec((prop::sample::select(&EvidenceClass::ALL[..]), 0_u64..20, 0_u64..5), 1..80),
+        steps in prop::collection::vec((prop::sample::select(EvidenceClass::ALL), 0_u64..20, 0_u64..5), 1..80),
     ) {
         let thresholds = Thresholds { latency: None, ..thresholds };
         let mut judgement = Judgement::unknown(at(0));

@@ -18,7 +18,7 @@ mod explanation;
 mod failback;
 mod fleet;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, reason = "for tests")]
+#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod histories;
 mod holds;
 mod judgement;
@@ -30,7 +30,7 @@ mod placement;
 mod promises_tests;
 mod requests;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, reason = "for tests")]
+#[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod testing;
 mod verdict;
 mod window;

@@ -10,6 +10,7 @@ use super::describe;
 pub const WATCH_SECONDS: u32 = 45;
 /// Objects per page of a list.
 pub const PAGE: u32 = 500;
+/// Wait after the first failure of a watch.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// Longest pause between two attempts.
 // A longer one would cost seconds of staleness after each outage, and six watches per replica (and namespace) are no
@@ -21,7 +22,9 @@ pub const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
 /// Failure of a watch, in words and as a label.
 pub struct WatchProblem {
+    /// The failure as a label of metrics.
     pub label: &'static str,
+    /// The failure for people, with the remedy.
     pub text: String,
     /// True if the watch cannot continue from its last version, so that everything must be listed anew.
     // kube's `watcher` lists anew only when it is told so in the middle of a watch. When the start of a watch is
@@ -30,6 +33,7 @@ pub struct WatchProblem {
 }
 
 impl WatchProblem {
+    /// The meaning of an error of kube's `watcher`.
     pub fn of(error: &watcher::Error) -> Self {
         let (label, cause, code) = match error {
             watcher::Error::InitialListFailed(cause) => ("list", describe(cause), code(cause)),
