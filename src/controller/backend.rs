@@ -399,12 +399,11 @@ impl BackendEntry {
     ) -> Vec<Condition> {
         let rejections: Vec<_> = self.rejection().cloned().into_iter().collect();
         let mut conditions = Conditions::new(existing, generation, now);
-        match rejections.first() {
-            Some(rejection) => conditions.set(condition::READY, Some(false), rejection.reason, &joined(&rejections)),
-            None => {
-                let message = "accepted, and observed by every probe";
-                conditions.set(condition::READY, Some(true), reason::OBSERVED, message);
-            }
+        if let Some(rejection) = rejections.first() {
+            conditions.set(condition::READY, Some(false), rejection.reason, &joined(&rejections));
+        } else {
+            let message = "accepted, and observed by every probe";
+            conditions.set(condition::READY, Some(true), reason::OBSERVED, message);
         }
         let (is_healthy, class, message) = healthy_condition(verdict);
         conditions.set(condition::HEALTHY, is_healthy, class.as_str(), &message);

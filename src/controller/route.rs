@@ -258,23 +258,23 @@ impl RouteEntry {
     /// stale.
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
         let reconciled = match self.precondition(cx) {
-            Ok((uid, route)) => self.reconcile_usable(cx, uid, &route),
+            Ok((uid, route)) => self.reconcile_usable(cx, &uid, &route),
             Err(reconciled) => reconciled,
         };
         reconciled.and_at(self.next_change_of_evidence(cx))
     }
 
     /// Status, outputs, Events, the rest of the status: the first of these that is not as decided.
-    fn reconcile_usable(&mut self, cx: &RouteContext<'_>, uid: Uid, route: &Route) -> Reconciled<MailRouteStatus> {
+    fn reconcile_usable(&mut self, cx: &RouteContext<'_>, uid: &Uid, route: &Route) -> Reconciled<MailRouteStatus> {
         let decided = self.decide(cx, route);
         let next_timeout = decided.decision.next_timeout;
         // ADR-0001: Write status before outputs.
         if !decided.is_persisted {
             return Reconciled::from(self.persist_decision(cx, &decided)).and_at(next_timeout);
         }
-        let outputs = self.compare_outputs(cx, &uid, route, &decided);
-        let action = write_outputs(&uid, &outputs)
-            .or_else(|| self.publish_events(cx, &uid, &outputs))
+        let outputs = self.compare_outputs(cx, uid, route, &decided);
+        let action = write_outputs(uid, &outputs)
+            .or_else(|| self.publish_events(cx, uid, &outputs))
             .or_else(|| self.write_status(cx, Some(&decided), &outputs.state));
         Reconciled::from(action).and_at(next_timeout).and_at(outputs.next_timeout)
     }

@@ -221,7 +221,7 @@ impl StatusBuilder<'_> {
         let before = self.before.pending_events.iter();
         let mut pending: Vec<_> = before.filter(|event| !self.published.contains(&event.name)).cloned().collect();
         for announcement in self.decision.iter().flat_map(|decision| &decision.notices) {
-            if let Some((reason, backend, note)) = self.announced(announcement, status) {
+            if let Some((reason, backend, note)) = self.announced(*announcement, status) {
                 events::push(&mut pending, self.event(reason, backend.as_deref(), &note));
             }
         }
@@ -245,7 +245,7 @@ impl StatusBuilder<'_> {
     /// Reason, backend and note of the Event for an announcement of the decision.
     fn announced(
         &self,
-        announcement: &Notice,
+        announcement: Notice,
         status: &MailRouteStatus,
     ) -> Option<(EventReason, Option<String>, String)> {
         let decision = self.decision?;

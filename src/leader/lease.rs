@@ -38,7 +38,7 @@ pub struct LeaseRecord {
     pub duration: Duration,
 }
 
-/// LeaseAction for the lease that the machine asks for.
+/// Action on the lease that the machine asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseAction {
     /// Read the lease again.

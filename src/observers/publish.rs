@@ -32,7 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// `metadata.managedFields` name of the writer.
 const FIELD_MANAGER: &str = "mail-failover-observer";
 
-/// ReportSchedule of the next report. No I/O; time is an argument.
+/// Schedule of the next report. No I/O; time is an argument.
 #[derive(Debug)]
 struct ReportSchedule {
     lease_duration: Duration,

@@ -1,4 +1,4 @@
-//! ObserverReport of one replica to the others: rendering, parsing, bounds. No I/O, no clock.
+//! Report of one replica to the others: rendering, parsing, bounds. No I/O, no clock.
 //!
 //! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for
 //! each set of thresholds that judges it. Silence about a backend means Healthy under all thresholds. Silence about
@@ -29,7 +29,7 @@ pub type Verdicts = BTreeMap<Arc<str>, ObserverVerdict>;
 /// Verdicts about each backend of which not every verdict is Healthy.
 pub type BackendVerdicts = BTreeMap<ObjectKey, Verdicts>;
 
-/// ObserverReport of a replica.
+/// Report of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ObserverReport {
     /// The replica has not yet observed every backend once.
@@ -137,7 +137,7 @@ impl ObserverReport {
     }
 }
 
-/// ObserverReport that does not count.
+/// Report that does not count.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReportError {
     #[error("its Lease is not named after its holder")]

@@ -124,7 +124,7 @@ mod tests {
     fn what_cannot_be_written_is_named() {
         let folder = Folder::new();
         let provided = provide(&folder.path().join("nowhere"), &of([backend("ONE")].iter()));
-        let error = provided["ONE"].as_ref().unwrap_err();
+        let error = provided["ONE"].as_ref().unwrap_err().to_string();
         assert!(error.contains("nowhere/mail-failover/ca/") && error.contains("cannot be written"), "{error}");
     }
 }

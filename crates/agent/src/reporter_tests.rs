@@ -4,14 +4,14 @@ use mail_failover_core::model::EvidenceClass;
 
 use super::*;
 
-fn backends(word: Word) -> BTreeMap<Arc<str>, BackendDeliveries> {
+fn backends(word: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
     let deliveries =
         BackendDeliveries { word, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
     [("ses-eu".into(), deliveries)].into()
 }
 
-fn failing(now: Timestamp) -> Word {
-    Word::Failing(FailingDeliveries {
+fn failing(now: Timestamp) -> DeliveryVerdict {
+    DeliveryVerdict::Failing(FailingDeliveries {
         class: EvidenceClass::AccountPaused,
         message: "554 Sending paused for anna@shop.example".into(),
         first_failure_at: now - Duration::from_secs(2),
@@ -28,14 +28,14 @@ fn a_turn_is_news_and_a_count_is_none() {
         backends,
         last_switch: None,
     };
-    let passing = state(backends(Word::Passing));
+    let passing = state(backends(DeliveryVerdict::Passing));
     let mut counted = passing.clone();
     counted.backends.values_mut().for_each(|deliveries| deliveries.sent += 1);
     assert!(!counted.is_news_after(&passing));
     let failed = state(backends(failing(now)));
     assert!(failed.is_news_after(&passing) && passing.is_news_after(&failed));
     assert!(!state(backends(failing(now + Duration::from_secs(1)))).is_news_after(&failed), "a further failure");
-    assert!(state(backends(Word::Silent)).is_news_after(&passing));
+    assert!(state(backends(DeliveryVerdict::Silent)).is_news_after(&passing));
     let mut left = failed.clone();
     left.backends.values_mut().for_each(|deliveries| deliveries.is_left = true);
     assert!(left.is_news_after(&failed));

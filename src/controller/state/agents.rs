@@ -131,7 +131,7 @@ impl ControllerState {
     pub(super) fn handle_agent_report(&mut self, now: Timestamp, report: &AgentReport) {
         let key = &report.agent.route;
         let Some(entry) = self.routes.get_mut(key) else { return };
-        if !entry.object.as_ref().is_some_and(|object| object.uid().as_str() == report.route_uid) {
+        if entry.object.as_ref().is_none_or(|object| object.uid().as_str() != report.route_uid) {
             return;
         }
         if !self.agents.has_room_for(now, report) {

@@ -222,7 +222,8 @@ impl ControllerState {
             }
             return None;
         }
-        if !orders.is_empty() && !(self.synced.contains(&Source::Jobs) && self.synced.contains(&Source::Pods)) {
+        let are_jobs_listed = self.synced.contains(&Source::Jobs) && self.synced.contains(&Source::Pods);
+        if !(orders.is_empty() || are_jobs_listed) {
             self.queue.set_timer(resource, now + LIMIT_RETRY);
             return None;
         }

@@ -20,7 +20,7 @@ pub(super) struct Peers {
     pub(super) is_listed: bool,
     /// True once every backend was observed since the start.
     pub(super) is_complete: bool,
-    peers: BTreeMap<Arc<str>, PeerState>,
+    by_identity: BTreeMap<Arc<str>, PeerState>,
     fleet: FailureDomains,
     is_fleet_changed: bool,
     suspects: BTreeSet<Observer>,
@@ -82,7 +82,7 @@ impl PeerState {
 impl Peers {
     /// Number of the replicas that share what providers count: this one and the peers whose evidence counts.
     pub(super) fn replicas(&self) -> u32 {
-        u32::try_from(self.peers.len()).unwrap_or(u32::MAX).saturating_add(1)
+        u32::try_from(self.by_identity.len()).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// Marks a backend that some observer may see otherwise now.
@@ -119,7 +119,7 @@ impl Peers {
         self.timers.clear(key);
         self.unobserved.remove(key);
         self.is_fleet_changed |= !self.fleet.leave_out(key).is_empty();
-        for peer in self.peers.values_mut() {
+        for peer in self.by_identity.values_mut() {
             peer.recovered.remove(key);
         }
         self.report(key, None)
@@ -155,7 +155,7 @@ impl Peers {
         let own = thresholds.iter().filter_map(|(of, _)| Some(entry.evidence.sighting(*of, now)?.health));
         let own = own.max().unwrap_or(Health::Unknown);
         self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, own);
-        for (name, peer) in &self.peers {
+        for (name, peer) in &self.by_identity {
             let worst = thresholds.iter().map(|(_, text)| peer.sighting(key, text).health).max();
             let observer = Observer::Other(name.clone());
             self.is_fleet_changed |= self.fleet.note(key, domain, &observer, worst.unwrap_or(Health::Unknown));
@@ -174,20 +174,20 @@ impl ControllerState {
     }
 
     fn handle_peer_report(&mut self, now: Timestamp, observer: Arc<str>, sightings: Arc<BackendVerdicts>) {
-        if let Some(peer) = self.peers.peers.get_mut(&observer) {
+        if let Some(peer) = self.peers.by_identity.get_mut(&observer) {
             let changed = peer.update(sightings, now, &self.backends);
             self.peers.due.extend(changed);
             return;
         }
         tracing::info!(observer = &*observer, "another replica's evidence counts");
         let peer = PeerState { sightings, since: now, recovered: BTreeMap::new() };
-        self.peers.peers.insert(observer, peer);
+        self.peers.by_identity.insert(observer, peer);
         self.peers.due.extend(self.backends.keys().cloned());
         self.share_out_probes(now);
     }
 
     fn handle_peer_loss(&mut self, now: Timestamp, observer: Arc<str>) {
-        if self.peers.peers.remove(&observer).is_none() {
+        if self.peers.by_identity.remove(&observer).is_none() {
             return;
         }
         tracing::info!(observer = &*observer, "another replica's evidence does not count any more");
@@ -234,7 +234,7 @@ impl ControllerState {
         let before = verdicts(entry, &thresholds, now);
         entry.evidence.handle_timeout(now);
         entry.evidence.suspect(&self.peers.suspects, now);
-        for (observer, peer) in &self.peers.peers {
+        for (observer, peer) in &self.peers.by_identity {
             for (of, text) in &thresholds {
                 entry.evidence.hear(observer, *of, peer.sighting(key, text), now);
             }

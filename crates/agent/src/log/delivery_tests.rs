@@ -79,7 +79,7 @@ fn how_long_an_attempt_took_is_read() {
 #[test]
 fn no_mail_address_leaves() {
     for event in LOG.lines().flat_map(log_events) {
-        assert!(!format!("{sighting:?}").contains('@'), "{sighting:?}");
+        assert!(!format!("{event:?}").contains('@'), "{event:?}");
     }
 }
 

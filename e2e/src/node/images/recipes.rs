@@ -104,20 +104,16 @@ pub fn operator() -> Recipe {
         assemble: |folder| {
             let binary = folder.join("target/image");
             let dockerfile = fs::read_to_string(repository("Dockerfile")).context("cannot read the Dockerfile")?;
-            match profile() {
-                Some(profile) => {
-                    compile(&profile, &binary)?;
-                    // What stands last is built.
-                    write(folder, &format!("{dockerfile}\nFROM prebuilt\n"))
-                }
-                None => {
-                    fs::create_dir_all(&binary)?;
-                    let program = beside_us("mail-failover")?;
-                    add_program(&program, &binary.join("mail-failover"))?;
-                    copy_libraries(&program, &folder.join("libraries"))?;
-                    write(folder, &format!("{dockerfile}\nFROM prebuilt\nCOPY libraries /\n"))
-                }
+            if let Some(profile) = profile() {
+                compile(&profile, &binary)?;
+                // What stands last is built.
+                return write(folder, &format!("{dockerfile}\nFROM prebuilt\n"));
             }
+            fs::create_dir_all(&binary)?;
+            let program = beside_us("mail-failover")?;
+            add_program(&program, &binary.join("mail-failover"))?;
+            copy_libraries(&program, &folder.join("libraries"))?;
+            write(folder, &format!("{dockerfile}\nFROM prebuilt\nCOPY libraries /\n"))
         },
         arguments: &[],
     }
