@@ -198,7 +198,6 @@ impl Applier {
             Write::Apply(Output::EndpointSlice(object)) => self.apply(key, *object, wrap_slice).await,
             Write::Apply(Output::ConfigMap(object)) => self.apply(key, *object, wrap_config_map).await,
             Write::ClearSelector(_, version) => {
-                let version = ResourceVersion::parse(Some(&version))?;
                 let patch =
                     json!({ "metadata": { "resourceVersion": version.as_str() }, "spec": { "selector": null } });
                 let api = self.api::<Service>(key);

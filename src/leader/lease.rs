@@ -69,7 +69,7 @@ pub enum LeaseEvent {
     Written {
         /// Time at which it was sent.
         sent: Duration,
-        /// The accepted write.
+        /// The write that was accepted.
         write: LeaseWrite,
         /// The lease as it is since.
         record: LeaseRecord,

@@ -228,7 +228,7 @@ pub enum Write {
     /// Server-side apply to an object of ours, on the condition that it still has the version that was seen.
     Apply(Output),
     /// Remove the selector from our Service.
-    ClearSelector(OutputKey, String),
+    ClearSelector(OutputKey, ResourceVersion),
     /// Replace all ports of our Service, then apply: somebody's port conflicts with ours.
     ReplacePorts(Box<Service>, Vec<ServicePort>),
     /// Delete an object of ours that is no longer wanted, on the condition that it still has the version that was
@@ -285,15 +285,14 @@ pub fn writes(
     let mut writes = vec![];
     for object in observed.owned_by(owner) {
         let key = object.key();
-        let version = object.metadata().resource_version.clone();
+        // The API server gives every object a version. Without one, no write could be conditional.
+        let Ok(version) = ResourceVersion::parse(object.metadata().resource_version.as_deref()) else { continue };
         if let Some(want) = wanted.remove(&key) {
             if is_refused(&key) || want.is_satisfied_by(object) {
                 continue;
             }
-            writes.push(match (with_version(want, version.clone()), &**object) {
-                (_, Output::Service(there)) if has_selector(there) => {
-                    Write::ClearSelector(key, version.unwrap_or_default())
-                }
+            writes.push(match (with_version(want, &version), &**object) {
+                (_, Output::Service(there)) if has_selector(there) => Write::ClearSelector(key, version),
                 (Output::Service(want), Output::Service(there)) => match ports_without_obstacles(&want, there) {
                     Some(ports) => Write::ReplacePorts(want, ports),
                     None => Write::Apply(Output::Service(want)),
@@ -331,8 +330,8 @@ fn is_obsolete(key: &OutputKey, object: &Output, owned_keys: &[OutputKey], endpo
     }
 }
 
-fn with_version(mut output: Output, version: Option<String>) -> Output {
-    output.metadata_mut().resource_version = version;
+fn with_version(mut output: Output, version: &ResourceVersion) -> Output {
+    output.metadata_mut().resource_version = Some(version.to_string());
     output
 }
 
@@ -437,7 +436,7 @@ mod tests {
         let want = service(None, None);
         let writes =
             planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![service(Some("3"), Some("mta"))]);
-        assert_eq!(writes, vec![Write::ClearSelector(want.key(), "3".to_owned())]);
+        assert_eq!(writes, vec![Write::ClearSelector(want.key(), ResourceVersion::parse(Some("3")).unwrap())]);
     }
 
     #[test]

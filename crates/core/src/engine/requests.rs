@@ -14,7 +14,7 @@ pub(super) enum RequestedMove {
     FailBack,
 }
 
-/// Granted request.
+/// Outcome of a granted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Granted {
     /// Move that the request demands, if it does.
