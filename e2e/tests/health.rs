@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 use k8s_openapi::jiff::Timestamp;
 use mail_failover_api::{
     ActiveBackend, FailoverPolicyStatus, Health as Verdict, MailRouteStatus, PauseStatus, RouteBackendStatus,
-    RouteState, SendingBackendStatus,
+    RouteState, SendingBackendStatus, WaitingForStatus,
 };
 use mail_failover_e2e::health::{Health, script};
 use mail_failover_e2e::helm::{objects, repository};

@@ -308,8 +308,11 @@ fn any_answered() -> impl Strategy<Value = Answered> {
 }
 
 fn any_text() -> impl Strategy<Value = String> {
-    let phrases: Vec<&str> =
-        mail_failover_replies::rules().iter().flat_map(mail_failover_replies::Rule::examples).map(String::as_str).collect();
+    let phrases: Vec<&str> = mail_failover_replies::rules()
+        .iter()
+        .flat_map(mail_failover_replies::Rule::examples)
+        .map(String::as_str)
+        .collect();
     prop_oneof![
         any::<String>(),
         prop::sample::select(phrases).prop_map(str::to_owned),

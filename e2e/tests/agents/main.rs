@@ -16,7 +16,9 @@ use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, Send
 use mail_failover_api::{Health, MailRoute};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_contract::report::AUDIENCE;
-use mail_failover_core::model::{BackendDeliveries, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp, Word};
+use mail_failover_core::model::{
+    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp,
+};
 use mail_failover_e2e::assertions::{api, change, metric_sum};
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::fixture::{
@@ -84,12 +86,12 @@ async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
     .await
 }
 
-fn deliveries(word: Word) -> BackendDeliveries {
+fn deliveries(word: DeliveryVerdict) -> BackendDeliveries {
     BackendDeliveries { word, is_left: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
 }
 
-fn paused(now: Timestamp) -> Word {
-    Word::Failing(FailingDeliveries {
+fn paused(now: Timestamp) -> DeliveryVerdict {
+    DeliveryVerdict::Failing(FailingDeliveries {
         class: EvidenceClass::AccountPaused,
         message: "554 Message rejected: Sending paused for this account".into(),
         first_failure_at: now - Duration::from_secs(1),
@@ -117,8 +119,8 @@ impl Agent {
         Ok(Self { reporter, clock, document, _token: file, _end: end.drop_guard() })
     }
 
-    fn say(&self, primary: Word, last_switch: Option<SwitchedMail>) {
-        let backends = [("primary", primary), ("standby", Word::Passing)];
+    fn say(&self, primary: DeliveryVerdict, last_switch: Option<SwitchedMail>) {
+        let backends = [("primary", primary), ("standby", DeliveryVerdict::Passing)];
         self.reporter.publish(ReportState {
             route: self.document.route.clone(),
             operators: self.document.operators.clone(),
@@ -168,7 +170,7 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
         first_delivery_after: Some(Duration::from_millis(40)),
         possible_duplicates: 0,
     };
-    agent.say(Word::Silent, Some(switched));
+    agent.say(DeliveryVerdict::Silent, Some(switched));
     let first_delivery =
         async || Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
     let at =

@@ -102,7 +102,10 @@ async fn holds(env: Arc<TestEnv>) -> Result<()> {
         let after =
             fixture.until("to be looked at again", |status| status.observed_generation == changed.metadata.generation);
         let after = after.await?;
-        ensure!(after.hold == before.hold && held_by(&after) == Some(reason), "{before:?} became {after:?}");
+        ensure!(
+            after.waiting_for == before.waiting_for && held_by(&after) == Some(reason),
+            "{before:?} became {after:?}"
+        );
         fixture.change_policy(shorter).await?;
     }
     fixture.active(&[("primary", 100)]).await.map(drop)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff;
-use mail_failover_api::{RouteState, Strategy, TransitionKind};
+use mail_failover_api::{RouteState, StrategySpec, TransitionKind};
 use mail_failover_e2e::assertions::{data, start_operator, wait_event};
 use mail_failover_e2e::fixture::{condition, events};
 use mail_failover_e2e::suite::{Trial, trial};
@@ -34,7 +34,7 @@ async fn by_weight(env: Arc<TestEnv>) -> Result<()> {
     let _operator = start_operator(&env, &[]).await?;
     let status = fixture.active(&all).await?;
     ensure!(status.state == Some(RouteState::Preferred), "{status:?}");
-    ensure!(status.strategy == Some(Strategy::ActiveActive) && status.history.is_empty(), "{status:?}");
+    ensure!(status.strategy == Some(StrategySpec::ActiveActive) && status.history.is_empty(), "{status:?}");
     ensure!(status.message.as_ref().is_some_and(|text| text.contains("a (40 %)")), "{status:?}");
     fixture.leads_to(&["a", "b", "c"]).await?;
     fixture.column_is("STRATEGY", "ActiveActive").await?;

@@ -50,7 +50,8 @@ fn main() -> ExitCode {
 
 /// The parts of the suite. `E2E_PART` names one, so that each may have a cluster of its own at the same time; without it, all follow one another
 /// on one cluster.
-const PARTS: [(&str, fn() -> Vec<Trial>); 4] =
+type Part = (&'static str, fn() -> Vec<Trial>);
+const PARTS: [Part; 4] =
     [("tenants", tenants), ("leader", control_plane::trials), ("upgrades", upgrades), ("vantage", vantage)];
 
 /// Trials that need one namespace of the cluster each: they run side by side.

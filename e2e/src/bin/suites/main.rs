@@ -62,12 +62,10 @@ impl Set {
         let of_nodes =
             [Node::programs(), vec![Program::Health, Program::SourceController, Program::KustomizeController]];
         match self {
-            Self::Check => Vec::new(),
-            Self::Test => of_tests,
             Self::E2e if has_nodes => of_nodes.concat(),
-            Self::E2e => Vec::new(),
             Self::All if has_nodes => [of_tests, of_nodes.concat()].concat(),
-            Self::All => of_tests,
+            Self::Test | Self::All => of_tests,
+            Self::Check | Self::E2e => Vec::new(),
         }
     }
 }
