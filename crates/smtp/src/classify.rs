@@ -1,7 +1,7 @@
-//! The class of evidence that an SMTP reply is.
+//! Classification of SMTP replies: from a reply to the [`EvidenceClass`] of the backend that sent it.
 //!
-//! The rules are those of `mail_failover_replies`: who a reply is about comes before how bad it is. This module never decides what follows
-//! from a class.
+//! The rules are those of `mail_failover_replies`, where the subject of a reply comes before its severity. This module
+//! never decides what follows from a class.
 
 use mail_failover_core::model::EvidenceClass;
 /// The command that a reply answers.
