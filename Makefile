@@ -7,7 +7,7 @@ CARGO ?= cargo
 BASE ?= 2f09632
 
 .DEFAULT_GOAL := help
-.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap image image-check manifests crds schemas fmt style-counts links book deny clean
+.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap bench-replies image image-check manifests crds schemas fmt style-counts links book deny clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-cluster: ## Failovers, cost and starts on a real node, beside HAProxy; BEN
 
 bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
 	$(CARGO) bench --workspace --locked --bench socketmap
+
+bench-replies: ## How well and how fast replies are understood; REPLIES=FILE for a table of yours
+	$(CARGO) bench --locked -p mail-failover-replies --bench replies
 
 image: ## Build the operator's image with your cargo and docker, podman or buildah; IMAGE=name:tag, ARCHIVE=file.tar
 	@image/build "$(IMAGE)" "$(ARCHIVE)"
