@@ -17,7 +17,7 @@ use std::time::Duration;
 use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, parallel: 8, deadline: Duration::from_mins(4), ..Options::default() };
+    let options = Options { operator: true, parallel: 5, deadline: Duration::from_mins(4), ..Options::default() };
     // Those with the longest timers first, so that they do not end alone.
     let groups = [
         restarts::trials(),

@@ -33,8 +33,9 @@ fn is_at(status: &MailRouteStatus, step: i32) -> bool {
 }
 
 async fn steps(env: Arc<TestEnv>) -> Result<()> {
-    const STEP: Duration = Duration::from_secs(5);
-    let fixture = DecisionFixture::of_two(env.clone(), ramp(&[(10, "5s"), (50, "5s")])).await?;
+    // Long enough for all that is looked at in a step, also on a busy machine.
+    const STEP: Duration = Duration::from_secs(15);
+    let fixture = DecisionFixture::of_two(env.clone(), ramp(&[(10, "15s"), (50, "15s")])).await?;
     let _operator = fixture.begin("primary").await?;
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
@@ -102,7 +103,7 @@ async fn old_side_fails(env: Arc<TestEnv>) -> Result<()> {
 async fn shared(env: Arc<TestEnv>) -> Result<()> {
     let backends = [("a", json!({})), ("b", json!({}))];
     let fixture =
-        DecisionFixture::create(env.clone(), &backends, ramp(&[(10, "4s")]), json!({ "strategy": "ActiveActive" }))
+        DecisionFixture::create(env.clone(), &backends, ramp(&[(10, "15s")]), json!({ "strategy": "ActiveActive" }))
             .await?;
     let _operator = start_operator(&env, &[]).await?;
     fixture.active(&[("a", 50), ("b", 50)]).await?;
