@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use mail_failover_agent::log::quoted_reply;
+use mail_failover_replies::{NoReply, UnknownStage};
 
 use super::arguments::stage;
 use super::verdict::Verdict;
@@ -26,11 +27,25 @@ pub enum ClassifyError {
         source: io::Error,
     },
     /// The reply on the command line is none.
-    #[error("{0}")]
-    NoReply(String),
+    #[error(transparent)]
+    NoReply(#[from] UnusableLine),
     /// The verdicts cannot be written.
     #[error("the verdicts cannot be written: {0}")]
     Unwritable(#[from] io::Error),
+}
+
+/// A line, or the words of the command line, that hold no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableLine {
+    /// The stage is none.
+    #[error(transparent)]
+    Stage(#[from] UnknownStage),
+    /// The reply is none.
+    #[error(transparent)]
+    Reply(#[from] NoReply),
+    /// Stage and reply are not told apart.
+    #[error("no tab: a line is STAGE<TAB>REPLY")]
+    NoTab,
 }
 
 /// Runs the command; returns true if every line was a reply.
@@ -44,7 +59,7 @@ pub fn run(arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, 
                 out.write_all(verdict.as_bytes())?;
                 Ok(true)
             }
-            Err(problem) => Err(ClassifyError::NoReply(problem)),
+            Err(problem) => Err(problem.into()),
         };
     }
     match arguments.file.as_ref().filter(|file| file.as_os_str() != "-") {
@@ -82,7 +97,7 @@ fn judge_lines(
         } else {
             match line.split_once('\t') {
                 Some((stage, reply)) => judge(stage, reply, arguments),
-                None => Err("no tab: a line is STAGE<TAB>REPLY".to_owned()),
+                None => Err(UnusableLine::NoTab),
             }
         };
         match judged {
@@ -96,9 +111,8 @@ fn judge_lines(
 }
 
 /// A verdict in the form that is asked for, or the reason why there is none.
-fn judge(stage_name: &str, reply: &str, arguments: &ClassifyArguments) -> Result<String, String> {
-    let stage = stage(stage_name).map_err(|error| error.to_string())?;
-    let verdict = Verdict::of(Some(stage), reply, arguments.provider.as_deref()).map_err(|error| error.to_string())?;
+fn judge(stage_name: &str, reply: &str, arguments: &ClassifyArguments) -> Result<String, UnusableLine> {
+    let verdict = Verdict::of(Some(stage(stage_name)?), reply, arguments.provider.as_deref())?;
     Ok(match arguments.output {
         Format::Text => verdict.text(),
         Format::Json => json_line(&verdict),
@@ -111,9 +125,9 @@ fn json_line(value: &impl serde::Serialize) -> String {
 }
 
 /// Stands in the place of a line that is no reply, so that the output keeps the order of the input.
-fn complaint(number: usize, problem: &str, format: Format) -> String {
+fn complaint(number: usize, problem: &UnusableLine, format: Format) -> String {
     match format {
         Format::Text => format!("line {number}: {problem}\n"),
-        Format::Json => json_line(&serde_json::json!({ "line": number, "error": problem })),
+        Format::Json => json_line(&serde_json::json!({ "line": number, "error": problem.to_string() })),
     }
 }
