@@ -17,7 +17,7 @@ end
 -- Mail goes where none can leave: each active backend is Unhealthy, and not just until other replicas have agreed.
 local function is_stuck()
   local active = obj.status.active or {}
-  if #active == 0 or (obj.status.hold or {}).reason == "AwaitingConfirmation" then
+  if #active == 0 or (obj.status.waitingFor or {}).reason == "AwaitingConfirmation" then
     return false
   end
   local unhealthy = {}
