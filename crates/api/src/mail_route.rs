@@ -17,7 +17,7 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
     shortname = "mroute",
     category = "mailfailover",
     doc = "One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there. The backend that carries the mail now stands in `status`, never in `spec`, so that no GitOps tool reverts an incident response.",
-    printcolumn(name = "StrategySpec", type_ = "string", json_path = ".status.strategy"),
+    printcolumn(name = "Strategy", type_ = "string", json_path = ".status.strategy"),
     printcolumn(
         name = "Active",
         type_ = "string",
