@@ -81,10 +81,10 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ("sendingbackend.spec.probes.smtp.depth", "Default: `StartTLS`, or `Ehlo` where `tls.mode` is None."),
     ("sendingbackend.status.type", "`SMTP`: a host or address."),
     ("sendingbackend.status.health", "Judged with the thresholds of the routes that use this backend"),
-    ("sendingbackend.spec.probes.timeout", "For the whole dialogue with one address"),
+    ("sendingbackend.spec.probes.timeout", "Limit for the whole dialogue with one address"),
     (
         "failoverpolicy.spec.failback.after",
-        "The preferred backend must have been Healthy for so long without interruption;",
+        "Time without interruption for which the preferred backend must have been Healthy.",
     ),
     ("failoverpolicy.spec.failure.consecutive", "Default: 6"),
     (
@@ -95,9 +95,9 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ("failoverpolicy.spec.failback.mode", "`ApproveFailback` lets it return as soon as `after` and `windows` allow"),
     ("failoverpolicy.spec.failback.windows.timeZone", "Default: UTC."),
     ("mailroute.spec.strategy", "ENUM: ActivePassive ActiveActive"),
-    ("mailroute.spec.residency.jurisdictions", "one that does not say where it is gets none"),
+    ("mailroute.spec.residency.jurisdictions", "a backend without one gets no mail"),
     ("mailroute.status.waitingFor.reason", "SwitchBudget"),
-    ("sendingbackend.spec.limits.warmUp.startedAt", "When the first day begins (RFC 3339)"),
+    ("sendingbackend.spec.limits.warmUp.startedAt", "Start of the first day (RFC 3339)"),
     ("sendingbackend.status.health", "ENUM: Healthy Degraded Unhealthy Unknown"),
 ];
 
