@@ -30,7 +30,6 @@ mod reconcile;
 mod references;
 mod retry;
 mod route;
-mod route_status;
 pub mod run;
 pub mod state;
 mod status;

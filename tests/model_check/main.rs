@@ -7,7 +7,7 @@
 //! | the election's state machine | the real one, `leader/lease.rs` |
 //! | the election's calls | a model of `leader/election.rs`: a turn, its calls, conflicts, timeouts, vacating |
 //! | the claim | the real deadline; looked at before each step, as `leader/claim.rs` does |
-//! | a route's next step | a model of `controller/route.rs`: confirm, decide, write the output, publish, write the rest |
+//! | a route's next step | a model of `controller/route/`: confirm, decide, write the output, publish, write the rest |
 //! | the decision | "mail goes to the primary while that works": the worst case, without cooldown or soak |
 //! | the API server | `resourceVersion`s, names that are taken, and a memory of what it accepted |
 //!

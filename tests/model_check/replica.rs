@@ -1,4 +1,4 @@
-//! One replica: the election (`leader/election.rs`) around the real state machine, and a route's next step (`controller/route.rs`).
+//! One replica: the election (`leader/election.rs`) around the real state machine, and a route's next step (`controller/route/`).
 
 use std::time::Duration;
 

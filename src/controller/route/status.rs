@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::action::ResourceRef;
-use super::backend::{BackendEntry, api_health};
-use super::events::{self, EventReason};
-use super::status::{Conditions, condition_message, is_true, joined};
+use crate::controller::action::ResourceRef;
+use crate::controller::backend::{BackendEntry, api_health};
+use crate::controller::events::{self, EventReason};
+use crate::controller::status::{Conditions, condition_message, is_true, joined};
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, MailRouteStatus, PendingEvent, RouteState};
 use mail_failover_core::engine::{

@@ -1,22 +1,24 @@
 //! One `MailRoute`: from the verdicts about its backends to a decision, from the decision to its outputs and its
 //! status.
 
+mod outputs;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::action::{Action, ResourceRef, WriteOutcome};
+use super::action::{Action, ResourceRef};
 use super::backend::BackendEntry;
 use super::cached::Cached;
 use super::events;
 use super::reconcile::{PlannedAction, Reconciled};
 use super::retry::{Retry, WriteBudget};
-use super::route_status::{OutputsState, StatusBuilder};
-use crate::output::{self, Briefed, Briefing, Observed, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
+use crate::output::{Observed, OutputKey};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus};
 use mail_failover_contract::document::OperatorEndpoint;
-use mail_failover_core::engine::{Candidate, Decision, HoldReason, Memory, Situation, Transition, decide};
+use mail_failover_core::engine::{Candidate, Decision, HoldReason, Memory, Situation, decide};
 use mail_failover_core::model::{
     Backend, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp, Uid,
 };
@@ -24,9 +26,9 @@ use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Rejection};
 
-/// Pause before a refused output is tried again.
-// The object in the way may be gone, and not every such object is watched.
-const REFUSAL_RETRY: Duration = Duration::from_secs(30);
+use outputs::{LastReported, OutputsPlan, RefusedOutput, owner, write_outputs};
+use status::{OutputsState, StatusBuilder};
+
 /// Age below which a route counts as new.
 // The objects that it refers to may be on their way: a manifest's objects are applied one after another, and watches of
 // different kinds keep no order among each other.
@@ -62,20 +64,6 @@ pub(super) struct RouteEntry {
     pub(super) retry: Retry,
 }
 
-/// The part of its agents' document that changes without a decision.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct LastReported {
-    standbys: Vec<Arc<str>>,
-    operators: Vec<OperatorEndpoint>,
-}
-
-/// An output that is left alone for a while.
-#[derive(Debug)]
-struct RefusedOutput {
-    rejection: Rejection,
-    until: Timestamp,
-}
-
 /// Everything beside its own entry that the reconcile of a route depends on.
 pub(super) struct RouteContext<'a> {
     pub(super) now: Timestamp,
@@ -108,15 +96,6 @@ struct Decided {
     candidates: Vec<Candidate>,
     /// True if `status` says already what outputs and later decisions follow from.
     is_persisted: bool,
-}
-
-/// Difference between the outputs as they are and as they should be.
-struct OutputsPlan {
-    /// Writes to make now.
-    writes: Vec<Write>,
-    state: OutputsState,
-    /// Time at which more writes may be possible.
-    next_timeout: Option<Timestamp>,
 }
 
 impl RouteEntry {
@@ -203,41 +182,6 @@ impl RouteEntry {
 
     pub(super) fn status(&self) -> Option<&MailRouteStatus> {
         self.readable()?.status.as_ref()
-    }
-
-    /// Every object that it wants to own.
-    pub(super) fn owned_keys(&self, key: &ObjectKey) -> Vec<OutputKey> {
-        self.usable.iter().flat_map(|route| output::owned_keys(route, key)).collect()
-    }
-
-    /// Ends the pause of a refused output.
-    // An object that was in the way has changed.
-    pub(super) fn forget_refusal(&mut self, key: &OutputKey) {
-        self.refused.remove(key);
-    }
-
-    /// Takes note of the outcomes of writes.
-    pub(super) fn outputs_written(&mut self, outcomes: &[(OutputKey, WriteOutcome)], now: Timestamp) {
-        for (key, outcome) in outcomes {
-            match outcome {
-                WriteOutcome::Observed(_) | WriteOutcome::Gone => {
-                    self.refused.remove(key);
-                }
-                WriteOutcome::Refused { reason, message } => {
-                    let rejection = match &self.usable {
-                        Some(route) => Rejection::new(reason, output::field(route, key), message),
-                        None => Rejection { reason, message: message.clone() },
-                    };
-                    self.refused.insert(key.clone(), RefusedOutput { rejection, until: now + REFUSAL_RETRY });
-                }
-            }
-        }
-    }
-
-    /// The pauses after failed writes of outputs.
-    // They are not those of the whole route: its status must go on to say what fails.
-    pub(super) fn output_retry(&mut self) -> &mut Retry {
-        &mut self.output_retry
     }
 
     /// Takes note of Events that were published.
@@ -389,104 +333,6 @@ impl RouteEntry {
         self.write_status(cx, Some(decided), &OutputsState::Waiting)
     }
 
-    /// Compares the outputs with a decision.
-    fn compare_outputs(&mut self, cx: &RouteContext<'_>, uid: &Uid, route: &Route, decided: &Decided) -> OutputsPlan {
-        if !route.agents.is_empty() {
-            self.note_reported(cx, decided);
-        }
-        let owner = owner(cx, uid);
-        let targets = self.targets(cx, &decided.decision.memory);
-        let default_policy = Policy::default();
-        let briefing = Briefing {
-            members: briefed(cx, decided),
-            summary: decided.decision.memory.last_transition().map(Transition::summary).unwrap_or_default(),
-            policy: self.policy.as_ref().unwrap_or(&default_policy),
-            operators: cx.operators,
-        };
-        let desired = desired(&owner, route, &targets, &briefing);
-        let is_target_known = !targets.is_empty() && (desired.endpoints_known || route.services.is_empty());
-
-        let mut in_the_way = BTreeMap::new();
-        for key in &desired.owned_keys {
-            if let Some(rival) = (cx.rival)(key) {
-                in_the_way.insert(key.clone(), claimed(route, key, &rival));
-            }
-        }
-        let mut rejections: Vec<_> = in_the_way.values().cloned().collect();
-        for Obstacle { reason, field, message } in &desired.obstacles {
-            rejections.push(Rejection::new(reason, field, message));
-        }
-        for (key, refused) in self.refused.iter().filter(|(_, refused)| refused.until > cx.now) {
-            if !in_the_way.contains_key(key) {
-                rejections.push(refused.rejection.clone());
-                in_the_way.insert(key.clone(), refused.rejection.clone());
-            }
-        }
-        let mut writes = writes(&owner, desired, cx.observed, |key| in_the_way.contains_key(key));
-        if self.readable().is_some_and(|object| object.metadata.deletion_timestamp.is_some()) {
-            // The garbage collector takes away what a route under deletion owns: to create it anew would be a race.
-            writes.retain(|write| !matches!(write, Write::Create(_)));
-        }
-        if writes.is_empty() {
-            return self.without_writes(rejections, is_target_known);
-        }
-        self.within_budget(writes, cx.now)
-    }
-
-    /// Refills the write budget if agents have to be told anything new.
-    // A change in what we tell agents is not another controller reverting our output.
-    fn note_reported(&mut self, cx: &RouteContext<'_>, Decided { decision, candidates, .. }: &Decided) {
-        let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
-        let standbys = standbys.map(|candidate| candidate.name.clone()).collect();
-        let reported = LastReported { standbys, operators: cx.operators.to_vec() };
-        if self.last_reported != reported {
-            self.last_reported = reported;
-            self.budget = None;
-        }
-    }
-
-    /// The backends that outputs lead to, with their addresses; none while the one that leads is not known.
-    fn targets<'a>(&self, cx: &RouteContext<'a>, memory: &'a Memory) -> Vec<Target<'a>> {
-        let transition = memory.last_transition().map_or(0, |last| last.id);
-        let mut targets = vec![];
-        for (index, share) in memory.shares.iter().enumerate() {
-            if let Some((entry, backend)) = cx.usable_backend(&share.backend) {
-                let addresses = entry.addresses(self.thresholds());
-                targets.push(Target { percent: share.percent, transition, name: &share.backend, backend, addresses });
-            } else if index == 0 {
-                return vec![];
-            }
-        }
-        targets
-    }
-
-    fn without_writes(&self, rejections: Vec<Rejection>, is_target_known: bool) -> OutputsPlan {
-        let (state, next_timeout) = if !rejections.is_empty() {
-            (OutputsState::Refused(rejections), self.refused.values().map(|refused| refused.until).min())
-        } else if is_target_known {
-            (OutputsState::Complete, None)
-        } else {
-            (OutputsState::Waiting, None)
-        };
-        OutputsPlan { writes: vec![], state, next_timeout }
-    }
-
-    /// The writes, unless the latest one failed or another controller reverts them.
-    fn within_budget(&mut self, writes: Vec<Write>, now: Timestamp) -> OutputsPlan {
-        if let Some(until) = self.output_retry.until(now) {
-            let error = self.output_retry.error().unwrap_or("unknown").to_owned();
-            return OutputsPlan { writes: vec![], state: OutputsState::Failing(error), next_timeout: Some(until) };
-        }
-        let budget = self.budget.get_or_insert_with(|| WriteBudget::full(now));
-        match budget.take(now) {
-            Ok(()) => OutputsPlan { writes, state: OutputsState::Waiting, next_timeout: None },
-            Err(until) => {
-                let state = OutputsState::Failing("somebody else keeps changing the outputs back".to_owned());
-                OutputsPlan { writes: vec![], state, next_timeout: Some(until) }
-            }
-        }
-    }
-
     /// Publishes the Events that the status lists as pending, unless the outputs that they report cannot be written.
     // ADR-0002: Publish Events under fixed names.
     fn publish_events(
@@ -549,28 +395,6 @@ impl RouteEntry {
     }
 }
 
-fn write_outputs(uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
-    let OutputsPlan { writes, state: _, next_timeout: _ } = outputs;
-    let action = Action::WriteOutputs { owner: uid.clone(), writes: writes.clone() };
-    (!writes.is_empty()).then_some(PlannedAction::new(action))
-}
-
-/// The backends as its agents' document has them.
-fn briefed<'a>(cx: &RouteContext<'a>, decided: &'a Decided) -> Vec<Briefed<'a>> {
-    let mut members = vec![];
-    for candidate in &decided.candidates {
-        if let Some((_, backend)) = cx.usable_backend(&candidate.name) {
-            let is_standby = decided.decision.is_standby(candidate);
-            members.push(Briefed { name: &candidate.name, backend, is_standby });
-        }
-    }
-    members
-}
-
-fn owner(cx: &RouteContext<'_>, uid: &Uid) -> Owner {
-    Owner { key: cx.resource.key.clone(), uid: uid.to_string() }
-}
-
 /// Returns true if the status says already everything that outputs and later decisions follow from. Texts for people
 /// may follow.
 fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
@@ -583,10 +407,4 @@ fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
         && *pause == persisted.pause
         && *approved_at == persisted.approved_at
         && *request == persisted.request
-}
-
-fn claimed(route: &Route, key: &OutputKey, rival: &ObjectKey) -> Rejection {
-    let (kind, name) = (key.0.as_str(), &key.1.name);
-    let message = format!("{kind} {name} belongs to MailRoute {}, which had it first; choose another name", rival.name);
-    Rejection::new(reason::OUTPUT_CLAIMED, output::field(route, key), &message)
 }

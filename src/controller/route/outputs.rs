@@ -1,0 +1,214 @@
+//! The outputs of a route: the writes that lead them where a decision says, and the obstacles.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::status::OutputsState;
+use super::{Decided, RouteContext, RouteEntry};
+use crate::controller::action::{Action, WriteOutcome};
+use crate::controller::reconcile::PlannedAction;
+use crate::controller::retry::{Retry, WriteBudget};
+use crate::output::{self, Briefed, Briefing, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
+use mail_failover_api::MailRouteStatus;
+use mail_failover_api::conditions::reason;
+use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::engine::{Memory, Transition};
+use mail_failover_core::model::{ObjectKey, Policy, Route, Timestamp, Uid};
+use mail_failover_resolve::Rejection;
+
+/// Pause before a refused output is tried again.
+// The object in the way may be gone, and not every such object is watched.
+const REFUSAL_RETRY: Duration = Duration::from_secs(30);
+
+/// The part of its agents' document that changes without a decision.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct LastReported {
+    standbys: Vec<Arc<str>>,
+    operators: Vec<OperatorEndpoint>,
+}
+
+/// An output that is left alone for a while.
+#[derive(Debug)]
+pub(super) struct RefusedOutput {
+    rejection: Rejection,
+    until: Timestamp,
+}
+
+/// Difference between the outputs as they are and as they should be.
+pub(super) struct OutputsPlan {
+    /// Writes to make now.
+    pub(super) writes: Vec<Write>,
+    pub(super) state: OutputsState,
+    /// Time at which more writes may be possible.
+    pub(super) next_timeout: Option<Timestamp>,
+}
+
+impl RouteEntry {
+    /// Every object that it wants to own.
+    pub(in crate::controller) fn owned_keys(&self, key: &ObjectKey) -> Vec<OutputKey> {
+        self.usable.iter().flat_map(|route| output::owned_keys(route, key)).collect()
+    }
+
+    /// Ends the pause of a refused output.
+    // An object that was in the way has changed.
+    pub(in crate::controller) fn forget_refusal(&mut self, key: &OutputKey) {
+        self.refused.remove(key);
+    }
+
+    /// Takes note of the outcomes of writes.
+    pub(in crate::controller) fn outputs_written(&mut self, outcomes: &[(OutputKey, WriteOutcome)], now: Timestamp) {
+        for (key, outcome) in outcomes {
+            match outcome {
+                WriteOutcome::Observed(_) | WriteOutcome::Gone => {
+                    self.refused.remove(key);
+                }
+                WriteOutcome::Refused { reason, message } => {
+                    let rejection = match &self.usable {
+                        Some(route) => Rejection::new(reason, output::field(route, key), message),
+                        None => Rejection { reason, message: message.clone() },
+                    };
+                    self.refused.insert(key.clone(), RefusedOutput { rejection, until: now + REFUSAL_RETRY });
+                }
+            }
+        }
+    }
+
+    /// The pauses after failed writes of outputs.
+    // They are not those of the whole route: its status must go on to say what fails.
+    pub(in crate::controller) fn output_retry(&mut self) -> &mut Retry {
+        &mut self.output_retry
+    }
+
+    /// Compares the outputs with a decision.
+    pub(super) fn compare_outputs(
+        &mut self,
+        cx: &RouteContext<'_>,
+        uid: &Uid,
+        route: &Route,
+        decided: &Decided,
+    ) -> OutputsPlan {
+        if !route.agents.is_empty() {
+            self.note_reported(cx, decided);
+        }
+        let owner = owner(cx, uid);
+        let targets = self.targets(cx, &decided.decision.memory);
+        let default_policy = Policy::default();
+        let briefing = Briefing {
+            members: briefed(cx, decided),
+            summary: decided.decision.memory.last_transition().map(Transition::summary).unwrap_or_default(),
+            policy: self.policy.as_ref().unwrap_or(&default_policy),
+            operators: cx.operators,
+        };
+        let desired = desired(&owner, route, &targets, &briefing);
+        let is_target_known = !targets.is_empty() && (desired.endpoints_known || route.services.is_empty());
+
+        let mut in_the_way = BTreeMap::new();
+        for key in &desired.owned_keys {
+            if let Some(rival) = (cx.rival)(key) {
+                in_the_way.insert(key.clone(), claimed(route, key, &rival));
+            }
+        }
+        let mut rejections: Vec<_> = in_the_way.values().cloned().collect();
+        for Obstacle { reason, field, message } in &desired.obstacles {
+            rejections.push(Rejection::new(reason, field, message));
+        }
+        for (key, refused) in self.refused.iter().filter(|(_, refused)| refused.until > cx.now) {
+            if !in_the_way.contains_key(key) {
+                rejections.push(refused.rejection.clone());
+                in_the_way.insert(key.clone(), refused.rejection.clone());
+            }
+        }
+        let mut writes = writes(&owner, desired, cx.observed, |key| in_the_way.contains_key(key));
+        if self.readable().is_some_and(|object| object.metadata.deletion_timestamp.is_some()) {
+            // The garbage collector takes away what a route under deletion owns: to create it anew would be a race.
+            writes.retain(|write| !matches!(write, Write::Create(_)));
+        }
+        if writes.is_empty() {
+            return self.without_writes(rejections, is_target_known);
+        }
+        self.within_budget(writes, cx.now)
+    }
+
+    /// Refills the write budget if agents have to be told anything new.
+    // A change in what we tell agents is not another controller reverting our output.
+    fn note_reported(&mut self, cx: &RouteContext<'_>, Decided { decision, candidates, .. }: &Decided) {
+        let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
+        let standbys = standbys.map(|candidate| candidate.name.clone()).collect();
+        let reported = LastReported { standbys, operators: cx.operators.to_vec() };
+        if self.last_reported != reported {
+            self.last_reported = reported;
+            self.budget = None;
+        }
+    }
+
+    /// The backends that outputs lead to, with their addresses; none while the one that leads is not known.
+    fn targets<'a>(&self, cx: &RouteContext<'a>, memory: &'a Memory) -> Vec<Target<'a>> {
+        let transition = memory.last_transition().map_or(0, |last| last.id);
+        let mut targets = vec![];
+        for (index, share) in memory.shares.iter().enumerate() {
+            if let Some((entry, backend)) = cx.usable_backend(&share.backend) {
+                let addresses = entry.addresses(self.thresholds());
+                targets.push(Target { percent: share.percent, transition, name: &share.backend, backend, addresses });
+            } else if index == 0 {
+                return vec![];
+            }
+        }
+        targets
+    }
+
+    fn without_writes(&self, rejections: Vec<Rejection>, is_target_known: bool) -> OutputsPlan {
+        let (state, next_timeout) = if !rejections.is_empty() {
+            (OutputsState::Refused(rejections), self.refused.values().map(|refused| refused.until).min())
+        } else if is_target_known {
+            (OutputsState::Complete, None)
+        } else {
+            (OutputsState::Waiting, None)
+        };
+        OutputsPlan { writes: vec![], state, next_timeout }
+    }
+
+    /// The writes, unless the latest one failed or another controller reverts them.
+    fn within_budget(&mut self, writes: Vec<Write>, now: Timestamp) -> OutputsPlan {
+        if let Some(until) = self.output_retry.until(now) {
+            let error = self.output_retry.error().unwrap_or("unknown").to_owned();
+            return OutputsPlan { writes: vec![], state: OutputsState::Failing(error), next_timeout: Some(until) };
+        }
+        let budget = self.budget.get_or_insert_with(|| WriteBudget::full(now));
+        match budget.take(now) {
+            Ok(()) => OutputsPlan { writes, state: OutputsState::Waiting, next_timeout: None },
+            Err(until) => {
+                let state = OutputsState::Failing("somebody else keeps changing the outputs back".to_owned());
+                OutputsPlan { writes: vec![], state, next_timeout: Some(until) }
+            }
+        }
+    }
+}
+
+pub(super) fn write_outputs(uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
+    let OutputsPlan { writes, state: _, next_timeout: _ } = outputs;
+    let action = Action::WriteOutputs { owner: uid.clone(), writes: writes.clone() };
+    (!writes.is_empty()).then_some(PlannedAction::new(action))
+}
+
+/// The backends as its agents' document has them.
+fn briefed<'a>(cx: &RouteContext<'a>, decided: &'a Decided) -> Vec<Briefed<'a>> {
+    let mut members = vec![];
+    for candidate in &decided.candidates {
+        if let Some((_, backend)) = cx.usable_backend(&candidate.name) {
+            let is_standby = decided.decision.is_standby(candidate);
+            members.push(Briefed { name: &candidate.name, backend, is_standby });
+        }
+    }
+    members
+}
+
+pub(super) fn owner(cx: &RouteContext<'_>, uid: &Uid) -> Owner {
+    Owner { key: cx.resource.key.clone(), uid: uid.to_string() }
+}
+
+fn claimed(route: &Route, key: &OutputKey, rival: &ObjectKey) -> Rejection {
+    let (kind, name) = (key.0.as_str(), &key.1.name);
+    let message = format!("{kind} {name} belongs to MailRoute {}, which had it first; choose another name", rival.name);
+    Rejection::new(reason::OUTPUT_CLAIMED, output::field(route, key), &message)
+}
