@@ -352,8 +352,8 @@ impl Preparation<'_> {
         let why = match &event.answers {
             Some(answers) => {
                 let stage = step(answers.stage).as_str();
-                let remedy = if step(answers.stage) > DialogueStep::StartTls {
-                    "no probe of this version goes beyond STARTTLS; `seenBy: Traffic` shows what would follow if the mail told it"
+                let remedy = if step(answers.stage) > DialogueStep::Rcpt {
+                    "no probe sends a message; `seenBy: Traffic` shows what follows if agents report it"
                 } else {
                     "see `spec.probes[].smtp.depth` and `tls.mode`"
                 };
