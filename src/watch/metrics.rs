@@ -20,11 +20,18 @@ struct FailureLabels {
     problem: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct NamespaceLabels {
+    kind: &'static str,
+    namespace: String,
+}
+
 /// Metrics of the watches, by kind.
 #[derive(Clone, Debug)]
 pub struct WatchMetrics {
     errors: Family<FailureLabels, Counter>,
     lists: Family<KindLabel, Counter>,
+    forbidden: Family<NamespaceLabels, Gauge>,
     objects: Family<KindLabel, Gauge>,
     synced: Family<KindLabel, Gauge>,
     waits: Family<KindLabel, Counter>,
@@ -45,11 +52,16 @@ impl WatchMetrics {
                 "lists",
                 "How often a list of all objects of the kind was begun; after the first complete one: a watch could not be resumed",
             ),
+            forbidden: register(
+                registry,
+                "forbidden",
+                "1 while the API server forbids to watch the kind in this namespace, which was named to be watched",
+            ),
             objects: register(registry, "objects", "Objects known"),
             synced: register(
                 registry,
                 "synced",
-                "1 when all objects of the kind have been listed once, in every namespace that is watched",
+                "1 when all objects of the kind have been listed once, in every namespace that is watched and not forbidden",
             ),
             waits: register(
                 registry,
@@ -74,6 +86,11 @@ impl WatchMetrics {
 
     pub(super) fn synced(&self, source: Source, synced: bool) {
         self.synced.get_or_create(&kind(source)).set(i64::from(synced));
+    }
+
+    pub(super) fn forbidden(&self, source: Source, namespace: &str, forbidden: bool) {
+        let labels = NamespaceLabels { kind: source.as_str(), namespace: namespace.to_owned() };
+        self.forbidden.get_or_create(&labels).set(i64::from(forbidden));
     }
 
     pub(super) fn waited(&self, source: Source) {

@@ -10,6 +10,10 @@
 //! `mail_failover_api_watch_contact_timestamp_seconds` shows it. Streaming lists (KEP-3157) are not used: kube does not
 //! fall back to a list where they are turned off.
 //!
+//! With `--namespaces`, one namespace whose objects may not be read (it is deleted, or its Role is gone) must not stop
+//! the others. After `FORBIDDEN_GRACE` it counts as empty, as long as another namespace can be read. Its watches go on
+//! trying; `mail_failover_watch_forbidden` and the log name it.
+//!
 //! This module never decides, never writes and keeps no objects. It keeps the keys and versions that it has reported,
 //! so that after a new list it reports what has vanished, and nothing twice.
 
@@ -20,7 +24,8 @@ mod scope;
 mod tracker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
@@ -46,6 +51,10 @@ pub use metrics::WatchMetrics;
 use scope::ScopePart;
 pub use scope::{InvalidNamespace, Namespace, WatchScope};
 use tracker::Tracker;
+
+/// Time for which the first list of a namespace may be forbidden before the namespace counts as empty.
+// An API server that has just started forbids everything until it has read its own rules.
+const FORBIDDEN_GRACE: Duration = Duration::from_secs(10);
 
 /// Settings and connections of the watches, apart from the client.
 #[derive(Clone, Debug)]
@@ -93,19 +102,57 @@ pub fn spawn(client: &Client, scope: &WatchScope, context: &Context) -> JoinSet<
     tasks
 }
 
-/// Number of watches of a kind that have not yet listed everything once. The kind is known when the last of them has.
+/// Watches of a kind that have not yet listed everything once. The kind is known when the last of them has.
 #[derive(Clone, Debug)]
-struct Unlisted(Arc<AtomicUsize>);
+struct Unlisted(Arc<ListProgress>);
+
+#[derive(Debug)]
+struct ListProgress {
+    /// Watches that have neither listed everything nor count as empty.
+    left: AtomicUsize,
+    /// True once one of them has listed everything.
+    has_list: AtomicBool,
+}
 
 impl Unlisted {
     fn new(watches: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(watches)))
+        Self(Arc::new(ListProgress { left: AtomicUsize::new(watches), has_list: AtomicBool::new(false) }))
     }
 
     /// Counts one watch down. Returns true if it was the last. Its objects, and those of the others, are in the queue
     /// of inputs by then.
     fn listed(&self) -> bool {
-        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+        self.0.has_list.store(true, Ordering::Release);
+        self.0.left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Counts one watch down whose namespace counts as empty. Returns true if it was the last.
+    fn counts_as_empty(&self) -> bool {
+        self.0.left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Returns true if a watch of the kind has listed everything, so that the operator has a right somewhere.
+    fn has_list(&self) -> bool {
+        self.0.has_list.load(Ordering::Acquire)
+    }
+}
+
+/// The right to read a kind in a namespace, as the API server's answers tell it.
+#[derive(Debug)]
+struct Access {
+    /// Time of the first of the refusals in a row.
+    forbidden_since: Option<Instant>,
+    /// True if the watch has been counted down in [`Unlisted`].
+    is_counted: bool,
+}
+
+impl Access {
+    /// Notes a refusal. Returns true, once, if the namespace counts as empty from now on.
+    fn gives_up(&mut self, now: Instant, unlisted: &Unlisted) -> bool {
+        let since = *self.forbidden_since.get_or_insert(now);
+        let counts = !self.is_counted && now.duration_since(since) >= FORBIDDEN_GRACE && unlisted.has_list();
+        self.is_counted |= counts;
+        counts
     }
 }
 
@@ -128,6 +175,7 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
     let mut tracker = Tracker::<K>::default();
     let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
     let mut failed_at: Option<Instant> = None;
+    let mut access = Access { forbidden_since: None, is_counted: false };
     let mut out = vec![];
     while let Some(event) = events.next().await {
         match event {
@@ -138,6 +186,9 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
                 } else if failed_at.take().is_some() {
                     backoff.reset();
                     tracing::info!(kind, namespace, "the watch works again");
+                    if let Some(namespace) = namespace.filter(|_| access.forbidden_since.take().is_some()) {
+                        metrics.forbidden(K::SOURCE, namespace, false);
+                    }
                 }
                 let known = tracker.len();
                 tracker.handle(event, &mut out);
@@ -145,7 +196,7 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
                 for input in out.drain(..) {
                     if let WatchEvent::Synced(source) = input {
                         readiness.met(&name);
-                        if !unlisted.listed() {
+                        if std::mem::replace(&mut access.is_counted, true) || !unlisted.listed() {
                             continue;
                         }
                         metrics.synced(source, true);
@@ -164,6 +215,24 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
                 if recovered {
                     backoff.reset();
                     tracing::warn!(kind, namespace, error = problem.text, "the watch failed; trying on");
+                }
+                if let Some(namespace) = namespace.filter(|_| problem.is_forbidden) {
+                    metrics.forbidden(K::SOURCE, namespace, true);
+                    if access.gives_up(Instant::now(), &unlisted) {
+                        readiness.met(&name);
+                        tracing::error!(
+                            kind,
+                            namespace,
+                            error = problem.text,
+                            "the namespace counts as empty: its objects may not be read; grant the rights, or take it from --namespaces"
+                        );
+                        if unlisted.counts_as_empty() {
+                            metrics.synced(K::SOURCE, true);
+                            if send(&sender, WatchEvent::Synced(K::SOURCE), K::SOURCE, &metrics).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
                 }
                 if problem.lists_anew {
                     events = watcher(api.clone(), config.clone()).boxed();

@@ -333,3 +333,71 @@ async fn of_several_namespaces_none_holds_another_up_and_a_kind_is_known_when_al
     let elsewhere: Vec<_> = requests.iter().filter(|(_, uri)| !uri.contains("/namespaces/sh")).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }
+
+fn metric_lines(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).expect("metrics are encodable");
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_forbidden_counts_as_empty_and_stops_no_other() {
+    let opens = Arc::new(AtomicBool::new(false));
+    let (client, _requests) = by_namespace(opens.clone());
+    let (sender, mut inputs) = mpsc::channel(64);
+    let mut registry = Registry::default();
+    let readiness = Readiness::default();
+    let context = Context {
+        events: sender,
+        readiness: readiness.clone(),
+        watches_jobs: false,
+        metrics: WatchMetrics::new(&mut registry),
+        shutdown: CancellationToken::new(),
+    };
+    let scope = WatchScope::of(["shop", "shut"].map(|name| name.parse().expect("a namespace")));
+    let _tasks = spawn(&client, &scope, &context);
+    tokio::time::sleep(FORBIDDEN_GRACE + LONGEST_BACKOFF + Duration::from_secs(1)).await;
+    assert!(readiness.missing().is_empty(), "{:?}", readiness.missing());
+    let mut synced = vec![];
+    while let Ok(input) = inputs.try_recv() {
+        if let WatchEvent::Synced(source) = input {
+            synced.push(source);
+        }
+    }
+    synced.sort_unstable();
+    assert_eq!(synced, Source::ESSENTIAL);
+    let forbidden = r#"mail_failover_watch_forbidden{kind="MailRoute",namespace="shut"}"#;
+    assert!(metric_lines(&registry).contains(&format!("{forbidden} 1\n")));
+    assert!(metric_lines(&registry).contains("mail_failover_watch_synced{kind=\"MailRoute\"} 1\n"));
+
+    // Its objects are taken when it opens, and nothing is counted twice.
+    opens.store(true, Ordering::Release);
+    tokio::time::sleep(LONGEST_BACKOFF * 2).await;
+    let mut told = vec![];
+    while let Ok(input) = inputs.try_recv() {
+        told.push(input);
+    }
+    assert!(
+        told.len() == Source::ESSENTIAL.len() && told.iter().all(|input| !matches!(input, WatchEvent::Synced(_))),
+        "{told:?}"
+    );
+    assert!(metric_lines(&registry).contains(&format!("{forbidden} 0\n")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_without_any_right_is_never_ready() {
+    let (client, _requests) = by_namespace(Arc::new(AtomicBool::new(false)));
+    let (sender, mut inputs) = mpsc::channel(64);
+    let readiness = Readiness::default();
+    let context = Context {
+        events: sender,
+        readiness: readiness.clone(),
+        watches_jobs: false,
+        metrics: WatchMetrics::new(&mut Registry::default()),
+        shutdown: CancellationToken::new(),
+    };
+    let _tasks = spawn(&client, &WatchScope::of(["shut".parse().expect("a namespace")]), &context);
+    tokio::time::sleep(FORBIDDEN_GRACE * 6).await;
+    assert_eq!(readiness.missing().len(), Source::ESSENTIAL.len());
+    assert!(inputs.try_recv().is_err());
+}

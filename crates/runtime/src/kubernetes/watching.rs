@@ -30,6 +30,8 @@ pub struct WatchProblem {
     // kube's `watcher` lists anew only when it is told so in the middle of a watch. When the start of a watch is
     // refused, it would try the same version for ever.
     pub lists_anew: bool,
+    /// True if the API server refused the list or the watch for want of a right (403).
+    pub is_forbidden: bool,
 }
 
 impl WatchProblem {
@@ -55,7 +57,7 @@ impl WatchProblem {
         // 410: the version is compacted away. 504 of this kind: the server was restored from a backup and is behind.
         let too_new = code == Some(504) && cause.contains("Too large resource version");
         let lists_anew = matches!(error, watcher::Error::WatchStartFailed(_)) && (code == Some(410) || too_new);
-        Self { label, text: format!("{cause}{remedy}"), lists_anew }
+        Self { label, text: format!("{cause}{remedy}"), lists_anew, is_forbidden: code == Some(403) }
     }
 }
 
