@@ -15,6 +15,12 @@ const RELEASE: (&str, &str) = ("mail-failover-operator", "mail-failover");
 const HEAD: &str = "# Generated from charts/mail-failover-operator by `make manifests`.\n";
 /// What only Helm needs.
 const OF_HELM: [&str; 3] = ["app.kubernetes.io/managed-by: Helm", "helm.sh/chart: ", "# Source: "];
+const DEFINITIONS: &str = "# The resource definitions: kubectl apply --server-side -f crds.yaml
+# To delete them deletes every route, and with it every Service and ConfigMap that applications send mail by.
+";
+const OPERATOR: &str = "# The operator, after crds.yaml: kubectl apply --server-side -f operator.yaml
+# To delete it leaves routes, Services and ConfigMaps as they are, and mail where it goes.
+";
 const NAMESPACE: &str = "---
 apiVersion: v1
 kind: Namespace
@@ -49,14 +55,14 @@ fn documents() -> Result<Vec<(String, String)>> {
 fn generated() -> Result<BTreeMap<String, String>> {
     let documents = documents()?;
     let mut files = BTreeMap::new();
-    let mut install =
-        format!("{HEAD}# Everything there is to install: kubectl apply --server-side -f install.yaml\n{NAMESPACE}");
+    let mut definitions = format!("{HEAD}{DEFINITIONS}");
+    let mut operator = format!("{HEAD}{OPERATOR}{NAMESPACE}");
     let mut names = vec!["namespace.yaml"];
     files.insert("config/base/namespace.yaml".to_owned(), format!("{HEAD}{NAMESPACE}"));
     for (name, kinds) in FILES {
         let chosen = kinds.iter().flat_map(|kind| documents.iter().filter(move |(of, _)| of == kind));
         let text: String = chosen.map(|(_, text)| text.as_str()).collect();
-        install += &text;
+        *(if name == "crds.yaml" { &mut definitions } else { &mut operator }) += &text;
         files.insert(format!("config/base/{name}"), format!("{HEAD}{text}"));
         names.push(name);
     }
@@ -69,7 +75,8 @@ fn generated() -> Result<BTreeMap<String, String>> {
          apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: mail-failover\nresources:\n{list}{image}"
     );
     files.insert("config/base/kustomization.yaml".to_owned(), kustomization);
-    files.insert("config/install.yaml".to_owned(), install);
+    files.insert("config/crds.yaml".to_owned(), definitions);
+    files.insert("config/operator.yaml".to_owned(), operator);
     files.insert("config/probe-jobs.yaml".to_owned(), probe_jobs(&documents)?);
     Ok(files)
 }
@@ -81,7 +88,7 @@ fn probe_jobs(documents: &[(String, String)]) -> Result<String> {
         Ok(objects(text)?[0]["metadata"]["name"].as_str().context("a name")?.to_owned())
     };
     let (role, account) = (format!("{}-probe-jobs", name("ClusterRole")?), name("ServiceAccount")?);
-    let head = "# The rights with which the operator runs probes that have `job`, on top of install.yaml. It runs them when it is told the image:\n#\n\
+    let head = "# The rights with which the operator runs probes that have `job`, on top of operator.yaml. It runs them when it is told the image:\n#\n\
                 #   kubectl apply -f probe-jobs.yaml\n\
                 #   kubectl --namespace mail-failover set env deployment/mail-failover-operator PROBE_IMAGE=registry.example/mail-failover-operator:…\n";
     let of = |kind: &str| {
@@ -107,6 +114,11 @@ fn the_plain_manifests_are_the_charts() -> Result<()> {
         ensure!(committed == *text, "{path} differs from the chart; run `make manifests` and commit the result");
         ensure!(!text.contains("Helm\n") && !text.contains("helm.sh"), "{path} speaks of Helm");
     }
+    let (definitions, operator) = (&generated["config/crds.yaml"], &generated["config/operator.yaml"]);
+    let kind = "CustomResourceDefinition";
+    ensure!(objects(definitions)?.iter().all(|object| object["kind"] == kind), "{definitions}");
+    // To delete a definition deletes every route.
+    ensure!(!objects(operator)?.iter().any(|object| object["kind"] == kind), "{operator}");
     for entry in fs::read_dir(repository("config/base"))? {
         let name = format!("config/base/{}", entry?.file_name().to_string_lossy());
         ensure!(generated.contains_key(&name), "{name} is of no use");
@@ -115,7 +127,7 @@ fn the_plain_manifests_are_the_charts() -> Result<()> {
 }
 
 #[test]
-fn kustomize_makes_of_the_base_what_is_in_the_one_file() -> Result<()> {
+fn kustomize_makes_of_the_base_what_is_in_the_two_files() -> Result<()> {
     let binaries = Binaries::locate(&[Program::Kubectl])?;
     let mut command = std::process::Command::new(binaries.path(Program::Kubectl)?);
     let output = command.arg("kustomize").arg(repository("config/base")).output()?;
@@ -124,13 +136,12 @@ fn kustomize_makes_of_the_base_what_is_in_the_one_file() -> Result<()> {
         let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
         Ok(objects(yaml)?.into_iter().map(|object| (name(&object), object)).collect())
     };
-    let (built, one_file) = (
-        by_name(&String::from_utf8(output.stdout)?)?,
-        by_name(&fs::read_to_string(repository("config/install.yaml"))?)?,
-    );
-    assert_eq!(built.keys().collect::<Vec<_>>(), one_file.keys().collect::<Vec<_>>());
+    let built = by_name(&String::from_utf8(output.stdout)?)?;
+    let mut plain = by_name(&fs::read_to_string(repository("config/crds.yaml"))?)?;
+    plain.extend(by_name(&fs::read_to_string(repository("config/operator.yaml"))?)?);
+    assert_eq!(built.keys().collect::<Vec<_>>(), plain.keys().collect::<Vec<_>>());
     for (name, object) in built {
-        ensure!(object == one_file[&name], "{name} differs");
+        ensure!(object == plain[&name], "{name} differs");
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-use super::shop::make_namespace;
+use super::shop::{make_namespace, plain_manifests};
 
 /// For its resource definitions.
 pub const PROMETHEUS_OPERATOR: GoModule =
@@ -76,7 +76,7 @@ fn pod(deployment: &Value) -> Value {
 }
 
 async fn plain(env: Arc<TestEnv>) -> Result<()> {
-    let manifests = objects(&std::fs::read_to_string(repository("config/install.yaml"))?)?;
+    let manifests = plain_manifests()?;
     // A namespace that does not exist holds nothing, not even for a dry run.
     let namespaces: Vec<_> = manifests.iter().filter(|object| object["kind"] == "Namespace").cloned().collect();
     ensure!(namespaces.len() == 1);

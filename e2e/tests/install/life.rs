@@ -33,9 +33,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::shop::start_as;
+use super::shop::{plain_manifests, start_as};
 
-/// As `config/install.yaml` has it.
+/// As `config/operator.yaml` has it.
 const OPERATOR: (&str, &str) = ("mail-failover", "mail-failover-operator");
 const AGENT: &str = "postfix";
 /// It takes reports, and runs probes as Jobs. No node is here to run their pods.
@@ -61,7 +61,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
-    let manifests = objects(&std::fs::read_to_string(repository("config/install.yaml"))?)?;
+    let manifests = plain_manifests()?;
     apply(&env.client(), &manifests, Mode::Keep).await?;
     let rights = objects(&std::fs::read_to_string(repository("config/probe-jobs.yaml"))?)?;
     apply(&env.client(), &rights, Mode::Keep).await?;

@@ -10,11 +10,19 @@ use mail_failover_api::{MailRoute, MailRouteStatus};
 use mail_failover_e2e::apply::{Mode, apply};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::{PolicyTimings, QUICK_LEASE, WAIT_TIMEOUT, backend, policy, route};
-use mail_failover_e2e::helm::objects;
+use mail_failover_e2e::helm::{objects, repository};
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::service_account;
 use mail_failover_e2e::test_env::TestEnv;
+use serde_json::Value;
+
+/// Returns the objects of the plain manifests that README has people apply.
+pub fn plain_manifests() -> Result<Vec<Value>> {
+    let mut manifests = objects(&std::fs::read_to_string(repository("config/crds.yaml"))?)?;
+    manifests.extend(objects(&std::fs::read_to_string(repository("config/operator.yaml"))?)?);
+    Ok(manifests)
+}
 
 /// Makes a namespace.
 pub async fn make_namespace(env: &TestEnv, name: &str, labels: &[(&str, &str)]) -> Result<()> {
