@@ -39,6 +39,8 @@ pub(super) struct BackendEntry {
     /// `None` once it is deleted.
     // The entry is kept while a route's mail still goes there.
     pub(super) object: Option<Cached<SendingBackend>>,
+    /// Its `resourceVersion` when it appeared while we watched; `None` if it was there before us.
+    pub(super) appeared_at: Option<ResourceVersion>,
     /// Last good version of the spec.
     pub(super) usable: Option<Arc<Backend>>,
     /// Defect of the present version of the spec.

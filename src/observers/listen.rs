@@ -162,8 +162,10 @@ impl PeerTracker {
         if known.is_some_and(|known| known.status != PeerStatus::Silent && *known.text == *says) {
             return;
         }
-        let (status, sightings) = match text.and_then(ObserverReport::parse) {
-            Ok(ObserverReport::Complete(sightings)) => (PeerStatus::Heard, Some(sightings)),
+        let (status, complete) = match text.and_then(ObserverReport::parse) {
+            Ok(ObserverReport::Complete { sightings, known_up_to }) => {
+                (PeerStatus::Heard, Some((Arc::new(sightings), known_up_to)))
+            }
             Ok(ObserverReport::Incomplete) => (PeerStatus::Incomplete, None),
             Ok(ObserverReport::Truncated) => (PeerStatus::Truncated, None),
             Err(error) => {
@@ -172,10 +174,10 @@ impl PeerTracker {
             }
         };
         let before = self.set_status(name.clone(), status, Some(says));
-        match sightings {
-            Some(sightings) => {
+        match complete {
+            Some((sightings, known_up_to)) => {
                 let observer = self.observer(name);
-                self.actions.events.push(PeerEvent::Heard { observer, sightings: Arc::new(sightings) });
+                self.actions.events.push(PeerEvent::Heard { observer, sightings, known_up_to });
             }
             None if before == Some(PeerStatus::Heard) => self.lose(name),
             None => {}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::report::{BackendVerdicts, Extent, ObserverReport, Verdicts};
-use mail_failover_core::model::ObjectKey;
+use mail_failover_core::model::{ObjectKey, ResourceVersion};
 
 /// Verdicts of this replica about one backend from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +33,24 @@ struct SharedReport {
 struct ReportState {
     sightings: BackendVerdicts,
     is_complete: bool,
+    /// Highest `resourceVersion` of the backends that this replica knows.
+    known_up_to: Option<ResourceVersion>,
     /// Increases with every change.
     version: u64,
 }
 
 impl LocalReport {
-    /// Takes the changes since the last call. `is_complete` is true once every backend has been observed.
-    pub fn note(&self, changes: impl IntoIterator<Item = BackendChange>, is_complete: bool) {
+    /// Takes the changes since the last call. `is_complete` is true once every backend has been observed, and
+    /// `known_up_to` is the highest `resourceVersion` of the backends that are known.
+    pub fn note(
+        &self,
+        changes: impl IntoIterator<Item = BackendChange>,
+        is_complete: bool,
+        known_up_to: Option<ResourceVersion>,
+    ) {
         let mut local_report = self.lock();
+        // No news by itself: a new backend is named until it is observed, and any other version waits for the renewal.
+        local_report.known_up_to = known_up_to;
         let mut changed = std::mem::replace(&mut local_report.is_complete, is_complete) != is_complete;
         for BackendChange { backend, verdicts } in changes {
             changed |= match (local_report.sightings.entry(backend), verdicts) {
@@ -76,7 +86,8 @@ impl LocalReport {
     /// Returns the report as text with its extent, and the version it is of.
     pub(crate) fn report(&self) -> (String, Extent, u64) {
         let local_report = self.lock();
-        let (text, extent) = ObserverReport::of(local_report.is_complete, &local_report.sightings);
+        let ReportState { sightings, is_complete, known_up_to, version: _ } = &*local_report;
+        let (text, extent) = ObserverReport::of(*is_complete, sightings, known_up_to.as_ref());
         (text, extent, local_report.version)
     }
 
@@ -107,7 +118,7 @@ mod tests {
             ("the same", None, true, false),
         ] {
             let before = local_report.version();
-            local_report.note([BackendChange { backend: key("ses"), verdicts }], is_complete);
+            local_report.note([BackendChange { backend: key("ses"), verdicts }], is_complete, None);
             assert_eq!(local_report.version() != before, is_news, "{what}");
         }
         assert_eq!(local_report.report().1, Extent::Complete { verdicts: 0 });
@@ -116,7 +127,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_before_the_wait_is_not_missed() {
         let local_report = LocalReport::default();
-        local_report.note([], true);
+        local_report.note([], true, None);
         tokio::time::timeout(std::time::Duration::from_secs(1), local_report.changed()).await.expect("it has changed");
         let again = tokio::time::timeout(std::time::Duration::from_secs(1), local_report.changed()).await;
         assert!(again.is_err(), "nothing has changed since");

@@ -3,7 +3,7 @@
 //!
 //! Each replica owns a `coordination.k8s.io/v1` Lease besides the leader's, named after itself (`name`), renewed while it lives and
 //! deleted when it ends. The annotation [`REPORT_ANNOTATION`] holds its report (`report`): a backend that a complete report does not
-//! name is seen healthy by that replica, under all thresholds. All replicas report and listen, because each may lead next.
+//! name, and that the replica knew by then, is seen healthy by it, under all thresholds. All replicas report and listen, because each may lead next.
 //!
 //! - Liveness is judged as in `leader`: an observer counts until it was seen unchanged for its lease duration, on the listener's own
 //!   monotonic clock (`liveness`). `renewTime` and the times in a report are for people and are never compared with a clock here.
@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::leader::Leadership;
 pub use local_report::{BackendChange, LocalReport};
 use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::model::ResourceVersion;
 use mail_failover_runtime::clock::Clock;
 pub use metrics::Metrics;
 pub use report::{BackendVerdicts, Verdicts};
@@ -93,6 +94,9 @@ pub enum PeerEvent {
         observer: Arc<str>,
         /// Every backend that it does not see healthy.
         sightings: Arc<BackendVerdicts>,
+        /// Highest `resourceVersion` of the backends that it knows: its silence about a later one says nothing. `None`
+        /// from a version that does not say it.
+        known_up_to: Option<ResourceVersion>,
     },
     /// The endpoint in an observer's Lease has changed. The observer need not count for that.
     TakesReports {

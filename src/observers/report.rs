@@ -1,8 +1,9 @@
 //! Report of one replica to the others: rendering, parsing, bounds. No I/O, no clock.
 //!
 //! A report names the backends of which not every verdict is Healthy, and for each of them all its verdicts, one for
-//! each set of thresholds that judges it. Silence about a backend means Healthy under all thresholds. Silence about
-//! some thresholds of a named backend means that the writer does not judge by them: it is another version of the
+//! each set of thresholds that judges it. Silence about a backend means Healthy under all thresholds, if the writer
+//! knows the backend: the report says up to which resourceVersion it has seen backends appear. Silence about some
+//! thresholds of a named backend means that the writer does not judge by them: it is another version of the
 //! operator, or the policy has just been changed. A backend that is named without any verdict is unknown.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
 use mail_failover_core::engine::{Health, ObserverVerdict};
-use mail_failover_core::model::{EvidenceClass, ObjectKey};
+use mail_failover_core::model::{EvidenceClass, ObjectKey, ResourceVersion};
 use mail_failover_resolve::time::{micro_time, timestamp};
 
 /// Most verdicts in a report.
@@ -37,7 +38,12 @@ pub(super) enum ObserverReport {
     /// The replica has more verdicts than fit.
     Truncated,
     /// Every backend that it does not see healthy.
-    Complete(BackendVerdicts),
+    Complete {
+        /// The verdicts about each of them.
+        sightings: BackendVerdicts,
+        /// Highest `resourceVersion` of the backends that it knows; `None` from a version that does not say it.
+        known_up_to: Option<ResourceVersion>,
+    },
 }
 
 /// Verdict of an observer about one backend under some thresholds.
@@ -68,6 +74,10 @@ struct ReportDocument {
     complete: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
+    /// Highest `resourceVersion` of the backends that the writer knows.
+    // Silence about a later one says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known_up_to: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     backends: BTreeMap<String, BTreeMap<String, ReportedVerdict>>,
 }
@@ -84,20 +94,25 @@ struct ReportedVerdict {
 
 impl ObserverReport {
     /// Renders a report as text. Returns its extent, too.
-    pub(super) fn of(is_complete: bool, sightings: &BackendVerdicts) -> (String, Extent) {
+    pub(super) fn of(
+        is_complete: bool,
+        sightings: &BackendVerdicts,
+        known_up_to: Option<&ResourceVersion>,
+    ) -> (String, Extent) {
         let verdicts = sightings.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
-        let whole = ReportDocument { complete: true, truncated: false, backends: BTreeMap::new() };
+        let known_up_to = known_up_to.map(ToString::to_string);
+        let whole = ReportDocument { complete: true, truncated: false, known_up_to, backends: BTreeMap::new() };
         let (document, mut extent) = if !is_complete {
             (ReportDocument::default(), Extent::Incomplete)
         } else if verdicts > MAX_VERDICTS {
-            (ReportDocument { truncated: true, ..whole }, Extent::Truncated)
+            (ReportDocument { truncated: true, known_up_to: None, ..whole }, Extent::Truncated)
         } else {
             let backends = sightings.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts)));
             (ReportDocument { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
         };
         let mut text = json(&document);
         if text.len() > MAX_BYTES {
-            text = json(&ReportDocument { complete: true, truncated: true, backends: BTreeMap::new() });
+            text = json(&ReportDocument { complete: true, truncated: true, ..ReportDocument::default() });
             extent = Extent::Truncated;
         }
         (text, extent)
@@ -112,7 +127,7 @@ impl ObserverReport {
         if text.len() > MAX_BYTES {
             return Err(ReportError::TooLong(text.len()));
         }
-        let ReportDocument { complete, truncated, backends } = serde_json::from_str(text)?;
+        let ReportDocument { complete, truncated, known_up_to, backends } = serde_json::from_str(text)?;
         if truncated {
             return Ok(Self::Truncated);
         }
@@ -133,7 +148,7 @@ impl ObserverReport {
                 None => return Err(ReportError::Key(key)),
             }
         }
-        Ok(Self::Complete(sightings))
+        Ok(Self::Complete { sightings, known_up_to: ResourceVersion::parse(known_up_to.as_deref()).ok() })
     }
 }
 

@@ -42,7 +42,7 @@ fn a_report_looks_like_this() {
             .to_owned(),
         ),
     ] {
-        assert_eq!(ObserverReport::of(is_complete, sightings).0, want);
+        assert_eq!(ObserverReport::of(is_complete, sightings, None).0, want);
     }
 }
 
@@ -60,7 +60,7 @@ fn what_does_not_fit_is_not_told() {
             Extent::Truncated,
         ),
     ] {
-        let (text, extent) = ObserverReport::of(true, &sightings);
+        let (text, extent) = ObserverReport::of(true, &sightings, None);
         assert_eq!(extent, want, "{what}");
         assert!(text.len() <= MAX_BYTES, "{what}: {}", text.len());
         let report = ObserverReport::parse(&text).expect("we wrote it");
@@ -92,7 +92,7 @@ fn what_cannot_be_a_report_is_refused() {
 fn another_version_may_say_what_this_one_does_not_know() {
     let text = r#"{"complete":true,"region":"eu","backends":{"shop/ses":{"6/10":{"health":"Glowing",
         "since":"2023-11-14T22:13:20Z","class":"Haunted","mood":1}}}}"#;
-    let Ok(ObserverReport::Complete(sightings)) = ObserverReport::parse(text) else {
+    let Ok(ObserverReport::Complete { sightings, known_up_to: None }) = ObserverReport::parse(text) else {
         panic!("{:?}", ObserverReport::parse(text))
     };
     let Seen::As(sighting) = seen(&sightings, &key("ses"), "6/10") else { panic!("{sightings:?}") };
@@ -142,11 +142,13 @@ fn any_verdicts() -> impl Strategy<Value = Verdicts> {
 proptest! {
     #[test]
     fn what_is_written_is_read(
-        sightings in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20)
+        sightings in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20),
+        version in prop::option::of(1_u64..),
     ) {
         let sightings: BackendVerdicts = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
-        let (text, _) = ObserverReport::of(true, &sightings);
-        prop_assert_eq!(ObserverReport::parse(&text).unwrap(), ObserverReport::Complete(sightings));
+        let known_up_to = version.map(|version| ResourceVersion::parse(Some(&version.to_string())).unwrap());
+        let (text, _) = ObserverReport::of(true, &sightings, known_up_to.as_ref());
+        prop_assert_eq!(ObserverReport::parse(&text).unwrap(), ObserverReport::Complete { sightings, known_up_to });
     }
 
     #[test]
@@ -158,7 +160,7 @@ proptest! {
     fn no_damaged_report_makes_the_parser_panic(
         verdicts in any_verdicts(), at in any::<prop::sample::Index>(), with in any::<char>()
     ) {
-        let (text, _) = ObserverReport::of(true, &BackendVerdicts::from([(key("ses"), verdicts)]));
+        let (text, _) = ObserverReport::of(true, &BackendVerdicts::from([(key("ses"), verdicts)]), None);
         let mut letters: Vec<_> = text.chars().collect();
         let at = at.index(letters.len());
         letters[at] = with;

@@ -295,7 +295,7 @@ fn documents_name_every_replica_that_takes_reports() {
 #[test]
 fn of_two_replicas_both_must_have_been_told() {
     let mut env = env();
-    let hearing = PeerEvent::Heard { observer: "other".into(), sightings: BTreeMap::new().into() };
+    let hearing = PeerEvent::Heard { observer: "other".into(), sightings: BTreeMap::new().into(), known_up_to: None };
     env.state.handle(env.now, Input::Observer(hearing));
     env.run(1.0);
     let word = failing(&env, EvidenceClass::AccountPaused);

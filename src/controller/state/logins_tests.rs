@@ -162,7 +162,7 @@ fn replicas_share_out_what_providers_count_and_nothing_else() {
     let intervals = |env: &TestEnv| (interval_of(env, "smtp").as_secs(), interval_of(env, "login").as_secs());
     assert_eq!(intervals(&env), (1, 30));
     for (observer, together) in [("b", 60), ("c", 90)] {
-        let heard = PeerEvent::Heard { observer: observer.into(), sightings: Arc::default() };
+        let heard = PeerEvent::Heard { observer: observer.into(), sightings: Arc::default(), known_up_to: None };
         env.state.handle(env.now, Input::Observer(heard));
         env.run(1.0);
         assert_eq!(intervals(&env), (1, together));

@@ -50,7 +50,7 @@ use crate::watch::{Change, Source};
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
-use mail_failover_core::model::{ObjectKey, ProbeReport, Timestamp, Uid};
+use mail_failover_core::model::{ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
 use mail_failover_resolve::{self as resolve, CaKey};
 use mail_failover_runtime::kubernetes;
 
@@ -91,6 +91,9 @@ pub struct Effects {
     /// True once this replica has observed every backend.
     // Before that its peers do not count on its verdicts.
     pub is_complete: bool,
+    /// Highest `resourceVersion` of the backends that this replica knows.
+    // Its silence about a later one says nothing to its peers.
+    pub known_up_to: Option<ResourceVersion>,
     /// Changes of the service accounts that may report on a route.
     pub admissions: Vec<reports::AgentsChange>,
 }

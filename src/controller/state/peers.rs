@@ -11,7 +11,7 @@ use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
 use crate::observers::{BackendChange, BackendVerdicts, PeerEvent, Verdicts};
 use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict, Verdict};
-use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, Thresholds, Timestamp};
+use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, ResourceVersion, Thresholds, Timestamp};
 
 /// State of all observers: this replica, as its peers see it, and the peers.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub(super) struct Peers {
     /// Times at which a verdict of this replica changes by time alone.
     timers: KeyedTimers<ObjectKey>,
     unobserved: BTreeSet<ObjectKey>,
+    /// Highest `resourceVersion` of the backends that this replica knows.
+    known_up_to: Option<ResourceVersion>,
     /// Verdicts that the peers know, or will know as soon as they can be written.
     last_reported: BTreeMap<ObjectKey, Verdicts>,
 }
@@ -38,19 +40,22 @@ pub(super) struct Peers {
 #[derive(Debug)]
 struct PeerState {
     sightings: Arc<BackendVerdicts>,
+    /// Highest `resourceVersion` of the backends that it knows.
+    known_up_to: Option<ResourceVersion>,
     /// Time of the first report: the peer has seen healthy, for at least so long, every backend that it does not name.
     since: Timestamp,
-    /// Times at which it ceased to name a backend.
+    /// Times at which it ceased to name a backend, or began to know it.
     recovered: BTreeMap<ObjectKey, Timestamp>,
 }
 
 impl PeerState {
     /// The peer's verdict about a backend, by these thresholds.
-    fn sighting(&self, backend: &ObjectKey, thresholds: &str) -> ObserverVerdict {
+    // Its silence about a backend that it does not know yet was once taken for health since before the backend existed.
+    fn sighting(&self, backend: &ObjectKey, entry: &BackendEntry, thresholds: &str) -> ObserverVerdict {
         let (health, class) = match seen(&self.sightings, backend, thresholds) {
             Seen::As(sighting) => return sighting,
-            Seen::Healthy => (Health::Healthy, EvidenceClass::Ok),
-            Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
+            Seen::Healthy if knows(self.known_up_to.as_ref(), entry) => (Health::Healthy, EvidenceClass::Ok),
+            Seen::Healthy | Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
         };
         let since = self.recovered.get(backend).copied().unwrap_or(self.since);
         ObserverVerdict { health, since, class, first_failure_at: None }
@@ -60,11 +65,19 @@ impl PeerState {
     fn update(
         &mut self,
         sightings: Arc<BackendVerdicts>,
+        known_up_to: Option<ResourceVersion>,
         now: Timestamp,
         backends: &BTreeMap<ObjectKey, BackendEntry>,
     ) -> Vec<ObjectKey> {
         let before = std::mem::replace(&mut self.sightings, sightings);
+        let known_before = std::mem::replace(&mut self.known_up_to, known_up_to);
         let mut changed = vec![];
+        for (key, entry) in backends {
+            if !knows(known_before.as_ref(), entry) && knows(self.known_up_to.as_ref(), entry) {
+                self.recovered.insert(key.clone(), now);
+                changed.push(key.clone());
+            }
+        }
         for key in before.keys().filter(|key| !self.sightings.contains_key(*key) && backends.contains_key(*key)) {
             self.recovered.insert(key.clone(), now);
             changed.push(key.clone());
@@ -79,7 +92,27 @@ impl PeerState {
     }
 }
 
+/// Returns true if an observer that knows the backends up to this version knows this one.
+fn knows(known_up_to: Option<&ResourceVersion>, entry: &BackendEntry) -> bool {
+    let versions = entry.appeared_at.as_ref().zip(known_up_to);
+    versions.is_none_or(|(appeared_at, known)| !appeared_at.is_newer_than(known))
+}
+
 impl Peers {
+    /// Notes the version of a backend that this replica has seen.
+    pub(super) fn note_version(&mut self, version: &ResourceVersion) {
+        if self.known_up_to.as_ref().is_none_or(|known| version.is_newer_than(known)) {
+            self.known_up_to = Some(version.clone());
+        }
+    }
+
+    /// Notes a backend that has just appeared: no peer has seen it for longer.
+    pub(super) fn appeared(&mut self, now: Timestamp, backend: &ObjectKey) {
+        for peer in self.by_identity.values_mut() {
+            peer.recovered.insert(backend.clone(), now);
+        }
+    }
+
     /// Number of the replicas that share what providers count: this one and the peers whose evidence counts.
     pub(super) fn replicas(&self) -> u32 {
         u32::try_from(self.by_identity.len()).unwrap_or(u32::MAX).saturating_add(1)
@@ -156,7 +189,7 @@ impl Peers {
         let own = own.max().unwrap_or(Health::Unknown);
         self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, own);
         for (name, peer) in &self.by_identity {
-            let worst = thresholds.iter().map(|(_, text)| peer.sighting(key, text).health).max();
+            let worst = thresholds.iter().map(|(_, text)| peer.sighting(key, entry, text).health).max();
             let observer = Observer::Other(name.clone());
             self.is_fleet_changed |= self.fleet.note(key, domain, &observer, worst.unwrap_or(Health::Unknown));
         }
@@ -168,19 +201,27 @@ impl ControllerState {
         match event {
             PeerEvent::Listed => self.peers.is_listed = true,
             PeerEvent::TakesReports { observer, endpoint } => self.handle_endpoint(observer, endpoint),
-            PeerEvent::Heard { observer, sightings } => self.handle_peer_report(now, observer, sightings),
+            PeerEvent::Heard { observer, sightings, known_up_to } => {
+                self.handle_peer_report(now, observer, sightings, known_up_to);
+            }
             PeerEvent::Lost { observer } => self.handle_peer_loss(now, observer),
         }
     }
 
-    fn handle_peer_report(&mut self, now: Timestamp, observer: Arc<str>, sightings: Arc<BackendVerdicts>) {
+    fn handle_peer_report(
+        &mut self,
+        now: Timestamp,
+        observer: Arc<str>,
+        sightings: Arc<BackendVerdicts>,
+        known_up_to: Option<ResourceVersion>,
+    ) {
         if let Some(peer) = self.peers.by_identity.get_mut(&observer) {
-            let changed = peer.update(sightings, now, &self.backends);
+            let changed = peer.update(sightings, known_up_to, now, &self.backends);
             self.peers.due.extend(changed);
             return;
         }
         tracing::info!(observer = &*observer, "another replica's evidence counts");
-        let peer = PeerState { sightings, since: now, recovered: BTreeMap::new() };
+        let peer = PeerState { sightings, known_up_to, since: now, recovered: BTreeMap::new() };
         self.peers.by_identity.insert(observer, peer);
         self.peers.due.extend(self.backends.keys().cloned());
         self.share_out_probes(now);
@@ -223,6 +264,7 @@ impl ControllerState {
         }
         self.peers.is_complete |= self.peers.unobserved.is_empty();
         self.pending.is_complete = self.peers.is_complete;
+        self.pending.known_up_to.clone_from(&self.peers.known_up_to);
     }
 
     fn weigh(&mut self, now: Timestamp, key: &ObjectKey) {
@@ -236,7 +278,8 @@ impl ControllerState {
         entry.evidence.suspect(&self.peers.suspects, now);
         for (observer, peer) in &self.peers.by_identity {
             for (of, text) in &thresholds {
-                entry.evidence.hear(observer, *of, peer.sighting(key, text), now);
+                let sighting = peer.sighting(key, entry, text);
+                entry.evidence.hear(observer, *of, sighting, now);
             }
         }
         let mut is_turned = verdicts(entry, &thresholds, now) != before;

@@ -11,8 +11,10 @@ use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::observers::{BackendVerdicts, PeerEvent, Verdicts};
 use crate::watch::Source;
+use mail_failover_api::{self as api, SendingBackend};
 use mail_failover_core::engine::{Health, ObserverVerdict};
-use mail_failover_core::model::{EvidenceClass, ObjectKey, Thresholds, Timestamp};
+use mail_failover_core::model::{EvidenceClass, ObjectKey, ResourceVersion, Thresholds, Timestamp};
+use mail_failover_resolve::time::timestamp;
 
 /// The thresholds of the policy of the quickstart.
 fn thresholds() -> Thresholds {
@@ -27,9 +29,15 @@ fn verdicts(of: Thresholds, health: Health) -> Verdicts {
 }
 
 fn hear(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)]) {
+    hear_up_to(env, observer, said, None);
+}
+
+/// Hears a report of an observer that knows the backends up to this version.
+fn hear_up_to(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)], version: Option<u64>) {
+    let known_up_to = version.map(|version| ResourceVersion::parse(Some(&version.to_string())).unwrap());
     let key = |name: &str| ObjectKey::new("shop", name);
     let sightings: BackendVerdicts = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
-    let hearing = PeerEvent::Heard { observer: observer.into(), sightings: Arc::new(sightings) };
+    let hearing = PeerEvent::Heard { observer: observer.into(), sightings: Arc::new(sightings), known_up_to };
     env.state.handle(env.now, Input::Observer(hearing));
 }
 
@@ -43,7 +51,38 @@ fn failing() -> Verdicts {
 
 /// What the others are told.
 fn told(env: &TestEnv) -> String {
-    env.board.report().0
+    let text = env.board.report().0;
+    match text.split_once(r#","knownUpTo":""#) {
+        Some((before, after)) => format!("{before}{}", after.split_once('"').unwrap().1),
+        None => text,
+    }
+}
+
+#[test]
+fn a_backend_is_not_healthy_by_the_silence_of_a_replica_that_does_not_know_it() {
+    let mut env = TestEnv::with(&quickstart());
+    let before = env.store.version;
+    hear_up_to(&mut env, "other", &[], Some(before));
+    env.run(5.0);
+    // The primary logs in with a Secret that cannot be read: this replica never has a verdict of its own.
+    env.answer("new", EvidenceClass::ProbeBlocked);
+    let (kind, mut object) = backend("new", "192.0.2.9");
+    object["spec"]["smtp"]["host"] = json!("192.0.2.9");
+    env.store.create(kind, object);
+    let created_at = env.now;
+    for _ in 0..20 {
+        env.run(0.1);
+        let health = env.store.get::<SendingBackend>(kind, "new").unwrap().status.and_then(|status| status.health);
+        assert_ne!(health, Some(api::Health::Healthy), "nobody has looked at it");
+    }
+    // The other replica has looked at it in the meantime.
+    let version = env.store.version;
+    hear_up_to(&mut env, "other", &[], Some(version));
+    env.run(1.0);
+    let status = env.store.get::<SendingBackend>(kind, "new").unwrap().status.unwrap();
+    assert_eq!(status.health, Some(api::Health::Healthy), "{status:?}");
+    let since = timestamp(&status.since.unwrap());
+    assert!(since >= created_at, "healthy since before it existed: {since:?} {created_at:?}");
 }
 
 #[test]

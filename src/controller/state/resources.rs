@@ -18,8 +18,15 @@ impl ControllerState {
     pub(super) fn handle_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {
         let Some((key, object)) = cached(change) else { return };
         let Some(object) = object else { return self.backend_deleted(&key) };
+        let is_synced = self.is_synced();
+        let version = &object.identity().resource_version;
+        self.peers.note_version(version);
         let entry = self.backends.entry(key.clone()).or_default();
-        if cache(&mut entry.object, object) && self.is_synced() {
+        if is_synced && entry.object.is_none() {
+            entry.appeared_at = Some(version.clone());
+            self.peers.appeared(now, &key);
+        }
+        if cache(&mut entry.object, object) && is_synced {
             self.refresh_backend(now, &key);
         }
     }
