@@ -75,7 +75,7 @@ use super::{DOMAIN, MAILBOX, PLACE, PendingEvent};
 )]
 #[x_kube(
     validation = Rule::new("has(self.smtp) != has(self.service)").message("exactly one of spec.smtp and spec.service must be set"),
-    validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'StartTLS' || (has(self.smtp) && has(self.smtp.tls) && self.smtp.tls.mode != 'None') || (has(self.service) && has(self.service.tls) && self.service.tls.mode != 'None'))").message("spec.probes[].smtp.depth StartTLS needs a tls.mode other than None: there is no TLS to probe"),
+    validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'StartTLS' || (has(self.smtp) && (has(self.smtp.tls) ? self.smtp.tls.mode != 'None' : self.smtp.port in [25, 465, 587])) || (has(self.service) && (has(self.service.tls) ? self.service.tls.mode != 'None' : string(self.service.port).matches('[a-z]') || self.service.port in [25, 465, 587])))").message("spec.probes[].smtp.depth StartTLS needs a tls.mode other than None, which is the default of ports other than 25, 465 and 587: there is no TLS to probe"),
     validation = Rule::new("!has(self.probes) || self.probes.all(p, !has(p.smtp.depth) || p.smtp.depth != 'Auth' || (has(self.smtp) && has(self.smtp.auth)) || (has(self.service) && has(self.service.auth)))").message("spec.probes[].smtp.depth Auth needs auth.secretRef of smtp or service: there is nothing to log in with"),
     validation = Rule::new("!has(self.probes) || has(self.service) || self.probes.all(p, !has(p.smtp.depth) || !(p.smtp.depth in ['Auth', 'MailFrom', 'RcptTo']) || !has(p.interval) || duration(p.interval) >= duration('30s'))").message("spec.probes[].interval must be at least 30s for smtp.depth Auth, MailFrom and RcptTo, unless the backend is a Service: providers count log-ins"),
     validation = Rule::new("!has(self.probes) || self.probes.all(p, self.probes.exists_one(q, q.name == p.name))").message("spec.probes[].name must be unique"),
@@ -124,7 +124,7 @@ pub struct SendingBackendSpec {
 #[x_kube(
     validation = Rule::new("isIP(self.host) || (!self.host.contains(':') && !self.host.matches('^[0-9.]+$'))").message("spec.smtp.host must be a DNS name or an IP address, without scheme, brackets or port"),
     validation = Rule::new("!isIP(self.host) || (!ip(self.host).isLoopback() && !ip(self.host).isUnspecified() && !ip(self.host).isLinkLocalUnicast() && !ip(self.host).isLinkLocalMulticast())").message("spec.smtp.host must not be a loopback, link-local or unspecified address: a Service cannot lead there"),
-    validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) && self.tls.mode in ['StartTLS', 'Implicit'])").message("spec.smtp.auth needs tls.mode StartTLS or Implicit, or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant")
+    validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) ? self.tls.mode in ['StartTLS', 'Implicit'] : self.port in [465, 587])").message("spec.smtp.auth needs tls.mode StartTLS or Implicit (the defaults of the ports 587 and 465), or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SmtpServer {
@@ -136,7 +136,8 @@ pub struct SmtpServer {
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 
-    /// Use of TLS. Default: `mode: None`.
+    /// Use of TLS. Default, as mail clients have it: `Implicit` at port 465, `StartTLS` at port 587, `Opportunistic` at
+    /// port 25, `None` at any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
 
@@ -148,7 +149,7 @@ pub struct SmtpServer {
 
 /// An MTA behind a Service of this cluster.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) && self.tls.mode in ['StartTLS', 'Implicit'])").message("spec.service.auth needs tls.mode StartTLS or Implicit, or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant"))]
+#[x_kube(validation = Rule::new("!has(self.auth) || (has(self.auth.allowPlaintext) && self.auth.allowPlaintext) || (has(self.tls) ? self.tls.mode in ['StartTLS', 'Implicit'] : string(self.port).matches('[a-z]') || self.port in [465, 587])").message("spec.service.auth needs tls.mode StartTLS or Implicit (the defaults of the ports 587 and 465), or whoever sits between reads the password; set auth.allowPlaintext to true if that is meant"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceReference {
     /// Name of the Service, in the same namespace.
@@ -159,7 +160,8 @@ pub struct ServiceReference {
     #[schemars(schema_with = "super::service_port_schema")]
     pub port: IntOrString,
 
-    /// Use of TLS. Default: `mode: None`.
+    /// Use of TLS. Default, as mail clients have it: `Implicit` at port 465, `StartTLS` at port 587, `Opportunistic` at
+    /// port 25, `None` at any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
 

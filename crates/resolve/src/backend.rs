@@ -71,7 +71,11 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
             )));
         }
     };
-    let tls = tls(key, spec, tls_spec, default_name, field, lookup)?;
+    let port = match &destination {
+        Destination::Host(host) => host.port,
+        Destination::Service(service) => service.port,
+    };
+    let tls = tls(key, spec, tls_spec, TlsDefaults { port, name: default_name }, field, lookup)?;
     let secret = auth.as_ref().map(|auth| self::secret(auth, tls.mode, field)).transpose()?;
     let probes = self::probes(
         probes.as_deref(),
@@ -96,16 +100,23 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
     })
 }
 
+/// Properties of a backend that say how TLS is used where its spec does not.
+struct TlsDefaults {
+    port: u16,
+    name: Arc<str>,
+}
+
 fn tls(
     key: &ObjectKey,
     spec: &api::SendingBackendSpec,
     tls: Option<&api::TlsSpec>,
-    default_name: Arc<str>,
+    TlsDefaults { port, name: default_name }: TlsDefaults,
     field: &str,
     lookup: &impl Lookup,
 ) -> Result<Tls, Unresolved> {
     let Some(api::TlsSpec { mode, server_name, ca_ref: _ }) = tls else {
-        return Ok(Tls { mode: TlsMode::None, server_name: default_name, trust: TrustAnchors::WellKnown });
+        let mode = TlsMode::default_of_port(port);
+        return Ok(Tls { mode, server_name: default_name, trust: TrustAnchors::WellKnown });
     };
     let trust = match ca_key(key, spec) {
         None => TrustAnchors::WellKnown,

@@ -72,6 +72,25 @@ fn where_it_is_how_much_it_takes_and_for_whom_is_taken_at_its_word() {
 }
 
 #[test]
+fn tls_follows_the_port_where_a_spec_leaves_it_out() {
+    let mode = |fields: &Value| parsed(fields).map(|backend| backend.tls.mode);
+    for (port, want) in [
+        (25, TlsMode::Opportunistic),
+        (465, TlsMode::Implicit),
+        (587, TlsMode::StartTls),
+        (2525, TlsMode::None),
+        (2465, TlsMode::None),
+    ] {
+        assert_eq!(mode(&json!({"smtp": {"host": "mx.example", "port": port}})), Ok(want), "{port}");
+    }
+    let plain = json!({"smtp": {"host": "mx.example", "port": 587, "tls": {"mode": "None"}}});
+    assert_eq!(mode(&plain), Ok(TlsMode::None), "a mode that is written counts");
+    let auth = json!({"secretRef": {"name": "relay"}});
+    let login = json!({"smtp": {"host": "mx.example", "port": 587, "auth": auth}});
+    assert_eq!(parsed(&login).map(|backend| backend.secret), Ok(Some(Arc::from("relay"))));
+}
+
+#[test]
 fn a_password_goes_where_others_can_read_it_only_if_that_is_said() {
     let auth = json!({"secretRef": {"name": "relay"}});
     let readable = json!({"secretRef": {"name": "relay"}, "allowPlaintext": true});

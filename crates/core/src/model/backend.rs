@@ -174,6 +174,17 @@ impl TlsMode {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// The mode that mail clients use at a port by default: submission with TLS from the first byte or by STARTTLS
+    /// (RFC 8314 §3.3), relays as they offer it (RFC 3207), and nothing elsewhere.
+    pub fn default_of_port(port: u16) -> Self {
+        match port {
+            465 => Self::Implicit,
+            587 => Self::StartTls,
+            25 => Self::Opportunistic,
+            _ => Self::None,
+        }
+    }
 }
 
 /// Authorities that may have signed a backend's certificate.

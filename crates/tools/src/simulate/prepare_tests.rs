@@ -19,7 +19,7 @@ spec: {smtp: {host: mx2.example, port: 465, tls: {mode: Implicit}}}
 apiVersion: mailfailover.io/v1alpha1
 kind: SendingBackend
 metadata: {name: plain}
-spec: {smtp: {host: mx3.example, port: 25}}
+spec: {smtp: {host: mx3.example, port: 25, tls: {mode: None}}}
 ---
 apiVersion: mailfailover.io/v1alpha1
 kind: SendingBackend

@@ -305,7 +305,12 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/a/spec/smtp/host", json!("relay.corp.internal")),
             ],
         ),
-        ("TLSNotVerified", vec![("/a/spec/smtp/tls", Value::Null), ("/a/spec/smtp/auth", Value::Null)], none()),
+        (
+            "TLSNotVerified",
+            vec![("/a/spec/smtp/tls", json!({"mode": "None"})), ("/a/spec/smtp/auth", Value::Null)],
+            // The default of the port.
+            vec![("/a/spec/smtp/tls", Value::Null), ("/a/spec/smtp/auth", Value::Null)],
+        ),
         (
             "TLSModeAgainstPort",
             vec![("/a/spec/smtp/port", json!(465))],
