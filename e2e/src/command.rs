@@ -1,4 +1,4 @@
-//! Programs that run to their end: what they print, or why they failed.
+//! Programs that run to their end: their output, or the reason of their failure.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Runs `command` with this on standard input, and returns what it prints. `what` names it in messages.
+/// Runs `command` with this standard input, and returns what it prints. `what` names it in
+/// messages.
 ///
 /// # Errors
 /// When it cannot be started, fails, or does not end within the deadline, at which it is killed. The message is what it said on standard

@@ -10,7 +10,8 @@ use super::audit;
 use super::certificates::{Authority, TokenKeys};
 use super::namespace::{NODE_ADDRESS, SERVICE_RANGE};
 
-/// The address by which a cluster without nodes would know the API server; nothing in here connects to it.
+/// The address by which a cluster without nodes would know the API server; no process connects to
+/// it.
 const NOBODYS: &str = "192.0.2.1";
 /// The addresses of pods.
 pub(crate) const POD_RANGE: &str = "10.244.0.0/16";
@@ -80,7 +81,7 @@ pub(super) fn api_server(
     Ok(arguments)
 }
 
-/// To keep an audit log.
+/// Flags that keep an audit log.
 pub(super) fn audit(policy: &Path, log: &Path) -> Result<[String; 3]> {
     fs::write(policy, audit::POLICY).with_context(|| policy.display().to_string())?;
     // Blocking: what was answered is in the log.
@@ -117,7 +118,8 @@ pub(super) fn controller_manager(
     arguments
 }
 
-/// The addresses of Services. Of both families, so that IPv6 slices are real; a node's pods have IPv4 alone, and so have its Services.
+/// The addresses of Services. They are of both families, so that IPv6 slices are real; a node's
+/// pods and their Services have IPv4 alone.
 fn service_ranges(options: Options) -> String {
     if options.node { SERVICE_RANGE.to_owned() } else { format!("{SERVICE_RANGE},fd00:10:96::/112") }
 }

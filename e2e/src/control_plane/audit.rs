@@ -1,4 +1,4 @@
-//! What service accounts asked of the API server, as its audit log has it.
+//! The requests of service accounts, read from the API server's audit log.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,18 +9,18 @@ use anyhow::{Context, Result};
 use mail_failover_operator::rbac::RbacRule;
 use serde_json::Value;
 
-/// Everything that service accounts ask for, without bodies; nothing else. An entry is written before the answer.
+/// Audits everything that service accounts ask for, without bodies, and nothing else. An entry is
+/// written before the answer.
 pub(super) const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
 "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]}"#;
 
-/// A right that a call takes: what RBAC is asked about it.
+/// A right that a call needs, in the terms of RBAC.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// The API group; empty for the core group.
     pub api_group: String,
     /// The resource, with its subresource: `mailroutes/status`.
     pub resource: String,
-    /// The verb.
     pub verb: String,
 }
 
@@ -46,18 +46,18 @@ pub fn granted<'a>(rules: impl IntoIterator<Item = &'a RbacRule>) -> BTreeSet<Ri
     rules.into_iter().flat_map(of_rule).collect()
 }
 
-/// A call to the API server.
+/// A call to the API server, read from the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What it takes.
+    /// The right that it needs.
     pub right: Right,
-    /// In which namespace; empty for the cluster.
+    /// The namespace; empty for the cluster.
     pub namespace: String,
-    /// Of which object; empty for all.
+    /// The name of the object; empty for all.
     pub name: String,
-    /// Whether the caller had the right.
+    /// True if the caller had the right.
     pub is_allowed: bool,
-    /// Path and query.
+    /// The path and the query.
     pub uri: String,
 }
 

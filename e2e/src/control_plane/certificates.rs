@@ -1,4 +1,4 @@
-//! The keys and certificates of a control plane, made anew for each and good for a day.
+//! The keys and certificates of a control plane, made anew for each and valid for a day.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub(crate) struct Identity {
 }
 
 impl Authority {
-    /// Makes an authority; its certificate is written to `ca.crt` in `folder`.
+    /// Creates an authority, and writes its certificate to `ca.crt` in `folder`.
     pub fn new(folder: &Path) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = params(Vec::new(), "mail-failover-e2e")?;
@@ -37,19 +37,20 @@ impl Authority {
         Ok(authority)
     }
 
-    /// The file with its certificate.
+    /// The file with the authority's certificate.
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
 
-    /// A server's certificate for these names and addresses.
+    /// Issues a server's certificate for these names and addresses.
     pub fn server(&self, name: &str, subjects: &[&str]) -> Result<Identity> {
         let mut params = params(subjects.iter().map(ToString::to_string).collect(), name)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(name, &params)
     }
 
-    /// A client's certificate: the API server takes the common name for the user and each organization for a group.
+    /// Issues a client's certificate: the API server takes the common name for the user and each
+    /// organization for a group.
     pub fn client(&self, user: &str, groups: &[&str]) -> Result<Identity> {
         let mut params = params(Vec::new(), user)?;
         for group in groups {
@@ -80,7 +81,7 @@ pub(super) struct TokenKeys {
 }
 
 impl TokenKeys {
-    /// Makes a pair.
+    /// Creates a pair of keys.
     pub fn new(folder: &Path) -> Result<Self> {
         let keys = Self { private: folder.join("service-accounts.key"), public: folder.join("service-accounts.pub") };
         let pair = KeyPair::generate()?;

@@ -9,7 +9,7 @@ use crate::eventually::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What the API server said, as a user reads it; of other errors what they say themselves.
+/// The API server's message as a user reads it, or the text of another error.
 pub fn said(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error { status.message.clone() } else { error.to_string() }
 }

@@ -11,18 +11,18 @@ use crate::test_env::TestEnv;
 
 /// The release and its namespace, as the README has them.
 pub const RELEASE: &str = "mail-failover-operator";
-/// See [`RELEASE`].
+/// The release's namespace.
 pub const NAMESPACE: &str = "mail-failover";
 /// The name of its Deployment.
 pub const DEPLOYMENT: &str = "deployment/mail-failover-operator";
-/// Longer than Helm waits by itself.
+/// The time limit of a Helm command, longer than Helm's own.
 const DEADLINE: Duration = Duration::from_mins(4);
 /// Secrets that backends of the trials name.
 const SECRETS: &str = "rbac.secretNames={login}";
 
 static INSTALLED: Mutex<bool> = Mutex::const_new(false);
 
-/// Installs it, unless it is.
+/// Installs the operator, unless it is installed.
 ///
 /// # Errors
 /// When Helm says so, or the pods do not become ready.
@@ -36,12 +36,13 @@ pub async fn ensure_installed(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// It is not installed any more.
+/// Records that the operator is no longer installed.
 pub async fn forget() {
     *INSTALLED.lock().await = false;
 }
 
-/// Installs it on a cluster that lives on, for as long as something is shown there. Only what was not there before is removed.
+/// Installs the operator on a cluster that lives on, while `shown` runs. Only what was not there
+/// before is removed.
 ///
 /// # Errors
 /// When a namespace is there that is called as ours, when Helm or the API server says so, or when what is shown does not hold.

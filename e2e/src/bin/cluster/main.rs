@@ -1,6 +1,7 @@
 //! A cluster with one node for people: `up`, `down`, and a `shell` inside.
 //!
-//! `up` starts this program again as a service (`serve`), which lives in the namespaces of a node until it is told to end.
+//! `up` starts this program again as a service (`serve`), which lives in the namespaces of a node
+//! until it is told to end.
 
 mod serve;
 mod state;
@@ -20,7 +21,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::state::State;
 
-/// How long a start may take, once everything is built.
+/// The time limit of a start, once everything is built.
 const START: Duration = Duration::from_mins(5);
 const STOP: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(100);
@@ -34,9 +35,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Start it and wait until it is ready.
+    /// Start the cluster and wait until it is ready.
     Up,
-    /// End it and remove all of it.
+    /// End the cluster and remove everything of it.
     Down,
     /// Open a shell inside, with kubectl, helm and KUBECONFIG; or run a command there.
     Shell {
@@ -44,7 +45,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Be the cluster, until a signal comes.
+    /// Run the cluster in the foreground until a signal comes.
     #[command(hide = true)]
     Serve,
 }

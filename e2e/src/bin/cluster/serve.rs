@@ -1,4 +1,4 @@
-//! The cluster itself: outside, a process that waits; inside, the node.
+//! The service behind `up`: a process outside that waits, and one inside that runs the node.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use crate::state::{Ready, State};
 
-/// Ends when the process outside is told to.
+/// Runs the node until the process outside is told to end.
 pub fn serve() -> ExitCode {
     match try_serve() {
         Ok(code) => code,

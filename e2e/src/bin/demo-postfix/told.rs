@@ -1,4 +1,5 @@
-//! What the agent says of itself while it acts, as it says it: read often, since it keeps the latest switch only.
+//! The events of the agent as its `/status` shows them. It is read often, since the agent keeps
+//! only the latest switch.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,34 +15,34 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// From one look to the next.
+/// The time between two reads.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What was heard.
+/// The events so far.
 #[derive(Default)]
 struct Heard {
     /// The first failures, by backend and their time.
     failing: BTreeMap<(String, String), String>,
-    /// Why a backend was left, by backend and time.
+    /// The reason why a backend was left, by backend and time.
     left: BTreeMap<(String, String), String>,
-    /// Switches by their time, as they were told last.
+    /// Switches by their time, in their latest version.
     switches: BTreeMap<String, SwitchStatus>,
 }
 
-/// A listener.
+/// A background task that reads the agent's status.
 pub struct Told {
     stop: oneshot::Sender<()>,
     listening: JoinHandle<Heard>,
 }
 
 impl Told {
-    /// From now on.
+    /// Starts reading.
     pub fn listen(agent: &Agent) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, listening: tokio::spawn(listen(agent.listen_address(), stopped)) }
     }
 
-    /// Adds everything to a timeline.
+    /// Stops reading, and adds everything to a timeline.
     ///
     /// # Errors
     /// When the agent gives a time that is none.

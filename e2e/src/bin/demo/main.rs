@@ -1,7 +1,9 @@
-//! `make demo`: a failover and a failback that a sending client survives, from nothing, on this machine.
+//! `make demo`: a failover and a failback that a sending client survives, from nothing, on this
+//! machine.
 //!
-//! Starts a control plane, two SMTP servers and the operator, does what a user would with kubectl, and tells what happened when. Exits
-//! with 0 only when there was a failover, a failback, and no mail was lost. Nothing is left running, also after Ctrl-C.
+//! It starts a control plane, two SMTP servers and the operator, does what a user would do with
+//! kubectl, and prints a timeline. The exit code is 0 only if there was a failover, a failback, and
+//! no mail was lost. It leaves nothing running, also after Ctrl-C.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,35 +26,37 @@ use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
-/// What is in examples/quickstart.yaml.
+/// Names in `examples/quickstart.yaml`.
 const ROUTE: &str = "orders";
 const SERVICE: &str = "mail";
 const PORT: &str = "smtp";
 const PRIMARY: (&str, Ipv4Addr) = ("relay-a", Ipv4Addr::new(192, 0, 2, 11));
 const STANDBY: (&str, Ipv4Addr) = ("relay-b", Ipv4Addr::new(192, 0, 2, 12));
-/// A message this often.
+/// The time between two messages.
 const PACE: Duration = Duration::from_millis(20);
-/// How long mail flows before the break, during the outage and after the failback, so that each can be seen.
+/// The time during which mail flows before the break, during the outage and after the failback, so
+/// that each can be seen.
 const STRETCH: Duration = Duration::from_secs(2);
 
 /// Watch a failover and a failback happen, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
 struct Arguments {
-    /// What breaks.
+    /// The fault of the primary.
     #[arg(long, value_enum, default_value_t)]
     fault: Kind,
 }
 
-/// How the primary fails.
+/// A way in which the primary fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Its process is gone: connections are refused.
+    /// The process is gone: connections are refused.
     #[default]
     Refuse,
-    /// Its process is frozen: connections are accepted, nothing is said. A TCP check would not notice.
+    /// The process is frozen: connections are accepted, nothing is said. A TCP check would not
+    /// notice.
     Hang,
-    /// It says 421 to everybody.
+    /// The server answers every client with 421.
     Unavailable,
 }
 
@@ -165,7 +169,7 @@ async fn run_scenario(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Runs kubectl, and shows what a user sees who types it.
+/// Runs kubectl, and shows what a user would see.
 async fn command(env: &TestEnv, line: &str) -> Result<()> {
     println!("{}", Ink::Command.on(&format!("$ kubectl {line}")));
     let output = env.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
@@ -174,7 +178,7 @@ async fn command(env: &TestEnv, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns how long the client was without a way out.
+/// Adds the failover to the timeline, and returns the time during which the client could not send.
 fn tell_failover(
     timeline: &mut Timeline,
     journal: &Journal,
@@ -264,7 +268,7 @@ fn server_of(attempt: &Attempt) -> &'static str {
     }
 }
 
-/// Shows what became of the messages; an error when one is lost.
+/// Shows the delivery of the messages. Returns an error if one is lost.
 fn tell_delivery(journal: &Journal, outage: Duration, primary: &SmtpServer, standby: &SmtpServer) -> Result<()> {
     let totals = journal.totals();
     let delivery = journal.delivery(&[primary, standby]);

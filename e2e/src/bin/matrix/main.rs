@@ -1,6 +1,7 @@
-//! `make e2e-matrix`: the primary breaks at every point of a session, in every way that makes sense there, under load; real Postfix, the
-//! agent beside it, the operator and a real API server. Prints a table, and exits with 0 only when no message is lost in any cell, none
-//! bounces, and none arrives twice where SMTP can exclude that.
+//! `make e2e-matrix`: the primary breaks at every point of a session, in every way that makes sense
+//! there, under load; with a real Postfix, the agent beside it, the operator and a real API server.
+//! It prints a table. The exit code is 0 only if no message is lost or bounces in any cell, and
+//! none arrives twice where SMTP can exclude that.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use mail_failover_e2e::test_env::TestEnv;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "matrix")]
 struct Arguments {
-    /// How many messages are sent in each cell.
+    /// Messages sent in each cell.
     #[arg(long, default_value_t = 2000)]
     messages: usize,
-    /// How many of them a second.
+    /// Messages sent per second.
     #[arg(long, default_value_t = 200)]
     per_second: u32,
     /// Only cells whose name contains this: `end of data`, `hang`, `AUTH, 4xx`.

@@ -1,4 +1,4 @@
-//! A provider, and the door by which a trial breaks and repairs it.
+//! A provider with a control port, by which a trial breaks and repairs it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,24 +19,25 @@ const IDLE: Duration = Duration::from_mins(15);
 
 #[derive(Args)]
 pub struct Serve {
-    /// What it calls itself.
+    /// The name in its greeting.
     #[arg(long)]
     name: String,
-    /// Where it takes mail.
+    /// The address at which it takes mail.
     #[arg(long, default_value = "0.0.0.0:2525")]
     listen: SocketAddr,
-    /// Where it takes a fault, as JSON by `PUT /fault`.
+    /// The address at which it takes a fault, as JSON by `PUT /fault`.
     #[arg(long, default_value = "0.0.0.0:8025")]
     control: SocketAddr,
-    /// Who may send: a folder with the files `username` and `password`, as a mounted Secret; everybody otherwise.
+    /// A folder with the files `username` and `password`, as a mounted Secret, for the login that
+    /// clients need. Without it everybody may send.
     #[arg(long)]
     login_folder: Option<PathBuf>,
-    /// Where stored messages are written down.
+    /// The file that stored messages are recorded in.
     #[arg(long)]
     record: PathBuf,
 }
 
-/// Until SIGTERM.
+/// Serves until SIGTERM.
 pub async fn serve(options: Serve) -> Result<()> {
     let mut server = Options::new(&options.name, options.listen);
     server.record = Some(options.record);
@@ -59,7 +60,7 @@ pub async fn serve(options: Serve) -> Result<()> {
     }
 }
 
-/// Connections that are kept for reuse end, so that the fault is met at once.
+/// Sets a fault. Connections that are kept for reuse end, so that the fault is met at once.
 async fn set_fault(State(server): State<Arc<SmtpServer>>, body: String) -> Result<(), (StatusCode, String)> {
     let fault: Fault = serde_json::from_str(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     server.set_fault(fault).await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;

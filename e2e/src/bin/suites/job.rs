@@ -1,4 +1,4 @@
-//! A test program that runs, and what it said.
+//! A run of a test program, and its result.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,30 +9,29 @@ use anyhow::{Context, Result};
 use mail_failover_e2e::process::tail;
 use tokio::process::{Child, Command};
 
-/// Lines of a log that is no list of failures.
+/// Lines of a log shown if it contains no list of failures.
 const TAIL: usize = 25;
 
-/// A test program, to be run once.
+/// A test program to be run once.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Its name in the table, and its log's.
+    /// The name in the table and of the log.
     pub name: String,
-    /// The program.
     pub program: PathBuf,
-    /// Where it is started.
+    /// The working directory.
     pub folder: PathBuf,
-    /// The part of the program's trials that is run, where it has parts.
+    /// The part of the program's trials that is run, if it has parts.
     pub part: Option<&'static str>,
-    /// How much of the machine it takes.
+    /// The share of the capacity that it takes.
     pub weight: usize,
-    /// What it waits for, for the table.
+    /// The cause of its waiting, for the table.
     pub waits_for: &'static str,
-    /// It is ended when it takes longer.
+    /// The time after which it is killed.
     pub deadline: Duration,
 }
 
 impl Job {
-    /// The same under the name of its so-manieth time.
+    /// The same job, named after the number of its repetition.
     pub fn again(mut self, time: usize) -> Self {
         if time > 1 {
             self.name = format!("{} #{time}", self.name);
@@ -40,7 +39,7 @@ impl Job {
         self
     }
 
-    /// Starts it.
+    /// Starts the program.
     ///
     /// # Errors
     /// When that fails.
@@ -65,7 +64,7 @@ impl Job {
     }
 }
 
-/// A test program that runs. It is killed when this is dropped.
+/// A running test program. It is killed when this is dropped.
 pub struct Running {
     pub job: Job,
     child: Child,
@@ -74,7 +73,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until it ends, or ends it when its time is over.
+    /// Waits until it ends, or kills it at its deadline.
     pub async fn finish(mut self) -> Run {
         let ended = tokio::time::timeout(self.job.deadline, self.child.wait()).await;
         let took = self.begun.elapsed();
@@ -107,7 +106,7 @@ pub struct Run {
     pub said: Said,
 }
 
-/// What a test program said of its trials.
+/// The results that a test program printed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Said {
     pub passed: usize,
@@ -124,7 +123,7 @@ pub struct Failure {
 }
 
 impl Said {
-    /// By the output of libtest or of libtest-mimic.
+    /// Parses the output of libtest or of libtest-mimic.
     fn of(output: &str) -> Self {
         let mut said = Self::default();
         let mut message: Option<Failure> = None;

@@ -1,4 +1,4 @@
-//! Which test program belongs to which set, what it takes of the machine and what it waits for.
+//! Table of the test programs: their set, their share of the machine, and what they wait for.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use super::job::Job;
 struct Suite {
     /// The name of its test target.
     target: &'static str,
-    /// Parts of its trials, each of which has a cluster of its own; none, when all share one.
+    /// Parts of its trials, each with a cluster of its own; empty if all share one.
     parts: &'static [&'static str],
     kind: Kind,
-    /// How much it counts of what may run at a time.
+    /// The share of the capacity that it takes.
     weight: usize,
     waits_for: &'static str,
 }
 
-/// What a test program starts.
+/// The programs that a test program starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing but itself.
+    /// No other program.
     Pure,
     /// A control plane, Postfix or a program of Go.
     Control,
-    /// A node.
+    /// A node with pods.
     Node,
 }
 
@@ -50,7 +50,7 @@ const fn suite(target: &'static str, kind: Kind, weight: usize, waits_for: &'sta
     Suite { target, parts: &[], kind, weight, waits_for }
 }
 
-/// In the order in which they begin: the longest first.
+/// All suites in the order of their start: the longest first.
 static SUITES: [Suite; 21] = [
     Suite {
         target: "in_cluster",
@@ -81,12 +81,12 @@ static SUITES: [Suite; 21] = [
     suite("health", Kind::Control, 1, "scripts of Argo CD and Flux"),
 ];
 
-/// What a test target is; one that is not in the table starts nothing.
+/// The kind of a test target. One that is not in the table starts nothing.
 pub fn set_of(target: &str) -> Kind {
     SUITES.iter().find(|suite| suite.target == target).map_or(Kind::Pure, |suite| suite.kind)
 }
 
-/// The jobs of a set, in the order in which they begin.
+/// The jobs of a set in the order of their start.
 pub fn jobs(set: Set, executables: Vec<Executable>) -> Vec<Job> {
     let place = |executable: &Executable| SUITES.iter().position(|suite| suite.target == executable.name);
     let mut executables = executables;

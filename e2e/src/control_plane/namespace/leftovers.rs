@@ -1,7 +1,8 @@
-//! What outlives the namespaces of a node: control groups, and the folder with its data.
+//! Removal of what outlives the namespaces of a node: control groups, and the folder with its data.
 //!
-//! Both carry one name. As long as the process outside lives it holds a lock on a file in the folder; when it ends in order it removes both,
-//! and what a killed one left is found by the next start, because nobody holds that lock any more.
+//! Both carry one name. The process outside holds a lock on a file in the folder as long as it
+//! lives. When it ends in order, it removes both. If it is killed, the next start finds the remains
+//! by their free lock, and removes them.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,15 +12,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Names of folders and control groups of nodes begin so.
+/// The prefix of the names of a node's folder and control groups.
 pub(super) const NODE_PREFIX: &str = "mail-failover-node-";
-/// Data of no use to anybody once the node has ended: images, containers, the store.
+/// The folder of data that is useless once the node has ended: images, containers, etcd's files.
 const DISPOSABLE: &str = "disposable";
-/// The lock; a folder without it is kept for a person to look at.
+/// The lock file; a folder without it is kept for a person to read.
 const LOCK: &str = "in-use";
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
-/// Inside: the folder for data that nobody wants after a failure, either.
+/// Inside: the folder for data that nobody needs, not even after a failure.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -40,14 +41,16 @@ pub(crate) fn control_group() -> Result<String> {
     Ok(format!("/{name}"))
 }
 
-/// The remains of one node. Removed when dropped, but for what people look at after a failure.
+/// The remains of one node. They are removed when this is dropped, except for what people read
+/// after a failure.
 pub(super) struct Leftovers {
     folder: PathBuf,
     lock: File,
 }
 
 impl Leftovers {
-    /// Claims a folder for a new node, makes its control groups, and removes what dead ones have left beside it.
+    /// Claims a folder for a new node, makes its control groups, and removes the remains of dead
+    /// nodes beside it.
     pub fn of(folder: &Path) -> Result<Self> {
         if let Some(beside) = folder.parent() {
             sweep(beside);
@@ -76,7 +79,7 @@ impl Drop for Leftovers {
     }
 }
 
-/// Removes what nodes have left that were killed.
+/// Removes the remains of killed nodes.
 fn sweep(beside: &Path) {
     let Ok(entries) = fs::read_dir(beside) else { return };
     for folder in entries.flatten().map(|entry| entry.path()) {

@@ -36,25 +36,28 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::binaries::on_path;
 use crate::environment;
 
-/// Marks a process that is inside already; its value says what the namespace isolates.
+/// The variable that marks a process that is inside already; its value names what the namespace
+/// isolates.
 const INSIDE: &str = "MAIL_FAILOVER_NAMESPACE";
 
 pub(crate) use leftovers::{control_group, disposable_folder};
 pub use network::NAME_SERVER;
 pub use node::{NODE_ADDRESS, SERVICE_RANGE};
 
-/// What is kept apart from the machine.
+/// The parts of the machine that are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
     /// Processes and network: for a control plane of our own.
     Network,
-    /// Processes and network, but the users are the machine's: for programs that start as root and become somebody else, as Postfix does.
-    /// A user namespace made without help has one user only. Takes real root.
+    /// Processes and network, with the machine's users: for programs that start as root and change
+    /// their user, as Postfix does. A user namespace made without help has one user only. It needs
+    /// real root.
     NetworkAsRoot,
-    /// As [`Self::NetworkAsRoot`], and what a kubelet and a container runtime change of a machine: its control groups are below one of our
-    /// own, and `/run`, `/var/lib`, `/var/log` and kernel settings keep what they are.
+    /// The same as [`Self::NetworkAsRoot`], and what a kubelet and a container runtime change of a
+    /// machine: its control groups are below one of our own, and `/run`, `/var/lib`, `/var/log` and
+    /// kernel settings stay unchanged.
     Node,
-    /// Processes only, the network is the machine's: for a cluster that exists already.
+    /// Processes only, with the machine's network: for a cluster that exists already.
     Processes,
 }
 
@@ -75,7 +78,7 @@ impl Isolation {
         }
     }
 
-    /// Whether it keeps the machine's users, and so takes the machine's root.
+    /// Returns true if it keeps the machine's users, and so needs the machine's root.
     fn takes_root(self) -> bool {
         match self {
             Self::NetworkAsRoot | Self::Node => true,
@@ -84,21 +87,22 @@ impl Isolation {
     }
 }
 
-/// What [`enter`] did.
+/// The side of the namespace on which [`enter`] returned.
 #[derive(Debug)]
 pub enum Entry {
-    /// This is the process inside: go on.
+    /// This is the process inside: continue.
     Inside,
-    /// This is the process outside; the one inside has ended: leave with this code.
+    /// This is the process outside, and the one inside has ended: exit with this code.
     Finished(ExitCode),
-    /// This machine allows no namespace. Why, and how to allow it.
+    /// This machine allows no namespace. The text names the reason and the remedy.
     Forbidden(String),
 }
 
-/// Starts this program again, with the same arguments, in namespaces of its own; returns in both processes. `prepare` runs outside
-/// before that, once it is known that the machine allows it: downloads, builds.
+/// Starts this program again, with the same arguments, in namespaces of its own; returns in both
+/// processes. `prepare` runs outside before that, once it is known that the machine allows it:
+/// downloads, builds.
 ///
-/// Call it first thing in `main`, before any thread or runtime exists.
+/// Call it first in `main`, before any thread or runtime exists.
 ///
 /// # Errors
 /// When `prepare` fails, or when a namespace is allowed, but cannot be set up.
@@ -133,7 +137,7 @@ pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Resu
     }
 }
 
-/// The most isolating flags that this machine allows, or why it allows none.
+/// The most isolating flags that this machine allows, or the reason why it allows none.
 fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'static str>, String>> {
     let mut common = vec!["--mount", "--pid", "--fork", "--kill-child"];
     if isolation.has_own_network() {
@@ -166,7 +170,7 @@ fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'st
     )))
 }
 
-/// Whether this process is root and may become any user, or what to do about it.
+/// Checks that this process is root and may become any user. The error names the remedy.
 fn has_real_root() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err(
@@ -183,8 +187,9 @@ fn has_real_root() -> Result<(), String> {
     }
 }
 
-/// By `/proc/self/uid_map` (`user_namespaces(7)`): lines of first id inside, first id outside, and how many. All users that packages of
-/// Debian make have an id below 1000.
+/// Returns true if `/proc/self/uid_map` (`user_namespaces(7)`) maps all users that packages of
+/// Debian make, whose ids are below 1000. Its lines have the first id inside, the first id outside,
+/// and the number of ids.
 fn maps_many_users(map: &str) -> bool {
     let ranges: Vec<_> = map
         .lines()
@@ -197,7 +202,7 @@ fn maps_many_users(map: &str) -> bool {
     (0..1000).all(|id| ranges.iter().any(|range| range.contains(&id)))
 }
 
-/// The process outside, from here to its end.
+/// Runs the process outside until its end.
 fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<ExitCode> {
     let program = env::current_exe().context("the path of this program")?;
     let is_node = isolation == Isolation::Node;
@@ -246,7 +251,7 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
     Ok(code_of(status))
 }
 
-/// Whether `E2E_KEEP` asks to keep what was written, also after a success.
+/// Returns true if `E2E_KEEP` asks to keep what was written, also after a success.
 pub fn keep() -> bool {
     environment::is_set("E2E_KEEP")
 }
@@ -286,7 +291,7 @@ impl Signals {
         })
     }
 
-    /// The number of the first that comes.
+    /// Waits for the first signal, and returns its number.
     async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
@@ -296,7 +301,7 @@ impl Signals {
     }
 }
 
-/// Ends this process when the one outside is gone, however it went: its end of the pipe closes.
+/// Ends this process when the one outside is gone for any reason: its end of the pipe closes.
 fn end_with_the_process_outside() {
     std::thread::spawn(|| {
         let mut pipe = std::io::stdin().lock();

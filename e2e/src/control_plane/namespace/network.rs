@@ -1,4 +1,4 @@
-//! The network of a namespace of our own.
+//! The network inside a namespace of our own.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,10 +11,11 @@ use anyhow::{Context, Result, bail};
 
 use super::on_path;
 
-/// The name server that `/etc/resolv.conf` names inside. Nothing answers there until a test listens at port 53.
+/// The name server that `/etc/resolv.conf` names inside. Nothing answers there until a test listens
+/// on port 53.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
 
-/// The ranges that lead to ourselves inside.
+/// The address ranges that are local inside.
 const RANGES: [&str; 3] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"];
 const RANGE_V6: &str = "2001:db8::/32";
 
