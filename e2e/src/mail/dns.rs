@@ -1,6 +1,7 @@
-//! A DNS server whose answers a test decides, over UDP and TCP, for resolvers that are told to ask it.
+//! A DNS server with answers that a test sets, over UDP and TCP, for resolvers that are told to ask
+//! it.
 //!
-//! It answers from memory, for every name there is, and never asks anybody else.
+//! It answers from memory, for every name, and never asks another server.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +20,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::{Context, Error, Result, lock};
 
-/// How often another port is tried when the one that is free for UDP is taken for TCP.
+/// The number of tries with another port if the one that is free for UDP is taken for TCP.
 const PORT_ATTEMPTS: usize = 16;
 const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_BUFFER: usize = 64;
@@ -33,7 +34,8 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// Answers, with NXDOMAIN so far, when this returns. Port 0 means any port.
+    /// Starts a server that answers NXDOMAIN to everything. It listens when this returns. Port 0
+    /// means any port.
     pub async fn start(address: SocketAddr) -> Result<Self> {
         let (udp, tcp) = bind(address).await.context(|| format!("binding {address} for DNS"))?;
         let address = udp.local_addr().context(|| format!("binding {address} for DNS"))?;
@@ -44,37 +46,37 @@ impl DnsServer {
         Ok(Self { address, zone, server })
     }
 
-    /// Where it listens, with UDP and TCP.
+    /// The address at which it listens, with UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `name` has these addresses; with none, it exists without any.
+    /// Gives `name` these addresses. With none, the name exists without addresses.
     pub fn set(&self, name: &str, addresses: Vec<IpAddr>) -> Result<()> {
         self.answer(name, Answer::Addresses(addresses))
     }
 
-    /// `name` does not exist, as any name that was never set.
+    /// Makes `name` not exist, like any name that was never set.
     pub fn set_nxdomain(&self, name: &str) -> Result<()> {
         self.answer(name, Answer::NoSuchName)
     }
 
-    /// Asked for `name`, the server says that it failed.
+    /// Makes the server answer SERVFAIL for `name`.
     pub fn set_servfail(&self, name: &str) -> Result<()> {
         self.answer(name, Answer::Failure)
     }
 
-    /// While silent, no question is answered.
+    /// Makes the server ignore all questions, or answer again.
     pub fn set_silent(&self, silent: bool) {
         lock(&self.zone).silent = silent;
     }
 
-    /// How long resolvers may remember answers from now on, negative ones too. At first, a second.
+    /// Sets the time to live of later answers, negative ones too. It is a second at first.
     pub fn set_ttl(&self, ttl: Duration) {
         lock(&self.zone).ttl = ttl;
     }
 
-    /// How many questions about `name` came in, answered or not.
+    /// The number of questions about `name` so far, answered or not.
     pub fn queries(&self, name: &str) -> Result<u64> {
         Ok(lock(&self.zone).queries.get(&lower(name)?).copied().unwrap_or(0))
     }
@@ -91,7 +93,7 @@ impl Drop for DnsServer {
     }
 }
 
-/// Fully qualified and in lower case, as DNS compares names.
+/// A name fully qualified and in lower case, as DNS compares names.
 fn lower(name: &str) -> Result<LowerName> {
     let mut parsed = Name::from_str(name).map_err(|error| Error::Name(format!("{name}: {error}")))?;
     parsed.set_fqdn(true);
@@ -135,7 +137,7 @@ struct Handler {
     zone: Arc<Mutex<Zone>>,
 }
 
-/// A response, but for what hickory adds to it.
+/// A response without the parts that hickory adds.
 struct Reply {
     code: ResponseCode,
     answers: Vec<Record>,
@@ -143,7 +145,7 @@ struct Reply {
 }
 
 impl Zone {
-    /// `None`: silence.
+    /// The reply to a question; `None` if the server is silent.
     fn reply(&mut self, name: &LowerName, record_type: RecordType) -> Option<Reply> {
         *self.queries.entry(name.clone()).or_default() += 1;
         if self.silent {

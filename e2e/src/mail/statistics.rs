@@ -1,27 +1,25 @@
-//! The figures people read: percentiles of durations, and tables with aligned columns.
+//! Figures for people: percentiles of durations, and tables with aligned columns.
 //!
 //! Pure.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What there is to say about a set of durations.
+/// A summary of a set of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// How many there are.
+    /// The number of durations.
     pub count: usize,
-    /// The shortest.
     pub min: Duration,
-    /// Half are no longer.
+    /// The median.
     pub p50: Duration,
-    /// 99 of 100 are no longer.
+    /// The 99th percentile.
     pub p99: Duration,
-    /// The longest.
     pub max: Duration,
 }
 
 impl Summary {
-    /// `None` of none.
+    /// Summarizes durations; `None` if there are none.
     pub fn of(durations: impl IntoIterator<Item = Duration>) -> Option<Self> {
         let mut sorted: Vec<_> = durations.into_iter().collect();
         sorted.sort_unstable();
@@ -35,13 +33,14 @@ impl Summary {
     }
 }
 
-/// By the nearest-rank method: always one that was measured, never one in between. `sorted` must be.
+/// The percentile by the nearest-rank method: always a measured value, never one in between.
+/// `sorted` must be sorted.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent.min(100)).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// With three digits that mean something: `950 µs`, `12.3 ms`, `1.23 s`, `125 s`.
+/// A duration with three significant digits: `950 µs`, `12.3 ms`, `1.23 s`, `125 s`.
 pub fn human(duration: Duration) -> String {
     let micros = duration.as_micros();
     let scaled = |unit: u128, name: &str| {
@@ -64,16 +63,16 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
-/// Where a column's text stands.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// For words.
     Left,
-    /// Figures.
+    /// For figures.
     Right,
 }
 
-/// A table of text, as wide as it has to be.
+/// A table of text with the widths that its cells need.
 #[derive(Clone, Debug)]
 pub struct Table {
     columns: Vec<(String, Align)>,
@@ -81,12 +80,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// With these columns and no row.
+    /// A table with these columns and no row.
     pub fn new(columns: &[(&str, Align)]) -> Self {
         Self { columns: columns.iter().map(|(name, align)| ((*name).to_owned(), *align)).collect(), rows: vec![] }
     }
 
-    /// Another row; missing cells are empty, surplus cells are shown without a heading.
+    /// Adds a row. Missing cells are empty, surplus cells are shown without a heading.
     pub fn row<T: fmt::Display>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows.push(cells.into_iter().map(|cell| cell.to_string()).collect());
     }

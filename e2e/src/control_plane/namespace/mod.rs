@@ -13,7 +13,7 @@
 //!         └────── a pipe: its end inside reads "closed" when the process outside is gone ──┘
 //! ```
 //!
-//! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`remains`] removes what the kernel does not: control
+//! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`leftovers`] removes what the kernel does not: control
 //! groups, and the folder of one that was killed.
 
 mod leftovers;

@@ -1,6 +1,7 @@
-//! What became of the messages that a mail server took: by recipient, since that is what it delivers by.
+//! The account of the messages that a mail server took, by recipient, since a mail server delivers
+//! by recipient.
 //!
-//! Pure, but for reading what the servers have stored.
+//! Pure, except for reading what the servers have stored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -8,19 +9,19 @@ use std::time::Instant;
 use super::Accepted;
 use crate::mail::server::SmtpServer;
 
-/// A copy of a message that a server has.
+/// A copy of a message that a server has stored.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// For whom.
+    /// The envelope recipient.
     pub recipient: String,
-    /// By which server.
+    /// The name of the server.
     pub server: String,
-    /// Since when.
+    /// The time at which it was stored.
     pub at: Instant,
 }
 
 impl Stored {
-    /// Everything that these servers have, bounces left out.
+    /// All copies on these servers, bounces excluded.
     pub fn by(servers: &[&SmtpServer]) -> Vec<Self> {
         let of = |server: &&SmtpServer| {
             let name = server.name().to_owned();
@@ -41,24 +42,24 @@ impl Stored {
 pub struct Account {
     /// Recipients of messages that were accepted.
     pub accepted: usize,
-    /// Of these, those that a server has the message for.
+    /// Accepted recipients whose message a server has.
     pub delivered: usize,
-    /// Of these, those whose message is in the queue still, and not delivered.
+    /// Accepted recipients whose message is still in the queue, and not delivered.
     pub queued: usize,
-    /// Of these, those whose message is neither delivered nor queued.
+    /// Accepted recipients whose message is neither delivered nor queued.
     pub lost: Vec<String>,
-    /// Of the lost, those of whom the sender was told (bounces).
+    /// Lost recipients of whom the sender was told by a bounce.
     pub bounced: usize,
     /// Recipients who have a message more than once.
     pub duplicated: usize,
     /// Copies beyond the first.
     pub extra_copies: usize,
-    /// By server: how many recipients it has a message for.
+    /// The number of recipients whose message a server has, by server.
     pub by_server: BTreeMap<String, usize>,
 }
 
 impl Account {
-    /// Holds what was accepted against what was stored, what bounced and what is queued.
+    /// Compares what was accepted with what was stored, what bounced and what is queued.
     pub fn of(accepted: &[Accepted], stored: &[Stored], bounced: &BTreeSet<String>, queued: &BTreeSet<String>) -> Self {
         let mut copies: HashMap<&str, usize> = HashMap::new();
         let mut by_server: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();

@@ -10,17 +10,17 @@ use tokio::time::timeout;
 
 use super::Message;
 
-/// A line of a reply is no longer.
+/// The limit of a reply's line, in bytes.
 const MAX_LINE: u64 = 4096;
-/// Nobody waits long for the answer to QUIT.
+/// The time limit of the answer to QUIT.
 const QUIT: Duration = Duration::from_secs(1);
 
-/// A message was not taken, or nobody said so.
+/// A message that was not taken, or that may have been taken without a reply.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// What the server said, or what broke.
+    /// The server's reply, or the error of the connection.
     pub reason: String,
-    /// The content was sent, and no reply came.
+    /// True if the content was sent and no reply came.
     pub may_have_been_taken: bool,
 }
 
@@ -45,7 +45,8 @@ impl Connection {
         Ok(connection)
     }
 
-    /// The reply to the final dot, when it is 2yz. `taking` is set while the server has the content and has not replied.
+    /// Sends a message, and returns the reply to the final dot if it is 2yz. `taking` is set while
+    /// the server has the content and has not replied.
     pub async fn send(&mut self, from: &str, message: &Message, taking: &mut bool) -> Result<String, Failure> {
         let mut commands = format!("MAIL FROM:<{from}>\r\n");
         for recipient in &message.recipients {
@@ -84,7 +85,7 @@ impl Connection {
         if is_expected { Ok(()) } else { Err(Failure::new(reply)) }
     }
 
-    /// The last line of a reply (RFC 5321 section 4.2.1), and whether it is of this class.
+    /// The last line of a reply (RFC 5321 section 4.2.1), and true if it is of this class.
     async fn reply(&mut self, class: &str) -> Result<(String, bool), Failure> {
         loop {
             let mut line = String::new();

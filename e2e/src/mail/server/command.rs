@@ -1,6 +1,6 @@
-//! Commands, as lenient as servers are with case and as strict with addresses.
+//! Commands, parsed as servers do: lenient with case and strict with addresses.
 
-/// What a client asks for.
+/// A command of a client.
 pub(super) enum Command {
     Ehlo(Option<String>),
     Helo(Option<String>),

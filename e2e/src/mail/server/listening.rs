@@ -13,16 +13,17 @@ use tokio::time::{sleep, timeout};
 use super::faults::Listening;
 
 const BACKLOG: u32 = 1024;
-/// Out of file descriptors, say: accepting goes on when there are some again.
+/// The pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// Over loopback, a connection that is not there by then is not coming.
+/// The time limit of a connection that fills the queue. Over loopback, a later one does not come.
 const FILLER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// An address that belongs to us for as long as this lives, whether somebody listens there or not.
+/// An address that is reserved for as long as this lives, listening or not.
 pub(super) struct Port {
     address: SocketAddr,
-    /// Bound and never listening: it keeps everybody else, clients with their ephemeral ports too, from taking the port
-    /// while nobody listens, and the kernel refuses connections to it.
+    /// A socket that is bound and never listens. It keeps others, clients with ephemeral ports
+    /// included, from taking the port while nobody listens, and the kernel refuses connections to
+    /// it.
     _reservation: TcpSocket,
     state: State,
 }
@@ -50,7 +51,7 @@ impl Port {
         self.address
     }
 
-    /// When this returns, it is so. `accepted` must not take long.
+    /// Changes the state, which holds when this returns. `accepted` must not take long.
     pub async fn set<F>(&mut self, listening: Listening, accepted: F) -> io::Result<()>
     where
         F: Fn(TcpStream, SocketAddr) + Send + 'static,
@@ -83,7 +84,8 @@ impl Port {
         Ok(())
     }
 
-    /// Accepts nothing more. Connections that were not accepted are reset by the kernel when the listener is dropped.
+    /// Stops accepting. The kernel resets connections that were not accepted when the listener is
+    /// dropped.
     pub async fn stop(&mut self) -> Option<Arc<TcpListener>> {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Open { listener, task } => {
@@ -105,7 +107,8 @@ impl Drop for Port {
     }
 }
 
-/// With `SO_REUSEADDR`: neither the reservation nor sessions of before stand in the way of listening again.
+/// Binds a socket with `SO_REUSEADDR`: neither the reservation nor earlier sessions prevent
+/// listening again.
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;

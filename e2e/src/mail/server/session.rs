@@ -1,4 +1,4 @@
-//! One session: the dialogue of RFC 5321, and where faults enter it.
+//! One session: the dialogue of RFC 5321, with faults.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,13 +15,15 @@ use super::received::{MAX_KEPT_CONTENT, Received};
 use super::wire::{Ended, Line, MAX_COMMAND, Wire};
 use crate::mail::lock;
 
-/// RFC 5321 section 4.5.3.1.8 asks for at least this many.
+/// The limit of recipients. RFC 5321 section 4.5.3.1.8 demands at least this many.
 const MAX_RECIPIENTS: usize = 100;
-/// After so many commands that are none, the client is not talking SMTP.
+/// The number of invalid commands after which the session ends, since the client does not speak
+/// SMTP.
 const MAX_MISTAKES: u32 = 20;
-/// How far a message is looked into for its id.
+/// The number of bytes of a message that are searched for its id.
 const MAX_HEADERS: usize = 64 * 1024;
-/// What a TLS record begins with: [`Action::Slow`] at the handshake sends this and never completes it.
+/// The beginning of a TLS record: [`Action::Slow`] at the handshake sends this and never completes
+/// it.
 const BEGUN_RECORD: [u8; 64] = {
     let mut bytes = [0; 64];
     bytes[0] = 0x16;
@@ -53,7 +55,7 @@ impl Session {
         Self { shared, wire, peer, connection, greeted: false, user: None, transaction: None, mistakes: 0 }
     }
 
-    /// RST: what a crash does to a session with something unread.
+    /// Resets the connection (RST), as a crash does to a session with unread input.
     pub fn reset(&mut self) {
         self.wire.reset();
     }
@@ -88,7 +90,7 @@ impl Session {
         }
     }
 
-    /// After a banner that refused: nothing but QUIT (RFC 5321 section 3.1).
+    /// Continues after a banner that refused: with nothing but QUIT (RFC 5321 section 3.1).
     async fn unwelcome(&mut self) -> Result<(), Ended> {
         loop {
             match self.command().await? {
@@ -107,7 +109,7 @@ impl Session {
         Err(self.wire.close().await)
     }
 
-    /// The next command; `None` when what came could not be one, and was answered.
+    /// The next command; `None` if the input could not be one, and was answered.
     async fn command(&mut self) -> Result<Option<Command>, Ended> {
         match self.wire.line(MAX_COMMAND).await? {
             Line::Complete(line) => {
@@ -339,7 +341,8 @@ impl Session {
         Ok(())
     }
 
-    /// Up to the final dot, dots unstuffed (RFC 5321 section 4.5.2). What is too large is read and dropped.
+    /// Reads up to the final dot, with dots unstuffed (RFC 5321 section 4.5.2). Content that is too
+    /// large is read and dropped.
     async fn content(&mut self) -> Result<Content, Ended> {
         let mut content = Content { size: 0, beginning: vec![] };
         let mut first = true;
@@ -386,12 +389,12 @@ impl Session {
         self.shared.fault.borrow().clone()
     }
 
-    /// A fault showed itself to this client.
+    /// Records that a fault affected this client.
     fn struck(&self) {
         lock(&self.shared.first_struck).get_or_insert_with(Instant::now);
     }
 
-    /// Replies as usual, or does what the fault of now says; true if it was the usual reply.
+    /// Replies as usual, or acts by the current fault. Returns true if it was the usual reply.
     async fn answer(&mut self, stage: Stage, usual: &str) -> Result<bool, Ended> {
         let fault = self.fault();
         self.answer_to(&fault, stage, usual).await
@@ -406,7 +409,7 @@ impl Session {
         Ok(true)
     }
 
-    /// A reply that belongs to no stage.
+    /// Sends a reply that belongs to no stage.
     async fn say(&mut self, reply: &str) -> Result<(), Ended> {
         if self.fault() == Fault::Silent {
             return Err(self.wire.hang().await);
