@@ -40,32 +40,32 @@ impl Process {
         Ok(Self { name, log: log.to_owned(), child: Mutex::new(child) })
     }
 
-    /// What it is called in messages.
+    /// The name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child().id()
     }
 
-    /// Its log.
+    /// The log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines of its log.
+    /// The last lines of the log.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
     }
 
-    /// How it ended, if it did.
+    /// The exit status if the process has ended.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.child().try_wait().ok().flatten()
     }
 
-    /// Sends a signal.
+    /// Sends the process a signal.
     ///
     /// # Errors
     /// When it has ended already.
@@ -79,7 +79,8 @@ impl Process {
             .with_context(|| format!("cannot send {signal:?} to {}", self.name))
     }
 
-    /// Kills it (SIGKILL), stopped or not, and waits until it is gone. One that has ended is fine.
+    /// Kills the process (SIGKILL), stopped or not, and waits until it is gone. Does nothing if it
+    /// has ended.
     pub fn kill(&self) {
         let mut child = self.child();
         // An error means that it is gone already.
@@ -87,7 +88,7 @@ impl Process {
         let _ = child.wait();
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     ///
     /// # Errors
     /// When it does not within the deadline.
@@ -115,7 +116,7 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a file; a sentence when it cannot be read.
+/// The last lines of a file, or a sentence if it cannot be read.
 pub fn tail(path: &Path, lines: usize) -> String {
     // More than enough for the lines asked for, and bounded for a log of any size.
     const BYTES: u64 = 64 * 1024;

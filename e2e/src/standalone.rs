@@ -1,6 +1,7 @@
-//! A program that is no suite: it has a control plane to itself and plays on one environment. The demo and the benches are such programs.
+//! A program that is no suite: it has a control plane and one environment to itself. The demo and
+//! the benches are such programs.
 //!
-//! What it prints is its own business; only what goes wrong around it is told here, on standard error.
+//! The program prints its own output; only errors around it are printed here, on standard error.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use crate::operator;
 use crate::postfix::Postfix;
 use crate::test_env::TestEnv;
 
-/// Where such a program's objects live: where a user's would who names no namespace.
+/// The namespace of such a program's objects: that of a user who names none.
 const NAMESPACE: &str = "default";
 
-/// Starts a control plane in namespaces of its own, plays `body` on it and takes everything down. Call it first thing in `main`.
+/// Starts a control plane in namespaces of its own, runs `body` on it and takes everything down.
+/// Call it first in `main`.
 ///
-/// The definitions of the custom resources are not installed.
+/// The custom resource definitions are not installed.
 pub fn run<F>(program: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
@@ -28,7 +30,8 @@ where
     report(program, try_run(Isolation::Network, body))
 }
 
-/// As [`run`], for a program that starts Postfix: fails with what is missing and how to get it where that cannot be.
+/// Runs a program that starts Postfix, like [`run`]. It fails with the missing parts and the remedy
+/// if Postfix cannot be started.
 pub fn run_with_postfix<F>(program: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,

@@ -1,7 +1,7 @@
 //! A suite: a test program of its own that starts one control plane and runs its trials against it.
 //!
-//! `cargo test` finds it as any other test: filters, `--exact`, `--skip`, `--list` and `--test-threads` work. Nothing is started
-//! for `--list`, nor when the filters leave no trial.
+//! `cargo test` finds it like any other test: filters, `--exact`, `--skip`, `--list` and `--test-threads` work. Nothing is started
+//! for `--list`, nor if the filters leave no trial.
 //!
 //! | variable | effect |
 //! |---|---|
@@ -34,30 +34,33 @@ use crate::postfix::Postfix;
 use crate::strace;
 use crate::test_env::{TestEnv, Turn};
 
-/// What a suite needs.
+/// The needs of a suite.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Run kube-controller-manager, too.
+    /// True if kube-controller-manager runs, too.
     pub controller_manager: bool,
-    /// Keep an audit log of what service accounts ask for.
+    /// True if an audit log of the requests of service accounts is kept.
     pub audit: bool,
-    /// Our resource definitions are there from the start; otherwise the trials install them.
+    /// True if our resource definitions are installed at the start; otherwise the trials install
+    /// them.
     pub crds: bool,
-    /// The trials start operators.
+    /// True if the trials start operators.
     pub operator: bool,
-    /// The trials start Postfix: takes the program, and real root.
+    /// True if the trials start Postfix, which needs the program and real root.
     pub postfix: bool,
-    /// The trials run pods: takes a node of our own, which takes real root and a few packages, or a cluster with nodes.
+    /// True if the trials run pods. That needs a node of our own, with real root and a few
+    /// packages, or a cluster with nodes.
     pub node: bool,
     /// Programs that the trials start themselves.
     pub programs: &'static [Program],
     /// Sources that the trials read.
     pub modules: &'static [GoModule],
-    /// Images that the trials' pods are of, beside the toolbox.
+    /// Images of the trials' pods, beside the toolbox.
     pub images: &'static [fn() -> Recipe],
-    /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
+    /// The number of trials that run at a time unless `--test-threads` sets another. They mostly
+    /// wait.
     pub parallel: usize,
-    /// How long a trial may take.
+    /// The time limit of a trial.
     pub deadline: Duration,
 }
 
@@ -85,12 +88,12 @@ impl Options {
     }
 }
 
-/// What takes less is not in the list of durations after a suite.
+/// The least duration in the list of durations after a suite.
 const WORTH_TELLING: Duration = Duration::from_secs(10);
 
 type Body = Box<dyn FnOnce(Arc<TestEnv>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
 
-/// One behaviour, shown to hold.
+/// A test of one behaviour.
 pub struct Trial {
     name: String,
     body: Body,
@@ -98,24 +101,21 @@ pub struct Trial {
     needs: Vec<Need>,
 }
 
-/// What a trial cannot do without.
+/// A need of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// To stop, pause and restart the API server, and to make users.
+    /// The power to stop, pause and restart the API server, and to create users.
     Control,
-    /// Addresses that lead to us and that `EndpointSlices` may hold.
+    /// Addresses that are ours and that `EndpointSlices` may contain.
     OwnNetwork,
     /// A node that this program runs inside of, and may break.
     OwnNode,
-    /// The suite's images.
     Images,
-    /// The peer.
     HaProxy,
-    /// strace(1).
     Strace,
 }
 
-/// A trial named by the sentence that it shows to hold.
+/// A trial named by a sentence about the behaviour.
 pub fn trial<F>(sentence: impl Into<String>, body: F) -> Trial
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()> + Send + 'static,
@@ -129,55 +129,60 @@ where
 }
 
 impl Trial {
-    /// No other trial runs at the same time.
+    /// Lets no other trial run at the same time.
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.alone = true;
         self
     }
 
-    /// It needs the control plane's own powers: not on a cluster of somebody else.
+    /// Declares that the trial needs the control plane's own powers: it is skipped on a cluster
+    /// that exists already.
     #[must_use]
     pub fn needs_control(mut self) -> Self {
         self.needs.push(Need::Control);
         self
     }
 
-    /// It stops or pauses the API server: runs alone, and not on a cluster of somebody else.
+    /// Declares that the trial stops or pauses the API server: it runs alone, and is skipped on a
+    /// cluster that exists already.
     #[must_use]
     pub fn stops_api_server(self) -> Self {
         self.needs_control().alone()
     }
 
-    /// Its servers listen on addresses of the environment: not on a cluster of somebody else, whose network is not ours.
+    /// Declares that servers of the trial listen on addresses of the environment: it is skipped on
+    /// a cluster that exists already, whose network is not ours.
     #[must_use]
     pub fn listens(mut self) -> Self {
         self.needs.push(Need::OwnNetwork);
         self
     }
 
-    /// It breaks the node, or reaches pods from it: not on a cluster of somebody else.
+    /// Declares that the trial breaks the node, or reaches pods from it: it is skipped on a cluster
+    /// that exists already.
     #[must_use]
     pub fn needs_own_node(mut self) -> Self {
         self.needs.extend([Need::OwnNode, Need::Images]);
         self
     }
 
-    /// Its pods are of the suite's images: on a cluster of somebody else, only when `E2E_LOAD_IMAGE` says how they get there.
+    /// Declares that the trial's pods use the suite's images: on a cluster that exists already it
+    /// runs only if `E2E_LOAD_IMAGE` is set.
     #[must_use]
     pub fn needs_images(mut self) -> Self {
         self.needs.push(Need::Images);
         self
     }
 
-    /// It plays against HAProxy.
+    /// Declares that the trial runs HAProxy.
     #[must_use]
     pub fn needs_haproxy(mut self) -> Self {
         self.needs.push(Need::HaProxy);
         self
     }
 
-    /// It kills a process at an exact step.
+    /// Declares that the trial kills a process at an exact step.
     #[must_use]
     pub fn needs_strace(mut self) -> Self {
         self.needs.push(Need::Strace);
@@ -185,7 +190,7 @@ impl Trial {
     }
 }
 
-/// Runs a suite as the arguments of this program say. Call it first thing in `main`.
+/// Runs a suite by the arguments of this program. Call it first in `main`.
 pub fn run(suite: &str, options: Options, trials: Vec<Trial>) -> ExitCode {
     match try_run(suite, options, trials) {
         Ok(code) => code,
@@ -283,7 +288,8 @@ fn programs(options: Options) -> Vec<Program> {
     programs
 }
 
-/// The images of a suite that runs pods, built if need be. None for a cluster that they cannot be brought to.
+/// The images of a suite that runs pods, built if necessary. None for a cluster that they cannot be
+/// loaded into.
 fn images(options: Options) -> Result<Vec<Image>> {
     match (Cluster::existing(), images::loader()) {
         (Some(_), None) => return Ok(Vec::new()),
@@ -294,16 +300,16 @@ fn images(options: Options) -> Result<Vec<Image>> {
     std::iter::once(&toolbox).chain(options.images).map(|recipe| images::build(&recipe())).collect()
 }
 
-/// What the trials of a suite share.
+/// The state that the trials of a suite share.
 struct Suite {
     runtime: Runtime,
     options: Options,
     binaries: Binaries,
-    /// Started by the first trial that comes; a failure is kept, for every trial to report.
+    /// The cluster, started by the first trial. A failure is kept for every trial to report.
     cluster: OnceCell<Result<Arc<Cluster>, String>>,
-    /// Trials share it; one that must be alone takes it for itself.
+    /// A lock that trials share; a trial that must be alone takes it exclusively.
     turn: Arc<RwLock<()>>,
-    /// What each part took: the start, and every trial from when its turn came.
+    /// The durations of the parts: the start, and every trial from the beginning of its turn.
     took: Mutex<Vec<(Duration, String)>>,
     skip_all: Option<String>,
 }
@@ -382,7 +388,7 @@ impl Suite {
         took.push((begun.elapsed(), what.to_owned()));
     }
 
-    /// Where the time went, the longest first: what is quick is left out.
+    /// Prints the durations, longest first, without short ones.
     fn print_durations(&self) {
         let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
         took.retain(|(duration, _)| *duration >= WORTH_TELLING);

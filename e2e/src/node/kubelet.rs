@@ -12,7 +12,8 @@ use crate::control_plane::namespace::{self, NAME_SERVER, NODE_ADDRESS};
 use crate::control_plane::{Binaries, ControlPlane, Program};
 use crate::node::name_server;
 
-/// The kubelet, not started yet. Logs go to `folder`, volumes to `data`, what containers print to `pod_logs`.
+/// The component kubelet, not started yet. Logs go to `folder`, volumes to `data`, output of
+/// containers to `pod_logs`.
 pub(super) fn component(
     binaries: &Binaries,
     control_plane: &ControlPlane,

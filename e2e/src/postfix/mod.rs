@@ -1,8 +1,10 @@
-//! A Postfix of a test's own: real, with its own configuration, queue, data, log and address, chrooted as Debian does it or not.
+//! A Postfix of a test's own: real, with its own configuration, queue, data, log and address,
+//! chrooted as on Debian or not.
 //!
-//! It takes real root (Postfix starts as root and becomes `postfix`) and the package; [`Postfix::missing`] says what is not there and
-//! how to get it. Everything is started, signalled and ended by the id of the process that we started; the machine's own Postfix, if
-//! there is one, is neither read nor touched. Nothing here knows how mail is routed: that is in the lines of main.cf that a test adds.
+//! It needs real root (Postfix starts as root and becomes `postfix`) and the package;
+//! [`Postfix::missing`] names what is missing and the remedy. Processes are started, signalled and
+//! ended by the ids of our own; a Postfix of the machine is neither read nor touched. This module
+//! does not know how mail is routed: the lines of main.cf that a test adds decide it.
 
 mod configuration;
 mod maillog;
@@ -31,46 +33,47 @@ use crate::control_plane::binaries::on_path;
 use crate::eventually::eventually;
 use crate::process::{Process, tail};
 
-/// Where Debian, and those who follow it, keep the daemons.
+/// The folders of the daemons on Debian and its relatives.
 const DAEMONS: [&str; 3] = ["/usr/lib/postfix/sbin", "/usr/libexec/postfix", "/usr/lib/postfix"];
-/// What to say when it is not installed.
+/// The remedy if Postfix is not installed.
 const HOW_TO_INSTALL: &str = "Postfix is not installed (on Debian and Ubuntu: e2e/tools/install-debian-packages)";
-/// How long it may take to listen, or to end.
+/// The time limit of a start, until it listens, and of an end.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lines of its log that an error shows.
 const TAIL: usize = 15;
 
-/// How to run it.
+/// Settings of a Postfix.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it takes mail. It trusts the documentation networks.
+    /// The address at which it takes mail. It trusts the documentation networks.
     pub at: SocketAddr,
-    /// Its daemons run in the queue directory as their root, as in Debian's master.cf.
+    /// True if its daemons run in the queue directory as their root, as in Debian's master.cf.
     pub chroot: bool,
-    /// How long it waits for a server, and with what it has deferred.
+    /// Its time limits for a server, and its pauses before it retries deferred mail.
     pub patience: PostfixTimeouts,
-    /// Commands of a shell by which an administrator changes a configuration, before what follows here: `postconf -e …`.
+    /// Shell commands by which an administrator changes a configuration, such as `postconf -e …`.
+    /// They run before the parameters below are set.
     pub commands: Option<String>,
-    /// Further parameters of main.cf: where mail goes, for one.
+    /// Further parameters of main.cf, such as the route of mail.
     pub parameters: Vec<Parameter>,
-    /// Its log.
+    /// The file that it logs to.
     pub log: PathBuf,
 }
 
 impl Options {
-    /// Chrooted, with lowered timeouts, and nothing said about where mail goes.
+    /// Settings of a chrooted Postfix with lowered timeouts, and without a route for mail.
     pub fn new(at: SocketAddr, log: PathBuf) -> Self {
         Self { at, chroot: true, patience: PostfixTimeouts::Lowered, commands: None, parameters: Vec::new(), log }
     }
 
-    /// With a further parameter, whose value may refer to others.
+    /// Adds a parameter, whose value may refer to others.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.parameters.push(parameter(name, value));
         self
     }
 
-    /// With this ahead of the value that a parameter has by then.
+    /// Adds this text before the value that a parameter has by then.
     #[must_use]
     pub fn with_first(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.parameters.push(parameter(name, value).ahead());
@@ -89,10 +92,11 @@ pub struct Postfix {
 }
 
 impl Postfix {
-    /// What keeps Postfix from being started here, and what to do about it; `None` when nothing does.
+    /// The reasons why Postfix cannot be started here, and the remedy; `None` if it can.
     ///
-    /// Whether this process has root is not looked at: that is what
-    /// [`Isolation::NetworkAsRoot`](crate::control_plane::namespace::Isolation::NetworkAsRoot) is for.
+    /// It does not check that this process has root:
+    /// [`Isolation::NetworkAsRoot`](crate::control_plane::namespace::Isolation::NetworkAsRoot)
+    /// does.
     pub fn missing() -> Option<String> {
         if on_path("postfix").is_none() || daemons().is_none() {
             return Some(HOW_TO_INSTALL.to_owned());
@@ -104,7 +108,7 @@ impl Postfix {
             .then(|| "the user `postfix` or the group `postdrop` is missing: install Postfix as a package".to_owned())
     }
 
-    /// Its version.
+    /// The version of the installed Postfix.
     ///
     /// # Errors
     /// When `postconf` cannot be started.
@@ -114,7 +118,7 @@ impl Postfix {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Starts it; it takes mail when this returns.
+    /// Starts Postfix; it takes mail when this returns.
     ///
     /// # Errors
     /// When `postfix check` refuses the configuration, or it does not listen in time.
@@ -158,7 +162,7 @@ impl Postfix {
         Ok(())
     }
 
-    /// What Debian's start script copies there, as far as it is needed.
+    /// Copies into the chroot what Debian's start script copies, as far as it is needed.
     fn furnish_chroot(&self) -> Result<()> {
         let inside = self.queue_directory().join("etc");
         fs::create_dir(&inside)?;
@@ -171,7 +175,7 @@ impl Postfix {
         Ok(())
     }
 
-    /// `postfix check`, which also makes the folders of the queue.
+    /// Runs `postfix check`, which also makes the folders of the queue.
     fn check(&self) -> Result<()> {
         let output = self.command("postfix").arg("check").output().context("cannot start postfix")?;
         ensure!(
@@ -184,7 +188,7 @@ impl Postfix {
         Ok(())
     }
 
-    /// Starts it once more after it has ended; it takes mail when this returns.
+    /// Starts Postfix once more after it has ended; it takes mail when this returns.
     ///
     /// # Errors
     /// When it does not listen in time.
@@ -209,17 +213,17 @@ impl Postfix {
         listening.with_context(|| format!("the end of its log:\n{}", tail(&self.log, TAIL)))
     }
 
-    /// Where it takes mail.
+    /// The address at which it takes mail.
     pub fn address(&self) -> SocketAddr {
         self.at
     }
 
-    /// `config_directory`.
+    /// The folder of its configuration, `config_directory`.
     pub fn configuration(&self) -> PathBuf {
         self.folder.path().join("config")
     }
 
-    /// `queue_directory`.
+    /// The folder of its queue, `queue_directory`.
     pub fn queue_directory(&self) -> PathBuf {
         self.folder.path().join("queue")
     }
@@ -228,7 +232,7 @@ impl Postfix {
         self.folder.path().join("data")
     }
 
-    /// Its log, as it is now.
+    /// Reads its log.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -237,7 +241,7 @@ impl Postfix {
         Ok(MailLog::new(text))
     }
 
-    /// Where its log is.
+    /// The file that it logs to.
     pub fn log_file(&self) -> &Path {
         &self.log
     }
@@ -250,7 +254,7 @@ impl Postfix {
         Ok(self.master().as_ref().context("Postfix does not run")?.id())
     }
 
-    /// `postfix reload`.
+    /// Runs `postfix reload`.
     ///
     /// # Errors
     /// When it does not run.
@@ -258,7 +262,7 @@ impl Postfix {
         self.master().as_ref().context("Postfix does not run")?.signal(Signal::HUP)
     }
 
-    /// `postqueue -f`.
+    /// Runs `postqueue -f`.
     ///
     /// # Errors
     /// When that fails.
@@ -266,7 +270,7 @@ impl Postfix {
         self.said("postqueue", &["-f"]).map(drop)
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks Postfix to end, and waits until it has.
     ///
     /// # Errors
     /// When it does not run, or does not end in time.
@@ -277,12 +281,13 @@ impl Postfix {
         Ok(())
     }
 
-    /// Kills it and all its daemons at once (SIGKILL), as a power cut would. What it had accepted is in its queue.
+    /// Kills Postfix and all its daemons at once (SIGKILL), as a power cut would. Accepted messages
+    /// stay in its queue.
     pub fn kill(&self) {
         kill(self.master().take());
     }
 
-    /// Everything in the queue.
+    /// All messages in the queue.
     ///
     /// # Errors
     /// When `postqueue` fails.
@@ -290,7 +295,7 @@ impl Postfix {
         queue::parse(&self.said("postqueue", &["-j"])?)
     }
 
-    /// How many messages are in the queue: counted by their files, which costs little.
+    /// The number of messages in the queue, counted by their files, which is cheap.
     ///
     /// # Errors
     /// When the queue cannot be read.
@@ -298,7 +303,7 @@ impl Postfix {
         queue::count(&self.queue_directory())
     }
 
-    /// Waits until the queue is empty; false when it is not by then.
+    /// Waits until the queue is empty. Returns false if it is not empty in time.
     ///
     /// # Errors
     /// When the queue cannot be read.
@@ -339,7 +344,7 @@ impl Drop for Postfix {
     }
 }
 
-/// What a program prints.
+/// Runs a program and returns its output.
 fn said(mut command: Command, what: &str) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {what}"))?;
     if !output.status.success() {
@@ -348,7 +353,7 @@ fn said(mut command: Command, what: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// With its daemons: they are of its process group.
+/// Kills a master with its daemons, which are of its process group.
 fn kill(master: Option<Process>) {
     let Some(master) = master else { return };
     if master.ended().is_none()
@@ -376,7 +381,7 @@ fn user_id(name: &str) -> Result<u32> {
     id("/etc/passwd", name)
 }
 
-/// `name:password:id:…`, a line for each.
+/// The id of a name in a file with lines `name:password:id:…`.
 fn id(file: &str, name: &str) -> Result<u32> {
     let text = fs::read_to_string(file).with_context(|| file.to_owned())?;
     let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! What happened when, on one clock: instants of this process and the times in `status` side by side.
+//! A timeline on one clock: instants of this process and the times in `status` side by side.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::ink::Ink;
 
-/// Translates instants to the wall clock, by which the operator writes. Both run on this machine.
+/// A translation from instants to the wall clock that the operator writes. Both run on this
+/// machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     instant: Instant,
@@ -27,7 +28,7 @@ impl Clock {
         }
     }
 
-    /// The instant of a moment on the wall clock; the reading's own when that is earlier.
+    /// The instant of a wall clock time, or that of the reading if the time is earlier.
     pub fn instant(self, wall: SystemTime) -> Instant {
         self.instant + wall.duration_since(self.wall).unwrap_or_default()
     }
@@ -39,7 +40,7 @@ struct Entry {
     text: String,
 }
 
-/// Entries in the order of time, relative to a moment that is zero.
+/// Entries in the order of time, relative to a zero.
 pub struct Timeline {
     clock: Clock,
     zero: SystemTime,
@@ -47,18 +48,18 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Empty.
+    /// A timeline without entries.
     pub fn new(clock: Clock, zero: Instant) -> Self {
         Self { clock, zero: clock.wall(zero), entries: Vec::new() }
     }
 
-    /// Something this process saw.
+    /// Adds an observation of this process.
     pub fn seen(&mut self, at: Instant, ink: Option<Ink>, text: impl Into<String>) {
         let at = self.clock.wall(at);
         self.entries.push(Entry { at, ink, text: text.into() });
     }
 
-    /// Something that a status says.
+    /// Adds an entry with a time from a status.
     pub fn told(&mut self, at: &MicroTime, ink: Option<Ink>, text: impl Into<String>) {
         self.entries.push(Entry { at: SystemTime::from(at.0), ink, text: text.into() });
     }
@@ -87,7 +88,7 @@ fn seconds(at: SystemTime, since: SystemTime) -> f64 {
     signed.unwrap_or_else(|earlier| -earlier.duration().as_secs_f64())
 }
 
-/// The time between two moments of a status; zero when the clock was set back in between.
+/// The time between two times of a status; zero if the clock was set back in between.
 pub fn between(from: &MicroTime, until: &MicroTime) -> Duration {
     SystemTime::from(until.0).duration_since(SystemTime::from(from.0)).unwrap_or_default()
 }
