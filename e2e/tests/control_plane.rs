@@ -1,4 +1,4 @@
-//! The harness itself: what other suites rely on.
+//! Trials of the harness itself: of the parts that other suites rely on.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! With Kubernetes' own controllers: what a deleted route owned is collected, and who waited for it takes over.
+//! Trials with Kubernetes' own controllers: the objects of a deleted route are collected, and a
+//! route that waited for them takes over.
 
 use std::process::ExitCode;
 use std::sync::Arc;

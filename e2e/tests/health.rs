@@ -1,6 +1,8 @@
-//! What Argo CD and Flux make of our objects: Argo CD's scripts in its interpreter, Flux's expressions in its evaluator, and kstatus.
+//! Health of our objects in Argo CD and Flux: Argo CD's scripts in its interpreter, Flux's
+//! expressions in its evaluator, and kstatus.
 //!
-//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test health` (`make manifests`) writes `config/argocd/argocd-cm.yaml` anew.
+//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test health` (`make manifests`) writes
+//! `config/argocd/argocd-cm.yaml` anew.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +26,7 @@ const SUMMARY: &str = "mail leaves by b: a is Unhealthy (NoAnswer)";
 const WAITS: (&str, &str) = ("Progressing", "Waiting for the operator to look at this version");
 const DELETED: (&str, &str) = ("Progressing", "Pending deletion");
 
-/// An object, and what is expected of Argo CD (status and message), Flux and kstatus.
+/// An object, and the expected health by Argo CD (status and message), Flux and kstatus.
 struct Case {
     what: &'static str,
     object: Value,
@@ -57,7 +59,7 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Conditio
     }
 }
 
-/// With this status, serialized as the operator does it.
+/// An object with this status, serialized like the operator does it.
 fn object(kind: &str, status: impl Serialize) -> Value {
     json!({
         "apiVersion": "mailfailover.io/v1alpha1", "kind": kind,
@@ -80,7 +82,7 @@ fn verdict(name: &str, health: Verdict, reason: &str) -> RouteBackendStatus {
     RouteBackendStatus { name: name.to_owned(), health, reason: reason.to_owned(), since: Some(MicroTime(moment())) }
 }
 
-/// Of a route over `a` and `b` whose mail leaves by `a`.
+/// The status of a route over `a` and `b` whose mail leaves by `a`.
 fn well() -> MailRouteStatus {
     MailRouteStatus {
         observed_generation: Some(GENERATION),

@@ -1,4 +1,4 @@
-//! The API server goes away during a failover, and comes back.
+//! Trials of an API server that goes away during a failover, and comes back.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use mail_failover_e2e::suite::{self, Options, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::{sleep, sleep_until};
 
-/// How long the API server is away: longer than the Lease and than every timeout of the operator's calls.
+/// The duration of the API server's absence: longer than the Lease and than every timeout of the
+/// operator's calls.
 const OUTAGE: Duration = Duration::from_secs(30);
 const OUTAGE_EXHAUSTIVELY: Duration = Duration::from_mins(1);
-/// So soon after its return everything is as it should be; on a busy machine.
+/// The time limit of the recovery after its return, on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
@@ -40,9 +41,9 @@ fn main() -> ExitCode {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outage {
-    /// It is killed: connections are reset and refused.
+    /// The API server is killed: connections are reset and refused.
     Gone,
-    /// It is stopped: connections stay, and nothing is answered.
+    /// The API server is stopped: connections stay, and nothing is answered.
     Frozen,
 }
 

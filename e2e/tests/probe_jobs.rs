@@ -1,6 +1,9 @@
-//! Probes that run as Jobs, against a real API server with its Job controller, quota and Pod Security admission. No kubelet runs here: its
-//! part, and nothing else, is played by hand, with the real `mail-failover probe`. What only a real node can prove (that the image starts, that
-//! mounts and deadlines do as they say) is for the suites that have one.
+//! Trials of probes that run as Jobs, against a real API server with its Job controller, quota and
+//! Pod Security admission.
+//!
+//! No kubelet runs here: a trial does its part, and nothing else, with the real `mail-failover
+//! probe`. What only a real node can prove (that the image starts, that mounts and deadlines work)
+//! is left to the suites that have one.
 
 use std::net::SocketAddr;
 use std::process::{ExitCode, Stdio};
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
     suite::run("probe_jobs", options, trials)
 }
 
-/// A backend that the operator greets, and a Job logs in to.
+/// Creates a backend that the operator greets, and that a Job logs in to.
 async fn set(env: &TestEnv) -> Result<(SmtpServer, SmtpServer)> {
     let at = || SocketAddr::new(env.ipv4(), 25);
     let logins = Logins::Only(vec![("shop".to_owned(), PASSWORD.to_owned())]);
@@ -66,7 +69,8 @@ async fn set(env: &TestEnv) -> Result<(SmtpServer, SmtpServer)> {
     Ok((primary, standby))
 }
 
-/// Runs the next pod as a kubelet would, on this machine: the real program, the files of the mounted Secret, and its last words.
+/// Runs the next pod as a kubelet would, on this machine: the real program, the files of the
+/// mounted Secret, and its termination message.
 async fn run_next_pod(env: &TestEnv, password: &str) -> Result<Job> {
     let pods = api::<Pod>(env);
     let pod = eventually(WAIT_TIMEOUT, "a pod of a probe", async || {
@@ -99,7 +103,7 @@ async fn run_next_pod(env: &TestEnv, password: &str) -> Result<Job> {
     Ok(job)
 }
 
-/// When the pod was created, which is near enough.
+/// The time of the pod's creation, in place of its start.
 fn created(pod: &Pod) -> Result<Value> {
     Ok(serde_json::to_value(pod.metadata.creation_timestamp.as_ref().context("a time")?)?)
 }

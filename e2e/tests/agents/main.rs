@@ -1,4 +1,5 @@
-//! What agents tell of real mail reaches every replica, and routes switch on it while every probe succeeds.
+//! Trials of agents' reports: they reach every replica, and routes switch on them while every probe
+//! succeeds.
 
 mod process;
 
@@ -54,7 +55,7 @@ fn refusals() -> Trial {
     trial("only the service account that the route names may report, with a token for the operator", refused).listens()
 }
 
-/// A fixture whose route has agents.
+/// Creates a fixture whose route has agents.
 async fn set(env: &Arc<TestEnv>) -> Result<TwoBackendFixture> {
     set_with(env, &PolicyTimings::with_failback()).await
 }
@@ -76,7 +77,7 @@ async fn start(env: &TestEnv, identity: &str) -> Result<Operator> {
     Ok(operator)
 }
 
-/// The document, once it names so many replicas.
+/// Waits for a document that names this many replicas.
 async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
     eventually(WAIT_TIMEOUT, &format!("{operators} replicas in the document"), async || {
         let config_map = api::<ConfigMap>(env).get_opt(CONFIG_MAP).await?.context("no ConfigMap yet")?;
@@ -99,7 +100,7 @@ fn paused(now: Timestamp) -> DeliveryVerdict {
     })
 }
 
-/// An agent that tells what it is told to.
+/// A stand-in for an agent, which reports what a trial tells it.
 struct Agent {
     reporter: Reporter,
     clock: Clock,

@@ -1,4 +1,5 @@
-//! The agent itself, with no right but the one that its example grants: to read one `ConfigMap`.
+//! Trials of the agent process with only the right that its example grants: to read one
+//! `ConfigMap`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -30,7 +31,7 @@ use tokio::net::UnixStream;
 use super::{ACCOUNT, CONFIG_MAP, document, set_with, start, verdicts};
 
 const RIGHTS: &str = include_str!("../../../examples/postfix-agent/rbac.yaml");
-/// As the example has it; the trial has another.
+/// The namespace in the example; the trial replaces it by its own.
 const NAMESPACE_OF_RIGHTS: &str = "namespace: shop";
 
 pub fn trials() -> Vec<Trial> {
@@ -88,7 +89,7 @@ impl Beside {
         Ok(Self { agent, client, socket, mail_log, _short: short })
     }
 
-    /// What Postfix would be told about this recipient.
+    /// Asks the agent's socketmap for the transport of this recipient, as Postfix does.
     async fn transport(&self, recipient: &str) -> Result<String> {
         let request = format!("transport {recipient}");
         let mut stream = UnixStream::connect(&self.socket).await?;
@@ -106,14 +107,14 @@ impl Beside {
         Ok(())
     }
 
-    /// Waits until it says this of its `ConfigMap`.
+    /// Waits until the agent's status of its `ConfigMap` satisfies a condition.
     async fn wait_source(&self, what: &str, accept: impl Fn(&SourceStatus) -> bool) -> Result<()> {
         let source = async || self.agent.status().await?.sources.into_iter().next().context("a source");
         eventually_is(WAIT_TIMEOUT, what, source, |source| accept(source)).await?;
         Ok(())
     }
 
-    /// Deliveries, as Postfix writes them down.
+    /// Appends deliveries to the log, in Postfix's format.
     fn deliveries(&self, count: usize, relay: &str, took: &str, outcome: &str) -> Result<()> {
         let mut lines = String::new();
         for number in 0..count {
@@ -183,7 +184,8 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     may_read_nothing_else(&env, &beside.client).await
 }
 
-/// What it has asked of the API server is what the example grants: all of it, nothing else, and of its `ConfigMap` only.
+/// Checks that the agent's requests to the API server match the example's rights: all of them,
+/// nothing else, and for its `ConfigMap` only.
 fn uses_what_it_was_granted(env: &TestEnv) -> Result<()> {
     // On a cluster of somebody else there is no audit log of ours.
     let Ok(control) = env.control() else { return Ok(()) };
@@ -195,7 +197,7 @@ fn uses_what_it_was_granted(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// The rights of examples/postfix-agent/rbac.yaml end at the one `ConfigMap`.
+/// Checks that the rights of `examples/postfix-agent/rbac.yaml` end at the one `ConfigMap`.
 async fn may_read_nothing_else(env: &TestEnv, client: &Client) -> Result<()> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), env.namespace());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), env.namespace());

@@ -1,4 +1,4 @@
-//! What the API server accepts, and what it fills in.
+//! Objects that the API server accepts, and the defaults that it fills in.
 
 use anyhow::{Context, Result, bail};
 use kube::api::{Api, PostParams};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::object::{Kind, create, object};
 
-/// (kind, what, spec): "a `SendingBackend` … is accepted".
+/// Kind, name of the case and spec, for "a `SendingBackend` … is accepted".
 const CASES: &[(Kind, &str, &str)] = &[
     (
         Kind::Backend,

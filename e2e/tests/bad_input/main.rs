@@ -1,4 +1,5 @@
-//! Whatever is wrong with what a user writes or refers to: it is said, nothing else suffers, and once repaired it works.
+//! Trials of bad input: a fault in what a user writes or refers to is reported, affects nothing
+//! else, and once repaired has no effect any more.
 
 mod newer;
 mod references;

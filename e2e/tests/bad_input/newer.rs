@@ -1,6 +1,7 @@
-//! Objects that a newer version wrote: with values and fields that this operator has never heard of.
+//! Trials of objects that a newer version wrote: with values and fields that this operator does not
+//! know.
 //!
-//! The schema of a newer version is played by the present one with more in it.
+//! The schema of the newer version is the present one with additions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Installs the definitions with more in them: `values` at `path` of the schema of `plural`, and unknown fields where `open` says.
+/// Installs the definitions with additions: `values` at `path` of the schema of `plural`, and
+/// unknown fields where `open` allows them.
 async fn install_newer(client: &Client) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in mail_failover_api::crds() {
@@ -79,7 +81,7 @@ fn find<'a>(object: &'a DynamicObject, type_: &str) -> Option<&'a Value> {
     conditions.iter().find(|condition| condition["type"] == type_)
 }
 
-/// Waits until an object says that it cannot be read, and where.
+/// Waits until an object reports that it cannot be read, and names the field.
 async fn wait_stalled(env: &TestEnv, kind: &str, name: &str, field: &str) -> Result<()> {
     let api = untyped(env, kind)?;
     eventually(WAIT_TIMEOUT, &format!("{kind} {name} to say that {field} cannot be read"), async || {

@@ -1,4 +1,5 @@
-//! What a route, a backend or a policy refers to is missing, unusable, or goes away.
+//! Trials of references by routes, backends and policies to objects that are missing, unusable, or
+//! deleted later.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -134,7 +135,7 @@ async fn deleted_backend(env: Arc<TestEnv>) -> Result<()> {
 
 const NAME: &str = "relay.provider.example";
 
-/// A backend with an authority by reference, beside a route that must not suffer.
+/// Creates a backend with an authority by reference, beside a route that must not be affected.
 async fn with_authority(env: &TestEnv, authority: &Authority, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
     let at = || SocketAddr::new(env.ipv4(), 25);
     let identity = authority.issue(&[NAME], Validity::Valid)?;

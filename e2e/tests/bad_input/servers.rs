@@ -1,4 +1,4 @@
-//! Names that do not resolve and servers that abuse their clients.
+//! Trials of names that do not resolve and servers that abuse their clients.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

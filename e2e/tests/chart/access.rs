@@ -1,4 +1,4 @@
-//! What the chart grants.
+//! The rights that the chart grants.
 
 use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED};
 

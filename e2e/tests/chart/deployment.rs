@@ -1,4 +1,4 @@
-//! How the chart runs the operator.
+//! The Deployment by which the chart runs the operator.
 
 use clap::Parser;
 use mail_failover_operator::app::OperatorArguments;
@@ -14,7 +14,8 @@ fn pod(values: &Value) -> Result<Value> {
     Ok(only(&render(values)?, "Deployment")?["spec"]["template"]["spec"].clone())
 }
 
-/// What the operator makes of the arguments of its container. (Environment variables are the test's own.)
+/// The arguments of the operator's container, parsed by the operator. (Environment variables are
+/// the test's own.)
 fn arguments(values: &Value) -> Result<Box<OperatorArguments>> {
     let pod = pod(values)?;
     let given = pod["containers"][0]["args"].as_array().context("arguments")?;

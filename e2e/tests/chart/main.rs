@@ -1,4 +1,4 @@
-//! The Helm chart, as the real `helm` renders it. What the API server thinks of it is in `tests/install/`.
+//! The Helm chart, rendered by the real `helm`. `tests/install/` hands it to an API server.
 
 mod access;
 mod deployment;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 static HELM: LazyLock<Helm> = LazyLock::new(|| Helm::locate().unwrap_or_else(|error| panic!("{error:#}")));
 
-/// The objects of the release `mail` in the namespace `ops`.
+/// Renders the objects of the release `mail` in the namespace `ops`.
 fn render(values: &Value) -> Result<Vec<Value>> {
     objects(&HELM.template("mail", "ops", values)?)
 }
 
-/// What is refused, in the words that the user reads.
+/// Renders refused values, and returns the words that a user reads.
 fn refusal(values: &Value) -> Result<String> {
     match HELM.template("mail", "ops", values) {
         Ok(_) => bail!("{values} is accepted"),
@@ -38,7 +38,7 @@ fn only<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
     }
 }
 
-/// Values that turn on whatever there is.
+/// Values that turn every option on.
 fn everything() -> Value {
     json!({
         "namespaces": ["shop", "billing"], "commonLabels": { "team": "mail" }, "imagePullSecrets": [{ "name": "registry" }],
@@ -163,7 +163,8 @@ fn the_resource_definitions_come_with_the_chart_and_stay_when_it_goes() -> Resul
     Ok(())
 }
 
-/// To YAML 1 and 1.0 are the same number, to `Value` they are not.
+/// The value with all numbers as floats. In YAML 1 and 1.0 are the same number, in `Value` they are
+/// not.
 fn as_floats(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),

@@ -1,6 +1,7 @@
-//! `config/`: the chart as plain manifests, for those without Helm.
+//! Generation of `config/`: the chart as plain manifests, for users without Helm.
 //!
-//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test chart` (`make manifests`) writes it anew.
+//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test chart` (`make manifests`) writes it
+//! anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ use super::*;
 /// Name and namespace of the installation.
 const RELEASE: (&str, &str) = ("mail-failover-operator", "mail-failover");
 const HEAD: &str = "# Generated from charts/mail-failover-operator by `make manifests`.\n";
-/// What only Helm needs.
+/// Lines that only Helm needs.
 const OF_HELM: [&str; 3] = ["app.kubernetes.io/managed-by: Helm", "helm.sh/chart: ", "# Source: "];
 const DEFINITIONS: &str = "# The resource definitions: kubectl apply --server-side -f crds.yaml
 # To delete them deletes every route, and with it every Service and ConfigMap that applications send mail by.
@@ -81,7 +82,8 @@ fn generated() -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// The rights for probe Jobs, which only those need who run any, bound as those are that every operator needs.
+/// The rights for probe Jobs, which only users of such Jobs need, bound like those that every
+/// operator needs.
 fn probe_jobs(documents: &[(String, String)]) -> Result<String> {
     let name = |kind: &str| -> Result<String> {
         let (_, text) = documents.iter().find(|(of, _)| of == kind).with_context(|| format!("no {kind}"))?;

@@ -1,4 +1,4 @@
-//! What the chart makes for Prometheus and for the network.
+//! The chart's objects for Prometheus and for the network.
 
 use anyhow::anyhow;
 

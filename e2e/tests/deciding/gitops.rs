@@ -1,4 +1,5 @@
-//! Requests and their answers are invisible to whoever keeps the manifests.
+//! Trials of requests and their answers beside Git: they change nothing that the keeper of the
+//! manifests sees.
 
 use std::sync::Arc;
 use std::time::Duration;

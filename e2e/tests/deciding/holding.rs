@@ -1,4 +1,4 @@
-//! What a policy holds is held for its reason, until its time, and no longer.
+//! Trials of holds: a policy holds a route for its reason, until its time, and no longer.
 
 use std::sync::Arc;
 use std::time::Duration;

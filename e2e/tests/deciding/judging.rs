@@ -1,4 +1,5 @@
-//! When a backend counts as failed, as slow, as recovered: as the policy says, and not sooner.
+//! Trials of verdicts: a backend counts as failed, as slow, or as recovered when the policy says
+//! so, and not sooner.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Probes ten times a second.
+/// A probe that runs ten times a second.
 fn eager() -> Value {
     json!({ "probes": [{ "name": "smtp", "interval": "100ms", "timeout": "1s", "smtp": {} }] })
 }

@@ -1,4 +1,4 @@
-//! What a user sets to decide by is what decides, as status, outputs, Events and kubectl show it.
+//! Trials of every setting of a decision, seen in status, outputs, Events and kubectl.
 
 mod fixture;
 mod gitops;

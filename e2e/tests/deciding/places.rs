@@ -1,4 +1,4 @@
-//! Where mail may go, for whom, and where it goes rather.
+//! Trials of places: the backends that mail may use, for whom, and the preferred ones.
 
 use std::sync::Arc;
 

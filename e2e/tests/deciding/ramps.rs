@@ -1,4 +1,4 @@
-//! A return in steps.
+//! Trials of a return in steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn ramp(steps: &[(u32, &str)]) -> Value {
     json!({ "failback": { "ramp": steps } })
 }
 
-/// Whether this step is in force, with everything written that it entails.
+/// Returns true if this step is in force, with all of its outputs written.
 fn is_at(status: &MailRouteStatus, step: i32) -> bool {
     status.ramp.as_ref().is_some_and(|ramp| ramp.step == step) && is_settled(status)
 }

@@ -1,4 +1,5 @@
-//! What a person asks of a route in the annotation is answered once, and done or refused with a remedy.
+//! Trials of requests by annotation: each is answered once, and carried out or refused with a
+//! remedy.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Several backends share the mail: by weight, and by what each of them takes.
+//! Trials of several backends that share the mail: by weight, and by the capacity of each.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! When everything fails at once, our own network is suspect.
+//! Trials of storms: if everything fails at once, the operator suspects its own network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Everybody dies; the standby first, lest it be gone to.
+/// Crashes all servers, the standby first, so that mail does not move there.
 async fn all_die(fixture: &DecisionFixture) -> Result<MailRouteStatus> {
     for name in ["standby", "primary"] {
         fixture.server(name).crash().await?;

@@ -1,4 +1,4 @@
-//! What the agents of a route are told: all that is decided, and nothing secret.
+//! Trials of the document for agents: it contains all that is decided, and nothing secret.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ async fn told(env: &TestEnv) -> Result<Routing> {
     Ok(parse(&text)?)
 }
 
-/// Waits until agents are told of these backends: name, share and whether they may go there by themselves.
+/// Waits until the document for agents has these backends: name, share, and true if agents may
+/// choose it by themselves.
 async fn wait_told(env: &TestEnv, expected: &[(&str, u8, bool)]) -> Result<Routing> {
     eventually(WAIT_TIMEOUT, &format!("agents to be told {expected:?}"), async || {
         let routing = told(env).await?;

@@ -1,4 +1,4 @@
-//! What `mail-failover explain` says of a running system.
+//! Trials of `mail-failover explain` on a running system.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Longer than every deadline of the command.
+/// A time limit longer than every deadline of the command.
 const ANSWER: Duration = Duration::from_secs(45);
 
 pub fn trials() -> Vec<Trial> {
     vec![trial("a user is told why mail goes where it goes, as the status has it", as_the_status_has_it).listens()]
 }
 
-/// Exit code, what is printed, and the error.
+/// Runs the command, and returns the exit code, the output, and the error output.
 async fn explain(env: &TestEnv, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let mut command = Command::new(program()?);
     command.args(["explain", "route"]).args(arguments).args(["-n", env.namespace()]);

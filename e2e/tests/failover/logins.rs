@@ -1,4 +1,5 @@
-//! Probes that log in: a revoked login moves the mail, a rotated Secret brings it back, and nothing shows either.
+//! Trials of probes that log in: a revoked login moves the mail, a rotated Secret brings it back,
+//! and nothing shows either.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ fn secret(password: &str) -> String {
     .to_string()
 }
 
-/// A backend in the cluster that asks for a login, probed this deep five times a second; and a standby.
+/// Creates a backend in the cluster that demands a login, probed to this depth five times a second;
+/// and a standby.
 async fn set(env: &TestEnv, smtp: Value) -> Result<(SmtpServer, SmtpServer)> {
     let at = || SocketAddr::new(env.ipv4(), 25);
     let primary = SmtpServer::start(Options::new("primary", at()).logins(pair(FIRST))).await?;
@@ -90,7 +92,7 @@ async fn rotation(env: Arc<TestEnv>) -> Result<()> {
     shows_nothing(&env, &operator).await
 }
 
-/// Looks for the login in everything that the operator says.
+/// Checks that the login is in no output of the operator.
 async fn shows_nothing(env: &TestEnv, operator: &mail_failover_e2e::operator::Operator) -> Result<()> {
     let plain = |password: &str| STANDARD.encode(format!("\0{USER}\0{password}"));
     let secrets: Vec<_> = [FIRST, SECOND]

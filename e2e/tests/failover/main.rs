@@ -1,4 +1,4 @@
-//! A route fails over and back, and every output, status and Event says so.
+//! Trials of failover and failback of a route, seen in every output, status and Event.
 
 mod agents;
 mod explaining;

@@ -1,4 +1,5 @@
-//! Every way in which a backend fails is noticed, named, and left; certificates of private authorities are followed.
+//! Trials of every failure of a backend: it is noticed, named, and left. Certificates of private
+//! authorities are followed.
 
 use std::borrow::Cow;
 use std::fs;
@@ -34,7 +35,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Breaks the primary in each of these ways; the route leaves it for the reason given, and returns.
+/// Breaks the primary in each of these ways. The route leaves it for the given reason, and returns.
 async fn leave_and_return(env: &TestEnv, primary: &SmtpServer, faults: &[(Fault, &str)]) -> Result<()> {
     for (number, (fault, reason)) in faults.iter().enumerate() {
         primary.set_fault(fault.clone()).await?;
@@ -74,7 +75,7 @@ async fn faults(env: Arc<TestEnv>) -> Result<()> {
     .await
 }
 
-/// A server with TLS by this identity and one without as its standby, and a route between them.
+/// Creates a server with TLS by this identity, one without as its standby, and a route over both.
 async fn tls_fixture(env: &TestEnv, identity: Identity, mode: &str, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
     let at = |port| SocketAddr::new(env.ipv4(), port);
     let options = if mode == "Implicit" {
@@ -109,13 +110,13 @@ async fn set_config_map(env: &TestEnv, authority: &Authority) -> Result<()> {
     env.apply(&object.to_string()).await.map(drop)
 }
 
-/// The certificates lie beside a key, as cert-manager puts them.
+/// A Secret with the certificates beside a key, as cert-manager writes it.
 fn secret(pem: &str, key: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
         "data": { "bundle.pem": STANDARD.encode(pem), "tls.key": STANDARD.encode(key) } })
 }
 
-/// A certificate that cannot be trusted is as bad as a dead server.
+/// Checks that a certificate that cannot be trusted has the effect of a dead server.
 async fn bad_certificates(
     env: &TestEnv,
     authority: &Authority,

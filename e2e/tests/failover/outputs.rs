@@ -1,4 +1,4 @@
-//! Outputs lead where the route says, in every form.
+//! Trials of outputs in every form: they lead where the route leads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn probes() -> serde_json::Value {
     json!([{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} }])
 }
 
-/// A server with these addresses, all at port 25.
+/// A server at these addresses, on port 25.
 async fn server(name: &str, addresses: &[std::net::IpAddr]) -> Result<SmtpServer> {
     let mut addresses = addresses.iter().map(|address| SocketAddr::new(*address, 25));
     let first = Options::new(name, addresses.next().context("at least one address")?);

@@ -1,4 +1,5 @@
-//! Outputs are owned: by one route, under one field manager, and never taken from somebody else.
+//! Trials of ownership: an output belongs to one route, under one field manager, and is never taken
+//! from another owner.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// One owner reference, to the route, and one field manager, of server-side apply.
+/// Checks the single owner reference, to the route, and the single field manager, of server-side
+/// apply.
 pub async fn check<K>(env: &TestEnv, name: &str) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,

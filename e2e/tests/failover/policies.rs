@@ -1,4 +1,4 @@
-//! What a policy and a suspension ask for is what happens.
+//! Trials of policies and suspensions.
 
 use std::sync::Arc;
 

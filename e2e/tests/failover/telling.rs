@@ -1,4 +1,4 @@
-//! What a person and a monitoring system see of it.
+//! Trials of what a person and a monitoring system see of a failover.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

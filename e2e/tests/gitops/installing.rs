@@ -1,4 +1,4 @@
-//! What a commit installs.
+//! Trials of an installation by a commit.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Whether Flux has applied it, and nobody else. What the operator says in `status` it says by patches.
+/// Returns true if Flux, and no other manager, has applied the object. The operator writes `status`
+/// by patches.
 fn is_applied_by_flux(metadata: &ObjectMeta) -> bool {
     let entries = metadata.managed_fields.iter().flatten();
     let applied = entries.filter(|entry| entry.operation.as_deref() == Some("Apply"));
@@ -67,7 +68,7 @@ async fn installed(env: Arc<TestEnv>) -> Result<()> {
     shop.close().await
 }
 
-/// The command that the file names, on a `ConfigMap` as Argo CD installs it.
+/// Runs the command in the file's comment on a `ConfigMap` as Argo CD installs it.
 async fn argo_cd(env: Arc<TestEnv>) -> Result<()> {
     env.kubectl(&["create", "namespace", "argocd"]).await?;
     env.kubectl(&["create", "configmap", "argocd-cm", "-n", "argocd", "--from-literal=admin.enabled=true"]).await?;

@@ -1,4 +1,4 @@
-//! What is removed from Git is gone, with all that was made of it.
+//! Trials of a removal from Git: everything that was made of it is gone.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The resource definitions of the first release are replaced by the present ones under objects in use: nothing is lost, and mail goes on.
+//! Trials of an upgrade of the resource definitions: those of the first release are replaced by the
+//! present ones under objects in use. Nothing is lost, and mail flows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-/// As it was published; never changed.
+/// The folder of the definitions as published, which never change.
 const FIRST: &str = "e2e/fixtures/crds-0.1.0";
 const PRESENT: &str = "crds";
 const KINDS: &str = "mailroutes,sendingbackends,failoverpolicies";
@@ -98,7 +99,7 @@ async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// As a user without Helm upgrades them.
+/// Installs the present definitions, as a user without Helm does.
 async fn install_present(env: &TestEnv) -> Result<()> {
     let present = repository(PRESENT).display().to_string();
     env.kubectl_for(DEADLINE, &["apply", "--server-side", "--force-conflicts", "--filename", &present]).await?;
@@ -119,7 +120,7 @@ fn check_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>)
     Ok(())
 }
 
-/// What is served of each of the shop's objects, but for what changes by itself.
+/// The served content of each of the shop's objects, without the parts that change by themselves.
 async fn read(env: &TestEnv) -> Result<BTreeMap<String, Value>> {
     let list: Value = serde_json::from_str(&env.kubectl(&["get", KINDS, "--output=json"]).await?)?;
     let kept = list["items"].as_array().context("items")?.iter().map(|object| {
@@ -137,7 +138,7 @@ async fn read(env: &TestEnv) -> Result<BTreeMap<String, Value>> {
     Ok(kept.collect())
 }
 
-/// Which objects of the examples the API server takes.
+/// The objects of the examples that the API server accepts.
 async fn valid_examples(env: &TestEnv) -> Result<Vec<String>> {
     let mut valid = Vec::new();
     for path in EXAMPLES {

@@ -1,4 +1,5 @@
-//! The operator and the agent, with the very tokens that their pods hold, try what they must not be able to do.
+//! Trials of forbidden requests by the operator and the agent, with the tokens that their pods
+//! hold.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,12 +18,13 @@ use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-/// Where a pod has its token. In an image where `/var/run` is a link it would lead out of the pod, so that `/run` is tried first.
+/// The paths of a pod's token. `/run` is tried first: in an image where `/var/run` is a link, that
+/// path would lead out of the pod.
 const TOKENS: [&str; 2] =
     ["run/secrets/kubernetes.io/serviceaccount/token", "var/run/secrets/kubernetes.io/serviceaccount/token"];
 const QUESTION: Duration = Duration::from_secs(20);
 
-/// Neither may do any of this. `SHOP` is the tenant's namespace.
+/// Requests that neither may make. `SHOP` is the tenant's namespace.
 const FORBIDDEN: &[(&str, &str)] = &[
     // Secrets of others, and of the tenant those that nobody named.
     ("GET", "/api/v1/secrets"),
@@ -89,7 +91,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("GET", "/apis/coordination.k8s.io/v1/leases"),
 ];
 
-/// The operator needs this, and the agent does not.
+/// Requests that the operator needs, and the agent does not.
 const FORBIDDEN_TO_AGENT: &[(&str, &str)] = &[
     ("GET", "/api/v1/namespaces/SHOP/secrets/login"),
     ("GET", "/api/v1/configmaps"),
@@ -109,7 +111,7 @@ const FORBIDDEN_TO_AGENT: &[(&str, &str)] = &[
     ("GET", "/apis/coordination.k8s.io/v1/namespaces/mail-failover/leases"),
 ];
 
-/// So that what is refused is refused for want of a right.
+/// Requests that must be allowed. They prove that a refused request is refused for lack of a right.
 const ALLOWED_TO_OPERATOR: &[(&str, &str)] = &[
     ("GET", "/apis/mailfailover.io/v1alpha1/mailroutes"),
     ("GET", "/api/v1/namespaces/SHOP/secrets/login"),
@@ -173,7 +175,7 @@ async fn refusals(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_active("a").await.map(drop)
 }
 
-/// A client with the token that the pod of this process has.
+/// A client with the token of the pod of this process.
 async fn as_pod(env: &TestEnv, argument: &str) -> Result<Client> {
     let process = process_with(argument)?.as_raw_nonzero();
     let root = std::path::PathBuf::from(format!("/proc/{process}/root"));
@@ -187,7 +189,7 @@ async fn as_pod(env: &TestEnv, argument: &str) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Nothing is done even where it is allowed.
+/// A request as a dry run, so that it changes nothing even if it is allowed.
 fn request(method: &str, path: &str, body: &Value) -> Result<Request<Vec<u8>>> {
     let method: Method = method.parse()?;
     let is_read = method == Method::GET;

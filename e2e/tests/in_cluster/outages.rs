@@ -1,4 +1,4 @@
-//! Providers break, and mail goes on.
+//! Trials of providers that break while mail flows.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
-/// At the least, and how many a second, where there is time for it.
+/// The least number of messages in `make test-all`, and the messages per second.
 const EXHAUSTIVELY: (usize, u32) = (20_000, 120);
 const USUALLY: (usize, u32) = (2_000, 40);
 /// Messages that `b` carries before `a` is repaired, and `a` before it breaks again.

@@ -1,4 +1,4 @@
-//! New versions of everything, while mail flows and while it cannot.
+//! Trials of new versions of everything, while mail flows and while it cannot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use tokio::time::sleep;
 /// Messages that are queued when Postfix is updated.
 const QUEUED: usize = 150;
 const QUEUED_EXHAUSTIVELY: usize = 500;
-/// Messages at the least, where there is time for it.
+/// The least number of messages in `make test-all`.
 const EXHAUSTIVELY: usize = 6_000;
-/// A second.
+/// Messages sent per second.
 const PER_SECOND: u32 = 25;
 
 pub fn of_postfix() -> Vec<Trial> {

@@ -1,4 +1,5 @@
-//! Credentials stand in Secrets and nowhere else, whatever has happened: searched for by their bytes in all that can be read.
+//! Trials of secrecy: credentials are in Secrets and nowhere else. Everything that can be read is
+//! searched for their bytes.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +24,7 @@ use super::replicas::replicas;
 
 const PER_SECOND: u32 = 15;
 const MEANWHILE: usize = 20;
-/// All objects of the cluster, on a busy machine.
+/// The time limit of reading all objects of the cluster on a busy machine.
 const READ_ALL: Duration = Duration::from_mins(2);
 
 pub fn trials() -> Vec<Trial> {
@@ -64,7 +65,7 @@ async fn nowhere(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// What is searched for, and where it was found.
+/// A search for texts, and the places of its matches.
 struct Search {
     needles: Vec<String>,
     found: Vec<String>,
@@ -98,7 +99,7 @@ impl Search {
         }
     }
 
-    /// Every object of every kind that can be listed, Events included.
+    /// Searches every object of every kind that can be listed, Events included.
     async fn read_objects(&mut self, env: &TestEnv) -> Result<()> {
         let kinds = env.kubectl(&["api-resources", "--verbs=list", "--output=name"]).await?;
         let kinds: Vec<_> =
@@ -118,7 +119,7 @@ impl Search {
         Ok(())
     }
 
-    /// What containers have said, those that ended before included.
+    /// Searches the output of all containers, those that ended before included.
     fn read_logs(&mut self, folder: &Path) -> Result<()> {
         let before = self.texts;
         self.read_folder(folder)?;
@@ -148,7 +149,7 @@ impl Search {
         Ok(())
     }
 
-    /// Their metrics, and what they say of themselves.
+    /// Searches the metrics and the status of the agents.
     async fn read_agents(&mut self, env: &TestEnv) -> Result<()> {
         let pods = api::<Pod>(env).list(&ListParams::default().labels("app=postfix")).await?.items;
         ensure!(pods.len() == 2, "{} pods with an agent", pods.len());

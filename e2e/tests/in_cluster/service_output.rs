@@ -1,4 +1,5 @@
-//! Applications that send to the route's Service by themselves, without an MTA: what kube-proxy does with their connections.
+//! Trials of applications that send to the route's Service by themselves, without an MTA, and of
+//! their connections through kube-proxy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// A message this often.
+/// The time between two messages.
 const PACE: Duration = Duration::from_millis(50);
-/// The product's promise is a second; this is a machine that does other things.
+/// The bound of a failover. The product promises a second, but this machine does other things, too.
 const BOUND: Duration = Duration::from_secs(10);
 
 pub fn trials() -> Vec<Trial> {
@@ -92,7 +93,7 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_active("b").await.map(drop)
 }
 
-/// Waits until new connections land there.
+/// Waits until this server greets new connections.
 async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
     eventually(WAIT_TIMEOUT, &format!("{name} to answer by the Service"), async || {
         let session = Session::open(shop).await?;
@@ -104,13 +105,13 @@ async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
     .await
 }
 
-/// How long a client waits for a reply.
+/// The time limit of a reply.
 const REPLY: Duration = Duration::from_secs(5);
 
-/// An SMTP session by the route's Service.
+/// An SMTP session through the route's Service.
 struct Session {
     stream: BufReader<TcpStream>,
-    /// Who greeted.
+    /// The name of the server that greeted.
     name: String,
 }
 
@@ -128,7 +129,8 @@ impl Session {
         timeout(REPLY, open).await.context("no greeting")?
     }
 
-    /// Whether the server answered, or the connection broke; `None` when neither is heard of.
+    /// Sends NOOP. Returns true if the server answered, false if the connection broke, and `None`
+    /// if neither happens in time.
     async fn noop(&mut self) -> Result<Option<bool>> {
         let ask = async {
             self.stream.get_mut().write_all(b"NOOP\r\n").await?;

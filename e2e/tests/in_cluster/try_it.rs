@@ -1,5 +1,5 @@
-//! The tutorial (docs/tutorial.md), after `helm install`: a relay of `examples/try-it/try-it.yaml` is scaled down and up
-//! again.
+//! A trial of the tutorial (docs/tutorial.md), after `helm install`: a relay of
+//! `examples/try-it/try-it.yaml` is scaled down and up again.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use mail_failover_e2e::node::images::PYTHON;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
-/// What the example takes from a public registry.
+/// The image that the example takes from a public registry.
 const PUBLIC_PYTHON: &str = "python:3.11-slim";
 
 pub fn trials() -> Vec<Trial> {

@@ -1,4 +1,5 @@
-//! A probe that runs as a Job sees what probes in the operator do not: real pods, in a namespace that takes restricted pods only.
+//! Trials of a probe that runs as a Job and sees what probes in the operator do not: with real
+//! pods, in a namespace that accepts restricted pods only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-/// Two rounds of a Job, and a busy machine.
+/// A time limit for two rounds of a Job on a busy machine.
 const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 const PROBE: &str = "zone-b";
-/// The least that is allowed.
+/// The shortest interval that is allowed.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 pub fn trials() -> Vec<Trial> {
@@ -83,7 +84,8 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
     check_collected(env).await
 }
 
-/// Two providers that ask for a login, a route over them, and a backend whose Job fits on no node.
+/// Creates two providers that demand a login, a route over them, and a backend whose Job fits on no
+/// node.
 async fn open(env: &TestEnv) -> Result<()> {
     env.kubectl(&["label", "namespace", env.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
     let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
@@ -121,7 +123,7 @@ async fn open(env: &TestEnv) -> Result<()> {
     env.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()).await.map(drop)
 }
 
-/// As the shop's, but restricted.
+/// A provider like the shop's, but restricted.
 fn provider(name: &str) -> Vec<Value> {
     let labels = json!({ "provider": name });
     let arguments =
@@ -178,7 +180,7 @@ async fn wait_probe(
     .await
 }
 
-/// The Jobs of a probe, of which there is one at a time.
+/// The Job of a probe. There is one at a time.
 async fn job_of(env: &TestEnv, probe: &str) -> Result<Job> {
     let selector = ListParams::default().labels(&format!("mailfailover.io/probe={probe}"));
     let jobs = api::<Job>(env).list(&selector).await?.items;
@@ -186,14 +188,14 @@ async fn job_of(env: &TestEnv, probe: &str) -> Result<Job> {
     jobs.into_iter().next().with_context(|| format!("no Job of {probe}"))
 }
 
-/// Whether a condition of a Job is True, with its reason.
+/// The reason of a Job's condition, if it is True.
 fn is(job: &Job, type_: &str) -> Option<String> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     let found = conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")?;
     Some(found.reason.clone().unwrap_or_default())
 }
 
-/// A pod of a probe has nothing of the cluster.
+/// Checks that a pod of a probe has no access to the cluster.
 async fn check_pod(env: &TestEnv) -> Result<()> {
     let pod = eventually(WAIT_TIMEOUT, "a pod of the probe", async || {
         let selector = ListParams::default().labels(&format!("mailfailover.io/probe={PROBE}"));
@@ -213,7 +215,8 @@ async fn check_pod(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// A finished Job is removed by Kubernetes when its time is over, long before its next round, and the rounds go on.
+/// Checks that Kubernetes removes a finished Job at its time, long before the next round, and that
+/// the rounds continue.
 async fn check_removed_in_time(env: &TestEnv) -> Result<()> {
     let age = |job: &Job| -> Result<Duration> {
         let created = job.metadata.creation_timestamp.as_ref().context("a time")?.0;
@@ -242,7 +245,8 @@ async fn check_removed_in_time(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// A Job whose pod never starts ends at its deadline, says nothing about the backend, and makes room for the next.
+/// Checks that a Job whose pod never starts ends at its deadline, gives no evidence about the
+/// backend, and makes room for the next.
 async fn check_deadline(env: &TestEnv) -> Result<()> {
     let first =
         eventually(WAIT_TIMEOUT, "a Job that fits nowhere", async || job_of(env, "nowhere").await.map(Some)).await?;
@@ -260,7 +264,7 @@ async fn check_deadline(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// Each replica tells the others that it does not see `a` healthy.
+/// Checks that each replica tells the others that `a` is not healthy.
 async fn check_both_vote(env: &TestEnv) -> Result<()> {
     let backend = format!("{}/a", env.namespace());
     let leases = Api::<Lease>::namespaced(env.client(), NAMESPACE);
@@ -279,7 +283,7 @@ async fn check_both_vote(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// With its backend a probe's Job goes, and the Job's pods.
+/// Checks that a probe's Job, and the Job's pods, are deleted with the backend.
 async fn check_collected(env: &TestEnv) -> Result<()> {
     env.kubectl(&["delete", "mailroute", "orders"]).await?;
     for name in ["a", "c"] {

@@ -1,4 +1,4 @@
-//! What a real API server thinks of the manifests.
+//! Trials of the manifests on a real API server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::shop::{make_namespace, plain_manifests};
 
-/// For its resource definitions.
+/// The module with its resource definitions.
 pub const PROMETHEUS_OPERATOR: GoModule =
     GoModule { tools: "prometheus-operator", path: "github.com/prometheus-operator/prometheus-operator" };
 const MONITORING: [&str; 3] = ["servicemonitors", "podmonitors", "prometheusrules"];
@@ -63,7 +63,7 @@ async fn chart(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// What the Deployment would make.
+/// The pod that the Deployment would create.
 fn pod(deployment: &Value) -> Value {
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = "v1".into();

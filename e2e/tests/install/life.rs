@@ -1,4 +1,5 @@
-//! Least privilege, both ways: all that the operator asks for in its whole life is granted, and all that is granted is asked for.
+//! Trials of least privilege, both ways: every request of the operator in its whole life is
+//! granted, and every granted right is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,10 +36,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::shop::{plain_manifests, start_as};
 
-/// As `config/operator.yaml` has it.
+/// Namespace and service account in `config/operator.yaml`.
 const OPERATOR: (&str, &str) = ("mail-failover", "mail-failover-operator");
 const AGENT: &str = "postfix";
-/// It takes reports, and runs probes as Jobs. No node is here to run their pods.
+/// Arguments of an operator that takes reports, and runs probes as Jobs. There is no node to run
+/// their pods.
 const ARGUMENTS: [&str; 6] = [
     "--report-listen-address",
     "127.0.0.1:0",
@@ -139,7 +141,8 @@ async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     compare(&env)
 }
 
-/// Makes a Job of somebody else's under the name that the operator gives to that of a probe; the name is returned.
+/// Creates a Job of another owner under the name that the operator gives to that of a probe, and
+/// returns the name.
 async fn occupy_name_of_job(env: &TestEnv, backend: &str, probe: &str) -> Result<String> {
     let uid = api::<SendingBackend>(env).get(backend).await?.uid().context("a uid")?;
     let name = manifest::name(&uid, &ObjectKey::new(env.namespace(), backend), probe);
@@ -150,7 +153,8 @@ async fn occupy_name_of_job(env: &TestEnv, backend: &str, probe: &str) -> Result
     Ok(name)
 }
 
-/// Waits for the operator's own Job and ends it as the Job controller, which does not run here, would. The next one takes its place.
+/// Waits for the operator's own Job and ends it as the Job controller, which does not run here,
+/// would. The next one takes its place.
 async fn end_job(env: &TestEnv, name: &str) -> Result<()> {
     let is_ours = |job: &Job| job.owner_references().iter().any(|owner| owner.kind == "SendingBackend");
     wait_object(env, name, "to be the operator's", is_ours).await?;
@@ -163,7 +167,7 @@ async fn end_job(env: &TestEnv, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// An agent tells the operator who it is.
+/// Reports to the operator as an agent.
 async fn report(env: &TestEnv) -> Result<()> {
     let document = eventually(WAIT_TIMEOUT, "both replicas in the agent's document", async || {
         let config_map = api::<ConfigMap>(env).get("orders-agent").await?;
@@ -183,7 +187,7 @@ async fn report(env: &TestEnv) -> Result<()> {
     wait_used(env, "create", "authentication.k8s.io", "tokenreviews").await
 }
 
-/// What the operator has asked for until now.
+/// The operator's requests until now, as rights.
 fn used(env: &TestEnv) -> Result<BTreeSet<Right>> {
     let calls = env.control()?.calls_of(&service_account::user(OPERATOR.0, OPERATOR.1))?;
     Ok(calls.into_iter().map(|call| call.right).collect())
@@ -201,7 +205,8 @@ async fn wait_used(env: &TestEnv, verb: &str, api_group: &str, resource: &str) -
     .await
 }
 
-/// Changes an object over and over until the operator reads it afresh, because a write of its own came too late.
+/// Changes an object repeatedly until the operator reads it again, because a write of its own came
+/// too late.
 async fn overtake<K>(
     env: &TestEnv,
     name: &str,

@@ -1,4 +1,4 @@
-//! The operator as it is installed: with the rights that its manifests grant and no others, where it is told to look.
+//! Trials of the operator as installed: with the rights that its manifests grant and no others.
 
 mod accepted;
 mod life;

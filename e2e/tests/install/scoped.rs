@@ -1,4 +1,4 @@
-//! Operators that are limited to namespaces.
+//! Trials of operators that are limited to namespaces.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Installation {
         Ok(Self { own: own.to_owned(), operator })
     }
 
-    /// What an upgrade of the release with these namespaces would grant.
+    /// Grants the rights of the chart with these namespaces.
     async fn grant(env: &TestEnv, own: &str, watched: &[&str]) -> Result<()> {
         let values = json!({ "namespaces": watched, "crds": { "enabled": false }, "fullnameOverride": ACCOUNT });
         let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
@@ -156,7 +156,8 @@ async fn two(env: Arc<TestEnv>) -> Result<()> {
     may_nothing_else(&env, &ops_a, &shop_a, &shop_b).await
 }
 
-/// What the operator of `own`, which watches `shop`, must not be able to do, tried with its token.
+/// Checks the requests that the operator of `own`, which watches `shop`, must not be able to make,
+/// with its token.
 async fn may_nothing_else(env: &TestEnv, own: &str, shop: &str, other: &str) -> Result<()> {
     let path = env.folder().join("forbidden.kubeconfig");
     service_account::write_kubeconfig(env, own, ACCOUNT, &path).await?;

@@ -1,4 +1,5 @@
-//! A tenant: two servers and a route over them, in a namespace; and an operator with the rights of a service account.
+//! A tenant: two servers and a route over them, in a namespace; and an operator with the rights of
+//! a service account.
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ pub fn plain_manifests() -> Result<Vec<Value>> {
     Ok(manifests)
 }
 
-/// Makes a namespace.
+/// Creates a namespace.
 pub async fn make_namespace(env: &TestEnv, name: &str, labels: &[(&str, &str)]) -> Result<()> {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
@@ -75,7 +76,8 @@ impl Shop {
     }
 }
 
-/// Starts an operator as a pod of this service account would run it, its Leases in the account's namespace.
+/// Starts an operator as a pod of this service account would run it, its Leases in the account's
+/// namespace.
 pub async fn start_as(
     env: &TestEnv,
     (namespace, account): (&str, &str),

@@ -1,4 +1,4 @@
-//! A resolver of its own sees what the test says.
+//! Tests of the name server with a resolver of their own.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

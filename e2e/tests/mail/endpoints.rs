@@ -1,5 +1,5 @@
-//! Following a Service's endpoints through an API server that comes and goes. The API server is made of two canned answers here;
-//! the suites do the same against a real one.
+//! Tests of a Service's endpoints through an API server that comes and goes. It has two canned
+//! answers here; the suites do the same against a real one.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use crate::V4;
 const WITHIN: Duration = Duration::from_secs(10);
 const PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
 
-/// What the API server knows: slices by name, unless it is away; and who watches.
+/// A stand-in for the API server: its slices by name, its availability, and its watches.
 #[derive(Clone, Default)]
 struct Api(Arc<Mutex<Known>>);
 

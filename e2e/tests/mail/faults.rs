@@ -1,4 +1,4 @@
-//! Each fault, as it is on the wire.
+//! Tests of each fault, as seen on the wire.
 
 use std::borrow::Cow;
 use std::io::ErrorKind;
@@ -21,7 +21,8 @@ async fn full_server() -> SmtpServer {
     SmtpServer::start(options).await.expect("a server")
 }
 
-/// What to say, and the reply's code, until a stage; and what to say at it.
+/// The dialogue before a stage, as commands with the codes of their replies; and the command at the
+/// stage.
 fn script(stage: Stage) -> (Vec<(&'static str, &'static str)>, Option<&'static str>) {
     let ehlo = ("EHLO test", "250");
     let mail = ("MAIL FROM:<a@a.test>", "250");
@@ -40,7 +41,7 @@ fn script(stage: Stage) -> (Vec<(&'static str, &'static str)>, Option<&'static s
     }
 }
 
-/// A session up to a stage, everything as usual so far.
+/// Runs a session up to a stage, with usual replies so far.
 async fn until(server: &SmtpServer, stage: Stage) -> Raw {
     let mut raw = Raw::connect(server.address()).await;
     let (before, at) = script(stage);

@@ -1,4 +1,4 @@
-//! The sender's account is right: held against what servers have stored, nothing is left over.
+//! Tests of the sender's account: compared with what servers have stored, nothing is left over.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

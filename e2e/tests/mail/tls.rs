@@ -1,4 +1,4 @@
-//! Certificates are as good or bad as they were made.
+//! Tests of certificates: each is as good or bad as it was made.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::raw::{Raw, Seen};
 
 const NAME: &str = "relay.test";
 
-/// The banner, or why there is none.
+/// The banner, or the reason why there is none.
 async fn banner(server: &SmtpServer, config: &Arc<ClientConfig>, start_tls: bool) -> Result<String, io::Error> {
     let mut raw = Raw::connect(server.address()).await;
     if start_tls {

@@ -1,4 +1,5 @@
-//! A sample of the fault matrix: every point of a session once, and every way to break. `make e2e-matrix` plays all, with more mail.
+//! Trials of a sample of the fault matrix: every point of a session once, and every fault once.
+//! `make e2e-matrix` runs all cells, with more mail.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! That the harness tells the truth: what Postfix does without us, told by the same account.
+//! Trials of the harness: the same account shows what Postfix does without the agent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ async fn keeps_what_it_accepted(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// A short load, broken in the middle.
+/// The plan of a short load that is broken in the middle.
 fn plan(point: Point, kind: Kind) -> Plan {
     let cell = Cell { point, kind };
     Plan { cell, messages: 100, recipients: 1, per_second: 100, break_after: 30, within: Duration::from_secs(90) }

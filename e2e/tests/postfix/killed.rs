@@ -1,4 +1,5 @@
-//! The agent is killed, at each step of a switch and at any moment: what was left undone is done by the one that starts after it.
+//! Trials of an agent that is killed, at each step of a switch and at any moment: the next one
+//! finishes what was left undone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,13 @@ use tokio::time::sleep;
 
 use crate::robustness::{System, no_complaints, plan};
 
-/// A step of a switch: what it is called, the system call that does it, the file of the agent's state that it is about, its how-manieth,
-/// and what is seen of it. Nothing else that the agent does is like these: without reports it connects to nothing but
-/// Postfix once its watch is open, and it sends no other signal.
+/// A step of a switch: its name, its system call, the file of the agent's state that it concerns,
+/// its number, and a part of strace's line. No other call of the agent matches: without reports it
+/// connects to nothing but Postfix once its watch is open, and it sends no other signal.
 type Named = (&'static str, &'static str, Option<&'static str>, usize, &'static str);
 
-/// In the order of a switch. Later flushes come only while anything is queued, and undo nothing when they do not.
+/// The steps in the order of a switch. Later flushes come only while anything is queued, and a
+/// missing one undoes nothing.
 const STEPS: [Named; 5] = [
     ("before it keeps that it leaves the backend", "/^rename", Some("memory.new"), 1, "/memory\""),
     ("before the reload", "kill", None, 1, "SIGHUP"),
@@ -30,9 +32,11 @@ const STEPS: [Named; 5] = [
     ("before it keeps that the switch is done", "/^rename", Some("switched.new"), 1, "/switched\""),
 ];
 
-/// The agent switches when it starts, too, and the last flushes of that come 10 s and 31 s later, if anything is queued then.
+/// The time in which the switch at the agent's start ends. Its last flushes come 10 s and 31 s
+/// later, if anything is queued then.
 const AFTER_THE_START: Duration = Duration::from_secs(12);
-/// For how long there is no agent. Postfix refuses new mail meanwhile (451), and the load offers it again.
+/// The time without an agent. Postfix refuses new mail meanwhile (451), and the load offers it
+/// again.
 const ABSENCE: Duration = Duration::from_millis(300);
 
 pub fn trials() -> Vec<Trial> {

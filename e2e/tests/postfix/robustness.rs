@@ -1,4 +1,5 @@
-//! What else may happen to the agent, to Postfix and to what they hang on: mail flows on the last good answer, and nothing is lost.
+//! Trials of further failures of the agent, of Postfix and of what they depend on: mail flows by
+//! the last good answer, and nothing is lost.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -60,7 +61,7 @@ impl System {
         Self::start_with(env, demands, |_| ()).await
     }
 
-    /// With an agent that runs otherwise than usual.
+    /// Starts the system with changed options of the agent.
     pub async fn start_with(env: Arc<TestEnv>, demands: Demands, adjust: impl FnOnce(&mut Options)) -> Result<Self> {
         let providers = Providers::start(&env, demands).await?;
         let operator = env.start_own_operator("operator", &QUICK_LEASE).await?;
@@ -84,7 +85,7 @@ impl System {
         Ok(())
     }
 
-    /// Waits until `/status` has this text in it.
+    /// Waits until `/status` contains this text.
     async fn told(&self, text: &str) -> Result<()> {
         let agent = self.agent()?;
         eventually(WAIT_TIMEOUT, &format!("{text:?} in /status"), async || {
@@ -195,7 +196,7 @@ async fn without_capabilities(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// 64 KiB in memory.
+/// A file system of 64 KiB in memory.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {

@@ -1,4 +1,4 @@
-//! Two replicas, one of which leads: frozen and thawed, asked to end, or just standing by.
+//! Trials of two replicas, one of which leads: frozen and thawed, asked to end, or on standby.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,7 +77,8 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// Once the new leader has written, the old one has not: unless it has won the lease again in the meantime.
+/// Checks that the old leader has not written since the new one did, unless it has won the Lease
+/// again in the meantime.
 fn check_alone(old: &ApiServerProxy, new: &ApiServerProxy, frozen_at: Instant, thawed_at: Instant) -> Result<()> {
     let since = |log: Vec<Write>, at: Instant| log.into_iter().filter(move |write| write.arrived > at);
     let took_over = since(new.log(), frozen_at).find(|write| write.is_of_lease() && write.is_done());
@@ -94,7 +95,8 @@ fn check_alone(old: &ApiServerProxy, new: &ApiServerProxy, frozen_at: Instant, t
     Ok(())
 }
 
-/// Customary times: without a handover it would take fifteen seconds.
+/// The usual times of a Lease. Without a handover a change of the leader would take fifteen
+/// seconds.
 const LONG_LEASE: [&str; 6] =
     ["--lease-duration", "15s", "--lease-renew-deadline", "10s", "--lease-retry-period", "500ms"];
 

@@ -1,4 +1,5 @@
-//! Operators die, freeze, hand over and disagree, and yet each switch happens once and is told once.
+//! Trials of operators that die, freeze, hand over and disagree: each switch still happens once,
+//! with one Event.
 
 mod deaths;
 mod handovers;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     suite::run("replicas", options, trials)
 }
 
-/// Who holds the lease; nobody when it is vacated.
+/// The holder of the Lease; `None` if it is vacated.
 async fn holder(env: &TestEnv) -> Result<Option<String>> {
     let lease = api::<Lease>(env).get_opt("mail-failover-operator").await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
@@ -44,8 +45,9 @@ async fn wait_holder(env: &TestEnv, identity: &str) -> Result<()> {
     .await
 }
 
-/// Every output is owned by server-side apply alone once it has been applied: also what was created by an operator that died before it
-/// could hand the fields over.
+/// Checks that every output is owned by server-side apply alone once it has been applied. This
+/// includes outputs that were created by an operator that died before it could hand the fields
+/// over.
 async fn check_managers(env: &TestEnv) -> Result<()> {
     check_managers_of::<Service>(env).await?;
     check_managers_of::<EndpointSlice>(env).await?;

@@ -1,4 +1,5 @@
-//! Two replicas that see different things: a switch takes both, as long as both are alive.
+//! Trials of two replicas that see different things: a switch needs both, as long as both are
+//! alive.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tokio::time::sleep;
 use super::wait_holder;
 
 const NAME: &str = "relay.provider.example";
-/// Longer than any failover of these scenes takes.
+/// A time longer than any failover of these trials.
 const A_WHILE: Duration = Duration::from_secs(4);
 
 pub fn trials() -> Vec<Trial> {
@@ -57,7 +58,7 @@ pub fn trials() -> Vec<Trial> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
-    /// Its name server knows the primary no more.
+    /// The replica whose name server no longer knows the primary.
     Blind,
     Seeing,
 }
@@ -66,13 +67,13 @@ enum Which {
 struct Views {
     env: Arc<TestEnv>,
     names: [DnsServer; 2],
-    /// The blind one first.
+    /// The replicas, the blind one first.
     replicas: [Operator; 2],
     _servers: [SmtpServer; 2],
 }
 
 impl Views {
-    /// Mail leaves by the primary, and each replica counts on the other.
+    /// Creates a fixture whose mail leaves by the primary, and whose replicas count on each other.
     async fn set(env: Arc<TestEnv>, leads: Which) -> Result<Self> {
         let timings = PolicyTimings::default();
         let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
@@ -123,7 +124,7 @@ impl Views {
         Ok(Self { env, names, replicas, _servers: [primary, standby] })
     }
 
-    /// From now on the blind replica sees the primary fail, and has said so.
+    /// Makes the blind replica see the primary fail, and waits until it has published that.
     async fn blind(&self) -> Result<()> {
         self.names[0].set_nxdomain(NAME)?;
         let verdicts = async || {
@@ -133,7 +134,7 @@ impl Views {
         Ok(())
     }
 
-    /// Nothing happens to the route for a while.
+    /// Checks that nothing happens to the route for a while.
     async fn check_stays(&self) -> Result<()> {
         // No condition to wait for: what is shown is that nothing happens.
         sleep(A_WHILE).await;
@@ -152,7 +153,7 @@ impl Views {
     }
 }
 
-/// Waits until a replica counts on so many others.
+/// Waits until a replica counts on this many others.
 async fn wait_heard(operator: &Operator, others: f64) -> Result<()> {
     let heard = async || {
         Ok(metric_sum(&operator.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
@@ -220,8 +221,8 @@ async fn leases(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// From the first evidence to the decision, in seconds, over some crashes. Each time there is a new route: one that has switched often is held
-/// back.
+/// The mean time from the first evidence to the decision over some crashes, in seconds. Each time
+/// there is a new route: one that has switched often is held back.
 async fn decided_after(fixture: &TwoBackendFixture, rounds: usize, name: &str) -> Result<f64> {
     let mut total = 0.0;
     for round in 0..rounds {

@@ -1,7 +1,7 @@
 use super::Case;
 use crate::object::Kind;
 
-/// (what, spec, a part of the message).
+/// The name of the case, the spec, and a part of the message.
 pub const BACKENDS: &[(&str, &str, &str)] = &[
     // Exactly one of two.
     ("with neither host nor Service", "{}", "exactly one of spec.smtp and spec.service must be set"),
@@ -334,7 +334,8 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What stands in `tls`, which a host and a Service have alike: (what, tls, the message after the path of `tls`).
+/// Contents of `tls`, the same for a host and a Service: the name of the case, `tls`, and the
+/// message after the path of `tls`.
 const TLS: &[(&str, &str, &str)] = &[
     ("without a mode", "{}", ".mode: Required value"),
     (
@@ -414,7 +415,8 @@ const TLS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What stands beside `tls`, which a host and a Service have alike: (what, auth and tls, the message after the path of `auth`).
+/// Contents of `auth` beside `tls`, the same for a host and a Service: the name of the case, both
+/// fields, and the message after the path of `auth`.
 const AUTH: &[(&str, &str, &str)] = &[
     ("without a Secret", "tls: {mode: StartTLS}, auth: {}", ".secretRef: Required value"),
     ("with a Secret without a name", "tls: {mode: StartTLS}, auth: {secretRef: {}}", ".secretRef.name: Required value"),

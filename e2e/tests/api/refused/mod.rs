@@ -1,4 +1,4 @@
-//! What the API server refuses, and the words that a user reads.
+//! Specs that the API server refuses, and the words that a user reads.
 
 mod backends;
 mod limits;
@@ -17,7 +17,7 @@ use routes::ROUTES;
 /// A spec that is refused.
 pub struct Case {
     pub kind: Kind,
-    /// "a `SendingBackend` … is refused".
+    /// The name of the case, for "a `SendingBackend` … is refused".
     pub what: String,
     pub spec: String,
     /// A part of the message.
@@ -38,7 +38,7 @@ fn refusal(case: Case) -> Trial {
     })
 }
 
-/// All of them. `coverage` checks that no rule and no bound of a spec is left out.
+/// All cases. `coverage` checks that no rule and no bound of a spec is left out.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |kind: Kind, rows: &[(&str, &str, &str)]| {
@@ -59,7 +59,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// One more than may be.
+/// Lists and maps with one entry more than allowed.
 fn many() -> Vec<Case> {
     let list = |length: usize, item: &str| {
         (0..length).map(|number| item.replace('#', &number.to_string())).collect::<Vec<_>>().join(", ")
@@ -164,7 +164,7 @@ fn many() -> Vec<Case> {
     ]
 }
 
-/// What [`Case::expected`] of all cases says, with the numbers of list items left out: `spec.probes[].name`.
+/// The expected messages of all cases, without the numbers of list items: `spec.probes[].name`.
 pub fn expectations(kind: Kind) -> Vec<String> {
     let without_numbers = |text: &str| -> String {
         let mut result = String::new();
