@@ -1,4 +1,5 @@
-//! Fifty failovers, as a client of the route's Service sees them, and as the recipients do whose mail goes through Postfix and the agent.
+//! Fifty failovers, as seen by a client of the route's Service, and by the recipients whose mail
+//! goes through Postfix and the agent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use tokio::time::sleep;
 
 use super::rounds;
 
-/// The quick start's probes and threshold, and the peer's.
+/// The probes and threshold of the quick start, and of the peer.
 const CHECKS: Checks = Checks { interval: "200ms", timeout: "500ms", failures: 3, successes: 5 };
-/// A message this often.
+/// The time between two messages.
 const PACE: Duration = Duration::from_millis(20);
 const OUTAGES: [(Outage, &str); 2] = [(Outage::Refuses, "refused"), (Outage::CutOff, "packets dropped")];
 
@@ -89,14 +90,15 @@ pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// The way back is not measured, and its soak grows eightfold with so many failovers.
+/// Shortens the way back, which is not measured, and whose soak grows eightfold with so many
+/// failovers.
 async fn return_soon(shop: &Shop, policy: &str) -> Result<()> {
     change::<FailoverPolicy>(&shop.env, policy, &json!({ "spec": { "failback": { "after": "200ms" } } }))
         .await
         .map(drop)
 }
 
-/// HAProxy on the node, with the providers' pods behind it, and where it listens.
+/// Starts HAProxy on the node in front of the providers' pods, and returns its address.
 async fn start_peer(shop: &Shop) -> Result<(HaProxy, std::net::SocketAddr)> {
     let program = HaProxy::program().context(HOW_TO_INSTALL)?;
     let at = (shop.env.ipv4(), 2500).into();
@@ -106,21 +108,22 @@ async fn start_peer(shop: &Shop) -> Result<(HaProxy, std::net::SocketAddr)> {
     Ok((haproxy, at))
 }
 
-/// Messages of each application a second.
+/// Messages of each application per second.
 const PER_SECOND: u32 = 10;
-/// So many tenants fail over side by side: a backend that real mail has failed at is not Healthy for half a minute.
+/// The number of tenants that fail over side by side. There are several because a backend that real
+/// mail has failed at is not Healthy for half a minute.
 pub const TENANTS: usize = 3;
 
-/// What was seen of one kind of break.
+/// Measurements of one kind of break.
 #[derive(Default)]
 struct Seen {
-    /// From each break to the first message by the standby.
+    /// The times from each break to the first message by the standby.
     first: Vec<Duration>,
-    /// From the application's acceptance of each message to the provider's.
+    /// The times from the application's acceptance of each message to the provider's.
     delivery: Vec<Duration>,
 }
 
-/// Of the tenants that are done, by the index of [`OUTAGES`].
+/// The tenants that are done, and their measurements by the index of [`OUTAGES`].
 static SEEN: Mutex<(usize, [Seen; 2])> = Mutex::const_new((0, [Seen::NONE, Seen::NONE]));
 
 impl Seen {

@@ -1,5 +1,5 @@
-//! How long a pod of the operator takes from its creation until it is ready, beside one that does nothing; and how long until another replica
-//! leads when the leader's pod is killed, or told to end.
+//! Times of the operator's pods: from a pod's creation until it is ready, beside one that does
+//! nothing; and until another replica leads when the leader's pod is killed, or told to end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// Scales up by one, waits until all are ready, and back.
+/// Scales up by one, waits until all are ready, and scales back.
 async fn starts(client: &Client, namespace: &str, name: &str, usual: i32, count: usize) -> Result<Vec<Duration>> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let mut times = Vec::new();
@@ -80,12 +80,13 @@ async fn scale(api: &Api<Deployment>, name: &str, replicas: i32) -> Result<()> {
     }
 }
 
-/// How the leader ends.
+/// The way in which the leader ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Without a word, and for good, as with its node: the process is stopped, and its pod deleted by force.
+    /// Without notice and for good, as with its node: the process is stopped, and its pod deleted
+    /// by force.
     Killed,
-    /// As in every update: it is told to, and gives the Lease back.
+    /// With notice, as in every update: it is told to end, and gives the Lease back.
     Deleted,
 }
 

@@ -1,4 +1,4 @@
-//! What 500 routes over 1,000 backends cost each replica, and the API server.
+//! Costs of 500 routes over 1,000 backends: for each replica, and for the API server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -127,7 +127,7 @@ async fn scrape(pods: &[IpAddr]) -> Result<Vec<Scrape>> {
     Ok(scrapes)
 }
 
-/// The operator's processes, in whichever pod.
+/// The operator's processes, in any pod.
 fn processes() -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {

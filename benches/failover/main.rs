@@ -1,7 +1,9 @@
-//! How long a sending client is without a way out when its primary fails: by the operator, and by HAProxy in the same place.
+//! Failover times of a sending client whose primary fails: by the operator, and by HAProxy in the
+//! same place.
 //!
-//! Measured by the client, from the start of its first send that is refused or not answered to the first accepted one after it. Many
-//! routes at a time, each with two servers of its own, break at random moments, so that the phase of the probes is any.
+//! The client measures from the start of its first attempt that is refused or not answered to the
+//! first accepted one after it. Many routes, each with two servers of its own, break at random
+//! moments, so that the phase of the probes is random.
 
 mod case;
 mod report;
@@ -36,18 +38,18 @@ use self::case::{Case, INTERVAL, THRESHOLD, TIMEOUT};
 use self::report::Rounds;
 use self::round::{BOUND, PACE, Pair, Round, SERVER_NAME, Setup, Tls, run_scenario};
 
-/// Where HAProxy listens.
+/// The address of HAProxy.
 const FRONTEND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
 /// The `ConfigMap` with the authority of the servers.
 const CA: &str = "bench-ca";
 
-/// How much is measured.
+/// The size of a measurement.
 struct Plan {
-    /// Pairs of servers for the faults that take no TLS, and for those that do.
+    /// Pairs of servers for the faults that need no TLS, and for those that do.
     pairs: (usize, usize),
     /// Failovers per fault and pair.
     rounds: (usize, usize),
-    /// The same for the peer, which is known never to notice the latter.
+    /// Failovers per fault and pair for the peer, which never notices the faults of TLS.
     peer_rounds: (usize, usize),
 }
 
@@ -172,7 +174,7 @@ async fn by_operator(env: &Arc<TestEnv>, pairs: &[Pair], rounds: (usize, usize))
     Ok(rounds)
 }
 
-/// A backend's manifest.
+/// The manifest of a backend.
 fn backend(name: &str, at: SocketAddr, tls: bool) -> String {
     let mut text = format!(
         "---\napiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: {name}}}\nspec:\n  probes: [{{name: smtp, interval: {}, timeout: {}, smtp: {{}}}}]\n  smtp:\n    host: {}\n    port: {}\n",
@@ -206,7 +208,7 @@ async fn by_haproxy(env: &TestEnv, program: &Path, pairs: &[Pair], rounds: (usiz
     Ok(played)
 }
 
-/// Plays all rounds, on all pairs at the same time, each in an order of its own.
+/// Runs all rounds, on all pairs at the same time, each in an order of its own.
 async fn run_all(pairs: &[Pair], ways: Vec<Setup>, (plain, tls): (usize, usize)) -> Result<Rounds> {
     let done = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();

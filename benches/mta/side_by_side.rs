@@ -1,4 +1,4 @@
-//! The same break under the same load, with each way around it.
+//! The same break under the same load, for each contender.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use mail_failover_e2e::test_env::TestEnv;
 
 use crate::yes_or_no;
 
-/// What breaks, and what it is called.
+/// The faults, and their names.
 const CASES: [(&str, Cell); 5] = [
     ("connection refused", Cell { point: Point::Connect, kind: Kind::Refuse }),
     ("hang, no banner", Cell { point: Point::Banner, kind: Kind::Hang }),
@@ -22,7 +22,7 @@ const CASES: [(&str, Cell); 5] = [
     ("slow, a byte per 700 ms of the banner", Cell { point: Point::Banner, kind: Kind::Slow }),
 ];
 
-/// Who leads mail, and with what patience of Postfix.
+/// A means that leads mail, and Postfix's timeouts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Contender {
     name: &'static str,
@@ -38,7 +38,7 @@ const CONTENDERS: [Contender; 5] = [
     Contender { name: "agent, Postfix' defaults", setup: Setup::Agent, patience: PostfixTimeouts::Defaults },
 ];
 
-/// Plays all; true when the agent has met every goal.
+/// Runs all cases, and returns true if the agent has met every goal.
 pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) -> Result<bool> {
     let (messages, per_second) = if arguments.quick { (300, 100) } else { (1000, 100) };
     println!(
@@ -106,7 +106,8 @@ async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> 
     outcome
 }
 
-/// New mail by the standby: a second where the fault answers; what the probes need and 300 ms otherwise.
+/// The goal for new mail by the standby: a second where the fault answers; otherwise the time that
+/// the probes need, and 300 ms.
 fn goal(cell: Cell) -> Duration {
     if cell.takes_patience() {
         INTERVAL.1 * THRESHOLD + TIMEOUT.1 + Duration::from_millis(300)
