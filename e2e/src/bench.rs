@@ -77,20 +77,26 @@ fn arguments<A: Parser + AsMut<Arguments>>(name: &str) -> Option<A> {
 
 /// A description of the machine in one line.
 pub fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
-        value.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
-    };
     let cores = available_parallelism().map_or(0, std::num::NonZero::get);
-    let kilobytes = field(&read("/proc/meminfo"), "MemTotal");
+    let kilobytes = field("/proc/meminfo", "MemTotal");
     let gigabytes = kilobytes.trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1024 / 1024;
     let profile = if cfg!(debug_assertions) { "debug build" } else { "release build" };
     format!(
         "{cores} cores ({}), {gigabytes} GB, Linux {}, {profile}",
-        field(&read("/proc/cpuinfo"), "model name"),
-        read("/proc/sys/kernel/osrelease").trim()
+        field("/proc/cpuinfo", "model name"),
+        read_or_empty("/proc/sys/kernel/osrelease").trim()
     )
+}
+
+fn read_or_empty(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The value of the first line with this name in a file of lines `name: value`.
+fn field(path: &str, name: &str) -> String {
+    let text = read_or_empty(path);
+    let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
+    value.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
 }
 
 /// Load averages of 1, 5 and 15 minutes, as the kernel prints them.
@@ -114,12 +120,8 @@ impl Usage {
     /// # Errors
     /// When there is no such process.
     pub fn of(id: u32) -> Result<Self> {
-        let read = |file: &str| {
-            let path = format!("/proc/{id}/{file}");
-            fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
-        };
-        let cpu = cpu(&read("stat")?).with_context(|| format!("/proc/{id}/stat has no times"))?;
-        let status = read("status")?;
+        let cpu = cpu(&read_of_process(id, "stat")?).with_context(|| format!("/proc/{id}/stat has no times"))?;
+        let status = read_of_process(id, "status")?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok());
         let resident = resident.with_context(|| format!("/proc/{id}/status has no VmRSS"))? * 1024;
@@ -131,6 +133,11 @@ impl Usage {
         let wall = self.at.duration_since(earlier.at).as_secs_f64();
         if wall > 0.0 { self.cpu.saturating_sub(earlier.cpu).as_secs_f64() / wall } else { 0.0 }
     }
+}
+
+fn read_of_process(id: u32, file: &str) -> Result<String> {
+    let path = format!("/proc/{id}/{file}");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
 }
 
 /// User and system time from `/proc/<pid>/stat`. The command in parentheses may contain anything,

@@ -105,9 +105,12 @@ fn configuration(checks: Checks, listens: &[Listen]) -> String {
 mod tests {
     use super::*;
 
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
     #[test]
     fn all_servers_are_checked_and_all_but_the_first_are_backups() {
-        let address = |text: &str| text.parse().expect("an address");
         let checks = Checks { interval: "200ms", timeout: "500ms", failures: 3, successes: 5 };
         let servers = vec![address("192.0.2.1:25"), address("192.0.2.2:25")];
         let text = configuration(checks, &[Listen { at: address("192.0.2.9:2500"), servers }]);

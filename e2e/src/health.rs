@@ -78,14 +78,14 @@ impl Health {
         let questioned = serde_json::to_string(&questions)?;
         let answers = output(&mut Command::new(&self.program), "health", &questioned, DEADLINE).await?;
         let answers: Vec<Opinion> = serde_json::from_str(&answers)?;
-        let of_one = |answers: &[Opinion]| match answers {
-            [argo_cd, flux, kstatus] => {
-                Ok(Opinions { argo_cd: argo_cd.clone(), flux: flux.clone(), kstatus: kstatus.clone() })
-            }
-            _ => bail!("{} answers to three questions", answers.len()),
-        };
-        answers.chunks(3).map(of_one).collect()
+        answers.chunks(3).map(opinions).collect()
     }
+}
+
+/// The answers to the three questions about an object.
+fn opinions(answers: &[Opinion]) -> Result<Opinions> {
+    let [argo_cd, flux, kstatus] = answers else { bail!("{} answers to three questions", answers.len()) };
+    Ok(Opinions { argo_cd: argo_cd.clone(), flux: flux.clone(), kstatus: kstatus.clone() })
 }
 
 /// Argo CD's health script for one of our kinds.

@@ -48,6 +48,13 @@ pub struct Options {
     pub environment: Vec<(OsString, OsString)>,
 }
 
+impl Options {
+    /// Returns true if the further arguments contain a flag.
+    fn has(&self, flag: &str) -> bool {
+        self.arguments.iter().any(|argument| argument == flag)
+    }
+}
+
 /// A running operator. Killed when dropped.
 #[derive(Debug)]
 pub struct Operator {
@@ -72,12 +79,11 @@ impl Operator {
             .args(["--lease-namespace", &options.lease_namespace])
             .args(["--identity", &options.identity])
             .args(["--listen-address", &options.listen.to_string()]);
-        let is_given = |flag: &str| options.arguments.iter().any(|argument| argument == flag);
-        if !is_given("--log-format") {
+        if !options.has("--log-format") {
             command.args(["--log-format", "json"]);
         }
         // Several operators share the network; an earlier release does not know the flag.
-        if options.program.is_none() && !is_given("--report-listen-address") {
+        if options.program.is_none() && !options.has("--report-listen-address") {
             command.arg("--without-reports");
         }
         command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));

@@ -26,11 +26,7 @@ impl Process {
     /// When the program cannot be started or its log cannot be opened.
     pub fn start(name: impl Into<String>, command: &mut Command, log: &Path) -> Result<Self> {
         let name = name.into();
-        let open = || -> std::io::Result<(File, File)> {
-            let file = OpenOptions::new().create(true).append(true).open(log)?;
-            Ok((file.try_clone()?, file))
-        };
-        let (stdout, stderr) = open().with_context(|| format!("cannot write {}", log.display()))?;
+        let (stdout, stderr) = open_twice(log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -116,19 +112,27 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a file, or a sentence if it cannot be read.
-pub fn tail(path: &Path, lines: usize) -> String {
+/// Opens a file for appending, for standard output and for standard error.
+fn open_twice(log: &Path) -> std::io::Result<(File, File)> {
+    let file = OpenOptions::new().create(true).append(true).open(log)?;
+    Ok((file.try_clone()?, file))
+}
+
+/// The end of a file.
+fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
     // More than enough for the lines asked for, and bounded for a log of any size.
     const BYTES: u64 = 64 * 1024;
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(BYTES).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The last lines of a file, or a sentence if it cannot be read.
+pub fn tail(path: &Path, lines: usize) -> String {
+    match read_end(path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             let all: Vec<&str> = text.lines().collect();

@@ -73,8 +73,10 @@ impl Durations {
     /// The part of the histogram since an earlier scrape of it.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let before = |bound: &u64| earlier.buckets.get(bound).copied().unwrap_or_default();
-        let buckets = self.buckets.iter().map(|(bound, count)| (*bound, count - before(bound))).collect();
+        let mut buckets = self.buckets.clone();
+        for (bound, count) in &mut buckets {
+            *count -= earlier.buckets.get(bound).copied().unwrap_or_default();
+        }
         Self { count: self.count - earlier.count, sum: self.sum - earlier.sum, buckets }
     }
 
@@ -117,9 +119,12 @@ mod tests {
         ))
     }
 
+    fn puts(scrape: &Scrape) -> Durations {
+        scrape.durations("took", |labels| label(labels, "method") == Some("PUT"))
+    }
+
     #[test]
     fn a_histogram_tells_what_came_in_between_two_scrapes() {
-        let puts = |scrape: &Scrape| scrape.durations("took", |labels| label(labels, "method") == Some("PUT"));
         let between = puts(&scrape(98, 200)).since(&puts(&scrape(0, 100)));
         assert_eq!(between.mean(), Some(Duration::from_millis(200)));
         assert_eq!(between.percentile(98), Some(Duration::from_millis(100)));

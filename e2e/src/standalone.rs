@@ -49,6 +49,11 @@ fn report(program: &str, result: Result<ExitCode>) -> ExitCode {
     }
 }
 
+fn prepare(options: control_plane::Options) -> Result<()> {
+    Binaries::locate(&options.programs())?;
+    operator::build()
+}
+
 fn try_run<F>(isolation: Isolation, body: F) -> Result<ExitCode>
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
@@ -60,11 +65,7 @@ where
     }
     let options = control_plane::Options::default();
     // What takes a network, and what takes minutes the first time, happens before there is no network.
-    let prepare = || -> Result<()> {
-        Binaries::locate(&options.programs())?;
-        operator::build()
-    };
-    match namespace::enter(isolation, prepare)? {
+    match namespace::enter(isolation, || prepare(options))? {
         Entry::Finished(code) => return Ok(code),
         Entry::Forbidden(why) => bail!("{why}"),
         Entry::Inside => {}

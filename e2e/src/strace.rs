@@ -77,9 +77,8 @@ impl Tracer {
     pub fn confirm(&self) -> Result<()> {
         let text = fs::read_to_string(&self.calls).with_context(|| self.calls.display().to_string())?;
         // Of a thread that dies along with it strace may not know any more which call that was in: `???(`.
-        let is_call = |line: &&str| !line.contains("+++") && line.contains('(') && !line.contains("???(");
-        let mut calls = text.lines().filter(is_call);
-        let last = calls.next_back().with_context(|| format!("no call in {text:?}"))?;
+        let last = text.lines().rfind(|line| line.contains('(') && !line.contains("+++") && !line.contains("???("));
+        let last = last.with_context(|| format!("no call in {text:?}"))?;
         ensure!(last.contains(self.step.about), "it died at another step than {:?}: {text}", self.step);
         Ok(())
     }

@@ -206,27 +206,12 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
     arguments.test_threads.get_or_insert(options.parallel);
     // What cargo says to a bench, which may play as a suite; it would leave every trial out.
     arguments.bench = false;
-    let named = |trial: &Trial| libtest_mimic::Trial::test(trial.name.clone(), || Ok(()));
     let chosen = trials.iter().any(|trial| !arguments.is_filtered_out(&named(trial)));
     if arguments.list || !chosen {
         let listed = trials.iter().map(named).collect();
         return Ok(libtest_mimic::run(&arguments, listed).exit_code());
     }
 
-    // What takes a network happens while there is one.
-    let prepare = || -> Result<Binaries> {
-        let binaries = Binaries::locate(&programs(options))?;
-        for module in options.modules {
-            module.source()?;
-        }
-        if options.operator {
-            operator::build()?;
-        }
-        if options.node {
-            images(options)?;
-        }
-        Ok(binaries)
-    };
     let isolation = match (Cluster::existing(), options.node, options.postfix) {
         (Some(_), _, _) => Isolation::Processes,
         (None, true, _) => Isolation::Node,
@@ -240,13 +225,14 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
     };
     let entered = match missing {
         Some(why) => Entry::Forbidden(why),
-        None => namespace::enter(isolation, || prepare().map(drop))?,
+        // What takes a network happens while there is one.
+        None => namespace::enter(isolation, || prepare(options).map(drop))?,
     };
     let (binaries, skip_all) = match (entered, isolation) {
         (Entry::Finished(code), _) => return Ok(code),
         (Entry::Inside, _) => (Binaries::locate(&programs(options))?, None),
         // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
-        (Entry::Forbidden(_), Isolation::Processes) => (prepare()?, None),
+        (Entry::Forbidden(_), Isolation::Processes) => (prepare(options)?, None),
         // The whole reason once is enough.
         (Entry::Forbidden(why), Isolation::Node) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
@@ -275,6 +261,25 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
     let conclusion = libtest_mimic::run(&arguments, runnable);
     suite.print_durations();
     Ok(suite.finish(conclusion.has_failed(), conclusion.exit_code()))
+}
+
+/// A trial for the list only.
+fn named(trial: &Trial) -> libtest_mimic::Trial {
+    libtest_mimic::Trial::test(trial.name.clone(), || Ok(()))
+}
+
+fn prepare(options: Options) -> Result<Binaries> {
+    let binaries = Binaries::locate(&programs(options))?;
+    for module in options.modules {
+        module.source()?;
+    }
+    if options.operator {
+        operator::build()?;
+    }
+    if options.node {
+        images(options)?;
+    }
+    Ok(binaries)
 }
 
 fn programs(options: Options) -> Vec<Program> {

@@ -181,10 +181,9 @@ impl TestEnv {
     /// An IPv6 address that no other trial of this suite uses, with all its ports.
     pub fn ipv6(&self) -> IpAddr {
         static TAKEN: AtomicU32 = AtomicU32::new(0);
-        let [high, low] = [16, 0].map(|shift| (TAKEN.load(Ordering::Relaxed) >> shift) & 0xffff);
-        TAKEN.fetch_add(1, Ordering::Relaxed);
-        let word = |value: u32| u16::try_from(value).unwrap_or(0);
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, word(high), word(low)).into()
+        let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let [high, low] = [number >> 16, number & 0xffff].map(|word| u16::try_from(word).unwrap_or(0));
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, high, low).into()
     }
 
     /// Opens a proxy to the API server that shows an operator this trial's namespace only.

@@ -34,16 +34,17 @@ impl fmt::Display for Right {
 
 /// The rights that rules grant.
 pub fn granted<'a>(rules: impl IntoIterator<Item = &'a RbacRule>) -> BTreeSet<Right> {
-    let of_rule = |rule: &'a RbacRule| {
-        rule.resources.iter().flat_map(move |resource| {
-            rule.verbs.iter().map(move |verb| Right {
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        for resource in rule.resources {
+            rights.extend(rule.verbs.iter().map(|verb| Right {
                 api_group: rule.api_group.to_owned(),
                 resource: (*resource).to_owned(),
                 verb: (*verb).to_owned(),
-            })
-        })
-    };
-    rules.into_iter().flat_map(of_rule).collect()
+            }));
+        }
+    }
+    rights
 }
 
 /// A call to the API server, read from the audit log.
@@ -71,18 +72,21 @@ pub(super) fn calls(log: &Path, user: &str) -> Result<Vec<Call>> {
     Ok(entries.iter().filter(|entry| entry["user"]["username"] == user).map(call).collect())
 }
 
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 fn call(entry: &Value) -> Call {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &entry["objectRef"];
     let resource = match object["subresource"].as_str() {
-        Some(subresource) => format!("{}/{subresource}", text(&object["resource"])),
-        None => text(&object["resource"]),
+        Some(subresource) => format!("{}/{subresource}", text_of(&object["resource"])),
+        None => text_of(&object["resource"]),
     };
     Call {
-        right: Right { api_group: text(&object["apiGroup"]), resource, verb: text(&entry["verb"]) },
-        namespace: text(&object["namespace"]),
-        name: text(&object["name"]),
+        right: Right { api_group: text_of(&object["apiGroup"]), resource, verb: text_of(&entry["verb"]) },
+        namespace: text_of(&object["namespace"]),
+        name: text_of(&object["name"]),
         is_allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
-        uri: text(&entry["requestURI"]),
+        uri: text_of(&entry["requestURI"]),
     }
 }

@@ -41,6 +41,12 @@ pub async fn forget() {
     *INSTALLED.lock().await = false;
 }
 
+/// Returns true if one of these objects exists.
+async fn exists(env: &TestEnv, what: &[&str]) -> Result<bool> {
+    let get = [&["get", "--ignore-not-found", "--output=name"], what].concat();
+    Ok(!env.kubectl_for(DEADLINE, &get).await?.trim().is_empty())
+}
+
 /// Installs the operator on a cluster that lives on, while `shown` runs. Only what was not there
 /// before is removed.
 ///
@@ -51,15 +57,11 @@ where
     F: Future<Output = Result<()>>,
 {
     let definitions = repository("crds").display().to_string();
-    let there = async |what: &[&str]| {
-        let get = [&["get", "--ignore-not-found", "--output=name"], what].concat();
-        anyhow::Ok(!env.kubectl_for(DEADLINE, &get).await?.trim().is_empty())
-    };
     ensure!(
-        !there(&["namespace", NAMESPACE]).await?,
+        !exists(env, &["namespace", NAMESPACE]).await?,
         "the cluster has a namespace {NAMESPACE}: what is installed there must not be touched"
     );
-    let brings_definitions = !there(&["--filename", &definitions]).await?;
+    let brings_definitions = !exists(env, &["--filename", &definitions]).await?;
     let values = format!("crds.enabled={brings_definitions}");
     let installed = helm(env, &["install", RELEASE, CHART, "--create-namespace"], &[&values]).await;
     let result = match installed {

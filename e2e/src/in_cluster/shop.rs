@@ -192,17 +192,18 @@ impl Shop {
 
     /// The volumes for the example's claims, as a provisioner would make them.
     fn volumes(&self) -> Result<Vec<Value>> {
+        (0..POSTFIXES).map(|number| self.volume(number)).collect()
+    }
+
+    fn volume(&self, number: usize) -> Result<Value> {
         let namespace = self.env.namespace();
-        let volume = |number: usize| {
-            let path = self.env.folder().join(format!("spool-{number}"));
-            std::fs::create_dir_all(&path)?;
-            anyhow::Ok(
-                json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
-                "spec": { "capacity": { "storage": "5Gi" }, "accessModes": ["ReadWriteOncePod"], "persistentVolumeReclaimPolicy": "Retain",
-                    "claimRef": { "namespace": namespace, "name": format!("spool-postfix-{number}") }, "hostPath": { "path": path } } }),
-            )
-        };
-        (0..POSTFIXES).map(volume).collect()
+        let path = self.env.folder().join(format!("spool-{number}"));
+        std::fs::create_dir_all(&path)?;
+        Ok(
+            json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
+            "spec": { "capacity": { "storage": "5Gi" }, "accessModes": ["ReadWriteOncePod"], "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": { "namespace": namespace, "name": format!("spool-postfix-{number}") }, "hostPath": { "path": path } } }),
+        )
     }
 
     /// Waits until all pods of a Deployment or a `StatefulSet` are up to date and ready.

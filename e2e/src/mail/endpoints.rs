@@ -117,16 +117,19 @@ struct Slices {
 
 impl Slices {
     fn apply(&mut self, event: watcher::Event<EndpointSlice>) {
-        let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
         match event {
             watcher::Event::Init => self.relisted.clear(),
-            watcher::Event::InitApply(slice) => drop(self.relisted.insert(name(&slice), slice)),
+            watcher::Event::InitApply(slice) => drop(self.relisted.insert(name_of(&slice), slice)),
             // Only now is it known what is gone; until then, what was known last stands.
             watcher::Event::InitDone => self.known = std::mem::take(&mut self.relisted),
-            watcher::Event::Apply(slice) => drop(self.known.insert(name(&slice), slice)),
-            watcher::Event::Delete(slice) => drop(self.known.remove(&name(&slice))),
+            watcher::Event::Apply(slice) => drop(self.known.insert(name_of(&slice), slice)),
+            watcher::Event::Delete(slice) => drop(self.known.remove(&name_of(&slice))),
         }
     }
+}
+
+fn name_of(slice: &EndpointSlice) -> String {
+    slice.metadata.name.clone().unwrap_or_default()
 }
 
 /// Each ready endpoint once, in order.
@@ -180,15 +183,15 @@ mod tests {
     use super::*;
 
     fn slice(name: &str, port: (&str, i32), endpoints: &[(&str, Option<bool>)]) -> EndpointSlice {
-        let endpoint = |(address, ready): &(&str, Option<bool>)| Endpoint {
+        let endpoints = endpoints.iter().map(|(address, ready)| Endpoint {
             addresses: vec![(*address).to_owned(), "192.0.2.99".to_owned()],
             conditions: Some(EndpointConditions { ready: *ready, ..EndpointConditions::default() }),
             ..Endpoint::default()
-        };
+        });
         EndpointSlice {
             metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
             address_type: "IPv4".to_owned(),
-            endpoints: endpoints.iter().map(endpoint).collect(),
+            endpoints: endpoints.collect(),
             ports: Some(vec![
                 EndpointPort { name: Some("other".to_owned()), port: Some(1), ..EndpointPort::default() },
                 EndpointPort { name: Some(port.0.to_owned()), port: Some(port.1), ..EndpointPort::default() },

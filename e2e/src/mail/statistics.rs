@@ -43,24 +43,24 @@ pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
 /// A duration with three significant digits: `950 µs`, `12.3 ms`, `1.23 s`, `125 s`.
 pub fn human(duration: Duration) -> String {
     let micros = duration.as_micros();
-    let scaled = |unit: u128, name: &str| {
-        let decimals = match micros / unit {
-            0..10 => 2,
-            10..100 => 1,
-            _ => 0,
-        };
-        // In whole steps of the last digit, half up: no floating point, no surprise.
-        let factor = 10_u128.pow(decimals);
-        let steps = (micros * factor + unit / 2) / unit;
-        let fraction =
-            if decimals == 0 { String::new() } else { format!(".{:0>1$}", steps % factor, decimals as usize) };
-        format!("{}{fraction} {name}", steps / factor)
-    };
     match micros {
         0..1_000 => format!("{micros} µs"),
-        1_000..1_000_000 => scaled(1_000, "ms"),
-        _ => scaled(1_000_000, "s"),
+        1_000..1_000_000 => scaled(micros, 1_000, "ms"),
+        _ => scaled(micros, 1_000_000, "s"),
     }
+}
+
+fn scaled(micros: u128, unit: u128, name: &str) -> String {
+    let decimals = match micros / unit {
+        0..10 => 2,
+        10..100 => 1,
+        _ => 0,
+    };
+    // In whole steps of the last digit, half up: no floating point, no surprise.
+    let factor = 10_u128.pow(decimals);
+    let steps = (micros * factor + unit / 2) / unit;
+    let fraction = if decimals == 0 { String::new() } else { format!(".{:0>1$}", steps % factor, decimals as usize) };
+    format!("{}{fraction} {name}", steps / factor)
 }
 
 /// The alignment of a column.
@@ -96,10 +96,12 @@ impl fmt::Display for Table {
         let heading: Vec<_> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let lines: Vec<_> = std::iter::once(&heading).chain(&self.rows).collect();
         let count = lines.iter().map(|line| line.len()).max().unwrap_or(0);
-        let width = |column: usize| {
-            lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<_> = (0..count).map(width).collect();
+        let mut widths = vec![0; count];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line.iter()) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
         for line in lines {
             let mut text = String::new();
             for (column, width) in widths.iter().enumerate() {

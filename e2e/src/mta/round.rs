@@ -87,7 +87,6 @@ impl Outcome {
 
 /// The heading of a table of outcomes.
 pub fn table() -> Table {
-    let right = |name| (name, Align::Right);
     let mut columns = vec![("WHERE", Align::Left), ("HOW", Align::Left)];
     columns.extend(
         [
@@ -101,16 +100,19 @@ pub fn table() -> Table {
             "FIRST BY STANDBY",
             "OLD ALL DELIVERED",
         ]
-        .map(right),
+        .map(|name| (name, Align::Right)),
     );
     columns.push(("", Align::Left));
     Table::new(&columns)
 }
 
+fn human_or_never(time: Option<Duration>) -> String {
+    time.map_or_else(|| "never".to_owned(), human)
+}
+
 /// A row of that table.
 pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
     let Outcome { cell, account, .. } = outcome;
-    let time = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), human);
     let counted = outcome.unsure_by_agent.map_or_else(|| "-".to_owned(), |count| count.to_string());
     vec![
         cell.point.to_string(),
@@ -122,8 +124,8 @@ pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
         account.duplicated.to_string(),
         if cell.may_duplicate() { "yes" } else { "no" }.to_owned(),
         counted,
-        time(outcome.first_by_standby),
-        time(outcome.old_delivered),
+        human_or_never(outcome.first_by_standby),
+        human_or_never(outcome.old_delivered),
         verdict.to_owned(),
     ]
 }
@@ -191,16 +193,14 @@ pub async fn run_round_and(
     let new: BTreeSet<&str> = of(&sent.accepted, |at| at >= zero).collect();
     let by_standby = stored.iter().filter(|copy| copy.server == providers.standby.name());
     let first = by_standby.filter(|copy| new.contains(copy.recipient.as_str())).map(|copy| copy.at).min();
-    let last_of = |recipients: Vec<&str>| -> Option<Duration> {
-        let times: Option<Vec<_>> = recipients.into_iter().map(|to| delivered.get(to).copied()).collect();
-        Some(times?.into_iter().max()?.saturating_duration_since(zero))
-    };
     let switched = first.unwrap_or_else(Instant::now);
+    let old: Vec<_> = of(&sent.accepted, |at| at < switched).map(|to| delivered.get(to).copied()).collect();
+    let all: Vec<_> = of(&sent.accepted, |_| true).map(|to| delivered.get(to).copied()).collect();
     Ok(Outcome {
         cell: plan.cell,
         first_by_standby: first.map(|first| first.saturating_duration_since(zero)),
-        old_delivered: last_of(of(&sent.accepted, |at| at < switched).collect()),
-        all_delivered: last_of(of(&sent.accepted, |_| true).collect()),
+        old_delivered: last_since(zero, &old),
+        all_delivered: last_since(zero, &all),
         unsure_by_log: log.may_be_sent_more_than_once() - log_before,
         unsure_by_agent: unsure_by_agent(mta)
             .await?
@@ -216,6 +216,12 @@ pub async fn run_round_and(
 fn of<'a>(accepted: &'a [Accepted], when: impl Fn(Instant) -> bool + 'a) -> impl Iterator<Item = &'a str> {
     let chosen = accepted.iter().filter(move |message| when(message.at));
     chosen.flat_map(|message| message.recipients.iter().map(String::as_str))
+}
+
+/// The time from `zero` to the last delivery; `None` if one is missing.
+fn last_since(zero: Instant, deliveries: &[Option<Instant>]) -> Option<Duration> {
+    let times: Option<Vec<_>> = deliveries.iter().copied().collect();
+    Some(times?.into_iter().max()?.saturating_duration_since(zero))
 }
 
 /// Returns true if only new sessions meet the fault.

@@ -81,20 +81,26 @@ impl Providers {
     /// When one cannot listen.
     pub async fn start(env: &TestEnv, demands: Demands) -> Result<Self> {
         let authority = Authority::new()?;
-        let start = |name: &str, demands: Demands| {
-            let mut options = ServerOptions::new(name, SocketAddr::new(env.ipv4(), 25));
-            if demands.tls {
-                options = options.start_tls(authority.issue(&[SERVER_NAME], Validity::Valid)?);
-            }
-            if demands.login {
-                options = options.logins(Logins::Only(vec![(LOGIN.0.to_owned(), LOGIN.1.to_owned())]));
-            }
-            anyhow::Ok(SmtpServer::start(options))
-        };
-        let primary = start("primary", demands)?.await?;
-        let standby = start(STANDBY, demands)?.await?;
-        let bounces = start("bounces", Demands::default())?.await?;
+        let at = SocketAddr::new(env.ipv4(), 25);
+        let primary = SmtpServer::start(demands.of_server("primary", at, &authority)?).await?;
+        let at = SocketAddr::new(env.ipv4(), 25);
+        let standby = SmtpServer::start(demands.of_server(STANDBY, at, &authority)?).await?;
+        let bounces = SmtpServer::start(ServerOptions::new("bounces", SocketAddr::new(env.ipv4(), 25))).await?;
         Ok(Self { primary, standby, bounces, demands, authority })
+    }
+}
+
+impl Demands {
+    /// Options of a server with these demands.
+    fn of_server(self, name: &str, at: SocketAddr, authority: &Authority) -> Result<ServerOptions> {
+        let mut options = ServerOptions::new(name, at);
+        if self.tls {
+            options = options.start_tls(authority.issue(&[SERVER_NAME], Validity::Valid)?);
+        }
+        if self.login {
+            options = options.logins(Logins::Only(vec![(LOGIN.0.to_owned(), LOGIN.1.to_owned())]));
+        }
+        Ok(options)
     }
 }
 
@@ -225,6 +231,12 @@ fn next_hop(address: SocketAddr) -> String {
     }
 }
 
+/// A table of Postfix (`inline:`) with this value for each next hop.
+fn inline_table(next_hops: &[SocketAddr], value: &str) -> String {
+    let entries = next_hops.iter().map(|&at| format!("{{ {} = {value} }}", next_hop(at)));
+    format!("inline:{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+}
+
 /// Adds the settings of main.cf for TLS and logins that replace an agent's.
 fn with_demands(
     env: &TestEnv,
@@ -232,10 +244,6 @@ fn with_demands(
     providers: &Providers,
     next_hops: &[SocketAddr],
 ) -> Result<postfix::Options> {
-    let table = |value: &str| {
-        let entries = next_hops.iter().map(|&at| format!("{{ {} = {value} }}", next_hop(at)));
-        format!("inline:{{ {} }}", entries.collect::<Vec<_>>().join(", "))
-    };
     let mut options = options;
     if providers.demands.tls {
         // Read before Postfix locks itself up.
@@ -243,13 +251,13 @@ fn with_demands(
         fs::write(&file, providers.authority.pem())?;
         options = options
             .with("smtp_tls_CAfile", file.display().to_string())
-            .with("smtp_tls_policy_maps", table(&format!("secure match={SERVER_NAME}")));
+            .with("smtp_tls_policy_maps", inline_table(next_hops, &format!("secure match={SERVER_NAME}")));
     }
     if providers.demands.login {
         options = options
             .with("smtp_sasl_auth_enable", "yes")
             .with("smtp_sasl_security_options", "noanonymous")
-            .with("smtp_sasl_password_maps", table(&format!("{}:{}", LOGIN.0, LOGIN.1)));
+            .with("smtp_sasl_password_maps", inline_table(next_hops, &format!("{}:{}", LOGIN.0, LOGIN.1)));
     }
     Ok(options)
 }

@@ -83,13 +83,12 @@ pub(super) async fn start(
 /// nftables, but some kernels are built without the `queue` statement (`CONFIG_NFT_QUEUE`); more
 /// kernels have the same in iptables.
 async fn lead_to_queue() -> Result<()> {
-    let pods = |direction: &'static str| [direction, POD_RANGE, "-j", "NFQUEUE", "--queue-num", QUEUE];
     let rules: [&[&str]; 4] = [
         // As in its own: the node's own connections are probes.
         &["-m", "owner", "--uid-owner", "0", "-j", "RETURN"],
         &["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "RETURN"],
-        &pods("--source"),
-        &pods("--destination"),
+        &["--source", POD_RANGE, "-j", "NFQUEUE", "--queue-num", QUEUE],
+        &["--destination", POD_RANGE, "-j", "NFQUEUE", "--queue-num", QUEUE],
     ];
     let iptables = on_path("iptables").context("`iptables` is not installed")?;
     for rule in rules {

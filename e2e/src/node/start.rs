@@ -194,9 +194,10 @@ impl Node {
     /// # Errors
     /// When it cannot be started.
     pub async fn enforce_network_policies(&self) -> Result<()> {
-        let start =
-            async || network_policies::start(&self.binaries, &self.control_plane, &self.kubectl()?, &self.folder).await;
-        self.network_policies.get_or_try_init(start).await.map(drop)
+        let started = self.network_policies.get_or_try_init(async || {
+            network_policies::start(&self.binaries, &self.control_plane, &self.kubectl()?, &self.folder).await
+        });
+        started.await.map(drop)
     }
 
     /// kubectl with every right.

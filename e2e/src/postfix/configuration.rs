@@ -139,9 +139,12 @@ mod tests {
     use super::super::parameter;
     use super::*;
 
+    fn set(parameter: &Parameter, now: &str) -> String {
+        parameter.value_after(|| Ok(now.to_owned())).expect("a value")
+    }
+
     #[test]
     fn a_value_replaces_another_or_goes_ahead_of_it() {
-        let set = |parameter: &Parameter, now: &str| parameter.value_after(|| Ok(now.to_owned())).expect("a value");
         let maps = parameter("transport_maps", "inline:{}");
         assert_eq!(set(&maps, "lmdb:x\n"), "inline:{}");
         assert_eq!(set(&maps.clone().ahead(), "lmdb:x\n"), "inline:{}, lmdb:x");

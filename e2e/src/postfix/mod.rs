@@ -91,6 +91,10 @@ pub struct Postfix {
     master: Mutex<Option<Process>>,
 }
 
+fn open_to_all(path: &Path) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
 impl Postfix {
     /// The reasons why Postfix cannot be started here, and the remedy; `None` if it can.
     ///
@@ -103,8 +107,9 @@ impl Postfix {
         }
         let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-        let has = |text: &str, name: &str| text.lines().any(|line| line.starts_with(&format!("{name}:")));
-        (!has(&users, "postfix") || !has(&groups, "postdrop"))
+        let has_user = users.lines().any(|line| line.starts_with("postfix:"));
+        let has_group = groups.lines().any(|line| line.starts_with("postdrop:"));
+        (!has_user || !has_group)
             .then(|| "the user `postfix` or the group `postdrop` is missing: install Postfix as a package".to_owned())
     }
 
@@ -136,10 +141,11 @@ impl Postfix {
     }
 
     fn prepare(&self, options: &Options) -> Result<()> {
-        let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
-        open(self.folder.path())?;
+        open_to_all(self.folder.path())?;
         for folder in [self.configuration(), self.queue_directory(), self.data_directory()] {
-            fs::create_dir(&folder).and_then(|()| open(&folder)).with_context(|| folder.display().to_string())?;
+            fs::create_dir(&folder)
+                .and_then(|()| open_to_all(&folder))
+                .with_context(|| folder.display().to_string())?;
         }
         chown(self.data_directory(), Some(user_id("postfix")?), None).context("the data directory")?;
         if options.chroot {
@@ -155,8 +161,7 @@ impl Postfix {
         }
         let parameters = options.patience.parameters().iter().map(|(name, value)| parameter(name, *value));
         for parameter in parameters.chain(options.parameters.iter().cloned()) {
-            let now = || self.said("postconf", &["-h", parameter.name()]);
-            let value = parameter.value_after(now)?;
+            let value = parameter.value_after(|| self.said("postconf", &["-h", parameter.name()]))?;
             self.said("postconf", &["-e", &format!("{} = {value}", parameter.name())])?;
         }
         Ok(())
@@ -188,22 +193,23 @@ impl Postfix {
         Ok(())
     }
 
+    fn start_master(&self) -> Result<Process> {
+        let mut command = Command::new(self.daemons.join("master"));
+        // `-d` keeps it in the foreground. It ends its process group with itself, so it needs one of its own.
+        command.arg("-c").arg(self.configuration()).arg("-d").process_group(0);
+        Process::start("Postfix", &mut command, &self.folder.path().join("master.out"))
+    }
+
     /// Starts Postfix once more after it has ended; it takes mail when this returns.
     ///
     /// # Errors
     /// When it does not listen in time.
     pub async fn start_again(&self) -> Result<()> {
-        let start = || {
-            let mut command = Command::new(self.daemons.join("master"));
-            // `-d` keeps it in the foreground. It ends its process group with itself, so it needs one of its own.
-            command.arg("-c").arg(self.configuration()).arg("-d").process_group(0);
-            Process::start("Postfix", &mut command, &self.folder.path().join("master.out"))
-        };
-        *self.master() = Some(start()?);
+        *self.master() = Some(self.start_master()?);
         let listening = eventually(WAIT_TIMEOUT, "Postfix to take mail", async || {
             // Daemons of one that was killed may hold its locks for a moment.
             if self.master().as_ref().is_some_and(|master| master.ended().is_some()) {
-                *self.master() = Some(start()?);
+                *self.master() = Some(self.start_master()?);
             }
             let mut greeting = [0; 4];
             TcpStream::connect(self.at).await?.read_exact(&mut greeting).await?;

@@ -64,21 +64,23 @@ impl Told {
             let SwitchStatus { cause, took_milliseconds, first_delivery_milliseconds, queued_before, .. } = switch;
             let decided = time(&at)?;
             timeline.told(&decided, None, format!("switch: {cause}; other answers from now on"));
-            let after = |milliseconds: Option<u64>| {
-                let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds?).ok()?);
-                Some(MicroTime(decided.0.checked_add(after).ok()?))
-            };
-            if let Some(flushed) = after(took_milliseconds) {
+            if let Some(flushed) = after(&decided, took_milliseconds) {
                 let queued =
                     queued_before.map_or_else(String::new, |queued| format!("; {queued} messages were queued"));
                 timeline.told(&flushed, None, format!("Postfix is reloaded and its queue flushed{queued}"));
             }
-            if let Some(delivered) = after(first_delivery_milliseconds) {
+            if let Some(delivered) = after(&decided, first_delivery_milliseconds) {
                 timeline.told(&delivered, Some(Ink::Good), "the agent sees the first delivery on the new way");
             }
         }
         Ok(())
     }
+}
+
+/// The time that is so many milliseconds after a decision.
+fn after(decided: &MicroTime, milliseconds: Option<u64>) -> Option<MicroTime> {
+    let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds?).ok()?);
+    Some(MicroTime(decided.0.checked_add(after).ok()?))
 }
 
 async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {

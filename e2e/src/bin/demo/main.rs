@@ -88,11 +88,12 @@ fn main() -> ExitCode {
     standalone::run("the demo", async |env| run_scenario(env, arguments.fault).await)
 }
 
+async fn start_server((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
+    Ok(SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25))).await?)
+}
+
 async fn run_scenario(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
-    let server = |(name, address): (&'static str, Ipv4Addr)| {
-        SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
-    };
-    let (primary, standby) = (server(PRIMARY).await?, server(STANDBY).await?);
+    let (primary, standby) = (start_server(PRIMARY).await?, start_server(STANDBY).await?);
     println!(
         "Two SMTP servers listen: {} at {} and {} at {}.",
         PRIMARY.0,

@@ -1,7 +1,7 @@
 //! A provider with a control port, by which a trial breaks and repairs it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub struct Serve {
     record: PathBuf,
 }
 
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
 /// Serves until SIGTERM.
 pub async fn serve(options: Serve) -> Result<()> {
     let mut server = Options::new(&options.name, options.listen);
@@ -44,11 +48,8 @@ pub async fn serve(options: Serve) -> Result<()> {
     // Trials look what becomes of a session that waits; on a busy machine it waits for minutes.
     server.idle_timeout = IDLE;
     if let Some(folder) = &options.login_folder {
-        let read = |file: &str| {
-            let path = folder.join(file);
-            std::fs::read_to_string(&path).with_context(|| path.display().to_string())
-        };
-        server = server.logins(Logins::Only(vec![(read("username")?, read("password")?)]));
+        let login = (read(&folder.join("username"))?, read(&folder.join("password"))?);
+        server = server.logins(Logins::Only(vec![login]));
     }
     let server = Arc::new(SmtpServer::start(server).await?);
     let control = TcpListener::bind(options.control).await.with_context(|| options.control.to_string())?;

@@ -31,6 +31,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// The same job for a part of the trials, with its name.
+    pub fn of_part(&self, part: &'static str) -> Self {
+        Self { name: format!("{} {part}", self.name), part: Some(part), ..self.clone() }
+    }
+
     /// The same job, named after the number of its repetition.
     pub fn again(mut self, time: usize) -> Self {
         if time > 1 {

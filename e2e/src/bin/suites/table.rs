@@ -88,10 +88,11 @@ pub fn set_of(target: &str) -> Kind {
 
 /// The jobs of a set in the order of their start.
 pub fn jobs(set: Set, executables: Vec<Executable>) -> Vec<Job> {
-    let place = |executable: &Executable| SUITES.iter().position(|suite| suite.target == executable.name);
     let mut executables = executables;
     executables.retain(|executable| set_of(&executable.name).is_part_of(set));
-    executables.sort_by_key(|executable| place(executable).unwrap_or(SUITES.len()));
+    executables.sort_by_key(|executable| {
+        SUITES.iter().position(|suite| suite.target == executable.name).unwrap_or(SUITES.len())
+    });
     executables.into_iter().flat_map(jobs_of).collect()
 }
 
@@ -100,17 +101,10 @@ fn jobs_of(executable: Executable) -> Vec<Job> {
     let Executable { name, path, folder } = executable;
     let pure = Suite { target: "", parts: &[], kind: Kind::Pure, weight: 2, waits_for: "nothing: it computes" };
     let suite = SUITES.iter().find(|suite| suite.target == name).unwrap_or(&pure);
-    let job = |part: Option<&'static str>| Job {
-        name: part.map_or_else(|| name.clone(), |part| format!("{name} {part}")),
-        program: path.clone(),
-        folder: folder.clone(),
-        part,
-        weight: suite.weight,
-        waits_for: suite.waits_for,
-        deadline,
-    };
+    let whole =
+        Job { name, program: path, folder, part: None, weight: suite.weight, waits_for: suite.waits_for, deadline };
     match suite.parts {
-        [] => vec![job(None)],
-        parts => parts.iter().map(|part| job(Some(part))).collect(),
+        [] => vec![whole],
+        parts => parts.iter().map(|part| whole.of_part(part)).collect(),
     }
 }

@@ -104,8 +104,8 @@ fn control_groups(folder: &Path) -> Vec<PathBuf> {
     }
     let entries = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     // Some names are links to others.
-    let is_hierarchy = |path: &PathBuf| !path.is_symlink() && path.join("cgroup.procs").exists();
-    entries.filter(is_hierarchy).map(|hierarchy| hierarchy.join(name)).collect()
+    let hierarchies = entries.filter(|path| !path.is_symlink() && path.join("cgroup.procs").exists());
+    hierarchies.map(|hierarchy| hierarchy.join(name)).collect()
 }
 
 fn make_control_group(group: &Path) -> Result<()> {

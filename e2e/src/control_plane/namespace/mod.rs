@@ -146,9 +146,11 @@ fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'st
     // A container may forbid a fresh /proc, or user namespaces while its root may make the others.
     let attempts: [&[&str]; 4] =
         [&["--user", "--map-root-user", "--mount-proc"], &["--user", "--map-root-user"], &["--mount-proc"], &[]];
-    let keeps_users = |attempt: &&&[&str]| !isolation.takes_root() || !attempt.contains(&"--user");
     let mut refusals = Vec::new();
-    for attempt in attempts.iter().filter(keeps_users) {
+    for attempt in attempts {
+        if isolation.takes_root() && attempt.contains(&"--user") {
+            continue;
+        }
         let flags: Vec<&str> = attempt.iter().chain(&common).copied().collect();
         let output = Command::new(unshare)
             .args(&flags)
@@ -281,13 +283,16 @@ struct Signals {
     hang_up: Signal,
 }
 
+fn listen_to(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("cannot listen to signals")
+}
+
 impl Signals {
     fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
         Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
+            interrupt: listen_to(SignalKind::interrupt())?,
+            terminate: listen_to(SignalKind::terminate())?,
+            hang_up: listen_to(SignalKind::hangup())?,
         })
     }
 

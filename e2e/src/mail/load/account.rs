@@ -23,17 +23,15 @@ pub struct Stored {
 impl Stored {
     /// All copies on these servers, bounces excluded.
     pub fn by(servers: &[&SmtpServer]) -> Vec<Self> {
-        let of = |server: &&SmtpServer| {
-            let name = server.name().to_owned();
-            let messages = server.received().into_iter().filter(|message| !message.sender.is_empty());
-            messages
-                .flat_map(move |message| {
-                    let (name, at) = (name.clone(), message.at);
-                    message.recipients.into_iter().map(move |recipient| Self { recipient, server: name.clone(), at })
-                })
-                .collect::<Vec<_>>()
-        };
-        servers.iter().flat_map(of).collect()
+        let mut copies = Vec::new();
+        for server in servers {
+            for message in server.received().into_iter().filter(|message| !message.sender.is_empty()) {
+                let (name, at) = (server.name(), message.at);
+                let recipients = message.recipients.into_iter();
+                copies.extend(recipients.map(|recipient| Self { recipient, server: name.to_owned(), at }));
+            }
+        }
+        copies
     }
 }
 
@@ -102,12 +100,12 @@ mod tests {
     }
 
     fn stored(server: &str, recipients: &[&str]) -> Vec<Stored> {
-        let stored = |&recipient: &&str| Stored {
+        let stored = recipients.iter().map(|&recipient| Stored {
             recipient: recipient.to_owned(),
             server: server.to_owned(),
             at: Instant::now(),
-        };
-        recipients.iter().map(stored).collect()
+        });
+        stored.collect()
     }
 
     fn set(recipients: &[&str]) -> BTreeSet<String> {

@@ -442,11 +442,13 @@ impl Content {
     fn id(&self) -> String {
         let beginning = String::from_utf8_lossy(&self.beginning);
         let headers: Vec<_> = beginning.split("\r\n").take_while(|line| !line.is_empty()).collect();
-        let find = |wanted: &str| {
-            let mut values = headers.iter().filter_map(|line| line.split_once(':'));
-            let (_, value) = values.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
-            Some(value.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
-        };
-        find("X-Message-Id").or_else(|| find("Message-ID")).unwrap_or_default()
+        id_in(&headers, "X-Message-Id").or_else(|| id_in(&headers, "Message-ID")).unwrap_or_default()
     }
+}
+
+/// The value of a header without angle brackets.
+fn id_in(headers: &[&str], wanted: &str) -> Option<String> {
+    let mut values = headers.iter().filter_map(|line| line.split_once(':'));
+    let (_, value) = values.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+    Some(value.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
 }

@@ -128,11 +128,13 @@ const SOURCES: [&str; 7] = ["Cargo.lock", "Cargo.toml", "Dockerfile", "crates", 
 /// The profile of cargo for a static program; `None` if the suites' own program will do.
 fn profile() -> Option<String> {
     let named = env::var(PROFILE).ok().filter(|profile| !profile.is_empty());
-    let is_debian = || {
-        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        release.lines().any(|line| line == format!("VERSION_CODENAME={DEBIAN}"))
-    };
     named.or_else(|| (!is_debian()).then(|| "dev".to_owned()))
+}
+
+/// Returns true if this machine runs the Debian of [`postfix`].
+fn is_debian() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| line == format!("VERSION_CODENAME={DEBIAN}"))
 }
 
 /// The SHA-256 of a program that cargo has built.
