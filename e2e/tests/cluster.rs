@@ -203,17 +203,21 @@ fn entries(folder: &Path) -> BTreeSet<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
+fn read_or_empty(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
 /// Processes, other than this one, whose environment or arguments name this folder.
 fn processes_with(folder: &Path) -> Result<Vec<String>> {
     let name = folder.to_str().context("UTF-8")?;
     let mut found = Vec::new();
     for process in entries(Path::new("/proc")) {
-        let read = |file: &str| String::from_utf8_lossy(&fs::read(process.join(file)).unwrap_or_default()).into_owned();
         if process.ends_with(std::process::id().to_string()) || process.ends_with("self") {
             continue;
         }
-        if read("environ").contains(name) || read("cmdline").contains(name) {
-            found.push(format!("{} {}", process.display(), read("cmdline").replace('\0', " ")));
+        let command_line = read_or_empty(&process.join("cmdline"));
+        if read_or_empty(&process.join("environ")).contains(name) || command_line.contains(name) {
+            found.push(format!("{} {}", process.display(), command_line.replace('\0', " ")));
         }
     }
     Ok(found)

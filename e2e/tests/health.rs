@@ -138,15 +138,18 @@ fn dead(status: MailRouteStatus) -> MailRouteStatus {
     MailRouteStatus { backends: dead.to_vec(), ..status }
 }
 
+fn held(reason: &str, status: MailRouteStatus) -> MailRouteStatus {
+    MailRouteStatus { waiting_for: Some(WaitingForStatus { reason: reason.to_owned(), until: None }), ..status }
+}
+
+fn route(status: MailRouteStatus) -> Value {
+    object("MailRoute", status)
+}
+
 fn routes() -> Vec<Case> {
     let none_healthy = "a is Unhealthy (NoAnswer), b is Unhealthy (NoAnswer)";
     let rejected = "spec.backends[1].name: b does not exist in namespace shop; create it";
     let invalid = "spec.policyRef: policy fast cannot be used";
-    let held = |reason: &str, status: MailRouteStatus| MailRouteStatus {
-        waiting_for: Some(WaitingForStatus { reason: reason.to_owned(), until: None }),
-        ..status
-    };
-    let route = |status: MailRouteStatus| object("MailRoute", status);
     vec![
         case(
             "nobody has looked",
@@ -331,8 +334,11 @@ fn rejected_backend(conditions: Vec<Condition>) -> SendingBackendStatus {
     SendingBackendStatus { conditions, ..observed_backend(Verdict::Unknown, "Inconclusive", None) }
 }
 
+fn backend(status: SendingBackendStatus) -> Value {
+    object("SendingBackend", status)
+}
+
 fn backends() -> Vec<Case> {
-    let backend = |status| object("SendingBackend", status);
     let dead = observed_backend(Verdict::Unhealthy, "ConnectionRefused", Some("TCP: connection refused"));
     let missing = "spec.smtp.tls.caRef: ConfigMap ca does not exist in namespace shop; create it";
     vec![
@@ -390,14 +396,20 @@ fn backends() -> Vec<Case> {
     ]
 }
 
-fn policies() -> Vec<Case> {
-    let accepted = |route_count: i32, routes: &[&str]| FailoverPolicyStatus {
+fn accepted(route_count: i32, routes: &[&str]) -> FailoverPolicyStatus {
+    FailoverPolicyStatus {
         observed_generation: Some(GENERATION),
         route_count: Some(route_count),
         routes: routes.iter().map(ToString::to_string).collect(),
         conditions: vec![condition("Ready", "True", "Accepted", "accepted")],
-    };
-    let policy = |status| object("FailoverPolicy", status);
+    }
+}
+
+fn policy(status: FailoverPolicyStatus) -> Value {
+    object("FailoverPolicy", status)
+}
+
+fn policies() -> Vec<Case> {
     let invalid = "spec.failback.windows[0].timeZone: no such zone";
     vec![
         case(

@@ -44,10 +44,9 @@ fn main() -> ExitCode {
 
 /// Creates a backend that the operator greets, and that a Job logs in to.
 async fn set(env: &TestEnv) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(env.ipv4(), 25);
     let logins = Logins::Only(vec![("shop".to_owned(), PASSWORD.to_owned())]);
-    let primary = SmtpServer::start(Server::new("primary", at()).logins(logins)).await?;
-    let standby = SmtpServer::start(Server::new("standby", at())).await?;
+    let primary = SmtpServer::start(Server::new("primary", SocketAddr::new(env.ipv4(), 25)).logins(logins)).await?;
+    let standby = SmtpServer::start(Server::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     let policy = json!({ "failure": { "consecutive": 3, "immediately": ["AuthenticationRefused"] }, "recovery": { "consecutive": 1 },
         "hold": { "cooldown": "0s", "minimumStay": "0s" }, "failback": { "after": "1s" } });
     let spec = json!({
@@ -75,8 +74,10 @@ async fn run_next_pod(env: &TestEnv, password: &str) -> Result<Job> {
     let pods = api::<Pod>(env);
     let pod = eventually(WAIT_TIMEOUT, "a pod of a probe", async || {
         let of_probes = ListParams::default().labels("mailfailover.io/probe=zone-b");
-        let waiting = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending");
-        Ok(pods.list(&of_probes).await?.items.into_iter().find(waiting))
+        let pods = pods.list(&of_probes).await?.items;
+        Ok(pods
+            .into_iter()
+            .find(|pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")))
     })
     .await?;
     let owner = pod.owner_references().first().context("a Job owns it")?.name.clone();
@@ -121,12 +122,13 @@ async fn vantage_point(env: Arc<TestEnv>) -> Result<()> {
     let status = wait_active(&env, "orders", "standby").await?;
     ensure!(condition(&status, "FailedOver") == ("True".into(), "AuthenticationRefused".into()), "{status:?}");
     let seen = backend_status(&env, "primary").await?;
-    let health = |name: &str| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health);
-    ensure!((health("smtp"), health("zone-b")) == (Some(Health::Healthy), Some(Health::Unhealthy)), "{seen:?}");
+    let health =
+        ["smtp", "zone-b"].map(|name| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health));
+    ensure!(health == [Some(Health::Healthy), Some(Health::Unhealthy)], "{seen:?}");
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_login_reads_total", |_| true) < 0.5, "the operator reads no login");
-    let reported = |labels: &str| labels.contains("reported");
-    ensure!(metric_sum(&metrics, "mail_failover_probe_jobs_total", reported) >= 2.0, "{metrics}");
+    let reported = metric_sum(&metrics, "mail_failover_probe_jobs_total", |labels| labels.contains("reported"));
+    ensure!(reported >= 2.0, "{metrics}");
     run_next_pod(&env, PASSWORD).await?;
     wait_active(&env, "orders", "primary").await?;
     // One Job at a time, and none is left behind.

@@ -172,11 +172,13 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
         possible_duplicates: 0,
     };
     agent.say(DeliveryVerdict::Silent, Some(switched));
-    let first_delivery =
-        async || Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
-    let at =
-        eventually_is(WAIT_TIMEOUT, "the first delivery to be written down", first_delivery, Option::is_some).await?;
-    let off = at.context("it is there")?.0.as_microsecond() - out.as_micros();
+    let at = eventually_is(
+        WAIT_TIMEOUT,
+        "the first delivery to be written down",
+        async || Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at)),
+        Option::is_some,
+    );
+    let off = at.await?.context("it is there")?.0.as_microsecond() - out.as_micros();
     ensure!(off.abs() < 500_000, "{off} µs");
 
     // Nothing fails any more: 30 s later the word has lapsed, a second after that the preferred backend is returned to.
@@ -186,10 +188,14 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     let seen = verdicts(&env).await?;
     ensure!(seen["deliveries"] == Health::Healthy, "{seen:?}");
     let metrics = operator.metrics().await?;
-    let count = |name: &str, label: &str| metric_sum(&metrics, name, |labels| labels.contains(label));
-    ensure!(count("mail_failover_reports_total", "accepted") >= 2.0);
-    ensure!(count("mail_failover_token_reviews_total", "authenticated") >= 1.0);
-    ensure!(count("mail_failover_agent_deliveries_total", "deferred") >= 3.0);
+    for (name, label, least) in [
+        ("mail_failover_reports_total", "accepted", 2.0),
+        ("mail_failover_token_reviews_total", "authenticated", 1.0),
+        ("mail_failover_agent_deliveries_total", "deferred", 3.0),
+    ] {
+        let sum = metric_sum(&metrics, name, |labels| labels.contains(label));
+        ensure!(sum >= least, "{name} of {label} is {sum}");
+    }
     Ok(())
 }
 
@@ -200,10 +206,17 @@ async fn replicas(env: Arc<TestEnv>) -> Result<()> {
     document(&env, 1).await?;
     let two = start(&env, "two").await?;
     for replica in [&one, &two] {
-        let heard = async || {
-            Ok(metric_sum(&replica.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
-        };
-        eventually_is(WAIT_TIMEOUT, "the other replica to be heard", heard, |count| *count > 0.5).await?;
+        eventually_is(
+            WAIT_TIMEOUT,
+            "the other replica to be heard",
+            async || {
+                Ok(metric_sum(&replica.metrics().await?, "mail_failover_observers", |labels| {
+                    labels.contains("\"heard\"")
+                }))
+            },
+            |count| *count > 0.5,
+        )
+        .await?;
     }
     let agent = Agent::start(&env, "postfix-0", document(&env, 2).await?).await?;
     let begun = agent.clock.now();

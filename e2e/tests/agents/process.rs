@@ -101,16 +101,25 @@ impl Beside {
     }
 
     async fn wait_transport(&self, expected: &str) -> Result<()> {
-        let asked = async || self.transport("someone@example.com").await;
-        eventually_is(WAIT_TIMEOUT, &format!("Postfix to be told {expected}"), asked, |answer| answer == expected)
-            .await?;
+        eventually_is(
+            WAIT_TIMEOUT,
+            &format!("Postfix to be told {expected}"),
+            async || self.transport("someone@example.com").await,
+            |answer| answer == expected,
+        )
+        .await?;
         Ok(())
     }
 
     /// Waits until the agent's status of its `ConfigMap` satisfies a condition.
     async fn wait_source(&self, what: &str, accept: impl Fn(&SourceStatus) -> bool) -> Result<()> {
-        let source = async || self.agent.status().await?.sources.into_iter().next().context("a source");
-        eventually_is(WAIT_TIMEOUT, what, source, |source| accept(source)).await?;
+        eventually_is(
+            WAIT_TIMEOUT,
+            what,
+            async || self.agent.status().await?.sources.into_iter().next().context("a source"),
+            |source| accept(source),
+        )
+        .await?;
         Ok(())
     }
 
@@ -145,12 +154,15 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     beside.agent.wait_ready(WAIT_TIMEOUT).await?;
     beside.wait_transport(&next_hop(&fixture.primary)).await?;
 
-    let accepted = async || Ok(beside.agent.status().await?.reports.replicas);
-    let taken = |replicas: &Vec<_>| {
-        let replica: Option<&mail_failover_agent::status::ReplicaStatus> = replicas.first();
-        replica.is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none())
-    };
-    eventually_is(WAIT_TIMEOUT, "a report to be accepted", accepted, taken).await?;
+    eventually(WAIT_TIMEOUT, "a report to be accepted", async || {
+        let replicas = beside.agent.status().await?.reports.replicas;
+        ensure!(
+            replicas.first().is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none()),
+            "{replicas:?}"
+        );
+        Ok(Some(()))
+    })
+    .await?;
 
     let primary = fixture.primary.address().ip().to_string();
     let paused = "dsn=5.0.0, status=bounced (host a said: 554 Message rejected: Sending paused for this account. (in reply to end of DATA command))";
@@ -166,15 +178,19 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
     beside.wait_transport(&next_hop(&fixture.standby)).await?;
 
-    let followed = async || Ok(beside.agent.status().await?.document.map(|document| document.transition));
-    eventually_is(WAIT_TIMEOUT, "the decision to reach the agent", followed, |transition| *transition == Some(last.id))
-        .await?;
+    eventually_is(
+        WAIT_TIMEOUT,
+        "the decision to reach the agent",
+        async || Ok(beside.agent.status().await?.document.map(|document| document.transition)),
+        |transition| *transition == Some(last.id),
+    )
+    .await?;
     let standby = fixture.standby.address().ip().to_string();
-    let first_delivery = async || {
+    eventually(WAIT_TIMEOUT, "the first delivery to be written down", async || {
         beside.deliveries(1, &standby, "0.01", "dsn=2.0.0, status=sent (250 2.0.0 Ok)")?;
         Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at))
-    };
-    eventually_is(WAIT_TIMEOUT, "the first delivery to be written down", first_delivery, Option::is_some).await?;
+    })
+    .await?;
 
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_reports_total", |labels| labels.contains("accepted")) >= 1.0);
@@ -216,15 +232,20 @@ async fn may_read_nothing_else(env: &TestEnv, client: &Client) -> Result<()> {
     Ok(())
 }
 
+fn switch_to(id: &str, to: &str) -> Value {
+    json!({ "metadata": { "annotations": {
+        "mailfailover.io/request": json!({ "id": id, "action": "Switch", "to": to }).to_string() } } })
+}
+
+fn is_missing(source: &SourceStatus, text: &str) -> bool {
+    source.state == SourceState::Missing && source.message.contains(text)
+}
+
 async fn keeps(env: Arc<TestEnv>) -> Result<()> {
     let fixture = set_with(&env, &PolicyTimings::default()).await?;
     let operator = start(&env, "one").await?;
     fixture.wait_active("primary").await?;
-    let request = |id: &str, to: &str| {
-        json!({ "metadata": { "annotations": {
-            "mailfailover.io/request": json!({ "id": id, "action": "Switch", "to": to }).to_string() } } })
-    };
-    change::<MailRoute>(&env, "orders", &request("1", "standby")).await?;
+    change::<MailRoute>(&env, "orders", &switch_to("1", "standby")).await?;
     wait_active(&env, "orders", "standby").await?;
     let beside = Beside::start(&env).await?;
     beside.agent.wait_ready(WAIT_TIMEOUT).await?;
@@ -242,23 +263,22 @@ async fn keeps(env: Arc<TestEnv>) -> Result<()> {
         [("garbage", "}{", "JSON"), ("an older version", &*older.to_string(), "older"), ("nothing", "", "empty")]
     {
         change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: spoilt } })).await?;
-        let refused = |source: &SourceStatus| source.refused.as_ref().is_some_and(|why| why.contains(refusal));
-        beside.wait_source(&format!("{what} to be refused"), refused).await?;
+        beside
+            .wait_source(&format!("{what} to be refused"), |source| {
+                source.refused.as_ref().is_some_and(|why| why.contains(refusal))
+            })
+            .await?;
         ensure!(beside.transport("a@example.com").await? == standby, "{what} changed the answers");
     }
     change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: null } })).await?;
-    let missing = |text: &'static str| {
-        move |source: &SourceStatus| source.state == SourceState::Missing && source.message.contains(text)
-    };
-    beside.wait_source("the missing key to be told", missing(KEY)).await?;
+    beside.wait_source("the missing key to be told", |source| is_missing(source, KEY)).await?;
     api::<ConfigMap>(&env).delete(CONFIG_MAP, &DeleteParams::default()).await?;
-    beside.wait_source("the deletion to be told", missing("deleted")).await?;
+    beside.wait_source("the deletion to be told", |source| is_missing(source, "deleted")).await?;
     ensure!(beside.transport("a@example.com").await? == standby, "a deletion changed the answers");
 
     let control = env.control()?;
     control.stop_api_server();
-    let unreachable = |source: &SourceStatus| source.state == SourceState::Unreachable;
-    beside.wait_source("the API server to be missed", unreachable).await?;
+    beside.wait_source("the API server to be missed", |source| source.state == SourceState::Unreachable).await?;
     beside.agent.kill();
     beside.agent.start_again()?;
     beside.agent.wait_ready(WAIT_TIMEOUT).await?;
@@ -269,7 +289,7 @@ async fn keeps(env: Arc<TestEnv>) -> Result<()> {
     control.start_api_server().await?;
     let operator = start(&env, "two").await?;
     beside.wait_source("the ConfigMap to be followed again", |source| source.state == SourceState::Following).await?;
-    change::<MailRoute>(&env, "orders", &request("2", "primary")).await?;
+    change::<MailRoute>(&env, "orders", &switch_to("2", "primary")).await?;
     eventually(WAIT_TIMEOUT, "the way back", async || {
         Ok((beside.transport("a@example.com").await? == next_hop(&fixture.primary)).then_some(()))
     })

@@ -32,6 +32,11 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+fn add_value(at: Option<&mut Value>, value: &str) -> Result<()> {
+    at.and_then(Value::as_array_mut).context("an enum")?.push(json!(value));
+    Ok(())
+}
+
 /// Installs the definitions with additions: `values` at `path` of the schema of `plural`, and
 /// unknown fields where `open` allows them.
 async fn install_newer(client: &Client) -> Result<()> {
@@ -42,15 +47,11 @@ async fn install_newer(client: &Client) -> Result<()> {
         let spec = newer
             .pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties")
             .context("a schema has properties")?;
-        let add = |at: Option<&mut Value>, value: &str| -> Result<()> {
-            at.and_then(Value::as_array_mut).context("an enum")?.push(json!(value));
-            Ok(())
-        };
         match crd.spec.names.kind.as_str() {
-            "MailRoute" => add(spec.pointer_mut("/strategy/enum"), "Telepathy")?,
-            "FailoverPolicy" => add(spec.pointer_mut("/failback/properties/mode/enum"), "Oracle")?,
+            "MailRoute" => add_value(spec.pointer_mut("/strategy/enum"), "Telepathy")?,
+            "FailoverPolicy" => add_value(spec.pointer_mut("/failback/properties/mode/enum"), "Oracle")?,
             "SendingBackend" => {
-                add(spec.pointer_mut("/smtp/properties/tls/properties/mode/enum"), "Quantum")?;
+                add_value(spec.pointer_mut("/smtp/properties/tls/properties/mode/enum"), "Quantum")?;
                 spec["weight"] = json!({ "type": "integer" });
             }
             other => bail!("no newer version of {other}"),

@@ -137,10 +137,10 @@ const NAME: &str = "relay.provider.example";
 
 /// Creates a backend with an authority by reference, beside a route that must not be affected.
 async fn with_authority(env: &TestEnv, authority: &Authority, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(env.ipv4(), 25);
     let identity = authority.issue(&[NAME], Validity::Valid)?;
-    let primary = SmtpServer::start(Options::new("primary", at()).start_tls(identity)).await?;
-    let standby = SmtpServer::start(Options::new("standby", at())).await?;
+    let primary =
+        SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25)).start_tls(identity)).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     let spec = json!({
         "smtp": { "host": primary.address().ip(), "port": 25,
             "tls": { "mode": "StartTLS", "serverName": NAME, "caRef": ca_ref } },
@@ -157,6 +157,11 @@ async fn with_authority(env: &TestEnv, authority: &Authority, ca_ref: Value) -> 
     Ok((primary, standby))
 }
 
+fn authority_map(key: &str, text: &str) -> String {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": { key: text } })
+        .to_string()
+}
+
 async fn config_map_authority(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
     let _servers = with_authority(&env, &authority, json!({ "configMap": "authority" })).await?;
@@ -164,16 +169,11 @@ async fn config_map_authority(env: Arc<TestEnv>) -> Result<()> {
     let message = wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
     ensure!(message.contains("spec.smtp.tls.caRef: key ca.crt of ConfigMap authority does not exist"), "{message}");
     wait_active(&env, "other", "standby").await?;
-    let object = |data: Value| {
-        let object =
-            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": data });
-        object.to_string()
-    };
-    env.apply(&object(json!({ "other.crt": authority.pem() }))).await?;
+    env.apply(&authority_map("other.crt", &authority.pem())).await?;
     // The key is what is missing now: the reason stays, and nothing works yet.
-    env.apply(&object(json!({ "ca.crt": "no certificate" }))).await?;
+    env.apply(&authority_map("ca.crt", "no certificate")).await?;
     wait_backend_condition(&env, "primary", "Ready", "False", "CAMalformed").await?;
-    env.apply(&object(json!({ "ca.crt": authority.pem() }))).await?;
+    env.apply(&authority_map("ca.crt", &authority.pem())).await?;
     wait_backend_condition(&env, "primary", "Ready", "True", "Observed").await?;
     wait_health(&env, "primary", Health::Healthy, "Ok").await?;
     wait_active(&env, "orders", "primary").await?;
@@ -191,12 +191,9 @@ async fn secret_authority(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
     let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
     let _servers = with_authority(&env, &authority, ca_ref).await?;
-    let object = |key: &str, text: &str| {
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
-            "data": { key: STANDARD.encode(text) } })
-        .to_string()
-    };
-    env.apply(&object("other.pem", &authority.pem())).await?;
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
+        "data": { "other.pem": STANDARD.encode(authority.pem()) } });
+    env.apply(&secret.to_string()).await?;
     let _operator = start_operator(&env, &[]).await?;
     let message = wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
     ensure!(message.contains("key bundle.pem of Secret authority does not exist"), "{message}");
@@ -212,11 +209,14 @@ async fn secret_authority(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+fn login_secret(data: &Value) -> String {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "stringData": data }).to_string()
+}
+
 async fn login(env: Arc<TestEnv>) -> Result<()> {
-    let at = || SocketAddr::new(env.ipv4(), 25);
     let logins = Logins::Only(vec![("shop".to_owned(), "correct-horse".to_owned())]);
-    let inside = SmtpServer::start(Options::new("inside", at()).logins(logins)).await?;
-    let standby = SmtpServer::start(Options::new("standby", at())).await?;
+    let inside = SmtpServer::start(Options::new("inside", SocketAddr::new(env.ipv4(), 25)).logins(logins)).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     set_endpoints(&env, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
     let spec = json!({
         "service": { "name": "mta", "port": "smtp", "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } },
@@ -241,13 +241,10 @@ async fn login(env: Arc<TestEnv>) -> Result<()> {
     );
     // It is in the dialogue all the same, up to where the login is needed; nobody has logged in, and no failure is told.
     ensure!(!inside.counters().commands.contains_key("AUTH") && inside.counters().commands.contains_key("EHLO"));
-    let object = |data: Value| {
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "stringData": data }).to_string()
-    };
-    env.apply(&object(json!({ "username": "shop" }))).await?;
+    env.apply(&login_secret(&json!({ "username": "shop" }))).await?;
     let message = wait_backend_condition(&env, "inside", "Ready", "False", "SecretMalformed").await?;
     ensure!(message.contains("it has no key password"), "{message}");
-    env.apply(&object(json!({ "username": "shop", "password": "correct-horse" }))).await?;
+    env.apply(&login_secret(&json!({ "username": "shop", "password": "correct-horse" }))).await?;
     wait_backend_condition(&env, "inside", "Ready", "True", "Observed").await?;
     wait_active(&env, "orders", "inside").await?;
     // Gone, it is not used any more, and nothing moves.

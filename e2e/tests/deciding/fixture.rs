@@ -162,10 +162,11 @@ impl DecisionFixture {
 
     /// Waits until the request with this id is answered and its Event is published.
     pub async fn answer(&self, route: &str, id: &str) -> Result<RequestStatus> {
-        let is_told = |status: &MailRouteStatus| {
+        let what = format!("to answer {id}");
+        let answered = self.route(route, &what, |status| {
             status.request.as_ref().is_some_and(|request| request.id == id) && status.pending_events.is_empty()
-        };
-        self.route(route, &format!("to answer {id}"), is_told).await?.request.context("an answer")
+        });
+        answered.await?.request.context("an answer")
     }
 
     /// Kills the operator, as a node's death would, and starts another one.

@@ -56,14 +56,16 @@ async fn residency(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["nowhere"]).await
 }
 
+/// The fields of a backend that may send for these domains.
+fn of_domains(domains: &[&str]) -> Value {
+    let domains: Vec<_> = domains.iter().map(|domain| json!({ "domain": domain })).collect();
+    json!({ "senderDomains": domains })
+}
+
 async fn sender_domains(env: Arc<TestEnv>) -> Result<()> {
-    let domains = |domains: &[&str]| {
-        let domains: Vec<_> = domains.iter().map(|domain| json!({ "domain": domain })).collect();
-        json!({ "senderDomains": domains })
-    };
     let backends = [
-        ("one", domains(&["shop.example"])),
-        ("both", domains(&["News.Example", "shop.example", "other.example"])),
+        ("one", of_domains(&["shop.example"])),
+        ("both", of_domains(&["News.Example", "shop.example", "other.example"])),
         ("any", json!({})),
     ];
     let asked = json!({ "senderDomains": ["SHOP.example", "news.example"] });

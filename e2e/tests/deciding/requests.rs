@@ -122,21 +122,38 @@ async fn death(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["primary"]).await
 }
 
+fn approval(id: &str) -> Value {
+    json!({ "id": id, "action": "ApproveFailback" })
+}
+
+fn located_in(jurisdiction: &str) -> Value {
+    json!({ "location": { "jurisdiction": jurisdiction } })
+}
+
+fn switch_to(id: &str, to: &str, force: bool) -> Value {
+    json!({ "id": id, "action": "Switch", "to": to, "force": force })
+}
+
 async fn impossible(env: Arc<TestEnv>) -> Result<()> {
-    let location = |jurisdiction: &str| json!({ "location": { "jurisdiction": jurisdiction } });
     let other_domain =
         json!({ "location": { "jurisdiction": "EU" }, "senderDomains": [{ "domain": "other.example" }] });
-    let backends =
-        [("primary", location("EU")), ("abroad", location("US")), ("other", other_domain), ("standby", location("EU"))];
+    let backends = [
+        ("primary", located_in("EU")),
+        ("abroad", located_in("US")),
+        ("other", other_domain),
+        ("standby", located_in("EU")),
+    ];
     let limits = json!({ "residency": { "jurisdictions": ["EU"] }, "senderDomains": ["shop.example"] });
     let fixture = DecisionFixture::create(env.clone(), &backends, json!({}), limits).await?;
     let _operator = fixture.begin("primary").await?;
-    let switch = |id: &str, to: &str, force: bool| json!({ "id": id, "action": "Switch", "to": to, "force": force });
     let cases = [
-        (switch("1", "abroad", false), vec!["spec.residency", "no request overrides that"]),
-        (switch("2", "abroad", true), vec!["spec.residency", "no request overrides that"]),
-        (switch("3", "other", true), vec!["spec.senderDomains", "no request overrides that"]),
-        (switch("4", "nobody", true), vec!["nobody is not a backend of this route", "primary, abroad, other, standby"]),
+        (switch_to("1", "abroad", false), vec!["spec.residency", "no request overrides that"]),
+        (switch_to("2", "abroad", true), vec!["spec.residency", "no request overrides that"]),
+        (switch_to("3", "other", true), vec!["spec.senderDomains", "no request overrides that"]),
+        (
+            switch_to("4", "nobody", true),
+            vec!["nobody is not a backend of this route", "primary, abroad, other, standby"],
+        ),
         (json!({ "id": "5", "action": "Failback" }), vec!["already leaves by primary"]),
     ];
     let count = cases.len();
@@ -146,7 +163,7 @@ async fn impossible(env: Arc<TestEnv>) -> Result<()> {
     ensure!(notes(&env, "orders", "RequestRefused").await?.len() == count);
     let status = fixture.active(&[("primary", 100)]).await?;
     ensure!(status.history.is_empty() && status.switch.is_none(), "{status:?}");
-    fixture.granted(switch("6", "standby", false)).await?;
+    fixture.granted(switch_to("6", "standby", false)).await?;
     fixture.active(&[("standby", 100)]).await.map(drop)
 }
 
@@ -197,8 +214,9 @@ async fn failback(env: Arc<TestEnv>) -> Result<()> {
     ensure!(status.last_transition.is_some_and(|last| last.kind == TransitionKind::Failback));
     fixture.leads_to(&["primary"]).await?;
     let told = events(&env, "orders").await?;
-    let at = |reason: &str| told.iter().filter(|told| *told == reason).count();
-    ensure!((at("RequestRefused"), at("RequestDone"), at("FailedOver"), at("FailedBack")) == (1, 1, 1, 1), "{told:?}");
+    for reason in ["RequestRefused", "RequestDone", "FailedOver", "FailedBack"] {
+        ensure!(told.iter().filter(|told| *told == reason).count() == 1, "{reason}: {told:?}");
+    }
     Ok(())
 }
 
@@ -229,13 +247,12 @@ async fn pause(env: Arc<TestEnv>) -> Result<()> {
 async fn approval(env: Arc<TestEnv>) -> Result<()> {
     let fixture = DecisionFixture::of_two(env.clone(), json!({ "failback": { "mode": "Manual" } })).await?;
     let _operator = fixture.begin("primary").await?;
-    let approve = |id: &str| json!({ "id": id, "action": "ApproveFailback" });
-    fixture.refused(approve("1"), &["there is nothing to approve"]).await?;
+    fixture.refused(approval("1"), &["there is nothing to approve"]).await?;
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
     fixture.server("primary").repair().await?;
     fixture.held("ManualFailback").await?;
-    fixture.granted(approve("2")).await?;
+    fixture.granted(approval("2")).await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "Recovered")?;
     ensure!(status.approved_at.is_none(), "it is used up: {status:?}");
@@ -243,7 +260,7 @@ async fn approval(env: Arc<TestEnv>) -> Result<()> {
     // Given in advance it lasts until the return, and for that one only.
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
-    let answer = fixture.granted(approve("3")).await?;
+    let answer = fixture.granted(approval("3")).await?;
     let status = fixture.until("to be approved", |status| status.approved_at.is_some()).await?;
     ensure!(status.approved_at.as_ref() == Some(&answer.at) && shares(&status) == [("standby", 100)], "{status:?}");
     fixture.server("primary").repair().await?;

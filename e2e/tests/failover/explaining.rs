@@ -25,8 +25,8 @@ async fn explain(env: &TestEnv, arguments: &[&str]) -> Result<(Option<i32>, Stri
     command.args(["explain", "route"]).args(arguments).args(["-n", env.namespace()]);
     command.arg("--kubeconfig").arg(env.kubeconfig()).kill_on_drop(true);
     let output = timeout(ANSWER, command.output()).await.context("explain does not end")??;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+    let [printed, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok((output.status.code(), printed, error))
 }
 
 async fn as_the_status_has_it(env: Arc<TestEnv>) -> Result<()> {

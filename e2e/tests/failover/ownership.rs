@@ -67,22 +67,35 @@ async fn ownership(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+fn outputs_of(format: &str) -> serde_json::Value {
+    json!({ "spec": { "outputs": [{ "configMap": { "name": "mail", "format": format } }] } })
+}
+
+fn keys(map: &ConfigMap) -> Vec<String> {
+    map.data.iter().flatten().map(|(key, _)| key.clone()).collect()
+}
+
 async fn format_change(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
-    let outputs =
-        |format: &str| json!({ "spec": { "outputs": [{ "configMap": { "name": "mail", "format": format } }] } });
-    change::<MailRoute>(&env, "orders", &outputs("Postfix")).await?;
+    change::<MailRoute>(&env, "orders", &outputs_of("Postfix")).await?;
     let _operator = fixture.start_operator("a").await?;
-    let keys = |map: &ConfigMap| map.data.iter().flatten().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-    let is_postfix = |map: &ConfigMap| keys(map) == ["relayhost", "tls_policy", "transport"];
-    wait_object(&env, "mail", "to have Postfix's keys only", is_postfix).await?;
+    let expected = ["relayhost", "tls_policy", "transport"];
+    wait_object(&env, "mail", "to have Postfix's keys only", |map: &ConfigMap| keys(map) == expected).await?;
     // A key of somebody else is none of the format's.
     change::<ConfigMap>(&env, "mail", &json!({ "data": { "note": "kept" } })).await?;
-    change::<MailRoute>(&env, "orders", &outputs("Env")).await?;
+    change::<MailRoute>(&env, "orders", &outputs_of("Env")).await?;
     let expected = ["SENDING_BACKEND", "SMTP_HOST", "SMTP_PORT", "SMTP_TLS", "SMTP_TLS_SERVER_NAME", "note"];
-    wait_object(&env, "mail", "to have the environment's keys and somebody's only", |map| keys(map) == expected)
-        .await?;
+    wait_object(&env, "mail", "to have the environment's keys and somebody's only", |map: &ConfigMap| {
+        keys(map) == expected
+    })
+    .await?;
     Ok(())
+}
+
+/// The versions of the Service and the `ConfigMap`.
+async fn versions(env: &TestEnv) -> Result<[Option<String>; 2]> {
+    let service = api::<Service>(env).get("mail").await?.resource_version();
+    Ok([service, api::<ConfigMap>(env).get("mail").await?.resource_version()])
 }
 
 async fn foreign(env: Arc<TestEnv>) -> Result<()> {
@@ -91,11 +104,7 @@ async fn foreign(env: Arc<TestEnv>) -> Result<()> {
     let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "mail" },
         "data": { "SMTP_HOST": "legacy.example" } });
     env.apply(&format!("---\n{service}\n---\n{config_map}\n")).await?;
-    let version = async || -> Result<(Option<String>, Option<String>)> {
-        let service = api::<Service>(&env).get("mail").await?.resource_version();
-        Ok((service, api::<ConfigMap>(&env).get("mail").await?.resource_version()))
-    };
-    let untouched = version().await?;
+    let untouched = versions(&env).await?;
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let operator = mail_failover_e2e::assertions::start_operator(&env, &[]).await?;
     let message = wait_condition(&env, "orders", "OutputsApplied", "False", "OutputConflict").await?;
@@ -109,7 +118,7 @@ async fn foreign(env: Arc<TestEnv>) -> Result<()> {
         status.active.first().is_some_and(|active| active.backend == "standby")
     })
     .await?;
-    ensure!(version().await? == untouched, "somebody else's object was written");
+    ensure!(versions(&env).await? == untouched, "somebody else's object was written");
     api::<Service>(&env).delete("mail", &DeleteParams::default()).await?;
     api::<ConfigMap>(&env).delete("mail", &DeleteParams::default()).await?;
     let taken = wait_condition(&env, "orders", "OutputsApplied", "True", "Applied");

@@ -29,10 +29,10 @@ async fn manual_failback(env: Arc<TestEnv>) -> Result<()> {
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;
     fixture.primary.repair().await?;
-    let is_held = |status: &mail_failover_api::MailRouteStatus| {
+    let held = wait_route(&env, "orders", "to say that the way back is open", |status| {
         status.waiting_for.as_ref().is_some_and(|hold| hold.reason == "ManualFailback" && hold.until.is_none())
-    };
-    let held = wait_route(&env, "orders", "to say that the way back is open", is_held).await?;
+    })
+    .await?;
     ensure!(held.active[0].backend == "standby" && held.state == Some(RouteState::FailedOver), "{held:?}");
     ensure!(condition(&held, "Ready").0 == "True", "{held:?}");
     wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;

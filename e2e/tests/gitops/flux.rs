@@ -144,8 +144,9 @@ pub fn kustomizations(env: &TestEnv) -> Api<DynamicObject> {
 pub fn ready(object: &DynamicObject) -> (String, String) {
     let conditions = object.data["status"]["conditions"].as_array();
     let found = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
-    let text = |field: &str| found.and_then(|ready| ready[field].as_str()).unwrap_or_default().to_owned();
-    (text("status"), format!("{}: {}", text("reason"), text("message")))
+    let [status, reason, message] =
+        ["status", "reason", "message"].map(|field| found.and_then(|ready| ready[field].as_str()).unwrap_or_default());
+    (status.to_owned(), format!("{reason}: {message}"))
 }
 
 /// Requests a reconciliation like `flux reconcile`, waits until it is over, and returns the object.

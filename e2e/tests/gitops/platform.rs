@@ -119,8 +119,8 @@ impl<'a> Shop<'a> {
     /// Commits the share, and waits until Flux finds it Ready.
     pub async fn open(env: &'a TestEnv) -> Result<Self> {
         let platform = Platform::get(env).await?;
-        let listen = |name| SmtpServer::start(Options::new(name, (env.ipv4(), 25).into()));
-        let (primary, standby) = (listen("primary").await?, listen("standby").await?);
+        let primary = SmtpServer::start(Options::new("primary", (env.ipv4(), 25).into())).await?;
+        let standby = SmtpServer::start(Options::new("standby", (env.ipv4(), 25).into())).await?;
         let kustomization = env.namespace().to_owned();
         let folder = platform.repository.folder(&kustomization);
         fs::create_dir_all(&folder)?;

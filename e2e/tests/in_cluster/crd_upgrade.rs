@@ -85,8 +85,7 @@ async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
     shop.break_provider("a", Outage::Refuses).await?;
     let status = shop.wait_active("b").await?;
     let ids: Vec<_> = status.history.iter().map(|one| one.id).collect();
-    let of = |status: &MailRouteStatus| status.last_transition.as_ref().map(|last| last.id);
-    ensure!(of(&status) == of(&known).map(|id| id + 1), "{ids:?}");
+    ensure!(latest(&status) == latest(&known).map(|id| id + 1), "{ids:?}");
     ensure!(ids.len() == known.history.len() + 1, "{ids:?}");
     shop.wait_stored("b", MEANWHILE).await?;
     shop.repair("a", Outage::Refuses).await?;
@@ -110,6 +109,11 @@ async fn wait_established(env: &TestEnv) -> Result<()> {
     let mut arguments = vec!["wait", "--for=condition=Established", "--timeout=50s"];
     arguments.extend(DEFINITIONS);
     env.kubectl_for(DEADLINE, &arguments).await.map(drop)
+}
+
+/// The id of the latest transition.
+fn latest(status: &MailRouteStatus) -> Option<i64> {
+    status.last_transition.as_ref().map(|last| last.id)
 }
 
 fn check_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Result<()> {

@@ -77,9 +77,7 @@ async fn operator(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_stored("a", 50).await?;
 
     // Restarted amid a failover.
-    let of_operator = |arguments: &[&str]| [&["--namespace", NAMESPACE], arguments].concat().join(" ");
-    let restart = of_operator(&["rollout", "restart", DEPLOYMENT]);
-    let restart: Vec<_> = restart.split(' ').collect();
+    let restart = ["--namespace", NAMESPACE, "rollout", "restart", DEPLOYMENT];
     let (broken, restarted) = tokio::join!(shop.break_provider("a", Outage::Hung), shop.env.kubectl(&restart));
     broken?;
     restarted?;

@@ -112,9 +112,8 @@ impl Search {
             ensure!(objects.iter().any(|object| object["kind"] == kind), "no {kind} was read");
         }
         for object in objects {
-            let what =
-                || format!("{} {}/{}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]);
-            self.read(what, &object.to_string());
+            let (kind, metadata) = (&object["kind"], &object["metadata"]);
+            self.read(|| format!("{kind} {}/{}", metadata["namespace"], metadata["name"]), &object.to_string());
         }
         Ok(())
     }

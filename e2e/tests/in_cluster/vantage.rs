@@ -84,6 +84,20 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
     check_collected(env).await
 }
 
+fn ours(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
+}
+
+/// The Service of a provider, with its login.
+fn service(name: &str) -> Value {
+    json!({ "name": name, "port": 2525, "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } })
+}
+
+/// A probe that runs as a Job.
+fn there(name: &str, job: &Value) -> Value {
+    json!({ "name": name, "interval": "30s", "timeout": "5s", "smtp": { "depth": "Auth" }, "job": job })
+}
+
 /// Creates two providers that demand a login, a route over them, and a backend whose Job fits on no
 /// node.
 async fn open(env: &TestEnv) -> Result<()> {
@@ -98,25 +112,22 @@ async fn open(env: &TestEnv) -> Result<()> {
     for name in ["a", "b"] {
         env.kubectl_for(WAIT_TIMEOUT, &["rollout", "status", &format!("deployment/{name}"), "--timeout=170s"]).await?;
     }
-    let ours = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
-    let service = |name: &str| json!({ "name": name, "port": 2525, "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } });
     let here = json!({ "name": "smtp", "interval": "1s", "timeout": "5s", "smtp": {} });
-    let there = |name: &str, job: Value| json!({ "name": name, "interval": "30s", "timeout": "5s", "smtp": { "depth": "Auth" }, "job": job });
     let policy = json!({ "failure": { "consecutive": 2 }, "recovery": { "consecutive": 1 }, "failback": { "after": "1s" },
         "hold": { "cooldown": "0s", "minimumStay": "0s", "budget": { "switches": 10, "per": "1s" } } });
     let objects = [
-        ours("FailoverPolicy", "fast", policy),
-        ours("SendingBackend", "a", json!({ "service": service("a"), "probes": [here, there(PROBE, json!({}))] })),
-        ours("SendingBackend", "b", json!({ "service": service("b"), "probes": [here] })),
+        ours("FailoverPolicy", "fast", &policy),
+        ours("SendingBackend", "a", &json!({ "service": service("a"), "probes": [here, there(PROBE, &json!({}))] })),
+        ours("SendingBackend", "b", &json!({ "service": service("b"), "probes": [here] })),
         ours(
             "SendingBackend",
             "c",
-            json!({ "service": service("b"), "probes": [here, there("nowhere", json!({ "nodeSelector": { "zone": "none" } }))] }),
+            &json!({ "service": service("b"), "probes": [here, there("nowhere", &json!({ "nodeSelector": { "zone": "none" } }))] }),
         ),
         ours(
             "MailRoute",
             "orders",
-            json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "a" }, { "name": "b" }],
+            &json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "a" }, { "name": "b" }],
                 "outputs": [{ "configMap": { "name": "orders", "format": "Env" } }] }),
         ),
     ];
@@ -215,13 +226,14 @@ async fn check_pod(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
+fn age(job: &Job) -> Result<Duration> {
+    let created = job.metadata.creation_timestamp.as_ref().context("a time")?.0;
+    Ok(SystemTime::now().duration_since(created.into()).unwrap_or_default())
+}
+
 /// Checks that Kubernetes removes a finished Job at its time, long before the next round, and that
 /// the rounds continue.
 async fn check_removed_in_time(env: &TestEnv) -> Result<()> {
-    let age = |job: &Job| -> Result<Duration> {
-        let created = job.metadata.creation_timestamp.as_ref().context("a time")?.0;
-        Ok(SystemTime::now().duration_since(created.into()).unwrap_or_default())
-    };
     let job = eventually(WAIT_TIMEOUT, "a Job that has just finished", async || {
         let job = job_of(env, PROBE).await?;
         ensure!(is(&job, "Complete").is_some() && age(&job)? < INTERVAL / 2, "{:?}", job.status);

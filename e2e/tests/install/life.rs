@@ -103,18 +103,14 @@ async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     report(&env).await?;
 
     // What is rare: a write that somebody else's overtakes, after which the object is read afresh.
-    let label = |number: u32| json!({ "metadata": { "labels": { "number": number.to_string() } } });
-    let specification =
-        |number: u32, spec: Value| if number.is_multiple_of(4) { json!({ "spec": spec }) } else { label(number) };
     overtake::<SendingBackend>(&env, "standby", "mailfailover.io", "sendingbackends", |number| {
-        specification(number, json!({ "location": { "region": format!("r{number}") } }))
+        spec_or_label(number, &json!({ "location": { "region": format!("r{number}") } }))
     })
     .await?;
     overtake::<FailoverPolicy>(&env, "fast", "mailfailover.io", "failoverpolicies", |number| {
-        specification(number, json!({ "recovery": { "consecutive": 3 + number / 4 % 2 } }))
+        spec_or_label(number, &json!({ "recovery": { "consecutive": 3 + number / 4 % 2 } }))
     })
     .await?;
-    let drift = |number: u32| json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": format!("somebody-{number}") } } });
     overtake::<Service>(&env, "mail", "", "services", drift).await?;
     let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
     let slice = slices.first().context("a slice")?.name_any();
@@ -141,6 +137,20 @@ async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     compare(&env)
 }
 
+/// A change of the spec every fourth time, and of a label otherwise.
+fn spec_or_label(number: u32, spec: &Value) -> Value {
+    if number.is_multiple_of(4) {
+        json!({ "spec": spec })
+    } else {
+        json!({ "metadata": { "labels": { "number": number.to_string() } } })
+    }
+}
+
+/// A change of an output that the operator undoes.
+fn drift(number: u32) -> Value {
+    json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": format!("somebody-{number}") } } })
+}
+
 /// Creates a Job of another owner under the name that the operator gives to that of a probe, and
 /// returns the name.
 async fn occupy_name_of_job(env: &TestEnv, backend: &str, probe: &str) -> Result<String> {
@@ -156,13 +166,14 @@ async fn occupy_name_of_job(env: &TestEnv, backend: &str, probe: &str) -> Result
 /// Waits for the operator's own Job and ends it as the Job controller, which does not run here,
 /// would. The next one takes its place.
 async fn end_job(env: &TestEnv, name: &str) -> Result<()> {
-    let is_ours = |job: &Job| job.owner_references().iter().any(|owner| owner.kind == "SendingBackend");
-    wait_object(env, name, "to be the operator's", is_ours).await?;
+    wait_object(env, name, "to be the operator's", |job: &Job| {
+        job.owner_references().iter().any(|owner| owner.kind == "SendingBackend")
+    })
+    .await?;
     let now = "2026-01-01T00:00:00Z";
-    let condition =
-        |kind: &str| json!({ "type": kind, "status": "True", "reason": "DeadlineExceeded", "lastTransitionTime": now });
-    let status =
-        json!({ "status": { "startTime": now, "conditions": [condition("FailureTarget"), condition("Failed")] } });
+    let conditions = ["FailureTarget", "Failed"]
+        .map(|kind| json!({ "type": kind, "status": "True", "reason": "DeadlineExceeded", "lastTransitionTime": now }));
+    let status = json!({ "status": { "startTime": now, "conditions": conditions } });
     api::<Job>(env).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
     Ok(())
 }

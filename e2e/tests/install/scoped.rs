@@ -90,18 +90,18 @@ async fn two(env: Arc<TestEnv>) -> Result<()> {
     }
     let (a, b) = (Shop::open(&env, &shop_a).await?, Shop::open(&env, &shop_b).await?);
     let unattended = Shop::open(&env, &nobodys).await?;
-    let secret =
-        |name: &str| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": shop_a } });
+    let [authority, login] = ["relay-ca", "login"]
+        .map(|name| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": shop_a } }));
     let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend",
         "metadata": { "name": "relay", "namespace": shop_a },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": { "mode": "StartTLS", "caRef": { "secret": "relay-ca" } } } } });
-    apply(&env.client(), &[secret("relay-ca"), secret("login"), relay], Mode::Keep).await?;
-    let remote = |namespace: &str| {
-        let probes = json!([{ "name": "zone-b", "smtp": {}, "job": {} }]);
+    apply(&env.client(), &[authority, login, relay], Mode::Keep).await?;
+    let probes = json!([{ "name": "zone-b", "smtp": {}, "job": {} }]);
+    let remotes = [&shop_a, &shop_b, &nobodys].map(|namespace| {
         json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "remote", "namespace": namespace },
             "spec": { "smtp": { "host": "192.0.2.9", "port": 25 }, "probes": probes } })
-    };
-    apply(&env.client(), &[&shop_a, &shop_b, &nobodys].map(|namespace| remote(namespace)), Mode::Keep).await?;
+    });
+    apply(&env.client(), &remotes, Mode::Keep).await?;
     let mut route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute",
         "metadata": { "name": "orders", "namespace": shop_a } });
     route["spec"] = json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }],

@@ -43,8 +43,8 @@ pub struct Shop {
 
 impl Shop {
     pub async fn open(env: &TestEnv, namespace: &str) -> Result<Self> {
-        let listen = |name| SmtpServer::start(Options::new(name, (env.ipv4(), 25).into()));
-        let (primary, standby) = (listen("primary").await?, listen("standby").await?);
+        let primary = SmtpServer::start(Options::new("primary", (env.ipv4(), 25).into())).await?;
+        let standby = SmtpServer::start(Options::new("standby", (env.ipv4(), 25).into())).await?;
         let timings = PolicyTimings::default();
         let manifests = [
             policy(&timings),

@@ -101,6 +101,11 @@ async fn answer(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     })
 }
 
+async fn wait_for(endpoints: &ServiceEndpoints, wanted: &[&str]) {
+    let wanted: Vec<SocketAddr> = wanted.iter().map(|address| address.parse().expect("an address")).collect();
+    endpoints.wait_for(WITHIN, |known| *known == wanted).await.expect("the endpoints");
+}
+
 #[tokio::test]
 async fn endpoints_are_followed_and_the_last_known_survive_an_outage_of_the_api_server() {
     let api = Api::default();
@@ -115,13 +120,9 @@ async fn endpoints_are_followed_and_the_last_known_survive_an_outage_of_the_api_
     let client = Client::try_from(config).expect("a client");
 
     let endpoints = ServiceEndpoints::follow(client, "shop", "mail", "smtp");
-    let wait_for = async |wanted: &[&str]| {
-        let wanted: Vec<SocketAddr> = wanted.iter().map(|address| address.parse().expect("an address")).collect();
-        endpoints.wait_for(WITHIN, |known| *known == wanted).await.expect("the endpoints");
-    };
-    wait_for(&["192.0.2.1:25"]).await;
+    wait_for(&endpoints, &["192.0.2.1:25"]).await;
     api.apply("two", &["192.0.2.2"]);
-    wait_for(&["192.0.2.1:25", "192.0.2.2:25"]).await;
+    wait_for(&endpoints, &["192.0.2.1:25", "192.0.2.2:25"]).await;
 
     api.leave();
     let mut receiver = endpoints.receiver();
@@ -137,7 +138,7 @@ async fn endpoints_are_followed_and_the_last_known_survive_an_outage_of_the_api_
     api.come_back();
     timeout(WITHIN, receiver.changed()).await.expect("news").expect("a follower");
     assert_eq!(receiver.borrow().len(), 2, "it never was without what was known last");
-    wait_for(&["192.0.2.2:25", "192.0.2.3:25"]).await;
+    wait_for(&endpoints, &["192.0.2.2:25", "192.0.2.3:25"]).await;
 
     let error = endpoints.wait_for(Duration::from_millis(10), Vec::is_empty).await.expect_err("not empty");
     assert!(error.to_string().contains("Service shop/mail"), "{error}");

@@ -47,14 +47,15 @@ fn day(days: u64) -> SystemTime {
 
 type Expected = fn(&CertificateError) -> bool;
 
+fn issue(authority: &Authority, names: &[&str], validity: Validity) -> Identity {
+    authority.issue(names, validity).expect("an identity")
+}
+
 #[tokio::test]
 async fn certificates_are_what_they_were_made_to_be_and_can_be_swapped() {
     let authority = Authority::new().expect("an authority");
     let other = Authority::new().expect("an authority");
     let trusting = authority.client_config().expect("a configuration");
-    let issue = |authority: &Authority, names: &[&str], validity| -> Identity {
-        authority.issue(names, validity).expect("an identity")
-    };
     let valid = issue(&authority, &["other.test", NAME], Validity::Valid);
     let cases: [(&str, Identity, Option<Expected>); 6] = [
         ("for two weeks", issue(&authority, &[NAME], Validity::Between(day(0), day(14))), None),

@@ -98,6 +98,6 @@ async fn greeting(address: &str) -> Result<String> {
 /// Sorts the times, and returns the median and the longest as a text.
 fn spread(times: &mut [Duration]) -> String {
     times.sort_unstable();
-    let in_ms = |time: Option<&Duration>| time.map_or(0, Duration::as_millis);
-    format!("{} ms (median; longest {} ms)", in_ms(times.get(times.len() / 2)), in_ms(times.last()))
+    let [median, longest] = [times.get(times.len() / 2), times.last()].map(|time| time.map_or(0, Duration::as_millis));
+    format!("{median} ms (median; longest {longest} ms)")
 }

@@ -173,7 +173,6 @@ pub fn trials() -> Vec<Trial> {
             let folder = env.folder().join("collected");
             let node = env.node()?;
             evidence::collect(&node.kubectl()?, true, &folder).await?;
-            let read = |file: &str| std::fs::read_to_string(folder.join(file)).with_context(|| file.to_owned());
             let expected = [
                 (format!("{}_doomed.log", env.namespace()), "last words"),
                 ("events.txt".to_owned(), "Container started"),
@@ -182,7 +181,8 @@ pub fn trials() -> Vec<Trial> {
                 ("iptables.txt".to_owned(), "KUBE-SERVICES"),
             ];
             for (file, text) in expected {
-                ensure!(read(&file)?.contains(text), "{file} has no {text:?}");
+                let content = std::fs::read_to_string(folder.join(&file)).with_context(|| file.clone())?;
+                ensure!(content.contains(text), "{file} has no {text:?}");
             }
             Ok(())
         })

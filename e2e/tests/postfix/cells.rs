@@ -27,11 +27,12 @@ const SAMPLE: [Cell; 10] = [
 ];
 
 pub fn trials() -> Vec<Trial> {
-    let trial = |cell: Cell| {
-        let sentence = format!("no mail is lost or bounced when the primary breaks ({cell})");
-        trial(sentence, async move |env| cell_is_survived(env, cell).await).listens()
-    };
-    SAMPLE.into_iter().map(trial).collect()
+    SAMPLE.into_iter().map(of_cell).collect()
+}
+
+fn of_cell(cell: Cell) -> Trial {
+    let sentence = format!("no mail is lost or bounced when the primary breaks ({cell})");
+    trial(sentence, async move |env| cell_is_survived(env, cell).await).listens()
 }
 
 async fn cell_is_survived(env: Arc<TestEnv>, cell: Cell) -> Result<()> {

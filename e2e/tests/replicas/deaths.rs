@@ -147,20 +147,22 @@ async fn death(env: Arc<TestEnv>, number: usize, side: Side) -> Result<()> {
     check_managers(&env).await.with_context(|| format!("died at {at}"))
 }
 
+/// Names and versions of the slices.
+async fn versions(env: &TestEnv) -> Result<Vec<(Option<String>, Option<String>)>> {
+    let slices = api::<EndpointSlice>(env).list(&ListParams::default()).await?.items;
+    Ok(slices.into_iter().map(|slice| (slice.metadata.name, slice.metadata.resource_version)).collect())
+}
+
 async fn static_stability(env: Arc<TestEnv>) -> Result<()> {
     let fixture = set(env.clone()).await?;
     let operator = env.start_own_operator("a", &QUICK_LEASE).await?;
     wait_settled(&fixture).await?;
-    let versions = async || -> Result<Vec<(Option<String>, Option<String>)>> {
-        let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
-        Ok(slices.into_iter().map(|slice| (slice.metadata.name, slice.metadata.resource_version)).collect())
-    };
-    let before = versions().await?;
+    let before = versions(&env).await?;
     operator.kill();
     fixture.primary.crash().await?;
     // No condition to wait for: what is shown is that nothing happens, for longer than any lease.
     sleep(Duration::from_secs(5)).await;
-    ensure!(versions().await? == before);
+    ensure!(versions(&env).await? == before);
     wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
     let _second = env.start_own_operator("b", &QUICK_LEASE).await?;
     wait_active(&env, "orders", "standby").await?;

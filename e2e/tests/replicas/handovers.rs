@@ -77,10 +77,13 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+fn since(log: Vec<Write>, at: Instant) -> impl Iterator<Item = Write> {
+    log.into_iter().filter(move |write| write.arrived > at)
+}
+
 /// Checks that the old leader has not written since the new one did, unless it has won the Lease
 /// again in the meantime.
 fn check_alone(old: &ApiServerProxy, new: &ApiServerProxy, frozen_at: Instant, thawed_at: Instant) -> Result<()> {
-    let since = |log: Vec<Write>, at: Instant| log.into_iter().filter(move |write| write.arrived > at);
     let took_over = since(new.log(), frozen_at).find(|write| write.is_of_lease() && write.is_done());
     ensure!(took_over.is_some(), "the new leader never wrote the lease");
     let first = since(new.writes(), frozen_at).find(Write::is_done);
@@ -129,6 +132,10 @@ async fn terminated(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+async fn probe_rounds(operator: &mail_failover_e2e::operator::Operator) -> Result<f64> {
+    Ok(metric_sum(&operator.metrics().await?, "mail_failover_probe_rounds_total", |_| true))
+}
+
 async fn standing_by(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let leader = env.start_own_operator("leader", &LONG_LEASE).await?;
@@ -137,13 +144,16 @@ async fn standing_by(env: Arc<TestEnv>) -> Result<()> {
     let other = env.start_operator_behind(&proxy, "other", &LONG_LEASE)?;
     other.wait_ready(WAIT_TIMEOUT).await?;
     fixture.wait_active("primary").await?;
-    let rounds = async || -> Result<f64> {
-        Ok(metric_sum(&other.metrics().await?, "mail_failover_probe_rounds_total", |_| true))
-    };
-    let before = rounds().await?;
+    let before = probe_rounds(&other).await?;
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;
-    eventually_is(WAIT_TIMEOUT, "the other replica to probe", rounds, |now| *now > before + 20.0).await?;
+    eventually_is(
+        WAIT_TIMEOUT,
+        "the other replica to probe",
+        async || probe_rounds(&other).await,
+        |now| *now > before + 20.0,
+    )
+    .await?;
     let metrics = other.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_leader", str::is_empty) < 0.1);
     let written: Vec<_> = proxy.log().iter().filter(|write| !write.is_of_observer()).map(Write::text).collect();

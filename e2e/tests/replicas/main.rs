@@ -59,8 +59,8 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
     const LABEL: &str = "app.kubernetes.io/managed-by";
-    let ours = |object: &K| object.meta().owner_references.is_some();
-    let objects: Vec<_> = api::<K>(env).list(&ListParams::default()).await?.items.into_iter().filter(ours).collect();
+    let mut objects = api::<K>(env).list(&ListParams::default()).await?.items;
+    objects.retain(|object| object.meta().owner_references.is_some());
     ensure!(!objects.is_empty(), "no {}", K::kind(&()));
     for object in objects {
         let name = object.name_any();

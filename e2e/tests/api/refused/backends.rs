@@ -447,13 +447,18 @@ const PARENTS: [(&str, &str, &str); 2] =
     [("a host's", "smtp", "host: mx.example, port: 587"), ("a Service's", "service", "name: relay, port: smtp")];
 
 pub fn auth() -> Vec<Case> {
-    let case = |(whose, field, rest): (&str, &str, &str), (what, auth, expected): &(&str, &str, &str)| Case {
-        kind: Kind::Backend,
-        what: format!("with {whose} login {what}"),
-        spec: format!("{{{field}: {{{rest}, {auth}}}}}"),
-        expected: format!("spec.{field}.auth{expected}"),
-    };
-    PARENTS.into_iter().flat_map(|parent| AUTH.iter().map(move |row| case(parent, row))).collect()
+    let mut cases = Vec::new();
+    for (whose, field, rest) in PARENTS {
+        for (what, auth, expected) in AUTH {
+            cases.push(Case {
+                kind: Kind::Backend,
+                what: format!("with {whose} login {what}"),
+                spec: format!("{{{field}: {{{rest}, {auth}}}}}"),
+                expected: format!("spec.{field}.auth{expected}"),
+            });
+        }
+    }
+    cases
 }
 
 pub fn tls() -> Vec<Case> {
