@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mail_failover_e2e::bench::{Arguments, load};
 use mail_failover_e2e::mail::statistics::{Align, Table, human};
-use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
-use mail_failover_e2e::mta::round::{Outcome, Plan, run_round};
+use mail_failover_e2e::mta::fault::{Cell, FaultKind, Point};
+use mail_failover_e2e::mta::round::{Plan, RoundOutcome, run_round};
 use mail_failover_e2e::mta::setup::{Demands, INTERVAL, Mta, Providers, Setup, THRESHOLD, TIMEOUT, forget};
 use mail_failover_e2e::postfix::PostfixTimeouts;
 use mail_failover_e2e::test_env::TestEnv;
@@ -15,11 +15,11 @@ use crate::yes_or_no;
 
 /// The faults, and their names.
 const CASES: [(&str, Cell); 5] = [
-    ("connection refused", Cell { point: Point::Connect, kind: Kind::Refuse }),
-    ("hang, no banner", Cell { point: Point::Banner, kind: Kind::Hang }),
-    ("AUTH refused", Cell { point: Point::Auth, kind: Kind::AccountRefused }),
-    ("account paused, at the end of data", Cell { point: Point::EndOfData, kind: Kind::AccountRefused }),
-    ("slow, a byte per 700 ms of the banner", Cell { point: Point::Banner, kind: Kind::Slow }),
+    ("connection refused", Cell { point: Point::Connect, kind: FaultKind::Refuse }),
+    ("hang, no banner", Cell { point: Point::Banner, kind: FaultKind::Hang }),
+    ("AUTH refused", Cell { point: Point::Auth, kind: FaultKind::AccountRefused }),
+    ("account paused, at the end of data", Cell { point: Point::EndOfData, kind: FaultKind::AccountRefused }),
+    ("slow, a byte per 700 ms of the banner", Cell { point: Point::Banner, kind: FaultKind::Slow }),
 ];
 
 /// A means that leads mail, and Postfix's timeouts.
@@ -95,7 +95,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
     Ok(all_met)
 }
 
-async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> Result<Outcome> {
+async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> Result<RoundOutcome> {
     let demands = Demands { tls: plan.cell.takes_tls(), login: plan.cell.takes_login() };
     let providers = Providers::start(env, demands).await?;
     let mta = Mta::start(env, contender.setup, &providers, contender.patience, suffix).await?;
@@ -116,11 +116,11 @@ fn goal(cell: Cell) -> Duration {
     }
 }
 
-fn is_met(outcome: &Outcome, goal: Duration) -> bool {
+fn is_met(outcome: &RoundOutcome, goal: Duration) -> bool {
     outcome.first_by_standby.is_some_and(|first| first <= goal) && outcome.complaints().is_empty()
 }
 
-fn row(fault: &str, setup: &str, outcome: &Outcome, goal: Option<Duration>, met: Option<bool>) -> Vec<String> {
+fn row(fault: &str, setup: &str, outcome: &RoundOutcome, goal: Option<Duration>, met: Option<bool>) -> Vec<String> {
     let account = &outcome.account;
     vec![
         fault.to_owned(),

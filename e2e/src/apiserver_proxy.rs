@@ -90,7 +90,7 @@ struct Trap {
     sprung: watch::Sender<Option<String>>,
 }
 
-struct Shared {
+struct ProxyState {
     client: Client,
     namespace: String,
     writes: Mutex<Vec<Write>>,
@@ -103,7 +103,7 @@ struct Shared {
 /// A running proxy. It stops when dropped.
 pub struct ApiServerProxy {
     kubeconfig: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     task: JoinHandle<()>,
 }
 
@@ -118,7 +118,7 @@ impl ApiServerProxy {
         let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
         // It is the operator's patience that counts.
         (config.read_timeout, config.write_timeout, config.default_retry) = (None, None, false);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             client: Client::try_from(config)?,
             namespace: namespace.to_owned(),
             writes: Mutex::default(),
@@ -174,14 +174,14 @@ impl Drop for ApiServerProxy {
     }
 }
 
-async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn pass(State(shared): State<Arc<ProxyState>>, request: Request) -> Response {
     match shared.pass(request).await {
         Ok(response) => response,
         Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
     }
 }
 
-impl Shared {
+impl ProxyState {
     async fn pass(&self, request: Request) -> Result<Response> {
         let (mut head, body) = request.into_parts();
         head.uri = narrowed(&head.uri, &self.namespace)?;

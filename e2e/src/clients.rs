@@ -72,14 +72,14 @@ impl Kubectl {
 /// helm with a kubeconfig, in a namespace, without the charts and settings of the person who runs
 /// this.
 #[derive(Clone, Debug)]
-pub struct Helm {
+pub struct HelmClient {
     program: PathBuf,
     kubeconfig: PathBuf,
     namespace: String,
     home: PathBuf,
 }
 
-impl Helm {
+impl HelmClient {
     /// helm with the folder `home` for its settings and caches.
     pub fn new(program: &Path, kubeconfig: &Path, namespace: &str, home: &Path) -> Self {
         Self {

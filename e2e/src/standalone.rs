@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::runtime::Runtime;
 
-use crate::control_plane::namespace::{self, Entry, Isolation};
+use crate::control_plane::namespace::{self, Entered, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, ControlPlane};
 use crate::operator;
 use crate::postfix::Postfix;
@@ -66,9 +66,9 @@ where
     let options = control_plane::Options::default();
     // What takes a network, and what takes minutes the first time, happens before there is no network.
     match namespace::enter(isolation, || prepare(options))? {
-        Entry::Finished(code) => return Ok(code),
-        Entry::Forbidden(why) => bail!("{why}"),
-        Entry::Inside => {}
+        Entered::Finished(code) => return Ok(code),
+        Entered::Forbidden(why) => bail!("{why}"),
+        Entered::Inside => {}
     }
     let binaries = Binaries::locate(&options.programs())?;
     let runtime = Runtime::new()?;

@@ -24,7 +24,7 @@ const ATTACHING: Duration = Duration::from_secs(10);
 
 /// The system call at which a process dies.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct TracedStep {
     /// The name of the call, or `/` and a regular expression of names.
     pub call: &'static str,
     /// The file of the call, by the path that the process names first. Without it the call may be
@@ -41,7 +41,7 @@ pub struct Step {
 pub struct Tracer {
     _process: Process,
     calls: PathBuf,
-    step: Step,
+    step: TracedStep,
 }
 
 impl Tracer {
@@ -49,9 +49,9 @@ impl Tracer {
     ///
     /// # Errors
     /// When strace is not installed or may not do that.
-    pub async fn attach(id: u32, step: Step, folder: &Path) -> Result<Self> {
+    pub async fn attach(id: u32, step: TracedStep, folder: &Path) -> Result<Self> {
         let (calls, log) = (folder.join("strace.calls"), folder.join("strace.log"));
-        let Step { call, path, when, .. } = &step;
+        let TracedStep { call, path, when, .. } = &step;
         let mut command = Command::new("strace");
         command.args(["-f", "-s", "200", "-p", &id.to_string(), "-e", &format!("trace={call}")]);
         command.args(["-e", &format!("inject={call}:signal=SIGKILL:when={when}"), "-o"]).arg(&calls);

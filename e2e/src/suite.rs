@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Completion, Failed};
 use tokio::runtime::Runtime;
 use tokio::sync::{OnceCell, RwLock};
 
-use crate::control_plane::namespace::{self, Entry, Isolation};
+use crate::control_plane::namespace::{self, Entered, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, ControlPlane, EXISTING, Program, install_crds};
 use crate::environment;
 use crate::go_module::GoModule;
@@ -224,25 +224,25 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         Isolation::Network | Isolation::Processes => None,
     };
     let entered = match missing {
-        Some(why) => Entry::Forbidden(why),
+        Some(why) => Entered::Forbidden(why),
         // What takes a network happens while there is one.
         None => namespace::enter(isolation, || prepare(options).map(drop))?,
     };
     let (binaries, skip_all) = match (entered, isolation) {
-        (Entry::Finished(code), _) => return Ok(code),
-        (Entry::Inside, _) => (Binaries::locate(&programs(options))?, None),
+        (Entered::Finished(code), _) => return Ok(code),
+        (Entered::Inside, _) => (Binaries::locate(&programs(options))?, None),
         // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
-        (Entry::Forbidden(_), Isolation::Processes) => (prepare(options)?, None),
+        (Entered::Forbidden(_), Isolation::Processes) => (prepare(options)?, None),
         // The whole reason once is enough.
-        (Entry::Forbidden(why), Isolation::Node) => {
+        (Entered::Forbidden(why), Isolation::Node) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
             (Binaries::default(), Some("no node can be started here; see above".to_owned()))
         }
-        (Entry::Forbidden(why), Isolation::Network) => {
+        (Entered::Forbidden(why), Isolation::Network) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
             (Binaries::default(), Some("this machine allows no namespace of one's own; see above".to_owned()))
         }
-        (Entry::Forbidden(why), Isolation::NetworkAsRoot) => {
+        (Entered::Forbidden(why), Isolation::NetworkAsRoot) => {
             eprintln!("the suite {suite} is skipped: {why}");
             (Binaries::default(), Some("Postfix cannot be started here; see above".to_owned()))
         }

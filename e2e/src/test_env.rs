@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::apiserver_proxy::ApiServerProxy;
-use crate::clients::{Helm, Kubectl};
+use crate::clients::{HelmClient, Kubectl};
 use crate::control_plane::{Binaries, Cluster, ControlPlane, Program};
 use crate::node::{Node, evidence};
 use crate::operator::{self, Operator};
@@ -299,9 +299,9 @@ impl TestEnv {
     ///
     /// # Errors
     /// When the suite has none.
-    pub fn helm(&self) -> Result<Helm> {
+    pub fn helm(&self) -> Result<HelmClient> {
         let program = self.helm.as_deref().context("the suite did not ask for a node, and has no helm")?;
-        Ok(Helm::new(program, self.kubeconfig(), &self.namespace, &self.folder.path().join("helm")))
+        Ok(HelmClient::new(program, self.kubeconfig(), &self.namespace, &self.folder.path().join("helm")))
     }
 
     /// The node, if this program started one. The trial must declare

@@ -27,7 +27,7 @@ const WAITS: (&str, &str) = ("Progressing", "Waiting for the operator to look at
 const DELETED: (&str, &str) = ("Progressing", "Pending deletion");
 
 /// An object, and the expected health by Argo CD (status and message), Flux and kstatus.
-struct Case {
+struct HealthCase {
     what: &'static str,
     object: Value,
     argo_cd: (&'static str, &'static str),
@@ -40,8 +40,8 @@ fn case(
     object: Value,
     argo_cd: (&'static str, &'static str),
     [flux, kstatus]: [&'static str; 2],
-) -> Case {
-    Case { what, object, argo_cd, flux, kstatus }
+) -> HealthCase {
+    HealthCase { what, object, argo_cd, flux, kstatus }
 }
 
 fn moment() -> Timestamp {
@@ -146,7 +146,7 @@ fn route(status: MailRouteStatus) -> Value {
     object("MailRoute", status)
 }
 
-fn routes() -> Vec<Case> {
+fn routes() -> Vec<HealthCase> {
     let none_healthy = "a is Unhealthy (NoAnswer), b is Unhealthy (NoAnswer)";
     let rejected = "spec.backends[1].name: b does not exist in namespace shop; create it";
     let invalid = "spec.policyRef: policy fast cannot be used";
@@ -338,7 +338,7 @@ fn backend(status: SendingBackendStatus) -> Value {
     object("SendingBackend", status)
 }
 
-fn backends() -> Vec<Case> {
+fn backends() -> Vec<HealthCase> {
     let dead = observed_backend(Verdict::Unhealthy, "ConnectionRefused", Some("TCP: connection refused"));
     let missing = "spec.smtp.tls.caRef: ConfigMap ca does not exist in namespace shop; create it";
     vec![
@@ -409,7 +409,7 @@ fn policy(status: FailoverPolicyStatus) -> Value {
     object("FailoverPolicy", status)
 }
 
-fn policies() -> Vec<Case> {
+fn policies() -> Vec<HealthCase> {
     let invalid = "spec.failback.windows[0].timeZone: no such zone";
     vec![
         case(

@@ -26,12 +26,12 @@ fn main() -> ExitCode {
     let options = Options { operator: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
         trial("a failover that fell into an outage of the API server's happens once, when it is back", async |env| {
-            outage(env, Outage::Gone).await
+            outage(env, ApiServerOutage::Gone).await
         })
         .stops_api_server()
         .listens(),
         trial("a failover that fell into a time with a frozen API server happens once, when it thaws", async |env| {
-            outage(env, Outage::Frozen).await
+            outage(env, ApiServerOutage::Frozen).await
         })
         .stops_api_server()
         .listens(),
@@ -40,14 +40,14 @@ fn main() -> ExitCode {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outage {
+enum ApiServerOutage {
     /// The API server is killed: connections are reset and refused.
     Gone,
     /// The API server is stopped: connections stay, and nothing is answered.
     Frozen,
 }
 
-async fn outage(env: Arc<TestEnv>, outage: Outage) -> Result<()> {
+async fn outage(env: Arc<TestEnv>, outage: ApiServerOutage) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     // Not behind a proxy: what the API server does to connections is what matters.
     let operator = env.start_operator("a", &QUICK_LEASE)?;
@@ -56,8 +56,8 @@ async fn outage(env: Arc<TestEnv>, outage: Outage) -> Result<()> {
     let control = env.control()?;
     let end = tokio::time::Instant::now() + exhaustive(OUTAGE, OUTAGE_EXHAUSTIVELY);
     match outage {
-        Outage::Gone => control.stop_api_server(),
-        Outage::Frozen => control.pause_api_server()?,
+        ApiServerOutage::Gone => control.stop_api_server(),
+        ApiServerOutage::Frozen => control.pause_api_server()?,
     }
     // A write may be refused, or it may be on its way when the primary dies.
     sleep(Duration::from_millis(fastrand::u64(0..3000))).await;
@@ -69,8 +69,8 @@ async fn outage(env: Arc<TestEnv>, outage: Outage) -> Result<()> {
     ensure!(fixture.standby.counters().connections > probed + 100, "probes go on without an API server");
 
     match outage {
-        Outage::Gone => control.start_api_server().await?,
-        Outage::Frozen => {
+        ApiServerOutage::Gone => control.start_api_server().await?,
+        ApiServerOutage::Frozen => {
             control.resume_api_server()?;
             control.start_api_server().await?;
         }

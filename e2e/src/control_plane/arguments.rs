@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::Options;
 use super::audit;
-use super::certificates::{Authority, TokenKeys};
+use super::certificates::{ClusterAuthority, TokenKeys};
 use super::namespace::{NODE_ADDRESS, SERVICE_RANGE};
 
 /// The address by which a cluster without nodes would know the API server; no process connects to
@@ -32,7 +32,7 @@ pub(super) fn etcd(folder: &Path, url: &str, peer_port: u16) -> Vec<String> {
 }
 
 pub(super) fn api_server(
-    authority: &Authority,
+    authority: &ClusterAuthority,
     token_keys: &TokenKeys,
     etcd_url: &str,
     port: u16,
@@ -90,7 +90,7 @@ pub(super) fn audit(policy: &Path, log: &Path) -> Result<[String; 3]> {
 
 pub(super) fn controller_manager(
     folder: &Path,
-    authority: &Authority,
+    authority: &ClusterAuthority,
     kubeconfig: &Path,
     token_keys: &TokenKeys,
     port: u16,

@@ -12,19 +12,19 @@ use rcgen::{
 const LIFETIME: Duration = Duration::from_hours(24);
 
 /// A certificate authority that signs for one control plane.
-pub(super) struct Authority {
+pub(super) struct ClusterAuthority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// Files of a certificate and its key.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct CertificateFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-impl Authority {
+impl ClusterAuthority {
     /// Creates an authority, and writes its certificate to `ca.crt` in `folder`.
     pub fn new(folder: &Path) -> Result<Self> {
         let key = KeyPair::generate()?;
@@ -43,7 +43,7 @@ impl Authority {
     }
 
     /// Issues a server's certificate for these names and addresses.
-    pub fn server(&self, name: &str, subjects: &[&str]) -> Result<Identity> {
+    pub fn server(&self, name: &str, subjects: &[&str]) -> Result<CertificateFiles> {
         let mut params = params(subjects.iter().map(ToString::to_string).collect(), name)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(name, &params)
@@ -51,7 +51,7 @@ impl Authority {
 
     /// Issues a client's certificate: the API server takes the common name for the user and each
     /// organization for a group.
-    pub fn client(&self, user: &str, groups: &[&str]) -> Result<Identity> {
+    pub fn client(&self, user: &str, groups: &[&str]) -> Result<CertificateFiles> {
         let mut params = params(Vec::new(), user)?;
         for group in groups {
             params.distinguished_name.push(DnType::OrganizationName, *group);
@@ -60,10 +60,10 @@ impl Authority {
         self.sign(&user.replace([':', '/'], "-"), &params)
     }
 
-    fn sign(&self, file_name: &str, params: &CertificateParams) -> Result<Identity> {
+    fn sign(&self, file_name: &str, params: &CertificateParams) -> Result<CertificateFiles> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let identity = Identity {
+        let identity = CertificateFiles {
             certificate: self.folder.join(format!("{file_name}.crt")),
             key: self.folder.join(format!("{file_name}.key")),
         };

@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::audit::{self, Call};
-use super::certificates::{Authority, Identity, TokenKeys};
+use super::certificates::{CertificateFiles, ClusterAuthority, TokenKeys};
 use super::cluster::client;
 use super::component::Component;
 use super::{Binaries, Program, arguments, namespace};
@@ -50,7 +50,7 @@ pub struct ControlPlane {
     port: u16,
     client: Client,
     kubeconfig: PathBuf,
-    authority: Authority,
+    authority: ClusterAuthority,
     folder: Option<TempDir>,
     took: Duration,
     /// The audit log, if one is kept.
@@ -78,7 +78,7 @@ impl ControlPlane {
     async fn start_in(folder: &Path, binaries: &Binaries, options: Options) -> Result<Self> {
         let [etcd_port, peer_port, port, manager_port] = free_ports()?;
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
-        let authority = Authority::new(folder)?;
+        let authority = ClusterAuthority::new(folder)?;
         let token_keys = TokenKeys::new(folder)?;
         let etcd_arguments = arguments::etcd(folder, &etcd_url, peer_port);
         let etcd = Component::new("etcd", binaries.path(Program::Etcd)?, etcd_arguments, folder);
@@ -162,7 +162,7 @@ impl ControlPlane {
     }
 
     /// A server's certificate of this control plane's authority.
-    pub(crate) fn server_identity(&self, name: &str, subjects: &[&str]) -> Result<Identity> {
+    pub(crate) fn server_identity(&self, name: &str, subjects: &[&str]) -> Result<CertificateFiles> {
         self.authority.server(name, subjects)
     }
 
@@ -269,7 +269,7 @@ impl Drop for ControlPlane {
     }
 }
 
-fn write_kubeconfig(path: &Path, authority: &Authority, port: u16, identity: &Identity) -> Result<()> {
+fn write_kubeconfig(path: &Path, authority: &ClusterAuthority, port: u16, identity: &CertificateFiles) -> Result<()> {
     // JSON is YAML.
     let kubeconfig = json!({
         "apiVersion": "v1",

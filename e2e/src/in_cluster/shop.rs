@@ -472,7 +472,7 @@ pub struct Application<'a> {
 
 /// The totals that the application's pod printed at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Totals {
+pub struct ApplicationTotals {
     /// Messages that Postfix took.
     pub accepted: usize,
     /// Refusals; a refused message was offered again.
@@ -483,7 +483,7 @@ pub struct Totals {
     pub text: String,
 }
 
-impl Totals {
+impl ApplicationTotals {
     /// Parses `accepted N refusals N unknown N`; more may follow.
     fn parse(text: &str) -> Result<Self> {
         let line = text.lines().next().unwrap_or_default();
@@ -511,7 +511,7 @@ impl Application<'_> {
     ///
     /// # Errors
     /// When it ends otherwise.
-    pub async fn finish(self, at_least: usize) -> Result<Totals> {
+    pub async fn finish(self, at_least: usize) -> Result<ApplicationTotals> {
         let env = &self.shop.env;
         let due = Duration::from_secs(u64::try_from(at_least)? / u64::from(self.per_second.max(1)));
         eventually(due + WAIT_TIMEOUT * 2, &format!("{at_least} messages to be accepted"), async || {
@@ -532,7 +532,7 @@ impl Application<'_> {
         };
         let said = env.kubectl(&["logs", "application"]).await?;
         ensure!(phase == "Succeeded", "the application's pod: {said}");
-        Totals::parse(said.trim())
+        ApplicationTotals::parse(said.trim())
     }
 }
 

@@ -53,17 +53,17 @@ impl DnsServer {
 
     /// Gives `name` these addresses. With none, the name exists without addresses.
     pub fn set(&self, name: &str, addresses: Vec<IpAddr>) -> Result<()> {
-        self.answer(name, Answer::Addresses(addresses))
+        self.answer(name, DnsAnswer::Addresses(addresses))
     }
 
     /// Makes `name` not exist, like any name that was never set.
     pub fn set_nxdomain(&self, name: &str) -> Result<()> {
-        self.answer(name, Answer::NoSuchName)
+        self.answer(name, DnsAnswer::NoSuchName)
     }
 
     /// Makes the server answer SERVFAIL for `name`.
     pub fn set_servfail(&self, name: &str) -> Result<()> {
-        self.answer(name, Answer::Failure)
+        self.answer(name, DnsAnswer::Failure)
     }
 
     /// Makes the server ignore all questions, or answer again.
@@ -81,7 +81,7 @@ impl DnsServer {
         Ok(lock(&self.zone).queries.get(&lower(name)?).copied().unwrap_or(0))
     }
 
-    fn answer(&self, name: &str, answer: Answer) -> Result<()> {
+    fn answer(&self, name: &str, answer: DnsAnswer) -> Result<()> {
         lock(&self.zone).answers.insert(lower(name)?, answer);
         Ok(())
     }
@@ -114,7 +114,7 @@ async fn bind(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> 
 }
 
 struct Zone {
-    answers: HashMap<LowerName, Answer>,
+    answers: HashMap<LowerName, DnsAnswer>,
     queries: HashMap<LowerName, u64>,
     ttl: Duration,
     silent: bool,
@@ -127,7 +127,7 @@ impl Default for Zone {
 }
 
 #[derive(Clone)]
-enum Answer {
+enum DnsAnswer {
     Addresses(Vec<IpAddr>),
     NoSuchName,
     Failure,
@@ -153,8 +153,8 @@ impl Zone {
         }
         let ttl = u32::try_from(self.ttl.as_secs()).unwrap_or(u32::MAX);
         let mut reply = Reply { code: ResponseCode::NoError, answers: vec![], soa: vec![] };
-        match self.answers.get(name).unwrap_or(&Answer::NoSuchName) {
-            Answer::Addresses(addresses) => {
+        match self.answers.get(name).unwrap_or(&DnsAnswer::NoSuchName) {
+            DnsAnswer::Addresses(addresses) => {
                 let data = addresses.iter().map(|address| match address {
                     IpAddr::V4(v4) => RData::A((*v4).into()),
                     IpAddr::V6(v6) => RData::AAAA((*v6).into()),
@@ -162,8 +162,8 @@ impl Zone {
                 let data = data.filter(|data| record_type == RecordType::ANY || record_type == data.record_type());
                 reply.answers = data.map(|data| Record::from_rdata(name.into(), ttl, data)).collect();
             }
-            Answer::NoSuchName => reply.code = ResponseCode::NXDomain,
-            Answer::Failure => reply.code = ResponseCode::ServFail,
+            DnsAnswer::NoSuchName => reply.code = ResponseCode::NXDomain,
+            DnsAnswer::Failure => reply.code = ResponseCode::ServFail,
         }
         if reply.answers.is_empty() && reply.code != ResponseCode::ServFail {
             // How long nothing may be remembered (RFC 2308 section 3).

@@ -29,7 +29,7 @@ pub enum Point {
 
 /// The way in which the primary breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum FaultKind {
     /// Connections are refused.
     Refuse,
     /// The connection is reset.
@@ -52,7 +52,7 @@ pub struct Cell {
     /// The point of the session.
     pub point: Point,
     /// The way of breaking.
-    pub kind: Kind,
+    pub kind: FaultKind,
 }
 
 impl Point {
@@ -116,7 +116,7 @@ impl Point {
     }
 }
 
-impl Kind {
+impl FaultKind {
     pub const ALL: [Self; 7] =
         [Self::Refuse, Self::Reset, Self::Hang, Self::Slow, Self::Temporary, Self::AccountRefused, Self::Garbage];
 }
@@ -124,7 +124,7 @@ impl Kind {
 impl Cell {
     /// The whole matrix, with the cells that make no sense.
     pub fn all() -> impl Iterator<Item = Self> {
-        Point::ALL.into_iter().flat_map(|point| Kind::ALL.into_iter().map(move |kind| Self { point, kind }))
+        Point::ALL.into_iter().flat_map(|point| FaultKind::ALL.into_iter().map(move |kind| Self { point, kind }))
     }
 
     /// The cells that make sense.
@@ -138,34 +138,34 @@ impl Cell {
     /// The reason, for people.
     pub fn fault(self) -> Result<Fault, &'static str> {
         match (self.point, self.kind) {
-            (Point::Connect, Kind::Refuse) => Ok(Fault::Refuse),
-            (Point::Connect, Kind::Hang) => Ok(Fault::Blackhole),
-            (Point::Connect, Kind::Reset) => Err("a connection that is made and reset at once: banner, reset"),
-            (Point::Connect, Kind::Slow) => Err("a slow handshake of TCP delays a connection and breaks nothing"),
-            (Point::Connect, Kind::Temporary | Kind::AccountRefused | Kind::Garbage) => {
+            (Point::Connect, FaultKind::Refuse) => Ok(Fault::Refuse),
+            (Point::Connect, FaultKind::Hang) => Ok(Fault::Blackhole),
+            (Point::Connect, FaultKind::Reset) => Err("a connection that is made and reset at once: banner, reset"),
+            (Point::Connect, FaultKind::Slow) => Err("a slow handshake of TCP delays a connection and breaks nothing"),
+            (Point::Connect, FaultKind::Temporary | FaultKind::AccountRefused | FaultKind::Garbage) => {
                 Err("nothing can be said before there is a connection: banner")
             }
-            (_, Kind::Refuse) => Err("only a connection can be refused"),
-            (Point::AfterAccepting, Kind::Reset) => Ok(Fault::AcceptWithoutReply(Ending::Reset)),
-            (Point::AfterAccepting, Kind::Hang) => Ok(Fault::AcceptWithoutReply(Ending::Hang)),
-            (Point::AfterAccepting, Kind::Garbage) => Ok(Fault::AcceptWithoutReply(Ending::Garbage)),
-            (Point::AfterAccepting, Kind::Slow) => Ok(Fault::At(Stage::EndOfData, Action::Slow(SLOW))),
-            (Point::AfterAccepting, Kind::Temporary | Kind::AccountRefused) => {
+            (_, FaultKind::Refuse) => Err("only a connection can be refused"),
+            (Point::AfterAccepting, FaultKind::Reset) => Ok(Fault::AcceptWithoutReply(Ending::Reset)),
+            (Point::AfterAccepting, FaultKind::Hang) => Ok(Fault::AcceptWithoutReply(Ending::Hang)),
+            (Point::AfterAccepting, FaultKind::Garbage) => Ok(Fault::AcceptWithoutReply(Ending::Garbage)),
+            (Point::AfterAccepting, FaultKind::Slow) => Ok(Fault::At(Stage::EndOfData, Action::Slow(SLOW))),
+            (Point::AfterAccepting, FaultKind::Temporary | FaultKind::AccountRefused) => {
                 Err("a server that refuses has not accepted: end of data")
             }
-            (Point::EndOfData, Kind::Slow) => {
+            (Point::EndOfData, FaultKind::Slow) => {
                 Err("a reply that comes, however slowly, means accepted: after accepting, slow")
             }
             (point, kind) => {
                 let Some(stage) = point.stage() else { return Err("there is no such stage") };
                 let action = match kind {
-                    Kind::Refuse => return Err("only a connection can be refused"),
-                    Kind::Reset => Action::Reset,
-                    Kind::Hang => Action::Hang,
-                    Kind::Slow => Action::Slow(SLOW),
-                    Kind::Temporary => point.temporary(),
-                    Kind::AccountRefused => point.account_refused(),
-                    Kind::Garbage => Action::Garbage,
+                    FaultKind::Refuse => return Err("only a connection can be refused"),
+                    FaultKind::Reset => Action::Reset,
+                    FaultKind::Hang => Action::Hang,
+                    FaultKind::Slow => Action::Slow(SLOW),
+                    FaultKind::Temporary => point.temporary(),
+                    FaultKind::AccountRefused => point.account_refused(),
+                    FaultKind::Garbage => Action::Garbage,
                 };
                 Ok(Fault::At(stage, action))
             }
@@ -180,7 +180,7 @@ impl Cell {
 
     /// Returns true if only a client's time limit reveals the fault.
     pub fn takes_patience(self) -> bool {
-        matches!(self.kind, Kind::Hang | Kind::Slow)
+        matches!(self.kind, FaultKind::Hang | FaultKind::Slow)
     }
 
     /// Returns true if the fault needs STARTTLS.
@@ -212,7 +212,7 @@ impl fmt::Display for Point {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refuse => "refused",
@@ -243,12 +243,12 @@ mod tests {
 
     #[test]
     fn every_pair_is_played_or_has_a_reason() {
-        assert_eq!(Cell::all().count(), Point::ALL.len() * Kind::ALL.len());
+        assert_eq!(Cell::all().count(), Point::ALL.len() * FaultKind::ALL.len());
         let played: BTreeSet<_> = Cell::playable().map(|cell| (cell.point, cell.kind)).collect();
         for point in Point::ALL {
             assert!(played.iter().any(|(played, _)| *played == point), "{point} is never played");
         }
-        for kind in Kind::ALL {
+        for kind in FaultKind::ALL {
             assert!(played.iter().any(|(_, played)| *played == kind), "{kind} is never played");
         }
         // Every stage of the dialogue with everything but a refused connection; a slow end of data is played as accepted.

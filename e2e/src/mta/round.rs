@@ -29,7 +29,7 @@ pub struct Plan {
 
 /// The result of a round.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct RoundOutcome {
     /// The fault.
     pub cell: Cell,
     /// The account of every message.
@@ -54,7 +54,7 @@ pub struct Outcome {
     pub refusals: usize,
 }
 
-impl Outcome {
+impl RoundOutcome {
     /// Violations of what must hold while the agent leads the mail, a sentence for each.
     pub fn complaints(&self) -> Vec<String> {
         let Self { account, unsure_by_agent, .. } = self;
@@ -111,8 +111,8 @@ fn human_or_never(time: Option<Duration>) -> String {
 }
 
 /// A row of that table.
-pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
-    let Outcome { cell, account, .. } = outcome;
+pub fn row(outcome: &RoundOutcome, verdict: &str) -> Vec<String> {
+    let RoundOutcome { cell, account, .. } = outcome;
     let counted = outcome.unsure_by_agent.map_or_else(|| "-".to_owned(), |count| count.to_string());
     vec![
         cell.point.to_string(),
@@ -134,7 +134,7 @@ pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
 ///
 /// # Errors
 /// When Postfix does not take the mail, or something cannot be asked.
-pub async fn run_round(mta: &Mta, providers: &Providers, plan: &Plan) -> Result<Outcome> {
+pub async fn run_round(mta: &Mta, providers: &Providers, plan: &Plan) -> Result<RoundOutcome> {
     run_round_and(mta, providers, plan, async || Ok(())).await
 }
 
@@ -148,7 +148,7 @@ pub async fn run_round_and(
     providers: &Providers,
     plan: &Plan,
     meanwhile: impl AsyncFnOnce() -> Result<()>,
-) -> Result<Outcome> {
+) -> Result<RoundOutcome> {
     let fault = plan.cell.fault().map_err(anyhow::Error::msg)?;
     let unsure_before = unsure_by_agent(mta).await?;
     let received_before = providers.primary.received_count();
@@ -196,7 +196,7 @@ pub async fn run_round_and(
     let switched = first.unwrap_or_else(Instant::now);
     let old: Vec<_> = of(&sent.accepted, |at| at < switched).map(|to| delivered.get(to).copied()).collect();
     let all: Vec<_> = of(&sent.accepted, |_| true).map(|to| delivered.get(to).copied()).collect();
-    Ok(Outcome {
+    Ok(RoundOutcome {
         cell: plan.cell,
         first_by_standby: first.map(|first| first.saturating_duration_since(zero)),
         old_delivered: last_since(zero, &old),

@@ -34,7 +34,7 @@ impl Clock {
     }
 }
 
-struct Entry {
+struct TimelineEntry {
     at: SystemTime,
     ink: Option<Ink>,
     text: String,
@@ -44,7 +44,7 @@ struct Entry {
 pub struct Timeline {
     clock: Clock,
     zero: SystemTime,
-    entries: Vec<Entry>,
+    entries: Vec<TimelineEntry>,
 }
 
 impl Timeline {
@@ -56,12 +56,12 @@ impl Timeline {
     /// Adds an observation of this process.
     pub fn seen(&mut self, at: Instant, ink: Option<Ink>, text: impl Into<String>) {
         let at = self.clock.wall(at);
-        self.entries.push(Entry { at, ink, text: text.into() });
+        self.entries.push(TimelineEntry { at, ink, text: text.into() });
     }
 
     /// Adds an entry with a time from a status.
     pub fn told(&mut self, at: &MicroTime, ink: Option<Ink>, text: impl Into<String>) {
-        self.entries.push(Entry { at: SystemTime::from(at.0), ink, text: text.into() });
+        self.entries.push(TimelineEntry { at: SystemTime::from(at.0), ink, text: text.into() });
     }
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Timeline {
         // Stable: what happened at the same time stays as it was told.
         sorted.sort_by_key(|entry| entry.at);
         let mut before = None;
-        for Entry { at, ink, text } in sorted {
+        for TimelineEntry { at, ink, text } in sorted {
             let since_zero = seconds(*at, self.zero);
             let step = before.replace(*at).map_or_else(String::new, |before| format!("{:+.3}", seconds(*at, before)));
             let text = ink.map_or_else(|| text.clone(), |ink| ink.on(text));

@@ -101,7 +101,7 @@ fn paused(now: Timestamp) -> DeliveryVerdict {
 }
 
 /// A stand-in for an agent, which reports what a trial tells it.
-struct Agent {
+struct ReportingAgent {
     reporter: Reporter,
     clock: Clock,
     document: Document,
@@ -109,7 +109,7 @@ struct Agent {
     _end: DropGuard,
 }
 
-impl Agent {
+impl ReportingAgent {
     async fn start(env: &TestEnv, name: &str, document: Document) -> Result<Self> {
         let file = env.folder().join(format!("{name}.token"));
         std::fs::write(&file, token(env, env.namespace(), ACCOUNT, AUDIENCE).await?)?;
@@ -140,7 +140,7 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     let fixture = set(&env).await?;
     let operator = start(&env, "one").await?;
     fixture.wait_active("primary").await?;
-    let agent = Agent::start(&env, "postfix-0", document(&env, 1).await?).await?;
+    let agent = ReportingAgent::start(&env, "postfix-0", document(&env, 1).await?).await?;
 
     let (begun, said_at) = (Instant::now(), agent.clock.now());
     agent.say(paused(said_at), None);
@@ -218,7 +218,7 @@ async fn replicas(env: Arc<TestEnv>) -> Result<()> {
         )
         .await?;
     }
-    let agent = Agent::start(&env, "postfix-0", document(&env, 2).await?).await?;
+    let agent = ReportingAgent::start(&env, "postfix-0", document(&env, 2).await?).await?;
     let begun = agent.clock.now();
     agent.say(paused(begun), None);
     let status = wait_active(&env, "orders", "standby").await?;

@@ -20,7 +20,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
 use super::flux::{kustomizations, ready, reconcile};
-use super::platform::{Platform, Shop};
+use super::platform::{GitShop, Platform};
 
 /// A time limit longer than three reconciliations at the interval of the trials' Kustomizations.
 const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
@@ -73,7 +73,7 @@ async fn versions(env: &TestEnv) -> Result<BTreeMap<String, String>> {
 }
 
 async fn undisturbed(env: Arc<TestEnv>) -> Result<()> {
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     wait_active(&env, "orders", "primary").await?;
     shop.primary.crash().await?;
     let before = wait_active(&env, "orders", "standby").await?;
@@ -119,7 +119,7 @@ async fn opinions(env: &TestEnv, health: &Health) -> Result<(String, String, Str
 
 async fn judged(env: Arc<TestEnv>) -> Result<()> {
     let health = Health::locate()?;
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     wait_active(&env, "orders", "primary").await?;
     let (argo_cd, message, flux) = opinions(&env, &health).await?;
     ensure!(

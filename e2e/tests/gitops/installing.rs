@@ -15,7 +15,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
 use super::flux;
-use super::platform::{OPERATOR, OPERATOR_NAMESPACE, Platform, Shop};
+use super::platform::{GitShop, OPERATOR, OPERATOR_NAMESPACE, Platform};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -55,7 +55,7 @@ async fn installed(env: Arc<TestEnv>) -> Result<()> {
     // `wait` has waited for this.
     ensure!(deployment.status.and_then(|status| status.available_replicas) == Some(2), "the operator is not available");
 
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     // `wait` has waited for a decision and its outputs: nothing more has to come.
     ensure!(leads_to(&env, "mail").await? == [shop.primary.address().ip().to_string()]);
     let applied =

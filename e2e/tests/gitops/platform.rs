@@ -105,7 +105,7 @@ fn example(kind: &str, name: &str) -> Result<Value> {
 }
 
 /// A trial's share of the platform: the route `orders` over `primary` and `standby`, in its namespace, by a commit.
-pub struct Shop<'a> {
+pub struct GitShop<'a> {
     env: &'a TestEnv,
     pub platform: &'static Platform,
     pub primary: SmtpServer,
@@ -115,7 +115,7 @@ pub struct Shop<'a> {
     folder: PathBuf,
 }
 
-impl<'a> Shop<'a> {
+impl<'a> GitShop<'a> {
     /// Commits the share, and waits until Flux finds it Ready.
     pub async fn open(env: &'a TestEnv) -> Result<Self> {
         let platform = Platform::get(env).await?;

@@ -27,7 +27,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 async fn removed(env: Arc<TestEnv>) -> Result<()> {
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
     ensure!(!slices.is_empty(), "the Service leads nowhere");
     shop.remove("route.yaml").await?;

@@ -66,8 +66,8 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
     let shop = Shop::without_mta(env).await?;
     wait_greeted(&shop, "a").await?;
-    let mut open = Session::open(&shop).await?;
-    let mut doomed = Session::open(&shop).await?;
+    let mut open = ClientSession::open(&shop).await?;
+    let mut doomed = ClientSession::open(&shop).await?;
     ensure!(open.name == "a" && doomed.name == "a", "{} and {}", open.name, doomed.name);
 
     // It lives, but new sessions find it closed: those that have begun go on undisturbed, and no kube-proxy cuts them.
@@ -86,7 +86,7 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_active("a").await?;
 
     // Its pod goes: the kernel of the node says so to who is connected.
-    let mut orphan = Session::open(&shop).await?;
+    let mut orphan = ClientSession::open(&shop).await?;
     shop.break_provider("a", Outage::Killed).await?;
     let gone = orphan.noop().await?;
     ensure!(gone == Some(false), "a session with a pod that is gone: {gone:?}");
@@ -96,7 +96,7 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
 /// Waits until this server greets new connections.
 async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
     eventually(WAIT_TIMEOUT, &format!("{name} to answer by the Service"), async || {
-        let session = Session::open(shop).await?;
+        let session = ClientSession::open(shop).await?;
         if session.name != name {
             bail!("{} answers", session.name);
         }
@@ -109,13 +109,13 @@ async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
 const REPLY: Duration = Duration::from_secs(5);
 
 /// An SMTP session through the route's Service.
-struct Session {
+struct ClientSession {
     stream: BufReader<TcpStream>,
     /// The name of the server that greeted.
     name: String,
 }
 
-impl Session {
+impl ClientSession {
     async fn open(shop: &Shop) -> Result<Self> {
         let service = shop.service().await?;
         let open = async {

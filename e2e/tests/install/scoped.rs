@@ -20,7 +20,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-use super::shop::{Shop, make_namespace, start_as};
+use super::shop::{TenantShop, make_namespace, start_as};
 
 const ACCOUNT: &str = "mail-failover-operator";
 
@@ -88,8 +88,8 @@ async fn two(env: Arc<TestEnv>) -> Result<()> {
     for namespace in [&ops_a, &ops_b, &shop_a, &shop_b, &nobodys] {
         make_namespace(&env, namespace, &[]).await?;
     }
-    let (a, b) = (Shop::open(&env, &shop_a).await?, Shop::open(&env, &shop_b).await?);
-    let unattended = Shop::open(&env, &nobodys).await?;
+    let (a, b) = (TenantShop::open(&env, &shop_a).await?, TenantShop::open(&env, &shop_b).await?);
+    let unattended = TenantShop::open(&env, &nobodys).await?;
     let [authority, login] = ["relay-ca", "login"]
         .map(|name| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": shop_a } }));
     let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend",
@@ -236,7 +236,7 @@ async fn forbidden(env: Arc<TestEnv>) -> Result<()> {
     for namespace in [&own, &open, &shut] {
         make_namespace(&env, namespace, &[]).await?;
     }
-    let shop = Shop::open(&env, &open).await?;
+    let shop = TenantShop::open(&env, &open).await?;
     let installation = Installation::start(&env, &own, &[&open], json!({})).await?;
     installation.operator.wait_ready(WAIT_TIMEOUT).await?;
     shop.wait_active(&env, "primary").await?;

@@ -35,13 +35,13 @@ pub async fn make_namespace(env: &TestEnv, name: &str, labels: &[(&str, &str)]) 
 }
 
 /// The route `orders` over `primary` and `standby`, in a namespace.
-pub struct Shop {
+pub struct TenantShop {
     pub namespace: String,
     pub primary: SmtpServer,
     _standby: SmtpServer,
 }
 
-impl Shop {
+impl TenantShop {
     pub async fn open(env: &TestEnv, namespace: &str) -> Result<Self> {
         let primary = SmtpServer::start(Options::new("primary", (env.ipv4(), 25).into())).await?;
         let standby = SmtpServer::start(Options::new("standby", (env.ipv4(), 25).into())).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
-use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
+use mail_failover_e2e::mta::fault::{Cell, FaultKind, Point};
 use mail_failover_e2e::mta::round::{Plan, run_round};
 use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, Setup};
 use mail_failover_e2e::postfix::PostfixTimeouts;
@@ -14,16 +14,16 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
 const SAMPLE: [Cell; 10] = [
-    Cell { point: Point::Connect, kind: Kind::Refuse },
-    Cell { point: Point::Banner, kind: Kind::Hang },
-    Cell { point: Point::Ehlo, kind: Kind::Garbage },
-    Cell { point: Point::StartTls, kind: Kind::Temporary },
-    Cell { point: Point::Auth, kind: Kind::AccountRefused },
-    Cell { point: Point::Mail, kind: Kind::Reset },
-    Cell { point: Point::Rcpt, kind: Kind::Temporary },
-    Cell { point: Point::Data, kind: Kind::Slow },
-    Cell { point: Point::EndOfData, kind: Kind::AccountRefused },
-    Cell { point: Point::AfterAccepting, kind: Kind::Reset },
+    Cell { point: Point::Connect, kind: FaultKind::Refuse },
+    Cell { point: Point::Banner, kind: FaultKind::Hang },
+    Cell { point: Point::Ehlo, kind: FaultKind::Garbage },
+    Cell { point: Point::StartTls, kind: FaultKind::Temporary },
+    Cell { point: Point::Auth, kind: FaultKind::AccountRefused },
+    Cell { point: Point::Mail, kind: FaultKind::Reset },
+    Cell { point: Point::Rcpt, kind: FaultKind::Temporary },
+    Cell { point: Point::Data, kind: FaultKind::Slow },
+    Cell { point: Point::EndOfData, kind: FaultKind::AccountRefused },
+    Cell { point: Point::AfterAccepting, kind: FaultKind::Reset },
 ];
 
 pub fn trials() -> Vec<Trial> {

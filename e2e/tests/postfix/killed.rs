@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::WAIT_TIMEOUT;
-use mail_failover_e2e::mta::fault::{Kind, Point};
+use mail_failover_e2e::mta::fault::{FaultKind, Point};
 use mail_failover_e2e::mta::round::run_round_and;
 use mail_failover_e2e::mta::setup::Demands;
-use mail_failover_e2e::strace::{Step, Tracer};
+use mail_failover_e2e::strace::{TracedStep, Tracer};
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
@@ -61,9 +61,9 @@ async fn killed_at(env: Arc<TestEnv>, (_, call, file, when, about): Named) -> Re
     sleep(AFTER_THE_START).await;
     let agent = system.agent()?;
     let path = file.map(|file| agent.state_directory().join(file));
-    let step = Step { call, path, when, about };
+    let step = TracedStep { call, path, when, about };
     let tracer = Tracer::attach(agent.id()?, step, system.env.folder()).await?;
-    let plan = plan(Point::Mail, Kind::Temporary);
+    let plan = plan(Point::Mail, FaultKind::Temporary);
     let outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
         eventually(WAIT_TIMEOUT, "the agent to die", async || Ok(agent.ended())).await?;
         tracer.confirm()?;
@@ -81,7 +81,7 @@ async fn killed_at(env: Arc<TestEnv>, (_, call, file, when, about): Named) -> Re
 async fn killed_after(env: Arc<TestEnv>, after: Duration) -> Result<()> {
     let system = System::start(env, Demands::default()).await?;
     let agent = system.agent()?;
-    let plan = plan(Point::Mail, Kind::Temporary);
+    let plan = plan(Point::Mail, FaultKind::Temporary);
     let outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
         sleep(after).await;
         agent.kill();

@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// A Kubernetes cluster with one node, in namespaces of its own. Takes root.
 #[derive(Debug, Parser)]
-struct Arguments {
+struct ClusterArguments {
     #[command(subcommand)]
     task: Task,
 }
@@ -51,7 +51,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().task {
+    let result = match ClusterArguments::parse().task {
         Task::Up => up(),
         Task::Down => down(),
         Task::Shell { command } => shell(&command),
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn up() -> Result<ExitCode> {
-    let state = State::open()?;
+    let state = ClusterState::open()?;
     if let Some(id) = state.service()? {
         bail!(
             "the cluster is up already (process {id}); `make cluster-shell` leads inside, `make cluster-down` ends it"
@@ -116,7 +116,7 @@ fn up() -> Result<ExitCode> {
 }
 
 fn down() -> Result<ExitCode> {
-    let state = State::open()?;
+    let state = ClusterState::open()?;
     let Some(id) = state.service()? else {
         println!("There is no cluster.");
         return Ok(ExitCode::SUCCESS);
@@ -135,7 +135,7 @@ fn down() -> Result<ExitCode> {
 }
 
 fn shell(command: &[String]) -> Result<ExitCode> {
-    let state = State::open()?;
+    let state = ClusterState::open()?;
     let service = state.service()?.context("there is no cluster; `make cluster-up` starts one")?;
     let ready = state.ready().context("the cluster is not ready yet")?;
     let inside = state::process_inside(service).context("the process inside was not found")?;

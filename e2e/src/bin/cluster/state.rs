@@ -16,7 +16,7 @@ const FOLDER: &str = "MAIL_FAILOVER_CLUSTER";
 
 /// The folder of the cluster: the one in `MAIL_FAILOVER_CLUSTER`, else `cluster` in the cache
 /// folder.
-pub struct State {
+pub struct ClusterState {
     folder: PathBuf,
 }
 
@@ -27,7 +27,7 @@ pub struct Ready {
     pub kubeconfig: PathBuf,
 }
 
-impl State {
+impl ClusterState {
     /// # Errors
     /// When the folder cannot be made.
     pub fn open() -> Result<Self> {

@@ -50,15 +50,15 @@ const STRETCH: Duration = Duration::from_secs(2);
 /// Watch a failover and a failback happen behind a real Postfix, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "demo-postfix")]
-struct Arguments {
+struct PostfixDemoArguments {
     /// The fault of the primary.
     #[arg(long, value_enum, default_value_t)]
-    fault: Kind,
+    fault: PostfixDemoFault,
 }
 
 /// A way in which the primary fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Kind {
+enum PostfixDemoFault {
     /// The process is gone: connections are refused.
     #[default]
     Refuse,
@@ -69,7 +69,7 @@ enum Kind {
     Paused,
 }
 
-impl Kind {
+impl PostfixDemoFault {
     fn fault(self) -> Fault {
         match self {
             Self::Refuse => Fault::Refuse,
@@ -91,7 +91,7 @@ impl Kind {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = PostfixDemoArguments::parse();
     // The commands name files as a user in the repository does.
     if let Err(error) = env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
         eprintln!("the demo failed: the repository's folder: {error}");
@@ -104,7 +104,7 @@ async fn start_server((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
     Ok(SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25))).await?)
 }
 
-async fn run_round(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
+async fn run_round(env: Arc<TestEnv>, kind: PostfixDemoFault) -> Result<()> {
     let (primary, standby) = (start_server(PRIMARY).await?, start_server(STANDBY).await?);
     println!(
         "Two SMTP servers listen: {} at {} and {} at {}.",

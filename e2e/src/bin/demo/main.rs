@@ -41,15 +41,15 @@ const STRETCH: Duration = Duration::from_secs(2);
 /// Watch a failover and a failback happen, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
-struct Arguments {
+struct DemoArguments {
     /// The fault of the primary.
     #[arg(long, value_enum, default_value_t)]
-    fault: Kind,
+    fault: DemoFault,
 }
 
 /// A way in which the primary fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Kind {
+enum DemoFault {
     /// The process is gone: connections are refused.
     #[default]
     Refuse,
@@ -60,7 +60,7 @@ enum Kind {
     Unavailable,
 }
 
-impl Kind {
+impl DemoFault {
     fn fault(self) -> Fault {
         match self {
             Self::Refuse => Fault::Refuse,
@@ -79,7 +79,7 @@ impl Kind {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = DemoArguments::parse();
     // The commands name files as a user in the repository does.
     if let Err(error) = env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
         eprintln!("the demo failed: the repository's folder: {error}");
@@ -92,7 +92,7 @@ async fn start_server((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
     Ok(SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25))).await?)
 }
 
-async fn run_scenario(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
+async fn run_scenario(env: Arc<TestEnv>, kind: DemoFault) -> Result<()> {
     let (primary, standby) = (start_server(PRIMARY).await?, start_server(STANDBY).await?);
     println!(
         "Two SMTP servers listen: {} at {} and {} at {}.",

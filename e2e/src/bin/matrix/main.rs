@@ -13,7 +13,7 @@ use mail_failover_e2e::bench::{load, machine};
 use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
 use mail_failover_e2e::mta::fault::Cell;
-use mail_failover_e2e::mta::round::{self, Outcome, Plan, run_round};
+use mail_failover_e2e::mta::round::{self, Plan, RoundOutcome, run_round};
 use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, Setup, forget};
 use mail_failover_e2e::postfix::{Postfix, PostfixTimeouts};
 use mail_failover_e2e::standalone;
@@ -22,7 +22,7 @@ use mail_failover_e2e::test_env::TestEnv;
 /// Break the primary everywhere, in every way.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "matrix")]
-struct Arguments {
+struct MatrixArguments {
     /// Messages sent in each cell.
     #[arg(long, default_value_t = 2000)]
     messages: usize,
@@ -35,11 +35,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = MatrixArguments::parse();
     standalone::run_with_postfix("the fault matrix", async |env| run_all(env, &arguments).await)
 }
 
-async fn run_all(env: Arc<TestEnv>, arguments: &Arguments) -> Result<()> {
+async fn run_all(env: Arc<TestEnv>, arguments: &MatrixArguments) -> Result<()> {
     install_crds(&env.client()).await?;
     println!("{}; load {}", machine(), load());
     println!(
@@ -95,7 +95,7 @@ async fn run_all(env: Arc<TestEnv>, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn run_cell(env: &TestEnv, cell: Cell, number: usize, arguments: &Arguments) -> Result<Outcome> {
+async fn run_cell(env: &TestEnv, cell: Cell, number: usize, arguments: &MatrixArguments) -> Result<RoundOutcome> {
     let suffix = format!("-{number}");
     let demands = Demands { tls: cell.takes_tls(), login: cell.takes_login() };
     let providers = Providers::start(env, demands).await?;

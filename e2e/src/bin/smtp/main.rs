@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// A provider that fails on demand, and an application that sends.
 #[derive(Parser)]
-enum Command {
+enum Role {
     /// Run a provider.
     Serve(Serve),
     /// Run an application: send messages until told to stop, and until all are accepted.
@@ -56,9 +56,9 @@ struct Send {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Command::parse() {
-        Command::Serve(options) => serve::serve(options).await,
-        Command::Send(options) => send(options).await,
+    let done = match Role::parse() {
+        Role::Serve(options) => serve::serve(options).await,
+        Role::Send(options) => send(options).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -97,7 +97,7 @@ impl Running {
             && said.failures.is_empty()
         {
             said.failed = said.failed.max(1);
-            said.failures.push(Failure { trial: why, message: tail(&self.log, TAIL) });
+            said.failures.push(FailedTrial { trial: why, message: tail(&self.log, TAIL) });
         }
         Run { job: self.job, log: self.log, took, said }
     }
@@ -117,12 +117,12 @@ pub struct Said {
     pub passed: usize,
     pub failed: usize,
     pub skipped: usize,
-    pub failures: Vec<Failure>,
+    pub failures: Vec<FailedTrial>,
 }
 
 /// A trial that failed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedTrial {
     pub trial: String,
     pub message: String,
 }
@@ -131,7 +131,7 @@ impl Said {
     /// Parses the output of libtest or of libtest-mimic.
     fn of(output: &str) -> Self {
         let mut said = Self::default();
-        let mut message: Option<Failure> = None;
+        let mut message: Option<FailedTrial> = None;
         for line in output.lines() {
             let heading = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----"));
             if let Some(counts) = line.strip_prefix("test result: ") {
@@ -144,7 +144,7 @@ impl Said {
             }
             if let Some(trial) = heading {
                 let trial = trial.strip_suffix(" stdout").unwrap_or(trial).to_owned();
-                message = Some(Failure { trial, message: String::new() });
+                message = Some(FailedTrial { trial, message: String::new() });
             } else if let Some(failure) = &mut message {
                 failure.message.push_str(line);
                 failure.message.push('\n');

@@ -22,7 +22,7 @@ use mail_failover_e2e::node::{Node, packages};
 /// Runs the test programs of a set side by side.
 #[derive(Debug, Parser)]
 #[command(name = "suites")]
-struct Arguments {
+struct SuitesArguments {
     /// The set of test programs.
     set: Set,
     /// Only programs whose name contains this.
@@ -73,7 +73,7 @@ impl Set {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = SuitesArguments::parse();
     match run(&arguments) {
         Ok(is_success) => ExitCode::from(u8::from(!is_success)),
         Err(error) => {
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool> {
+fn run(arguments: &SuitesArguments) -> Result<bool> {
     let begun = Instant::now();
     let executables = compile::compile(arguments.set)?;
     let compiled = begun.elapsed();
@@ -99,13 +99,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let capacity = arguments.capacity.unwrap_or(processors + 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let runs = runtime.block_on(schedule::run_all(jobs.collect(), capacity, &folder))?;
-    let times = Times { compiled, prepared, all: begun.elapsed() };
+    let times = RunTimes { compiled, prepared, all: begun.elapsed() };
     Ok(report::print(&runs, times))
 }
 
 /// The durations of the parts of a whole run.
 #[derive(Clone, Copy, Debug)]
-struct Times {
+struct RunTimes {
     compiled: Duration,
     /// The build of programs of Go.
     prepared: Duration,

@@ -24,7 +24,7 @@ pub fn print_one(run: &Run) {
 }
 
 /// Prints the table of times, the failures, and the closing line. Returns true if nothing failed.
-pub fn print(runs: &[Run], times: Times) -> bool {
+pub fn print(runs: &[Run], times: RunTimes) -> bool {
     let mut rows: Vec<&Run> = runs.iter().filter(|run| run.took >= Duration::from_secs(1)).collect();
     rows.sort_by_key(|run| std::cmp::Reverse(run.took));
     println!("\n| suite | trials | seconds | waits for |\n|---|---:|---:|---|");

@@ -89,7 +89,7 @@ impl Isolation {
 
 /// The side of the namespace on which [`enter`] returned.
 #[derive(Debug)]
-pub enum Entry {
+pub enum Entered {
     /// This is the process inside: continue.
     Inside,
     /// This is the process outside, and the one inside has ended: exit with this code.
@@ -106,7 +106,7 @@ pub enum Entry {
 ///
 /// # Errors
 /// When `prepare` fails, or when a namespace is allowed, but cannot be set up.
-pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Result<Entry> {
+pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Result<Entered> {
     if env::var_os(INSIDE).is_some_and(|value| value == OsStr::new(isolation.as_str())) {
         end_with_the_process_outside();
         if isolation.has_own_network() {
@@ -115,25 +115,25 @@ pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Resu
         if isolation == Isolation::Node {
             node::prepare()?;
         }
-        return Ok(Entry::Inside);
+        return Ok(Entered::Inside);
     }
     let Some(unshare) = on_path("unshare") else {
-        return Ok(Entry::Forbidden("`unshare` is not installed; it comes with util-linux".to_owned()));
+        return Ok(Entered::Forbidden("`unshare` is not installed; it comes with util-linux".to_owned()));
     };
     if isolation.has_own_network() && on_path("ip").is_none() {
-        return Ok(Entry::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
+        return Ok(Entered::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
     }
     if isolation.takes_root()
         && let Err(why) = has_real_root()
     {
-        return Ok(Entry::Forbidden(why));
+        return Ok(Entered::Forbidden(why));
     }
     match allowed_flags(&unshare, isolation)? {
         Ok(flags) => {
             prepare()?;
-            run_inside(&unshare, &flags, isolation).map(Entry::Finished)
+            run_inside(&unshare, &flags, isolation).map(Entered::Finished)
         }
-        Err(why) => Ok(Entry::Forbidden(why)),
+        Err(why) => Ok(Entered::Forbidden(why)),
     }
 }
 

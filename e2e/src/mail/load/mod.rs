@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 pub use account::{Account, Stored};
 
-use self::client::{Connection, Failure};
+use self::client::{Connection, LoadFailure};
 use super::record::{Entry, Record};
 use super::{Error, Result, lock};
 
@@ -95,7 +95,7 @@ pub struct Sent {
     pub unrecorded: Option<String>,
 }
 
-struct Shared {
+struct LoadState {
     options: LoadOptions,
     run: String,
     begun: Instant,
@@ -106,7 +106,7 @@ struct Shared {
 
 /// A running load. It stops when dropped.
 pub struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<LoadState>,
     connections: JoinSet<()>,
 }
 
@@ -114,7 +114,7 @@ impl Load {
     /// Starts the load; the first message is sent at once.
     pub fn start(options: LoadOptions) -> Self {
         let connections = options.connections;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadState {
             options,
             run: format!("{:08x}", fastrand::u32(..)),
             begun: Instant::now(),
@@ -177,7 +177,7 @@ impl Load {
 }
 
 /// Sends over one connection after the other until there are no more messages.
-async fn send(shared: Arc<Shared>) {
+async fn send(shared: Arc<LoadState>) {
     let mut connection = None;
     loop {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
@@ -189,11 +189,11 @@ async fn send(shared: Arc<Shared>) {
             sleep(due.saturating_sub(shared.begun.elapsed())).await;
         }
         for attempt in 0.. {
-            let message = Message::new(&shared, number, attempt);
+            let message = LoadMessage::new(&shared, number, attempt);
             match offer(&shared.options, &mut connection, &message).await {
                 Ok(reply) => {
                     let mut sent = lock(&shared.sent);
-                    let Message { id, recipients, .. } = message;
+                    let LoadMessage { id, recipients, .. } = message;
                     if let Some(record) = &shared.options.record
                         && let Err(error) = record.write(&Entry::now(&id, &recipients, &shared.options.from))
                     {
@@ -222,34 +222,36 @@ async fn send(shared: Arc<Shared>) {
 async fn offer(
     options: &LoadOptions,
     connection: &mut Option<Connection>,
-    message: &Message,
-) -> std::result::Result<String, Failure> {
+    message: &LoadMessage,
+) -> std::result::Result<String, LoadFailure> {
     let mut taking = false;
     let attempt = async {
         if connection.is_none() {
             *connection = Some(Connection::open(options.server).await?);
         }
-        let Some(open) = connection.as_mut() else { return Err(Failure::new("no connection")) };
+        let Some(open) = connection.as_mut() else { return Err(LoadFailure::new("no connection")) };
         open.send(&options.from, message, &mut taking).await
     };
     match timeout(options.patience, attempt).await {
         Ok(result) => result,
-        Err(_) => Err(Failure { reason: format!("no answer in {:?}", options.patience), may_have_been_taken: taking }),
+        Err(_) => {
+            Err(LoadFailure { reason: format!("no answer in {:?}", options.patience), may_have_been_taken: taking })
+        }
     }
 }
 
 /// A message with its content.
-struct Message {
+struct LoadMessage {
     id: String,
     recipients: Vec<String>,
     /// The content with CRLF and without lines that begin with a dot.
     content: String,
 }
 
-impl Message {
+impl LoadMessage {
     /// A message for one attempt. Each attempt has an id and recipients of its own, since an
     /// attempt that seemed to fail may have been taken.
-    fn new(shared: &Shared, number: usize, attempt: u32) -> Self {
+    fn new(shared: &LoadState, number: usize, attempt: u32) -> Self {
         let LoadOptions { recipients, from, size, .. } = &shared.options;
         let id = match attempt {
             0 => format!("{}-{number:06}", shared.run),

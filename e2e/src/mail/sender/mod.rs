@@ -89,7 +89,7 @@ pub fn fixed(endpoints: Vec<SocketAddr>) -> watch::Receiver<Vec<SocketAddr>> {
     watch::channel(endpoints).1
 }
 
-struct Shared {
+struct SenderState {
     options: SenderOptions,
     journal: Mutex<Journal>,
     totals: watch::Sender<Totals>,
@@ -97,7 +97,7 @@ struct Shared {
     ended: CancellationToken,
 }
 
-impl Shared {
+impl SenderState {
     fn note<T>(&self, note: impl FnOnce(&mut Journal) -> T) -> T {
         let mut journal = lock(&self.journal);
         let noted = note(&mut journal);
@@ -109,7 +109,7 @@ impl Shared {
 /// A running sender. It stops when dropped; [`stop`](Self::stop) also waits for the messages in
 /// progress.
 pub struct Sender {
-    shared: Arc<Shared>,
+    shared: Arc<SenderState>,
     /// Cancelled when no further messages are wanted.
     paused: CancellationToken,
     driver: Option<JoinHandle<()>>,
@@ -119,7 +119,7 @@ impl Sender {
     /// Starts a sender; the first message is sent at once.
     pub fn start(options: SenderOptions) -> Self {
         let run = format!("{:08x}", fastrand::u32(..));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SenderState {
             options,
             journal: Mutex::new(Journal::new(run)),
             totals: watch::Sender::new(Totals::default()),
@@ -216,7 +216,7 @@ impl Drop for Sender {
 }
 
 /// Makes messages until paused, and returns when the last of them has ended.
-async fn drive(shared: Arc<Shared>, paused: CancellationToken) {
+async fn drive(shared: Arc<SenderState>, paused: CancellationToken) {
     let concurrent = Arc::new(Semaphore::new(shared.options.max_concurrent));
     let mut due = interval(shared.options.interval);
     // After a stall of this machine there is no burst: each failover is measured under the same load.
@@ -239,7 +239,7 @@ async fn drive(shared: Arc<Shared>, paused: CancellationToken) {
 }
 
 /// Delivers one message: until it is accepted or given up.
-async fn deliver(shared: &Shared, message: usize) {
+async fn deliver(shared: &SenderState, message: usize) {
     let attempts = attempts(shared, message);
     let patience = shared.options.give_up_after.unwrap_or(Duration::MAX);
     let delivered = shared.ended.run_until_cancelled(timeout(patience, attempts)).await;
@@ -249,7 +249,7 @@ async fn deliver(shared: &Shared, message: usize) {
 }
 
 /// Repeats attempts until one is accepted.
-async fn attempts(shared: &Shared, message: usize) {
+async fn attempts(shared: &SenderState, message: usize) {
     let options = &shared.options;
     let id = lock(&shared.journal).id(message);
     let to = options.to.replace(ID, &id);

@@ -25,10 +25,10 @@ pub(super) struct Port {
     /// included, from taking the port while nobody listens, and the kernel refuses connections to
     /// it.
     _reservation: TcpSocket,
-    state: State,
+    state: PortState,
 }
 
-enum State {
+enum PortState {
     Open {
         listener: Arc<TcpListener>,
         task: JoinHandle<()>,
@@ -44,7 +44,7 @@ enum State {
 impl Port {
     pub fn reserve(address: SocketAddr) -> io::Result<Self> {
         let reservation = bind(address)?;
-        Ok(Self { address: reservation.local_addr()?, _reservation: reservation, state: State::Refused })
+        Ok(Self { address: reservation.local_addr()?, _reservation: reservation, state: PortState::Refused })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -64,7 +64,7 @@ impl Port {
                 drop(listener);
                 let listener = Arc::new(bind(self.address)?.listen(BACKLOG)?);
                 let task = tokio::spawn(accept(listener.clone(), accepted));
-                self.state = State::Open { listener, task };
+                self.state = PortState::Open { listener, task };
             }
             Listening::Unanswered => {
                 let listener = match listener {
@@ -78,7 +78,7 @@ impl Port {
                     // Somebody else's connection has filled it.
                     Err(_) => None,
                 };
-                self.state = State::Unanswered { _listener: listener, _filler: filler };
+                self.state = PortState::Unanswered { _listener: listener, _filler: filler };
             }
         }
         Ok(())
@@ -87,21 +87,21 @@ impl Port {
     /// Stops accepting. The kernel resets connections that were not accepted when the listener is
     /// dropped.
     pub async fn stop(&mut self) -> Option<Arc<TcpListener>> {
-        match std::mem::replace(&mut self.state, State::Refused) {
-            State::Open { listener, task } => {
+        match std::mem::replace(&mut self.state, PortState::Refused) {
+            PortState::Open { listener, task } => {
                 task.abort();
                 // Only then is the listener ours alone.
                 let _ = task.await;
                 Some(listener)
             }
-            State::Refused | State::Unanswered { .. } => None,
+            PortState::Refused | PortState::Unanswered { .. } => None,
         }
     }
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        if let State::Open { task, .. } = &self.state {
+        if let PortState::Open { task, .. } = &self.state {
             task.abort();
         }
     }

@@ -112,7 +112,7 @@ impl Options {
 }
 
 /// The state that all sessions of a server share.
-struct Shared {
+struct ServerState {
     name: String,
     implicit_tls: bool,
     logins: Mutex<Logins>,
@@ -133,7 +133,7 @@ struct Shared {
 
 /// A running server. It stops soon after being dropped.
 pub struct SmtpServer {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     addresses: Vec<SocketAddr>,
     /// The state of the listeners; `None` if the last change failed halfway.
     ports: tokio::sync::Mutex<(Option<Listening>, Vec<Port>)>,
@@ -155,7 +155,7 @@ impl SmtpServer {
         } = options;
         let tls = tls.map(|identity| identity.server_config()).transpose()?;
         let ports = reserve(&addresses)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             name,
             implicit_tls,
             logins: Mutex::new(logins),
@@ -316,7 +316,7 @@ impl Drop for SmtpServer {
     }
 }
 
-fn accepted(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+fn accepted(shared: &Arc<ServerState>, stream: TcpStream, peer: SocketAddr) {
     let connection = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
     let Ok(permit) = shared.sessions.clone().try_acquire_owned() else {
         shared.ledger.count(|counters| {
@@ -345,7 +345,7 @@ fn accepted(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
 
 /// A session that is counted as open until this is dropped.
 struct Open {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     _permit: OwnedSemaphorePermit,
 }
 

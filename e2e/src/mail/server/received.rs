@@ -59,13 +59,13 @@ pub struct Counters {
 
 /// The record that all sessions of a server write.
 pub(super) struct Ledger {
-    state: Mutex<State>,
+    state: Mutex<LedgerState>,
     stored: watch::Sender<usize>,
     record: Option<Record>,
 }
 
 #[derive(Default)]
-struct State {
+struct LedgerState {
     received: Vec<Received>,
     counters: Counters,
 }

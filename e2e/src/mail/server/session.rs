@@ -12,7 +12,7 @@ use super::command::{self, Command};
 use super::faults::{Action, Extension, Fault, Stage};
 use super::login::{self, Login};
 use super::received::{MAX_KEPT_CONTENT, Received};
-use super::wire::{Ended, Line, MAX_COMMAND, Wire};
+use super::wire::{Ended, InputLine, MAX_COMMAND, Wire};
 use crate::mail::lock;
 
 /// The limit of recipients. RFC 5321 section 4.5.3.1.8 demands at least this many.
@@ -34,7 +34,7 @@ const BEGUN_RECORD: [u8; 64] = {
 };
 
 pub(super) struct Session {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     wire: Wire,
     peer: SocketAddr,
     connection: u64,
@@ -50,7 +50,7 @@ struct Transaction {
 }
 
 impl Session {
-    pub fn new(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, connection: u64) -> Self {
+    pub fn new(shared: Arc<ServerState>, stream: TcpStream, peer: SocketAddr, connection: u64) -> Self {
         let wire = Wire::new(stream, shared.idle_timeout);
         Self { shared, wire, peer, connection, greeted: false, user: None, transaction: None, mistakes: 0 }
     }
@@ -112,17 +112,17 @@ impl Session {
     /// The next command; `None` if the input could not be one, and was answered.
     async fn command(&mut self) -> Result<Option<Command>, Ended> {
         match self.wire.line(MAX_COMMAND).await? {
-            Line::Complete(line) => {
+            InputLine::Complete(line) => {
                 let (verb, command) = command::parse(&line);
                 self.shared.ledger.count(|counters| *counters.commands.entry(verb).or_default() += 1);
                 Ok(Some(command))
             }
-            Line::TooLong => {
+            InputLine::TooLong => {
                 self.mistake("500 5.5.6 Line too long").await?;
                 Ok(None)
             }
-            Line::Eof => Err(Ended),
-            Line::Idle => {
+            InputLine::Eof => Err(Ended),
+            InputLine::Idle => {
                 self.say("421 4.4.2 Idle for too long").await?;
                 Err(self.wire.close().await)
             }
@@ -228,12 +228,12 @@ impl Session {
                 Login::Ask(prompt, next) => {
                     self.say(prompt).await?;
                     match self.wire.line(MAX_COMMAND).await? {
-                        Line::Complete(line) => match next.answer(&line) {
+                        InputLine::Complete(line) => match next.answer(&line) {
                             Ok(next) => login = next,
                             Err(reply) => return self.say(reply).await,
                         },
-                        Line::TooLong => return self.say("500 5.5.6 Line too long").await,
-                        Line::Eof | Line::Idle => return Err(Ended),
+                        InputLine::TooLong => return self.say("500 5.5.6 Line too long").await,
+                        InputLine::Eof | InputLine::Idle => return Err(Ended),
                     }
                 }
                 Login::Complete(credentials) => break self.accepted_user(credentials),
@@ -348,12 +348,12 @@ impl Session {
         let mut first = true;
         loop {
             let line = match self.wire.line(self.shared.max_message_size).await? {
-                Line::Complete(line) => line,
-                Line::TooLong => {
+                InputLine::Complete(line) => line,
+                InputLine::TooLong => {
                     content.size = usize::MAX;
                     continue;
                 }
-                Line::Eof | Line::Idle => return Err(Ended),
+                InputLine::Eof | InputLine::Idle => return Err(Ended),
             };
             if std::mem::take(&mut first)
                 && let Some(action) = self.fault().at(Stage::Content)

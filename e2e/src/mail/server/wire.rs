@@ -38,7 +38,7 @@ impl From<io::Error> for Ended {
 }
 
 /// A line of input from a client.
-pub(super) enum Line {
+pub(super) enum InputLine {
     /// The line without its CRLF.
     Complete(Vec<u8>),
     /// A line longer than allowed, which was skipped.
@@ -49,7 +49,7 @@ pub(super) enum Line {
     Idle,
 }
 
-enum Stream {
+enum WireStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     /// The stream was consumed by a handshake that failed.
@@ -57,7 +57,7 @@ enum Stream {
 }
 
 pub(super) struct Wire {
-    stream: Stream,
+    stream: WireStream,
     input: Vec<u8>,
     idle: Duration,
 }
@@ -67,26 +67,26 @@ impl Wire {
     pub fn new(stream: TcpStream, idle: Duration) -> Self {
         // Each write is on the wire at once, or [`Action::Slow`] would not be.
         let _ = stream.set_nodelay(true);
-        Self { stream: Stream::Plain(stream), input: Vec::new(), idle }
+        Self { stream: WireStream::Plain(stream), input: Vec::new(), idle }
     }
 
     pub fn is_encrypted(&self) -> bool {
         match self.stream {
-            Stream::Tls(_) => true,
-            Stream::Plain(_) | Stream::Gone => false,
+            WireStream::Tls(_) => true,
+            WireStream::Plain(_) | WireStream::Gone => false,
         }
     }
 
     /// The next line that ends with CRLF. A bare LF is content (otherwise messages could be
     /// smuggled).
-    pub async fn line(&mut self, max: usize) -> io::Result<Line> {
+    pub async fn line(&mut self, max: usize) -> io::Result<InputLine> {
         let mut searched = 0;
         let mut too_long = false;
         loop {
             if let Some(at) = self.input[searched..].windows(2).position(|pair| pair == b"\r\n") {
                 let mut line: Vec<u8> = self.input.drain(..searched + at + 2).collect();
                 line.truncate(line.len() - 2);
-                return Ok(if too_long || line.len() > max { Line::TooLong } else { Line::Complete(line) });
+                return Ok(if too_long || line.len() > max { InputLine::TooLong } else { InputLine::Complete(line) });
             }
             if self.input.len() > max + 1 {
                 too_long = true;
@@ -94,8 +94,8 @@ impl Wire {
             }
             searched = self.input.len().saturating_sub(1);
             match timeout(self.idle, self.read()).await {
-                Err(_) => return Ok(Line::Idle),
-                Ok(Ok(0)) => return Ok(Line::Eof),
+                Err(_) => return Ok(InputLine::Idle),
+                Ok(Ok(0)) => return Ok(InputLine::Eof),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(error),
             }
@@ -106,21 +106,21 @@ impl Wire {
     async fn read(&mut self) -> io::Result<usize> {
         self.input.reserve(READ_AHEAD);
         match &mut self.stream {
-            Stream::Plain(stream) => stream.read_buf(&mut self.input).await,
-            Stream::Tls(stream) => stream.read_buf(&mut self.input).await,
-            Stream::Gone => Ok(0),
+            WireStream::Plain(stream) => stream.read_buf(&mut self.input).await,
+            WireStream::Tls(stream) => stream.read_buf(&mut self.input).await,
+            WireStream::Gone => Ok(0),
         }
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let write = async {
             match &mut self.stream {
-                Stream::Plain(stream) => stream.write_all(bytes).await,
-                Stream::Tls(stream) => {
+                WireStream::Plain(stream) => stream.write_all(bytes).await,
+                WireStream::Tls(stream) => {
                     stream.write_all(bytes).await?;
                     stream.flush().await
                 }
-                Stream::Gone => Err(io::ErrorKind::NotConnected.into()),
+                WireStream::Gone => Err(io::ErrorKind::NotConnected.into()),
             }
         };
         timeout(self.idle, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -130,12 +130,12 @@ impl Wire {
     /// 6).
     pub async fn handshake(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         self.input.clear();
-        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else {
+        let WireStream::Plain(stream) = std::mem::replace(&mut self.stream, WireStream::Gone) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let accepted = timeout(self.idle, TlsAcceptor::from(config).accept(stream)).await;
         let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        self.stream = Stream::Tls(Box::new(stream));
+        self.stream = WireStream::Tls(Box::new(stream));
         Ok(())
     }
 
@@ -189,21 +189,21 @@ impl Wire {
     /// Resets the connection (RST), in place of further replies.
     pub fn reset(&mut self) {
         let stream = match &self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => stream.get_ref().0,
-            Stream::Gone => return,
+            WireStream::Plain(stream) => stream,
+            WireStream::Tls(stream) => stream.get_ref().0,
+            WireStream::Gone => return,
         };
         let _ = stream.set_zero_linger();
-        self.stream = Stream::Gone;
+        self.stream = WireStream::Gone;
     }
 
     /// Closes the connection (FIN). Further input is read, otherwise the kernel would answer it
     /// with RST.
     pub async fn close(&mut self) -> Ended {
         let _ = match &mut self.stream {
-            Stream::Plain(stream) => stream.shutdown().await,
-            Stream::Tls(stream) => stream.shutdown().await,
-            Stream::Gone => Ok(()),
+            WireStream::Plain(stream) => stream.shutdown().await,
+            WireStream::Tls(stream) => stream.shutdown().await,
+            WireStream::Gone => Ok(()),
         };
         let _ = timeout(LINGER, self.drain()).await;
         Ended
