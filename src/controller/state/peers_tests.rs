@@ -1,4 +1,4 @@
-//! What a replica tells the others and makes of what they tell.
+//! Tests of the reports between replicas.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ fn failing() -> Verdicts {
     verdicts(thresholds(), Health::Unhealthy)
 }
 
-/// What the others are told.
+/// The report to the other replicas.
 fn told(env: &TestEnv) -> String {
     env.board.report().0
 }
