@@ -98,7 +98,7 @@ async fn successions(client: &Client, end: End, count: usize) -> Result<Vec<Dura
     let mut times = Vec::new();
     for _ in 0..count {
         scale(&deployments, RELEASE, 2).await?;
-        let holder = holder(&leases).await?.context("nobody leads")?;
+        let holder = holder(&leases).await?.context("no replica leads")?;
         let all = pods.list(&ListParams::default()).await?.items;
         let leader = all.iter().find(|pod| holder.contains(&pod.name_any())).context("the leader's pod")?.name_any();
         let begun = Instant::now();

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
                 bail!("something still listens");
             }
             if read(&env, "before").await.is_ok() {
-                bail!("somebody still answers");
+                bail!("something still answers");
             }
             control.start_api_server().await?;
             read(&env, "before").await
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
             if !resolv_conf.lines().any(|line| line == format!("nameserver {NAME_SERVER}")) {
                 bail!("{resolv_conf}");
             }
-            UdpSocket::bind((NAME_SERVER, 53)).context("nobody else is")?;
+            UdpSocket::bind((NAME_SERVER, 53)).context("the address is in use")?;
             Ok(())
         })
         .listens()

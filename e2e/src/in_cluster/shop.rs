@@ -122,7 +122,7 @@ impl Shop {
             let address = smtp(address)?;
             TcpStream::connect(address)
                 .await
-                .with_context(|| format!("nobody listens on {address}, though its pod is ready"))?;
+                .with_context(|| format!("{address} refuses connections, though its pod is ready"))?;
         }
         let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
         let address = smtp(&self.env.kubectl(&service).await?)?;

@@ -56,6 +56,6 @@ async fn there_and_back(env: Arc<TestEnv>) -> Result<()> {
     ensure!(journal.totals().lost == 0, "{:?}; {delivery:?}", journal.totals());
     let told = events(&env, "orders").await?;
     ensure!(told == ["FailedOver", "FailedBack"], "{told:?}");
-    ensure!(failover.took() < Duration::from_secs(5), "the client was without a way out for {:?}", failover.took());
+    ensure!(failover.took() < Duration::from_secs(5), "the client could not send for {:?}", failover.took());
     Ok(())
 }

@@ -164,7 +164,7 @@ async fn quiet(env: Arc<TestEnv>) -> Result<()> {
     let rounds = fixture.primary.counters().connections;
     // No condition to wait for: what is shown is that nothing happens.
     sleep(QUIET).await;
-    ensure!(fixture.primary.counters().connections > rounds + 10, "nobody probed");
+    ensure!(fixture.primary.counters().connections > rounds + 10, "no probe ran");
     let (after, versions_after) = (writes(&operator).await?, versions(&env).await?);
     ensure!((after - before).abs() < 0.5, "{} writes in {QUIET:?}", after - before);
     ensure!(versions_after == versions_before, "{versions_before:?} became {versions_after:?}");

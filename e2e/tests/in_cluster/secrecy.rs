@@ -61,7 +61,7 @@ async fn nowhere(env: Arc<TestEnv>) -> Result<()> {
     search.read_metrics(&env).await?;
     search.read_agents(&env).await?;
     eprintln!("searched {} texts of {} bytes", search.texts, search.bytes);
-    ensure!(search.found.is_empty(), "the credentials stand in {:#?}", search.found);
+    ensure!(search.found.is_empty(), "the credentials are in {:#?}", search.found);
     Ok(())
 }
 

@@ -49,7 +49,7 @@ async fn failovers(env: Arc<TestEnv>) -> Result<()> {
         let failover = sender.wait_for_failover(broken, WAIT_TIMEOUT).await.with_context(what)?;
         let status = shop.wait_active("b").await.with_context(what)?;
         let reason = status.last_transition.map(|last| last.reason).unwrap_or_default();
-        eprintln!("{outage:?}: the client is without a way out for {:.2?} ({reason})", failover.took());
+        eprintln!("{outage:?}: the client could not send for {:.2?} ({reason})", failover.took());
         ensure!(failover.took() < BOUND, "{outage:?}: {:?}", failover.took());
         shop.repair("a", outage).await.with_context(what)?;
         shop.wait_active("a").await.with_context(what)?;

@@ -252,7 +252,7 @@ fn compare(env: &TestEnv) -> Result<()> {
     let idle: Vec<_> = granted.difference(&used).map(ToString::to_string).collect();
     ensure!(idle.is_empty(), "src/rbac.rs grants what the operator never asks for: {idle:#?}");
     let others: Vec<_> = used.difference(&granted).map(ToString::to_string).collect();
-    ensure!(others.is_empty(), "somebody else than src/rbac.rs grants {others:#?}");
+    ensure!(others.is_empty(), "src/rbac.rs does not grant what the operator asks for: {others:#?}");
     for call in &calls {
         let expected =
             if call.right.resource == "leases" { call.namespace == OPERATOR.0 } else { call.namespace != OPERATOR.0 };

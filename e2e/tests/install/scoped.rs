@@ -120,10 +120,7 @@ async fn two(env: Arc<TestEnv>) -> Result<()> {
     a.wait_active(&env, "standby").await?;
     b.primary.crash().await?;
     b.wait_active(&env, "standby").await?;
-    ensure!(
-        unattended.status(&env).await?.is_none_or(|status| status.active.is_empty()),
-        "nobody was to look after it"
-    );
+    ensure!(unattended.status(&env).await?.is_none_or(|status| status.active.is_empty()), "no operator watches it");
     ensure!((first.routes().await?, second.routes().await?) == (1.0, 1.0), "each sees its own route only");
 
     eventually(WAIT_TIMEOUT, "the Job of a probe", async || {

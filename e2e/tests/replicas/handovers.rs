@@ -37,7 +37,7 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
     }
     fixture.wait_active("primary").await?;
     for round in 0..ROUNDS {
-        let leader = holder(&env).await?.context("nobody leads")?;
+        let leader = holder(&env).await?.context("no replica leads")?;
         let old = names.iter().position(|name| *name == leader).context("a stranger leads")?;
         let new = 1 - old;
         let expected = if round % 2 == 0 {

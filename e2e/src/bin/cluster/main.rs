@@ -102,7 +102,7 @@ fn up() -> Result<ExitCode> {
         }
         if let Some(ready) = state.ready() {
             println!("The cluster is up after {:.1} s.", begun.elapsed().as_secs_f64());
-            println!("KUBECONFIG={} (leads to it from inside)", ready.kubeconfig.display());
+            println!("KUBECONFIG={} (valid inside)", ready.kubeconfig.display());
             println!("make cluster-shell   a shell inside, with kubectl and helm");
             println!("make cluster-down    ends it and removes all of it");
             return Ok(ExitCode::SUCCESS);

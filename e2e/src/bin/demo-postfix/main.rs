@@ -83,7 +83,7 @@ impl PostfixDemoFault {
 
     fn told(self) -> &'static str {
         match self {
-            Self::Refuse => "breaks: nobody listens any more, connections are refused",
+            Self::Refuse => "breaks: connections are refused",
             Self::Hang => "breaks: it accepts connections and says nothing any more",
             Self::Paused => "breaks: \"554 Message rejected: Sending paused for this account.\"",
         }
@@ -154,7 +154,7 @@ async fn run_round(env: Arc<TestEnv>, kind: PostfixDemoFault) -> Result<()> {
     standby.wait_for_received(before + 1, WAIT_TIMEOUT).await.context("no failover")?;
     println!("{}", Ink::Good.on(&format!("Mail leaves by {}.", STANDBY.0)));
     let failed_over = wait_active(&env, ROUTE, STANDBY.0).await.context("the operator has not followed")?;
-    println!("The operator has decided so, too.");
+    println!("The operator has made the same decision.");
     sleep(STRETCH).await;
 
     let repaired = Instant::now();
@@ -255,7 +255,7 @@ fn tell_account(sent: &Sent, postfix: &Postfix, primary: &SmtpServer, standby: &
     );
     println!("{}", Ink::Heading.on("Messages"));
     println!("  accepted    {:>6}   by Postfix; {} were offered more than once", account.accepted, sent.refusals);
-    println!("  delivered   {:>6}   {} deliveries were put off and made again", account.delivered, log.deferred());
+    println!("  delivered   {:>6}   {} deliveries were deferred and repeated", account.delivered, log.deferred());
     let verdict = if account.lost.is_empty() { Ink::Good } else { Ink::Bad };
     println!(
         "  lost        {}   {} of them bounced",

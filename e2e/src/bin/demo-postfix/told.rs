@@ -54,23 +54,19 @@ impl Told {
             timeline.told(&time(&at)?, Some(Ink::Bad), format!("the first delivery by {backend} fails: {message}"));
         }
         for ((backend, at), reason) in left {
-            timeline.told(
-                &time(&at)?,
-                Some(Ink::Bad),
-                format!("reflex: the agent leaves {backend} by itself: {reason}"),
-            );
+            timeline.told(&time(&at)?, Some(Ink::Bad), format!("the agent leaves {backend} by itself: {reason}"));
         }
         for (at, switch) in switches {
             let SwitchStatus { cause, took_milliseconds, first_delivery_milliseconds, queued_before, .. } = switch;
             let decided = time(&at)?;
-            timeline.told(&decided, None, format!("switch: {cause}; other answers from now on"));
+            timeline.told(&decided, None, format!("switch: {cause}; Postfix gets other answers from now on"));
             if let Some(flushed) = after(&decided, took_milliseconds) {
                 let queued =
                     queued_before.map_or_else(String::new, |queued| format!("; {queued} messages were queued"));
                 timeline.told(&flushed, None, format!("Postfix is reloaded and its queue flushed{queued}"));
             }
             if let Some(delivered) = after(&decided, first_delivery_milliseconds) {
-                timeline.told(&delivered, Some(Ink::Good), "the agent sees the first delivery on the new way");
+                timeline.told(&delivered, Some(Ink::Good), "the agent sees the first delivery after the switch");
             }
         }
         Ok(())

@@ -71,9 +71,9 @@ impl DemoFault {
 
     fn told(self) -> &'static str {
         match self {
-            Self::Refuse => "breaks: nobody listens any more, connections are refused",
+            Self::Refuse => "breaks: connections are refused",
             Self::Hang => "breaks: it accepts connections and says nothing any more",
-            Self::Unavailable => "breaks: it greets everybody with 421",
+            Self::Unavailable => "breaks: it greets every client with 421",
         }
     }
 }
@@ -119,7 +119,7 @@ async fn run_scenario(env: Arc<TestEnv>, kind: DemoFault) -> Result<()> {
     let endpoints = ServiceEndpoints::follow(env.client(), env.namespace(), SERVICE, PORT);
     let sender = Sender::start(SenderOptions::new(PACE, endpoints.receiver()));
     sender.wait_for("a first accepted message", WAIT_TIMEOUT, |totals| totals.accepted > 0).await?;
-    println!("An application sends 50 messages a second to {SERVICE}:25, wherever that leads.");
+    println!("An application sends 50 messages a second to port 25 of the Service {SERVICE}.");
     sleep(STRETCH).await;
 
     let broken = Instant::now();
@@ -197,7 +197,7 @@ fn tell_failover(
         failover.first_accepted.finished,
         Some(Ink::Good),
         format!(
-            "first mail accepted again, by {}: the client was without a way out for {}",
+            "first mail accepted again, by {}: the client could not send for {}",
             server_of(&failover.first_accepted),
             human(outage)
         ),
@@ -210,7 +210,7 @@ fn tell_failover(
         transition.to
     );
     let evidence = transition.first_evidence_at.as_ref().context("a failover without evidence")?;
-    timeline.told(evidence, None, "evidence: the first probe begins that will fail");
+    timeline.told(evidence, None, "evidence: start of the first probe that fails");
     let took = human(between(evidence, &transition.decided_at));
     timeline.told(
         &transition.decided_at,
@@ -276,7 +276,7 @@ fn tell_delivery(journal: &Journal, outage: Duration, primary: &SmtpServer, stan
     let lost = delivery.lost + delivery.lost_but_delivered + delivery.vanished.len();
     println!("{}", Ink::Heading.on("Messages"));
     println!(
-        "  sent        {:>6}   of {} attempts, {} of them failed and were made again",
+        "  sent        {:>6}   of {} attempts, {} of them failed and were repeated",
         totals.sent, totals.attempts, totals.failed_attempts
     );
     println!("  accepted    {:>6}", totals.accepted);
@@ -286,11 +286,11 @@ fn tell_delivery(journal: &Journal, outage: Duration, primary: &SmtpServer, stan
     for (server, count) in &delivery.messages {
         println!("  {server:<10}  {count:>6}   received");
     }
-    println!("  The client was without a way out for {}.", human(outage));
+    println!("  The client could not send for {}.", human(outage));
     println!();
     if lost > 0 {
         bail!("{lost} messages are lost: {} given up, {} vanished", totals.lost, delivery.vanished.len());
     }
-    ensure!(totals.outstanding() == 0, "{} messages are still on their way", totals.outstanding());
+    ensure!(totals.outstanding() == 0, "{} messages are still in progress", totals.outstanding());
     Ok(())
 }

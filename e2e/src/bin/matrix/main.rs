@@ -50,9 +50,9 @@ async fn run_all(env: Arc<TestEnv>, arguments: &MatrixArguments) -> Result<()> {
         arguments.per_second
     );
     println!(
-        "probes every 200 ms with a timeout of 500 ms, 3 failures; the agent's reflex after 3 failed deliveries in a row\n"
+        "probes every 200 ms with a timeout of 500 ms, 3 failures; the agent leaves a backend after 3 failed deliveries in a row\n"
     );
-    println!("Not played:");
+    println!("Cells that make no sense:");
     for cell in Cell::all() {
         if let Err(reason) = cell.fault() {
             println!("  {cell}: {reason}");
@@ -76,7 +76,7 @@ async fn run_all(env: Arc<TestEnv>, arguments: &MatrixArguments) -> Result<()> {
                 verdict
             }
             Err(error) => {
-                let verdict = format!("NOT PLAYED: {error:#}");
+                let verdict = format!("NOT RUN: {error:#}");
                 table.row([cell.point.to_string(), cell.kind.to_string(), verdict.clone()]);
                 verdict
             }
@@ -88,10 +88,12 @@ async fn run_all(env: Arc<TestEnv>, arguments: &MatrixArguments) -> Result<()> {
         "\n{table}\nThe times count from the first attempt that met the fault. COUNTED: by the agent, as deliveries after which a message"
     );
     println!(
-        "may be sent more than once. MAY BE: SMTP cannot exclude a second copy, for the primary has the message and has not said so."
+        "may be sent more than once. MAY BE: SMTP cannot exclude a second copy, since the primary has the message and has not acknowledged it."
     );
-    ensure!(bad == 0, "{bad} of {count} cells are not as they should be");
-    println!("In {count} cells nothing was lost, nothing bounced, and nothing arrived twice without an excuse.");
+    ensure!(bad == 0, "{bad} of {count} cells failed");
+    println!(
+        "In {count} cells nothing was lost, nothing bounced, and nothing arrived twice where SMTP can exclude that."
+    );
     Ok(())
 }
 

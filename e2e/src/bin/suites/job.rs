@@ -85,7 +85,7 @@ impl Running {
         let why = match ended {
             Ok(Ok(status)) if status.success() => None,
             Ok(Ok(status)) => Some(format!("it ended with {status}")),
-            Ok(Err(error)) => Some(format!("nobody knows how it ended: {error}")),
+            Ok(Err(error)) => Some(format!("its exit status is unknown: {error}")),
             Err(_) => {
                 let _ = self.child.kill().await;
                 Some(format!("it took longer than {:?} and was killed", self.job.deadline))

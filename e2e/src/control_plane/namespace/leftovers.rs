@@ -86,7 +86,7 @@ fn sweep(beside: &Path) {
         let is_node = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NODE_PREFIX));
         let Some(lock) = is_node.then(|| File::open(folder.join(LOCK)).ok()).flatten() else { continue };
         if lock.try_lock().is_ok() {
-            eprintln!("removing what a node left that was killed: {}", folder.display());
+            eprintln!("removing the remains of a killed node: {}", folder.display());
             remove_control_groups(&folder);
             if let Err(error) = remove_folder(&folder) {
                 eprintln!("{} could not be removed: {error}", folder.display());
