@@ -47,12 +47,12 @@ pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
         ("LONGEST", Align::Right),
     ]);
     for (outage, name) in OUTAGES {
-        // Both at once: they meet the same breaks.
+        // Both run at once, so they meet the same breaks.
         let ours = Sender::start(SenderOptions::new(PACE, fixed(vec![service])));
         let theirs = Sender::start(SenderOptions::new(PACE, fixed(vec![peer.1])));
         let (mut by_us, mut by_peer) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            // Any phase of the probes.
+            // A random phase of the probes.
             sleep(Duration::from_millis(300) + Duration::from_millis(fastrand::u64(0..400))).await;
             let broken = Instant::now();
             shop.break_provider("a", outage).await?;
@@ -65,7 +65,7 @@ pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
             shop.wait_active("b").await?;
             shop.repair("a", outage).await?;
             shop.wait_active("a").await?;
-            // The peer comes back by its own checks.
+            // The peer returns by its own checks.
             sleep(Duration::from_millis(1_500)).await;
         }
         let lost = ours.stop(WAIT_TIMEOUT).await.totals().lost;
@@ -160,7 +160,7 @@ async fn break_again_and_again(shop: &Shop, outage: Outage, count: usize) -> Res
         let by_standby = shop.record("b")?.into_iter().find(|entry| entry.at > broken).context("a message by b")?;
         seen.first.push(by_standby.at.saturating_sub(broken));
         shop.repair("a", outage).await?;
-        // Asking all the time would take the machine from what is measured.
+        // Constant requests would load the machine that is measured.
         sleep(OPINION_HOLDS).await;
         shop.wait_active("a").await?;
         shop.wait_stored("a", 5).await?;

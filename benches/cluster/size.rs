@@ -57,7 +57,7 @@ pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
         .zip(&scraped)
         .map(|(now, then)| (now.writes(false) - then.writes(false)) / minutes)
         .collect();
-    // By number only: which process is which pod does not matter for the sum.
+    // The sum does not depend on which process belongs to which pod.
     for (number, (id, then)) in processes.iter().zip(&before).enumerate() {
         let now = Usage::of(*id)?;
         table.row([

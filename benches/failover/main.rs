@@ -198,9 +198,10 @@ async fn by_haproxy(env: &TestEnv, program: &Path, pairs: &[Pair], rounds: (usiz
         ways.push(Setup::Proxy { frontend });
     }
     let _haproxy = HaProxy::start(program, checks, &listens, env.folder())?;
-    // It trusts its servers before it has checked them; this is for what it does first.
+    // HAProxy trusts its servers before it has checked them. Wait for the first checks.
     sleep(Duration::from_secs(2)).await;
-    // One after the other: where it never fails over the client keeps trying, and what takes TLS takes most of a machine then.
+    // One after the other: if the peer never fails over, clients keep trying, and their TLS
+    // handshakes take most of a machine.
     let tls_from = pairs.iter().position(|pair| pair.tls.is_some()).unwrap_or(pairs.len());
     let of_tls = ways.split_off(tls_from);
     let mut played = run_all(&pairs[..tls_from], ways, rounds).await?;

@@ -117,7 +117,7 @@ pub struct Round {
 pub async fn run_scenario(pair: &Pair, setup: &Setup, case: Case) -> Result<Round> {
     let sender = setup.sender(pair.tls.as_ref())?;
     sender.wait_for("first accepted messages", WAIT_TIMEOUT, |totals| totals.accepted >= 3).await?;
-    // More than an interval, so that the phase of the probes at the break is any.
+    // More than an interval, so that the phase of the probes at the break is random.
     sleep(Duration::from_millis(fastrand::u64(100..1100))).await;
 
     let (broken, wall) = (Instant::now(), SystemTime::now());

@@ -66,7 +66,8 @@ async fn plain(env: &TestEnv, messages: usize, setup: Setup, suffix: &str) -> Re
     providers.primary.crash().await?;
     fill(&mta.postfix, messages).await?;
     providers.primary.repair().await?;
-    // As a person would, who types the one and then the other: without the reload, Postfix remembers for a while that the relay is dead.
+    // As a person would: a reload, then a flush. Without the reload, Postfix remembers for a while
+    // that the relay is dead.
     mta.postfix.reload()?;
     sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
@@ -83,7 +84,7 @@ async fn by_agent(env: &TestEnv, messages: usize) -> Result<Drained> {
     fill(&mta.postfix, messages).await?;
     let repaired = SystemTime::now();
     providers.standby.repair().await?;
-    // The decision has a time on the wall clock, of this machine; the agent may have gone to the standby before it.
+    // The decision's time is on this machine's wall clock. The agent may have switched to the standby before it.
     let decided = eventually(WAIT_TIMEOUT, "mail to be led to the standby", async || {
         let status = route_status(env, &format!("orders{suffix}")).await?;
         let is_there = status.active.first().is_some_and(|active| active.backend.starts_with("standby"));

@@ -60,7 +60,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
     let mut rows = Vec::new();
     let all = CASES.into_iter().enumerate().flat_map(|(at, case)| CONTENDERS.map(|contender| (at, case, contender)));
     let mut rounds: Vec<_> = all.collect();
-    // Those that take minutes each come last: until then nothing is known.
+    // Contenders that take minutes per case run last.
     rounds.sort_by_key(|(_, _, contender)| contender.patience == PostfixTimeouts::Defaults);
     for (number, (at, (name, cell), contender)) in rounds.into_iter().enumerate() {
         let Contender { setup, patience, .. } = contender;

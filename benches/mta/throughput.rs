@@ -37,7 +37,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
     for (name, setup, suffix) in CONTENDERS {
         let providers = Providers::start(env, Demands::default()).await?;
         let mta = Mta::start(env, setup, &providers, PostfixTimeouts::Defaults, suffix).await?;
-        // The first load finds nothing started.
+        // A first load that is not measured, since it starts Postfix's processes.
         round(&mta, &providers, 200).await.context(name)?;
         contenders.push((name, mta, providers, Vec::new()));
     }

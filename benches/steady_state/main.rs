@@ -140,7 +140,7 @@ fn lag(scrape: &Scrape) -> Durations {
 async fn cost(operator: &Operator, stretch: Duration) -> Result<Cost> {
     let before = (scrape(operator).await?, Usage::of(operator.id())?, Instant::now());
     sleep(stretch).await;
-    // The clock first, and the cost of looking not counted.
+    // The clock is read first, so that the cost of the scrape is not counted.
     let (elapsed, usage) = (before.2.elapsed(), Usage::of(operator.id())?);
     let after = scrape(operator).await?;
     let per_second = |of: fn(&Scrape) -> f64| (of(&after) - of(&before.0)) / elapsed.as_secs_f64();

@@ -38,7 +38,7 @@ pub async fn start_server() -> Result<SmtpServer> {
         bail!("ip route add local {RANGE}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let mut options = Options::new("scale", (Ipv4Addr::UNSPECIFIED, PORT).into());
-    // A start among ten thousand looks at all of them within an interval, and nobody may be turned away.
+    // A start among ten thousand probes all of them within an interval, and no session may be turned away.
     options.max_sessions = 16_384;
     Ok(SmtpServer::start(options).await?)
 }

@@ -116,7 +116,7 @@ impl ApiServerProxy {
     pub async fn open(kubeconfig: &Path, namespace: &str, folder: &Path) -> Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-        // It is the operator's patience that counts.
+        // The operator's timeouts count, not the proxy's.
         (config.read_timeout, config.write_timeout, config.default_retry) = (None, None, false);
         let shared = Arc::new(ProxyState {
             client: Client::try_from(config)?,
@@ -198,7 +198,7 @@ impl ProxyState {
             return self.spring(number, trap).await;
         }
         let response = self.forward(hyper::Request::from_parts(head, body.into())).await?;
-        // All of it, so that what the API server has carried out is known even when the operator does not wait for it.
+        // The whole answer is read, so that the result of a write is known even if the operator does not wait for it.
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         if let Some(write) = lock(&self.writes).get_mut(number) {

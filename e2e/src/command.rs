@@ -24,7 +24,7 @@ pub async fn output(command: &mut Command, what: &str, input: &str, deadline: Du
         .with_context(|| format!("cannot start {}", command.as_std().get_program().display()))?;
     let mut pipe = child.stdin.take().context("a standard input")?;
     let run = async {
-        // One that does not read its input ends before all is written; what it says then counts.
+        // A program that does not read its input may end before all is written. Its own message counts then.
         let _ = pipe.write_all(input.as_bytes()).await;
         drop(pipe);
         child.wait_with_output().await

@@ -64,7 +64,8 @@ where
         bail!("{missing}");
     }
     let options = control_plane::Options::default();
-    // What takes a network, and what takes minutes the first time, happens before there is no network.
+    // Parts that need a network, and those that take minutes the first time, run before the
+    // namespace without a network.
     match namespace::enter(isolation, || prepare(options))? {
         Entered::Finished(code) => return Ok(code),
         Entered::Forbidden(why) => bail!("{why}"),

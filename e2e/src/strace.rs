@@ -76,7 +76,7 @@ impl Tracer {
     /// When the last of the calls is another one.
     pub fn confirm(&self) -> Result<()> {
         let text = fs::read_to_string(&self.calls).with_context(|| self.calls.display().to_string())?;
-        // Of a thread that dies along with it strace may not know any more which call that was in: `???(`.
+        // For a thread that dies with the process, strace may no longer know the call: `???(`.
         let last = text.lines().rfind(|line| line.contains('(') && !line.contains("+++") && !line.contains("???("));
         let last = last.with_context(|| format!("no call in {text:?}"))?;
         ensure!(last.contains(self.step.about), "it died at another step than {:?}: {text}", self.step);

@@ -204,7 +204,7 @@ pub fn run(suite: &str, options: Options, trials: Vec<Trial>) -> ExitCode {
 fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(options.parallel);
-    // What cargo says to a bench, which may play as a suite; it would leave every trial out.
+    // Cargo gives `--bench` to a bench that runs as a suite. It would leave every trial out.
     arguments.bench = false;
     let chosen = trials.iter().any(|trial| !arguments.is_filtered_out(&named(trial)));
     if arguments.list || !chosen {
@@ -225,15 +225,15 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
     };
     let entered = match missing {
         Some(why) => Entered::Forbidden(why),
-        // What takes a network happens while there is one.
+        // Parts that need a network run before the namespace without one.
         None => namespace::enter(isolation, || prepare(options).map(drop))?,
     };
     let (binaries, skip_all) = match (entered, isolation) {
         (Entered::Finished(code), _) => return Ok(code),
         (Entered::Inside, _) => (Binaries::locate(&programs(options))?, None),
-        // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
+        // Without a namespace, processes may outlive a killed suite. Everything else works.
         (Entered::Forbidden(_), Isolation::Processes) => (prepare(options)?, None),
-        // The whole reason once is enough.
+        // The whole reason is printed once, and each trial names only its summary.
         (Entered::Forbidden(why), Isolation::Node) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
             (Binaries::default(), Some("no node can be started here; see above".to_owned()))
@@ -335,7 +335,7 @@ impl Suite {
         if self.skip_all.is_some() {
             return self.skip_all.clone();
         }
-        // Known before the cluster is started: a suite of which all is skipped starts nothing.
+        // Checked before the cluster is started: a suite whose trials are all skipped starts nothing.
         let is_own = Cluster::existing().is_none();
         needs.iter().find_map(|need| match need {
             Need::HaProxy if HaProxy::program().is_none() => Some(HOW_TO_INSTALL.to_owned()),
@@ -437,7 +437,7 @@ impl Suite {
         match cluster.into_inner().map(|started| started.map(Arc::into_inner)) {
             Some(Ok(Some(Cluster::Own(mut own)))) if failed => own.keep_folder(),
             Some(Ok(Some(Cluster::Node(mut node)))) if failed => node.keep_folder(),
-            // Dropped here, which ends it.
+            // The drop ends the control plane.
             _ => {}
         }
         drop(inside);

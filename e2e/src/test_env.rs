@@ -171,7 +171,7 @@ impl TestEnv {
     /// An IPv4 address that no other trial of this suite uses (until 500 were taken), with all its ports.
     pub fn ipv4(&self) -> IpAddr {
         static TAKEN: AtomicU32 = AtomicU32::new(0);
-        // 198.51.100.1 to .250, then 203.0.113.1 to .250. 192.0.2.0/24 is left to tests that write an address down.
+        // 198.51.100.1 to .250, then 203.0.113.1 to .250. 192.0.2.0/24 is left to tests with literal addresses.
         let number = TAKEN.fetch_add(1, Ordering::Relaxed) % 500;
         let host = u8::try_from(number % 250 + 1).unwrap_or(u8::MAX);
         let address = if number < 250 { Ipv4Addr::new(198, 51, 100, host) } else { Ipv4Addr::new(203, 0, 113, host) };

@@ -53,7 +53,7 @@ fn run_scenario() -> Result<()> {
     let mut names = commands.names();
     ensure!(!control_groups(&names).is_empty(), "a node has control groups, which this does not see");
 
-    // As a power cut for the process that would clean up.
+    // Like a power cut for the process that would clean up.
     let service = fs::read_to_string(commands.state.path().join("service.pid"))?;
     let service = service.trim().parse().ok().and_then(Pid::from_raw).context("a process id")?;
     kill_process(service, Signal::KILL)?;

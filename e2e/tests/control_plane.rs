@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         })
         .listens(),
         trial("nothing leaves the machine", async |_| {
-            // Connecting a UDP socket sends nothing; it only asks for a way there.
+            // Connecting a UDP socket sends nothing; it only looks up a route.
             for outside in ["192.88.99.1:53", "[2001:4860::1]:53"] {
                 let outside: SocketAddr = outside.parse()?;
                 let local = if outside.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

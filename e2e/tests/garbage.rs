@@ -57,7 +57,7 @@ async fn selector(env: Arc<TestEnv>) -> Result<()> {
         service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_none_or(std::collections::BTreeMap::is_empty)
     })
     .await?;
-    // Clients are led to the primary only, then and later.
+    // Clients are led to the primary only, before and after.
     tokio::time::timeout(Duration::from_secs(30), wait_leads_to(&env, "mail", &[primary])).await??;
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;

@@ -477,7 +477,7 @@ async fn what_has_no_status_at_all_is_not_taken_for_healthy() -> Result<()> {
         object.as_object_mut().context("an object")?.remove("status");
         let found = health.of(&[object]).await?.pop().context("an answer")?;
         ensure!((found.argo_cd.status.as_str(), found.argo_cd.message.as_str()) == WAITS, "{found:?}");
-        // Which is why our definitions give each object a status (`api/crds.rs`), as committed in crds/.
+        // For this reason our definitions give each object a status (`api/crds.rs`), as committed in crds/.
         ensure!(found.flux.error.contains("no such attribute(s): status"), "{found:?}");
         ensure!(found.kstatus.status == "Current", "{found:?}");
     }

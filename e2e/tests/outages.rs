@@ -49,7 +49,7 @@ enum ApiServerOutage {
 
 async fn outage(env: Arc<TestEnv>, outage: ApiServerOutage) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
-    // Not behind a proxy: what the API server does to connections is what matters.
+    // Without a proxy, since the API server's own treatment of connections matters.
     let operator = env.start_operator("a", &QUICK_LEASE)?;
     operator.wait_ready(WAIT_TIMEOUT).await?;
     fixture.wait_active("primary").await?;
@@ -59,7 +59,7 @@ async fn outage(env: Arc<TestEnv>, outage: ApiServerOutage) -> Result<()> {
         ApiServerOutage::Gone => control.stop_api_server(),
         ApiServerOutage::Frozen => control.pause_api_server()?,
     }
-    // A write may be refused, or it may be on its way when the primary dies.
+    // A write may be refused, or in progress when the primary dies.
     sleep(Duration::from_millis(fastrand::u64(0..3000))).await;
     fixture.primary.crash().await?;
     let probed = fixture.standby.counters().connections;
@@ -76,7 +76,7 @@ async fn outage(env: Arc<TestEnv>, outage: ApiServerOutage) -> Result<()> {
         }
     }
     let back = Instant::now();
-    // Whatever the operator does now goes by watches of its own: a new object shows whether they are back.
+    // A new object shows that the operator's own watches are back.
     eventually(RECOVERY, "the API server to take a new object", async || {
         env.apply(&backend("fresh", fixture.standby.address(), &PolicyTimings::default())).await.map(Some)
     })
@@ -100,7 +100,7 @@ async fn outage(env: Arc<TestEnv>, outage: ApiServerOutage) -> Result<()> {
     ensure!(noticed < RECOVERY, "the watches took {noticed:?}");
     ensure!(status.history.len() == 1, "{:?}", status.history);
     ensure!(leads_to(&env, "mail").await? == [fixture.standby.address().ip().to_string()]);
-    // The present leader goes on: nothing is told late or twice.
+    // The present leader continues: no Event is late or published twice.
     sleep(Duration::from_secs(3)).await;
     let told = events(&env, "orders").await?;
     ensure!(told == ["FailedOver"], "{told:?}");

@@ -117,7 +117,7 @@ async fn vantage_point(env: Arc<TestEnv>) -> Result<()> {
     ensure!(spec.backoff_limit == Some(0) && spec.active_deadline_seconds == Some(65), "{spec:?}");
     wait_active(&env, "orders", "primary").await?;
     ensure!(primary.counters().commands.get("AUTH") == Some(&1), "{:?}", primary.counters());
-    // Whoever mounts the Secret has another password by now.
+    // The mounted Secret has another password by now.
     run_next_pod(&env, "another").await?;
     let status = wait_active(&env, "orders", "standby").await?;
     ensure!(condition(&status, "FailedOver") == ("True".into(), "AuthenticationRefused".into()), "{status:?}");

@@ -65,7 +65,7 @@ pub struct Call {
 /// The calls of a user, oldest first.
 pub(super) fn calls(log: &Path, user: &str) -> Result<Vec<Call>> {
     let text = fs::read_to_string(log).with_context(|| log.display().to_string())?;
-    // The last line may be on its way.
+    // The last line may be incomplete.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let entries = whole.lines().map(|line| serde_json::from_str::<Value>(line).with_context(|| line.to_owned()));
     let entries = entries.collect::<Result<Vec<_>>>()?;

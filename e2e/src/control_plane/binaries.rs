@@ -251,7 +251,7 @@ fn build_one(go: &Path, program: Program, target: &Path, which: &str, started: I
         bail!("{which}: go build failed ({status}):\n{}\nThe whole log: {}", tail(&log, 20), log.display());
     }
     fs::rename(&unfinished, target).with_context(|| format!("cannot move {which} to {}", target.display()))?;
-    // Nobody reads the log of a build that went well.
+    // The log of a successful build is of no use.
     let _ = fs::remove_file(&log);
     eprintln!("{which}: ready after {} s", started.elapsed().as_secs());
     Ok(())

@@ -95,7 +95,7 @@ fn params(subjects: Vec<String>, common_name: &str) -> Result<CertificateParams>
     let mut params = CertificateParams::new(subjects)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     let now = SystemTime::now();
-    // Valid since a while ago: clocks jump.
+    // Valid from an earlier time on, since clocks jump.
     params.not_before = (now - Duration::from_hours(1)).into();
     params.not_after = (now + LIFETIME).into();
     Ok(params)

@@ -39,7 +39,7 @@ pub async fn install_crds(client: &Client) -> Result<()> {
         })
         .await?;
     }
-    // Established is said a moment before the resource is served.
+    // The condition Established is set a moment before the resource is served.
     for crd in &crds {
         let version = crd.spec.versions.first().context("a definition has a version")?;
         let path = format!("/apis/{}/{}/{}?limit=1", crd.spec.group, version.name, crd.spec.names.plural);

@@ -86,7 +86,7 @@ impl Shop {
         shop.start_providers(&[]).await?;
         let mut quickstart = shop.example("examples/quickstart.yaml")?;
         for object in &mut quickstart {
-            // As much as a test has time for.
+            // Times that suit a test.
             if object["kind"] == "FailoverPolicy" {
                 let budget = json!({ "switches": 10, "per": "1s" });
                 object["spec"]["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
@@ -174,7 +174,7 @@ impl Shop {
     fn example(&self, path: &str) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(repository(path))?;
         let namespace = self.env.namespace();
-        // Names of the example's providers are names of ours.
+        // The example's providers are replaced by ours.
         let text = text
             .replace("relay-", "")
             .replace("ses-eu", "a")
@@ -571,7 +571,7 @@ fn adapt(object: &mut Value) -> Result<()> {
             let pod = &mut object["spec"]["template"]["spec"];
             pod["containers"][0]["image"] = SHOP_POSTFIX.into();
             pod["containers"][0]["imagePullPolicy"] = "Never".into();
-            // One Secret and not two, here.
+            // Both backends use one Secret here.
             let volumes = pod["volumes"].as_array_mut().context("volumes")?;
             keep_first(volumes, "login");
             let mounts = pod["containers"][0]["volumeMounts"].as_array_mut().context("mounts")?;
@@ -592,7 +592,7 @@ fn files_below(folder: &Path) -> Result<usize> {
     let mut count = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // One that has just been delivered is gone.
+        // A message that has just been delivered is gone.
         count += match entry.file_type() {
             Ok(kind) if kind.is_dir() => files_below(&entry.path())?,
             Ok(_) => 1,

@@ -166,7 +166,7 @@ impl Zone {
             DnsAnswer::Failure => reply.code = ResponseCode::ServFail,
         }
         if reply.answers.is_empty() && reply.code != ResponseCode::ServFail {
-            // How long nothing may be remembered (RFC 2308 section 3).
+            // The time to live of a negative answer (RFC 2308 section 3).
             let seconds = i32::try_from(ttl).unwrap_or(i32::MAX);
             let soa = SOA::new(Name::root(), Name::root(), 1, seconds, seconds, seconds, ttl);
             reply.soa = vec![Record::from_rdata(Name::root(), ttl, RData::SOA(soa))];

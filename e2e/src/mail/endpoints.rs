@@ -120,7 +120,7 @@ impl Slices {
         match event {
             watcher::Event::Init => self.relisted.clear(),
             watcher::Event::InitApply(slice) => drop(self.relisted.insert(name_of(&slice), slice)),
-            // Only now is it known what is gone; until then, what was known last stands.
+            // Only now is it known which slices are gone. Until then the last known ones stay.
             watcher::Event::InitDone => self.known = std::mem::take(&mut self.relisted),
             watcher::Event::Apply(slice) => drop(self.known.insert(name_of(&slice), slice)),
             watcher::Event::Delete(slice) => drop(self.known.remove(&name_of(&slice))),

@@ -56,7 +56,7 @@ fn scaled(micros: u128, unit: u128, name: &str) -> String {
         10..100 => 1,
         _ => 0,
     };
-    // In whole steps of the last digit, half up: no floating point, no surprise.
+    // In whole steps of the last digit, rounded half up, without floating point.
     let factor = 10_u128.pow(decimals);
     let steps = (micros * factor + unit / 2) / unit;
     let fraction = if decimals == 0 { String::new() } else { format!(".{:0>1$}", steps % factor, decimals as usize) };

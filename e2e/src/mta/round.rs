@@ -167,7 +167,8 @@ pub async fn run_round_and(
     providers.primary.set_fault(fault).await?;
     let only_new_sessions = is_before_a_message(plan.cell.point);
     if only_new_sessions {
-        // Or those that Postfix keeps for reuse would go on as if nothing had happened. They meet the break before any new one does.
+        // Otherwise sessions that Postfix keeps for reuse would continue unaffected. They meet the
+        // break before any new session.
         providers.primary.retire_sessions();
     }
     meanwhile().await?;
@@ -185,7 +186,7 @@ pub async fn run_round_and(
     let queued: BTreeSet<_> = queue.into_iter().flat_map(|message| message.recipients).map(|to| to.address).collect();
     let account = Account::of(&sent.accepted, &stored, &log.bounced(), &queued);
 
-    // The first copy of each.
+    // The first copy of each message.
     let mut delivered: HashMap<&str, Instant> = HashMap::new();
     for copy in &stored {
         delivered.entry(&copy.recipient).and_modify(|at| *at = copy.at.min(*at)).or_insert(copy.at);

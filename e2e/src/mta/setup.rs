@@ -179,7 +179,7 @@ impl Mta {
         adjust(&mut options)?;
         let agent = Agent::start(options)?;
         agent.wait_ready(WAIT_TIMEOUT).await?;
-        // It has Postfix reload when it starts, which is none of what is to be measured.
+        // The agent reloads Postfix when it starts, which must not be measured.
         eventually(WAIT_TIMEOUT, "the switch of the agent's start to be done", async || {
             let switch = agent.status().await?.last_switch;
             Ok(switch.is_some_and(|switch| switch.state != "UnderWay").then_some(()))
@@ -246,7 +246,7 @@ fn with_demands(
 ) -> Result<postfix::Options> {
     let mut options = options;
     if providers.demands.tls {
-        // Read before Postfix locks itself up.
+        // Postfix reads it before it enters its chroot.
         let file = env.folder().join("ca.pem");
         fs::write(&file, providers.authority.pem())?;
         options = options
@@ -267,7 +267,7 @@ async fn start_haproxy(env: &TestEnv, at: SocketAddr, servers: Vec<SocketAddr>, 
     let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
     let haproxy =
         HaProxy::start(&program, checks, &[Listen { at, servers }], &fresh_folder(env, &format!("haproxy{suffix}"))?)?;
-    // It trusts its servers before it has checked them; this is for what it does first.
+    // HAProxy trusts its servers before it has checked them. Wait for the first checks.
     sleep(Duration::from_secs(1)).await;
     eventually(WAIT_TIMEOUT, "HAProxy to listen", async || {
         tokio::net::TcpStream::connect(at).await?;

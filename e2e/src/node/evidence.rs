@@ -60,7 +60,7 @@ pub async fn collect(kubectl: &Kubectl, is_own_node: bool, folder: &Path) -> Res
         let Some((namespace, name)) = pod.split_once(' ') else { continue };
         let arguments = ["logs", "--namespace", namespace, name, "--all-containers", "--prefix", "--timestamps", LINES];
         write(folder, &format!("{namespace}_{name}.log"), kubectl.run(&arguments).await)?;
-        // Of a container that was started again, the one before. Most have none.
+        // The log of the previous container, if a container was started again. Most have none.
         if let Ok(log) = kubectl.run(&[&arguments[..], &["--previous"]].concat()).await {
             write(folder, &format!("{namespace}_{name}.previous.log"), Ok(log))?;
         }

@@ -48,7 +48,7 @@ pub(super) fn component(
         "failSwapOn": false,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": namespace::control_group()?,
-        // The machine's disks and memory are not this node's to watch over.
+        // This node must not evict pods for the machine's disks and memory.
         "evictionHard": {
             "memory.available": "1Mi",
             "nodefs.available": "0%",

@@ -71,7 +71,7 @@ fn pod() -> Value {
         "serviceAccountName": NAME,
         "dnsPolicy": "Default",
         "priorityClassName": "system-cluster-critical",
-        // Nothing waits for it when it goes.
+        // No client needs a grace period at its end.
         "terminationGracePeriodSeconds": 1,
         "containers": [{
             "name": NAME,

@@ -84,7 +84,7 @@ pub(super) async fn start(
 /// kernels have the same in iptables.
 async fn lead_to_queue() -> Result<()> {
     let rules: [&[&str]; 4] = [
-        // As in its own: the node's own connections are probes.
+        // As in the program's own rules: the node's own connections are probes.
         &["-m", "owner", "--uid-owner", "0", "-j", "RETURN"],
         &["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "RETURN"],
         &["--source", POD_RANGE, "-j", "NFQUEUE", "--queue-num", QUEUE],

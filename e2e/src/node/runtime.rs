@@ -110,7 +110,7 @@ state = "/run/containerd"
 /// a kernel module loaded (`br_netfilter`).
 fn network() -> String {
     json!({
-        // What Debian 12's plugins speak.
+        // The version of CNI that Debian 12's plugins support.
         "cniVersion": "0.4.0",
         "name": "pods",
         "plugins": [

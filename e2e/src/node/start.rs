@@ -29,7 +29,7 @@ const KUBE_PROXY_HEALTH: u16 = 10256;
 
 /// A node and its control plane. Dropping it ends its programs; containers end with the process namespace.
 pub struct Node {
-    // Dropped in this order: first who would start anything again.
+    // Dropped in this order: first the programs that would start others again.
     kubelet: Component,
     kube_proxy: Component,
     network_policies: OnceCell<Component>,
@@ -175,7 +175,7 @@ impl Node {
     /// # Errors
     /// When containerd refuses one.
     pub async fn load_images(&self, images: &[Image]) -> Result<()> {
-        // One after another: what they have in common is unpacked once.
+        // One after another, so that common layers are unpacked once.
         for image in images {
             let took = self.runtime.load(&image.archive).await.with_context(|| image.name.to_owned())?;
             eprintln!("image {} loaded in {:.1} s", image.name, took.as_secs_f64());
@@ -237,7 +237,7 @@ fn scheduler(binaries: &Binaries, control_plane: &ControlPlane, folder: &Path) -
         arguments::flag("kubeconfig", &kubeconfig),
         // There is only one.
         "--leader-elect=false".to_owned(),
-        // Nobody asks it anything.
+        // No client asks for its metrics.
         "--secure-port=0".to_owned(),
     ];
     Ok(Component::new("kube-scheduler", binaries.path(Program::KubeScheduler)?, arguments, folder))

@@ -67,7 +67,7 @@ impl PostfixTimeouts {
                 ("smtp_data_done_timeout", "4s"),
                 ("smtp_rset_timeout", "2s"),
                 ("smtp_quit_timeout", "2s"),
-                // Without it, each byte of a slow reply begins its time anew.
+                // Without it, each byte of a slow reply restarts the timeout.
                 ("smtp_per_request_deadline", "yes"),
                 ("minimal_backoff_time", "30s"),
                 ("maximal_backoff_time", "60s"),

@@ -131,7 +131,8 @@ impl Postfix {
         let daemons = daemons().context(HOW_TO_INSTALL)?;
         // A short path: sockets in the queue directory have names of at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("pf-").tempdir().context("no temporary folder")?;
-        // Postfix makes it for root only, and keeps the rights of one that is there; who has others reads it, too.
+        // Postfix creates the log for root only, but keeps the mode of an existing file. Processes
+        // of other users read it, too.
         drop(OpenOptions::new().create(true).append(true).mode(0o644).open(&options.log)?);
         let postfix = Self { at: options.at, log: options.log.clone(), folder, daemons, master: Mutex::new(None) };
         postfix.prepare(&options)?;
@@ -207,7 +208,7 @@ impl Postfix {
     pub async fn start_again(&self) -> Result<()> {
         *self.master() = Some(self.start_master()?);
         let listening = eventually(WAIT_TIMEOUT, "Postfix to take mail", async || {
-            // Daemons of one that was killed may hold its locks for a moment.
+            // Daemons of a killed master may hold its locks for a moment.
             if self.master().as_ref().is_some_and(|master| master.ended().is_some()) {
                 *self.master() = Some(self.start_master()?);
             }
@@ -365,7 +366,7 @@ fn kill(master: Option<Process>) {
     if master.ended().is_none()
         && let Some(group) = i32::try_from(master.id()).ok().and_then(Pid::from_raw)
     {
-        // It has not ended and is not reaped, so the group is its own still.
+        // The master is not reaped, so the id of the group cannot belong to others.
         let _ = kill_process_group(group, Signal::KILL);
     }
     master.kill();

@@ -42,7 +42,7 @@ fn count_files(folder: &Path) -> Result<usize> {
     let mut files = 0;
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;
-        // What is gone by now was delivered or moved on; a message on its way between two folders is seen by the next look.
+        // A missing file was delivered or moved. A message that moves between two folders is seen by the next count.
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => files += count_files(&entry.path())?,
             Ok(_) => files += 1,

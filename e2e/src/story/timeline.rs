@@ -68,14 +68,14 @@ impl Timeline {
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sorted: Vec<_> = self.entries.iter().collect();
-        // Stable: what happened at the same time stays as it was told.
+        // A stable sort: entries of the same time keep their order.
         sorted.sort_by_key(|entry| entry.at);
         let mut before = None;
         for TimelineEntry { at, ink, text } in sorted {
             let since_zero = seconds(*at, self.zero);
             let step = before.replace(*at).map_or_else(String::new, |before| format!("{:+.3}", seconds(*at, before)));
             let text = ink.map_or_else(|| text.clone(), |ink| ink.on(text));
-            // A clock may say -0.000, which nobody wants to read.
+            // A difference may be -0.000, which is printed as 0.000.
             let shown = format!("{since_zero:.3}").replace("-0.000", "0.000");
             writeln!(f, "  {shown:>8} s  {}  {text}", Ink::Faint.on(&format!("{step:>8}")))?;
         }

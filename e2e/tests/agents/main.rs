@@ -181,7 +181,8 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     let off = at.await?.context("it is there")?.0.as_microsecond() - out.as_micros();
     ensure!(off.abs() < 500_000, "{off} µs");
 
-    // Nothing fails any more: 30 s later the word has lapsed, a second after that the preferred backend is returned to.
+    // Nothing fails any more: 30 s later the report has lapsed, and a second later mail returns to
+    // the preferred backend.
     wait_active(&env, "orders", "primary").await?;
     let took = begun.elapsed();
     ensure!(took > Duration::from_secs(30), "it took {took:?}");

@@ -166,7 +166,7 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
 
     let primary = fixture.primary.address().ip().to_string();
     let paused = "dsn=5.0.0, status=bounced (host a said: 554 Message rejected: Sending paused for this account. (in reply to end of DATA command))";
-    // More than once: what began before mail was given to a backend says nothing about it.
+    // Several times: deliveries that began before mail was given to a backend are no evidence about it.
     eventually(WAIT_TIMEOUT, "the agent to leave the primary", async || {
         beside.deliveries(1, &primary, "0.01", paused)?;
         Ok((beside.transport("someone@example.com").await? == next_hop(&fixture.standby)).then_some(()))
@@ -203,7 +203,7 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
 /// Checks that the agent's requests to the API server match the example's rights: all of them,
 /// nothing else, and for its `ConfigMap` only.
 fn uses_what_it_was_granted(env: &TestEnv) -> Result<()> {
-    // On a cluster of somebody else there is no audit log of ours.
+    // A cluster that exists already has no audit log of ours.
     let Ok(control) = env.control() else { return Ok(()) };
     let calls = control.calls_of(&service_account::user(env.namespace(), ACCOUNT))?;
     let refused: Vec<_> = calls.iter().filter(|call| !call.is_allowed || call.name != CONFIG_MAP).collect();
@@ -251,7 +251,7 @@ async fn keeps(env: Arc<TestEnv>) -> Result<()> {
     beside.agent.wait_ready(WAIT_TIMEOUT).await?;
     let standby = next_hop(&fixture.standby);
     beside.wait_transport(&standby).await?;
-    // It would put right what is done to the ConfigMap.
+    // The operator would repair the ConfigMap.
     operator.terminate(Duration::from_secs(10)).await?;
 
     let good = data(&env, CONFIG_MAP).await?.remove(KEY).context("a document")?;

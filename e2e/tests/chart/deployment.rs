@@ -78,7 +78,7 @@ fn the_image_is_named_by_its_digest_where_there_is_one() -> Result<()> {
             format!("registry.example/mail@{digest}"),
         ),
     ] {
-        // Probe Jobs run from the same one, unless told otherwise.
+        // Probe Jobs use the same image, unless another is set.
         let values = json!({ "image": values, "probeJobs": { "enabled": true } });
         assert_eq!(pod(&values)?["containers"][0]["image"], expected);
         assert_eq!(arguments(&values)?.probe_image, Some(expected));

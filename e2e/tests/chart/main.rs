@@ -79,7 +79,7 @@ fn every_object_is_named_once_labelled_and_where_it_belongs() -> Result<()> {
             ensure!(names.insert((kind, namespace, name)), "{kind} {name} is there twice");
             ensure!(metadata["labels"]["app.kubernetes.io/instance"] == "mail", "{kind} {name}: {metadata}");
             ensure!(metadata["labels"]["team"] == values["commonLabels"]["team"], "{kind} {name}: {metadata}");
-            // The operator takes what bears its own name there for an output of a route.
+            // The operator takes objects whose label `managed-by` has its own name for outputs of a route.
             ensure!(metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm", "{kind} {name}: {metadata}");
         }
     }

@@ -49,7 +49,7 @@ async fn window(env: Arc<TestEnv>) -> Result<()> {
     let fixture =
         DecisionFixture::create(env.clone(), &backends, json!({ "failure": failures_in_window(30) }), json!({}))
             .await?;
-    // Another policy that takes more: the same backend is sound by it.
+    // A more tolerant policy, by which the same backend is Healthy.
     let lenient = [
         policy("lenient", json!({ "failure": failures_in_window(95) })),
         route("lenient", "lenient", &["primary", "standby"], "lenient", json!({})),
@@ -57,7 +57,7 @@ async fn window(env: Arc<TestEnv>) -> Result<()> {
     env.apply(&lenient.concat()).await?;
     let _operator = fixture.begin("primary").await?;
     fixture.route_active("lenient", &[("primary", 100)]).await?;
-    // Every other moment, at random.
+    // The server flaps at random moments.
     let primary = fixture.server("primary");
     let flaps = async {
         loop {
@@ -77,7 +77,7 @@ async fn window(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["standby"]).await?;
     let lenient = fixture.route_active("lenient", &[("primary", 100)]).await?;
     ensure!(lenient.history.is_empty() && lenient.backends[0].health == Health::Healthy, "{lenient:?}");
-    // What was before the recovery counts no more.
+    // Evidence from before the recovery no longer counts.
     primary.repair().await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "Recovered")
@@ -109,7 +109,7 @@ async fn latency(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["standby"]).await?;
     let printed = env.kubectl(&["get", "sendingbackend", "primary"]).await?;
     ensure!(printed.contains("Degraded") && printed.contains("Slow"), "{printed}");
-    // Slow is better than dead.
+    // A slow backend is preferred to a dead one.
     fixture.server("standby").crash().await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
@@ -135,7 +135,7 @@ async fn immediately(env: Arc<TestEnv>) -> Result<()> {
     env.apply(&manifest("SendingBackend", "primary", &spec)).await?;
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
-    // Refused a few times: of that class a thousand are needed.
+    // A few refusals: that class needs a thousand.
     primary.set_fault(Fault::reply(At::Banner, 554, "5.3.2 no service")).await?;
     let connections = primary.counters().connections;
     eventually(Duration::from_mins(1), "a few failures", async || {

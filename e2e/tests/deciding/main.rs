@@ -18,7 +18,7 @@ use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 5, deadline: Duration::from_mins(4), ..Options::default() };
-    // Those with the longest timers first, so that they do not end alone.
+    // Trials with the longest timers start first, so that they do not end last.
     let groups = [
         restarts::trials(),
         storms::trials(),

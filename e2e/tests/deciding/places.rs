@@ -49,7 +49,7 @@ async fn residency(env: Arc<TestEnv>) -> Result<()> {
     wait_event(&env, "orders", "NoneHealthy").await?;
     fixture.leads_to(&["home"]).await?;
     fixture.column_is("STATE", "NoneHealthy").await?;
-    // Once one of the others is at home there, it has the mail.
+    // Once another backend is in the jurisdiction, it gets the mail.
     fixture.change_backend("nowhere", json!({ "location": { "jurisdiction": "CH" } })).await?;
     let status = fixture.active(&[("nowhere", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;

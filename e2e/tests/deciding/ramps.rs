@@ -33,7 +33,7 @@ fn is_at(status: &MailRouteStatus, step: i32) -> bool {
 }
 
 async fn steps(env: Arc<TestEnv>) -> Result<()> {
-    // Long enough for all that is looked at in a step, also on a busy machine.
+    // Long enough for all checks of a step, also on a busy machine.
     const STEP: Duration = Duration::from_secs(15);
     let fixture = DecisionFixture::of_two(env.clone(), ramp(&[(10, "15s"), (50, "15s")])).await?;
     let _operator = fixture.begin("primary").await?;

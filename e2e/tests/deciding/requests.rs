@@ -32,7 +32,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 async fn switch(env: Arc<TestEnv>) -> Result<()> {
-    // Nothing that a policy holds holds what a person asks.
+    // A policy's holds do not apply to a person's request.
     let hold = json!({ "hold": { "cooldown": "1h", "minimumStay": "1h" } });
     let fixture = DecisionFixture::of_two(env.clone(), hold).await?;
     let operator = fixture.begin("primary").await?;
@@ -53,14 +53,14 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     let told = notes(&env, "orders", "RequestDone").await?;
     ensure!(told.len() == 1 && told[0].1 == format!("Switch (2026-11-24-1): {}", answer.message), "{told:?}");
 
-    // A new operator knows that it is done.
+    // A new operator knows that the request is done.
     let operator = fixture.restart(operator).await?;
     let traffic = fixture.change_route(json!({ "traffic": { "peakPerSecond": 1 } })).await?;
     fixture.until("to be looked at again", |status| status.observed_generation == traffic.metadata.generation).await?;
     let status = fixture.active(&[("standby", 100)]).await?;
     ensure!(status.request.as_ref() == Some(&answer) && status.history.len() == 1, "{status:?}");
 
-    // The same id is not answered again, whatever it asks for now.
+    // A request with the same id is not answered again, even if its content differs.
     let again = json!({
         "metadata": { "annotations": { REQUEST: json!({ "id": "2026-11-24-1", "action": "Failback" }).to_string() } },
         "spec": { "traffic": { "peakPerSecond": 2 } },
@@ -99,7 +99,8 @@ async fn force(env: Arc<TestEnv>) -> Result<()> {
     let status = fixture.active(&[("standby", 100)]).await?;
     ensure!(status.switch.as_ref().is_some_and(|switch| switch.forced), "{status:?}");
     fixture.leads_to(&["standby"]).await?;
-    // No condition to wait for: what is shown is that it is not left, though everything else would be at once.
+    // There is no condition to wait for: the trial shows that it is not left, though any other
+    // backend would be at once.
     sleep(Duration::from_secs(2)).await;
     let status = fixture.active(&[("standby", 100)]).await?;
     stands(&status, RouteState::FailedOver, "Requested")?;
@@ -228,7 +229,7 @@ async fn pause(env: Arc<TestEnv>) -> Result<()> {
     ensure!(answer.message == "nothing moves until a Resume is requested", "{answer:?}");
     fixture.server("primary").crash().await?;
     let status = fixture.judged("primary", Health::Unhealthy).await?;
-    // A moment in which everything else would have moved.
+    // A time in which a route without a pause would have moved.
     sleep(Duration::from_secs(1)).await;
     let still = fixture.active(&[("primary", 100)]).await?;
     ensure!(still.state == Some(RouteState::Paused) && held_by(&still) == Some("Paused"), "{still:?}");
@@ -257,7 +258,7 @@ async fn approval(env: Arc<TestEnv>) -> Result<()> {
     stands(&status, RouteState::Preferred, "Recovered")?;
     ensure!(status.approved_at.is_none(), "it is used up: {status:?}");
 
-    // Given in advance it lasts until the return, and for that one only.
+    // An approval in advance lasts until the return, and for that return only.
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
     let answer = fixture.granted(approval("3")).await?;

@@ -137,7 +137,7 @@ async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
             == json!({ "consecutive": 3, "lastingMilliseconds": 2000, "cooldownMilliseconds": 3_600_000, "switches": 10, "perMilliseconds": 1000 }),
         "{text}"
     );
-    // A mounted Secret is none of the operator's business.
+    // The operator does not read a mounted Secret.
     api::<Secret>(&env).delete("provider-login", &DeleteParams::default()).await?;
     wait_condition(&env, "orders", "OutputsApplied", "True", "Applied").await?;
     Ok(())
@@ -183,7 +183,7 @@ async fn ownership(env: Arc<TestEnv>) -> Result<()> {
     wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
     ensure!(told(&env).await? == whole);
 
-    // Its name goes to another output of the route, and then to none.
+    // Another output of the route takes its name, and then none.
     let as_environment = json!({ "spec": { "outputs": [{ "configMap": { "name": "mail-agent", "format": "Env" } }] } });
     change::<MailRoute>(&env, "orders", &as_environment).await?;
     wait_object(&env, "mail-agent", "to have the environment's keys only", |map: &ConfigMap| {

@@ -121,7 +121,7 @@ async fn depths(env: Arc<TestEnv>) -> Result<()> {
     let (primary, _standby) = set(&env, smtp).await?;
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
-    // No mail is sent, and every transaction is taken back.
+    // No mail is sent, and every transaction is reset.
     let commands = primary.counters().commands;
     let [rcpt, rset, data] = ["RCPT", "RSET", "DATA"].map(|verb| commands.get(verb).copied().unwrap_or_default());
     ensure!(rcpt > 0 && rset > 0 && data == 0, "{commands:?}");

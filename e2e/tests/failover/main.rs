@@ -23,7 +23,7 @@ use mail_failover_e2e::test_env::TestEnv;
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(4), ..Options::default() };
-    // Those that wait for half a minute first, so that they do not end alone.
+    // Trials that wait for half a minute start first, so that they do not end last.
     let mut trials = observing::trials();
     trials.extend(logins::trials());
     trials.extend(ownership::trials());

@@ -159,7 +159,7 @@ async fn start_tls(env: Arc<TestEnv>) -> Result<()> {
         primary.set_fault(fault.clone()).await?;
         let status = wait_active(&env, "orders", "standby").await.with_context(|| fault.to_string())?;
         let last = status.last_transition.context("a transition")?;
-        // Whether garbage comes with the reply, or right after it, is for the network to say.
+        // The network decides if garbage comes with the reply, or right after it.
         let is_late_garbage = reason == "ProtocolError" && last.reason == "TlsFailed";
         ensure!(last.reason == reason || is_late_garbage, "{fault}: {last:?}");
         primary.repair().await?;
@@ -232,7 +232,7 @@ async fn no_secret_in_logs(env: Arc<TestEnv>, format: &str) -> Result<()> {
     wait_active(&env, "orders", "standby").await?;
     primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
     wait_active(&env, "orders", "primary").await?;
-    // Malformed, but secret all the same; and the key itself by mistake.
+    // Malformed but secret content, and a key in the place of a certificate.
     for bundle in [key.as_str(), MARK] {
         let broken = json!({ "data": { "bundle.pem": STANDARD.encode(bundle) } });
         change::<Secret>(&env, "authority", &broken).await?;

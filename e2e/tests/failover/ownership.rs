@@ -81,7 +81,7 @@ async fn format_change(env: Arc<TestEnv>) -> Result<()> {
     let _operator = fixture.start_operator("a").await?;
     let expected = ["relayhost", "tls_policy", "transport"];
     wait_object(&env, "mail", "to have Postfix's keys only", |map: &ConfigMap| keys(map) == expected).await?;
-    // A key of somebody else is none of the format's.
+    // A key of another owner does not belong to the format.
     change::<ConfigMap>(&env, "mail", &json!({ "data": { "note": "kept" } })).await?;
     change::<MailRoute>(&env, "orders", &outputs_of("Env")).await?;
     let expected = ["SENDING_BACKEND", "SMTP_HOST", "SMTP_PORT", "SMTP_TLS", "SMTP_TLS_SERVER_NAME", "note"];
@@ -122,7 +122,7 @@ async fn foreign(env: Arc<TestEnv>) -> Result<()> {
     api::<Service>(&env).delete("mail", &DeleteParams::default()).await?;
     api::<ConfigMap>(&env).delete("mail", &DeleteParams::default()).await?;
     let taken = wait_condition(&env, "orders", "OutputsApplied", "True", "Applied");
-    // A ConfigMap that is not ours is not watched: it is found out within half a minute.
+    // A foreign ConfigMap is not watched: its deletion is noticed within half a minute.
     tokio::time::timeout(Duration::from_secs(90), taken).await.context("never taken over")??;
     wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
     ensure!(data(&env, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
@@ -132,7 +132,7 @@ async fn foreign(env: Arc<TestEnv>) -> Result<()> {
 
 async fn rivals(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
-    // Creation times have seconds only; the older one must be so by them.
+    // Creation times have whole seconds only, so the two must differ by more.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     env.apply(&route("newer", &["standby", "primary"], "mail")).await?;
     let _operator = fixture.start_operator("a").await?;
@@ -141,7 +141,7 @@ async fn rivals(env: Arc<TestEnv>) -> Result<()> {
     wait_condition(&env, "newer", "Ready", "False", "OutputClaimed").await?;
     ensure!(condition(&route_status(&env, "orders").await?, "OutputsApplied").0 == "True");
     wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
-    // The older one gives the target up: the newer one has it.
+    // The older route gives the target up, and the newer one takes it.
     let moved = json!({ "spec": { "outputs": [{ "service": { "name": "elsewhere", "ports": [{ "name": "smtp", "port": 25 }] } }] } });
     change::<MailRoute>(&env, "orders", &moved).await?;
     wait_active(&env, "newer", "standby").await?;

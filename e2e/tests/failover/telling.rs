@@ -92,7 +92,7 @@ async fn columns(env: Arc<TestEnv>) -> Result<()> {
     ensure!(described.contains("FailedOver"), "{described}");
     let explained = env.kubectl(&["explain", "mailroute.spec.backends"]).await?;
     ensure!(explained.contains("most preferred first"), "{explained}");
-    // What a deployment waits for.
+    // A deployment waits for this.
     env.kubectl(&["wait", "mailroute/orders", "--for=condition=Ready", "--timeout=5s"]).await.map(drop)
 }
 
@@ -149,7 +149,7 @@ async fn quiet(env: Arc<TestEnv>) -> Result<()> {
     let operator = start_operator(&env, &[]).await?;
     fixture.wait_active("primary").await?;
     wait_active(&env, "second", "standby").await?;
-    // What the first decisions entail may still be under way.
+    // Writes after the first decisions may still be in progress.
     let mut before = writes(&operator).await?;
     ensure!(before >= 5.0, "writes are not counted");
     loop {
@@ -162,7 +162,7 @@ async fn quiet(env: Arc<TestEnv>) -> Result<()> {
     }
     let (before, versions_before) = (writes(&operator).await?, versions(&env).await?);
     let rounds = fixture.primary.counters().connections;
-    // No condition to wait for: what is shown is that nothing happens.
+    // There is no condition to wait for: the trial shows that nothing happens.
     sleep(QUIET).await;
     ensure!(fixture.primary.counters().connections > rounds + 10, "no probe ran");
     let (after, versions_after) = (writes(&operator).await?, versions(&env).await?);

@@ -77,7 +77,7 @@ async fn undisturbed(env: Arc<TestEnv>) -> Result<()> {
     wait_active(&env, "orders", "primary").await?;
     shop.primary.crash().await?;
     let before = wait_active(&env, "orders", "standby").await?;
-    // What a failover leaves to be written is written within seconds: Events, and what they leave in `status`.
+    // A failover's last writes follow within seconds: Events, and their record in `status`.
     let mut counted = writes(&env)?.len();
     eventually(SOON, "the failover to settle", async || {
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -169,7 +169,7 @@ pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicOb
 fn is_over(object: &DynamicObject) -> bool {
     let conditions = object.data["status"]["conditions"].as_array();
     let is_going_on = conditions.into_iter().flatten().any(|condition| {
-        // One that has failed and will be tried again says so by this reason.
+        // This reason marks a failed reconciliation that will be retried.
         condition["type"] == "Reconciling" && condition["reason"] != "ProgressingWithRetry"
     });
     ["True", "False"].contains(&ready(object).0.as_str()) && !is_going_on

@@ -45,7 +45,7 @@ async fn installed(env: Arc<TestEnv>) -> Result<()> {
     for crd in crds() {
         let crd = definitions.get(&crd.name_any()).await?;
         ensure!(is_applied_by_flux(&crd.metadata), "{:?}", crd.metadata);
-        // So that no uninstallation takes every route along.
+        // An uninstallation must not delete every route.
         let prune = crd.annotations().get("kustomize.toolkit.fluxcd.io/prune");
         ensure!(prune.is_some_and(|prune| prune == "disabled"), "{:?}", crd.metadata);
     }

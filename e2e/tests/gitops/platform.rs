@@ -53,7 +53,7 @@ impl Platform {
     }
 
     async fn set(env: &TestEnv) -> Result<Self> {
-        // The suite has them already; here they are to come from Git.
+        // The suite has installed the definitions already; here they must come from Git.
         let definitions: Api<CustomResourceDefinition> = Api::all(env.client());
         for crd in crds() {
             let name = crd.name_any();

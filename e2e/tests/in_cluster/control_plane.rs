@@ -106,7 +106,7 @@ async fn cut_off(env: Arc<TestEnv>) -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    // Whatever it still meant to do would happen now.
+    // Late writes of the old leader would happen now.
     sleep(QUIET).await;
     ensure!(!before.leads().await? && leader(env).await?.uid == now.uid, "the one that was cut off leads again");
     fixture.check_failed_over().await?;
@@ -178,10 +178,10 @@ impl FailoverFixture {
         ensure_installed(&env).await?;
         let shop = Shop::open(env.clone()).await?;
         let alone = env.alone().await;
-        // Whatever an earlier trial did to the replicas.
+        // An earlier trial may have disturbed the replicas.
         let rolled_out = ["rollout", "status", DEPLOYMENT, "--namespace", NAMESPACE, "--timeout=110s"];
         env.kubectl_for(WAIT_TIMEOUT, &rolled_out).await?;
-        // An agent that has left a backend by itself looks whether it is back when the cooldown is over: with none, at once.
+        // An agent that has left a backend by itself returns when the cooldown is over: without one, at once.
         let hold = json!({ "spec": { "hold": { "cooldown": "30s" } } });
         change::<FailoverPolicy>(&shop.env, "providers", &hold).await?;
         let decided = decided(&shop.wait_active("a").await?);
@@ -200,7 +200,7 @@ impl FailoverFixture {
     /// Breaks `a` while nothing can be written to the API server, and checks that agents move the
     /// mail.
     async fn check_agents_move_the_mail(&self) -> Result<()> {
-        // A decision may be on its way when the break comes, or not.
+        // A decision may be in progress at the break, or not.
         sleep(Duration::from_millis(fastrand::u64(0..2000))).await;
         let broken = SystemTime::now();
         self.break_a().await?;

@@ -45,7 +45,7 @@ pub fn trials() -> Vec<Trial> {
 async fn upgrade(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
     let first = repository(FIRST).display().to_string();
-    // Exactly these, and not what Helm's would be together with them.
+    // Exactly these definitions, without the chart's.
     env.kubectl_for(DEADLINE, &["replace", "--filename", &first]).await?;
     wait_established(&env).await?;
     let result = run_scenario(env.clone()).await;
@@ -66,7 +66,7 @@ async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_active("b").await?;
     shop.repair("a", Outage::Refuses).await?;
     let known = shop.wait_active("a").await?;
-    // The last thing that is written of a transition.
+    // The last write of a transition.
     wait_route(&env, "orders", "to know the first delivery after the return", |status| {
         status.last_transition.as_ref().is_some_and(|last| last.first_delivery_at.is_some())
     })
@@ -78,7 +78,7 @@ async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
     check_same(&before, &read(&env).await?).context("after the definitions were replaced")?;
     let still_valid = valid_examples(&env).await?;
     ensure!(still_valid == valid, "valid before: {valid:?}; now: {still_valid:?}");
-    // The chart finds its definitions changed by somebody else, and has no objection.
+    // The chart accepts definitions that another manager has changed.
     helm(&env, &["upgrade", RELEASE, CHART], &[]).await?;
     check_same(&before, &read(&env).await?).context("after helm upgrade")?;
 

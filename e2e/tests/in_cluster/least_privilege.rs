@@ -26,7 +26,7 @@ const QUESTION: Duration = Duration::from_secs(20);
 
 /// Requests that neither may make. `SHOP` is the tenant's namespace.
 const FORBIDDEN: &[(&str, &str)] = &[
-    // Secrets of others, and of the tenant those that nobody named.
+    // Secrets of others, and those of the tenant that no backend names.
     ("GET", "/api/v1/secrets"),
     ("GET", "/api/v1/namespaces/kube-system/secrets"),
     ("GET", "/api/v1/namespaces/SHOP/secrets"),
@@ -47,14 +47,14 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("PATCH", "/api/v1/namespaces/SHOP/pods/postfix-0"),
     ("DELETE", "/api/v1/namespaces/SHOP/pods/postfix-0"),
     ("POST", "/api/v1/namespaces/SHOP/pods/postfix-0/eviction"),
-    // What makes pods, the operator's own included.
+    // Objects that create pods, the operator's own included.
     ("PATCH", "/apis/apps/v1/namespaces/mail-failover/deployments/mail-failover-operator"),
     ("PATCH", "/apis/apps/v1/namespaces/SHOP/statefulsets/postfix"),
     ("PATCH", "/apis/apps/v1/namespaces/SHOP/deployments/a/scale"),
     ("POST", "/apis/apps/v1/namespaces/kube-system/daemonsets"),
     ("POST", "/apis/batch/v1/namespaces/SHOP/jobs"),
     ("POST", "/apis/batch/v1/namespaces/SHOP/cronjobs"),
-    // The nodes, and what is stored.
+    // Nodes and volumes.
     ("GET", "/api/v1/nodes"),
     ("PATCH", "/api/v1/nodes/node"),
     ("GET", "/api/v1/nodes/node/proxy/pods"),
@@ -63,7 +63,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("DELETE", "/api/v1/namespaces/SHOP/persistentvolumeclaims/spool-postfix-0"),
     ("POST", "/api/v1/namespaces"),
     ("DELETE", "/api/v1/namespaces/SHOP"),
-    // More rights than one has.
+    // Further rights for themselves.
     ("POST", "/api/v1/namespaces/SHOP/serviceaccounts"),
     ("POST", "/api/v1/namespaces/kube-system/serviceaccounts/default/token"),
     ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles"),
@@ -73,14 +73,14 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/SHOP/rolebindings"),
     ("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
     ("PATCH", "/apis/certificates.k8s.io/v1/certificatesigningrequests/any/approval"),
-    // What the API server does, and for whom.
+    // Configuration of the API server, and identities.
     ("POST", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"),
     ("POST", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"),
     ("POST", "/apis/apiregistration.k8s.io/v1/apiservices"),
     ("PATCH", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/mailroutes.mailfailover.io"),
     ("GET", "/metrics"),
     ("GET", "/debug/pprof/heap"),
-    // What people decide, and what protects them.
+    // Objects that people decide about, and policies that protect them.
     ("POST", "/apis/mailfailover.io/v1alpha1/namespaces/SHOP/sendingbackends"),
     ("PATCH", "/apis/mailfailover.io/v1alpha1/namespaces/SHOP/mailroutes/orders"),
     ("DELETE", "/apis/mailfailover.io/v1alpha1/namespaces/SHOP/mailroutes/orders"),
@@ -171,7 +171,7 @@ async fn refusals(env: Arc<TestEnv>) -> Result<()> {
             ensure!(matches!(answer, Answer::Allowed), "{user}: {method} {path}: {answer:?}");
         }
     }
-    // Nothing of it was done.
+    // No request has changed anything.
     shop.wait_active("a").await.map(drop)
 }
 

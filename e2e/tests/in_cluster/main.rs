@@ -35,13 +35,13 @@ fn main() -> ExitCode {
     }
     let options = Options {
         node: true,
-        // It is in the image.
+        // The operator comes in the image.
         operator: true,
         audit: true,
-        // They come with the chart.
+        // The definitions come with the chart.
         crds: false,
         images: if parts.iter().any(|(name, _)| *name == "tenants") { ALL_IMAGES } else { IMAGES },
-        // Each has pods of its own, which take more of the machine than what waits for them.
+        // Each trial has pods of its own, which load the machine more than the trial.
         parallel: 2,
         deadline: Duration::from_mins(15),
         ..Options::default()

@@ -50,14 +50,15 @@ async fn outages(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_stored("a", MEANWHILE).await?;
     let said = application.finish(messages).await?;
     shop.wait_drained().await?;
-    // Providers write a message down before they say so.
+    // Providers record a message before they acknowledge it.
     sleep(Duration::from_secs(1)).await;
     let account = shop.account()?;
     eprintln!("{said:?}; {account:?}");
     ensure!(said.is_smooth(), "{said:?}");
     ensure!(account.accepted == said.accepted && account.delivered == said.accepted, "{account:?}");
     ensure!(account.lost.is_empty(), "{account:?}");
-    // Only what was on its way when its provider vanished may arrive twice: at most what two Postfixes had under way, four times.
+    // Only messages in transit when their provider vanished may arrive twice: at most the sessions
+    // of two Postfixes, four times.
     ensure!(account.extra_copies <= 200, "{account:?}");
     Ok(())
 }

@@ -75,7 +75,7 @@ pub async fn leader(env: &TestEnv) -> Result<Replica> {
     let lease = Api::<Lease>::namespaced(env.client(), NAMESPACE).get(RELEASE).await?;
     let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
     let holder = holder.context("no replica leads")?;
-    // A name of its own for each process: the pod's, and more.
+    // Each process has a name of its own: the pod's name with a suffix.
     let found = replicas(env).await?.into_iter().find(|replica| holder.starts_with(&replica.pod));
     found.with_context(|| format!("{holder} leads, which is no pod"))
 }

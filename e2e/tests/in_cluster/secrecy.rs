@@ -53,7 +53,7 @@ async fn nowhere(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_drained().await?;
 
     let mut search = Search::new();
-    // That it finds what there is.
+    // Checks that the search finds the credentials in a Secret.
     let secret = env.kubectl(&["get", "secret", "login", "--output=json"]).await?;
     ensure!(search.found_in(&secret), "the search does not find the login in its own Secret");
     search.read_objects(&env).await?;
@@ -132,7 +132,7 @@ impl Search {
             if path.is_dir() {
                 self.read_folder(&path)?;
             } else if let Ok(log) = fs::read(&path) {
-                // One that was rotated meanwhile is read under its other name.
+                // A log that was rotated meanwhile is read under its new name.
                 self.read(|| path.display().to_string(), &String::from_utf8_lossy(&log));
             }
         }

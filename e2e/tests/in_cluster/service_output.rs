@@ -70,13 +70,13 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     let mut doomed = ClientSession::open(&shop).await?;
     ensure!(open.name == "a" && doomed.name == "a", "{} and {}", open.name, doomed.name);
 
-    // It lives, but new sessions find it closed: those that have begun go on undisturbed, and no kube-proxy cuts them.
+    // The server lives, but refuses new sessions. Established ones continue, and kube-proxy does not cut them.
     shop.break_provider("a", Outage::Refuses).await?;
     shop.wait_active("b").await?;
     wait_greeted(&shop, "b").await?;
     ensure!(open.noop().await? == Some(true), "an established session was cut by a switch");
 
-    // Its packets are dropped: nothing tells the client. Its own patience must.
+    // Its packets are dropped, and the client gets no notice. Only its own timeout ends the session.
     shop.repair("a", Outage::Refuses).await?;
     shop.wait_active("a").await?;
     shop.break_provider("a", Outage::CutOff).await?;
@@ -85,7 +85,7 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     shop.repair("a", Outage::CutOff).await?;
     shop.wait_active("a").await?;
 
-    // Its pod goes: the kernel of the node says so to who is connected.
+    // Its pod is deleted: the node's kernel resets the connections.
     let mut orphan = ClientSession::open(&shop).await?;
     shop.break_provider("a", Outage::Killed).await?;
     let gone = orphan.noop().await?;

@@ -44,7 +44,7 @@ async fn sees_more(env: Arc<TestEnv>) -> Result<()> {
     let upgrade = ["upgrade", RELEASE, CHART];
     helm(&env, &upgrade, &["probeJobs.enabled=true"]).await?;
     let result = run_scenario(&env).await;
-    // As it was: the other trials' operator has no rights on Jobs.
+    // Restores the operator of the other trials, which has no rights on Jobs.
     helm(&env, &upgrade, &["probeJobs.enabled=false"]).await?;
     result
 }
@@ -57,7 +57,7 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
     check_pod(env).await?;
     tokio::try_join!(check_removed_in_time(env), check_deadline(env))?;
 
-    // What only pods with this probe's label meet: name servers answer them, and nobody else.
+    // A policy for pods with this probe's label only: they reach name servers, and nothing else.
     let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "zone-b" }, "spec": {
         "podSelector": { "matchLabels": { "mailfailover.io/probe": PROBE, "mailfailover.io/sending-backend": "a" } },
         "policyTypes": ["Egress"],
@@ -69,9 +69,9 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
     ensure!(last.reason == "NoAnswer", "{last:?}");
     let seen = wait_probe(env, "a", PROBE, Health::Unhealthy, "NoAnswer").await?;
     ensure!(probe(&seen, "smtp") == Some((Health::Healthy, "Ok".to_owned())), "{:?}", seen.probes);
-    // Written after the decision, once the other replica's word is in it.
+    // Written after the decision, once it contains the other replica's verdict.
     wait_health(env, "a", Health::Unhealthy, "NoAnswer").await?;
-    // Thresholds are of rounds, whoever makes them: two, and the second came an interval after the first.
+    // Thresholds count rounds of Jobs as well: two, and the second came an interval after the first.
     let first = last.first_evidence_at.context("evidence")?.0;
     let took = last.decided_at.0.duration_since(first).unsigned_abs();
     eprintln!("decided {took:.1?} after the first Job began that failed");

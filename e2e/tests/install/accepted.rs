@@ -70,14 +70,14 @@ fn pod(deployment: &Value) -> Value {
     pod["kind"] = "Pod".into();
     pod["metadata"]["name"] = "operator".into();
     pod["metadata"]["namespace"] = deployment["metadata"]["namespace"].clone();
-    // Nobody defined it here.
+    // The cluster does not define this kind.
     pod["spec"].as_object_mut().map(|spec| spec.remove("priorityClassName"));
     pod
 }
 
 async fn plain(env: Arc<TestEnv>) -> Result<()> {
     let manifests = plain_manifests()?;
-    // A namespace that does not exist holds nothing, not even for a dry run.
+    // Even a dry run needs an existing namespace.
     let namespaces: Vec<_> = manifests.iter().filter(|object| object["kind"] == "Namespace").cloned().collect();
     ensure!(namespaces.len() == 1);
     apply(&env.client(), &namespaces, Mode::Keep).await?;

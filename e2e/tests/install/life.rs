@@ -102,7 +102,7 @@ async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     fixture.wait_active("primary").await?;
     report(&env).await?;
 
-    // What is rare: a write that somebody else's overtakes, after which the object is read afresh.
+    // A rare case: another manager's write comes first, and the operator reads the object again.
     overtake::<SendingBackend>(&env, "standby", "mailfailover.io", "sendingbackends", |number| {
         spec_or_label(number, &json!({ "location": { "region": format!("r{number}") } }))
     })
@@ -130,7 +130,7 @@ async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     wait_gone::<EndpointSlice>(&env, &slice).await?;
     wait_gone::<ConfigMap>(&env, "orders-agent").await?;
 
-    // One dies and is swept away; the other ends as it should.
+    // One replica is killed, and its Lease removed; the other ends in order.
     two.kill();
     wait_used(&env, "delete", "coordination.k8s.io", "leases").await?;
     one.terminate(Duration::from_secs(10)).await?;

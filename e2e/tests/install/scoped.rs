@@ -52,7 +52,7 @@ impl Installation {
         values["crds"] = json!({ "enabled": false });
         values["fullnameOverride"] = ACCOUNT.into();
         let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
-        // Nobody runs it here but we.
+        // Only this trial starts the operator.
         rendered.retain(|object| object["kind"] != "Deployment");
         apply(&env.client(), &rendered, Mode::Keep).await?;
         let namespaces = watched.join(",");
@@ -245,7 +245,7 @@ async fn forbidden(env: Arc<TestEnv>) -> Result<()> {
     let said = format!("{error:#}");
     ensure!(said.contains(&format!("MailRoute in {shut}: ")) && said.contains("403"), "{said}");
     ensure!(said.contains("grant list and watch") && !said.contains(&format!("MailRoute in {open}: ")), "{said}");
-    // After a grace the namespace counts as empty.
+    // After a grace period the namespace counts as empty.
     operator.wait_ready(WAIT_TIMEOUT).await?;
     shop.primary.crash().await?;
     shop.wait_active(&env, "standby").await?;

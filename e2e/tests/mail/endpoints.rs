@@ -88,7 +88,7 @@ async fn answer(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
             return list.to_string().into_response();
         }
         let (watcher, events) = mpsc::unbounded_channel::<Value>();
-        // What changed since the list: everything may have, since that is not kept here.
+        // Changes since the list. All slices are sent, since changes are not recorded here.
         for slice in known.slices.values() {
             let _ = watcher.send(json!({"type": "MODIFIED", "object": slice}));
         }

@@ -125,10 +125,11 @@ async fn a_slow_reply_is_the_usual_one_a_byte_at_a_time() {
         assert_eq!(raw.lines().await.last(), Some(&usual), "{stage}");
         let length = u32::try_from(usual.len()).expect("a short reply");
         assert!(started.elapsed() >= INTERVAL * (length - 1), "{stage} took {:?}", started.elapsed());
-        // Bytes that came together were read together: how many did is the scheduler's business, but they came apart.
+        // Bytes that arrive together are read together. The number of reads depends on the
+        // scheduler, but there are several.
         assert!(raw.reads() >= 4, "{stage} came in {} reads", raw.reads());
     }
-    // What was replied to as usual was stored.
+    // A message with the usual reply was stored.
     assert_eq!(server.received_count(), 2);
 }
 
@@ -214,7 +215,7 @@ async fn a_repaired_server_listens_at_the_same_addresses_again_and_again() {
     assert_eq!(v4.port(), v6.port());
     for round in 0..50 {
         for address in server.addresses() {
-            // A session of before, in whatever state, does not stand in the way.
+            // An earlier session, in any state, does not prevent it.
             let mut raw = Raw::connect(*address).await;
             assert_eq!(raw.reply().await, Seen::line("220 both ESMTP ready"), "round {round}");
         }
@@ -254,7 +255,7 @@ async fn a_frozen_server_is_silent_in_new_and_in_established_sessions() {
         assert_eq!(established.reply().await, Seen::Silence, "{command}");
     }
     assert_eq!(Raw::connect(server.address()).await.reply().await, Seen::Silence);
-    // Sessions that hang go on hanging.
+    // Sessions that hang still hang.
     server.repair().await.expect("a repair");
     assert_eq!(established.reply().await, Seen::Silence);
     server.cut_sessions();

@@ -139,7 +139,7 @@ async fn a_sender_that_requires_tls_fails_where_tls_fails() {
     let valid = authority.issue(&[NAME], Validity::Valid).expect("an identity");
     let expired = authority.issue(&[NAME], Validity::Expired).expect("an identity");
     let server = SmtpServer::start(Options::new("s", V4).start_tls(valid.clone())).await.expect("a server");
-    // Handshakes cost time: so few that a busy machine keeps up with them.
+    // Handshakes cost time, so there are few of them.
     let options = SenderOptions::new(Duration::from_millis(50), fixed(vec![server.address()]));
     let options = SenderOptions { retry_after: Duration::from_millis(100), max_concurrent: 8, ..options };
     let config = authority.client_config().expect("a configuration");

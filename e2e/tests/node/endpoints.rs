@@ -72,7 +72,7 @@ pub fn trials() -> Vec<Trial> {
             Ok(())
         })
         .needs_own_node()
-        // So that nothing else moves kube-proxy while it is timed.
+        // No other change may wake kube-proxy while it is timed.
         .alone(),
     ]
 }

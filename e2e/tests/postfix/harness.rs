@@ -60,7 +60,7 @@ async fn keeps_what_it_accepted(env: Arc<TestEnv>) -> Result<()> {
     postfix.kill();
     ensure!(postfix.queued()? == 20, "{} queued", postfix.queued()?);
     postfix.start_again().await?;
-    // A listing misses what is moved from one queue to another at that moment.
+    // A listing misses messages that move from one queue to another at that moment.
     eventually(WAIT_TIMEOUT, "all to be queued", async || {
         let queued = postfix.queue()?;
         ensure!(queued.len() == 20, "{queued:?}");
@@ -68,7 +68,7 @@ async fn keeps_what_it_accepted(env: Arc<TestEnv>) -> Result<()> {
     })
     .await?;
     server.repair().await?;
-    // A flush passes over what is being tried at that moment.
+    // A flush skips messages that are being tried at that moment.
     eventually(WAIT_TIMEOUT, "all mail to arrive", async || {
         postfix.flush()?;
         let arrived = postfix.drained(Duration::from_millis(500)).await?;

@@ -44,7 +44,7 @@ pub fn trials() -> Vec<Trial> {
         let sentence = format!("an agent that is killed {} loses no mail", named.0);
         trial(sentence, async move |env| killed_at(env, named).await).listens().needs_strace()
     });
-    // And between any steps, from the break on.
+    // At moments between the steps, from the break on.
     let moments = [0, 40, 400].into_iter().map(|millis| {
         let sentence = format!("an agent that is killed {millis} ms after the break loses no mail");
         trial(sentence, async move |env| killed_after(env, Duration::from_millis(millis)).await).listens()

@@ -209,14 +209,14 @@ impl<'a> SmallDisk<'a> {
 
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
-        // At the latest it goes with our mount namespace.
+        // The mount ends with our mount namespace at the latest.
         let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
 }
 
 async fn bad_documents(env: Arc<TestEnv>) -> Result<()> {
     let system = System::start(env, Demands::default()).await?;
-    // Or it would write the right document again at once.
+    // Otherwise the operator would write the right document again at once.
     system.operator.kill();
     system.send(10).await?;
     let map = config_map("");
@@ -236,7 +236,7 @@ async fn bad_documents(env: Arc<TestEnv>) -> Result<()> {
     }
     system.env.kubectl(&["delete", "configmap", &map]).await?;
     system.send(10).await.context("without a ConfigMap")?;
-    // The reflex works still.
+    // The agent still leaves a dead backend by itself.
     let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
     no_complaints(&outcome)
 }

@@ -120,7 +120,7 @@ async fn death(env: Arc<TestEnv>, number: usize, side: Side) -> Result<()> {
     fixture.primary.crash().await?;
     let over = async {
         check_switched(&fixture).await?;
-        // The last write is the route's or the backend's; the other's may be on its way.
+        // The last write is the route's or the backend's; the other one may be in progress.
         let mut quiet_since = (proxy.writes().len(), Instant::now());
         while quiet_since.1.elapsed() < Duration::from_secs(2) {
             sleep(Duration::from_millis(50)).await;
@@ -160,7 +160,7 @@ async fn static_stability(env: Arc<TestEnv>) -> Result<()> {
     let before = versions(&env).await?;
     operator.kill();
     fixture.primary.crash().await?;
-    // No condition to wait for: what is shown is that nothing happens, for longer than any lease.
+    // There is no condition to wait for: the trial shows that nothing happens, for longer than any lease.
     sleep(Duration::from_secs(5)).await;
     ensure!(versions(&env).await? == before);
     wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;

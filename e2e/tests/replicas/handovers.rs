@@ -53,7 +53,7 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
         let frozen_at = Instant::now();
         replicas[old].freeze()?;
         wait_holder(&env, names[new]).await?;
-        // Thawed before, amid or after what the new leader has to do.
+        // Thawed before, during or after the new leader's writes.
         sleep(Duration::from_millis(fastrand::u64(0..1000))).await;
         let thawed_at = Instant::now();
         replicas[old].thaw()?;
@@ -63,7 +63,7 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
         let health = if round % 2 == 0 { Health::Unhealthy } else { Health::Healthy };
         let reason = if round % 2 == 0 { "ConnectionRefused" } else { "Ok" };
         wait_health(&env, "primary", health, reason).await?;
-        // Time for the thawed one to do what it must not.
+        // Time for forbidden writes of the thawed replica.
         sleep(Duration::from_secs(1)).await;
         check_alone(&proxies[old], &proxies[new], frozen_at, thawed_at).with_context(|| format!("round {round}"))?;
     }
@@ -118,7 +118,7 @@ async fn terminated(env: Arc<TestEnv>) -> Result<()> {
     ensure!(took < Duration::from_secs(4), "the handover took {took:?}");
     let third = env.start_own_operator("third", &LONG_LEASE).await?;
     third.wait_ready(WAIT_TIMEOUT).await?;
-    // Amid a switch: half a second after the crash it is decided.
+    // During a switch: the decision falls half a second after the crash.
     fixture.primary.crash().await?;
     sleep(Duration::from_millis(fastrand::u64(300..700))).await;
     let begun = Instant::now();
@@ -158,7 +158,7 @@ async fn standing_by(env: Arc<TestEnv>) -> Result<()> {
     ensure!(metric_sum(&metrics, "mail_failover_leader", str::is_empty) < 0.1);
     let written: Vec<_> = proxy.log().iter().filter(|write| !write.is_of_observer()).map(Write::text).collect();
     ensure!(written.is_empty(), "it wrote: {written:#?}");
-    // It has the evidence: dead leader or not, it goes on where that one was.
+    // The replica has the evidence, so it continues where the leader was.
     fixture.primary.repair().await?;
     leader.kill();
     eventually(WAIT_TIMEOUT, "the other replica to lead", async || {

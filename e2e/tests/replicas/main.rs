@@ -26,7 +26,7 @@ use serde_json::json;
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(5), ..Options::default() };
-    // The longest first, so that it does not end alone.
+    // The longest trial starts first, so that it does not end last.
     let trials = handovers::trials().into_iter().chain(quorum::trials()).chain(deaths::trials()).collect();
     suite::run("replicas", options, trials)
 }
@@ -64,7 +64,7 @@ where
     ensure!(!objects.is_empty(), "no {}", K::kind(&()));
     for object in objects {
         let name = object.name_any();
-        // Drift, so that there is something to apply.
+        // The change makes the operator apply the object.
         change::<K>(env, &name, &json!({ "metadata": { "labels": { LABEL: "somebody" } } })).await?;
         wait_object(env, &name, "to be ours alone", |object: &K| {
             let managers: Vec<_> = object

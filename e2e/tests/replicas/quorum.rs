@@ -129,7 +129,7 @@ impl Views {
 
     /// Checks that nothing happens to the route for a while.
     async fn check_stays(&self) -> Result<()> {
-        // No condition to wait for: what is shown is that nothing happens.
+        // There is no condition to wait for: the trial shows that nothing happens.
         sleep(A_WHILE).await;
         let status = route_status(&self.env, "orders").await?;
         ensure!(status.active.first().is_some_and(|active| active.backend == "primary"), "{status:?}");
@@ -211,7 +211,7 @@ async fn leases(env: Arc<TestEnv>) -> Result<()> {
         "{:?}",
         observer_leases(&env).await?
     );
-    // Of another installation, and nobody's: neither is touched.
+    // A Lease of another installation, and one without a live owner: neither is touched.
     let [other, foreign] = [("another-observer-x", "another"), ("payroll", "mail-failover-operator")].map(
         |(name, lease)| {
             let labels = json!({ "mailfailover.io/observer": "true", "mailfailover.io/lease": lease });

@@ -76,7 +76,7 @@ fn up() -> Result<ExitCode> {
     if let Some(missing) = packages::missing() {
         bail!("{missing}");
     }
-    // Here, where a person sees how far it has come.
+    // Built in this process, so that the person sees the progress.
     Node::prepare()?;
     state.clear()?;
     let log = OpenOptions::new().create(true).append(true).open(state.log())?;
@@ -85,7 +85,7 @@ fn up() -> Result<ExitCode> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        // Ctrl-C in this terminal is not meant for it once it is up.
+        // Ctrl-C in this terminal must not end the service.
         .process_group(0)
         .spawn()
         .context("cannot start the cluster")?;
@@ -149,7 +149,7 @@ fn shell(command: &[String]) -> Result<ExitCode> {
     let nsenter = on_path("nsenter").context("`nsenter` is not installed; it comes with util-linux")?;
     let mut entering = Command::new(nsenter);
     entering.args(["--target", &inside.to_string(), "--mount", "--net", "--pid", "--"]);
-    // nsenter itself would enter this folder as it is outside.
+    // nsenter itself would enter the folder of the outer mount namespace.
     entering.arg("env").arg(format!("--chdir={}", std::env::current_dir()?.display()));
     entering.env("KUBECONFIG", &ready.kubeconfig).env("PATH", path);
     match command.split_first() {

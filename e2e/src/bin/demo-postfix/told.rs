@@ -47,7 +47,7 @@ impl Told {
     /// # Errors
     /// When the agent gives a time that is none.
     pub async fn tell(self, timeline: &mut Timeline) -> Result<()> {
-        // It ends at its next look.
+        // The task ends before its next read.
         let _ = self.stop.send(());
         let Heard { failing, left, switches } = self.listening.await?;
         for ((backend, at), message) in failing {

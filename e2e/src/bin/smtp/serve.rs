@@ -45,7 +45,7 @@ fn read(path: &Path) -> Result<String> {
 pub async fn serve(options: Serve) -> Result<()> {
     let mut server = Options::new(&options.name, options.listen);
     server.record = Some(options.record);
-    // Trials look what becomes of a session that waits; on a busy machine it waits for minutes.
+    // Trials check the fate of a session that waits; on a busy machine it waits for minutes.
     server.idle_timeout = IDLE;
     if let Some(folder) = &options.login_folder {
         let login = (read(&folder.join("username"))?, read(&folder.join("password"))?);

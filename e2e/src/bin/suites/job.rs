@@ -55,7 +55,7 @@ impl Job {
         command
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
-            // What it starts is built: nobody is to run another cargo beside the others.
+            // The programs that it starts are built already; no second cargo must run beside the others.
             .env_remove("CARGO")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -57,7 +57,7 @@ impl Set {
         if Cluster::existing().is_some() && self != Self::Check {
             return vec![Program::Kubectl, Program::Helm, Program::Health];
         }
-        // What cannot run here says so itself, and needs no programs.
+        // Suites that cannot run here say so themselves, and need no programs.
         let has_nodes = rustix::process::geteuid().is_root() && packages::missing().is_none();
         let control_plane = [Program::Etcd, Program::KubeApiServer, Program::KubeControllerManager, Program::Kubectl];
         let of_tests = [&control_plane[..], &[Program::Helm, Program::Health]].concat();

@@ -11,7 +11,7 @@ const LINES: usize = 15;
 /// Prints one line when a program has ended.
 pub fn print_one(run: &Run) {
     let said = &run.said;
-    // Programs without tests are no news.
+    // Programs without tests are not listed.
     if said.passed + said.failed + said.skipped == 0 {
         return;
     }

@@ -22,7 +22,7 @@ const PROGRESS: Duration = Duration::from_secs(30);
 pub async fn run_all(jobs: Vec<Job>, capacity: usize, logs: &Path) -> Result<Vec<Run>> {
     let (count, mut waiting, mut runs) = (jobs.len(), jobs, Vec::new());
     let mut running = JoinSet::new();
-    // By name: since when, and how much of the machine.
+    // Start and weight, by name.
     let mut taken: BTreeMap<String, (Instant, usize)> = BTreeMap::new();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     while !waiting.is_empty() || !taken.is_empty() {

@@ -55,7 +55,8 @@ impl Leftovers {
         if let Some(beside) = folder.parent() {
             sweep(beside);
         }
-        // Under its final name only once it is locked: a start at the same time would take it for a dead one's.
+        // The file gets its final name only once it is locked. Otherwise a start at the same time would
+        // take it for a dead node's.
         let unfinished = folder.join("in-use.unfinished");
         let lock = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
         lock.lock().with_context(|| format!("cannot lock {}", unfinished.display()))?;
@@ -114,7 +115,7 @@ fn make_control_group(group: &Path) -> Result<()> {
     })?;
     let Some(parent) = group.parent() else { return Ok(()) };
     if parent.join("cgroup.controllers").exists() {
-        // Version 2: a group has the controllers that its parent hands down. One that cannot be had is for the kubelet to miss.
+        // Version 2: a group has the controllers that its parent enables. The kubelet reports a missing one.
         let controllers = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
         for controller in controllers.split_whitespace() {
             for giver in [parent, group] {
@@ -122,7 +123,7 @@ fn make_control_group(group: &Path) -> Result<()> {
             }
         }
     }
-    // Version 1: a cpuset begins empty, and nothing may run in it then.
+    // Version 1: a new cpuset is empty, and no process may run in it.
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if let Ok(value) = fs::read_to_string(parent.join(file)) {
             let _ = fs::write(group.join(file), value.trim());

@@ -212,7 +212,7 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
     let scratch = tempfile::Builder::new().prefix(prefix).tempdir().context("cannot make a temporary folder")?;
     let _remains = if is_node { Some(leftovers::Leftovers::of(scratch.path())?) } else { None };
     if isolation.takes_root() {
-        // Others may pass through, as Postfix' users must to reach what is theirs in there; only root may look around.
+        // Other users may enter, since Postfix's users must reach their files in it. Only root may list it.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o711))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -224,13 +224,13 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
             .arg(program)
             .args(env::args_os().skip(1))
             .env(INSIDE, isolation.as_str())
-            // Whatever is written inside lies in here, so that it can be removed in one piece.
+            // All files of the process inside are in this folder, so that it can be removed at once.
             .env("TMPDIR", scratch.path())
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", unshare.display()))?;
-        // Taken out, for else waiting for the child would close it.
+        // Taken out of the child, since waiting for the child would close it.
         let _pipe = child.stdin.take();
         tokio::select! {
             status = child.wait() => anyhow::Ok((status?, None)),

@@ -24,12 +24,12 @@ pub(super) fn prepare() -> Result<()> {
     let ip = on_path("ip").context("`ip` is not installed; it comes with iproute2")?;
     run(&ip, &["link", "set", "lo", "up"])?;
     for range in RANGES {
-        // A local route makes every address of the range ours, at the price of one entry.
+        // One local route makes every address of the range local.
         run(&ip, &["route", "add", "local", range, "dev", "lo"])?;
     }
     if Path::new("/proc/sys/net/ipv6").exists() {
         run(&ip, &["-6", "route", "add", "local", RANGE_V6, "dev", "lo"])?;
-        // IPv4 takes a local route for leave to bind; IPv6 wants the address on an interface, or this.
+        // IPv4 may bind to addresses of a local route. IPv6 needs the address on an interface, or this setting.
         fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").context("cannot allow to bind to 2001:db8::/32")?;
     }
     name_server()

@@ -38,7 +38,7 @@ const KERNEL_SETTINGS: [(&str, &str); 6] = [
 /// Settings of the network namespace.
 const NETWORK_SETTINGS: [(&str, &str); 3] = [
     ("net/ipv4/ip_forward", "1"),
-    // Pods are reached by routes of their own; a reply may come by another way than the question.
+    // Each pod has a route of its own, so a reply may take another route than the request.
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
 ];
@@ -54,9 +54,9 @@ pub(super) fn prepare() -> Result<()> {
     let ip = on_path("ip").context("`ip` is not installed; it comes with iproute2")?;
     let address = NODE_ADDRESS.to_string();
     run(&ip, &["address", "add", &format!("{address}/32"), "dev", "lo"])?;
-    // A connection to a Service needs a way before kube-proxy can give it another.
+    // A connection to a Service needs a route before kube-proxy can redirect it.
     run(&ip, &["route", "add", SERVICE_RANGE, "dev", "lo", "src", &address])?;
-    // And everything else learns at once that there is none.
+    // Connections to all other addresses fail at once.
     run(&ip, &["route", "add", "unreachable", "default"])?;
     for (name, value) in NETWORK_SETTINGS {
         fs::write(Path::new("/proc/sys").join(name), value).with_context(|| format!("cannot set {name}"))?;

@@ -68,7 +68,7 @@ impl Connection {
     }
 
     pub async fn quit(mut self) {
-        // Everything is taken; nothing that happens now matters.
+        // All messages are taken, so errors no longer matter.
         let _ = timeout(QUIT, async {
             self.write("QUIT\r\n").await?;
             self.expect("2").await

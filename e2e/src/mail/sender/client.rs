@@ -129,7 +129,7 @@ impl Farewell {
             self.0.flush().await?;
             self.0.read(&mut [0; 512]).await
         };
-        // The message is accepted; nothing that happens now matters.
+        // The message is accepted, so errors no longer matter.
         let _ = timeout(QUIT_TIMEOUT, quit).await;
     }
 }

@@ -196,7 +196,7 @@ impl Sender {
     /// as lost.
     pub async fn stop(mut self, grace: Duration) -> Journal {
         self.paused.cancel();
-        // The driver may be amid making one more message, so it is the driver that has to be over.
+        // The driver may just be making one more message, so wait for the driver itself.
         if let Some(mut driver) = self.driver.take()
             && timeout(grace, &mut driver).await.is_err()
         {
@@ -219,7 +219,7 @@ impl Drop for Sender {
 async fn drive(shared: Arc<SenderState>, paused: CancellationToken) {
     let concurrent = Arc::new(Semaphore::new(shared.options.max_concurrent));
     let mut due = interval(shared.options.interval);
-    // After a stall of this machine there is no burst: each failover is measured under the same load.
+    // No burst follows a stall of this machine: each failover is measured under the same load.
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut deliveries = JoinSet::new();
     while paused.run_until_cancelled(due.tick()).await.is_some() {
@@ -276,7 +276,7 @@ async fn attempts(shared: &SenderState, message: usize) {
         };
         let accepted = outcome.is_accepted();
         shared.note(|journal| {
-            // With the journal in hand, so that it is in order.
+            // The time is read while the journal is locked, so that attempts are recorded in order.
             let finished = Instant::now();
             journal.record(Attempt { message, number, endpoint, started, finished, outcome });
         });

@@ -56,7 +56,7 @@ impl Port {
     where
         F: Fn(TcpStream, SocketAddr) + Send + 'static,
     {
-        // A listener goes on listening while it becomes a black hole: nothing is refused in between.
+        // The listener keeps listening while it becomes a black hole, so no connection is refused in between.
         let listener = self.stop().await;
         match listening {
             Listening::Refused => {}
@@ -75,7 +75,7 @@ impl Port {
                 SockRef::from(&*listener).listen(0)?;
                 let filler = match timeout(FILLER_TIMEOUT, TcpStream::connect(self.address)).await {
                     Ok(connected) => Some(connected?),
-                    // Somebody else's connection has filled it.
+                    // A client's connection has filled it.
                     Err(_) => None,
                 };
                 self.state = PortState::Unanswered { _listener: listener, _filler: filler };
@@ -90,7 +90,7 @@ impl Port {
         match std::mem::replace(&mut self.state, PortState::Refused) {
             PortState::Open { listener, task } => {
                 task.abort();
-                // Only then is the listener ours alone.
+                // Once the task has ended, no other owner of the listener is left.
                 let _ = task.await;
                 Some(listener)
             }

@@ -184,7 +184,7 @@ impl Session {
         }
         if self.answer(Stage::StartTls, "220 2.0.0 Go ahead\r\n").await? {
             self.handshake().await?;
-            // What was said in the clear does not count any more (RFC 3207 section 4.2).
+            // The state from before TLS is discarded (RFC 3207 section 4.2).
             self.greeted = false;
             self.user = None;
             self.transaction = None;

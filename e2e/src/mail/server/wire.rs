@@ -65,7 +65,7 @@ pub(super) struct Wire {
 impl Wire {
     /// A stream that waits for input at most for `idle`.
     pub fn new(stream: TcpStream, idle: Duration) -> Self {
-        // Each write is on the wire at once, or [`Action::Slow`] would not be.
+        // Each write is sent at once; otherwise [`Action::Slow`] would not be slow.
         let _ = stream.set_nodelay(true);
         Self { stream: WireStream::Plain(stream), input: Vec::new(), idle }
     }

@@ -57,7 +57,7 @@ pub fn build(recipe: &Recipe) -> Result<Image> {
     let image = Image { name: recipe.name, archive: folder.join(archive_name(recipe.name, &whole_key(recipe)?)) };
     if !image.archive.is_file() {
         let _lock = lock(&folder.join("build.lock"))?;
-        // Somebody else may have built it while this one waited.
+        // Another suite may have built it while this one waited.
         if !image.archive.is_file() {
             build_with_bases(recipe, &folder, &image.archive).with_context(|| format!("the image {}", recipe.name))?;
         }

@@ -109,7 +109,7 @@ pub fn operator() -> Recipe {
             let dockerfile = fs::read_to_string(repository("Dockerfile")).context("cannot read the Dockerfile")?;
             if let Some(profile) = profile() {
                 compile(&profile, &binary)?;
-                // What stands last is built.
+                // buildah builds the last stage.
                 return write(folder, &format!("{dockerfile}\nFROM prebuilt\n"));
             }
             fs::create_dir_all(&binary)?;

@@ -30,7 +30,7 @@ impl Store {
             command.args(["--build-arg", &format!("{name}={value}")]);
         }
         run(command.arg(context), log)?;
-        // What had the name before, and what a build that was interrupted left.
+        // Removes the image that had the name before, and the remains of an interrupted build.
         let _ = run(self.command().args(["rmi", "--prune"]), log);
         Ok(())
     }

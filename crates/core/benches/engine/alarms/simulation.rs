@@ -179,7 +179,7 @@ impl Simulation {
 
     /// The time until which no fault begins or ends, and no timer or deadline is due.
     fn undisturbed_until(&mut self) -> i64 {
-        // One that is over may still be in flight, or be what a decision is about.
+        // A fault that is over may still be in flight, or be the subject of a decision.
         while self.faults.get(self.past).is_some_and(|fault| fault.until + 2 * self.timeout < self.now) {
             self.past += 1;
         }
