@@ -123,7 +123,7 @@ async fn death(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["primary"]).await
 }
 
-fn approval(id: &str) -> Value {
+fn approve(id: &str) -> Value {
     json!({ "id": id, "action": "ApproveFailback" })
 }
 
@@ -248,12 +248,12 @@ async fn pause(env: Arc<TestEnv>) -> Result<()> {
 async fn approval(env: Arc<TestEnv>) -> Result<()> {
     let fixture = DecisionFixture::of_two(env.clone(), json!({ "failback": { "mode": "Manual" } })).await?;
     let _operator = fixture.begin("primary").await?;
-    fixture.refused(approval("1"), &["there is nothing to approve"]).await?;
+    fixture.refused(approve("1"), &["there is nothing to approve"]).await?;
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
     fixture.server("primary").repair().await?;
     fixture.held("ManualFailback").await?;
-    fixture.granted(approval("2")).await?;
+    fixture.granted(approve("2")).await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "Recovered")?;
     ensure!(status.approved_at.is_none(), "it is used up: {status:?}");
@@ -261,7 +261,7 @@ async fn approval(env: Arc<TestEnv>) -> Result<()> {
     // An approval in advance lasts until the return, and for that return only.
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
-    let answer = fixture.granted(approval("3")).await?;
+    let answer = fixture.granted(approve("3")).await?;
     let status = fixture.until("to be approved", |status| status.approved_at.is_some()).await?;
     ensure!(status.approved_at.as_ref() == Some(&answer.at) && shares(&status) == [("standby", 100)], "{status:?}");
     fixture.server("primary").repair().await?;
