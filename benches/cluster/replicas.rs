@@ -27,25 +27,35 @@ pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
     let mut table =
         Table::new(&[("WHAT", Align::Left), ("TIMES", Align::Right), ("P50", Align::Right), ("LONGEST", Align::Right)]);
-    let mut row = |what: &str, times: Vec<Duration>| -> Result<()> {
-        let summary = Summary::of(times).context("a time")?;
-        table.row([what.to_owned(), summary.count.to_string(), human(summary.p50), human(summary.max)]);
-        Ok(())
-    };
     let client = env.client();
-    row("a pod of the operator, created to ready", starts(&client, NAMESPACE, RELEASE, 2, rounds(10, 3)).await?)?;
+    table.row(row(
+        "a pod of the operator, created to ready",
+        starts(&client, NAMESPACE, RELEASE, 2, rounds(10, 3)).await?,
+    )?);
     let idle = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "idle" }, "spec": {
         "replicas": 0, "selector": { "matchLabels": { "app": "idle" } }, "template": { "metadata": { "labels": { "app": "idle" } },
             "spec": { "terminationGracePeriodSeconds": 1, "containers": [{ "name": "idle", "image": TOOLBOX, "imagePullPolicy": "Never" }] } } } });
     env.apply(&idle.to_string()).await?;
-    row("a pod that does nothing and has no probe", starts(&client, env.namespace(), "idle", 0, rounds(10, 3)).await?)?;
-    row("another leads after the leader is killed", successions(&client, End::Killed, rounds(10, 1)).await?)?;
-    row("another leads after the leader's pod is deleted", successions(&client, End::Deleted, rounds(10, 2)).await?)?;
+    table.row(row(
+        "a pod that does nothing and has no probe",
+        starts(&client, env.namespace(), "idle", 0, rounds(10, 3)).await?,
+    )?);
+    table
+        .row(row("another leads after the leader is killed", successions(&client, End::Killed, rounds(10, 1)).await?)?);
+    table.row(row(
+        "another leads after the leader's pod is deleted",
+        successions(&client, End::Deleted, rounds(10, 2)).await?,
+    )?);
     println!(
         "\nA killed leader's Lease runs out first: after 15 s by default, as that of every controller of Kubernetes itself; probes and agents \
          go on meanwhile\n\n{table}"
     );
     Ok(())
+}
+
+fn row(what: &str, times: Vec<Duration>) -> Result<[String; 4]> {
+    let summary = Summary::of(times).context("a time")?;
+    Ok([what.to_owned(), summary.count.to_string(), human(summary.p50), human(summary.max)])
 }
 
 /// Scales up by one, waits until all are ready, and scales back.

@@ -118,14 +118,12 @@ async fn start_pairs(env: &TestEnv, plan: &Plan) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for number in 0..plan.pairs.0 + plan.pairs.1 {
         let tls = (number >= plan.pairs.0).then(|| tls.clone());
-        let start = |name: &str| {
-            let mut options = Options::new(name, SocketAddr::new(env.ipv4(), 25));
-            if let Some(tls) = &tls {
-                options = options.start_tls(tls.good.clone());
-            }
-            SmtpServer::start(options)
-        };
-        let (primary, standby) = (start("primary").await?, start("standby").await?);
+        let [mut primary, mut standby] =
+            ["primary", "standby"].map(|name| Options::new(name, SocketAddr::new(env.ipv4(), 25)));
+        if let Some(tls) = &tls {
+            (primary, standby) = (primary.start_tls(tls.good.clone()), standby.start_tls(tls.good.clone()));
+        }
+        let (primary, standby) = (SmtpServer::start(primary).await?, SmtpServer::start(standby).await?);
         pairs.push(Pair { primary, standby, tls });
     }
     Ok(pairs)

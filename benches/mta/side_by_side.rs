@@ -49,11 +49,10 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
     println!(
         "Timeouts of Postfix are lowered to 2 to 4 s, and deferred mail is tried again after 30 s, unless its defaults are named.\n"
     );
-    let right = |name| (name, Align::Right);
     let mut columns = vec![("FAULT", Align::Left), ("WAY", Align::Left)];
     columns.extend(
         ["NEW MAIL BY STANDBY", "GOAL", "MET", "OLD QUEUE DRAINED", "LOST", "BOUNCED", "TWICE", "STILL QUEUED"]
-            .map(right),
+            .map(|name| (name, Align::Right)),
     );
     let mut table = Table::new(&columns);
     let mut all_met = true;
