@@ -1,6 +1,8 @@
-//! What is generated for users is what the code means: the chart's copies of resource definitions and rights, and the page of its values.
+//! Consistency of the generated files for users with the code: the chart's copies of resource
+//! definitions and rights, and the page of its values.
 //!
-//! `UPDATE_MANIFESTS=1 cargo test --test manifests` (`make manifests`) writes it anew. What takes Helm is in `e2e/tests/chart/`.
+//! `UPDATE_MANIFESTS=1 cargo test --test manifests` (`make manifests`) writes them anew. The tests
+//! that need Helm are in `e2e/tests/chart/`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -186,7 +188,7 @@ fn every_value_of_the_chart_is_documented() {
     hold("docs/helm-values.md", &page);
 }
 
-/// Everything that a schema says of an object: its place, and the object's schema.
+/// Every object in a schema: its path, and its schema.
 fn objects_of_schema(schema: &Value) -> Vec<(String, &Value)> {
     let (mut found, mut rest) = (vec![], vec![(String::new(), schema)]);
     while let Some((path, schema)) = rest.pop() {

@@ -1,4 +1,5 @@
-//! Fifty failovers, as a client of the route's Service sees them, and as the recipients do whose mail goes through Postfix and the agent.
+//! Fifty failovers, as seen by a client of the route's Service, and by the recipients whose mail
+//! goes through Postfix and the agent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use tokio::time::sleep;
 
 use super::rounds;
 
-/// The quick start's probes and threshold, and the peer's.
+/// The probes and threshold of the quick start, and of the peer.
 const CHECKS: Checks = Checks { interval: "200ms", timeout: "500ms", failures: 3, successes: 5 };
-/// A message this often.
+/// The time between two messages.
 const PACE: Duration = Duration::from_millis(20);
 const OUTAGES: [(Outage, &str); 2] = [(Outage::Refuses, "refused"), (Outage::CutOff, "packets dropped")];
 
@@ -46,12 +47,12 @@ pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
         ("LONGEST", Align::Right),
     ]);
     for (outage, name) in OUTAGES {
-        // Both at once: they meet the same breaks.
+        // Both run at once, so they meet the same breaks.
         let ours = Sender::start(SenderOptions::new(PACE, fixed(vec![service])));
         let theirs = Sender::start(SenderOptions::new(PACE, fixed(vec![peer.1])));
         let (mut by_us, mut by_peer) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            // Any phase of the probes.
+            // A random phase of the probes.
             sleep(Duration::from_millis(300) + Duration::from_millis(fastrand::u64(0..400))).await;
             let broken = Instant::now();
             shop.break_provider("a", outage).await?;
@@ -64,7 +65,7 @@ pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
             shop.wait_active("b").await?;
             shop.repair("a", outage).await?;
             shop.wait_active("a").await?;
-            // The peer comes back by its own checks.
+            // The peer returns by its own checks.
             sleep(Duration::from_millis(1_500)).await;
         }
         let lost = ours.stop(WAIT_TIMEOUT).await.totals().lost;
@@ -89,14 +90,15 @@ pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// The way back is not measured, and its soak grows eightfold with so many failovers.
+/// Shortens the way back, which is not measured, and whose soak grows eightfold with so many
+/// failovers.
 async fn return_soon(shop: &Shop, policy: &str) -> Result<()> {
     change::<FailoverPolicy>(&shop.env, policy, &json!({ "spec": { "failback": { "after": "200ms" } } }))
         .await
         .map(drop)
 }
 
-/// HAProxy on the node, with the providers' pods behind it, and where it listens.
+/// Starts HAProxy on the node in front of the providers' pods, and returns its address.
 async fn start_peer(shop: &Shop) -> Result<(HaProxy, std::net::SocketAddr)> {
     let program = HaProxy::program().context(HOW_TO_INSTALL)?;
     let at = (shop.env.ipv4(), 2500).into();
@@ -106,21 +108,22 @@ async fn start_peer(shop: &Shop) -> Result<(HaProxy, std::net::SocketAddr)> {
     Ok((haproxy, at))
 }
 
-/// Messages of each application a second.
+/// Messages of each application per second.
 const PER_SECOND: u32 = 10;
-/// So many tenants fail over side by side: a backend that real mail has failed at is not Healthy for half a minute.
+/// The number of tenants that fail over side by side. There are several because a backend that real
+/// mail has failed at is not Healthy for half a minute.
 pub const TENANTS: usize = 3;
 
-/// What was seen of one kind of break.
+/// Measurements of one kind of break.
 #[derive(Default)]
 struct Seen {
-    /// From each break to the first message by the standby.
+    /// The times from each break to the first message by the standby.
     first: Vec<Duration>,
-    /// From the application's acceptance of each message to the provider's.
+    /// The times from the application's acceptance of each message to the provider's.
     delivery: Vec<Duration>,
 }
 
-/// Of the tenants that are done, by the index of [`OUTAGES`].
+/// The tenants that are done, and their measurements by the index of [`OUTAGES`].
 static SEEN: Mutex<(usize, [Seen; 2])> = Mutex::const_new((0, [Seen::NONE, Seen::NONE]));
 
 impl Seen {
@@ -157,7 +160,7 @@ async fn break_again_and_again(shop: &Shop, outage: Outage, count: usize) -> Res
         let by_standby = shop.record("b")?.into_iter().find(|entry| entry.at > broken).context("a message by b")?;
         seen.first.push(by_standby.at.saturating_sub(broken));
         shop.repair("a", outage).await?;
-        // Asking all the time would take the machine from what is measured.
+        // Constant requests would load the machine that is measured.
         sleep(OPINION_HOLDS).await;
         shop.wait_active("a").await?;
         shop.wait_stored("a", 5).await?;

@@ -1,8 +1,10 @@
-//! What the operator does and costs inside a real cluster: failovers as a client of the route's Service and the recipients of Postfix see them,
-//! the price of 500 routes, a pod's cold start, and the time until another replica leads.
+//! Figures of the operator inside a real cluster: failovers as seen by a client of the route's
+//! Service and by the recipients of Postfix, the price of 500 routes, a pod's cold start, and the
+//! time until another replica leads.
 //!
-//! It plays on the environment of the suite `in_cluster`, with the operator installed by Helm. Peers, in the same run: HAProxy with the same checks
-//! where a client fails over, a pod that does nothing where one starts.
+//! It runs in the environment of the suite `in_cluster`, with the operator installed by Helm. Peers
+//! in the same run: HAProxy with the same checks where a client fails over, and a pod that does
+//! nothing where one starts.
 
 mod failovers;
 mod replicas;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     suite::run("bench-cluster", options, trials)
 }
 
-/// How many rounds: few when `BENCH_QUICK=1`.
+/// The number of rounds: `quick` if `BENCH_QUICK=1`.
 fn rounds(full: usize, quick: usize) -> usize {
     if environment::is_set("BENCH_QUICK") { quick } else { full }
 }

@@ -1,5 +1,5 @@
-//! How long a pod of the operator takes from its creation until it is ready, beside one that does nothing; and how long until another replica
-//! leads when the leader's pod is killed, or told to end.
+//! Times of the operator's pods: from a pod's creation until it is ready, beside one that does
+//! nothing; and until another replica leads when the leader's pod is killed, or told to end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,20 +27,25 @@ pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
     let mut table =
         Table::new(&[("WHAT", Align::Left), ("TIMES", Align::Right), ("P50", Align::Right), ("LONGEST", Align::Right)]);
-    let mut row = |what: &str, times: Vec<Duration>| -> Result<()> {
-        let summary = Summary::of(times).context("a time")?;
-        table.row([what.to_owned(), summary.count.to_string(), human(summary.p50), human(summary.max)]);
-        Ok(())
-    };
     let client = env.client();
-    row("a pod of the operator, created to ready", starts(&client, NAMESPACE, RELEASE, 2, rounds(10, 3)).await?)?;
+    table.row(row(
+        "a pod of the operator, created to ready",
+        starts(&client, NAMESPACE, RELEASE, 2, rounds(10, 3)).await?,
+    )?);
     let idle = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "idle" }, "spec": {
         "replicas": 0, "selector": { "matchLabels": { "app": "idle" } }, "template": { "metadata": { "labels": { "app": "idle" } },
             "spec": { "terminationGracePeriodSeconds": 1, "containers": [{ "name": "idle", "image": TOOLBOX, "imagePullPolicy": "Never" }] } } } });
     env.apply(&idle.to_string()).await?;
-    row("a pod that does nothing and has no probe", starts(&client, env.namespace(), "idle", 0, rounds(10, 3)).await?)?;
-    row("another leads after the leader is killed", successions(&client, End::Killed, rounds(10, 1)).await?)?;
-    row("another leads after the leader's pod is deleted", successions(&client, End::Deleted, rounds(10, 2)).await?)?;
+    table.row(row(
+        "a pod that does nothing and has no probe",
+        starts(&client, env.namespace(), "idle", 0, rounds(10, 3)).await?,
+    )?);
+    table
+        .row(row("another leads after the leader is killed", successions(&client, End::Killed, rounds(10, 1)).await?)?);
+    table.row(row(
+        "another leads after the leader's pod is deleted",
+        successions(&client, End::Deleted, rounds(10, 2)).await?,
+    )?);
     println!(
         "\nA killed leader's Lease runs out first: after 15 s by default, as that of every controller of Kubernetes itself; probes and agents \
          go on meanwhile\n\n{table}"
@@ -48,7 +53,12 @@ pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// Scales up by one, waits until all are ready, and back.
+fn row(what: &str, times: Vec<Duration>) -> Result<[String; 4]> {
+    let summary = Summary::of(times).context("a time")?;
+    Ok([what.to_owned(), summary.count.to_string(), human(summary.p50), human(summary.max)])
+}
+
+/// Scales up by one, waits until all are ready, and scales back.
 async fn starts(client: &Client, namespace: &str, name: &str, usual: i32, count: usize) -> Result<Vec<Duration>> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let mut times = Vec::new();
@@ -80,12 +90,13 @@ async fn scale(api: &Api<Deployment>, name: &str, replicas: i32) -> Result<()> {
     }
 }
 
-/// How the leader ends.
+/// The way in which the leader ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Without a word, and for good, as with its node: the process is stopped, and its pod deleted by force.
+    /// Without notice and for good, as with its node: the process is stopped, and its pod deleted
+    /// by force.
     Killed,
-    /// As in every update: it is told to, and gives the Lease back.
+    /// With notice, as in every update: it is told to end, and gives the Lease back.
     Deleted,
 }
 
@@ -97,7 +108,7 @@ async fn successions(client: &Client, end: End, count: usize) -> Result<Vec<Dura
     let mut times = Vec::new();
     for _ in 0..count {
         scale(&deployments, RELEASE, 2).await?;
-        let holder = holder(&leases).await?.context("nobody leads")?;
+        let holder = holder(&leases).await?.context("no replica leads")?;
         let all = pods.list(&ListParams::default()).await?.items;
         let leader = all.iter().find(|pod| holder.contains(&pod.name_any())).context("the leader's pod")?.name_any();
         let begun = Instant::now();

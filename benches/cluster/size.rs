@@ -1,4 +1,4 @@
-//! What 500 routes over 1,000 backends cost each replica, and the API server.
+//! Costs of 500 routes over 1,000 backends: for each replica, and for the API server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
         .zip(&scraped)
         .map(|(now, then)| (now.writes(false) - then.writes(false)) / minutes)
         .collect();
-    // By number only: which process is which pod does not matter for the sum.
+    // The sum does not depend on which process belongs to which pod.
     for (number, (id, then)) in processes.iter().zip(&before).enumerate() {
         let now = Usage::of(*id)?;
         table.row([
@@ -127,7 +127,7 @@ async fn scrape(pods: &[IpAddr]) -> Result<Vec<Scrape>> {
     Ok(scrapes)
 }
 
-/// The operator's processes, in whichever pod.
+/// The operator's processes, in any pod.
 fn processes() -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {

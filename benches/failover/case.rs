@@ -1,4 +1,4 @@
-//! What breaks, and what is promised about it.
+//! The faults, and the promises about them.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ pub const THRESHOLD: u32 = 3;
 /// A way to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Case {
-    /// Nobody listens.
+    /// Connections are refused.
     Refused,
     /// The connection is reset where the banner should come.
     Reset,
-    /// Connections are accepted, nothing is said.
+    /// Connections are accepted, and nothing is said.
     Silent,
-    /// A banner, and nothing after it.
+    /// The banner is sent, and nothing after it.
     HangAfterBanner,
-    /// 421 in the banner.
+    /// The banner is 421.
     Banner421,
-    /// 554 in the banner.
+    /// The banner is 554.
     Banner554,
-    /// Garbage where the TLS handshake should be.
+    /// The TLS handshake is answered with garbage.
     StartTlsBroken,
     /// The certificate is expired.
     CertificateExpired,
@@ -45,7 +45,7 @@ impl Case {
         Self::CertificateExpired,
     ];
 
-    /// For people.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Refused => "connection refused",
@@ -59,7 +59,7 @@ impl Case {
         }
     }
 
-    /// What a server does; `None`: what it shows is what is wrong.
+    /// The fault of a server; `None` if its certificate is the fault.
     pub fn fault(self) -> Option<Fault> {
         match self {
             Self::Refused => Some(Fault::Refuse),
@@ -73,7 +73,7 @@ impl Case {
         }
     }
 
-    /// Whether only a client that speaks TLS notices.
+    /// Returns true if only a client that speaks TLS notices the fault.
     pub fn takes_tls(self) -> bool {
         match self {
             Self::StartTlsBroken | Self::CertificateExpired => true,
@@ -83,7 +83,7 @@ impl Case {
         }
     }
 
-    /// What 99 of 100 failovers must not exceed.
+    /// The bound that 99 of 100 failovers must meet.
     pub fn goal(self) -> Duration {
         match self {
             Self::Silent | Self::HangAfterBanner => INTERVAL.1 * THRESHOLD + TIMEOUT.1 + Duration::from_millis(300),

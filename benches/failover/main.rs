@@ -1,7 +1,9 @@
-//! How long a sending client is without a way out when its primary fails: by the operator, and by HAProxy in the same place.
+//! Failover times of a sending client whose primary fails: by the operator, and by HAProxy in the
+//! same place.
 //!
-//! Measured by the client, from the start of its first send that is refused or not answered to the first accepted one after it. Many
-//! routes at a time, each with two servers of its own, break at random moments, so that the phase of the probes is any.
+//! The client measures from the start of its first attempt that is refused or not answered to the
+//! first accepted one after it. Many routes, each with two servers of its own, break at random
+//! moments, so that the phase of the probes is random.
 
 mod case;
 mod report;
@@ -36,18 +38,18 @@ use self::case::{Case, INTERVAL, THRESHOLD, TIMEOUT};
 use self::report::Rounds;
 use self::round::{BOUND, PACE, Pair, Round, SERVER_NAME, Setup, Tls, run_scenario};
 
-/// Where HAProxy listens.
+/// The address of HAProxy.
 const FRONTEND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
 /// The `ConfigMap` with the authority of the servers.
 const CA: &str = "bench-ca";
 
-/// How much is measured.
+/// The size of a measurement.
 struct Plan {
-    /// Pairs of servers for the faults that take no TLS, and for those that do.
+    /// Pairs of servers for the faults that need no TLS, and for those that do.
     pairs: (usize, usize),
     /// Failovers per fault and pair.
     rounds: (usize, usize),
-    /// The same for the peer, which is known never to notice the latter.
+    /// Failovers per fault and pair for the peer, which never notices the faults of TLS.
     peer_rounds: (usize, usize),
 }
 
@@ -116,14 +118,12 @@ async fn start_pairs(env: &TestEnv, plan: &Plan) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for number in 0..plan.pairs.0 + plan.pairs.1 {
         let tls = (number >= plan.pairs.0).then(|| tls.clone());
-        let start = |name: &str| {
-            let mut options = Options::new(name, SocketAddr::new(env.ipv4(), 25));
-            if let Some(tls) = &tls {
-                options = options.start_tls(tls.good.clone());
-            }
-            SmtpServer::start(options)
-        };
-        let (primary, standby) = (start("primary").await?, start("standby").await?);
+        let [mut primary, mut standby] =
+            ["primary", "standby"].map(|name| Options::new(name, SocketAddr::new(env.ipv4(), 25)));
+        if let Some(tls) = &tls {
+            (primary, standby) = (primary.start_tls(tls.good.clone()), standby.start_tls(tls.good.clone()));
+        }
+        let (primary, standby) = (SmtpServer::start(primary).await?, SmtpServer::start(standby).await?);
         pairs.push(Pair { primary, standby, tls });
     }
     Ok(pairs)
@@ -172,7 +172,7 @@ async fn by_operator(env: &Arc<TestEnv>, pairs: &[Pair], rounds: (usize, usize))
     Ok(rounds)
 }
 
-/// A backend's manifest.
+/// The manifest of a backend.
 fn backend(name: &str, at: SocketAddr, tls: bool) -> String {
     let mut text = format!(
         "---\napiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: {name}}}\nspec:\n  probes: [{{name: smtp, interval: {}, timeout: {}, smtp: {{}}}}]\n  smtp:\n    host: {}\n    port: {}\n",
@@ -196,9 +196,10 @@ async fn by_haproxy(env: &TestEnv, program: &Path, pairs: &[Pair], rounds: (usiz
         ways.push(Setup::Proxy { frontend });
     }
     let _haproxy = HaProxy::start(program, checks, &listens, env.folder())?;
-    // It trusts its servers before it has checked them; this is for what it does first.
+    // HAProxy trusts its servers before it has checked them. Wait for the first checks.
     sleep(Duration::from_secs(2)).await;
-    // One after the other: where it never fails over the client keeps trying, and what takes TLS takes most of a machine then.
+    // One after the other: if the peer never fails over, clients keep trying, and their TLS
+    // handshakes take most of a machine.
     let tls_from = pairs.iter().position(|pair| pair.tls.is_some()).unwrap_or(pairs.len());
     let of_tls = ways.split_off(tls_from);
     let mut played = run_all(&pairs[..tls_from], ways, rounds).await?;
@@ -206,7 +207,7 @@ async fn by_haproxy(env: &TestEnv, program: &Path, pairs: &[Pair], rounds: (usiz
     Ok(played)
 }
 
-/// Plays all rounds, on all pairs at the same time, each in an order of its own.
+/// Runs all rounds, on all pairs at the same time, each in an order of its own.
 async fn run_all(pairs: &[Pair], ways: Vec<Setup>, (plain, tls): (usize, usize)) -> Result<Rounds> {
     let done = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();

@@ -1,4 +1,4 @@
-//! The tables.
+//! Tables of the results.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use mail_failover_e2e::mail::statistics::{Align, Summary, Table, human};
 use crate::case::Case;
 use crate::round::{BOUND, Round};
 
-/// All rounds of one who fails over.
+/// All rounds of one contender.
 pub type Rounds = BTreeMap<Case, Vec<Round>>;
 
 const NONE: &str = "-";
 
-/// Failover times beside the goal and the peer; true when every goal is met.
+/// The failover times beside the goal and the peer, and true if every goal is met.
 pub fn failovers(ours: &Rounds, peer: Option<&Rounds>) -> (String, bool) {
     let mut columns = vec![("FAULT", Align::Left)];
     columns.extend(
@@ -44,7 +44,7 @@ pub fn failovers(ours: &Rounds, peer: Option<&Rounds>) -> (String, bool) {
     (table.to_string(), all_met)
 }
 
-/// What the status says of each failover, and what became of the mail.
+/// The times in the status of each failover, and the account of the mail.
 pub fn details(ours: &Rounds, peer: Option<&Rounds>) -> String {
     let mut columns = vec![("FAULT", Align::Left)];
     columns.extend(
@@ -68,7 +68,7 @@ pub fn details(ours: &Rounds, peer: Option<&Rounds>) -> String {
     table.to_string()
 }
 
-/// How many messages are lost.
+/// The number of lost messages.
 pub fn lost(rounds: &Rounds) -> usize {
     rounds.values().flatten().map(|round| round.lost).sum()
 }
@@ -85,7 +85,8 @@ fn missed(rounds: &[Round]) -> usize {
     rounds.iter().filter(|round| round.failover.is_none()).count()
 }
 
-/// p50, p99 and the longest. Rounds without a failover are longer than any other.
+/// The median, the 99th percentile and the longest time. Rounds without a failover count as longer
+/// than any other.
 fn times(rounds: &[Round], summary: Option<&Summary>) -> [String; 3] {
     match (summary, missed(rounds)) {
         (None, _) => ["never".to_owned(), "never".to_owned(), format!("> {}", human(BOUND))],

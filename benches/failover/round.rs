@@ -20,15 +20,15 @@ use crate::case::Case;
 
 /// The name in the certificates.
 pub const SERVER_NAME: &str = "relay.bench.test";
-/// A message this often.
+/// The time between two messages.
 pub const PACE: Duration = Duration::from_millis(50);
-/// A failed message again after this, and no more on their way at a time than these: failing mail of many routes must not starve what
-/// is measured.
+/// The time until a failed message is sent again. Together with the limit of messages in progress
+/// it keeps failing mail of many routes from starving what is measured.
 const RETRY: Duration = Duration::from_millis(100);
 const OUTSTANDING: usize = 64;
 /// A failover that takes longer counts as none.
 pub const BOUND: Duration = Duration::from_secs(10);
-/// How long what is on its way at the end may take.
+/// The time limit of the messages in progress at the end.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Two servers of one route.
@@ -38,7 +38,7 @@ pub struct Pair {
     pub tls: Option<Tls>,
 }
 
-/// What the servers show, and what the client trusts.
+/// The certificates of the servers, and the client's trust.
 #[derive(Clone)]
 pub struct Tls {
     pub good: Identity,
@@ -64,11 +64,11 @@ impl Pair {
     }
 }
 
-/// Who fails over.
+/// The contender.
 pub enum Setup {
     /// The operator: the client follows a Service.
     Operator { env: Arc<TestEnv>, route: String, endpoints: ServiceEndpoints },
-    /// A proxy in between: the client always goes there.
+    /// A proxy in between: the client always connects to it.
     Proxy { frontend: SocketAddr },
 }
 
@@ -98,26 +98,26 @@ impl Setup {
     }
 }
 
-/// What a round showed.
+/// The results of a round.
 #[derive(Clone, Debug, Default)]
 pub struct Round {
-    /// As the client saw it; `None` when it saw none within [`BOUND`].
+    /// The client's failover time; `None` if there was no failover within [`BOUND`].
     pub failover: Option<Duration>,
-    /// From the first evidence to the decision.
+    /// The time from the first evidence to the decision.
     pub detection: Option<Duration>,
-    /// From the decision to the last output written.
+    /// The time from the decision to the last output written.
     pub write: Option<Duration>,
     pub sent: usize,
-    /// Given up, or accepted and gone.
+    /// Messages given up, or accepted and gone.
     pub lost: usize,
     pub duplicated: usize,
 }
 
-/// Plays a round.
+/// Runs one round.
 pub async fn run_scenario(pair: &Pair, setup: &Setup, case: Case) -> Result<Round> {
     let sender = setup.sender(pair.tls.as_ref())?;
     sender.wait_for("first accepted messages", WAIT_TIMEOUT, |totals| totals.accepted >= 3).await?;
-    // More than an interval, so that the phase of the probes at the break is any.
+    // More than an interval, so that the phase of the probes at the break is random.
     sleep(Duration::from_millis(fastrand::u64(100..1100))).await;
 
     let (broken, wall) = (Instant::now(), SystemTime::now());
@@ -150,7 +150,7 @@ pub async fn run_scenario(pair: &Pair, setup: &Setup, case: Case) -> Result<Roun
     Ok(round)
 }
 
-/// The failover since `broken`, as the status has it.
+/// The failover since `broken`, as recorded in the status.
 async fn transition(env: &TestEnv, route: &str, broken: SystemTime) -> Result<TransitionStatus> {
     eventually(WAIT_TIMEOUT, &format!("the failover in the history of {route}"), async || {
         let status = route_status(env, route).await?;

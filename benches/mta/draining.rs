@@ -1,5 +1,5 @@
-//! A queue full of deferred mail, once there is a way out: as plain Postfix sends it when a person flushes the queue, and as it goes when the
-//! operator finds the standby healthy and the agent switches.
+//! A queue full of deferred mail, once there is a way out: sent by plain Postfix when a person
+//! flushes the queue, and by the agent's switch when the operator finds the standby healthy.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,20 +17,21 @@ use tokio::time::sleep;
 
 use crate::yes_or_no;
 
-/// By then the whole queue is sent, or never.
+/// The time limit of sending the whole queue.
 const WITHIN: Duration = Duration::from_mins(5);
-/// The most that the switch may cost, beside plain Postfix that is set up for TLS as well (see `throughput`).
+/// The limit of the switch's cost, relative to plain Postfix that is set up for TLS as well (see
+/// `throughput`).
 const RATIO: f64 = 1.2;
-/// The first message of the queue leaves within this of the switch.
+/// The time limit from the switch to the first message of the queue.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// From the moment mail could go.
+/// Times from the moment at which mail can leave.
 struct Drained {
     first: Duration,
     last: Duration,
 }
 
-/// Measures both; true when the goals are met.
+/// Measures both, and returns true if the goals are met.
 pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
     let messages = if arguments.quick { 1000 } else { 10_000 };
     println!("\nA queue of {messages} deferred messages, from the moment mail could go by the standby:");
@@ -65,7 +66,8 @@ async fn plain(env: &TestEnv, messages: usize, setup: Setup, suffix: &str) -> Re
     providers.primary.crash().await?;
     fill(&mta.postfix, messages).await?;
     providers.primary.repair().await?;
-    // As a person would, who types the one and then the other: without the reload, Postfix remembers for a while that the relay is dead.
+    // As a person would: a reload, then a flush. Without the reload, Postfix remembers for a while
+    // that the relay is dead.
     mta.postfix.reload()?;
     sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
@@ -82,7 +84,7 @@ async fn by_agent(env: &TestEnv, messages: usize) -> Result<Drained> {
     fill(&mta.postfix, messages).await?;
     let repaired = SystemTime::now();
     providers.standby.repair().await?;
-    // The decision has a time on the wall clock, of this machine; the agent may have gone to the standby before it.
+    // The decision's time is on this machine's wall clock. The agent may have switched to the standby before it.
     let decided = eventually(WAIT_TIMEOUT, "mail to be led to the standby", async || {
         let status = route_status(env, &format!("orders{suffix}")).await?;
         let is_there = status.active.first().is_some_and(|active| active.backend.starts_with("standby"));
@@ -99,7 +101,7 @@ async fn by_agent(env: &TestEnv, messages: usize) -> Result<Drained> {
     drained
 }
 
-/// Until every message has been tried and put off.
+/// Sends messages until every one has been tried and deferred.
 async fn fill(postfix: &Postfix, messages: usize) -> Result<()> {
     let mut options = LoadOptions::new(postfix.address(), messages, SENDER);
     options.connections = 20;

@@ -1,7 +1,9 @@
-//! A queueing mail server whose provider breaks, side by side in one run: Postfix with a list of relays, Postfix behind HAProxy, and
-//! Postfix with our agent and operator. Then what it costs: 10,000 deferred messages, and throughput when nothing is broken.
+//! A queueing mail server whose provider breaks, side by side in one run: Postfix with a list of
+//! relays, Postfix behind HAProxy, and Postfix with our agent and operator. Then the costs: 10,000
+//! deferred messages, and throughput without a fault.
 //!
-//! Every round has providers and a Postfix of its own, so that nothing is remembered from one to the next.
+//! Every round has providers and a Postfix of its own, so that nothing is remembered from one to
+//! the next.
 
 mod draining;
 mod side_by_side;
@@ -19,7 +21,7 @@ use mail_failover_e2e::haproxy::{HOW_TO_INSTALL, HaProxy};
 use mail_failover_e2e::postfix::Postfix;
 use mail_failover_e2e::test_env::TestEnv;
 
-/// What can be said to this bench.
+/// Arguments of this bench.
 #[derive(Clone, Debug, Parser)]
 struct MtaArguments {
     #[command(flatten)]
@@ -74,7 +76,7 @@ async fn measure(env: Arc<TestEnv>, MtaArguments { common: arguments, only }: Mt
     Ok(())
 }
 
-/// In a table.
+/// The cell of a table for a goal.
 fn yes_or_no(met: bool) -> &'static str {
     if met { "yes" } else { "NO" }
 }

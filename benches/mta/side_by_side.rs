@@ -1,28 +1,28 @@
-//! The same break under the same load, with each way around it.
+//! The same break under the same load, for each contender.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mail_failover_e2e::bench::{Arguments, load};
 use mail_failover_e2e::mail::statistics::{Align, Table, human};
-use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
-use mail_failover_e2e::mta::round::{Outcome, Plan, run_round};
+use mail_failover_e2e::mta::fault::{Cell, FaultKind, Point};
+use mail_failover_e2e::mta::round::{Plan, RoundOutcome, run_round};
 use mail_failover_e2e::mta::setup::{Demands, INTERVAL, Mta, Providers, Setup, THRESHOLD, TIMEOUT, forget};
 use mail_failover_e2e::postfix::PostfixTimeouts;
 use mail_failover_e2e::test_env::TestEnv;
 
 use crate::yes_or_no;
 
-/// What breaks, and what it is called.
+/// The faults, and their names.
 const CASES: [(&str, Cell); 5] = [
-    ("connection refused", Cell { point: Point::Connect, kind: Kind::Refuse }),
-    ("hang, no banner", Cell { point: Point::Banner, kind: Kind::Hang }),
-    ("AUTH refused", Cell { point: Point::Auth, kind: Kind::AccountRefused }),
-    ("account paused, at the end of data", Cell { point: Point::EndOfData, kind: Kind::AccountRefused }),
-    ("slow, a byte per 700 ms of the banner", Cell { point: Point::Banner, kind: Kind::Slow }),
+    ("connection refused", Cell { point: Point::Connect, kind: FaultKind::Refuse }),
+    ("hang, no banner", Cell { point: Point::Banner, kind: FaultKind::Hang }),
+    ("AUTH refused", Cell { point: Point::Auth, kind: FaultKind::AccountRefused }),
+    ("account paused, at the end of data", Cell { point: Point::EndOfData, kind: FaultKind::AccountRefused }),
+    ("slow, a byte per 700 ms of the banner", Cell { point: Point::Banner, kind: FaultKind::Slow }),
 ];
 
-/// Who leads mail, and with what patience of Postfix.
+/// A means that leads mail, and Postfix's timeouts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Contender {
     name: &'static str,
@@ -38,7 +38,7 @@ const CONTENDERS: [Contender; 5] = [
     Contender { name: "agent, Postfix' defaults", setup: Setup::Agent, patience: PostfixTimeouts::Defaults },
 ];
 
-/// Plays all; true when the agent has met every goal.
+/// Runs all cases, and returns true if the agent has met every goal.
 pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) -> Result<bool> {
     let (messages, per_second) = if arguments.quick { (300, 100) } else { (1000, 100) };
     println!(
@@ -49,18 +49,17 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
     println!(
         "Timeouts of Postfix are lowered to 2 to 4 s, and deferred mail is tried again after 30 s, unless its defaults are named.\n"
     );
-    let right = |name| (name, Align::Right);
     let mut columns = vec![("FAULT", Align::Left), ("WAY", Align::Left)];
     columns.extend(
         ["NEW MAIL BY STANDBY", "GOAL", "MET", "OLD QUEUE DRAINED", "LOST", "BOUNCED", "TWICE", "STILL QUEUED"]
-            .map(right),
+            .map(|name| (name, Align::Right)),
     );
     let mut table = Table::new(&columns);
     let mut all_met = true;
     let mut rows = Vec::new();
     let all = CASES.into_iter().enumerate().flat_map(|(at, case)| CONTENDERS.map(|contender| (at, case, contender)));
     let mut rounds: Vec<_> = all.collect();
-    // Those that take minutes each come last: until then nothing is known.
+    // Contenders that take minutes per case run last.
     rounds.sort_by_key(|(_, _, contender)| contender.patience == PostfixTimeouts::Defaults);
     for (number, (at, (name, cell), contender)) in rounds.into_iter().enumerate() {
         let Contender { setup, patience, .. } = contender;
@@ -95,7 +94,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
     Ok(all_met)
 }
 
-async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> Result<Outcome> {
+async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> Result<RoundOutcome> {
     let demands = Demands { tls: plan.cell.takes_tls(), login: plan.cell.takes_login() };
     let providers = Providers::start(env, demands).await?;
     let mta = Mta::start(env, contender.setup, &providers, contender.patience, suffix).await?;
@@ -106,7 +105,8 @@ async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> 
     outcome
 }
 
-/// New mail by the standby: a second where the fault answers; what the probes need and 300 ms otherwise.
+/// The goal for new mail by the standby: a second where the fault answers; otherwise the time that
+/// the probes need, and 300 ms.
 fn goal(cell: Cell) -> Duration {
     if cell.takes_patience() {
         INTERVAL.1 * THRESHOLD + TIMEOUT.1 + Duration::from_millis(300)
@@ -115,11 +115,11 @@ fn goal(cell: Cell) -> Duration {
     }
 }
 
-fn is_met(outcome: &Outcome, goal: Duration) -> bool {
+fn is_met(outcome: &RoundOutcome, goal: Duration) -> bool {
     outcome.first_by_standby.is_some_and(|first| first <= goal) && outcome.complaints().is_empty()
 }
 
-fn row(fault: &str, setup: &str, outcome: &Outcome, goal: Option<Duration>, met: Option<bool>) -> Vec<String> {
+fn row(fault: &str, setup: &str, outcome: &RoundOutcome, goal: Option<Duration>, met: Option<bool>) -> Vec<String> {
     let account = &outcome.account;
     vec![
         fault.to_owned(),

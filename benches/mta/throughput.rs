@@ -1,4 +1,4 @@
-//! What the agent costs when nothing is broken: the same load through Postfix with it and without, in turns.
+//! Cost of the agent without a fault: the same load through Postfix with it and without, in turns.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,23 @@ use mail_failover_e2e::test_env::TestEnv;
 
 use crate::yes_or_no;
 
-/// A load takes no longer than this.
+/// The time limit of a load.
 const WITHIN: Duration = Duration::from_mins(3);
-/// The least that the agent may leave of plain Postfix' throughput.
+/// The least share of plain Postfix's throughput that the agent may leave.
 const RATIO: f64 = 0.95;
 
-/// Of the agent's objects.
+/// The suffix of the agent's objects.
 const SUFFIX: &str = "-throughput";
-/// Who is measured. The agent's lines for main.cf have Postfix verify providers' certificates, which costs each of its processes the time
-/// to load the public authorities; so does any Postfix that sends to a provider.
+/// The contenders. By the agent's lines for main.cf, Postfix verifies providers' certificates. Each
+/// of its processes then needs time to load the public authorities, as in any Postfix that verifies
+/// a provider.
 const CONTENDERS: [(&str, Setup, &str); 3] = [
     ("plain Postfix without TLS", Setup::Direct, "-throughput-bare"),
     ("plain Postfix, set up for TLS", Setup::DirectTrusting, "-throughput-trusting"),
     ("with the agent", Setup::Agent, SUFFIX),
 ];
 
-/// Measures all; true when the goal is met.
+/// Measures all contenders, and returns true if the goal is met.
 pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
     let (messages, rounds) = if arguments.quick { (500, 3) } else { (5000, 7) };
     println!(
@@ -36,7 +37,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
     for (name, setup, suffix) in CONTENDERS {
         let providers = Providers::start(env, Demands::default()).await?;
         let mta = Mta::start(env, setup, &providers, PostfixTimeouts::Defaults, suffix).await?;
-        // The first load finds nothing started.
+        // A first load that is not measured, since it starts Postfix's processes.
         round(&mta, &providers, 200).await.context(name)?;
         contenders.push((name, mta, providers, Vec::new()));
     }
@@ -64,7 +65,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
     Ok(ratio >= RATIO)
 }
 
-/// Messages a second.
+/// Runs one load, and returns the messages per second.
 async fn round(mta: &Mta, providers: &Providers, messages: usize) -> Result<f64> {
     let mut options = LoadOptions::new(mta.postfix.address(), messages, SENDER);
     options.connections = 20;

@@ -1,8 +1,8 @@
-//! What the operator costs while nothing happens: writes to the API server, CPU and memory with 100, 1,000 and 10,000 backends,
-//! and what HAProxy costs that checks as many servers as often.
+//! Cost of the operator while nothing happens: writes to the API server, CPU and memory with 100,
+//! 1,000 and 10,000 backends, and the cost of an HAProxy that checks as many servers as often.
 //!
-//! All backends are healthy. The operator is one process and leads; it sees the backends being created, and is restarted at the end,
-//! to show what a start among so many costs.
+//! All backends are healthy. The operator is one process and leads. It sees the backends being
+//! created, and is restarted at the end, to measure a start among so many.
 
 mod scale;
 
@@ -24,21 +24,21 @@ use tokio::time::sleep;
 /// Goals at the largest size.
 const GOAL_CORES: f64 = 0.5;
 const GOAL_MEGABYTES: u64 = 150;
-/// Nothing is written for so long, more than an interval: then the operator has settled.
+/// The time without a write, longer than an interval, after which the operator has settled.
 const QUIET: Duration = Duration::from_secs(15);
 const SETTLING: Duration = Duration::from_mins(5);
 const READY: Duration = Duration::from_mins(2);
 
 struct Plan {
     sizes: &'static [usize],
-    /// How long is measured.
+    /// The duration of a measurement.
     stretch: Duration,
 }
 
 const FULL: Plan = Plan { sizes: &[100, 1_000, 10_000], stretch: Duration::from_mins(1) };
 const QUICK: Plan = Plan { sizes: &[100, 1_000], stretch: Duration::from_secs(20) };
 
-/// What a stretch of time cost.
+/// The cost of a stretch of time.
 struct Cost {
     writes_per_minute: f64,
     reads_per_minute: f64,
@@ -132,7 +132,7 @@ async fn scrape(operator: &Operator) -> Result<Scrape> {
     Ok(Scrape::new(operator.metrics().await?))
 }
 
-/// How much later than scheduled rounds start.
+/// The delay of rounds behind their schedule.
 fn lag(scrape: &Scrape) -> Durations {
     scrape.durations("mail_failover_probe_start_lag_seconds", |_| true)
 }
@@ -140,7 +140,7 @@ fn lag(scrape: &Scrape) -> Durations {
 async fn cost(operator: &Operator, stretch: Duration) -> Result<Cost> {
     let before = (scrape(operator).await?, Usage::of(operator.id())?, Instant::now());
     sleep(stretch).await;
-    // The clock first, and the cost of looking not counted.
+    // The clock is read first, so that the cost of the scrape is not counted.
     let (elapsed, usage) = (before.2.elapsed(), Usage::of(operator.id())?);
     let after = scrape(operator).await?;
     let per_second = |of: fn(&Scrape) -> f64| (of(&after) - of(&before.0)) / elapsed.as_secs_f64();
@@ -218,7 +218,7 @@ fn report(costs: &[(String, Cost)], peer: &[(f64, u64)]) {
     println!("goal: {GOAL_MEGABYTES} MB: {resident}, {}", met(resident <= GOAL_MEGABYTES));
 }
 
-/// In units of 1,000,000 bytes, rounded up.
+/// Bytes in units of 1,000,000, rounded up.
 fn megabytes(bytes: u64) -> u64 {
     bytes.div_ceil(1_000_000)
 }

@@ -16,20 +16,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Their addresses: they lead to this machine once [`start_server`] has said so.
+/// The addresses of the backends. They lead to this machine once [`start_server`] has added a
+/// route.
 const RANGE: &str = "10.32.0.0/12";
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
 const PORT: u16 = 25;
 /// Objects created at a time.
 const CONCURRENT: usize = 32;
-/// How many backends routes have, in turns.
+/// The numbers of backends of routes, in turns.
 const SIZES: [usize; 5] = [10, 25, 50, 75, 100];
 
-/// How the crowd is probed, as YAML and HAProxy's configuration have it.
+/// The interval and timeout of the probes, as in YAML and HAProxy's configuration.
 pub const INTERVAL: &str = "10s";
 pub const TIMEOUT: &str = "5s";
 
-/// One server at every address of the range.
+/// Starts one server for every address of the range.
 pub async fn start_server() -> Result<SmtpServer> {
     let ip = on_path("ip").context("`ip` is not installed; it comes with iproute2")?;
     let output = Command::new(ip).args(["route", "add", "local", RANGE, "dev", "lo"]).output().context("ip route")?;
@@ -37,7 +38,7 @@ pub async fn start_server() -> Result<SmtpServer> {
         bail!("ip route add local {RANGE}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let mut options = Options::new("scale", (Ipv4Addr::UNSPECIFIED, PORT).into());
-    // A start among ten thousand looks at all of them within an interval, and nobody may be turned away.
+    // A start among ten thousand probes all of them within an interval, and no session may be turned away.
     options.max_sessions = 16_384;
     Ok(SmtpServer::start(options).await?)
 }
@@ -63,7 +64,8 @@ pub fn routes(backends: Range<usize>) -> Vec<Range<usize>> {
     routes
 }
 
-/// Creates these backends and their routes, as fast as the API server takes them; returns how long that took.
+/// Creates these backends and their routes, as fast as the API server accepts them, and returns the
+/// duration.
 pub async fn create(client: &Client, namespace: &str, backends: Range<usize>) -> Result<Duration> {
     let begun = Instant::now();
     let mut objects = Vec::new();
@@ -114,7 +116,8 @@ where
         .context("cannot create the objects")
 }
 
-/// Whether all routes lead to their first backend; an error says how many do not.
+/// Checks that all routes lead to their first backend. The error contains the number of those that
+/// do not.
 pub async fn check_routes(client: &Client, namespace: &str) -> Result<usize> {
     let api: Api<MailRoute> = Api::namespaced(client.clone(), namespace);
     let routes = api.list(&ListParams::default()).await?.items;

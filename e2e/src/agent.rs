@@ -1,4 +1,4 @@
-//! The agent as a process of its own: `mail-failover agent run`, beside a Postfix of ours.
+//! The agent as a process of its own: `mail-failover agent run`, beside a test's Postfix.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,35 +22,31 @@ use crate::test_env::{TestEnv, free_address};
 /// Lines of the log that an error shows.
 const TAIL: usize = 15;
 
-/// How to run the agent.
+/// Settings of an agent's process.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `--kubeconfig`.
     pub kubeconfig: PathBuf,
-    /// `--config-map`: `namespace/name`.
+    /// `--config-map`, as `namespace/name`.
     pub config_map: String,
-    /// `--queue-directory`.
     pub queue_directory: PathBuf,
-    /// `--postfix-config-directory`.
     pub postfix_config_directory: PathBuf,
-    /// `--mail-log`.
     pub mail_log: PathBuf,
-    /// `--state-directory`.
     pub state_directory: PathBuf,
-    /// `--credentials-directory`.
     pub credentials_directory: PathBuf,
-    /// `--listen-address`: where it answers about itself.
+    /// `--listen-address`: the address of `/readyz`, `/status` and `/metrics`.
     pub listen: SocketAddr,
-    /// Where its output goes; appended to.
+    /// The file that the agent's output is appended to.
     pub log: PathBuf,
-    /// Further arguments.
+    /// Further arguments of `agent run`.
     pub arguments: Vec<OsString>,
-    /// The program that starts the agent, with its arguments: `setpriv` for other rights, say. Nothing: the agent is started directly.
+    /// The program that starts the agent, with its arguments, such as `setpriv` for other rights.
+    /// If empty, the agent is started directly.
     pub starter: Vec<OsString>,
 }
 
 impl Options {
-    /// Beside this Postfix, with all of its files in a folder of the environment, and no logins.
+    /// Settings of an agent beside this Postfix, with all of its files in a folder of the
+    /// environment, and no logins.
     ///
     /// # Errors
     /// When there is no room for its files, or no free port.
@@ -94,7 +90,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Starts it once more after it has ended.
+    /// Starts the agent once more after it has ended.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -129,7 +125,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` answers with success.
     ///
     /// # Errors
     /// When it ends or is not ready in time; the end of its log is in the message.
@@ -150,14 +146,14 @@ impl Agent {
         }
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Ends the agent at once (SIGKILL).
     pub fn kill(&self) {
         if let Some(process) = self.process().take() {
             process.kill();
         }
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
+    /// Asks the agent to end (SIGTERM) and waits until it has.
     ///
     /// # Errors
     /// When it does not run, or does not end within the deadline.
@@ -167,7 +163,7 @@ impl Agent {
         process.wait(deadline).await
     }
 
-    /// What `/status` says.
+    /// Asks the agent for its `/status`.
     ///
     /// # Errors
     /// When it does not answer, or what answers is no agent.
@@ -175,7 +171,7 @@ impl Agent {
         status(self.options.listen).await
     }
 
-    /// Where it answers about itself.
+    /// The address of `/readyz`, `/status` and `/metrics`.
     pub fn listen_address(&self) -> SocketAddr {
         self.options.listen
     }
@@ -188,12 +184,12 @@ impl Agent {
         Ok(Scrape::new(operator::get(self.options.listen, "/metrics").await?))
     }
 
-    /// How it ended, if it did by itself.
+    /// The exit status if the agent ended by itself.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.process().as_ref().and_then(Process::ended)
     }
 
-    /// Its process id.
+    /// The process id.
     ///
     /// # Errors
     /// When it does not run.
@@ -201,12 +197,12 @@ impl Agent {
         Ok(self.process().as_ref().context("the agent does not run")?.id())
     }
 
-    /// Where it keeps what it knows.
+    /// The folder in which the agent keeps its state.
     pub fn state_directory(&self) -> &Path {
         &self.options.state_directory
     }
 
-    /// Its log.
+    /// The file with the agent's output.
     pub fn log(&self) -> &Path {
         &self.options.log
     }
@@ -216,7 +212,7 @@ impl Agent {
     }
 }
 
-/// What `/status` of an agent says.
+/// Asks an agent at this address for its `/status`.
 ///
 /// # Errors
 /// When it does not answer, or what answers is no agent.

@@ -1,10 +1,11 @@
-//! A reverse proxy between one operator and the API server: it sees every write of that operator, and can be the moment at which
-//! a process dies.
+//! A reverse proxy between one operator and the API server: it sees every write of that operator,
+//! and can stop the operator at a chosen write.
 //!
-//! It also narrows the operator's world to one namespace: what is listed and watched in the whole cluster is listed and watched
-//! there. Trials that share a cluster can so have operators that differ, and that die, without another trial's operator doing their
-//! work. Everything else passes as it is. Only the proxy has credentials; it listens on the loopback interface of a suite's
-//! own network.
+//! It also narrows the operator's view to one namespace: what is listed and watched in the whole
+//! cluster is listed and watched in that namespace only. Trials that share a cluster can so have
+//! operators that differ, and that die, without another trial's operator doing their work.
+//! Everything else passes unchanged. Only the proxy has credentials; it listens on the loopback
+//! interface of a suite's own network.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What the operator lists and watches in all namespaces.
+/// Paths that the operator lists and watches in all namespaces.
 const WATCHED: [&str; 6] = [
     "/apis/mailfailover.io/v1alpha1/sendingbackends",
     "/apis/mailfailover.io/v1alpha1/failoverpolicies",
@@ -41,40 +42,39 @@ const LEASES: &str = "/apis/coordination.k8s.io/";
 /// A request that changes something.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// The HTTP method.
     pub method: Method,
-    /// Without the query.
+    /// The path without the query.
     pub path: String,
-    /// When the operator had sent it.
+    /// The time at which the operator had sent it.
     pub arrived: Instant,
-    /// When the API server had answered, and how.
+    /// The time and the status of the API server's answer.
     pub answered: Option<(Instant, StatusCode)>,
 }
 
 impl Write {
-    /// Whether it is about the leader's lease.
+    /// Returns true if this is a write of the leader's Lease.
     pub fn is_of_lease(&self) -> bool {
         self.path.starts_with(LEASES) && !self.is_of_observer()
     }
 
-    /// Whether it is about the Lease by which a replica tells the others what it sees.
+    /// Returns true if this is a write of the Lease in which a replica publishes its observations.
     pub fn is_of_observer(&self) -> bool {
         self.path.starts_with(LEASES) && self.path.contains("-observer-")
     }
 
-    /// Whether the API server has carried it out.
+    /// Returns true if the API server has carried the write out.
     pub fn is_done(&self) -> bool {
         self.answered.is_some_and(|(_, status)| status.is_success())
     }
 
-    /// `PATCH …/mailroutes/orders/status`, for people.
+    /// The write for messages: `PATCH …/mailroutes/orders/status`.
     pub fn text(&self) -> String {
         let status = self.answered.map_or_else(|| "unanswered".to_owned(), |(_, status)| status.as_u16().to_string());
         format!("{} {} ({status})", self.method, self.path)
     }
 }
 
-/// On which side of a write the operator dies.
+/// The side of a write on which the operator dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The operator has sent it; the API server never sees it.
@@ -84,39 +84,41 @@ pub enum Side {
 }
 
 struct Trap {
-    /// So many writes still pass.
+    /// The number of writes that still pass.
     passes: usize,
     side: Side,
     sprung: watch::Sender<Option<String>>,
 }
 
-struct Shared {
+struct ProxyState {
     client: Client,
     namespace: String,
     writes: Mutex<Vec<Write>>,
     trap: Mutex<Option<Trap>>,
-    /// Once the trap has sprung nothing is written any more: to the cluster the operator is dead.
+    /// True once the trap has sprung. From then on no write passes: to the cluster the operator is
+    /// dead.
     is_shut: Mutex<bool>,
 }
 
 /// A running proxy. It stops when dropped.
 pub struct ApiServerProxy {
     kubeconfig: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     task: JoinHandle<()>,
 }
 
 impl ApiServerProxy {
-    /// A proxy to the API server of `kubeconfig`, narrowed to `namespace`. The kubeconfig that leads through it lies in `folder`.
+    /// Starts a proxy to the API server of `kubeconfig`, narrowed to `namespace`. The kubeconfig
+    /// that leads through the proxy lies in `folder`.
     ///
     /// # Errors
     /// When it cannot listen, or the kubeconfig cannot be used or written.
     pub async fn open(kubeconfig: &Path, namespace: &str, folder: &Path) -> Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-        // It is the operator's patience that counts.
+        // The operator's timeouts count, not the proxy's.
         (config.read_timeout, config.write_timeout, config.default_retry) = (None, None, false);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             client: Client::try_from(config)?,
             namespace: namespace.to_owned(),
             writes: Mutex::default(),
@@ -135,23 +137,24 @@ impl ApiServerProxy {
         Ok(Self { kubeconfig: path, shared, task })
     }
 
-    /// The kubeconfig that leads through it.
+    /// The kubeconfig that leads through the proxy.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Every write so far, in the order in which they came; those of the leases, too.
+    /// Every write so far, in the order of arrival, those of Leases included.
     pub fn log(&self) -> Vec<Write> {
         lock(&self.shared.writes).clone()
     }
 
-    /// Every write but those of leases.
+    /// Every write so far except those of Leases.
     pub fn writes(&self) -> Vec<Write> {
         self.log().into_iter().filter(|write| !write.path.starts_with(LEASES)).collect()
     }
 
-    /// Sets a trap at the `number`-th write from now on (the first is 1; those of leases do not count). When it springs the
-    /// write is described, the operator hears no answer, and nothing it sends is written any more; it is for the caller to kill it.
+    /// Sets a trap at the `number`-th write from now on (the first is 1; writes of Leases do not
+    /// count). When it springs, the receiver gets the write's description, the operator gets no
+    /// answer, and none of its later writes passes. The caller kills the operator.
     pub fn set_trap(&self, number: usize, side: Side) -> watch::Receiver<Option<String>> {
         let (sprung, receiver) = watch::channel(None);
         *lock(&self.shared.trap) = Some(Trap { passes: number.saturating_sub(1), side, sprung });
@@ -171,14 +174,14 @@ impl Drop for ApiServerProxy {
     }
 }
 
-async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn pass(State(shared): State<Arc<ProxyState>>, request: Request) -> Response {
     match shared.pass(request).await {
         Ok(response) => response,
         Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
     }
 }
 
-impl Shared {
+impl ProxyState {
     async fn pass(&self, request: Request) -> Result<Response> {
         let (mut head, body) = request.into_parts();
         head.uri = narrowed(&head.uri, &self.namespace)?;
@@ -195,7 +198,7 @@ impl Shared {
             return self.spring(number, trap).await;
         }
         let response = self.forward(hyper::Request::from_parts(head, body.into())).await?;
-        // All of it, so that what the API server has carried out is known even when the operator does not wait for it.
+        // The whole answer is read, so that the result of a write is known even if the operator does not wait for it.
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         if let Some(write) = lock(&self.writes).get_mut(number) {
@@ -207,7 +210,8 @@ impl Shared {
         }
     }
 
-    /// Takes note of a write, and takes the trap if it is this one's; `None` when nothing passes any more.
+    /// Records a write, and takes the trap if it is this write's. Returns `None` if no write passes
+    /// any more.
     fn note(&self, method: &Method, path: &str) -> Option<(usize, Option<Trap>)> {
         // One lock for the decision as a whole: two writes at once must not be taken for one.
         let mut is_shut = lock(&self.is_shut);
@@ -230,7 +234,7 @@ impl Shared {
         Some((writes.len() - 1, trap))
     }
 
-    /// Tells whoever set the trap, and never answers.
+    /// Tells the receiver of the trap, and never answers.
     async fn spring(&self, number: usize, trap: &Trap) -> Result<Response> {
         let text = lock(&self.writes).get(number).map(Write::text).unwrap_or_default();
         trap.sprung.send_replace(Some(text));
@@ -250,7 +254,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same request, within the namespace.
+/// The same request, narrowed to the namespace.
 fn narrowed(uri: &Uri, namespace: &str) -> Result<Uri> {
     if !WATCHED.contains(&uri.path()) {
         return Ok(uri.clone());

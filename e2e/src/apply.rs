@@ -1,4 +1,4 @@
-//! Objects of any kind, applied as they are: what Helm or kustomize made.
+//! Application of objects of any kind, unchanged: what Helm or kustomize made.
 
 use anyhow::{Context, Result, anyhow};
 use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::control_plane::said;
 
-/// Whether anything comes of it.
+/// The effect of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The API server keeps the objects.
     Keep,
-    /// It says what it thinks of them: `--dry-run=server`.
+    /// The API server validates the objects and keeps nothing (`--dry-run=server`).
     DryRun,
 }
 

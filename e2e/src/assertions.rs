@@ -1,4 +1,4 @@
-//! What trials change and look at in the cluster, in few words.
+//! Short helpers by which trials change and check objects of the cluster.
 
 use std::fmt::Debug;
 
@@ -26,7 +26,7 @@ where
     Api::namespaced(env.client(), env.namespace())
 }
 
-/// The API of one of our kinds, whatever an object of it holds.
+/// The API of one of the operator's kinds, for objects of any content.
 ///
 /// # Errors
 /// When it is none of ours.
@@ -40,7 +40,7 @@ pub fn untyped(env: &TestEnv, kind: &str) -> Result<Api<DynamicObject>> {
     Ok(Api::namespaced_with(env.client(), env.namespace(), &resource))
 }
 
-/// A manifest of one of our kinds.
+/// A manifest of one of the operator's kinds.
 pub fn manifest(kind: &str, name: &str, spec: &Value) -> String {
     // JSON is YAML.
     let object =
@@ -71,7 +71,7 @@ where
     changed.with_context(|| format!("changing {} {name}: {patch}", K::kind(&())))
 }
 
-/// Looks at an object until it is as it should be.
+/// Waits until an object satisfies `accept`, and returns it.
 ///
 /// # Errors
 /// When that does not happen.
@@ -116,7 +116,7 @@ pub async fn wait_leads_to(env: &TestEnv, service: &str, expected: &[String]) ->
     .await
 }
 
-/// Waits until the status of a route is as it should be.
+/// Waits until the status of a route satisfies a condition.
 ///
 /// # Errors
 /// When that does not happen.
@@ -193,7 +193,7 @@ pub async fn wait_event(env: &TestEnv, name: &str, reason: &str) -> Result<Strin
     .await
 }
 
-/// An in-cluster Service without selector and its one `EndpointSlice` by hand, as a controller would keep it.
+/// Creates a Service without selector and its one `EndpointSlice`, as a controller would keep it.
 ///
 /// # Errors
 /// When the API server refuses one.
@@ -217,7 +217,7 @@ pub async fn set_endpoints(env: &TestEnv, service: &str, port: u16, endpoints: &
     Ok(())
 }
 
-/// The data of a `ConfigMap`; empty when it is not there.
+/// The data of a `ConfigMap`; empty if it does not exist.
 ///
 /// # Errors
 /// When the API server does not answer.

@@ -1,4 +1,5 @@
-//! What the benches have in common: their command line, what machine they ran on, and what a process costs.
+//! Shared parts of the benches: command line, description of the machine, and the cost of a
+//! process.
 
 use std::env;
 use std::fs;
@@ -16,16 +17,16 @@ use crate::test_env::TestEnv;
 /// Clock ticks a second in `/proc/<pid>/stat` (`USER_HZ`): 100 on every architecture that Linux has (proc(5)).
 const TICKS: f64 = 100.0;
 
-/// What can be said to a bench.
+/// Arguments of every bench.
 #[derive(Clone, Copy, Debug, Parser)]
 pub struct Arguments {
-    /// A few rounds only, for those who work on the bench; or set `BENCH_QUICK=1`.
+    /// Run a few rounds only, for work on the bench itself; `BENCH_QUICK=1` has the same effect.
     #[arg(long)]
     pub quick: bool,
     /// Leave the peer out.
     #[arg(long)]
     pub no_peer: bool,
-    /// Said by `cargo bench`.
+    /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -36,9 +37,9 @@ impl AsMut<Self> for Arguments {
     }
 }
 
-/// Runs a bench. Call it first thing in `main`.
+/// Runs a bench. Call it first in `main`.
 ///
-/// `cargo test --all-targets` runs the programs of benches as well; nothing is measured then.
+/// `cargo test --all-targets` starts the benches as well; then nothing is measured.
 pub fn run<F>(name: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<TestEnv>, Arguments) -> Result<()>,
@@ -49,7 +50,8 @@ where
     }
 }
 
-/// As [`run`], for a bench that starts Postfix, and has arguments of its own with [`Arguments`] flattened into them.
+/// Runs a bench that starts Postfix, like [`run`]. Its own arguments have [`Arguments`] flattened
+/// into them.
 pub fn run_with_postfix<A, F>(name: &str, body: F) -> ExitCode
 where
     A: Parser + AsMut<Arguments>,
@@ -61,7 +63,7 @@ where
     }
 }
 
-/// What was said to the bench; `None` when it is not to measure anything.
+/// The bench's arguments; `None` if it is not to measure anything.
 fn arguments<A: Parser + AsMut<Arguments>>(name: &str) -> Option<A> {
     let mut all = A::parse();
     let arguments = all.as_mut();
@@ -73,31 +75,37 @@ fn arguments<A: Parser + AsMut<Arguments>>(name: &str) -> Option<A> {
     Some(all)
 }
 
-/// The machine, in one line.
+/// A description of the machine in one line.
 pub fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
-        value.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
-    };
     let cores = available_parallelism().map_or(0, std::num::NonZero::get);
-    let kilobytes = field(&read("/proc/meminfo"), "MemTotal");
+    let kilobytes = field("/proc/meminfo", "MemTotal");
     let gigabytes = kilobytes.trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1024 / 1024;
     let profile = if cfg!(debug_assertions) { "debug build" } else { "release build" };
     format!(
         "{cores} cores ({}), {gigabytes} GB, Linux {}, {profile}",
-        field(&read("/proc/cpuinfo"), "model name"),
-        read("/proc/sys/kernel/osrelease").trim()
+        field("/proc/cpuinfo", "model name"),
+        read_or_empty("/proc/sys/kernel/osrelease").trim()
     )
 }
 
-/// Load averages of 1, 5 and 15 minutes, as the kernel has them.
+fn read_or_empty(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The value of the first line with this name in a file of lines `name: value`.
+fn field(path: &str, name: &str) -> String {
+    let text = read_or_empty(path);
+    let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
+    value.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+}
+
+/// Load averages of 1, 5 and 15 minutes, as the kernel prints them.
 pub fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// What a process has cost, at a moment.
+/// Resources that a process has used up to a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     at: Instant,
@@ -107,17 +115,13 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of this process, until now.
+    /// The usage of this process until now.
     ///
     /// # Errors
     /// When there is no such process.
     pub fn of(id: u32) -> Result<Self> {
-        let read = |file: &str| {
-            let path = format!("/proc/{id}/{file}");
-            fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
-        };
-        let cpu = cpu(&read("stat")?).with_context(|| format!("/proc/{id}/stat has no times"))?;
-        let status = read("status")?;
+        let cpu = cpu(&read_of_process(id, "stat")?).with_context(|| format!("/proc/{id}/stat has no times"))?;
+        let status = read_of_process(id, "status")?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok());
         let resident = resident.with_context(|| format!("/proc/{id}/status has no VmRSS"))? * 1024;
@@ -131,7 +135,13 @@ impl Usage {
     }
 }
 
-/// User and system time. The command in parentheses may hold anything; what follows its last parenthesis is counted (proc(5)).
+fn read_of_process(id: u32, file: &str) -> Result<String> {
+    let path = format!("/proc/{id}/{file}");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+}
+
+/// User and system time from `/proc/<pid>/stat`. The command in parentheses may contain anything,
+/// so fields are counted from its last parenthesis (proc(5)).
 fn cpu(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut times = fields.split_whitespace().skip(11).map(|ticks| ticks.parse::<f64>().ok());

@@ -1,4 +1,4 @@
-//! kubectl and helm, as a person would run them.
+//! kubectl and helm, run as a person would run them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::process::Command;
 
 use crate::command;
 
-/// How long one kubectl command may take.
+/// The time limit of one kubectl command.
 const KUBECTL: Duration = Duration::from_secs(30);
 
-/// kubectl with a kubeconfig, and in a namespace, unless it is to be told each time.
+/// kubectl with a kubeconfig, in a fixed namespace or in one named by each command.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     program: PathBuf,
@@ -21,7 +21,7 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// `cache` is a folder in which it keeps what resources the API server has.
+    /// kubectl that keeps the API server's resources in the folder `cache`.
     pub fn new(program: &Path, kubeconfig: &Path, cache: &Path) -> Self {
         Self {
             program: program.to_owned(),
@@ -31,14 +31,14 @@ impl Kubectl {
         }
     }
 
-    /// The same in a namespace.
+    /// The same kubectl, in a namespace.
     #[must_use]
     pub fn within(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
         self
     }
 
-    /// Runs it and returns what it prints.
+    /// Runs kubectl and returns what it prints.
     ///
     /// # Errors
     /// When it fails, or takes longer than half a minute; the message is what it said.
@@ -54,7 +54,7 @@ impl Kubectl {
         self.run_for(KUBECTL, &["apply", "-f", "-"], yaml).await
     }
 
-    /// Runs it with this on standard input, for a command that may take longer, such as `wait`.
+    /// Runs kubectl with this standard input, for a command that may take longer, such as `wait`.
     ///
     /// # Errors
     /// When it fails, or takes longer than `deadline`; the message is what it said.
@@ -69,17 +69,18 @@ impl Kubectl {
     }
 }
 
-/// helm with a kubeconfig, in a namespace, knowing nothing of the charts and settings of whoever runs this.
+/// helm with a kubeconfig, in a namespace, without the charts and settings of the person who runs
+/// this.
 #[derive(Clone, Debug)]
-pub struct Helm {
+pub struct HelmClient {
     program: PathBuf,
     kubeconfig: PathBuf,
     namespace: String,
     home: PathBuf,
 }
 
-impl Helm {
-    /// `home` is a folder for its settings and caches.
+impl HelmClient {
+    /// helm with the folder `home` for its settings and caches.
     pub fn new(program: &Path, kubeconfig: &Path, namespace: &str, home: &Path) -> Self {
         Self {
             program: program.to_owned(),
@@ -89,7 +90,7 @@ impl Helm {
         }
     }
 
-    /// Runs it and returns what it prints.
+    /// Runs helm and returns what it prints.
     ///
     /// # Errors
     /// When it fails, or takes longer than `deadline`; the message is what it said.

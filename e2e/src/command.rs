@@ -1,4 +1,4 @@
-//! Programs that run to their end: what they print, or why they failed.
+//! Programs that run to their end: their output, or the reason of their failure.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Runs `command` with this on standard input, and returns what it prints. `what` names it in messages.
+/// Runs `command` with this standard input, and returns what it prints. `what` names it in
+/// messages.
 ///
 /// # Errors
 /// When it cannot be started, fails, or does not end within the deadline, at which it is killed. The message is what it said on standard
@@ -23,7 +24,7 @@ pub async fn output(command: &mut Command, what: &str, input: &str, deadline: Du
         .with_context(|| format!("cannot start {}", command.as_std().get_program().display()))?;
     let mut pipe = child.stdin.take().context("a standard input")?;
     let run = async {
-        // One that does not read its input ends before all is written; what it says then counts.
+        // A program that does not read its input may end before all is written. Its own message counts then.
         let _ = pipe.write_all(input.as_bytes()).await;
         drop(pipe);
         child.wait_with_output().await

@@ -1,25 +1,27 @@
-//! The environment variables by which a person tells a suite what to use.
+//! Environment variables by which a person configures a suite.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// Whether a variable says yes: set, and neither empty nor 0.
+/// Returns true if a variable is set, and is neither empty nor 0.
 pub fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Whether `E2E_EXHAUSTIVE` asks for what `make test-all` has and the other commands have no time for: more mail, and longer outages.
+/// Returns true if `E2E_EXHAUSTIVE` is set, as `make test-all` does: more mail, and longer outages
+/// than the other commands have time for.
 pub fn is_exhaustive() -> bool {
     is_set("E2E_EXHAUSTIVE")
 }
 
-/// The first, or the second where [`is_exhaustive`].
+/// The first value, or the second if [`is_exhaustive`].
 pub fn exhaustive<T>(usually: T, exhaustively: T) -> T {
     if is_exhaustive() { exhaustively } else { usually }
 }
 
-/// The path in a variable, if there is one. Cargo starts tests in the folder of their package; a relative path is meant from where
-/// the person stands, which the shell says in `PWD`.
+/// The path in a variable, if it is set. Cargo starts tests in the folder of their package, so a
+/// relative path is resolved against the person's working directory, which the shell puts into
+/// `PWD`.
 pub fn path(name: &str) -> Option<PathBuf> {
     let path = env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)?;
     Some(from_where_one_stands(env::var_os("PWD").map(PathBuf::from).as_deref(), path))

@@ -1,4 +1,4 @@
-//! Waiting for what takes a while.
+//! Repeated checks with a deadline.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Between the first two looks. Each pause is half as long again as the one before.
+/// The pause after the first check. Each further pause is half as long again.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// At the most: whatever takes long is not looked at so often that the looks take the machine from it.
+/// The upper limit of a pause, so that long waits do not load the machine with checks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Looks until `look` returns a value.
+/// Repeats `look` until it returns a value.
 ///
-/// `Ok(None)` and errors mean "not yet". An error's text is what the failure message shows as seen last, so a look that
-/// wants to tell what it saw says `bail!("the state is {state}")`.
+/// `Ok(None)` and errors mean "not yet". The failure message shows the text of the last error, so a
+/// check that wants to report what it saw returns `bail!("the state is {state}")`.
 ///
 /// # Errors
 /// When the deadline passes; the message says what was waited for and what was seen last.
@@ -40,7 +40,7 @@ pub async fn eventually<T>(
     }
 }
 
-/// Looks until what `look` returns satisfies `accept`, and returns it.
+/// Repeats `look` until its value satisfies `accept`, and returns the value.
 ///
 /// # Errors
 /// When the deadline passes; the message says what was waited for and what was seen last.

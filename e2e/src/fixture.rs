@@ -1,4 +1,4 @@
-//! The fixture that most trials play in: two SMTP servers, a route that prefers the first, and a fast policy.
+//! The fixture of most trials: two SMTP servers, a route that prefers the first, and a fast policy.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -17,13 +17,14 @@ use crate::mail::server::{Options, SmtpServer};
 use crate::operator::Operator;
 use crate::test_env::TestEnv;
 
-/// How long a trial waits for what should take a second. Kubernetes' garbage collector looks for new kinds every 30 s only.
+/// The time that a trial waits for what should take a second. Kubernetes' garbage collector
+/// searches for new kinds only every 30 s.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(75);
-/// Arguments of an operator that takes over quickly.
+/// Arguments of an operator that becomes the leader quickly.
 pub const QUICK_LEASE: [&str; 6] =
     ["--lease-duration", "3s", "--lease-renew-deadline", "2s", "--lease-retry-period", "200ms"];
 
-/// Durations and thresholds of the fixture's policy and probes, as YAML has them.
+/// Durations and thresholds of the fixture's policy and probes, as in YAML.
 #[derive(Clone, Debug)]
 pub struct PolicyTimings {
     /// `spec.probes[].interval`.
@@ -43,7 +44,7 @@ pub struct PolicyTimings {
 }
 
 impl Default for PolicyTimings {
-    /// Five looks a second, three failures, and a failback that no trial waits for unless it says so.
+    /// Five probes a second, three failures, and a failback that does not happen within a trial.
     fn default() -> Self {
         Self {
             interval: "200ms",
@@ -58,7 +59,7 @@ impl Default for PolicyTimings {
 }
 
 impl PolicyTimings {
-    /// Comes back a second after the primary has recovered.
+    /// Timings with a failback one second after the primary has recovered.
     pub fn with_failback() -> Self {
         Self { cooldown: "0s", ..Self::default() }
     }
@@ -99,11 +100,9 @@ pub fn route(name: &str, backends: &[&str], output: &str) -> String {
 
 /// Two servers and the route `orders` over `primary` and `standby`, whose Service is `mail`.
 pub struct TwoBackendFixture {
-    /// Its environment.
     pub env: Arc<TestEnv>,
-    /// The preferred server.
     pub primary: SmtpServer,
-    /// The other one.
+    /// The backend of lower preference.
     pub standby: SmtpServer,
 }
 
@@ -125,7 +124,8 @@ impl TwoBackendFixture {
         Ok(Self { env, primary, standby })
     }
 
-    /// Starts an operator of this namespace that takes over quickly, and waits until mail leaves by the primary.
+    /// Starts an operator of this namespace that becomes the leader quickly, and waits until mail
+    /// leaves by the primary.
     ///
     /// # Errors
     /// When that does not happen.
@@ -191,13 +191,13 @@ pub async fn wait_health(env: &TestEnv, name: &str, health: Health, reason: &str
     .await
 }
 
-/// Status and reason of a route's condition; empty when it is not there.
+/// Status and reason of a route's condition; both empty if it does not exist.
 pub fn condition(status: &MailRouteStatus, type_: &str) -> (String, String) {
     let found = status.conditions.iter().find(|condition| condition.type_ == type_);
     found.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
 }
 
-/// The reasons of all Events about an object, in the order in which they happened.
+/// The reasons of all Events about an object, in the order of time.
 ///
 /// # Errors
 /// When the API server does not answer.
@@ -209,7 +209,7 @@ pub async fn events(env: &TestEnv, name: &str) -> Result<Vec<String>> {
     Ok(events.into_iter().filter_map(|event| event.reason).collect())
 }
 
-/// Where the slices of a Service lead, ready endpoints only, sorted.
+/// The addresses of the ready endpoints in a Service's slices, sorted.
 ///
 /// # Errors
 /// When the API server does not answer.

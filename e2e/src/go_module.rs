@@ -1,6 +1,7 @@
-//! Sources of Go modules, for what other projects keep beside their programs: resource definitions.
+//! Sources of Go modules, for files that other projects keep beside their programs, such as
+//! resource definitions.
 //!
-//! It builds nothing; that is [`Binaries`](crate::control_plane::Binaries).
+//! It builds nothing; [`Binaries`](crate::control_plane::Binaries) does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 
 use crate::helm::{objects, repository};
 
-/// What `go mod download -json` prints, of interest here.
+/// The part of the output of `go mod download -json` that is read here.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Downloaded {
@@ -28,7 +29,7 @@ pub struct GoModule {
 }
 
 impl GoModule {
-    /// The folder of its source, which is read-only; downloaded unless it is there.
+    /// The folder of its read-only source; downloaded if it is missing.
     ///
     /// # Errors
     /// When it is not required there, or when Go cannot download it or finds another checksum.

@@ -1,4 +1,5 @@
-//! HAProxy, the peer that the benches measure beside the operator: what many put in front of two relays today.
+//! HAProxy, the peer that the benches measure beside the operator: a common way to put two relays
+//! behind one address.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,10 +12,10 @@ use anyhow::{Context, Result, bail};
 use crate::control_plane::binaries::on_path;
 use crate::process::Process;
 
-/// What to say when it is not installed.
+/// The remedy if HAProxy is not installed.
 pub const HOW_TO_INSTALL: &str = "haproxy is not installed (on Debian and Ubuntu: e2e/tools/install-debian-packages)";
 
-/// How it checks its servers, as its configuration has it.
+/// The settings of HAProxy's health checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Checks {
     /// `inter`.
@@ -30,9 +31,9 @@ pub struct Checks {
 /// A frontend, and the servers behind it: the first, and the others as backups.
 #[derive(Clone, Debug)]
 pub struct Listen {
-    /// Where it listens.
+    /// The address at which it listens.
     pub at: SocketAddr,
-    /// Most preferred first.
+    /// The servers, most preferred first.
     pub servers: Vec<SocketAddr>,
 }
 
@@ -43,12 +44,12 @@ pub struct HaProxy {
 }
 
 impl HaProxy {
-    /// Its program, when it is installed.
+    /// The path of its program, if it is installed.
     pub fn program() -> Option<PathBuf> {
         on_path("haproxy")
     }
 
-    /// Its version, as it says.
+    /// The version that the program prints.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -59,7 +60,7 @@ impl HaProxy {
         Ok(version.to_owned())
     }
 
-    /// Starts it; its files go into `folder`. It may not listen yet.
+    /// Starts HAProxy with its files in `folder`. It may not listen yet.
     ///
     /// # Errors
     /// When it refuses the configuration or cannot be started.
@@ -75,13 +76,14 @@ impl HaProxy {
         Ok(Self { process: Process::start("haproxy", &mut command, &folder.join("haproxy.log"))? })
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 }
 
-/// As its documentation advises for two servers of which one is a standby.
+/// The configuration that HAProxy's documentation advises for two servers of which one is a
+/// standby.
 fn configuration(checks: Checks, listens: &[Listen]) -> String {
     let Checks { interval, timeout, failures, successes } = checks;
     let mut text = format!(
@@ -103,9 +105,12 @@ fn configuration(checks: Checks, listens: &[Listen]) -> String {
 mod tests {
     use super::*;
 
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
     #[test]
     fn all_servers_are_checked_and_all_but_the_first_are_backups() {
-        let address = |text: &str| text.parse().expect("an address");
         let checks = Checks { interval: "200ms", timeout: "500ms", failures: 3, successes: 5 };
         let servers = vec![address("192.0.2.1:25"), address("192.0.2.2:25")];
         let text = configuration(checks, &[Listen { at: address("192.0.2.9:2500"), servers }]);

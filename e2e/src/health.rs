@@ -1,4 +1,5 @@
-//! What Argo CD and Flux make of objects, said by the interpreter and the evaluator that they use (`e2e/tools/gitops/health`).
+//! The health of objects by the interpreter of Argo CD and the evaluator of Flux
+//! (`e2e/tools/gitops/health`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::command::output;
 use crate::control_plane::{Binaries, Program};
 use crate::helm::repository;
 
-/// How long all answers may take together.
+/// The time limit of all answers together.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The health scripts and expressions of this repository, and the program that runs them.
@@ -24,26 +25,26 @@ pub struct Health {
     expressions: Vec<Value>,
 }
 
-/// An opinion of an object.
+/// The health of an object by one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Opinion {
     /// One of Argo CD's health codes, or of kstatus' statuses; empty where there is none.
     pub status: String,
-    /// For people. Flux has none for its expressions.
+    /// The message for people. Flux has none for its expressions.
     pub message: String,
-    /// Why there is none.
+    /// The reason why there is no status.
     #[serde(default)]
     pub error: String,
 }
 
-/// What is thought of an object.
+/// The health of an object by all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opinions {
-    /// By our script.
+    /// The health by our script.
     pub argo_cd: Opinion,
-    /// By our expressions.
+    /// The health by our expressions.
     pub flux: Opinion,
-    /// By kstatus alone, which Flux without our expressions asks.
+    /// The health by kstatus alone, which Flux uses without our expressions.
     pub kstatus: Opinion,
 }
 
@@ -61,7 +62,7 @@ impl Health {
         Ok(Self { program: binaries.path(Program::Health)?.to_owned(), expressions })
     }
 
-    /// What is thought of these objects, each as the API server returns it.
+    /// The health of these objects, each as the API server returns it.
     ///
     /// # Errors
     /// When there is no script or expression for one of them. One that fails is an [`Opinion`] with an error.
@@ -77,14 +78,14 @@ impl Health {
         let questioned = serde_json::to_string(&questions)?;
         let answers = output(&mut Command::new(&self.program), "health", &questioned, DEADLINE).await?;
         let answers: Vec<Opinion> = serde_json::from_str(&answers)?;
-        let of_one = |answers: &[Opinion]| match answers {
-            [argo_cd, flux, kstatus] => {
-                Ok(Opinions { argo_cd: argo_cd.clone(), flux: flux.clone(), kstatus: kstatus.clone() })
-            }
-            _ => bail!("{} answers to three questions", answers.len()),
-        };
-        answers.chunks(3).map(of_one).collect()
+        answers.chunks(3).map(opinions).collect()
     }
+}
+
+/// The answers to the three questions about an object.
+fn opinions(answers: &[Opinion]) -> Result<Opinions> {
+    let [argo_cd, flux, kstatus] = answers else { bail!("{} answers to three questions", answers.len()) };
+    Ok(Opinions { argo_cd: argo_cd.clone(), flux: flux.clone(), kstatus: kstatus.clone() })
 }
 
 /// Argo CD's health script for one of our kinds.

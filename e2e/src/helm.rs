@@ -12,7 +12,8 @@ use crate::control_plane::{Binaries, Program};
 /// The chart of this repository.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/mail-failover-operator");
 
-/// Helm, with a home of its own for every call: nothing of whoever runs the tests changes what it does.
+/// Helm, with a home of its own for every call, so that settings of the person who runs the tests
+/// have no effect.
 #[derive(Debug)]
 pub struct Helm {
     program: PathBuf,
@@ -28,7 +29,7 @@ impl Helm {
         Ok(Self { program: binaries.path(Program::Helm)?.to_owned() })
     }
 
-    /// Runs it; without a cluster unless the arguments name a kubeconfig.
+    /// Runs Helm; without a cluster unless the arguments name a kubeconfig.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -53,7 +54,7 @@ impl Helm {
         self.run_with(values, "helm template", &["template", release, CHART, "--namespace", namespace])
     }
 
-    /// What `helm lint --strict` says of the chart with these values.
+    /// Runs `helm lint --strict` on the chart with these values, and returns its output.
     ///
     /// # Errors
     /// When it finds anything; the message is what the user reads.

@@ -20,34 +20,39 @@ use crate::environment;
 use crate::eventually::eventually;
 use crate::process::Process;
 
-/// Names the program to run instead of the one that is built.
+/// The variable that names the program to run instead of the one that is built.
 const PROGRAM: &str = "MAIL_FAILOVER_BIN";
-/// How long one question may take.
+/// The time limit of one request.
 const QUESTION: Duration = Duration::from_secs(5);
-/// The metrics of 10,000 backends fit ten times.
+/// The limit of an answer in bytes: ten times the metrics of 10,000 backends.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 /// Lines of the log that an error shows.
 const TAIL: usize = 15;
 
-/// How to run the operator.
+/// Settings of an operator's process.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What to run instead of the operator of this workspace: an earlier release, for one.
+    /// The program to run instead of the operator of this workspace, such as an earlier release.
     pub program: Option<PathBuf>,
-    /// `--kubeconfig`.
     pub kubeconfig: PathBuf,
-    /// `--lease-namespace`.
     pub lease_namespace: String,
-    /// `--identity`: who it is among the replicas.
+    /// `--identity`: the replica's name.
     pub identity: String,
-    /// `--listen-address`: where it answers about its health.
+    /// `--listen-address`: the address of its health and metrics.
     pub listen: SocketAddr,
-    /// Where its output goes; appended to.
+    /// The file that the operator's output is appended to.
     pub log: PathBuf,
-    /// Further arguments.
+    /// Further arguments of `run`.
     pub arguments: Vec<OsString>,
-    /// Further environment variables.
+    /// Further environment variables of the process.
     pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Options {
+    /// Returns true if the further arguments contain a flag.
+    fn has(&self, flag: &str) -> bool {
+        self.arguments.iter().any(|argument| argument == flag)
+    }
 }
 
 /// A running operator. Killed when dropped.
@@ -74,12 +79,11 @@ impl Operator {
             .args(["--lease-namespace", &options.lease_namespace])
             .args(["--identity", &options.identity])
             .args(["--listen-address", &options.listen.to_string()]);
-        let is_given = |flag: &str| options.arguments.iter().any(|argument| argument == flag);
-        if !is_given("--log-format") {
+        if !options.has("--log-format") {
             command.args(["--log-format", "json"]);
         }
         // Several operators share the network; an earlier release does not know the flag.
-        if options.program.is_none() && !is_given("--report-listen-address") {
+        if options.program.is_none() && !options.has("--report-listen-address") {
             command.arg("--without-reports");
         }
         command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));
@@ -87,12 +91,12 @@ impl Operator {
         Ok(Self { process, listen: options.listen })
     }
 
-    /// Ends it at once (SIGKILL), as a node's death would.
+    /// Ends the operator at once (SIGKILL), as a node's death would.
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// Freezes it (SIGSTOP): it keeps its connections and does nothing.
+    /// Freezes the operator (SIGSTOP): it keeps its connections and does nothing.
     ///
     /// # Errors
     /// When it has ended.
@@ -100,7 +104,7 @@ impl Operator {
         self.process.signal(Signal::STOP)
     }
 
-    /// Thaws it (SIGCONT).
+    /// Thaws the operator (SIGCONT).
     ///
     /// # Errors
     /// When it has ended.
@@ -108,7 +112,7 @@ impl Operator {
         self.process.signal(Signal::CONT)
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
+    /// Asks the operator to end (SIGTERM) and waits until it has.
     ///
     /// # Errors
     /// When it has ended before, or does not end within the deadline.
@@ -117,7 +121,7 @@ impl Operator {
         self.process.wait(deadline).await
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` answers with success.
     ///
     /// # Errors
     /// When it ends or is not ready in time; the end of its log is in the message.
@@ -146,7 +150,7 @@ impl Operator {
         self.get("/metrics").await
     }
 
-    /// The body of any path, when the status is a success.
+    /// The body of the answer for any path, if the status is a success.
     ///
     /// # Errors
     /// When there is no answer in time, or another status; the message has the body.
@@ -154,28 +158,28 @@ impl Operator {
         get(self.listen, path).await
     }
 
-    /// How it ended, if it did.
+    /// The exit status if the operator has ended.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.process.ended()
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Where it answers about its health.
+    /// The address of its health and metrics.
     pub fn listen_address(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Its log.
+    /// The file with the operator's output.
     pub fn log(&self) -> &Path {
         self.process.log()
     }
 }
 
-/// The body of an HTTP answer, when the status is a success.
+/// The body of an HTTP answer, if the status is a success.
 ///
 /// # Errors
 /// When there is no answer in time, or another status; the message has the body.
@@ -183,7 +187,7 @@ pub async fn get(server: SocketAddr, path: &str) -> Result<String> {
     ask(server, Method::GET, path, String::new()).await
 }
 
-/// The body of an HTTP answer to `PUT`, when the status is a success.
+/// The body of an HTTP answer to `PUT`, if the status is a success.
 ///
 /// # Errors
 /// As of [`get`].
@@ -209,8 +213,9 @@ async fn ask(server: SocketAddr, method: Method, path: &str, body: String) -> Re
     Ok(body)
 }
 
-/// Hides from a cargo that we start what the one that runs us says of our package. Build scripts (ring's) watch some of it: seen by
-/// another cargo, it would make half of all dependencies build again, and once more for the next one without it.
+/// Hides from a cargo that this program starts the variables about our package that the outer cargo
+/// has set. Build scripts (ring's) watch some of them: seen by another cargo, they would make half
+/// of all dependencies build again, and once more for the next one without them.
 pub(crate) fn hide_package(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
@@ -220,8 +225,8 @@ pub(crate) fn hide_package(command: &mut Command) {
     }
 }
 
-/// Builds the operator when cargo runs this, so that no suite ever tests yesterday's program: `cargo test -p mail-failover-e2e`
-/// alone builds the operator's library, not its program.
+/// Builds the operator if cargo runs this program, so that no suite tests an old operator: `cargo
+/// test -p mail-failover-e2e` alone builds the operator's library, not its program.
 ///
 /// # Errors
 /// When it does not build, or there is no program and nobody to build it.
@@ -254,7 +259,7 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// The operator's program.
+/// The path of the operator's program.
 ///
 /// # Errors
 /// When it is not there.
@@ -267,7 +272,8 @@ pub fn program() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where cargo puts a program of this workspace: beside this one, or one folder up from a test's.
+/// The path of another program of this workspace: beside this program, or one folder up from a
+/// test's.
 pub(crate) fn beside_us(program: &str) -> Result<PathBuf> {
     let us = env::current_exe().context("the path of this program")?;
     let folder = us.parent().context("a program lies in a folder")?;

@@ -26,11 +26,7 @@ impl Process {
     /// When the program cannot be started or its log cannot be opened.
     pub fn start(name: impl Into<String>, command: &mut Command, log: &Path) -> Result<Self> {
         let name = name.into();
-        let open = || -> std::io::Result<(File, File)> {
-            let file = OpenOptions::new().create(true).append(true).open(log)?;
-            Ok((file.try_clone()?, file))
-        };
-        let (stdout, stderr) = open().with_context(|| format!("cannot write {}", log.display()))?;
+        let (stdout, stderr) = open_twice(log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -40,32 +36,32 @@ impl Process {
         Ok(Self { name, log: log.to_owned(), child: Mutex::new(child) })
     }
 
-    /// What it is called in messages.
+    /// The name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child().id()
     }
 
-    /// Its log.
+    /// The log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines of its log.
+    /// The last lines of the log.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
     }
 
-    /// How it ended, if it did.
+    /// The exit status if the process has ended.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.child().try_wait().ok().flatten()
     }
 
-    /// Sends a signal.
+    /// Sends the process a signal.
     ///
     /// # Errors
     /// When it has ended already.
@@ -79,7 +75,8 @@ impl Process {
             .with_context(|| format!("cannot send {signal:?} to {}", self.name))
     }
 
-    /// Kills it (SIGKILL), stopped or not, and waits until it is gone. One that has ended is fine.
+    /// Kills the process (SIGKILL), stopped or not, and waits until it is gone. Does nothing if it
+    /// has ended.
     pub fn kill(&self) {
         let mut child = self.child();
         // An error means that it is gone already.
@@ -87,7 +84,7 @@ impl Process {
         let _ = child.wait();
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     ///
     /// # Errors
     /// When it does not within the deadline.
@@ -115,19 +112,27 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a file; a sentence when it cannot be read.
-pub fn tail(path: &Path, lines: usize) -> String {
+/// Opens a file for appending, for standard output and for standard error.
+fn open_twice(log: &Path) -> std::io::Result<(File, File)> {
+    let file = OpenOptions::new().create(true).append(true).open(log)?;
+    Ok((file.try_clone()?, file))
+}
+
+/// The end of a file.
+fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
     // More than enough for the lines asked for, and bounded for a log of any size.
     const BYTES: u64 = 64 * 1024;
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(BYTES).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The last lines of a file, or a sentence if it cannot be read.
+pub fn tail(path: &Path, lines: usize) -> String {
+    match read_end(path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             let all: Vec<&str> = text.lines().collect();

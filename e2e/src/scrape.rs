@@ -1,4 +1,4 @@
-//! The operator's `/metrics`, as numbers.
+//! The numbers in the operator's `/metrics`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,23 +12,23 @@ pub struct Scrape(String);
 pub struct Durations {
     count: f64,
     sum: f64,
-    /// How many were no longer, by the bound in microseconds.
+    /// The cumulative counts by the upper bound in microseconds.
     buckets: BTreeMap<u64, f64>,
 }
 
 impl Scrape {
-    /// The text of `/metrics`.
+    /// A scrape with the text of `/metrics`.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The sum of a metric's samples whose labels are wanted.
+    /// The sum of a metric's samples whose labels satisfy `wanted`.
     pub fn sum(&self, name: &str, wanted: impl Fn(&str) -> bool) -> f64 {
         let samples = self.samples(name).filter(|(labels, _)| wanted(labels));
         samples.fold(0.0, |sum, (_, value)| sum + value)
     }
 
-    /// Requests that change something; those about leases are counted apart.
+    /// The number of requests that change something: of Leases, or of everything else.
     pub fn writes(&self, leases: bool) -> f64 {
         self.sum("mail_failover_api_requests_total", |labels| {
             let method = label(labels, "method");
@@ -37,12 +37,12 @@ impl Scrape {
         })
     }
 
-    /// Requests that change nothing, watches not counted.
+    /// The number of requests that change nothing, without watches.
     pub fn reads(&self) -> f64 {
         self.sum("mail_failover_api_requests_total", |labels| label(labels, "method") == Some("GET"))
     }
 
-    /// A histogram, over all samples whose labels are wanted.
+    /// A histogram over all samples whose labels satisfy `wanted`.
     pub fn durations(&self, name: &str, wanted: impl Fn(&str) -> bool) -> Durations {
         let mut buckets = BTreeMap::new();
         for (labels, value) in self.samples(&format!("{name}_bucket")).filter(|(labels, _)| wanted(labels)) {
@@ -70,20 +70,23 @@ impl Scrape {
 }
 
 impl Durations {
-    /// What came in since an earlier scrape of the same histogram.
+    /// The part of the histogram since an earlier scrape of it.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let before = |bound: &u64| earlier.buckets.get(bound).copied().unwrap_or_default();
-        let buckets = self.buckets.iter().map(|(bound, count)| (*bound, count - before(bound))).collect();
+        let mut buckets = self.buckets.clone();
+        for (bound, count) in &mut buckets {
+            *count -= earlier.buckets.get(bound).copied().unwrap_or_default();
+        }
         Self { count: self.count - earlier.count, sum: self.sum - earlier.sum, buckets }
     }
 
-    /// `None` of none.
+    /// The mean; `None` if the histogram is empty.
     pub fn mean(&self) -> Option<Duration> {
         (self.count >= 1.0).then(|| Duration::from_secs_f64((self.sum / self.count).max(0.0)))
     }
 
-    /// The least bound that so many percent did not exceed; `None` of none, or when they exceeded every bound.
+    /// The lowest bound that this share (in percent) did not exceed. It is `None` if the histogram
+    /// is empty, or if the share exceeds every bound.
     pub fn percentile(&self, percent: u8) -> Option<Duration> {
         let wanted = self.count * f64::from(percent) / 100.0;
         let found = self.buckets.iter().find(|(_, count)| self.count >= 1.0 && **count >= wanted);
@@ -91,7 +94,7 @@ impl Durations {
     }
 }
 
-/// The value of a label. None of ours holds a comma or a quotation mark.
+/// The value of a label. None of the operator's values contains a comma or a quotation mark.
 pub fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     let mut values = labels.split(',').filter_map(|label| label.split_once('='));
     values.find(|(found, _)| *found == name).map(|(_, value)| value.trim_matches('"'))
@@ -116,9 +119,12 @@ mod tests {
         ))
     }
 
+    fn puts(scrape: &Scrape) -> Durations {
+        scrape.durations("took", |labels| label(labels, "method") == Some("PUT"))
+    }
+
     #[test]
     fn a_histogram_tells_what_came_in_between_two_scrapes() {
-        let puts = |scrape: &Scrape| scrape.durations("took", |labels| label(labels, "method") == Some("PUT"));
         let between = puts(&scrape(98, 200)).since(&puts(&scrape(0, 100)));
         assert_eq!(between.mean(), Some(Duration::from_millis(200)));
         assert_eq!(between.percentile(98), Some(Duration::from_millis(100)));

@@ -1,4 +1,5 @@
-//! Service accounts as pods have them: who they are, their tokens, and a kubeconfig that is worth no more than a token.
+//! Service accounts as pods have them: their names, their tokens, and a kubeconfig with the rights
+//! of a token only.
 
 use std::fs;
 use std::path::Path;
@@ -13,12 +14,12 @@ use serde_json::{Value, json};
 
 use crate::test_env::TestEnv;
 
-/// The user that a service account is to the API server.
+/// The user name of a service account at the API server.
 pub fn user(namespace: &str, account: &str) -> String {
     format!("system:serviceaccount:{namespace}:{account}")
 }
 
-/// Makes a service account.
+/// Creates a service account.
 ///
 /// # Errors
 /// When the API server refuses it.
@@ -29,7 +30,7 @@ pub async fn make(env: &TestEnv, namespace: &str, account: &str) -> Result<()> {
     Ok(())
 }
 
-/// A token as the kubelet asks for one; without an audience, for the API server.
+/// Requests a token as the kubelet does. Without an audience it is for the API server.
 ///
 /// # Errors
 /// When the API server refuses it: there is no such account, say.
@@ -43,7 +44,8 @@ pub async fn token(env: &TestEnv, namespace: &str, account: &str, audience: &str
     Ok(answer.status.context("a token")?.token)
 }
 
-/// Writes what a pod has of the cluster: the server, its authority, and the token of the service account.
+/// Writes a kubeconfig with what a pod has: the server, its authority, and the token of the service
+/// account.
 ///
 /// # Errors
 /// When there is no token, or the file cannot be written.
@@ -62,7 +64,7 @@ pub async fn write_kubeconfig(env: &TestEnv, namespace: &str, account: &str, pat
     fs::write(path, serde_json::to_vec(&kubeconfig)?).with_context(|| path.display().to_string())
 }
 
-/// A client of a kubeconfig's current context.
+/// A client by a kubeconfig's current context.
 ///
 /// # Errors
 /// When it cannot be read, or is none.

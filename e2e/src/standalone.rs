@@ -1,6 +1,7 @@
-//! A program that is no suite: it has a control plane to itself and plays on one environment. The demo and the benches are such programs.
+//! A program that is no suite: it has a control plane and one environment to itself. The demo and
+//! the benches are such programs.
 //!
-//! What it prints is its own business; only what goes wrong around it is told here, on standard error.
+//! The program prints its own output; only errors around it are printed here, on standard error.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,18 +10,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::runtime::Runtime;
 
-use crate::control_plane::namespace::{self, Entry, Isolation};
+use crate::control_plane::namespace::{self, Entered, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, ControlPlane};
 use crate::operator;
 use crate::postfix::Postfix;
 use crate::test_env::TestEnv;
 
-/// Where such a program's objects live: where a user's would who names no namespace.
+/// The namespace of such a program's objects: that of a user who names none.
 const NAMESPACE: &str = "default";
 
-/// Starts a control plane in namespaces of its own, plays `body` on it and takes everything down. Call it first thing in `main`.
+/// Starts a control plane in namespaces of its own, runs `body` on it and takes everything down.
+/// Call it first in `main`.
 ///
-/// The definitions of the custom resources are not installed.
+/// The custom resource definitions are not installed.
 pub fn run<F>(program: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
@@ -28,7 +30,8 @@ where
     report(program, try_run(Isolation::Network, body))
 }
 
-/// As [`run`], for a program that starts Postfix: fails with what is missing and how to get it where that cannot be.
+/// Runs a program that starts Postfix, like [`run`]. It fails with the missing parts and the remedy
+/// if Postfix cannot be started.
 pub fn run_with_postfix<F>(program: &str, body: F) -> ExitCode
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
@@ -46,6 +49,11 @@ fn report(program: &str, result: Result<ExitCode>) -> ExitCode {
     }
 }
 
+fn prepare(options: control_plane::Options) -> Result<()> {
+    Binaries::locate(&options.programs())?;
+    operator::build()
+}
+
 fn try_run<F>(isolation: Isolation, body: F) -> Result<ExitCode>
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
@@ -56,15 +64,12 @@ where
         bail!("{missing}");
     }
     let options = control_plane::Options::default();
-    // What takes a network, and what takes minutes the first time, happens before there is no network.
-    let prepare = || -> Result<()> {
-        Binaries::locate(&options.programs())?;
-        operator::build()
-    };
-    match namespace::enter(isolation, prepare)? {
-        Entry::Finished(code) => return Ok(code),
-        Entry::Forbidden(why) => bail!("{why}"),
-        Entry::Inside => {}
+    // Parts that need a network, and those that take minutes the first time, run before the
+    // namespace without a network.
+    match namespace::enter(isolation, || prepare(options))? {
+        Entered::Finished(code) => return Ok(code),
+        Entered::Forbidden(why) => bail!("{why}"),
+        Entered::Inside => {}
     }
     let binaries = Binaries::locate(&options.programs())?;
     let runtime = Runtime::new()?;

@@ -1,4 +1,5 @@
-//! The death of a process at one exact step: strace(1) sends it SIGKILL as it enters a system call, which is then not carried out.
+//! Death of a process at one exact step: strace(1) sends it SIGKILL as it enters a system call,
+//! which is then not carried out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,45 +12,46 @@ use crate::control_plane::binaries::on_path;
 use crate::eventually::eventually;
 use crate::process::Process;
 
-/// What an error says when it is not there.
+/// The remedy if strace is not installed.
 pub const HOW_TO_INSTALL: &str = "strace is not installed: apt-get install strace";
-/// Whether it is there.
+/// Returns true if strace is installed.
 pub fn is_installed() -> bool {
     on_path("strace").is_some()
 }
 
-/// For strace to attach.
+/// The time limit of attaching.
 const ATTACHING: Duration = Duration::from_secs(10);
 
-/// At which system call.
+/// The system call at which a process dies.
 #[derive(Clone, Debug)]
-pub struct Step {
-    /// Its name, or `/` and a regular expression of its names.
+pub struct TracedStep {
+    /// The name of the call, or `/` and a regular expression of names.
     pub call: &'static str,
-    /// Only where it is about this file, by the path that the process names first.
+    /// The file of the call, by the path that the process names first. Without it the call may be
+    /// about any file.
     pub path: Option<PathBuf>,
-    /// Its how-manieth by any one thread, counted from when strace is attached; 1 is the first.
+    /// The number of the call in any one thread, counted from 1 since strace was attached.
     pub when: usize,
-    /// What strace prints of it has this in it: proof that it was this step.
+    /// A part of strace's line about the call, as a proof that it was this step.
     pub about: &'static str,
 }
 
-/// strace, attached to all threads of a process. Let go when dropped.
+/// A strace that is attached to all threads of a process. It detaches when dropped.
 #[derive(Debug)]
 pub struct Tracer {
     _process: Process,
     calls: PathBuf,
-    step: Step,
+    step: TracedStep,
 }
 
 impl Tracer {
-    /// Attaches it. `folder` gets two files.
+    /// Attaches strace to a process. It writes two files into `folder`.
     ///
     /// # Errors
     /// When strace is not installed or may not do that.
-    pub async fn attach(id: u32, step: Step, folder: &Path) -> Result<Self> {
+    pub async fn attach(id: u32, step: TracedStep, folder: &Path) -> Result<Self> {
         let (calls, log) = (folder.join("strace.calls"), folder.join("strace.log"));
-        let Step { call, path, when, .. } = &step;
+        let TracedStep { call, path, when, .. } = &step;
         let mut command = Command::new("strace");
         command.args(["-f", "-s", "200", "-p", &id.to_string(), "-e", &format!("trace={call}")]);
         command.args(["-e", &format!("inject={call}:signal=SIGKILL:when={when}"), "-o"]).arg(&calls);
@@ -74,10 +76,9 @@ impl Tracer {
     /// When the last of the calls is another one.
     pub fn confirm(&self) -> Result<()> {
         let text = fs::read_to_string(&self.calls).with_context(|| self.calls.display().to_string())?;
-        // Of a thread that dies along with it strace may not know any more which call that was in: `???(`.
-        let is_call = |line: &&str| !line.contains("+++") && line.contains('(') && !line.contains("???(");
-        let mut calls = text.lines().filter(is_call);
-        let last = calls.next_back().with_context(|| format!("no call in {text:?}"))?;
+        // For a thread that dies with the process, strace may no longer know the call: `???(`.
+        let last = text.lines().rfind(|line| line.contains('(') && !line.contains("+++") && !line.contains("???("));
+        let last = last.with_context(|| format!("no call in {text:?}"))?;
         ensure!(last.contains(self.step.about), "it died at another step than {:?}: {text}", self.step);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A suite: a test program of its own that starts one control plane and runs its trials against it.
 //!
-//! `cargo test` finds it as any other test: filters, `--exact`, `--skip`, `--list` and `--test-threads` work. Nothing is started
-//! for `--list`, nor when the filters leave no trial.
+//! `cargo test` finds it like any other test: filters, `--exact`, `--skip`, `--list` and `--test-threads` work. Nothing is started
+//! for `--list`, nor if the filters leave no trial.
 //!
 //! | variable | effect |
 //! |---|---|
@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Completion, Failed};
 use tokio::runtime::Runtime;
 use tokio::sync::{OnceCell, RwLock};
 
-use crate::control_plane::namespace::{self, Entry, Isolation};
+use crate::control_plane::namespace::{self, Entered, Isolation};
 use crate::control_plane::{self, Binaries, Cluster, ControlPlane, EXISTING, Program, install_crds};
 use crate::environment;
 use crate::go_module::GoModule;
@@ -34,30 +34,33 @@ use crate::postfix::Postfix;
 use crate::strace;
 use crate::test_env::{TestEnv, Turn};
 
-/// What a suite needs.
+/// The needs of a suite.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Run kube-controller-manager, too.
+    /// True if kube-controller-manager runs, too.
     pub controller_manager: bool,
-    /// Keep an audit log of what service accounts ask for.
+    /// True if an audit log of the requests of service accounts is kept.
     pub audit: bool,
-    /// Our resource definitions are there from the start; otherwise the trials install them.
+    /// True if our resource definitions are installed at the start; otherwise the trials install
+    /// them.
     pub crds: bool,
-    /// The trials start operators.
+    /// True if the trials start operators.
     pub operator: bool,
-    /// The trials start Postfix: takes the program, and real root.
+    /// True if the trials start Postfix, which needs the program and real root.
     pub postfix: bool,
-    /// The trials run pods: takes a node of our own, which takes real root and a few packages, or a cluster with nodes.
+    /// True if the trials run pods. That needs a node of our own, with real root and a few
+    /// packages, or a cluster with nodes.
     pub node: bool,
     /// Programs that the trials start themselves.
     pub programs: &'static [Program],
     /// Sources that the trials read.
     pub modules: &'static [GoModule],
-    /// Images that the trials' pods are of, beside the toolbox.
+    /// Images of the trials' pods, beside the toolbox.
     pub images: &'static [fn() -> Recipe],
-    /// How many trials run at a time unless `--test-threads` says otherwise. They mostly wait.
+    /// The number of trials that run at a time unless `--test-threads` sets another. They mostly
+    /// wait.
     pub parallel: usize,
-    /// How long a trial may take.
+    /// The time limit of a trial.
     pub deadline: Duration,
 }
 
@@ -85,12 +88,12 @@ impl Options {
     }
 }
 
-/// What takes less is not in the list of durations after a suite.
+/// The least duration in the list of durations after a suite.
 const WORTH_TELLING: Duration = Duration::from_secs(10);
 
 type Body = Box<dyn FnOnce(Arc<TestEnv>) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
 
-/// One behaviour, shown to hold.
+/// A test of one behaviour.
 pub struct Trial {
     name: String,
     body: Body,
@@ -98,24 +101,21 @@ pub struct Trial {
     needs: Vec<Need>,
 }
 
-/// What a trial cannot do without.
+/// A need of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// To stop, pause and restart the API server, and to make users.
+    /// The power to stop, pause and restart the API server, and to create users.
     Control,
-    /// Addresses that lead to us and that `EndpointSlices` may hold.
+    /// Addresses that are ours and that `EndpointSlices` may contain.
     OwnNetwork,
     /// A node that this program runs inside of, and may break.
     OwnNode,
-    /// The suite's images.
     Images,
-    /// The peer.
     HaProxy,
-    /// strace(1).
     Strace,
 }
 
-/// A trial named by the sentence that it shows to hold.
+/// A trial named by a sentence about the behaviour.
 pub fn trial<F>(sentence: impl Into<String>, body: F) -> Trial
 where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()> + Send + 'static,
@@ -129,55 +129,60 @@ where
 }
 
 impl Trial {
-    /// No other trial runs at the same time.
+    /// Lets no other trial run at the same time.
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.alone = true;
         self
     }
 
-    /// It needs the control plane's own powers: not on a cluster of somebody else.
+    /// Declares that the trial needs the control plane's own powers: it is skipped on a cluster
+    /// that exists already.
     #[must_use]
     pub fn needs_control(mut self) -> Self {
         self.needs.push(Need::Control);
         self
     }
 
-    /// It stops or pauses the API server: runs alone, and not on a cluster of somebody else.
+    /// Declares that the trial stops or pauses the API server: it runs alone, and is skipped on a
+    /// cluster that exists already.
     #[must_use]
     pub fn stops_api_server(self) -> Self {
         self.needs_control().alone()
     }
 
-    /// Its servers listen on addresses of the environment: not on a cluster of somebody else, whose network is not ours.
+    /// Declares that servers of the trial listen on addresses of the environment: it is skipped on
+    /// a cluster that exists already, whose network is not ours.
     #[must_use]
     pub fn listens(mut self) -> Self {
         self.needs.push(Need::OwnNetwork);
         self
     }
 
-    /// It breaks the node, or reaches pods from it: not on a cluster of somebody else.
+    /// Declares that the trial breaks the node, or reaches pods from it: it is skipped on a cluster
+    /// that exists already.
     #[must_use]
     pub fn needs_own_node(mut self) -> Self {
         self.needs.extend([Need::OwnNode, Need::Images]);
         self
     }
 
-    /// Its pods are of the suite's images: on a cluster of somebody else, only when `E2E_LOAD_IMAGE` says how they get there.
+    /// Declares that the trial's pods use the suite's images: on a cluster that exists already it
+    /// runs only if `E2E_LOAD_IMAGE` is set.
     #[must_use]
     pub fn needs_images(mut self) -> Self {
         self.needs.push(Need::Images);
         self
     }
 
-    /// It plays against HAProxy.
+    /// Declares that the trial runs HAProxy.
     #[must_use]
     pub fn needs_haproxy(mut self) -> Self {
         self.needs.push(Need::HaProxy);
         self
     }
 
-    /// It kills a process at an exact step.
+    /// Declares that the trial kills a process at an exact step.
     #[must_use]
     pub fn needs_strace(mut self) -> Self {
         self.needs.push(Need::Strace);
@@ -185,7 +190,7 @@ impl Trial {
     }
 }
 
-/// Runs a suite as the arguments of this program say. Call it first thing in `main`.
+/// Runs a suite by the arguments of this program. Call it first in `main`.
 pub fn run(suite: &str, options: Options, trials: Vec<Trial>) -> ExitCode {
     match try_run(suite, options, trials) {
         Ok(code) => code,
@@ -199,29 +204,14 @@ pub fn run(suite: &str, options: Options, trials: Vec<Trial>) -> ExitCode {
 fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(options.parallel);
-    // What cargo says to a bench, which may play as a suite; it would leave every trial out.
+    // Cargo gives `--bench` to a bench that runs as a suite. It would leave every trial out.
     arguments.bench = false;
-    let named = |trial: &Trial| libtest_mimic::Trial::test(trial.name.clone(), || Ok(()));
     let chosen = trials.iter().any(|trial| !arguments.is_filtered_out(&named(trial)));
     if arguments.list || !chosen {
         let listed = trials.iter().map(named).collect();
         return Ok(libtest_mimic::run(&arguments, listed).exit_code());
     }
 
-    // What takes a network happens while there is one.
-    let prepare = || -> Result<Binaries> {
-        let binaries = Binaries::locate(&programs(options))?;
-        for module in options.modules {
-            module.source()?;
-        }
-        if options.operator {
-            operator::build()?;
-        }
-        if options.node {
-            images(options)?;
-        }
-        Ok(binaries)
-    };
     let isolation = match (Cluster::existing(), options.node, options.postfix) {
         (Some(_), _, _) => Isolation::Processes,
         (None, true, _) => Isolation::Node,
@@ -234,24 +224,25 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
         Isolation::Network | Isolation::Processes => None,
     };
     let entered = match missing {
-        Some(why) => Entry::Forbidden(why),
-        None => namespace::enter(isolation, || prepare().map(drop))?,
+        Some(why) => Entered::Forbidden(why),
+        // Parts that need a network run before the namespace without one.
+        None => namespace::enter(isolation, || prepare(options).map(drop))?,
     };
     let (binaries, skip_all) = match (entered, isolation) {
-        (Entry::Finished(code), _) => return Ok(code),
-        (Entry::Inside, _) => (Binaries::locate(&programs(options))?, None),
-        // Processes may outlive a suite that is killed, then; otherwise nothing is amiss.
-        (Entry::Forbidden(_), Isolation::Processes) => (prepare()?, None),
-        // The whole reason once is enough.
-        (Entry::Forbidden(why), Isolation::Node) => {
+        (Entered::Finished(code), _) => return Ok(code),
+        (Entered::Inside, _) => (Binaries::locate(&programs(options))?, None),
+        // Without a namespace, processes may outlive a killed suite. Everything else works.
+        (Entered::Forbidden(_), Isolation::Processes) => (prepare(options)?, None),
+        // The whole reason is printed once, and each trial names only its summary.
+        (Entered::Forbidden(why), Isolation::Node) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
             (Binaries::default(), Some("no node can be started here; see above".to_owned()))
         }
-        (Entry::Forbidden(why), Isolation::Network) => {
+        (Entered::Forbidden(why), Isolation::Network) => {
             eprintln!("the suite {suite} is skipped: {why}. Or set {EXISTING} to use a cluster you have");
             (Binaries::default(), Some("this machine allows no namespace of one's own; see above".to_owned()))
         }
-        (Entry::Forbidden(why), Isolation::NetworkAsRoot) => {
+        (Entered::Forbidden(why), Isolation::NetworkAsRoot) => {
             eprintln!("the suite {suite} is skipped: {why}");
             (Binaries::default(), Some("Postfix cannot be started here; see above".to_owned()))
         }
@@ -272,6 +263,25 @@ fn try_run(suite: &str, options: Options, trials: Vec<Trial>) -> Result<ExitCode
     Ok(suite.finish(conclusion.has_failed(), conclusion.exit_code()))
 }
 
+/// A trial for the list only.
+fn named(trial: &Trial) -> libtest_mimic::Trial {
+    libtest_mimic::Trial::test(trial.name.clone(), || Ok(()))
+}
+
+fn prepare(options: Options) -> Result<Binaries> {
+    let binaries = Binaries::locate(&programs(options))?;
+    for module in options.modules {
+        module.source()?;
+    }
+    if options.operator {
+        operator::build()?;
+    }
+    if options.node {
+        images(options)?;
+    }
+    Ok(binaries)
+}
+
 fn programs(options: Options) -> Vec<Program> {
     let mut programs = match (Cluster::existing(), options.node) {
         (Some(_), false) => vec![Program::Kubectl],
@@ -283,7 +293,8 @@ fn programs(options: Options) -> Vec<Program> {
     programs
 }
 
-/// The images of a suite that runs pods, built if need be. None for a cluster that they cannot be brought to.
+/// The images of a suite that runs pods, built if necessary. None for a cluster that they cannot be
+/// loaded into.
 fn images(options: Options) -> Result<Vec<Image>> {
     match (Cluster::existing(), images::loader()) {
         (Some(_), None) => return Ok(Vec::new()),
@@ -294,16 +305,16 @@ fn images(options: Options) -> Result<Vec<Image>> {
     std::iter::once(&toolbox).chain(options.images).map(|recipe| images::build(&recipe())).collect()
 }
 
-/// What the trials of a suite share.
+/// The state that the trials of a suite share.
 struct Suite {
     runtime: Runtime,
     options: Options,
     binaries: Binaries,
-    /// Started by the first trial that comes; a failure is kept, for every trial to report.
+    /// The cluster, started by the first trial. A failure is kept for every trial to report.
     cluster: OnceCell<Result<Arc<Cluster>, String>>,
-    /// Trials share it; one that must be alone takes it for itself.
+    /// A lock that trials share; a trial that must be alone takes it exclusively.
     turn: Arc<RwLock<()>>,
-    /// What each part took: the start, and every trial from when its turn came.
+    /// The durations of the parts: the start, and every trial from the beginning of its turn.
     took: Mutex<Vec<(Duration, String)>>,
     skip_all: Option<String>,
 }
@@ -324,7 +335,7 @@ impl Suite {
         if self.skip_all.is_some() {
             return self.skip_all.clone();
         }
-        // Known before the cluster is started: a suite of which all is skipped starts nothing.
+        // Checked before the cluster is started: a suite whose trials are all skipped starts nothing.
         let is_own = Cluster::existing().is_none();
         needs.iter().find_map(|need| match need {
             Need::HaProxy if HaProxy::program().is_none() => Some(HOW_TO_INSTALL.to_owned()),
@@ -382,7 +393,7 @@ impl Suite {
         took.push((begun.elapsed(), what.to_owned()));
     }
 
-    /// Where the time went, the longest first: what is quick is left out.
+    /// Prints the durations, longest first, without short ones.
     fn print_durations(&self) {
         let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
         took.retain(|(duration, _)| *duration >= WORTH_TELLING);
@@ -426,7 +437,7 @@ impl Suite {
         match cluster.into_inner().map(|started| started.map(Arc::into_inner)) {
             Some(Ok(Some(Cluster::Own(mut own)))) if failed => own.keep_folder(),
             Some(Ok(Some(Cluster::Node(mut node)))) if failed => node.keep_folder(),
-            // Dropped here, which ends it.
+            // The drop ends the control plane.
             _ => {}
         }
         drop(inside);

@@ -1,4 +1,4 @@
-//! What one trial has to itself on a cluster that it shares.
+//! The environment that a trial has to itself on a shared cluster.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -15,13 +15,13 @@ use tempfile::TempDir;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::apiserver_proxy::ApiServerProxy;
-use crate::clients::{Helm, Kubectl};
+use crate::clients::{HelmClient, Kubectl};
 use crate::control_plane::{Binaries, Cluster, ControlPlane, Program};
 use crate::node::{Node, evidence};
 use crate::operator::{self, Operator};
 use crate::process::tail;
 
-/// How long one kubectl command may take.
+/// The time limit of one kubectl command.
 const KUBECTL: Duration = Duration::from_secs(30);
 /// Lines of each operator's log that a failure shows.
 const TAIL: usize = 30;
@@ -34,17 +34,17 @@ pub struct TestEnv {
     namespace: String,
     folder: TempDir,
     operator_logs: Mutex<Vec<PathBuf>>,
-    /// They live as long as the operators behind them.
+    /// Proxies, which live as long as the operators behind them.
     proxies: Mutex<Vec<Arc<ApiServerProxy>>>,
     turn: Turn,
 }
 
-/// Which trials of a suite run beside others, and which have the cluster to themselves.
+/// The lock by which trials of a suite run beside others or alone.
 #[derive(Default)]
 pub(crate) struct Turn {
-    /// Of the suite.
+    /// The lock of the suite.
     pub lock: Arc<RwLock<()>>,
-    /// Held for as long as the trial lets others run beside it.
+    /// The guard that is held as long as the trial lets others run beside it.
     pub shared: Mutex<Option<OwnedRwLockReadGuard<()>>>,
 }
 
@@ -84,8 +84,9 @@ impl TestEnv {
         })
     }
 
-    /// Takes the environment down. On a cluster of somebody else nothing is left behind; on a node of ours pods make room for the next trial's; on
-    /// a control plane of ours nothing would delete the namespace. Call [`Self::collect_evidence`] before.
+    /// Takes the environment down. On a cluster that exists already nothing is left behind; on a
+    /// node of our own its pods are removed for the next trial; on a control plane of our own the
+    /// namespace stays, since nothing would delete it. Call [`Self::collect_evidence`] before.
     pub(crate) async fn teardown(&self, failed: bool) {
         match &*self.cluster {
             Cluster::Own(_) => {}
@@ -102,7 +103,7 @@ impl TestEnv {
         }
     }
 
-    /// Writes down what the cluster looks like, if it runs pods; returns where.
+    /// Writes evidence of the cluster's state, if it runs pods, and returns the folder.
     pub(crate) async fn collect_evidence(&self) -> Option<PathBuf> {
         let is_own_node = match &*self.cluster {
             Cluster::Own(_) => return None,
@@ -116,7 +117,7 @@ impl TestEnv {
         Some(folder)
     }
 
-    /// What a person needs who looks into a failure.
+    /// A description of the failure for the person who analyses it.
     pub(crate) fn describe_failure(&mut self) -> String {
         self.folder.disable_cleanup(true);
         let logs = self.operator_logs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,14 +129,13 @@ impl TestEnv {
         text
     }
 
-    /// Waits until the trials that run beside this one have ended or wait for the same; no other runs until the guard is dropped. What takes time
-    /// and disturbs nobody is done before.
+    /// Waits until the trials that run beside this one have ended or wait for the same; no other
+    /// runs until the guard is dropped. Do before it what takes time and disturbs no other trial.
     pub async fn alone(&self) -> OwnedRwLockWriteGuard<()> {
         drop(self.turn.shared.lock().unwrap_or_else(PoisonError::into_inner).take());
         Arc::clone(&self.turn.lock).write_owned().await
     }
 
-    /// The cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -150,17 +150,16 @@ impl TestEnv {
         self.cluster.kubeconfig()
     }
 
-    /// The trial's namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// A folder for the trial's files. It is kept when the trial fails.
+    /// A folder for the trial's files. It is kept if the trial fails.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The power to stop, pause and restart the API server. The trial must have asked for it:
+    /// The control plane, to stop, pause and restart the API server. The trial must declare
     /// [`Trial::stops_api_server`](crate::suite::Trial::stops_api_server) or `needs_control`.
     ///
     /// # Errors
@@ -172,7 +171,7 @@ impl TestEnv {
     /// An IPv4 address that no other trial of this suite uses (until 500 were taken), with all its ports.
     pub fn ipv4(&self) -> IpAddr {
         static TAKEN: AtomicU32 = AtomicU32::new(0);
-        // 198.51.100.1 to .250, then 203.0.113.1 to .250. 192.0.2.0/24 is left to tests that write an address down.
+        // 198.51.100.1 to .250, then 203.0.113.1 to .250. 192.0.2.0/24 is left to tests with literal addresses.
         let number = TAKEN.fetch_add(1, Ordering::Relaxed) % 500;
         let host = u8::try_from(number % 250 + 1).unwrap_or(u8::MAX);
         let address = if number < 250 { Ipv4Addr::new(198, 51, 100, host) } else { Ipv4Addr::new(203, 0, 113, host) };
@@ -182,10 +181,9 @@ impl TestEnv {
     /// An IPv6 address that no other trial of this suite uses, with all its ports.
     pub fn ipv6(&self) -> IpAddr {
         static TAKEN: AtomicU32 = AtomicU32::new(0);
-        let [high, low] = [16, 0].map(|shift| (TAKEN.load(Ordering::Relaxed) >> shift) & 0xffff);
-        TAKEN.fetch_add(1, Ordering::Relaxed);
-        let word = |value: u32| u16::try_from(value).unwrap_or(0);
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, word(high), word(low)).into()
+        let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let [high, low] = [number >> 16, number & 0xffff].map(|word| u16::try_from(word).unwrap_or(0));
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 1, high, low).into()
     }
 
     /// Opens a proxy to the API server that shows an operator this trial's namespace only.
@@ -198,7 +196,8 @@ impl TestEnv {
         Ok(proxy)
     }
 
-    /// Starts an operator of this trial's namespace alone, so that it and those of other trials leave each other in peace.
+    /// Starts an operator for this trial's namespace alone, so that operators of different trials
+    /// do not interfere.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -223,7 +222,8 @@ impl TestEnv {
         self.start_operator_with(&options)
     }
 
-    /// Starts an operator with this identity, its lease in the trial's namespace; more arguments as given.
+    /// Starts an operator with this identity, its Lease in the trial's namespace, and these further
+    /// arguments.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -233,7 +233,7 @@ impl TestEnv {
         self.start_operator_with(&options)
     }
 
-    /// What [`Self::start_operator`] starts with, to be changed.
+    /// The options of [`Self::start_operator`], for changes.
     ///
     /// # Errors
     /// When there is no free port.
@@ -250,7 +250,7 @@ impl TestEnv {
         })
     }
 
-    /// Starts an operator; a failure of the trial shows its log.
+    /// Starts an operator. A failure of the trial shows its log.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -271,7 +271,7 @@ impl TestEnv {
         self.kubectl.run(arguments).await
     }
 
-    /// As [`Self::kubectl`], for a command that may take longer, such as `wait`.
+    /// Runs kubectl like [`Self::kubectl`], for a command that may take longer, such as `wait`.
     ///
     /// # Errors
     /// When it fails, or takes longer than `deadline`; the message is what it said.
@@ -287,7 +287,7 @@ impl TestEnv {
         self.kubectl.apply(yaml).await
     }
 
-    /// Runs kubectl in the trial's namespace with this on standard input.
+    /// Runs kubectl in the trial's namespace with this standard input.
     ///
     /// # Errors
     /// When it fails; the message is what it said.
@@ -295,16 +295,17 @@ impl TestEnv {
         self.kubectl.run_for(KUBECTL, arguments, input).await
     }
 
-    /// helm in the trial's namespace. A suite with a node has it.
+    /// Helm in the trial's namespace. A suite with a node has it.
     ///
     /// # Errors
     /// When the suite has none.
-    pub fn helm(&self) -> Result<Helm> {
+    pub fn helm(&self) -> Result<HelmClient> {
         let program = self.helm.as_deref().context("the suite did not ask for a node, and has no helm")?;
-        Ok(Helm::new(program, self.kubeconfig(), &self.namespace, &self.folder.path().join("helm")))
+        Ok(HelmClient::new(program, self.kubeconfig(), &self.namespace, &self.folder.path().join("helm")))
     }
 
-    /// The node of our own. The trial must have asked for it: [`Trial::needs_own_node`](crate::suite::Trial::needs_own_node).
+    /// The node, if this program started one. The trial must declare
+    /// [`Trial::needs_own_node`](crate::suite::Trial::needs_own_node).
     ///
     /// # Errors
     /// When the cluster is somebody else's, or has no node.
@@ -313,8 +314,9 @@ impl TestEnv {
     }
 }
 
-/// A loopback address with a port that nobody uses now, nor will before it is listened on: no port is given out twice, and none of those
-/// that the kernel gives to whoever asks for any (32768 and up, unless told otherwise).
+/// A loopback address with a port that is free now and stays free until it is listened on: no port
+/// is returned twice, and none is in the range that the kernel assigns by itself (32768 and up by
+/// default).
 pub(crate) fn free_address() -> Result<SocketAddr> {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
@@ -331,7 +333,7 @@ pub(crate) fn free_address() -> Result<SocketAddr> {
     bail!("no port from {FIRST} on is free")
 }
 
-/// The trial's name as a DNS label (RFC 1123), and something that no earlier run has used.
+/// The trial's name as a DNS label (RFC 1123), with a suffix that no earlier run has used.
 fn namespace_for(trial: &str) -> String {
     const LONGEST: usize = 50;
     let mut label = String::new();

@@ -1,4 +1,5 @@
-//! `make cluster-up`, `cluster-shell` and `cluster-down`, and that nothing of a node is left on the machine, however it ends.
+//! Trials of `make cluster-up`, `cluster-shell` and `cluster-down`. Nothing of a node is left on
+//! the machine, in whatever way it ends.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +15,7 @@ use mail_failover_e2e::node::packages;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How long the kernel may take to end the processes of a namespace.
+/// The time limit for the kernel to end the processes of a namespace.
 const GONE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -52,7 +53,7 @@ fn run_scenario() -> Result<()> {
     let mut names = commands.names();
     ensure!(!control_groups(&names).is_empty(), "a node has control groups, which this does not see");
 
-    // As a power cut for the process that would clean up.
+    // Like a power cut for the process that would clean up.
     let service = fs::read_to_string(commands.state.path().join("service.pid"))?;
     let service = service.trim().parse().ok().and_then(Pid::from_raw).context("a process id")?;
     kill_process(service, Signal::KILL)?;
@@ -74,7 +75,7 @@ fn run_scenario() -> Result<()> {
     Ok(())
 }
 
-/// The program, with a state of its own.
+/// The program `cluster`, with a state of its own.
 struct Commands {
     state: TempDir,
     temporary: TempDir,
@@ -96,13 +97,15 @@ impl Commands {
         Ok(output)
     }
 
-    /// The names of the folders, and so of the control groups, of nodes that this has started.
+    /// The names of the folders, and so of the control groups, of nodes that this program has
+    /// started.
     fn names(&self) -> BTreeSet<String> {
         let folders = entries(self.temporary.path()).into_iter();
         folders.filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())).collect()
     }
 
-    /// Every process of a node has this temporary folder in its environment or its arguments.
+    /// Waits until no process of a node is left. Every such process has this temporary folder in
+    /// its environment or its arguments.
     fn await_no_processes(&self) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -131,7 +134,8 @@ fn control_groups(names: &BTreeSet<String>) -> BTreeSet<PathBuf> {
     groups.filter(|group| group.exists()).collect()
 }
 
-/// Waits until nothing is here that was not before: what others do on this machine at the same time comes and goes.
+/// Waits until the machine has nothing that it did not have before. Traces of other programs on
+/// this machine come and go.
 fn await_nothing_beside(before: &Traces) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -144,7 +148,7 @@ fn await_nothing_beside(before: &Traces) -> Result<()> {
     }
 }
 
-/// What a node could leave on the machine, beside its control groups.
+/// Traces that a node could leave on the machine, beside its control groups.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Traces {
     pods: BTreeSet<PathBuf>,
@@ -179,7 +183,7 @@ impl Traces {
         })
     }
 
-    /// What is here and was not before.
+    /// The traces that were not there before.
     fn beside(self, before: &Self) -> Self {
         fn new<T: Ord + Clone>(now: &BTreeSet<T>, before: &BTreeSet<T>) -> BTreeSet<T> {
             now.difference(before).cloned().collect()
@@ -199,17 +203,21 @@ fn entries(folder: &Path) -> BTreeSet<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
+fn read_or_empty(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
 /// Processes, other than this one, whose environment or arguments name this folder.
 fn processes_with(folder: &Path) -> Result<Vec<String>> {
     let name = folder.to_str().context("UTF-8")?;
     let mut found = Vec::new();
     for process in entries(Path::new("/proc")) {
-        let read = |file: &str| String::from_utf8_lossy(&fs::read(process.join(file)).unwrap_or_default()).into_owned();
         if process.ends_with(std::process::id().to_string()) || process.ends_with("self") {
             continue;
         }
-        if read("environ").contains(name) || read("cmdline").contains(name) {
-            found.push(format!("{} {}", process.display(), read("cmdline").replace('\0', " ")));
+        let command_line = read_or_empty(&process.join("cmdline"));
+        if read_or_empty(&process.join("environ")).contains(name) || command_line.contains(name) {
+            found.push(format!("{} {}", process.display(), command_line.replace('\0', " ")));
         }
     }
     Ok(found)

@@ -1,4 +1,4 @@
-//! The harness itself: what other suites rely on.
+//! Trials of the harness itself: of the parts that other suites rely on.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
                 bail!("something still listens");
             }
             if read(&env, "before").await.is_ok() {
-                bail!("somebody still answers");
+                bail!("something still answers");
             }
             control.start_api_server().await?;
             read(&env, "before").await
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         })
         .listens(),
         trial("nothing leaves the machine", async |_| {
-            // Connecting a UDP socket sends nothing; it only asks for a way there.
+            // Connecting a UDP socket sends nothing; it only looks up a route.
             for outside in ["192.88.99.1:53", "[2001:4860::1]:53"] {
                 let outside: SocketAddr = outside.parse()?;
                 let local = if outside.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
             if !resolv_conf.lines().any(|line| line == format!("nameserver {NAME_SERVER}")) {
                 bail!("{resolv_conf}");
             }
-            UdpSocket::bind((NAME_SERVER, 53)).context("nobody else is")?;
+            UdpSocket::bind((NAME_SERVER, 53)).context("the address is in use")?;
             Ok(())
         })
         .listens()

@@ -1,4 +1,5 @@
-//! With Kubernetes' own controllers: what a deleted route owned is collected, and who waited for it takes over.
+//! Trials with Kubernetes' own controllers: the objects of a deleted route are collected, and a
+//! route that waited for them takes over.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ async fn selector(env: Arc<TestEnv>) -> Result<()> {
         service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_none_or(std::collections::BTreeMap::is_empty)
     })
     .await?;
-    // Clients are led to the primary only, then and later.
+    // Clients are led to the primary only, before and after.
     tokio::time::timeout(Duration::from_secs(30), wait_leads_to(&env, "mail", &[primary])).await??;
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;

@@ -1,6 +1,8 @@
-//! What Argo CD and Flux make of our objects: Argo CD's scripts in its interpreter, Flux's expressions in its evaluator, and kstatus.
+//! Health of our objects in Argo CD and Flux: Argo CD's scripts in its interpreter, Flux's
+//! expressions in its evaluator, and kstatus.
 //!
-//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test health` (`make manifests`) writes `config/argocd/argocd-cm.yaml` anew.
+//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test health` (`make manifests`) writes
+//! `config/argocd/argocd-cm.yaml` anew.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,8 +26,8 @@ const SUMMARY: &str = "mail leaves by b: a is Unhealthy (NoAnswer)";
 const WAITS: (&str, &str) = ("Progressing", "Waiting for the operator to look at this version");
 const DELETED: (&str, &str) = ("Progressing", "Pending deletion");
 
-/// An object, and what is expected of Argo CD (status and message), Flux and kstatus.
-struct Case {
+/// An object, and the expected health by Argo CD (status and message), Flux and kstatus.
+struct HealthCase {
     what: &'static str,
     object: Value,
     argo_cd: (&'static str, &'static str),
@@ -38,8 +40,8 @@ fn case(
     object: Value,
     argo_cd: (&'static str, &'static str),
     [flux, kstatus]: [&'static str; 2],
-) -> Case {
-    Case { what, object, argo_cd, flux, kstatus }
+) -> HealthCase {
+    HealthCase { what, object, argo_cd, flux, kstatus }
 }
 
 fn moment() -> Timestamp {
@@ -57,7 +59,7 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Conditio
     }
 }
 
-/// With this status, serialized as the operator does it.
+/// An object with this status, serialized like the operator does it.
 fn object(kind: &str, status: impl Serialize) -> Value {
     json!({
         "apiVersion": "mailfailover.io/v1alpha1", "kind": kind,
@@ -80,7 +82,7 @@ fn verdict(name: &str, health: Verdict, reason: &str) -> RouteBackendStatus {
     RouteBackendStatus { name: name.to_owned(), health, reason: reason.to_owned(), since: Some(MicroTime(moment())) }
 }
 
-/// Of a route over `a` and `b` whose mail leaves by `a`.
+/// The status of a route over `a` and `b` whose mail leaves by `a`.
 fn well() -> MailRouteStatus {
     MailRouteStatus {
         observed_generation: Some(GENERATION),
@@ -136,15 +138,18 @@ fn dead(status: MailRouteStatus) -> MailRouteStatus {
     MailRouteStatus { backends: dead.to_vec(), ..status }
 }
 
-fn routes() -> Vec<Case> {
+fn held(reason: &str, status: MailRouteStatus) -> MailRouteStatus {
+    MailRouteStatus { waiting_for: Some(WaitingForStatus { reason: reason.to_owned(), until: None }), ..status }
+}
+
+fn route(status: MailRouteStatus) -> Value {
+    object("MailRoute", status)
+}
+
+fn routes() -> Vec<HealthCase> {
     let none_healthy = "a is Unhealthy (NoAnswer), b is Unhealthy (NoAnswer)";
     let rejected = "spec.backends[1].name: b does not exist in namespace shop; create it";
     let invalid = "spec.policyRef: policy fast cannot be used";
-    let held = |reason: &str, status: MailRouteStatus| MailRouteStatus {
-        waiting_for: Some(WaitingForStatus { reason: reason.to_owned(), until: None }),
-        ..status
-    };
-    let route = |status: MailRouteStatus| object("MailRoute", status);
     vec![
         case(
             "nobody has looked",
@@ -329,8 +334,11 @@ fn rejected_backend(conditions: Vec<Condition>) -> SendingBackendStatus {
     SendingBackendStatus { conditions, ..observed_backend(Verdict::Unknown, "Inconclusive", None) }
 }
 
-fn backends() -> Vec<Case> {
-    let backend = |status| object("SendingBackend", status);
+fn backend(status: SendingBackendStatus) -> Value {
+    object("SendingBackend", status)
+}
+
+fn backends() -> Vec<HealthCase> {
     let dead = observed_backend(Verdict::Unhealthy, "ConnectionRefused", Some("TCP: connection refused"));
     let missing = "spec.smtp.tls.caRef: ConfigMap ca does not exist in namespace shop; create it";
     vec![
@@ -388,14 +396,20 @@ fn backends() -> Vec<Case> {
     ]
 }
 
-fn policies() -> Vec<Case> {
-    let accepted = |route_count: i32, routes: &[&str]| FailoverPolicyStatus {
+fn accepted(route_count: i32, routes: &[&str]) -> FailoverPolicyStatus {
+    FailoverPolicyStatus {
         observed_generation: Some(GENERATION),
         route_count: Some(route_count),
         routes: routes.iter().map(ToString::to_string).collect(),
         conditions: vec![condition("Ready", "True", "Accepted", "accepted")],
-    };
-    let policy = |status| object("FailoverPolicy", status);
+    }
+}
+
+fn policy(status: FailoverPolicyStatus) -> Value {
+    object("FailoverPolicy", status)
+}
+
+fn policies() -> Vec<HealthCase> {
     let invalid = "spec.failback.windows[0].timeZone: no such zone";
     vec![
         case(
@@ -463,7 +477,7 @@ async fn what_has_no_status_at_all_is_not_taken_for_healthy() -> Result<()> {
         object.as_object_mut().context("an object")?.remove("status");
         let found = health.of(&[object]).await?.pop().context("an answer")?;
         ensure!((found.argo_cd.status.as_str(), found.argo_cd.message.as_str()) == WAITS, "{found:?}");
-        // Which is why our definitions give each object a status (`api/crds.rs`), as committed in crds/.
+        // For this reason our definitions give each object a status (`api/crds.rs`), as committed in crds/.
         ensure!(found.flux.error.contains("no such attribute(s): status"), "{found:?}");
         ensure!(found.kstatus.status == "Current", "{found:?}");
     }

@@ -1,4 +1,4 @@
-//! The API server goes away during a failover, and comes back.
+//! Trials of an API server that goes away during a failover, and comes back.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,22 +15,23 @@ use mail_failover_e2e::suite::{self, Options, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::{sleep, sleep_until};
 
-/// How long the API server is away: longer than the Lease and than every timeout of the operator's calls.
+/// The duration of the API server's absence: longer than the Lease and than every timeout of the
+/// operator's calls.
 const OUTAGE: Duration = Duration::from_secs(30);
 const OUTAGE_EXHAUSTIVELY: Duration = Duration::from_mins(1);
-/// So soon after its return everything is as it should be; on a busy machine.
+/// The time limit of the recovery after its return, on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let options = Options { operator: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
         trial("a failover that fell into an outage of the API server's happens once, when it is back", async |env| {
-            outage(env, Outage::Gone).await
+            outage(env, ApiServerOutage::Gone).await
         })
         .stops_api_server()
         .listens(),
         trial("a failover that fell into a time with a frozen API server happens once, when it thaws", async |env| {
-            outage(env, Outage::Frozen).await
+            outage(env, ApiServerOutage::Frozen).await
         })
         .stops_api_server()
         .listens(),
@@ -39,26 +40,26 @@ fn main() -> ExitCode {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outage {
-    /// It is killed: connections are reset and refused.
+enum ApiServerOutage {
+    /// The API server is killed: connections are reset and refused.
     Gone,
-    /// It is stopped: connections stay, and nothing is answered.
+    /// The API server is stopped: connections stay, and nothing is answered.
     Frozen,
 }
 
-async fn outage(env: Arc<TestEnv>, outage: Outage) -> Result<()> {
+async fn outage(env: Arc<TestEnv>, outage: ApiServerOutage) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
-    // Not behind a proxy: what the API server does to connections is what matters.
+    // Without a proxy, since the API server's own treatment of connections matters.
     let operator = env.start_operator("a", &QUICK_LEASE)?;
     operator.wait_ready(WAIT_TIMEOUT).await?;
     fixture.wait_active("primary").await?;
     let control = env.control()?;
     let end = tokio::time::Instant::now() + exhaustive(OUTAGE, OUTAGE_EXHAUSTIVELY);
     match outage {
-        Outage::Gone => control.stop_api_server(),
-        Outage::Frozen => control.pause_api_server()?,
+        ApiServerOutage::Gone => control.stop_api_server(),
+        ApiServerOutage::Frozen => control.pause_api_server()?,
     }
-    // A write may be refused, or it may be on its way when the primary dies.
+    // A write may be refused, or in progress when the primary dies.
     sleep(Duration::from_millis(fastrand::u64(0..3000))).await;
     fixture.primary.crash().await?;
     let probed = fixture.standby.counters().connections;
@@ -68,14 +69,14 @@ async fn outage(env: Arc<TestEnv>, outage: Outage) -> Result<()> {
     ensure!(fixture.standby.counters().connections > probed + 100, "probes go on without an API server");
 
     match outage {
-        Outage::Gone => control.start_api_server().await?,
-        Outage::Frozen => {
+        ApiServerOutage::Gone => control.start_api_server().await?,
+        ApiServerOutage::Frozen => {
             control.resume_api_server()?;
             control.start_api_server().await?;
         }
     }
     let back = Instant::now();
-    // Whatever the operator does now goes by watches of its own: a new object shows whether they are back.
+    // A new object shows that the operator's own watches are back.
     eventually(RECOVERY, "the API server to take a new object", async || {
         env.apply(&backend("fresh", fixture.standby.address(), &PolicyTimings::default())).await.map(Some)
     })
@@ -99,7 +100,7 @@ async fn outage(env: Arc<TestEnv>, outage: Outage) -> Result<()> {
     ensure!(noticed < RECOVERY, "the watches took {noticed:?}");
     ensure!(status.history.len() == 1, "{:?}", status.history);
     ensure!(leads_to(&env, "mail").await? == [fixture.standby.address().ip().to_string()]);
-    // The present leader goes on: nothing is told late or twice.
+    // The present leader continues: no Event is late or published twice.
     sleep(Duration::from_secs(3)).await;
     let told = events(&env, "orders").await?;
     ensure!(told == ["FailedOver"], "{told:?}");

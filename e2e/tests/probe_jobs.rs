@@ -1,6 +1,9 @@
-//! Probes that run as Jobs, against a real API server with its Job controller, quota and Pod Security admission. No kubelet runs here: its
-//! part, and nothing else, is played by hand, with the real `mail-failover probe`. What only a real node can prove (that the image starts, that
-//! mounts and deadlines do as they say) is for the suites that have one.
+//! Trials of probes that run as Jobs, against a real API server with its Job controller, quota and
+//! Pod Security admission.
+//!
+//! No kubelet runs here: a trial does its part, and nothing else, with the real `mail-failover
+//! probe`. What only a real node can prove (that the image starts, that mounts and deadlines work)
+//! is left to the suites that have one.
 
 use std::net::SocketAddr;
 use std::process::{ExitCode, Stdio};
@@ -39,12 +42,11 @@ fn main() -> ExitCode {
     suite::run("probe_jobs", options, trials)
 }
 
-/// A backend that the operator greets, and a Job logs in to.
+/// Creates a backend that the operator greets, and that a Job logs in to.
 async fn set(env: &TestEnv) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(env.ipv4(), 25);
     let logins = Logins::Only(vec![("shop".to_owned(), PASSWORD.to_owned())]);
-    let primary = SmtpServer::start(Server::new("primary", at()).logins(logins)).await?;
-    let standby = SmtpServer::start(Server::new("standby", at())).await?;
+    let primary = SmtpServer::start(Server::new("primary", SocketAddr::new(env.ipv4(), 25)).logins(logins)).await?;
+    let standby = SmtpServer::start(Server::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     let policy = json!({ "failure": { "consecutive": 3, "immediately": ["AuthenticationRefused"] }, "recovery": { "consecutive": 1 },
         "hold": { "cooldown": "0s", "minimumStay": "0s" }, "failback": { "after": "1s" } });
     let spec = json!({
@@ -66,13 +68,16 @@ async fn set(env: &TestEnv) -> Result<(SmtpServer, SmtpServer)> {
     Ok((primary, standby))
 }
 
-/// Runs the next pod as a kubelet would, on this machine: the real program, the files of the mounted Secret, and its last words.
+/// Runs the next pod as a kubelet would, on this machine: the real program, the files of the
+/// mounted Secret, and its termination message.
 async fn run_next_pod(env: &TestEnv, password: &str) -> Result<Job> {
     let pods = api::<Pod>(env);
     let pod = eventually(WAIT_TIMEOUT, "a pod of a probe", async || {
         let of_probes = ListParams::default().labels("mailfailover.io/probe=zone-b");
-        let waiting = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending");
-        Ok(pods.list(&of_probes).await?.items.into_iter().find(waiting))
+        let pods = pods.list(&of_probes).await?.items;
+        Ok(pods
+            .into_iter()
+            .find(|pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")))
     })
     .await?;
     let owner = pod.owner_references().first().context("a Job owns it")?.name.clone();
@@ -99,7 +104,7 @@ async fn run_next_pod(env: &TestEnv, password: &str) -> Result<Job> {
     Ok(job)
 }
 
-/// When the pod was created, which is near enough.
+/// The time of the pod's creation, in place of its start.
 fn created(pod: &Pod) -> Result<Value> {
     Ok(serde_json::to_value(pod.metadata.creation_timestamp.as_ref().context("a time")?)?)
 }
@@ -112,17 +117,18 @@ async fn vantage_point(env: Arc<TestEnv>) -> Result<()> {
     ensure!(spec.backoff_limit == Some(0) && spec.active_deadline_seconds == Some(65), "{spec:?}");
     wait_active(&env, "orders", "primary").await?;
     ensure!(primary.counters().commands.get("AUTH") == Some(&1), "{:?}", primary.counters());
-    // Whoever mounts the Secret has another password by now.
+    // The mounted Secret has another password by now.
     run_next_pod(&env, "another").await?;
     let status = wait_active(&env, "orders", "standby").await?;
     ensure!(condition(&status, "FailedOver") == ("True".into(), "AuthenticationRefused".into()), "{status:?}");
     let seen = backend_status(&env, "primary").await?;
-    let health = |name: &str| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health);
-    ensure!((health("smtp"), health("zone-b")) == (Some(Health::Healthy), Some(Health::Unhealthy)), "{seen:?}");
+    let health =
+        ["smtp", "zone-b"].map(|name| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health));
+    ensure!(health == [Some(Health::Healthy), Some(Health::Unhealthy)], "{seen:?}");
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_login_reads_total", |_| true) < 0.5, "the operator reads no login");
-    let reported = |labels: &str| labels.contains("reported");
-    ensure!(metric_sum(&metrics, "mail_failover_probe_jobs_total", reported) >= 2.0, "{metrics}");
+    let reported = metric_sum(&metrics, "mail_failover_probe_jobs_total", |labels| labels.contains("reported"));
+    ensure!(reported >= 2.0, "{metrics}");
     run_next_pod(&env, PASSWORD).await?;
     wait_active(&env, "orders", "primary").await?;
     // One Job at a time, and none is left behind.

@@ -14,7 +14,7 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const OTHER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
 
-/// What a name server does with a question.
+/// The answer of a name server to a question.
 #[derive(Clone, Debug)]
 enum Does {
     Answer(Vec<IpAddr>),

@@ -35,7 +35,7 @@ fn server(login: &'static str) -> u16 {
     port
 }
 
-/// What the command tells on its output, which is what its file holds.
+/// Runs the command, and returns the outcome that it prints, which is also the content of its file.
 fn told(arguments: &[String]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("termination-log");

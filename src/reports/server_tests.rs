@@ -28,7 +28,7 @@ fn directory() -> Directory {
     directory
 }
 
-/// Without a network, which on a busy machine is slower than what is a flood.
+/// Tests the server without a network, which on a busy machine is slower than a flood.
 #[tokio::test]
 async fn a_flood_is_told_to_slow_down() {
     let (sender, _reports) = mpsc::channel(4);

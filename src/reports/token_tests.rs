@@ -14,7 +14,7 @@ struct Reviewing {
     answer: Arc<Mutex<Option<Value>>>,
 }
 
-/// With an API server that answers with this status; `None`: not at all.
+/// A reviewer with an API server that answers with this status, or not at all (`None`).
 fn reviewing(status: Option<Value>) -> Reviewing {
     let (asked, answer) = (Arc::new(Mutex::new(vec![])), Arc::new(Mutex::new(status)));
     let (log, answers) = (asked.clone(), answer.clone());

@@ -14,17 +14,17 @@ use tower::{BoxError, service_fn};
 
 use super::*;
 
-/// What the API server does with one request.
+/// The answer of the API server to one request.
 enum Answer {
     List(Vec<Value>),
-    /// These events, and then the connection is closed (`true`) or stays open.
+    /// These events; then the connection is closed (`true`) or stays open.
     Watch(Vec<Value>, bool),
     Error(StatusCode, &'static str),
     /// No answer at all.
     Silence,
 }
 
-/// When each request came, and for what.
+/// The time and the path of each request.
 type Requests = Arc<Mutex<Vec<(Instant, String)>>>;
 
 /// Answers requests in this order; each must be a list or a watch as scripted. What comes after the script is never answered.

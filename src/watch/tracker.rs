@@ -130,7 +130,7 @@ mod tests {
         serde_json::from_value(object).expect("metadata is well formed")
     }
 
-    /// What the tracker says, one word per input.
+    /// The changes that the tracker emits, one word per input.
     fn told(
         tracker: &mut Tracker<ConfigMap>,
         events: impl IntoIterator<Item = Event<Guarded<ConfigMap>>>,

@@ -52,7 +52,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Those of the crate that begins in these files (`lib.rs`, `main.rs`) of a folder.
+    /// The sources of the crate with the root `lib.rs` or `main.rs` in a folder.
     pub fn of(folder: &str) -> Self {
         let mut sources = Self { production: vec![], files: BTreeSet::new() };
         let folder = workspace().join(folder);

@@ -1,13 +1,13 @@
-//! What protects the protocol, and against what.
+//! The protections of the protocol, and the faults that they protect from.
 
-/// What protects the protocol; a test that takes one away must see it fail.
+/// The protections of the protocol. A test that removes one must see it fail.
 #[derive(Clone, Copy, Debug)]
 pub struct Guards {
     /// Writes of the lease are made on the condition of its resourceVersion.
     pub lease_versions: bool,
-    /// So are those of `status`.
+    /// True if writes of `status` are conditional, too.
     pub status_versions: bool,
-    /// So are those of outputs.
+    /// True if writes of outputs are conditional, too.
     pub output_versions: bool,
     /// An Event's name stands in `status` before it is published.
     pub event_names: bool,
@@ -22,7 +22,7 @@ pub struct Guards {
     pub outputs_name_their_decision: bool,
 }
 
-/// How often something may happen.
+/// The bounds of how often each fault may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Faults {
     /// A process dies, and another is started in its place.

@@ -14,22 +14,24 @@ use super::guards::{Faults, Guards};
 use super::replica::{LeaseCall, Life, Place, Replica, Step};
 use super::server::{Process, Request, Server, Writer};
 
-/// What is checked.
+/// The checked protocol.
 #[derive(Clone, Debug)]
 pub struct Protocol {
     pub replicas: u8,
-    /// In ticks.
+    /// The duration of a lease, in ticks.
     pub lease_duration: u8,
     pub renew_deadline: u8,
     /// Until when anything may go wrong, and until when all must be well again.
     pub storm: u8,
     pub end: u8,
     pub faults: Faults,
-    /// Whether nobody leads at first; else the first replica has just taken the lease, which it is does not matter.
+    /// True if nobody leads at first. Otherwise the first replica has just taken the lease; by
+    /// symmetry it does not matter which one.
     pub is_contested: bool,
-    /// Whether there is something to do.
+    /// True if the primary works at first. If it does not, the leader has a switch to make.
     pub primary_works: bool,
-    /// Whether calls for the lease take time; else the network delays them only when it loses or forgets them.
+    /// True if calls for the lease take time. Otherwise the network delays them only when it loses
+    /// or forgets them.
     pub slow_lease_calls: bool,
     pub guards: Guards,
     pub properties: fn() -> Vec<Property<Protocol>>,
@@ -42,20 +44,20 @@ pub enum Late {
     Step(Writer, Request),
 }
 
-/// Everything there is at one moment.
+/// The state of all processes and of the network at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub tick: u8,
     pub primary_works: bool,
     pub server: Arc<Server>,
     pub replicas: Vec<Arc<Replica>>,
-    /// In no order: the network keeps none.
+    /// Late requests, in no order, as the network keeps none.
     pub late: Vec<Late>,
     pub left: Faults,
     processes: Process,
 }
 
-/// What happens next.
+/// The next event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The election's turn in a replica: calls for the lease, as many as follow each other.
@@ -64,7 +66,7 @@ pub enum Action {
     LeaseCallAnswered(usize),
     /// The next step of the route.
     Step(usize, Step),
-    /// A slow one.
+    /// The request of a slow step arrives.
     StepArrives(usize),
     /// A watch catches up.
     RouteSeen(usize),
@@ -84,14 +86,14 @@ pub enum Action {
     PrimaryChanges,
 }
 
-/// What becomes of a request that nobody waits for.
+/// The fate of a request that no process waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It was lost.
+    /// The request was lost.
     Lost,
-    /// It is done, but the answer is lost.
+    /// The request is carried out, but the answer is lost.
     Done,
-    /// It is still on its way.
+    /// The request is still in transit.
     Late,
 }
 
@@ -101,14 +103,14 @@ impl Protocol {
         Timing { lease_duration: ticks(self.lease_duration), renew_deadline: ticks(self.renew_deadline) }
     }
 
-    /// What a replica's clock shows. Clocks of different machines have nothing to do with each other.
+    /// The time on a replica's clock. Clocks of different machines are independent.
     fn clock(state: &State, index: usize) -> Duration {
         let replica = &state.replicas[index];
         let began = 10 * u64::try_from(index).unwrap();
         Duration::from_secs(began + u64::from(state.tick) - u64::from(replica.behind))
     }
 
-    /// What can be done without anything going wrong.
+    /// Adds the actions that need no fault.
     fn work(&self, state: &State, actions: &mut Vec<Action>) {
         for (index, replica) in state.replicas.iter().enumerate() {
             match &replica.lease_call {
@@ -171,7 +173,7 @@ impl Protocol {
         }
     }
 
-    /// Whether time is up and nothing is left to be done.
+    /// Returns true if time is up and no work is left.
     pub fn is_over(&self, state: &State) -> bool {
         let is_idle = || {
             let mut work = vec![];
@@ -281,7 +283,7 @@ impl Protocol {
         true
     }
 
-    /// To be done whenever the clock or the election has gone on.
+    /// Checks the claim, whenever the clock or the election has advanced.
     fn look_at_the_claim(&self, state: &mut State, index: usize) {
         let now = Self::clock(state, index);
         let step = replica(state, index).look_at_the_claim(now, self.guards);
@@ -371,7 +373,7 @@ fn leave_lease_call(state: &mut State, index: usize, call: Option<LeaseCall>) {
     }
 }
 
-/// So does a step, unless it only reads.
+/// Leaves an action in the network, unless it only reads.
 fn leave_step(state: &mut State, step: Option<Step>) {
     if let Some(Step { writer, request }) = step
         && request != Request::ReadRoute

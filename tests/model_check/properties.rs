@@ -1,4 +1,5 @@
-//! What must always hold; and what must be possible, lest the rest be said about nothing.
+//! Properties that must always hold, and states that must be reachable, so that the properties are
+//! not empty.
 
 use stateright::Property;
 
@@ -22,7 +23,7 @@ fn leaders(state: &State) -> usize {
     state.replicas.iter().filter(|replica| replica.leads()).count()
 }
 
-/// Whether another than this writer leads.
+/// Returns true if another writer than this one leads.
 fn is_succeeded(state: &State, writer: Writer) -> bool {
     let mut others = state.replicas.iter().filter(|replica| replica.process != writer.process);
     others.any(|replica| replica.leads())
@@ -55,7 +56,7 @@ pub fn of_writes() -> Vec<Property<Protocol>> {
     ]
 }
 
-/// What the lease alone is for.
+/// Properties that the lease must provide alone.
 pub fn of_the_lease() -> Vec<Property<Protocol>> {
     let mut properties = of_writes();
     properties.push(Property::always(ONE_LEADER, |_, state: &State| leaders(state) <= 1));
@@ -107,7 +108,7 @@ pub fn of_writes_by_two_leaders() -> Vec<Property<Protocol>> {
     properties
 }
 
-/// More than holds.
+/// Properties of the path of mail: those of writes, and that an applied decision is in the output.
 pub fn of_a_mail_path() -> Vec<Property<Protocol>> {
     let mut properties = of_writes();
     properties.push(Property::always(SAID_IS_DONE, |_, state: &State| {

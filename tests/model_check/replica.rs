@@ -7,10 +7,11 @@ use mail_failover_operator::leader::lease::{LeaseAction, LeaseEvent, LeaseMachin
 use super::guards::Guards;
 use super::server::{Answer, Backend, LeaseAnswer, Output, Process, Request, Route, Server, Transition, Writer};
 
-/// Where something that was sent is.
+/// The place of a request that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place<A> {
-    /// On its way, in the sender's hands or in the network: the claim was looked at, and nothing calls it back.
+    /// In transit, in the sender's hands or in the network. The claim was checked before, and
+    /// nothing stops the request any more.
     Travelling,
     /// The API server has done it, and the answer is on its way.
     Answered(A),
@@ -31,28 +32,29 @@ pub struct Step {
     pub request: Request,
 }
 
-/// How a process stands to its end.
+/// The phase of a process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Life {
     Running,
-    /// It was told to end, and gives the lease back; the steps that were under way are over or had their time.
+    /// Told to end: the process gives the lease back, after the actions in progress have ended or
+    /// timed out.
     Vacating,
 }
 
-/// A running process.
+/// A replica's running process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
     pub process: Process,
-    /// How long its clock has stood still.
+    /// The ticks for which its clock has stood still.
     pub behind: u8,
     pub life: Life,
     machine: LeaseMachine,
-    /// Whether the election had its turn in this tick.
+    /// True if the election had its turn in this tick.
     pub had_turn: bool,
     pub lease_call: Option<LeaseCall>,
     /// The term in which it acts, and `spec.leaseTransitions` of that.
     term: Option<(u64, i32)>,
-    /// Whether the route was read afresh in this term.
+    /// True if the route was read again in this term.
     is_confirmed: bool,
     pub route: Route,
     pub output: Output,
@@ -79,7 +81,7 @@ impl Replica {
         }
     }
 
-    /// Whether it believes that it leads.
+    /// Returns true if it believes that it leads.
     pub fn leads(&self) -> bool {
         self.term.is_some()
     }
@@ -143,8 +145,8 @@ impl Replica {
         }
     }
 
-    /// It is told to end, and gives its claim up. A call for the lease that was under way is nobody's business any
-    /// more; it is returned.
+    /// Ends the replica, which gives up its claim. Returns a call for the lease in progress, which
+    /// no process waits for any more.
     pub fn leave(&mut self, now: Duration) -> Option<LeaseCall> {
         self.life = Life::Vacating;
         self.machine.forfeit();
@@ -227,12 +229,13 @@ impl Replica {
         }
     }
 
-    /// Whether the route's watch is behind and matters: until the route is confirmed nothing is done with it.
+    /// Returns true if the route's watch is behind and matters. Nothing is done with the route
+    /// until it is confirmed.
     pub fn waits_for_route(&self, server: &Server) -> bool {
         self.leads() && self.is_confirmed && self.route.version < server.route.version
     }
 
-    /// Whether the output's watch is behind.
+    /// Returns true if the output's watch is behind.
     pub fn waits_for_output(&self, server: &Server) -> bool {
         self.output.version < server.output.version
     }

@@ -9,7 +9,7 @@ use mail_failover_operator::leader::lease;
 
 use super::guards::Guards;
 
-/// Where mail can go.
+/// A destination of mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Backend {
     Primary,
@@ -30,14 +30,14 @@ pub struct Transition {
 /// A `MailRoute` as far as it is persisted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
-    /// `metadata.resourceVersion`.
+    /// The object's `metadata.resourceVersion`.
     pub version: u8,
-    /// `status.active`.
+    /// The route's `status.active`.
     pub active: Backend,
     /// `status.lastTransition`, and whether it has an `appliedAt`.
     pub last: Transition,
     pub is_applied: bool,
-    /// `status.pendingEvents`.
+    /// The route's `status.pendingEvents`.
     pub pending: Vec<Transition>,
 }
 
@@ -49,7 +49,7 @@ pub struct Output {
     pub decision: u8,
 }
 
-/// Who writes, and in which term (`spec.leaseTransitions` of the claim).
+/// A writer: the process, and its term (`spec.leaseTransitions` of the claim).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Writer {
     pub process: Process,
@@ -67,7 +67,7 @@ pub enum Request {
     Publish(Transition),
 }
 
-/// What the API server answers to a [`Request`].
+/// The answer of the API server to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The route as it is: read, or read after a write was refused.
@@ -78,7 +78,7 @@ pub enum Answer {
     Published,
 }
 
-/// What the API server answers to a call for the lease.
+/// The answer of the API server to a call for the lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseAnswer {
     Read(Option<lease::LeaseRecord>),
@@ -107,7 +107,7 @@ pub enum Breach {
     ToldUndecided,
 }
 
-/// Everything that is persisted.
+/// The persisted state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
     pub lease: Option<lease::LeaseRecord>,
@@ -115,9 +115,9 @@ pub struct Server {
     pub route: Route,
     pub output: Output,
     pub events: Vec<Transition>,
-    /// Who wrote in which term.
+    /// The writer of each term.
     terms: Vec<Writer>,
-    /// Everything that was ever decided.
+    /// All decisions so far.
     pub decided: Vec<Transition>,
     /// The first promise that was broken.
     pub breach: Option<Breach>,
@@ -235,7 +235,7 @@ impl Server {
         }
     }
 
-    /// Whether a status that is about to be accepted follows from the one that it replaces.
+    /// Checks that a status that is about to be accepted follows from the one that it replaces.
     fn judge_status(&mut self, status: &Route) {
         let before = &self.route;
         if status.last == before.last {

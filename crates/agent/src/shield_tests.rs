@@ -108,7 +108,7 @@ fn what_another_host_says_is_left_alone() {
     assert_eq!(replacement(&key.replace("a.example", "mx.example.net"), &answers(true)), None);
 }
 
-/// By Postfix's own `postmap`, which reads a table as `smtp(8)` does.
+/// Checks the table with Postfix's own `postmap`, which reads a table as `smtp(8)` does.
 #[test]
 fn the_static_table_keeps_nothing_that_the_agent_would_not() {
     let folder = std::env::temp_dir().join(format!("mail-failover-shield-{}", std::process::id()));

@@ -14,7 +14,7 @@ fn schema(kind: &str) -> Value {
     serde_json::to_value(crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
 }
 
-/// What the API server would answer about this spec.
+/// The refusals of the API server for this spec.
 fn refusals(kind: &str, spec: &Value) -> Vec<String> {
     let object = json!({ "metadata": { "name": "x" }, "spec": spec });
     match Validator::new().validate(&schema(kind), &object, None) {

@@ -1,4 +1,5 @@
-//! What the first release's resource definitions took and kept, the present ones take and keep.
+//! Compatibility of the resource definitions: the present ones accept and keep everything that
+//! those of the first release accepted and kept.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use mail_failover_api::crds;
 use serde_json::{Value, json};
 
-/// As they were published; never changed.
+/// The folder of the definitions as published, which never change.
 const FIRST: &str = "../../e2e/fixtures/crds-0.1.0";
 
 fn first_release() -> Vec<Value> {
@@ -29,7 +30,7 @@ fn the_first_release_is_still_understood() {
     }
 }
 
-/// What of a definition the next one does not take or keep any more.
+/// The parts of a definition that the next one no longer accepts or keeps.
 fn breaks(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let (old_spec, new_spec) = (&old["spec"], &new["spec"]);

@@ -1,4 +1,4 @@
-//! Examples for tests.
+//! Example values for tests.
 
 use serde_json::{Value, json};
 

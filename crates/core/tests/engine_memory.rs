@@ -1,4 +1,5 @@
-//! What the engine keeps of a backend is bounded, as `docs/benchmarks.md` states. Alone in its program: the allocator counts for all of it.
+//! Bounds of the engine's memory for a backend, as in `docs/benchmarks.md`. The test is alone in
+//! its program, since the allocator counts all of it.
 
 #[expect(dead_code, reason = "nothing is decided here")]
 #[path = "../benches/engine/scale.rs"]

@@ -35,7 +35,8 @@ struct Taking {
     _shutdown: tokio_util::sync::DropGuard,
 }
 
-/// Whose token is good: `postfix`, of the namespace `shop`; `foreign`, of another.
+/// An API server that accepts the tokens `postfix`, of the namespace `shop`, and `foreign`, of
+/// another.
 fn api_server() -> Client {
     let service = service_fn(move |request: Request<Body>| async move {
         let review: Value = serde_json::from_slice(&request.into_body().collect_bytes().await?)?;

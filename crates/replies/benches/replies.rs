@@ -1,7 +1,8 @@
-//! `make bench-replies`: how well and how fast replies are understood.
+//! Accuracy and speed of the classification of replies (`make bench-replies`).
 //!
-//! `REPLIES=FILE` names a table, tab-separated with a header line, of at least the columns `stage`, `code`, `text` and `expected`. Without
-//! it the repository's own examples are read, which are right by construction. Prints how `expected` is read as a subject.
+//! `REPLIES=FILE` names a table, tab-separated with a header line, with at least the columns
+//! `stage`, `code`, `text` and `expected`. Without it the repository's own examples are read, which
+//! are right by construction. The bench prints how it reads `expected` as a subject.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,7 +10,8 @@ use std::{env, fs};
 
 use mail_failover_replies::{About, Reply, rules, subject};
 
-/// Subjects that are right for a value of `expected`; none for what the table itself calls contested.
+/// Subjects that are right for a value of `expected`; none for a value that the table itself calls
+/// contested.
 fn subjects(expected: &str) -> Vec<About> {
     match expected {
         "RecipientLevel" => vec![About::Recipient],

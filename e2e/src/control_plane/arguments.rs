@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 
 use super::Options;
 use super::audit;
-use super::certificates::{Authority, TokenKeys};
+use super::certificates::{ClusterAuthority, TokenKeys};
 use super::namespace::{NODE_ADDRESS, SERVICE_RANGE};
 
-/// The address by which a cluster without nodes would know the API server; nothing in here connects to it.
+/// The address by which a cluster without nodes would know the API server; no process connects to
+/// it.
 const NOBODYS: &str = "192.0.2.1";
 /// The addresses of pods.
 pub(crate) const POD_RANGE: &str = "10.244.0.0/16";
@@ -24,14 +25,14 @@ pub(super) fn etcd(folder: &Path, url: &str, peer_port: u16) -> Vec<String> {
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--initial-cluster=default={peer}"),
-        // Nothing here outlives the machine.
+        // The data need not survive a crash of the machine.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ]
 }
 
 pub(super) fn api_server(
-    authority: &Authority,
+    authority: &ClusterAuthority,
     token_keys: &TokenKeys,
     etcd_url: &str,
     port: u16,
@@ -74,22 +75,22 @@ pub(super) fn api_server(
         ]);
     }
     if !options.controller_manager {
-        // Nobody makes the service accounts that this plugin would demand of every Pod.
+        // No controller creates the service accounts that this plugin demands of every Pod.
         arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
     }
     Ok(arguments)
 }
 
-/// To keep an audit log.
+/// Flags that keep an audit log.
 pub(super) fn audit(policy: &Path, log: &Path) -> Result<[String; 3]> {
     fs::write(policy, audit::POLICY).with_context(|| policy.display().to_string())?;
-    // Blocking: what was answered is in the log.
+    // Blocking: every answered request is in the log.
     Ok([flag("audit-policy-file", policy), flag("audit-log-path", log), "--audit-log-mode=blocking".to_owned()])
 }
 
 pub(super) fn controller_manager(
     folder: &Path,
-    authority: &Authority,
+    authority: &ClusterAuthority,
     kubeconfig: &Path,
     token_keys: &TokenKeys,
     port: u16,
@@ -103,12 +104,12 @@ pub(super) fn controller_manager(
         // Each of its forty controllers gets an identity at the start, which at the default rate takes five seconds.
         "--kube-api-qps=1000".to_owned(),
         "--kube-api-burst=1000".to_owned(),
-        // There is only one, and it need not wait for a lease of its predecessor.
+        // It is the only one, and need not wait for its predecessor's lease.
         "--leader-elect=false".to_owned(),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--secure-port={port}"),
         format!("--service-cluster-ip-range={}", service_ranges(options)),
-        // Where it may write the certificate that it makes for its metrics.
+        // The folder for the certificate that it makes for its metrics.
         flag("cert-dir", &folder.join("kube-controller-manager")),
     ];
     if options.node {
@@ -117,7 +118,8 @@ pub(super) fn controller_manager(
     arguments
 }
 
-/// The addresses of Services. Of both families, so that IPv6 slices are real; a node's pods have IPv4 alone, and so have its Services.
+/// The addresses of Services. They are of both families, so that IPv6 slices are real; a node's
+/// pods and their Services have IPv4 alone.
 fn service_ranges(options: Options) -> String {
     if options.node { SERVICE_RANGE.to_owned() } else { format!("{SERVICE_RANGE},fd00:10:96::/112") }
 }

@@ -1,4 +1,4 @@
-//! What service accounts asked of the API server, as its audit log has it.
+//! The requests of service accounts, read from the API server's audit log.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,18 +9,18 @@ use anyhow::{Context, Result};
 use mail_failover_operator::rbac::RbacRule;
 use serde_json::Value;
 
-/// Everything that service accounts ask for, without bodies; nothing else. An entry is written before the answer.
+/// Audits everything that service accounts ask for, without bodies, and nothing else. An entry is
+/// written before the answer.
 pub(super) const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
 "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]}"#;
 
-/// A right that a call takes: what RBAC is asked about it.
+/// A right that a call needs, in the terms of RBAC.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// The API group; empty for the core group.
     pub api_group: String,
     /// The resource, with its subresource: `mailroutes/status`.
     pub resource: String,
-    /// The verb.
     pub verb: String,
 }
 
@@ -34,55 +34,59 @@ impl fmt::Display for Right {
 
 /// The rights that rules grant.
 pub fn granted<'a>(rules: impl IntoIterator<Item = &'a RbacRule>) -> BTreeSet<Right> {
-    let of_rule = |rule: &'a RbacRule| {
-        rule.resources.iter().flat_map(move |resource| {
-            rule.verbs.iter().map(move |verb| Right {
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        for resource in rule.resources {
+            rights.extend(rule.verbs.iter().map(|verb| Right {
                 api_group: rule.api_group.to_owned(),
                 resource: (*resource).to_owned(),
                 verb: (*verb).to_owned(),
-            })
-        })
-    };
-    rules.into_iter().flat_map(of_rule).collect()
+            }));
+        }
+    }
+    rights
 }
 
-/// A call to the API server.
+/// A call to the API server, read from the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What it takes.
+    /// The right that it needs.
     pub right: Right,
-    /// In which namespace; empty for the cluster.
+    /// The namespace; empty for the cluster.
     pub namespace: String,
-    /// Of which object; empty for all.
+    /// The name of the object; empty for all.
     pub name: String,
-    /// Whether the caller had the right.
+    /// True if the caller had the right.
     pub is_allowed: bool,
-    /// Path and query.
+    /// The path and the query.
     pub uri: String,
 }
 
 /// The calls of a user, oldest first.
 pub(super) fn calls(log: &Path, user: &str) -> Result<Vec<Call>> {
     let text = fs::read_to_string(log).with_context(|| log.display().to_string())?;
-    // The last line may be on its way.
+    // The last line may be incomplete.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let entries = whole.lines().map(|line| serde_json::from_str::<Value>(line).with_context(|| line.to_owned()));
     let entries = entries.collect::<Result<Vec<_>>>()?;
     Ok(entries.iter().filter(|entry| entry["user"]["username"] == user).map(call).collect())
 }
 
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 fn call(entry: &Value) -> Call {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &entry["objectRef"];
     let resource = match object["subresource"].as_str() {
-        Some(subresource) => format!("{}/{subresource}", text(&object["resource"])),
-        None => text(&object["resource"]),
+        Some(subresource) => format!("{}/{subresource}", text_of(&object["resource"])),
+        None => text_of(&object["resource"]),
     };
     Call {
-        right: Right { api_group: text(&object["apiGroup"]), resource, verb: text(&entry["verb"]) },
-        namespace: text(&object["namespace"]),
-        name: text(&object["name"]),
+        right: Right { api_group: text_of(&object["apiGroup"]), resource, verb: text_of(&entry["verb"]) },
+        namespace: text_of(&object["namespace"]),
+        name: text_of(&object["name"]),
         is_allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
-        uri: text(&entry["requestURI"]),
+        uri: text_of(&entry["requestURI"]),
     }
 }

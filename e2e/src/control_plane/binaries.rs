@@ -1,7 +1,8 @@
-//! Where the control plane's programs come from.
+//! Search for the control plane's programs.
 //!
-//! In this order: the folder `KUBEBUILDER_ASSETS`; kube-apiserver and etcd on `PATH`, when both are, and the other programs of Kubernetes,
-//! when all of those are, too; the cache folder (`MAIL_FAILOVER_CACHE`, else `~/.cache/mail-failover-operator`); a build with Go from
+//! The places in this order: the folder `KUBEBUILDER_ASSETS`; kube-apiserver and etcd on `PATH` if
+//! both are there, and the other programs of Kubernetes if all of those are, too; the cache folder
+//! (`MAIL_FAILOVER_CACHE`, else `~/.cache/mail-failover-operator`); a build with Go from
 //! `e2e/tools`, into the cache folder; and kubectl on `PATH` where there is no Go.
 
 use std::env;
@@ -18,7 +19,7 @@ use super::programs::Program;
 use crate::environment;
 use crate::process::tail;
 
-/// How often a build says that it is still going on.
+/// The interval at which a build reports that it is still going on.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// The programs of a control plane, found or built.
@@ -29,7 +30,8 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Finds these programs, and builds those that are nowhere to be found. May take minutes, then; it says so on standard error.
+    /// Finds these programs, and builds those that it does not find. A build may take minutes, and
+    /// says so on standard error.
     ///
     /// # Errors
     /// When `KUBEBUILDER_ASSETS` lacks etcd or kube-apiserver, when Go is missing, or when a build fails.
@@ -67,13 +69,13 @@ impl Binaries {
             .with_context(|| format!("{} was not asked for", program.name()))
     }
 
-    /// Where they come from, for people.
+    /// A description of their origin, for messages.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 }
 
-/// Where programs may lie.
+/// The places in which programs are searched.
 struct Places {
     assets: Option<PathBuf>,
     on_path: Option<Vec<(Program, PathBuf)>>,
@@ -126,18 +128,19 @@ impl Places {
     }
 }
 
-/// These programs, when each of them is on `PATH`.
+/// These programs, if each of them is on `PATH`.
 fn all_on_path(programs: &[Program]) -> Option<Vec<(Program, PathBuf)>> {
     programs.iter().map(|program| on_path(program.name()).map(|path| (*program, path))).collect()
 }
 
-/// Where a program is kept: `<cache>/kubernetes-v1.37.2/kube-apiserver`.
+/// The path of a program in the cache: `<cache>/kubernetes-v1.37.2/kube-apiserver`.
 fn cached(cache: &Path, program: Program) -> PathBuf {
     let product = program.product();
     cache.join(format!("{}-{}", product.name(), product.version())).join(program.name())
 }
 
-/// The folder of what is built once: `MAIL_FAILOVER_CACHE`, else `~/.cache/mail-failover-operator`.
+/// The folder of programs that are built once: `MAIL_FAILOVER_CACHE`, else
+/// `~/.cache/mail-failover-operator`.
 ///
 /// # Errors
 /// When neither the variable nor a home directory is set.
@@ -150,14 +153,15 @@ pub fn cache_folder() -> Result<PathBuf> {
     Ok(home.join(".cache").join("mail-failover-operator"))
 }
 
-/// The path of a program as a shell would find it, and in the folders that an ordinary user's `PATH` may lack.
+/// The path of a program as a shell would find it, or in the folders that an ordinary user's `PATH`
+/// may lack.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// `PATH` with these folders before it, and after it those that an ordinary user's may lack.
+/// `PATH` with these folders before it, and after it the folders that an ordinary user's may lack.
 pub(crate) fn search_path(first: &[&Path]) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = first.iter().map(|folder| folder.to_path_buf()).chain(env::split_paths(&path));
@@ -166,7 +170,8 @@ pub(crate) fn search_path(first: &[&Path]) -> OsString {
     env::join_paths(all).unwrap_or(path)
 }
 
-/// Builds programs into the cache folder, one after another: each is ready for use as soon as it is there.
+/// Builds programs into the cache folder, one after another; each can be used as soon as it is
+/// there.
 fn build(programs: &[Program], cache: &Path) -> Result<Vec<(Program, PathBuf)>> {
     if programs.is_empty() {
         return Ok(Vec::new());
@@ -196,7 +201,7 @@ fn build(programs: &[Program], cache: &Path) -> Result<Vec<(Program, PathBuf)>> 
     Ok(built)
 }
 
-/// Only one suite builds at a time.
+/// Locks the cache, so that only one suite builds at a time.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
@@ -246,7 +251,7 @@ fn build_one(go: &Path, program: Program, target: &Path, which: &str, started: I
         bail!("{which}: go build failed ({status}):\n{}\nThe whole log: {}", tail(&log, 20), log.display());
     }
     fs::rename(&unfinished, target).with_context(|| format!("cannot move {which} to {}", target.display()))?;
-    // Nobody reads the log of a build that went well.
+    // The log of a successful build is of no use.
     let _ = fs::remove_file(&log);
     eprintln!("{which}: ready after {} s", started.elapsed().as_secs());
     Ok(())

@@ -1,4 +1,4 @@
-//! The keys and certificates of a control plane, made anew for each and good for a day.
+//! The keys and certificates of a control plane, made anew for each and valid for a day.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use rcgen::{
 const LIFETIME: Duration = Duration::from_hours(24);
 
 /// A certificate authority that signs for one control plane.
-pub(super) struct Authority {
+pub(super) struct ClusterAuthority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// Files of a certificate and its key.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct CertificateFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-impl Authority {
-    /// Makes an authority; its certificate is written to `ca.crt` in `folder`.
+impl ClusterAuthority {
+    /// Creates an authority, and writes its certificate to `ca.crt` in `folder`.
     pub fn new(folder: &Path) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = params(Vec::new(), "mail-failover-e2e")?;
@@ -37,20 +37,21 @@ impl Authority {
         Ok(authority)
     }
 
-    /// The file with its certificate.
+    /// The file with the authority's certificate.
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
 
-    /// A server's certificate for these names and addresses.
-    pub fn server(&self, name: &str, subjects: &[&str]) -> Result<Identity> {
+    /// Issues a server's certificate for these names and addresses.
+    pub fn server(&self, name: &str, subjects: &[&str]) -> Result<CertificateFiles> {
         let mut params = params(subjects.iter().map(ToString::to_string).collect(), name)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(name, &params)
     }
 
-    /// A client's certificate: the API server takes the common name for the user and each organization for a group.
-    pub fn client(&self, user: &str, groups: &[&str]) -> Result<Identity> {
+    /// Issues a client's certificate: the API server takes the common name for the user and each
+    /// organization for a group.
+    pub fn client(&self, user: &str, groups: &[&str]) -> Result<CertificateFiles> {
         let mut params = params(Vec::new(), user)?;
         for group in groups {
             params.distinguished_name.push(DnType::OrganizationName, *group);
@@ -59,10 +60,10 @@ impl Authority {
         self.sign(&user.replace([':', '/'], "-"), &params)
     }
 
-    fn sign(&self, file_name: &str, params: &CertificateParams) -> Result<Identity> {
+    fn sign(&self, file_name: &str, params: &CertificateParams) -> Result<CertificateFiles> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let identity = Identity {
+        let identity = CertificateFiles {
             certificate: self.folder.join(format!("{file_name}.crt")),
             key: self.folder.join(format!("{file_name}.key")),
         };
@@ -80,7 +81,7 @@ pub(super) struct TokenKeys {
 }
 
 impl TokenKeys {
-    /// Makes a pair.
+    /// Creates a pair of keys.
     pub fn new(folder: &Path) -> Result<Self> {
         let keys = Self { private: folder.join("service-accounts.key"), public: folder.join("service-accounts.pub") };
         let pair = KeyPair::generate()?;
@@ -94,7 +95,7 @@ fn params(subjects: Vec<String>, common_name: &str) -> Result<CertificateParams>
     let mut params = CertificateParams::new(subjects)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     let now = SystemTime::now();
-    // Valid since a while ago: clocks jump.
+    // Valid from an earlier time on, since clocks jump.
     params.not_before = (now - Duration::from_hours(1)).into();
     params.not_after = (now + LIFETIME).into();
     Ok(params)

@@ -8,31 +8,32 @@ use super::{Binaries, ControlPlane, Options};
 use crate::environment;
 use crate::node::Node;
 
-/// Names the kubeconfig of a cluster to use instead of a control plane of our own.
+/// The variable that names the kubeconfig of a cluster to use instead of a control plane of our
+/// own.
 pub const EXISTING: &str = "E2E_KUBECONFIG";
 
-/// What tests run against.
+/// A cluster that tests run against.
 pub enum Cluster {
-    /// A control plane that we started and may stop.
+    /// A control plane that this program started and may stop.
     Own(Box<ControlPlane>),
-    /// The same with a node that runs pods.
+    /// A control plane that this program started, with a node that runs pods.
     Node(Box<Node>),
-    /// A cluster of somebody else.
+    /// A cluster that exists already.
     Existing {
-        /// How to reach it.
+        /// Its kubeconfig.
         kubeconfig: PathBuf,
-        /// A client of it.
         client: Client,
     },
 }
 
 impl Cluster {
-    /// The kubeconfig in `E2E_KUBECONFIG`, if there is one.
+    /// The kubeconfig in `E2E_KUBECONFIG`, if it is set.
     pub fn existing() -> Option<PathBuf> {
         environment::path(EXISTING)
     }
 
-    /// Connects to the cluster in `E2E_KUBECONFIG`, or else starts a control plane, with a node if `options` say so.
+    /// Connects to the cluster in `E2E_KUBECONFIG`, or else starts a control plane, with a node if
+    /// `options` demand one.
     ///
     /// # Errors
     /// When the cluster does not answer, or what is started does not become ready.
@@ -68,7 +69,8 @@ impl Cluster {
         }
     }
 
-    /// The power to stop, pause and restart the API server; nobody has it over a cluster of somebody else.
+    /// The control plane, to stop, pause and restart the API server; `None` for a cluster that
+    /// exists already.
     pub fn control(&self) -> Option<&ControlPlane> {
         match self {
             Self::Own(control_plane) => Some(control_plane),
@@ -77,7 +79,7 @@ impl Cluster {
         }
     }
 
-    /// The node of our own, if there is one.
+    /// The node, if this program started one.
     pub fn node(&self) -> Option<&Node> {
         match self {
             Self::Node(node) => Some(node),
@@ -86,7 +88,7 @@ impl Cluster {
     }
 }
 
-/// A client as a kubeconfig's current context says.
+/// A client by a kubeconfig's current context.
 pub(super) async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::eventually::eventually;
 use crate::process::{Process, tail};
 
-/// How long one question may take.
+/// The time limit of one request.
 const QUESTION: Duration = Duration::from_secs(2);
 /// Lines of a log that an error shows.
 const TAIL: usize = 15;
@@ -28,7 +28,7 @@ pub(crate) struct Component {
 }
 
 impl Component {
-    /// Not started yet. Its log is in `folder`.
+    /// A component that is not started yet, with its log in `folder`.
     pub fn new(name: &'static str, program: &Path, arguments: Vec<String>, folder: &Path) -> Self {
         Self {
             name,
@@ -40,19 +40,19 @@ impl Component {
         }
     }
 
-    /// Sets an environment variable for it.
+    /// Sets an environment variable of the component.
     #[must_use]
     pub fn with(mut self, variable: &'static str, value: impl Into<OsString>) -> Self {
         self.environment.push((variable, value.into()));
         self
     }
 
-    /// Its log.
+    /// The log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Starts it, unless it runs.
+    /// Starts the component, unless it runs.
     pub fn start(&self) -> Result<()> {
         let mut process = self.process();
         if process.as_ref().is_none_or(|process| process.ended().is_some()) {
@@ -63,18 +63,19 @@ impl Component {
         Ok(())
     }
 
-    /// Kills it, if it runs.
+    /// Kills the component, if it runs.
     pub fn stop(&self) {
         let process = self.process().take();
         drop(process);
     }
 
-    /// Sends it a signal.
+    /// Sends the component a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process().as_ref().with_context(|| format!("{} is stopped", self.name))?.signal(signal)
     }
 
-    /// Waits until `look` finds it ready, and no longer than it runs; the end of its log is in the error.
+    /// Waits until `look` finds the component ready, and no longer than it runs. The error contains
+    /// the end of its log.
     pub async fn ready(&self, deadline: Duration, mut look: impl AsyncFnMut() -> Result<()>) -> Result<()> {
         let ready = eventually(deadline, &format!("{} to be ready", self.name), async || match self.ended() {
             Some(status) => Ok(Some(Err(status))),
@@ -89,7 +90,7 @@ impl Component {
         bail!("{what}\nthe end of its log:\n{}", tail(&self.log, TAIL))
     }
 
-    /// How it ended, if it ended by itself.
+    /// The exit status if it ended by itself.
     fn ended(&self) -> Option<ExitStatus> {
         self.process().as_ref().and_then(Process::ended)
     }

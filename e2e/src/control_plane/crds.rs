@@ -9,7 +9,7 @@ use crate::eventually::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What the API server said, as a user reads it; of other errors what they say themselves.
+/// The API server's message as a user reads it, or the text of another error.
 pub fn said(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error { status.message.clone() } else { error.to_string() }
 }
@@ -39,7 +39,7 @@ pub async fn install_crds(client: &Client) -> Result<()> {
         })
         .await?;
     }
-    // Established is said a moment before the resource is served.
+    // The condition Established is set a moment before the resource is served.
     for crd in &crds {
         let version = crd.spec.versions.first().context("a definition has a version")?;
         let path = format!("/apis/{}/{}/{}?limit=1", crd.spec.group, version.name, crd.spec.names.plural);

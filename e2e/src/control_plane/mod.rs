@@ -1,8 +1,9 @@
-//! A real Kubernetes control plane for tests, the demo and the benches: etcd, kube-apiserver and, where it is needed,
-//! kube-controller-manager; without nodes, without root.
+//! A real Kubernetes control plane for tests, the demo and the benches: etcd, kube-apiserver and,
+//! where it is needed, kube-controller-manager; without nodes, without root.
 //!
-//! What belongs where: [`binaries`] finds or builds the programs, [`namespace`] keeps them apart from the machine,
-//! [`ControlPlane`] runs them, [`Cluster`] is what tests see: a control plane of our own or a cluster that exists already.
+//! [`binaries`] finds or builds the programs, [`namespace`] keeps them apart from the machine,
+//! [`ControlPlane`] runs them, and [`Cluster`] is the view of the tests: a control plane of our own
+//! or a cluster that exists already.
 //!
 //! This module knows nothing of mail and nothing of test runners.
 

@@ -1,6 +1,7 @@
-//! Which programs there are, from which Go module they are built, and at which version.
+//! The programs, their Go modules and their versions.
 //!
-//! The version stands in a go.mod below `e2e/tools` and nowhere else; it is read from there when this is compiled.
+//! A version is written in a go.mod below `e2e/tools` and nowhere else; it is read from there at
+//! compile time.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use crate::go_module::required_version;
 
 const GITOPS: &str = include_str!("../../tools/gitops/go.mod");
-/// Of its only source and of the versions that it is built with.
+/// A digest of the program's only source and of the versions that it is built with.
 static HEALTH_VERSION: LazyLock<String> = LazyLock::new(|| {
     let source = concat!(include_str!("../../tools/gitops/health/main.go"), include_str!("../../tools/gitops/go.mod"));
     let digest = digest(&SHA256, source.as_bytes());
@@ -25,42 +26,37 @@ static HEALTH_VERSION: LazyLock<String> = LazyLock::new(|| {
 /// A program that a control plane or a node needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// The store.
     Etcd,
-    /// The API server.
     KubeApiServer,
     /// The controllers of Kubernetes: garbage collection, `EndpointSlices` of selector Services, Jobs, …
     KubeControllerManager,
-    /// What gives pods a node.
+    /// The scheduler, which assigns pods to the node.
     KubeScheduler,
-    /// What runs pods on a node.
+    /// The node's agent, which runs pods.
     Kubelet,
-    /// What leads a Service's address to its endpoints.
+    /// The Service proxy, which leads a Service's address to its endpoints.
     KubeProxy,
-    /// What enforces `NetworkPolicies` on a node.
+    /// The agent that enforces `NetworkPolicies` on a node.
     KubeNetworkPolicies,
     /// The command line client.
     Kubectl,
-    /// The container runtime.
     Containerd,
-    /// What containerd starts beside each pod. It is found beside containerd.
+    /// The shim that containerd starts beside each pod. It must be in containerd's folder.
     ContainerdShim,
-    /// containerd's own client: it loads images.
+    /// containerd's own client, which loads images.
     Ctr,
     /// The cluster's name server.
     CoreDns,
-    /// What installs charts.
     Helm,
-    /// Flux: what fetches Git repositories.
+    /// Flux's controller that fetches Git repositories.
     SourceController,
-    /// Flux: what applies what is in them.
+    /// Flux's controller that applies the content of a repository.
     KustomizeController,
-    /// Our own: what Argo CD and Flux make of objects.
+    /// Our own program that evaluates the health of objects as Argo CD and Flux do.
     Health,
 }
 
 impl Program {
-    /// Its file name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -82,7 +78,7 @@ impl Program {
         }
     }
 
-    /// What it is a part of.
+    /// The product that it is a part of.
     pub fn product(self) -> Product {
         match self {
             Self::Etcd => Product::Etcd,
@@ -129,28 +125,19 @@ impl Program {
 /// other. Those for `GitOps` share one, so that what is asked about health is asked of the versions that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
-    /// etcd.
     Etcd,
-    /// Kubernetes.
     Kubernetes,
-    /// kube-network-policies.
     NetworkPolicies,
-    /// containerd.
     Containerd,
-    /// `CoreDNS`.
     CoreDns,
-    /// Helm.
     Helm,
-    /// Flux's source-controller.
     SourceController,
-    /// Flux's kustomize-controller.
     KustomizeController,
-    /// [`Program::Health`].
     Health,
 }
 
 impl Product {
-    /// Its name in messages and in the cache.
+    /// The name in messages and in the cache.
     pub fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -194,7 +181,7 @@ impl Product {
         required_version(go_mod, module).unwrap_or("unknown")
     }
 
-    /// What the linker is told: no symbol tables, and the version that the programs report.
+    /// Flags of the linker: no symbol tables, and the version that the programs report.
     pub(super) fn linker_flags(self) -> String {
         let version = self.version();
         match self {

@@ -11,27 +11,27 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::audit::{self, Call};
-use super::certificates::{Authority, Identity, TokenKeys};
+use super::certificates::{CertificateFiles, ClusterAuthority, TokenKeys};
 use super::cluster::client;
 use super::component::Component;
 use super::{Binaries, Program, arguments, namespace};
 
-/// How long a program may take until it answers. A busy machine needs ten times what an idle one does.
+/// The time limit of a program's start. A busy machine needs ten times as long as an idle one.
 const START: Duration = Duration::from_secs(90);
-/// What a control plane consists of.
+/// The parts of a control plane.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Also run kube-controller-manager: garbage collection, `EndpointSlices` of selector Services, Jobs, deletion of namespaces.
     pub controller_manager: bool,
-    /// Keep an audit log of what service accounts ask for, see [`ControlPlane::calls_of`].
+    /// Keep an audit log of the requests of service accounts, see [`ControlPlane::calls_of`].
     pub audit: bool,
-    /// Serve a node: at an address that its pods reach, with the authorizer and the credentials that a kubelet takes. Takes
-    /// [`Isolation::Node`](namespace::Isolation::Node).
+    /// Serve a node: at an address that its pods reach, with the authorizer and the credentials
+    /// that a kubelet needs. It needs [`Isolation::Node`](namespace::Isolation::Node).
     pub node: bool,
 }
 
 impl Options {
-    /// The programs that it takes, kubectl included.
+    /// The programs that these parts need, kubectl included.
     pub fn programs(self) -> Vec<Program> {
         let mut programs = vec![Program::Etcd, Program::KubeApiServer, Program::Kubectl];
         if self.controller_manager {
@@ -50,7 +50,7 @@ pub struct ControlPlane {
     port: u16,
     client: Client,
     kubeconfig: PathBuf,
-    authority: Authority,
+    authority: ClusterAuthority,
     folder: Option<TempDir>,
     took: Duration,
     /// The audit log, if one is kept.
@@ -78,7 +78,7 @@ impl ControlPlane {
     async fn start_in(folder: &Path, binaries: &Binaries, options: Options) -> Result<Self> {
         let [etcd_port, peer_port, port, manager_port] = free_ports()?;
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
-        let authority = Authority::new(folder)?;
+        let authority = ClusterAuthority::new(folder)?;
         let token_keys = TokenKeys::new(folder)?;
         let etcd_arguments = arguments::etcd(folder, &etcd_url, peer_port);
         let etcd = Component::new("etcd", binaries.path(Program::Etcd)?, etcd_arguments, folder);
@@ -118,7 +118,8 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
-    /// Its controllers are at work when the namespace `default` has its service account, without which no Pod may start.
+    /// Waits until the namespace `default` has its service account: then the controllers work. No
+    /// Pod may start without it.
     async fn await_controllers(&self) -> Result<()> {
         let Some(controller_manager) = &self.controller_manager else { return Ok(()) };
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
@@ -151,7 +152,7 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// What a service account has asked of the API server until now, oldest first. The user is
+    /// The requests of a service account until now, oldest first. The user is
     /// [`service_account::user`](crate::service_account::user).
     ///
     /// # Errors
@@ -161,7 +162,7 @@ impl ControlPlane {
     }
 
     /// A server's certificate of this control plane's authority.
-    pub(crate) fn server_identity(&self, name: &str, subjects: &[&str]) -> Result<Identity> {
+    pub(crate) fn server_identity(&self, name: &str, subjects: &[&str]) -> Result<CertificateFiles> {
         self.authority.server(name, subjects)
     }
 
@@ -175,16 +176,17 @@ impl ControlPlane {
         self.port
     }
 
-    /// How long the start took.
+    /// The duration of the start.
     pub fn took(&self) -> Duration {
         self.took
     }
 
-    /// Ends the API server at once (SIGKILL), as a power cut would. Connections are reset, new ones refused; the data stay.
+    /// Ends the API server at once (SIGKILL), as a power cut would. Connections are reset, new ones
+    /// refused; the data stay.
     ///
-    /// With it ends kube-controller-manager: that runs without election here, but a cluster's gives up when it cannot renew its lease for ten
-    /// seconds, and starts anew. One that outlived a long outage would hold against every node that it has not been heard of meanwhile, and
-    /// take all pods for not ready.
+    /// kube-controller-manager ends with it. It runs without leader election here; in a cluster it
+    /// would give up when it cannot renew its Lease for ten seconds, and start anew. If it outlived
+    /// a long outage, it would take every node for lost and all pods for not ready.
     pub fn stop_api_server(&self) {
         self.api_server.stop();
         if let Some(controller_manager) = &self.controller_manager {
@@ -192,7 +194,8 @@ impl ControlPlane {
         }
     }
 
-    /// Starts the API server at the same port with the same data, and waits until it is ready. One that runs is left alone.
+    /// Starts the API server on the same port with the same data, and waits until it is ready. Does
+    /// nothing if it runs.
     ///
     /// # Errors
     /// When it ends, or is not ready in time; the end of its log is in the message.
@@ -242,12 +245,12 @@ impl ControlPlane {
         self.etcd.signal(Signal::CONT)
     }
 
-    /// Where the logs are.
+    /// The folder of the logs.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_ref().map(TempDir::path)
     }
 
-    /// Keeps the folder when this is dropped: a test failed, and somebody will want the logs.
+    /// Keeps the folder when this is dropped, for the logs of a failed test.
     pub fn keep_folder(&mut self) {
         if let Some(folder) = &mut self.folder {
             folder.disable_cleanup(true);
@@ -266,7 +269,7 @@ impl Drop for ControlPlane {
     }
 }
 
-fn write_kubeconfig(path: &Path, authority: &Authority, port: u16, identity: &Identity) -> Result<()> {
+fn write_kubeconfig(path: &Path, authority: &ClusterAuthority, port: u16, identity: &CertificateFiles) -> Result<()> {
     // JSON is YAML.
     let kubeconfig = json!({
         "apiVersion": "v1",
@@ -285,7 +288,7 @@ fn write_kubeconfig(path: &Path, authority: &Authority, port: u16, identity: &Id
     fs::write(path, serde_json::to_vec_pretty(&kubeconfig)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Ports that nobody uses now. Held until all are known, so that they differ.
+/// Ports that are free now. They are held until all are known, so that they differ.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let listeners: Vec<TcpListener> =
         (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;

@@ -3,13 +3,13 @@
 use crate::node::images::{POSTFIX, POSTFIX_AGENT, Recipe, add_program, digest_of_program, postfix, postfix_agent};
 use crate::operator::beside_us;
 
-/// A user's own, on top of it.
+/// A user's own image, based on that of the example.
 pub const SHOP_POSTFIX: &str = "localhost/shop-postfix:1";
 const SHOP_DOCKERFILE: &str = "ARG BASE\nFROM ${BASE}\nRUN postconf -e 'mynetworks = 127.0.0.0/8 10.244.0.0/16'\n";
 /// The name of the image of the provider and the application: [`smtp`].
 pub const SMTP: &str = "localhost/smtp:1";
 
-/// Takes mail from pods.
+/// The image of a Postfix that takes mail from pods.
 pub fn shop_postfix() -> Recipe {
     Recipe {
         name: SHOP_POSTFIX,

@@ -11,18 +11,18 @@ use crate::test_env::TestEnv;
 
 /// The release and its namespace, as the README has them.
 pub const RELEASE: &str = "mail-failover-operator";
-/// See [`RELEASE`].
+/// The release's namespace.
 pub const NAMESPACE: &str = "mail-failover";
 /// The name of its Deployment.
 pub const DEPLOYMENT: &str = "deployment/mail-failover-operator";
-/// Longer than Helm waits by itself.
+/// The time limit of a Helm command, longer than Helm's own.
 const DEADLINE: Duration = Duration::from_mins(4);
 /// Secrets that backends of the trials name.
 const SECRETS: &str = "rbac.secretNames={login}";
 
 static INSTALLED: Mutex<bool> = Mutex::const_new(false);
 
-/// Installs it, unless it is.
+/// Installs the operator, unless it is installed.
 ///
 /// # Errors
 /// When Helm says so, or the pods do not become ready.
@@ -36,12 +36,19 @@ pub async fn ensure_installed(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// It is not installed any more.
+/// Records that the operator is no longer installed.
 pub async fn forget() {
     *INSTALLED.lock().await = false;
 }
 
-/// Installs it on a cluster that lives on, for as long as something is shown there. Only what was not there before is removed.
+/// Returns true if one of these objects exists.
+async fn exists(env: &TestEnv, what: &[&str]) -> Result<bool> {
+    let get = [&["get", "--ignore-not-found", "--output=name"], what].concat();
+    Ok(!env.kubectl_for(DEADLINE, &get).await?.trim().is_empty())
+}
+
+/// Installs the operator on a cluster that lives on, while `shown` runs. Only what was not there
+/// before is removed.
 ///
 /// # Errors
 /// When a namespace is there that is called as ours, when Helm or the API server says so, or when what is shown does not hold.
@@ -50,15 +57,11 @@ where
     F: Future<Output = Result<()>>,
 {
     let definitions = repository("crds").display().to_string();
-    let there = async |what: &[&str]| {
-        let get = [&["get", "--ignore-not-found", "--output=name"], what].concat();
-        anyhow::Ok(!env.kubectl_for(DEADLINE, &get).await?.trim().is_empty())
-    };
     ensure!(
-        !there(&["namespace", NAMESPACE]).await?,
+        !exists(env, &["namespace", NAMESPACE]).await?,
         "the cluster has a namespace {NAMESPACE}: what is installed there must not be touched"
     );
-    let brings_definitions = !there(&["--filename", &definitions]).await?;
+    let brings_definitions = !exists(env, &["--filename", &definitions]).await?;
     let values = format!("crds.enabled={brings_definitions}");
     let installed = helm(env, &["install", RELEASE, CHART, "--create-namespace"], &[&values]).await;
     let result = match installed {

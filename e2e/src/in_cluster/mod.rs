@@ -1,6 +1,7 @@
-//! Mail through a cluster, as users have it: the operator installed by Helm, and a tenant with an application, Postfix and two providers.
+//! Mail through a cluster, as users have it: the operator installed by Helm, and a tenant with an
+//! application, Postfix and two providers.
 //!
-//! For suites and benches whose trials run pods. It decides nothing about what is to be shown.
+//! It serves suites and benches whose trials run pods, and checks nothing itself.
 
 pub mod images;
 pub mod installation;

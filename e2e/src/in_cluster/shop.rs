@@ -1,6 +1,8 @@
-//! A tenant's namespace: an application, Postfix with the agent by the example's manifests, and two providers `a` and `b` that ask for a login.
+//! A tenant's namespace: an application, Postfix with the agent by the example's manifests, and two
+//! providers `a` and `b` that demand a login.
 //!
-//! What is not the example's: Services in place of hosts, without TLS; images, probes and thresholds that suit a test, and volumes, since no provisioner runs here.
+//! It differs from the example in this: Services instead of hosts, without TLS; images, probes and
+//! thresholds that suit a test; and ready-made volumes, since no provisioner runs here.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -27,30 +29,30 @@ use crate::test_env::TestEnv;
 
 use super::images::{SHOP_POSTFIX, SMTP};
 
-/// Longer than pods take to come and go on a busy machine of two cores.
+/// A time limit longer than pods take to come and go on a busy machine of two cores.
 pub const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
-/// How many Postfix pods the example has.
+/// The number of Postfix pods in the example.
 const POSTFIXES: usize = 2;
-/// The providers' login.
+/// The user name for the providers' login.
 pub const USER: &str = "shop";
-/// Searched for in everything that can be read after a trial.
+/// The password for it. Trials search for it in everything that can be read.
 pub const PASSWORD: &str = "kestrel-Quartz-71-lantern";
-/// Where the login is, in a provider's pod.
+/// The folder of the login in a provider's pod.
 pub const LOGIN: &str = "/login";
-/// Where records are, in every pod that keeps one.
+/// The folder of records in every pod that keeps one.
 const RECORDS: &str = "/records";
 /// The file beside the records that tells the application to stop.
 const ENOUGH: &str = "enough";
 
-/// The namespace, with everything in it.
+/// A tenant's namespace, with everything in it.
 pub struct Shop {
-    /// Where it is.
+    /// Its environment.
     pub env: Arc<TestEnv>,
     records: PathBuf,
 }
 
 impl Shop {
-    /// Opens it: returns when mail could be sent.
+    /// Creates the tenant, and returns when mail can be sent.
     ///
     /// # Errors
     /// When a pod does not become ready, or the route does not lead to `a`.
@@ -73,8 +75,9 @@ impl Shop {
         Ok(shop)
     }
 
-    /// Opens it without Postfix: providers that ask for no login, and the quick start's route with the Service `mail`, to which applications
-    /// send by themselves. Returns when that leads to `a`.
+    /// Creates the tenant without Postfix: providers that demand no login, and the quick start's
+    /// route with the Service `mail`, to which applications send by themselves. Returns when the
+    /// Service leads to `a`.
     ///
     /// # Errors
     /// As of [`Self::open`].
@@ -83,7 +86,7 @@ impl Shop {
         shop.start_providers(&[]).await?;
         let mut quickstart = shop.example("examples/quickstart.yaml")?;
         for object in &mut quickstart {
-            // As much as a test has time for.
+            // Times that suit a test.
             if object["kind"] == "FailoverPolicy" {
                 let budget = json!({ "switches": 10, "per": "1s" });
                 object["spec"]["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
@@ -111,14 +114,15 @@ impl Shop {
         Ok(())
     }
 
-    /// Each Postfix takes connections, as its pod is ready; waits until kube-proxy leads there, which takes a moment longer.
+    /// Waits until kube-proxy leads to each Postfix, which takes a moment longer than the pod's
+    /// readiness.
     async fn wait_served(&self) -> Result<()> {
         let pods = ["get", "pods", "--selector=app=postfix", "--output=jsonpath={.items[*].status.podIP}"];
         for address in self.env.kubectl(&pods).await?.split_whitespace() {
             let address = smtp(address)?;
             TcpStream::connect(address)
                 .await
-                .with_context(|| format!("nobody listens on {address}, though its pod is ready"))?;
+                .with_context(|| format!("{address} refuses connections, though its pod is ready"))?;
         }
         let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
         let address = smtp(&self.env.kubectl(&service).await?)?;
@@ -134,7 +138,7 @@ impl Shop {
         self.env.apply(&list.to_string()).await.map(drop)
     }
 
-    /// A provider in a pod of its own, by a headless name: the address of the pod.
+    /// A provider in a pod of its own, under a headless name: the address of the pod.
     fn provider(&self, name: &str, more: &[&str]) -> Vec<Value> {
         let labels = json!({ "provider": name });
         let name_argument = format!("--name={}", self.server_name(name));
@@ -157,7 +161,7 @@ impl Shop {
         vec![deployment, service]
     }
 
-    /// By which its process is found, too.
+    /// The name of a provider's server, by which its process is found, too.
     fn server_name(&self, name: &str) -> String {
         format!("{name}.{}", self.env.namespace())
     }
@@ -166,11 +170,11 @@ impl Shop {
         json!({ "name": "records", "hostPath": { "path": self.records, "type": "Directory" } })
     }
 
-    /// The objects of an example, in this namespace, with hosts and images that are here.
+    /// The objects of an example, in this namespace, with the hosts and images of the tests.
     fn example(&self, path: &str) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(repository(path))?;
         let namespace = self.env.namespace();
-        // Names of the example's providers are names of ours.
+        // The example's providers are replaced by ours.
         let text = text
             .replace("relay-", "")
             .replace("ses-eu", "a")
@@ -186,22 +190,23 @@ impl Shop {
         Ok(objects)
     }
 
-    /// What a provisioner would make for the example's claims.
+    /// The volumes for the example's claims, as a provisioner would make them.
     fn volumes(&self) -> Result<Vec<Value>> {
-        let namespace = self.env.namespace();
-        let volume = |number: usize| {
-            let path = self.env.folder().join(format!("spool-{number}"));
-            std::fs::create_dir_all(&path)?;
-            anyhow::Ok(
-                json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
-                "spec": { "capacity": { "storage": "5Gi" }, "accessModes": ["ReadWriteOncePod"], "persistentVolumeReclaimPolicy": "Retain",
-                    "claimRef": { "namespace": namespace, "name": format!("spool-postfix-{number}") }, "hostPath": { "path": path } } }),
-            )
-        };
-        (0..POSTFIXES).map(volume).collect()
+        (0..POSTFIXES).map(|number| self.volume(number)).collect()
     }
 
-    /// Waits until all pods of a Deployment or a `StatefulSet` are the newest and ready.
+    fn volume(&self, number: usize) -> Result<Value> {
+        let namespace = self.env.namespace();
+        let path = self.env.folder().join(format!("spool-{number}"));
+        std::fs::create_dir_all(&path)?;
+        Ok(
+            json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{number}") },
+            "spec": { "capacity": { "storage": "5Gi" }, "accessModes": ["ReadWriteOncePod"], "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": { "namespace": namespace, "name": format!("spool-postfix-{number}") }, "hostPath": { "path": path } } }),
+        )
+    }
+
+    /// Waits until all pods of a Deployment or a `StatefulSet` are up to date and ready.
     ///
     /// # Errors
     /// When that does not happen.
@@ -209,7 +214,7 @@ impl Shop {
         self.wait_rolled_out_in(self.env.namespace(), what).await
     }
 
-    /// The same in another namespace.
+    /// Waits until all pods of a workload in another namespace are up to date and ready.
     ///
     /// # Errors
     /// When that does not happen.
@@ -261,12 +266,12 @@ impl Shop {
         Ok(self.application(per_second))
     }
 
-    /// The application that was started so.
+    /// The application that was started with this rate.
     pub fn application(&self, per_second: u32) -> Application<'_> {
         Application { shop: self, per_second }
     }
 
-    /// What somebody recorded until now.
+    /// The record of a sender or provider until now.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -274,7 +279,7 @@ impl Shop {
         Ok(record::read(&self.records.join(format!("{of}.jsonl")))?)
     }
 
-    /// Where applications find the route's Service.
+    /// The address of the route's Service.
     ///
     /// # Errors
     /// When it is not there.
@@ -282,7 +287,7 @@ impl Shop {
         smtp(&self.env.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?)
     }
 
-    /// Waits until this provider has stored `more` messages more.
+    /// Waits until this provider has stored `more` further messages.
     ///
     /// # Errors
     /// When it does not.
@@ -298,7 +303,7 @@ impl Shop {
         .await
     }
 
-    /// How many messages are queued in all Postfix pods.
+    /// The number of messages queued in all Postfix pods.
     ///
     /// # Errors
     /// When a pod cannot be asked.
@@ -311,7 +316,7 @@ impl Shop {
         Ok(queued)
     }
 
-    /// How many messages are in the queues on the volumes, whether a Postfix runs on them or not.
+    /// The number of messages in the queues on the volumes, even if no Postfix runs on them.
     ///
     /// # Errors
     /// When a volume cannot be read.
@@ -326,7 +331,7 @@ impl Shop {
         Ok(spooled)
     }
 
-    /// Waits until nothing is queued.
+    /// Waits until all queues are empty.
     ///
     /// # Errors
     /// When something still is.
@@ -338,7 +343,7 @@ impl Shop {
         .await
     }
 
-    /// What became of every message that the application's record has.
+    /// The account of every message in the application's record.
     ///
     /// # Errors
     /// When a record cannot be read.
@@ -348,7 +353,7 @@ impl Shop {
         Ok(Account::of(&accepted, &stored, &BTreeSet::new(), &BTreeSet::new()))
     }
 
-    /// The address of the pod that a label selects.
+    /// The address of a provider's pod.
     ///
     /// # Errors
     /// When there is none.
@@ -399,7 +404,7 @@ impl Shop {
         self.door(name).await?.set_fault(fault).await
     }
 
-    /// By which a provider takes faults, also while there is no API server.
+    /// The control port of a provider, which works without the API server.
     ///
     /// # Errors
     /// When it has no pod.
@@ -412,7 +417,8 @@ impl Shop {
         Ok(())
     }
 
-    /// Drops every packet of its SMTP port on the node, be the client a pod or a process of the node.
+    /// Drops every packet to a provider's SMTP port on the node, be the client a pod or a process
+    /// of the node.
     async fn cut(&self, name: &str, action: &str) -> Result<()> {
         let address = self.address(name).await?.to_string();
         for chain in ["FORWARD", "INPUT", "OUTPUT"] {
@@ -434,7 +440,7 @@ impl Shop {
 pub struct Door(SocketAddr);
 
 impl Door {
-    /// Breaks the provider so, or repairs it.
+    /// Sets a fault of the provider, or removes it.
     ///
     /// # Errors
     /// When it does not answer.
@@ -443,42 +449,42 @@ impl Door {
     }
 }
 
-/// What breaks.
+/// A way in which a provider fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
-    /// Its pod is killed, and no other takes its place.
+    /// The pod is killed, and no other takes its place.
     Killed,
-    /// Its process is stopped: the kernel goes on accepting connections, and nothing answers.
+    /// The process is stopped: the kernel still accepts connections, and nothing answers.
     Hung,
     /// The node drops the packets of its SMTP port.
     CutOff,
-    /// It takes no login any more.
+    /// The provider accepts no login.
     RefusesLogins,
-    /// Nobody listens.
+    /// The provider refuses connections.
     Refuses,
 }
 
-/// The application's pod.
+/// The application that runs in a pod.
 pub struct Application<'a> {
     shop: &'a Shop,
     per_second: u32,
 }
 
-/// What the application's pod said at its end.
+/// The totals that the application's pod printed at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Totals {
+pub struct ApplicationTotals {
     /// Messages that Postfix took.
     pub accepted: usize,
-    /// How often it did not take one, which was offered again then.
+    /// Refusals; a refused message was offered again.
     pub refusals: usize,
-    /// Messages of which nobody knows whether it took them.
+    /// Messages of which it is unknown if Postfix took them.
     pub unknown: usize,
-    /// All that the pod printed.
+    /// The whole output of the pod.
     pub text: String,
 }
 
-impl Totals {
-    /// By `accepted N refusals N unknown N`, and what may follow.
+impl ApplicationTotals {
+    /// Parses `accepted N refusals N unknown N`; more may follow.
     fn parse(text: &str) -> Result<Self> {
         let line = text.lines().next().unwrap_or_default();
         let words: Vec<_> = line.split(' ').collect();
@@ -500,11 +506,12 @@ impl Totals {
 }
 
 impl Application<'_> {
-    /// Tells it to stop once so many messages are accepted, and waits until all are that it began.
+    /// Tells the application to stop once this many messages are accepted, and waits until all that
+    /// it began are accepted.
     ///
     /// # Errors
     /// When it ends otherwise.
-    pub async fn finish(self, at_least: usize) -> Result<Totals> {
+    pub async fn finish(self, at_least: usize) -> Result<ApplicationTotals> {
         let env = &self.shop.env;
         let due = Duration::from_secs(u64::try_from(at_least)? / u64::from(self.per_second.max(1)));
         eventually(due + WAIT_TIMEOUT * 2, &format!("{at_least} messages to be accepted"), async || {
@@ -525,16 +532,17 @@ impl Application<'_> {
         };
         let said = env.kubectl(&["logs", "application"]).await?;
         ensure!(phase == "Succeeded", "the application's pod: {said}");
-        Totals::parse(said.trim())
+        ApplicationTotals::parse(said.trim())
     }
 }
 
-/// An address's port for mail.
+/// The SMTP port of an address.
 fn smtp(address: &str) -> Result<SocketAddr> {
     Ok(SocketAddr::new(address.parse().with_context(|| address.to_owned())?, 25))
 }
 
-/// What is not here becomes what is: hosts Services, images ours, and times those of a test.
+/// Adapts an object of an example to the tests: hosts become Services, images ours, and times those
+/// of a test.
 fn adapt(object: &mut Value) -> Result<()> {
     let kind = object["kind"].as_str().context("a kind")?.to_owned();
     match kind.as_str() {
@@ -563,7 +571,7 @@ fn adapt(object: &mut Value) -> Result<()> {
             let pod = &mut object["spec"]["template"]["spec"];
             pod["containers"][0]["image"] = SHOP_POSTFIX.into();
             pod["containers"][0]["imagePullPolicy"] = "Never".into();
-            // One Secret and not two, here.
+            // Both backends use one Secret here.
             let volumes = pod["volumes"].as_array_mut().context("volumes")?;
             keep_first(volumes, "login");
             let mounts = pod["containers"][0]["volumeMounts"].as_array_mut().context("mounts")?;
@@ -579,12 +587,12 @@ fn keep_first(list: &mut Vec<Value>, name: &str) {
     list.retain(|item| item["name"] != name || std::mem::take(&mut is_first));
 }
 
-/// How many files are in a folder and in those within.
+/// The number of files in a folder and in its subfolders.
 fn files_below(folder: &Path) -> Result<usize> {
     let mut count = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // One that has just been delivered is gone.
+        // A message that has just been delivered is gone.
         count += match entry.file_type() {
             Ok(kind) if kind.is_dir() => files_below(&entry.path())?,
             Ok(_) => 1,
@@ -594,7 +602,7 @@ fn files_below(folder: &Path) -> Result<usize> {
     Ok(count)
 }
 
-/// The process with this argument, in whichever pod.
+/// The process with this argument, in any pod.
 ///
 /// # Errors
 /// When there is none.
@@ -602,7 +610,8 @@ pub fn process_with(argument: &str) -> Result<Pid> {
     process_that_has("cmdline", argument)
 }
 
-/// The process with this variable (`NAME=value`) in its environment, in whichever pod. A container's has the pod's name in `HOSTNAME`.
+/// The process with this variable (`NAME=value`) in its environment, in any pod. A container's has
+/// the pod's name in `HOSTNAME`.
 ///
 /// # Errors
 /// When there is none.
@@ -610,7 +619,7 @@ pub fn process_with_variable(variable: &str) -> Result<Pid> {
     process_that_has("environ", variable)
 }
 
-/// By a file in `/proc` whose words end with zero bytes.
+/// The process with this word in a file of `/proc`, whose words end with zero bytes.
 fn process_that_has(file: &str, wanted: &str) -> Result<Pid> {
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

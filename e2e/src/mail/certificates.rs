@@ -1,6 +1,7 @@
-//! A certificate authority of our own, and certificates that are good, expired, not valid yet, or for another name.
+//! A certificate authority for tests, and certificates that are good, expired, not valid yet, or
+//! for another name.
 //!
-//! Never a real authority's key, never on disk.
+//! It uses no real authority's key, and writes nothing to disk.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,16 +19,16 @@ use super::Result;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// When a certificate is valid.
+/// The time during which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
-    /// Since yesterday, for 90 days.
+    /// From yesterday on, for 90 days.
     Valid,
-    /// From 90 days ago until yesterday.
+    /// Expired since yesterday.
     Expired,
     /// From tomorrow on.
     NotYetValid,
-    /// From then until then.
+    /// From the first time until the second.
     Between(SystemTime, SystemTime),
 }
 
@@ -43,13 +44,13 @@ impl Validity {
     }
 }
 
-/// A certificate authority.
+/// A certificate authority that signs for the tests' servers.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// A new one that nobody trusts yet.
+    /// Creates an authority that nobody trusts yet.
     pub fn new() -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "mail-failover test authority");
@@ -63,7 +64,7 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A server certificate for these DNS names and IP addresses.
+    /// Issues a server certificate for these DNS names and IP addresses.
     pub fn issue(&self, names: &[&str], validity: Validity) -> Result<Identity> {
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         let (from, until) = validity.range();
@@ -78,7 +79,8 @@ impl Authority {
         Ok(Identity { chain: vec![certificate.into()], key: Arc::new(key) })
     }
 
-    /// A client that trusts this authority only. It resumes no session, so that each handshake verifies a certificate.
+    /// A client's TLS configuration that trusts this authority only. It resumes no session, so that
+    /// each handshake verifies a certificate.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone())?;
@@ -91,7 +93,7 @@ impl Authority {
     }
 }
 
-/// What a server proves itself with: a certificate and its key.
+/// A server's certificate and its key.
 #[derive(Clone)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -99,12 +101,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The certificate.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.chain.first()
     }
 
-    /// Its sessions are its own: a client that knew another identity of the same server has to verify this one.
+    /// A server's TLS configuration with sessions of its own, so that a client that knew another
+    /// identity of the same server has to verify this one.
     pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?

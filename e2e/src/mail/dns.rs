@@ -1,6 +1,7 @@
-//! A DNS server whose answers a test decides, over UDP and TCP, for resolvers that are told to ask it.
+//! A DNS server with answers that a test sets, over UDP and TCP, for resolvers that are told to ask
+//! it.
 //!
-//! It answers from memory, for every name there is, and never asks anybody else.
+//! It answers from memory, for every name, and never asks another server.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +20,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::{Context, Error, Result, lock};
 
-/// How often another port is tried when the one that is free for UDP is taken for TCP.
+/// The number of tries with another port if the one that is free for UDP is taken for TCP.
 const PORT_ATTEMPTS: usize = 16;
 const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_BUFFER: usize = 64;
@@ -33,7 +34,8 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// Answers, with NXDOMAIN so far, when this returns. Port 0 means any port.
+    /// Starts a server that answers NXDOMAIN to everything. It listens when this returns. Port 0
+    /// means any port.
     pub async fn start(address: SocketAddr) -> Result<Self> {
         let (udp, tcp) = bind(address).await.context(|| format!("binding {address} for DNS"))?;
         let address = udp.local_addr().context(|| format!("binding {address} for DNS"))?;
@@ -44,42 +46,42 @@ impl DnsServer {
         Ok(Self { address, zone, server })
     }
 
-    /// Where it listens, with UDP and TCP.
+    /// The address at which it listens, with UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `name` has these addresses; with none, it exists without any.
+    /// Gives `name` these addresses. With none, the name exists without addresses.
     pub fn set(&self, name: &str, addresses: Vec<IpAddr>) -> Result<()> {
-        self.answer(name, Answer::Addresses(addresses))
+        self.answer(name, DnsAnswer::Addresses(addresses))
     }
 
-    /// `name` does not exist, as any name that was never set.
+    /// Makes `name` not exist, like any name that was never set.
     pub fn set_nxdomain(&self, name: &str) -> Result<()> {
-        self.answer(name, Answer::NoSuchName)
+        self.answer(name, DnsAnswer::NoSuchName)
     }
 
-    /// Asked for `name`, the server says that it failed.
+    /// Makes the server answer SERVFAIL for `name`.
     pub fn set_servfail(&self, name: &str) -> Result<()> {
-        self.answer(name, Answer::Failure)
+        self.answer(name, DnsAnswer::Failure)
     }
 
-    /// While silent, no question is answered.
+    /// Makes the server ignore all questions, or answer again.
     pub fn set_silent(&self, silent: bool) {
         lock(&self.zone).silent = silent;
     }
 
-    /// How long resolvers may remember answers from now on, negative ones too. At first, a second.
+    /// Sets the time to live of later answers, negative ones too. It is a second at first.
     pub fn set_ttl(&self, ttl: Duration) {
         lock(&self.zone).ttl = ttl;
     }
 
-    /// How many questions about `name` came in, answered or not.
+    /// The number of questions about `name` so far, answered or not.
     pub fn queries(&self, name: &str) -> Result<u64> {
         Ok(lock(&self.zone).queries.get(&lower(name)?).copied().unwrap_or(0))
     }
 
-    fn answer(&self, name: &str, answer: Answer) -> Result<()> {
+    fn answer(&self, name: &str, answer: DnsAnswer) -> Result<()> {
         lock(&self.zone).answers.insert(lower(name)?, answer);
         Ok(())
     }
@@ -91,7 +93,7 @@ impl Drop for DnsServer {
     }
 }
 
-/// Fully qualified and in lower case, as DNS compares names.
+/// A name fully qualified and in lower case, as DNS compares names.
 fn lower(name: &str) -> Result<LowerName> {
     let mut parsed = Name::from_str(name).map_err(|error| Error::Name(format!("{name}: {error}")))?;
     parsed.set_fqdn(true);
@@ -112,7 +114,7 @@ async fn bind(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> 
 }
 
 struct Zone {
-    answers: HashMap<LowerName, Answer>,
+    answers: HashMap<LowerName, DnsAnswer>,
     queries: HashMap<LowerName, u64>,
     ttl: Duration,
     silent: bool,
@@ -125,7 +127,7 @@ impl Default for Zone {
 }
 
 #[derive(Clone)]
-enum Answer {
+enum DnsAnswer {
     Addresses(Vec<IpAddr>),
     NoSuchName,
     Failure,
@@ -135,7 +137,7 @@ struct Handler {
     zone: Arc<Mutex<Zone>>,
 }
 
-/// A response, but for what hickory adds to it.
+/// A response without the parts that hickory adds.
 struct Reply {
     code: ResponseCode,
     answers: Vec<Record>,
@@ -143,7 +145,7 @@ struct Reply {
 }
 
 impl Zone {
-    /// `None`: silence.
+    /// The reply to a question; `None` if the server is silent.
     fn reply(&mut self, name: &LowerName, record_type: RecordType) -> Option<Reply> {
         *self.queries.entry(name.clone()).or_default() += 1;
         if self.silent {
@@ -151,8 +153,8 @@ impl Zone {
         }
         let ttl = u32::try_from(self.ttl.as_secs()).unwrap_or(u32::MAX);
         let mut reply = Reply { code: ResponseCode::NoError, answers: vec![], soa: vec![] };
-        match self.answers.get(name).unwrap_or(&Answer::NoSuchName) {
-            Answer::Addresses(addresses) => {
+        match self.answers.get(name).unwrap_or(&DnsAnswer::NoSuchName) {
+            DnsAnswer::Addresses(addresses) => {
                 let data = addresses.iter().map(|address| match address {
                     IpAddr::V4(v4) => RData::A((*v4).into()),
                     IpAddr::V6(v6) => RData::AAAA((*v6).into()),
@@ -160,11 +162,11 @@ impl Zone {
                 let data = data.filter(|data| record_type == RecordType::ANY || record_type == data.record_type());
                 reply.answers = data.map(|data| Record::from_rdata(name.into(), ttl, data)).collect();
             }
-            Answer::NoSuchName => reply.code = ResponseCode::NXDomain,
-            Answer::Failure => reply.code = ResponseCode::ServFail,
+            DnsAnswer::NoSuchName => reply.code = ResponseCode::NXDomain,
+            DnsAnswer::Failure => reply.code = ResponseCode::ServFail,
         }
         if reply.answers.is_empty() && reply.code != ResponseCode::ServFail {
-            // How long nothing may be remembered (RFC 2308 section 3).
+            // The time to live of a negative answer (RFC 2308 section 3).
             let seconds = i32::try_from(ttl).unwrap_or(i32::MAX);
             let soa = SOA::new(Name::root(), Name::root(), 1, seconds, seconds, seconds, ttl);
             reply.soa = vec![Record::from_rdata(Name::root(), ttl, RData::SOA(soa))];

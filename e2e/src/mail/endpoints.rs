@@ -1,7 +1,9 @@
-//! Where kube-proxy would lead a connection to a Service: the ready endpoints of its `EndpointSlices`.
+//! The addresses that kube-proxy would lead a connection to a Service to: the ready endpoints of
+//! its `EndpointSlices`.
 //!
-//! What was known last stays known while the API server is away, as kube-proxy's rules stay. It never writes to the API server,
-//! and leaves out what no test needs: topology, session affinity, and terminating endpoints.
+//! The last known endpoints stay while the API server is away, as kube-proxy's rules stay. This
+//! never writes to the API server, and leaves out what no test needs: topology, session affinity,
+//! and terminating endpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -23,10 +25,11 @@ use super::{Error, Result};
 /// The well-known label that names a slice's Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const FIRST_RETRY: Duration = Duration::from_millis(50);
-/// kube-proxy waits longer; a test that measures recovery should measure the operator's.
+/// The upper limit of the pause between retries. kube-proxy's is longer, but a test of recovery
+/// should measure the operator's.
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
-/// Follows one port of one Service. It stops when dropped.
+/// A background task that follows one port of one Service. It stops when dropped.
 pub struct ServiceEndpoints {
     service: String,
     endpoints: watch::Receiver<Vec<SocketAddr>>,
@@ -35,8 +38,9 @@ pub struct ServiceEndpoints {
 }
 
 impl ServiceEndpoints {
-    /// Begins with no endpoint. Make the client with `Config::default_retry` off: else it retries 503 by itself for minutes,
-    /// and what is here cannot be soon to notice that the API server is back. `port` is the port's name in the Service: empty when it has none.
+    /// Starts following, with no endpoint at first. Create the client with `Config::default_retry`
+    /// off: otherwise it retries 503 by itself for minutes, and the return of the API server is
+    /// noticed late. `port` is the port's name in the Service, empty if it has none.
     pub fn follow(client: Client, namespace: &str, service: &str, port: &str) -> Self {
         let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().labels(&format!("{SERVICE_NAME_LABEL}={service}"));
@@ -56,12 +60,12 @@ impl ServiceEndpoints {
         self.endpoints.clone()
     }
 
-    /// How often the watch failed so far.
+    /// The number of watches that have failed so far.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
 
-    /// Waits until the endpoints are as wanted.
+    /// Waits until the endpoints satisfy a condition.
     pub async fn wait_for(
         &self,
         within: Duration,
@@ -104,7 +108,7 @@ async fn follow(
     }
 }
 
-/// The slices known, by name.
+/// The known slices, by name.
 #[derive(Default)]
 struct Slices {
     known: BTreeMap<String, EndpointSlice>,
@@ -113,16 +117,19 @@ struct Slices {
 
 impl Slices {
     fn apply(&mut self, event: watcher::Event<EndpointSlice>) {
-        let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
         match event {
             watcher::Event::Init => self.relisted.clear(),
-            watcher::Event::InitApply(slice) => drop(self.relisted.insert(name(&slice), slice)),
-            // Only now is it known what is gone; until then, what was known last stands.
+            watcher::Event::InitApply(slice) => drop(self.relisted.insert(name_of(&slice), slice)),
+            // Only now is it known which slices are gone. Until then the last known ones stay.
             watcher::Event::InitDone => self.known = std::mem::take(&mut self.relisted),
-            watcher::Event::Apply(slice) => drop(self.known.insert(name(&slice), slice)),
-            watcher::Event::Delete(slice) => drop(self.known.remove(&name(&slice))),
+            watcher::Event::Apply(slice) => drop(self.known.insert(name_of(&slice), slice)),
+            watcher::Event::Delete(slice) => drop(self.known.remove(&name_of(&slice))),
         }
     }
+}
+
+fn name_of(slice: &EndpointSlice) -> String {
+    slice.metadata.name.clone().unwrap_or_default()
 }
 
 /// Each ready endpoint once, in order.
@@ -145,7 +152,8 @@ fn ready<'a>(slices: impl Iterator<Item = &'a EndpointSlice>, port: &str) -> Vec
     ready.into_iter().collect()
 }
 
-/// Doubles from [`FIRST_RETRY`] to [`LAST_RETRY`], give or take a fifth; starts anew when the watch works again.
+/// Pauses that double from [`FIRST_RETRY`] to [`LAST_RETRY`], plus or minus a fifth. They start
+/// anew when the watch works again.
 #[derive(Default)]
 struct Retry {
     failures: u32,
@@ -175,15 +183,15 @@ mod tests {
     use super::*;
 
     fn slice(name: &str, port: (&str, i32), endpoints: &[(&str, Option<bool>)]) -> EndpointSlice {
-        let endpoint = |(address, ready): &(&str, Option<bool>)| Endpoint {
+        let endpoints = endpoints.iter().map(|(address, ready)| Endpoint {
             addresses: vec![(*address).to_owned(), "192.0.2.99".to_owned()],
             conditions: Some(EndpointConditions { ready: *ready, ..EndpointConditions::default() }),
             ..Endpoint::default()
-        };
+        });
         EndpointSlice {
             metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
             address_type: "IPv4".to_owned(),
-            endpoints: endpoints.iter().map(endpoint).collect(),
+            endpoints: endpoints.collect(),
             ports: Some(vec![
                 EndpointPort { name: Some("other".to_owned()), port: Some(1), ..EndpointPort::default() },
                 EndpointPort { name: Some(port.0.to_owned()), port: Some(port.1), ..EndpointPort::default() },

@@ -1,16 +1,19 @@
-//! Mail as the tests, the demo and the bench need it: servers that fail on demand, a client that keeps sending, names that
-//! resolve to what a test says, and the arithmetic of what came of it.
+//! Mail as the tests, the demo and the benches need it: servers that fail on demand, clients that keep
+//! sending, names that resolve to what a test says, and the account of the messages.
 //!
 //! * [`server`] plays providers: a real SMTP dialogue (RFC 5321) with faults at every stage.
-//! * [`sender`] plays an application: a connection per message, its own patience, and a journal of every attempt.
-//! * [`load`] plays many applications in front of a queueing mail server, and keeps the account of what it took.
-//! * [`record`] is what either of them leaves on a file, for when it runs in a container of its own.
-//! * [`endpoints`] tells the sender where kube-proxy would lead it.
-//! * [`certificates`] and [`dns`] are what servers are reached with.
-//! * [`statistics`] turns durations into the figures people read.
+//! * [`sender`] plays an application: a connection per message, time limits of its own, and a journal of
+//!   every attempt.
+//! * [`load`] plays many applications in front of a queueing mail server, and keeps the account of what it
+//!   took.
+//! * [`record`] keeps what either of them did in a file, for programs in containers of their own.
+//! * [`endpoints`] tells the sender which endpoints kube-proxy would lead it to.
+//! * [`certificates`] and [`dns`] prove and name the servers.
+//! * [`statistics`] turns durations into figures for people.
 //!
-//! Architecture invariant: nothing in here talks to anything but the addresses it is given, looks up a name, or keeps anything on
-//! disk but the records that it is asked for; and nothing lies about what it saw: whatever a bound makes it forget is counted.
+//! Architecture invariants: this module connects only to the addresses that it is given, looks up no name,
+//! and writes nothing to disk but the requested records. It reports everything that it saw: whatever a
+//! bound makes it forget is counted.
 
 pub mod certificates;
 pub mod dns;
@@ -25,42 +28,42 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What can go wrong while setting the fixture.
+/// An error of setting up the fixture.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
+    /// A system call failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempted operation.
         what: String,
-        /// Its answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A certificate could not be made.
+    /// A certificate could not be created.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     /// A certificate could not be used.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// A name that is none.
+    /// The text is no valid name.
     #[error("not a name: {0}")]
     Name(String),
-    /// Something awaited did not happen in time.
+    /// An awaited event did not happen in time.
     #[error("{what} did not happen within {within:?}: {seen}")]
     Timeout {
-        /// What was awaited.
+        /// The awaited event.
         what: String,
-        /// For how long.
+        /// The time limit.
         within: Duration,
-        /// What was there instead.
+        /// The last observed state.
         seen: String,
     },
 }
 
-/// The result of setting the fixture.
+/// The result of setting up the fixture.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Says what was tried.
+/// Adds the attempted operation to an error.
 trait Context<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
@@ -71,7 +74,7 @@ impl<T> Context<T> for io::Result<T> {
     }
 }
 
-/// Every critical section here leaves its data whole, so that a panic elsewhere poisons nothing.
+/// Locks a mutex, poisoned or not: every critical section here leaves its data whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

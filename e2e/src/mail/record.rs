@@ -1,7 +1,9 @@
-//! What programs in other containers took and sent, on files that outlive them: a line of JSON for each message.
+//! Records of messages that programs in other containers took and sent, in files that outlive them:
+//! a line of JSON for each message.
 //!
-//! A line is with the kernel before the message is acknowledged, so that a process that is killed has taken nothing that its file does not
-//! show. It never reads what it writes, and never changes a line.
+//! A line is with the kernel before the message is acknowledged, so a killed process has taken
+//! nothing that its file does not show. A record never reads what it writes, and never changes a
+//! line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,21 +16,21 @@ use serde::{Deserialize, Serialize};
 use super::load::{Accepted, Stored};
 use super::{Context, Result, lock};
 
-/// A message that was taken, as a server that stored it or as a client whose message was accepted has it.
+/// A message that was taken, as recorded by a server that stored it or by a client whose message
+/// was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its `X-Message-Id`.
+    /// The `X-Message-Id`.
     pub id: String,
-    /// The envelope recipients.
     pub recipients: Vec<String>,
-    /// Whose record it is.
+    /// The name of the recorder.
     pub by: String,
-    /// When, since 1970.
+    /// The time, since 1970.
     pub at: Duration,
 }
 
 impl Entry {
-    /// A message that was taken now.
+    /// An entry for a message that was taken now.
     pub fn now(id: &str, recipients: &[String], by: &str) -> Self {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { id: id.to_owned(), recipients: recipients.to_vec(), by: by.to_owned(), at }
@@ -48,12 +50,12 @@ impl From<Entry> for Accepted {
     }
 }
 
-/// A record that is being written.
+/// A file that entries are appended to.
 #[derive(Debug)]
 pub struct Record(Mutex<File>);
 
 impl Record {
-    /// Appends to this file, which is made when it is not there.
+    /// Opens a file for appending, and creates it if it does not exist.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -73,7 +75,8 @@ impl Record {
     }
 }
 
-/// All entries of a record; none when nothing was written yet. A last line that is being written is left out.
+/// Reads all entries of a record; none if nothing was written yet. A last line that is still being
+/// written is left out.
 ///
 /// # Errors
 /// When it cannot be read, or is no record.
@@ -87,7 +90,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     entries.collect::<io::Result<_>>().context(|| path.display().to_string())
 }
 
-/// The copies that servers have stored, one for each recipient, bounces left out.
+/// The copies that servers have stored, one for each recipient, bounces excluded.
 pub fn copies(entries: Vec<Entry>) -> Vec<Stored> {
     entries
         .into_iter()

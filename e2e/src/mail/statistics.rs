@@ -1,27 +1,25 @@
-//! The figures people read: percentiles of durations, and tables with aligned columns.
+//! Figures for people: percentiles of durations, and tables with aligned columns.
 //!
 //! Pure.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What there is to say about a set of durations.
+/// A summary of a set of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// How many there are.
+    /// The number of durations.
     pub count: usize,
-    /// The shortest.
     pub min: Duration,
-    /// Half are no longer.
+    /// The median.
     pub p50: Duration,
-    /// 99 of 100 are no longer.
+    /// The 99th percentile.
     pub p99: Duration,
-    /// The longest.
     pub max: Duration,
 }
 
 impl Summary {
-    /// `None` of none.
+    /// Summarizes durations; `None` if there are none.
     pub fn of(durations: impl IntoIterator<Item = Duration>) -> Option<Self> {
         let mut sorted: Vec<_> = durations.into_iter().collect();
         sorted.sort_unstable();
@@ -35,45 +33,46 @@ impl Summary {
     }
 }
 
-/// By the nearest-rank method: always one that was measured, never one in between. `sorted` must be.
+/// The percentile by the nearest-rank method: always a measured value, never one in between.
+/// `sorted` must be sorted.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent.min(100)).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// With three digits that mean something: `950 µs`, `12.3 ms`, `1.23 s`, `125 s`.
+/// A duration with three significant digits: `950 µs`, `12.3 ms`, `1.23 s`, `125 s`.
 pub fn human(duration: Duration) -> String {
     let micros = duration.as_micros();
-    let scaled = |unit: u128, name: &str| {
-        let decimals = match micros / unit {
-            0..10 => 2,
-            10..100 => 1,
-            _ => 0,
-        };
-        // In whole steps of the last digit, half up: no floating point, no surprise.
-        let factor = 10_u128.pow(decimals);
-        let steps = (micros * factor + unit / 2) / unit;
-        let fraction =
-            if decimals == 0 { String::new() } else { format!(".{:0>1$}", steps % factor, decimals as usize) };
-        format!("{}{fraction} {name}", steps / factor)
-    };
     match micros {
         0..1_000 => format!("{micros} µs"),
-        1_000..1_000_000 => scaled(1_000, "ms"),
-        _ => scaled(1_000_000, "s"),
+        1_000..1_000_000 => scaled(micros, 1_000, "ms"),
+        _ => scaled(micros, 1_000_000, "s"),
     }
 }
 
-/// Where a column's text stands.
+fn scaled(micros: u128, unit: u128, name: &str) -> String {
+    let decimals = match micros / unit {
+        0..10 => 2,
+        10..100 => 1,
+        _ => 0,
+    };
+    // In whole steps of the last digit, rounded half up, without floating point.
+    let factor = 10_u128.pow(decimals);
+    let steps = (micros * factor + unit / 2) / unit;
+    let fraction = if decimals == 0 { String::new() } else { format!(".{:0>1$}", steps % factor, decimals as usize) };
+    format!("{}{fraction} {name}", steps / factor)
+}
+
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// For words.
     Left,
-    /// Figures.
+    /// For figures.
     Right,
 }
 
-/// A table of text, as wide as it has to be.
+/// A table of text with the widths that its cells need.
 #[derive(Clone, Debug)]
 pub struct Table {
     columns: Vec<(String, Align)>,
@@ -81,12 +80,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// With these columns and no row.
+    /// A table with these columns and no row.
     pub fn new(columns: &[(&str, Align)]) -> Self {
         Self { columns: columns.iter().map(|(name, align)| ((*name).to_owned(), *align)).collect(), rows: vec![] }
     }
 
-    /// Another row; missing cells are empty, surplus cells are shown without a heading.
+    /// Adds a row. Missing cells are empty, surplus cells are shown without a heading.
     pub fn row<T: fmt::Display>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows.push(cells.into_iter().map(|cell| cell.to_string()).collect());
     }
@@ -97,10 +96,12 @@ impl fmt::Display for Table {
         let heading: Vec<_> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let lines: Vec<_> = std::iter::once(&heading).chain(&self.rows).collect();
         let count = lines.iter().map(|line| line.len()).max().unwrap_or(0);
-        let width = |column: usize| {
-            lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<_> = (0..count).map(width).collect();
+        let mut widths = vec![0; count];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line.iter()) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
         for line in lines {
             let mut text = String::new();
             for (column, width) in widths.iter().enumerate() {

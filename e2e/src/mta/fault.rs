@@ -1,4 +1,4 @@
-//! The fault matrix: at every point of a session, everything that can go wrong there.
+//! The fault matrix: every fault at every point of a session.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,27 +6,20 @@ use std::time::Duration;
 
 use crate::mail::server::{Action, Ending, Fault, Stage};
 
-/// A byte this often: any reply takes longer than anybody waits, and none that waits for the next byte only ever gives up.
+/// The pause between two bytes. Any reply takes longer than a client waits for it, but a client
+/// that waits for the next byte only never gives up.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// Where in a session the primary breaks.
+/// The point of a session at which the primary breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Point {
-    /// The TCP connection.
     Connect,
-    /// The greeting.
     Banner,
-    /// EHLO.
     Ehlo,
-    /// STARTTLS.
     StartTls,
-    /// AUTH.
     Auth,
-    /// MAIL.
     Mail,
-    /// RCPT.
     Rcpt,
-    /// DATA.
     Data,
     /// The final dot, of a message that is not taken.
     EndOfData,
@@ -34,10 +27,10 @@ pub enum Point {
     AfterAccepting,
 }
 
-/// How it breaks.
+/// The way in which the primary breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// The kernel says that nobody listens.
+pub enum FaultKind {
+    /// Connections are refused.
     Refuse,
     /// The connection is reset.
     Reset,
@@ -45,9 +38,9 @@ pub enum Kind {
     Hang,
     /// The usual reply, a byte at a time.
     Slow,
-    /// A 4xx reply.
+    /// The reply has code 4xx.
     Temporary,
-    /// A 5xx reply that is about our account, and about no recipient.
+    /// The reply has code 5xx and is about our account, not about a recipient.
     AccountRefused,
     /// Bytes that are no reply.
     Garbage,
@@ -56,14 +49,14 @@ pub enum Kind {
 /// A cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell {
-    /// Where.
+    /// The point of the session.
     pub point: Point,
-    /// How.
-    pub kind: Kind,
+    /// The way of breaking.
+    pub kind: FaultKind,
 }
 
 impl Point {
-    /// All, in the order of a session.
+    /// All points, in the order of a session.
     pub const ALL: [Self; 10] = [
         Self::Connect,
         Self::Banner,
@@ -77,7 +70,7 @@ impl Point {
         Self::AfterAccepting,
     ];
 
-    /// The stage of the server that plays it; none before and after a dialogue.
+    /// The server's stage at this point; none before and after a dialogue.
     fn stage(self) -> Option<Stage> {
         match self {
             Self::Connect | Self::AfterAccepting => None,
@@ -92,7 +85,7 @@ impl Point {
         }
     }
 
-    /// A 4xx reply as providers give it there.
+    /// A 4xx reply as providers send it at this point.
     fn temporary(self) -> Action {
         let (code, text) = match self {
             Self::Connect | Self::Banner | Self::Ehlo => (421, "4.3.2 Service not available, try again later"),
@@ -104,7 +97,8 @@ impl Point {
         Action::Reply(code, Cow::Borrowed(text))
     }
 
-    /// What Amazon SES and `SendGrid` say of an account that may not send at present; SES says it at the end of the data.
+    /// The reply of Amazon SES and `SendGrid` for an account that may not send at present. SES
+    /// sends it at the end of the data.
     fn account_refused(self) -> Action {
         let (code, text) = match self {
             Self::Auth => (535, "Authentication failed: account disabled"),
@@ -122,8 +116,7 @@ impl Point {
     }
 }
 
-impl Kind {
-    /// All.
+impl FaultKind {
     pub const ALL: [Self; 7] =
         [Self::Refuse, Self::Reset, Self::Hang, Self::Slow, Self::Temporary, Self::AccountRefused, Self::Garbage];
 }
@@ -131,72 +124,72 @@ impl Kind {
 impl Cell {
     /// The whole matrix, with the cells that make no sense.
     pub fn all() -> impl Iterator<Item = Self> {
-        Point::ALL.into_iter().flat_map(|point| Kind::ALL.into_iter().map(move |kind| Self { point, kind }))
+        Point::ALL.into_iter().flat_map(|point| FaultKind::ALL.into_iter().map(move |kind| Self { point, kind }))
     }
 
-    /// Where there is something to play.
+    /// The cells that make sense.
     pub fn playable() -> impl Iterator<Item = Self> {
         Self::all().filter(|cell| cell.fault().is_ok())
     }
 
-    /// What the primary does; or why there is no such thing.
+    /// The fault of the primary, or the reason why there is none.
     ///
     /// # Errors
     /// The reason, for people.
     pub fn fault(self) -> Result<Fault, &'static str> {
         match (self.point, self.kind) {
-            (Point::Connect, Kind::Refuse) => Ok(Fault::Refuse),
-            (Point::Connect, Kind::Hang) => Ok(Fault::Blackhole),
-            (Point::Connect, Kind::Reset) => Err("a connection that is made and reset at once: banner, reset"),
-            (Point::Connect, Kind::Slow) => Err("a slow handshake of TCP delays a connection and breaks nothing"),
-            (Point::Connect, Kind::Temporary | Kind::AccountRefused | Kind::Garbage) => {
+            (Point::Connect, FaultKind::Refuse) => Ok(Fault::Refuse),
+            (Point::Connect, FaultKind::Hang) => Ok(Fault::Blackhole),
+            (Point::Connect, FaultKind::Reset) => Err("a connection that is made and reset at once: banner, reset"),
+            (Point::Connect, FaultKind::Slow) => Err("a slow handshake of TCP delays a connection and breaks nothing"),
+            (Point::Connect, FaultKind::Temporary | FaultKind::AccountRefused | FaultKind::Garbage) => {
                 Err("nothing can be said before there is a connection: banner")
             }
-            (_, Kind::Refuse) => Err("only a connection can be refused"),
-            (Point::AfterAccepting, Kind::Reset) => Ok(Fault::AcceptWithoutReply(Ending::Reset)),
-            (Point::AfterAccepting, Kind::Hang) => Ok(Fault::AcceptWithoutReply(Ending::Hang)),
-            (Point::AfterAccepting, Kind::Garbage) => Ok(Fault::AcceptWithoutReply(Ending::Garbage)),
-            (Point::AfterAccepting, Kind::Slow) => Ok(Fault::At(Stage::EndOfData, Action::Slow(SLOW))),
-            (Point::AfterAccepting, Kind::Temporary | Kind::AccountRefused) => {
+            (_, FaultKind::Refuse) => Err("only a connection can be refused"),
+            (Point::AfterAccepting, FaultKind::Reset) => Ok(Fault::AcceptWithoutReply(Ending::Reset)),
+            (Point::AfterAccepting, FaultKind::Hang) => Ok(Fault::AcceptWithoutReply(Ending::Hang)),
+            (Point::AfterAccepting, FaultKind::Garbage) => Ok(Fault::AcceptWithoutReply(Ending::Garbage)),
+            (Point::AfterAccepting, FaultKind::Slow) => Ok(Fault::At(Stage::EndOfData, Action::Slow(SLOW))),
+            (Point::AfterAccepting, FaultKind::Temporary | FaultKind::AccountRefused) => {
                 Err("a server that refuses has not accepted: end of data")
             }
-            (Point::EndOfData, Kind::Slow) => {
+            (Point::EndOfData, FaultKind::Slow) => {
                 Err("a reply that comes, however slowly, means accepted: after accepting, slow")
             }
             (point, kind) => {
                 let Some(stage) = point.stage() else { return Err("there is no such stage") };
                 let action = match kind {
-                    Kind::Refuse => return Err("only a connection can be refused"),
-                    Kind::Reset => Action::Reset,
-                    Kind::Hang => Action::Hang,
-                    Kind::Slow => Action::Slow(SLOW),
-                    Kind::Temporary => point.temporary(),
-                    Kind::AccountRefused => point.account_refused(),
-                    Kind::Garbage => Action::Garbage,
+                    FaultKind::Refuse => return Err("only a connection can be refused"),
+                    FaultKind::Reset => Action::Reset,
+                    FaultKind::Hang => Action::Hang,
+                    FaultKind::Slow => Action::Slow(SLOW),
+                    FaultKind::Temporary => point.temporary(),
+                    FaultKind::AccountRefused => point.account_refused(),
+                    FaultKind::Garbage => Action::Garbage,
                 };
                 Ok(Fault::At(stage, action))
             }
         }
     }
 
-    /// Whether the primary has messages that it did not, or not in time, say it has: those are delivered twice, and SMTP has no remedy
-    /// (RFC 5321 section 4.5.3.2.6, RFC 1047).
+    /// Returns true if the primary may store messages that it does not acknowledge in time. Those
+    /// are delivered twice, and SMTP has no remedy (RFC 5321 section 4.5.3.2.6, RFC 1047).
     pub fn may_duplicate(self) -> bool {
         self.point == Point::AfterAccepting
     }
 
-    /// Whether the breakage shows itself only when somebody's patience ends.
+    /// Returns true if only a client's time limit reveals the fault.
     pub fn takes_patience(self) -> bool {
-        matches!(self.kind, Kind::Hang | Kind::Slow)
+        matches!(self.kind, FaultKind::Hang | FaultKind::Slow)
     }
 
-    /// Whether there is nothing to break without STARTTLS.
+    /// Returns true if the fault needs STARTTLS.
     pub fn takes_tls(self) -> bool {
         // A password is not sent in the clear, so AUTH takes TLS, too.
         matches!(self.point, Point::StartTls | Point::Auth)
     }
 
-    /// Whether there is nothing to break without a login.
+    /// Returns true if the fault needs a login.
     pub fn takes_login(self) -> bool {
         self.point == Point::Auth
     }
@@ -219,7 +212,7 @@ impl fmt::Display for Point {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refuse => "refused",
@@ -250,12 +243,12 @@ mod tests {
 
     #[test]
     fn every_pair_is_played_or_has_a_reason() {
-        assert_eq!(Cell::all().count(), Point::ALL.len() * Kind::ALL.len());
+        assert_eq!(Cell::all().count(), Point::ALL.len() * FaultKind::ALL.len());
         let played: BTreeSet<_> = Cell::playable().map(|cell| (cell.point, cell.kind)).collect();
         for point in Point::ALL {
             assert!(played.iter().any(|(played, _)| *played == point), "{point} is never played");
         }
-        for kind in Kind::ALL {
+        for kind in FaultKind::ALL {
             assert!(played.iter().any(|(_, played)| *played == kind), "{kind} is never played");
         }
         // Every stage of the dialogue with everything but a refused connection; a slow end of data is played as accepted.

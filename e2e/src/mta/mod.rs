@@ -1,8 +1,9 @@
-//! A queueing mail server between applications and two providers, of which the preferred one breaks: what is played, by whom the mail is
-//! led around the break, and what came of it.
+//! A queueing mail server between applications and two providers, of which the preferred one breaks.
 //!
-//! * [`fault`] is the matrix: where in a session times how, and why some cells make no sense.
-//! * [`way`] puts Postfix in front: with a list of relays, with HAProxy, or with our agent and the whole operator behind it.
+//! * [`fault`] is the matrix of all faults at all points of a session, with the reasons why some cells
+//!   make no sense.
+//! * [`setup`] puts Postfix in front: with a list of relays, with HAProxy, or with our agent and the whole
+//!   operator.
 //! * [`round`] breaks the primary under load and keeps the account.
 
 pub mod fault;

@@ -1,4 +1,4 @@
-//! One round: load, a break in the midst of it, and the account of every message.
+//! One round: load, a break during it, and the account of every message.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -10,52 +10,52 @@ use super::setup::{Mta, Providers, SENDER, STANDBY};
 use crate::mail::load::{Accepted, Account, Load, LoadOptions, Stored};
 use crate::mail::statistics::{Align, Table, human};
 
-/// What is played.
+/// The plan of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// What breaks.
+    /// The fault.
     pub cell: Cell,
-    /// How many messages are sent.
+    /// The number of messages.
     pub messages: usize,
-    /// How many recipients each has.
+    /// The number of recipients of each message.
     pub recipients: usize,
-    /// At this pace, over ten connections.
+    /// Messages per second, over ten connections.
     pub per_second: u32,
-    /// The break comes when Postfix has taken so many.
+    /// The number of messages that Postfix has taken when the primary breaks.
     pub break_after: usize,
-    /// From the last message on: by then, what is neither delivered nor queued is lost.
+    /// The time limit from the last message on. What is then neither delivered nor queued is lost.
     pub within: Duration,
 }
 
-/// What came of it.
+/// The result of a round.
 #[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What was played.
+pub struct RoundOutcome {
+    /// The fault.
     pub cell: Cell,
-    /// Where every message went.
+    /// The account of every message.
     pub account: Account,
-    /// From the first attempt that met the fault (from the break, where it is one of sessions and not of messages) to the first message by
-    /// the standby that Postfix had taken after it.
+    /// The time from the first attempt that met the fault to the first message by the standby that
+    /// Postfix had taken after it. For a fault of sessions and not of messages it starts at the
+    /// break.
     pub first_by_standby: Option<Duration>,
-    /// From the same moment until the last message was delivered that Postfix had taken before mail went by the standby; `None` when one was
-    /// not.
+    /// The time from the same moment until the last message was delivered that Postfix had taken
+    /// before mail went by the standby; `None` if one was not delivered.
     pub old_delivered: Option<Duration>,
-    /// The same for all messages of the load.
+    /// The time from the same moment until all messages of the load were delivered.
     pub all_delivered: Option<Duration>,
-    /// Deliveries of which Postfix says in its log that the message may be sent more than once.
+    /// Deliveries of which Postfix's log says that the message may be sent more than once.
     pub unsure_by_log: usize,
-    /// The same as the agent counts them; since its last start, when it was started again meanwhile.
+    /// The same number as the agent counts it, since its last start.
     pub unsure_by_agent: Option<usize>,
-    /// What is queued still, by the queue's name.
+    /// Messages still queued, by the queue's name.
     pub queued_in: BTreeMap<String, usize>,
-    /// Bounces that arrived.
     pub bounces: usize,
-    /// How often Postfix did not take a message.
+    /// Messages that Postfix refused; they were offered again.
     pub refusals: usize,
 }
 
-impl Outcome {
-    /// What must not be when the agent leads the mail: a sentence for each.
+impl RoundOutcome {
+    /// Violations of what must hold while the agent leads the mail, a sentence for each.
     pub fn complaints(&self) -> Vec<String> {
         let Self { account, unsure_by_agent, .. } = self;
         let mut complaints = Vec::new();
@@ -87,7 +87,6 @@ impl Outcome {
 
 /// The heading of a table of outcomes.
 pub fn table() -> Table {
-    let right = |name| (name, Align::Right);
     let mut columns = vec![("WHERE", Align::Left), ("HOW", Align::Left)];
     columns.extend(
         [
@@ -101,16 +100,19 @@ pub fn table() -> Table {
             "FIRST BY STANDBY",
             "OLD ALL DELIVERED",
         ]
-        .map(right),
+        .map(|name| (name, Align::Right)),
     );
     columns.push(("", Align::Left));
     Table::new(&columns)
 }
 
-/// A row of it.
-pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
-    let Outcome { cell, account, .. } = outcome;
-    let time = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), human);
+fn human_or_never(time: Option<Duration>) -> String {
+    time.map_or_else(|| "never".to_owned(), human)
+}
+
+/// A row of that table.
+pub fn row(outcome: &RoundOutcome, verdict: &str) -> Vec<String> {
+    let RoundOutcome { cell, account, .. } = outcome;
     let counted = outcome.unsure_by_agent.map_or_else(|| "-".to_owned(), |count| count.to_string());
     vec![
         cell.point.to_string(),
@@ -122,30 +124,31 @@ pub fn row(outcome: &Outcome, verdict: &str) -> Vec<String> {
         account.duplicated.to_string(),
         if cell.may_duplicate() { "yes" } else { "no" }.to_owned(),
         counted,
-        time(outcome.first_by_standby),
-        time(outcome.old_delivered),
+        human_or_never(outcome.first_by_standby),
+        human_or_never(outcome.old_delivered),
         verdict.to_owned(),
     ]
 }
 
-/// Plays a round. The primary stays broken.
+/// Runs a round. The primary stays broken.
 ///
 /// # Errors
 /// When Postfix does not take the mail, or something cannot be asked.
-pub async fn run_round(mta: &Mta, providers: &Providers, plan: &Plan) -> Result<Outcome> {
+pub async fn run_round(mta: &Mta, providers: &Providers, plan: &Plan) -> Result<RoundOutcome> {
     run_round_and(mta, providers, plan, async || Ok(())).await
 }
 
-/// As [`play`]; `meanwhile` begins when the primary is broken, and is over before the account is made.
+/// Runs a round like [`run_round`]; `meanwhile` begins when the primary is broken, and ends before
+/// the account is made.
 ///
 /// # Errors
-/// As [`play`], and what `meanwhile` says.
+/// When [`run_round`] or `meanwhile` fails.
 pub async fn run_round_and(
     mta: &Mta,
     providers: &Providers,
     plan: &Plan,
     meanwhile: impl AsyncFnOnce() -> Result<()>,
-) -> Result<Outcome> {
+) -> Result<RoundOutcome> {
     let fault = plan.cell.fault().map_err(anyhow::Error::msg)?;
     let unsure_before = unsure_by_agent(mta).await?;
     let received_before = providers.primary.received_count();
@@ -164,7 +167,8 @@ pub async fn run_round_and(
     providers.primary.set_fault(fault).await?;
     let only_new_sessions = is_before_a_message(plan.cell.point);
     if only_new_sessions {
-        // Or those that Postfix keeps for reuse would go on as if nothing had happened. They meet the break before any new one does.
+        // Otherwise sessions that Postfix keeps for reuse would continue unaffected. They meet the
+        // break before any new session.
         providers.primary.retire_sessions();
     }
     meanwhile().await?;
@@ -182,7 +186,7 @@ pub async fn run_round_and(
     let queued: BTreeSet<_> = queue.into_iter().flat_map(|message| message.recipients).map(|to| to.address).collect();
     let account = Account::of(&sent.accepted, &stored, &log.bounced(), &queued);
 
-    // The first copy of each.
+    // The first copy of each message.
     let mut delivered: HashMap<&str, Instant> = HashMap::new();
     for copy in &stored {
         delivered.entry(&copy.recipient).and_modify(|at| *at = copy.at.min(*at)).or_insert(copy.at);
@@ -190,16 +194,14 @@ pub async fn run_round_and(
     let new: BTreeSet<&str> = of(&sent.accepted, |at| at >= zero).collect();
     let by_standby = stored.iter().filter(|copy| copy.server == providers.standby.name());
     let first = by_standby.filter(|copy| new.contains(copy.recipient.as_str())).map(|copy| copy.at).min();
-    let last_of = |recipients: Vec<&str>| -> Option<Duration> {
-        let times: Option<Vec<_>> = recipients.into_iter().map(|to| delivered.get(to).copied()).collect();
-        Some(times?.into_iter().max()?.saturating_duration_since(zero))
-    };
     let switched = first.unwrap_or_else(Instant::now);
-    Ok(Outcome {
+    let old: Vec<_> = of(&sent.accepted, |at| at < switched).map(|to| delivered.get(to).copied()).collect();
+    let all: Vec<_> = of(&sent.accepted, |_| true).map(|to| delivered.get(to).copied()).collect();
+    Ok(RoundOutcome {
         cell: plan.cell,
         first_by_standby: first.map(|first| first.saturating_duration_since(zero)),
-        old_delivered: last_of(of(&sent.accepted, |at| at < switched).collect()),
-        all_delivered: last_of(of(&sent.accepted, |_| true).collect()),
+        old_delivered: last_since(zero, &old),
+        all_delivered: last_since(zero, &all),
         unsure_by_log: log.may_be_sent_more_than_once() - log_before,
         unsure_by_agent: unsure_by_agent(mta)
             .await?
@@ -217,7 +219,13 @@ fn of<'a>(accepted: &'a [Accepted], when: impl Fn(Instant) -> bool + 'a) -> impl
     chosen.flat_map(|message| message.recipients.iter().map(String::as_str))
 }
 
-/// Whether only new sessions meet the fault.
+/// The time from `zero` to the last delivery; `None` if one is missing.
+fn last_since(zero: Instant, deliveries: &[Option<Instant>]) -> Option<Duration> {
+    let times: Option<Vec<_>> = deliveries.iter().copied().collect();
+    Some(times?.into_iter().max()?.saturating_duration_since(zero))
+}
+
+/// Returns true if only new sessions meet the fault.
 fn is_before_a_message(point: Point) -> bool {
     match point {
         Point::Connect | Point::Banner | Point::Ehlo | Point::StartTls | Point::Auth => true,
@@ -225,7 +233,7 @@ fn is_before_a_message(point: Point) -> bool {
     }
 }
 
-/// How many deliveries the agent has seen after which a message may be sent once more.
+/// The number of deliveries counted by the agent after which a message may be sent once more.
 async fn unsure_by_agent(mta: &Mta) -> Result<Option<usize>> {
     let Some(agent) = &mta.agent else { return Ok(None) };
     let count = agent.metrics().await?.sum(POSSIBLE_DUPLICATES, |_| true);
@@ -233,5 +241,5 @@ async fn unsure_by_agent(mta: &Mta) -> Result<Option<usize>> {
     Ok(Some(count as usize))
 }
 
-/// What the agent counts them by.
+/// The agent's metric for them.
 const POSSIBLE_DUPLICATES: &str = "mail_failover_agent_possible_duplicates_total";

@@ -1,4 +1,4 @@
-//! Postfix in front of two providers, and what leads its mail around one that breaks.
+//! Postfix in front of two providers, and the means that lead its mail around a broken one.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,28 +23,30 @@ use crate::test_env::TestEnv;
 
 /// The name in the providers' certificates.
 const SERVER_NAME: &str = "relay.bench.test";
-/// Who may send through the providers, when they ask.
+/// The login for providers that demand one.
 const LOGIN: (&str, &str) = ("app", "correct horse");
-/// What the provider that stands by calls itself.
+/// The name of the server in second place.
 pub const STANDBY: &str = "standby";
-/// Where Debian has them.
+/// The path of the public authorities on Debian.
 const PUBLIC_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The Secret with the login.
 pub const SECRET: &str = "relay-credentials";
-/// Probes look this often, and wait this long; so many in a row decide. HAProxy's checks are the same.
+/// The interval of probes, as text and as a duration. HAProxy's checks have the same.
 pub const INTERVAL: (&str, Duration) = ("200ms", Duration::from_millis(200));
-/// See [`INTERVAL`].
+/// The timeout of probes and checks, as text and as a duration.
 pub const TIMEOUT: (&str, Duration) = ("500ms", Duration::from_millis(500));
-/// See [`INTERVAL`].
+/// The number of equal results in a row that decide.
 pub const THRESHOLD: u32 = 3;
 
-/// Who leads mail around a provider that breaks.
+/// The means that leads mail around a broken provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Setup {
-    /// Nobody: Postfix sends everything to the first provider. What healthy mail takes is measured this way.
+    /// None: Postfix sends everything to the first provider. The cost of healthy mail is measured
+    /// this way.
     Direct,
-    /// The same, set up for providers that speak TLS, as the agent's lines for main.cf do it: each process loads the public authorities
-    /// when it starts, whether the provider speaks TLS or not.
+    /// None, but Postfix is set up for providers that speak TLS, with the agent's lines for
+    /// main.cf: each process loads the public authorities when it starts, even if the provider does
+    /// not speak TLS.
     DirectTrusting,
     /// Postfix itself, by a list in `relayhost`.
     List,
@@ -54,22 +56,19 @@ pub enum Setup {
     Agent,
 }
 
-/// What the providers ask for.
+/// The demands of the providers on clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demands {
-    /// STARTTLS, verified.
+    /// STARTTLS with a verified certificate.
     pub tls: bool,
-    /// A login.
     pub login: bool,
 }
 
 /// Two providers, and a server that takes bounces.
 pub struct Providers {
-    /// The preferred one.
     pub primary: SmtpServer,
-    /// The other one.
     pub standby: SmtpServer,
-    /// Where bounces go.
+    /// The server that takes bounces.
     pub bounces: SmtpServer,
     demands: Demands,
     authority: Authority,
@@ -82,37 +81,43 @@ impl Providers {
     /// When one cannot listen.
     pub async fn start(env: &TestEnv, demands: Demands) -> Result<Self> {
         let authority = Authority::new()?;
-        let start = |name: &str, demands: Demands| {
-            let mut options = ServerOptions::new(name, SocketAddr::new(env.ipv4(), 25));
-            if demands.tls {
-                options = options.start_tls(authority.issue(&[SERVER_NAME], Validity::Valid)?);
-            }
-            if demands.login {
-                options = options.logins(Logins::Only(vec![(LOGIN.0.to_owned(), LOGIN.1.to_owned())]));
-            }
-            anyhow::Ok(SmtpServer::start(options))
-        };
-        let primary = start("primary", demands)?.await?;
-        let standby = start(STANDBY, demands)?.await?;
-        let bounces = start("bounces", Demands::default())?.await?;
+        let at = SocketAddr::new(env.ipv4(), 25);
+        let primary = SmtpServer::start(demands.of_server("primary", at, &authority)?).await?;
+        let at = SocketAddr::new(env.ipv4(), 25);
+        let standby = SmtpServer::start(demands.of_server(STANDBY, at, &authority)?).await?;
+        let bounces = SmtpServer::start(ServerOptions::new("bounces", SocketAddr::new(env.ipv4(), 25))).await?;
         Ok(Self { primary, standby, bounces, demands, authority })
     }
 }
 
-/// Postfix, and what stands beside it. All of it ends when dropped.
+impl Demands {
+    /// Options of a server with these demands.
+    fn of_server(self, name: &str, at: SocketAddr, authority: &Authority) -> Result<ServerOptions> {
+        let mut options = ServerOptions::new(name, at);
+        if self.tls {
+            options = options.start_tls(authority.issue(&[SERVER_NAME], Validity::Valid)?);
+        }
+        if self.login {
+            options = options.logins(Logins::Only(vec![(LOGIN.0.to_owned(), LOGIN.1.to_owned())]));
+        }
+        Ok(options)
+    }
+}
+
+/// Postfix, and the processes beside it. All of them end when it is dropped.
 pub struct Mta {
-    /// Postfix.
     pub postfix: Postfix,
-    /// The agent, when it is that way.
+    /// The agent, with [`Setup::Agent`].
     pub agent: Option<Agent>,
     _haproxy: Option<HaProxy>,
 }
 
-/// Who sends all mail of a load, and gets the bounces.
+/// The sender of all mail of a load, who gets the bounces.
 pub const SENDER: &str = "app@shop.example";
 
 impl Mta {
-    /// Starts it; mail can be sent when this returns. By [`Setup::Agent`], an operator must be running, and objects get names with `suffix`.
+    /// Starts Postfix; mail can be sent when this returns. With [`Setup::Agent`], an operator must
+    /// be running, and objects get names with `suffix`.
     ///
     /// # Errors
     /// When something does not start, or the operator does not write what the agent reads.
@@ -153,7 +158,8 @@ impl Mta {
         Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: None })
     }
 
-    /// As [`Self::start`] by [`Setup::Agent`], with an agent that runs otherwise than usual.
+    /// Starts Postfix with [`Setup::Agent`] like [`Self::start`], and changes the agent's options
+    /// first.
     ///
     /// # Errors
     /// As there.
@@ -173,7 +179,7 @@ impl Mta {
         adjust(&mut options)?;
         let agent = Agent::start(options)?;
         agent.wait_ready(WAIT_TIMEOUT).await?;
-        // It has Postfix reload when it starts, which is none of what is to be measured.
+        // The agent reloads Postfix when it starts, which must not be measured.
         eventually(WAIT_TIMEOUT, "the switch of the agent's start to be done", async || {
             let switch = agent.status().await?.last_switch;
             Ok(switch.is_some_and(|switch| switch.state != "UnderWay").then_some(()))
@@ -183,7 +189,8 @@ impl Mta {
     }
 }
 
-/// As `mail-failover agent postfix-config` says it for the agent, which is what users do, and with what a test needs on top.
+/// Adds the settings that `mail-failover agent postfix-config` prints for the agent, as users do,
+/// and those that a test needs on top.
 ///
 /// # Errors
 /// When the program cannot say it.
@@ -197,14 +204,15 @@ pub fn with_agent(options: postfix::Options) -> Result<postfix::Options> {
     Ok(postfix::Options { commands: Some(String::from_utf8(output.stdout)?), ..options })
 }
 
-/// What every way has in common: an address, a log, and the map that leads bounces to where they are counted.
+/// The common settings: an address, a log, and the map that leads bounces to the server that counts
+/// them.
 fn base(env: &TestEnv, providers: &Providers, suffix: &str) -> (postfix::Options, String) {
     let at = SocketAddr::new(env.ipv4(), 25);
     let bounces = format!("inline:{{ {{ {SENDER} = smtp:{} }} }}", next_hop(providers.bounces.address()));
     (postfix::Options::new(at, env.folder().join(format!("postfix{suffix}.log"))), bounces)
 }
 
-/// Deletes the objects with this suffix, so that nothing is probed any more.
+/// Deletes the objects with this suffix, so that their probes end.
 ///
 /// # Errors
 /// When kubectl fails.
@@ -215,7 +223,7 @@ pub async fn forget(env: &TestEnv, suffix: &str) -> Result<()> {
     Ok(())
 }
 
-/// `[address]:port`: no look-up of any kind.
+/// A next hop `[address]:port`, which needs no look-up of any kind.
 fn next_hop(address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(ip) => format!("[{ip}]:{}", address.port()),
@@ -223,31 +231,33 @@ fn next_hop(address: SocketAddr) -> String {
     }
 }
 
-/// What main.cf says of TLS and logins where no agent does.
+/// A table of Postfix (`inline:`) with this value for each next hop.
+fn inline_table(next_hops: &[SocketAddr], value: &str) -> String {
+    let entries = next_hops.iter().map(|&at| format!("{{ {} = {value} }}", next_hop(at)));
+    format!("inline:{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+}
+
+/// Adds the settings of main.cf for TLS and logins that replace an agent's.
 fn with_demands(
     env: &TestEnv,
     options: postfix::Options,
     providers: &Providers,
     next_hops: &[SocketAddr],
 ) -> Result<postfix::Options> {
-    let table = |value: &str| {
-        let entries = next_hops.iter().map(|&at| format!("{{ {} = {value} }}", next_hop(at)));
-        format!("inline:{{ {} }}", entries.collect::<Vec<_>>().join(", "))
-    };
     let mut options = options;
     if providers.demands.tls {
-        // Read before Postfix locks itself up.
+        // Postfix reads it before it enters its chroot.
         let file = env.folder().join("ca.pem");
         fs::write(&file, providers.authority.pem())?;
         options = options
             .with("smtp_tls_CAfile", file.display().to_string())
-            .with("smtp_tls_policy_maps", table(&format!("secure match={SERVER_NAME}")));
+            .with("smtp_tls_policy_maps", inline_table(next_hops, &format!("secure match={SERVER_NAME}")));
     }
     if providers.demands.login {
         options = options
             .with("smtp_sasl_auth_enable", "yes")
             .with("smtp_sasl_security_options", "noanonymous")
-            .with("smtp_sasl_password_maps", table(&format!("{}:{}", LOGIN.0, LOGIN.1)));
+            .with("smtp_sasl_password_maps", inline_table(next_hops, &format!("{}:{}", LOGIN.0, LOGIN.1)));
     }
     Ok(options)
 }
@@ -257,7 +267,7 @@ async fn start_haproxy(env: &TestEnv, at: SocketAddr, servers: Vec<SocketAddr>, 
     let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
     let haproxy =
         HaProxy::start(&program, checks, &[Listen { at, servers }], &fresh_folder(env, &format!("haproxy{suffix}"))?)?;
-    // It trusts its servers before it has checked them; this is for what it does first.
+    // HAProxy trusts its servers before it has checked them. Wait for the first checks.
     sleep(Duration::from_secs(1)).await;
     eventually(WAIT_TIMEOUT, "HAProxy to listen", async || {
         tokio::net::TcpStream::connect(at).await?;
@@ -278,7 +288,7 @@ pub fn config_map(suffix: &str) -> String {
     format!("orders-agent{suffix}")
 }
 
-/// As a Secret looks where it is mounted.
+/// Writes the login as a mounted Secret looks.
 fn mount_secret(credentials: &Path) -> Result<()> {
     let secret = credentials.join(SECRET);
     fs::create_dir(&secret)?;

@@ -1,4 +1,5 @@
-//! What a person needs who looks into a failure on a cluster: objects, Events, logs. Never Secrets.
+//! Evidence for a person who analyses a failure on a cluster: objects, Events, logs. It never
+//! contains Secrets.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::control_plane::binaries::on_path;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const LINES: &str = "--tail=20000";
-/// What to ask for, by the file that the answer goes to.
+/// Arguments of kubectl, by the file that the answer goes to.
 const QUESTIONS: [(&str, &[&str]); 6] = [
     ("events.txt", &["get", "events", "--all-namespaces", "--sort-by=.metadata.creationTimestamp", "--output=wide"]),
     (
@@ -30,7 +31,7 @@ const QUESTIONS: [(&str, &[&str]); 6] = [
     ("describe-nodes.txt", &["describe", "nodes"]),
     ("mail.yaml", &["get", "mailroutes,sendingbackends,failoverpolicies", "--all-namespaces", "--output=yaml"]),
 ];
-/// What to ask the node itself, where this program runs inside.
+/// Commands on the node, where this program runs inside it, by the file that the answer goes to.
 const NODE_QUESTIONS: [(&str, &str, &[&str]); 4] = [
     ("iptables.txt", "iptables-save", &[]),
     ("routes.txt", "ip", &["-4", "route", "show", "table", "all"]),
@@ -38,7 +39,7 @@ const NODE_QUESTIONS: [(&str, &str, &[&str]); 4] = [
     ("processes.txt", "ps", &["-eo", "pid,ppid,stat,etimes,args"]),
 ];
 
-/// Writes it all into `folder`. What cannot be had says why in its place.
+/// Writes all evidence into `folder`. A part that cannot be read is replaced by the reason.
 ///
 /// # Errors
 /// When the folder cannot be written.
@@ -59,7 +60,7 @@ pub async fn collect(kubectl: &Kubectl, is_own_node: bool, folder: &Path) -> Res
         let Some((namespace, name)) = pod.split_once(' ') else { continue };
         let arguments = ["logs", "--namespace", namespace, name, "--all-containers", "--prefix", "--timestamps", LINES];
         write(folder, &format!("{namespace}_{name}.log"), kubectl.run(&arguments).await)?;
-        // Of a container that was started again, the one before. Most have none.
+        // The log of the previous container, if a container was started again. Most have none.
         if let Ok(log) = kubectl.run(&[&arguments[..], &["--previous"]].concat()).await {
             write(folder, &format!("{namespace}_{name}.previous.log"), Ok(log))?;
         }

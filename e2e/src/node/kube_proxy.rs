@@ -10,7 +10,7 @@ use crate::control_plane::binaries::search_path;
 use crate::control_plane::component::Component;
 use crate::control_plane::{Binaries, ControlPlane, Program};
 
-/// kube-proxy, not started yet.
+/// The component kube-proxy, not started yet.
 pub(super) fn component(binaries: &Binaries, control_plane: &ControlPlane, folder: &Path) -> Result<Component> {
     let configuration = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

@@ -12,7 +12,8 @@ use crate::control_plane::namespace::{self, NAME_SERVER, NODE_ADDRESS};
 use crate::control_plane::{Binaries, ControlPlane, Program};
 use crate::node::name_server;
 
-/// The kubelet, not started yet. Logs go to `folder`, volumes to `data`, what containers print to `pod_logs`.
+/// The component kubelet, not started yet. Logs go to `folder`, volumes to `data`, output of
+/// containers to `pod_logs`.
 pub(super) fn component(
     binaries: &Binaries,
     control_plane: &ControlPlane,
@@ -47,7 +48,7 @@ pub(super) fn component(
         "failSwapOn": false,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": namespace::control_group()?,
-        // The machine's disks and memory are not this node's to watch over.
+        // This node must not evict pods for the machine's disks and memory.
         "evictionHard": {
             "memory.available": "1Mi",
             "nodefs.available": "0%",

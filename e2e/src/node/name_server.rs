@@ -1,16 +1,17 @@
-//! The cluster's name server: `CoreDNS`, as every distribution runs it.
+//! The cluster's name server: `CoreDNS`, as in every distribution.
 
 use serde_json::{Value, json};
 
 use super::images;
 use crate::control_plane::namespace::NAME_SERVER;
 
-/// The address of its Service.
+/// The address of the name server's Service.
 pub(super) const ADDRESS: &str = "10.96.0.10";
 pub(super) const NAMESPACE: &str = "kube-system";
 pub(super) const NAME: &str = "coredns";
 
-/// Its objects, as a list that kubectl applies. Names outside of the cluster are asked of the name server that a test may be.
+/// The name server's objects, as a list for kubectl. Names outside of the cluster are asked of
+/// [`NAME_SERVER`], which a test may run.
 pub(super) fn objects() -> Value {
     let labels = json!({ "k8s-app": "kube-dns" });
     let corefile = format!(
@@ -70,7 +71,7 @@ fn pod() -> Value {
         "serviceAccountName": NAME,
         "dnsPolicy": "Default",
         "priorityClassName": "system-cluster-critical",
-        // Nothing waits for it when it goes.
+        // No client needs a grace period at its end.
         "terminationGracePeriodSeconds": 1,
         "containers": [{
             "name": NAME,

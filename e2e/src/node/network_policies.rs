@@ -1,4 +1,5 @@
-//! What enforces `NetworkPolicies`: `sigs.k8s.io/kube-network-policies`, beside kube-proxy on the node.
+//! Enforcement of `NetworkPolicies`: `sigs.k8s.io/kube-network-policies`, beside kube-proxy on the
+//! node.
 
 use std::fs;
 use std::path::Path;
@@ -18,16 +19,16 @@ use crate::node::name_server::NAMESPACE;
 use crate::node::start::NAME;
 
 const START: Duration = Duration::from_secs(30);
-/// What it logs once it knows the policies and the pods.
+/// The text that it logs once it knows the policies and the pods.
 const SYNCED: &str = "Caches are synced";
 const ACCOUNT: &str = "kube-network-policies";
-/// Where the program looks for its token, as if in a pod. In the mount namespace, where `/run` is ours.
+/// The folder of the program's token, as in a pod. In the mount namespace `/run` is our own.
 const CREDENTIALS: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
-/// The queue of the kernel's in which it decides about packets.
+/// The queue of the kernel in which the program decides about packets.
 const QUEUE: &str = "100";
 
-/// What it needs in the cluster, as a list that kubectl applies.
+/// The program's objects in the cluster, as a list for kubectl.
 fn objects() -> Value {
     let items = [
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": ACCOUNT, "namespace": NAMESPACE } }),
@@ -47,7 +48,7 @@ fn objects() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }
 
-/// Starts it.
+/// Starts the program.
 pub(super) async fn start(
     binaries: &Binaries,
     control_plane: &ControlPlane,
@@ -78,16 +79,16 @@ pub(super) async fn start(
     Ok(component)
 }
 
-/// Hands the first packet of every connection of a pod to the program. Its own rules do so by nftables, for which some kernels are built
-/// without the `queue` statement (`CONFIG_NFT_QUEUE`); the same by iptables is in more of them.
+/// Hands the first packet of every connection of a pod to the program. Its own rules do so by
+/// nftables, but some kernels are built without the `queue` statement (`CONFIG_NFT_QUEUE`); more
+/// kernels have the same in iptables.
 async fn lead_to_queue() -> Result<()> {
-    let pods = |direction: &'static str| [direction, POD_RANGE, "-j", "NFQUEUE", "--queue-num", QUEUE];
     let rules: [&[&str]; 4] = [
-        // As in its own: the node's own connections are probes.
+        // As in the program's own rules: the node's own connections are probes.
         &["-m", "owner", "--uid-owner", "0", "-j", "RETURN"],
         &["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "RETURN"],
-        &pods("--source"),
-        &pods("--destination"),
+        &["--source", POD_RANGE, "-j", "NFQUEUE", "--queue-num", QUEUE],
+        &["--destination", POD_RANGE, "-j", "NFQUEUE", "--queue-num", QUEUE],
     ];
     let iptables = on_path("iptables").context("`iptables` is not installed")?;
     for rule in rules {

@@ -1,4 +1,4 @@
-//! What a node needs of the machine.
+//! The programs that a node needs on the machine.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use crate::control_plane::binaries::on_path;
 
 /// Debian's folder of CNI plugins.
 pub(super) const CNI_PLUGINS: &str = "/usr/lib/cni";
-/// Linked statically, so that it runs in an image of its own.
+/// The path of busybox, which is linked statically and so runs in an image of its own.
 pub(super) const BUSYBOX: &str = "/bin/busybox";
 
-/// What is missing on this machine for a node, and how to get it; `None` when all is there.
+/// The programs that a node needs and this machine lacks, and the remedy; `None` if all are there.
 pub fn missing() -> Option<String> {
     let programs = ["runc", "iptables", "conntrack", "buildah", "mmdebstrap", "nsenter", "ip", "mount"]
         .map(|program| (program, on_path(program).is_some()));

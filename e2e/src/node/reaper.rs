@@ -1,7 +1,7 @@
-//! Processes that nobody waits for.
+//! Removal of processes that no process waits for.
 //!
-//! This program is process 1 inside, so the kernel makes it the parent of every process whose own parent has ended. A container runtime
-//! leaves one such for each pod.
+//! This program is process 1 inside, so the kernel makes it the parent of every process whose own
+//! parent has ended. A container runtime leaves one such process for each pod.
 
 use std::fs;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use tokio::task::JoinHandle;
 
-/// What containerd starts beside each pod, as the kernel shortens its name. This program starts none itself, so that waiting for one takes
-/// no child from anybody else here.
+/// The program that containerd starts beside each pod, as the kernel shortens its name. This
+/// program starts none itself, so waiting for one takes no child from another part of this program.
 const SHIM: &str = "containerd-shim";
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -29,7 +29,8 @@ pub(super) fn start() -> JoinHandle<()> {
     })
 }
 
-/// The id of a shim that has ended and is process 1's to wait for, by a line of `/proc/<id>/stat` (`proc(5)`).
+/// The id of a shim that has ended and that process 1 must wait for, from a line of
+/// `/proc/<id>/stat` (`proc(5)`).
 fn dead_shim(stat: &str) -> Option<i32> {
     let (id, rest) = stat.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;

@@ -13,22 +13,23 @@ use crate::control_plane::binaries::search_path;
 use crate::control_plane::component::Component;
 use crate::control_plane::{Binaries, Program};
 
-/// In the mount namespace, where `/run` is ours.
+/// The socket of containerd. In the mount namespace `/run` is our own.
 pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
-/// The first range of the cluster's that the controllers give to a node, which is this one.
+/// The range of this node: the first one that the controllers assign.
 const PODS: &str = "10.244.0.0/24";
 const START: Duration = Duration::from_mins(1);
-/// How long one image may take to load.
+/// The time limit of loading one image.
 const LOAD: Duration = Duration::from_mins(2);
 
-/// containerd.
+/// A running containerd.
 pub(super) struct Runtime {
     containerd: Component,
     ctr: PathBuf,
 }
 
 impl Runtime {
-    /// Starts it and waits until it answers. Logs go to `folder`, images and containers to `data`.
+    /// Starts containerd and waits until it answers. Logs go to `folder`, images and containers to
+    /// `data`.
     pub async fn start(binaries: &Binaries, folder: &Path, data: &Path) -> Result<Self> {
         let root = data.join("containerd");
         fs::create_dir_all(&root)?;
@@ -48,7 +49,7 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Loads an image from an archive, and says how long it took.
+    /// Loads an image from an archive, and returns the duration.
     pub async fn load(&self, archive: &Path) -> Result<Duration> {
         let begun = Instant::now();
         let path = archive.to_str().context("the path of an archive is UTF-8")?;
@@ -64,7 +65,8 @@ impl Runtime {
     }
 }
 
-/// overlayfs, unless the folder lies on one already, as in a container: the kernel does not stack them.
+/// The snapshotter overlayfs, unless the folder lies on an overlay already, as in a container: the
+/// kernel does not stack them.
 fn snapshotter(folder: &Path) -> Result<&'static str> {
     const OVERLAYFS: u64 = 0x794c_7630;
     let kind = rustix::fs::statfs(folder).with_context(|| format!("cannot look at {}", folder.display()))?.f_type;
@@ -103,11 +105,12 @@ state = "/run/containerd"
     )
 }
 
-/// A wire of its own for each pod. On a bridge, pods of one node would answer one another past kube-proxy's and a policy's rules unless the
-/// machine has a kernel module loaded (`br_netfilter`).
+/// The configuration of the pods' network: a point-to-point link for each pod. On a bridge, pods of
+/// one node would answer one another past kube-proxy's and a policy's rules unless the machine has
+/// a kernel module loaded (`br_netfilter`).
 fn network() -> String {
     json!({
-        // What Debian 12's plugins speak.
+        // The version of CNI that Debian 12's plugins support.
         "cniVersion": "0.4.0",
         "name": "pods",
         "plugins": [

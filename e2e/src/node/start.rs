@@ -20,16 +20,16 @@ use crate::control_plane::{self, Binaries, ControlPlane, Program, arguments};
 use crate::eventually::eventually;
 use crate::operator;
 
-/// The node's name.
+/// The name of the node's object.
 pub const NAME: &str = "node";
 const START: Duration = Duration::from_secs(90);
-/// Where the kubelet and kube-proxy say that they are well, in the network of our own.
+/// The ports on which the kubelet and kube-proxy report their health, in the network of our own.
 const KUBELET_HEALTH: u16 = 10248;
 const KUBE_PROXY_HEALTH: u16 = 10256;
 
 /// A node and its control plane. Dropping it ends its programs; containers end with the process namespace.
 pub struct Node {
-    // Dropped in this order: first who would start anything again.
+    // Dropped in this order: first the programs that would start others again.
     kubelet: Component,
     kube_proxy: Component,
     network_policies: OnceCell<Component>,
@@ -42,7 +42,7 @@ pub struct Node {
     took: Duration,
 }
 
-/// Says on standard error how far a start has come.
+/// Prints on standard error how far a start has come.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     begun: Instant,
@@ -55,11 +55,11 @@ impl Progress {
 }
 
 impl Node {
-    /// What it consists of, beside its programs.
+    /// The parts of its control plane.
     const CONTROL_PLANE: control_plane::Options =
         control_plane::Options { controller_manager: true, audit: false, node: true };
 
-    /// The programs that a node takes.
+    /// The programs that a node needs.
     pub fn programs() -> Vec<Program> {
         let mut programs = Self::CONTROL_PLANE.programs();
         programs.extend([
@@ -76,7 +76,8 @@ impl Node {
         programs
     }
 
-    /// What a start takes that may need a network: programs and images. To be called outside of the namespaces.
+    /// Prepares the parts of a start that may need a network: programs and images. Call it outside
+    /// of the namespaces.
     ///
     /// # Errors
     /// When something cannot be built.
@@ -87,10 +88,11 @@ impl Node {
         Ok(())
     }
 
-    /// Starts a node and waits until it is Ready and resolves names. Says on standard error what became ready when.
+    /// Starts a node and waits until it is Ready and resolves names. Prints the progress on
+    /// standard error.
     ///
-    /// Call it inside [`Isolation::Node`](namespace::Isolation::Node), after [`Self::prepare`] outside. With `audit`, see
-    /// [`ControlPlane::calls_of`].
+    /// Call it inside [`Isolation::Node`](namespace::Isolation::Node), after [`Self::prepare`]
+    /// outside. With `audit`, see [`ControlPlane::calls_of`].
     ///
     /// # Errors
     /// When a program ends or is not ready in time; the end of its log is in the message.
@@ -173,7 +175,7 @@ impl Node {
     /// # Errors
     /// When containerd refuses one.
     pub async fn load_images(&self, images: &[Image]) -> Result<()> {
-        // One after another: what they have in common is unpacked once.
+        // One after another, so that common layers are unpacked once.
         for image in images {
             let took = self.runtime.load(&image.archive).await.with_context(|| image.name.to_owned())?;
             eprintln!("image {} loaded in {:.1} s", image.name, took.as_secs_f64());
@@ -186,15 +188,16 @@ impl Node {
         &self.control_plane
     }
 
-    /// Enforces `NetworkPolicies` from now on. Not done at the start: the first packet of every connection of a pod takes a way through a
-    /// program then, which who measures does not want.
+    /// Enforces `NetworkPolicies` from now on. The start does not do so: the first packet of every
+    /// connection of a pod then passes through a program, which would distort measurements.
     ///
     /// # Errors
     /// When it cannot be started.
     pub async fn enforce_network_policies(&self) -> Result<()> {
-        let start =
-            async || network_policies::start(&self.binaries, &self.control_plane, &self.kubectl()?, &self.folder).await;
-        self.network_policies.get_or_try_init(start).await.map(drop)
+        let started = self.network_policies.get_or_try_init(async || {
+            network_policies::start(&self.binaries, &self.control_plane, &self.kubectl()?, &self.folder).await
+        });
+        started.await.map(drop)
     }
 
     /// kubectl with every right.
@@ -206,17 +209,17 @@ impl Node {
         Ok(Kubectl::new(program, self.control_plane.kubeconfig(), &self.folder.join("kubectl")))
     }
 
-    /// Where its logs are.
+    /// The folder of the logs.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// How long the start took.
+    /// The duration of the start.
     pub fn took(&self) -> Duration {
         self.took
     }
 
-    /// Keeps the logs when this is dropped: a test failed, and somebody will want them.
+    /// Keeps the logs when this is dropped, for the analysis of a failed test.
     pub fn keep_folder(&mut self) {
         self.control_plane.keep_folder();
     }
@@ -234,7 +237,7 @@ fn scheduler(binaries: &Binaries, control_plane: &ControlPlane, folder: &Path) -
         arguments::flag("kubeconfig", &kubeconfig),
         // There is only one.
         "--leader-elect=false".to_owned(),
-        // Nobody asks it anything.
+        // No client asks for its metrics.
         "--secure-port=0".to_owned(),
     ];
     Ok(Component::new("kube-scheduler", binaries.path(Program::KubeScheduler)?, arguments, folder))

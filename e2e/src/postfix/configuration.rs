@@ -1,4 +1,4 @@
-//! main.cf and master.cf.
+//! Generation of main.cf and master.cf.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Its value goes ahead of what is there by then, with a comma between them.
+    /// Puts the value before the present one, with a comma between them.
     #[must_use]
     pub fn ahead(self) -> Self {
         Self { is_first: true, ..self }
@@ -25,7 +25,7 @@ impl Parameter {
         self.name
     }
 
-    /// The value to set, where `now` tells the present one.
+    /// The value to set; `now` returns the present one.
     pub(super) fn value_after(&self, now: impl FnOnce() -> Result<String>) -> Result<String> {
         let Self { name: _, value, is_first } = self;
         if !is_first {
@@ -36,24 +36,24 @@ impl Parameter {
     }
 }
 
-/// A line of main.cf.
+/// A line of main.cf that replaces the present value.
 pub fn parameter(name: &'static str, value: impl Into<String>) -> Parameter {
     Parameter { name, value: value.into(), is_first: false }
 }
 
-/// How long Postfix waits for a server, and with what it has deferred.
+/// Postfix's time limits for a server, and its pauses before it retries deferred mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostfixTimeouts {
-    /// A few seconds where its defaults are minutes, so that a trial with a server that hangs ends in time; deferred mail is tried again
-    /// after half a minute to a minute.
+    /// A few seconds where its defaults are minutes, so that a trial with a server that hangs ends
+    /// in time. Deferred mail is tried again after half a minute to a minute.
     Lowered,
-    /// As it is when nobody says anything: 30 s to connect, 5 minutes for a greeting or a reply, 10 for the end of the data; deferred mail
-    /// is tried again after 5 minutes or more.
+    /// Postfix's defaults: 30 s to connect, 5 minutes for a greeting or a reply, 10 for the end of
+    /// the data. Deferred mail is tried again after 5 minutes or more.
     Defaults,
 }
 
 impl PostfixTimeouts {
-    /// In main.cf.
+    /// The parameters of main.cf.
     pub(super) fn parameters(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Lowered => &[
@@ -67,7 +67,7 @@ impl PostfixTimeouts {
                 ("smtp_data_done_timeout", "4s"),
                 ("smtp_rset_timeout", "2s"),
                 ("smtp_quit_timeout", "2s"),
-                // Without it, each byte of a slow reply begins its time anew.
+                // Without it, each byte of a slow reply restarts the timeout.
                 ("smtp_per_request_deadline", "yes"),
                 ("minimal_backoff_time", "30s"),
                 ("maximal_backoff_time", "60s"),
@@ -78,7 +78,8 @@ impl PostfixTimeouts {
     }
 }
 
-/// The beginning of main.cf: a relay that delivers nothing itself, looks nothing up in DNS, and trusts the documentation networks.
+/// The beginning of main.cf: a relay that delivers nothing itself, looks nothing up in DNS, and
+/// trusts the documentation networks.
 pub(super) fn main(options: &Options, queue: &Path, data: &Path, daemons: &Path) -> String {
     let log = &options.log;
     let log_folder = log.parent().unwrap_or(Path::new("/"));
@@ -102,7 +103,7 @@ pub(super) fn main(options: &Options, queue: &Path, data: &Path, daemons: &Path)
     )
 }
 
-/// master.cf: Debian's, without what delivers to local users.
+/// The text of master.cf: Debian's, without what delivers to local users.
 pub(super) fn master(options: &Options) -> String {
     let address = options.at;
     let chroot = if options.chroot { "y" } else { "n" };
@@ -138,9 +139,12 @@ mod tests {
     use super::super::parameter;
     use super::*;
 
+    fn set(parameter: &Parameter, now: &str) -> String {
+        parameter.value_after(|| Ok(now.to_owned())).expect("a value")
+    }
+
     #[test]
     fn a_value_replaces_another_or_goes_ahead_of_it() {
-        let set = |parameter: &Parameter, now: &str| parameter.value_after(|| Ok(now.to_owned())).expect("a value");
         let maps = parameter("transport_maps", "inline:{}");
         assert_eq!(set(&maps, "lmdb:x\n"), "inline:{}");
         assert_eq!(set(&maps.clone().ahead(), "lmdb:x\n"), "inline:{}, lmdb:x");

@@ -1,4 +1,4 @@
-//! What Postfix' log says of deliveries. It has whole seconds only, so nothing is timed by it.
+//! Deliveries in Postfix's log. It has whole seconds only, so no duration is measured by it.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 pub struct MailLog(String);
 
 impl MailLog {
-    /// Of this text.
+    /// A log with this text.
     pub fn new(text: String) -> Self {
         Self(text)
     }
@@ -18,17 +18,17 @@ impl MailLog {
         deliveries.filter_map(recipient).map(str::to_owned).collect()
     }
 
-    /// How often a delivery ended so that Postfix cannot know whether the server has the message.
+    /// The number of deliveries after which Postfix cannot know if the server has the message.
     pub fn may_be_sent_more_than_once(&self) -> usize {
         self.0.lines().filter(|line| line.contains("message may be sent more than once")).count()
     }
 
-    /// How many deliveries were put off.
+    /// The number of deferred deliveries.
     pub fn deferred(&self) -> usize {
         self.0.lines().filter(|line| line.contains(" status=deferred ")).count()
     }
 
-    /// Lines with this in them.
+    /// Lines that contain this text.
     pub fn lines_with<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.lines().filter(move |line| line.contains(text))
     }

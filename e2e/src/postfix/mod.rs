@@ -1,8 +1,10 @@
-//! A Postfix of a test's own: real, with its own configuration, queue, data, log and address, chrooted as Debian does it or not.
+//! A Postfix of a test's own: real, with its own configuration, queue, data, log and address,
+//! chrooted as on Debian or not.
 //!
-//! It takes real root (Postfix starts as root and becomes `postfix`) and the package; [`Postfix::missing`] says what is not there and
-//! how to get it. Everything is started, signalled and ended by the id of the process that we started; the machine's own Postfix, if
-//! there is one, is neither read nor touched. Nothing here knows how mail is routed: that is in the lines of main.cf that a test adds.
+//! It needs real root (Postfix starts as root and becomes `postfix`) and the package;
+//! [`Postfix::missing`] names what is missing and the remedy. Processes are started, signalled and
+//! ended by the ids of our own; a Postfix of the machine is neither read nor touched. This module
+//! does not know how mail is routed: the lines of main.cf that a test adds decide it.
 
 mod configuration;
 mod maillog;
@@ -31,46 +33,47 @@ use crate::control_plane::binaries::on_path;
 use crate::eventually::eventually;
 use crate::process::{Process, tail};
 
-/// Where Debian, and those who follow it, keep the daemons.
+/// The folders of the daemons on Debian and its relatives.
 const DAEMONS: [&str; 3] = ["/usr/lib/postfix/sbin", "/usr/libexec/postfix", "/usr/lib/postfix"];
-/// What to say when it is not installed.
+/// The remedy if Postfix is not installed.
 const HOW_TO_INSTALL: &str = "Postfix is not installed (on Debian and Ubuntu: e2e/tools/install-debian-packages)";
-/// How long it may take to listen, or to end.
+/// The time limit of a start, until it listens, and of an end.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lines of its log that an error shows.
 const TAIL: usize = 15;
 
-/// How to run it.
+/// Settings of a Postfix.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it takes mail. It trusts the documentation networks.
+    /// The address at which it takes mail. It trusts the documentation networks.
     pub at: SocketAddr,
-    /// Its daemons run in the queue directory as their root, as in Debian's master.cf.
+    /// True if its daemons run in the queue directory as their root, as in Debian's master.cf.
     pub chroot: bool,
-    /// How long it waits for a server, and with what it has deferred.
+    /// Its time limits for a server, and its pauses before it retries deferred mail.
     pub patience: PostfixTimeouts,
-    /// Commands of a shell by which an administrator changes a configuration, before what follows here: `postconf -e …`.
+    /// Shell commands by which an administrator changes a configuration, such as `postconf -e …`.
+    /// They run before the parameters below are set.
     pub commands: Option<String>,
-    /// Further parameters of main.cf: where mail goes, for one.
+    /// Further parameters of main.cf, such as the route of mail.
     pub parameters: Vec<Parameter>,
-    /// Its log.
+    /// The file that it logs to.
     pub log: PathBuf,
 }
 
 impl Options {
-    /// Chrooted, with lowered timeouts, and nothing said about where mail goes.
+    /// Settings of a chrooted Postfix with lowered timeouts, and without a route for mail.
     pub fn new(at: SocketAddr, log: PathBuf) -> Self {
         Self { at, chroot: true, patience: PostfixTimeouts::Lowered, commands: None, parameters: Vec::new(), log }
     }
 
-    /// With a further parameter, whose value may refer to others.
+    /// Adds a parameter, whose value may refer to others.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.parameters.push(parameter(name, value));
         self
     }
 
-    /// With this ahead of the value that a parameter has by then.
+    /// Adds this text before the value that a parameter has by then.
     #[must_use]
     pub fn with_first(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.parameters.push(parameter(name, value).ahead());
@@ -88,23 +91,29 @@ pub struct Postfix {
     master: Mutex<Option<Process>>,
 }
 
+fn open_to_all(path: &Path) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
 impl Postfix {
-    /// What keeps Postfix from being started here, and what to do about it; `None` when nothing does.
+    /// The reasons why Postfix cannot be started here, and the remedy; `None` if it can.
     ///
-    /// Whether this process has root is not looked at: that is what
-    /// [`Isolation::NetworkAsRoot`](crate::control_plane::namespace::Isolation::NetworkAsRoot) is for.
+    /// It does not check that this process has root:
+    /// [`Isolation::NetworkAsRoot`](crate::control_plane::namespace::Isolation::NetworkAsRoot)
+    /// does.
     pub fn missing() -> Option<String> {
         if on_path("postfix").is_none() || daemons().is_none() {
             return Some(HOW_TO_INSTALL.to_owned());
         }
         let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-        let has = |text: &str, name: &str| text.lines().any(|line| line.starts_with(&format!("{name}:")));
-        (!has(&users, "postfix") || !has(&groups, "postdrop"))
+        let has_user = users.lines().any(|line| line.starts_with("postfix:"));
+        let has_group = groups.lines().any(|line| line.starts_with("postdrop:"));
+        (!has_user || !has_group)
             .then(|| "the user `postfix` or the group `postdrop` is missing: install Postfix as a package".to_owned())
     }
 
-    /// Its version.
+    /// The version of the installed Postfix.
     ///
     /// # Errors
     /// When `postconf` cannot be started.
@@ -114,7 +123,7 @@ impl Postfix {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Starts it; it takes mail when this returns.
+    /// Starts Postfix; it takes mail when this returns.
     ///
     /// # Errors
     /// When `postfix check` refuses the configuration, or it does not listen in time.
@@ -122,7 +131,8 @@ impl Postfix {
         let daemons = daemons().context(HOW_TO_INSTALL)?;
         // A short path: sockets in the queue directory have names of at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("pf-").tempdir().context("no temporary folder")?;
-        // Postfix makes it for root only, and keeps the rights of one that is there; who has others reads it, too.
+        // Postfix creates the log for root only, but keeps the mode of an existing file. Processes
+        // of other users read it, too.
         drop(OpenOptions::new().create(true).append(true).mode(0o644).open(&options.log)?);
         let postfix = Self { at: options.at, log: options.log.clone(), folder, daemons, master: Mutex::new(None) };
         postfix.prepare(&options)?;
@@ -132,10 +142,11 @@ impl Postfix {
     }
 
     fn prepare(&self, options: &Options) -> Result<()> {
-        let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
-        open(self.folder.path())?;
+        open_to_all(self.folder.path())?;
         for folder in [self.configuration(), self.queue_directory(), self.data_directory()] {
-            fs::create_dir(&folder).and_then(|()| open(&folder)).with_context(|| folder.display().to_string())?;
+            fs::create_dir(&folder)
+                .and_then(|()| open_to_all(&folder))
+                .with_context(|| folder.display().to_string())?;
         }
         chown(self.data_directory(), Some(user_id("postfix")?), None).context("the data directory")?;
         if options.chroot {
@@ -151,14 +162,13 @@ impl Postfix {
         }
         let parameters = options.patience.parameters().iter().map(|(name, value)| parameter(name, *value));
         for parameter in parameters.chain(options.parameters.iter().cloned()) {
-            let now = || self.said("postconf", &["-h", parameter.name()]);
-            let value = parameter.value_after(now)?;
+            let value = parameter.value_after(|| self.said("postconf", &["-h", parameter.name()]))?;
             self.said("postconf", &["-e", &format!("{} = {value}", parameter.name())])?;
         }
         Ok(())
     }
 
-    /// What Debian's start script copies there, as far as it is needed.
+    /// Copies into the chroot what Debian's start script copies, as far as it is needed.
     fn furnish_chroot(&self) -> Result<()> {
         let inside = self.queue_directory().join("etc");
         fs::create_dir(&inside)?;
@@ -171,7 +181,7 @@ impl Postfix {
         Ok(())
     }
 
-    /// `postfix check`, which also makes the folders of the queue.
+    /// Runs `postfix check`, which also makes the folders of the queue.
     fn check(&self) -> Result<()> {
         let output = self.command("postfix").arg("check").output().context("cannot start postfix")?;
         ensure!(
@@ -184,22 +194,23 @@ impl Postfix {
         Ok(())
     }
 
-    /// Starts it once more after it has ended; it takes mail when this returns.
+    fn start_master(&self) -> Result<Process> {
+        let mut command = Command::new(self.daemons.join("master"));
+        // `-d` keeps it in the foreground. It ends its process group with itself, so it needs one of its own.
+        command.arg("-c").arg(self.configuration()).arg("-d").process_group(0);
+        Process::start("Postfix", &mut command, &self.folder.path().join("master.out"))
+    }
+
+    /// Starts Postfix once more after it has ended; it takes mail when this returns.
     ///
     /// # Errors
     /// When it does not listen in time.
     pub async fn start_again(&self) -> Result<()> {
-        let start = || {
-            let mut command = Command::new(self.daemons.join("master"));
-            // `-d` keeps it in the foreground. It ends its process group with itself, so it needs one of its own.
-            command.arg("-c").arg(self.configuration()).arg("-d").process_group(0);
-            Process::start("Postfix", &mut command, &self.folder.path().join("master.out"))
-        };
-        *self.master() = Some(start()?);
+        *self.master() = Some(self.start_master()?);
         let listening = eventually(WAIT_TIMEOUT, "Postfix to take mail", async || {
-            // Daemons of one that was killed may hold its locks for a moment.
+            // Daemons of a killed master may hold its locks for a moment.
             if self.master().as_ref().is_some_and(|master| master.ended().is_some()) {
-                *self.master() = Some(start()?);
+                *self.master() = Some(self.start_master()?);
             }
             let mut greeting = [0; 4];
             TcpStream::connect(self.at).await?.read_exact(&mut greeting).await?;
@@ -209,17 +220,17 @@ impl Postfix {
         listening.with_context(|| format!("the end of its log:\n{}", tail(&self.log, TAIL)))
     }
 
-    /// Where it takes mail.
+    /// The address at which it takes mail.
     pub fn address(&self) -> SocketAddr {
         self.at
     }
 
-    /// `config_directory`.
+    /// The folder of its configuration, `config_directory`.
     pub fn configuration(&self) -> PathBuf {
         self.folder.path().join("config")
     }
 
-    /// `queue_directory`.
+    /// The folder of its queue, `queue_directory`.
     pub fn queue_directory(&self) -> PathBuf {
         self.folder.path().join("queue")
     }
@@ -228,7 +239,7 @@ impl Postfix {
         self.folder.path().join("data")
     }
 
-    /// Its log, as it is now.
+    /// Reads its log.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -237,7 +248,7 @@ impl Postfix {
         Ok(MailLog::new(text))
     }
 
-    /// Where its log is.
+    /// The file that it logs to.
     pub fn log_file(&self) -> &Path {
         &self.log
     }
@@ -250,7 +261,7 @@ impl Postfix {
         Ok(self.master().as_ref().context("Postfix does not run")?.id())
     }
 
-    /// `postfix reload`.
+    /// Runs `postfix reload`.
     ///
     /// # Errors
     /// When it does not run.
@@ -258,7 +269,7 @@ impl Postfix {
         self.master().as_ref().context("Postfix does not run")?.signal(Signal::HUP)
     }
 
-    /// `postqueue -f`.
+    /// Runs `postqueue -f`.
     ///
     /// # Errors
     /// When that fails.
@@ -266,7 +277,7 @@ impl Postfix {
         self.said("postqueue", &["-f"]).map(drop)
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks Postfix to end, and waits until it has.
     ///
     /// # Errors
     /// When it does not run, or does not end in time.
@@ -277,12 +288,13 @@ impl Postfix {
         Ok(())
     }
 
-    /// Kills it and all its daemons at once (SIGKILL), as a power cut would. What it had accepted is in its queue.
+    /// Kills Postfix and all its daemons at once (SIGKILL), as a power cut would. Accepted messages
+    /// stay in its queue.
     pub fn kill(&self) {
         kill(self.master().take());
     }
 
-    /// Everything in the queue.
+    /// All messages in the queue.
     ///
     /// # Errors
     /// When `postqueue` fails.
@@ -290,7 +302,7 @@ impl Postfix {
         queue::parse(&self.said("postqueue", &["-j"])?)
     }
 
-    /// How many messages are in the queue: counted by their files, which costs little.
+    /// The number of messages in the queue, counted by their files, which is cheap.
     ///
     /// # Errors
     /// When the queue cannot be read.
@@ -298,7 +310,7 @@ impl Postfix {
         queue::count(&self.queue_directory())
     }
 
-    /// Waits until the queue is empty; false when it is not by then.
+    /// Waits until the queue is empty. Returns false if it is not empty in time.
     ///
     /// # Errors
     /// When the queue cannot be read.
@@ -339,7 +351,7 @@ impl Drop for Postfix {
     }
 }
 
-/// What a program prints.
+/// Runs a program and returns its output.
 fn said(mut command: Command, what: &str) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {what}"))?;
     if !output.status.success() {
@@ -348,13 +360,13 @@ fn said(mut command: Command, what: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// With its daemons: they are of its process group.
+/// Kills a master with its daemons, which are of its process group.
 fn kill(master: Option<Process>) {
     let Some(master) = master else { return };
     if master.ended().is_none()
         && let Some(group) = i32::try_from(master.id()).ok().and_then(Pid::from_raw)
     {
-        // It has not ended and is not reaped, so the group is its own still.
+        // The master is not reaped, so the id of the group cannot belong to others.
         let _ = kill_process_group(group, Signal::KILL);
     }
     master.kill();
@@ -376,7 +388,7 @@ fn user_id(name: &str) -> Result<u32> {
     id("/etc/passwd", name)
 }
 
-/// `name:password:id:…`, a line for each.
+/// The id of a name in a file with lines `name:password:id:…`.
 fn id(file: &str, name: &str) -> Result<u32> {
     let text = fs::read_to_string(file).with_context(|| file.to_owned())?;
     let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());

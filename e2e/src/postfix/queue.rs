@@ -1,4 +1,4 @@
-//! What is in the queue.
+//! Messages in Postfix's queue.
 
 use std::fs;
 use std::path::Path;
@@ -6,33 +6,33 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// A message in the queue, as `postqueue -j` tells of it (postqueue(1)).
+/// A message in the queue, as `postqueue -j` prints it (postqueue(1)).
 #[derive(Clone, Debug, Deserialize)]
 pub struct Queued {
-    /// `incoming`, `active`, `deferred` or `hold`.
+    /// The queue: `incoming`, `active`, `deferred` or `hold`.
     pub queue_name: String,
-    /// Its queue id.
+    /// The queue id.
     pub queue_id: String,
-    /// To whom it is not delivered yet.
+    /// The recipients to whom it is not delivered yet.
     pub recipients: Vec<QueuedRecipient>,
 }
 
-/// Somebody to whom a message is not delivered yet.
+/// A recipient to whom a message is not delivered yet.
 #[derive(Clone, Debug, Deserialize)]
 pub struct QueuedRecipient {
-    /// The address.
     pub address: String,
-    /// Why the last attempt failed.
+    /// The reason why the last attempt failed.
     #[serde(default)]
     pub delay_reason: Option<String>,
 }
 
-/// One JSON object a line.
+/// Parses one JSON object a line.
 pub(super) fn parse(text: &str) -> Result<Vec<Queued>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("postqueue -j says {line}"))).collect()
 }
 
-/// By the files: one for each message, in folders by its first letters where `hash_queue_names` says so.
+/// The number of files: one for each message, in folders by its first letters where
+/// `hash_queue_names` demands that.
 pub(super) fn count(queue_directory: &Path) -> Result<usize> {
     let folders = ["maildrop", "incoming", "active", "deferred", "hold"];
     folders.iter().map(|folder| count_files(&queue_directory.join(folder))).sum()
@@ -42,7 +42,7 @@ fn count_files(folder: &Path) -> Result<usize> {
     let mut files = 0;
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;
-        // What is gone by now was delivered or moved on; a message on its way between two folders is seen by the next look.
+        // A missing file was delivered or moved. A message that moves between two folders is seen by the next count.
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => files += count_files(&entry.path())?,
             Ok(_) => files += 1,

@@ -1,28 +1,28 @@
-//! How the demo's text looks: colours on a terminal that wants them, none anywhere else, and no line longer than a screen is wide.
+//! The format of the demo's text: colours on a terminal that shows them, none anywhere else, and no
+//! line wider than a screen.
 
 use std::env;
 use std::io::{IsTerminal, stdout};
 
-/// No line is longer.
+/// The width of the longest line, in characters.
 pub const WIDTH: usize = 120;
 
-/// What a text is.
+/// The meaning of a text, shown by its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
-    /// A heading.
     Heading,
-    /// A command, as a user types it.
+    /// A command as a user types it.
     Command,
-    /// Something broke.
+    /// News of a failure.
     Bad,
-    /// Something works.
+    /// News of a success.
     Good,
-    /// Of less interest.
+    /// A text of less interest.
     Faint,
 }
 
 impl Ink {
-    /// Parameters of SGR (ECMA-48 section 8.3.117).
+    /// The parameters of SGR (ECMA-48 section 8.3.117).
     fn parameters(self) -> &'static str {
         match self {
             Self::Heading | Self::Command => "1",
@@ -32,7 +32,8 @@ impl Ink {
         }
     }
 
-    /// The text, in colour where standard output shows colours: a terminal, unless `NO_COLOR` (any value) or `TERM=dumb` says no.
+    /// The text, in colour if standard output is a terminal, unless `NO_COLOR` (any value) or
+    /// `TERM=dumb` forbids it.
     pub fn on(self, text: &str) -> String {
         let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = env::var_os("TERM").is_some_and(|value| value == "dumb");
@@ -44,7 +45,7 @@ impl Ink {
     }
 }
 
-/// Folds the lines of a kubectl table that are too long: what does not fit stands below, in the last column.
+/// Folds the lines of a kubectl table that are too long: the rest stands below, in the last column.
 pub fn fold(table: &str) -> String {
     let heading = table.lines().next().unwrap_or_default();
     let indent = heading.rfind("   ").map_or(0, |at| heading[..at + 3].chars().count());
@@ -72,7 +73,8 @@ pub fn fold(table: &str) -> String {
     folded
 }
 
-/// At the last space that leaves no more than `room`, and at least `kept`; else amid the word.
+/// The place to break a line: the last space that leaves at most `room` and at least `kept`
+/// characters; else in the middle of the word.
 fn break_at(line: &[char], room: usize, kept: usize) -> usize {
     let space = (kept + 1..=room).rev().find(|at| line.get(*at) == Some(&' '));
     space.unwrap_or(room)

@@ -1,4 +1,5 @@
-//! How the demos tell what happened: colours where they can be seen, and one timeline for what was seen and what was written down.
+//! Output of the demos: colours where they can be seen, and one timeline for observations and the
+//! times in `status`.
 
 mod ink;
 mod timeline;

@@ -1,4 +1,4 @@
-//! What happened when, on one clock: instants of this process and the times in `status` side by side.
+//! A timeline on one clock: instants of this process and the times in `status` side by side.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::ink::Ink;
 
-/// Translates instants to the wall clock, by which the operator writes. Both run on this machine.
+/// A translation from instants to the wall clock that the operator writes. Both run on this
+/// machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     instant: Instant,
@@ -27,54 +28,54 @@ impl Clock {
         }
     }
 
-    /// The instant of a moment on the wall clock; the reading's own when that is earlier.
+    /// The instant of a wall clock time, or that of the reading if the time is earlier.
     pub fn instant(self, wall: SystemTime) -> Instant {
         self.instant + wall.duration_since(self.wall).unwrap_or_default()
     }
 }
 
-struct Entry {
+struct TimelineEntry {
     at: SystemTime,
     ink: Option<Ink>,
     text: String,
 }
 
-/// Entries in the order of time, relative to a moment that is zero.
+/// Entries in the order of time, relative to a zero.
 pub struct Timeline {
     clock: Clock,
     zero: SystemTime,
-    entries: Vec<Entry>,
+    entries: Vec<TimelineEntry>,
 }
 
 impl Timeline {
-    /// Empty.
+    /// A timeline without entries.
     pub fn new(clock: Clock, zero: Instant) -> Self {
         Self { clock, zero: clock.wall(zero), entries: Vec::new() }
     }
 
-    /// Something this process saw.
+    /// Adds an observation of this process.
     pub fn seen(&mut self, at: Instant, ink: Option<Ink>, text: impl Into<String>) {
         let at = self.clock.wall(at);
-        self.entries.push(Entry { at, ink, text: text.into() });
+        self.entries.push(TimelineEntry { at, ink, text: text.into() });
     }
 
-    /// Something that a status says.
+    /// Adds an entry with a time from a status.
     pub fn told(&mut self, at: &MicroTime, ink: Option<Ink>, text: impl Into<String>) {
-        self.entries.push(Entry { at: SystemTime::from(at.0), ink, text: text.into() });
+        self.entries.push(TimelineEntry { at: SystemTime::from(at.0), ink, text: text.into() });
     }
 }
 
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sorted: Vec<_> = self.entries.iter().collect();
-        // Stable: what happened at the same time stays as it was told.
+        // A stable sort: entries of the same time keep their order.
         sorted.sort_by_key(|entry| entry.at);
         let mut before = None;
-        for Entry { at, ink, text } in sorted {
+        for TimelineEntry { at, ink, text } in sorted {
             let since_zero = seconds(*at, self.zero);
             let step = before.replace(*at).map_or_else(String::new, |before| format!("{:+.3}", seconds(*at, before)));
             let text = ink.map_or_else(|| text.clone(), |ink| ink.on(text));
-            // A clock may say -0.000, which nobody wants to read.
+            // A difference may be -0.000, which is printed as 0.000.
             let shown = format!("{since_zero:.3}").replace("-0.000", "0.000");
             writeln!(f, "  {shown:>8} s  {}  {text}", Ink::Faint.on(&format!("{step:>8}")))?;
         }
@@ -87,7 +88,7 @@ fn seconds(at: SystemTime, since: SystemTime) -> f64 {
     signed.unwrap_or_else(|earlier| -earlier.duration().as_secs_f64())
 }
 
-/// The time between two moments of a status; zero when the clock was set back in between.
+/// The time between two times of a status; zero if the clock was set back in between.
 pub fn between(from: &MicroTime, until: &MicroTime) -> Duration {
     SystemTime::from(until.0).duration_since(SystemTime::from(from.0)).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! What agents tell of real mail reaches every replica, and routes switch on it while every probe succeeds.
+//! Trials of agents' reports: they reach every replica, and routes switch on them while every probe
+//! succeeds.
 
 mod process;
 
@@ -54,7 +55,7 @@ fn refusals() -> Trial {
     trial("only the service account that the route names may report, with a token for the operator", refused).listens()
 }
 
-/// A fixture whose route has agents.
+/// Creates a fixture whose route has agents.
 async fn set(env: &Arc<TestEnv>) -> Result<TwoBackendFixture> {
     set_with(env, &PolicyTimings::with_failback()).await
 }
@@ -76,7 +77,7 @@ async fn start(env: &TestEnv, identity: &str) -> Result<Operator> {
     Ok(operator)
 }
 
-/// The document, once it names so many replicas.
+/// Waits for a document that names this many replicas.
 async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
     eventually(WAIT_TIMEOUT, &format!("{operators} replicas in the document"), async || {
         let config_map = api::<ConfigMap>(env).get_opt(CONFIG_MAP).await?.context("no ConfigMap yet")?;
@@ -99,8 +100,8 @@ fn paused(now: Timestamp) -> DeliveryVerdict {
     })
 }
 
-/// An agent that tells what it is told to.
-struct Agent {
+/// A stand-in for an agent, which reports what a trial tells it.
+struct ReportingAgent {
     reporter: Reporter,
     clock: Clock,
     document: Document,
@@ -108,7 +109,7 @@ struct Agent {
     _end: DropGuard,
 }
 
-impl Agent {
+impl ReportingAgent {
     async fn start(env: &TestEnv, name: &str, document: Document) -> Result<Self> {
         let file = env.folder().join(format!("{name}.token"));
         std::fs::write(&file, token(env, env.namespace(), ACCOUNT, AUDIENCE).await?)?;
@@ -139,7 +140,7 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     let fixture = set(&env).await?;
     let operator = start(&env, "one").await?;
     fixture.wait_active("primary").await?;
-    let agent = Agent::start(&env, "postfix-0", document(&env, 1).await?).await?;
+    let agent = ReportingAgent::start(&env, "postfix-0", document(&env, 1).await?).await?;
 
     let (begun, said_at) = (Instant::now(), agent.clock.now());
     agent.say(paused(said_at), None);
@@ -171,24 +172,31 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
         possible_duplicates: 0,
     };
     agent.say(DeliveryVerdict::Silent, Some(switched));
-    let first_delivery =
-        async || Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at));
-    let at =
-        eventually_is(WAIT_TIMEOUT, "the first delivery to be written down", first_delivery, Option::is_some).await?;
-    let off = at.context("it is there")?.0.as_microsecond() - out.as_micros();
+    let at = eventually_is(
+        WAIT_TIMEOUT,
+        "the first delivery to be written down",
+        async || Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at)),
+        Option::is_some,
+    );
+    let off = at.await?.context("it is there")?.0.as_microsecond() - out.as_micros();
     ensure!(off.abs() < 500_000, "{off} µs");
 
-    // Nothing fails any more: 30 s later the word has lapsed, a second after that the preferred backend is returned to.
+    // Nothing fails any more: 30 s later the report has lapsed, and a second later mail returns to
+    // the preferred backend.
     wait_active(&env, "orders", "primary").await?;
     let took = begun.elapsed();
     ensure!(took > Duration::from_secs(30), "it took {took:?}");
     let seen = verdicts(&env).await?;
     ensure!(seen["deliveries"] == Health::Healthy, "{seen:?}");
     let metrics = operator.metrics().await?;
-    let count = |name: &str, label: &str| metric_sum(&metrics, name, |labels| labels.contains(label));
-    ensure!(count("mail_failover_reports_total", "accepted") >= 2.0);
-    ensure!(count("mail_failover_token_reviews_total", "authenticated") >= 1.0);
-    ensure!(count("mail_failover_agent_deliveries_total", "deferred") >= 3.0);
+    for (name, label, least) in [
+        ("mail_failover_reports_total", "accepted", 2.0),
+        ("mail_failover_token_reviews_total", "authenticated", 1.0),
+        ("mail_failover_agent_deliveries_total", "deferred", 3.0),
+    ] {
+        let sum = metric_sum(&metrics, name, |labels| labels.contains(label));
+        ensure!(sum >= least, "{name} of {label} is {sum}");
+    }
     Ok(())
 }
 
@@ -199,12 +207,19 @@ async fn replicas(env: Arc<TestEnv>) -> Result<()> {
     document(&env, 1).await?;
     let two = start(&env, "two").await?;
     for replica in [&one, &two] {
-        let heard = async || {
-            Ok(metric_sum(&replica.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
-        };
-        eventually_is(WAIT_TIMEOUT, "the other replica to be heard", heard, |count| *count > 0.5).await?;
+        eventually_is(
+            WAIT_TIMEOUT,
+            "the other replica to be heard",
+            async || {
+                Ok(metric_sum(&replica.metrics().await?, "mail_failover_observers", |labels| {
+                    labels.contains("\"heard\"")
+                }))
+            },
+            |count| *count > 0.5,
+        )
+        .await?;
     }
-    let agent = Agent::start(&env, "postfix-0", document(&env, 2).await?).await?;
+    let agent = ReportingAgent::start(&env, "postfix-0", document(&env, 2).await?).await?;
     let begun = agent.clock.now();
     agent.say(paused(begun), None);
     let status = wait_active(&env, "orders", "standby").await?;

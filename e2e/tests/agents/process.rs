@@ -1,4 +1,5 @@
-//! The agent itself, with no right but the one that its example grants: to read one `ConfigMap`.
+//! Trials of the agent process with only the right that its example grants: to read one
+//! `ConfigMap`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -30,7 +31,7 @@ use tokio::net::UnixStream;
 use super::{ACCOUNT, CONFIG_MAP, document, set_with, start, verdicts};
 
 const RIGHTS: &str = include_str!("../../../examples/postfix-agent/rbac.yaml");
-/// As the example has it; the trial has another.
+/// The namespace in the example; the trial replaces it by its own.
 const NAMESPACE_OF_RIGHTS: &str = "namespace: shop";
 
 pub fn trials() -> Vec<Trial> {
@@ -88,7 +89,7 @@ impl Beside {
         Ok(Self { agent, client, socket, mail_log, _short: short })
     }
 
-    /// What Postfix would be told about this recipient.
+    /// Asks the agent's socketmap for the transport of this recipient, as Postfix does.
     async fn transport(&self, recipient: &str) -> Result<String> {
         let request = format!("transport {recipient}");
         let mut stream = UnixStream::connect(&self.socket).await?;
@@ -100,20 +101,29 @@ impl Beside {
     }
 
     async fn wait_transport(&self, expected: &str) -> Result<()> {
-        let asked = async || self.transport("someone@example.com").await;
-        eventually_is(WAIT_TIMEOUT, &format!("Postfix to be told {expected}"), asked, |answer| answer == expected)
-            .await?;
+        eventually_is(
+            WAIT_TIMEOUT,
+            &format!("Postfix to be told {expected}"),
+            async || self.transport("someone@example.com").await,
+            |answer| answer == expected,
+        )
+        .await?;
         Ok(())
     }
 
-    /// Waits until it says this of its `ConfigMap`.
+    /// Waits until the agent's status of its `ConfigMap` satisfies a condition.
     async fn wait_source(&self, what: &str, accept: impl Fn(&SourceStatus) -> bool) -> Result<()> {
-        let source = async || self.agent.status().await?.sources.into_iter().next().context("a source");
-        eventually_is(WAIT_TIMEOUT, what, source, |source| accept(source)).await?;
+        eventually_is(
+            WAIT_TIMEOUT,
+            what,
+            async || self.agent.status().await?.sources.into_iter().next().context("a source"),
+            |source| accept(source),
+        )
+        .await?;
         Ok(())
     }
 
-    /// Deliveries, as Postfix writes them down.
+    /// Appends deliveries to the log, in Postfix's format.
     fn deliveries(&self, count: usize, relay: &str, took: &str, outcome: &str) -> Result<()> {
         let mut lines = String::new();
         for number in 0..count {
@@ -144,16 +154,19 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     beside.agent.wait_ready(WAIT_TIMEOUT).await?;
     beside.wait_transport(&next_hop(&fixture.primary)).await?;
 
-    let accepted = async || Ok(beside.agent.status().await?.reports.replicas);
-    let taken = |replicas: &Vec<_>| {
-        let replica: Option<&mail_failover_agent::status::ReplicaStatus> = replicas.first();
-        replica.is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none())
-    };
-    eventually_is(WAIT_TIMEOUT, "a report to be accepted", accepted, taken).await?;
+    eventually(WAIT_TIMEOUT, "a report to be accepted", async || {
+        let replicas = beside.agent.status().await?.reports.replicas;
+        ensure!(
+            replicas.first().is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none()),
+            "{replicas:?}"
+        );
+        Ok(Some(()))
+    })
+    .await?;
 
     let primary = fixture.primary.address().ip().to_string();
     let paused = "dsn=5.0.0, status=bounced (host a said: 554 Message rejected: Sending paused for this account. (in reply to end of DATA command))";
-    // More than once: what began before mail was given to a backend says nothing about it.
+    // Several times: deliveries that began before mail was given to a backend are no evidence about it.
     eventually(WAIT_TIMEOUT, "the agent to leave the primary", async || {
         beside.deliveries(1, &primary, "0.01", paused)?;
         Ok((beside.transport("someone@example.com").await? == next_hop(&fixture.standby)).then_some(()))
@@ -165,15 +178,19 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
     beside.wait_transport(&next_hop(&fixture.standby)).await?;
 
-    let followed = async || Ok(beside.agent.status().await?.document.map(|document| document.transition));
-    eventually_is(WAIT_TIMEOUT, "the decision to reach the agent", followed, |transition| *transition == Some(last.id))
-        .await?;
+    eventually_is(
+        WAIT_TIMEOUT,
+        "the decision to reach the agent",
+        async || Ok(beside.agent.status().await?.document.map(|document| document.transition)),
+        |transition| *transition == Some(last.id),
+    )
+    .await?;
     let standby = fixture.standby.address().ip().to_string();
-    let first_delivery = async || {
+    eventually(WAIT_TIMEOUT, "the first delivery to be written down", async || {
         beside.deliveries(1, &standby, "0.01", "dsn=2.0.0, status=sent (250 2.0.0 Ok)")?;
         Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at))
-    };
-    eventually_is(WAIT_TIMEOUT, "the first delivery to be written down", first_delivery, Option::is_some).await?;
+    })
+    .await?;
 
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_reports_total", |labels| labels.contains("accepted")) >= 1.0);
@@ -183,9 +200,10 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     may_read_nothing_else(&env, &beside.client).await
 }
 
-/// What it has asked of the API server is what the example grants: all of it, nothing else, and of its `ConfigMap` only.
+/// Checks that the agent's requests to the API server match the example's rights: all of them,
+/// nothing else, and for its `ConfigMap` only.
 fn uses_what_it_was_granted(env: &TestEnv) -> Result<()> {
-    // On a cluster of somebody else there is no audit log of ours.
+    // A cluster that exists already has no audit log of ours.
     let Ok(control) = env.control() else { return Ok(()) };
     let calls = control.calls_of(&service_account::user(env.namespace(), ACCOUNT))?;
     let refused: Vec<_> = calls.iter().filter(|call| !call.is_allowed || call.name != CONFIG_MAP).collect();
@@ -195,7 +213,7 @@ fn uses_what_it_was_granted(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// The rights of examples/postfix-agent/rbac.yaml end at the one `ConfigMap`.
+/// Checks that the rights of `examples/postfix-agent/rbac.yaml` end at the one `ConfigMap`.
 async fn may_read_nothing_else(env: &TestEnv, client: &Client) -> Result<()> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), env.namespace());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), env.namespace());
@@ -214,21 +232,26 @@ async fn may_read_nothing_else(env: &TestEnv, client: &Client) -> Result<()> {
     Ok(())
 }
 
+fn switch_to(id: &str, to: &str) -> Value {
+    json!({ "metadata": { "annotations": {
+        "mailfailover.io/request": json!({ "id": id, "action": "Switch", "to": to }).to_string() } } })
+}
+
+fn is_missing(source: &SourceStatus, text: &str) -> bool {
+    source.state == SourceState::Missing && source.message.contains(text)
+}
+
 async fn keeps(env: Arc<TestEnv>) -> Result<()> {
     let fixture = set_with(&env, &PolicyTimings::default()).await?;
     let operator = start(&env, "one").await?;
     fixture.wait_active("primary").await?;
-    let request = |id: &str, to: &str| {
-        json!({ "metadata": { "annotations": {
-            "mailfailover.io/request": json!({ "id": id, "action": "Switch", "to": to }).to_string() } } })
-    };
-    change::<MailRoute>(&env, "orders", &request("1", "standby")).await?;
+    change::<MailRoute>(&env, "orders", &switch_to("1", "standby")).await?;
     wait_active(&env, "orders", "standby").await?;
     let beside = Beside::start(&env).await?;
     beside.agent.wait_ready(WAIT_TIMEOUT).await?;
     let standby = next_hop(&fixture.standby);
     beside.wait_transport(&standby).await?;
-    // It would put right what is done to the ConfigMap.
+    // The operator would repair the ConfigMap.
     operator.terminate(Duration::from_secs(10)).await?;
 
     let good = data(&env, CONFIG_MAP).await?.remove(KEY).context("a document")?;
@@ -240,23 +263,22 @@ async fn keeps(env: Arc<TestEnv>) -> Result<()> {
         [("garbage", "}{", "JSON"), ("an older version", &*older.to_string(), "older"), ("nothing", "", "empty")]
     {
         change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: spoilt } })).await?;
-        let refused = |source: &SourceStatus| source.refused.as_ref().is_some_and(|why| why.contains(refusal));
-        beside.wait_source(&format!("{what} to be refused"), refused).await?;
+        beside
+            .wait_source(&format!("{what} to be refused"), |source| {
+                source.refused.as_ref().is_some_and(|why| why.contains(refusal))
+            })
+            .await?;
         ensure!(beside.transport("a@example.com").await? == standby, "{what} changed the answers");
     }
     change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: null } })).await?;
-    let missing = |text: &'static str| {
-        move |source: &SourceStatus| source.state == SourceState::Missing && source.message.contains(text)
-    };
-    beside.wait_source("the missing key to be told", missing(KEY)).await?;
+    beside.wait_source("the missing key to be told", |source| is_missing(source, KEY)).await?;
     api::<ConfigMap>(&env).delete(CONFIG_MAP, &DeleteParams::default()).await?;
-    beside.wait_source("the deletion to be told", missing("deleted")).await?;
+    beside.wait_source("the deletion to be told", |source| is_missing(source, "deleted")).await?;
     ensure!(beside.transport("a@example.com").await? == standby, "a deletion changed the answers");
 
     let control = env.control()?;
     control.stop_api_server();
-    let unreachable = |source: &SourceStatus| source.state == SourceState::Unreachable;
-    beside.wait_source("the API server to be missed", unreachable).await?;
+    beside.wait_source("the API server to be missed", |source| source.state == SourceState::Unreachable).await?;
     beside.agent.kill();
     beside.agent.start_again()?;
     beside.agent.wait_ready(WAIT_TIMEOUT).await?;
@@ -267,7 +289,7 @@ async fn keeps(env: Arc<TestEnv>) -> Result<()> {
     control.start_api_server().await?;
     let operator = start(&env, "two").await?;
     beside.wait_source("the ConfigMap to be followed again", |source| source.state == SourceState::Following).await?;
-    change::<MailRoute>(&env, "orders", &request("2", "primary")).await?;
+    change::<MailRoute>(&env, "orders", &switch_to("2", "primary")).await?;
     eventually(WAIT_TIMEOUT, "the way back", async || {
         Ok((beside.transport("a@example.com").await? == next_hop(&fixture.primary)).then_some(()))
     })

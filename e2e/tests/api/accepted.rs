@@ -1,4 +1,4 @@
-//! What the API server accepts, and what it fills in.
+//! Objects that the API server accepts, and the defaults that it fills in.
 
 use anyhow::{Context, Result, bail};
 use kube::api::{Api, PostParams};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::object::{Kind, create, object};
 
-/// (kind, what, spec): "a `SendingBackend` … is accepted".
+/// Kind, name of the case and spec, for "a `SendingBackend` … is accepted".
 const CASES: &[(Kind, &str, &str)] = &[
     (
         Kind::Backend,
@@ -124,7 +124,7 @@ pub fn trials() -> Vec<Trial> {
             (0..16).map(|number| json!({ "service": { "name": format!("s{number}"), "ports": ports } })).collect();
         let mut route = object(Kind::Route, "largest", "{}")?;
         route["spec"] = json!({ "backends": backends, "outputs": outputs });
-        // The rules compare every name with every other; this is the most they have to.
+        // The rules compare every name with every other; these lists have the maximal length.
         let created = create(&env, Kind::Route, &route).await?.map_err(anyhow::Error::msg)?;
         same(&created["spec"], &route["spec"])
     }));
@@ -136,7 +136,7 @@ pub fn trials() -> Vec<Trial> {
         ];
         for (kind, spec) in new {
             let mut object = object(kind, "new", spec)?;
-            // A status that a user writes along is no news either.
+            // A status in a user's manifest is ignored, too.
             object["status"] = json!({ "observedGeneration": 1 });
             let created = create(&env, kind, &object).await?.map_err(anyhow::Error::msg)?;
             same(&created["status"], &json!({ "observedGeneration": -1 })).context(kind.name())?;
@@ -159,7 +159,7 @@ pub fn trials() -> Vec<Trial> {
             "backends": [{"name": "a", "health": "Degraded", "reason": "Slow", "since": AT}],
             "history": vec![json!({"id": 1, "kind": "Failback", "from": "b", "to": "a", "reason": "Recovered", "decidedAt": AT}); 10],
         });
-        // What the operator would read, and write again: nothing is lost on the way either.
+        // The operator's own types lose nothing when they read the object and write it.
         let status: MailRouteStatus = serde_json::from_value(written.clone())?;
         same(&serde_json::to_value(&status)?, &written)?;
         created["status"] = written.clone();

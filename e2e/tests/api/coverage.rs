@@ -1,4 +1,4 @@
-//! That nothing in the schema goes untested or undocumented.
+//! A check that every rule and bound of the schema is tested and documented.
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -71,7 +71,8 @@ fn walk(schema: &JSONSchemaProps, path: &str, visit: &mut impl FnMut(&str, &JSON
     }
 }
 
-/// For each bound of this field the texts of which one must be in the message about a value that violates it.
+/// The bounds of this field. For each, the message about a violating value must contain one of its
+/// texts.
 fn limits(path: &str, schema: &JSONSchemaProps) -> Vec<Vec<String>> {
     let mut limits: Vec<Vec<String>> = Vec::new();
     for rule in schema.x_kubernetes_validations.iter().flatten() {

@@ -1,4 +1,4 @@
-//! What kubectl shows.
+//! The output of kubectl for our kinds.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
-/// All three, as a user writes them.
+/// An object of each kind, as a user writes them.
 const OBJECTS: &str = r"
 apiVersion: mailfailover.io/v1alpha1
 kind: SendingBackend
@@ -52,7 +52,7 @@ const STATUSES: &[(&str, &str)] = &[
     ),
 ];
 
-/// (resource as a user may call it, columns, cells of the only row; an age is given as "*").
+/// The resource as a user may name it, the columns, and the cells of the only row. An age is "*".
 const TABLES: &[(&str, &[&str], &[&str])] = &[
     (
         "sbe",
@@ -71,7 +71,7 @@ const TABLES: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// (field, what `kubectl explain` says of it).
+/// A field, and a part of `kubectl explain`'s text about it.
 const EXPLANATIONS: &[(&str, &str)] = &[
     ("mailroute", "One stream of mail: the backends it may leave by, in order of preference"),
     ("mailroute.spec.backends", "SendingBackends of the same namespace, most preferred first; 1 to 100."),
@@ -194,7 +194,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// All three objects with a status.
+/// Creates all three objects with a status.
 async fn furnish(env: &TestEnv) -> Result<()> {
     env.apply(OBJECTS).await?;
     for (object, status) in STATUSES {

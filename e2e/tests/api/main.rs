@@ -1,5 +1,5 @@
-//! The API as a real API server serves it: what it accepts, what it refuses and with which words, what it fills in, and what
-//! kubectl makes of it. No operator runs.
+//! The API as a real API server serves it: accepted and refused objects, the words of refusals,
+//! defaults, and the output of kubectl. No operator runs.
 
 mod accepted;
 mod coverage;

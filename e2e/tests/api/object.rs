@@ -1,4 +1,4 @@
-//! Custom resources written as YAML, sent as they are.
+//! Custom resources written as YAML, and sent unchanged.
 
 use anyhow::{Context, Result, anyhow};
 use mail_failover_e2e::control_plane::said;
@@ -31,7 +31,8 @@ impl Kind {
     }
 }
 
-/// An object with this spec, in YAML (`…` flow style, mostly). `@254` stands for 254 letters, `@` before a letter for itself.
+/// An object with this spec in YAML, mostly in flow style. `@254` stands for 254 letters, `@`
+/// before a letter for itself.
 pub fn object(kind: Kind, name: &str, spec: &str) -> Result<Value> {
     let spec: Value = serde_saphyr::from_str(&with_long_words(spec)).with_context(|| format!("not YAML: {spec}"))?;
     Ok(json!({
@@ -42,7 +43,8 @@ pub fn object(kind: Kind, name: &str, spec: &str) -> Result<Value> {
     }))
 }
 
-/// Creates an object in the trial's namespace, with `fieldValidation=Strict` as kubectl does. The inner error is what a user reads.
+/// Creates an object in the trial's namespace, with `fieldValidation=Strict` as kubectl does. The
+/// inner error is the text that a user reads.
 pub async fn create(env: &TestEnv, kind: Kind, object: &Value) -> Result<Result<Value, String>> {
     let path = format!(
         "/apis/mailfailover.io/v1alpha1/namespaces/{}/{}?fieldValidation=Strict",

@@ -1,4 +1,5 @@
-//! Whatever is wrong with what a user writes or refers to: it is said, nothing else suffers, and once repaired it works.
+//! Trials of bad input: a fault in what a user writes or refers to is reported, affects nothing
+//! else, and once repaired has no effect any more.
 
 mod newer;
 mod references;
@@ -24,11 +25,20 @@ fn main() -> ExitCode {
     suite::run("bad_input", options, trials)
 }
 
+fn route(spec: Value) -> (&'static str, Value) {
+    ("MailRoute", spec)
+}
+
+fn backend(spec: Value) -> (&'static str, Value) {
+    ("SendingBackend", spec)
+}
+
+fn policy(spec: Value) -> (&'static str, Value) {
+    ("FailoverPolicy", spec)
+}
+
 async fn refused(env: Arc<TestEnv>) -> Result<()> {
     let service = json!({ "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } });
-    let route = |spec: Value| ("MailRoute", spec);
-    let backend = |spec: Value| ("SendingBackend", spec);
-    let policy = |spec: Value| ("FailoverPolicy", spec);
     let one = json!([{ "name": "a" }]);
     let cases = [
         (route(json!({ "backends": one, "outputs": [service], "weight": 3 })), "unknown field \"spec.weight\""),

@@ -1,6 +1,7 @@
-//! Objects that a newer version wrote: with values and fields that this operator has never heard of.
+//! Trials of objects that a newer version wrote: with values and fields that this operator does not
+//! know.
 //!
-//! The schema of a newer version is played by the present one with more in it.
+//! The schema of the newer version is the present one with additions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        // Alone, for the schema is everybody's.
+        // Alone, since all trials share the schema.
         trial(
             "an object that a newer version wrote stalls, keeps its last good decision, and stalls nothing else",
             newer,
@@ -31,7 +32,13 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Installs the definitions with more in them: `values` at `path` of the schema of `plural`, and unknown fields where `open` says.
+fn add_value(at: Option<&mut Value>, value: &str) -> Result<()> {
+    at.and_then(Value::as_array_mut).context("an enum")?.push(json!(value));
+    Ok(())
+}
+
+/// Installs the definitions with additions: `values` at `path` of the schema of `plural`, and
+/// unknown fields where `open` allows them.
 async fn install_newer(client: &Client) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in mail_failover_api::crds() {
@@ -40,15 +47,11 @@ async fn install_newer(client: &Client) -> Result<()> {
         let spec = newer
             .pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties")
             .context("a schema has properties")?;
-        let add = |at: Option<&mut Value>, value: &str| -> Result<()> {
-            at.and_then(Value::as_array_mut).context("an enum")?.push(json!(value));
-            Ok(())
-        };
         match crd.spec.names.kind.as_str() {
-            "MailRoute" => add(spec.pointer_mut("/strategy/enum"), "Telepathy")?,
-            "FailoverPolicy" => add(spec.pointer_mut("/failback/properties/mode/enum"), "Oracle")?,
+            "MailRoute" => add_value(spec.pointer_mut("/strategy/enum"), "Telepathy")?,
+            "FailoverPolicy" => add_value(spec.pointer_mut("/failback/properties/mode/enum"), "Oracle")?,
             "SendingBackend" => {
-                add(spec.pointer_mut("/smtp/properties/tls/properties/mode/enum"), "Quantum")?;
+                add_value(spec.pointer_mut("/smtp/properties/tls/properties/mode/enum"), "Quantum")?;
                 spec["weight"] = json!({ "type": "integer" });
             }
             other => bail!("no newer version of {other}"),
@@ -64,7 +67,7 @@ async fn set(env: &TestEnv, kind: &str, name: &str, spec: Value) -> Result<()> {
     let patch = json!({ "spec": spec });
     eventually(WAIT_TIMEOUT, &format!("{kind} {name} to take {patch}"), async || {
         let changed = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        // What the old schema does not know it prunes.
+        // The old schema prunes unknown fields.
         let kept =
             spec.as_object().into_iter().flatten().all(|(key, value)| {
                 value.is_null() || changed.data.get("spec").and_then(|spec| spec.get(key)).is_some()
@@ -79,7 +82,7 @@ fn find<'a>(object: &'a DynamicObject, type_: &str) -> Option<&'a Value> {
     conditions.iter().find(|condition| condition["type"] == type_)
 }
 
-/// Waits until an object says that it cannot be read, and where.
+/// Waits until an object reports that it cannot be read, and names the field.
 async fn wait_stalled(env: &TestEnv, kind: &str, name: &str, field: &str) -> Result<()> {
     let api = untyped(env, kind)?;
     eventually(WAIT_TIMEOUT, &format!("{kind} {name} to say that {field} cannot be read"), async || {
@@ -109,7 +112,7 @@ async fn wait_readable(env: &TestEnv, kind: &str, name: &str) -> Result<()> {
 async fn newer(env: Arc<TestEnv>) -> Result<()> {
     install_newer(&env.client()).await?;
     let result = with_newer_schema(&env).await;
-    // Trials that come later know the present schema.
+    // Later trials need the present schema.
     install_crds(&env.client()).await?;
     result
 }
@@ -117,7 +120,7 @@ async fn newer(env: Arc<TestEnv>) -> Result<()> {
 async fn with_newer_schema(env: &Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
     env.apply(&route("other", &["primary", "standby"], "other")).await?;
-    // Unreadable from the first look, and no hindrance to start up.
+    // Unreadable from the start on, which does not prevent the start.
     let outputs = json!([{ "configMap": { "name": "born", "format": "Env" } }]);
     let born = json!({ "strategy": "Telepathy", "backends": [{ "name": "primary" }], "outputs": outputs });
     eventually(WAIT_TIMEOUT, "the newer schema to be in force", async || {
@@ -143,7 +146,7 @@ async fn with_newer_schema(env: &Arc<TestEnv>) -> Result<()> {
     fixture.wait_active("primary").await?;
     wait_readable(env, "MailRoute", "orders").await?;
 
-    // A backend that turns unreadable is probed on by its last good spec; its failure moves every route.
+    // A backend that turns unreadable is still probed by its last good spec; its failure moves every route.
     for (spec, repaired, field) in [
         (
             json!({ "smtp": { "tls": { "mode": "Quantum" } } }),
@@ -169,7 +172,7 @@ async fn with_newer_schema(env: &Arc<TestEnv>) -> Result<()> {
         wait_readable(env, "SendingBackend", "primary").await?;
     }
 
-    // A policy: the routes say so, and go on by the last good one.
+    // A policy that turns unreadable: the routes report it, and use the last good one.
     set(env, "FailoverPolicy", "fast", json!({ "failback": { "mode": "Oracle" } })).await?;
     wait_stalled(env, "FailoverPolicy", "fast", "spec.failback.mode: unknown variant `Oracle`").await?;
     wait_condition(env, "orders", "Ready", "False", "PolicyRejected").await?;
@@ -181,13 +184,13 @@ async fn with_newer_schema(env: &Arc<TestEnv>) -> Result<()> {
     wait_readable(env, "FailoverPolicy", "fast").await?;
     wait_condition(env, "orders", "Ready", "True", "Delivering").await?;
 
-    // New objects are noticed, and nothing was told twice.
+    // New objects are noticed, and no Event was published twice.
     env.apply(&backend("fresh", fixture.standby.address(), &PolicyTimings::default())).await?;
     mail_failover_e2e::assertions::wait_backend_condition(env, "fresh", "Ready", "True", "Observed").await?;
     ensure!(notes(env, "born", "ConfigurationRejected").await?.len() == 1);
     ensure!(operator.ended().is_none());
 
-    // A new operator finds it as it is, and tells it no second time.
+    // A new operator finds the same state, and publishes no second Event.
     operator.terminate(Duration::from_secs(10)).await?;
     let _second = fixture.start_operator("b").await?;
     wait_stalled(env, "MailRoute", "born", "Telepathy").await?;

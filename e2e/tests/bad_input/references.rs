@@ -1,4 +1,5 @@
-//! What a route, a backend or a policy refers to is missing, unusable, or goes away.
+//! Trials of references by routes, backends and policies to objects that are missing, unusable, or
+//! deleted later.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,9 +58,9 @@ async fn missing(env: Arc<TestEnv>) -> Result<()> {
     ensure!(message.contains("spec.policyRef.name: FailoverPolicy fast does not exist"), "{message}");
     ensure!(message.contains("spec.backends[].name: SendingBackend late does not exist"), "{message}");
     wait_event(&env, "orders", "ConfigurationRejected").await?;
-    // It may still turn up: not stalled.
+    // The object may still be created, so the route is not stalled.
     ensure!(condition(&route_status(&env, "orders").await?, "Stalled").0.is_empty());
-    // The defaults ask for ten successes, which the neighbour's probes bring in two seconds.
+    // The defaults demand ten successes, which the neighbour's probes reach in two seconds.
     wait_active(&env, "other", "neighbour").await?;
     env.apply(&policy(&PolicyTimings::default())).await?;
     wait_condition(&env, "orders", "Ready", "False", "BackendNotFound").await?;
@@ -81,7 +82,7 @@ async fn no_policy(env: Arc<TestEnv>) -> Result<()> {
     api::<FailoverPolicy>(&env).delete("fast", &DeleteParams::default()).await?;
     let message = wait_condition(&env, "orders", "Ready", "False", "PolicyNotFound").await?;
     ensure!(message.contains("last good policy stays in force"), "{message}");
-    // The last good policy has a cooldown of an hour and three failures: no way back, but the thresholds hold.
+    // The last good policy has a cooldown of an hour and three failures: no failback, but the thresholds apply.
     fixture.primary.repair().await?;
     wait_route(&env, "orders", "to judge the primary by the last good thresholds", |status| {
         status.healthy_backends.as_deref() == Some("2/2")
@@ -113,7 +114,7 @@ async fn deleted_backend(env: Arc<TestEnv>) -> Result<()> {
     fixture.primary.crash().await?;
     wait_route(&env, "orders", "to leave it when it fails", |status| status.active[0].backend == "standby").await?;
     wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
-    // With that nobody needs it any more, and it is probed no more.
+    // No route needs the backend any more, so it is no longer probed.
     fixture.primary.repair().await?;
     let mut last = (fixture.primary.counters().connections, std::time::Instant::now());
     mail_failover_e2e::eventually::eventually_is(
@@ -134,12 +135,12 @@ async fn deleted_backend(env: Arc<TestEnv>) -> Result<()> {
 
 const NAME: &str = "relay.provider.example";
 
-/// A backend with an authority by reference, beside a route that must not suffer.
+/// Creates a backend with an authority by reference, beside a route that must not be affected.
 async fn with_authority(env: &TestEnv, authority: &Authority, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(env.ipv4(), 25);
     let identity = authority.issue(&[NAME], Validity::Valid)?;
-    let primary = SmtpServer::start(Options::new("primary", at()).start_tls(identity)).await?;
-    let standby = SmtpServer::start(Options::new("standby", at())).await?;
+    let primary =
+        SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25)).start_tls(identity)).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     let spec = json!({
         "smtp": { "host": primary.address().ip(), "port": 25,
             "tls": { "mode": "StartTLS", "serverName": NAME, "caRef": ca_ref } },
@@ -156,6 +157,11 @@ async fn with_authority(env: &TestEnv, authority: &Authority, ca_ref: Value) -> 
     Ok((primary, standby))
 }
 
+fn authority_map(key: &str, text: &str) -> String {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": { key: text } })
+        .to_string()
+}
+
 async fn config_map_authority(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
     let _servers = with_authority(&env, &authority, json!({ "configMap": "authority" })).await?;
@@ -163,20 +169,15 @@ async fn config_map_authority(env: Arc<TestEnv>) -> Result<()> {
     let message = wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
     ensure!(message.contains("spec.smtp.tls.caRef: key ca.crt of ConfigMap authority does not exist"), "{message}");
     wait_active(&env, "other", "standby").await?;
-    let object = |data: Value| {
-        let object =
-            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" }, "data": data });
-        object.to_string()
-    };
-    env.apply(&object(json!({ "other.crt": authority.pem() }))).await?;
-    // The key is what is missing now: the reason stays, and nothing works yet.
-    env.apply(&object(json!({ "ca.crt": "no certificate" }))).await?;
+    env.apply(&authority_map("other.crt", &authority.pem())).await?;
+    // Now the key is missing: the reason stays, and the backend does not work yet.
+    env.apply(&authority_map("ca.crt", "no certificate")).await?;
     wait_backend_condition(&env, "primary", "Ready", "False", "CAMalformed").await?;
-    env.apply(&object(json!({ "ca.crt": authority.pem() }))).await?;
+    env.apply(&authority_map("ca.crt", &authority.pem())).await?;
     wait_backend_condition(&env, "primary", "Ready", "True", "Observed").await?;
     wait_health(&env, "primary", Health::Healthy, "Ok").await?;
     wait_active(&env, "orders", "primary").await?;
-    // Once good, it stays in force when the object goes away: nothing moves.
+    // A good authority stays in force when its object is deleted: nothing moves.
     api::<ConfigMap>(&env).delete("authority", &DeleteParams::default()).await?;
     wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
     let status = backend_status(&env, "primary").await?;
@@ -190,16 +191,13 @@ async fn secret_authority(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
     let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
     let _servers = with_authority(&env, &authority, ca_ref).await?;
-    let object = |key: &str, text: &str| {
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
-            "data": { key: STANDARD.encode(text) } })
-        .to_string()
-    };
-    env.apply(&object("other.pem", &authority.pem())).await?;
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
+        "data": { "other.pem": STANDARD.encode(authority.pem()) } });
+    env.apply(&secret.to_string()).await?;
     let _operator = start_operator(&env, &[]).await?;
     let message = wait_backend_condition(&env, "primary", "Ready", "False", "CANotFound").await?;
     ensure!(message.contains("key bundle.pem of Secret authority does not exist"), "{message}");
-    // It is no evidence against the backend, but there is no way there either.
+    // This is no evidence against the backend, but mail cannot go there either.
     wait_active(&env, "other", "standby").await?;
     change::<Secret>(&env, "authority", &json!({ "data": { "bundle.pem": STANDARD.encode("garbage") } })).await?;
     let message = wait_backend_condition(&env, "primary", "Ready", "False", "CAMalformed").await?;
@@ -211,11 +209,14 @@ async fn secret_authority(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+fn login_secret(data: &Value) -> String {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "stringData": data }).to_string()
+}
+
 async fn login(env: Arc<TestEnv>) -> Result<()> {
-    let at = || SocketAddr::new(env.ipv4(), 25);
     let logins = Logins::Only(vec![("shop".to_owned(), "correct-horse".to_owned())]);
-    let inside = SmtpServer::start(Options::new("inside", at()).logins(logins)).await?;
-    let standby = SmtpServer::start(Options::new("standby", at())).await?;
+    let inside = SmtpServer::start(Options::new("inside", SocketAddr::new(env.ipv4(), 25)).logins(logins)).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     set_endpoints(&env, "mta", 25, &[(inside.address().ip().to_string(), true)]).await?;
     let spec = json!({
         "service": { "name": "mta", "port": "smtp", "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } },
@@ -238,18 +239,15 @@ async fn login(env: Arc<TestEnv>) -> Result<()> {
         status.probes[0].message.as_deref().is_some_and(|message| message.contains("does not exist")),
         "{status:?}"
     );
-    // It is in the dialogue all the same, up to where the login is needed; nobody has logged in, and no failure is told.
+    // The probe runs the dialogue up to the login, which it does not try. No failure is reported.
     ensure!(!inside.counters().commands.contains_key("AUTH") && inside.counters().commands.contains_key("EHLO"));
-    let object = |data: Value| {
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "stringData": data }).to_string()
-    };
-    env.apply(&object(json!({ "username": "shop" }))).await?;
+    env.apply(&login_secret(&json!({ "username": "shop" }))).await?;
     let message = wait_backend_condition(&env, "inside", "Ready", "False", "SecretMalformed").await?;
     ensure!(message.contains("it has no key password"), "{message}");
-    env.apply(&object(json!({ "username": "shop", "password": "correct-horse" }))).await?;
+    env.apply(&login_secret(&json!({ "username": "shop", "password": "correct-horse" }))).await?;
     wait_backend_condition(&env, "inside", "Ready", "True", "Observed").await?;
     wait_active(&env, "orders", "inside").await?;
-    // Gone, it is not used any more, and nothing moves.
+    // A deleted login is not used any more, and nothing moves.
     api::<Secret>(&env).delete("login", &DeleteParams::default()).await?;
     wait_backend_condition(&env, "inside", "Ready", "False", "SecretNotFound").await?;
     wait_health(&env, "inside", Health::Unknown, "ProbeBlocked").await?;

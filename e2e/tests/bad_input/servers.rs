@@ -1,4 +1,4 @@
-//! Names that do not resolve and servers that abuse their clients.
+//! Trials of names that do not resolve and servers that abuse their clients.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ async fn names(env: Arc<TestEnv>) -> Result<()> {
     let _operator = start_operator(&env, &["--dns-server", &names.address().to_string()]).await?;
     wait_active(&env, "orders", "primary").await?;
 
-    // Our own trouble is no evidence: its last known addresses go on being probed.
+    // A failure of our own name server is no evidence: the last known addresses are still probed.
     for trouble in ["SERVFAIL", "silence"] {
         let (asked, probed) = (names.queries(HOST)?, primary.counters().connections);
         if trouble == "SERVFAIL" {
@@ -92,7 +92,7 @@ async fn late_name(env: Arc<TestEnv>) -> Result<()> {
     let (primary, standby, names) = named(&env).await?;
     let _operator = start_operator(&env, &["--dns-server", &names.address().to_string()]).await?;
     wait_health(&env, "primary", Health::Unhealthy, "Unresolvable").await?;
-    // A first choice is no transition.
+    // The first decision is no transition.
     let status = wait_active(&env, "orders", "standby").await?;
     ensure!(status.last_transition.is_none() && events(&env, "orders").await?.is_empty(), "{status:?}");
     wait_leads_to(&env, "mail", &[standby.address().ip().to_string()]).await?;

@@ -1,13 +1,14 @@
-//! What the chart grants.
+//! The rights that the chart grants.
 
 use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED};
 
 use super::*;
 
 fn as_rbac(rules: &[RbacRule]) -> Vec<Value> {
-    let rule =
-        |rule: &RbacRule| json!({ "apiGroups": [rule.api_group], "resources": rule.resources, "verbs": rule.verbs });
-    rules.iter().map(rule).collect()
+    rules
+        .iter()
+        .map(|rule| json!({ "apiGroups": [rule.api_group], "resources": rule.resources, "verbs": rule.verbs }))
+        .collect()
 }
 
 /// The roles bound to the operator: kind, namespace and rules.
@@ -20,14 +21,14 @@ fn bound(rendered: &[Value]) -> Result<Vec<(String, Option<String>, Value)>> {
         let subject = json!([{ "kind": "ServiceAccount", "name": account["name"], "namespace": "ops" }]);
         ensure!(binding["subjects"] == subject, "{binding}");
         let (kind, namespace) = (&binding["roleRef"]["kind"], &binding["metadata"]["namespace"]);
-        let is_meant = |role: &&Value| {
+        let role = rendered.iter().find(|role| {
             role["kind"] == *kind
                 && role["metadata"]["name"] == binding["roleRef"]["name"]
                 && role["metadata"]["namespace"] == *namespace
-        };
-        let role = rendered.iter().find(is_meant).with_context(|| format!("{binding} binds nothing"))?;
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        bound.push((text(kind).context("a kind")?, text(namespace), role["rules"].clone()));
+        });
+        let role = role.with_context(|| format!("{binding} binds nothing"))?;
+        let kind = kind.as_str().context("a kind")?.to_owned();
+        bound.push((kind, namespace.as_str().map(str::to_owned), role["rules"].clone()));
     }
     bound.sort_by_key(|(kind, namespace, rules)| (kind.clone(), namespace.clone(), rules.to_string()));
     Ok(bound)
@@ -77,20 +78,21 @@ fn rights_for_probe_jobs_are_granted_where_the_operator_watches_and_only_when_it
     Ok(())
 }
 
+/// The verbs of the role that is aggregated to this one.
+fn aggregated(rendered: &[Value], to: &str) -> String {
+    let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+    let roles =
+        of_kind(rendered, "ClusterRole").into_iter().filter(|role| role["metadata"]["labels"][&label] == "true");
+    let verbs = roles.flat_map(|role| role["rules"][0]["verbs"].as_array().cloned().unwrap_or_default());
+    verbs.filter_map(|verb| verb.as_str().map(str::to_owned)).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn people_with_the_usual_roles_may_see_and_change_our_resources() -> Result<()> {
     let rendered = render(&json!({}))?;
-    let aggregated = |to: &str| {
-        let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
-        let roles = of_kind(&rendered, "ClusterRole")
-            .into_iter()
-            .filter(move |role| role["metadata"]["labels"][&label] == "true");
-        let verbs = roles.flat_map(|role| role["rules"][0]["verbs"].as_array().cloned().unwrap_or_default());
-        verbs.filter_map(|verb| verb.as_str().map(str::to_owned)).collect::<Vec<_>>().join(" ")
-    };
-    assert_eq!(aggregated("view"), "get list watch");
+    assert_eq!(aggregated(&rendered, "view"), "get list watch");
     let all = "get list watch create delete deletecollection patch update";
-    assert_eq!([aggregated("edit"), aggregated("admin")], [all, all]);
+    assert_eq!([aggregated(&rendered, "edit"), aggregated(&rendered, "admin")], [all, all]);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! How the chart runs the operator.
+//! The Deployment by which the chart runs the operator.
 
 use clap::Parser;
 use mail_failover_operator::app::OperatorArguments;
@@ -14,7 +14,8 @@ fn pod(values: &Value) -> Result<Value> {
     Ok(only(&render(values)?, "Deployment")?["spec"]["template"]["spec"].clone())
 }
 
-/// What the operator makes of the arguments of its container. (Environment variables are the test's own.)
+/// The arguments of the operator's container, parsed by the operator. (Environment variables are
+/// the test's own.)
 fn arguments(values: &Value) -> Result<Box<OperatorArguments>> {
     let pod = pod(values)?;
     let given = pod["containers"][0]["args"].as_array().context("arguments")?;
@@ -77,7 +78,7 @@ fn the_image_is_named_by_its_digest_where_there_is_one() -> Result<()> {
             format!("registry.example/mail@{digest}"),
         ),
     ] {
-        // Probe Jobs run from the same one, unless told otherwise.
+        // Probe Jobs use the same image, unless another is set.
         let values = json!({ "image": values, "probeJobs": { "enabled": true } });
         assert_eq!(pod(&values)?["containers"][0]["image"], expected);
         assert_eq!(arguments(&values)?.probe_image, Some(expected));

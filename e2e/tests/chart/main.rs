@@ -1,4 +1,4 @@
-//! The Helm chart, as the real `helm` renders it. What the API server thinks of it is in `tests/install/`.
+//! The Helm chart, rendered by the real `helm`. `tests/install/` hands it to an API server.
 
 mod access;
 mod deployment;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 static HELM: LazyLock<Helm> = LazyLock::new(|| Helm::locate().unwrap_or_else(|error| panic!("{error:#}")));
 
-/// The objects of the release `mail` in the namespace `ops`.
+/// Renders the objects of the release `mail` in the namespace `ops`.
 fn render(values: &Value) -> Result<Vec<Value>> {
     objects(&HELM.template("mail", "ops", values)?)
 }
 
-/// What is refused, in the words that the user reads.
+/// Renders refused values, and returns the words that a user reads.
 fn refusal(values: &Value) -> Result<String> {
     match HELM.template("mail", "ops", values) {
         Ok(_) => bail!("{values} is accepted"),
@@ -38,7 +38,7 @@ fn only<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
     }
 }
 
-/// Values that turn on whatever there is.
+/// Values that turn every option on.
 fn everything() -> Value {
     json!({
         "namespaces": ["shop", "billing"], "commonLabels": { "team": "mail" }, "imagePullSecrets": [{ "name": "registry" }],
@@ -79,31 +79,33 @@ fn every_object_is_named_once_labelled_and_where_it_belongs() -> Result<()> {
             ensure!(names.insert((kind, namespace, name)), "{kind} {name} is there twice");
             ensure!(metadata["labels"]["app.kubernetes.io/instance"] == "mail", "{kind} {name}: {metadata}");
             ensure!(metadata["labels"]["team"] == values["commonLabels"]["team"], "{kind} {name}: {metadata}");
-            // The operator takes what bears its own name there for an output of a route.
+            // The operator takes objects whose label `managed-by` has its own name for outputs of a route.
             ensure!(metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm", "{kind} {name}: {metadata}");
         }
     }
     Ok(())
 }
 
+/// Kind, namespace and name of all objects of a release.
+fn names(release: &str, namespace: &str, values: &Value) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for object in objects(&HELM.template(release, namespace, values)?)? {
+        names.insert(format!("{} {} {}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]));
+    }
+    Ok(names)
+}
+
 #[test]
 fn two_releases_have_no_object_in_common() -> Result<()> {
     let values = json!({ "crds": { "enabled": false }, "namespaces": ["shop"] });
-    let names = |release: &str, namespace: &str| -> Result<BTreeSet<String>> {
-        let rendered = objects(&HELM.template(release, namespace, &values)?)?;
-        let name = |object: &Value| {
-            format!("{} {} {}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"])
-        };
-        Ok(rendered.iter().map(name).collect())
-    };
-    let first = names("a", "ops")?;
+    let first = names("a", "ops", &values)?;
     for (release, namespace) in [
         ("b", "ops"),
         ("a", "dev"),
         ("mail-failover-operator", "ops"),
         ("mail-failover-operator", "mail-failover-operator"),
     ] {
-        let common: Vec<_> = names(release, namespace)?.intersection(&first).cloned().collect();
+        let common: Vec<_> = names(release, namespace, &values)?.intersection(&first).cloned().collect();
         ensure!(common.is_empty(), "{release} in {namespace}: {common:?}");
     }
     Ok(())
@@ -144,9 +146,6 @@ fn a_typo_is_refused_by_its_name_and_place() -> Result<()> {
 
 #[test]
 fn the_resource_definitions_come_with_the_chart_and_stay_when_it_goes() -> Result<()> {
-    let committed = |name: &str| -> Result<Value> {
-        Ok(serde_saphyr::from_str(&std::fs::read_to_string(repository(&format!("crds/{name}")))?)?)
-    };
     for (values, policy) in [(json!({}), json!("keep")), (json!({ "crds": { "keep": false } }), Value::Null)] {
         let rendered = render(&values)?;
         let crds = of_kind(&rendered, "CustomResourceDefinition");
@@ -155,7 +154,8 @@ fn the_resource_definitions_come_with_the_chart_and_stay_when_it_goes() -> Resul
             ensure!(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == policy, "{}", crd["metadata"]);
             let name = crd["metadata"]["name"].as_str().context("a name")?;
             let (plural, group) = name.split_once('.').context("a group")?;
-            let committed = committed(&format!("{group}_{plural}.yaml"))?;
+            let committed = std::fs::read_to_string(repository(&format!("crds/{group}_{plural}.yaml")))?;
+            let committed: Value = serde_saphyr::from_str(&committed)?;
             ensure!(as_floats(&crd["spec"]) == as_floats(&committed["spec"]), "{name} is not as in crds/");
         }
     }
@@ -163,7 +163,8 @@ fn the_resource_definitions_come_with_the_chart_and_stay_when_it_goes() -> Resul
     Ok(())
 }
 
-/// To YAML 1 and 1.0 are the same number, to `Value` they are not.
+/// The value with all numbers as floats. In YAML 1 and 1.0 are the same number, in `Value` they are
+/// not.
 fn as_floats(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),
@@ -173,14 +174,15 @@ fn as_floats(value: &Value) -> Value {
     }
 }
 
+/// The notes after an installation with these values.
+fn notes(values: &str) -> Result<String> {
+    let output = HELM.run(&["install", "mail", CHART, "--namespace", "ops", "--dry-run=client", "--set", values])?;
+    let said = String::from_utf8(output.stdout)?;
+    Ok(said.split_once("NOTES:").context("notes")?.1.to_owned())
+}
+
 #[test]
 fn the_notes_say_the_next_step() -> Result<()> {
-    let notes = |values: &str| -> Result<String> {
-        let output =
-            HELM.run(&["install", "mail", CHART, "--namespace", "ops", "--dry-run=client", "--set", values])?;
-        let said = String::from_utf8(output.stdout)?;
-        Ok(said.split_once("NOTES:").context("notes")?.1.to_owned())
-    };
     let usual = notes("crds.enabled=true")?;
     for words in [
         "watches every namespace",

@@ -1,6 +1,7 @@
-//! `config/`: the chart as plain manifests, for those without Helm.
+//! Generation of `config/`: the chart as plain manifests, for users without Helm.
 //!
-//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test chart` (`make manifests`) writes it anew.
+//! `UPDATE_MANIFESTS=1 cargo test -p mail-failover-e2e --test chart` (`make manifests`) writes it
+//! anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ use super::*;
 /// Name and namespace of the installation.
 const RELEASE: (&str, &str) = ("mail-failover-operator", "mail-failover");
 const HEAD: &str = "# Generated from charts/mail-failover-operator by `make manifests`.\n";
-/// What only Helm needs.
+/// Lines that only Helm needs.
 const OF_HELM: [&str; 3] = ["app.kubernetes.io/managed-by: Helm", "helm.sh/chart: ", "# Source: "];
 const DEFINITIONS: &str = "# The resource definitions: kubectl apply --server-side -f crds.yaml
 # To delete them deletes every route, and with it every Service and ConfigMap that applications send mail by.
@@ -66,8 +67,9 @@ fn generated() -> Result<BTreeMap<String, String>> {
         files.insert(format!("config/base/{name}"), format!("{HEAD}{text}"));
         names.push(name);
     }
-    let known = |kind: &str| FILES.iter().any(|(_, kinds)| kinds.contains(&kind));
-    ensure!(documents.iter().all(|(kind, _)| known(kind)), "a kind has no file");
+    for (kind, _) in &documents {
+        ensure!(FILES.iter().any(|(_, kinds)| kinds.contains(&kind.as_str())), "the kind {kind} has no file");
+    }
     let list: String = names.iter().flat_map(|name| ["- ", name, "\n"]).collect();
     let image = format!("images:\n- name: mail-failover-operator\n  newTag: {}\n", env!("CARGO_PKG_VERSION"));
     let kustomization = format!(
@@ -81,24 +83,27 @@ fn generated() -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// The rights for probe Jobs, which only those need who run any, bound as those are that every operator needs.
+/// The name of the object of this kind.
+fn name_of(documents: &[(String, String)], kind: &str) -> Result<String> {
+    let (_, text) = documents.iter().find(|(of, _)| of == kind).with_context(|| format!("no {kind}"))?;
+    Ok(objects(text)?[0]["metadata"]["name"].as_str().context("a name")?.to_owned())
+}
+
+/// The rights for probe Jobs, which only users of such Jobs need, bound like those that every
+/// operator needs.
 fn probe_jobs(documents: &[(String, String)]) -> Result<String> {
-    let name = |kind: &str| -> Result<String> {
-        let (_, text) = documents.iter().find(|(of, _)| of == kind).with_context(|| format!("no {kind}"))?;
-        Ok(objects(text)?[0]["metadata"]["name"].as_str().context("a name")?.to_owned())
-    };
-    let (role, account) = (format!("{}-probe-jobs", name("ClusterRole")?), name("ServiceAccount")?);
+    let role = format!("{}-probe-jobs", name_of(documents, "ClusterRole")?);
+    let account = name_of(documents, "ServiceAccount")?;
     let head = "# The rights with which the operator runs probes that have `job`, on top of operator.yaml. It runs them when it is told the image:\n#\n\
                 #   kubectl apply -f probe-jobs.yaml\n\
                 #   kubectl --namespace mail-failover set env deployment/mail-failover-operator PROBE_IMAGE=registry.example/mail-failover-operator:…\n";
-    let of = |kind: &str| {
+    let [granted, bound] = ["ClusterRole", "ClusterRoleBinding"].map(|kind| {
         format!("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {role}\n")
-    };
-    let (bound, namespace) = (of("ClusterRoleBinding"), RELEASE.1);
+    });
+    let namespace = RELEASE.1;
     Ok(format!(
-        "{HEAD}{head}{}rules:\n{}{bound}roleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: ClusterRole\n  name: {role}\n\
+        "{HEAD}{head}{granted}rules:\n{}{bound}roleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: ClusterRole\n  name: {role}\n\
          subjects:\n- kind: ServiceAccount\n  name: {account}\n  namespace: {namespace}\n",
-        of("ClusterRole"),
         yaml(PROBE_JOBS)
     ))
 }
@@ -126,16 +131,21 @@ fn the_plain_manifests_are_the_charts() -> Result<()> {
     Ok(())
 }
 
+/// The objects of a YAML stream by kind and name.
+fn by_name(yaml: &str) -> Result<BTreeMap<String, Value>> {
+    let mut found = BTreeMap::new();
+    for object in objects(yaml)? {
+        found.insert(format!("{} {}", object["kind"], object["metadata"]["name"]), object);
+    }
+    Ok(found)
+}
+
 #[test]
 fn kustomize_makes_of_the_base_what_is_in_the_two_files() -> Result<()> {
     let binaries = Binaries::locate(&[Program::Kubectl])?;
     let mut command = std::process::Command::new(binaries.path(Program::Kubectl)?);
     let output = command.arg("kustomize").arg(repository("config/base")).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let by_name = |yaml: &str| -> Result<BTreeMap<String, Value>> {
-        let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
-        Ok(objects(yaml)?.into_iter().map(|object| (name(&object), object)).collect())
-    };
     let built = by_name(&String::from_utf8(output.stdout)?)?;
     let mut plain = by_name(&fs::read_to_string(repository("config/crds.yaml"))?)?;
     plain.extend(by_name(&fs::read_to_string(repository("config/operator.yaml"))?)?);

@@ -1,4 +1,4 @@
-//! What the chart makes for Prometheus and for the network.
+//! The chart's objects for Prometheus and for the network.
 
 use anyhow::anyhow;
 
@@ -39,13 +39,15 @@ fn a_monitor_that_would_see_nothing_or_everything_twice_is_refused() -> Result<(
     Ok(())
 }
 
+/// The alerts with these values of `metrics.prometheusRule`.
+fn alerts(values: &Value) -> Result<Vec<Value>> {
+    let rendered = render(&json!({ "metrics": { "prometheusRule": values } }))?;
+    Ok(only(&rendered, "PrometheusRule")?["spec"]["groups"][0]["rules"].as_array().context("rules")?.clone())
+}
+
 #[test]
 fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
-    let alerts = |values: Value| -> Result<Vec<Value>> {
-        let rendered = render(&json!({ "metrics": { "prometheusRule": values } }))?;
-        Ok(only(&rendered, "PrometheusRule")?["spec"]["groups"][0]["rules"].as_array().context("rules")?.clone())
-    };
-    let all = alerts(json!({ "enabled": true }))?;
+    let all = alerts(&json!({ "enabled": true }))?;
     for alert in &all {
         let expression = alert["expr"].as_str().context("an expression")?;
         ensure!(!expression.contains("SERIES"), "{expression}");
@@ -61,7 +63,7 @@ fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
         ensure!(alert["annotations"]["runbook_url"].is_null(), "{alert}");
     }
     let fewer = alerts(
-        json!({ "enabled": true, "disabled": ["MailFailoverNoLeader", "MailFailoverStorm"], "runbookUrl": "https://wiki.example/alerts" }),
+        &json!({ "enabled": true, "disabled": ["MailFailoverNoLeader", "MailFailoverStorm"], "runbookUrl": "https://wiki.example/alerts" }),
     )?;
     assert_eq!(fewer.len(), all.len() - 2);
     ensure!(fewer.iter().all(|alert| alert["alert"] != "MailFailoverNoLeader"));
@@ -69,22 +71,29 @@ fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
     Ok(())
 }
 
+/// The spec of the `NetworkPolicy` with these values.
+fn network_policy(values: &Value) -> Result<Value> {
+    Ok(only(&render(values)?, "NetworkPolicy")?["spec"].clone())
+}
+
+/// The first port of each ingress rule.
+fn ports(policy: &Value) -> Vec<String> {
+    let rules = policy["ingress"].as_array().cloned().unwrap_or_default();
+    rules.iter().map(|rule| rule["ports"][0]["port"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
 #[test]
 fn the_network_policy_lets_in_what_asks_and_holds_nothing_back_unless_told() -> Result<()> {
-    let policy = |values: Value| -> Result<Value> { Ok(only(&render(&values)?, "NetworkPolicy")?["spec"].clone()) };
-    let usual = policy(json!({ "networkPolicy": { "enabled": true } }))?;
+    let usual = network_policy(&json!({ "networkPolicy": { "enabled": true } }))?;
     assert_eq!(usual["policyTypes"], json!(["Ingress"]));
-    let ports = |policy: &Value| {
-        let rules = policy["ingress"].as_array().cloned().unwrap_or_default();
-        rules.iter().map(|rule| rule["ports"][0]["port"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
-    };
     assert_eq!(ports(&usual), ["http", "reports"]);
     let from = json!([{ "podSelector": { "matchLabels": { "app": "postfix" } } }]);
     let egress = json!([{ "ports": [{ "port": 25 }] }]);
-    let narrow = policy(json!({ "networkPolicy": { "enabled": true, "reportsFrom": from, "egress": egress } }))?;
+    let narrow =
+        network_policy(&json!({ "networkPolicy": { "enabled": true, "reportsFrom": from, "egress": egress } }))?;
     assert_eq!((&narrow["ingress"][1]["from"], &narrow["egress"]), (&from, &egress));
     assert_eq!(narrow["policyTypes"], json!(["Ingress", "Egress"]));
-    let quiet = policy(json!({ "networkPolicy": { "enabled": true }, "reports": { "enabled": false } }))?;
+    let quiet = network_policy(&json!({ "networkPolicy": { "enabled": true }, "reports": { "enabled": false } }))?;
     assert_eq!(ports(&quiet), ["http"]);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A route with as many servers as a trial wants, a policy that decides within seconds, and what people ask of the route.
+//! A route with any number of servers, a policy that decides within seconds, and requests about the
+//! route.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-/// The annotation that people ask by.
+/// The annotation of a request.
 pub const REQUEST: &str = "mailfailover.io/request";
 
 /// The route `orders` over servers of these names, most preferred first; its Service and its `ConfigMap` are `mail`.
@@ -28,7 +29,8 @@ pub struct DecisionFixture {
 }
 
 impl DecisionFixture {
-    /// Starts the servers and applies the manifests: of each backend, of the policy and of the route what differs from the usual.
+    /// Starts the servers and applies the manifests. The arguments are the differences from the
+    /// usual backends, policy and route.
     pub async fn create(
         env: Arc<TestEnv>,
         backends: &[(&'static str, Value)],
@@ -52,7 +54,7 @@ impl DecisionFixture {
         Ok(Self { env, servers })
     }
 
-    /// A primary and a standby with nothing of note.
+    /// Creates a fixture with the usual primary and standby.
     pub async fn of_two(env: Arc<TestEnv>, policy_differs: Value) -> Result<Self> {
         Self::create(env, &[("primary", json!({})), ("standby", json!({}))], policy_differs, json!({})).await
     }
@@ -68,7 +70,7 @@ impl DecisionFixture {
         &self.servers[name]
     }
 
-    /// Waits until the mail is shared like this, in this order, and every output and Event says so.
+    /// Waits until the mail is shared like this, in this order, and every output and Event agrees.
     pub async fn active(&self, shares: &[(&str, i32)]) -> Result<MailRouteStatus> {
         self.route_active("orders", shares).await
     }
@@ -80,7 +82,7 @@ impl DecisionFixture {
         .await
     }
 
-    /// Waits until the status of the route is as it should be.
+    /// Waits until the status of the route satisfies a condition.
     pub async fn until(&self, what: &str, accept: impl Fn(&MailRouteStatus) -> bool) -> Result<MailRouteStatus> {
         self.route("orders", what, accept).await
     }
@@ -99,7 +101,7 @@ impl DecisionFixture {
         self.until(&format!("to be held by {reason}"), |status| held_by(status) == Some(reason)).await
     }
 
-    /// Waits until the route's policy judges a backend so.
+    /// Waits until the route's policy judges a backend as this health.
     pub async fn judged(&self, backend: &str, health: Health) -> Result<MailRouteStatus> {
         self.until(&format!("to judge {backend} {health:?}"), |status| {
             status.backends.iter().any(|known| known.name == backend && known.health == health)
@@ -129,26 +131,26 @@ impl DecisionFixture {
         change(&self.env, name, &json!({ "spec": spec })).await
     }
 
-    /// Asks something of the route, by any text.
+    /// Writes a request about the route, with any text.
     pub async fn write_request(&self, route: &str, text: &str) -> Result<MailRoute> {
         change(&self.env, route, &json!({ "metadata": { "annotations": { REQUEST: text } } })).await
     }
 
-    /// Asks something of the route and waits for the answer.
+    /// Writes a request about the route and waits for the answer.
     pub async fn ask(&self, request: Value) -> Result<RequestStatus> {
         let id = request["id"].as_str().context("an id")?.to_owned();
         self.write_request("orders", &request.to_string()).await?;
         self.answer("orders", &id).await
     }
 
-    /// Asks for what is granted.
+    /// Writes a request and checks that it is granted.
     pub async fn granted(&self, request: Value) -> Result<RequestStatus> {
         let answer = self.ask(request).await?;
         ensure!(answer.outcome == RequestOutcome::Done, "{answer:?}");
         Ok(answer)
     }
 
-    /// Asks for what is refused, in words that hold all of these.
+    /// Writes a request and checks that it is refused, in words that contain all of these.
     pub async fn refused(&self, request: Value, says: &[&str]) -> Result<RequestStatus> {
         let answer = self.ask(request).await?;
         ensure!(answer.outcome == RequestOutcome::Refused, "{answer:?}");
@@ -160,10 +162,11 @@ impl DecisionFixture {
 
     /// Waits until the request with this id is answered and its Event is published.
     pub async fn answer(&self, route: &str, id: &str) -> Result<RequestStatus> {
-        let is_told = |status: &MailRouteStatus| {
+        let what = format!("to answer {id}");
+        let answered = self.route(route, &what, |status| {
             status.request.as_ref().is_some_and(|request| request.id == id) && status.pending_events.is_empty()
-        };
-        self.route(route, &format!("to answer {id}"), is_told).await?.request.context("an answer")
+        });
+        answered.await?.request.context("an answer")
     }
 
     /// Kills the operator, as a node's death would, and starts another one.
@@ -173,7 +176,7 @@ impl DecisionFixture {
         start_operator(&self.env, &[]).await
     }
 
-    /// What kubectl prints in this column about the route.
+    /// The cell of this column in kubectl's output about the route.
     pub async fn column(&self, name: &str) -> Result<String> {
         let text = self.env.kubectl(&["get", "mailroute", "orders"]).await?;
         let (header, line) = text.split_once('\n').with_context(|| text.clone())?;
@@ -181,7 +184,7 @@ impl DecisionFixture {
         Ok(line.get(at..).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned())
     }
 
-    /// Waits until kubectl prints this in a column about the route.
+    /// Waits until kubectl prints this cell in a column about the route.
     pub async fn column_is(&self, name: &str, cell: &str) -> Result<()> {
         eventually(WAIT_TIMEOUT, &format!("kubectl to print {cell} in the column {name}"), async || {
             let seen = self.column(name).await?;
@@ -191,7 +194,7 @@ impl DecisionFixture {
     }
 }
 
-/// A policy that decides within a second, but for what differs.
+/// A policy that decides within a second, with these differences.
 pub fn policy(name: &str, differs: Value) -> String {
     let usual = json!({
         "failure": { "consecutive": 3 },
@@ -202,7 +205,7 @@ pub fn policy(name: &str, differs: Value) -> String {
     manifest("FailoverPolicy", name, &differing(usual, differs))
 }
 
-/// A route of these backends to a Service and a `ConfigMap`, but for what differs.
+/// A route of these backends to a Service and a `ConfigMap`, with these differences.
 pub fn route(name: &str, policy: &str, backends: &[&str], output: &str, differs: Value) -> String {
     let backends: Vec<_> = backends.iter().map(|backend| json!({ "name": backend })).collect();
     let usual = json!({
@@ -216,7 +219,7 @@ pub fn route(name: &str, policy: &str, backends: &[&str], output: &str, differs:
     manifest("MailRoute", name, &differing(usual, differs))
 }
 
-/// RFC 7396, without its nulls.
+/// Merges two values by RFC 7396, without its nulls.
 fn differing(mut usual: Value, differs: Value) -> Value {
     match (&mut usual, differs) {
         (Value::Object(usual), Value::Object(differs)) => {
@@ -230,41 +233,41 @@ fn differing(mut usual: Value, differs: Value) -> Value {
     usual
 }
 
-/// Who carries how much, in percent.
+/// The shares of the backends, in percent.
 pub fn shares(status: &MailRouteStatus) -> Vec<(&str, i32)> {
     status.active.iter().map(|active| (active.backend.as_str(), active.percent)).collect()
 }
 
-/// Whether nothing is outstanding of what was decided.
+/// Returns true if everything that was decided is written.
 pub fn is_settled(status: &MailRouteStatus) -> bool {
     condition(status, "OutputsApplied").0 == "True"
         && status.pending_events.is_empty()
         && status.last_transition.as_ref().is_none_or(|last| last.applied_at.is_some())
 }
 
-/// What holds the route.
+/// The reason of the route's hold.
 pub fn held_by(status: &MailRouteStatus) -> Option<&str> {
     status.waiting_for.as_ref().map(|hold| hold.reason.as_str())
 }
 
-/// When the hold ends by itself.
+/// The time at which the hold ends by itself.
 pub fn held_until(status: &MailRouteStatus) -> Option<MicroTime> {
     status.waiting_for.as_ref()?.until.clone()
 }
 
-/// So long after that.
+/// The time that is this much later.
 pub fn later(at: &MicroTime, by: Duration) -> MicroTime {
     MicroTime(at.0 + by)
 }
 
-/// That the route stands there, for that reason of its latest transition.
+/// Checks the route's state, and the reason of its latest transition.
 pub fn stands(status: &MailRouteStatus, state: RouteState, reason: &str) -> Result<()> {
     let last = status.last_transition.as_ref().map(|last| last.reason.as_str());
     ensure!(status.state == Some(state) && last == Some(reason), "not {state:?} for {reason}: {status:?}");
     Ok(())
 }
 
-/// That one of the sentences of the explanation has these words.
+/// Checks that one sentence of the explanation contains these words.
 pub fn explains(status: &MailRouteStatus, words: &str) -> Result<()> {
     ensure!(status.explanation.iter().any(|reason| reason.contains(words)), "{words}: {:#?}", status.explanation);
     Ok(())

@@ -1,4 +1,5 @@
-//! Requests and their answers are invisible to whoever keeps the manifests.
+//! Trials of requests and their answers beside Git: they change nothing that the keeper of the
+//! manifests sees.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ async fn applied_again(env: Arc<TestEnv>, apply: &[&str], diff: &[&str]) -> Resu
     let text = json!({ "id": "1", "action": "Switch", "to": "standby" }).to_string();
     fixture.write_request("second", &text).await?;
     let before = fixture.route_active("second", &[("standby", 100)]).await?;
-    // Argo CD and Flux would call anything that kubectl prints here drift.
+    // Argo CD and Flux would report anything that kubectl prints here as drift.
     let drift = env.kubectl_with_input(diff, &manifest).await.context("drift")?;
     ensure!(drift.is_empty(), "{drift}");
     for round in 0..3 {
@@ -47,7 +48,7 @@ async fn applied_again(env: Arc<TestEnv>, apply: &[&str], diff: &[&str]) -> Resu
     let object = api::<MailRoute>(&env).get("second").await?;
     ensure!(object.metadata.generation == Some(1), "{object:?}");
     ensure!(object.annotations().get(REQUEST) == Some(&text), "{object:?}");
-    // The operator writes the status and nothing else: no manager of anything else is anyone but people.
+    // The operator writes the status and nothing else: all other fields have people as their managers.
     let ours = object.managed_fields().iter().filter(|entry| {
         !matches!(entry.manager.as_deref(), Some("kubectl" | "kubectl-client-side-apply" | "somebody"))
     });

@@ -1,4 +1,4 @@
-//! What a policy holds is held for its reason, until its time, and no longer.
+//! Trials of holds: a policy holds a route for its reason, until its time, and no longer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ async fn cooldown(env: Arc<TestEnv>) -> Result<()> {
     ensure!(held_until(&status) == Some(later(&decided_at, HOUR)), "{status:?}");
     ensure!(status.state == Some(RouteState::FailedOver) && shares(&status) == [("standby", 100)], "{status:?}");
     explains(&status, "held by Cooldown until")?;
-    // What is dead is left all the same.
+    // A dead backend is left nevertheless.
     fixture.server("standby").crash().await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
@@ -49,7 +49,7 @@ async fn cooldown(env: Arc<TestEnv>) -> Result<()> {
 async fn minimum_stay(env: Arc<TestEnv>) -> Result<()> {
     let fixture = DecisionFixture::of_two(env.clone(), json!({ "hold": { "minimumStay": "1h" } })).await?;
     fixture.server("primary").crash().await?;
-    // The first choice is no transition, and yet an arrival.
+    // The first decision is no transition, but `minimumStay` counts from it.
     let _operator = fixture.begin("standby").await?;
     fixture.server("primary").repair().await?;
     let status = fixture.held("MinimumStay").await?;
@@ -58,7 +58,7 @@ async fn minimum_stay(env: Arc<TestEnv>) -> Result<()> {
     fixture.server("standby").crash().await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
-    // Shorter by a change of the policy: over at once.
+    // A change of the policy shortens it, so it is over at once.
     fixture.server("standby").repair().await?;
     fixture.judged("standby", Health::Healthy).await?;
     fixture.server("primary").crash().await?;
@@ -94,7 +94,7 @@ async fn budget(env: Arc<TestEnv>) -> Result<()> {
     fixture.active(&[("standby", 100)]).await?;
     fixture.server("primary").repair().await?;
     let returned = fixture.active(&[("primary", 100)]).await?.last_transition.context("a transition")?;
-    // Two transitions have spent it: the last resort.
+    // Two transitions have spent the budget; a dead backend is left as the last resort.
     fixture.server("primary").crash().await?;
     let status = fixture.held("SwitchBudget").await?;
     let until = later(&returned.decided_at, COOLDOWN);
@@ -108,7 +108,7 @@ async fn budget(env: Arc<TestEnv>) -> Result<()> {
     let status = fixture.held("SwitchBudget").await?;
     ensure!(held_until(&status) == Some(later(&returned.decided_at, HOUR)), "{status:?}");
     ensure!(status.state == Some(RouteState::FailedOver), "{status:?}");
-    // More of it by a change of the policy.
+    // A change of the policy raises the budget.
     fixture.change_policy(json!({ "hold": { "budget": { "switches": 10 } } })).await?;
     fixture.active(&[("primary", 100)]).await.map(drop)
 }
@@ -153,7 +153,7 @@ async fn objective(env: Arc<TestEnv>) -> Result<()> {
     ensure!(met.contains("of 3600.000 s"), "{met}");
     let missed = wait_condition(&env, "missing", "RecoveryTimeMet", "False", "ObjectiveMissed").await?;
     ensure!(missed.contains("of 1.000 s"), "{missed}");
-    // A return is measured against nothing, and a policy without an objective has no condition.
+    // A return has no objective, and a policy without an objective has no condition.
     fixture.server("primary").repair().await?;
     fixture.route_active("missing", &[("primary", 100)]).await?;
     wait_condition(&env, "missing", "RecoveryTimeMet", "False", "ObjectiveMissed").await?;

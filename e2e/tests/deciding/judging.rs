@@ -1,4 +1,5 @@
-//! When a backend counts as failed, as slow, as recovered: as the policy says, and not sooner.
+//! Trials of verdicts: a backend counts as failed, as slow, or as recovered when the policy says
+//! so, and not sooner.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,28 +34,30 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Probes ten times a second.
+/// A probe that runs ten times a second.
 fn eager() -> Value {
     json!({ "probes": [{ "name": "smtp", "interval": "100ms", "timeout": "1s", "smtp": {} }] })
 }
 
+/// Failures that count by their share in a window, and never by their number in a row.
+fn failures_in_window(percent: i32) -> Value {
+    json!({ "consecutive": 1000, "window": { "duration": "1m", "minimumSamples": 20, "failurePercent": percent } })
+}
+
 async fn window(env: Arc<TestEnv>) -> Result<()> {
-    const NOT_IN_A_ROW: i32 = 1000;
-    let failure = |percent: i32| {
-        json!({ "consecutive": NOT_IN_A_ROW,
-            "window": { "duration": "1m", "minimumSamples": 20, "failurePercent": percent } })
-    };
     let backends = [("primary", eager()), ("standby", json!({}))];
-    let fixture = DecisionFixture::create(env.clone(), &backends, json!({ "failure": failure(30) }), json!({})).await?;
-    // Another policy that takes more: the same backend is sound by it.
+    let fixture =
+        DecisionFixture::create(env.clone(), &backends, json!({ "failure": failures_in_window(30) }), json!({}))
+            .await?;
+    // A more tolerant policy, by which the same backend is Healthy.
     let lenient = [
-        policy("lenient", json!({ "failure": failure(95) })),
+        policy("lenient", json!({ "failure": failures_in_window(95) })),
         route("lenient", "lenient", &["primary", "standby"], "lenient", json!({})),
     ];
     env.apply(&lenient.concat()).await?;
     let _operator = fixture.begin("primary").await?;
     fixture.route_active("lenient", &[("primary", 100)]).await?;
-    // Every other moment, at random.
+    // The server flaps at random moments.
     let primary = fixture.server("primary");
     let flaps = async {
         loop {
@@ -74,7 +77,7 @@ async fn window(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["standby"]).await?;
     let lenient = fixture.route_active("lenient", &[("primary", 100)]).await?;
     ensure!(lenient.history.is_empty() && lenient.backends[0].health == Health::Healthy, "{lenient:?}");
-    // What was before the recovery counts no more.
+    // Evidence from before the recovery no longer counts.
     primary.repair().await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "Recovered")
@@ -106,7 +109,7 @@ async fn latency(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["standby"]).await?;
     let printed = env.kubectl(&["get", "sendingbackend", "primary"]).await?;
     ensure!(printed.contains("Degraded") && printed.contains("Slow"), "{printed}");
-    // Slow is better than dead.
+    // A slow backend is preferred to a dead one.
     fixture.server("standby").crash().await?;
     let status = fixture.active(&[("primary", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
@@ -117,9 +120,8 @@ async fn latency(env: Arc<TestEnv>) -> Result<()> {
 async fn immediately(env: Arc<TestEnv>) -> Result<()> {
     const NAME: &str = "relay.provider.example";
     let authority = Authority::new()?;
-    let good = || authority.issue(&[NAME], Validity::Valid);
-    let primary =
-        SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 587)).start_tls(good()?)).await?;
+    let good = authority.issue(&[NAME], Validity::Valid)?;
+    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 587)).start_tls(good)).await?;
     let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "authority" },
         "data": { "ca.crt": authority.pem() } });
     env.apply(&map.to_string()).await?;
@@ -133,7 +135,7 @@ async fn immediately(env: Arc<TestEnv>) -> Result<()> {
     env.apply(&manifest("SendingBackend", "primary", &spec)).await?;
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
-    // Refused a few times: of that class a thousand are needed.
+    // A few refusals: that class needs a thousand.
     primary.set_fault(Fault::reply(At::Banner, 554, "5.3.2 no service")).await?;
     let connections = primary.counters().connections;
     eventually(Duration::from_mins(1), "a few failures", async || {
@@ -146,7 +148,7 @@ async fn immediately(env: Arc<TestEnv>) -> Result<()> {
     primary.repair().await?;
     let status = fixture.active(&[("standby", 100)]).await?;
     stands(&status, RouteState::FailedOver, "CertificateInvalid")?;
-    primary.set_certificate(&good()?)?;
+    primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
     fixture.active(&[("primary", 100)]).await.map(drop)
 }
 
@@ -177,6 +179,10 @@ async fn stable(env: Arc<TestEnv>) -> Result<()> {
     fixture.active(&[("primary", 100)]).await.map(drop)
 }
 
+fn asks_for_less(status: &MailRouteStatus) -> bool {
+    status.explanation.iter().any(|reason| reason.starts_with("primary") && reason.ends_with("asks for less"))
+}
+
 async fn throttled(env: Arc<TestEnv>) -> Result<()> {
     let fixture = DecisionFixture::of_two(env.clone(), json!({ "failure": { "consecutive": 2 } })).await?;
     let _operator = fixture.begin("primary").await?;
@@ -187,9 +193,6 @@ async fn throttled(env: Arc<TestEnv>) -> Result<()> {
     ];
     for fault in asks {
         fixture.server("primary").set_fault(fault.clone()).await?;
-        let asks_for_less = |status: &MailRouteStatus| {
-            status.explanation.iter().any(|reason| reason.starts_with("primary") && reason.ends_with("asks for less"))
-        };
         fixture.until("to say that it asks for less", asks_for_less).await.with_context(|| fault.to_string())?;
         let connections = fixture.server("primary").counters().connections;
         eventually(Duration::from_mins(1), "more answers", async || {

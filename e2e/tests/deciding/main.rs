@@ -1,4 +1,4 @@
-//! What a user sets to decide by is what decides, as status, outputs, Events and kubectl show it.
+//! Trials of every setting of a decision, seen in status, outputs, Events and kubectl.
 
 mod fixture;
 mod gitops;
@@ -18,7 +18,7 @@ use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 5, deadline: Duration::from_mins(4), ..Options::default() };
-    // Those with the longest timers first, so that they do not end alone.
+    // Trials with the longest timers start first, so that they do not end last.
     let groups = [
         restarts::trials(),
         storms::trials(),

@@ -1,4 +1,4 @@
-//! Where mail may go, for whom, and where it goes rather.
+//! Trials of places: the backends that mail may use, for whom, and the preferred ones.
 
 use std::sync::Arc;
 
@@ -49,21 +49,23 @@ async fn residency(env: Arc<TestEnv>) -> Result<()> {
     wait_event(&env, "orders", "NoneHealthy").await?;
     fixture.leads_to(&["home"]).await?;
     fixture.column_is("STATE", "NoneHealthy").await?;
-    // Once one of the others is at home there, it has the mail.
+    // Once another backend is in the jurisdiction, it gets the mail.
     fixture.change_backend("nowhere", json!({ "location": { "jurisdiction": "CH" } })).await?;
     let status = fixture.active(&[("nowhere", 100)]).await?;
     stands(&status, RouteState::Preferred, "ConnectionRefused")?;
     fixture.leads_to(&["nowhere"]).await
 }
 
+/// The fields of a backend that may send for these domains.
+fn of_domains(domains: &[&str]) -> Value {
+    let domains: Vec<_> = domains.iter().map(|domain| json!({ "domain": domain })).collect();
+    json!({ "senderDomains": domains })
+}
+
 async fn sender_domains(env: Arc<TestEnv>) -> Result<()> {
-    let domains = |domains: &[&str]| {
-        let domains: Vec<_> = domains.iter().map(|domain| json!({ "domain": domain })).collect();
-        json!({ "senderDomains": domains })
-    };
     let backends = [
-        ("one", domains(&["shop.example"])),
-        ("both", domains(&["News.Example", "shop.example", "other.example"])),
+        ("one", of_domains(&["shop.example"])),
+        ("both", of_domains(&["News.Example", "shop.example", "other.example"])),
         ("any", json!({})),
     ];
     let asked = json!({ "senderDomains": ["SHOP.example", "news.example"] });

@@ -1,4 +1,4 @@
-//! A return in steps.
+//! Trials of a return in steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +27,13 @@ fn ramp(steps: &[(u32, &str)]) -> Value {
     json!({ "failback": { "ramp": steps } })
 }
 
-/// Whether this step is in force, with everything written that it entails.
+/// Returns true if this step is in force, with all of its outputs written.
 fn is_at(status: &MailRouteStatus, step: i32) -> bool {
     status.ramp.as_ref().is_some_and(|ramp| ramp.step == step) && is_settled(status)
 }
 
 async fn steps(env: Arc<TestEnv>) -> Result<()> {
-    // Long enough for all that is looked at in a step, also on a busy machine.
+    // Long enough for all checks of a step, also on a busy machine.
     const STEP: Duration = Duration::from_secs(15);
     let fixture = DecisionFixture::of_two(env.clone(), ramp(&[(10, "15s"), (50, "15s")])).await?;
     let _operator = fixture.begin("primary").await?;

@@ -1,4 +1,5 @@
-//! What a person asks of a route in the annotation is answered once, and done or refused with a remedy.
+//! Trials of requests by annotation: each is answered once, and carried out or refused with a
+//! remedy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 async fn switch(env: Arc<TestEnv>) -> Result<()> {
-    // Nothing that a policy holds holds what a person asks.
+    // A policy's holds do not apply to a person's request.
     let hold = json!({ "hold": { "cooldown": "1h", "minimumStay": "1h" } });
     let fixture = DecisionFixture::of_two(env.clone(), hold).await?;
     let operator = fixture.begin("primary").await?;
@@ -52,14 +53,14 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     let told = notes(&env, "orders", "RequestDone").await?;
     ensure!(told.len() == 1 && told[0].1 == format!("Switch (2026-11-24-1): {}", answer.message), "{told:?}");
 
-    // A new operator knows that it is done.
+    // A new operator knows that the request is done.
     let operator = fixture.restart(operator).await?;
     let traffic = fixture.change_route(json!({ "traffic": { "peakPerSecond": 1 } })).await?;
     fixture.until("to be looked at again", |status| status.observed_generation == traffic.metadata.generation).await?;
     let status = fixture.active(&[("standby", 100)]).await?;
     ensure!(status.request.as_ref() == Some(&answer) && status.history.len() == 1, "{status:?}");
 
-    // The same id is not answered again, whatever it asks for now.
+    // A request with the same id is not answered again, even if its content differs.
     let again = json!({
         "metadata": { "annotations": { REQUEST: json!({ "id": "2026-11-24-1", "action": "Failback" }).to_string() } },
         "spec": { "traffic": { "peakPerSecond": 2 } },
@@ -98,7 +99,8 @@ async fn force(env: Arc<TestEnv>) -> Result<()> {
     let status = fixture.active(&[("standby", 100)]).await?;
     ensure!(status.switch.as_ref().is_some_and(|switch| switch.forced), "{status:?}");
     fixture.leads_to(&["standby"]).await?;
-    // No condition to wait for: what is shown is that it is not left, though everything else would be at once.
+    // There is no condition to wait for: the trial shows that it is not left, though any other
+    // backend would be at once.
     sleep(Duration::from_secs(2)).await;
     let status = fixture.active(&[("standby", 100)]).await?;
     stands(&status, RouteState::FailedOver, "Requested")?;
@@ -121,21 +123,38 @@ async fn death(env: Arc<TestEnv>) -> Result<()> {
     fixture.leads_to(&["primary"]).await
 }
 
+fn approve(id: &str) -> Value {
+    json!({ "id": id, "action": "ApproveFailback" })
+}
+
+fn located_in(jurisdiction: &str) -> Value {
+    json!({ "location": { "jurisdiction": jurisdiction } })
+}
+
+fn switch_to(id: &str, to: &str, force: bool) -> Value {
+    json!({ "id": id, "action": "Switch", "to": to, "force": force })
+}
+
 async fn impossible(env: Arc<TestEnv>) -> Result<()> {
-    let location = |jurisdiction: &str| json!({ "location": { "jurisdiction": jurisdiction } });
     let other_domain =
         json!({ "location": { "jurisdiction": "EU" }, "senderDomains": [{ "domain": "other.example" }] });
-    let backends =
-        [("primary", location("EU")), ("abroad", location("US")), ("other", other_domain), ("standby", location("EU"))];
+    let backends = [
+        ("primary", located_in("EU")),
+        ("abroad", located_in("US")),
+        ("other", other_domain),
+        ("standby", located_in("EU")),
+    ];
     let limits = json!({ "residency": { "jurisdictions": ["EU"] }, "senderDomains": ["shop.example"] });
     let fixture = DecisionFixture::create(env.clone(), &backends, json!({}), limits).await?;
     let _operator = fixture.begin("primary").await?;
-    let switch = |id: &str, to: &str, force: bool| json!({ "id": id, "action": "Switch", "to": to, "force": force });
     let cases = [
-        (switch("1", "abroad", false), vec!["spec.residency", "no request overrides that"]),
-        (switch("2", "abroad", true), vec!["spec.residency", "no request overrides that"]),
-        (switch("3", "other", true), vec!["spec.senderDomains", "no request overrides that"]),
-        (switch("4", "nobody", true), vec!["nobody is not a backend of this route", "primary, abroad, other, standby"]),
+        (switch_to("1", "abroad", false), vec!["spec.residency", "no request overrides that"]),
+        (switch_to("2", "abroad", true), vec!["spec.residency", "no request overrides that"]),
+        (switch_to("3", "other", true), vec!["spec.senderDomains", "no request overrides that"]),
+        (
+            switch_to("4", "nobody", true),
+            vec!["nobody is not a backend of this route", "primary, abroad, other, standby"],
+        ),
         (json!({ "id": "5", "action": "Failback" }), vec!["already leaves by primary"]),
     ];
     let count = cases.len();
@@ -145,7 +164,7 @@ async fn impossible(env: Arc<TestEnv>) -> Result<()> {
     ensure!(notes(&env, "orders", "RequestRefused").await?.len() == count);
     let status = fixture.active(&[("primary", 100)]).await?;
     ensure!(status.history.is_empty() && status.switch.is_none(), "{status:?}");
-    fixture.granted(switch("6", "standby", false)).await?;
+    fixture.granted(switch_to("6", "standby", false)).await?;
     fixture.active(&[("standby", 100)]).await.map(drop)
 }
 
@@ -196,8 +215,9 @@ async fn failback(env: Arc<TestEnv>) -> Result<()> {
     ensure!(status.last_transition.is_some_and(|last| last.kind == TransitionKind::Failback));
     fixture.leads_to(&["primary"]).await?;
     let told = events(&env, "orders").await?;
-    let at = |reason: &str| told.iter().filter(|told| *told == reason).count();
-    ensure!((at("RequestRefused"), at("RequestDone"), at("FailedOver"), at("FailedBack")) == (1, 1, 1, 1), "{told:?}");
+    for reason in ["RequestRefused", "RequestDone", "FailedOver", "FailedBack"] {
+        ensure!(told.iter().filter(|told| *told == reason).count() == 1, "{reason}: {told:?}");
+    }
     Ok(())
 }
 
@@ -209,7 +229,7 @@ async fn pause(env: Arc<TestEnv>) -> Result<()> {
     ensure!(answer.message == "nothing moves until a Resume is requested", "{answer:?}");
     fixture.server("primary").crash().await?;
     let status = fixture.judged("primary", Health::Unhealthy).await?;
-    // A moment in which everything else would have moved.
+    // A time in which a route without a pause would have moved.
     sleep(Duration::from_secs(1)).await;
     let still = fixture.active(&[("primary", 100)]).await?;
     ensure!(still.state == Some(RouteState::Paused) && held_by(&still) == Some("Paused"), "{still:?}");
@@ -228,7 +248,6 @@ async fn pause(env: Arc<TestEnv>) -> Result<()> {
 async fn approval(env: Arc<TestEnv>) -> Result<()> {
     let fixture = DecisionFixture::of_two(env.clone(), json!({ "failback": { "mode": "Manual" } })).await?;
     let _operator = fixture.begin("primary").await?;
-    let approve = |id: &str| json!({ "id": id, "action": "ApproveFailback" });
     fixture.refused(approve("1"), &["there is nothing to approve"]).await?;
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
@@ -239,7 +258,7 @@ async fn approval(env: Arc<TestEnv>) -> Result<()> {
     stands(&status, RouteState::Preferred, "Recovered")?;
     ensure!(status.approved_at.is_none(), "it is used up: {status:?}");
 
-    // Given in advance it lasts until the return, and for that one only.
+    // An approval in advance lasts until the return, and for that return only.
     fixture.server("primary").crash().await?;
     fixture.active(&[("standby", 100)]).await?;
     let answer = fixture.granted(approve("3")).await?;

@@ -1,4 +1,4 @@
-//! A new operator goes on where the last one was: every timer follows from status.
+//! Trials of restarts: a new operator continues, since every timer follows from status.
 
 use std::sync::Arc;
 

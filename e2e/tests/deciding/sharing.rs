@@ -1,4 +1,4 @@
-//! Several backends share the mail: by weight, and by what each of them takes.
+//! Trials of several backends that share the mail: by weight, and by the capacity of each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,7 @@ async fn overflow(env: Arc<TestEnv>) -> Result<()> {
     ensure!(overflow == [false, true, true], "{status:?}");
     explains(&status, "second carries the 40 % that do not fit elsewhere")?;
     fixture.leads_to(&["primary", "second", "third"]).await?;
-    // What only helps is no place to be left.
+    // The failure of a backend that only carries overflow is no transition.
     fixture.server("third").crash().await?;
     let status = fixture.active(&[("primary", 30), ("second", 40)]).await?;
     ensure!(status.unplaced_percent == Some(30) && status.history.is_empty(), "{status:?}");
@@ -90,7 +90,7 @@ async fn overflow(env: Arc<TestEnv>) -> Result<()> {
     stands(&status, RouteState::FailedOver, "ConnectionRefused")?;
     ensure!(status.unplaced_percent == Some(60) && !status.active[0].overflow, "{status:?}");
     fixture.leads_to(&["second"]).await?;
-    // Without knowing how much there is, all of it fits anywhere.
+    // Without an estimate of the traffic, any backend can carry all of it.
     fixture.change_route(json!({ "traffic": null })).await?;
     let status = fixture.active(&[("second", 100)]).await?;
     ensure!(status.unplaced_percent.is_none(), "{status:?}");
@@ -128,15 +128,15 @@ async fn warm_up(env: Arc<TestEnv>) -> Result<()> {
     let fixture = DecisionFixture::create(env.clone(), &backends, json!({}), traffic).await?;
     let _operator = start_operator(&env, &[]).await?;
     fixture.until("to be on the first day", |status| shares(status) == [("fresh", 10), ("old", 90)]).await?;
-    // Nothing but time ends it.
+    // Only time ends it.
     let status = fixture.active(&[("fresh", 50), ("old", 50)]).await?;
-    // Long before anything else would have let the route be looked at again.
+    // Long before any other event would cause a reconcile.
     let late = jiff::Timestamp::now().duration_since(jiff::Timestamp::from_second(second_day.as_second())?);
     ensure!(!late.is_negative() && late.as_secs() < 20, "{late:?} late");
     ensure!(status.history.is_empty() && status.state == Some(RouteState::Preferred), "{status:?}");
     ensure!(status.active[1].overflow, "{status:?}");
     fixture.leads_to(&["fresh", "old"]).await?;
-    // Warm since yesterday.
+    // The warm-up ended yesterday.
     let long_ago = jiff::Timestamp::from_second((started_at - Duration::from_hours(48)).as_second())?.to_string();
     fixture.change_backend("fresh", json!({ "limits": { "warmUp": { "startedAt": long_ago } } })).await?;
     fixture.active(&[("fresh", 100)]).await?;

@@ -1,4 +1,4 @@
-//! When everything fails at once, our own network is suspect.
+//! Trials of storms: if everything fails at once, the operator suspects its own network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Everybody dies; the standby first, lest it be gone to.
+/// Crashes all servers, the standby first, so that mail does not move there.
 async fn all_die(fixture: &DecisionFixture) -> Result<MailRouteStatus> {
     for name in ["standby", "primary"] {
         fixture.server(name).crash().await?;
@@ -28,7 +28,7 @@ async fn all_die(fixture: &DecisionFixture) -> Result<MailRouteStatus> {
 }
 
 async fn storm(env: Arc<TestEnv>) -> Result<()> {
-    // However long a route stays anywhere.
+    // The limit of the time to recover, however long `minimumStay` is.
     const AT_MOST: Duration = Duration::from_mins(1);
     let fixture = DecisionFixture::of_two(env.clone(), json!({ "hold": { "minimumStay": "1h" } })).await?;
     let _operator = fixture.begin("primary").await?;
@@ -42,7 +42,7 @@ async fn storm(env: Arc<TestEnv>) -> Result<()> {
         fixture.leads_to(&["primary"]).await?;
         fixture.server(first_to_recover).repair().await?;
         if first_to_recover == "standby" {
-            // The one in use gets its time to recover.
+            // The active backend gets time to recover.
             let status = fixture.until("to settle", |status| held_until(status).is_some()).await?;
             let since = status.backends[1].since.as_ref().context("since when")?;
             ensure!(status.backends[1].health == Health::Healthy, "{status:?}");
@@ -58,7 +58,7 @@ async fn storm(env: Arc<TestEnv>) -> Result<()> {
         ensure!(status.state == Some(RouteState::Preferred) && status.history.is_empty(), "{status:?}");
     }
     ensure!(events(&env, "orders").await? == ["NoneHealthy", "Recovered", "NoneHealthy", "Recovered"]);
-    // One that does not recover after the storm is left once it had its time.
+    // A backend that does not recover in that time after the storm is left.
     fixture.change_policy(json!({ "hold": { "minimumStay": "3s" } })).await?;
     all_die(&fixture).await?;
     fixture.held("StormBrake").await?;

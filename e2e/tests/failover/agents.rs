@@ -1,4 +1,4 @@
-//! What the agents of a route are told: all that is decided, and nothing secret.
+//! Trials of the document for agents: it contains all that is decided, and nothing secret.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ async fn told(env: &TestEnv) -> Result<Routing> {
     Ok(parse(&text)?)
 }
 
-/// Waits until agents are told of these backends: name, share and whether they may go there by themselves.
+/// Waits until the document for agents has these backends: name, share, and true if agents may
+/// choose it by themselves.
 async fn wait_told(env: &TestEnv, expected: &[(&str, u8, bool)]) -> Result<Routing> {
     eventually(WAIT_TIMEOUT, &format!("agents to be told {expected:?}"), async || {
         let routing = told(env).await?;
@@ -85,22 +86,23 @@ async fn failover(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+fn secret(name: &str, data: &Value) -> String {
+    let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
+    format!("---\n{object}\n")
+}
+
 async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let certificate = include_str!("../../../crates/tools/tests/data/ca.pem");
     let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMmh1bnRlcjI=\n-----END PRIVATE KEY-----\n";
-    let secret = |name: &str, data: Value| {
-        let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
-        format!("---\n{object}\n")
-    };
     set_endpoints(&env, "mta", 25, &[]).await?;
     let provider = json!({ "smtp": { "host": env.ipv4(), "port": 465, "auth": { "secretRef": { "name": "provider-login" } },
         "tls": { "mode": "Implicit", "serverName": "smtp.provider.example", "caRef": { "secret": "ca" } } },
         "senderDomains": [{ "domain": "Shop.example" }] });
     let inside = json!({ "service": { "name": "mta", "port": "smtp" } });
     let manifests = [
-        secret("ca", json!({ "ca.crt": format!("{key}{certificate}{key}") })),
-        secret("provider-login", json!({ "username": "hunter2", "password": "hunter2" })),
+        secret("ca", &json!({ "ca.crt": format!("{key}{certificate}{key}") })),
+        secret("provider-login", &json!({ "username": "hunter2", "password": "hunter2" })),
         manifest("SendingBackend", "provider", &provider),
         manifest("SendingBackend", "inside", &inside),
     ];
@@ -135,7 +137,7 @@ async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
             == json!({ "consecutive": 3, "lastingMilliseconds": 2000, "cooldownMilliseconds": 3_600_000, "switches": 10, "perMilliseconds": 1000 }),
         "{text}"
     );
-    // A mounted Secret is none of the operator's business.
+    // The operator does not read a mounted Secret.
     api::<Secret>(&env).delete("provider-login", &DeleteParams::default()).await?;
     wait_condition(&env, "orders", "OutputsApplied", "True", "Applied").await?;
     Ok(())
@@ -181,13 +183,14 @@ async fn ownership(env: Arc<TestEnv>) -> Result<()> {
     wait_told(&env, &[("primary", 100, true), ("standby", 0, true)]).await?;
     ensure!(told(&env).await? == whole);
 
-    // Its name goes to another output of the route, and then to none.
-    let outputs = |list: Value| json!({ "spec": { "outputs": list } });
-    let as_environment = outputs(json!([{ "configMap": { "name": "mail-agent", "format": "Env" } }]));
+    // Another output of the route takes its name, and then none.
+    let as_environment = json!({ "spec": { "outputs": [{ "configMap": { "name": "mail-agent", "format": "Env" } }] } });
     change::<MailRoute>(&env, "orders", &as_environment).await?;
-    let is_env = |map: &ConfigMap| map.data.iter().flatten().all(|(key, _)| key != "agent.json");
-    wait_object(&env, "mail-agent", "to have the environment's keys only", is_env).await?;
-    let moved = outputs(json!([{ "agent": { "configMap": "elsewhere" } }]));
+    wait_object(&env, "mail-agent", "to have the environment's keys only", |map: &ConfigMap| {
+        map.data.iter().flatten().all(|(key, _)| key != "agent.json")
+    })
+    .await?;
+    let moved = json!({ "spec": { "outputs": [{ "agent": { "configMap": "elsewhere" } }] } });
     change::<MailRoute>(&env, "orders", &moved).await?;
     wait_gone::<ConfigMap>(&env, "mail-agent").await?;
     wait_object(&env, "elsewhere", "to be there", |map: &ConfigMap| {

@@ -1,4 +1,4 @@
-//! What `mail-failover explain` says of a running system.
+//! Trials of `mail-failover explain` on a running system.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Longer than every deadline of the command.
+/// A time limit longer than every deadline of the command.
 const ANSWER: Duration = Duration::from_secs(45);
 
 pub fn trials() -> Vec<Trial> {
     vec![trial("a user is told why mail goes where it goes, as the status has it", as_the_status_has_it).listens()]
 }
 
-/// Exit code, what is printed, and the error.
+/// Runs the command, and returns the exit code, the output, and the error output.
 async fn explain(env: &TestEnv, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let mut command = Command::new(program()?);
     command.args(["explain", "route"]).args(arguments).args(["-n", env.namespace()]);
     command.arg("--kubeconfig").arg(env.kubeconfig()).kill_on_drop(true);
     let output = timeout(ANSWER, command.output()).await.context("explain does not end")??;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+    let [printed, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok((output.status.code(), printed, error))
 }
 
 async fn as_the_status_has_it(env: Arc<TestEnv>) -> Result<()> {

@@ -1,4 +1,5 @@
-//! Probes that log in: a revoked login moves the mail, a rotated Secret brings it back, and nothing shows either.
+//! Trials of probes that log in: a revoked login moves the mail, a rotated Secret brings it back,
+//! and nothing shows either.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,11 +42,12 @@ fn secret(password: &str) -> String {
     .to_string()
 }
 
-/// A backend in the cluster that asks for a login, probed this deep five times a second; and a standby.
+/// Creates a backend in the cluster that demands a login, probed to this depth five times a second;
+/// and a standby.
 async fn set(env: &TestEnv, smtp: Value) -> Result<(SmtpServer, SmtpServer)> {
-    let at = || SocketAddr::new(env.ipv4(), 25);
-    let primary = SmtpServer::start(Options::new("primary", at()).logins(pair(FIRST))).await?;
-    let standby = SmtpServer::start(Options::new("standby", at())).await?;
+    let primary =
+        SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25)).logins(pair(FIRST))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     set_endpoints(env, "relay", 25, &[(primary.address().ip().to_string(), true)]).await?;
     let spec = json!({
         "service": { "name": "relay", "port": "smtp", "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } },
@@ -74,13 +76,19 @@ async fn rotation(env: Arc<TestEnv>) -> Result<()> {
     let seen = backend_status(&env, "primary").await?;
     let message = seen.message.clone().unwrap_or_default();
     ensure!(message.starts_with("AUTH: 535 5.7.8"), "{message}");
-    let health = |name: &str| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health);
-    ensure!((health("smtp"), health("deep")) == (Some(Health::Healthy), Some(Health::Unhealthy)), "{seen:?}");
+    let health =
+        ["smtp", "deep"].map(|name| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health));
+    ensure!(health == [Some(Health::Healthy), Some(Health::Unhealthy)], "{seen:?}");
     let quoted = format!("5.7.8 {USER}: {FIRST} is not your password, nor is {}", STANDARD.encode(FIRST));
     primary.set_fault(Fault::At(At::Auth, Action::Reply(535, quoted.into()))).await?;
     let heard = primary.counters().commands.get("AUTH").copied().unwrap_or_default();
-    let tries = async || Ok(primary.counters().commands.get("AUTH").copied().unwrap_or_default());
-    eventually_is(WAIT_TIMEOUT, "the login to be tried again", tries, |now| *now > heard + 5).await?;
+    eventually_is(
+        WAIT_TIMEOUT,
+        "the login to be tried again",
+        async || Ok(primary.counters().commands.get("AUTH").copied().unwrap_or_default()),
+        |now| *now > heard + 5,
+    )
+    .await?;
     primary.repair().await?;
     let data = json!({ "data": { "password": STANDARD.encode(SECOND) } });
     change::<Secret>(&env, "login", &data).await?;
@@ -90,14 +98,13 @@ async fn rotation(env: Arc<TestEnv>) -> Result<()> {
     shows_nothing(&env, &operator).await
 }
 
-/// Looks for the login in everything that the operator says.
+/// Checks that the login is in no output of the operator.
 async fn shows_nothing(env: &TestEnv, operator: &mail_failover_e2e::operator::Operator) -> Result<()> {
-    let plain = |password: &str| STANDARD.encode(format!("\0{USER}\0{password}"));
-    let secrets: Vec<_> = [FIRST, SECOND]
-        .into_iter()
-        .flat_map(|password| [password.to_owned(), STANDARD.encode(password), plain(password)])
-        .chain([USER.to_owned(), STANDARD.encode(USER)])
-        .collect();
+    let mut secrets = vec![USER.to_owned(), STANDARD.encode(USER)];
+    for password in [FIRST, SECOND] {
+        let plain = STANDARD.encode(format!("\0{USER}\0{password}"));
+        secrets.extend([password.to_owned(), STANDARD.encode(password), plain]);
+    }
     let objects = env.kubectl(&["get", "mailfailover,events,configmaps,leases", "-o", "yaml"]).await?;
     let log = std::fs::read_to_string(operator.log()).context("the operator's log")?;
     for (place, text) in [("objects", objects), ("log", log), ("metrics", operator.metrics().await?)] {
@@ -114,14 +121,19 @@ async fn depths(env: Arc<TestEnv>) -> Result<()> {
     let (primary, _standby) = set(&env, smtp).await?;
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
-    // No mail is sent, and every transaction is taken back.
+    // No mail is sent, and every transaction is reset.
     let commands = primary.counters().commands;
-    let count = |verb: &str| commands.get(verb).copied().unwrap_or_default();
-    ensure!(count("RCPT") > 0 && count("RSET") > 0 && count("DATA") == 0, "{commands:?}");
+    let [rcpt, rset, data] = ["RCPT", "RSET", "DATA"].map(|verb| commands.get(verb).copied().unwrap_or_default());
+    ensure!(rcpt > 0 && rset > 0 && data == 0, "{commands:?}");
     primary.set_fault(Fault::reply(At::Rcpt, 550, "5.1.1 User unknown")).await?;
     let heard = primary.counters().commands.get("RCPT").copied().unwrap_or_default();
-    let tries = async || Ok(primary.counters().commands.get("RCPT").copied().unwrap_or_default());
-    eventually_is(WAIT_TIMEOUT, "the recipient to be refused often", tries, |now| *now > heard + 10).await?;
+    eventually_is(
+        WAIT_TIMEOUT,
+        "the recipient to be refused often",
+        async || Ok(primary.counters().commands.get("RCPT").copied().unwrap_or_default()),
+        |now| *now > heard + 10,
+    )
+    .await?;
     let status = backend_status(&env, "primary").await?;
     ensure!(status.health == Some(Health::Healthy), "{status:?}");
     for (fault, class) in [

@@ -1,4 +1,4 @@
-//! A route fails over and back, and every output, status and Event says so.
+//! Trials of failover and failback of a route, seen in every output, status and Event.
 
 mod agents;
 mod explaining;
@@ -23,7 +23,7 @@ use mail_failover_e2e::test_env::TestEnv;
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(4), ..Options::default() };
-    // Those that wait for half a minute first, so that they do not end alone.
+    // Trials that wait for half a minute start first, so that they do not end last.
     let mut trials = observing::trials();
     trials.extend(logins::trials());
     trials.extend(ownership::trials());
@@ -56,6 +56,6 @@ async fn there_and_back(env: Arc<TestEnv>) -> Result<()> {
     ensure!(journal.totals().lost == 0, "{:?}; {delivery:?}", journal.totals());
     let told = events(&env, "orders").await?;
     ensure!(told == ["FailedOver", "FailedBack"], "{told:?}");
-    ensure!(failover.took() < Duration::from_secs(5), "the client was without a way out for {:?}", failover.took());
+    ensure!(failover.took() < Duration::from_secs(5), "the client could not send for {:?}", failover.took());
     Ok(())
 }

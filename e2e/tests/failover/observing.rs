@@ -1,4 +1,5 @@
-//! Every way in which a backend fails is noticed, named, and left; certificates of private authorities are followed.
+//! Trials of every failure of a backend: it is noticed, named, and left. Certificates of private
+//! authorities are followed.
 
 use std::borrow::Cow;
 use std::fs;
@@ -34,7 +35,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Breaks the primary in each of these ways; the route leaves it for the reason given, and returns.
+/// Breaks the primary in each of these ways. The route leaves it for the given reason, and returns.
 async fn leave_and_return(env: &TestEnv, primary: &SmtpServer, faults: &[(Fault, &str)]) -> Result<()> {
     for (number, (fault, reason)) in faults.iter().enumerate() {
         primary.set_fault(fault.clone()).await?;
@@ -74,29 +75,30 @@ async fn faults(env: Arc<TestEnv>) -> Result<()> {
     .await
 }
 
-/// A server with TLS by this identity and one without as its standby, and a route between them.
+/// The manifest of a backend with this `tls`, if any.
+fn tls_backend(server: &SmtpServer, tls: Option<Value>) -> String {
+    let mut smtp = json!({ "host": server.address().ip(), "port": server.address().port() });
+    if let Some(tls) = tls {
+        smtp["tls"] = tls;
+    }
+    let probes = json!([{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }]);
+    manifest("SendingBackend", server.name(), &json!({ "smtp": smtp, "probes": probes }))
+}
+
+/// Creates a server with TLS by this identity, one without as its standby, and a route over both.
 async fn tls_fixture(env: &TestEnv, identity: Identity, mode: &str, ca_ref: Value) -> Result<(SmtpServer, SmtpServer)> {
-    let at = |port| SocketAddr::new(env.ipv4(), port);
     let options = if mode == "Implicit" {
-        Options::new("primary", at(465)).implicit_tls(identity)
+        Options::new("primary", SocketAddr::new(env.ipv4(), 465)).implicit_tls(identity)
     } else {
-        Options::new("primary", at(587)).start_tls(identity)
+        Options::new("primary", SocketAddr::new(env.ipv4(), 587)).start_tls(identity)
     };
     let primary = SmtpServer::start(options).await?;
-    let standby = SmtpServer::start(Options::new("standby", at(25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
     let tls = json!({ "mode": mode, "serverName": NAME, "caRef": ca_ref });
-    let probes = json!([{ "name": "smtp", "interval": "200ms", "timeout": "1s", "smtp": {} }]);
-    let backend = |server: &SmtpServer, tls: Option<&Value>| {
-        let mut smtp = json!({ "host": server.address().ip(), "port": server.address().port() });
-        if let Some(tls) = tls {
-            smtp["tls"] = tls.clone();
-        }
-        manifest("SendingBackend", server.name(), &json!({ "smtp": smtp, "probes": probes }))
-    };
     let manifests = [
         policy(&PolicyTimings::with_failback()),
-        backend(&primary, Some(&tls)),
-        backend(&standby, None),
+        tls_backend(&primary, Some(tls)),
+        tls_backend(&standby, None),
         route("orders", &["primary", "standby"], "mail"),
     ];
     env.apply(&manifests.concat()).await?;
@@ -109,19 +111,14 @@ async fn set_config_map(env: &TestEnv, authority: &Authority) -> Result<()> {
     env.apply(&object.to_string()).await.map(drop)
 }
 
-/// The certificates lie beside a key, as cert-manager puts them.
+/// A Secret with the certificates beside a key, as cert-manager writes it.
 fn secret(pem: &str, key: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority" },
         "data": { "bundle.pem": STANDARD.encode(pem), "tls.key": STANDARD.encode(key) } })
 }
 
-/// A certificate that cannot be trusted is as bad as a dead server.
-async fn bad_certificates(
-    env: &TestEnv,
-    authority: &Authority,
-    primary: &SmtpServer,
-    reissue: impl Fn() -> Result<Identity>,
-) -> Result<()> {
+/// Checks that a certificate that cannot be trusted has the effect of a dead server.
+async fn bad_certificates(env: &TestEnv, authority: &Authority, primary: &SmtpServer) -> Result<()> {
     let bad = [
         ("expired", authority.issue(&[NAME], Validity::Expired)?),
         ("for another name", authority.issue(&["other.example"], Validity::Valid)?),
@@ -132,7 +129,7 @@ async fn bad_certificates(
         let status = wait_active(env, "orders", "standby").await.with_context(|| (*what).to_owned())?;
         let last = status.last_transition.context("a transition")?;
         ensure!(last.reason == "CertificateInvalid", "{what}: {last:?}");
-        primary.set_certificate(&reissue()?)?;
+        primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
         wait_active(env, "orders", "primary").await.with_context(|| format!("after {what}"))?;
         ensure!(notes(env, "primary", "BackendUnhealthy").await?.len() == number + 1, "{what}");
     }
@@ -142,14 +139,14 @@ async fn bad_certificates(
 async fn start_tls(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
     set_config_map(&env, &authority).await?;
-    let issue = || Ok(authority.issue(&[NAME], Validity::Valid)?);
+    let identity = authority.issue(&[NAME], Validity::Valid)?;
     let ca_ref = json!({ "configMap": "authority" });
-    let (primary, _standby) = tls_fixture(&env, issue()?, "StartTLS", ca_ref).await?;
+    let (primary, _standby) = tls_fixture(&env, identity, "StartTLS", ca_ref).await?;
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
     let status = mail_failover_e2e::fixture::backend_status(&env, "primary").await?;
     ensure!(status.certificate_not_after.is_some(), "{status:?}");
-    bad_certificates(&env, &authority, &primary, issue).await?;
+    bad_certificates(&env, &authority, &primary).await?;
     let faults = [
         (Fault::NotOffered(Extension::StartTls), "TlsFailed"),
         (Fault::At(At::StartTls, Action::Reply(454, Cow::Borrowed("4.7.0 TLS not available"))), "TlsFailed"),
@@ -162,7 +159,7 @@ async fn start_tls(env: Arc<TestEnv>) -> Result<()> {
         primary.set_fault(fault.clone()).await?;
         let status = wait_active(&env, "orders", "standby").await.with_context(|| fault.to_string())?;
         let last = status.last_transition.context("a transition")?;
-        // Whether garbage comes with the reply, or right after it, is for the network to say.
+        // The network decides if garbage comes with the reply, or right after it.
         let is_late_garbage = reason == "ProtocolError" && last.reason == "TlsFailed";
         ensure!(last.reason == reason || is_late_garbage, "{fault}: {last:?}");
         primary.repair().await?;
@@ -174,12 +171,12 @@ async fn start_tls(env: Arc<TestEnv>) -> Result<()> {
 async fn implicit_tls(env: Arc<TestEnv>) -> Result<()> {
     let authority = Authority::new()?;
     env.apply(&secret(&authority.pem(), "").to_string()).await?;
-    let issue = || Ok(authority.issue(&[NAME], Validity::Valid)?);
+    let identity = authority.issue(&[NAME], Validity::Valid)?;
     let ca_ref = json!({ "secret": "authority", "key": "bundle.pem" });
-    let (primary, _standby) = tls_fixture(&env, issue()?, "Implicit", ca_ref).await?;
+    let (primary, _standby) = tls_fixture(&env, identity, "Implicit", ca_ref).await?;
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
-    bad_certificates(&env, &authority, &primary, issue).await?;
+    bad_certificates(&env, &authority, &primary).await?;
     primary.set_fault(Fault::At(At::Handshake, Action::Garbage)).await?;
     let status = wait_active(&env, "orders", "standby").await?;
     ensure!(status.last_transition.is_some_and(|last| last.reason == "TlsFailed"));
@@ -235,7 +232,7 @@ async fn no_secret_in_logs(env: Arc<TestEnv>, format: &str) -> Result<()> {
     wait_active(&env, "orders", "standby").await?;
     primary.set_certificate(&authority.issue(&[NAME], Validity::Valid)?)?;
     wait_active(&env, "orders", "primary").await?;
-    // Malformed, but secret all the same; and the key itself by mistake.
+    // Malformed but secret content, and a key in the place of a certificate.
     for bundle in [key.as_str(), MARK] {
         let broken = json!({ "data": { "bundle.pem": STANDARD.encode(bundle) } });
         change::<Secret>(&env, "authority", &broken).await?;

@@ -1,5 +1,6 @@
-//! Outputs lead where the route says, in every form.
+//! Trials of outputs in every form: they lead where the route leads.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -39,7 +40,11 @@ fn probes() -> serde_json::Value {
     json!([{ "name": "smtp", "interval": "200ms", "timeout": "500ms", "smtp": {} }])
 }
 
-/// A server with these addresses, all at port 25.
+fn entries(pairs: &[(&str, String)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+}
+
+/// A server at these addresses, on port 25.
 async fn server(name: &str, addresses: &[std::net::IpAddr]) -> Result<SmtpServer> {
     let mut addresses = addresses.iter().map(|address| SocketAddr::new(*address, 25));
     let first = Options::new(name, addresses.next().context("at least one address")?);
@@ -137,8 +142,6 @@ async fn config_maps(env: Arc<TestEnv>) -> Result<()> {
     env.apply(&manifests.concat()).await?;
     let _operator = fixture.start_operator("a").await?;
     let primary = fixture.primary.address().ip();
-    let entries =
-        |pairs: &[(&str, String)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     ensure!(
         data(&env, "postfix").await?
             == entries(&[
@@ -180,23 +183,24 @@ async fn config_maps(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+/// Returns true if the Service is as the operator writes it.
+fn is_whole(service: &Service) -> bool {
+    let spec = service.spec.clone().unwrap_or_default();
+    let ports = spec.ports.unwrap_or_default();
+    spec.selector.unwrap_or_default().is_empty()
+        && ports.len() == 1
+        && (ports[0].name.as_deref(), ports[0].port, &ports[0].target_port)
+            == (Some("smtp"), 25, &Some(IntOrString::Int(25)))
+}
+
 async fn drift(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let _operator = fixture.start_operator("a").await?;
     let primary = fixture.primary.address().ip().to_string();
-    let is_whole = |service: &Service| {
-        let spec = service.spec.clone().unwrap_or_default();
-        let ports = spec.ports.unwrap_or_default();
-        spec.selector.unwrap_or_default().is_empty()
-            && ports.len() == 1
-            && (ports[0].name.as_deref(), ports[0].port, &ports[0].target_port)
-                == (Some("smtp"), 25, &Some(IntOrString::Int(25)))
-    };
-    let port = |port: i32, target: i32| json!({ "spec": { "ports": [{ "name": "smtp", "port": port, "targetPort": target }] } });
     for damage in [
         json!({ "spec": { "selector": { "app": "mta" } } }),
-        port(25, 2525),
-        port(2525, 2525),
+        json!({ "spec": { "ports": [{ "name": "smtp", "port": 25, "targetPort": 2525 }] } }),
+        json!({ "spec": { "ports": [{ "name": "smtp", "port": 2525, "targetPort": 2525 }] } }),
         json!({ "spec": { "ports": [{ "name": "other", "port": 25 }] } }),
         json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": null } } }),
     ] {

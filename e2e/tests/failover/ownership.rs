@@ -1,4 +1,5 @@
-//! Outputs are owned: by one route, under one field manager, and never taken from somebody else.
+//! Trials of ownership: an output belongs to one route, under one field manager, and is never taken
+//! from another owner.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// One owner reference, to the route, and one field manager, of server-side apply.
+/// Checks the single owner reference, to the route, and the single field manager, of server-side
+/// apply.
 pub async fn check<K>(env: &TestEnv, name: &str) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -65,22 +67,35 @@ async fn ownership(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+fn outputs_of(format: &str) -> serde_json::Value {
+    json!({ "spec": { "outputs": [{ "configMap": { "name": "mail", "format": format } }] } })
+}
+
+fn keys(map: &ConfigMap) -> Vec<String> {
+    map.data.iter().flatten().map(|(key, _)| key.clone()).collect()
+}
+
 async fn format_change(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
-    let outputs =
-        |format: &str| json!({ "spec": { "outputs": [{ "configMap": { "name": "mail", "format": format } }] } });
-    change::<MailRoute>(&env, "orders", &outputs("Postfix")).await?;
+    change::<MailRoute>(&env, "orders", &outputs_of("Postfix")).await?;
     let _operator = fixture.start_operator("a").await?;
-    let keys = |map: &ConfigMap| map.data.iter().flatten().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-    let is_postfix = |map: &ConfigMap| keys(map) == ["relayhost", "tls_policy", "transport"];
-    wait_object(&env, "mail", "to have Postfix's keys only", is_postfix).await?;
-    // A key of somebody else is none of the format's.
+    let expected = ["relayhost", "tls_policy", "transport"];
+    wait_object(&env, "mail", "to have Postfix's keys only", |map: &ConfigMap| keys(map) == expected).await?;
+    // A key of another owner does not belong to the format.
     change::<ConfigMap>(&env, "mail", &json!({ "data": { "note": "kept" } })).await?;
-    change::<MailRoute>(&env, "orders", &outputs("Env")).await?;
+    change::<MailRoute>(&env, "orders", &outputs_of("Env")).await?;
     let expected = ["SENDING_BACKEND", "SMTP_HOST", "SMTP_PORT", "SMTP_TLS", "SMTP_TLS_SERVER_NAME", "note"];
-    wait_object(&env, "mail", "to have the environment's keys and somebody's only", |map| keys(map) == expected)
-        .await?;
+    wait_object(&env, "mail", "to have the environment's keys and somebody's only", |map: &ConfigMap| {
+        keys(map) == expected
+    })
+    .await?;
     Ok(())
+}
+
+/// The versions of the Service and the `ConfigMap`.
+async fn versions(env: &TestEnv) -> Result<[Option<String>; 2]> {
+    let service = api::<Service>(env).get("mail").await?.resource_version();
+    Ok([service, api::<ConfigMap>(env).get("mail").await?.resource_version()])
 }
 
 async fn foreign(env: Arc<TestEnv>) -> Result<()> {
@@ -89,11 +104,7 @@ async fn foreign(env: Arc<TestEnv>) -> Result<()> {
     let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "mail" },
         "data": { "SMTP_HOST": "legacy.example" } });
     env.apply(&format!("---\n{service}\n---\n{config_map}\n")).await?;
-    let version = async || -> Result<(Option<String>, Option<String>)> {
-        let service = api::<Service>(&env).get("mail").await?.resource_version();
-        Ok((service, api::<ConfigMap>(&env).get("mail").await?.resource_version()))
-    };
-    let untouched = version().await?;
+    let untouched = versions(&env).await?;
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let operator = mail_failover_e2e::assertions::start_operator(&env, &[]).await?;
     let message = wait_condition(&env, "orders", "OutputsApplied", "False", "OutputConflict").await?;
@@ -107,11 +118,11 @@ async fn foreign(env: Arc<TestEnv>) -> Result<()> {
         status.active.first().is_some_and(|active| active.backend == "standby")
     })
     .await?;
-    ensure!(version().await? == untouched, "somebody else's object was written");
+    ensure!(versions(&env).await? == untouched, "somebody else's object was written");
     api::<Service>(&env).delete("mail", &DeleteParams::default()).await?;
     api::<ConfigMap>(&env).delete("mail", &DeleteParams::default()).await?;
     let taken = wait_condition(&env, "orders", "OutputsApplied", "True", "Applied");
-    // A ConfigMap that is not ours is not watched: it is found out within half a minute.
+    // A foreign ConfigMap is not watched: its deletion is noticed within half a minute.
     tokio::time::timeout(Duration::from_secs(90), taken).await.context("never taken over")??;
     wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
     ensure!(data(&env, "mail").await?.get("SENDING_BACKEND").is_some_and(|name| name == "standby"));
@@ -121,7 +132,7 @@ async fn foreign(env: Arc<TestEnv>) -> Result<()> {
 
 async fn rivals(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
-    // Creation times have seconds only; the older one must be so by them.
+    // Creation times have whole seconds only, so the two must differ by more.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     env.apply(&route("newer", &["standby", "primary"], "mail")).await?;
     let _operator = fixture.start_operator("a").await?;
@@ -130,7 +141,7 @@ async fn rivals(env: Arc<TestEnv>) -> Result<()> {
     wait_condition(&env, "newer", "Ready", "False", "OutputClaimed").await?;
     ensure!(condition(&route_status(&env, "orders").await?, "OutputsApplied").0 == "True");
     wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
-    // The older one gives the target up: the newer one has it.
+    // The older route gives the target up, and the newer one takes it.
     let moved = json!({ "spec": { "outputs": [{ "service": { "name": "elsewhere", "ports": [{ "name": "smtp", "port": 25 }] } }] } });
     change::<MailRoute>(&env, "orders", &moved).await?;
     wait_active(&env, "newer", "standby").await?;

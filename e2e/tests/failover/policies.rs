@@ -1,4 +1,4 @@
-//! What a policy and a suspension ask for is what happens.
+//! Trials of policies and suspensions.
 
 use std::sync::Arc;
 
@@ -29,10 +29,10 @@ async fn manual_failback(env: Arc<TestEnv>) -> Result<()> {
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;
     fixture.primary.repair().await?;
-    let is_held = |status: &mail_failover_api::MailRouteStatus| {
+    let held = wait_route(&env, "orders", "to say that the way back is open", |status| {
         status.waiting_for.as_ref().is_some_and(|hold| hold.reason == "ManualFailback" && hold.until.is_none())
-    };
-    let held = wait_route(&env, "orders", "to say that the way back is open", is_held).await?;
+    })
+    .await?;
     ensure!(held.active[0].backend == "standby" && held.state == Some(RouteState::FailedOver), "{held:?}");
     ensure!(condition(&held, "Ready").0 == "True", "{held:?}");
     wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
@@ -45,7 +45,7 @@ async fn manual_failback(env: Arc<TestEnv>) -> Result<()> {
 
 async fn none_healthy(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
-    // One failure domain: were there two that fail at once, it would rather be our own network, and nothing would move.
+    // One failure domain. If two failed at once, the operator would suspect its own network, and nothing would move.
     for backend in ["primary", "standby"] {
         let domain = json!({ "spec": { "location": { "failureDomain": "site" } } });
         change::<SendingBackend>(&env, backend, &domain).await?;
@@ -72,7 +72,7 @@ async fn none_healthy(env: Arc<TestEnv>) -> Result<()> {
         wait_event(&env, route, "NoneHealthy").await?;
     }
     ensure!(route_status(&env, "orders").await?.healthy_backends.as_deref() == Some("0/2"));
-    // Whoever recovers first has the mail.
+    // The first backend that recovers gets the mail.
     fixture.standby.repair().await?;
     for route in ["orders", "eager"] {
         wait_active(&env, route, "standby").await?;
@@ -91,11 +91,11 @@ async fn suspended(env: Arc<TestEnv>) -> Result<()> {
     ensure!(status.backends[0].reason == "Suspended", "{status:?}");
     fixture.primary.crash().await?;
     wait_health(&env, "primary", Health::Unhealthy, "ConnectionRefused").await?;
-    // Told after the suspended one died: had there been an Event about that, it would be there by now.
+    // This Event follows the death of the suspended backend: an Event about that would exist by now.
     fixture.standby.set_fault(Fault::Refuse).await?;
     wait_event(&env, "standby", "BackendUnhealthy").await?;
     ensure!(events(&env, "primary").await?.is_empty(), "{:?}", events(&env, "primary").await?);
-    // With nobody else in service the route stays where it is.
+    // With no other backend in service the route does not move.
     let status = wait_route(&env, "orders", "to have no healthy backend", |status| {
         status.state == Some(RouteState::NoneHealthy)
     })

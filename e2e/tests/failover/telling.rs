@@ -1,4 +1,4 @@
-//! What a person and a monitoring system see of it.
+//! Trials of what a person and a monitoring system see of a failover.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use mail_failover_e2e::assertions::{metric_sum, start_operator, untyped, wait_event};
 use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, route, wait_active};
+use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
@@ -31,16 +32,32 @@ fn table(text: &str) -> Vec<BTreeMap<String, String>> {
         .filter(|(at, letter)| *letter != ' ' && (*at == 0 || header[..*at].ends_with("  ")))
         .map(|(at, _)| at)
         .collect();
-    let cells = |line: &str| -> Vec<String> {
-        let ends = starts.iter().skip(1).copied().chain([line.len()]);
-        starts
-            .iter()
-            .zip(ends)
-            .map(|(start, end)| line.get(*start..end.min(line.len())).unwrap_or_default().trim().to_owned())
-            .collect()
-    };
-    let names = cells(header);
-    lines.map(|line| names.iter().cloned().zip(cells(line)).collect()).collect()
+    let names = cells(header, &starts);
+    lines.map(|line| names.iter().cloned().zip(cells(line, &starts)).collect()).collect()
+}
+
+/// The cells of a line whose columns start at these bytes.
+fn cells(line: &str, starts: &[usize]) -> Vec<String> {
+    let ends = starts.iter().skip(1).copied().chain([line.len()]);
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| line.get(*start..end.min(line.len())).unwrap_or_default().trim().to_owned())
+        .collect()
+}
+
+/// Checks cells of an object in the table that `kubectl get` prints.
+async fn check_cells(env: &TestEnv, resource: &str, wide: bool, name: &str, expected: &[(&str, &str)]) -> Result<()> {
+    let mut arguments = vec!["get", resource];
+    arguments.extend(wide.then_some(["-o", "wide"]).into_iter().flatten());
+    let text = env.kubectl(&arguments).await?;
+    let rows = table(&text);
+    let row = rows.iter().find(|row| row.get("NAME").is_some_and(|cell| cell == name)).context(text.clone())?;
+    for (column, cell) in expected {
+        let seen = row.get(*column).with_context(|| format!("no column {column}:\n{text}"))?;
+        ensure!(seen.starts_with(cell), "{column} is {seen}, not {cell}:\n{text}");
+    }
+    Ok(())
 }
 
 async fn columns(env: Arc<TestEnv>) -> Result<()> {
@@ -49,18 +66,6 @@ async fn columns(env: Arc<TestEnv>) -> Result<()> {
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;
     wait_event(&env, "primary", "BackendUnhealthy").await?;
-    let expect = async |resource: &str, wide: bool, name: &str, expected: &[(&str, &str)]| -> Result<()> {
-        let mut arguments = vec!["get", resource];
-        arguments.extend(wide.then_some(["-o", "wide"]).into_iter().flatten());
-        let text = env.kubectl(&arguments).await?;
-        let rows = table(&text);
-        let row = rows.iter().find(|row| row.get("NAME").is_some_and(|cell| cell == name)).context(text.clone())?;
-        for (column, cell) in expected {
-            let seen = row.get(*column).with_context(|| format!("no column {column}:\n{text}"))?;
-            ensure!(seen.starts_with(cell), "{column} is {seen}, not {cell}:\n{text}");
-        }
-        Ok(())
-    };
     let active = [
         ("STRATEGY", "ActivePassive"),
         ("ACTIVE", "standby"),
@@ -68,12 +73,13 @@ async fn columns(env: Arc<TestEnv>) -> Result<()> {
         ("STATE", "FailedOver"),
         ("READY", "True"),
     ];
-    expect("mailroutes", false, "orders", &active).await?;
-    expect("mroute", true, "orders", &[("POLICY", "fast"), ("MESSAGE", "mail leaves by standby")]).await?;
-    expect("failoverpolicies", false, "fast", &[("FAILURES", "3"), ("ROUTES", "1"), ("READY", "True")]).await?;
+    check_cells(&env, "mailroutes", false, "orders", &active).await?;
+    check_cells(&env, "mroute", true, "orders", &[("POLICY", "fast"), ("MESSAGE", "mail leaves by standby")]).await?;
+    check_cells(&env, "failoverpolicies", false, "fast", &[("FAILURES", "3"), ("ROUTES", "1"), ("READY", "True")])
+        .await?;
     let refused = [("TYPE", "SMTP"), ("HEALTH", "Unhealthy"), ("REASON", "ConnectionRefused")];
-    expect("sendingbackends", false, "primary", &refused).await?;
-    expect("sendingbackends", false, "standby", &[("HEALTH", "Healthy"), ("REASON", "Ok")]).await?;
+    check_cells(&env, "sendingbackends", false, "primary", &refused).await?;
+    check_cells(&env, "sendingbackends", false, "standby", &[("HEALTH", "Healthy"), ("REASON", "Ok")]).await?;
     let since = env.kubectl(&["get", "mailroutes"]).await?;
     let since = table(&since)[0].get("SINCE").cloned().unwrap_or_default();
     ensure!(since.ends_with('s') || since.ends_with('m'), "SINCE is {since:?}");
@@ -86,8 +92,12 @@ async fn columns(env: Arc<TestEnv>) -> Result<()> {
     ensure!(described.contains("FailedOver"), "{described}");
     let explained = env.kubectl(&["explain", "mailroute.spec.backends"]).await?;
     ensure!(explained.contains("most preferred first"), "{explained}");
-    // What a deployment waits for.
+    // A deployment waits for this.
     env.kubectl(&["wait", "mailroute/orders", "--for=condition=Ready", "--timeout=5s"]).await.map(drop)
+}
+
+fn is_of_orders(labels: &str) -> bool {
+    labels.contains("route=\"orders\"")
 }
 
 async fn answers(env: Arc<TestEnv>) -> Result<()> {
@@ -100,19 +110,36 @@ async fn answers(env: Arc<TestEnv>) -> Result<()> {
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;
     let metrics = operator.metrics().await?;
-    let of_route = |labels: &str| labels.contains("route=\"orders\"");
     let transitions = metric_sum(&metrics, "mail_failover_route_transitions_total", |labels| {
-        of_route(labels) && labels.contains("reason=\"ConnectionRefused\"") && labels.contains("kind=\"Failover\"")
+        is_of_orders(labels) && labels.contains("reason=\"ConnectionRefused\"") && labels.contains("kind=\"Failover\"")
     });
     ensure!((transitions - 1.0).abs() < 0.1, "{transitions} transitions:\n{metrics}");
-    let state = |state: &str| {
-        let label = format!("state=\"{state}\"");
-        metric_sum(&metrics, "mail_failover_route_state", |labels| of_route(labels) && labels.contains(&label))
-    };
-    ensure!(state("FailedOver") > 0.9 && state("Preferred") < 0.1, "{metrics}");
+    let [failed_over, preferred] = ["state=\"FailedOver\"", "state=\"Preferred\""].map(|state| {
+        metric_sum(&metrics, "mail_failover_route_state", |labels| is_of_orders(labels) && labels.contains(state))
+    });
+    ensure!(failed_over > 0.9 && preferred < 0.1, "{metrics}");
     ensure!(metric_sum(&metrics, "mail_failover_leader", str::is_empty) > 0.9, "{metrics}");
     ensure!(metrics.trim_end().ends_with("# EOF"), "OpenMetrics ends with EOF");
     Ok(())
+}
+
+/// The versions of all objects of the operator's kinds.
+async fn versions(env: &TestEnv) -> Result<BTreeMap<String, Option<String>>> {
+    let mut versions = BTreeMap::new();
+    for kind in ["MailRoute", "SendingBackend", "FailoverPolicy"] {
+        for object in untyped(env, kind)?.list(&ListParams::default()).await?.items {
+            versions.insert(format!("{kind} {}", object.name_any()), object.resource_version());
+        }
+    }
+    Ok(versions)
+}
+
+/// The number of the operator's writes, without those of Leases.
+async fn writes(operator: &Operator) -> Result<f64> {
+    Ok(metric_sum(&operator.metrics().await?, "mail_failover_api_requests_total", |labels| {
+        ["POST", "PUT", "PATCH", "DELETE"].iter().any(|method| labels.contains(&format!("method=\"{method}\"")))
+            && !labels.contains("resource=\"leases\"")
+    }))
 }
 
 async fn quiet(env: Arc<TestEnv>) -> Result<()> {
@@ -122,38 +149,23 @@ async fn quiet(env: Arc<TestEnv>) -> Result<()> {
     let operator = start_operator(&env, &[]).await?;
     fixture.wait_active("primary").await?;
     wait_active(&env, "second", "standby").await?;
-    let versions = async || -> Result<BTreeMap<String, Option<String>>> {
-        let mut versions = BTreeMap::new();
-        for kind in ["MailRoute", "SendingBackend", "FailoverPolicy"] {
-            for object in untyped(&env, kind)?.list(&ListParams::default()).await?.items {
-                versions.insert(format!("{kind} {}", object.name_any()), object.resource_version());
-            }
-        }
-        Ok(versions)
-    };
-    let writes = async || -> Result<f64> {
-        Ok(metric_sum(&operator.metrics().await?, "mail_failover_api_requests_total", |labels| {
-            ["POST", "PUT", "PATCH", "DELETE"].iter().any(|method| labels.contains(&format!("method=\"{method}\"")))
-                && !labels.contains("resource=\"leases\"")
-        }))
-    };
-    // What the first decisions entail may still be under way.
-    let mut before = writes().await?;
+    // Writes after the first decisions may still be in progress.
+    let mut before = writes(&operator).await?;
     ensure!(before >= 5.0, "writes are not counted");
     loop {
         sleep(Duration::from_secs(2)).await;
-        let now = writes().await?;
+        let now = writes(&operator).await?;
         if now <= before {
             break;
         }
         before = now;
     }
-    let (before, versions_before) = (writes().await?, versions().await?);
+    let (before, versions_before) = (writes(&operator).await?, versions(&env).await?);
     let rounds = fixture.primary.counters().connections;
-    // No condition to wait for: what is shown is that nothing happens.
+    // There is no condition to wait for: the trial shows that nothing happens.
     sleep(QUIET).await;
-    ensure!(fixture.primary.counters().connections > rounds + 10, "nobody probed");
-    let (after, versions_after) = (writes().await?, versions().await?);
+    ensure!(fixture.primary.counters().connections > rounds + 10, "no probe ran");
+    let (after, versions_after) = (writes(&operator).await?, versions(&env).await?);
     ensure!((after - before).abs() < 0.5, "{} writes in {QUIET:?}", after - before);
     ensure!(versions_after == versions_before, "{versions_before:?} became {versions_after:?}");
     ensure!(versions_after.len() == 5, "{versions_after:?}");

@@ -1,4 +1,5 @@
-//! What Flux makes of a failover, and the operator of Flux.
+//! Trials of a failover under Flux: Flux undoes nothing, and the operator ignores Flux's
+//! reconciliations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
 use super::flux::{kustomizations, ready, reconcile};
-use super::platform::{Platform, Shop};
+use super::platform::{GitShop, Platform};
 
-/// Longer than three reconciliations at the interval of the trials' Kustomizations.
+/// A time limit longer than three reconciliations at the interval of the trials' Kustomizations.
 const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 const SOON: Duration = Duration::from_mins(1);
 
@@ -40,7 +41,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What the operator has changed until now, apart from Leases, by which replicas tell that they live.
+/// The operator's writes until now, without those of Leases, by which replicas show that they live.
 fn writes(env: &TestEnv) -> Result<Vec<Call>> {
     let mut calls = env.control()?.calls_of(&Platform::operator_user())?;
     calls.retain(|call| {
@@ -50,7 +51,7 @@ fn writes(env: &TestEnv) -> Result<Vec<Call>> {
     Ok(calls)
 }
 
-/// Kind, name and version of everything that is Flux's or ours.
+/// Kind, name and version of every object of Flux's and ours.
 async fn versions(env: &TestEnv) -> Result<BTreeMap<String, String>> {
     let kinds = [
         ApiResource::erase::<MailRoute>(&()),
@@ -72,11 +73,11 @@ async fn versions(env: &TestEnv) -> Result<BTreeMap<String, String>> {
 }
 
 async fn undisturbed(env: Arc<TestEnv>) -> Result<()> {
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     wait_active(&env, "orders", "primary").await?;
     shop.primary.crash().await?;
     let before = wait_active(&env, "orders", "standby").await?;
-    // What a failover leaves to be written is written within seconds: Events, and what they leave in `status`.
+    // A failover's last writes follow within seconds: Events, and their record in `status`.
     let mut counted = writes(&env)?.len();
     eventually(SOON, "the failover to settle", async || {
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -107,7 +108,7 @@ async fn undisturbed(env: Arc<TestEnv>) -> Result<()> {
     shop.close().await
 }
 
-/// The live route, as Argo CD's script and Flux's expressions see it.
+/// The health of the live route by Argo CD's script and by Flux's expressions.
 async fn opinions(env: &TestEnv, health: &Health) -> Result<(String, String, String)> {
     let kind = ApiResource::erase::<MailRoute>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(env.client(), env.namespace(), &kind);
@@ -118,7 +119,7 @@ async fn opinions(env: &TestEnv, health: &Health) -> Result<(String, String, Str
 
 async fn judged(env: Arc<TestEnv>) -> Result<()> {
     let health = Health::locate()?;
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     wait_active(&env, "orders", "primary").await?;
     let (argo_cd, message, flux) = opinions(&env, &health).await?;
     ensure!(

@@ -1,4 +1,5 @@
-//! Flux on the node: images of its two controllers, their resource definitions, and what a user does with `flux reconcile`.
+//! Flux on the node: images of its two controllers, their resource definitions, and the effect of
+//! `flux reconcile`.
 
 use std::fs;
 use std::path::Path;
@@ -14,9 +15,9 @@ use mail_failover_e2e::node::images::Recipe;
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-/// Where Flux lives, as users have it.
+/// The namespace of Flux, as users have it.
 pub const NAMESPACE: &str = "flux-system";
-/// Longer than fetching, applying and waiting take on a busy machine.
+/// A time limit longer than fetching, applying and waiting take on a busy machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(150);
 const SOURCE: &str = "localhost/source-controller:e2e";
 const KUSTOMIZE: &str = "localhost/kustomize-controller:e2e";
@@ -81,7 +82,8 @@ pub async fn install(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// A Deployment as Flux's own manifests have it, one replica that need not be elected, with the rights that Flux gives itself.
+/// A Deployment as in Flux's own manifests, with one replica that needs no election, and with the
+/// rights that Flux gives itself.
 fn controller(name: &str, image: &str, arguments: &[&str]) -> Vec<Value> {
     let metadata = json!({ "name": name, "namespace": NAMESPACE });
     let arguments = [&["--watch-all-namespaces", "--log-level=info", "--events-addr="], arguments].concat();
@@ -128,12 +130,12 @@ fn api(env: &TestEnv, group: &str, kind: &str) -> Api<DynamicObject> {
     Api::namespaced_with(env.client(), NAMESPACE, &resource)
 }
 
-/// The API of `GitRepositories` where Flux lives.
+/// The API of `GitRepositories` in Flux's namespace.
 pub fn git_repositories(env: &TestEnv) -> Api<DynamicObject> {
     api(env, "source.toolkit.fluxcd.io", "GitRepository")
 }
 
-/// The API of Kustomizations where Flux lives.
+/// The API of Kustomizations in Flux's namespace.
 pub fn kustomizations(env: &TestEnv) -> Api<DynamicObject> {
     api(env, "kustomize.toolkit.fluxcd.io", "Kustomization")
 }
@@ -142,11 +144,12 @@ pub fn kustomizations(env: &TestEnv) -> Api<DynamicObject> {
 pub fn ready(object: &DynamicObject) -> (String, String) {
     let conditions = object.data["status"]["conditions"].as_array();
     let found = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
-    let text = |field: &str| found.and_then(|ready| ready[field].as_str()).unwrap_or_default().to_owned();
-    (text("status"), format!("{}: {}", text("reason"), text("message")))
+    let [status, reason, message] =
+        ["status", "reason", "message"].map(|field| found.and_then(|ready| ready[field].as_str()).unwrap_or_default());
+    (status.to_owned(), format!("{reason}: {message}"))
 }
 
-/// As `flux reconcile` does: asks for a reconciliation now and waits until it is over. Returns the object.
+/// Requests a reconciliation like `flux reconcile`, waits until it is over, and returns the object.
 pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicObject> {
     let token = format!("{:x}", fastrand::u64(..));
     let annotated = json!({ "metadata": { "annotations": { REQUESTED: token } } });
@@ -162,11 +165,11 @@ pub async fn reconcile(api: &Api<DynamicObject>, name: &str) -> Result<DynamicOb
     .await
 }
 
-/// Whether it says how the latest reconciliation ended.
+/// Returns true if the conditions contain the result of the latest reconciliation.
 fn is_over(object: &DynamicObject) -> bool {
     let conditions = object.data["status"]["conditions"].as_array();
     let is_going_on = conditions.into_iter().flatten().any(|condition| {
-        // One that has failed and will be tried again says so by this reason.
+        // This reason marks a failed reconciliation that will be retried.
         condition["type"] == "Reconciling" && condition["reason"] != "ProgressingWithRetry"
     });
     ["True", "False"].contains(&ready(object).0.as_str()) && !is_going_on

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// What a client asks for is a list of commits.
+/// The limit of a client's request, which is a list of commits.
 const LARGEST_QUESTION: usize = 1024 * 1024;
 const BRANCH: &str = "main";
 
@@ -30,7 +30,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes an empty one in a folder and serves it at this address for as long as the process lives.
+    /// Creates an empty repository in a folder and serves it at this address as long as the process
+    /// lives.
     pub async fn serve(folder: &Path, address: SocketAddr) -> Result<Self> {
         let (served, tree) = (folder.join("served"), folder.join("tree"));
         let bare = served.join("fleet.git");
@@ -46,7 +47,7 @@ impl Repository {
         Ok(Self { tree, url: format!("http://{address}/fleet.git") })
     }
 
-    /// What a client clones.
+    /// The URL that a client clones.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -56,7 +57,7 @@ impl Repository {
         self.tree.join(name)
     }
 
-    /// Commits the working tree as it is, and pushes. Returns the revision as Flux names it: `main@sha1:…`.
+    /// Commits the working tree, and pushes. Returns the revision as Flux names it: `main@sha1:…`.
     pub async fn commit(&self, message: &str) -> Result<String> {
         git(&self.tree, &["add", "--all"]).await?;
         git(&self.tree, &["commit", "--quiet", "--message", message]).await?;
@@ -70,7 +71,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Git that knows nothing of whoever runs it.
+/// Git without the settings of the person who runs it.
 fn git_command(folder: &Path) -> Command {
     let mut command = Command::new("git");
     command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
@@ -93,7 +94,8 @@ async fn answer(State(served): State<PathBuf>, request: Request) -> Response {
     }
 }
 
-/// One request by the Common Gateway Interface (RFC 3875), as `git help http-backend` has it.
+/// Serves one request by the Common Gateway Interface (RFC 3875), as described in `git help
+/// http-backend`.
 async fn serve(served: &Path, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let question = to_bytes(body, LARGEST_QUESTION).await?;

@@ -1,4 +1,4 @@
-//! What a commit installs.
+//! Trials of an installation by a commit.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
 use super::flux;
-use super::platform::{OPERATOR, OPERATOR_NAMESPACE, Platform, Shop};
+use super::platform::{GitShop, OPERATOR, OPERATOR_NAMESPACE, Platform};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -28,7 +28,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Whether Flux has applied it, and nobody else. What the operator says in `status` it says by patches.
+/// Returns true if Flux, and no other manager, has applied the object. The operator writes `status`
+/// by patches.
 fn is_applied_by_flux(metadata: &ObjectMeta) -> bool {
     let entries = metadata.managed_fields.iter().flatten();
     let applied = entries.filter(|entry| entry.operation.as_deref() == Some("Apply"));
@@ -44,7 +45,7 @@ async fn installed(env: Arc<TestEnv>) -> Result<()> {
     for crd in crds() {
         let crd = definitions.get(&crd.name_any()).await?;
         ensure!(is_applied_by_flux(&crd.metadata), "{:?}", crd.metadata);
-        // So that no uninstallation takes every route along.
+        // An uninstallation must not delete every route.
         let prune = crd.annotations().get("kustomize.toolkit.fluxcd.io/prune");
         ensure!(prune.is_some_and(|prune| prune == "disabled"), "{:?}", crd.metadata);
     }
@@ -54,7 +55,7 @@ async fn installed(env: Arc<TestEnv>) -> Result<()> {
     // `wait` has waited for this.
     ensure!(deployment.status.and_then(|status| status.available_replicas) == Some(2), "the operator is not available");
 
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     // `wait` has waited for a decision and its outputs: nothing more has to come.
     ensure!(leads_to(&env, "mail").await? == [shop.primary.address().ip().to_string()]);
     let applied =
@@ -67,7 +68,7 @@ async fn installed(env: Arc<TestEnv>) -> Result<()> {
     shop.close().await
 }
 
-/// The command that the file names, on a `ConfigMap` as Argo CD installs it.
+/// Runs the command in the file's comment on a `ConfigMap` as Argo CD installs it.
 async fn argo_cd(env: Arc<TestEnv>) -> Result<()> {
     env.kubectl(&["create", "namespace", "argocd"]).await?;
     env.kubectl(&["create", "configmap", "argocd-cm", "-n", "argocd", "--from-literal=admin.enabled=true"]).await?;

@@ -1,4 +1,5 @@
-//! The operator and its routes by Git: with the real source-controller and kustomize-controller of Flux on a real node.
+//! Trials of the operator and its routes by Git, with the real source-controller and
+//! kustomize-controller of Flux on a real node.
 
 mod failing_over;
 mod flux;

@@ -1,5 +1,8 @@
-//! What all trials share, made by the first that comes: Flux, a Git repository, and the operator that a commit has installed. Each trial
-//! has a folder of the repository, and a Kustomization for it, to itself. Both are those of `config/flux/example.yaml`.
+//! The state that all trials share, created by the first one: Flux, a Git repository, and the
+//! operator that a commit has installed.
+//!
+//! Each trial has a folder of the repository, and a Kustomization for it, to itself. Both are those
+//! of `config/flux/example.yaml`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,31 +29,31 @@ use tokio::sync::OnceCell;
 use super::flux;
 use super::git::Repository;
 
-/// Names in `config/flux/example.yaml`.
+/// The name of the source in `config/flux/example.yaml`.
 pub const SOURCE: &str = "fleet";
 pub const OPERATOR: &str = "mail-failover-operator";
 const MAIL: &str = "mail";
-/// Where `config/base` installs it.
+/// The namespace of the installation by `config/base`.
 pub const OPERATOR_NAMESPACE: &str = "mail-failover";
 
 static PLATFORM: OnceCell<Platform> = OnceCell::const_new();
 
-/// See the module.
+/// Flux, the Git repository and the operator, shared by all trials.
 pub struct Platform {
     pub repository: Repository,
-    /// What the commit of the operator was.
+    /// The revision of the operator's commit.
     pub revision: String,
     _folder: TempDir,
 }
 
 impl Platform {
-    /// The one of this suite.
+    /// The platform of this suite, created by the first call.
     pub async fn get(env: &TestEnv) -> Result<&'static Self> {
         PLATFORM.get_or_try_init(async || Self::set(env).await).await
     }
 
     async fn set(env: &TestEnv) -> Result<Self> {
-        // The suite has them already; here they are to come from Git.
+        // The suite has installed the definitions already; here they must come from Git.
         let definitions: Api<CustomResourceDefinition> = Api::all(env.client());
         for crd in crds() {
             let name = crd.name_any();
@@ -78,13 +81,13 @@ impl Platform {
         Ok(Self { repository, revision, _folder: folder })
     }
 
-    /// The user that the operator is to the API server.
+    /// The operator's user at the API server.
     pub fn operator_user() -> String {
         service_account::user(OPERATOR_NAMESPACE, OPERATOR)
     }
 }
 
-/// As a user copies it into a repository of theirs.
+/// Copies `config/base` as a user would into a repository of their own.
 fn copy_base(to: &PathBuf) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(repository("config/base"))? {
@@ -102,22 +105,22 @@ fn example(kind: &str, name: &str) -> Result<Value> {
 }
 
 /// A trial's share of the platform: the route `orders` over `primary` and `standby`, in its namespace, by a commit.
-pub struct Shop<'a> {
+pub struct GitShop<'a> {
     env: &'a TestEnv,
     pub platform: &'static Platform,
     pub primary: SmtpServer,
     pub standby: SmtpServer,
-    /// The Kustomization's name.
+    /// The name of the Kustomization.
     pub kustomization: String,
     folder: PathBuf,
 }
 
-impl<'a> Shop<'a> {
-    /// Commits it, and waits until Flux finds it Ready.
+impl<'a> GitShop<'a> {
+    /// Commits the share, and waits until Flux finds it Ready.
     pub async fn open(env: &'a TestEnv) -> Result<Self> {
         let platform = Platform::get(env).await?;
-        let listen = |name| SmtpServer::start(Options::new(name, (env.ipv4(), 25).into()));
-        let (primary, standby) = (listen("primary").await?, listen("standby").await?);
+        let primary = SmtpServer::start(Options::new("primary", (env.ipv4(), 25).into())).await?;
+        let standby = SmtpServer::start(Options::new("standby", (env.ipv4(), 25).into())).await?;
         let kustomization = env.namespace().to_owned();
         let folder = platform.repository.folder(&kustomization);
         fs::create_dir_all(&folder)?;
@@ -140,14 +143,14 @@ impl<'a> Shop<'a> {
         Ok(shop)
     }
 
-    /// Removes a file and commits; waits until Flux has applied that.
+    /// Removes a file, commits, and waits until Flux has applied that.
     pub async fn remove(&self, file: &str) -> Result<()> {
         fs::remove_file(self.folder.join(file))?;
         let revision = self.platform.repository.commit(&format!("Remove {file}")).await?;
         flux::wait_ready(self.env, &self.kustomization, &revision).await
     }
 
-    /// Removes the Kustomization, and so all that it applied; waits until it is gone.
+    /// Removes the Kustomization, and so all that it applied, and waits until it is gone.
     pub async fn close(&self) -> Result<()> {
         let api = flux::kustomizations(self.env);
         api.delete(&self.kustomization, &DeleteParams::default()).await?;
@@ -160,7 +163,7 @@ impl<'a> Shop<'a> {
         .await
     }
 
-    /// How often Flux has reconciled it: the same revision again and again.
+    /// The number of Flux's reconciliations of it. The revision stays the same.
     pub async fn reconciliations(&self) -> Result<u64> {
         let object = flux::kustomizations(self.env).get(&self.kustomization).await?;
         let latest = &object.data["status"]["history"][0];

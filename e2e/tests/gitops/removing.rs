@@ -1,4 +1,4 @@
-//! What is removed from Git is gone, with all that was made of it.
+//! Trials of a removal from Git: everything that was made of it is gone.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 async fn removed(env: Arc<TestEnv>) -> Result<()> {
-    let shop = Shop::open(&env).await?;
+    let shop = GitShop::open(&env).await?;
     let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
     ensure!(!slices.is_empty(), "the Service leads nowhere");
     shop.remove("route.yaml").await?;

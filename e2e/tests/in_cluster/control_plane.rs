@@ -1,5 +1,5 @@
-//! The operator's leader, or what it stands on, goes away at the moment of a failover: mail flows, one decision is made, and people are told
-//! once.
+//! Trials of a failover while the operator's leader, or what it depends on, is gone: mail flows,
+//! one decision is made, and there is one Event of each kind.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,20 +26,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::replicas::{Replica, leader, replicas, wait_led_by_another};
 
-/// At the least, where there is time for it.
+/// The least number of messages in `make test-all`.
 const EXHAUSTIVELY: usize = 3_000;
 const USUALLY: usize = 300;
-/// A second.
+/// Messages sent per second.
 const PER_SECOND: u32 = 20;
 /// Messages that `a` carries before it breaks, and `b` before `a` is repaired.
 const MEANWHILE: usize = 50;
-/// Longer than the Lease of production and than every timeout of the operator and the agent.
+/// The outage of the API server: longer than the Lease of production and than every timeout of the
+/// operator and the agent.
 const API_SERVER_GONE: Duration = Duration::from_secs(45);
 const API_SERVER_GONE_EXHAUSTIVELY: Duration = Duration::from_mins(2);
 const ETCD_PAUSED: Duration = Duration::from_secs(30);
-/// Nothing more may be decided or told for so long after everything is well again.
+/// The time after the recovery in which nothing more may be decided or reported.
 const QUIET: Duration = Duration::from_secs(10);
-/// The operator's: `--lease-renew-deadline`, and something for a busy machine.
+/// The operator's `--lease-renew-deadline`, and an allowance for a busy machine.
 const STEPS_DOWN: Duration = Duration::from_secs(20);
 
 pub fn trials() -> Vec<Trial> {
@@ -105,7 +106,7 @@ async fn cut_off(env: Arc<TestEnv>) -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    // Whatever it still meant to do would happen now.
+    // Late writes of the old leader would happen now.
     sleep(QUIET).await;
     ensure!(!before.leads().await? && leader(env).await?.uid == now.uid, "the one that was cut off leads again");
     fixture.check_failed_over().await?;
@@ -141,7 +142,8 @@ async fn etcd_paused(env: Arc<TestEnv>) -> Result<()> {
     fixture.end().await
 }
 
-/// Drops the packets of a replica on the node, but for those of the kubelet's probes and of this program.
+/// Drops the packets of a replica on the node, except those of the kubelet's probes and of this
+/// program.
 async fn cut(env: &TestEnv, replica: &Replica, action: &str) -> Result<()> {
     let address = replica.address.to_string();
     let port = env.control()?.port().to_string();
@@ -159,14 +161,15 @@ async fn cut(env: &TestEnv, replica: &Replica, action: &str) -> Result<()> {
     Ok(())
 }
 
-/// A shop whose mail leaves by `a`, which is about to break. Shops open side by side; then each has the cluster to itself.
+/// A shop whose mail leaves by `a`, which is about to break. Shops are created side by side; then
+/// each has the cluster to itself.
 struct FailoverFixture {
     _alone: OwnedRwLockWriteGuard<()>,
     shop: Shop,
     a: Door,
-    /// The latest transition before.
+    /// The id of the latest transition before the break.
     decided: i64,
-    /// Reasons of the Events about the route, and about `a`, before.
+    /// Reasons of the Events about the route, and about `a`, before the break.
     told: [Vec<String>; 2],
 }
 
@@ -175,10 +178,10 @@ impl FailoverFixture {
         ensure_installed(&env).await?;
         let shop = Shop::open(env.clone()).await?;
         let alone = env.alone().await;
-        // Whatever an earlier trial did to the replicas.
+        // An earlier trial may have disturbed the replicas.
         let rolled_out = ["rollout", "status", DEPLOYMENT, "--namespace", NAMESPACE, "--timeout=110s"];
         env.kubectl_for(WAIT_TIMEOUT, &rolled_out).await?;
-        // An agent that has left a backend by itself looks whether it is back when the cooldown is over: with none, at once.
+        // An agent that has left a backend by itself returns when the cooldown is over: without one, at once.
         let hold = json!({ "spec": { "hold": { "cooldown": "30s" } } });
         change::<FailoverPolicy>(&shop.env, "providers", &hold).await?;
         let decided = decided(&shop.wait_active("a").await?);
@@ -194,9 +197,10 @@ impl FailoverFixture {
         self.a.set_fault(&Fault::Refuse).await
     }
 
-    /// Breaks `a` while nobody can write anything down.
+    /// Breaks `a` while nothing can be written to the API server, and checks that agents move the
+    /// mail.
     async fn check_agents_move_the_mail(&self) -> Result<()> {
-        // A decision may be on its way when the break comes, or not.
+        // A decision may be in progress at the break, or not.
         sleep(Duration::from_millis(fastrand::u64(0..2000))).await;
         let broken = SystemTime::now();
         self.break_a().await?;
@@ -207,7 +211,8 @@ impl FailoverFixture {
         Ok(())
     }
 
-    /// One decision more than before the break, one Event of it, and one of the backend's failure.
+    /// Checks that there is one decision more than before the break, one Event of it, and one of
+    /// the backend's failure.
     async fn check_failed_over(&self) -> Result<()> {
         let status = self.shop.wait_active("b").await?;
         self.check(&status, 1, &["FailedOver"], &["BackendUnhealthy"]).await
@@ -243,7 +248,7 @@ impl FailoverFixture {
         Ok(events.into_iter().filter_map(|event| event.reason).collect())
     }
 
-    /// Mail returns, and every message has arrived.
+    /// Repairs `a`, and checks that mail returns and every message has arrived.
     async fn end(self) -> Result<()> {
         let Self { shop, a, .. } = &self;
         shop.wait_stored("b", MEANWHILE).await?;

@@ -1,4 +1,5 @@
-//! The resource definitions of the first release are replaced by the present ones under objects in use: nothing is lost, and mail goes on.
+//! Trials of an upgrade of the resource definitions: those of the first release are replaced by the
+//! present ones under objects in use. Nothing is lost, and mail flows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-/// As it was published; never changed.
+/// The folder of the definitions as published, which never change.
 const FIRST: &str = "e2e/fixtures/crds-0.1.0";
 const PRESENT: &str = "crds";
 const KINDS: &str = "mailroutes,sendingbackends,failoverpolicies";
@@ -44,7 +45,7 @@ pub fn trials() -> Vec<Trial> {
 async fn upgrade(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
     let first = repository(FIRST).display().to_string();
-    // Exactly these, and not what Helm's would be together with them.
+    // Exactly these definitions, without the chart's.
     env.kubectl_for(DEADLINE, &["replace", "--filename", &first]).await?;
     wait_established(&env).await?;
     let result = run_scenario(env.clone()).await;
@@ -65,7 +66,7 @@ async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_active("b").await?;
     shop.repair("a", Outage::Refuses).await?;
     let known = shop.wait_active("a").await?;
-    // The last thing that is written of a transition.
+    // The last write of a transition.
     wait_route(&env, "orders", "to know the first delivery after the return", |status| {
         status.last_transition.as_ref().is_some_and(|last| last.first_delivery_at.is_some())
     })
@@ -77,15 +78,14 @@ async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
     check_same(&before, &read(&env).await?).context("after the definitions were replaced")?;
     let still_valid = valid_examples(&env).await?;
     ensure!(still_valid == valid, "valid before: {valid:?}; now: {still_valid:?}");
-    // The chart finds its definitions changed by somebody else, and has no objection.
+    // The chart accepts definitions that another manager has changed.
     helm(&env, &["upgrade", RELEASE, CHART], &[]).await?;
     check_same(&before, &read(&env).await?).context("after helm upgrade")?;
 
     shop.break_provider("a", Outage::Refuses).await?;
     let status = shop.wait_active("b").await?;
     let ids: Vec<_> = status.history.iter().map(|one| one.id).collect();
-    let of = |status: &MailRouteStatus| status.last_transition.as_ref().map(|last| last.id);
-    ensure!(of(&status) == of(&known).map(|id| id + 1), "{ids:?}");
+    ensure!(latest(&status) == latest(&known).map(|id| id + 1), "{ids:?}");
     ensure!(ids.len() == known.history.len() + 1, "{ids:?}");
     shop.wait_stored("b", MEANWHILE).await?;
     shop.repair("a", Outage::Refuses).await?;
@@ -98,7 +98,7 @@ async fn run_scenario(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// As a user without Helm upgrades them.
+/// Installs the present definitions, as a user without Helm does.
 async fn install_present(env: &TestEnv) -> Result<()> {
     let present = repository(PRESENT).display().to_string();
     env.kubectl_for(DEADLINE, &["apply", "--server-side", "--force-conflicts", "--filename", &present]).await?;
@@ -111,6 +111,11 @@ async fn wait_established(env: &TestEnv) -> Result<()> {
     env.kubectl_for(DEADLINE, &arguments).await.map(drop)
 }
 
+/// The id of the latest transition.
+fn latest(status: &MailRouteStatus) -> Option<i64> {
+    status.last_transition.as_ref().map(|last| last.id)
+}
+
 fn check_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Result<()> {
     ensure!(before.keys().eq(after.keys()), "{:?} before, {:?} after", before.keys(), after.keys());
     for (name, object) in before {
@@ -119,7 +124,7 @@ fn check_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>)
     Ok(())
 }
 
-/// What is served of each of the shop's objects, but for what changes by itself.
+/// The served content of each of the shop's objects, without the parts that change by themselves.
 async fn read(env: &TestEnv) -> Result<BTreeMap<String, Value>> {
     let list: Value = serde_json::from_str(&env.kubectl(&["get", KINDS, "--output=json"]).await?)?;
     let kept = list["items"].as_array().context("items")?.iter().map(|object| {
@@ -137,7 +142,7 @@ async fn read(env: &TestEnv) -> Result<BTreeMap<String, Value>> {
     Ok(kept.collect())
 }
 
-/// Which objects of the examples the API server takes.
+/// The objects of the examples that the API server accepts.
 async fn valid_examples(env: &TestEnv) -> Result<Vec<String>> {
     let mut valid = Vec::new();
     for path in EXAMPLES {

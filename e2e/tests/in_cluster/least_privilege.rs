@@ -1,4 +1,5 @@
-//! The operator and the agent, with the very tokens that their pods hold, try what they must not be able to do.
+//! Trials of forbidden requests by the operator and the agent, with the tokens that their pods
+//! hold.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,14 +18,15 @@ use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-/// Where a pod has its token. In an image where `/var/run` is a link it would lead out of the pod, so that `/run` is tried first.
+/// The paths of a pod's token. `/run` is tried first: in an image where `/var/run` is a link, that
+/// path would lead out of the pod.
 const TOKENS: [&str; 2] =
     ["run/secrets/kubernetes.io/serviceaccount/token", "var/run/secrets/kubernetes.io/serviceaccount/token"];
 const QUESTION: Duration = Duration::from_secs(20);
 
-/// Neither may do any of this. `SHOP` is the tenant's namespace.
+/// Requests that neither may make. `SHOP` is the tenant's namespace.
 const FORBIDDEN: &[(&str, &str)] = &[
-    // Secrets of others, and of the tenant those that nobody named.
+    // Secrets of others, and those of the tenant that no backend names.
     ("GET", "/api/v1/secrets"),
     ("GET", "/api/v1/namespaces/kube-system/secrets"),
     ("GET", "/api/v1/namespaces/SHOP/secrets"),
@@ -45,14 +47,14 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("PATCH", "/api/v1/namespaces/SHOP/pods/postfix-0"),
     ("DELETE", "/api/v1/namespaces/SHOP/pods/postfix-0"),
     ("POST", "/api/v1/namespaces/SHOP/pods/postfix-0/eviction"),
-    // What makes pods, the operator's own included.
+    // Objects that create pods, the operator's own included.
     ("PATCH", "/apis/apps/v1/namespaces/mail-failover/deployments/mail-failover-operator"),
     ("PATCH", "/apis/apps/v1/namespaces/SHOP/statefulsets/postfix"),
     ("PATCH", "/apis/apps/v1/namespaces/SHOP/deployments/a/scale"),
     ("POST", "/apis/apps/v1/namespaces/kube-system/daemonsets"),
     ("POST", "/apis/batch/v1/namespaces/SHOP/jobs"),
     ("POST", "/apis/batch/v1/namespaces/SHOP/cronjobs"),
-    // The nodes, and what is stored.
+    // Nodes and volumes.
     ("GET", "/api/v1/nodes"),
     ("PATCH", "/api/v1/nodes/node"),
     ("GET", "/api/v1/nodes/node/proxy/pods"),
@@ -61,7 +63,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("DELETE", "/api/v1/namespaces/SHOP/persistentvolumeclaims/spool-postfix-0"),
     ("POST", "/api/v1/namespaces"),
     ("DELETE", "/api/v1/namespaces/SHOP"),
-    // More rights than one has.
+    // Further rights for themselves.
     ("POST", "/api/v1/namespaces/SHOP/serviceaccounts"),
     ("POST", "/api/v1/namespaces/kube-system/serviceaccounts/default/token"),
     ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles"),
@@ -71,14 +73,14 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/SHOP/rolebindings"),
     ("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
     ("PATCH", "/apis/certificates.k8s.io/v1/certificatesigningrequests/any/approval"),
-    // What the API server does, and for whom.
+    // Configuration of the API server, and identities.
     ("POST", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"),
     ("POST", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"),
     ("POST", "/apis/apiregistration.k8s.io/v1/apiservices"),
     ("PATCH", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/mailroutes.mailfailover.io"),
     ("GET", "/metrics"),
     ("GET", "/debug/pprof/heap"),
-    // What people decide, and what protects them.
+    // Objects that people decide about, and policies that protect them.
     ("POST", "/apis/mailfailover.io/v1alpha1/namespaces/SHOP/sendingbackends"),
     ("PATCH", "/apis/mailfailover.io/v1alpha1/namespaces/SHOP/mailroutes/orders"),
     ("DELETE", "/apis/mailfailover.io/v1alpha1/namespaces/SHOP/mailroutes/orders"),
@@ -89,7 +91,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("GET", "/apis/coordination.k8s.io/v1/leases"),
 ];
 
-/// The operator needs this, and the agent does not.
+/// Requests that the operator needs, and the agent does not.
 const FORBIDDEN_TO_AGENT: &[(&str, &str)] = &[
     ("GET", "/api/v1/namespaces/SHOP/secrets/login"),
     ("GET", "/api/v1/configmaps"),
@@ -109,7 +111,7 @@ const FORBIDDEN_TO_AGENT: &[(&str, &str)] = &[
     ("GET", "/apis/coordination.k8s.io/v1/namespaces/mail-failover/leases"),
 ];
 
-/// So that what is refused is refused for want of a right.
+/// Requests that must be allowed. They prove that a refused request is refused for lack of a right.
 const ALLOWED_TO_OPERATOR: &[(&str, &str)] = &[
     ("GET", "/apis/mailfailover.io/v1alpha1/mailroutes"),
     ("GET", "/api/v1/namespaces/SHOP/secrets/login"),
@@ -169,11 +171,11 @@ async fn refusals(env: Arc<TestEnv>) -> Result<()> {
             ensure!(matches!(answer, Answer::Allowed), "{user}: {method} {path}: {answer:?}");
         }
     }
-    // Nothing of it was done.
+    // No request has changed anything.
     shop.wait_active("a").await.map(drop)
 }
 
-/// A client with the token that the pod of this process has.
+/// A client with the token of the pod of this process.
 async fn as_pod(env: &TestEnv, argument: &str) -> Result<Client> {
     let process = process_with(argument)?.as_raw_nonzero();
     let root = std::path::PathBuf::from(format!("/proc/{process}/root"));
@@ -187,7 +189,7 @@ async fn as_pod(env: &TestEnv, argument: &str) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Nothing is done even where it is allowed.
+/// A request as a dry run, so that it changes nothing even if it is allowed.
 fn request(method: &str, path: &str, body: &Value) -> Result<Request<Vec<u8>>> {
     let method: Method = method.parse()?;
     let is_read = method == Method::GET;

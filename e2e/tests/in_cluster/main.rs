@@ -1,5 +1,6 @@
-//! Mail through a real cluster, as users have it: the chart installed by Helm, the examples applied, an application's pod that sends, Postfix
-//! with the agent, and providers that break.
+//! Trials of mail through a real cluster, as users have it: the chart installed by Helm, the
+//! examples applied, an application's pod that sends, Postfix with the agent, and providers that
+//! break.
 
 mod control_plane;
 mod crd_upgrade;
@@ -19,9 +20,9 @@ use mail_failover_e2e::in_cluster::images;
 use mail_failover_e2e::node::images::{Recipe, operator, python};
 use mail_failover_e2e::suite::{self, Options, Trial};
 
-/// What mail takes.
+/// The images that mail needs.
 const IMAGES: &[fn() -> Recipe] = &[operator, images::shop_postfix, images::smtp];
-/// And the newcomer's example.
+/// The images that mail needs, and that of the tutorial.
 const ALL_IMAGES: &[fn() -> Recipe] = &[operator, images::shop_postfix, images::smtp, python];
 
 fn main() -> ExitCode {
@@ -34,13 +35,13 @@ fn main() -> ExitCode {
     }
     let options = Options {
         node: true,
-        // It is in the image.
+        // The operator comes in the image.
         operator: true,
         audit: true,
-        // They come with the chart.
+        // The definitions come with the chart.
         crds: false,
         images: if parts.iter().any(|(name, _)| *name == "tenants") { ALL_IMAGES } else { IMAGES },
-        // Each has pods of its own, which take more of the machine than what waits for them.
+        // Each trial has pods of its own, which load the machine more than the trial.
         parallel: 2,
         deadline: Duration::from_mins(15),
         ..Options::default()
@@ -48,13 +49,13 @@ fn main() -> ExitCode {
     suite::run("in_cluster", options, parts.into_iter().flat_map(|(_, trials)| trials()).collect())
 }
 
-/// The parts of the suite. `E2E_PART` names one, so that each may have a cluster of its own at the same time; without it, all follow one another
-/// on one cluster.
+/// A part of the suite: its name and its trials. `E2E_PART` names one, so that each may have a
+/// cluster of its own at the same time; without it, all run one after another on one cluster.
 type Part = (&'static str, fn() -> Vec<Trial>);
 const PARTS: [Part; 4] =
     [("tenants", tenants), ("leader", control_plane::trials), ("upgrades", upgrades), ("vantage", vantage)];
 
-/// Trials that need one namespace of the cluster each: they run side by side.
+/// Trials that need one namespace of the cluster each, and run side by side.
 fn tenants() -> Vec<Trial> {
     let trials = [
         outages::trials(),
@@ -67,12 +68,12 @@ fn tenants() -> Vec<Trial> {
     trials.into_iter().flatten().collect()
 }
 
-/// Trials that change the operator or its definitions under everybody: one after another.
+/// Trials that change the operator or its definitions for all tenants, and run one after another.
 fn upgrades() -> Vec<Trial> {
     [rollouts::of_operator(), crd_upgrade::trials()].into_iter().flatten().map(Trial::alone).collect()
 }
 
-/// From here on `NetworkPolicies` are enforced, which every new connection pays for.
+/// Trials under enforced `NetworkPolicies`, which slow every new connection. They run last.
 fn vantage() -> Vec<Trial> {
     vantage::trials().into_iter().map(Trial::alone).collect()
 }

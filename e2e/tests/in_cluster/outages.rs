@@ -1,4 +1,4 @@
-//! Providers break, and mail goes on.
+//! Trials of providers that break while mail flows.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
-/// At the least, and how many a second, where there is time for it.
+/// The least number of messages in `make test-all`, and the messages per second.
 const EXHAUSTIVELY: (usize, u32) = (20_000, 120);
 const USUALLY: (usize, u32) = (2_000, 40);
 /// Messages that `b` carries before `a` is repaired, and `a` before it breaks again.
@@ -50,14 +50,15 @@ async fn outages(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_stored("a", MEANWHILE).await?;
     let said = application.finish(messages).await?;
     shop.wait_drained().await?;
-    // Providers write a message down before they say so.
+    // Providers record a message before they acknowledge it.
     sleep(Duration::from_secs(1)).await;
     let account = shop.account()?;
     eprintln!("{said:?}; {account:?}");
     ensure!(said.is_smooth(), "{said:?}");
     ensure!(account.accepted == said.accepted && account.delivered == said.accepted, "{account:?}");
     ensure!(account.lost.is_empty(), "{account:?}");
-    // Only what was on its way when its provider vanished may arrive twice: at most what two Postfixes had under way, four times.
+    // Only messages in transit when their provider vanished may arrive twice: at most the sessions
+    // of two Postfixes, four times.
     ensure!(account.extra_copies <= 200, "{account:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The operator's pods, and who of them leads.
+//! The operator's pods, and the leader among them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,7 +24,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Its `/metrics`.
+    /// Reads its `/metrics`.
     ///
     /// # Errors
     /// When it does not answer.
@@ -32,7 +32,7 @@ impl Replica {
         get(self.server(), "/metrics").await
     }
 
-    /// Whether it says that it leads.
+    /// Returns true if its metrics say that it leads.
     ///
     /// # Errors
     /// When it does not answer.
@@ -40,13 +40,13 @@ impl Replica {
         Ok(metric_sum(&self.metrics().await?, "mail_failover_leader", str::is_empty) > 0.5)
     }
 
-    /// Where it serves HTTP.
+    /// The address of its HTTP server.
     pub fn server(&self) -> SocketAddr {
         (self.address, 8080).into()
     }
 }
 
-/// All that run.
+/// All running pods.
 ///
 /// # Errors
 /// When the API server does not answer.
@@ -67,20 +67,20 @@ fn replica(pod: &Pod) -> Option<Replica> {
     })
 }
 
-/// Who leads now, as its Lease says.
+/// The leader by its Lease.
 ///
 /// # Errors
 /// When nobody does, or a pod that is gone.
 pub async fn leader(env: &TestEnv) -> Result<Replica> {
     let lease = Api::<Lease>::namespaced(env.client(), NAMESPACE).get(RELEASE).await?;
     let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
-    let holder = holder.context("nobody leads")?;
-    // A name of its own for each process: the pod's, and more.
+    let holder = holder.context("no replica leads")?;
+    // Each process has a name of its own: the pod's name with a suffix.
     let found = replicas(env).await?.into_iter().find(|replica| holder.starts_with(&replica.pod));
     found.with_context(|| format!("{holder} leads, which is no pod"))
 }
 
-/// Waits until somebody else leads, and says so itself.
+/// Waits until another replica leads by its own metrics.
 ///
 /// # Errors
 /// When that does not happen.

@@ -1,4 +1,4 @@
-//! New versions of everything, while mail flows and while it cannot.
+//! Trials of new versions of everything, while mail flows and while it cannot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use tokio::time::sleep;
 /// Messages that are queued when Postfix is updated.
 const QUEUED: usize = 150;
 const QUEUED_EXHAUSTIVELY: usize = 500;
-/// Messages at the least, where there is time for it.
+/// The least number of messages in `make test-all`.
 const EXHAUSTIVELY: usize = 6_000;
-/// A second.
+/// Messages sent per second.
 const PER_SECOND: u32 = 25;
 
 pub fn of_postfix() -> Vec<Trial> {
@@ -52,7 +52,7 @@ async fn postfix(env: Arc<TestEnv>) -> Result<()> {
         queued = shop.queued().await?;
     }
     shop.env.kubectl(&["rollout", "restart", "statefulset/postfix"]).await?;
-    // The pod that goes first cannot empty its queue: the one that takes its place finds it.
+    // The first pod cannot empty its queue before it ends: its successor finds the queue.
     sleep(Duration::from_secs(20)).await;
     let kept = shop.spooled()?;
     ensure!(kept >= queued / 2, "{queued} were queued, and {kept} are on the volumes");
@@ -76,10 +76,8 @@ async fn operator(env: Arc<TestEnv>) -> Result<()> {
     let application = shop.start_application(PER_SECOND).await?;
     shop.wait_stored("a", 50).await?;
 
-    // Restarted amid a failover.
-    let of_operator = |arguments: &[&str]| [&["--namespace", NAMESPACE], arguments].concat().join(" ");
-    let restart = of_operator(&["rollout", "restart", DEPLOYMENT]);
-    let restart: Vec<_> = restart.split(' ').collect();
+    // A restart during a failover.
+    let restart = ["--namespace", NAMESPACE, "rollout", "restart", DEPLOYMENT];
     let (broken, restarted) = tokio::join!(shop.break_provider("a", Outage::Hung), shop.env.kubectl(&restart));
     broken?;
     restarted?;
@@ -117,7 +115,7 @@ async fn operator(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_stored("b", 50).await?;
     shop.repair("a", Outage::Refuses).await?;
     let said = application.finish(exhaustive(0, EXHAUSTIVELY)).await?;
-    // And it is there again.
+    // The operator is installed again.
     ensure_installed(&shop.env).await?;
     shop.wait_active("a").await?;
     shop.wait_drained().await?;

@@ -1,4 +1,5 @@
-//! Credentials stand in Secrets and nowhere else, whatever has happened: searched for by their bytes in all that can be read.
+//! Trials of secrecy: credentials are in Secrets and nowhere else. Everything that can be read is
+//! searched for their bytes.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +24,7 @@ use super::replicas::replicas;
 
 const PER_SECOND: u32 = 15;
 const MEANWHILE: usize = 20;
-/// All objects of the cluster, on a busy machine.
+/// The time limit of reading all objects of the cluster on a busy machine.
 const READ_ALL: Duration = Duration::from_mins(2);
 
 pub fn trials() -> Vec<Trial> {
@@ -52,7 +53,7 @@ async fn nowhere(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_drained().await?;
 
     let mut search = Search::new();
-    // That it finds what there is.
+    // Checks that the search finds the credentials in a Secret.
     let secret = env.kubectl(&["get", "secret", "login", "--output=json"]).await?;
     ensure!(search.found_in(&secret), "the search does not find the login in its own Secret");
     search.read_objects(&env).await?;
@@ -60,11 +61,11 @@ async fn nowhere(env: Arc<TestEnv>) -> Result<()> {
     search.read_metrics(&env).await?;
     search.read_agents(&env).await?;
     eprintln!("searched {} texts of {} bytes", search.texts, search.bytes);
-    ensure!(search.found.is_empty(), "the credentials stand in {:#?}", search.found);
+    ensure!(search.found.is_empty(), "the credentials are in {:#?}", search.found);
     Ok(())
 }
 
-/// What is searched for, and where it was found.
+/// A search for texts, and the places of its matches.
 struct Search {
     needles: Vec<String>,
     found: Vec<String>,
@@ -98,7 +99,7 @@ impl Search {
         }
     }
 
-    /// Every object of every kind that can be listed, Events included.
+    /// Searches every object of every kind that can be listed, Events included.
     async fn read_objects(&mut self, env: &TestEnv) -> Result<()> {
         let kinds = env.kubectl(&["api-resources", "--verbs=list", "--output=name"]).await?;
         let kinds: Vec<_> =
@@ -111,14 +112,13 @@ impl Search {
             ensure!(objects.iter().any(|object| object["kind"] == kind), "no {kind} was read");
         }
         for object in objects {
-            let what =
-                || format!("{} {}/{}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]);
-            self.read(what, &object.to_string());
+            let (kind, metadata) = (&object["kind"], &object["metadata"]);
+            self.read(|| format!("{kind} {}/{}", metadata["namespace"], metadata["name"]), &object.to_string());
         }
         Ok(())
     }
 
-    /// What containers have said, those that ended before included.
+    /// Searches the output of all containers, those that ended before included.
     fn read_logs(&mut self, folder: &Path) -> Result<()> {
         let before = self.texts;
         self.read_folder(folder)?;
@@ -132,7 +132,7 @@ impl Search {
             if path.is_dir() {
                 self.read_folder(&path)?;
             } else if let Ok(log) = fs::read(&path) {
-                // One that was rotated meanwhile is read under its other name.
+                // A log that was rotated meanwhile is read under its new name.
                 self.read(|| path.display().to_string(), &String::from_utf8_lossy(&log));
             }
         }
@@ -148,7 +148,7 @@ impl Search {
         Ok(())
     }
 
-    /// Their metrics, and what they say of themselves.
+    /// Searches the metrics and the status of the agents.
     async fn read_agents(&mut self, env: &TestEnv) -> Result<()> {
         let pods = api::<Pod>(env).list(&ListParams::default().labels("app=postfix")).await?.items;
         ensure!(pods.len() == 2, "{} pods with an agent", pods.len());

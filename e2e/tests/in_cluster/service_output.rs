@@ -1,4 +1,5 @@
-//! Applications that send to the route's Service by themselves, without an MTA: what kube-proxy does with their connections.
+//! Trials of applications that send to the route's Service by themselves, without an MTA, and of
+//! their connections through kube-proxy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// A message this often.
+/// The time between two messages.
 const PACE: Duration = Duration::from_millis(50);
-/// The product's promise is a second; this is a machine that does other things.
+/// The bound of a failover. The product promises a second, but this machine does other things, too.
 const BOUND: Duration = Duration::from_secs(10);
 
 pub fn trials() -> Vec<Trial> {
@@ -48,7 +49,7 @@ async fn failovers(env: Arc<TestEnv>) -> Result<()> {
         let failover = sender.wait_for_failover(broken, WAIT_TIMEOUT).await.with_context(what)?;
         let status = shop.wait_active("b").await.with_context(what)?;
         let reason = status.last_transition.map(|last| last.reason).unwrap_or_default();
-        eprintln!("{outage:?}: the client is without a way out for {:.2?} ({reason})", failover.took());
+        eprintln!("{outage:?}: the client could not send for {:.2?} ({reason})", failover.took());
         ensure!(failover.took() < BOUND, "{outage:?}: {:?}", failover.took());
         shop.repair("a", outage).await.with_context(what)?;
         shop.wait_active("a").await.with_context(what)?;
@@ -65,17 +66,17 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
     let shop = Shop::without_mta(env).await?;
     wait_greeted(&shop, "a").await?;
-    let mut open = Session::open(&shop).await?;
-    let mut doomed = Session::open(&shop).await?;
+    let mut open = ClientSession::open(&shop).await?;
+    let mut doomed = ClientSession::open(&shop).await?;
     ensure!(open.name == "a" && doomed.name == "a", "{} and {}", open.name, doomed.name);
 
-    // It lives, but new sessions find it closed: those that have begun go on undisturbed, and no kube-proxy cuts them.
+    // The server lives, but refuses new sessions. Established ones continue, and kube-proxy does not cut them.
     shop.break_provider("a", Outage::Refuses).await?;
     shop.wait_active("b").await?;
     wait_greeted(&shop, "b").await?;
     ensure!(open.noop().await? == Some(true), "an established session was cut by a switch");
 
-    // Its packets are dropped: nothing tells the client. Its own patience must.
+    // Its packets are dropped, and the client gets no notice. Only its own timeout ends the session.
     shop.repair("a", Outage::Refuses).await?;
     shop.wait_active("a").await?;
     shop.break_provider("a", Outage::CutOff).await?;
@@ -84,18 +85,18 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     shop.repair("a", Outage::CutOff).await?;
     shop.wait_active("a").await?;
 
-    // Its pod goes: the kernel of the node says so to who is connected.
-    let mut orphan = Session::open(&shop).await?;
+    // Its pod is deleted: the node's kernel resets the connections.
+    let mut orphan = ClientSession::open(&shop).await?;
     shop.break_provider("a", Outage::Killed).await?;
     let gone = orphan.noop().await?;
     ensure!(gone == Some(false), "a session with a pod that is gone: {gone:?}");
     shop.wait_active("b").await.map(drop)
 }
 
-/// Waits until new connections land there.
+/// Waits until this server greets new connections.
 async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
     eventually(WAIT_TIMEOUT, &format!("{name} to answer by the Service"), async || {
-        let session = Session::open(shop).await?;
+        let session = ClientSession::open(shop).await?;
         if session.name != name {
             bail!("{} answers", session.name);
         }
@@ -104,17 +105,17 @@ async fn wait_greeted(shop: &Shop, name: &str) -> Result<()> {
     .await
 }
 
-/// How long a client waits for a reply.
+/// The time limit of a reply.
 const REPLY: Duration = Duration::from_secs(5);
 
-/// An SMTP session by the route's Service.
-struct Session {
+/// An SMTP session through the route's Service.
+struct ClientSession {
     stream: BufReader<TcpStream>,
-    /// Who greeted.
+    /// The name of the server that greeted.
     name: String,
 }
 
-impl Session {
+impl ClientSession {
     async fn open(shop: &Shop) -> Result<Self> {
         let service = shop.service().await?;
         let open = async {
@@ -128,7 +129,8 @@ impl Session {
         timeout(REPLY, open).await.context("no greeting")?
     }
 
-    /// Whether the server answered, or the connection broke; `None` when neither is heard of.
+    /// Sends NOOP. Returns true if the server answered, false if the connection broke, and `None`
+    /// if neither happens in time.
     async fn noop(&mut self) -> Result<Option<bool>> {
         let ask = async {
             self.stream.get_mut().write_all(b"NOOP\r\n").await?;

@@ -1,5 +1,5 @@
-//! The tutorial (docs/tutorial.md), after `helm install`: a relay of `examples/try-it/try-it.yaml` is scaled down and up
-//! again.
+//! A trial of the tutorial (docs/tutorial.md), after `helm install`: a relay of
+//! `examples/try-it/try-it.yaml` is scaled down and up again.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use mail_failover_e2e::node::images::PYTHON;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
-/// What the example takes from a public registry.
+/// The image that the example takes from a public registry.
 const PUBLIC_PYTHON: &str = "python:3.11-slim";
 
 pub fn trials() -> Vec<Trial> {
@@ -32,7 +32,7 @@ async fn walk(env: Arc<TestEnv>) -> Result<()> {
 }
 
 async fn run_scenario(env: &TestEnv) -> Result<()> {
-    // The strictest there is, as a newcomer's cluster may have it.
+    // The strictest Pod Security level, as a newcomer's cluster may have it.
     env.kubectl(&["label", "namespace", env.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
     let text = std::fs::read_to_string(repository("examples/try-it/try-it.yaml"))?;
     ensure!(text.contains(PUBLIC_PYTHON), "no {PUBLIC_PYTHON} in the example");
@@ -49,7 +49,7 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
 
     env.kubectl(&["scale", "deployment", "relay-a", "--replicas=1"]).await?;
     wait_active(env, "relay-a").await?;
-    // Of a relay that has begun anew, so that nothing in its log is of before.
+    // A relay that was started again, so that its log has no earlier lines.
     wait_said(env, "relay-a", "Subject: order ").await?;
     let said = env.kubectl(&["logs", "deployment/application"]).await?;
     eprintln!("{}", said.lines().filter(|line| line.contains("order ")).collect::<Vec<_>>().join("\n"));

@@ -1,4 +1,5 @@
-//! A probe that runs as a Job sees what probes in the operator do not: real pods, in a namespace that takes restricted pods only.
+//! Trials of a probe that runs as a Job and sees what probes in the operator do not: with real
+//! pods, in a namespace that accepts restricted pods only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-/// Two rounds of a Job, and a busy machine.
+/// A time limit for two rounds of a Job on a busy machine.
 const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 const PROBE: &str = "zone-b";
-/// The least that is allowed.
+/// The shortest interval that is allowed.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 pub fn trials() -> Vec<Trial> {
@@ -43,7 +44,7 @@ async fn sees_more(env: Arc<TestEnv>) -> Result<()> {
     let upgrade = ["upgrade", RELEASE, CHART];
     helm(&env, &upgrade, &["probeJobs.enabled=true"]).await?;
     let result = run_scenario(&env).await;
-    // As it was: the other trials' operator has no rights on Jobs.
+    // Restores the operator of the other trials, which has no rights on Jobs.
     helm(&env, &upgrade, &["probeJobs.enabled=false"]).await?;
     result
 }
@@ -56,7 +57,7 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
     check_pod(env).await?;
     tokio::try_join!(check_removed_in_time(env), check_deadline(env))?;
 
-    // What only pods with this probe's label meet: name servers answer them, and nobody else.
+    // A policy for pods with this probe's label only: they reach name servers, and nothing else.
     let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "zone-b" }, "spec": {
         "podSelector": { "matchLabels": { "mailfailover.io/probe": PROBE, "mailfailover.io/sending-backend": "a" } },
         "policyTypes": ["Egress"],
@@ -68,9 +69,9 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
     ensure!(last.reason == "NoAnswer", "{last:?}");
     let seen = wait_probe(env, "a", PROBE, Health::Unhealthy, "NoAnswer").await?;
     ensure!(probe(&seen, "smtp") == Some((Health::Healthy, "Ok".to_owned())), "{:?}", seen.probes);
-    // Written after the decision, once the other replica's word is in it.
+    // Written after the decision, once it contains the other replica's verdict.
     wait_health(env, "a", Health::Unhealthy, "NoAnswer").await?;
-    // Thresholds are of rounds, whoever makes them: two, and the second came an interval after the first.
+    // Thresholds count rounds of Jobs as well: two, and the second came an interval after the first.
     let first = last.first_evidence_at.context("evidence")?.0;
     let took = last.decided_at.0.duration_since(first).unsigned_abs();
     eprintln!("decided {took:.1?} after the first Job began that failed");
@@ -83,7 +84,22 @@ async fn run_scenario(env: &TestEnv) -> Result<()> {
     check_collected(env).await
 }
 
-/// Two providers that ask for a login, a route over them, and a backend whose Job fits on no node.
+fn ours(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
+}
+
+/// The Service of a provider, with its login.
+fn service(name: &str) -> Value {
+    json!({ "name": name, "port": 2525, "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } })
+}
+
+/// A probe that runs as a Job.
+fn there(name: &str, job: &Value) -> Value {
+    json!({ "name": name, "interval": "30s", "timeout": "5s", "smtp": { "depth": "Auth" }, "job": job })
+}
+
+/// Creates two providers that demand a login, a route over them, and a backend whose Job fits on no
+/// node.
 async fn open(env: &TestEnv) -> Result<()> {
     env.kubectl(&["label", "namespace", env.namespace(), "pod-security.kubernetes.io/enforce=restricted"]).await?;
     let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
@@ -96,32 +112,29 @@ async fn open(env: &TestEnv) -> Result<()> {
     for name in ["a", "b"] {
         env.kubectl_for(WAIT_TIMEOUT, &["rollout", "status", &format!("deployment/{name}"), "--timeout=170s"]).await?;
     }
-    let ours = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
-    let service = |name: &str| json!({ "name": name, "port": 2525, "auth": { "secretRef": { "name": "login" }, "allowPlaintext": true } });
     let here = json!({ "name": "smtp", "interval": "1s", "timeout": "5s", "smtp": {} });
-    let there = |name: &str, job: Value| json!({ "name": name, "interval": "30s", "timeout": "5s", "smtp": { "depth": "Auth" }, "job": job });
     let policy = json!({ "failure": { "consecutive": 2 }, "recovery": { "consecutive": 1 }, "failback": { "after": "1s" },
         "hold": { "cooldown": "0s", "minimumStay": "0s", "budget": { "switches": 10, "per": "1s" } } });
     let objects = [
-        ours("FailoverPolicy", "fast", policy),
-        ours("SendingBackend", "a", json!({ "service": service("a"), "probes": [here, there(PROBE, json!({}))] })),
-        ours("SendingBackend", "b", json!({ "service": service("b"), "probes": [here] })),
+        ours("FailoverPolicy", "fast", &policy),
+        ours("SendingBackend", "a", &json!({ "service": service("a"), "probes": [here, there(PROBE, &json!({}))] })),
+        ours("SendingBackend", "b", &json!({ "service": service("b"), "probes": [here] })),
         ours(
             "SendingBackend",
             "c",
-            json!({ "service": service("b"), "probes": [here, there("nowhere", json!({ "nodeSelector": { "zone": "none" } }))] }),
+            &json!({ "service": service("b"), "probes": [here, there("nowhere", &json!({ "nodeSelector": { "zone": "none" } }))] }),
         ),
         ours(
             "MailRoute",
             "orders",
-            json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "a" }, { "name": "b" }],
+            &json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "a" }, { "name": "b" }],
                 "outputs": [{ "configMap": { "name": "orders", "format": "Env" } }] }),
         ),
     ];
     env.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()).await.map(drop)
 }
 
-/// As the shop's, but restricted.
+/// A provider like the shop's, but restricted.
 fn provider(name: &str) -> Vec<Value> {
     let labels = json!({ "provider": name });
     let arguments =
@@ -178,7 +191,7 @@ async fn wait_probe(
     .await
 }
 
-/// The Jobs of a probe, of which there is one at a time.
+/// The Job of a probe. There is one at a time.
 async fn job_of(env: &TestEnv, probe: &str) -> Result<Job> {
     let selector = ListParams::default().labels(&format!("mailfailover.io/probe={probe}"));
     let jobs = api::<Job>(env).list(&selector).await?.items;
@@ -186,14 +199,14 @@ async fn job_of(env: &TestEnv, probe: &str) -> Result<Job> {
     jobs.into_iter().next().with_context(|| format!("no Job of {probe}"))
 }
 
-/// Whether a condition of a Job is True, with its reason.
+/// The reason of a Job's condition, if it is True.
 fn is(job: &Job, type_: &str) -> Option<String> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     let found = conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")?;
     Some(found.reason.clone().unwrap_or_default())
 }
 
-/// A pod of a probe has nothing of the cluster.
+/// Checks that a pod of a probe has no access to the cluster.
 async fn check_pod(env: &TestEnv) -> Result<()> {
     let pod = eventually(WAIT_TIMEOUT, "a pod of the probe", async || {
         let selector = ListParams::default().labels(&format!("mailfailover.io/probe={PROBE}"));
@@ -213,12 +226,14 @@ async fn check_pod(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// A finished Job is removed by Kubernetes when its time is over, long before its next round, and the rounds go on.
+fn age(job: &Job) -> Result<Duration> {
+    let created = job.metadata.creation_timestamp.as_ref().context("a time")?.0;
+    Ok(SystemTime::now().duration_since(created.into()).unwrap_or_default())
+}
+
+/// Checks that Kubernetes removes a finished Job at its time, long before the next round, and that
+/// the rounds continue.
 async fn check_removed_in_time(env: &TestEnv) -> Result<()> {
-    let age = |job: &Job| -> Result<Duration> {
-        let created = job.metadata.creation_timestamp.as_ref().context("a time")?.0;
-        Ok(SystemTime::now().duration_since(created.into()).unwrap_or_default())
-    };
     let job = eventually(WAIT_TIMEOUT, "a Job that has just finished", async || {
         let job = job_of(env, PROBE).await?;
         ensure!(is(&job, "Complete").is_some() && age(&job)? < INTERVAL / 2, "{:?}", job.status);
@@ -242,7 +257,8 @@ async fn check_removed_in_time(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// A Job whose pod never starts ends at its deadline, says nothing about the backend, and makes room for the next.
+/// Checks that a Job whose pod never starts ends at its deadline, gives no evidence about the
+/// backend, and makes room for the next.
 async fn check_deadline(env: &TestEnv) -> Result<()> {
     let first =
         eventually(WAIT_TIMEOUT, "a Job that fits nowhere", async || job_of(env, "nowhere").await.map(Some)).await?;
@@ -260,7 +276,7 @@ async fn check_deadline(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// Each replica tells the others that it does not see `a` healthy.
+/// Checks that each replica tells the others that `a` is not healthy.
 async fn check_both_vote(env: &TestEnv) -> Result<()> {
     let backend = format!("{}/a", env.namespace());
     let leases = Api::<Lease>::namespaced(env.client(), NAMESPACE);
@@ -279,7 +295,7 @@ async fn check_both_vote(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// With its backend a probe's Job goes, and the Job's pods.
+/// Checks that a probe's Job, and the Job's pods, are deleted with the backend.
 async fn check_collected(env: &TestEnv) -> Result<()> {
     env.kubectl(&["delete", "mailroute", "orders"]).await?;
     for name in ["a", "c"] {

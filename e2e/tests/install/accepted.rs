@@ -1,4 +1,4 @@
-//! What a real API server thinks of the manifests.
+//! Trials of the manifests on a real API server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::shop::{make_namespace, plain_manifests};
 
-/// For its resource definitions.
+/// The module with its resource definitions.
 pub const PROMETHEUS_OPERATOR: GoModule =
     GoModule { tools: "prometheus-operator", path: "github.com/prometheus-operator/prometheus-operator" };
 const MONITORING: [&str; 3] = ["servicemonitors", "podmonitors", "prometheusrules"];
@@ -63,21 +63,21 @@ async fn chart(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// What the Deployment would make.
+/// The pod that the Deployment would create.
 fn pod(deployment: &Value) -> Value {
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = "v1".into();
     pod["kind"] = "Pod".into();
     pod["metadata"]["name"] = "operator".into();
     pod["metadata"]["namespace"] = deployment["metadata"]["namespace"].clone();
-    // Nobody defined it here.
+    // The cluster does not define this kind.
     pod["spec"].as_object_mut().map(|spec| spec.remove("priorityClassName"));
     pod
 }
 
 async fn plain(env: Arc<TestEnv>) -> Result<()> {
     let manifests = plain_manifests()?;
-    // A namespace that does not exist holds nothing, not even for a dry run.
+    // Even a dry run needs an existing namespace.
     let namespaces: Vec<_> = manifests.iter().filter(|object| object["kind"] == "Namespace").cloned().collect();
     ensure!(namespaces.len() == 1);
     apply(&env.client(), &namespaces, Mode::Keep).await?;

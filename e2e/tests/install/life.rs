@@ -1,4 +1,5 @@
-//! Least privilege, both ways: all that the operator asks for in its whole life is granted, and all that is granted is asked for.
+//! Trials of least privilege, both ways: every request of the operator in its whole life is
+//! granted, and every granted right is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,10 +36,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::shop::{plain_manifests, start_as};
 
-/// As `config/operator.yaml` has it.
+/// Namespace and service account in `config/operator.yaml`.
 const OPERATOR: (&str, &str) = ("mail-failover", "mail-failover-operator");
 const AGENT: &str = "postfix";
-/// It takes reports, and runs probes as Jobs. No node is here to run their pods.
+/// Arguments of an operator that takes reports, and runs probes as Jobs. There is no node to run
+/// their pods.
 const ARGUMENTS: [&str; 6] = [
     "--report-listen-address",
     "127.0.0.1:0",
@@ -100,19 +102,15 @@ async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     fixture.wait_active("primary").await?;
     report(&env).await?;
 
-    // What is rare: a write that somebody else's overtakes, after which the object is read afresh.
-    let label = |number: u32| json!({ "metadata": { "labels": { "number": number.to_string() } } });
-    let specification =
-        |number: u32, spec: Value| if number.is_multiple_of(4) { json!({ "spec": spec }) } else { label(number) };
+    // A rare case: another manager's write comes first, and the operator reads the object again.
     overtake::<SendingBackend>(&env, "standby", "mailfailover.io", "sendingbackends", |number| {
-        specification(number, json!({ "location": { "region": format!("r{number}") } }))
+        spec_or_label(number, &json!({ "location": { "region": format!("r{number}") } }))
     })
     .await?;
     overtake::<FailoverPolicy>(&env, "fast", "mailfailover.io", "failoverpolicies", |number| {
-        specification(number, json!({ "recovery": { "consecutive": 3 + number / 4 % 2 } }))
+        spec_or_label(number, &json!({ "recovery": { "consecutive": 3 + number / 4 % 2 } }))
     })
     .await?;
-    let drift = |number: u32| json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": format!("somebody-{number}") } } });
     overtake::<Service>(&env, "mail", "", "services", drift).await?;
     let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
     let slice = slices.first().context("a slice")?.name_any();
@@ -132,14 +130,29 @@ async fn whole_life(env: Arc<TestEnv>) -> Result<()> {
     wait_gone::<EndpointSlice>(&env, &slice).await?;
     wait_gone::<ConfigMap>(&env, "orders-agent").await?;
 
-    // One dies and is swept away; the other ends as it should.
+    // One replica is killed, and its Lease removed; the other ends in order.
     two.kill();
     wait_used(&env, "delete", "coordination.k8s.io", "leases").await?;
     one.terminate(Duration::from_secs(10)).await?;
     compare(&env)
 }
 
-/// Makes a Job of somebody else's under the name that the operator gives to that of a probe; the name is returned.
+/// A change of the spec every fourth time, and of a label otherwise.
+fn spec_or_label(number: u32, spec: &Value) -> Value {
+    if number.is_multiple_of(4) {
+        json!({ "spec": spec })
+    } else {
+        json!({ "metadata": { "labels": { "number": number.to_string() } } })
+    }
+}
+
+/// A change of an output that the operator undoes.
+fn drift(number: u32) -> Value {
+    json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": format!("somebody-{number}") } } })
+}
+
+/// Creates a Job of another owner under the name that the operator gives to that of a probe, and
+/// returns the name.
 async fn occupy_name_of_job(env: &TestEnv, backend: &str, probe: &str) -> Result<String> {
     let uid = api::<SendingBackend>(env).get(backend).await?.uid().context("a uid")?;
     let name = manifest::name(&uid, &ObjectKey::new(env.namespace(), backend), probe);
@@ -150,20 +163,22 @@ async fn occupy_name_of_job(env: &TestEnv, backend: &str, probe: &str) -> Result
     Ok(name)
 }
 
-/// Waits for the operator's own Job and ends it as the Job controller, which does not run here, would. The next one takes its place.
+/// Waits for the operator's own Job and ends it as the Job controller, which does not run here,
+/// would. The next one takes its place.
 async fn end_job(env: &TestEnv, name: &str) -> Result<()> {
-    let is_ours = |job: &Job| job.owner_references().iter().any(|owner| owner.kind == "SendingBackend");
-    wait_object(env, name, "to be the operator's", is_ours).await?;
+    wait_object(env, name, "to be the operator's", |job: &Job| {
+        job.owner_references().iter().any(|owner| owner.kind == "SendingBackend")
+    })
+    .await?;
     let now = "2026-01-01T00:00:00Z";
-    let condition =
-        |kind: &str| json!({ "type": kind, "status": "True", "reason": "DeadlineExceeded", "lastTransitionTime": now });
-    let status =
-        json!({ "status": { "startTime": now, "conditions": [condition("FailureTarget"), condition("Failed")] } });
+    let conditions = ["FailureTarget", "Failed"]
+        .map(|kind| json!({ "type": kind, "status": "True", "reason": "DeadlineExceeded", "lastTransitionTime": now }));
+    let status = json!({ "status": { "startTime": now, "conditions": conditions } });
     api::<Job>(env).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
     Ok(())
 }
 
-/// An agent tells the operator who it is.
+/// Reports to the operator as an agent.
 async fn report(env: &TestEnv) -> Result<()> {
     let document = eventually(WAIT_TIMEOUT, "both replicas in the agent's document", async || {
         let config_map = api::<ConfigMap>(env).get("orders-agent").await?;
@@ -183,7 +198,7 @@ async fn report(env: &TestEnv) -> Result<()> {
     wait_used(env, "create", "authentication.k8s.io", "tokenreviews").await
 }
 
-/// What the operator has asked for until now.
+/// The operator's requests until now, as rights.
 fn used(env: &TestEnv) -> Result<BTreeSet<Right>> {
     let calls = env.control()?.calls_of(&service_account::user(OPERATOR.0, OPERATOR.1))?;
     Ok(calls.into_iter().map(|call| call.right).collect())
@@ -201,7 +216,8 @@ async fn wait_used(env: &TestEnv, verb: &str, api_group: &str, resource: &str) -
     .await
 }
 
-/// Changes an object over and over until the operator reads it afresh, because a write of its own came too late.
+/// Changes an object repeatedly until the operator reads it again, because a write of its own came
+/// too late.
 async fn overtake<K>(
     env: &TestEnv,
     name: &str,
@@ -236,7 +252,7 @@ fn compare(env: &TestEnv) -> Result<()> {
     let idle: Vec<_> = granted.difference(&used).map(ToString::to_string).collect();
     ensure!(idle.is_empty(), "src/rbac.rs grants what the operator never asks for: {idle:#?}");
     let others: Vec<_> = used.difference(&granted).map(ToString::to_string).collect();
-    ensure!(others.is_empty(), "somebody else than src/rbac.rs grants {others:#?}");
+    ensure!(others.is_empty(), "src/rbac.rs does not grant what the operator asks for: {others:#?}");
     for call in &calls {
         let expected =
             if call.right.resource == "leases" { call.namespace == OPERATOR.0 } else { call.namespace != OPERATOR.0 };

@@ -1,4 +1,4 @@
-//! The operator as it is installed: with the rights that its manifests grant and no others, where it is told to look.
+//! Trials of the operator as installed: with the rights that its manifests grant and no others.
 
 mod accepted;
 mod life;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
-    // One at a time: an operator of the whole cluster would look after the routes of every trial.
+    // One trial at a time: an operator of the whole cluster would handle the routes of every trial.
     let options = Options {
         operator: true,
         audit: true,

@@ -1,4 +1,4 @@
-//! Operators that are limited to namespaces.
+//! Trials of operators that are limited to namespaces.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 
-use super::shop::{Shop, make_namespace, start_as};
+use super::shop::{TenantShop, make_namespace, start_as};
 
 const ACCOUNT: &str = "mail-failover-operator";
 
@@ -52,7 +52,7 @@ impl Installation {
         values["crds"] = json!({ "enabled": false });
         values["fullnameOverride"] = ACCOUNT.into();
         let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
-        // Nobody runs it here but we.
+        // Only this trial starts the operator.
         rendered.retain(|object| object["kind"] != "Deployment");
         apply(&env.client(), &rendered, Mode::Keep).await?;
         let namespaces = watched.join(",");
@@ -64,7 +64,7 @@ impl Installation {
         Ok(Self { own: own.to_owned(), operator })
     }
 
-    /// What an upgrade of the release with these namespaces would grant.
+    /// Grants the rights of the chart with these namespaces.
     async fn grant(env: &TestEnv, own: &str, watched: &[&str]) -> Result<()> {
         let values = json!({ "namespaces": watched, "crds": { "enabled": false }, "fullnameOverride": ACCOUNT });
         let mut rendered = objects(&Helm::locate()?.template("mail", own, &values)?)?;
@@ -88,20 +88,20 @@ async fn two(env: Arc<TestEnv>) -> Result<()> {
     for namespace in [&ops_a, &ops_b, &shop_a, &shop_b, &nobodys] {
         make_namespace(&env, namespace, &[]).await?;
     }
-    let (a, b) = (Shop::open(&env, &shop_a).await?, Shop::open(&env, &shop_b).await?);
-    let unattended = Shop::open(&env, &nobodys).await?;
-    let secret =
-        |name: &str| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": shop_a } });
+    let (a, b) = (TenantShop::open(&env, &shop_a).await?, TenantShop::open(&env, &shop_b).await?);
+    let unattended = TenantShop::open(&env, &nobodys).await?;
+    let [authority, login] = ["relay-ca", "login"]
+        .map(|name| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": shop_a } }));
     let relay = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend",
         "metadata": { "name": "relay", "namespace": shop_a },
         "spec": { "smtp": { "host": "192.0.2.9", "port": 25, "tls": { "mode": "StartTLS", "caRef": { "secret": "relay-ca" } } } } });
-    apply(&env.client(), &[secret("relay-ca"), secret("login"), relay], Mode::Keep).await?;
-    let remote = |namespace: &str| {
-        let probes = json!([{ "name": "zone-b", "smtp": {}, "job": {} }]);
+    apply(&env.client(), &[authority, login, relay], Mode::Keep).await?;
+    let probes = json!([{ "name": "zone-b", "smtp": {}, "job": {} }]);
+    let remotes = [&shop_a, &shop_b, &nobodys].map(|namespace| {
         json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": "remote", "namespace": namespace },
             "spec": { "smtp": { "host": "192.0.2.9", "port": 25 }, "probes": probes } })
-    };
-    apply(&env.client(), &[&shop_a, &shop_b, &nobodys].map(|namespace| remote(namespace)), Mode::Keep).await?;
+    });
+    apply(&env.client(), &remotes, Mode::Keep).await?;
     let mut route = json!({ "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute",
         "metadata": { "name": "orders", "namespace": shop_a } });
     route["spec"] = json!({ "policyRef": { "name": "fast" }, "backends": [{ "name": "primary" }, { "name": "standby" }, { "name": "relay" }],
@@ -120,10 +120,7 @@ async fn two(env: Arc<TestEnv>) -> Result<()> {
     a.wait_active(&env, "standby").await?;
     b.primary.crash().await?;
     b.wait_active(&env, "standby").await?;
-    ensure!(
-        unattended.status(&env).await?.is_none_or(|status| status.active.is_empty()),
-        "nobody was to look after it"
-    );
+    ensure!(unattended.status(&env).await?.is_none_or(|status| status.active.is_empty()), "no operator watches it");
     ensure!((first.routes().await?, second.routes().await?) == (1.0, 1.0), "each sees its own route only");
 
     eventually(WAIT_TIMEOUT, "the Job of a probe", async || {
@@ -156,7 +153,8 @@ async fn two(env: Arc<TestEnv>) -> Result<()> {
     may_nothing_else(&env, &ops_a, &shop_a, &shop_b).await
 }
 
-/// What the operator of `own`, which watches `shop`, must not be able to do, tried with its token.
+/// Checks the requests that the operator of `own`, which watches `shop`, must not be able to make,
+/// with its token.
 async fn may_nothing_else(env: &TestEnv, own: &str, shop: &str, other: &str) -> Result<()> {
     let path = env.folder().join("forbidden.kubeconfig");
     service_account::write_kubeconfig(env, own, ACCOUNT, &path).await?;
@@ -235,7 +233,7 @@ async fn forbidden(env: Arc<TestEnv>) -> Result<()> {
     for namespace in [&own, &open, &shut] {
         make_namespace(&env, namespace, &[]).await?;
     }
-    let shop = Shop::open(&env, &open).await?;
+    let shop = TenantShop::open(&env, &open).await?;
     let installation = Installation::start(&env, &own, &[&open], json!({})).await?;
     installation.operator.wait_ready(WAIT_TIMEOUT).await?;
     shop.wait_active(&env, "primary").await?;
@@ -247,7 +245,7 @@ async fn forbidden(env: Arc<TestEnv>) -> Result<()> {
     let said = format!("{error:#}");
     ensure!(said.contains(&format!("MailRoute in {shut}: ")) && said.contains("403"), "{said}");
     ensure!(said.contains("grant list and watch") && !said.contains(&format!("MailRoute in {open}: ")), "{said}");
-    // After a grace the namespace counts as empty.
+    // After a grace period the namespace counts as empty.
     operator.wait_ready(WAIT_TIMEOUT).await?;
     shop.primary.crash().await?;
     shop.wait_active(&env, "standby").await?;

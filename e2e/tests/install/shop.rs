@@ -1,4 +1,5 @@
-//! A tenant: two servers and a route over them, in a namespace; and an operator with the rights of a service account.
+//! A tenant: two servers and a route over them, in a namespace; and an operator with the rights of
+//! a service account.
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ pub fn plain_manifests() -> Result<Vec<Value>> {
     Ok(manifests)
 }
 
-/// Makes a namespace.
+/// Creates a namespace.
 pub async fn make_namespace(env: &TestEnv, name: &str, labels: &[(&str, &str)]) -> Result<()> {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
@@ -34,16 +35,16 @@ pub async fn make_namespace(env: &TestEnv, name: &str, labels: &[(&str, &str)]) 
 }
 
 /// The route `orders` over `primary` and `standby`, in a namespace.
-pub struct Shop {
+pub struct TenantShop {
     pub namespace: String,
     pub primary: SmtpServer,
     _standby: SmtpServer,
 }
 
-impl Shop {
+impl TenantShop {
     pub async fn open(env: &TestEnv, namespace: &str) -> Result<Self> {
-        let listen = |name| SmtpServer::start(Options::new(name, (env.ipv4(), 25).into()));
-        let (primary, standby) = (listen("primary").await?, listen("standby").await?);
+        let primary = SmtpServer::start(Options::new("primary", (env.ipv4(), 25).into())).await?;
+        let standby = SmtpServer::start(Options::new("standby", (env.ipv4(), 25).into())).await?;
         let timings = PolicyTimings::default();
         let manifests = [
             policy(&timings),
@@ -75,7 +76,8 @@ impl Shop {
     }
 }
 
-/// Starts an operator as a pod of this service account would run it, its Leases in the account's namespace.
+/// Starts an operator as a pod of this service account would run it, its Leases in the account's
+/// namespace.
 pub async fn start_as(
     env: &TestEnv,
     (namespace, account): (&str, &str),

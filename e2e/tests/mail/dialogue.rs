@@ -1,4 +1,4 @@
-//! Without faults, a server is an SMTP server like others.
+//! Tests of a server without faults: it is an SMTP server like others.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A resolver of its own sees what the test says.
+//! Tests of the name server with a resolver of their own.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,10 +27,12 @@ fn resolver(server: SocketAddr) -> TokioResolver {
     builder.build().expect("a resolver")
 }
 
+fn addresses(lookup: &Lookup) -> BTreeSet<IpAddr> {
+    lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect()
+}
+
 /// The addresses of a name, or the error.
 async fn lookup(resolver: &TokioResolver, name: &str) -> Result<BTreeSet<IpAddr>, NetError> {
-    let addresses =
-        |lookup: &Lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<BTreeSet<_>>();
     match (resolver.ipv4_lookup(name).await, resolver.ipv6_lookup(name).await) {
         (Err(error), Err(_)) => Err(error),
         (v4, v6) => Ok(v4.iter().chain(v6.iter()).flat_map(addresses).collect()),

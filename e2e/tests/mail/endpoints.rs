@@ -1,5 +1,5 @@
-//! Following a Service's endpoints through an API server that comes and goes. The API server is made of two canned answers here;
-//! the suites do the same against a real one.
+//! Tests of a Service's endpoints through an API server that comes and goes. It has two canned
+//! answers here; the suites do the same against a real one.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use crate::V4;
 const WITHIN: Duration = Duration::from_secs(10);
 const PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
 
-/// What the API server knows: slices by name, unless it is away; and who watches.
+/// A stand-in for the API server: its slices by name, its availability, and its watches.
 #[derive(Clone, Default)]
 struct Api(Arc<Mutex<Known>>);
 
@@ -88,7 +88,7 @@ async fn answer(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
             return list.to_string().into_response();
         }
         let (watcher, events) = mpsc::unbounded_channel::<Value>();
-        // What changed since the list: everything may have, since that is not kept here.
+        // Changes since the list. All slices are sent, since changes are not recorded here.
         for slice in known.slices.values() {
             let _ = watcher.send(json!({"type": "MODIFIED", "object": slice}));
         }
@@ -99,6 +99,11 @@ async fn answer(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
         });
         Body::from_stream(lines).into_response()
     })
+}
+
+async fn wait_for(endpoints: &ServiceEndpoints, wanted: &[&str]) {
+    let wanted: Vec<SocketAddr> = wanted.iter().map(|address| address.parse().expect("an address")).collect();
+    endpoints.wait_for(WITHIN, |known| *known == wanted).await.expect("the endpoints");
 }
 
 #[tokio::test]
@@ -115,13 +120,9 @@ async fn endpoints_are_followed_and_the_last_known_survive_an_outage_of_the_api_
     let client = Client::try_from(config).expect("a client");
 
     let endpoints = ServiceEndpoints::follow(client, "shop", "mail", "smtp");
-    let wait_for = async |wanted: &[&str]| {
-        let wanted: Vec<SocketAddr> = wanted.iter().map(|address| address.parse().expect("an address")).collect();
-        endpoints.wait_for(WITHIN, |known| *known == wanted).await.expect("the endpoints");
-    };
-    wait_for(&["192.0.2.1:25"]).await;
+    wait_for(&endpoints, &["192.0.2.1:25"]).await;
     api.apply("two", &["192.0.2.2"]);
-    wait_for(&["192.0.2.1:25", "192.0.2.2:25"]).await;
+    wait_for(&endpoints, &["192.0.2.1:25", "192.0.2.2:25"]).await;
 
     api.leave();
     let mut receiver = endpoints.receiver();
@@ -137,7 +138,7 @@ async fn endpoints_are_followed_and_the_last_known_survive_an_outage_of_the_api_
     api.come_back();
     timeout(WITHIN, receiver.changed()).await.expect("news").expect("a follower");
     assert_eq!(receiver.borrow().len(), 2, "it never was without what was known last");
-    wait_for(&["192.0.2.2:25", "192.0.2.3:25"]).await;
+    wait_for(&endpoints, &["192.0.2.2:25", "192.0.2.3:25"]).await;
 
     let error = endpoints.wait_for(Duration::from_millis(10), Vec::is_empty).await.expect_err("not empty");
     assert!(error.to_string().contains("Service shop/mail"), "{error}");

@@ -1,4 +1,4 @@
-//! Each fault, as it is on the wire.
+//! Tests of each fault, as seen on the wire.
 
 use std::borrow::Cow;
 use std::io::ErrorKind;
@@ -21,7 +21,8 @@ async fn full_server() -> SmtpServer {
     SmtpServer::start(options).await.expect("a server")
 }
 
-/// What to say, and the reply's code, until a stage; and what to say at it.
+/// The dialogue before a stage, as commands with the codes of their replies; and the command at the
+/// stage.
 fn script(stage: Stage) -> (Vec<(&'static str, &'static str)>, Option<&'static str>) {
     let ehlo = ("EHLO test", "250");
     let mail = ("MAIL FROM:<a@a.test>", "250");
@@ -40,7 +41,7 @@ fn script(stage: Stage) -> (Vec<(&'static str, &'static str)>, Option<&'static s
     }
 }
 
-/// A session up to a stage, everything as usual so far.
+/// Runs a session up to a stage, with usual replies so far.
 async fn until(server: &SmtpServer, stage: Stage) -> Raw {
     let mut raw = Raw::connect(server.address()).await;
     let (before, at) = script(stage);
@@ -124,10 +125,11 @@ async fn a_slow_reply_is_the_usual_one_a_byte_at_a_time() {
         assert_eq!(raw.lines().await.last(), Some(&usual), "{stage}");
         let length = u32::try_from(usual.len()).expect("a short reply");
         assert!(started.elapsed() >= INTERVAL * (length - 1), "{stage} took {:?}", started.elapsed());
-        // Bytes that came together were read together: how many did is the scheduler's business, but they came apart.
+        // Bytes that arrive together are read together. The number of reads depends on the
+        // scheduler, but there are several.
         assert!(raw.reads() >= 4, "{stage} came in {} reads", raw.reads());
     }
-    // What was replied to as usual was stored.
+    // A message with the usual reply was stored.
     assert_eq!(server.received_count(), 2);
 }
 
@@ -213,7 +215,7 @@ async fn a_repaired_server_listens_at_the_same_addresses_again_and_again() {
     assert_eq!(v4.port(), v6.port());
     for round in 0..50 {
         for address in server.addresses() {
-            // A session of before, in whatever state, does not stand in the way.
+            // An earlier session, in any state, does not prevent it.
             let mut raw = Raw::connect(*address).await;
             assert_eq!(raw.reply().await, Seen::line("220 both ESMTP ready"), "round {round}");
         }
@@ -253,7 +255,7 @@ async fn a_frozen_server_is_silent_in_new_and_in_established_sessions() {
         assert_eq!(established.reply().await, Seen::Silence, "{command}");
     }
     assert_eq!(Raw::connect(server.address()).await.reply().await, Seen::Silence);
-    // Sessions that hang go on hanging.
+    // Sessions that hang still hang.
     server.repair().await.expect("a repair");
     assert_eq!(established.reply().await, Seen::Silence);
     server.cut_sessions();

@@ -1,5 +1,5 @@
-//! The mail fixtures are what they say they are: each fault as seen on the wire with a raw socket, each number of the sender's
-//! account held against what servers stored. All of it on loopback.
+//! Tests of the mail fixtures: each fault as seen on the wire with a raw socket, each number of the
+//! sender's account compared with what servers stored. All of it on loopback.
 
 mod dialogue;
 mod dns;

@@ -1,4 +1,4 @@
-//! A client that knows no SMTP: it says what it is told, and tells what it sees.
+//! A client that knows no SMTP: it sends what it is told, and returns what it sees.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -8,20 +8,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Long enough for anything that comes over loopback.
+/// A time limit long enough for anything that comes over loopback.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Nothing for so long is silence.
+/// The time after which the absence of input counts as silence.
 const SILENCE: Duration = Duration::from_millis(150);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A line, without its CRLF.
     Line(String),
-    /// FIN.
+    /// The connection was closed (FIN).
     Closed,
-    /// RST.
+    /// The connection was reset (RST).
     Reset,
-    /// Nothing, and the connection is open.
+    /// No input, and the connection is open.
     Silence,
 }
 
@@ -71,7 +71,7 @@ impl Raw {
         }
     }
 
-    /// Says something; the reply must have this code.
+    /// Sends a command. The reply must have this code.
     pub async fn exchange(&mut self, command: &str, code: &str) {
         self.say(&format!("{command}\r\n")).await;
         let seen = self.reply().await;
@@ -110,7 +110,7 @@ impl Raw {
         std::mem::take(&mut self.input)
     }
 
-    /// How often something was waited for.
+    /// The number of reads.
     pub fn reads(&self) -> usize {
         self.reads
     }

@@ -1,4 +1,4 @@
-//! The sender's account is right: held against what servers have stored, nothing is left over.
+//! Tests of the sender's account: compared with what servers have stored, nothing is left over.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ async fn a_working_server_gets_every_message_once_with_a_recipient_of_its_own() 
 async fn messages_accepted_without_reply_are_sent_again_and_counted_as_duplicates() {
     let server = server("a").await;
     server.set_fault(Fault::AcceptWithoutReply(Ending::Close)).await.expect("a fault");
-    // With all the time there is: an attempt given up before the server had stored it would have failed without a copy.
+    // With ample time: an attempt given up before the server had stored the message would fail without a copy.
     let options = SenderOptions {
         connect_timeout: WITHIN,
         attempt_timeout: WITHIN,

@@ -1,4 +1,4 @@
-//! Certificates are as good or bad as they were made.
+//! Tests of certificates: each is as good or bad as it was made.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::raw::{Raw, Seen};
 
 const NAME: &str = "relay.test";
 
-/// The banner, or why there is none.
+/// The banner, or the reason why there is none.
 async fn banner(server: &SmtpServer, config: &Arc<ClientConfig>, start_tls: bool) -> Result<String, io::Error> {
     let mut raw = Raw::connect(server.address()).await;
     if start_tls {
@@ -47,14 +47,15 @@ fn day(days: u64) -> SystemTime {
 
 type Expected = fn(&CertificateError) -> bool;
 
+fn issue(authority: &Authority, names: &[&str], validity: Validity) -> Identity {
+    authority.issue(names, validity).expect("an identity")
+}
+
 #[tokio::test]
 async fn certificates_are_what_they_were_made_to_be_and_can_be_swapped() {
     let authority = Authority::new().expect("an authority");
     let other = Authority::new().expect("an authority");
     let trusting = authority.client_config().expect("a configuration");
-    let issue = |authority: &Authority, names: &[&str], validity| -> Identity {
-        authority.issue(names, validity).expect("an identity")
-    };
     let valid = issue(&authority, &["other.test", NAME], Validity::Valid);
     let cases: [(&str, Identity, Option<Expected>); 6] = [
         ("for two weeks", issue(&authority, &[NAME], Validity::Between(day(0), day(14))), None),
@@ -138,7 +139,7 @@ async fn a_sender_that_requires_tls_fails_where_tls_fails() {
     let valid = authority.issue(&[NAME], Validity::Valid).expect("an identity");
     let expired = authority.issue(&[NAME], Validity::Expired).expect("an identity");
     let server = SmtpServer::start(Options::new("s", V4).start_tls(valid.clone())).await.expect("a server");
-    // Handshakes cost time: so few that a busy machine keeps up with them.
+    // Handshakes cost time, so there are few of them.
     let options = SenderOptions::new(Duration::from_millis(50), fixed(vec![server.address()]));
     let options = SenderOptions { retry_after: Duration::from_millis(100), max_concurrent: 8, ..options };
     let config = authority.client_config().expect("a configuration");

@@ -1,4 +1,4 @@
-//! kube-proxy follows an `EndpointSlice`, and how fast.
+//! A trial of kube-proxy's speed in following an `EndpointSlice`.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,8 @@ use tokio::time::{sleep, timeout};
 use crate::pods::{WAIT_TIMEOUT, apply_pod, pod};
 
 const ROUNDS: usize = 10;
-/// kube-proxy writes its rules at most once in this time; a write after a longer pause is at once.
+/// The least time between two writes of kube-proxy's rules. After a longer pause, a write is at
+/// once.
 const MINIMUM_BETWEEN_SYNCS: Duration = Duration::from_secs(1);
 
 pub fn trials() -> Vec<Trial> {
@@ -71,7 +72,7 @@ pub fn trials() -> Vec<Trial> {
             Ok(())
         })
         .needs_own_node()
-        // So that nothing else moves kube-proxy while it is timed.
+        // No other change may wake kube-proxy while it is timed.
         .alone(),
     ]
 }
@@ -83,7 +84,8 @@ async fn lead_to(env: &TestEnv, address: &str) -> Result<()> {
     Ok(())
 }
 
-/// The first line that whoever answers says. The node's own connections take kube-proxy's way, too.
+/// The first line that the answering server sends. The node's own connections pass kube-proxy's
+/// rules, too.
 async fn greeting(address: &str) -> Result<String> {
     let dialogue = async {
         let mut text = String::new();
@@ -93,9 +95,9 @@ async fn greeting(address: &str) -> Result<String> {
     timeout(Duration::from_secs(1), dialogue).await?
 }
 
-/// Sorts; the median and the longest.
+/// Sorts the times, and returns the median and the longest as a text.
 fn spread(times: &mut [Duration]) -> String {
     times.sort_unstable();
-    let in_ms = |time: Option<&Duration>| time.map_or(0, Duration::as_millis);
-    format!("{} ms (median; longest {} ms)", in_ms(times.get(times.len() / 2)), in_ms(times.last()))
+    let [median, longest] = [times.get(times.len() / 2), times.last()].map(|time| time.map_or(0, Duration::as_millis));
+    format!("{median} ms (median; longest {longest} ms)")
 }

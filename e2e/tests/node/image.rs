@@ -1,4 +1,4 @@
-//! Images that are built here run.
+//! Trials of images that are built here: they run.
 
 use anyhow::ensure;
 use mail_failover_e2e::node::images::{self, OPERATOR, POSTFIX_AGENT, POSTFIX_AGENT_OPTIONS, Recipe};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::pods::{WAIT_TIMEOUT, apply_pod, restricted, succeeded};
 
-/// As somebody would build Postfix with a configuration of their own.
+/// The name of an image with Postfix and a configuration of its own, as a user would build it.
 const NAME: &str = "localhost/configured-postfix:1";
 const DOCKERFILE: &str = "ARG BASE=debian:bookworm-slim
 FROM ${BASE}

@@ -1,4 +1,4 @@
-//! The node itself: what suites that run pods rely on.
+//! Trials of the node itself: of the parts that suites with pods rely on.
 
 mod endpoints;
 mod image;

@@ -1,4 +1,4 @@
-//! Pods run, are reached, read and entered.
+//! Trials of pods: they run, and are reached, read and entered.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Longer than any pod takes on a busy machine of two cores.
+/// A time limit longer than any pod needs on a busy machine of two cores.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(90);
 
 pub fn trials() -> Vec<Trial> {
@@ -173,7 +173,6 @@ pub fn trials() -> Vec<Trial> {
             let folder = env.folder().join("collected");
             let node = env.node()?;
             evidence::collect(&node.kubectl()?, true, &folder).await?;
-            let read = |file: &str| std::fs::read_to_string(folder.join(file)).with_context(|| file.to_owned());
             let expected = [
                 (format!("{}_doomed.log", env.namespace()), "last words"),
                 ("events.txt".to_owned(), "Container started"),
@@ -182,7 +181,8 @@ pub fn trials() -> Vec<Trial> {
                 ("iptables.txt".to_owned(), "KUBE-SERVICES"),
             ];
             for (file, text) in expected {
-                ensure!(read(&file)?.contains(text), "{file} has no {text:?}");
+                let content = std::fs::read_to_string(folder.join(&file)).with_context(|| file.clone())?;
+                ensure!(content.contains(text), "{file} has no {text:?}");
             }
             Ok(())
         })
@@ -197,7 +197,7 @@ pub fn pod(command: &[&str], restart_policy: &str) -> Value {
     spec
 }
 
-/// The spec of a restricted pod of one container, which does what its image says.
+/// The spec of a restricted pod of one container with its image's own command.
 pub fn restricted(image: &str, restart_policy: &str) -> Value {
     json!({
         "restartPolicy": restart_policy,
@@ -222,7 +222,7 @@ pub async fn apply_pod(env: &TestEnv, name: &str, spec: Value) -> Result<()> {
     env.apply(&object.to_string()).await.map(drop)
 }
 
-/// Runs a command in a pod to its good end.
+/// Runs a command in a pod until it succeeds.
 async fn run_pod(env: &TestEnv, name: &str, command: &[&str]) -> Result<()> {
     apply_pod(env, name, pod(command, "Never")).await?;
     succeeded(env, name).await

@@ -1,4 +1,4 @@
-//! That the harness tells the truth: what Postfix does without us, told by the same account.
+//! Trials of the harness: the same account shows what Postfix does without the agent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
 use mail_failover_e2e::mail::server::{Options as ServerOptions, SmtpServer};
-use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
+use mail_failover_e2e::mta::fault::{Cell, FaultKind, Point};
 use mail_failover_e2e::mta::round::{Plan, run_round};
 use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, Setup};
 use mail_failover_e2e::postfix::{Options, Postfix, PostfixTimeouts};
@@ -60,7 +60,7 @@ async fn keeps_what_it_accepted(env: Arc<TestEnv>) -> Result<()> {
     postfix.kill();
     ensure!(postfix.queued()? == 20, "{} queued", postfix.queued()?);
     postfix.start_again().await?;
-    // A listing misses what is moved from one queue to another at that moment.
+    // A listing misses messages that move from one queue to another at that moment.
     eventually(WAIT_TIMEOUT, "all to be queued", async || {
         let queued = postfix.queue()?;
         ensure!(queued.len() == 20, "{queued:?}");
@@ -68,7 +68,7 @@ async fn keeps_what_it_accepted(env: Arc<TestEnv>) -> Result<()> {
     })
     .await?;
     server.repair().await?;
-    // A flush passes over what is being tried at that moment.
+    // A flush skips messages that are being tried at that moment.
     eventually(WAIT_TIMEOUT, "all mail to arrive", async || {
         postfix.flush()?;
         let arrived = postfix.drained(Duration::from_millis(500)).await?;
@@ -79,8 +79,8 @@ async fn keeps_what_it_accepted(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// A short load, broken in the middle.
-fn plan(point: Point, kind: Kind) -> Plan {
+/// The plan of a short load that is broken in the middle.
+fn plan(point: Point, kind: FaultKind) -> Plan {
     let cell = Cell { point, kind };
     Plan { cell, messages: 100, recipients: 1, per_second: 100, break_after: 30, within: Duration::from_secs(90) }
 }
@@ -88,7 +88,7 @@ fn plan(point: Point, kind: Kind) -> Plan {
 async fn bounces_by_list(env: Arc<TestEnv>) -> Result<()> {
     let providers = Providers::start(&env, Demands::default()).await?;
     let mta = Mta::start(&env, Setup::List, &providers, PostfixTimeouts::Lowered, "").await?;
-    let outcome = run_round(&mta, &providers, &plan(Point::EndOfData, Kind::AccountRefused)).await?;
+    let outcome = run_round(&mta, &providers, &plan(Point::EndOfData, FaultKind::AccountRefused)).await?;
     let account = &outcome.account;
     ensure!(account.bounced >= 60 && account.lost.len() == account.bounced, "{outcome:?}");
     ensure!(outcome.bounces == account.bounced, "{outcome:?}");
@@ -99,7 +99,7 @@ async fn bounces_by_list(env: Arc<TestEnv>) -> Result<()> {
 async fn bounces_by_haproxy(env: Arc<TestEnv>) -> Result<()> {
     let providers = Providers::start(&env, Demands::default()).await?;
     let mta = Mta::start(&env, Setup::Proxy, &providers, PostfixTimeouts::Lowered, "").await?;
-    let outcome = run_round(&mta, &providers, &plan(Point::EndOfData, Kind::AccountRefused)).await?;
+    let outcome = run_round(&mta, &providers, &plan(Point::EndOfData, FaultKind::AccountRefused)).await?;
     ensure!(outcome.account.bounced >= 60 && outcome.first_by_standby.is_none(), "{outcome:?}");
     Ok(())
 }
@@ -107,7 +107,7 @@ async fn bounces_by_haproxy(env: Arc<TestEnv>) -> Result<()> {
 async fn passes_refusal_by_list(env: Arc<TestEnv>) -> Result<()> {
     let providers = Providers::start(&env, Demands::default()).await?;
     let mta = Mta::start(&env, Setup::List, &providers, PostfixTimeouts::Lowered, "").await?;
-    let outcome = run_round(&mta, &providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&mta, &providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
     let account = &outcome.account;
     ensure!(account.delivered == 100 && account.lost.is_empty() && account.duplicated == 0, "{outcome:?}");
     ensure!(outcome.first_by_standby.is_some_and(|first| first < Duration::from_secs(5)), "{outcome:?}");
@@ -117,7 +117,7 @@ async fn passes_refusal_by_list(env: Arc<TestEnv>) -> Result<()> {
 async fn tls_and_login(env: Arc<TestEnv>) -> Result<()> {
     let providers = Providers::start(&env, Demands { tls: true, login: true }).await?;
     let mta = Mta::start(&env, Setup::List, &providers, PostfixTimeouts::Lowered, "").await?;
-    let outcome = run_round(&mta, &providers, &plan(Point::Auth, Kind::AccountRefused)).await?;
+    let outcome = run_round(&mta, &providers, &plan(Point::Auth, FaultKind::AccountRefused)).await?;
     ensure!(outcome.account.delivered == 100, "{outcome:?}");
     let received = [providers.primary.received(), providers.standby.received()].concat();
     ensure!(received.iter().all(|message| message.encrypted && message.user.as_deref() == Some("app")), "{received:?}");

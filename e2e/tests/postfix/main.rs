@@ -1,7 +1,7 @@
-//! Real Postfix, with and without the agent beside it.
+//! Trials of a real Postfix, with and without the agent beside it.
 //!
-//! Takes real root and the package; says what is missing otherwise. A sample of the fault matrix is played here with little mail; `make
-//! e2e-matrix` plays all of it.
+//! They need real root and the package, and say what is missing otherwise. A sample of the fault
+//! matrix runs here with little mail; `make e2e-matrix` runs all of it.
 
 mod cells;
 mod harness;

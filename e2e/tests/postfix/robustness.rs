@@ -1,4 +1,5 @@
-//! What else may happen to the agent, to Postfix and to what they hang on: mail flows on the last good answer, and nothing is lost.
+//! Trials of further failures of the agent, of Postfix and of what they depend on: mail flows by
+//! the last good answer, and nothing is lost.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,8 +13,8 @@ use mail_failover_e2e::agent::{Agent, Options};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
 use mail_failover_e2e::mail::load::{Load, LoadOptions};
-use mail_failover_e2e::mta::fault::{Cell, Kind, Point};
-use mail_failover_e2e::mta::round::{Outcome, Plan, run_round, run_round_and};
+use mail_failover_e2e::mta::fault::{Cell, FaultKind, Point};
+use mail_failover_e2e::mta::round::{Plan, RoundOutcome, run_round, run_round_and};
 use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, SECRET, SENDER, config_map};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::postfix::{PostfixTimeouts, group_id};
@@ -60,7 +61,7 @@ impl System {
         Self::start_with(env, demands, |_| ()).await
     }
 
-    /// With an agent that runs otherwise than usual.
+    /// Starts the system with changed options of the agent.
     pub async fn start_with(env: Arc<TestEnv>, demands: Demands, adjust: impl FnOnce(&mut Options)) -> Result<Self> {
         let providers = Providers::start(&env, demands).await?;
         let operator = env.start_own_operator("operator", &QUICK_LEASE).await?;
@@ -84,7 +85,7 @@ impl System {
         Ok(())
     }
 
-    /// Waits until `/status` has this text in it.
+    /// Waits until `/status` contains this text.
     async fn told(&self, text: &str) -> Result<()> {
         let agent = self.agent()?;
         eventually(WAIT_TIMEOUT, &format!("{text:?} in /status"), async || {
@@ -95,12 +96,12 @@ impl System {
     }
 }
 
-pub fn plan(point: Point, kind: Kind) -> Plan {
+pub fn plan(point: Point, kind: FaultKind) -> Plan {
     let cell = Cell { point, kind };
     Plan { cell, messages: 200, recipients: 1, per_second: 100, break_after: 50, within: Duration::from_secs(90) }
 }
 
-pub fn no_complaints(outcome: &Outcome) -> Result<()> {
+pub fn no_complaints(outcome: &RoundOutcome) -> Result<()> {
     ensure!(outcome.complaints().is_empty(), "{}\n{outcome:?}", outcome.complaints().join("; "));
     Ok(())
 }
@@ -108,7 +109,7 @@ pub fn no_complaints(outcome: &Outcome) -> Result<()> {
 async fn restarted_postfix(env: Arc<TestEnv>) -> Result<()> {
     let system = System::start(env, Demands::default()).await?;
     let postfix = &system.mta.postfix;
-    let plan = plan(Point::Mail, Kind::Temporary);
+    let plan = plan(Point::Mail, FaultKind::Temporary);
     let outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
         sleep(Duration::from_millis(50)).await;
         postfix.stop().await?;
@@ -121,7 +122,7 @@ async fn restarted_postfix(env: Arc<TestEnv>) -> Result<()> {
 async fn without_operator(env: Arc<TestEnv>) -> Result<()> {
     let system = System::start(env, Demands::default()).await?;
     system.operator.kill();
-    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
     no_complaints(&outcome)
 }
 
@@ -133,7 +134,7 @@ async fn without_api_server(env: Arc<TestEnv>) -> Result<()> {
         agent.kill();
         agent.start_again()?;
         agent.wait_ready(WAIT_TIMEOUT).await?;
-        let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+        let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
         no_complaints(&outcome)
     }
     .await;
@@ -166,7 +167,7 @@ async fn full_disk(env: Arc<TestEnv>) -> Result<()> {
             break;
         }
     }
-    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
     no_complaints(&outcome)?;
     system.told("No space left on device").await
 }
@@ -188,14 +189,14 @@ async fn without_capabilities(env: Arc<TestEnv>) -> Result<()> {
         Ok(())
     })
     .await?;
-    let outcome = run_round(&mta, &providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    let outcome = run_round(&mta, &providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
     no_complaints(&outcome)?;
     let switch = mta.agent.as_ref().context("there is an agent")?.status().await?.last_switch.context("a switch")?;
     ensure!(switch.troubles.is_empty(), "{switch:?}");
     Ok(())
 }
 
-/// 64 KiB in memory.
+/// A file system of 64 KiB in memory.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -208,14 +209,14 @@ impl<'a> SmallDisk<'a> {
 
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
-        // At the latest it goes with our mount namespace.
+        // The mount ends with our mount namespace at the latest.
         let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
 }
 
 async fn bad_documents(env: Arc<TestEnv>) -> Result<()> {
     let system = System::start(env, Demands::default()).await?;
-    // Or it would write the right document again at once.
+    // Otherwise the operator would write the right document again at once.
     system.operator.kill();
     system.send(10).await?;
     let map = config_map("");
@@ -235,8 +236,8 @@ async fn bad_documents(env: Arc<TestEnv>) -> Result<()> {
     }
     system.env.kubectl(&["delete", "configmap", &map]).await?;
     system.send(10).await.context("without a ConfigMap")?;
-    // The reflex works still.
-    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, Kind::Refuse)).await?;
+    // The agent still leaves a dead backend by itself.
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
     no_complaints(&outcome)
 }
 
@@ -246,6 +247,6 @@ async fn removed_secret(env: Arc<TestEnv>) -> Result<()> {
     let folder = system.env.folder().join("agent").join("credentials").join(SECRET);
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     system.told("LastGood").await?;
-    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Auth, Kind::AccountRefused)).await?;
+    let outcome = run_round(&system.mta, &system.providers, &plan(Point::Auth, FaultKind::AccountRefused)).await?;
     no_complaints(&outcome)
 }

@@ -1,4 +1,5 @@
-//! An operator is killed before and after each write of a switch, and another one finishes it.
+//! Trials of deaths: an operator is killed before and after each write of a switch, and another one
+//! finishes it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use tokio::time::{Instant, sleep};
 
 use super::check_managers;
 
-/// No switch of this scene takes more: the route's decision, four writes to its outputs, an Event and the rest of its status; the
-/// backend's verdict, its Event and the rest of its status; and some room.
+/// A bound of the writes of a switch: the route's decision, four writes to its outputs, an Event
+/// and the rest of its status; the backend's verdict, its Event and the rest of its status; and
+/// some room.
 const MOST_WRITES: usize = 12;
 
 pub fn trials() -> Vec<Trial> {
@@ -41,7 +43,8 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The standby is of the other address family: a switch creates a slice and deletes one.
+/// Creates a fixture whose standby is of the other address family: a switch creates a slice and
+/// deletes one.
 async fn set(env: Arc<TestEnv>) -> Result<TwoBackendFixture> {
     let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
     let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv6(), 25))).await?;
@@ -56,7 +59,7 @@ async fn set(env: Arc<TestEnv>) -> Result<TwoBackendFixture> {
     Ok(TwoBackendFixture { env, primary, standby })
 }
 
-/// Waits until mail leaves by the primary and everything is said about it: from here on nothing is written.
+/// Waits until mail leaves by the primary and everything is written about it.
 async fn wait_settled(fixture: &TwoBackendFixture) -> Result<()> {
     let env = &fixture.env;
     fixture.wait_active("primary").await?;
@@ -70,7 +73,7 @@ async fn wait_settled(fixture: &TwoBackendFixture) -> Result<()> {
     Ok(())
 }
 
-/// The switch happened, once, and was told, once.
+/// Checks that the switch happened once, with one Event.
 async fn check_switched(fixture: &TwoBackendFixture) -> Result<()> {
     let env = &fixture.env;
     let status = fixture.wait_active("standby").await?;
@@ -117,7 +120,7 @@ async fn death(env: Arc<TestEnv>, number: usize, side: Side) -> Result<()> {
     fixture.primary.crash().await?;
     let over = async {
         check_switched(&fixture).await?;
-        // The last write is the route's or the backend's; the other's may be on its way.
+        // The last write is the route's or the backend's; the other one may be in progress.
         let mut quiet_since = (proxy.writes().len(), Instant::now());
         while quiet_since.1.elapsed() < Duration::from_secs(2) {
             sleep(Duration::from_millis(50)).await;
@@ -144,20 +147,22 @@ async fn death(env: Arc<TestEnv>, number: usize, side: Side) -> Result<()> {
     check_managers(&env).await.with_context(|| format!("died at {at}"))
 }
 
+/// Names and versions of the slices.
+async fn versions(env: &TestEnv) -> Result<Vec<(Option<String>, Option<String>)>> {
+    let slices = api::<EndpointSlice>(env).list(&ListParams::default()).await?.items;
+    Ok(slices.into_iter().map(|slice| (slice.metadata.name, slice.metadata.resource_version)).collect())
+}
+
 async fn static_stability(env: Arc<TestEnv>) -> Result<()> {
     let fixture = set(env.clone()).await?;
     let operator = env.start_own_operator("a", &QUICK_LEASE).await?;
     wait_settled(&fixture).await?;
-    let versions = async || -> Result<Vec<(Option<String>, Option<String>)>> {
-        let slices = api::<EndpointSlice>(&env).list(&ListParams::default()).await?.items;
-        Ok(slices.into_iter().map(|slice| (slice.metadata.name, slice.metadata.resource_version)).collect())
-    };
-    let before = versions().await?;
+    let before = versions(&env).await?;
     operator.kill();
     fixture.primary.crash().await?;
-    // No condition to wait for: what is shown is that nothing happens, for longer than any lease.
+    // There is no condition to wait for: the trial shows that nothing happens, for longer than any lease.
     sleep(Duration::from_secs(5)).await;
-    ensure!(versions().await? == before);
+    ensure!(versions(&env).await? == before);
     wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
     let _second = env.start_own_operator("b", &QUICK_LEASE).await?;
     wait_active(&env, "orders", "standby").await?;

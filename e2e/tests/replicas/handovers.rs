@@ -1,4 +1,4 @@
-//! Two replicas, one of which leads: frozen and thawed, asked to end, or just standing by.
+//! Trials of two replicas, one of which leads: frozen and thawed, asked to end, or on standby.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
     }
     fixture.wait_active("primary").await?;
     for round in 0..ROUNDS {
-        let leader = holder(&env).await?.context("nobody leads")?;
+        let leader = holder(&env).await?.context("no replica leads")?;
         let old = names.iter().position(|name| *name == leader).context("a stranger leads")?;
         let new = 1 - old;
         let expected = if round % 2 == 0 {
@@ -53,7 +53,7 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
         let frozen_at = Instant::now();
         replicas[old].freeze()?;
         wait_holder(&env, names[new]).await?;
-        // Thawed before, amid or after what the new leader has to do.
+        // Thawed before, during or after the new leader's writes.
         sleep(Duration::from_millis(fastrand::u64(0..1000))).await;
         let thawed_at = Instant::now();
         replicas[old].thaw()?;
@@ -63,7 +63,7 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
         let health = if round % 2 == 0 { Health::Unhealthy } else { Health::Healthy };
         let reason = if round % 2 == 0 { "ConnectionRefused" } else { "Ok" };
         wait_health(&env, "primary", health, reason).await?;
-        // Time for the thawed one to do what it must not.
+        // Time for forbidden writes of the thawed replica.
         sleep(Duration::from_secs(1)).await;
         check_alone(&proxies[old], &proxies[new], frozen_at, thawed_at).with_context(|| format!("round {round}"))?;
     }
@@ -77,9 +77,13 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// Once the new leader has written, the old one has not: unless it has won the lease again in the meantime.
+fn since(log: Vec<Write>, at: Instant) -> impl Iterator<Item = Write> {
+    log.into_iter().filter(move |write| write.arrived > at)
+}
+
+/// Checks that the old leader has not written since the new one did, unless it has won the Lease
+/// again in the meantime.
 fn check_alone(old: &ApiServerProxy, new: &ApiServerProxy, frozen_at: Instant, thawed_at: Instant) -> Result<()> {
-    let since = |log: Vec<Write>, at: Instant| log.into_iter().filter(move |write| write.arrived > at);
     let took_over = since(new.log(), frozen_at).find(|write| write.is_of_lease() && write.is_done());
     ensure!(took_over.is_some(), "the new leader never wrote the lease");
     let first = since(new.writes(), frozen_at).find(Write::is_done);
@@ -94,7 +98,8 @@ fn check_alone(old: &ApiServerProxy, new: &ApiServerProxy, frozen_at: Instant, t
     Ok(())
 }
 
-/// Customary times: without a handover it would take fifteen seconds.
+/// The usual times of a Lease. Without a handover a change of the leader would take fifteen
+/// seconds.
 const LONG_LEASE: [&str; 6] =
     ["--lease-duration", "15s", "--lease-renew-deadline", "10s", "--lease-retry-period", "500ms"];
 
@@ -113,7 +118,7 @@ async fn terminated(env: Arc<TestEnv>) -> Result<()> {
     ensure!(took < Duration::from_secs(4), "the handover took {took:?}");
     let third = env.start_own_operator("third", &LONG_LEASE).await?;
     third.wait_ready(WAIT_TIMEOUT).await?;
-    // Amid a switch: half a second after the crash it is decided.
+    // During a switch: the decision falls half a second after the crash.
     fixture.primary.crash().await?;
     sleep(Duration::from_millis(fastrand::u64(300..700))).await;
     let begun = Instant::now();
@@ -127,6 +132,10 @@ async fn terminated(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
+async fn probe_rounds(operator: &mail_failover_e2e::operator::Operator) -> Result<f64> {
+    Ok(metric_sum(&operator.metrics().await?, "mail_failover_probe_rounds_total", |_| true))
+}
+
 async fn standing_by(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let leader = env.start_own_operator("leader", &LONG_LEASE).await?;
@@ -135,18 +144,21 @@ async fn standing_by(env: Arc<TestEnv>) -> Result<()> {
     let other = env.start_operator_behind(&proxy, "other", &LONG_LEASE)?;
     other.wait_ready(WAIT_TIMEOUT).await?;
     fixture.wait_active("primary").await?;
-    let rounds = async || -> Result<f64> {
-        Ok(metric_sum(&other.metrics().await?, "mail_failover_probe_rounds_total", |_| true))
-    };
-    let before = rounds().await?;
+    let before = probe_rounds(&other).await?;
     fixture.primary.crash().await?;
     fixture.wait_active("standby").await?;
-    eventually_is(WAIT_TIMEOUT, "the other replica to probe", rounds, |now| *now > before + 20.0).await?;
+    eventually_is(
+        WAIT_TIMEOUT,
+        "the other replica to probe",
+        async || probe_rounds(&other).await,
+        |now| *now > before + 20.0,
+    )
+    .await?;
     let metrics = other.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_leader", str::is_empty) < 0.1);
     let written: Vec<_> = proxy.log().iter().filter(|write| !write.is_of_observer()).map(Write::text).collect();
     ensure!(written.is_empty(), "it wrote: {written:#?}");
-    // It has the evidence: dead leader or not, it goes on where that one was.
+    // The replica has the evidence, so it continues where the leader was.
     fixture.primary.repair().await?;
     leader.kill();
     eventually(WAIT_TIMEOUT, "the other replica to lead", async || {

@@ -1,4 +1,5 @@
-//! Operators die, freeze, hand over and disagree, and yet each switch happens once and is told once.
+//! Trials of operators that die, freeze, hand over and disagree: each switch still happens once,
+//! with one Event.
 
 mod deaths;
 mod handovers;
@@ -25,12 +26,12 @@ use serde_json::json;
 
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(5), ..Options::default() };
-    // The longest first, so that it does not end alone.
+    // The longest trial starts first, so that it does not end last.
     let trials = handovers::trials().into_iter().chain(quorum::trials()).chain(deaths::trials()).collect();
     suite::run("replicas", options, trials)
 }
 
-/// Who holds the lease; nobody when it is vacated.
+/// The holder of the Lease; `None` if it is vacated.
 async fn holder(env: &TestEnv) -> Result<Option<String>> {
     let lease = api::<Lease>(env).get_opt("mail-failover-operator").await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
@@ -44,8 +45,9 @@ async fn wait_holder(env: &TestEnv, identity: &str) -> Result<()> {
     .await
 }
 
-/// Every output is owned by server-side apply alone once it has been applied: also what was created by an operator that died before it
-/// could hand the fields over.
+/// Checks that every output is owned by server-side apply alone once it has been applied. This
+/// includes outputs that were created by an operator that died before it could hand the fields
+/// over.
 async fn check_managers(env: &TestEnv) -> Result<()> {
     check_managers_of::<Service>(env).await?;
     check_managers_of::<EndpointSlice>(env).await?;
@@ -57,12 +59,12 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
     const LABEL: &str = "app.kubernetes.io/managed-by";
-    let ours = |object: &K| object.meta().owner_references.is_some();
-    let objects: Vec<_> = api::<K>(env).list(&ListParams::default()).await?.items.into_iter().filter(ours).collect();
+    let mut objects = api::<K>(env).list(&ListParams::default()).await?.items;
+    objects.retain(|object| object.meta().owner_references.is_some());
     ensure!(!objects.is_empty(), "no {}", K::kind(&()));
     for object in objects {
         let name = object.name_any();
-        // Drift, so that there is something to apply.
+        // The change makes the operator apply the object.
         change::<K>(env, &name, &json!({ "metadata": { "labels": { LABEL: "somebody" } } })).await?;
         wait_object(env, &name, "to be ours alone", |object: &K| {
             let managers: Vec<_> = object

@@ -1,4 +1,5 @@
-//! Two replicas that see different things: a switch takes both, as long as both are alive.
+//! Trials of two replicas that see different things: a switch needs both, as long as both are
+//! alive.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
 use mail_failover_api::Health;
 use mail_failover_e2e::assertions::{api, manifest, metric_sum, wait_gone};
-use mail_failover_e2e::eventually::eventually_is;
+use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::fixture::{
     PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, backend, events, policy, route, route_status,
     wait_active, wait_health,
@@ -25,7 +26,7 @@ use tokio::time::sleep;
 use super::wait_holder;
 
 const NAME: &str = "relay.provider.example";
-/// Longer than any failover of these scenes takes.
+/// A time longer than any failover of these trials.
 const A_WHILE: Duration = Duration::from_secs(4);
 
 pub fn trials() -> Vec<Trial> {
@@ -57,7 +58,7 @@ pub fn trials() -> Vec<Trial> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
-    /// Its name server knows the primary no more.
+    /// The replica whose name server no longer knows the primary.
     Blind,
     Seeing,
 }
@@ -66,13 +67,13 @@ enum Which {
 struct Views {
     env: Arc<TestEnv>,
     names: [DnsServer; 2],
-    /// The blind one first.
+    /// The replicas, the blind one first.
     replicas: [Operator; 2],
     _servers: [SmtpServer; 2],
 }
 
 impl Views {
-    /// Mail leaves by the primary, and each replica counts on the other.
+    /// Creates a fixture whose mail leaves by the primary, and whose replicas count on each other.
     async fn set(env: Arc<TestEnv>, leads: Which) -> Result<Self> {
         let timings = PolicyTimings::default();
         let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
@@ -93,27 +94,16 @@ impl Views {
         for server in &names {
             server.set(NAME, vec![primary.address().ip()])?;
         }
-        let start = async |which: Which| {
-            let (identity, names) = match which {
-                Which::Blind => ("blind", &names[0]),
-                Which::Seeing => ("seeing", &names[1]),
-            };
-            let asked = names.address().to_string();
-            let arguments = [&QUICK_LEASE[..], &["--dns-server", &asked]].concat();
-            let operator = env.start_own_operator(identity, &arguments).await?;
-            operator.wait_ready(WAIT_TIMEOUT).await?;
-            anyhow::Ok(operator)
-        };
         let replicas = match leads {
             Which::Blind => {
-                let blind = start(Which::Blind).await?;
+                let blind = start(&env, "blind", &names[0]).await?;
                 wait_holder(&env, "blind").await?;
-                [blind, start(Which::Seeing).await?]
+                [blind, start(&env, "seeing", &names[1]).await?]
             }
             Which::Seeing => {
-                let seeing = start(Which::Seeing).await?;
+                let seeing = start(&env, "seeing", &names[1]).await?;
                 wait_holder(&env, "seeing").await?;
-                [start(Which::Blind).await?, seeing]
+                [start(&env, "blind", &names[0]).await?, seeing]
             }
         };
         wait_active(&env, "orders", "primary").await?;
@@ -123,19 +113,23 @@ impl Views {
         Ok(Self { env, names, replicas, _servers: [primary, standby] })
     }
 
-    /// From now on the blind replica sees the primary fail, and has said so.
+    /// Makes the blind replica see the primary fail, and waits until it has published that.
     async fn blind(&self) -> Result<()> {
         self.names[0].set_nxdomain(NAME)?;
-        let verdicts = async || {
-            Ok(metric_sum(&self.replicas[0].metrics().await?, "mail_failover_observer_report_verdicts", str::is_empty))
-        };
-        eventually_is(WAIT_TIMEOUT, "the blind replica to report", verdicts, |count| *count > 0.5).await?;
+        let replica = &self.replicas[0];
+        eventually_is(
+            WAIT_TIMEOUT,
+            "the blind replica to report",
+            async || Ok(metric_sum(&replica.metrics().await?, "mail_failover_observer_report_verdicts", str::is_empty)),
+            |count| *count > 0.5,
+        )
+        .await?;
         Ok(())
     }
 
-    /// Nothing happens to the route for a while.
+    /// Checks that nothing happens to the route for a while.
     async fn check_stays(&self) -> Result<()> {
-        // No condition to wait for: what is shown is that nothing happens.
+        // There is no condition to wait for: the trial shows that nothing happens.
         sleep(A_WHILE).await;
         let status = route_status(&self.env, "orders").await?;
         ensure!(status.active.first().is_some_and(|active| active.backend == "primary"), "{status:?}");
@@ -152,13 +146,24 @@ impl Views {
     }
 }
 
-/// Waits until a replica counts on so many others.
+/// Starts a replica with a name server of its own.
+async fn start(env: &TestEnv, identity: &str, names: &DnsServer) -> Result<Operator> {
+    let asked = names.address().to_string();
+    let arguments = [&QUICK_LEASE[..], &["--dns-server", &asked]].concat();
+    let operator = env.start_own_operator(identity, &arguments).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
+    Ok(operator)
+}
+
+/// Waits until a replica counts on this many others.
 async fn wait_heard(operator: &Operator, others: f64) -> Result<()> {
-    let heard = async || {
-        Ok(metric_sum(&operator.metrics().await?, "mail_failover_observers", |labels| labels.contains("\"heard\"")))
-    };
-    eventually_is(WAIT_TIMEOUT, "the other replicas to be heard", heard, |count| (count - others).abs() < 0.1).await?;
-    Ok(())
+    eventually(WAIT_TIMEOUT, "the other replicas to be heard", async || {
+        let metrics = operator.metrics().await?;
+        let heard = metric_sum(&metrics, "mail_failover_observers", |labels| labels.contains("\"heard\""));
+        ensure!((heard - others).abs() < 0.1, "{heard} are heard");
+        Ok(Some(()))
+    })
+    .await
 }
 
 async fn quorum(env: Arc<TestEnv>, leads: Which) -> Result<()> {
@@ -184,44 +189,56 @@ async fn alone(env: Arc<TestEnv>, leads: Which) -> Result<()> {
     Ok(())
 }
 
+/// The names of the Leases in which replicas publish their observations.
+async fn observer_leases(env: &TestEnv) -> Result<Vec<String>> {
+    const OBSERVERS: &str = "mailfailover.io/observer=true,mailfailover.io/lease=mail-failover-operator";
+    let leases = api::<Lease>(env).list(&ListParams::default().labels(OBSERVERS)).await?.items;
+    Ok(leases.into_iter().filter_map(|lease| lease.metadata.name).collect())
+}
+
+fn observer_lease(identity: &str) -> String {
+    format!("mail-failover-operator-observer-{identity}")
+}
+
 async fn leases(env: Arc<TestEnv>) -> Result<()> {
-    const OTHERS: &str = "mailfailover.io/observer=true,mailfailover.io/lease=mail-failover-operator";
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::default()).await?;
     let leader = fixture.start_operator("leader").await?;
     let asked = env.start_own_operator("asked", &QUICK_LEASE).await?;
     let killed = env.start_own_operator("killed", &QUICK_LEASE).await?;
     wait_heard(&leader, 2.0).await?;
-    let named = async || -> Result<Vec<String>> {
-        let leases = api::<Lease>(&env).list(&ListParams::default().labels(OTHERS)).await?.items;
-        Ok(leases.into_iter().filter_map(|lease| lease.metadata.name).collect())
-    };
-    let of = |identity: &str| format!("mail-failover-operator-observer-{identity}");
-    ensure!(named().await? == [of("asked"), of("killed"), of("leader")], "{:?}", named().await?);
-    // Of another installation, and nobody's: neither is touched.
-    let lease = |name: &str, labels| json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "labels": labels } });
-    let other =
-        lease("another-observer-x", json!({ "mailfailover.io/observer": "true", "mailfailover.io/lease": "another" }));
-    let foreign = lease(
-        "payroll",
-        json!({ "mailfailover.io/observer": "true", "mailfailover.io/lease": "mail-failover-operator" }),
+    ensure!(
+        observer_leases(&env).await? == [observer_lease("asked"), observer_lease("killed"), observer_lease("leader")],
+        "{:?}",
+        observer_leases(&env).await?
+    );
+    // A Lease of another installation, and one without a live owner: neither is touched.
+    let [other, foreign] = [("another-observer-x", "another"), ("payroll", "mail-failover-operator")].map(
+        |(name, lease)| {
+            let labels = json!({ "mailfailover.io/observer": "true", "mailfailover.io/lease": lease });
+            json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "labels": labels } })
+        },
     );
     env.apply(&format!("{other}\n---\n{foreign}\n")).await?;
 
     let status = asked.terminate(Duration::from_secs(10)).await?;
     ensure!(status.success(), "it ended with {status}");
-    ensure!(!named().await?.contains(&of("asked")), "{:?}", named().await?);
+    ensure!(!observer_leases(&env).await?.contains(&observer_lease("asked")), "{:?}", observer_leases(&env).await?);
     killed.kill();
     wait_heard(&leader, 0.0).await?;
-    ensure!(named().await?.contains(&of("killed")), "it is kept for a while");
+    ensure!(observer_leases(&env).await?.contains(&observer_lease("killed")), "it is kept for a while");
     // Ten leases of three seconds.
-    wait_gone::<Lease>(&env, &of("killed")).await?;
-    ensure!(named().await? == [of("leader"), "payroll".to_owned()], "{:?}", named().await?);
+    wait_gone::<Lease>(&env, &observer_lease("killed")).await?;
+    ensure!(
+        observer_leases(&env).await? == [observer_lease("leader"), "payroll".to_owned()],
+        "{:?}",
+        observer_leases(&env).await?
+    );
     ensure!(api::<Lease>(&env).get_opt("another-observer-x").await?.is_some());
     Ok(())
 }
 
-/// From the first evidence to the decision, in seconds, over some crashes. Each time there is a new route: one that has switched often is held
-/// back.
+/// The mean time from the first evidence to the decision over some crashes, in seconds. Each time
+/// there is a new route: one that has switched often is held back.
 async fn decided_after(fixture: &TwoBackendFixture, rounds: usize, name: &str) -> Result<f64> {
     let mut total = 0.0;
     for round in 0..rounds {

@@ -18,7 +18,7 @@ use crate::controller::read::{CONCURRENT, Metrics, Reader, spawn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What there is under each path; what is not there is answered 404.
+/// The objects by path; any other path is answered with 404.
 type Objects = Arc<Mutex<BTreeMap<String, (StatusCode, Value)>>>;
 
 struct Running {
@@ -26,7 +26,7 @@ struct Running {
     inputs: mpsc::Receiver<Input>,
     objects: Objects,
     registry: Registry,
-    /// How many reads are under way, and how many there were at most.
+    /// The number of reads in progress, and its maximum.
     busy: Arc<Mutex<(usize, usize)>>,
 }
 

@@ -171,7 +171,7 @@ mod tests {
         schedule
     }
 
-    /// Whether the answer was told, for each outcome in turn.
+    /// True for each outcome whose answer was passed on.
     fn told(outcomes: impl IntoIterator<Item = ReadOutcome<String>>) -> Vec<bool> {
         let mut now = Instant::now();
         let mut schedule = schedule(&["a"], now);

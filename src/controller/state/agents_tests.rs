@@ -1,4 +1,4 @@
-//! What the agents of a route are told, in virtual time.
+//! Tests of the document for the agents of a route, in virtual time.
 
 use std::sync::Arc;
 
@@ -144,7 +144,8 @@ fn the_config_map_of_agents_is_owned_as_every_other_output() {
     assert!(env.store.get::<ConfigMap>("ConfigMap", "mail-agent").is_none());
 }
 
-/// Everything fails one after the other within seconds: that is no controller that undoes what was written.
+/// Fails everything within seconds. Such changes must not look like another controller that undoes
+/// writes.
 #[test]
 fn much_news_is_told_at_once() {
     let mut objects = with_agents();

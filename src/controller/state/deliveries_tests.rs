@@ -1,4 +1,4 @@
-//! What agents tell of real mail, and what becomes of it.
+//! Tests of agents' reports about real mail, and of their effects.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

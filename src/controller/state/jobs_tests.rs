@@ -66,7 +66,8 @@ fn running(env: &TestEnv) -> Option<(String, Value)> {
     found
 }
 
-/// What the kubelet and the Job controller write when the pod has left this line, or none.
+/// Finishes a Job as the kubelet and the Job controller do after the pod has left this line, or
+/// none.
 fn finish(env: &mut TestEnv, line: Option<&str>, condition: &str) {
     let (name, mut job) = running(env).expect("a Job");
     let time = env.store.time.clone();

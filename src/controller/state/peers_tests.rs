@@ -1,4 +1,4 @@
-//! What a replica tells the others and makes of what they tell.
+//! Tests of the reports between replicas.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn failing() -> Verdicts {
     verdicts(thresholds(), Health::Unhealthy)
 }
 
-/// What the others are told.
+/// The report to the other replicas.
 fn told(env: &TestEnv) -> String {
     let text = env.board.report().0;
     match text.split_once(r#","knownUpTo":""#) {

@@ -32,7 +32,7 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// Kind and name of an object in the namespace `shop`.
 pub(super) type Id = (&'static str, String);
 
-/// What is stored, as JSON; every write increases the version.
+/// The stored objects, as JSON. Every write increases the version.
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) objects: BTreeMap<Id, Value>,
@@ -42,10 +42,10 @@ pub(super) struct Store {
     /// The writing process dies at this write.
     pub(super) dies_at: Option<(usize, Death)>,
     pub(super) writer_is_dead: bool,
-    /// What it answers to Jobs, if it takes none.
+    /// The answer to a Job, if it is refused.
     pub(super) refuses_jobs: Option<String>,
     pub(super) created_jobs: usize,
-    /// What time it is, as the API server writes it.
+    /// The time, as the API server writes it.
     pub(super) time: String,
 }
 
@@ -86,7 +86,7 @@ impl Store {
         self.get::<MailRoute>("MailRoute", name).unwrap().status.unwrap_or_default()
     }
 
-    /// Where the slices of a Service lead.
+    /// The addresses in the slices of a Service.
     pub(super) fn leads_to(&self, slice: &str) -> Vec<String> {
         let Some(slice) = self.get::<EndpointSlice>("EndpointSlice", slice) else { return vec![] };
         slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect()
@@ -266,19 +266,19 @@ pub(super) struct TestEnv {
     pub(super) now: Timestamp,
     pub(super) state: ControllerState,
     pub(super) store: Store,
-    /// What the state has seen of the store.
+    /// The part of the store that the state has seen.
     pub(super) seen: BTreeMap<Id, Value>,
     pub(super) targets: BTreeMap<ProbeKey, (ProbeTarget, Timestamp, u64)>,
-    /// What each backend answers.
+    /// The answer of each backend.
     pub(super) answers: BTreeMap<String, EvidenceClass>,
     pub(super) deaths: usize,
-    /// What the other replicas are told.
+    /// The report to the other replicas.
     pub(super) board: LocalReport,
-    /// Who may report.
+    /// The agents that may report.
     pub(super) directory: Directory,
     /// The watch shows what a write has changed before the write is answered.
     pub(super) is_echo_first: bool,
-    /// Which logins were asked for, and which no more.
+    /// The logins that were requested and released.
     pub(super) logins: Vec<ReadChange<ObjectKey>>,
 }
 

@@ -1,4 +1,4 @@
-//! What the state does, in virtual time.
+//! Tests of the controller's state, in virtual time.
 
 use std::time::Duration;
 

@@ -29,11 +29,11 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Queries of each row.
+/// The number of queries of each row.
 const QUERIES: usize = 200_000;
-/// Connections that ask at once in the second part.
+/// The number of connections that ask at once in the second part.
 const CONNECTIONS: usize = 8;
-/// Keys that differ, so that nothing is remembered.
+/// The number of different keys, so that no answer is remembered.
 const RECIPIENTS: usize = 1_000;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! What an observation and a decision cost, and whether that depends on how many backends there are.
+//! Cost of an observation and of a decision, at different numbers of backends.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -6,16 +6,17 @@ use std::time::Instant;
 use crate::alarms::haproxy::Server;
 use crate::scale::{KINDS, SIZES, ScaleFixture};
 
-/// Each figure is the median of so many passes.
+/// The number of passes whose median is each figure.
 const PASSES: usize = 5;
 const OBSERVATIONS: usize = 1_000_000;
 const DECISIONS: usize = 100_000;
-/// One observation in so many is a failure.
+/// The number of observations of which one is a failure.
 const FAILURE_EVERY: usize = 100;
-/// Coprime to the sizes: results arrive in no order that memory could profit from.
+/// The distance between successive observations. It is coprime to the sizes, so results arrive in
+/// no order that memory could profit from.
 const STRIDE: usize = 7_919;
 
-/// Nanoseconds.
+/// The nanoseconds of each part.
 struct Cost {
     evidence: f64,
     staying: f64,
@@ -23,7 +24,7 @@ struct Cost {
     peer: f64,
 }
 
-/// Measures and prints the table. `divisor`: with so many times fewer observations and decisions.
+/// Measures and prints the table, with this many times fewer observations and decisions.
 pub fn print(divisor: usize) {
     println!(
         "\nCost of the engine, in nanoseconds, with the default policy and routes of three backends. EVIDENCE: one result of a probe, one in\n\
@@ -88,7 +89,7 @@ fn cost(size: usize, divisor: usize) -> Cost {
     Cost { evidence, staying: deciding(false), moving: deciding(true), peer }
 }
 
-/// Nanoseconds for one of `count`.
+/// The nanoseconds for one of `count`.
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
 fn median(count: usize, mut pass: impl FnMut(usize)) -> f64 {
     let mut times = [0.0; PASSES];

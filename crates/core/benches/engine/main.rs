@@ -1,5 +1,6 @@
-//! What the decision engine is worth and what it costs, without a control plane: false alarms, beside HAProxy's rule; time per result of
-//! a probe and per decision. `BENCH_QUICK=1` simulates and measures a hundredth.
+//! Value and cost of the decision engine, without a control plane: false alarms, beside HAProxy's
+//! rule; time per result of a probe and per decision. `BENCH_QUICK=1` simulates and measures a
+//! hundredth.
 
 mod alarms;
 mod cost;

@@ -15,26 +15,27 @@ use mail_failover_core::model::{
     Tls, TlsMode, Traffic, TrustAnchors,
 };
 
-/// How many backends.
+/// The numbers of backends.
 pub const SIZES: [usize; 3] = [10, 1_000, 100_000];
-/// Backends of a route.
+/// The number of backends of a route.
 const MEMBERS: usize = 3;
-/// No message of an outcome is longer.
+/// The length of the longest message of an outcome.
 const LONGEST_MESSAGE: usize = 256;
-/// Transitions that a route remembers.
+/// The number of transitions that a route remembers.
 const HISTORY: i64 = 10;
 
-/// What a backend's memory depends on.
+/// The properties of a backend that its memory depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub name: &'static str,
-    /// Different thresholds of the policies in use, with a window and a limit of latency each.
+    /// The number of different thresholds of the policies in use, with a window and a limit of
+    /// latency each.
     pub windows: usize,
     pub other_observers: usize,
     pub addresses: usize,
-    /// The latest result was a failure with the longest message.
+    /// True if the latest result was a failure with the longest message.
     pub fails: bool,
-    /// Bytes of a backend, at most: what docs/benchmarks.md states.
+    /// The limit of bytes of a backend, as stated in docs/benchmarks.md.
     pub at_most: usize,
 }
 
@@ -57,7 +58,7 @@ pub const KINDS: [Kind; 5] = [
     },
 ];
 
-/// Backends and routes.
+/// The backends and routes of a size.
 pub struct ScaleFixture {
     policy: Policy,
     backend: Backend,
@@ -69,7 +70,7 @@ pub struct ScaleFixture {
 }
 
 impl ScaleFixture {
-    /// So many backends, each observed once.
+    /// A fixture with this many backends, each observed once.
     pub fn of(size: usize, kind: Kind) -> Self {
         let now = Timestamp::from_micros(1_800_000_000_000_000);
         let mut policy = Policy::default();
@@ -122,13 +123,13 @@ impl ScaleFixture {
         self.routes.len()
     }
 
-    /// An interval later.
+    /// Moves the time by an interval.
     pub fn pass_round(&mut self) {
         self.now = self.now + Duration::from_secs(10);
         self.sequence += 1;
     }
 
-    /// A result of a backend's probe. Returns whether anything is to be done about it.
+    /// Observes a result of a backend's probe. Returns true if it needs a decision.
     pub fn observe(&mut self, number: usize, is_success: bool) -> bool {
         let report = &mut self.reports[usize::from(!is_success)];
         report.sequence = self.sequence;
@@ -138,7 +139,8 @@ impl ScaleFixture {
         news == News::Turned
     }
 
-    /// Decides about a route: verdicts, candidates, decision. `is_dead`: its first backend has just been found Unhealthy.
+    /// Decides about a route: verdicts, candidates, decision. With `is_dead`, its first backend has
+    /// just been found Unhealthy.
     pub fn decide(&self, number: usize, is_dead: bool) -> Memory {
         let (route, memory) = &self.routes[number];
         let candidate = |place: usize| {
@@ -166,7 +168,7 @@ impl ScaleFixture {
     }
 }
 
-/// The memory of a route that has moved as often as is remembered.
+/// The memory of a route that has moved as often as it remembers.
 pub fn travelled_memory(scale: &ScaleFixture, number: usize) -> Memory {
     let mut memory = scale.routes[number].1.clone();
     memory.history = (0..HISTORY)

@@ -1,4 +1,4 @@
-//! What the decision engine keeps of each backend, counted by an allocator.
+//! Memory that the decision engine keeps for each backend, counted by an allocator.
 
 #[expect(dead_code, reason = "time is measured by another program, whose allocator does not count")]
 #[path = "../engine/scale.rs"]

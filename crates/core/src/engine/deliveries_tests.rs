@@ -148,7 +148,8 @@ proptest! {
         }
     }
 
-    /// It turns Unhealthy only while more than half of those with an opinion say so, and ends at the latest when the last word has lapsed.
+    /// A verdict of Unhealthy needs more than half of the agents that have a verdict, and ends at
+    /// the latest when the last verdict has lapsed.
     #[test]
     fn a_minority_turns_nothing_and_nothing_lasts_for_ever(words in prop::collection::vec((any_word(), 0_u64..60), 0..60)) {
         let (mut deliveries, mut now) = (Deliveries::default(), at(100));

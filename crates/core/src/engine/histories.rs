@@ -56,7 +56,7 @@ fn any_action() -> impl Generator<Value = RequestAction> {
     ]
 }
 
-/// What changes between two decisions.
+/// A change between two decisions.
 #[derive(Clone, Debug)]
 struct Turn {
     wait: u64,

@@ -357,7 +357,8 @@ proptest! {
         }
     }
 
-    /// With more evidence to recover than to fail, as by default, or the other way round: never fewer successes than asked for.
+    /// Checks that no recovery needs fewer successes than the policy demands, with more evidence to
+    /// recover than to fail, as by default, or the other way round.
     #[test]
     fn no_success_ends_a_failure_before_the_recovery_is_whole(
         thresholds in any_thresholds(),

@@ -136,7 +136,7 @@ impl Fleet {
         self
     }
 
-    /// From now on a backend is as the mark says.
+    /// Sets the state of a backend by its mark, from now on.
     pub fn set(&mut self, name: &str, mark: &str, seconds: u64) {
         let candidate = self.candidates.iter_mut().find(|candidate| &*candidate.name == name).unwrap();
         mark_candidate(candidate, mark, at(seconds));
@@ -163,7 +163,7 @@ impl Fleet {
         self.decide_at(at(seconds))
     }
 
-    /// Decides, and remembers.
+    /// Decides, and remembers the decision.
     pub fn settle(&mut self, seconds: u64) -> Decision {
         let decision = self.decide(seconds);
         self.memory = decision.memory.clone();

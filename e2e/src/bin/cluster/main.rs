@@ -1,6 +1,7 @@
 //! A cluster with one node for people: `up`, `down`, and a `shell` inside.
 //!
-//! `up` starts this program again as a service (`serve`), which lives in the namespaces of a node until it is told to end.
+//! `up` starts this program again as a service (`serve`), which lives in the namespaces of a node
+//! until it is told to end.
 
 mod serve;
 mod state;
@@ -20,23 +21,23 @@ use rustix::process::{Signal, kill_process};
 
 use crate::state::State;
 
-/// How long a start may take, once everything is built.
+/// The time limit of a start, once everything is built.
 const START: Duration = Duration::from_mins(5);
 const STOP: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A Kubernetes cluster with one node, in namespaces of its own. Takes root.
 #[derive(Debug, Parser)]
-struct Arguments {
+struct ClusterArguments {
     #[command(subcommand)]
     task: Task,
 }
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Start it and wait until it is ready.
+    /// Start the cluster and wait until it is ready.
     Up,
-    /// End it and remove all of it.
+    /// End the cluster and remove everything of it.
     Down,
     /// Open a shell inside, with kubectl, helm and KUBECONFIG; or run a command there.
     Shell {
@@ -44,13 +45,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Be the cluster, until a signal comes.
+    /// Run the cluster in the foreground until a signal comes.
     #[command(hide = true)]
     Serve,
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().task {
+    let result = match ClusterArguments::parse().task {
         Task::Up => up(),
         Task::Down => down(),
         Task::Shell { command } => shell(&command),
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn up() -> Result<ExitCode> {
-    let state = State::open()?;
+    let state = ClusterState::open()?;
     if let Some(id) = state.service()? {
         bail!(
             "the cluster is up already (process {id}); `make cluster-shell` leads inside, `make cluster-down` ends it"
@@ -75,7 +76,7 @@ fn up() -> Result<ExitCode> {
     if let Some(missing) = packages::missing() {
         bail!("{missing}");
     }
-    // Here, where a person sees how far it has come.
+    // Built in this process, so that the person sees the progress.
     Node::prepare()?;
     state.clear()?;
     let log = OpenOptions::new().create(true).append(true).open(state.log())?;
@@ -84,7 +85,7 @@ fn up() -> Result<ExitCode> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        // Ctrl-C in this terminal is not meant for it once it is up.
+        // Ctrl-C in this terminal must not end the service.
         .process_group(0)
         .spawn()
         .context("cannot start the cluster")?;
@@ -101,7 +102,7 @@ fn up() -> Result<ExitCode> {
         }
         if let Some(ready) = state.ready() {
             println!("The cluster is up after {:.1} s.", begun.elapsed().as_secs_f64());
-            println!("KUBECONFIG={} (leads to it from inside)", ready.kubeconfig.display());
+            println!("KUBECONFIG={} (valid inside)", ready.kubeconfig.display());
             println!("make cluster-shell   a shell inside, with kubectl and helm");
             println!("make cluster-down    ends it and removes all of it");
             return Ok(ExitCode::SUCCESS);
@@ -115,7 +116,7 @@ fn up() -> Result<ExitCode> {
 }
 
 fn down() -> Result<ExitCode> {
-    let state = State::open()?;
+    let state = ClusterState::open()?;
     let Some(id) = state.service()? else {
         println!("There is no cluster.");
         return Ok(ExitCode::SUCCESS);
@@ -134,7 +135,7 @@ fn down() -> Result<ExitCode> {
 }
 
 fn shell(command: &[String]) -> Result<ExitCode> {
-    let state = State::open()?;
+    let state = ClusterState::open()?;
     let service = state.service()?.context("there is no cluster; `make cluster-up` starts one")?;
     let ready = state.ready().context("the cluster is not ready yet")?;
     let inside = state::process_inside(service).context("the process inside was not found")?;
@@ -148,7 +149,7 @@ fn shell(command: &[String]) -> Result<ExitCode> {
     let nsenter = on_path("nsenter").context("`nsenter` is not installed; it comes with util-linux")?;
     let mut entering = Command::new(nsenter);
     entering.args(["--target", &inside.to_string(), "--mount", "--net", "--pid", "--"]);
-    // nsenter itself would enter this folder as it is outside.
+    // nsenter itself would enter the folder of the outer mount namespace.
     entering.arg("env").arg(format!("--chdir={}", std::env::current_dir()?.display()));
     entering.env("KUBECONFIG", &ready.kubeconfig).env("PATH", path);
     match command.split_first() {

@@ -1,16 +1,16 @@
-//! The cluster itself: outside, a process that waits; inside, the node.
+//! The service behind `up`: a process outside that waits, and one inside that runs the node.
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use mail_failover_e2e::control_plane::Binaries;
-use mail_failover_e2e::control_plane::namespace::{self, Entry, Isolation};
+use mail_failover_e2e::control_plane::namespace::{self, Entered, Isolation};
 use mail_failover_e2e::node::Node;
 use tokio::runtime::Runtime;
 
-use crate::state::{Ready, State};
+use crate::state::{ClusterState, Ready};
 
-/// Ends when the process outside is told to.
+/// Runs the node until the process outside is told to end.
 pub fn serve() -> ExitCode {
     match try_serve() {
         Ok(code) => code,
@@ -22,16 +22,16 @@ pub fn serve() -> ExitCode {
 }
 
 fn try_serve() -> Result<ExitCode> {
-    let state = State::open()?;
+    let state = ClusterState::open()?;
     // Held by the process outside as long as it lives.
     let mut claim = None;
     match namespace::enter(Isolation::Node, || {
         claim = Some(state.claim()?);
         Ok(())
     })? {
-        Entry::Finished(code) => return Ok(code),
-        Entry::Forbidden(why) => bail!("{why}"),
-        Entry::Inside => {}
+        Entered::Finished(code) => return Ok(code),
+        Entered::Forbidden(why) => bail!("{why}"),
+        Entered::Inside => {}
     }
     let binaries = Binaries::locate(&Node::programs())?;
     Runtime::new()?.block_on(async {

@@ -1,4 +1,5 @@
-//! What the commands know of a cluster that is up: a folder, in which the service holds a lock as long as it lives.
+//! The state of a running cluster that the commands share: a folder in which the service holds a
+//! lock as long as it lives.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, Write};
@@ -10,22 +11,23 @@ use mail_failover_e2e::environment;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-/// Names the folder of another cluster than the usual one.
+/// The variable that names another folder than the usual one.
 const FOLDER: &str = "MAIL_FAILOVER_CLUSTER";
 
-/// The folder of the cluster: that in `MAIL_FAILOVER_CLUSTER`, else `cluster` in the cache folder.
-pub struct State {
+/// The folder of the cluster: the one in `MAIL_FAILOVER_CLUSTER`, else `cluster` in the cache
+/// folder.
+pub struct ClusterState {
     folder: PathBuf,
 }
 
-/// What is known once it is ready.
+/// The facts that are known once the cluster is ready.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Ready {
-    /// Leads to it from inside.
+    /// The kubeconfig, valid inside the namespaces.
     pub kubeconfig: PathBuf,
 }
 
-impl State {
+impl ClusterState {
     /// # Errors
     /// When the folder cannot be made.
     pub fn open() -> Result<Self> {
@@ -42,7 +44,7 @@ impl State {
         self.folder.join("cluster.log")
     }
 
-    /// The process outside, while it lives.
+    /// The process outside, if it lives.
     pub fn service(&self) -> Result<Option<Pid>> {
         let path = self.lock_path();
         let file = match File::open(&path) {
@@ -58,7 +60,7 @@ impl State {
         Ok(Some(id.with_context(|| format!("{} holds no process id", path.display()))?))
     }
 
-    /// Makes this process the service, as long as the file is open.
+    /// Makes this process the service, as long as the returned file is open.
     pub fn claim(&self) -> Result<File> {
         let path = self.lock_path();
         let mut file = File::options()
@@ -76,19 +78,19 @@ impl State {
         Ok(file)
     }
 
-    /// What is known once it is ready.
+    /// The facts of a cluster that is ready; `None` until it is.
     pub fn ready(&self) -> Option<Ready> {
         serde_json::from_slice(&fs::read(self.ready_path()).ok()?).ok()
     }
 
-    /// Tells that it is.
+    /// Records that the cluster is ready.
     pub fn tell_ready(&self, ready: &Ready) -> Result<()> {
         let unfinished = self.folder.join("ready.unfinished");
         fs::write(&unfinished, serde_json::to_vec(ready)?)?;
         fs::rename(&unfinished, self.ready_path()).context("cannot tell that the cluster is ready")
     }
 
-    /// Forgets the cluster before.
+    /// Removes the record of an earlier cluster.
     pub fn clear(&self) -> Result<()> {
         for path in [self.ready_path(), self.log(), self.lock_path()] {
             match fs::remove_file(&path) {
@@ -110,7 +112,8 @@ impl State {
     }
 }
 
-/// The id, as seen from outside, of process 1 inside: the child of `unshare`, which is the child of the service.
+/// The id, as seen from outside, of process 1 inside: the child of `unshare`, which is the child of
+/// the service.
 pub fn process_inside(service: Pid) -> Option<u32> {
     let unshare = child_of(u32::try_from(service.as_raw_nonzero().get()).ok()?)?;
     child_of(unshare)

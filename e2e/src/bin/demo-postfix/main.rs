@@ -1,7 +1,9 @@
-//! `make demo-postfix`: the story of `make demo` with a real Postfix in the middle, and the agent beside it.
+//! `make demo-postfix`: the demonstration of `make demo` with a real Postfix in the middle, and the
+//! agent beside it.
 //!
-//! An application hands its mail to Postfix and knows nothing. Exits with 0 only when there was a failover, a failback, and every message
-//! that Postfix had accepted has arrived. Takes real root and the package; says what is missing otherwise. Nothing is left running, also
+//! An application hands its mail to Postfix and notices nothing. The exit code is 0 only if there
+//! was a failover, a failback, and every message that Postfix had accepted has arrived. It needs
+//! real root and the package, and says what is missing otherwise. It leaves nothing running, also
 //! after Ctrl-C.
 
 mod told;
@@ -30,42 +32,44 @@ use tokio::time::sleep;
 
 use self::told::Told;
 
-/// What is in examples/postfix-relays/route.yaml.
+/// Names in `examples/postfix-relays/route.yaml`.
 const ROUTE: &str = "orders";
 const CONFIG_MAP: &str = "orders-agent";
 const PRIMARY: (&str, Ipv4Addr) = ("relay-a", Ipv4Addr::new(192, 0, 2, 11));
 const STANDBY: (&str, Ipv4Addr) = ("relay-b", Ipv4Addr::new(192, 0, 2, 12));
-/// Where Postfix takes mail.
+/// The address at which Postfix takes mail.
 const POSTFIX: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 25);
-/// Messages a second.
+/// Messages sent per second.
 const PACE: u32 = 50;
-/// More than the story has time for.
+/// More messages than the demonstration has time for.
 const ENOUGH: usize = 100_000;
-/// How long mail flows before the break, during the outage and after the failback, so that each can be seen.
+/// The time during which mail flows before the break, during the outage and after the failback, so
+/// that each can be seen.
 const STRETCH: Duration = Duration::from_secs(2);
 
 /// Watch a failover and a failback happen behind a real Postfix, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "demo-postfix")]
-struct Arguments {
-    /// What breaks.
+struct PostfixDemoArguments {
+    /// The fault of the primary.
     #[arg(long, value_enum, default_value_t)]
-    fault: Kind,
+    fault: PostfixDemoFault,
 }
 
-/// How the primary fails.
+/// A way in which the primary fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// Its process is gone: connections are refused.
+enum PostfixDemoFault {
+    /// The process is gone: connections are refused.
     #[default]
     Refuse,
-    /// It accepts connections and says nothing. A TCP check would not notice.
+    /// The server accepts connections and says nothing. A TCP check would not notice.
     Hang,
-    /// The account is paused: it refuses every message at its end with 554, which bounces elsewhere. No probe notices.
+    /// The account is paused: the server refuses every message at its end with 554, which bounces
+    /// elsewhere. No probe notices.
     Paused,
 }
 
-impl Kind {
+impl PostfixDemoFault {
     fn fault(self) -> Fault {
         match self {
             Self::Refuse => Fault::Refuse,
@@ -79,7 +83,7 @@ impl Kind {
 
     fn told(self) -> &'static str {
         match self {
-            Self::Refuse => "breaks: nobody listens any more, connections are refused",
+            Self::Refuse => "breaks: connections are refused",
             Self::Hang => "breaks: it accepts connections and says nothing any more",
             Self::Paused => "breaks: \"554 Message rejected: Sending paused for this account.\"",
         }
@@ -87,7 +91,7 @@ impl Kind {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = PostfixDemoArguments::parse();
     // The commands name files as a user in the repository does.
     if let Err(error) = env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
         eprintln!("the demo failed: the repository's folder: {error}");
@@ -96,11 +100,12 @@ fn main() -> ExitCode {
     standalone::run_with_postfix("the demo", async |env| run_round(env, arguments.fault).await)
 }
 
-async fn run_round(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
-    let server = |(name, address): (&'static str, Ipv4Addr)| {
-        SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
-    };
-    let (primary, standby) = (server(PRIMARY).await?, server(STANDBY).await?);
+async fn start_server((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
+    Ok(SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25))).await?)
+}
+
+async fn run_round(env: Arc<TestEnv>, kind: PostfixDemoFault) -> Result<()> {
+    let (primary, standby) = (start_server(PRIMARY).await?, start_server(STANDBY).await?);
     println!(
         "Two SMTP servers listen: {} at {} and {} at {}.",
         PRIMARY.0,
@@ -149,7 +154,7 @@ async fn run_round(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
     standby.wait_for_received(before + 1, WAIT_TIMEOUT).await.context("no failover")?;
     println!("{}", Ink::Good.on(&format!("Mail leaves by {}.", STANDBY.0)));
     let failed_over = wait_active(&env, ROUTE, STANDBY.0).await.context("the operator has not followed")?;
-    println!("The operator has decided so, too.");
+    println!("The operator has made the same decision.");
     sleep(STRETCH).await;
 
     let repaired = Instant::now();
@@ -216,7 +221,7 @@ async fn start_postfix(env: &TestEnv) -> Result<Postfix> {
     Postfix::start(options).await
 }
 
-/// Runs kubectl, and shows what a user sees who types it.
+/// Runs kubectl, and shows what a user would see.
 async fn command(env: &TestEnv, line: &str) -> Result<()> {
     println!("{}", Ink::Command.on(&format!("$ kubectl {line}")));
     let output = env.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
@@ -225,7 +230,8 @@ async fn command(env: &TestEnv, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// The operator's decision, with its times; returns when it was made.
+/// Adds the operator's decision with its times to the timeline, and returns the time of the
+/// decision.
 fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: TransitionKind) -> Result<SystemTime> {
     let transition: &TransitionStatus = status.last_transition.as_ref().with_context(|| format!("no {kind:?}"))?;
     ensure!(transition.kind == kind, "a {kind:?} was expected, and there was a {:?}", transition.kind);
@@ -238,7 +244,7 @@ fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: Transi
     Ok(SystemTime::from(decided_at.0))
 }
 
-/// Shows what became of the messages; an error when one is lost.
+/// Shows the delivery of the messages. Returns an error if one is lost.
 fn tell_account(sent: &Sent, postfix: &Postfix, primary: &SmtpServer, standby: &SmtpServer) -> Result<()> {
     let log = postfix.log()?;
     let account = Account::of(
@@ -249,7 +255,7 @@ fn tell_account(sent: &Sent, postfix: &Postfix, primary: &SmtpServer, standby: &
     );
     println!("{}", Ink::Heading.on("Messages"));
     println!("  accepted    {:>6}   by Postfix; {} were offered more than once", account.accepted, sent.refusals);
-    println!("  delivered   {:>6}   {} deliveries were put off and made again", account.delivered, log.deferred());
+    println!("  delivered   {:>6}   {} deliveries were deferred and repeated", account.delivered, log.deferred());
     let verdict = if account.lost.is_empty() { Ink::Good } else { Ink::Bad };
     println!(
         "  lost        {}   {} of them bounced",

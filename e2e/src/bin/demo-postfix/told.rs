@@ -1,4 +1,5 @@
-//! What the agent says of itself while it acts, as it says it: read often, since it keeps the latest switch only.
+//! The events of the agent as its `/status` shows them. It is read often, since the agent keeps
+//! only the latest switch.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,70 +15,68 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// From one look to the next.
+/// The time between two reads.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What was heard.
+/// The events so far.
 #[derive(Default)]
 struct Heard {
     /// The first failures, by backend and their time.
     failing: BTreeMap<(String, String), String>,
-    /// Why a backend was left, by backend and time.
+    /// The reason why a backend was left, by backend and time.
     left: BTreeMap<(String, String), String>,
-    /// Switches by their time, as they were told last.
+    /// Switches by their time, in their latest version.
     switches: BTreeMap<String, SwitchStatus>,
 }
 
-/// A listener.
+/// A background task that reads the agent's status.
 pub struct Told {
     stop: oneshot::Sender<()>,
     listening: JoinHandle<Heard>,
 }
 
 impl Told {
-    /// From now on.
+    /// Starts reading.
     pub fn listen(agent: &Agent) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, listening: tokio::spawn(listen(agent.listen_address(), stopped)) }
     }
 
-    /// Adds everything to a timeline.
+    /// Stops reading, and adds everything to a timeline.
     ///
     /// # Errors
     /// When the agent gives a time that is none.
     pub async fn tell(self, timeline: &mut Timeline) -> Result<()> {
-        // It ends at its next look.
+        // The task ends before its next read.
         let _ = self.stop.send(());
         let Heard { failing, left, switches } = self.listening.await?;
         for ((backend, at), message) in failing {
             timeline.told(&time(&at)?, Some(Ink::Bad), format!("the first delivery by {backend} fails: {message}"));
         }
         for ((backend, at), reason) in left {
-            timeline.told(
-                &time(&at)?,
-                Some(Ink::Bad),
-                format!("reflex: the agent leaves {backend} by itself: {reason}"),
-            );
+            timeline.told(&time(&at)?, Some(Ink::Bad), format!("the agent leaves {backend} by itself: {reason}"));
         }
         for (at, switch) in switches {
             let SwitchStatus { cause, took_milliseconds, first_delivery_milliseconds, queued_before, .. } = switch;
             let decided = time(&at)?;
-            timeline.told(&decided, None, format!("switch: {cause}; other answers from now on"));
-            let after = |milliseconds: Option<u64>| {
-                let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds?).ok()?);
-                Some(MicroTime(decided.0.checked_add(after).ok()?))
-            };
-            if let Some(flushed) = after(took_milliseconds) {
+            timeline.told(&decided, None, format!("switch: {cause}; Postfix gets other answers from now on"));
+            if let Some(flushed) = after(&decided, took_milliseconds) {
                 let queued =
                     queued_before.map_or_else(String::new, |queued| format!("; {queued} messages were queued"));
                 timeline.told(&flushed, None, format!("Postfix is reloaded and its queue flushed{queued}"));
             }
-            if let Some(delivered) = after(first_delivery_milliseconds) {
-                timeline.told(&delivered, Some(Ink::Good), "the agent sees the first delivery on the new way");
+            if let Some(delivered) = after(&decided, first_delivery_milliseconds) {
+                timeline.told(&delivered, Some(Ink::Good), "the agent sees the first delivery after the switch");
             }
         }
         Ok(())
     }
+}
+
+/// The time that is so many milliseconds after a decision.
+fn after(decided: &MicroTime, milliseconds: Option<u64>) -> Option<MicroTime> {
+    let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds?).ok()?);
+    Some(MicroTime(decided.0.checked_add(after).ok()?))
 }
 
 async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {

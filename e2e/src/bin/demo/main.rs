@@ -1,7 +1,9 @@
-//! `make demo`: a failover and a failback that a sending client survives, from nothing, on this machine.
+//! `make demo`: a failover and a failback that a sending client survives, from nothing, on this
+//! machine.
 //!
-//! Starts a control plane, two SMTP servers and the operator, does what a user would with kubectl, and tells what happened when. Exits
-//! with 0 only when there was a failover, a failback, and no mail was lost. Nothing is left running, also after Ctrl-C.
+//! It starts a control plane, two SMTP servers and the operator, does what a user would do with
+//! kubectl, and prints a timeline. The exit code is 0 only if there was a failover, a failback, and
+//! no mail was lost. It leaves nothing running, also after Ctrl-C.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,39 +26,41 @@ use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
-/// What is in examples/quickstart.yaml.
+/// Names in `examples/quickstart.yaml`.
 const ROUTE: &str = "orders";
 const SERVICE: &str = "mail";
 const PORT: &str = "smtp";
 const PRIMARY: (&str, Ipv4Addr) = ("relay-a", Ipv4Addr::new(192, 0, 2, 11));
 const STANDBY: (&str, Ipv4Addr) = ("relay-b", Ipv4Addr::new(192, 0, 2, 12));
-/// A message this often.
+/// The time between two messages.
 const PACE: Duration = Duration::from_millis(20);
-/// How long mail flows before the break, during the outage and after the failback, so that each can be seen.
+/// The time during which mail flows before the break, during the outage and after the failback, so
+/// that each can be seen.
 const STRETCH: Duration = Duration::from_secs(2);
 
 /// Watch a failover and a failback happen, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
-struct Arguments {
-    /// What breaks.
+struct DemoArguments {
+    /// The fault of the primary.
     #[arg(long, value_enum, default_value_t)]
-    fault: Kind,
+    fault: DemoFault,
 }
 
-/// How the primary fails.
+/// A way in which the primary fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// Its process is gone: connections are refused.
+enum DemoFault {
+    /// The process is gone: connections are refused.
     #[default]
     Refuse,
-    /// Its process is frozen: connections are accepted, nothing is said. A TCP check would not notice.
+    /// The process is frozen: connections are accepted, nothing is said. A TCP check would not
+    /// notice.
     Hang,
-    /// It says 421 to everybody.
+    /// The server answers every client with 421.
     Unavailable,
 }
 
-impl Kind {
+impl DemoFault {
     fn fault(self) -> Fault {
         match self {
             Self::Refuse => Fault::Refuse,
@@ -67,15 +71,15 @@ impl Kind {
 
     fn told(self) -> &'static str {
         match self {
-            Self::Refuse => "breaks: nobody listens any more, connections are refused",
+            Self::Refuse => "breaks: connections are refused",
             Self::Hang => "breaks: it accepts connections and says nothing any more",
-            Self::Unavailable => "breaks: it greets everybody with 421",
+            Self::Unavailable => "breaks: it greets every client with 421",
         }
     }
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = DemoArguments::parse();
     // The commands name files as a user in the repository does.
     if let Err(error) = env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
         eprintln!("the demo failed: the repository's folder: {error}");
@@ -84,11 +88,12 @@ fn main() -> ExitCode {
     standalone::run("the demo", async |env| run_scenario(env, arguments.fault).await)
 }
 
-async fn run_scenario(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
-    let server = |(name, address): (&'static str, Ipv4Addr)| {
-        SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25)))
-    };
-    let (primary, standby) = (server(PRIMARY).await?, server(STANDBY).await?);
+async fn start_server((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
+    Ok(SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25))).await?)
+}
+
+async fn run_scenario(env: Arc<TestEnv>, kind: DemoFault) -> Result<()> {
+    let (primary, standby) = (start_server(PRIMARY).await?, start_server(STANDBY).await?);
     println!(
         "Two SMTP servers listen: {} at {} and {} at {}.",
         PRIMARY.0,
@@ -114,7 +119,7 @@ async fn run_scenario(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
     let endpoints = ServiceEndpoints::follow(env.client(), env.namespace(), SERVICE, PORT);
     let sender = Sender::start(SenderOptions::new(PACE, endpoints.receiver()));
     sender.wait_for("a first accepted message", WAIT_TIMEOUT, |totals| totals.accepted > 0).await?;
-    println!("An application sends 50 messages a second to {SERVICE}:25, wherever that leads.");
+    println!("An application sends 50 messages a second to port 25 of the Service {SERVICE}.");
     sleep(STRETCH).await;
 
     let broken = Instant::now();
@@ -165,7 +170,7 @@ async fn run_scenario(env: Arc<TestEnv>, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Runs kubectl, and shows what a user sees who types it.
+/// Runs kubectl, and shows what a user would see.
 async fn command(env: &TestEnv, line: &str) -> Result<()> {
     println!("{}", Ink::Command.on(&format!("$ kubectl {line}")));
     let output = env.kubectl(&line.split(' ').collect::<Vec<_>>()).await?;
@@ -174,7 +179,7 @@ async fn command(env: &TestEnv, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns how long the client was without a way out.
+/// Adds the failover to the timeline, and returns the time during which the client could not send.
 fn tell_failover(
     timeline: &mut Timeline,
     journal: &Journal,
@@ -192,7 +197,7 @@ fn tell_failover(
         failover.first_accepted.finished,
         Some(Ink::Good),
         format!(
-            "first mail accepted again, by {}: the client was without a way out for {}",
+            "first mail accepted again, by {}: the client could not send for {}",
             server_of(&failover.first_accepted),
             human(outage)
         ),
@@ -205,7 +210,7 @@ fn tell_failover(
         transition.to
     );
     let evidence = transition.first_evidence_at.as_ref().context("a failover without evidence")?;
-    timeline.told(evidence, None, "evidence: the first probe begins that will fail");
+    timeline.told(evidence, None, "evidence: start of the first probe that fails");
     let took = human(between(evidence, &transition.decided_at));
     timeline.told(
         &transition.decided_at,
@@ -264,14 +269,14 @@ fn server_of(attempt: &Attempt) -> &'static str {
     }
 }
 
-/// Shows what became of the messages; an error when one is lost.
+/// Shows the delivery of the messages. Returns an error if one is lost.
 fn tell_delivery(journal: &Journal, outage: Duration, primary: &SmtpServer, standby: &SmtpServer) -> Result<()> {
     let totals = journal.totals();
     let delivery = journal.delivery(&[primary, standby]);
     let lost = delivery.lost + delivery.lost_but_delivered + delivery.vanished.len();
     println!("{}", Ink::Heading.on("Messages"));
     println!(
-        "  sent        {:>6}   of {} attempts, {} of them failed and were made again",
+        "  sent        {:>6}   of {} attempts, {} of them failed and were repeated",
         totals.sent, totals.attempts, totals.failed_attempts
     );
     println!("  accepted    {:>6}", totals.accepted);
@@ -281,11 +286,11 @@ fn tell_delivery(journal: &Journal, outage: Duration, primary: &SmtpServer, stan
     for (server, count) in &delivery.messages {
         println!("  {server:<10}  {count:>6}   received");
     }
-    println!("  The client was without a way out for {}.", human(outage));
+    println!("  The client could not send for {}.", human(outage));
     println!();
     if lost > 0 {
         bail!("{lost} messages are lost: {} given up, {} vanished", totals.lost, delivery.vanished.len());
     }
-    ensure!(totals.outstanding() == 0, "{} messages are still on their way", totals.outstanding());
+    ensure!(totals.outstanding() == 0, "{} messages are still in progress", totals.outstanding());
     Ok(())
 }

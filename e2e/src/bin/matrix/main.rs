@@ -1,6 +1,7 @@
-//! `make e2e-matrix`: the primary breaks at every point of a session, in every way that makes sense there, under load; real Postfix, the
-//! agent beside it, the operator and a real API server. Prints a table, and exits with 0 only when no message is lost in any cell, none
-//! bounces, and none arrives twice where SMTP can exclude that.
+//! `make e2e-matrix`: the primary breaks at every point of a session, in every way that makes sense
+//! there, under load; with a real Postfix, the agent beside it, the operator and a real API server.
+//! It prints a table. The exit code is 0 only if no message is lost or bounces in any cell, and
+//! none arrives twice where SMTP can exclude that.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use mail_failover_e2e::bench::{load, machine};
 use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT};
 use mail_failover_e2e::mta::fault::Cell;
-use mail_failover_e2e::mta::round::{self, Outcome, Plan, run_round};
+use mail_failover_e2e::mta::round::{self, Plan, RoundOutcome, run_round};
 use mail_failover_e2e::mta::setup::{Demands, Mta, Providers, Setup, forget};
 use mail_failover_e2e::postfix::{Postfix, PostfixTimeouts};
 use mail_failover_e2e::standalone;
@@ -21,11 +22,11 @@ use mail_failover_e2e::test_env::TestEnv;
 /// Break the primary everywhere, in every way.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "matrix")]
-struct Arguments {
-    /// How many messages are sent in each cell.
+struct MatrixArguments {
+    /// Messages sent in each cell.
     #[arg(long, default_value_t = 2000)]
     messages: usize,
-    /// How many of them a second.
+    /// Messages sent per second.
     #[arg(long, default_value_t = 200)]
     per_second: u32,
     /// Only cells whose name contains this: `end of data`, `hang`, `AUTH, 4xx`.
@@ -34,11 +35,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = MatrixArguments::parse();
     standalone::run_with_postfix("the fault matrix", async |env| run_all(env, &arguments).await)
 }
 
-async fn run_all(env: Arc<TestEnv>, arguments: &Arguments) -> Result<()> {
+async fn run_all(env: Arc<TestEnv>, arguments: &MatrixArguments) -> Result<()> {
     install_crds(&env.client()).await?;
     println!("{}; load {}", machine(), load());
     println!(
@@ -49,9 +50,9 @@ async fn run_all(env: Arc<TestEnv>, arguments: &Arguments) -> Result<()> {
         arguments.per_second
     );
     println!(
-        "probes every 200 ms with a timeout of 500 ms, 3 failures; the agent's reflex after 3 failed deliveries in a row\n"
+        "probes every 200 ms with a timeout of 500 ms, 3 failures; the agent leaves a backend after 3 failed deliveries in a row\n"
     );
-    println!("Not played:");
+    println!("Cells that make no sense:");
     for cell in Cell::all() {
         if let Err(reason) = cell.fault() {
             println!("  {cell}: {reason}");
@@ -75,7 +76,7 @@ async fn run_all(env: Arc<TestEnv>, arguments: &Arguments) -> Result<()> {
                 verdict
             }
             Err(error) => {
-                let verdict = format!("NOT PLAYED: {error:#}");
+                let verdict = format!("NOT RUN: {error:#}");
                 table.row([cell.point.to_string(), cell.kind.to_string(), verdict.clone()]);
                 verdict
             }
@@ -87,14 +88,16 @@ async fn run_all(env: Arc<TestEnv>, arguments: &Arguments) -> Result<()> {
         "\n{table}\nThe times count from the first attempt that met the fault. COUNTED: by the agent, as deliveries after which a message"
     );
     println!(
-        "may be sent more than once. MAY BE: SMTP cannot exclude a second copy, for the primary has the message and has not said so."
+        "may be sent more than once. MAY BE: SMTP cannot exclude a second copy, since the primary has the message and has not acknowledged it."
     );
-    ensure!(bad == 0, "{bad} of {count} cells are not as they should be");
-    println!("In {count} cells nothing was lost, nothing bounced, and nothing arrived twice without an excuse.");
+    ensure!(bad == 0, "{bad} of {count} cells failed");
+    println!(
+        "In {count} cells nothing was lost, nothing bounced, and nothing arrived twice where SMTP can exclude that."
+    );
     Ok(())
 }
 
-async fn run_cell(env: &TestEnv, cell: Cell, number: usize, arguments: &Arguments) -> Result<Outcome> {
+async fn run_cell(env: &TestEnv, cell: Cell, number: usize, arguments: &MatrixArguments) -> Result<RoundOutcome> {
     let suffix = format!("-{number}");
     let demands = Demands { tls: cell.takes_tls(), login: cell.takes_login() };
     let providers = Providers::start(env, demands).await?;

@@ -1,6 +1,7 @@
-//! `smtp`: the provider and the application of the suites that run inside a cluster, each in a pod of its own.
+//! `smtp`: the provider and the application of the suites that run inside a cluster, each in a pod
+//! of its own.
 //!
-//! It never delivers anything, and leaves nothing behind but the record that it is told to keep.
+//! It delivers no mail, and leaves nothing behind but the record that it is told to keep.
 
 mod serve;
 
@@ -17,47 +18,47 @@ use tokio::time::sleep;
 
 use self::serve::Serve;
 
-/// More messages than anybody waits for.
+/// More messages than any trial sends.
 const NO_END: usize = usize::MAX / 2;
-/// How often an application looks whether it is told to stop.
+/// The interval at which an application checks if it is told to stop.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// A provider that fails on demand, and an application that sends.
 #[derive(Parser)]
-enum Command {
-    /// Be a provider.
+enum Role {
+    /// Run a provider.
     Serve(Serve),
-    /// Be an application: send messages until told to stop, and until all are accepted.
+    /// Run an application: send messages until told to stop, and until all are accepted.
     Send(Send),
 }
 
 #[derive(Args)]
 struct Send {
-    /// Who takes the mail, `host:port`.
+    /// The server that takes the mail, `host:port`.
     #[arg(long)]
     server: String,
-    /// Send until this file is there.
+    /// Send until this file exists.
     #[arg(long)]
     until: PathBuf,
-    /// How many of them a second.
+    /// Messages sent per second.
     #[arg(long)]
     per_second: u32,
-    /// Over how many connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 10)]
     connections: usize,
-    /// Where accepted messages are written down.
+    /// The file that accepted messages are recorded in.
     #[arg(long)]
     record: PathBuf,
-    /// How many seconds after that all must have been accepted.
+    /// Seconds after that file appears by which all messages must be accepted.
     #[arg(long, default_value_t = 400)]
     patience: u64,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Command::parse() {
-        Command::Serve(options) => serve::serve(options).await,
-        Command::Send(options) => send(options).await,
+    let done = match Role::parse() {
+        Role::Serve(options) => serve::serve(options).await,
+        Role::Send(options) => send(options).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,7 +69,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Prints what came of it: `accepted N refusals N unknown N`, and what the server said the last time it refused.
+/// Sends, and prints the outcome: `accepted N refusals N unknown N`, and the server's last refusal.
 async fn send(options: Send) -> Result<()> {
     let server = tokio::net::lookup_host(&options.server).await.with_context(|| options.server.clone())?.next();
     let server = server.with_context(|| format!("{} has no address", options.server))?;

@@ -1,4 +1,4 @@
-//! Compiles test programs by cargo, and finds out where they are.
+//! Compilation of test programs by cargo, and their paths.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -11,14 +11,13 @@ use serde_json::Value;
 use super::Set;
 use super::table::set_of;
 
-/// A test program that is compiled.
+/// A compiled test program.
 #[derive(Clone, Debug)]
 pub struct Executable {
     /// The name of its target; of unit tests, that of the library or program and `unit`.
     pub name: String,
-    /// The program.
     pub path: PathBuf,
-    /// The folder of its package, where cargo would start it.
+    /// The folder of its package, in which cargo would start it.
     pub folder: PathBuf,
 }
 
@@ -77,7 +76,7 @@ fn is_of_kind(target: &Value, kind: &str) -> bool {
     target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == kind))
 }
 
-/// By a message of cargo's, if that is about a test program.
+/// The test program in one of cargo's messages, if the message is about one.
 fn executable(message: &Value) -> Option<Executable> {
     if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
         return None;
@@ -89,7 +88,7 @@ fn executable(message: &Value) -> Option<Executable> {
     Some(Executable { name, path, folder })
 }
 
-/// Runs cargo in the workspace; what it prints on standard output.
+/// Runs cargo in the workspace and returns its standard output.
 fn cargo(arguments: &[&str], more: &[String]) -> Result<String> {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(program)

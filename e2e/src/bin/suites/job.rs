@@ -1,4 +1,4 @@
-//! A test program that runs, and what it said.
+//! A run of a test program, and its result.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,30 +9,34 @@ use anyhow::{Context, Result};
 use mail_failover_e2e::process::tail;
 use tokio::process::{Child, Command};
 
-/// Lines of a log that is no list of failures.
+/// Lines of a log shown if it contains no list of failures.
 const TAIL: usize = 25;
 
-/// A test program, to be run once.
+/// A test program to be run once.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Its name in the table, and its log's.
+    /// The name in the table and of the log.
     pub name: String,
-    /// The program.
     pub program: PathBuf,
-    /// Where it is started.
+    /// The working directory.
     pub folder: PathBuf,
-    /// The part of the program's trials that is run, where it has parts.
+    /// The part of the program's trials that is run, if it has parts.
     pub part: Option<&'static str>,
-    /// How much of the machine it takes.
+    /// The share of the capacity that it takes.
     pub weight: usize,
-    /// What it waits for, for the table.
+    /// The cause of its waiting, for the table.
     pub waits_for: &'static str,
-    /// It is ended when it takes longer.
+    /// The time after which it is killed.
     pub deadline: Duration,
 }
 
 impl Job {
-    /// The same under the name of its so-manieth time.
+    /// The same job for a part of the trials, with its name.
+    pub fn of_part(&self, part: &'static str) -> Self {
+        Self { name: format!("{} {part}", self.name), part: Some(part), ..self.clone() }
+    }
+
+    /// The same job, named after the number of its repetition.
     pub fn again(mut self, time: usize) -> Self {
         if time > 1 {
             self.name = format!("{} #{time}", self.name);
@@ -40,7 +44,7 @@ impl Job {
         self
     }
 
-    /// Starts it.
+    /// Starts the program.
     ///
     /// # Errors
     /// When that fails.
@@ -51,7 +55,7 @@ impl Job {
         command
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
-            // What it starts is built: nobody is to run another cargo beside the others.
+            // The programs that it starts are built already; no second cargo must run beside the others.
             .env_remove("CARGO")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -65,7 +69,7 @@ impl Job {
     }
 }
 
-/// A test program that runs. It is killed when this is dropped.
+/// A running test program. It is killed when this is dropped.
 pub struct Running {
     pub job: Job,
     child: Child,
@@ -74,14 +78,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until it ends, or ends it when its time is over.
+    /// Waits until it ends, or kills it at its deadline.
     pub async fn finish(mut self) -> Run {
         let ended = tokio::time::timeout(self.job.deadline, self.child.wait()).await;
         let took = self.begun.elapsed();
         let why = match ended {
             Ok(Ok(status)) if status.success() => None,
             Ok(Ok(status)) => Some(format!("it ended with {status}")),
-            Ok(Err(error)) => Some(format!("nobody knows how it ended: {error}")),
+            Ok(Err(error)) => Some(format!("its exit status is unknown: {error}")),
             Err(_) => {
                 let _ = self.child.kill().await;
                 Some(format!("it took longer than {:?} and was killed", self.job.deadline))
@@ -93,7 +97,7 @@ impl Running {
             && said.failures.is_empty()
         {
             said.failed = said.failed.max(1);
-            said.failures.push(Failure { trial: why, message: tail(&self.log, TAIL) });
+            said.failures.push(FailedTrial { trial: why, message: tail(&self.log, TAIL) });
         }
         Run { job: self.job, log: self.log, took, said }
     }
@@ -107,27 +111,27 @@ pub struct Run {
     pub said: Said,
 }
 
-/// What a test program said of its trials.
+/// The results that a test program printed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Said {
     pub passed: usize,
     pub failed: usize,
     pub skipped: usize,
-    pub failures: Vec<Failure>,
+    pub failures: Vec<FailedTrial>,
 }
 
 /// A trial that failed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedTrial {
     pub trial: String,
     pub message: String,
 }
 
 impl Said {
-    /// By the output of libtest or of libtest-mimic.
+    /// Parses the output of libtest or of libtest-mimic.
     fn of(output: &str) -> Self {
         let mut said = Self::default();
-        let mut message: Option<Failure> = None;
+        let mut message: Option<FailedTrial> = None;
         for line in output.lines() {
             let heading = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----"));
             if let Some(counts) = line.strip_prefix("test result: ") {
@@ -140,7 +144,7 @@ impl Said {
             }
             if let Some(trial) = heading {
                 let trial = trial.strip_suffix(" stdout").unwrap_or(trial).to_owned();
-                message = Some(Failure { trial, message: String::new() });
+                message = Some(FailedTrial { trial, message: String::new() });
             } else if let Some(failure) = &mut message {
                 failure.message.push_str(line);
                 failure.message.push('\n');

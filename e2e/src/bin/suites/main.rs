@@ -1,8 +1,8 @@
-//! `make check`, `make test`, `make e2e` and `make test-all`: compiles the test programs of a set, runs them side by side, and says what each
-//! of them cost.
+//! `make check`, `make test`, `make e2e` and `make test-all`: compiles the test programs of a set,
+//! runs them side by side, and prints what each of them cost.
 //!
-//! Each program writes into a log of its own below `target/suites`. The last lines name every trial that failed, its message and its log; the
-//! very last one is `N passed, N failed`.
+//! Each program writes into a log of its own below `target/suites`. The last lines name every trial
+//! that failed, its message and its log; the very last one is `N passed, N failed`.
 
 mod compile;
 mod job;
@@ -22,16 +22,17 @@ use mail_failover_e2e::node::{Node, packages};
 /// Runs the test programs of a set side by side.
 #[derive(Debug, Parser)]
 #[command(name = "suites")]
-struct Arguments {
-    /// The set.
+struct SuitesArguments {
+    /// The set of test programs.
     set: Set,
     /// Only programs whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// How many programs run at a time: one more than there are processors otherwise. One that computes counts twice.
+    /// Capacity: how many programs run at a time, by default one more than there are processors. A
+    /// program that computes counts twice.
     #[arg(long)]
     capacity: Option<usize>,
-    /// Run each program so many times, one time after the other.
+    /// Run each program this many times, one time after the other.
     #[arg(long, default_value_t = 1)]
     times: usize,
 }
@@ -41,21 +42,22 @@ struct Arguments {
 enum Set {
     /// Tests that start nothing.
     Check,
-    /// These, and the suites that start a control plane or Postfix.
+    /// The tests of `check`, and the suites that start a control plane or Postfix.
     Test,
     /// The suites that start a node.
     E2e,
-    /// All of them.
+    /// Every test program.
     All,
 }
 
 impl Set {
-    /// Programs of Go that the suites of the set start, so that the first run says what it builds.
+    /// Programs of Go that the suites of the set start. They are built first, so that their builds
+    /// are seen.
     fn programs(self) -> Vec<Program> {
         if Cluster::existing().is_some() && self != Self::Check {
             return vec![Program::Kubectl, Program::Helm, Program::Health];
         }
-        // What cannot run here says so itself, and needs no programs.
+        // Suites that cannot run here say so themselves, and need no programs.
         let has_nodes = rustix::process::geteuid().is_root() && packages::missing().is_none();
         let control_plane = [Program::Etcd, Program::KubeApiServer, Program::KubeControllerManager, Program::Kubectl];
         let of_tests = [&control_plane[..], &[Program::Helm, Program::Health]].concat();
@@ -71,7 +73,7 @@ impl Set {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = SuitesArguments::parse();
     match run(&arguments) {
         Ok(is_success) => ExitCode::from(u8::from(!is_success)),
         Err(error) => {
@@ -82,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool> {
+fn run(arguments: &SuitesArguments) -> Result<bool> {
     let begun = Instant::now();
     let executables = compile::compile(arguments.set)?;
     let compiled = begun.elapsed();
@@ -97,20 +99,20 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let capacity = arguments.capacity.unwrap_or(processors + 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let runs = runtime.block_on(schedule::run_all(jobs.collect(), capacity, &folder))?;
-    let times = Times { compiled, prepared, all: begun.elapsed() };
+    let times = RunTimes { compiled, prepared, all: begun.elapsed() };
     Ok(report::print(&runs, times))
 }
 
-/// Where the time of a whole run went.
+/// The durations of the parts of a whole run.
 #[derive(Clone, Copy, Debug)]
-struct Times {
+struct RunTimes {
     compiled: Duration,
-    /// For programs of Go that were built.
+    /// The build of programs of Go.
     prepared: Duration,
     all: Duration,
 }
 
-/// The folder of the logs, with none of an earlier run.
+/// Creates the folder of the logs anew, without those of an earlier run.
 fn logs() -> Result<PathBuf> {
     let folder = compile::target_folder()?.join("suites");
     if folder.exists() {

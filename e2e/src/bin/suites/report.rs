@@ -1,17 +1,17 @@
-//! What is printed of the runs.
+//! Output about the runs.
 
 use std::time::Duration;
 
 use super::Times;
 use super::job::Run;
 
-/// Lines of a failure's message; the log has all.
+/// Lines of a failure's message that are printed; the log has all.
 const LINES: usize = 15;
 
-/// One line, as soon as a program has ended.
+/// Prints one line when a program has ended.
 pub fn print_one(run: &Run) {
     let said = &run.said;
-    // Programs without tests are no news.
+    // Programs without tests are not listed.
     if said.passed + said.failed + said.skipped == 0 {
         return;
     }
@@ -23,8 +23,8 @@ pub fn print_one(run: &Run) {
     }
 }
 
-/// The table of times, the failures, and the closing line. Returns true if nothing failed.
-pub fn print(runs: &[Run], times: Times) -> bool {
+/// Prints the table of times, the failures, and the closing line. Returns true if nothing failed.
+pub fn print(runs: &[Run], times: RunTimes) -> bool {
     let mut rows: Vec<&Run> = runs.iter().filter(|run| run.took >= Duration::from_secs(1)).collect();
     rows.sort_by_key(|run| std::cmp::Reverse(run.took));
     println!("\n| suite | trials | seconds | waits for |\n|---|---:|---:|---|");
@@ -60,7 +60,7 @@ pub fn print(runs: &[Run], times: Times) -> bool {
     failed == 0
 }
 
-/// The machine's load, for whoever compares times.
+/// The machine's load, to compare times by.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")

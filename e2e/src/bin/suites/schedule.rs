@@ -1,4 +1,4 @@
-//! Which test programs run at the same time.
+//! Schedule of the test programs that run at the same time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,17 +12,17 @@ use tokio::time::sleep;
 use super::job::{Job, Run};
 use super::report;
 
-/// How often it is said what still runs.
+/// The interval at which the running programs are printed.
 const PROGRESS: Duration = Duration::from_secs(30);
 
-/// Runs all jobs, the first ones first, as many at a time as the capacity allows: one at least.
+/// Runs all jobs in their order, as many at a time as the capacity allows, and at least one.
 ///
 /// # Errors
 /// When a program cannot be started, or somebody interrupts.
 pub async fn run_all(jobs: Vec<Job>, capacity: usize, logs: &Path) -> Result<Vec<Run>> {
     let (count, mut waiting, mut runs) = (jobs.len(), jobs, Vec::new());
     let mut running = JoinSet::new();
-    // By name: since when, and how much of the machine.
+    // Start and weight, by name.
     let mut taken: BTreeMap<String, (Instant, usize)> = BTreeMap::new();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     while !waiting.is_empty() || !taken.is_empty() {

@@ -1,4 +1,4 @@
-//! Which test program belongs to which set, what it takes of the machine and what it waits for.
+//! Table of the test programs: their set, their share of the machine, and what they wait for.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use super::compile::Executable;
 use super::job::Job;
 
 /// A suite: a test program that starts something.
-struct Suite {
+struct SuiteEntry {
     /// The name of its test target.
     target: &'static str,
-    /// Parts of its trials, each of which has a cluster of its own; none, when all share one.
+    /// Parts of its trials, each with a cluster of its own; empty if all share one.
     parts: &'static [&'static str],
-    kind: Kind,
-    /// How much it counts of what may run at a time.
+    kind: SuiteKind,
+    /// The share of the capacity that it takes.
     weight: usize,
     waits_for: &'static str,
 }
 
-/// What a test program starts.
+/// The programs that a test program starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Nothing but itself.
+pub enum SuiteKind {
+    /// No other program.
     Pure,
     /// A control plane, Postfix or a program of Go.
     Control,
-    /// A node.
+    /// A node with pods.
     Node,
 }
 
-impl Kind {
+impl SuiteKind {
     /// Returns true if test programs of this kind are in a set.
     pub fn is_part_of(self, set: Set) -> bool {
         match (self, set) {
@@ -46,71 +46,66 @@ impl Kind {
     }
 }
 
-const fn suite(target: &'static str, kind: Kind, weight: usize, waits_for: &'static str) -> Suite {
-    Suite { target, parts: &[], kind, weight, waits_for }
+const fn suite(target: &'static str, kind: SuiteKind, weight: usize, waits_for: &'static str) -> SuiteEntry {
+    SuiteEntry { target, parts: &[], kind, weight, waits_for }
 }
 
-/// In the order in which they begin: the longest first.
-static SUITES: [Suite; 21] = [
-    Suite {
+/// All suites in the order of their start: the longest first.
+static SUITES: [SuiteEntry; 21] = [
+    SuiteEntry {
         target: "in_cluster",
         parts: &["leader", "tenants", "upgrades", "vantage"],
-        kind: Kind::Node,
+        kind: SuiteKind::Node,
         weight: 1,
         waits_for: "pods that start, Leases, rounds of probe Jobs (30 s), an API server that is away",
     },
-    suite("gitops", Kind::Node, 1, "three reconciliations of Flux (30 s each)"),
-    suite("node", Kind::Node, 1, "pods that start"),
-    suite("cluster", Kind::Node, 1, "a node that starts twice"),
-    suite("postfix", Kind::Control, 1, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
-    suite("replicas", Kind::Control, 1, "Leases (3 s) and operators that start"),
-    suite("outages", Kind::Control, 1, "an API server that is away, twice"),
-    suite("agents", Kind::Control, 1, "a report that lapses (30 s)"),
-    suite("deciding", Kind::Control, 1, "probes, soaks and ramps of seconds"),
-    suite("failover", Kind::Control, 1, "probes and Events"),
-    suite("install", Kind::Control, 1, "Leases of production (15 s)"),
-    suite("garbage", Kind::Control, 1, "Kubernetes' garbage collector (30 s for a new kind)"),
-    suite("probe_jobs", Kind::Control, 1, "rounds of probe Jobs (30 s)"),
-    suite("bad_input", Kind::Control, 1, "probes of servers that misbehave"),
-    suite("control_plane", Kind::Control, 1, "control planes that start and stop"),
-    suite("agent_postfix", Kind::Control, 1, "Postfix's timeouts"),
-    suite("postfix_switch", Kind::Control, 1, "Postfix's timeouts"),
-    suite("mail", Kind::Control, 1, "timeouts of SMTP sessions"),
-    suite("api", Kind::Control, 1, "the API server"),
-    suite("chart", Kind::Control, 1, "Helm"),
-    suite("health", Kind::Control, 1, "scripts of Argo CD and Flux"),
+    suite("gitops", SuiteKind::Node, 1, "three reconciliations of Flux (30 s each)"),
+    suite("node", SuiteKind::Node, 1, "pods that start"),
+    suite("cluster", SuiteKind::Node, 1, "a node that starts twice"),
+    suite("postfix", SuiteKind::Control, 1, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
+    suite("replicas", SuiteKind::Control, 1, "Leases (3 s) and operators that start"),
+    suite("outages", SuiteKind::Control, 1, "an API server that is away, twice"),
+    suite("agents", SuiteKind::Control, 1, "a report that lapses (30 s)"),
+    suite("deciding", SuiteKind::Control, 1, "probes, soaks and ramps of seconds"),
+    suite("failover", SuiteKind::Control, 1, "probes and Events"),
+    suite("install", SuiteKind::Control, 1, "Leases of production (15 s)"),
+    suite("garbage", SuiteKind::Control, 1, "Kubernetes' garbage collector (30 s for a new kind)"),
+    suite("probe_jobs", SuiteKind::Control, 1, "rounds of probe Jobs (30 s)"),
+    suite("bad_input", SuiteKind::Control, 1, "probes of servers that misbehave"),
+    suite("control_plane", SuiteKind::Control, 1, "control planes that start and stop"),
+    suite("agent_postfix", SuiteKind::Control, 1, "Postfix's timeouts"),
+    suite("postfix_switch", SuiteKind::Control, 1, "Postfix's timeouts"),
+    suite("mail", SuiteKind::Control, 1, "timeouts of SMTP sessions"),
+    suite("api", SuiteKind::Control, 1, "the API server"),
+    suite("chart", SuiteKind::Control, 1, "Helm"),
+    suite("health", SuiteKind::Control, 1, "scripts of Argo CD and Flux"),
 ];
 
-/// What a test target is; one that is not in the table starts nothing.
-pub fn set_of(target: &str) -> Kind {
-    SUITES.iter().find(|suite| suite.target == target).map_or(Kind::Pure, |suite| suite.kind)
+/// The kind of a test target. One that is not in the table starts nothing.
+pub fn set_of(target: &str) -> SuiteKind {
+    SUITES.iter().find(|suite| suite.target == target).map_or(SuiteKind::Pure, |suite| suite.kind)
 }
 
-/// The jobs of a set, in the order in which they begin.
+/// The jobs of a set in the order of their start.
 pub fn jobs(set: Set, executables: Vec<Executable>) -> Vec<Job> {
-    let place = |executable: &Executable| SUITES.iter().position(|suite| suite.target == executable.name);
     let mut executables = executables;
     executables.retain(|executable| set_of(&executable.name).is_part_of(set));
-    executables.sort_by_key(|executable| place(executable).unwrap_or(SUITES.len()));
+    executables.sort_by_key(|executable| {
+        SUITES.iter().position(|suite| suite.target == executable.name).unwrap_or(SUITES.len())
+    });
     executables.into_iter().flat_map(jobs_of).collect()
 }
 
 fn jobs_of(executable: Executable) -> Vec<Job> {
     let deadline = if environment::is_exhaustive() { Duration::from_hours(3) } else { Duration::from_mins(25) };
     let Executable { name, path, folder } = executable;
-    let pure = Suite { target: "", parts: &[], kind: Kind::Pure, weight: 2, waits_for: "nothing: it computes" };
+    let pure =
+        SuiteEntry { target: "", parts: &[], kind: SuiteKind::Pure, weight: 2, waits_for: "nothing: it computes" };
     let suite = SUITES.iter().find(|suite| suite.target == name).unwrap_or(&pure);
-    let job = |part: Option<&'static str>| Job {
-        name: part.map_or_else(|| name.clone(), |part| format!("{name} {part}")),
-        program: path.clone(),
-        folder: folder.clone(),
-        part,
-        weight: suite.weight,
-        waits_for: suite.waits_for,
-        deadline,
-    };
+    let whole =
+        Job { name, program: path, folder, part: None, weight: suite.weight, waits_for: suite.waits_for, deadline };
     match suite.parts {
-        [] => vec![job(None)],
-        parts => parts.iter().map(|part| job(Some(part))).collect(),
+        [] => vec![whole],
+        parts => parts.iter().map(|part| whole.of_part(part)).collect(),
     }
 }

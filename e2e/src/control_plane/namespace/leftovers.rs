@@ -1,7 +1,8 @@
-//! What outlives the namespaces of a node: control groups, and the folder with its data.
+//! Removal of what outlives the namespaces of a node: control groups, and the folder with its data.
 //!
-//! Both carry one name. As long as the process outside lives it holds a lock on a file in the folder; when it ends in order it removes both,
-//! and what a killed one left is found by the next start, because nobody holds that lock any more.
+//! Both carry one name. The process outside holds a lock on a file in the folder as long as it
+//! lives. When it ends in order, it removes both. If it is killed, the next start finds the remains
+//! by their free lock, and removes them.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,15 +12,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Names of folders and control groups of nodes begin so.
+/// The prefix of the names of a node's folder and control groups.
 pub(super) const NODE_PREFIX: &str = "mail-failover-node-";
-/// Data of no use to anybody once the node has ended: images, containers, the store.
+/// The folder of data that is useless once the node has ended: images, containers, etcd's files.
 const DISPOSABLE: &str = "disposable";
-/// The lock; a folder without it is kept for a person to look at.
+/// The lock file; a folder without it is kept for a person to read.
 const LOCK: &str = "in-use";
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
-/// Inside: the folder for data that nobody wants after a failure, either.
+/// Inside: the folder for data that nobody needs, not even after a failure.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -40,19 +41,22 @@ pub(crate) fn control_group() -> Result<String> {
     Ok(format!("/{name}"))
 }
 
-/// The remains of one node. Removed when dropped, but for what people look at after a failure.
+/// The remains of one node. They are removed when this is dropped, except for what people read
+/// after a failure.
 pub(super) struct Leftovers {
     folder: PathBuf,
     lock: File,
 }
 
 impl Leftovers {
-    /// Claims a folder for a new node, makes its control groups, and removes what dead ones have left beside it.
+    /// Claims a folder for a new node, makes its control groups, and removes the remains of dead
+    /// nodes beside it.
     pub fn of(folder: &Path) -> Result<Self> {
         if let Some(beside) = folder.parent() {
             sweep(beside);
         }
-        // Under its final name only once it is locked: a start at the same time would take it for a dead one's.
+        // The file gets its final name only once it is locked. Otherwise a start at the same time would
+        // take it for a dead node's.
         let unfinished = folder.join("in-use.unfinished");
         let lock = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
         lock.lock().with_context(|| format!("cannot lock {}", unfinished.display()))?;
@@ -76,14 +80,14 @@ impl Drop for Leftovers {
     }
 }
 
-/// Removes what nodes have left that were killed.
+/// Removes the remains of killed nodes.
 fn sweep(beside: &Path) {
     let Ok(entries) = fs::read_dir(beside) else { return };
     for folder in entries.flatten().map(|entry| entry.path()) {
         let is_node = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NODE_PREFIX));
         let Some(lock) = is_node.then(|| File::open(folder.join(LOCK)).ok()).flatten() else { continue };
         if lock.try_lock().is_ok() {
-            eprintln!("removing what a node left that was killed: {}", folder.display());
+            eprintln!("removing the remains of a killed node: {}", folder.display());
             remove_control_groups(&folder);
             if let Err(error) = remove_folder(&folder) {
                 eprintln!("{} could not be removed: {error}", folder.display());
@@ -101,8 +105,8 @@ fn control_groups(folder: &Path) -> Vec<PathBuf> {
     }
     let entries = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     // Some names are links to others.
-    let is_hierarchy = |path: &PathBuf| !path.is_symlink() && path.join("cgroup.procs").exists();
-    entries.filter(is_hierarchy).map(|hierarchy| hierarchy.join(name)).collect()
+    let hierarchies = entries.filter(|path| !path.is_symlink() && path.join("cgroup.procs").exists());
+    hierarchies.map(|hierarchy| hierarchy.join(name)).collect()
 }
 
 fn make_control_group(group: &Path) -> Result<()> {
@@ -111,7 +115,7 @@ fn make_control_group(group: &Path) -> Result<()> {
     })?;
     let Some(parent) = group.parent() else { return Ok(()) };
     if parent.join("cgroup.controllers").exists() {
-        // Version 2: a group has the controllers that its parent hands down. One that cannot be had is for the kubelet to miss.
+        // Version 2: a group has the controllers that its parent enables. The kubelet reports a missing one.
         let controllers = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
         for controller in controllers.split_whitespace() {
             for giver in [parent, group] {
@@ -119,7 +123,7 @@ fn make_control_group(group: &Path) -> Result<()> {
             }
         }
     }
-    // Version 1: a cpuset begins empty, and nothing may run in it then.
+    // Version 1: a new cpuset is empty, and no process may run in it.
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if let Ok(value) = fs::read_to_string(parent.join(file)) {
             let _ = fs::write(group.join(file), value.trim());

@@ -13,7 +13,7 @@
 //!         └────── a pipe: its end inside reads "closed" when the process outside is gone ──┘
 //! ```
 //!
-//! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`remains`] removes what the kernel does not: control
+//! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`leftovers`] removes what the kernel does not: control
 //! groups, and the folder of one that was killed.
 
 mod leftovers;
@@ -36,25 +36,28 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::binaries::on_path;
 use crate::environment;
 
-/// Marks a process that is inside already; its value says what the namespace isolates.
+/// The variable that marks a process that is inside already; its value names what the namespace
+/// isolates.
 const INSIDE: &str = "MAIL_FAILOVER_NAMESPACE";
 
 pub(crate) use leftovers::{control_group, disposable_folder};
 pub use network::NAME_SERVER;
 pub use node::{NODE_ADDRESS, SERVICE_RANGE};
 
-/// What is kept apart from the machine.
+/// The parts of the machine that are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
     /// Processes and network: for a control plane of our own.
     Network,
-    /// Processes and network, but the users are the machine's: for programs that start as root and become somebody else, as Postfix does.
-    /// A user namespace made without help has one user only. Takes real root.
+    /// Processes and network, with the machine's users: for programs that start as root and change
+    /// their user, as Postfix does. A user namespace made without help has one user only. It needs
+    /// real root.
     NetworkAsRoot,
-    /// As [`Self::NetworkAsRoot`], and what a kubelet and a container runtime change of a machine: its control groups are below one of our
-    /// own, and `/run`, `/var/lib`, `/var/log` and kernel settings keep what they are.
+    /// The same as [`Self::NetworkAsRoot`], and what a kubelet and a container runtime change of a
+    /// machine: its control groups are below one of our own, and `/run`, `/var/lib`, `/var/log` and
+    /// kernel settings stay unchanged.
     Node,
-    /// Processes only, the network is the machine's: for a cluster that exists already.
+    /// Processes only, with the machine's network: for a cluster that exists already.
     Processes,
 }
 
@@ -75,7 +78,7 @@ impl Isolation {
         }
     }
 
-    /// Whether it keeps the machine's users, and so takes the machine's root.
+    /// Returns true if it keeps the machine's users, and so needs the machine's root.
     fn takes_root(self) -> bool {
         match self {
             Self::NetworkAsRoot | Self::Node => true,
@@ -84,25 +87,26 @@ impl Isolation {
     }
 }
 
-/// What [`enter`] did.
+/// The side of the namespace on which [`enter`] returned.
 #[derive(Debug)]
-pub enum Entry {
-    /// This is the process inside: go on.
+pub enum Entered {
+    /// This is the process inside: continue.
     Inside,
-    /// This is the process outside; the one inside has ended: leave with this code.
+    /// This is the process outside, and the one inside has ended: exit with this code.
     Finished(ExitCode),
-    /// This machine allows no namespace. Why, and how to allow it.
+    /// This machine allows no namespace. The text names the reason and the remedy.
     Forbidden(String),
 }
 
-/// Starts this program again, with the same arguments, in namespaces of its own; returns in both processes. `prepare` runs outside
-/// before that, once it is known that the machine allows it: downloads, builds.
+/// Starts this program again, with the same arguments, in namespaces of its own; returns in both
+/// processes. `prepare` runs outside before that, once it is known that the machine allows it:
+/// downloads, builds.
 ///
-/// Call it first thing in `main`, before any thread or runtime exists.
+/// Call it first in `main`, before any thread or runtime exists.
 ///
 /// # Errors
 /// When `prepare` fails, or when a namespace is allowed, but cannot be set up.
-pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Result<Entry> {
+pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Result<Entered> {
     if env::var_os(INSIDE).is_some_and(|value| value == OsStr::new(isolation.as_str())) {
         end_with_the_process_outside();
         if isolation.has_own_network() {
@@ -111,29 +115,29 @@ pub fn enter(isolation: Isolation, prepare: impl FnOnce() -> Result<()>) -> Resu
         if isolation == Isolation::Node {
             node::prepare()?;
         }
-        return Ok(Entry::Inside);
+        return Ok(Entered::Inside);
     }
     let Some(unshare) = on_path("unshare") else {
-        return Ok(Entry::Forbidden("`unshare` is not installed; it comes with util-linux".to_owned()));
+        return Ok(Entered::Forbidden("`unshare` is not installed; it comes with util-linux".to_owned()));
     };
     if isolation.has_own_network() && on_path("ip").is_none() {
-        return Ok(Entry::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
+        return Ok(Entered::Forbidden("`ip` is not installed; it comes with iproute2".to_owned()));
     }
     if isolation.takes_root()
         && let Err(why) = has_real_root()
     {
-        return Ok(Entry::Forbidden(why));
+        return Ok(Entered::Forbidden(why));
     }
     match allowed_flags(&unshare, isolation)? {
         Ok(flags) => {
             prepare()?;
-            run_inside(&unshare, &flags, isolation).map(Entry::Finished)
+            run_inside(&unshare, &flags, isolation).map(Entered::Finished)
         }
-        Err(why) => Ok(Entry::Forbidden(why)),
+        Err(why) => Ok(Entered::Forbidden(why)),
     }
 }
 
-/// The most isolating flags that this machine allows, or why it allows none.
+/// The most isolating flags that this machine allows, or the reason why it allows none.
 fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'static str>, String>> {
     let mut common = vec!["--mount", "--pid", "--fork", "--kill-child"];
     if isolation.has_own_network() {
@@ -142,9 +146,11 @@ fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'st
     // A container may forbid a fresh /proc, or user namespaces while its root may make the others.
     let attempts: [&[&str]; 4] =
         [&["--user", "--map-root-user", "--mount-proc"], &["--user", "--map-root-user"], &["--mount-proc"], &[]];
-    let keeps_users = |attempt: &&&[&str]| !isolation.takes_root() || !attempt.contains(&"--user");
     let mut refusals = Vec::new();
-    for attempt in attempts.iter().filter(keeps_users) {
+    for attempt in attempts {
+        if isolation.takes_root() && attempt.contains(&"--user") {
+            continue;
+        }
         let flags: Vec<&str> = attempt.iter().chain(&common).copied().collect();
         let output = Command::new(unshare)
             .args(&flags)
@@ -166,7 +172,7 @@ fn allowed_flags(unshare: &Path, isolation: Isolation) -> Result<Result<Vec<&'st
     )))
 }
 
-/// Whether this process is root and may become any user, or what to do about it.
+/// Checks that this process is root and may become any user. The error names the remedy.
 fn has_real_root() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err(
@@ -183,8 +189,9 @@ fn has_real_root() -> Result<(), String> {
     }
 }
 
-/// By `/proc/self/uid_map` (`user_namespaces(7)`): lines of first id inside, first id outside, and how many. All users that packages of
-/// Debian make have an id below 1000.
+/// Returns true if `/proc/self/uid_map` (`user_namespaces(7)`) maps all users that packages of
+/// Debian make, whose ids are below 1000. Its lines have the first id inside, the first id outside,
+/// and the number of ids.
 fn maps_many_users(map: &str) -> bool {
     let ranges: Vec<_> = map
         .lines()
@@ -197,7 +204,7 @@ fn maps_many_users(map: &str) -> bool {
     (0..1000).all(|id| ranges.iter().any(|range| range.contains(&id)))
 }
 
-/// The process outside, from here to its end.
+/// Runs the process outside until its end.
 fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<ExitCode> {
     let program = env::current_exe().context("the path of this program")?;
     let is_node = isolation == Isolation::Node;
@@ -205,7 +212,7 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
     let scratch = tempfile::Builder::new().prefix(prefix).tempdir().context("cannot make a temporary folder")?;
     let _remains = if is_node { Some(leftovers::Leftovers::of(scratch.path())?) } else { None };
     if isolation.takes_root() {
-        // Others may pass through, as Postfix' users must to reach what is theirs in there; only root may look around.
+        // Other users may enter, since Postfix's users must reach their files in it. Only root may list it.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o711))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -217,13 +224,13 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
             .arg(program)
             .args(env::args_os().skip(1))
             .env(INSIDE, isolation.as_str())
-            // Whatever is written inside lies in here, so that it can be removed in one piece.
+            // All files of the process inside are in this folder, so that it can be removed at once.
             .env("TMPDIR", scratch.path())
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", unshare.display()))?;
-        // Taken out, for else waiting for the child would close it.
+        // Taken out of the child, since waiting for the child would close it.
         let _pipe = child.stdin.take();
         tokio::select! {
             status = child.wait() => anyhow::Ok((status?, None)),
@@ -246,7 +253,7 @@ fn run_inside(unshare: &Path, flags: &[&str], isolation: Isolation) -> Result<Ex
     Ok(code_of(status))
 }
 
-/// Whether `E2E_KEEP` asks to keep what was written, also after a success.
+/// Returns true if `E2E_KEEP` asks to keep what was written, also after a success.
 pub fn keep() -> bool {
     environment::is_set("E2E_KEEP")
 }
@@ -276,17 +283,20 @@ struct Signals {
     hang_up: Signal,
 }
 
+fn listen_to(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("cannot listen to signals")
+}
+
 impl Signals {
     fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
         Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
+            interrupt: listen_to(SignalKind::interrupt())?,
+            terminate: listen_to(SignalKind::terminate())?,
+            hang_up: listen_to(SignalKind::hangup())?,
         })
     }
 
-    /// The number of the first that comes.
+    /// Waits for the first signal, and returns its number.
     async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
@@ -296,7 +306,7 @@ impl Signals {
     }
 }
 
-/// Ends this process when the one outside is gone, however it went: its end of the pipe closes.
+/// Ends this process when the one outside is gone for any reason: its end of the pipe closes.
 fn end_with_the_process_outside() {
     std::thread::spawn(|| {
         let mut pipe = std::io::stdin().lock();

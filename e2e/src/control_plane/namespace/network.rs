@@ -1,4 +1,4 @@
-//! The network of a namespace of our own.
+//! The network inside a namespace of our own.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,10 +11,11 @@ use anyhow::{Context, Result, bail};
 
 use super::on_path;
 
-/// The name server that `/etc/resolv.conf` names inside. Nothing answers there until a test listens at port 53.
+/// The name server that `/etc/resolv.conf` names inside. Nothing answers there until a test listens
+/// on port 53.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
 
-/// The ranges that lead to ourselves inside.
+/// The address ranges that are local inside.
 const RANGES: [&str; 3] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"];
 const RANGE_V6: &str = "2001:db8::/32";
 
@@ -23,12 +24,12 @@ pub(super) fn prepare() -> Result<()> {
     let ip = on_path("ip").context("`ip` is not installed; it comes with iproute2")?;
     run(&ip, &["link", "set", "lo", "up"])?;
     for range in RANGES {
-        // A local route makes every address of the range ours, at the price of one entry.
+        // One local route makes every address of the range local.
         run(&ip, &["route", "add", "local", range, "dev", "lo"])?;
     }
     if Path::new("/proc/sys/net/ipv6").exists() {
         run(&ip, &["-6", "route", "add", "local", RANGE_V6, "dev", "lo"])?;
-        // IPv4 takes a local route for leave to bind; IPv6 wants the address on an interface, or this.
+        // IPv4 may bind to addresses of a local route. IPv6 needs the address on an interface, or this setting.
         fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").context("cannot allow to bind to 2001:db8::/32")?;
     }
     name_server()

@@ -1,7 +1,9 @@
-//! What a kubelet, kube-proxy and a container runtime need of a machine, and what is kept from them.
+//! The places of a machine that a kubelet, kube-proxy and a container runtime write to, and their
+//! replacements.
 //!
-//! They write to places whose names are fixed, and to kernel settings that know no namespace. In the mount namespace those places are others,
-//! so that the machine's stay as they are, whatever ends this process.
+//! They write to places whose names are fixed, and to kernel settings that have no namespace. In
+//! the mount namespace those places are replaced, so that the machine's stay as they are, in
+//! whatever way this process ends.
 
 use std::env;
 use std::fs;
@@ -19,11 +21,12 @@ pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The addresses of Services.
 pub const SERVICE_RANGE: &str = "10.96.0.0/16";
 
-/// Replaced as a whole: sockets, network namespaces and locks.
+/// The folder that is replaced as a whole: sockets, network namespaces and locks.
 const RUN: &str = "/run";
-/// What is written here goes elsewhere; what is there is still seen.
+/// Folders with an overlay: the machine's files are seen, and writes go elsewhere.
 const COVERED: [&str; 2] = ["/var/lib", "/var/log"];
-/// What a kubelet sets for the whole machine unless it finds it so: a machine that panics at its first oops is nobody's wish here.
+/// Settings that a kubelet writes for the whole machine unless they have these values. A machine
+/// that panics at its first oops is not wanted here.
 const KERNEL_SETTINGS: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -35,7 +38,7 @@ const KERNEL_SETTINGS: [(&str, &str); 6] = [
 /// Settings of the network namespace.
 const NETWORK_SETTINGS: [(&str, &str); 3] = [
     ("net/ipv4/ip_forward", "1"),
-    // Pods are reached by routes of their own; a reply may come by another way than the question.
+    // Each pod has a route of its own, so a reply may take another route than the request.
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
 ];
@@ -51,9 +54,9 @@ pub(super) fn prepare() -> Result<()> {
     let ip = on_path("ip").context("`ip` is not installed; it comes with iproute2")?;
     let address = NODE_ADDRESS.to_string();
     run(&ip, &["address", "add", &format!("{address}/32"), "dev", "lo"])?;
-    // A connection to a Service needs a way before kube-proxy can give it another.
+    // A connection to a Service needs a route before kube-proxy can redirect it.
     run(&ip, &["route", "add", SERVICE_RANGE, "dev", "lo", "src", &address])?;
-    // And everything else learns at once that there is none.
+    // Connections to all other addresses fail at once.
     run(&ip, &["route", "add", "unreachable", "default"])?;
     for (name, value) in NETWORK_SETTINGS {
         fs::write(Path::new("/proc/sys").join(name), value).with_context(|| format!("cannot set {name}"))?;
@@ -77,7 +80,7 @@ fn cover_folders() -> Result<()> {
     Ok(())
 }
 
-/// Makes the kernel settings look as a kubelet wants them.
+/// Covers the kernel settings with the values that a kubelet expects.
 fn show_kernel_settings() -> Result<()> {
     let mount = on_path("mount").context("`mount` is not installed; it comes with util-linux")?;
     let ours = Path::new(RUN).join("kernel-settings");

@@ -1,6 +1,7 @@
-//! What became of the messages that a mail server took: by recipient, since that is what it delivers by.
+//! The account of the messages that a mail server took, by recipient, since a mail server delivers
+//! by recipient.
 //!
-//! Pure, but for reading what the servers have stored.
+//! Pure, except for reading what the servers have stored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -8,31 +9,29 @@ use std::time::Instant;
 use super::Accepted;
 use crate::mail::server::SmtpServer;
 
-/// A copy of a message that a server has.
+/// A copy of a message that a server has stored.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// For whom.
+    /// The envelope recipient.
     pub recipient: String,
-    /// By which server.
+    /// The name of the server.
     pub server: String,
-    /// Since when.
+    /// The time at which it was stored.
     pub at: Instant,
 }
 
 impl Stored {
-    /// Everything that these servers have, bounces left out.
+    /// All copies on these servers, bounces excluded.
     pub fn by(servers: &[&SmtpServer]) -> Vec<Self> {
-        let of = |server: &&SmtpServer| {
-            let name = server.name().to_owned();
-            let messages = server.received().into_iter().filter(|message| !message.sender.is_empty());
-            messages
-                .flat_map(move |message| {
-                    let (name, at) = (name.clone(), message.at);
-                    message.recipients.into_iter().map(move |recipient| Self { recipient, server: name.clone(), at })
-                })
-                .collect::<Vec<_>>()
-        };
-        servers.iter().flat_map(of).collect()
+        let mut copies = Vec::new();
+        for server in servers {
+            for message in server.received().into_iter().filter(|message| !message.sender.is_empty()) {
+                let (name, at) = (server.name(), message.at);
+                let recipients = message.recipients.into_iter();
+                copies.extend(recipients.map(|recipient| Self { recipient, server: name.to_owned(), at }));
+            }
+        }
+        copies
     }
 }
 
@@ -41,24 +40,24 @@ impl Stored {
 pub struct Account {
     /// Recipients of messages that were accepted.
     pub accepted: usize,
-    /// Of these, those that a server has the message for.
+    /// Accepted recipients whose message a server has.
     pub delivered: usize,
-    /// Of these, those whose message is in the queue still, and not delivered.
+    /// Accepted recipients whose message is still in the queue, and not delivered.
     pub queued: usize,
-    /// Of these, those whose message is neither delivered nor queued.
+    /// Accepted recipients whose message is neither delivered nor queued.
     pub lost: Vec<String>,
-    /// Of the lost, those of whom the sender was told (bounces).
+    /// Lost recipients of whom the sender was told by a bounce.
     pub bounced: usize,
     /// Recipients who have a message more than once.
     pub duplicated: usize,
     /// Copies beyond the first.
     pub extra_copies: usize,
-    /// By server: how many recipients it has a message for.
+    /// The number of recipients whose message a server has, by server.
     pub by_server: BTreeMap<String, usize>,
 }
 
 impl Account {
-    /// Holds what was accepted against what was stored, what bounced and what is queued.
+    /// Compares what was accepted with what was stored, what bounced and what is queued.
     pub fn of(accepted: &[Accepted], stored: &[Stored], bounced: &BTreeSet<String>, queued: &BTreeSet<String>) -> Self {
         let mut copies: HashMap<&str, usize> = HashMap::new();
         let mut by_server: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
@@ -101,12 +100,12 @@ mod tests {
     }
 
     fn stored(server: &str, recipients: &[&str]) -> Vec<Stored> {
-        let stored = |&recipient: &&str| Stored {
+        let stored = recipients.iter().map(|&recipient| Stored {
             recipient: recipient.to_owned(),
             server: server.to_owned(),
             at: Instant::now(),
-        };
-        recipients.iter().map(stored).collect()
+        });
+        stored.collect()
     }
 
     fn set(recipients: &[&str]) -> BTreeSet<String> {

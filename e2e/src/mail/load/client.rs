@@ -10,21 +10,21 @@ use tokio::time::timeout;
 
 use super::Message;
 
-/// A line of a reply is no longer.
+/// The limit of a reply's line, in bytes.
 const MAX_LINE: u64 = 4096;
-/// Nobody waits long for the answer to QUIT.
+/// The time limit of the answer to QUIT.
 const QUIT: Duration = Duration::from_secs(1);
 
-/// A message was not taken, or nobody said so.
+/// A message that was not taken, or that may have been taken without a reply.
 #[derive(Debug)]
-pub(super) struct Failure {
-    /// What the server said, or what broke.
+pub(super) struct LoadFailure {
+    /// The server's reply, or the error of the connection.
     pub reason: String,
-    /// The content was sent, and no reply came.
+    /// True if the content was sent and no reply came.
     pub may_have_been_taken: bool,
 }
 
-impl Failure {
+impl LoadFailure {
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), may_have_been_taken: false }
     }
@@ -34,8 +34,8 @@ impl Failure {
 pub(super) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    pub async fn open(server: SocketAddr) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(server).await.map_err(|error| Failure::new(error.to_string()))?;
+    pub async fn open(server: SocketAddr) -> Result<Self, LoadFailure> {
+        let stream = TcpStream::connect(server).await.map_err(|error| LoadFailure::new(error.to_string()))?;
         // Small writes are sent at once.
         let _ = stream.set_nodelay(true);
         let mut connection = Self(BufReader::new(stream));
@@ -45,8 +45,9 @@ impl Connection {
         Ok(connection)
     }
 
-    /// The reply to the final dot, when it is 2yz. `taking` is set while the server has the content and has not replied.
-    pub async fn send(&mut self, from: &str, message: &Message, taking: &mut bool) -> Result<String, Failure> {
+    /// Sends a message, and returns the reply to the final dot if it is 2yz. `taking` is set while
+    /// the server has the content and has not replied.
+    pub async fn send(&mut self, from: &str, message: &LoadMessage, taking: &mut bool) -> Result<String, LoadFailure> {
         let mut commands = format!("MAIL FROM:<{from}>\r\n");
         for recipient in &message.recipients {
             // Writing to a String cannot fail.
@@ -63,11 +64,11 @@ impl Connection {
         self.write(".\r\n").await.map_err(unknown)?;
         let (reply, is_expected) = self.reply("2").await.map_err(unknown)?;
         *taking = false;
-        if is_expected { Ok(reply) } else { Err(Failure::new(reply)) }
+        if is_expected { Ok(reply) } else { Err(LoadFailure::new(reply)) }
     }
 
     pub async fn quit(mut self) {
-        // Everything is taken; nothing that happens now matters.
+        // All messages are taken, so errors no longer matter.
         let _ = timeout(QUIT, async {
             self.write("QUIT\r\n").await?;
             self.expect("2").await
@@ -75,33 +76,33 @@ impl Connection {
         .await;
     }
 
-    async fn write(&mut self, text: &str) -> Result<(), Failure> {
-        self.0.get_mut().write_all(text.as_bytes()).await.map_err(|error| Failure::new(error.to_string()))
+    async fn write(&mut self, text: &str) -> Result<(), LoadFailure> {
+        self.0.get_mut().write_all(text.as_bytes()).await.map_err(|error| LoadFailure::new(error.to_string()))
     }
 
-    async fn expect(&mut self, class: &str) -> Result<(), Failure> {
+    async fn expect(&mut self, class: &str) -> Result<(), LoadFailure> {
         let (reply, is_expected) = self.reply(class).await?;
-        if is_expected { Ok(()) } else { Err(Failure::new(reply)) }
+        if is_expected { Ok(()) } else { Err(LoadFailure::new(reply)) }
     }
 
-    /// The last line of a reply (RFC 5321 section 4.2.1), and whether it is of this class.
-    async fn reply(&mut self, class: &str) -> Result<(String, bool), Failure> {
+    /// The last line of a reply (RFC 5321 section 4.2.1), and true if it is of this class.
+    async fn reply(&mut self, class: &str) -> Result<(String, bool), LoadFailure> {
         loop {
             let mut line = String::new();
             let read = (&mut self.0).take(MAX_LINE).read_line(&mut line).await;
             match read {
-                Ok(0) => return Err(Failure::new("the connection was closed")),
+                Ok(0) => return Err(LoadFailure::new("the connection was closed")),
                 Ok(_) if line.as_bytes().get(3) == Some(&b'-') => {}
                 Ok(_) => {
                     let is_expected = line.starts_with(class);
                     return Ok((line.trim_end().to_owned(), is_expected));
                 }
-                Err(error) => return Err(Failure::new(error.to_string())),
+                Err(error) => return Err(LoadFailure::new(error.to_string())),
             }
         }
     }
 }
 
-fn unknown(failure: Failure) -> Failure {
-    Failure { may_have_been_taken: true, ..failure }
+fn unknown(failure: LoadFailure) -> LoadFailure {
+    LoadFailure { may_have_been_taken: true, ..failure }
 }

@@ -1,8 +1,9 @@
-//! Load for a queueing mail server, and the account of what became of it.
+//! Load for a queueing mail server, and the account of its messages.
 //!
-//! Some connections, each sending message after message, at a pace or as fast as the server takes them. Every message has an id of its own
-//! and every recipient an address of its own: caches of a mail server that know a recipient would decide what is measured otherwise.
-//! A message that the server does not take is offered again until it does. It never talks to anything but that server.
+//! Some connections, each sending message after message, at a pace or as fast as the server takes
+//! them. Every message has an id of its own, and every recipient an address of its own: otherwise
+//! the mail server's caches of known recipients would decide what is measured. A message that the
+//! server does not take is offered again until it does. The load talks to no other server.
 
 mod account;
 mod client;
@@ -18,33 +19,33 @@ use tokio::time::{sleep, timeout};
 
 pub use account::{Account, Stored};
 
-use self::client::{Connection, Failure};
+use self::client::{Connection, LoadFailure};
 use super::record::{Entry, Record};
 use super::{Error, Result, lock};
 
-/// From a failed attempt to the next one of the same message.
+/// The time from a failed attempt to the next one of the same message.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a load is.
+/// Settings of a load.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
-    /// Who takes the mail.
+    /// The server that takes the mail.
     pub server: SocketAddr,
-    /// How many messages.
+    /// The number of messages.
     pub messages: usize,
-    /// How many recipients each has.
+    /// The number of recipients of each message.
     pub recipients: usize,
-    /// Over how many connections at a time.
+    /// The number of connections at a time.
     pub connections: usize,
-    /// How many messages a second, over all connections; as fast as they are taken otherwise.
+    /// Messages per second, over all connections; without it, as fast as they are taken.
     pub per_second: Option<u32>,
     /// The envelope sender, to whom bounces go.
     pub from: String,
-    /// Bytes of body that each has, about.
+    /// The approximate size of a body, in bytes.
     pub size: usize,
-    /// How long a message may take to be taken, before it is offered again.
+    /// The time after which a message that was not taken is offered again.
     pub patience: Duration,
-    /// Where each message that was taken is written down, too.
+    /// The record that taken messages are written to, too.
     pub record: Option<Arc<Record>>,
 }
 
@@ -68,33 +69,33 @@ impl LoadOptions {
 /// A message that the server took responsibility for.
 #[derive(Clone, Debug)]
 pub struct Accepted {
-    /// Its `X-Message-Id`.
+    /// The `X-Message-Id`.
     pub id: String,
-    /// To whom it goes; nobody else's goes there.
+    /// The recipients, who get no other message.
     pub recipients: Vec<String>,
-    /// What the server said.
+    /// The server's reply.
     pub reply: String,
-    /// When.
+    /// The time of the reply.
     pub at: Instant,
 }
 
-/// What a load did.
+/// The results of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// Messages that the server took, in that order.
+    /// Messages that the server took, in order.
     pub accepted: Vec<Accepted>,
-    /// How often it did not take one, which was offered again then.
+    /// Refusals; a refused message was offered again.
     pub refusals: usize,
-    /// What it said the last time it did not.
+    /// The reason of the last refusal.
     pub last_refusal: Option<String>,
-    /// Messages of which nobody told whether they were taken: the connection broke amid the last reply. They were offered again under other
-    /// ids and to other recipients.
+    /// Messages of which it is unknown if they were taken, since the connection broke during the
+    /// last reply. They were offered again under other ids and to other recipients.
     pub unknown: usize,
-    /// Why a message that was taken is not in the record.
+    /// The reason why a message that was taken is not in the record.
     pub unrecorded: Option<String>,
 }
 
-struct Shared {
+struct LoadState {
     options: LoadOptions,
     run: String,
     begun: Instant,
@@ -103,17 +104,17 @@ struct Shared {
     accepted: watch::Sender<usize>,
 }
 
-/// A load that runs. It stops when dropped.
+/// A running load. It stops when dropped.
 pub struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<LoadState>,
     connections: JoinSet<()>,
 }
 
 impl Load {
-    /// Sends the first message at once.
+    /// Starts the load; the first message is sent at once.
     pub fn start(options: LoadOptions) -> Self {
         let connections = options.connections;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadState {
             options,
             run: format!("{:08x}", fastrand::u32(..)),
             begun: Instant::now(),
@@ -128,7 +129,7 @@ impl Load {
         Self { shared, connections: running }
     }
 
-    /// Waits until so many messages are taken.
+    /// Waits until this many messages are taken.
     ///
     /// # Errors
     /// When they are not in time.
@@ -144,7 +145,7 @@ impl Load {
         Err(Error::Timeout { what: format!("{count} messages accepted"), within, seen })
     }
 
-    /// What was done so far.
+    /// The results so far.
     pub fn sent(&self) -> Sent {
         lock(&self.shared.sent).clone()
     }
@@ -175,8 +176,8 @@ impl Load {
     }
 }
 
-/// One connection after the other, until there are no more messages.
-async fn send(shared: Arc<Shared>) {
+/// Sends over one connection after the other until there are no more messages.
+async fn send(shared: Arc<LoadState>) {
     let mut connection = None;
     loop {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
@@ -188,11 +189,11 @@ async fn send(shared: Arc<Shared>) {
             sleep(due.saturating_sub(shared.begun.elapsed())).await;
         }
         for attempt in 0.. {
-            let message = Message::new(&shared, number, attempt);
+            let message = LoadMessage::new(&shared, number, attempt);
             match offer(&shared.options, &mut connection, &message).await {
                 Ok(reply) => {
                     let mut sent = lock(&shared.sent);
-                    let Message { id, recipients, .. } = message;
+                    let LoadMessage { id, recipients, .. } = message;
                     if let Some(record) = &shared.options.record
                         && let Err(error) = record.write(&Entry::now(&id, &recipients, &shared.options.from))
                     {
@@ -221,33 +222,36 @@ async fn send(shared: Arc<Shared>) {
 async fn offer(
     options: &LoadOptions,
     connection: &mut Option<Connection>,
-    message: &Message,
-) -> std::result::Result<String, Failure> {
+    message: &LoadMessage,
+) -> std::result::Result<String, LoadFailure> {
     let mut taking = false;
     let attempt = async {
         if connection.is_none() {
             *connection = Some(Connection::open(options.server).await?);
         }
-        let Some(open) = connection.as_mut() else { return Err(Failure::new("no connection")) };
+        let Some(open) = connection.as_mut() else { return Err(LoadFailure::new("no connection")) };
         open.send(&options.from, message, &mut taking).await
     };
     match timeout(options.patience, attempt).await {
         Ok(result) => result,
-        Err(_) => Err(Failure { reason: format!("no answer in {:?}", options.patience), may_have_been_taken: taking }),
+        Err(_) => {
+            Err(LoadFailure { reason: format!("no answer in {:?}", options.patience), may_have_been_taken: taking })
+        }
     }
 }
 
-/// A message as it is offered.
-struct Message {
+/// A message with its content.
+struct LoadMessage {
     id: String,
     recipients: Vec<String>,
-    /// With CRLF, no line beginning with a dot.
+    /// The content with CRLF and without lines that begin with a dot.
     content: String,
 }
 
-impl Message {
-    /// Each attempt has an id and recipients of its own, since one that looked failed may have been taken.
-    fn new(shared: &Shared, number: usize, attempt: u32) -> Self {
+impl LoadMessage {
+    /// A message for one attempt. Each attempt has an id and recipients of its own, since an
+    /// attempt that seemed to fail may have been taken.
+    fn new(shared: &LoadState, number: usize, attempt: u32) -> Self {
         let LoadOptions { recipients, from, size, .. } = &shared.options;
         let id = match attempt {
             0 => format!("{}-{number:06}", shared.run),

@@ -13,27 +13,21 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// A longer reply is no reply.
+/// The limit of a reply, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
-/// An application does not wait long for the answer to QUIT.
+/// The time limit of the answer to QUIT; an application does not wait long for it.
 const QUIT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How far an attempt got: what it waited for when it ended.
+/// The step that an attempt waited for when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// The TCP connection.
     Connect,
-    /// The greeting.
     Banner,
-    /// EHLO.
     Ehlo,
     /// STARTTLS and the handshake.
     StartTls,
-    /// MAIL.
     Mail,
-    /// RCPT.
     Rcpt,
-    /// DATA.
     Data,
     /// The reply to the final dot.
     EndOfData,
@@ -54,31 +48,30 @@ impl fmt::Display for Step {
     }
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A server took responsibility.
+    /// A server took responsibility for the message.
     Accepted {
-        /// Its reply.
+        /// The server's reply.
         reply: String,
     },
-    /// A server said no.
+    /// A server refused.
     Refused {
-        /// To what.
+        /// The refused step.
         step: Step,
-        /// Its reply.
+        /// The server's reply.
         reply: String,
     },
-    /// Nothing (complete) came in time.
+    /// No complete reply came in time.
     Unanswered {
-        /// To what.
+        /// The unanswered step.
         step: Step,
     },
-    /// The connection could not be made, or broke, or what came was no SMTP.
+    /// The connection could not be made, or broke, or the bytes were no SMTP.
     Broken {
-        /// At what.
+        /// The step that failed.
         step: Step,
-        /// The error.
         error: String,
     },
     /// The Service has no ready endpoint: kube-proxy refuses the connection.
@@ -86,7 +79,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether a server took responsibility.
+    /// Returns true if a server took responsibility for the message.
     pub fn is_accepted(&self) -> bool {
         match self {
             Self::Accepted { .. } => true,
@@ -107,16 +100,16 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How a client proves its servers: STARTTLS required and verified.
+/// Settings of a client that requires STARTTLS and verifies the server.
 #[derive(Clone)]
 pub struct ClientTls {
-    /// Whom it trusts.
+    /// The client's configuration, with the authorities that it trusts.
     pub config: Arc<ClientConfig>,
-    /// The name the certificate must carry.
+    /// The name that the certificate must contain.
     pub server_name: ServerName<'static>,
 }
 
-/// A message, and what an attempt may take.
+/// A message, and the limits of an attempt.
 pub(super) struct Message<'a> {
     pub from: &'a str,
     pub to: &'a str,
@@ -126,7 +119,7 @@ pub(super) struct Message<'a> {
     pub timeout: Duration,
 }
 
-/// A connection that has accepted a message, and that politeness demands to end with QUIT.
+/// A connection that has accepted a message, and that is still to be ended with QUIT.
 pub(super) struct Farewell(Box<dyn Stream>);
 
 impl Farewell {
@@ -136,7 +129,7 @@ impl Farewell {
             self.0.flush().await?;
             self.0.read(&mut [0; 512]).await
         };
-        // The message is accepted; nothing that happens now matters.
+        // The message is accepted, so errors no longer matter.
         let _ = timeout(QUIT_TIMEOUT, quit).await;
     }
 }
@@ -144,7 +137,7 @@ impl Farewell {
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Never takes longer than the message's timeout.
+/// Makes one attempt, which never takes longer than the message's timeout.
 pub(super) async fn send(message: &Message<'_>, server: SocketAddr) -> (Outcome, Option<Farewell>) {
     let deadline = Instant::now() + message.timeout;
     let mut step = Step::Connect;
@@ -212,7 +205,7 @@ impl Client {
         self.expect(class).await
     }
 
-    /// A reply of this class (RFC 5321 section 4.2.1): its last line.
+    /// Waits for a reply of this class (RFC 5321 section 4.2.1), and returns its last line.
     async fn expect(&mut self, class: u8) -> Result<String, Failure> {
         let mut read = 0;
         loop {
@@ -248,7 +241,7 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// RFC 5321 section 4.5.2.
+/// The content with dots stuffed (RFC 5321 section 4.5.2).
 fn stuffed(content: &str) -> String {
     content
         .split_inclusive("\r\n")

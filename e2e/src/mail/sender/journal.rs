@@ -1,4 +1,4 @@
-//! What a sender did and saw.
+//! The journal of a sender's messages and attempts.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -7,44 +7,44 @@ use std::time::{Duration, Instant};
 use super::client::Outcome;
 use crate::mail::server::SmtpServer;
 
-/// A sender makes no more messages than these.
+/// The upper limit of a sender's messages.
 pub const MAX_MESSAGES: usize = 1_000_000;
-/// Of more attempts than these, the oldest are forgotten, and counted.
+/// The upper limit of attempts that are kept. Beyond it the oldest are forgotten, and counted.
 pub const MAX_ATTEMPTS: usize = 1_000_000;
 
 /// One attempt to send one message.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Of which message: its number, from 0.
+    /// The number of the message, from 0.
     pub message: usize,
-    /// The how manieth for that message, from 1.
+    /// The number of the attempt for that message, from 1.
     pub number: u32,
-    /// Through which endpoint.
+    /// The endpoint that it connected to.
     pub endpoint: Option<SocketAddr>,
-    /// When it began.
+    /// The time of its start.
     pub started: Instant,
-    /// When it was over.
+    /// The time of its end.
     pub finished: Instant,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// How many messages there are of each kind.
+/// The numbers of messages of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Messages that the application wanted to send.
     pub sent: usize,
-    /// Of these, accepted by a server.
+    /// Messages accepted by a server.
     pub accepted: usize,
-    /// Of these, given up without having been accepted.
+    /// Messages given up without having been accepted.
     pub lost: usize,
-    /// Attempts.
+    /// All attempts.
     pub attempts: usize,
     /// Attempts that were not accepted.
     pub failed_attempts: usize,
-    /// Attempts that are counted but not kept any more.
+    /// Attempts that are counted but no longer kept.
     pub forgotten_attempts: usize,
-    /// Messages that were due, but not made because too many others were on their way.
+    /// Messages that were due, but not made because too many others were in progress.
     pub held_back: usize,
 }
 
@@ -55,17 +55,18 @@ impl Totals {
     }
 }
 
-/// A failover as the sending client saw it.
+/// A failover as seen by the sending client.
 #[derive(Clone, Debug)]
 pub struct Failover {
-    /// The first send that was refused or not answered.
+    /// The first attempt that was refused or not answered.
     pub first_failed: Attempt,
-    /// The first send after it that was accepted.
+    /// The first attempt after it that was accepted.
     pub first_accepted: Attempt,
 }
 
 impl Failover {
-    /// From the start of the first failed send to the acceptance of the first that succeeded.
+    /// The time from the start of the first failed attempt to the acceptance of the first that
+    /// succeeded.
     pub fn took(&self) -> Duration {
         self.first_accepted.finished.saturating_duration_since(self.first_failed.started)
     }
@@ -74,13 +75,13 @@ impl Failover {
 /// Every message and attempt of a sender.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
-    /// Tells the ids of one sender's messages from those of another's.
+    /// A prefix that distinguishes the message ids of different senders.
     pub run: String,
     totals: Totals,
     attempts: VecDeque<Attempt>,
-    /// The message of each attempt that is under way, and when the attempt began.
+    /// The start of each attempt in progress, by its message.
     under_way: HashMap<usize, Instant>,
-    /// By message number.
+    /// The fates by message number.
     messages: Vec<Fate>,
 }
 
@@ -96,7 +97,7 @@ impl Journal {
         Self { run, ..Self::default() }
     }
 
-    /// A new message's number, as long as there is room.
+    /// Assigns a new message's number, as long as there is room.
     pub(super) fn begin(&mut self) -> Option<usize> {
         let number = self.messages.len();
         if number >= MAX_MESSAGES {
@@ -116,7 +117,7 @@ impl Journal {
         self.under_way.insert(message, started);
     }
 
-    /// In the order of being over.
+    /// Records an attempt that has ended. Attempts are kept in the order of their ends.
     pub(super) fn record(&mut self, attempt: Attempt) {
         self.under_way.remove(&attempt.message);
         self.totals.attempts += 1;
@@ -140,7 +141,7 @@ impl Journal {
         (0..self.messages.len()).for_each(|message| self.give_up(message));
     }
 
-    /// A message's fate is sealed once.
+    /// Sets a message's fate, once.
     fn end(&mut self, message: usize, fate: Fate) {
         let Some(entry) = self.messages.get_mut(message).filter(|entry| **entry == Fate::Outstanding) else { return };
         *entry = fate;
@@ -151,12 +152,12 @@ impl Journal {
         }
     }
 
-    /// How many messages there are of each kind.
+    /// The numbers of messages of each kind.
     pub fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// In the order of being over.
+    /// The attempts in the order of their ends.
     pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
         self.attempts.iter()
     }
@@ -172,7 +173,7 @@ impl Journal {
         lost.map(|(message, _)| self.id(message)).collect()
     }
 
-    /// How many messages each endpoint accepted.
+    /// The number of messages that each endpoint accepted.
     pub fn accepted_by(&self) -> BTreeMap<SocketAddr, usize> {
         let mut counts = BTreeMap::new();
         for fate in &self.messages {
@@ -183,25 +184,28 @@ impl Journal {
         counts
     }
 
-    /// Of the attempts that started at `after` or later and failed, the one that started first. An attempt that was on its way
-    /// at `after` does not count: what it failed of may be an earlier break.
+    /// The failed attempt with the earliest start, of those that started at `after` or later. An
+    /// attempt that was in progress at `after` does not count: an earlier break may have caused its
+    /// failure.
     pub fn first_failed_attempt_after(&self, after: Instant) -> Option<&Attempt> {
         self.started_after(after).filter(|attempt| !attempt.outcome.is_accepted()).min_by_key(|attempt| attempt.started)
     }
 
-    /// Of the attempts that started at `after` or later and were accepted, the one accepted first.
+    /// The attempt that was accepted first, of those that started at `after` or later.
     pub fn first_accepted_after(&self, after: Instant) -> Option<&Attempt> {
         self.started_after(after).filter(|attempt| attempt.outcome.is_accepted()).min_by_key(|attempt| attempt.finished)
     }
 
-    /// From the latest on, so that the question costs no more than what happened since.
+    /// The attempts that started at `after` or later, latest first, so that the search costs no
+    /// more than what happened since.
     fn started_after(&self, after: Instant) -> impl Iterator<Item = &Attempt> {
         let over = self.attempts.iter().rev().take_while(move |attempt| attempt.finished >= after);
         over.filter(move |attempt| attempt.started >= after)
     }
 
-    /// The failover after a break at `after`; `None` while nothing failed, or nothing was accepted since, or an attempt is under
-    /// way that may yet turn out to be the first that failed.
+    /// The failover after a break at `after`. It is `None` while nothing failed, or nothing was
+    /// accepted since, or an attempt is in progress that may yet turn out to be the first that
+    /// failed.
     pub fn failover_after(&self, after: Instant) -> Option<Failover> {
         let first_failed = self.first_failed_attempt_after(after)?;
         if self.under_way.values().any(|started| (after..first_failed.started).contains(started)) {
@@ -211,7 +215,7 @@ impl Journal {
         Some(Failover { first_failed: first_failed.clone(), first_accepted: first_accepted.clone() })
     }
 
-    /// Holds the sender's account against what servers have stored.
+    /// Compares the sender's account with what servers have stored.
     pub fn delivery(&self, servers: &[&SmtpServer]) -> Delivery {
         let mut stored: HashMap<String, usize> = HashMap::new();
         let mut delivery = Delivery::default();
@@ -242,22 +246,22 @@ impl Journal {
     }
 }
 
-/// What became of a sender's messages.
+/// The fates of a sender's messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Messages that a server has stored.
     pub delivered: usize,
-    /// By the server's name: how many different messages it has stored.
+    /// The number of different messages that a server has stored, by the server's name.
     pub messages: BTreeMap<String, usize>,
     /// Messages stored more than once.
     pub duplicated: usize,
     /// Copies beyond the first.
     pub extra_copies: usize,
-    /// Messages that the sender gave up, and that no server has.
+    /// Messages that the sender gave up and that no server has.
     pub lost: usize,
     /// Messages that the sender gave up although a server has them.
     pub lost_but_delivered: usize,
-    /// The ids of messages that were accepted but that no server has: mail that a server lost.
+    /// The ids of messages that were accepted but that no server has: a server lost them.
     pub vanished: Vec<String>,
 }
 
@@ -266,7 +270,7 @@ mod tests {
     use super::*;
     use crate::mail::sender::Step;
 
-    /// The milliseconds of an attempt's beginning and end, and whether it was accepted.
+    /// The milliseconds of an attempt's start and end, and true if it was accepted.
     type Times = (u64, u64, bool);
 
     fn journal(zero: Instant, attempts: &[Times]) -> Journal {

@@ -1,8 +1,9 @@
-//! An application that keeps sending mail, and remembers everything.
+//! An application that sends mail at a constant rate, and records everything.
 //!
-//! A connection per message, its own patience for each attempt, and a failed message again soon after, through whatever endpoints
-//! there are then: what applications with a mail library do, and the worst case for a failover, since no queue hides it.
-//! It never talks to anything but those endpoints.
+//! It makes a connection per message, has a time limit for each attempt, and repeats a failed
+//! message soon after, through the endpoints of that moment. Applications with a mail library do
+//! the same. It is the worst case for a failover, since no queue hides it. It connects to those
+//! endpoints only.
 
 mod client;
 mod journal;
@@ -23,38 +24,42 @@ pub use journal::{Attempt, Delivery, Failover, Journal, MAX_ATTEMPTS, MAX_MESSAG
 
 use super::{Error, Result, lock};
 
-/// What in a recipient pattern stands for the message's id.
+/// The placeholder for the message's id in a recipient pattern.
 pub const ID: &str = "{id}";
 
-/// How a sender sends.
+/// Settings of a sender.
 #[derive(Clone)]
 pub struct SenderOptions {
-    /// A message this often.
+    /// The interval between messages.
     pub interval: Duration,
-    /// The envelope sender.
     pub from: String,
-    /// The envelope recipient; [`ID`] in it makes each message's unique, or some MTA's cache would decide what is measured.
+    /// The envelope recipient. [`ID`] in it makes each message's recipient unique; otherwise an
+    /// MTA's cache would decide what is measured.
     pub to: String,
-    /// Where kube-proxy would lead a connection, now: each attempt picks one at random, as kube-proxy does.
+    /// The endpoints that kube-proxy would lead a connection to now: each attempt picks one at
+    /// random, as kube-proxy does.
     pub endpoints: watch::Receiver<Vec<SocketAddr>>,
-    /// Patience for the TCP connection.
+    /// The time limit of the TCP connection.
     pub connect_timeout: Duration,
-    /// Patience for an attempt as a whole, up to the reply to the final dot.
+    /// The time limit of an attempt as a whole, up to the reply to the final dot.
     pub attempt_timeout: Duration,
-    /// From a failed attempt to the next of the same message, give or take half. It does not grow: an application that keeps
-    /// its user waiting does not back off, and [`max_concurrent`](Self::max_concurrent) bounds what that amounts to.
+    /// The time from a failed attempt to the next of the same message, plus or minus half. It does
+    /// not grow: an application that keeps its user waiting does not back off.
+    /// [`max_concurrent`](Self::max_concurrent) bounds the resulting load.
     pub retry_after: Duration,
-    /// A message that is not accepted within this is given up; without it, only at the end.
+    /// The time after which a message that is not accepted is given up. Without it, messages are
+    /// given up only at the end.
     pub give_up_after: Option<Duration>,
-    /// Messages on their way at a time. While there are so many, no further ones are made, and those are counted. In an outage
-    /// each of them knocks every [`retry_after`](Self::retry_after): too many would measure the machine and not the failover.
+    /// The limit of messages in progress at a time. While it is reached, no further ones are made,
+    /// and those are counted. In an outage each of them tries again every
+    /// [`retry_after`](Self::retry_after): too many would measure the machine and not the failover.
     pub max_concurrent: usize,
-    /// STARTTLS required and verified; without it, TLS is not spoken.
+    /// STARTTLS required and verified; without it, no TLS.
     pub tls: Option<ClientTls>,
 }
 
 impl SenderOptions {
-    /// Patience of a second per attempt, another after 20 ms.
+    /// Settings with a time limit of a second per attempt, and the next attempt after 20 ms.
     pub fn new(interval: Duration, endpoints: watch::Receiver<Vec<SocketAddr>>) -> Self {
         Self {
             interval,
@@ -70,7 +75,7 @@ impl SenderOptions {
         }
     }
 
-    /// With STARTTLS: the certificate must carry `server_name` and be good for `config`.
+    /// Requires STARTTLS: the certificate must contain `server_name` and be valid for `config`.
     pub fn start_tls(mut self, config: Arc<ClientConfig>, server_name: &str) -> Result<Self> {
         let server_name =
             ServerName::try_from(server_name.to_owned()).map_err(|_| Error::Name(server_name.to_owned()))?;
@@ -84,15 +89,15 @@ pub fn fixed(endpoints: Vec<SocketAddr>) -> watch::Receiver<Vec<SocketAddr>> {
     watch::channel(endpoints).1
 }
 
-struct Shared {
+struct SenderState {
     options: SenderOptions,
     journal: Mutex<Journal>,
     totals: watch::Sender<Totals>,
-    /// No more attempts.
+    /// Cancelled when no further attempts are allowed.
     ended: CancellationToken,
 }
 
-impl Shared {
+impl SenderState {
     fn note<T>(&self, note: impl FnOnce(&mut Journal) -> T) -> T {
         let mut journal = lock(&self.journal);
         let noted = note(&mut journal);
@@ -101,19 +106,20 @@ impl Shared {
     }
 }
 
-/// A running sender. It stops when dropped; [`stop`](Self::stop) also waits for what is on its way.
+/// A running sender. It stops when dropped; [`stop`](Self::stop) also waits for the messages in
+/// progress.
 pub struct Sender {
-    shared: Arc<Shared>,
-    /// No more messages.
+    shared: Arc<SenderState>,
+    /// Cancelled when no further messages are wanted.
     paused: CancellationToken,
     driver: Option<JoinHandle<()>>,
 }
 
 impl Sender {
-    /// Sends the first message at once.
+    /// Starts a sender; the first message is sent at once.
     pub fn start(options: SenderOptions) -> Self {
         let run = format!("{:08x}", fastrand::u32(..));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SenderState {
             options,
             journal: Mutex::new(Journal::new(run)),
             totals: watch::Sender::new(Totals::default()),
@@ -124,32 +130,32 @@ impl Sender {
         Self { shared, paused, driver: Some(driver) }
     }
 
-    /// What was done and seen so far.
+    /// The journal so far.
     pub fn journal(&self) -> Journal {
         lock(&self.shared.journal).clone()
     }
 
-    /// How many messages there are of each kind, now.
+    /// The numbers of messages of each kind, now.
     pub fn totals(&self) -> Totals {
         *self.shared.totals.borrow()
     }
 
-    /// See [`Journal::first_failed_attempt_after`].
+    /// The failed attempt with the earliest start, see [`Journal::first_failed_attempt_after`].
     pub fn first_failed_attempt_after(&self, after: Instant) -> Option<Attempt> {
         lock(&self.shared.journal).first_failed_attempt_after(after).cloned()
     }
 
-    /// See [`Journal::first_accepted_after`].
+    /// The attempt that was accepted first, see [`Journal::first_accepted_after`].
     pub fn first_accepted_after(&self, after: Instant) -> Option<Attempt> {
         lock(&self.shared.journal).first_accepted_after(after).cloned()
     }
 
-    /// See [`Journal::failover_after`].
+    /// The failover after a break at `after`, see [`Journal::failover_after`].
     pub fn failover_after(&self, after: Instant) -> Option<Failover> {
         lock(&self.shared.journal).failover_after(after)
     }
 
-    /// Waits for the failover after a break at `after` to be over.
+    /// Waits for the end of the failover after a break at `after`.
     pub async fn wait_for_failover(&self, after: Instant, within: Duration) -> Result<Failover> {
         let mut totals = self.shared.totals.subscribe();
         let wait = async {
@@ -166,7 +172,7 @@ impl Sender {
         waited.map_err(|_| self.timeout("a failed send followed by an accepted one", within))
     }
 
-    /// Waits until `is_enough` of the totals.
+    /// Waits until `is_enough` returns true for the totals.
     pub async fn wait_for(
         &self,
         what: &str,
@@ -186,10 +192,11 @@ impl Sender {
         Error::Timeout { what: what.to_owned(), within, seen }
     }
 
-    /// Makes no more messages, gives those on their way `grace` to be accepted, and counts the rest as lost.
+    /// Makes no more messages, gives those in progress `grace` to be accepted, and counts the rest
+    /// as lost.
     pub async fn stop(mut self, grace: Duration) -> Journal {
         self.paused.cancel();
-        // The driver may be amid making one more message, so it is the driver that has to be over.
+        // The driver may just be making one more message, so wait for the driver itself.
         if let Some(mut driver) = self.driver.take()
             && timeout(grace, &mut driver).await.is_err()
         {
@@ -208,11 +215,11 @@ impl Drop for Sender {
     }
 }
 
-/// Makes messages until paused, and ends when the last of them has.
-async fn drive(shared: Arc<Shared>, paused: CancellationToken) {
+/// Makes messages until paused, and returns when the last of them has ended.
+async fn drive(shared: Arc<SenderState>, paused: CancellationToken) {
     let concurrent = Arc::new(Semaphore::new(shared.options.max_concurrent));
     let mut due = interval(shared.options.interval);
-    // After a stall of this machine there is no burst: each failover is measured under the same load.
+    // No burst follows a stall of this machine: each failover is measured under the same load.
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut deliveries = JoinSet::new();
     while paused.run_until_cancelled(due.tick()).await.is_some() {
@@ -231,8 +238,8 @@ async fn drive(shared: Arc<Shared>, paused: CancellationToken) {
     while deliveries.join_next().await.is_some() {}
 }
 
-/// One message, until it is accepted or given up.
-async fn deliver(shared: &Shared, message: usize) {
+/// Delivers one message: until it is accepted or given up.
+async fn deliver(shared: &SenderState, message: usize) {
     let attempts = attempts(shared, message);
     let patience = shared.options.give_up_after.unwrap_or(Duration::MAX);
     let delivered = shared.ended.run_until_cancelled(timeout(patience, attempts)).await;
@@ -241,8 +248,8 @@ async fn deliver(shared: &Shared, message: usize) {
     }
 }
 
-/// Attempt after attempt, until one is accepted.
-async fn attempts(shared: &Shared, message: usize) {
+/// Repeats attempts until one is accepted.
+async fn attempts(shared: &SenderState, message: usize) {
     let options = &shared.options;
     let id = lock(&shared.journal).id(message);
     let to = options.to.replace(ID, &id);
@@ -269,7 +276,7 @@ async fn attempts(shared: &Shared, message: usize) {
         };
         let accepted = outcome.is_accepted();
         shared.note(|journal| {
-            // With the journal in hand, so that it is in order.
+            // The time is read while the journal is locked, so that attempts are recorded in order.
             let finished = Instant::now();
             journal.record(Attempt { message, number, endpoint, started, finished, outcome });
         });

@@ -1,6 +1,6 @@
-//! Commands, as lenient as servers are with case and as strict with addresses.
+//! Commands, parsed as servers do: lenient with case and strict with addresses.
 
-/// What a client asks for.
+/// A command of a client.
 pub(super) enum Command {
     Ehlo(Option<String>),
     Helo(Option<String>),
@@ -16,15 +16,18 @@ pub(super) enum Command {
     Unknown,
 }
 
+fn not_empty(arguments: String) -> Option<String> {
+    (!arguments.is_empty()).then_some(arguments)
+}
+
 /// The verb as it is counted, and the command.
 pub(super) fn parse(line: &[u8]) -> (&'static str, Command) {
     let line = String::from_utf8_lossy(line);
     let (verb, arguments) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
     let arguments = arguments.trim().to_owned();
-    let name = |arguments: String| (!arguments.is_empty()).then_some(arguments);
     match verb.to_ascii_uppercase().as_str() {
-        "EHLO" => ("EHLO", Command::Ehlo(name(arguments))),
-        "HELO" => ("HELO", Command::Helo(name(arguments))),
+        "EHLO" => ("EHLO", Command::Ehlo(not_empty(arguments))),
+        "HELO" => ("HELO", Command::Helo(not_empty(arguments))),
         "STARTTLS" => ("STARTTLS", Command::StartTls),
         "AUTH" => ("AUTH", Command::Auth(arguments)),
         "MAIL" => ("MAIL", Command::Mail(arguments)),

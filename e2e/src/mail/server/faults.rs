@@ -1,4 +1,4 @@
-//! What can be wrong with a server.
+//! Faults of a server.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,34 +6,37 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What is wrong with a server, as a whole.
+/// A fault of a server as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     #[default]
     None,
-    /// Nobody listens: a connection is refused. Established sessions go on.
+    /// Connections are refused. Established sessions continue.
     Refuse,
-    /// Nobody answers: a connection's SYN is dropped, so that connecting takes as long as the client has patience. (One
-    /// connection that comes just then may fit into the kernel's queue: that one is made, and hears nothing.)
+    /// SYNs are dropped, so that connecting takes as long as the client's own time limit. (One
+    /// connection that comes just then may fit into the kernel's queue: that one is made, and gets
+    /// no answer.)
     Blackhole,
-    /// The kernel still accepts connections, but nothing is said any more, in established sessions neither: a frozen process.
+    /// The kernel still accepts connections, but nothing is said any more, in established sessions
+    /// neither: a frozen process.
     Silent,
-    /// This happens where the reply of a stage should come.
+    /// The action replaces the reply of a stage.
     At(Stage, Action),
     /// EHLO does not list an extension, and its command is not known.
     NotOffered(Extension),
-    /// A message is stored, and then the session ends before the client can know: what duplicates come from.
+    /// A message is stored, and then the session ends before the client can know: the source of
+    /// duplicates.
     AcceptWithoutReply(Ending),
 }
 
 impl Fault {
-    /// A reply with this code and text (with its enhanced status code) at a stage.
+    /// Replies with this code and text (with its enhanced status code) at a stage.
     pub const fn reply(stage: Stage, code: u16, text: &'static str) -> Self {
         Self::At(stage, Action::Reply(code, Cow::Borrowed(text)))
     }
 
-    /// What to do instead of the reply of `stage`.
+    /// The action in place of the reply of `stage`.
     pub(super) fn at(&self, stage: Stage) -> Option<&Action> {
         match self {
             Self::Silent => Some(&Action::Hang),
@@ -47,7 +50,7 @@ impl Fault {
         }
     }
 
-    /// What becomes of the listening sockets.
+    /// The state of the listening sockets under this fault.
     pub(super) fn listening(&self) -> Listening {
         match self {
             Self::Refuse => Listening::Refused,
@@ -59,7 +62,7 @@ impl Fault {
     }
 }
 
-/// What becomes of a connection attempt.
+/// The server's treatment of a connection attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listening {
     Open,
@@ -67,7 +70,7 @@ pub(super) enum Listening {
     Unanswered,
 }
 
-/// Where in a session.
+/// A stage of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// The greeting: right after accepting the connection.
@@ -76,34 +79,34 @@ pub enum Stage {
     Ehlo,
     /// The reply to STARTTLS.
     StartTls,
-    /// The TLS handshake, after STARTTLS or (with implicit TLS) before the banner; what is said instead is said in the clear.
+    /// The TLS handshake, after STARTTLS or (with implicit TLS) before the banner. A replacement is
+    /// sent in the clear.
     Handshake,
-    /// The verdict about AUTH.
+    /// The reply to the credentials of AUTH.
     Auth,
-    /// MAIL.
     Mail,
-    /// RCPT.
     Rcpt,
     /// The reply to DATA.
     Data,
-    /// Amid the content, after its first line.
+    /// The middle of the content, after its first line.
     Content,
-    /// The reply to the final dot. Unless the usual reply follows, the message is not stored.
+    /// The reply to the final dot. Without the usual reply, the message is not stored.
     EndOfData,
 }
 
-/// What happens at a stage.
+/// An action at a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// The connection is reset (RST).
     Reset,
     /// The connection is closed (FIN).
     Close,
-    /// Nothing, for as long as the client waits.
+    /// Nothing is said for as long as the client waits.
     Hang,
     /// The usual reply, one byte per interval.
     Slow(Duration),
-    /// This reply, without the stage's usual effect; after 421 the connection is closed (RFC 5321 section 3.8).
+    /// This reply is sent, without the stage's usual effect. After 421 the connection is closed
+    /// (RFC 5321 section 3.8).
     Reply(u16, Cow<'static, str>),
     /// A line of bytes that are neither SMTP nor TLS.
     Garbage,
@@ -113,7 +116,7 @@ pub enum Action {
     Huge(usize),
 }
 
-/// What EHLO may list.
+/// An extension that EHLO may list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Extension {
     /// STARTTLS (RFC 3207).
@@ -122,16 +125,16 @@ pub enum Extension {
     Auth,
 }
 
-/// How a session ends.
+/// The end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
-    /// RST.
+    /// The connection is reset (RST).
     Reset,
-    /// FIN.
+    /// The connection is closed (FIN).
     Close,
-    /// Not at all: nothing is said any more.
+    /// The session stays open, and nothing is said any more.
     Hang,
-    /// With a line of bytes that are no SMTP reply; then FIN.
+    /// A line of bytes that are no SMTP reply is sent; then the connection is closed (FIN).
     Garbage,
 }
 

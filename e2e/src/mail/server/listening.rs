@@ -13,21 +13,22 @@ use tokio::time::{sleep, timeout};
 use super::faults::Listening;
 
 const BACKLOG: u32 = 1024;
-/// Out of file descriptors, say: accepting goes on when there are some again.
+/// The pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// Over loopback, a connection that is not there by then is not coming.
+/// The time limit of a connection that fills the queue. Over loopback, a later one does not come.
 const FILLER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// An address that belongs to us for as long as this lives, whether somebody listens there or not.
+/// An address that is reserved for as long as this lives, listening or not.
 pub(super) struct Port {
     address: SocketAddr,
-    /// Bound and never listening: it keeps everybody else, clients with their ephemeral ports too, from taking the port
-    /// while nobody listens, and the kernel refuses connections to it.
+    /// A socket that is bound and never listens. It keeps others, clients with ephemeral ports
+    /// included, from taking the port while nobody listens, and the kernel refuses connections to
+    /// it.
     _reservation: TcpSocket,
-    state: State,
+    state: PortState,
 }
 
-enum State {
+enum PortState {
     Open {
         listener: Arc<TcpListener>,
         task: JoinHandle<()>,
@@ -43,19 +44,19 @@ enum State {
 impl Port {
     pub fn reserve(address: SocketAddr) -> io::Result<Self> {
         let reservation = bind(address)?;
-        Ok(Self { address: reservation.local_addr()?, _reservation: reservation, state: State::Refused })
+        Ok(Self { address: reservation.local_addr()?, _reservation: reservation, state: PortState::Refused })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// When this returns, it is so. `accepted` must not take long.
+    /// Changes the state, which holds when this returns. `accepted` must not take long.
     pub async fn set<F>(&mut self, listening: Listening, accepted: F) -> io::Result<()>
     where
         F: Fn(TcpStream, SocketAddr) + Send + 'static,
     {
-        // A listener goes on listening while it becomes a black hole: nothing is refused in between.
+        // The listener keeps listening while it becomes a black hole, so no connection is refused in between.
         let listener = self.stop().await;
         match listening {
             Listening::Refused => {}
@@ -63,7 +64,7 @@ impl Port {
                 drop(listener);
                 let listener = Arc::new(bind(self.address)?.listen(BACKLOG)?);
                 let task = tokio::spawn(accept(listener.clone(), accepted));
-                self.state = State::Open { listener, task };
+                self.state = PortState::Open { listener, task };
             }
             Listening::Unanswered => {
                 let listener = match listener {
@@ -74,38 +75,40 @@ impl Port {
                 SockRef::from(&*listener).listen(0)?;
                 let filler = match timeout(FILLER_TIMEOUT, TcpStream::connect(self.address)).await {
                     Ok(connected) => Some(connected?),
-                    // Somebody else's connection has filled it.
+                    // A client's connection has filled it.
                     Err(_) => None,
                 };
-                self.state = State::Unanswered { _listener: listener, _filler: filler };
+                self.state = PortState::Unanswered { _listener: listener, _filler: filler };
             }
         }
         Ok(())
     }
 
-    /// Accepts nothing more. Connections that were not accepted are reset by the kernel when the listener is dropped.
+    /// Stops accepting. The kernel resets connections that were not accepted when the listener is
+    /// dropped.
     pub async fn stop(&mut self) -> Option<Arc<TcpListener>> {
-        match std::mem::replace(&mut self.state, State::Refused) {
-            State::Open { listener, task } => {
+        match std::mem::replace(&mut self.state, PortState::Refused) {
+            PortState::Open { listener, task } => {
                 task.abort();
-                // Only then is the listener ours alone.
+                // Once the task has ended, no other owner of the listener is left.
                 let _ = task.await;
                 Some(listener)
             }
-            State::Refused | State::Unanswered { .. } => None,
+            PortState::Refused | PortState::Unanswered { .. } => None,
         }
     }
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        if let State::Open { task, .. } = &self.state {
+        if let PortState::Open { task, .. } = &self.state {
             task.abort();
         }
     }
 }
 
-/// With `SO_REUSEADDR`: neither the reservation nor sessions of before stand in the way of listening again.
+/// Binds a socket with `SO_REUSEADDR`: neither the reservation nor earlier sessions prevent
+/// listening again.
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;

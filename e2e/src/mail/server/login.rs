@@ -1,9 +1,9 @@
-//! AUTH PLAIN (RFC 4616) and AUTH LOGIN, and who is let in.
+//! AUTH PLAIN (RFC 4616) and AUTH LOGIN, and the check of credentials.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// Who may send.
+/// The clients that may send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Logins {
     /// Everyone; AUTH is not offered.
@@ -11,7 +11,7 @@ pub enum Logins {
     None,
     /// Everyone; AUTH is offered, and every login is accepted.
     Any,
-    /// Those who authenticate with one of these pairs of user and password.
+    /// Clients that authenticate with one of these pairs of user and password.
     Only(Vec<(String, String)>),
 }
 
@@ -46,15 +46,15 @@ impl Logins {
     }
 }
 
-/// A login that is under way.
+/// A login in progress.
 pub(super) enum Login {
-    /// Say this, and go on with the answer.
+    /// A challenge, and the step that its answer belongs to.
     Ask(&'static str, Next),
-    /// Everything is known.
+    /// All credentials are known.
     Complete(Credentials),
 }
 
-/// What the answer will be.
+/// The meaning of the client's answer.
 pub(super) enum Next {
     Plain,
     User,
@@ -63,12 +63,12 @@ pub(super) enum Next {
 
 const SYNTAX: &str = "501 5.5.2 Cannot decode this";
 const ASK_PLAIN: &str = "334 ";
-/// `Username:` and `Password:`
+/// The prompts `Username:` and `Password:` in base64.
 const ASK_USER: &str = "334 VXNlcm5hbWU6";
 const ASK_PASSWORD: &str = "334 UGFzc3dvcmQ6";
 
 impl Login {
-    /// From the arguments of AUTH; what to reply if that cannot be done.
+    /// Begins a login by the arguments of AUTH. The error is the reply to invalid ones.
     pub fn begin(arguments: &str) -> Result<Self, &'static str> {
         let (mechanism, initial) = arguments.split_once(' ').unwrap_or((arguments, ""));
         let (ask, next) = match mechanism.to_ascii_uppercase().as_str() {

@@ -1,8 +1,9 @@
-//! An SMTP server that fails on demand: it plays providers and relays.
+//! An SMTP server that fails on demand, in the role of providers and relays.
 //!
-//! The dialogue is a real one (RFC 5321 with PIPELINING, 8BITMIME, SIZE, ENHANCEDSTATUSCODES, STARTTLS and AUTH); what it stores
-//! it records, so that a test can tell delivered, duplicated and lost mail apart. It never delivers anything anywhere, and never
-//! connects to anything but, for [`Fault::Blackhole`], itself.
+//! The dialogue is a real one (RFC 5321 with PIPELINING, 8BITMIME, SIZE, ENHANCEDSTATUSCODES,
+//! STARTTLS and AUTH). The server records what it stores, so that a test can tell delivered,
+//! duplicated and lost mail apart. It delivers nothing, and connects to nothing but, for
+//! [`Fault::Blackhole`], itself.
 
 mod command;
 mod faults;
@@ -37,29 +38,30 @@ use super::certificates::Identity;
 use super::record::Record;
 use super::{Context, Error, Result, lock};
 
-/// How often another port is tried when the one that was free at the first address is taken at the next.
+/// The number of tries with another port if the one that was free at the first address is taken at
+/// the next.
 const PORT_ATTEMPTS: usize = 16;
 
-/// What a server is.
+/// Settings of a server.
 #[derive(Clone)]
 pub struct Options {
-    /// What it calls itself, in its banner and when it accepts a message.
+    /// The name that it uses in its banner and when it accepts a message.
     pub name: String,
-    /// Where it listens. Port 0 means any port, the same at all addresses.
+    /// The addresses at which it listens. Port 0 means any port, the same at all addresses.
     pub addresses: Vec<SocketAddr>,
-    /// Its certificate; without one there is no TLS.
+    /// The certificate; without one there is no TLS.
     pub tls: Option<Identity>,
     /// TLS from the first byte (RFC 8314) instead of STARTTLS.
     pub implicit_tls: bool,
-    /// Who may send.
+    /// The clients that may send.
     pub logins: Logins,
-    /// In bytes; larger messages are refused (552).
+    /// The size in bytes above which messages are refused (552).
     pub max_message_size: usize,
-    /// How long it waits for a client.
+    /// The time limit for a client's next input.
     pub idle_timeout: Duration,
-    /// Beyond these, connections are turned away (reset).
+    /// The number of sessions beyond which connections are turned away (reset).
     pub max_sessions: usize,
-    /// Where each stored message is written down, too, before the client learns of it.
+    /// The file that each stored message is recorded in before the client learns of it.
     pub record: Option<PathBuf>,
 }
 
@@ -79,21 +81,21 @@ impl Options {
         }
     }
 
-    /// Another address.
+    /// Adds another address.
     #[must_use]
     pub fn and_address(mut self, address: SocketAddr) -> Self {
         self.addresses.push(address);
         self
     }
 
-    /// With STARTTLS.
+    /// Adds STARTTLS.
     #[must_use]
     pub fn start_tls(mut self, identity: Identity) -> Self {
         self.tls = Some(identity);
         self
     }
 
-    /// With implicit TLS.
+    /// Adds implicit TLS.
     #[must_use]
     pub fn implicit_tls(mut self, identity: Identity) -> Self {
         self.tls = Some(identity);
@@ -101,7 +103,7 @@ impl Options {
         self
     }
 
-    /// With these logins.
+    /// Restricts sending to these logins.
     #[must_use]
     pub fn logins(mut self, logins: Logins) -> Self {
         self.logins = logins;
@@ -109,36 +111,36 @@ impl Options {
     }
 }
 
-/// What all sessions of a server share.
-struct Shared {
+/// The state that all sessions of a server share.
+struct ServerState {
     name: String,
     implicit_tls: bool,
     logins: Mutex<Logins>,
     max_message_size: usize,
     idle_timeout: Duration,
     fault: watch::Sender<Fault>,
-    /// When the fault in force first showed itself to a client that had connected.
+    /// The time at which the current fault first affected a connected client.
     first_struck: Mutex<Option<Instant>>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     ledger: Ledger,
     connections: AtomicU64,
-    /// Sessions up to this connection end where the next message would begin.
+    /// The number of the last connection whose session ends where its next message would begin.
     retired: AtomicU64,
     sessions: Arc<Semaphore>,
-    /// Cancelled, and replaced, to cut the sessions of now.
+    /// Cancelled, and replaced, to cut the present sessions.
     cut: Mutex<CancellationToken>,
 }
 
 /// A running server. It stops soon after being dropped.
 pub struct SmtpServer {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     addresses: Vec<SocketAddr>,
-    /// How they listen; `None` when the last change got stuck halfway.
+    /// The state of the listeners; `None` if the last change failed halfway.
     ports: tokio::sync::Mutex<(Option<Listening>, Vec<Port>)>,
 }
 
 impl SmtpServer {
-    /// Listens when this returns.
+    /// Starts a server, which listens when this returns.
     pub async fn start(options: Options) -> Result<Self> {
         let Options {
             name,
@@ -153,7 +155,7 @@ impl SmtpServer {
         } = options;
         let tls = tls.map(|identity| identity.server_config()).transpose()?;
         let ports = reserve(&addresses)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             name,
             implicit_tls,
             logins: Mutex::new(logins),
@@ -174,7 +176,7 @@ impl SmtpServer {
         Ok(server)
     }
 
-    /// What it calls itself.
+    /// The name that it uses in its banner.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
@@ -189,8 +191,9 @@ impl SmtpServer {
         &self.addresses
     }
 
-    /// Breaks or repairs ([`Fault::None`]) the server. In force when this returns: for new connections, and for established
-    /// sessions from their next stage on. A session that a fault made hang goes on hanging after the repair.
+    /// Breaks or repairs ([`Fault::None`]) the server. The fault is in force when this returns: for
+    /// new connections, and for established sessions from their next stage on. A session that a
+    /// fault made hang still hangs after the repair.
     pub async fn set_fault(&self, fault: Fault) -> Result<()> {
         let listening = fault.listening();
         *lock(&self.shared.first_struck) = None;
@@ -203,8 +206,8 @@ impl SmtpServer {
         self.shared.fault.borrow().clone()
     }
 
-    /// When the fault in force first showed itself to a client, which had connected: a refused connection is the kernel's doing and not
-    /// seen.
+    /// The time at which the current fault first affected a connected client. A refused connection
+    /// is the kernel's doing and is not seen.
     pub fn first_struck(&self) -> Option<Instant> {
         *lock(&self.shared.first_struck)
     }
@@ -214,53 +217,57 @@ impl SmtpServer {
         std::mem::take(&mut *lock(&self.shared.cut)).cancel();
     }
 
-    /// Resets every established session where its next message would begin: what a client that keeps connections for reuse meets once a
-    /// server is gone, without a message being on its way that the server may or may not have.
+    /// Resets every established session where its next message would begin. A client that keeps
+    /// connections for reuse meets this once a server is gone, without a message in progress whose
+    /// fate is unknown.
     pub fn retire_sessions(&self) {
         self.shared.retired.store(self.shared.connections.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// What a crash of the process does: connections are refused, and established sessions reset.
+    /// Acts as a crash of the process does: connections are refused, and established sessions
+    /// reset.
     pub async fn crash(&self) -> Result<()> {
         let refused = self.set_fault(Fault::Refuse).await;
         self.cut_sessions();
         refused
     }
 
-    /// Its addresses are free again when this returns.
+    /// Stops the server. Its addresses are free again when this returns.
     pub async fn stop(self) {
         for port in &mut self.ports.lock().await.1 {
             port.stop().await;
         }
     }
 
-    /// Nothing is wrong any more.
+    /// Removes the fault.
     pub async fn repair(&self) -> Result<()> {
         self.set_fault(Fault::None).await
     }
 
-    /// Others may send from the next command on: a password that was changed at the provider.
+    /// Changes the clients that may send, from the next command on, like a password that was
+    /// changed at the provider.
     pub fn set_logins(&self, logins: Logins) {
         *lock(&self.shared.logins) = logins;
     }
 
-    /// Another certificate from the next handshake on: expired, for another name, of another authority.
+    /// Changes the certificate, from the next handshake on: expired, for another name, of another
+    /// authority.
     pub fn set_certificate(&self, identity: &Identity) -> Result<()> {
         self.shared.tls.send_replace(Some(identity.server_config()?));
         Ok(())
     }
 
-    /// Every stored message, in the order of being stored.
+    /// Every stored message, in the order of storage.
     pub fn received(&self) -> Vec<Received> {
         self.shared.ledger.received()
     }
 
-    /// How often each id was stored.
+    /// The number of copies stored of each id.
     pub fn received_by_id(&self) -> HashMap<String, usize> {
         self.shared.ledger.received_by_id()
     }
 
-    /// How many messages are stored.
+    /// The number of stored messages.
     pub fn received_count(&self) -> usize {
         *self.shared.ledger.stored().borrow()
     }
@@ -281,7 +288,7 @@ impl SmtpServer {
         self.shared.ledger.forget();
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     pub fn counters(&self) -> Counters {
         self.shared.ledger.counters()
     }
@@ -309,7 +316,7 @@ impl Drop for SmtpServer {
     }
 }
 
-fn accepted(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+fn accepted(shared: &Arc<ServerState>, stream: TcpStream, peer: SocketAddr) {
     let connection = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
     let Ok(permit) = shared.sessions.clone().try_acquire_owned() else {
         shared.ledger.count(|counters| {
@@ -336,9 +343,9 @@ fn accepted(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     });
 }
 
-/// An open session.
+/// A session that is counted as open until this is dropped.
 struct Open {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -348,7 +355,7 @@ impl Drop for Open {
     }
 }
 
-/// All addresses, with one port where the port is ours to choose.
+/// Reserves all addresses, with one port for those with port 0.
 fn reserve(addresses: &[SocketAddr]) -> Result<Vec<Port>> {
     let mut attempt = 0;
     loop {

@@ -1,4 +1,4 @@
-//! What a server saw: messages, connections, commands.
+//! Records of a server: messages, connections, commands.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -10,42 +10,40 @@ use tokio::sync::watch;
 use crate::mail::lock;
 use crate::mail::record::{Entry, Record};
 
-/// A server stores no more messages than these, and says so to its clients (452) instead of forgetting some.
+/// The limit of stored messages. Beyond it the server refuses (452) instead of forgetting some.
 pub const MAX_MESSAGES: usize = 1_000_000;
-/// How much of a message is kept.
+/// The number of bytes of a message that are kept.
 pub const MAX_KEPT_CONTENT: usize = 1024;
 
-/// A stored message: responsibility for it was taken, whether the client learnt that or not.
+/// A stored message: the server took responsibility for it, even if the client did not learn that.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Its `X-Message-Id`, else its `Message-ID` without brackets, else empty.
+    /// The `X-Message-Id`, else the `Message-ID` without brackets, else empty.
     pub id: String,
-    /// When it was stored.
+    /// The time of storage.
     pub at: Instant,
-    /// By which connection, counted from 1.
+    /// The number of the connection, counted from 1.
     pub connection: u64,
-    /// From where.
+    /// The client's address.
     pub peer: SocketAddr,
     /// The envelope sender; empty for a bounce.
     pub sender: String,
-    /// The envelope recipients.
     pub recipients: Vec<String>,
-    /// Who had authenticated.
+    /// The authenticated user.
     pub user: Option<String>,
-    /// Whether it came through TLS.
+    /// True if it came through TLS.
     pub encrypted: bool,
-    /// Its size in bytes, dots unstuffed.
+    /// The size in bytes, dots unstuffed.
     pub size: usize,
-    /// Its beginning, dots unstuffed: at most [`MAX_KEPT_CONTENT`] bytes.
+    /// The first [`MAX_KEPT_CONTENT`] bytes, dots unstuffed.
     pub content: Vec<u8>,
 }
 
-/// What a server counted.
+/// Counters of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connections accepted.
     pub connections: u64,
-    /// Of these, turned away because of too many sessions.
+    /// Connections turned away because of too many sessions.
     pub turned_away: u64,
     /// Sessions that are open now.
     pub open: u64,
@@ -53,21 +51,21 @@ pub struct Counters {
     pub most_open: u64,
     /// TLS handshakes that succeeded.
     pub handshakes: u64,
-    /// TLS handshakes that failed, ours or the client's doing.
+    /// TLS handshakes that failed, on either side.
     pub failed_handshakes: u64,
-    /// Commands by verb; what is no known verb counts as `?`.
+    /// Commands by verb; an unknown verb counts as `?`.
     pub commands: BTreeMap<&'static str, u64>,
 }
 
 /// The record that all sessions of a server write.
 pub(super) struct Ledger {
-    state: Mutex<State>,
+    state: Mutex<LedgerState>,
     stored: watch::Sender<usize>,
     record: Option<Record>,
 }
 
 #[derive(Default)]
-struct State {
+struct LedgerState {
     received: Vec<Received>,
     counters: Counters,
 }
@@ -77,7 +75,7 @@ impl Ledger {
         Self { state: Mutex::default(), stored: watch::Sender::new(0), record }
     }
 
-    /// False when there is no room left.
+    /// Stores a message. Returns false if there is no room left.
     pub fn store(&self, message: Received, by: &str) -> bool {
         let mut state = lock(&self.state);
         if state.received.len() >= MAX_MESSAGES {
@@ -119,7 +117,7 @@ impl Ledger {
         self.stored.send_replace(0);
     }
 
-    /// How many messages are stored.
+    /// The number of stored messages, now and as it changes.
     pub fn stored(&self) -> watch::Receiver<usize> {
         self.stored.subscribe()
     }

@@ -1,4 +1,4 @@
-//! One session: the dialogue of RFC 5321, and where faults enter it.
+//! One session: the dialogue of RFC 5321, with faults.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,16 +12,18 @@ use super::command::{self, Command};
 use super::faults::{Action, Extension, Fault, Stage};
 use super::login::{self, Login};
 use super::received::{MAX_KEPT_CONTENT, Received};
-use super::wire::{Ended, Line, MAX_COMMAND, Wire};
+use super::wire::{Ended, InputLine, MAX_COMMAND, Wire};
 use crate::mail::lock;
 
-/// RFC 5321 section 4.5.3.1.8 asks for at least this many.
+/// The limit of recipients. RFC 5321 section 4.5.3.1.8 demands at least this many.
 const MAX_RECIPIENTS: usize = 100;
-/// After so many commands that are none, the client is not talking SMTP.
+/// The number of invalid commands after which the session ends, since the client does not speak
+/// SMTP.
 const MAX_MISTAKES: u32 = 20;
-/// How far a message is looked into for its id.
+/// The number of bytes of a message that are searched for its id.
 const MAX_HEADERS: usize = 64 * 1024;
-/// What a TLS record begins with: [`Action::Slow`] at the handshake sends this and never completes it.
+/// The beginning of a TLS record: [`Action::Slow`] at the handshake sends this and never completes
+/// it.
 const BEGUN_RECORD: [u8; 64] = {
     let mut bytes = [0; 64];
     bytes[0] = 0x16;
@@ -32,7 +34,7 @@ const BEGUN_RECORD: [u8; 64] = {
 };
 
 pub(super) struct Session {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     wire: Wire,
     peer: SocketAddr,
     connection: u64,
@@ -48,12 +50,12 @@ struct Transaction {
 }
 
 impl Session {
-    pub fn new(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, connection: u64) -> Self {
+    pub fn new(shared: Arc<ServerState>, stream: TcpStream, peer: SocketAddr, connection: u64) -> Self {
         let wire = Wire::new(stream, shared.idle_timeout);
         Self { shared, wire, peer, connection, greeted: false, user: None, transaction: None, mistakes: 0 }
     }
 
-    /// RST: what a crash does to a session with something unread.
+    /// Resets the connection (RST), as a crash does to a session with unread input.
     pub fn reset(&mut self) {
         self.wire.reset();
     }
@@ -88,7 +90,7 @@ impl Session {
         }
     }
 
-    /// After a banner that refused: nothing but QUIT (RFC 5321 section 3.1).
+    /// Continues after a banner that refused: with nothing but QUIT (RFC 5321 section 3.1).
     async fn unwelcome(&mut self) -> Result<(), Ended> {
         loop {
             match self.command().await? {
@@ -107,20 +109,20 @@ impl Session {
         Err(self.wire.close().await)
     }
 
-    /// The next command; `None` when what came could not be one, and was answered.
+    /// The next command; `None` if the input could not be one, and was answered.
     async fn command(&mut self) -> Result<Option<Command>, Ended> {
         match self.wire.line(MAX_COMMAND).await? {
-            Line::Complete(line) => {
+            InputLine::Complete(line) => {
                 let (verb, command) = command::parse(&line);
                 self.shared.ledger.count(|counters| *counters.commands.entry(verb).or_default() += 1);
                 Ok(Some(command))
             }
-            Line::TooLong => {
+            InputLine::TooLong => {
                 self.mistake("500 5.5.6 Line too long").await?;
                 Ok(None)
             }
-            Line::Eof => Err(Ended),
-            Line::Idle => {
+            InputLine::Eof => Err(Ended),
+            InputLine::Idle => {
                 self.say("421 4.4.2 Idle for too long").await?;
                 Err(self.wire.close().await)
             }
@@ -182,7 +184,7 @@ impl Session {
         }
         if self.answer(Stage::StartTls, "220 2.0.0 Go ahead\r\n").await? {
             self.handshake().await?;
-            // What was said in the clear does not count any more (RFC 3207 section 4.2).
+            // The state from before TLS is discarded (RFC 3207 section 4.2).
             self.greeted = false;
             self.user = None;
             self.transaction = None;
@@ -226,12 +228,12 @@ impl Session {
                 Login::Ask(prompt, next) => {
                     self.say(prompt).await?;
                     match self.wire.line(MAX_COMMAND).await? {
-                        Line::Complete(line) => match next.answer(&line) {
+                        InputLine::Complete(line) => match next.answer(&line) {
                             Ok(next) => login = next,
                             Err(reply) => return self.say(reply).await,
                         },
-                        Line::TooLong => return self.say("500 5.5.6 Line too long").await,
-                        Line::Eof | Line::Idle => return Err(Ended),
+                        InputLine::TooLong => return self.say("500 5.5.6 Line too long").await,
+                        InputLine::Eof | InputLine::Idle => return Err(Ended),
                     }
                 }
                 Login::Complete(credentials) => break self.accepted_user(credentials),
@@ -339,18 +341,19 @@ impl Session {
         Ok(())
     }
 
-    /// Up to the final dot, dots unstuffed (RFC 5321 section 4.5.2). What is too large is read and dropped.
+    /// Reads up to the final dot, with dots unstuffed (RFC 5321 section 4.5.2). Content that is too
+    /// large is read and dropped.
     async fn content(&mut self) -> Result<Content, Ended> {
         let mut content = Content { size: 0, beginning: vec![] };
         let mut first = true;
         loop {
             let line = match self.wire.line(self.shared.max_message_size).await? {
-                Line::Complete(line) => line,
-                Line::TooLong => {
+                InputLine::Complete(line) => line,
+                InputLine::TooLong => {
                     content.size = usize::MAX;
                     continue;
                 }
-                Line::Eof | Line::Idle => return Err(Ended),
+                InputLine::Eof | InputLine::Idle => return Err(Ended),
             };
             if std::mem::take(&mut first)
                 && let Some(action) = self.fault().at(Stage::Content)
@@ -386,12 +389,12 @@ impl Session {
         self.shared.fault.borrow().clone()
     }
 
-    /// A fault showed itself to this client.
+    /// Records that a fault affected this client.
     fn struck(&self) {
         lock(&self.shared.first_struck).get_or_insert_with(Instant::now);
     }
 
-    /// Replies as usual, or does what the fault of now says; true if it was the usual reply.
+    /// Replies as usual, or acts by the current fault. Returns true if it was the usual reply.
     async fn answer(&mut self, stage: Stage, usual: &str) -> Result<bool, Ended> {
         let fault = self.fault();
         self.answer_to(&fault, stage, usual).await
@@ -406,7 +409,7 @@ impl Session {
         Ok(true)
     }
 
-    /// A reply that belongs to no stage.
+    /// Sends a reply that belongs to no stage.
     async fn say(&mut self, reply: &str) -> Result<(), Ended> {
         if self.fault() == Fault::Silent {
             return Err(self.wire.hang().await);
@@ -439,11 +442,13 @@ impl Content {
     fn id(&self) -> String {
         let beginning = String::from_utf8_lossy(&self.beginning);
         let headers: Vec<_> = beginning.split("\r\n").take_while(|line| !line.is_empty()).collect();
-        let find = |wanted: &str| {
-            let mut values = headers.iter().filter_map(|line| line.split_once(':'));
-            let (_, value) = values.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
-            Some(value.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
-        };
-        find("X-Message-Id").or_else(|| find("Message-ID")).unwrap_or_default()
+        id_in(&headers, "X-Message-Id").or_else(|| id_in(&headers, "Message-ID")).unwrap_or_default()
     }
+}
+
+/// The value of a header without angle brackets.
+fn id_in(headers: &[&str], wanted: &str) -> Option<String> {
+    let mut values = headers.iter().filter_map(|line| line.split_once(':'));
+    let (_, value) = values.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+    Some(value.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
 }

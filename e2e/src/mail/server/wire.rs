@@ -1,4 +1,4 @@
-//! The bytes of a session: lines in, replies out, and every way of not replying.
+//! The bytes of a session: lines in, replies out, and the ways of not replying.
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +13,18 @@ use tokio_rustls::server::TlsStream;
 
 use super::faults::Action;
 
-/// Beyond RFC 5321's 512, for extensions (section 4.5.3.1.4).
+/// The limit of a command's line in bytes: more than RFC 5321's 512, for extensions (section
+/// 4.5.3.1.4).
 pub(super) const MAX_COMMAND: usize = 4096;
 const READ_AHEAD: usize = 8192;
-/// What an [`Action::EndlessLine`] sends at a time, and how often: enough to fill any buffer, not enough to fill this machine.
+/// The bytes that an [`Action::EndlessLine`] sends at a time. With the pause it is enough to fill
+/// any buffer, and not enough to fill this machine.
 static ENDLESS_CHUNK: [u8; 16 * 1024] = [b'x'; 16 * 1024];
 const ENDLESS_PAUSE: Duration = Duration::from_millis(10);
-/// How long the rest of what a client sends is read after we closed our side, so that it sees FIN and not RST.
+/// The time during which a client's remaining input is read after the server closed its side, so
+/// that the client sees FIN and not RST.
 const LINGER: Duration = Duration::from_secs(1);
-/// A session that hangs ends at last, whatever the client does.
+/// The time after which a session that hangs ends, whatever the client does.
 const MAX_HANG: Duration = Duration::from_mins(30);
 
 /// The session is over.
@@ -34,55 +37,56 @@ impl From<io::Error> for Ended {
     }
 }
 
-/// A line a client sent.
-pub(super) enum Line {
-    /// Without its CRLF.
+/// A line of input from a client.
+pub(super) enum InputLine {
+    /// The line without its CRLF.
     Complete(Vec<u8>),
-    /// It was longer than allowed, and is skipped.
+    /// A line longer than allowed, which was skipped.
     TooLong,
-    /// Nothing more comes.
+    /// The end of the input.
     Eof,
-    /// Nothing came in time.
+    /// No line within the time limit.
     Idle,
 }
 
-enum Stream {
+enum WireStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    /// Handed to a handshake that did not succeed.
+    /// The stream was consumed by a handshake that failed.
     Gone,
 }
 
 pub(super) struct Wire {
-    stream: Stream,
+    stream: WireStream,
     input: Vec<u8>,
     idle: Duration,
 }
 
 impl Wire {
-    /// Nothing waits longer than `idle`.
+    /// A stream that waits for input at most for `idle`.
     pub fn new(stream: TcpStream, idle: Duration) -> Self {
-        // Each write is on the wire at once, or [`Action::Slow`] would not be.
+        // Each write is sent at once; otherwise [`Action::Slow`] would not be slow.
         let _ = stream.set_nodelay(true);
-        Self { stream: Stream::Plain(stream), input: Vec::new(), idle }
+        Self { stream: WireStream::Plain(stream), input: Vec::new(), idle }
     }
 
     pub fn is_encrypted(&self) -> bool {
         match self.stream {
-            Stream::Tls(_) => true,
-            Stream::Plain(_) | Stream::Gone => false,
+            WireStream::Tls(_) => true,
+            WireStream::Plain(_) | WireStream::Gone => false,
         }
     }
 
-    /// The next line that ends with CRLF; a bare LF is content (or else messages could be smuggled).
-    pub async fn line(&mut self, max: usize) -> io::Result<Line> {
+    /// The next line that ends with CRLF. A bare LF is content (otherwise messages could be
+    /// smuggled).
+    pub async fn line(&mut self, max: usize) -> io::Result<InputLine> {
         let mut searched = 0;
         let mut too_long = false;
         loop {
             if let Some(at) = self.input[searched..].windows(2).position(|pair| pair == b"\r\n") {
                 let mut line: Vec<u8> = self.input.drain(..searched + at + 2).collect();
                 line.truncate(line.len() - 2);
-                return Ok(if too_long || line.len() > max { Line::TooLong } else { Line::Complete(line) });
+                return Ok(if too_long || line.len() > max { InputLine::TooLong } else { InputLine::Complete(line) });
             }
             if self.input.len() > max + 1 {
                 too_long = true;
@@ -90,51 +94,53 @@ impl Wire {
             }
             searched = self.input.len().saturating_sub(1);
             match timeout(self.idle, self.read()).await {
-                Err(_) => return Ok(Line::Idle),
-                Ok(Ok(0)) => return Ok(Line::Eof),
+                Err(_) => return Ok(InputLine::Idle),
+                Ok(Ok(0)) => return Ok(InputLine::Eof),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(error),
             }
         }
     }
 
-    /// More input; 0 when nothing more comes.
+    /// Reads more input; returns 0 at its end.
     async fn read(&mut self) -> io::Result<usize> {
         self.input.reserve(READ_AHEAD);
         match &mut self.stream {
-            Stream::Plain(stream) => stream.read_buf(&mut self.input).await,
-            Stream::Tls(stream) => stream.read_buf(&mut self.input).await,
-            Stream::Gone => Ok(0),
+            WireStream::Plain(stream) => stream.read_buf(&mut self.input).await,
+            WireStream::Tls(stream) => stream.read_buf(&mut self.input).await,
+            WireStream::Gone => Ok(0),
         }
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let write = async {
             match &mut self.stream {
-                Stream::Plain(stream) => stream.write_all(bytes).await,
-                Stream::Tls(stream) => {
+                WireStream::Plain(stream) => stream.write_all(bytes).await,
+                WireStream::Tls(stream) => {
                     stream.write_all(bytes).await?;
                     stream.flush().await
                 }
-                Stream::Gone => Err(io::ErrorKind::NotConnected.into()),
+                WireStream::Gone => Err(io::ErrorKind::NotConnected.into()),
             }
         };
         timeout(self.idle, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// A TLS handshake; what was sent ahead of it in the clear is forgotten (RFC 3207 section 6).
+    /// Performs a TLS handshake. Input sent ahead of it in the clear is discarded (RFC 3207 section
+    /// 6).
     pub async fn handshake(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         self.input.clear();
-        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else {
+        let WireStream::Plain(stream) = std::mem::replace(&mut self.stream, WireStream::Gone) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let accepted = timeout(self.idle, TlsAcceptor::from(config).accept(stream)).await;
         let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        self.stream = Stream::Tls(Box::new(stream));
+        self.stream = WireStream::Tls(Box::new(stream));
         Ok(())
     }
 
-    /// Does something else than to reply with `usual`, or that in an unusual way. True if it was the usual reply.
+    /// Performs an action in place of, or with, the reply `usual`. Returns true if the usual reply
+    /// was sent.
     pub async fn act(&mut self, action: &Action, usual: &[u8]) -> Result<bool, Ended> {
         match action {
             Action::Reset => {
@@ -180,29 +186,30 @@ impl Wire {
         }
     }
 
-    /// RST, in place of whatever was left to say.
+    /// Resets the connection (RST), in place of further replies.
     pub fn reset(&mut self) {
         let stream = match &self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => stream.get_ref().0,
-            Stream::Gone => return,
+            WireStream::Plain(stream) => stream,
+            WireStream::Tls(stream) => stream.get_ref().0,
+            WireStream::Gone => return,
         };
         let _ = stream.set_zero_linger();
-        self.stream = Stream::Gone;
+        self.stream = WireStream::Gone;
     }
 
-    /// FIN, and nothing else: what the client still sends is read, or the kernel would answer it with RST.
+    /// Closes the connection (FIN). Further input is read, otherwise the kernel would answer it
+    /// with RST.
     pub async fn close(&mut self) -> Ended {
         let _ = match &mut self.stream {
-            Stream::Plain(stream) => stream.shutdown().await,
-            Stream::Tls(stream) => stream.shutdown().await,
-            Stream::Gone => Ok(()),
+            WireStream::Plain(stream) => stream.shutdown().await,
+            WireStream::Tls(stream) => stream.shutdown().await,
+            WireStream::Gone => Ok(()),
         };
         let _ = timeout(LINGER, self.drain()).await;
         Ended
     }
 
-    /// Nothing, until the client gives up.
+    /// Says nothing until the client gives up.
     pub async fn hang(&mut self) -> Ended {
         let _ = timeout(MAX_HANG, self.drain()).await;
         Ended

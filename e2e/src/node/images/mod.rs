@@ -1,6 +1,7 @@
-//! Container images without a container engine: built by buildah from a Dockerfile, as root, kept as archives in the cache folder.
+//! Container images without a container engine: built by buildah from a Dockerfile, as root, and
+//! kept as archives in the cache folder.
 //!
-//! Outside of the namespaces, because a Dockerfile may fetch packages.
+//! They are built outside of the namespaces, since a Dockerfile may fetch packages.
 
 mod recipes;
 mod store;
@@ -21,27 +22,28 @@ use crate::process::tail;
 pub use self::recipes::{OPERATOR, POSTFIX, POSTFIX_AGENT, POSTFIX_AGENT_OPTIONS, PROFILE, PYTHON, TOOLBOX};
 pub use self::recipes::{add_program, coredns, digest_of_program, operator, postfix, postfix_agent, python, toolbox};
 
-/// How an image is made.
+/// The recipe of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
-    /// By what pods refer to it, with a tag: `localhost/toolbox:1`. They must not pull it: `imagePullPolicy: Never` or `IfNotPresent`.
+    /// The reference that pods use, with a tag: `localhost/toolbox:1`. They must not pull it:
+    /// `imagePullPolicy: Never` or `IfNotPresent`.
     pub name: &'static str,
     /// Images that its Dockerfile refers to in `FROM`.
     pub bases: &'static [fn() -> Recipe],
-    /// A text that is another when the image must be built anew. [`digest`] makes one of files.
+    /// A text that changes when the image must be built anew. [`digest`] makes one of files.
     pub key: fn() -> Result<String>,
-    /// Writes the Dockerfile and all that it copies into this folder, which is empty.
+    /// Writes the Dockerfile and everything that it copies into this folder, which is empty.
     pub assemble: fn(&Path) -> Result<()>,
     /// Values of `ARG`s in the Dockerfile.
     pub arguments: &'static [(&'static str, &'static str)],
 }
 
-/// An image that is built.
+/// An image that has been built.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// By what pods refer to it.
+    /// The reference that pods use.
     pub name: &'static str,
-    /// An archive as `docker save` writes it.
+    /// An archive in the format of `docker save`.
     pub archive: PathBuf,
 }
 
@@ -55,7 +57,7 @@ pub fn build(recipe: &Recipe) -> Result<Image> {
     let image = Image { name: recipe.name, archive: folder.join(archive_name(recipe.name, &whole_key(recipe)?)) };
     if !image.archive.is_file() {
         let _lock = lock(&folder.join("build.lock"))?;
-        // Somebody else may have built it while this one waited.
+        // Another suite may have built it while this one waited.
         if !image.archive.is_file() {
             build_with_bases(recipe, &folder, &image.archive).with_context(|| format!("the image {}", recipe.name))?;
         }
@@ -63,15 +65,16 @@ pub fn build(recipe: &Recipe) -> Result<Image> {
     Ok(image)
 }
 
-/// Names the command that brings images to a cluster of somebody else. The path of an archive is appended.
+/// The variable with the command that loads images into a cluster that exists already. The path of
+/// an archive is appended.
 pub const LOADER: &str = "E2E_LOAD_IMAGE";
 
-/// The command in `E2E_LOAD_IMAGE`, if there is one.
+/// The command in `E2E_LOAD_IMAGE`, if it is set.
 pub fn loader() -> Option<String> {
     std::env::var(LOADER).ok().filter(|command| !command.trim().is_empty())
 }
 
-/// Brings an image to a cluster of somebody else.
+/// Loads an image into a cluster that exists already.
 ///
 /// # Errors
 /// When the command fails.
@@ -91,7 +94,7 @@ pub fn load_with(loader: &str, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// The SHA-256 of files, each with its path; of those in a folder, all.
+/// The SHA-256 of files with their paths; of a folder, that of all its files.
 ///
 /// # Errors
 /// When one cannot be read.
@@ -99,7 +102,7 @@ pub fn digest(paths: &[&Path]) -> Result<String> {
     digest_of(Path::new(""), paths.iter().map(|path| path.to_path_buf()))
 }
 
-/// The same of files in a folder, which may be anywhere: their paths in it count.
+/// The SHA-256 of files below a folder that may be anywhere: their paths inside it count.
 ///
 /// # Errors
 /// When one cannot be read.
@@ -132,7 +135,7 @@ fn hexadecimal(digest: Digest) -> String {
     })
 }
 
-/// Of the recipe and of all that it builds on.
+/// The key of the recipe and of all its bases.
 fn whole_key(recipe: &Recipe) -> Result<String> {
     let mut digest = Digest::new(&SHA256);
     digest.update((recipe.key)().with_context(|| format!("the image {}", recipe.name))?.as_bytes());
@@ -145,7 +148,7 @@ fn whole_key(recipe: &Recipe) -> Result<String> {
     Ok(hexadecimal(digest))
 }
 
-/// `localhost-toolbox-1` and the beginning of the key.
+/// The name of an archive: `localhost-toolbox-1` and the beginning of the key.
 fn archive_name(name: &str, key: &str) -> String {
     format!("{}-{}.tar", file_name(name), &key[..key.len().min(16)])
 }
@@ -178,8 +181,8 @@ fn build_with_bases(recipe: &Recipe, folder: &Path, archive: &Path) -> Result<()
     Ok(())
 }
 
-/// Removes archives of an image that nobody will ask for again. Some are kept: other checkouts of this repository share the folder, and may be
-/// about to load theirs.
+/// Removes old archives of an image. Some are kept: other checkouts of this repository share the
+/// folder, and may be about to load theirs.
 fn remove_earlier(name: &str, folder: &Path) -> Result<()> {
     const KEPT: usize = 4;
     let mut archives = Vec::new();

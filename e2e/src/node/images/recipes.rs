@@ -1,4 +1,4 @@
-//! The images of the suites: what each is made of.
+//! Recipes of the images that the suites use.
 
 use std::env;
 use std::fs;
@@ -14,8 +14,9 @@ use crate::helm::repository;
 use crate::node::packages::BUSYBOX;
 use crate::operator::{beside_us, hide_package};
 
-/// The name of the image with a shell and small tools, a client and a server for any port among them (`nc`, `wget`, `httpd`, `nslookup`). What
-/// holds a pod's network is of it, too.
+/// The name of the image with a shell and small tools, such as a client and a server for any port
+/// (`nc`, `wget`, `httpd`, `nslookup`). It also serves as the sandbox image, which holds a pod's
+/// network.
 pub const TOOLBOX: &str = "localhost/toolbox:1";
 /// The name of the image of Debian with Postfix, without a configuration: [`postfix`].
 pub const POSTFIX: &str = "localhost/postfix:1";
@@ -26,10 +27,10 @@ pub const OPERATOR: &str = "localhost/mail-failover-operator:e2e";
 /// The name of the image of Postfix with the agent: [`postfix_agent`].
 pub const POSTFIX_AGENT: &str = "localhost/postfix-with-mail-failover:1";
 
-/// Names the profile of cargo that a static operator is compiled with for its image.
+/// The variable with the profile of cargo by which a static operator is compiled for its image.
 pub const PROFILE: &str = "MAIL_FAILOVER_IMAGE_PROFILE";
 
-/// The toolbox.
+/// The image with a shell and small tools.
 pub fn toolbox() -> Recipe {
     Recipe {
         name: TOOLBOX,
@@ -40,7 +41,7 @@ pub fn toolbox() -> Recipe {
     }
 }
 
-/// The cluster's name server.
+/// The image of the cluster's name server.
 pub fn coredns() -> Recipe {
     Recipe {
         name: "localhost/coredns:1",
@@ -66,7 +67,7 @@ pub fn postfix() -> Recipe {
     }
 }
 
-/// Debian with Python, which public images of that name stand for elsewhere.
+/// Debian with Python, in the place of a public image with that name.
 pub fn python() -> Recipe {
     Recipe {
         name: PYTHON,
@@ -89,10 +90,12 @@ const DEBIAN: &str = "bookworm";
 const PYTHON_PACKAGES: &str = "python3";
 const POSTFIX_PACKAGES: &str = "postfix,postfix-pcre,postfix-lmdb,libsasl2-modules,ca-certificates";
 
-/// The operator's image by the `Dockerfile` of the repository, of the source as it is now: with the program that cargo has built for the suites
-/// and the few libraries that it is linked with. With a profile in `MAIL_FAILOVER_IMAGE_PROFILE`, and on a machine whose C library is another
-/// than that of the Debian of [`postfix`], it is as users build it (`image/build-binary`), static: `dist` is the profile that users get. That
-/// compiles all dependencies once more.
+/// The operator's image by the `Dockerfile` of the repository, from the present source. It contains
+/// the program that cargo has built for the suites, and the few libraries that it is linked with.
+///
+/// The program is static, as users build it (`image/build-binary`), with a profile in
+/// `MAIL_FAILOVER_IMAGE_PROFILE`, and on a machine whose C library differs from that of the Debian
+/// in [`postfix`]. Users get the profile `dist`. That compiles all dependencies once more.
 pub fn operator() -> Recipe {
     Recipe {
         name: OPERATOR,
@@ -106,7 +109,7 @@ pub fn operator() -> Recipe {
             let dockerfile = fs::read_to_string(repository("Dockerfile")).context("cannot read the Dockerfile")?;
             if let Some(profile) = profile() {
                 compile(&profile, &binary)?;
-                // What stands last is built.
+                // buildah builds the last stage.
                 return write(folder, &format!("{dockerfile}\nFROM prebuilt\n"));
             }
             fs::create_dir_all(&binary)?;
@@ -119,17 +122,19 @@ pub fn operator() -> Recipe {
     }
 }
 
-/// All that the operator's image is made of when it is built as users build it.
+/// The sources of the operator's image when it is built as users build it.
 const SOURCES: [&str; 7] = ["Cargo.lock", "Cargo.toml", "Dockerfile", "crates", "crds", "image", "src"];
 
-/// The profile of cargo with which a static program is compiled; none when the suites' own will do.
+/// The profile of cargo for a static program; `None` if the suites' own program will do.
 fn profile() -> Option<String> {
     let named = env::var(PROFILE).ok().filter(|profile| !profile.is_empty());
-    let is_debian = || {
-        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        release.lines().any(|line| line == format!("VERSION_CODENAME={DEBIAN}"))
-    };
     named.or_else(|| (!is_debian()).then(|| "dev".to_owned()))
+}
+
+/// Returns true if this machine runs the Debian of [`postfix`].
+fn is_debian() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| line == format!("VERSION_CODENAME={DEBIAN}"))
 }
 
 /// The SHA-256 of a program that cargo has built.
@@ -141,7 +146,7 @@ pub fn digest_of_program(name: &str) -> Result<String> {
     digest_below(program.parent().context("a program lies in a folder")?, &[name])
 }
 
-/// Copies a program without what only debuggers read, which is most of it.
+/// Copies a program without the symbols for debuggers, which are most of it.
 ///
 /// # Errors
 /// When strip(1) says so.
@@ -151,7 +156,7 @@ pub fn add_program(program: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies the libraries that a program is linked with to where they are on this machine, below `root`.
+/// Copies the libraries that a program is linked with to the same paths below `root`.
 fn copy_libraries(program: &Path, root: &Path) -> Result<()> {
     let output = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
     ensure!(output.status.success(), "ldd {} failed", program.display());
@@ -164,7 +169,8 @@ fn copy_libraries(program: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the operator's binary. Takes minutes the first time; cargo says how far it is.
+/// Builds the operator's binary. It takes minutes the first time, with cargo's progress on standard
+/// error.
 fn compile(profile: &str, folder: &Path) -> Result<()> {
     let mut command = Command::new(repository("image/build-binary"));
     hide_package(&mut command);
@@ -183,10 +189,11 @@ fn compile(profile: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What its `agent postfix-config` is told: backends are near, and the suites' providers take logins without TLS.
+/// Options of its `agent postfix-config`: backends are near, and the suites' providers take logins
+/// without TLS.
 pub const POSTFIX_AGENT_OPTIONS: &str = "--timeouts lan --plaintext-logins";
 
-/// Postfix with the agent as its entry point: `examples/postfix-agent/Dockerfile`.
+/// The image of Postfix with the agent as its entry point: `examples/postfix-agent/Dockerfile`.
 pub fn postfix_agent() -> Recipe {
     Recipe {
         name: POSTFIX_AGENT,

@@ -1,4 +1,4 @@
-//! buildah's images, kept apart from those of the machine.
+//! The store of buildah's images, separate from the machine's.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::{Recipe, run};
 /// The label in which an image carries the key that it was built with.
 pub(super) const KEY: &str = "io.mailfailover.key";
 
-/// buildah's images, kept apart from those of the machine.
+/// The folders of buildah's images.
 pub(super) struct Store {
     pub folder: PathBuf,
 }
@@ -30,7 +30,7 @@ impl Store {
             command.args(["--build-arg", &format!("{name}={value}")]);
         }
         run(command.arg(context), log)?;
-        // What had the name before, and what a build that was interrupted left.
+        // Removes the image that had the name before, and the remains of an interrupted build.
         let _ = run(self.command().args(["rmi", "--prune"]), log);
         Ok(())
     }

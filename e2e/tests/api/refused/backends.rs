@@ -1,7 +1,7 @@
 use super::Case;
 use crate::object::Kind;
 
-/// (what, spec, a part of the message).
+/// The name of the case, the spec, and a part of the message.
 pub const BACKENDS: &[(&str, &str, &str)] = &[
     // Exactly one of two.
     ("with neither host nor Service", "{}", "exactly one of spec.smtp and spec.service must be set"),
@@ -334,7 +334,8 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What stands in `tls`, which a host and a Service have alike: (what, tls, the message after the path of `tls`).
+/// Contents of `tls`, the same for a host and a Service: the name of the case, `tls`, and the
+/// message after the path of `tls`.
 const TLS: &[(&str, &str, &str)] = &[
     ("without a mode", "{}", ".mode: Required value"),
     (
@@ -414,7 +415,8 @@ const TLS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What stands beside `tls`, which a host and a Service have alike: (what, auth and tls, the message after the path of `auth`).
+/// Contents of `auth` beside `tls`, the same for a host and a Service: the name of the case, both
+/// fields, and the message after the path of `auth`.
 const AUTH: &[(&str, &str, &str)] = &[
     ("without a Secret", "tls: {mode: StartTLS}, auth: {}", ".secretRef: Required value"),
     ("with a Secret without a name", "tls: {mode: StartTLS}, auth: {secretRef: {}}", ".secretRef.name: Required value"),
@@ -445,13 +447,18 @@ const PARENTS: [(&str, &str, &str); 2] =
     [("a host's", "smtp", "host: mx.example, port: 587"), ("a Service's", "service", "name: relay, port: smtp")];
 
 pub fn auth() -> Vec<Case> {
-    let case = |(whose, field, rest): (&str, &str, &str), (what, auth, expected): &(&str, &str, &str)| Case {
-        kind: Kind::Backend,
-        what: format!("with {whose} login {what}"),
-        spec: format!("{{{field}: {{{rest}, {auth}}}}}"),
-        expected: format!("spec.{field}.auth{expected}"),
-    };
-    PARENTS.into_iter().flat_map(|parent| AUTH.iter().map(move |row| case(parent, row))).collect()
+    let mut cases = Vec::new();
+    for (whose, field, rest) in PARENTS {
+        for (what, auth, expected) in AUTH {
+            cases.push(Case {
+                kind: Kind::Backend,
+                what: format!("with {whose} login {what}"),
+                spec: format!("{{{field}: {{{rest}, {auth}}}}}"),
+                expected: format!("spec.{field}.auth{expected}"),
+            });
+        }
+    }
+    cases
 }
 
 pub fn tls() -> Vec<Case> {

@@ -1,4 +1,5 @@
-/// Where a backend is, how much it takes and for whom: (what, spec, a part of the message).
+/// Location, capacity and senders of a backend: the name of the case, the spec, and a part of the
+/// message.
 pub const LIMITS: &[(&str, &str, &str)] = &[
     // Location.
     (

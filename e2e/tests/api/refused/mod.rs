@@ -1,4 +1,4 @@
-//! What the API server refuses, and the words that a user reads.
+//! Specs that the API server refuses, and the words that a user reads.
 
 mod backends;
 mod limits;
@@ -17,7 +17,7 @@ use routes::ROUTES;
 /// A spec that is refused.
 pub struct Case {
     pub kind: Kind,
-    /// "a `SendingBackend` … is refused".
+    /// The name of the case, for "a `SendingBackend` … is refused".
     pub what: String,
     pub spec: String,
     /// A part of the message.
@@ -38,38 +38,31 @@ fn refusal(case: Case) -> Trial {
     })
 }
 
-/// All of them. `coverage` checks that no rule and no bound of a spec is left out.
+/// All cases. `coverage` checks that no rule and no bound of a spec is left out.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |kind: Kind, rows: &[(&str, &str, &str)]| {
-        cases.extend(rows.iter().map(|(what, spec, expected)| Case {
-            kind,
-            what: (*what).to_owned(),
-            spec: (*spec).to_owned(),
-            expected: (*expected).to_owned(),
-        }));
-    };
-    add(Kind::Backend, BACKENDS);
-    add(Kind::Backend, LIMITS);
-    add(Kind::Policy, POLICIES);
-    add(Kind::Route, ROUTES);
+    for (kind, rows) in
+        [(Kind::Backend, BACKENDS), (Kind::Backend, LIMITS), (Kind::Policy, POLICIES), (Kind::Route, ROUTES)]
+    {
+        cases.extend(rows.iter().map(|(what, spec, expected)| case(kind, what, (*spec).to_owned(), expected)));
+    }
     cases.extend(tls());
     cases.extend(auth());
     cases.extend(many());
     cases
 }
 
-/// One more than may be.
+fn case(kind: Kind, what: &str, spec: String, expected: &str) -> Case {
+    Case { kind, what: what.to_owned(), spec, expected: expected.to_owned() }
+}
+
+/// A list of items whose `#` is replaced by their number.
+fn list(length: usize, item: &str) -> String {
+    (0..length).map(|number| item.replace('#', &number.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+/// Lists and maps with one entry more than allowed.
 fn many() -> Vec<Case> {
-    let list = |length: usize, item: &str| {
-        (0..length).map(|number| item.replace('#', &number.to_string())).collect::<Vec<_>>().join(", ")
-    };
-    let case = |kind, what: &str, spec: String, expected: &str| Case {
-        kind,
-        what: what.to_owned(),
-        spec,
-        expected: expected.to_owned(),
-    };
     vec![
         case(
             Kind::Route,
@@ -164,17 +157,18 @@ fn many() -> Vec<Case> {
     ]
 }
 
-/// What [`Case::expected`] of all cases says, with the numbers of list items left out: `spec.probes[].name`.
-pub fn expectations(kind: Kind) -> Vec<String> {
-    let without_numbers = |text: &str| -> String {
-        let mut result = String::new();
-        for (index, part) in text.split('[').enumerate() {
-            if index > 0 {
-                result.push('[');
-            }
-            result.push_str(part.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+fn without_numbers(text: &str) -> String {
+    let mut result = String::new();
+    for (index, part) in text.split('[').enumerate() {
+        if index > 0 {
+            result.push('[');
         }
-        result
-    };
+        result.push_str(part.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+    }
+    result
+}
+
+/// The expected messages of all cases, without the numbers of list items: `spec.probes[].name`.
+pub fn expectations(kind: Kind) -> Vec<String> {
     cases().iter().filter(|case| case.kind == kind).map(|case| without_numbers(&case.expected)).collect()
 }

@@ -1,4 +1,4 @@
-/// (what, spec, a part of the message).
+/// The name of the case, the spec, and a part of the message.
 pub const POLICIES: &[(&str, &str, &str)] = &[
     ("with an unknown field", "{failback: {mode: Manual, afer: 10m}}", "unknown field \"spec.failback.afer\""),
     (

@@ -1,4 +1,4 @@
-//! What goes wrong, and when: the rows of the table.
+//! Faults and their times: the rows of the table.
 
 use std::time::Duration;
 
@@ -9,33 +9,37 @@ use super::micros;
 
 const HOUR: Duration = Duration::from_hours(1);
 const OUTAGE: Duration = Duration::from_mins(10);
-/// Between two faults, lest they be one: as long as a recovery takes under the default policy.
+/// The least time between two faults, so that they are not one: as long as a recovery takes under
+/// the default policy.
 const PAUSE: Duration = Duration::from_mins(2);
-/// One hour in so many holds an outage of the primary.
+/// The number of hours of which one has an outage of the primary.
 const OUTAGE_EVERY: u32 = 10;
-/// How long an answer takes when nothing is wrong.
+/// The time of an answer without a fault, in microseconds.
 pub const QUICK: i64 = 20_000;
-/// Before the first hour everything is seen healthy for so long.
+/// The time before the first hour in which everything is seen healthy, in microseconds.
 pub const WARM_UP: i64 = 120_000_000;
 
-/// What is wrong in a row; none of it is bettered by a switch.
+/// The fault of a row. No switch improves any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultModel {
-    /// The primary fails for so long, once an hour.
+    /// The primary fails for this long, once an hour.
     Blip(Duration),
-    /// So many in 100 probes fail, of both backends: half of them are not answered, half are answered 421.
+    /// This many in 100 probes fail, of both backends: half of them are not answered, half are
+    /// answered 421.
     Random(u32),
-    /// Answers of both take an exponential time with a mean of half the timeout, so that 13.5 in 100 come too late.
+    /// Answers of both take an exponential time with a mean of half the timeout, so that 13.5 in
+    /// 100 come too late.
     Slow,
-    /// No name can be looked up for so long, once an hour: no observer learns anything.
+    /// No name can be looked up for this long, once an hour: no observer learns anything.
     Resolver(Duration),
-    /// One of the two observers reaches nobody for so long, once an hour; half of the time the one that decides.
+    /// One of the two observers reaches nobody for this long, once an hour; in half of the cases it
+    /// is the one that decides.
     CutOff(Duration),
-    /// Both backends fail for all observers for so long, once an hour.
+    /// Both backends fail for all observers for this long, once an hour.
     AllAtOnce(Duration),
 }
 
-/// The rows.
+/// All rows.
 pub const ROWS: [FaultModel; 10] = [
     FaultModel::Blip(Duration::from_secs(8)),
     FaultModel::Blip(Duration::from_secs(28)),
@@ -61,7 +65,8 @@ impl FaultModel {
         }
     }
 
-    /// Two where it is about who observes, else one: then no quorum helps.
+    /// The number of observers: two if the fault is about observers, else one, since then no quorum
+    /// helps.
     pub fn observers(self) -> usize {
         match self {
             Self::Blip(_) | Self::Random(_) | Self::Slow => 1,
@@ -69,7 +74,7 @@ impl FaultModel {
         }
     }
 
-    /// Whether there are stretches in which every probe succeeds.
+    /// Returns true if there are stretches in which every probe succeeds.
     pub fn has_calm(self) -> bool {
         match self {
             Self::Random(_) | Self::Slow => false,
@@ -77,7 +82,8 @@ impl FaultModel {
         }
     }
 
-    /// What happens to a probe that no fault meets: its class, and after how long it has it. `chance` is uniform.
+    /// The class of a probe that meets no fault, and the time after which it is known. `chance` is
+    /// uniform.
     pub fn everyday(self, chance: u32, timeout: i64) -> (EvidenceClass, i64) {
         match self {
             Self::Random(percent) => {
@@ -103,7 +109,7 @@ impl FaultModel {
     }
 }
 
-/// For a time, probes by these observers of these backends have no other result than this.
+/// A fault: for a time, probes by these observers of these backends have no other result than this.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub from: i64,
@@ -115,7 +121,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A dialogue under way when it begins fails, too.
+    /// Returns true if a probe meets the fault. A dialogue in progress when the fault begins fails,
+    /// too.
     pub fn meets(&self, observer: usize, backend: usize, start: i64) -> bool {
         start < self.until
             && start + QUICK > self.from
@@ -124,7 +131,7 @@ impl Fault {
     }
 }
 
-/// The faults of so many hours from 0, in the order in which they begin.
+/// The faults of this many hours from 0, in the order of their beginnings.
 pub fn draw_faults(fault_model: FaultModel, hours: u32, random: &mut Rng) -> Vec<Fault> {
     const BOTH: &[usize] = &[0, 1];
     const FIRST: &[usize] = &[0];

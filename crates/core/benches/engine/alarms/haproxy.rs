@@ -1,4 +1,5 @@
-//! The peer: HAProxy's rule with `fall 3 rise 2` and a `backup` server, as its documentation of `rise`, `fall`, `inter` and `backup` has it.
+//! HAProxy's rule, the peer, with `fall 3 rise 2` and a `backup` server, by its documentation of
+//! `rise`, `fall`, `inter` and `backup`.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub struct Server {
 impl Server {
     const FULL: u32 = RISE + FALL - 1;
 
-    /// One that has passed all its checks.
+    /// A server that has passed all its checks.
     pub fn up() -> Self {
         Self { health: Self::FULL }
     }
@@ -25,12 +26,13 @@ impl Server {
         self.health >= RISE
     }
 
-    /// Whether another such check would change nothing.
+    /// Returns true if another such check would change nothing.
     pub fn is_settled(self, passed: bool) -> bool {
         self.health == if passed { Self::FULL } else { 0 }
     }
 
-    /// A failure of one that is down, or that brings it down, and a success of one that is up, each begin the count anew.
+    /// Counts a check. The count begins anew with a failure of a server that is down, a failure
+    /// that brings it down, and a success of one that is up.
     pub fn check(&mut self, passed: bool) {
         self.health = match (self.is_up(), passed) {
             (true, true) => Self::FULL,
@@ -46,7 +48,7 @@ impl Server {
 /// A load balancer on its own, with a primary and a backup.
 #[derive(Clone, Debug)]
 pub struct Balancer {
-    /// The primary, the backup.
+    /// The primary, and the backup.
     pub servers: [Server; 2],
 }
 
@@ -60,8 +62,9 @@ impl Balancer {
         self.servers.iter().position(|server| server.is_up())
     }
 
-    /// Within so long of its beginning an outage must be left. No check begins while one is waiting, so a silent server takes a timeout
-    /// each time where that is longer than the interval.
+    /// The time from the beginning of an outage within which it must be left. No check begins while
+    /// one is waiting, so a silent server takes a timeout each time where that is longer than the
+    /// interval.
     pub fn deadline(profile: &Profile) -> Duration {
         profile.interval.max(profile.timeout) * FALL + profile.timeout + Duration::from_secs(1) + profile.interval
     }

@@ -1,5 +1,6 @@
-//! How often random faults move a route wrongly, and how often an outage is missed: by the engine, and by "3 failed checks, 2 good ones" as
-//! HAProxy has it. Virtual time, seeded: the same counts on any machine.
+//! False alarms and missed outages: the numbers of wrong moves by random faults, by the engine and
+//! by HAProxy's rule of "3 failed checks, 2 good ones". Virtual time, seeded: the same counts on
+//! any machine.
 
 pub mod fault_model;
 pub mod haproxy;
@@ -19,7 +20,7 @@ use fault_model::{FaultModel, ROWS};
 use profile::Profile;
 use simulation::{Pace, Tally, simulate};
 
-/// A route is simulated for so long at a stretch.
+/// The number of hours for which a route is simulated at a stretch.
 const DAY: u32 = 24;
 
 fn micros(duration: Duration) -> i64 {
@@ -37,8 +38,8 @@ struct Row {
     days: usize,
 }
 
-/// Two million route-hours. The fast policy has fifty times as many probes an hour, so that rows without stretches to skip get fewer of its
-/// hours, and the others more.
+/// The rows, of two million route-hours. The fast policy has fifty times as many probes an hour, so
+/// that its rows without stretches to skip get fewer hours, and the others more.
 fn rows(divisor: usize) -> Vec<Row> {
     let row = |profile: fn() -> Profile, fault_model: FaultModel, hours: usize| Row {
         profile: profile(),
@@ -58,7 +59,7 @@ fn rows(divisor: usize) -> Vec<Row> {
     of_default.into_iter().chain(of_fast).collect()
 }
 
-/// Simulates and prints the table. `divisor`: so many times fewer hours.
+/// Simulates and prints the table, with this many times fewer hours.
 pub fn print(divisor: usize) {
     let rows = rows(divisor);
     let begun = Instant::now();
@@ -112,7 +113,7 @@ pub fn print(divisor: usize) {
     );
 }
 
-/// The product promises that such a trouble never moves a route under this policy.
+/// Returns true if the product promises that such a fault never moves a route under this policy.
 fn is_promised(row: &Row) -> bool {
     match row.fault_model {
         FaultModel::Blip(_) => row.profile.name == Profile::default_policy().name,
@@ -121,7 +122,7 @@ fn is_promised(row: &Row) -> bool {
     }
 }
 
-/// On every core; the counts do not depend on how many there are.
+/// Simulates all rows on every core. The counts do not depend on the number of cores.
 fn simulate_all(rows: &[Row]) -> Vec<Tally> {
     let days: Vec<_> = rows.iter().enumerate().flat_map(|(row, of)| (0..of.days).map(move |day| (row, day))).collect();
     let next = AtomicUsize::new(0);

@@ -1,4 +1,5 @@
-//! The engine with all that the operator does around it for one route: what observers tell each other, who is suspect, when to decide.
+//! The engine and the operator's work around it for one route: reports between observers, suspicion
+//! of observers, and the times of decisions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,9 +26,9 @@ pub struct Ours {
     route: Route,
     keys: [ObjectKey; 2],
     backends: [Backend; 2],
-    /// By observer, then by backend.
+    /// The evidence by observer, then by backend.
     evidence: Vec<[Evidence; 2]>,
-    /// One for each backend, filled in anew each time.
+    /// A report for each backend, filled in anew each time.
     reports: [ProbeReport; 2],
     latest: Vec<[Latest; 2]>,
     stale_at: Vec<[i64; 2]>,
@@ -43,16 +44,16 @@ pub struct Ours {
 struct Latest {
     sequence: u64,
     class: Option<EvidenceClass>,
-    /// So many in a row were of that class.
+    /// The number of latest results in a row of that class.
     run: u32,
     health: Option<Health>,
 }
 
-/// What follows from an observation.
+/// The effects of an observation.
 #[derive(Debug, Default)]
 pub struct Consequence {
     pub transition: Option<Transition>,
-    /// The other observer has something to tell about a backend.
+    /// True if the other observer must be told about a backend.
     pub is_to_be_told: bool,
 }
 
@@ -94,20 +95,21 @@ impl Ours {
         }
     }
 
-    /// Where the mail goes: 0 is the primary.
+    /// The backend that the mail goes to; 0 is the primary.
     pub fn leads_to(&self) -> Option<usize> {
         self.memory.lead().and_then(|lead| self.keys.iter().position(|key| key.name == *lead))
     }
 
-    /// When something may change by time alone.
+    /// The next time at which something may change by time alone.
     pub fn wakes_at(&self) -> i64 {
         let stale_at = self.stale_at.iter().flatten().copied().min().unwrap_or(i64::MAX);
         self.wake_at.map_or(i64::MAX, Timestamp::as_micros).min(stale_at)
     }
 
-    /// Whether further results of this class change nothing: a success of what is Healthy and succeeded last, or a failure of what is
-    /// Unhealthy, by as many failures of this class as would make it the cause. Such a result only renews when the backend was last seen
-    /// alive, confirmed or dead, and counts on.
+    /// Returns true if further results of this class change nothing: a success of what is Healthy
+    /// and succeeded last, or a failure of what is Unhealthy, by as many failures of this class as
+    /// would make it the cause. Such a result only renews the times at which the backend was last
+    /// seen alive, confirmed or dead, and continues the count.
     pub fn is_settled(&self, observer: usize, backend: usize, class: EvidenceClass) -> bool {
         let latest = &self.latest[observer][backend];
         latest.class == Some(class)
@@ -154,12 +156,12 @@ impl Ours {
         }
     }
 
-    /// What an observer sees of a backend now.
+    /// The observer's verdict about a backend now.
     pub fn sighting(&self, observer: usize, backend: usize, at: i64) -> Option<ObserverVerdict> {
         self.evidence[observer][backend].sighting(self.thresholds, timestamp(at))
     }
 
-    /// What the other one has told arrives.
+    /// Takes a report of the other observer.
     pub fn hear(&mut self, backend: usize, sighting: ObserverVerdict, at: i64) -> Option<Transition> {
         let now = timestamp(at);
         let health = sighting.health;
@@ -170,7 +172,8 @@ impl Ours {
         if is_news || is_noted { self.turned(now) } else { None }
     }
 
-    /// A timer is due. The backends of which the other observer has to tell are those whose evidence got stale.
+    /// Handles a timer. The returned backends are those that the other observer must report, since
+    /// their evidence got stale.
     pub fn wake(&mut self, at: i64) -> (Option<Transition>, [bool; 2]) {
         let mut is_to_be_told = [false; 2];
         for (observer, stale_at) in self.stale_at.iter_mut().enumerate() {
@@ -183,7 +186,7 @@ impl Ours {
         (self.turned(timestamp(at)), is_to_be_told)
     }
 
-    /// Someone may see something else now.
+    /// Decides again, since an observer's verdict may have changed.
     fn turned(&mut self, now: Timestamp) -> Option<Transition> {
         for backend in 0..2 {
             let own = self.evidence[0][backend].sighting(self.thresholds, now);

@@ -1,4 +1,5 @@
-//! When one observer probes one backend, and with what result: the timing of `src/probe/schedule.rs` in virtual time.
+//! Probes of one backend by one observer, with their results: the timing of `src/probe/schedule.rs`
+//! in virtual time.
 
 use fastrand::Rng;
 use mail_failover_core::model::EvidenceClass;
@@ -7,7 +8,7 @@ use super::fault_model::{Fault, FaultModel, QUICK};
 use super::micros;
 use super::profile::Profile;
 
-/// As in `src/probe/schedule.rs`: each of the two shares of a period's shift.
+/// Each of the two shares of a period's shift, as in `src/probe/schedule.rs`.
 const SHIFT: f64 = 0.0225;
 
 /// A probe with its result.
@@ -17,7 +18,8 @@ pub struct Probe {
     pub start: i64,
     pub finish: i64,
     pub class: EvidenceClass,
-    /// Whether a checker that begins nothing while it waits makes it, too: HAProxy.
+    /// True if a checker that begins nothing while it waits, as HAProxy does, makes this probe,
+    /// too.
     pub is_check: bool,
 }
 
@@ -57,14 +59,15 @@ impl Stream {
         stream
     }
 
-    /// From this moment on at a random phase, as after any stretch of a drifting schedule.
+    /// Starts anew at a random phase from this moment on, as after any stretch of a drifting
+    /// schedule.
     pub fn begin_anew(&mut self, at: i64) {
         self.next_start = at + self.random.i64(0..self.interval);
         self.period = self.interval + self.random.i64(-self.jitter..=self.jitter);
         self.checking_until = i64::MIN;
     }
 
-    /// The probe that is due. `faults` are all that may meet it, in the order in which they begin.
+    /// The probe that is due. `faults` are all that may meet it, in the order of their beginnings.
     pub fn probe(&mut self, fault_model: FaultModel, faults: &[Fault]) -> Probe {
         let (chance, shift) = (self.random.u32(..), i64::from(self.random.u32(..)));
         let start = self.next_start;
@@ -79,14 +82,14 @@ impl Stream {
         self.known(start, start + took, class)
     }
 
-    /// What all probes say that begin now, apart from what is so every day.
+    /// The result of all probes that begin now, apart from everyday results.
     pub fn expected(&self, faults: &[Fault], now: i64) -> EvidenceClass {
         let mut begun = faults.iter().take_while(|fault| fault.from < now + QUICK);
         let fault = begun.find(|fault| fault.meets(self.observer, self.backend, now));
         fault.map_or(EvidenceClass::Ok, |fault| fault.class)
     }
 
-    /// One whose result is known a while before this moment.
+    /// A probe with a result that is known a while before this moment.
     pub fn before(&mut self, at: i64, class: EvidenceClass) -> Probe {
         let took = if is_silent(class) { self.timeout } else { QUICK };
         self.known(at - self.interval / 2 - took, at - self.interval / 2, class)

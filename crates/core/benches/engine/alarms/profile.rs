@@ -1,10 +1,10 @@
-//! The two policies whose false alarms are counted, with the probes that go with them.
+//! The two policies whose false alarms are counted, with their probes.
 
 use std::time::Duration;
 
 use mail_failover_core::model::{HoldPolicy, Policy, Thresholds};
 
-/// A policy and how often it is fed.
+/// A policy and the frequency of its observations.
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub name: &'static str,
@@ -14,7 +14,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// What applies to a route without `policyRef` and to a backend without `probes`.
+    /// The defaults of a route without `policyRef` and of a backend without `probes`.
     pub fn default_policy() -> Self {
         Self {
             name: "default",
@@ -24,7 +24,7 @@ impl Profile {
         }
     }
 
-    /// As in `examples/quickstart.yaml`, with a timeout of a second.
+    /// The policy of `examples/quickstart.yaml`, with a timeout of a second.
     pub fn fast() -> Self {
         let defaults = Policy::default();
         Self {
@@ -44,7 +44,8 @@ impl Profile {
         }
     }
 
-    /// Within so long of its beginning an outage must be left: what is promised, and an interval for the phase of the probes.
+    /// The time from the beginning of an outage within which it must be left: the promised time,
+    /// and an interval for the phase of the probes.
     pub fn deadline(&self) -> Duration {
         self.interval * self.policy.thresholds.failure + self.timeout + Duration::from_secs(1) + self.interval
     }

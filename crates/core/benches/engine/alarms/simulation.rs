@@ -21,12 +21,13 @@ use super::ours::{Consequence, Ours};
 use super::probes::{Probe, Stream};
 use super::profile::Profile;
 
-/// From a turn of one observer's verdict until the other one has heard of it.
+/// The time from a change of one observer's verdict until the other one has heard of it, in
+/// microseconds.
 const TELLING: i64 = 200_000;
-/// Successes in flight at once: more than a timeout of the fast policy has intervals.
+/// The number of successes in flight at once: more than a timeout of the fast policy has intervals.
 const IN_FLIGHT: usize = 8;
 
-/// How one of the two did.
+/// The score of one of the two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Score {
     /// Moves away from a backend that was not out.
@@ -35,7 +36,7 @@ pub struct Score {
     pub missed: u64,
 }
 
-/// What was counted.
+/// The counts of a simulation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub hours: u64,
@@ -44,7 +45,7 @@ pub struct Tally {
     pub transitions: u64,
     pub ours: Score,
     pub peer: Score,
-    /// The seed of our first wrong move, and when it was: to look at it again.
+    /// The seed of our first wrong move, and its time, to reproduce it.
     pub first_wrong: Option<(u64, i64)>,
 }
 
@@ -61,14 +62,14 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Whether results that change nothing are told to the engine, too.
+/// The results that the engine is told: all of them, or only those that may change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     Full,
     Quick,
 }
 
-/// Counts through so many hours.
+/// Simulates this many hours, and returns the counts.
 pub fn simulate(profile: &Profile, fault_model: FaultModel, hours: u32, seed: u64, pace: Pace) -> Tally {
     let mut simulation = Simulation::new(profile, fault_model, hours, seed, pace);
     simulation.run();
@@ -96,15 +97,15 @@ struct Simulation {
     interval: i64,
     timeout: i64,
     faults: Vec<Fault>,
-    /// So many of them are over and done with.
+    /// The number of faults that are over.
     past: usize,
-    /// When somebody's deadline ends, the last one first.
+    /// The deadlines, the last one first.
     deadlines: Vec<(i64, Deadline)>,
     streams: Vec<Stream>,
-    /// The last one first.
+    /// The pending events, the last one first.
     pending: Vec<(i64, Event)>,
     ours: Ours,
-    /// [`Ours::wakes_at`], kept.
+    /// A copy of [`Ours::wakes_at`].
     wakes_at: i64,
     peer: Balancer,
     peer_leads_to: usize,
@@ -157,7 +158,8 @@ impl Simulation {
         }
     }
 
-    /// Whether each probe's result has changed nothing the last time and would change nothing again, until a fault begins or ends.
+    /// Returns true if each probe's latest result changed nothing and would change nothing again,
+    /// until a fault begins or ends.
     fn is_settled(&self) -> bool {
         let faults = &self.faults[self.past..];
         self.streams.iter().all(|stream| {
@@ -175,9 +177,9 @@ impl Simulation {
         })
     }
 
-    /// Until then no fault begins or ends, and no timer or deadline does.
+    /// The time until which no fault begins or ends, and no timer or deadline is due.
     fn undisturbed_until(&mut self) -> i64 {
-        // One that is over may still be in flight, or be what a decision is about.
+        // A fault that is over may still be in flight, or be the subject of a decision.
         while self.faults.get(self.past).is_some_and(|fault| fault.until + 2 * self.timeout < self.now) {
             self.past += 1;
         }
@@ -188,7 +190,7 @@ impl Simulation {
         changes.fold(self.wakes_at.min(self.end), i64::min)
     }
 
-    /// The next thing that happens before `until`; the time is then that of it.
+    /// Handles the next event before `until`, and sets the time to that of the event.
     fn step(&mut self, until: i64) {
         let (stream, start) = self.next_start();
         let result_at = self.pending.last().map_or(i64::MAX, |(at, _)| *at);
@@ -223,7 +225,7 @@ impl Simulation {
         starts.min_by_key(|(_, start)| *start).unwrap_or((0, i64::MAX))
     }
 
-    /// After all that is to happen at the same moment.
+    /// Schedules an event after all others of the same moment.
     fn schedule(&mut self, at: i64, event: Event) {
         let place = self.pending.partition_point(|(other, _)| *other > at);
         self.pending.insert(place, (at, event));
@@ -280,7 +282,7 @@ impl Simulation {
         }
     }
 
-    /// Whether a backend is out, or was until a moment ago.
+    /// Returns true if a backend is out, or was until a moment ago.
     fn is_out(&self, backend: usize) -> bool {
         let is_now = |fault: &&Fault| fault.from <= self.now && self.now < fault.until + self.timeout;
         backend == 0 && self.faults[self.past..].iter().filter(is_now).any(|fault| fault.is_outage)
@@ -293,7 +295,7 @@ impl Simulation {
         }
     }
 
-    /// Goes to shortly before the next thing that matters, if that is far enough.
+    /// Skips the time until shortly before the next event that matters, if that is far enough.
     fn pass_calm(&mut self) {
         let slack = 3 * self.interval + self.timeout;
         let until = self.undisturbed_until() - slack;
@@ -323,7 +325,7 @@ impl Simulation {
         self.now = self.now.max(until);
     }
 
-    /// Draws probes until one does not succeed, or something else is to happen.
+    /// Draws probes until one does not succeed, or another event is due.
     fn skim(&mut self) {
         if !self.pending.is_empty() || !self.is_settled() {
             return;
