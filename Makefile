@@ -27,7 +27,7 @@ test: lints ## These, and all that takes a real API server or a real Postfix; pr
 	@$(SUITES) test
 
 e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
-	@$(SUITES) e2e --capacity 1
+	@$(SUITES) e2e --capacity 2
 
 test-all: lints ## All of it with more mail, longer outages and the image that users get, and what is exhaustive: two hours and more; takes root
 	E2E_EXHAUSTIVE=1 SOCKETMAP_FUZZ_INPUTS=1000000 PROPTEST_CASES=4000 MAIL_FAILOVER_IMAGE_PROFILE=dist $(SHELL) -c '$(SUITES) all --capacity 2'
