@@ -5,15 +5,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::postfix_config::SHIELD;
 use super::shield;
 use super::store::replace;
 
 /// Path of the folder, relative to Postfix's queue directory. Postfix's working directory is the queue directory, with
 /// and without a chroot, so every process of Postfix reaches the folder by this path.
 pub const FOLDER: &str = "mail-failover";
-
-/// Path of the shield's static table, relative to Postfix's queue directory.
-pub const SHIELD: &str = "mail-failover/shield.regexp";
 
 /// Error of a file in the folder that cannot be written.
 #[derive(Debug, thiserror::Error)]

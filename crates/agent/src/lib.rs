@@ -61,8 +61,9 @@ use std::io;
 use std::process::ExitCode;
 
 pub use arguments::{AgentCommand, AgentRunArguments, ObjectReference, StatusArguments, StatusFormat};
-pub use folder::{FOLDER, SHIELD};
+pub use folder::FOLDER;
 use mail_failover_contract::document;
+pub use postfix_config::SHIELD;
 pub use run::RunError;
 
 /// Runs a subcommand of `mail-failover agent`.

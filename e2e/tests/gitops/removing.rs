@@ -14,7 +14,7 @@ use mail_failover_e2e::fixture::WAIT_TIMEOUT;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 
-use super::platform::Shop;
+use super::platform::GitShop;
 
 pub fn trials() -> Vec<Trial> {
     vec![

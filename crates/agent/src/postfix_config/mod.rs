@@ -25,6 +25,7 @@ use wanted::{Setup, render as render_lines};
 
 pub use arguments::PostfixConfigArguments;
 pub use source::from_postconf;
+pub use wanted::SHIELD;
 
 /// Exit code for no finding that counts.
 const CLEAN: u8 = 0;

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::arguments::{LinesFormat, PostfixConfigArguments, RoutingKey, Timeouts};
-use crate::SHIELD;
 
 /// Service of master.cf through which mail goes to backends that speak TLS from the first byte.
 pub const IMPLICIT_TLS_SERVICE: &str = "mail-failover-smtps";
+
+/// Path of the shield's static table, relative to Postfix's queue directory.
+pub const SHIELD: &str = "mail-failover/shield.regexp";
 
 /// Word in the place of a file: syslog takes Postfix's log.
 pub const SYSLOG: &str = "syslog";

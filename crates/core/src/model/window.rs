@@ -1,10 +1,10 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use cronexpr::{Crontab, MakeTimestamp};
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::Timestamp;
 
@@ -22,6 +22,8 @@ pub struct FailbackWindow {
     zone: TimeZone,
 }
 
+static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+
 /// Largest step by which wall clocks are set forward.
 const LARGEST_GAP: Duration = Duration::from_hours(3);
 
@@ -35,7 +37,8 @@ impl FailbackWindow {
         // an opening that falls into a change to summer time.
         let crontab = cronexpr::parse_crontab(&format!("{schedule} UTC"))
             .map_err(|error| WindowError::Schedule(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
-        let zone = TimeZone::get(time_zone).map_err(|_| WindowError::TimeZone)?;
+        // The database that is compiled in: a host's files would make the decision depend on the host.
+        let zone = ZONES.get(time_zone).map_err(|_| WindowError::TimeZone)?;
         let window =
             Self { schedule: schedule.into(), time_zone: time_zone.into(), duration, crontab: Arc::new(crontab), zone };
         if window.next_opening(Timestamp::from_micros(0)).is_none() {

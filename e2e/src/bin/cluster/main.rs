@@ -19,7 +19,7 @@ use mail_failover_e2e::control_plane::{Binaries, Program};
 use mail_failover_e2e::node::{Node, packages};
 use rustix::process::{Signal, kill_process};
 
-use crate::state::State;
+use crate::state::ClusterState;
 
 /// The time limit of a start, once everything is built.
 const START: Duration = Duration::from_mins(5);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Times;
+use super::RunTimes;
 use super::job::Run;
 
 /// Lines of a failure's message that are printed; the log has all.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Message;
+use super::LoadMessage;
 
 /// The limit of a reply's line, in bytes.
 const MAX_LINE: u64 = 4096;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use super::Shared;
+use super::ServerState;
 use super::command::{self, Command};
 use super::faults::{Action, Extension, Fault, Stage};
 use super::login::{self, Login};
