@@ -12,8 +12,8 @@ use tokio::time::timeout;
 /// messages.
 ///
 /// # Errors
-/// When it cannot be started, fails, or does not end within the deadline, at which it is killed. The message is what it said on standard
-/// error.
+/// When it cannot be started, fails, or does not end within the deadline, at which it is killed. The message is what it
+/// said on standard error.
 pub async fn output(command: &mut Command, what: &str, input: &str, deadline: Duration) -> Result<String> {
     let mut child = command
         .stdin(Stdio::piped())

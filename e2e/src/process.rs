@@ -66,7 +66,8 @@ impl Process {
     /// # Errors
     /// When it has ended already.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        // The lock is held until the signal is sent: the id cannot belong to another process while the child is not reaped.
+        // The lock is held until the signal is sent: the id cannot belong to another process while the child is not
+        // reaped.
         let mut child = self.child();
         if let Some(status) = child.try_wait()? {
             bail!("{} has ended ({status})", self.name);

@@ -1,7 +1,7 @@
 //! A suite: a test program of its own that starts one control plane and runs its trials against it.
 //!
-//! `cargo test` finds it like any other test: filters, `--exact`, `--skip`, `--list` and `--test-threads` work. Nothing is started
-//! for `--list`, nor if the filters leave no trial.
+//! `cargo test` finds it like any other test: filters, `--exact`, `--skip`, `--list` and `--test-threads` work. Nothing
+//! is started for `--list`, nor if the filters leave no trial.
 //!
 //! | variable | effect |
 //! |---|---|

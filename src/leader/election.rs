@@ -250,7 +250,8 @@ impl Election {
             },
         };
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
-        // The API server makes no new version of an object that does not change, and candidates would not see the renewal.
+        // The API server makes no new version of an object that does not change, and candidates would not see the
+        // renewal.
         let after_last = spec.renew_time.as_ref().map(|last| last.0.saturating_add(SignedDuration::from_micros(1)));
         let now = micro_time(self.clock.now()).0;
         let renew_time = MicroTime(after_last.and_then(Result::ok).map_or(now, |after_last| now.max(after_last)));

@@ -116,7 +116,8 @@ enum LeaseState {
     },
 }
 
-/// One replica's part in the election. It can be copied and compared, so that a model checker can drive it (`tests/model_check/`).
+/// One replica's part in the election. It can be copied and compared, so that a model checker can drive it
+/// (`tests/model_check/`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseMachine {
     identity: String,

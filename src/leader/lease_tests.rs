@@ -208,7 +208,8 @@ fn what_is_not_its_own_is_not_vacated() {
     assert_eq!(machine.vacate(), None);
 }
 
-/// Several replicas with clocks of their own, a network that delays and loses, and processes that freeze, in virtual time.
+/// Several replicas with clocks of their own, a network that delays and loses, and processes that freeze, in virtual
+/// time.
 mod simulation {
     use std::collections::BTreeMap;
 

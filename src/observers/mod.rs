@@ -1,21 +1,25 @@
-//! Reports between replicas: each publishes the backends that it does not see healthy, and follows the reports of the others, so that
-//! a switch can be made to wait for a quorum.
+//! Reports between replicas: each publishes the backends that it does not see healthy, and follows the reports of the
+//! others, so that a switch can be made to wait for a quorum.
 //!
-//! Each replica owns a `coordination.k8s.io/v1` Lease besides the leader's, named after itself (`name`), renewed while it lives and
-//! deleted when it ends. The annotation [`REPORT_ANNOTATION`] holds its report (`report`): a backend that a complete report does not
-//! name, and that the replica knew by then, is seen healthy by it, under all thresholds. All replicas report and listen, because each may lead next.
+//! Each replica owns a `coordination.k8s.io/v1` Lease besides the leader's, named after itself (`name`), renewed while
+//! it lives and deleted when it ends. The annotation [`REPORT_ANNOTATION`] holds its report (`report`): a backend that
+//! a complete report does not name, and that the replica knew by then, is seen healthy by it, under all thresholds. All
+//! replicas report and listen, because each may lead next.
 //!
-//! - Liveness is judged as in `leader`: an observer counts until it was seen unchanged for its lease duration, on the listener's own
-//!   monotonic clock (`liveness`). `renewTime` and the times in a report are for people and are never compared with a clock here.
-//! - An observer does not count before it has observed every backend once, while it sees more failures than a report may hold, or
-//!   while its report cannot be read.
+//! - Liveness is judged as in `leader`: an observer counts until it was seen unchanged for its lease duration, on the
+//!   listener's own monotonic clock (`liveness`). `renewTime` and the times in a report are for people and are never
+//!   compared with a clock here.
+//! - An observer does not count before it has observed every backend once, while it sees more failures than a report
+//!   may hold, or while its report cannot be read.
 //! - A change is written at once, further ones a pause later (`publish`); a report has at most [`report::MAX_BYTES`].
-//! - The Lease also holds the endpoint at which its replica takes agents' reports ([`ENDPOINT_ANNOTATION`]); valid while the Lease exists,
-//!   so a briefly slow replica is not dropped from the agents' `ConfigMaps`.
-//! - The leader deletes observers' Leases that have not changed for many lease durations: a replica that crashed cannot delete its own.
+//! - The Lease also holds the endpoint at which its replica takes agents' reports ([`ENDPOINT_ANNOTATION`]); valid
+//!   while the Lease exists, so a briefly slow replica is not dropped from the agents' `ConfigMaps`.
+//! - The leader deletes observers' Leases that have not changed for many lease durations: a replica that crashed cannot
+//!   delete its own.
 //!
-//! This module never decides: the engine weighs the reports. It never touches a Lease that is not of this installation's observers, and
-//! never repeats another replica's report: a report holds verdicts from its writer's own probes.
+//! This module never decides: the engine weighs the reports. It never touches a Lease that is not of this
+//! installation's observers, and never repeats another replica's report: a report holds verdicts from its writer's own
+//! probes.
 
 mod endpoint;
 mod listen;

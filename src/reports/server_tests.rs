@@ -1,4 +1,5 @@
-//! A flood of reports; the API server is a small one in memory. Reports over real TLS: `crates/mail-failover/tests/reports.rs`.
+//! A flood of reports; the API server is a small one in memory. Reports over real TLS:
+//! `crates/mail-failover/tests/reports.rs`.
 
 use axum::http::{Request, Response as HttpResponse};
 use kube::client::Body as KubeBody;

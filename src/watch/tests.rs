@@ -27,7 +27,8 @@ enum Answer {
 /// The time and the path of each request.
 type Requests = Arc<Mutex<Vec<(Instant, String)>>>;
 
-/// Answers requests in this order; each must be a list or a watch as scripted. What comes after the script is never answered.
+/// Answers requests in this order; each must be a list or a watch as scripted. What comes after the script is never
+/// answered.
 fn scripted(script: Vec<Answer>) -> (Client, Requests) {
     let script = Arc::new(Mutex::new(VecDeque::from(script)));
     let requests = Arc::new(Mutex::new(vec![]));
@@ -66,7 +67,8 @@ fn scripted(script: Vec<Answer>) -> (Client, Requests) {
     (Client::new(service, "default"), requests)
 }
 
-/// An input of the watch of `ConfigMaps` in one word: `name`, `name?` when it is unreadable, `-name` when it is gone, or `synced`.
+/// An input of the watch of `ConfigMaps` in one word: `name`, `name?` when it is unreadable, `-name` when it is gone,
+/// or `synced`.
 pub(super) fn word(input: &WatchEvent) -> String {
     if let WatchEvent::Synced(Source::ConfigMaps) = input {
         return "synced".to_owned();

@@ -302,7 +302,8 @@ fn one_place_writes_to_the_api_server() {
         ("replace", 3),
         ("replace_status", 3),
     ];
-    // The Leases have writers of their own: the leader's, and each replica's as an observer. A TokenReview is a question: nothing keeps it.
+    // The Leases have writers of their own: the leader's, and each replica's as an observer. A TokenReview is a
+    // question: nothing keeps it.
     let writers = [
         "src/controller/applier.rs",
         "src/leader/",

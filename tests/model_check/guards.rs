@@ -17,8 +17,8 @@ pub struct Guards {
     pub claim: bool,
     /// `status` is written before the output.
     pub status_first: bool,
-    /// Outputs carry the id of the decision that they were written for: each is written anew for a new decision, and who sees a newer
-    /// one than it knows reads its route afresh.
+    /// Outputs carry the id of the decision that they were written for: each is written anew for a new decision, and
+    /// who sees a newer one than it knows reads its route afresh.
     pub outputs_name_their_decision: bool,
 }
 

@@ -1,6 +1,6 @@
-//! A model check of the lease and of a switch: every order in which two or three replicas, the network and the clocks may act, with
-//! deaths at any moment, requests that arrive late, never or unheard, and processes that stand still between a look at the claim and
-//! the write.
+//! A model check of the lease and of a switch: every order in which two or three replicas, the network and the clocks
+//! may act, with deaths at any moment, requests that arrive late, never or unheard, and processes that stand still
+//! between a look at the claim and the write.
 //!
 //! | part | is |
 //! |---|---|
@@ -11,9 +11,10 @@
 //! | the decision | "mail goes to the primary while that works": the worst case, without cooldown or soak |
 //! | the API server | `resourceVersion`s, names that are taken, and a memory of what it accepted |
 //!
-//! One route, one output, and no one from outside who writes. The network forgets nothing by itself: a request whose sender has died
-//! arrives at any later time. How many faults there are in one history is bounded, and so is time; what is said holds within these
-//! bounds. Each check prints how many different states it has seen. A check that takes a guard away must find what the guard is for.
+//! One route, one output, and no one from outside who writes. The network forgets nothing by itself: a request whose
+//! sender has died arrives at any later time. How many faults there are in one history is bounded, and so is time; what
+//! is said holds within these bounds. Each check prints how many different states it has seen. A check that takes a
+//! guard away must find what the guard is for.
 
 mod guards;
 mod model;
@@ -58,8 +59,8 @@ const PROTOCOL: Protocol = Protocol {
     properties: properties::of_a_switch,
 };
 
-/// Goes through all states until these are found, or to the end. Returns what was found that should not be there and what was not
-/// found that should.
+/// Goes through all states until these are found, or to the end. Returns what was found that should not be there and
+/// what was not found that should.
 fn failures(name: &str, protocol: Protocol, until: HasDiscoveries) -> BTreeSet<&'static str> {
     let began = Instant::now();
     let checker = protocol.checker().threads(1).finish_when(until).spawn_bfs().join();
@@ -160,11 +161,13 @@ fn a_machine_that_was_suspended_may_believe_that_it_leads_and_doubles_nothing() 
     holds("two replicas, and two lead", Protocol { faults, properties, ..PROTOCOL });
 }
 
-/// Versions alone do not do it: in each of these an output whose version nobody has changed since would lead back where an older decision
-/// said, until the leader's watches have caught up ([`properties::HAPPENS`] holds all the same).
+/// Versions alone do not do it: in each of these an output whose version nobody has changed since would lead back where
+/// an older decision said, until the leader's watches have caught up ([`properties::HAPPENS`] holds all the same).
 ///
-/// - A write whose answer never came arrives after its decision was taken back. Meanwhile the output led where it should.
-/// - A new leader reads its route afresh, not its outputs. Its watch shows an output as it was, that is where it should lead again.
+/// - A write whose answer never came arrives after its decision was taken back. Meanwhile the output led where it
+///   should.
+/// - A new leader reads its route afresh, not its outputs. Its watch shows an output as it was, that is where it should
+///   lead again.
 /// - A machine that was suspended believes that it leads. Its watch of outputs is up to date, that of routes is not.
 #[test]
 fn an_output_never_follows_an_older_decision_because_outputs_name_theirs() {

@@ -1,8 +1,8 @@
 //! Every order in which replicas, network and clocks may act.
 //!
-//! Time is counted in ticks. Whatever a replica can do it may do now or after any number of ticks, so a frozen process, a slow API
-//! server and a busy machine need no action of their own. After the storm nobody dawdles: a tick passes when nothing is left to be
-//! done, nothing is lost, and all of it must be well before the time is up.
+//! Time is counted in ticks. Whatever a replica can do it may do now or after any number of ticks, so a frozen process,
+//! a slow API server and a busy machine need no action of their own. After the storm nobody dawdles: a tick passes when
+//! nothing is left to be done, nothing is lost, and all of it must be well before the time is up.
 
 use std::sync::Arc;
 use std::time::Duration;

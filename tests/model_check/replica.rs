@@ -1,4 +1,5 @@
-//! One replica: the election (`leader/election.rs`) around the real state machine, and a route's next step (`controller/route/`).
+//! One replica: the election (`leader/election.rs`) around the real state machine, and a route's next step
+//! (`controller/route/`).
 
 use std::time::Duration;
 
@@ -86,8 +87,8 @@ impl Replica {
         self.term.is_some()
     }
 
-    /// Compares the claim with the clock, as everyone does who acts on it (`leader/claim.rs`). What was under way in a term that is
-    /// over is nobody's business any more; it is returned.
+    /// Compares the claim with the clock, as everyone does who acts on it (`leader/claim.rs`). What was under way in a
+    /// term that is over is nobody's business any more; it is returned.
     pub fn look_at_the_claim(&mut self, now: Duration, guards: Guards) -> Option<Step> {
         let held = self.machine.held(now).map(|held| (held.term, held.transitions));
         if held == self.term || (held.is_none() && !guards.claim && self.life == Life::Running) {

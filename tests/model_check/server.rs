@@ -1,4 +1,5 @@
-//! The API server: the lease, one route's status, one output, the Events; and the condition under which each write is accepted.
+//! The API server: the lease, one route's status, one output, the Events; and the condition under which each write is
+//! accepted.
 //!
 //! It also keeps what no replica sees: who held which term, what was decided, and the first promise that was broken.
 
@@ -19,8 +20,8 @@ pub enum Backend {
 /// One process: a replica that is started again is another one.
 pub type Process = u8;
 
-/// A transition: its id, and who decided it. The name of its Event follows from both: the real one ends in the microsecond of the decision,
-/// which two processes do not share.
+/// A transition: its id, and who decided it. The name of its Event follows from both: the real one ends in the
+/// microsecond of the decision, which two processes do not share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Transition {
     pub id: u8,
@@ -93,7 +94,8 @@ pub enum Breach {
     TermOfTwo,
     /// The number of a term was given again, or went back.
     TermRepeated,
-    /// A transition does not follow from the one before it: its id is not the next one, or it leaves a backend that was left already.
+    /// A transition does not follow from the one before it: its id is not the next one, or it leaves a backend that was
+    /// left already.
     TransitionRepeated,
     /// A status was overwritten by one that knows less.
     StatusWentBack,

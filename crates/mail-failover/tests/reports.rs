@@ -1,5 +1,5 @@
-//! Reports of agents over real TLS, from the agent's reporter to the operator's server; the API server is a small one in memory (the real
-//! one is in `e2e/tests/agents`).
+//! Reports of agents over real TLS, from the agent's reporter to the operator's server; the API server is a small one
+//! in memory (the real one is in `e2e/tests/agents`).
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! `mail-failover explain` on dumps of clusters: each `tests/data/explain/*.yaml` with the text that it gives, beside it.
+//! `mail-failover explain` on dumps of clusters: each `tests/data/explain/*.yaml` with the text that it gives, beside
+//! it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -143,7 +143,8 @@ fn a_simulated_week_of_fifty_backends_takes_seconds() {
     let transitions: usize = outcome.summaries.iter().map(|summary| summary.failovers + summary.failbacks).sum();
     println!("a week of 50 backends: {} rounds, {transitions} transitions in {took:?}", outcome.rounds);
     assert!(transitions >= 20, "{transitions}");
-    // Fifteen seconds of a processor in a debug build, a tenth of it in a release build; the machine may do much else at the time.
+    // Fifteen seconds of a processor in a debug build, a tenth of it in a release build; the machine may do much else
+    // at the time.
     assert!(took < Duration::from_mins(5), "{took:?}");
     let drawing = chart(&simulation, &outcome);
     assert!(roxmltree::Document::parse(&drawing).is_ok() && drawing.len() < 4_000_000, "{}", drawing.len());

@@ -96,8 +96,8 @@ impl Places {
                 }
             }
         }
-        // As a pair or not at all: a distribution's etcd alone is often too old for the API server that would be built. So is a kubelet
-        // beside an API server of another version.
+        // As a pair or not at all: a distribution's etcd alone is often too old for the API server that would be built.
+        // So is a kubelet beside an API server of another version.
         let on_path = all_on_path(&[Program::Etcd, Program::KubeApiServer]).map(|mut pair| {
             let others = [Program::KubeControllerManager, Program::KubeScheduler, Program::Kubelet, Program::KubeProxy];
             pair.extend(all_on_path(&others).unwrap_or_default());

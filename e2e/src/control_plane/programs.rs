@@ -121,8 +121,9 @@ impl Program {
     }
 }
 
-/// Programs that are built from one Go module. Most have a module to themselves in `e2e/tools`: their dependencies do not agree with each
-/// other. Those for `GitOps` share one, so that what is asked about health is asked of the versions that run.
+/// Programs that are built from one Go module. Most have a module to themselves in `e2e/tools`: their dependencies do
+/// not agree with each other. Those for `GitOps` share one, so that what is asked about health is asked of the versions
+/// that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
     Etcd,
@@ -163,7 +164,8 @@ impl Product {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools").join(folder)
     }
 
-    /// The version that its go.mod requires: `v1.37.2`. Of [`Product::Health`], which is our own, the digest of what it is made of.
+    /// The version that its go.mod requires: `v1.37.2`. Of [`Product::Health`], which is our own, the digest of what it
+    /// is made of.
     pub fn version(self) -> &'static str {
         let (go_mod, module) = match self {
             Self::Etcd => (include_str!("../../tools/etcd/go.mod"), "go.etcd.io/etcd/server/v3"),

@@ -21,7 +21,8 @@ const START: Duration = Duration::from_secs(90);
 /// The parts of a control plane.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Also run kube-controller-manager: garbage collection, `EndpointSlices` of selector Services, Jobs, deletion of namespaces.
+    /// Also run kube-controller-manager: garbage collection, `EndpointSlices` of selector Services, Jobs, deletion of
+    /// namespaces.
     pub controller_manager: bool,
     /// Keep an audit log of the requests of service accounts, see [`ControlPlane::calls_of`].
     pub audit: bool,

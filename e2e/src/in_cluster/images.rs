@@ -20,7 +20,8 @@ pub fn shop_postfix() -> Recipe {
     }
 }
 
-/// The provider and the application: the program `smtp`, which cargo builds along with every test and bench of this package.
+/// The provider and the application: the program `smtp`, which cargo builds along with every test and bench of this
+/// package.
 pub fn smtp() -> Recipe {
     Recipe {
         name: SMTP,

@@ -51,7 +51,8 @@ async fn exists(env: &TestEnv, what: &[&str]) -> Result<bool> {
 /// before is removed.
 ///
 /// # Errors
-/// When a namespace is there that is called as ours, when Helm or the API server says so, or when what is shown does not hold.
+/// When a namespace is there that is called as ours, when Helm or the API server says so, or when what is shown does
+/// not hold.
 pub async fn installed_for<F>(env: &TestEnv, shown: F) -> Result<()>
 where
     F: Future<Output = Result<()>>,

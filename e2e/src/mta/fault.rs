@@ -251,7 +251,8 @@ mod tests {
         for kind in FaultKind::ALL {
             assert!(played.iter().any(|(_, played)| *played == kind), "{kind} is never played");
         }
-        // Every stage of the dialogue with everything but a refused connection; a slow end of data is played as accepted.
+        // Every stage of the dialogue with everything but a refused connection; a slow end of data is played as
+        // accepted.
         assert_eq!(played.len(), 2 + 8 * 6 - 1 + 4);
     }
 

@@ -125,8 +125,8 @@ async fn abuse(env: Arc<TestEnv>) -> Result<()> {
             |(primary, standby)| primary.connections >= abusive + 30 && *standby >= other + 30,
         )
         .await?;
-        // A round is over after its timeout: dialogues do not pile up. One that trickles learns at its second byte, after 2 s and ten more
-        // rounds, that the client has gone.
+        // A round is over after its timeout: dialogues do not pile up. One that trickles learns at its second byte,
+        // after 2 s and ten more rounds, that the client has gone.
         let open = fixture.primary.counters().open;
         ensure!(open <= 15, "{fault}: {open} dialogues are open");
         fixture.primary.repair().await?;

@@ -105,7 +105,8 @@ async fn operator(env: Arc<TestEnv>) -> Result<()> {
     shop.repair("a", Outage::Refuses).await?;
     shop.wait_active("a").await?;
 
-    // Without an operator: definitions and objects stay, the last answer stays in force, and the agents leave a dead provider by themselves.
+    // Without an operator: definitions and objects stay, the last answer stays in force, and the agents leave a dead
+    // provider by themselves.
     let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
     shop.env.helm()?.run(deadline, &uninstall).await?;
     installation::forget().await;

@@ -76,7 +76,8 @@ struct Search {
 impl Search {
     fn new() -> Self {
         let mut needles = vec![PASSWORD.to_owned()];
-        // Base64 of anything that holds the password, as AUTH PLAIN (RFC 4616) and Secrets do: it depends on how many bytes come before.
+        // Base64 of anything that holds the password, as AUTH PLAIN (RFC 4616) and Secrets do: it depends on how many
+        // bytes come before.
         for before in 0..3 {
             let whole = STANDARD.encode([&vec![b'.'; before][..], PASSWORD.as_bytes()].concat());
             let first = if before == 0 { 0 } else { before + 1 };

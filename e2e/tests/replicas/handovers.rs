@@ -47,7 +47,8 @@ async fn frozen(env: Arc<TestEnv>) -> Result<()> {
             fixture.primary.repair().await?;
             "primary"
         };
-        // The decision falls half a second after the crash, about two seconds after the repair; with the writes around it.
+        // The decision falls half a second after the crash, about two seconds after the repair; with the writes around
+        // it.
         let latest = if round % 2 == 0 { 1000 } else { 2500 };
         sleep(Duration::from_millis(fastrand::u64(latest / 3..latest))).await;
         let frozen_at = Instant::now();

@@ -180,7 +180,8 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-/// The resource in a path of the API (`/api/v1/…` or `/apis/GROUP/VERSION/…`), without its group, namespace, name and subresource.
+/// The resource in a path of the API (`/api/v1/…` or `/apis/GROUP/VERSION/…`), without its group, namespace, name and
+/// subresource.
 fn resource(path: &str) -> &str {
     let mut segments = path.split('/').skip_while(|segment| segment.is_empty());
     let skipped = match segments.next() {

@@ -1,6 +1,7 @@
 //! Clients of the API server.
 //!
-//! Three of them, each with a connection pool and a queue of its own, so that a burst of one kind of request delays no other:
+//! Three of them, each with a connection pool and a queue of its own, so that a burst of one kind of request delays no
+//! other:
 //!
 //! | client | for | its label in metrics |
 //! |---|---|---|
@@ -8,13 +9,14 @@
 //! | [`Purpose::Call`] | everything that is read by name or written | `call` |
 //! | [`Purpose::Lease`] | the leader's lease, so that no queue of writes can cost the leadership | `lease` |
 //!
-//! Every request has a deadline, and it is kept here and nowhere else (in `deadline`): [`CALL_DEADLINE`] for a whole call with its
-//! body, [`WATCH_OPEN_DEADLINE`] until a watch is answered. A watch that falls silent after that is noticed by kube's `watcher`,
-//! which gives up 5 s after the time it asked the server to end the watch at (`crate::watch` asks for less than a minute). A caller that
-//! has less time than this (the lease, a write under a claim) wraps its call in a shorter timeout of its own.
+//! Every request has a deadline, and it is kept here and nowhere else (in `deadline`): [`CALL_DEADLINE`] for a whole
+//! call with its body, [`WATCH_OPEN_DEADLINE`] until a watch is answered. A watch that falls silent after that is
+//! noticed by kube's `watcher`, which gives up 5 s after the time it asked the server to end the watch at
+//! (`crate::watch` asks for less than a minute). A caller that has less time than this (the lease, a write under a
+//! claim) wraps its call in a shorter timeout of its own.
 //!
-//! Nothing is retried here: kube's client would by default repeat what was answered 429, 503 or 504 for minutes, unseen. Every caller
-//! has a [`Backoff`](crate::backoff::Backoff) and a counter instead.
+//! Nothing is retried here: kube's client would by default repeat what was answered 429, 503 or 504 for minutes,
+//! unseen. Every caller has a [`Backoff`](crate::backoff::Backoff) and a counter instead.
 
 mod config;
 mod deadline;

@@ -6,9 +6,9 @@
 //! Timeline ──▶ table, JSON, chart, expectations
 //! ```
 //!
-//! The engine judges and decides, the prober's classifier says what replies mean, and `mail_failover_resolve` interprets
-//! specs, so that a simulation shows only what the operator does. This module never talks to a network or a cluster,
-//! reads no clock, and derives all chance from a seed.
+//! The engine judges and decides, the prober's classifier says what replies mean, and `mail_failover_resolve`
+//! interprets specs, so that a simulation shows only what the operator does. This module never talks to a network or a
+//! cluster, reads no clock, and derives all chance from a seed.
 //!
 //! A simulation is simpler than a cluster in these points: decisions are carried out at once, an observer knows at once
 //! what another sees, every backend has one address, mail is spread evenly over time, and the leader never changes.

@@ -3,8 +3,8 @@ use crate::manifests::{self, Objects};
 use crate::simulate::{SimulationResult, TimelineChange, parse};
 use mail_failover_core::model::EvidenceClass;
 
-/// A backend that is verified by STARTTLS, one with TLS from the start, one without any, one by Opportunistic TLS behind an address, and
-/// one in the cluster whose probe only connects; one route over all.
+/// A backend that is verified by STARTTLS, one with TLS from the start, one without any, one by Opportunistic TLS
+/// behind an address, and one in the cluster whose probe only connects; one route over all.
 const FLEET: &str = "
 apiVersion: mailfailover.io/v1alpha1
 kind: SendingBackend

@@ -49,8 +49,8 @@ pub fn compile(set: Set) -> Result<Vec<Executable>> {
     }
     if set != Set::Check {
         cargo(
-            // Tests of a package take its programs along, with the features that tests unite: `cargo build` would compile all
-            // dependencies a second time, without them.
+            // Tests of a package take its programs along, with the features that tests unite: `cargo build` would
+            // compile all dependencies a second time, without them.
             &["test", "--workspace", "--locked", "--no-run", "--test", "agent_process", "--test", "cluster"],
             &[],
         )?;

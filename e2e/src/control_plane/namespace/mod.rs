@@ -1,20 +1,20 @@
 //! A user, network, mount and process namespace of our own.
 //!
-//! The API server refuses loopback addresses in `EndpointSlices`, so servers, senders and the operator of a suite meet at the
-//! documentation addresses (RFC 5737, RFC 3849) in a network that has no way out. Every address of these ranges can be bound
-//! and connected to; every port is free; suites that run at the same time do not see each other.
+//! The API server refuses loopback addresses in `EndpointSlices`, so servers, senders and the operator of a suite meet
+//! at the documentation addresses (RFC 5737, RFC 3849) in a network that has no way out. Every address of these ranges
+//! can be bound and connected to; every port is free; suites that run at the same time do not see each other.
 //!
-//! The program starts itself again inside, through util-linux' `unshare`, as process 1 of the process namespace: when it ends, in
-//! whatever way, the kernel ends every process that it started. The process outside only waits, passes signals on and removes what
-//! was left in the temporary folder.
+//! The program starts itself again inside, through util-linux' `unshare`, as process 1 of the process namespace: when
+//! it ends, in whatever way, the kernel ends every process that it started. The process outside only waits, passes
+//! signals on and removes what was left in the temporary folder.
 //!
 //! ```text
 //! program (outside) ── unshare ── program (inside, process 1) ── etcd, kube-apiserver, operators, …
 //!         └────── a pipe: its end inside reads "closed" when the process outside is gone ──┘
 //! ```
 //!
-//! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`leftovers`] removes what the kernel does not: control
-//! groups, and the folder of one that was killed.
+//! [`network`] makes the network inside, [`node`] what a kubelet needs beside it, and [`leftovers`] removes what the
+//! kernel does not: control groups, and the folder of one that was killed.
 
 mod leftovers;
 mod network;

@@ -71,7 +71,8 @@ impl Port {
                     Some(listener) => listener,
                     None => Arc::new(bind(self.address)?.listen(0)?),
                 };
-                // A backlog of 0 leaves room for one connection (Linux: the queue is full when it is longer than the backlog).
+                // A backlog of 0 leaves room for one connection (Linux: the queue is full when it is longer than the
+                // backlog).
                 SockRef::from(&*listener).listen(0)?;
                 let filler = match timeout(FILLER_TIMEOUT, TcpStream::connect(self.address)).await {
                     Ok(connected) => Some(connected?),
