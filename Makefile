@@ -16,7 +16,7 @@ help: ## Print this list
 # By a test of its package, so that dependencies are compiled once, with the features that tests unite.
 SUITES = $(CARGO) test --workspace --locked --no-run --quiet --test cluster && $${CARGO_TARGET_DIR:-target}/debug/suites
 
-check: lints ## Format, lints and the tests that start nothing
+check: lints ## Check format and lints, and run the tests that start nothing; `make fmt` formats
 	@$(SUITES) check
 
 lints:
@@ -29,7 +29,7 @@ test: lints ## These, and all that takes a real API server or a real Postfix; pr
 e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; takes root, or E2E_KUBECONFIG for a cluster you have
 	@$(SUITES) e2e --capacity 2
 
-test-all: lints ## All of it with more mail, longer outages and the image that users get, and what is exhaustive: two hours and more; takes root
+test-all: lints ## All of it with more mail, longer outages and the image that users get, and what is exhaustive; takes root and hours (e2e/README.md says how many)
 	E2E_EXHAUSTIVE=1 SOCKETMAP_FUZZ_INPUTS=1000000 PROPTEST_CASES=4000 MAIL_FAILOVER_IMAGE_PROFILE=dist $(SHELL) -c '$(SUITES) all --capacity 2'
 	@$(MAKE) e2e-matrix
 	image/check
@@ -94,8 +94,9 @@ schemas: ## Generate schemas/ from the code
 style-counts: ## Count how the code reads, in the work tree and at BASE=revision
 	@tools/style-counts $(BASE) WORK
 
-links: ## Check the relative links of every Markdown page
+links: ## Check the relative links of every Markdown page, and that its prose is wrapped at 100 columns
 	@tools/check-links
+	@tools/style-counts --list wide
 
 book: links ## Build the pages as a book, target/book/index.html; builds mdBook first if it is not in the cache
 	@tools/book "$$(tools/cargo-program mdbook 0.5.4 --no-default-features --features search)"
