@@ -232,6 +232,7 @@ impl ActionError {
         match self {
             // A new term, or the watch's deletion, puts the resource into the work queue again.
             Self::NotLeader(_) | Self::Gone => true,
+            // ADR-0067: Refused writes are retried with backoff.
             // A missing right or an old schema is mended without any change of the object, so that only a retry can
             // tell.
             Self::Timeout(_) | Self::Api(_) | Self::Identity(_) | Self::Serialize(_) => false,

@@ -46,6 +46,7 @@ pub(super) struct BackendEntry {
     /// Defect of the present version of the spec.
     problem: Option<Unresolved>,
     /// Reason for which its probes cannot log in; everything else of it is in force.
+    // ADR-0033: A missing login blocks its probe and nothing else.
     login_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
     revision: u64,
@@ -224,6 +225,7 @@ impl BackendEntry {
     }
 
     /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones.
+    // ADR-0009: Addresses follow DNS exactly.
     // The evidence, not the name service, says if mail can leave there.
     fn note_addresses(&mut self, resolution: &Resolution) -> bool {
         match resolution {
@@ -292,6 +294,7 @@ impl BackendEntry {
 
     /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy; empty while the
     /// present spec is not observed; `None` if all are Healthy.
+    // ADR-0030: Evidence from peers is never passed on.
     pub(super) fn own_sightings(&self, thresholds: &[(Thresholds, String)], now: Timestamp) -> Option<Verdicts> {
         if self.problem.is_some() || self.usable.is_none() || !self.evidence.is_observed() {
             return Some(Verdicts::new());

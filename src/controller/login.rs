@@ -29,6 +29,7 @@ impl Readable for LoginSecret {
     }
 
     async fn fetch(client: Client, key: &ObjectKey) -> ReadOutcome<Login> {
+        // ADR-0039: The right to write SendingBackends includes the namespace's logins.
         match Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await {
             Ok(None) => ReadOutcome::Answer(Err(ReadProblem::NotFound)),
             Ok(Some(secret)) => {

@@ -45,6 +45,7 @@ impl Retry {
 }
 
 /// Budget of writes: a burst, then one a second.
+// ADR-0010: Ten output writes in a burst, then one a second.
 // A controller that keeps reverting our writes must not make us hammer the API server.
 #[derive(Debug)]
 pub(super) struct WriteBudget {

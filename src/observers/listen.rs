@@ -229,6 +229,7 @@ impl PeerTracker {
                 self.lose(&name);
             }
         }
+        // ADR-0028: Without the right to list Leases the leader decides alone.
         if self.list_expected_by.is_some_and(|by| now >= by) {
             self.list_expected_by = None;
             tracing::warn!(

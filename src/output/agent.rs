@@ -82,6 +82,7 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<
         operators: briefing.operators.to_vec(),
     };
     let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+    // ADR-0044: Check a document for agents before it is written.
     routing::parse(&text)?;
     Ok(Rendered { text: format!("{text}\n"), left_out })
 }

@@ -84,6 +84,7 @@ impl Source {
 
     /// Sources that only probe Jobs need.
     // A right that is missing here must hold up no failover.
+    // ADR-0036: Every replica watches probe Jobs.
     pub const OF_JOBS: [Self; 2] = [Self::Jobs, Self::Pods];
 
     /// Returns the watched kind.

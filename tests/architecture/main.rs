@@ -6,11 +6,13 @@ mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use source::{Module, Sources, workspace};
 
 /// Crates of the workspace from the lowest to the highest, with their folders. A crate depends on lower ones only.
+// ADR-0066: Layers, one protocol, the field's words, and one script as CI.
 const CRATES: [(&str, &str); 11] = [
     ("mail-failover-core", "crates/core"),
     ("mail-failover-api", "crates/api"),
@@ -357,4 +359,42 @@ fn nobody_decides_outside_the_engine() {
     }
     assert_eq!(others, Vec::<String>::new());
     assert_eq!(seen, askers.into(), "a place that asks no more");
+}
+
+#[test]
+fn every_accepted_decision_is_named_in_the_code() {
+    let sources = ["src", "crates", "tests", "benches", "e2e"].map(|folder| workspace().join(folder));
+    let code: Vec<_> = sources.iter().flat_map(|folder| rust_files(folder)).map(read).collect();
+    let (mut unnamed, mut count) = (vec![], 0);
+    for entry in fs::read_dir(workspace().join("docs/adr")).unwrap() {
+        let path = entry.unwrap().path();
+        if !read(&path).contains("\n- Status: accepted\n") {
+            continue;
+        }
+        count += 1;
+        let record = format!("ADR-{}", &path.file_name().unwrap().to_str().unwrap()[..4]);
+        if !code.iter().any(|text| text.contains(&record)) {
+            unnamed.push(record);
+        }
+    }
+    assert!(count > 60, "{count} accepted records");
+    assert_eq!(unnamed, Vec::<String>::new());
+}
+
+/// Rust files below a folder.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
 }

@@ -266,6 +266,7 @@ async fn run(sender: Arc<Sender>, mut published: watch::Receiver<Option<Arc<Publ
                     .is_empty()
                     .then(|| "the document names no replica of the operator that takes reports".to_owned());
             });
+            // ADR-0048: Agents report to every replica.
             for (key, endpoint) in wanted {
                 tasks.entry(key).or_insert_with(|| {
                     let (sender, published) = (sender.clone(), published.clone());

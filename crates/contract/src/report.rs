@@ -87,6 +87,7 @@ pub struct FailureReport {
     /// Reply in one line, without mail addresses and queue ids (see [`printable`]); at most [`MAX_MESSAGE`] bytes.
     pub message: String,
     /// Age of the first failure of the run, in milliseconds.
+    // ADR-0053: Reports hold ages and totals.
     pub first_milliseconds: u64,
     /// Age of the latest failure, in milliseconds.
     pub last_milliseconds: u64,

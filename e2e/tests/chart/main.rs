@@ -148,6 +148,7 @@ fn a_typo_is_refused_by_its_name_and_place() -> Result<()> {
 fn the_resource_definitions_come_with_the_chart_and_stay_when_it_goes() -> Result<()> {
     for (values, policy) in [(json!({}), json!("keep")), (json!({ "crds": { "keep": false } }), Value::Null)] {
         let rendered = render(&values)?;
+        // ADR-0061: Resource definitions are templates of the chart.
         let crds = of_kind(&rendered, "CustomResourceDefinition");
         ensure!(crds.len() == 3);
         for crd in crds {

@@ -18,6 +18,7 @@ fn monitors_select_what_tells_metrics_and_keep_the_labels_of_routes() -> Result<
     ensure!(selector.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value), "{selector:?}");
     let endpoint = &monitor["spec"]["endpoints"][0];
     assert_eq!(endpoint["port"], service["spec"]["ports"][0]["name"]);
+    // ADR-0064: Monitors honour the operator's labels.
     assert_eq!((&endpoint["interval"], &endpoint["honorLabels"]), (&json!("15s"), &json!(true)));
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
 

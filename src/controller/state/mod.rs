@@ -353,6 +353,7 @@ impl ControllerState {
 
     /// Restores the verdicts about a backend from status.
     /// Before the first observation it restores all of them; after it only the times since which equal verdicts stand.
+    // ADR-0029: A new replica votes by status until its probes disagree.
     // So a soak continues, and a change of leaders writes nothing.
     fn adopt_persisted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else { return };

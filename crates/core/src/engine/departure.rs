@@ -90,6 +90,7 @@ impl DecisionBuilder<'_> {
                 .filter_map(|departure| departure.first_evidence_at)
                 .min();
             if let Some(began_at) = began_at {
+                // ADR-0031: A leader does not take its peers' word for a standby: `confirmed_at` is of its own probes.
                 targets.retain(|candidate| candidate.confirmed_at.is_some_and(|at| at >= began_at));
             }
             if targets.is_empty() {

@@ -17,6 +17,7 @@ pub struct Policy {
     /// Objectives that a switch is measured against.
     pub objectives: Objectives,
     /// Rules by which an agent leaves a backend by itself.
+    // ADR-0068: `reflex`, `hold` and `senderDomains` keep their names until v1beta1.
     pub reflex: Reflex,
 }
 
