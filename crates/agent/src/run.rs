@@ -2,9 +2,10 @@
 //!
 //! 1. Postfix is drained and ended, if the agent is its entry point.
 //! 2. The driver finishes its turn: nothing new is decided.
-//! 3. The state is saved.
-//! 4. The socketmap ends, as late as it can: without it Postfix refuses mail.
-//! 5. HTTP ends. Sources end with the process.
+//! 3. Together: the writer of the state, the socketmap and HTTP. The socketmap is not to end earlier: without it
+//!    Postfix refuses mail.
+//!
+//! Sources, the reader of the log and the rest end with the process.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -2,7 +2,7 @@
 //! understands.
 //!
 //! Random bytes, and valid sessions with mutations that know what a netstring is, each in pieces as a network would cut
-//! it. The same seeds each time; `SOCKETMAP_FUZZ_INPUTS` says how many inputs (a million in `make test`),
+//! it. The same seeds each time; `SOCKETMAP_FUZZ_INPUTS` says how many inputs (a million in `make test-all`),
 //! `SOCKETMAP_FUZZ_SEED` where to begin.
 
 use std::collections::BTreeMap;
