@@ -46,7 +46,6 @@ pub(super) struct BackendEntry {
     /// Defect of the present version of the spec.
     problem: Option<Unresolved>,
     /// Reason for which its probes cannot log in; everything else of it is in force.
-    // ADR-0033: A missing login blocks its probe and nothing else.
     login_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
     revision: u64,

@@ -86,6 +86,7 @@ fn action(written: &RequestAnnotation) -> Result<RequestAction, RequestError> {
     }
     let takes_duration = action == "Pause";
     for (is_given, field) in
+        // ADR-0019: Failback has no force.
         [(to.is_some(), "to"), (duration.is_some() && !takes_duration, "for"), (force.is_some(), "force")]
     {
         if is_given {

@@ -84,7 +84,6 @@ pub(super) fn rule(
                 until.map_or_else(|| "until a Failback is requested".to_owned(), |until| format!("until {until}"));
             Ok(Granted::new(Some(RequestedMove::SwitchTo(to.clone())), format!("mail goes to {to} {end}")))
         }
-        // ADR-0019: Failback has no force.
         RequestAction::Failback => {
             let preferred = ranked.iter().find(|candidate| !matches!(candidate.eligibility, Eligibility::Excluded(_)));
             let preferred = preferred.ok_or(RequestRefused::NoBackendAllowed)?;

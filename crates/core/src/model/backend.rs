@@ -63,6 +63,7 @@ pub enum ProbeLogin {
     /// The credentials to log in with.
     With(Login),
     /// The credentials are missing: probes stop before the login, and their verdict is Unknown.
+    // ADR-0033: A missing login blocks its probe and nothing else.
     Missing {
         /// Reason in one CamelCase word.
         reason: &'static str,
