@@ -85,8 +85,8 @@ fn action(written: &RequestAnnotation) -> Result<RequestAction, RequestError> {
         other => return Err(RequestError::UnknownAction(other.to_owned())),
     }
     let takes_duration = action == "Pause";
+    // ADR-0019: Failback has no force.
     for (is_given, field) in
-        // ADR-0019: Failback has no force.
         [(to.is_some(), "to"), (duration.is_some() && !takes_duration, "for"), (force.is_some(), "force")]
     {
         if is_given {
